@@ -1,0 +1,287 @@
+"""Components: frozen, keyword-only dataclasses whose signature is their schema.
+
+Data sources, splitters, models, unlearners and measures are all components. Making one is cheap (nothing trains, loads or
+reads); its fields are its hyper-parameters; the same fields drive validation, ``erasure describe``, the editor schema, the
+documentation and the cache address.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+
+from erasure.errors import InvalidParameters, Problem, nearest
+from erasure.types import Json, PartitionReference, Source
+
+__all__ = ["Call", "Component", "FieldProblem", "canonical", "check_fields", "component_slot", "field_types", "partition_fields"]
+
+_C = TypeVar("_C", bound="Component")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """Base of everything a configuration can name.
+
+    Class data:
+        kind: The slot it fits: ``source``, ``splitter``, ``model``, ``unlearner``, ``measure``, …
+        version: Raise it when the same parameters begin to give other numbers: cached results of older versions are then not reused.
+        source: The paper it implements and its deviations.
+    """
+
+    kind: ClassVar[str] = "component"
+    version: ClassVar[int] = 1
+    source: ClassVar[Source | None] = None
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        converted, problems = check_fields(type(self), values)
+        if problems:
+            raise InvalidParameters([Problem(p.message, path=f"{type(self).__name__}.{p.location}") for p in problems])
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Constraints between fields; raise ``InvalidParameters`` if one is broken."""
+
+    def replace(self: _C, **changes: Any) -> _C:
+        """The same component with other parameters."""
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.is_instance_schema(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Component):
+    """A class or function of another library with its keyword arguments, such as ``torch.optim.Adam`` with ``lr=0.001``.
+
+    Subclasses say where short names are looked up (``namespaces``) and what the target must be (``expects``, ``module:Class``;
+    empty for any function).
+    """
+
+    namespaces: ClassVar[tuple[str, ...]] = ()
+    expects: ClassVar[str] = ""
+
+    path: str
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls: type[_CallT], name: str, **parameters: Any) -> _CallT:
+        """Short way to write one from Python: ``Optimizer.of("Adam", lr=1e-3)``."""
+        path = name if "." in name or not cls.namespaces else f"{cls.namespaces[0]}.{name}"
+        return cls(path=path, parameters=parameters)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    def target(self) -> Callable[..., Any]:
+        """The imported class or function.
+
+        Raises:
+            InvalidParameters: If the path cannot be imported.
+        """
+        return _imported(self.path)
+
+    def __call__(self, *args: Any, **overrides: Any) -> Any:
+        return self.target()(*args, **{**self.parameters, **overrides})
+
+
+_CallT = TypeVar("_CallT", bound=Call)
+
+
+@functools.cache
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        target: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidParameters(f'"{path}" cannot be imported ({error})') from error
+    return target
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """What is wrong with one field: ``location`` is the field's name, with an index or key where it is nested."""
+
+    field: str
+    location: str
+    message: str
+    hint: str = ""
+
+
+def field_types(cls: type[Component]) -> dict[str, Any]:
+    """Annotated type of each field of a component, resolved."""
+    return dict(_field_types(cls))
+
+
+@functools.cache
+def _field_types(cls: type[Component]) -> Mapping[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def _walk(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _walk(argument)
+
+
+def component_slot(annotation: Any) -> type[Component] | None:
+    """The component class that a field's annotation asks for, or None if the field holds plain data."""
+    for part in _walk(annotation):
+        if isinstance(part, type) and issubclass(part, Component):
+            return part
+    return None
+
+
+def partition_fields(cls: type[Component]) -> tuple[str, ...]:
+    """Names of the fields that refer to partitions."""
+    return tuple(
+        name
+        for name, annotation in _field_types(cls).items()
+        if any(isinstance(part, PartitionReference) for part in _walk(annotation))
+    )
+
+
+@functools.cache
+def _adapter(cls: type[Component], name: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(_field_types(cls)[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+def _accepts(annotation: Any, wanted: type) -> bool:
+    return any(part is wanted for part in _walk(annotation))
+
+
+def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """Check values against the fields of a component.
+
+    Lists become tuples, ``"true"``/``"false"`` become booleans where the field is one, whole numbers become floats where the
+    field is one; nothing else is converted.
+
+    Args:
+        cls: The component class.
+        values: Field name to value; may leave out fields that have defaults.
+
+    Returns:
+        The converted values, and every problem found: unknown names, missing fields, wrong types, values out of range.
+    """
+    from pydantic import ValidationError
+
+    types = _field_types(cls)
+    problems = [
+        FieldProblem(name, name, f"unknown parameter of {cls.__name__}; it has {_listed(types)}", nearest(name, types))
+        for name in values
+        if name not in types
+    ]
+    required = {
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    problems += [FieldProblem(name, name, f"required parameter of {cls.__name__} is missing") for name in sorted(required - set(values))]
+    converted: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in types:
+            continue
+        value = _frozen(value)
+        if isinstance(value, str) and value.lower() in {"true", "false"} and _accepts(types[name], bool):
+            value = value.lower() == "true"
+        try:
+            converted[name] = _adapter(cls, name).validate_python(value)
+        except ValidationError as error:
+            problems += _field_problems(cls, name, value, error)
+            continue
+        if isinstance(converted[name], float) and math.isnan(converted[name]):
+            problems.append(FieldProblem(name, name, "expected a number, found NaN"))
+    return converted, problems
+
+
+def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> list[FieldProblem]:
+    slot = component_slot(_field_types(cls)[name])
+    if slot is not None and not isinstance(value, tuple):
+        found = type(value).__name__ if isinstance(value, Component) else repr(value)
+        return [FieldProblem(name, name, f"expected a {slot.kind}, found {found}")]
+    seen: dict[str, FieldProblem] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        inner = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
+        message = detail["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
+        found = detail["input"]
+        shown = repr(found) if len(repr(found)) <= 60 else f"{repr(found)[:57]}..."
+        text = f"{message}, found {shown}"
+        location = f"{name}{inner}"
+        if location in seen:
+            text = f"{seen[location].message.rpartition(', found ')[0]}, or {text.removeprefix('expected ')}"
+        seen[location] = FieldProblem(name, location, text)
+    return list(seen.values())
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(names) or "no parameters"
+
+
+def canonical(value: Any) -> Json:
+    """The one JSON form of a component or a parameter: defaults filled in, aliases resolved, keys sorted.
+
+    Two spellings of the same experiment have the same canonical form, and therefore the same cache address. Fields with
+    ``metadata={"address": False}`` (labels, notes) are left out.
+
+    Raises:
+        TypeError: If a value has no JSON form.
+    """
+    if isinstance(value, Call):
+        return {"call": value.path, "parameters": _call_parameters(value)}
+    if isinstance(value, Component):
+        cls = type(value)
+        parameters = {
+            f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("address", True)
+        }
+        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, "parameters": dict(sorted(parameters.items()))}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if isinstance(value, frozenset | set):
+        return sorted(canonical(item) for item in value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")
+
+
+def _call_parameters(call: Call) -> Json:
+    given = {name: canonical(value) for name, value in call.parameters.items()}
+    try:
+        signature = inspect.signature(call.target())
+    except (TypeError, ValueError):
+        return dict(sorted(given.items()))
+    for name, parameter in signature.parameters.items():
+        if name in given or parameter.default is inspect.Parameter.empty:
+            continue
+        try:
+            given[name] = canonical(parameter.default)
+        except TypeError:
+            continue
+    return dict(sorted(given.items()))
+
+

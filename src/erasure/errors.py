@@ -1,0 +1,172 @@
+"""Every error that ERASURE raises on purpose.
+
+::
+
+    ErasureError
+    ├── ConfigError             one or more problems of a configuration, each with its position   (exit code 2)
+    │   ├── UnknownComponent    a name that nobody registered
+    │   ├── NotBuiltYet         a name we know of, whose component does not exist yet
+    │   └── InvalidParameters   a component's own parameters
+    ├── MissingDependency       an optional library is needed; names the extra to install          (exit code 2)
+    ├── DataError               data that cannot be read or used
+    │   └── PartitionError      a partition is missing, empty, overlapping or leaking
+    ├── RequirementNotMet       a component is not defined for what it was given
+    ├── Diverged                a loss or a weight is no longer finite
+    ├── StoreError              the store cannot be read or written
+    │   └── CorruptArtifact     a stored object does not match its checksums
+    └── StageFailed             a stage of the plan failed; carries stage, address and cause        (exit code 1)
+
+A message says what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+__all__ = [
+    "ConfigError",
+    "CorruptArtifact",
+    "DataError",
+    "Diverged",
+    "ErasureError",
+    "InvalidParameters",
+    "MissingDependency",
+    "NotBuiltYet",
+    "PartitionError",
+    "Position",
+    "Problem",
+    "RequirementNotMet",
+    "StageFailed",
+    "StoreError",
+    "UnknownComponent",
+    "nearest",
+]
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A place in a configuration file; lines and columns count from 1."""
+
+    file: str = "<python>"
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, where it is, and what would be right.
+
+    Args:
+        message: What was found and what was expected, one sentence without a full stop.
+        path: Where in the configuration, such as ``unlearners[2].parameters.epochs``.
+        position: File, line and column.
+        hint: What to do, such as ``did you mean "temperature"?``.
+        kind: ``syntax``, ``unknown-component``, ``not-built-yet``, ``parameter``, ``partition``, ``trust`` or ``structure``.
+    """
+
+    message: str
+    path: str = ""
+    position: Position = field(default_factory=Position)
+    hint: str = ""
+    kind: str = "parameter"
+
+    def __str__(self) -> str:
+        where = f"{self.position}: " if self.position.line else ""
+        path = f"{self.path}: " if self.path else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}{path}{self.message}{hint}"
+
+
+class ErasureError(Exception):
+    """Anything that ERASURE reports to its user."""
+
+
+class ConfigError(ErasureError):
+    """A configuration that cannot be run; lists every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        if isinstance(problems, str):
+            problems = (Problem(problems, kind="structure"),)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UnknownComponent(ConfigError):
+    """A name that is neither registered nor importable."""
+
+
+class NotBuiltYet(ConfigError):
+    """A name of the field's vocabulary whose component this version does not have."""
+
+
+class InvalidParameters(ConfigError):
+    """Parameters that a component does not accept."""
+
+
+class MissingDependency(ErasureError):
+    """An optional library that is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f'{purpose} needs the package "{package}": pip install "erasure-unlearning[{extra}]"')
+        self.package, self.extra, self.purpose = package, extra, purpose
+
+    def __reduce__(self) -> tuple[type[MissingDependency], tuple[str, str, str]]:
+        return type(self), (self.package, self.extra, self.purpose)
+
+
+class DataError(ErasureError):
+    """Data that is missing, unreadable or not usable for learning."""
+
+
+class PartitionError(DataError):
+    """A partition that does not exist, is empty, or shares samples with one it must not."""
+
+
+class RequirementNotMet(ErasureError):
+    """A component that is not defined for the task, the model or the data it was given."""
+
+
+class Diverged(ErasureError):
+    """A loss or a weight became infinite or not a number."""
+
+
+class StoreError(ErasureError):
+    """The store cannot be read or written."""
+
+
+class CorruptArtifact(StoreError):
+    """A stored object whose bytes do not match its manifest."""
+
+
+class StageFailed(ErasureError):
+    """A stage of the plan failed.
+
+    Args:
+        stage: The stage's name, such as ``unlearn[SCRUB]``.
+        address: Its content address.
+        cause: What went wrong, in one sentence.
+    """
+
+    def __init__(self, stage: str, address: str, cause: str) -> None:
+        super().__init__(f"{stage} failed: {cause}")
+        self.stage, self.address, self.cause = stage, address, cause
+
+    def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str, str]]:
+        return type(self), (self.stage, self.address, self.cause)
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """The sentence ``did you mean "…"?`` for the candidate closest to ``word``, or an empty string."""
+    by_folded: dict[str, str] = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    match = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.55)
+    return f'did you mean "{by_folded[match[0]]}"?' if match else ""

@@ -1,0 +1,65 @@
+"""Small shared types: where a method comes from, parameter ranges, and the kinds of learning task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Interval, MinLen
+
+__all__ = [
+    "Count",
+    "Fraction",
+    "Json",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "OpenFraction",
+    "Partition",
+    "PartitionReference",
+    "PositiveFloat",
+    "PositiveInt",
+    "Role",
+    "Source",
+    "TaskKind",
+]
+
+Json: TypeAlias = Any
+"""A value made of dict, list, str, int, float, bool and None."""
+
+TaskKind: TypeAlias = Literal["classification", "binary", "multilabel"]
+"""How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, or K independent yes/no labels."""
+
+Role: TypeAlias = Literal["forget", "retain", "train"]
+"""What a partition is to an unlearner, whatever the configuration calls it."""
+
+
+@dataclass(frozen=True)
+class PartitionReference:
+    """Marks a parameter that names a partition, so that an unknown name is refused before anything runs."""
+
+
+Partition: TypeAlias = Annotated[str, MinLen(1), PartitionReference()]
+PositiveInt: TypeAlias = Annotated[int, Gt(0)]
+NonNegativeInt: TypeAlias = Annotated[int, Ge(0)]
+Count: TypeAlias = NonNegativeInt
+PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
+NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
+Fraction: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
+OpenFraction: TypeAlias = Annotated[float, Interval(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a component comes from, and where it departs from it.
+
+    Args:
+        paper: Authors, venue and identifier.
+        code: Reference code at a commit, if we compared with it.
+        deviations: What this implementation does differently from the paper or the reference code, one sentence each.
+        bibtex: BibTeX key fields are generated from ``paper``; give an entry here to override them.
+    """
+
+    paper: str
+    code: str = ""
+    deviations: tuple[str, ...] = ()
+    bibtex: str = ""
