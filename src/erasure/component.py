@@ -30,7 +30,7 @@ class Component:
 
     Class data:
         kind: The slot it fits: ``source``, ``splitter``, ``model``, ``unlearner``, ``measure``, …
-        version: Raise it when the same parameters begin to give other numbers: cached results of older versions are then not reused.
+        version: Raise it when the same parameters begin to give other numbers, so that older cached results are not reused.
         source: The paper it implements and its deviations.
     """
 
@@ -95,6 +95,7 @@ class Call(Component):
         return _imported(self.path)
 
     def __call__(self, *args: Any, **overrides: Any) -> Any:
+        """Call the target with the bound parameters; ``overrides`` win."""
         return self.target()(*args, **{**self.parameters, **overrides})
 
 
@@ -198,7 +199,8 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
         for f in dataclasses.fields(cls)
         if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
-    problems += [FieldProblem(name, name, f"required parameter of {cls.__name__} is missing") for name in sorted(required - set(values))]
+    missing = sorted(required - set(values))
+    problems += [FieldProblem(name, name, f"required parameter of {cls.__name__} is missing") for name in missing]
     converted: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types:
@@ -255,7 +257,8 @@ def canonical(value: Any) -> Json:
         parameters = {
             f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("address", True)
         }
-        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, "parameters": dict(sorted(parameters.items()))}
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        return {"class": name, "version": cls.version, "parameters": dict(sorted(parameters.items()))}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, tuple | list):
@@ -283,5 +286,3 @@ def _call_parameters(call: Call) -> Json:
         except TypeError:
             continue
     return dict(sorted(given.items()))
-
-
