@@ -128,7 +128,7 @@ def field_types(cls: type[Component]) -> dict[str, Any]:
 
 
 @functools.cache
-def _field_types(cls: type[Component]) -> Mapping[str, Any]:
+def _field_types(cls: Any) -> Mapping[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
@@ -157,7 +157,7 @@ def partition_fields(cls: type[Component]) -> tuple[str, ...]:
 
 
 @functools.cache
-def _adapter(cls: type[Component], name: str) -> Any:
+def _adapter(cls: Any, name: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
     return TypeAdapter(_field_types(cls)[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))

@@ -1,0 +1,107 @@
+"""The contracts of data: what a source yields and what a splitter does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from erasure.component import Component
+from erasure.training.batches import Column
+from erasure.types import Json, Partition, TaskKind
+
+__all__ = ["DataSource", "Dataset", "Splitter"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """A whole data set in columns.
+
+    Args:
+        name: How results call it.
+        x: Inputs, N samples.
+        y: Labels: ``(N,)`` int64 in ``[0, n_classes)`` for ``classification`` and ``binary``, ``(N, n_classes)`` float32 of
+            0 and 1 for ``multilabel``.
+        n_classes: Number of classes (2 for ``binary``), or of labels for ``multilabel``.
+        task: How labels are read.
+        modality: ``table``, ``image``, ``text`` or ``graph``; tables are standardised by default.
+        z: Optional group, identity or sensitive attribute, ``(N,)`` or ``(N, m)`` int64.
+        class_names: Name of each class, if known.
+        feature_names: Name of each input column of a table, if known.
+        z_names: What each value of ``z`` stands for, if known.
+        x_shape: Shape of one input sample as the model sees it, such as ``(30,)`` or ``(1, 8, 8)``.
+    """
+
+    name: str
+    x: Column
+    y: Tensor
+    n_classes: int
+    x_shape: tuple[int, ...]
+    task: TaskKind = "classification"
+    modality: str = "table"
+    z: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    z_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource(Component):
+    """Where data comes from."""
+
+    kind: ClassVar[str] = "source"
+
+    def fingerprint(self) -> Json:
+        """What the content depends on beside the parameters: digests of files, versions of the libraries that ship the data.
+
+        Cheap, and never downloads.
+
+        Raises:
+            DataError: If a file is missing or unreadable.
+        """
+        return None
+
+    def load(self) -> Dataset:
+        """Read everything into columns.
+
+        Raises:
+            DataError: If the data cannot be used; names the file, column or row.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitter(Component):
+    """Cuts one partition in two.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+    """
+
+    kind: ClassVar[str] = "splitter"
+
+    parts_names: tuple[str, str]
+    ref_data: Partition = "all"
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Ids of the two parts.
+
+        Args:
+            data: The data set, for labels and groups.
+            partitions: Ids of every partition made so far, each ``(n,)`` int64.
+            generator: The splitter's own random stream.
+
+        Returns:
+            Two int64 tensors without an id in common, together the ids of ``ref_data``, in a stable order.
+
+        Raises:
+            PartitionError: If the data cannot be split so; says what there is.
+        """
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: losses, divergences, scores, masks. Nothing here has state."""

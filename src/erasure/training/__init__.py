@@ -1,0 +1,1 @@
+"""The one training loop, batches on the device, random streams, and per-sample gradients."""
