@@ -124,7 +124,7 @@ class FieldProblem:
 
 def field_types(cls: type[Component]) -> dict[str, Any]:
     """Annotated type of each field of a component, resolved."""
-    return dict(_field_types(cls))
+    return dict(_field_types(cls))  # type: ignore[arg-type] # mypy takes the class for an instance
 
 
 @functools.cache
@@ -151,7 +151,7 @@ def partition_fields(cls: type[Component]) -> tuple[str, ...]:
     """Names of the fields that refer to partitions."""
     return tuple(
         name
-        for name, annotation in _field_types(cls).items()
+        for name, annotation in field_types(cls).items()
         if any(isinstance(part, PartitionReference) for part in _walk(annotation))
     )
 
@@ -160,7 +160,10 @@ def partition_fields(cls: type[Component]) -> tuple[str, ...]:
 def _adapter(cls: Any, name: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    return TypeAdapter(_field_types(cls)[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    annotation = field_types(cls)[name]
+    if isinstance(annotation, type) and issubclass(annotation, Component):
+        return TypeAdapter(annotation)
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
 def _frozen(value: Any) -> Any:
@@ -188,7 +191,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
     """
     from pydantic import ValidationError
 
-    types = _field_types(cls)
+    types = field_types(cls)
     problems = [
         FieldProblem(name, name, f"unknown parameter of {cls.__name__}; it has {_listed(types)}", nearest(name, types))
         for name in values
@@ -209,7 +212,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
         if isinstance(value, str) and value.lower() in {"true", "false"} and _accepts(types[name], bool):
             value = value.lower() == "true"
         try:
-            converted[name] = _adapter(cls, name).validate_python(value)
+            converted[name] = _adapter(cls, name).validate_python(value)  # type: ignore[arg-type] # the same
         except ValidationError as error:
             problems += _field_problems(cls, name, value, error)
             continue
@@ -219,7 +222,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
 
 
 def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> list[FieldProblem]:
-    slot = component_slot(_field_types(cls)[name])
+    slot = component_slot(field_types(cls)[name])
     if slot is not None and not isinstance(value, tuple):
         found = type(value).__name__ if isinstance(value, Component) else repr(value)
         return [FieldProblem(name, name, f"expected a {slot.kind}, found {found}")]

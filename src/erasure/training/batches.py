@@ -1,7 +1,7 @@
 """Columns on the device and the batches cut from them: no per-sample Python, no synchronisation.
 
-A data set keeps its inputs as one *column* (a tensor, a list of graphs, a token matrix). An epoch is a permutation of ids; samples
-are gathered in blocks of several batches and handed out as views.
+A data set keeps its inputs as one *column* (a tensor, a list of graphs, a token matrix). An epoch is a permutation of ids;
+samples are gathered in blocks of several batches and handed out as views.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class TensorColumn:
 
     def to(self, device: torch.device) -> TensorColumn:
         """The same column on ``device``."""
-        move = lambda t: None if t is None else t.to(device)  # noqa: E731 - one-line mapping
-        return replace(self, values=self.values.to(device), mean=move(self.mean), std=move(self.std))
+        mean, std = (None if t is None else t.to(device) for t in (self.mean, self.std))
+        return replace(self, values=self.values.to(device), mean=mean, std=std)
 
 
 class Batch(NamedTuple):
@@ -124,10 +124,9 @@ class Batches:
         for start in range(0, len(ids), block):
             chosen = ids[start : start + block]
             inputs, labels = x.gather(chosen), self.y.index_select(0, chosen)
-            yield from map(
-                Batch._make,
-                zip(inputs.split(self.batch_size), labels.split(self.batch_size), chosen.split(self.batch_size), strict=True),
-            )
+            for first in range(0, len(chosen), self.batch_size):
+                size = min(self.batch_size, len(chosen) - first)
+                yield Batch(inputs.narrow(0, first, size), labels.narrow(0, first, size), chosen.narrow(0, first, size))
 
     def cycled(self, n_batches: int) -> Iterator[Batch]:
         """Exactly ``n_batches`` batches, starting a new (newly shuffled) pass whenever one ends.

@@ -1,0 +1,191 @@
+"""The one training loop. Predictors, golds, shadows and unlearners all go through it.
+
+A method reads like its paper::
+
+    trainer = Trainer(model, Optimizer.of("Adam", lr=5e-4), epochs=10)
+    for epoch in trainer.epochs():
+        if epoch < max_epochs:
+            trainer.train_on(forget, lambda batch: -divergence(batch))
+        trainer.train_on(retain, lambda batch: loss(batch))
+
+Nothing inside a pass waits for the device; the mean loss of a pass is looked at once, when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from erasure.errors import Diverged, RequirementNotMet
+from erasure.training.calls import Optimizer, Schedule
+from erasure.training.devices import Precision, autocast
+
+__all__ = ["EpochListener", "Trainer", "paired"]
+
+_B = TypeVar("_B")
+_C = TypeVar("_C")
+
+
+class EpochListener(Protocol):
+    """Hears of every finished epoch."""
+
+    def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
+        """Called after epoch ``epoch`` (from 1) of ``epochs``."""
+        ...
+
+
+class Trainer:
+    """Updates a model in place, pass after pass.
+
+    Args:
+        model: The model; only parameters with ``requires_grad`` are updated.
+        optimizer: Built anew here, so no state is carried over from an earlier training.
+        epochs: Length of the training, for the schedule and the progress.
+        schedule: Stepped after each epoch; None keeps the rate constant.
+        precision: ``fp32`` or ``bf16``.
+        mask: Parameter name to a 0/1 tensor of its shape: where it is 0, weights and optimizer state never change, whatever weight
+            decay and momentum would do. Parameters it does not name are free.
+        frozen: Modules kept in eval mode while the rest trains (their running statistics stay).
+        batch_norm: ``train`` updates running statistics as in training, ``frozen`` keeps every BatchNorm in eval mode.
+        max_grad_norm: Gradients are clipped to this global norm.
+        on_epoch: Called after every epoch.
+
+    Raises:
+        RequirementNotMet: If there is nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        epochs: int,
+        schedule: Schedule | None = None,
+        precision: Precision = "fp32",
+        mask: Mapping[str, Tensor] | None = None,
+        frozen: Iterable[nn.Module] = (),
+        batch_norm: str = "train",
+        max_grad_norm: float | None = None,
+        on_epoch: EpochListener | None = None,
+    ) -> None:
+        self.model, self.n_epochs, self.on_epoch = model, epochs, on_epoch
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise RequirementNotMet("the model has no parameter that may be trained (requires_grad is False everywhere)")
+        self.device = self.parameters[0].device
+        self.optimizer = optimizer.build(self.parameters)
+        self.schedule = schedule.build(self.optimizer, epochs) if schedule is not None else None
+        self.precision: Precision = precision
+        self.max_grad_norm = max_grad_norm
+        self.frozen = tuple(frozen)
+        self.batch_norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        self.batch_norm_mode = batch_norm
+        self._masked = self._masks(mask) if mask else []
+        self._epoch = 0
+        self._steps_in_epoch = 0
+
+    def _masks(self, mask: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
+        named = dict(self.model.named_parameters())
+        unknown = sorted(set(mask) - set(named))
+        if unknown:
+            raise RequirementNotMet(f"the mask names parameters that the model does not have: {', '.join(unknown[:5])}")
+        free = {id(p) for p in self.parameters}
+        return [
+            (named[n], m.to(named[n].device) != 0, named[n].detach().clone()) for n, m in mask.items() if id(named[n]) in free
+        ]
+
+    def epochs(self) -> Iterator[int]:
+        """Epoch numbers ``0 … epochs - 1``; after each, the schedule steps and the listener is told."""
+        for epoch in range(self.n_epochs):
+            self._epoch, self._steps_in_epoch = epoch, 0
+            yield epoch
+            if self.schedule is not None and self._steps_in_epoch:
+                self.schedule.step()
+            if self.on_epoch is not None:
+                self.on_epoch(epoch + 1, self.n_epochs, self.model)
+
+    def prepare(self) -> None:
+        """Put the model into training mode, except for what is frozen."""
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+        if self.batch_norm_mode == "frozen":
+            for norm in self.batch_norms:
+                norm.eval()
+
+    def train_on(self, batches: Iterable[_B], loss: Callable[[_B], Tensor]) -> Tensor:
+        """One pass: a gradient step on ``loss(batch)`` for every batch.
+
+        Args:
+            batches: Any iterable; an empty one does nothing.
+            loss: Scalar loss of a batch, to be minimised.
+
+        Returns:
+            Mean of the losses, a scalar on the device (0 for an empty pass).
+
+        Raises:
+            Diverged: If the losses of the pass are not finite.
+        """
+        self.prepare()
+        total = torch.zeros((), device=self.device)
+        steps = 0
+        for batch in batches:
+            self.optimizer.zero_grad(set_to_none=True)
+            total += self._loss_and_gradient(batch, loss)
+            self.update()
+            steps += 1
+        self._steps_in_epoch += steps
+        if steps and not torch.isfinite(total):
+            raise Diverged(f"the loss is not finite in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
+        return total / max(1, steps)
+
+    def _loss_and_gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
+        # A single sample has no batch statistics: its BatchNorm layers use their running ones for this step.
+        single = bool(self.batch_norms) and _is_single(batch)
+        if single:
+            for norm in self.batch_norms:
+                norm.eval()
+        if self.precision == "fp32":
+            value = loss(batch)
+        else:
+            with autocast(self.device, self.precision):
+                value = loss(batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        if single:
+            self.prepare()
+        return value.detach()
+
+    def update(self) -> None:
+        """Clip, mask and apply the gradients that the parameters hold."""
+        for parameter, keep, _ in self._masked:
+            if parameter.grad is not None:
+                parameter.grad.mul_(keep)
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
+        self.optimizer.step()
+        for parameter, keep, before in self._masked:
+            with torch.no_grad():
+                parameter.copy_(torch.where(keep, parameter, before))
+            for state in self.optimizer.state.get(parameter, {}).values():
+                if isinstance(state, Tensor) and state.shape == parameter.shape:
+                    state.mul_(keep)
+
+
+def _is_single(batch: Any) -> bool:
+    parts = batch if isinstance(batch, tuple) and not hasattr(batch, "_fields") else (batch,)
+    return any(hasattr(part, "y") and len(part.y) == 1 for part in parts)
+
+
+def paired(longer: Iterable[_B], shorter: Any) -> Iterator[tuple[_B, _C]]:
+    """Batches of one partition, each with a batch of another that starts over (newly shuffled) as often as needed.
+
+    Args:
+        longer: Batches that set the length of the epoch.
+        shorter: :class:`~erasure.training.batches.Batches` to draw from; if it has none, nothing is yielded.
+    """
+    first = list(longer) if not hasattr(longer, "__len__") else longer
+    yield from zip(first, shorter.cycled(len(first)), strict=False)  # type: ignore[arg-type]

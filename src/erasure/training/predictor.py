@@ -1,0 +1,211 @@
+"""The training recipe of a predictor: the original, every gold and every shadow model are made by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erasure.component import Component
+from erasure.errors import DataError
+from erasure.training.batches import Batch, Batches, Column
+from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
+from erasure.training.devices import Precision
+from erasure.training.forward import logits_of
+from erasure.training.loop import EpochListener, Trainer
+from erasure.training.randomness import Streams, derive, isolated
+from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, TaskKind
+
+__all__ = ["Model", "ModelInput", "Predictor", "StepListener", "build_model", "mean_loss", "train"]
+
+StepListener = Callable[[nn.Module, Batch], None]
+"""Called after each update with the model and the batch that made it."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model must fit: the shape of one sample, the number of classes and how labels are read."""
+
+    x_shape: tuple[int, ...]
+    n_classes: int
+    task: TaskKind = "classification"
+    modality: str = "table"
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits."""
+        return 1 if self.task == "binary" else self.n_classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Component):
+    """A family of networks; builds a freshly initialised one for the data at hand."""
+
+    kind: ClassVar[str] = "model"
+
+    def build(self, data: ModelInput) -> nn.Module:
+        """A network with random weights from torch's global generator, which the caller has seeded.
+
+        Raises:
+            RequirementNotMet: If the family does not fit the data.
+        """
+        raise NotImplementedError
+
+
+def _linear_decay() -> Schedule:
+    return Schedule.of("LinearLR", start_factor=1.0, end_factor=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor(Component):
+    """How a model is trained.
+
+    Args:
+        model: The network.
+        epochs: Passes over the training set; 0 leaves the initial weights.
+        optimizer: A class of ``torch.optim``.
+        schedule: Learning-rate schedule, stepped once an epoch; by default linear from the full rate to half of it.
+        loss_fn: A loss of ``torch.nn``; by default the task's cross-entropy.
+        training_set: Partition to train on; a gold model uses the retain partition in its place.
+        batch_size: Samples per step; by default the data's.
+        validation_set: Partition watched for early stopping.
+        patience: Stop after this many epochs without a lower validation loss and return the best epoch's weights; needs
+            ``validation_set``.
+        max_grad_norm: Clip gradients to this global norm.
+    """
+
+    kind: ClassVar[str] = "predictor"
+
+    model: Model
+    epochs: NonNegativeInt = 50
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.001))
+    schedule: Schedule | None = field(default_factory=_linear_decay)
+    loss_fn: Loss | None = None
+    training_set: Partition = "train"
+    batch_size: PositiveInt | None = None
+    validation_set: Partition | None = None
+    patience: PositiveInt | None = None
+    max_grad_norm: PositiveFloat | None = None
+
+    def check(self) -> None:
+        """Early stopping needs something to watch."""
+        if (self.patience is None) != (self.validation_set is None):
+            from erasure.errors import InvalidParameters, Problem
+
+            missing = "validation_set" if self.validation_set is None else "patience"
+            raise InvalidParameters([Problem(f'early stopping needs both patience and validation_set; "{missing}" is missing')])
+
+
+def build_model(model: Model, data: ModelInput, seed: int, device: torch.device) -> nn.Module:
+    """A freshly initialised network on ``device``; the same seed gives the same weights on every device."""
+    with isolated(derive(seed, "init")):
+        return model.build(data).to(device)
+
+
+def train(
+    model: nn.Module,
+    predictor: Predictor,
+    *,
+    x: Column,
+    y: Tensor,
+    ids: Tensor,
+    criterion: Criterion,
+    seed: int,
+    batch_size: int,
+    validation_ids: Tensor | None = None,
+    precision: Precision = "fp32",
+    on_epoch: EpochListener | None = None,
+    on_step: StepListener | None = None,
+) -> nn.Module:
+    """Train ``model`` in place by the recipe and return it in eval mode.
+
+    Args:
+        model: Freshly built network, on the device of ``x``.
+        predictor: The recipe.
+        x: Inputs of the whole data set.
+        y: Labels of the whole data set.
+        ids: Samples to train on, int64, on the same device.
+        criterion: The loss.
+        seed: Seeds shuffling and dropout; weights come from :func:`build_model`.
+        batch_size: Used where the recipe does not set its own.
+        validation_ids: Samples for early stopping, where the recipe asks for it.
+        precision: ``fp32`` or ``bf16``.
+        on_epoch: Hears of each epoch.
+        on_step: Hears of each update; slows the loop.
+
+    Raises:
+        DataError: If there is nothing to train on.
+        Diverged: If the loss is no longer finite.
+    """
+    if len(ids) == 0 and predictor.epochs:
+        raise DataError("there is nothing to train on: the training partition is empty")
+    if predictor.epochs == 0:
+        return model.eval()
+    streams = Streams(seed)
+    batches = Batches(x, y, ids, predictor.batch_size or batch_size, streams.torch("shuffle"))
+    stopper = None
+    if predictor.patience is not None and validation_ids is not None:
+        stopper = _EarlyStopping(predictor.patience, model, Batches(x, y, validation_ids, 4 * batch_size), criterion)
+    trainer = Trainer(
+        model,
+        predictor.optimizer,
+        epochs=predictor.epochs,
+        schedule=predictor.schedule,
+        precision=precision,
+        max_grad_norm=predictor.max_grad_norm,
+        on_epoch=on_epoch,
+    )
+    with isolated(streams.child("dropout").seed, ids.device):
+        for _ in trainer.epochs():
+            source = batches if on_step is None else _observed(batches, trainer.model, on_step)
+            trainer.train_on(source, lambda batch: criterion(logits_of(model(batch.x)), batch.y))
+            if stopper is not None and stopper.should_stop():
+                break
+    if stopper is not None:
+        stopper.restore_best()
+    return model.eval()
+
+
+def _observed(batches: Batches, model: nn.Module, on_step: StepListener) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        # The loop asks for the next batch only after it has applied this one's update.
+        on_step(model, batch)
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, batches: Batches, criterion: Criterion) -> float:
+    """Mean loss over all samples in eval mode; the model's modes are restored."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    total = torch.zeros((), device=batches.ids.device)
+    for batch in batches:
+        total += criterion(logits_of(model(batch.x)), batch.y) * len(batch.y)
+    for module, training in modes.items():
+        module.training = training
+    return float(total) / max(1, batches.n_samples)
+
+
+class _EarlyStopping:
+    """Watches the validation loss and keeps the weights of its best epoch."""
+
+    def __init__(self, patience: int, model: nn.Module, batches: Batches, criterion: Criterion) -> None:
+        self.patience, self.model, self.batches, self.criterion = patience, model, batches, criterion
+        self.best_loss, self.waited = float("inf"), 0
+        self.best: dict[str, Tensor] = {}
+
+    def should_stop(self) -> bool:
+        loss = mean_loss(self.model, self.batches, self.criterion)
+        if loss < self.best_loss:
+            self.best_loss, self.waited = loss, 0
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def restore_best(self) -> None:
+        if self.best:
+            self.model.load_state_dict(self.best)

@@ -1,0 +1,1 @@
+"""Unlearning methods, one file each, on the contract of :mod:`erasure.unlearners.contract`."""

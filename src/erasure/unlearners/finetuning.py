@@ -1,0 +1,39 @@
+"""Fine-tuning on the retain set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from erasure.types import Role, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+
+__all__ = ["Finetuning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(IterativeUnlearner):
+    r"""Training goes on without the forget set and relies on catastrophic forgetting.
+
+    .. math:: \min_\theta \; \mathbb{E}_{D_r} \, \ell(f_\theta(x), y) \quad\text{from}\quad \theta_o
+
+    **Cost**: ``epochs`` passes over the retain set.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933 (as a baseline)",
+        code="meghdadk/SCRUB at 98ffb11",
+        deviations=("No L2 penalty towards the original weights, which the SCRUB code adds.",),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    cost: ClassVar[str] = "epochs passes over the retain set"
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Train on."""
+        trainer = self.trainer(model, task)
+        retain = task.batches("retain")
+        for _ in trainer.epochs():
+            trainer.train_on(retain, lambda batch: task.loss(model, batch))
+        return model

@@ -1,0 +1,30 @@
+"""Retraining without the forget set: exact, and what every other method is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from erasure.types import Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["GoldModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldModel(Unlearner):
+    """A model trained from scratch on the retain set, with the original's recipe and seed.
+
+    **Cost**: one full training on the retain set.
+    """
+
+    source: ClassVar[Source | None] = Source(paper="Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015")
+    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    cost: ClassVar[str] = "one full training on the retain set"
+    exact: ClassVar[bool] = True
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Ask for the retrained model; its training time is this method's time."""
+        return task.retrained("retain")

@@ -1,0 +1,26 @@
+"""Doing nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from erasure.types import Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["Identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(Unlearner):
+    """The original model, unchanged: the row every method must differ from."""
+
+    source: ClassVar[Source | None] = Source(paper="Baseline")
+    reads: ClassVar[frozenset[Role]] = frozenset()
+    cost: ClassVar[str] = "none"
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Return the model as it is."""
+        return model
