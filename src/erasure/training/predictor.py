@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import Component
-from erasure.errors import DataError
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.devices import Precision
@@ -38,6 +38,30 @@ class ModelInput:
     def n_outputs(self) -> int:
         """Width of the logits."""
         return 1 if self.task == "binary" else self.n_classes
+
+    def fitting(self, what: str, asked: int | None, found: int) -> int:
+        """``asked`` if it was given and agrees with the data, otherwise what the data has.
+
+        Raises:
+            RequirementNotMet: If they differ.
+        """
+        if asked is not None and asked != found:
+            raise RequirementNotMet(
+                f"the model is made for {asked} {what}, the data has {found}; leave the parameter out to follow the data"
+            )
+        return found
+
+    def outputs_for(self, n_classes: int | None) -> int:
+        """Width of the logits of a model made for ``n_classes`` classes; None takes what the data has.
+
+        Raises:
+            RequirementNotMet: If the data has more classes.
+        """
+        if n_classes is None or self.task == "binary":
+            return self.n_outputs
+        if n_classes < self.n_classes:
+            raise RequirementNotMet(f"the model is made for {n_classes} classes, the data has {self.n_classes}")
+        return n_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +117,6 @@ class Predictor(Component):
     def check(self) -> None:
         """Early stopping needs something to watch."""
         if (self.patience is None) != (self.validation_set is None):
-            from erasure.errors import InvalidParameters, Problem
-
             missing = "validation_set" if self.validation_set is None else "patience"
             raise InvalidParameters([Problem(f'early stopping needs both patience and validation_set; "{missing}" is missing')])
 

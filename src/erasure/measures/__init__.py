@@ -1,0 +1,1 @@
+"""Measures, one file a topic, on the contract of :mod:`erasure.measures.contract`."""

@@ -1,0 +1,256 @@
+"""What a measure is, and what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from erasure.component import Component, partition_fields
+from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.losses import correctness, predictions, probabilities
+from erasure.training.batches import Batches, Column
+from erasure.training.calls import Criterion
+from erasure.training.forward import features_of, logits_of
+from erasure.training.predictor import ModelInput
+from erasure.training.randomness import Streams
+from erasure.types import TaskKind
+
+__all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
+
+ModelKind: TypeAlias = Literal["original", "gold", "unlearned"]
+"""Which of the three models a value belongs to."""
+
+Reference: TypeAlias = Literal["original", "gold"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outputs:
+    """What a model says about every sample of a partition, in ``eval()`` mode and without augmentation.
+
+    Args:
+        ids: ``(n,)`` int64, in the partition's order.
+        logits: ``(n, K)`` float32, as the task asks.
+        losses: ``(n,)`` float32, the predictor's loss of each sample.
+        labels: ``(n,)`` int64, or ``(n, C)`` for ``multilabel``.
+        features: ``(n, d)`` float32 of the last hidden layer, if the model returns them.
+        task: How logits are read.
+    """
+
+    ids: Tensor
+    logits: Tensor
+    losses: Tensor
+    labels: Tensor
+    features: Tensor | None = None
+    task: TaskKind = "classification"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """``(n, K)``; rows sum to 1 except for ``multilabel``."""
+        return probabilities(self.task, self.logits)
+
+    @property
+    def predictions(self) -> Tensor:
+        """Predicted class ``(n,)``, or labels ``(n, C)``."""
+        return predictions(self.task, self.logits)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples predicted rightly, in [0, 1] (for ``multilabel``, of labels)."""
+        if not len(self):
+            raise PartitionError("accuracy is not defined on an empty partition")
+        return float(correctness(self.task, self.logits, self.labels).mean())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Value:
+    """One number of a measure; what is None is taken from the measure's class data.
+
+    Args:
+        value: The number.
+        name: What it measures, if not the measure itself.
+        partition: What it was measured on; empty if on none in particular.
+        low: Lower end of the measure's own 95 % interval.
+        high: Its upper end.
+        unit: Unit of the number.
+        higher_is_better: Direction.
+        ideal: ``gold``, or a number, or None if there is no such thing.
+    """
+
+    value: float
+    name: str | None = None
+    partition: str = ""
+    low: float | None = None
+    high: float | None = None
+    unit: str | None = None
+    higher_is_better: bool | None = None
+    ideal: Literal["gold"] | float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Component):
+    """Something that is measured on a model.
+
+    Class data:
+        higher_is_better: Direction; None if neither (a gap to gold decides).
+        value_range: Smallest and largest possible value.
+        unit: Unit of the value; empty for a share or a score.
+        ideal: ``gold``: what a retrained model has is best; a number: that is best; None: there is no best.
+        references: Models it compares with, beside the one it judges.
+        judges: Kinds of model it makes sense for.
+    """
+
+    kind: ClassVar[str] = "measure"
+    higher_is_better: ClassVar[bool | None] = None
+    value_range: ClassVar[tuple[float, float]] = (float("-inf"), float("inf"))
+    unit: ClassVar[str] = ""
+    ideal: ClassVar[Literal["gold"] | float | None] = "gold"
+    references: ClassVar[frozenset[Reference]] = frozenset()
+    judges: ClassVar[frozenset[ModelKind]] = frozenset({"original", "gold", "unlearned"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
+
+    @property
+    def title(self) -> str:
+        """The name of the measure in results."""
+        return type(self).__name__
+
+    def targets(self) -> frozenset[ModelKind]:
+        """Kinds of model it is measured on."""
+        return self.judges
+
+    def partitions(self) -> tuple[str, ...]:
+        """Partitions it looks at, each once."""
+        names: list[str] = []
+        for name in partition_fields(type(self)):
+            value = getattr(self, name)
+            names += [value] if isinstance(value, str) else list(value or ())
+        return tuple(dict.fromkeys(names))
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """Why the measure is not defined for this kind of data, or None."""
+        if data.task not in self.defined_for:
+            return f"{self.title} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
+        return None
+
+    def measure(self, evaluation: Evaluation) -> Sequence[Value]:
+        """Measure ``evaluation.subject``.
+
+        Raises:
+            RequirementNotMet: If it cannot be computed; the reason goes into the row.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate:
+    """A model under measurement, loaded and run only when a measure asks.
+
+    Args:
+        kind: Which of the three models it is.
+        load: Gives the model, in eval mode, on the device; do not change it.
+        outputs: Gives what it says about a partition; computed once for all measures.
+        elapsed_s: Seconds it took to make.
+        precompute_s: Seconds of one-off work before.
+        peak_memory_mib: Largest memory of the process while it was made, in MiB; None if unknown.
+    """
+
+    kind: ModelKind
+    load: Callable[[], nn.Module]
+    outputs: Callable[[str], Outputs]
+    elapsed_s: float
+    precompute_s: float = 0.0
+    peak_memory_mib: float | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """One model, its references and the data, as a measure sees them.
+
+    Args:
+        subject: The model to judge.
+        references: The original and the gold model, where the measure declares that it compares with them.
+        partition_ids: Ids of each partition by name.
+        x: Inputs of the whole data set, on the device.
+        y: Labels of the whole data set, on the device.
+        model_input: Shape of the data.
+        criterion: The predictor's loss.
+        streams: Random streams of this measure alone; the same for every model it judges.
+        batch_size: The data's batch size.
+        z: Groups, if the data has them.
+        facts: Names of classes and groups, if known.
+    """
+
+    subject: Candidate
+    references: Mapping[str, Candidate]
+    partition_ids: Mapping[str, Tensor]
+    x: Column
+    y: Tensor
+    model_input: ModelInput
+    criterion: Criterion
+    streams: Streams
+    batch_size: int = 64
+    z: Tensor | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> TaskKind:
+        """How labels are read."""
+        return self.model_input.task
+
+    def outputs(self, partition: str, model: Literal["subject", "original", "gold"] = "subject") -> Outputs:
+        """What a model says about a partition; shared by all measures.
+
+        Raises:
+            PartitionError: If there is no such partition, or it is empty.
+            RequirementNotMet: If the measure did not declare that it compares with the model.
+        """
+        if not len(self.ids(partition)):
+            raise PartitionError(f'the partition "{partition}" is empty')
+        return self.candidate(model).outputs(partition)
+
+    def candidate(self, model: Literal["subject", "original", "gold"]) -> Candidate:
+        """The subject or a declared reference."""
+        if model == "subject":
+            return self.subject
+        if model not in self.references:
+            raise RequirementNotMet(f"this measure compares with the {model} model, but there is none, or it does not declare so")
+        return self.references[model]
+
+    def ids(self, partition: str) -> Tensor:
+        """Ids of a partition."""
+        if partition not in self.partition_ids:
+            raise PartitionError(f'there is no partition "{partition}"; there are {", ".join(self.partition_ids)}')
+        return self.partition_ids[partition]
+
+
+@torch.no_grad()
+def forward_pass(
+    model: nn.Module, *, x: Column, y: Tensor, ids: Tensor, criterion: Criterion, task: TaskKind, batch_size: int = 1024
+) -> Outputs:
+    """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    logits, features, losses = [], [], []
+    for batch in Batches(x, y, ids, batch_size):
+        output = model(batch.x)
+        each, found = logits_of(output).float(), features_of(output)
+        logits.append(each)
+        losses.append(criterion.per_sample(each, batch.y).float())
+        if found is not None:
+            features.append(found.flatten(1).float())
+    for module, training in modes.items():
+        module.training = training
+    return Outputs(
+        ids=ids.cpu(),
+        logits=torch.cat(logits).cpu(),
+        losses=torch.cat(losses).cpu(),
+        labels=y.index_select(0, ids).cpu(),
+        features=torch.cat(features).cpu() if features else None,
+        task=task,
+    )
