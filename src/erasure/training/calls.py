@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import Call
-from erasure.errors import RequirementNotMet
+from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
 from erasure.types import TaskKind
 
@@ -27,6 +29,11 @@ class Optimizer(Call):
     kind: ClassVar[str] = "optimizer"
     namespaces: ClassVar[tuple[str, ...]] = ("torch.optim",)
     expects: ClassVar[str] = "torch.optim:Optimizer"
+
+    def check(self) -> None:
+        """The class must accept its parameters."""
+        with _reported(self):
+            self.build([nn.Parameter(torch.zeros(1))])
 
     def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """A new optimizer with fresh state for ``parameters``."""
@@ -51,6 +58,11 @@ class Schedule(Call):
     namespaces: ClassVar[tuple[str, ...]] = ("torch.optim.lr_scheduler",)
     expects: ClassVar[str] = "torch.optim.lr_scheduler:LRScheduler"
 
+    def check(self) -> None:
+        """The class must accept its parameters."""
+        with _reported(self):
+            self.build(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1), epochs=1)
+
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule bound to ``optimizer``."""
         accepted = inspect.signature(self.target()).parameters
@@ -66,6 +78,20 @@ class Loss(Call):
     kind: ClassVar[str] = "loss"
     namespaces: ClassVar[tuple[str, ...]] = ("torch.nn",)
     expects: ClassVar[str] = "torch.nn:Module"
+
+    def check(self) -> None:
+        """The class must accept its parameters."""
+        with _reported(self):
+            self()
+
+
+@contextmanager
+def _reported(call: Call) -> Iterator[None]:
+    """Turn what a foreign constructor says about its parameters into our error."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidParameters([Problem(f"{call.path} does not accept its parameters: {error}", path=call.name)]) from error
 
 
 class Criterion:

@@ -1,0 +1,296 @@
+"""From a composed configuration to components: every name resolved, every parameter checked, every problem reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from erasure.component import Call, Component, check_fields, component_slot, field_types, partition_fields
+from erasure.config.tree import Node, Notice
+from erasure.errors import ConfigError, InvalidParameters, Position, Problem, nearest
+from erasure.registry.lookup import Registry, Resolved
+from erasure.registry.upstream import Alias
+
+__all__ = ["Builder", "PartitionUse"]
+
+_SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "globals", "experiment"})
+_NODE_KEYS = frozenset({"class", "parameters", "label"})
+
+
+@dataclass(frozen=True)
+class PartitionUse:
+    """A place in the configuration that names a partition."""
+
+    name: str
+    path: str
+    position: Position
+
+
+@dataclass
+class Builder:
+    """Builds components from nodes and remembers everything it had to say.
+
+    Args:
+        registry: Where names are looked up.
+        problems: What is wrong; nothing is raised before all of it is known.
+        notices: What was understood in a way worth saying.
+        uses: Partitions that components name.
+        labels: Label of the component at a path, where one was given.
+        keys: Registered name of the component at a path.
+    """
+
+    registry: Registry
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    uses: list[PartitionUse] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def build(self, node: Node, slot: type[Component], path: str) -> Component | None:
+        """The component that ``node`` describes for a slot, or None if it cannot be built (the reason is in ``problems``)."""
+        split = self._split(node, slot, path)
+        if split is None:
+            return None
+        name, parameters = split
+        resolved = self._resolve(name, node, slot, path)
+        if resolved is None:
+            return None
+        if resolved.alias is not None and resolved.alias.dropped:
+            self.notices.append(Notice(f'"{name}" is left out: {resolved.alias.dropped}', path, node.position))
+            return None
+        self.keys[path] = resolved.key
+        self._label(node, path)
+        if resolved.alias is not None and resolved.alias.note:
+            self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position))
+        under = f"{path}.parameters" if node.is_object and "parameters" in node.value else path
+        if issubclass(resolved.cls, Call) or "path" in resolved.fixed:
+            return self._foreign(resolved, parameters, node, under)
+        return self._own(resolved, parameters, node, under, path)
+
+    def build_list(self, node: Node, slot: type[Component], path: str) -> tuple[Component, ...]:
+        """The components of an array; a node that stands for several is replaced by them."""
+        built = []
+        for number, element in enumerate(node.value):
+            here = f"{path}[{number}]"
+            spliced = self._spliced(element, slot)
+            if spliced is not None:
+                built += self.build_list(spliced, slot, here)
+                continue
+            component = self.build(element, slot, here)
+            if component is not None:
+                built.append(component)
+        return tuple(built)
+
+    # Reading a node
+
+    def _split(self, node: Node, slot: type[Component], path: str) -> tuple[str, dict[str, tuple[Position, Node]]] | None:
+        """Name and parameters (each with the position of its key) of a node."""
+        if isinstance(node.value, str):
+            return node.value, {}
+        if not node.is_object:
+            self._problem(
+                f"expected a {slot.kind}: a name, or an object with a class and parameters", node.position, path, "structure"
+            )
+            return None
+        optional = slot.kind in _SECTIONS_WITHOUT_CLASS
+        name_node = node.value.get("class")
+        if name_node is None:
+            if not optional:
+                found = ", ".join(node.value) or "nothing"
+                hint = nearest("class", node.value)
+                self._problem(f'a {slot.kind} needs a "class"; found {found}', node.position, path, "structure", hint)
+                return None
+            inner = node.value.get("parameters", node)
+            return "", self._items(inner, f"{path}.parameters")
+        if not isinstance(name_node.value, str):
+            self._problem("expected the name of a class in quotes", name_node.position, f"{path}.class", "structure")
+            return None
+        for key in node.value:
+            if key not in _NODE_KEYS:
+                hint = nearest(key, _NODE_KEYS)
+                text = f'"{key}" beside class and parameters is ignored{f"; {hint}" if hint else ""}'
+                self.notices.append(Notice(text, f"{path}.{key}", node.keys[key]))
+        parameters = node.value.get("parameters")
+        return name_node.value, {} if parameters is None else self._items(parameters, f"{path}.parameters")
+
+    def _items(self, node: Node, path: str) -> dict[str, tuple[Position, Node]]:
+        if node.value is None:
+            return {}
+        if not node.is_object:
+            self._problem("expected an object with parameters", node.position, path, "structure")
+            return {}
+        return {key: (node.keys[key], value) for key, value in node.value.items()}
+
+    def _label(self, node: Node, path: str) -> None:
+        label = node.value.get("label") if node.is_object else None
+        if label is None:
+            return
+        if isinstance(label.value, str) and label.value.strip():
+            self.labels[path] = label.value
+        else:
+            self._problem("expected a label in quotes", label.position, f"{path}.label", "structure")
+
+    def _resolve(self, name: str, node: Node, slot: type[Component], path: str) -> Resolved | None:
+        if not name:
+            return Resolved(slot, slot.__name__)
+        try:
+            return self.registry.resolve(name, slot)
+        except ConfigError as error:
+            position = node.value["class"].position if node.is_object else node.position
+            where = f"{path}.class" if node.is_object else path
+            self.problems += [Problem(p.message, where, position, p.hint, p.kind) for p in error.problems]
+            return None
+
+    def _spliced(self, node: Node, slot: type[Component]) -> Node | None:
+        name = node.value.get("class") if node.is_object else node
+        if name is None or not isinstance(name.value, str):
+            return None
+        try:
+            alias = self.registry.resolve(name.value, slot).alias
+        except ConfigError:
+            return None
+        parameters = node.value.get("parameters") if node.is_object else None
+        if alias is None or not alias.spliced or parameters is None or not parameters.is_object:
+            return None
+        inner: Node | None = parameters.value.get(alias.spliced)
+        return inner
+
+    # Making components
+
+    def _foreign(
+        self, resolved: Resolved, parameters: Mapping[str, tuple[Position, Node]], node: Node, path: str
+    ) -> Component | None:
+        """A class or function of another library with its keyword arguments."""
+        from erasure.config.signatures import argument_problems
+
+        plain = {name: value.plain() for name, (_, value) in parameters.items()}
+        target = Call(path=resolved.fixed["path"]).target()
+        problems = argument_problems(target, plain)
+        for name, message, hint in problems:
+            position = parameters[name][0] if name in parameters else node.position
+            self._problem(message, position, f"{path}.{name}" if name else path, "parameter", hint)
+        if problems:
+            return None
+        return self._constructed(resolved.cls, {"path": resolved.fixed["path"], "parameters": plain}, node, path)
+
+    def _own(
+        self, resolved: Resolved, parameters: Mapping[str, tuple[Position, Node]], node: Node, under: str, path: str
+    ) -> Component | None:
+        """One of our components (or a plugin's)."""
+        cls, alias = resolved.cls, resolved.alias or Alias(kind=resolved.cls.kind)
+        given = dict(self._renamed(parameters, alias, under))
+        wrapping = {name: given.pop(name) for name in alias.wrap if name in given and name not in field_types(cls)}
+        for name, value in alias.defaults.items():
+            given.setdefault(name, (node.position, Node.of(value)))
+        before = len(self.problems)
+        types = field_types(cls)
+        values: dict[str, Any] = {}
+        for name, (_, value) in given.items():
+            values[name] = self._value(value, types.get(name), f"{under}.{name}")
+        converted, found = check_fields(cls, values)
+        for problem in found:
+            key_position, value = given.get(problem.field, (node.position, node))
+            position = (
+                _inner(value, problem.location).position if problem.field in types and problem.field in given else key_position
+            )
+            if component_slot(types.get(problem.field)) is not None and len(self.problems) > before and problem.field in given:
+                continue  # the node inside has already said what is wrong
+            where = f"{under}.{problem.location}" if problem.field in given else under
+            self._problem(problem.message, position, where, "parameter", problem.hint)
+        if len(self.problems) > before:
+            return None
+        component = self._constructed(cls, converted, node, path)
+        if component is None:
+            return None
+        self._note_partitions(component, given, node, under)
+        return self._wrapped(component, wrapping, alias, node, path)
+
+    def _renamed(
+        self, parameters: Mapping[str, tuple[Position, Node]], alias: Alias, path: str
+    ) -> Iterator[tuple[str, tuple[Position, Node]]]:
+        seen: dict[str, str] = {}
+        for name, (position, value) in parameters.items():
+            if name in alias.ignored:
+                self.notices.append(Notice(f'"{name}" has no effect: {alias.ignored[name]}', f"{path}.{name}", position))
+                continue
+            ours = alias.rename.get(name, name)
+            if ours in seen:
+                self._problem(f'"{name}" and "{seen[ours]}" set the same parameter', position, f"{path}.{name}", "parameter")
+                continue
+            seen[ours] = name
+            yield ours, (position, value)
+
+    def _value(self, node: Node, annotation: Any, path: str) -> Any:
+        slot = component_slot(annotation) if annotation is not None else None
+        if slot is None:
+            return node.plain()
+        if node.value is None:
+            return None
+        if isinstance(node.value, list):
+            return self.build_list(node, slot, path)
+        component = self.build(node, slot, path)
+        return (component,) if component is not None and _is_tuple(annotation) else component
+
+    def _constructed(self, cls: type[Component], values: Mapping[str, Any], node: Node, path: str) -> Component | None:
+        try:
+            return cls(**values)
+        except InvalidParameters as error:
+            for problem in error.problems:
+                self._problem(problem.message, node.position, path, "parameter", problem.hint)
+            return None
+
+    def _note_partitions(self, component: Component, given: Mapping[str, tuple[Position, Node]], node: Node, path: str) -> None:
+        roles = component.partitions() if hasattr(component, "partitions") else None
+        used = set(roles.values() if isinstance(roles, Mapping) else roles) if roles is not None else None
+        for name in partition_fields(type(component)):
+            value = getattr(component, name)
+            for partition in (value,) if isinstance(value, str) else value or ():
+                if used is None or partition in used:
+                    position = given[name][1].position if name in given else node.position
+                    self.uses.append(PartitionUse(partition, f"{path}.{name}", position))
+
+    def _wrapped(
+        self, component: Component, wrapping: Mapping[str, tuple[Position, Node]], alias: Alias, node: Node, path: str
+    ) -> Component | None:
+        for name, (position, value) in wrapping.items():
+            wrapper, parameter = alias.wrap[name]
+            if value.value in (-1, None):
+                continue
+            resolved = self._resolve(wrapper, Node.of(wrapper), _root_slot(component), path)
+            if resolved is None:
+                return None
+            converted, found = check_fields(resolved.cls, {"inner": component, parameter: value.plain()})
+            for problem in found:
+                self._problem(problem.message, position, f"{path}.{name}", "parameter", problem.hint)
+            if found:
+                return None
+            component = resolved.cls(**converted)
+        return component
+
+    def _problem(self, message: str, position: Position, path: str, kind: str, hint: str = "") -> None:
+        self.problems.append(Problem(message, path, position, hint, kind))
+
+
+def _is_tuple(annotation: Any) -> bool:
+    from typing import get_args, get_origin
+
+    return get_origin(annotation) is tuple or any(_is_tuple(argument) for argument in get_args(annotation))
+
+
+def _root_slot(component: Component) -> type[Component]:
+    """The contract class (such as ``Unlearner``) that a component belongs to."""
+    slots = [
+        cls for cls in type(component).__mro__ if issubclass(cls, Component) and cls is not Component and "kind" in vars(cls)
+    ]
+    return slots[-1]
+
+
+def _inner(node: Node, location: str) -> Node:
+    """The element of ``node`` at ``name[1][0]``, as far as it exists."""
+    for part in location.split("[")[1:]:
+        index = int(part.rstrip("]"))
+        if not isinstance(node.value, list) or index >= len(node.value):
+            break
+        node = node.value[index]
+    return node

@@ -1,0 +1,219 @@
+"""From the name in a configuration to the class it stands for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from erasure.component import Call, Component
+from erasure.errors import ErasureError, NotBuiltYet, Problem, UnknownComponent, nearest
+from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
+from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
+
+__all__ = ["ALLOWED_MODULES", "Registry", "Resolved"]
+
+ALLOWED_MODULES = (
+    "erasure",
+    "torch.nn",
+    "torch.optim",
+    "torchvision.datasets",
+    "torchvision.models",
+    "torchvision.transforms",
+    "torch_geometric.datasets",
+    "torch_geometric.nn",
+    "transformers",
+    "timm",
+    "sklearn.metrics",
+)
+"""Modules from which a configuration may name a class or function; others need ``--trust``."""
+
+_FOREIGN_MODEL = "erasure.models.module:Module"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a name stands for.
+
+    Args:
+        cls: The component class.
+        key: The name that results use.
+        alias: How upstream's parameters become ours, if the name is upstream's.
+        fixed: Parameters set by the name itself (the path of a foreign class).
+    """
+
+    cls: type[Component]
+    key: str
+    alias: Alias | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Registry:
+    """Looks names up.
+
+    Args:
+        trust: Modules outside the allow-list whose classes a configuration may name.
+    """
+
+    def __init__(self, trust: Iterable[str] = ()) -> None:
+        self.trust = tuple(trust)
+
+    def names(self, kind: str) -> dict[str, str]:
+        """Registered names of a kind, built in and from other packages, with their ``module:Class``."""
+        return BUILTINS.get(kind, {}) | {name: point.value for name, point in _plugins(kind).items()}
+
+    def resolve(self, name: str, slot: type[Component]) -> Resolved:
+        """The class called ``name`` for a slot that takes ``slot``.
+
+        Raises:
+            UnknownComponent: If there is none, with the nearest name.
+            NotBuiltYet: If it is a name of the field that this version has no component for.
+        """
+        kind = slot.kind
+        registered = self.names(kind)
+        known = {**{key: key for key in registered}, **ALSO_KNOWN_AS.get(kind, {})}
+        folded = {key.casefold(): target for key, target in known.items()}
+        key = known.get(name) or folded.get(name.casefold())
+        if key in registered:
+            return Resolved(self._component(registered[key], name, slot), key)
+        if name in UPSTREAM:
+            return self._upstream(name, UPSTREAM[name], slot)
+        section = SECTIONS.get(name.rpartition(".")[2])
+        if section is not None and section.kind == kind:
+            return Resolved(slot, slot.__name__, section)
+        if issubclass(slot, Call):
+            return self._call(name, slot)
+        if "." in name:
+            return self._dotted(name, slot)
+        elsewhere = [other for other in BUILTINS if name in self.names(other)]
+        if elsewhere:
+            raise _unknown(f'"{name}" is a {elsewhere[0]}; this place takes a {kind}')
+        if (key or name) in _SHORT_UPSTREAM.get(kind, {}):
+            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
+        raise _unknown(f'there is no {kind} called "{name}"', nearest(name, [*known, *_SHORT_UPSTREAM.get(kind, {})]))
+
+    def _upstream(self, name: str, alias: Alias, slot: type[Component]) -> Resolved:
+        if alias.kind != slot.kind:
+            raise _unknown(f'"{name}" is a {alias.kind}; this place takes a {slot.kind}')
+        if alias.target is None:
+            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
+        if alias.target == "":
+            return Resolved(slot, name.rpartition(".")[2], alias)
+        target = self.names(alias.kind).get(alias.target)
+        if target is None:
+            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
+        return Resolved(self._component(target, name, slot), alias.target, alias)
+
+    def _component(self, target: str, name: str, slot: type[Component]) -> type[Component]:
+        module, _, attribute = target.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), attribute)
+        except ErasureError:
+            raise
+        except (ImportError, AttributeError) as error:
+            raise _unknown(f'"{name}" stands for {target}, which cannot be imported ({error})') from error
+        return _checked(cls, name, slot)
+
+    def _call(self, name: str, slot: type[Call]) -> Resolved:
+        if "." not in name:
+            for namespace in slot.namespaces:
+                module = importlib.import_module(namespace)
+                if hasattr(module, name):
+                    return self._foreign(f"{namespace}.{name}", slot)
+            names = [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)]
+            where = " or ".join(slot.namespaces)
+            raise _unknown(f'there is no {slot.kind} called "{name}" in {where}', nearest(name, names))
+        return self._foreign(name, slot)
+
+    def _foreign(self, path: str, slot: type[Call]) -> Resolved:
+        target = self._import(path, [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)])
+        if slot.expects:
+            wanted = _load(slot.expects)
+            if not (inspect.isclass(target) and issubclass(target, wanted)):
+                raise _unknown(f'"{path}" is not a subclass of {slot.expects.replace(":", ".")}, which a {slot.kind} must be')
+        elif not callable(target):
+            raise _unknown(f'"{path}" is not a function, which a {slot.kind} must be')
+        return Resolved(slot, path.rpartition(".")[2], fixed={"path": path})
+
+    def _dotted(self, path: str, slot: type[Component]) -> Resolved:
+        target = self._import(path, [*self.names(slot.kind), *UPSTREAM])
+        if slot.kind == "model" and not (inspect.isclass(target) and issubclass(target, Component)):
+            module_class = _load("torch.nn:Module")
+            if not callable(target) or (inspect.isclass(target) and not issubclass(target, module_class)):
+                raise _unknown(f'"{path}" is not an nn.Module, which a model must be')
+            return Resolved(_load(_FOREIGN_MODEL), path.rpartition(".")[2], fixed={"path": path})
+        return Resolved(_checked(target, path, slot), path.rpartition(".")[2])
+
+    def _import(self, path: str, candidates: Iterable[str]) -> Any:
+        allowed = (*ALLOWED_MODULES, *self.trust)
+        if not any(path == module or path.startswith(f"{module}.") for module in allowed):
+            module = path.partition(".")[0]
+            if _names_nothing(path, candidates):
+                raise _unknown(f'"{path}" is unknown', nearest(path, candidates))
+            raise _unknown(
+                f'"{path}" is outside the modules that a configuration may name',
+                f'if you trust it, add "--trust {module}"',
+                kind="trust",
+            )
+        module, _, name = path.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            missing = error.name or module
+            if module == missing or module.startswith(f"{missing}."):
+                raise _unknown(f'there is no module "{missing}" for "{path}"', nearest(path, candidates)) from error
+            raise _unknown(f'"{path}" cannot be imported: it needs "{missing}", which is not installed') from error
+        except AttributeError as error:
+            public = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
+            raise _unknown(f'there is no "{name}" in {module}', nearest(name, public)) from error
+
+
+def _unknown(message: str, hint: str = "", kind: str = "unknown-component") -> UnknownComponent:
+    return UnknownComponent([Problem(message, hint=hint, kind=kind)])
+
+
+def _names_nothing(path: str, candidates: Iterable[str]) -> bool:
+    # A misspelt upstream path ("erasre.unlearners…") deserves its nearest name, not advice to trust it.
+    return nearest(path, [c for c in candidates if "." in c]) != ""
+
+
+def _checked(cls: Any, name: str, slot: type[Component]) -> type[Component]:
+    if not (inspect.isclass(cls) and issubclass(cls, slot)):
+        found = f"a {cls.kind}" if inspect.isclass(cls) and issubclass(cls, Component) else "something else"
+        raise _unknown(f'"{name}" is {found}; this place takes a {slot.kind}')
+    return cls
+
+
+@functools.cache
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _public(namespace: str, expects: str) -> list[str]:
+    module = importlib.import_module(namespace)
+    wanted = _load(expects) if expects else None
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (inspect.isclass(value) and issubclass(value, wanted) if wanted else callable(value))
+    ]
+
+
+@functools.cache
+def _plugins(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"erasure.{kind}s")}
+
+
+def _short_upstream() -> dict[str, dict[str, str]]:
+    short: dict[str, dict[str, str]] = {}
+    for path, alias in UPSTREAM.items():
+        short.setdefault(alias.kind, {})[path.rpartition(".")[2]] = path
+    return short
+
+
+_SHORT_UPSTREAM = _short_upstream()
