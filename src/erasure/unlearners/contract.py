@@ -34,8 +34,8 @@ class ModelBank(Protocol):
         """A randomly initialised network of the same architecture, in eval mode."""
         ...
 
-    def retrained(self, role: Role) -> tuple[nn.Module, float]:
-        """A model trained from scratch on a partition with the original's recipe and seed, and the seconds that took."""
+    def retrained(self, partition: str) -> tuple[nn.Module, float]:
+        """A model trained from scratch on the named partition with the original's recipe and seed, and the seconds that took."""
         ...
 
     def replay(self, on_step: StepListener) -> float:
@@ -313,7 +313,7 @@ class UnlearningTask:
         """A model trained from scratch on a partition, as the original was; its training time is the method's."""
         self.ids(role)
         with self._clocked():
-            model, seconds = self._bank("a training recipe").retrained(role)
+            model, seconds = self._bank("a training recipe").retrained(self.roles[role])
         self.ledger.charged_s += seconds
         return model
 
