@@ -29,7 +29,7 @@ Json: TypeAlias = Any
 TaskKind: TypeAlias = Literal["classification", "binary", "multilabel"]
 """How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, or K independent yes/no labels."""
 
-Role: TypeAlias = Literal["forget", "retain", "train"]
+Role: TypeAlias = Literal["forget", "retain", "train", "validation"]
 """What a partition is to an unlearner, whatever the configuration calls it."""
 
 

@@ -203,6 +203,7 @@ class UnlearningTask:
         precision: ``fp32`` or ``bf16``.
         on_epoch: Hears of each epoch.
         z: Groups of the whole data set, if there are any.
+        masks: Weight masks by file name, which one step of a Cascade makes and a later one uses.
     """
 
     x: Column
@@ -220,6 +221,7 @@ class UnlearningTask:
     reader: str = "the method"
     mask: Mapping[str, Tensor] | None = None
     frozen: tuple[nn.Module, ...] = ()
+    masks: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     ledger: _Ledger = field(default_factory=_Ledger)
 
     # What the task is about
