@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from erasure.component import Component
+from erasure.component import Component, field_types
 from erasure.errors import Diverged, PartitionError, RequirementNotMet
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
@@ -93,6 +93,18 @@ class Unlearner(Component):
     def partitions(self) -> dict[Role, str]:
         """The partition that plays each role the method reads, also through the methods inside it."""
         return {role: getattr(self, role) for role in sorted(self.reads)}
+
+    def partition_names(self) -> frozenset[str]:
+        """Every partition that the method, or a component inside it, looks at."""
+        names = set(self.partitions().values())
+        for name in field_types(type(self)):
+            value = getattr(self, name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Unlearner):
+                    names |= part.partition_names()
+                elif isinstance(part, Component) and hasattr(part, "partitions"):
+                    names |= set(part.partitions().values())
+        return frozenset(names)
 
     def refuse(self, data: ModelInput) -> str | None:
         """Why the method is not defined for this kind of data, or None; asked before anything is trained."""
