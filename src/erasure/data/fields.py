@@ -1,0 +1,32 @@
+"""Field types of data components: a parameter that takes one value or a list of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from annotated_types import MinLen
+from pydantic import BeforeValidator, WithJsonSchema
+
+from erasure.types import NonNegativeInt
+
+__all__ = ["Label", "Labels", "Names", "NonEmptyNames", "RowCounts"]
+
+
+def _as_tuple(value: Any) -> Any:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _one_or_more(*types: str) -> WithJsonSchema:
+    each: dict[str, Any] = {"type": types[0] if len(types) == 1 else list(types)}
+    return WithJsonSchema({"anyOf": [each, {"type": "array", "items": each}]})
+
+
+Label: TypeAlias = int | str
+"""A class or a group, by its number or its name."""
+
+Labels: TypeAlias = Annotated[tuple[Label, ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("integer", "string")]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), _one_or_more("string")]
+NonEmptyNames: TypeAlias = Annotated[
+    tuple[Annotated[str, MinLen(1)], ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("string")
+]
+RowCounts: TypeAlias = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("integer")]

@@ -1,0 +1,239 @@
+"""Partitions: ids over one data set, made by splitters in order and inspected before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erasure.data.dataset import Dataset, Splitter
+from erasure.errors import PartitionError, nearest
+from erasure.training.batches import TensorColumn
+from erasure.training.randomness import derive
+
+__all__ = ["ALL", "DISCARDED", "PartitionIssue", "build_partitions", "ids_of", "inspect_partitions"]
+
+ALL = "all"
+"""The partition that always exists."""
+
+DISCARDED = "-"
+"""The name that throws a part away."""
+
+
+@dataclass(frozen=True)
+class PartitionIssue:
+    """One thing about the partitions that makes results wrong (``error``) or surprising (``warning``).
+
+    Args:
+        severity: ``error`` if nothing that is trained on these partitions can be believed.
+        partition: Name of the partition.
+        message: What was found, one sentence without a full stop.
+    """
+
+    severity: Literal["error", "warning"]
+    partition: str
+    message: str
+
+    def __str__(self) -> str:
+        return f'{self.severity}: partition "{self.partition}": {self.message}'
+
+
+def ids_of(partitions: Mapping[str, Tensor], name: str) -> Tensor:
+    """Ids of a partition.
+
+    Raises:
+        PartitionError: If there is none of that name; lists those there are.
+    """
+    if name in partitions:
+        return partitions[name]
+    there = ", ".join(f'"{each}"' for each in partitions) or "none"
+    hint = nearest(name, partitions)
+    raise PartitionError(f'there is no partition "{name}" at this point; there are {there}{f"; {hint}" if hint else ""}')
+
+
+def _log(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
+
+
+def build_partitions(
+    data: Dataset, splitters: Sequence[Splitter], seed: int, *, notify: Callable[[str], None] = _log
+) -> dict[str, Tensor]:
+    """The partitions that splitters make, one splitter after the other.
+
+    Every splitter draws from a stream of its own, named after its parts, so adding, removing or moving one never changes what
+    another draws.
+
+    Args:
+        data: The data set.
+        splitters: In order; each may cut what an earlier one made. A later definition of a name replaces the earlier one.
+        seed: Root of the splitters' random streams.
+        notify: Told what happened that may not have been meant, one sentence a time.
+
+    Returns:
+        Name to ids, int64, in order of definition; ``all`` first. The order within a partition is stable.
+
+    Raises:
+        PartitionError: If a splitter asks for what is not there; says which splitter.
+    """
+    partitions: dict[str, Tensor] = {ALL: torch.arange(len(data), dtype=torch.int64)}
+    for position, splitter in enumerate(splitters):
+        where = f"partitions[{position}] ({type(splitter).__name__})"
+        names = splitter.parts_names
+        if ALL in names:
+            raise PartitionError(f'{where}: "{ALL}" always means the whole data set and cannot be defined again')
+        if names[0] == names[1] != DISCARDED:
+            raise PartitionError(f'{where}: both parts are called "{names[0]}"; name one of them "{DISCARDED}" to throw it away')
+        generator = np.random.default_rng(derive(seed, "split", *names))
+        try:
+            parts = splitter.split(data, partitions, generator)
+        except PartitionError as error:
+            raise PartitionError(f"{where}: {error}") from error
+        for name, ids in zip(names, parts, strict=True):
+            if name == DISCARDED:
+                continue
+            if name in partitions:
+                notify(f'{where} replaces the partition "{name}" ({len(partitions[name])} samples) by {len(ids)} samples')
+                del partitions[name]
+            partitions[name] = ids
+    return partitions
+
+
+def inspect_partitions(
+    partitions: Mapping[str, Tensor],
+    data: Dataset,
+    *,
+    forget: str = "forget",
+    retain: str = "retain",
+    train: str = "train",
+    held_out: Sequence[str] = ("validation", "test"),
+    find_duplicates: bool = True,
+) -> list[PartitionIssue]:
+    """Everything about the partitions that would make an experiment's result wrong or surprising.
+
+    Errors: a training, forget or retain set that is empty; forget and retain overlapping; forget outside train; held-out samples
+    in train, forget or retain. Warnings: other empty partitions, a retain set that is not what remains of train, a class that
+    retain no longer has, held-out samples whose input is a byte-for-byte copy of a training sample.
+
+    **Cost**: set operations on ids; ``find_duplicates`` hashes each row of train and of the held-out partitions once, about a
+    microsecond and a pass over its bytes each.
+
+    Args:
+        partitions: Name to ids.
+        data: The data set.
+        forget: What the forget set is called; a name that does not exist is not inspected.
+        retain: What the retain set is called.
+        train: What the training set is called.
+        held_out: What the partitions are called that nothing may be trained on.
+        find_duplicates: Also compare held-out inputs with the training inputs.
+
+    Returns:
+        Issues, errors first; empty if there is nothing to say.
+    """
+    issues = [
+        *_empty(partitions, needed={forget, retain, train}),
+        *_overlap(partitions, forget, retain),
+        *_outside(partitions, forget, retain, train),
+        *_leaks(partitions, held_out, (train, forget, retain)),
+        *_lost_classes(partitions, data, retain, train),
+    ]
+    if find_duplicates:
+        issues += _copies(partitions, data, held_out, train, forget)
+    return sorted(issues, key=lambda issue: issue.severity != "error")
+
+
+def _empty(partitions: Mapping[str, Tensor], needed: set[str]) -> Iterator[PartitionIssue]:
+    for name, ids in partitions.items():
+        if len(ids) == 0:
+            yield PartitionIssue("error" if name in {*needed, ALL} else "warning", name, "it is empty")
+
+
+def _shared(partitions: Mapping[str, Tensor], first: str, second: str) -> int:
+    if first == second or first not in partitions or second not in partitions:
+        return 0
+    return int(torch.isin(partitions[first], partitions[second]).sum())
+
+
+def _overlap(partitions: Mapping[str, Tensor], forget: str, retain: str) -> Iterator[PartitionIssue]:
+    shared = _shared(partitions, forget, retain)
+    if shared:
+        yield PartitionIssue("error", forget, f'{shared} of its {len(partitions[forget])} samples are also in "{retain}"')
+
+
+def _outside(partitions: Mapping[str, Tensor], forget: str, retain: str, train: str) -> Iterator[PartitionIssue]:
+    if train not in partitions:
+        return
+    severities: tuple[tuple[str, Literal["error", "warning"]], ...] = ((forget, "error"), (retain, "warning"))
+    for name, severity in severities:
+        if name not in partitions:
+            continue
+        outside = len(partitions[name]) - _shared(partitions, name, train) if name != train else 0
+        if outside:
+            message = f'{outside} of its {len(partitions[name])} samples are not in "{train}": the original model never saw them'
+            yield PartitionIssue(severity, name, message)
+    if forget in partitions and retain in partitions and train not in {forget, retain}:
+        kept = torch.cat([partitions[forget], partitions[retain]])
+        missing = int((~torch.isin(partitions[train], kept)).sum())
+        if missing:
+            message = f'{missing} of "{train}" are neither in "{forget}" nor in "{retain}": a retrained model loses them too'
+            yield PartitionIssue("warning", retain, message)
+
+
+def _leaks(partitions: Mapping[str, Tensor], held_out: Sequence[str], trained_on: Sequence[str]) -> Iterator[PartitionIssue]:
+    for name in held_out:
+        leaks = [(used, _shared(partitions, name, used)) for used in trained_on]
+        if any(shared for _, shared in leaks):
+            where = ", ".join(f'{shared} in "{used}"' for used, shared in leaks if shared)
+            yield PartitionIssue("error", name, f"samples that nothing may be trained on are trained on: {where}")
+
+
+def _present(data: Dataset, ids: Tensor) -> Tensor:
+    """One boolean a class: does a sample of ``ids`` have it?"""
+    labels = data.y[ids]
+    if data.task == "multilabel":
+        return (labels > 0.5).any(dim=0)
+    return torch.bincount(labels, minlength=data.n_classes) > 0
+
+
+def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, train: str) -> Iterator[PartitionIssue]:
+    if retain not in partitions or len(partitions[retain]) == 0:
+        return
+    before = _present(data, partitions.get(train, torch.arange(len(data))))
+    lost = (before & ~_present(data, partitions[retain])).nonzero().flatten().tolist()
+    if lost:
+        names = [data.class_names[k] if k < len(data.class_names) else str(k) for k in lost]
+        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        yield PartitionIssue("warning", retain, f"it has no sample of {len(lost)} of the classes to be learned: {listed}")
+
+
+def _row_hashes(x: TensorColumn, ids: Tensor) -> list[bytes]:
+    hashes: list[bytes] = []
+    for block in torch.split(ids, 4096):
+        rows = x.values.index_select(0, block).contiguous().flatten(1).view(torch.uint8).numpy()
+        hashes.extend(hashlib.blake2b(row, digest_size=16).digest() for row in rows)
+    return hashes
+
+
+def _copies(
+    partitions: Mapping[str, Tensor], data: Dataset, held_out: Sequence[str], train: str, forget: str
+) -> Iterator[PartitionIssue]:
+    present = [name for name in held_out if name in partitions]
+    if not present or train not in partitions or not isinstance(data.x, TensorColumn) or data.x.values.numel() == 0:
+        return
+    trained = _row_hashes(data.x, partitions[train])
+    known = set(trained)
+    in_forget = torch.isin(partitions[train], partitions[forget]).tolist() if forget in partitions else [False] * len(trained)
+    forgotten = {each for each, is_forgotten in zip(trained, in_forget, strict=True) if is_forgotten}
+    for name in present:
+        fresh = partitions[name][~torch.isin(partitions[name], partitions[train])]
+        hashes = _row_hashes(data.x, fresh)
+        copies, of_forgotten = sum(each in known for each in hashes), sum(each in forgotten for each in hashes)
+        if copies:
+            detail = f', {of_forgotten} of them of "{forget}"' if of_forgotten else ""
+            message = f'{copies} of its {len(partitions[name])} samples are exact copies of inputs in "{train}"{detail}'
+            yield PartitionIssue("warning", name, message)

@@ -1,0 +1,335 @@
+"""Splitters: each cuts one partition in two.
+
+The order within a part is part of the result. Without shuffling, both parts keep the order of ``ref_data``. A splitter that
+shuffles hands out both parts in the order drawn, so that "the first n" of a shuffled partition is a random n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import MinLen
+from torch import Tensor
+
+from erasure.data.dataset import Dataset, Splitter
+from erasure.data.fields import Label, Labels
+from erasure.data.partitions import ids_of
+from erasure.errors import InvalidParameters, PartitionError, nearest
+from erasure.types import NonNegativeInt, OpenFraction, Partition
+
+__all__ = [
+    "ByZSplitter",
+    "ClassSplitter",
+    "ConcatSplitter",
+    "ListSplitter",
+    "NSamplesOfClassSplitter",
+    "NSamplesSplitter",
+    "PercentageSplitter",
+    "StratifiedPercentageSplitter",
+    "ZRangeSplitter",
+]
+
+_SHOWN = 20
+"""How many names an error message lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PercentageSplitter(Splitter):
+    """A fraction of the samples, and the others.
+
+    The first part has ``floor(percentage * n)`` samples.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+        percentage: Fraction of ``ref_data`` that goes to the first part, strictly between 0 and 1.
+        shuffle: Draw the samples at random; otherwise the first ones are taken.
+    """
+
+    percentage: OpenFraction
+    shuffle: bool = True
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut after the fraction of the (shuffled) ids."""
+        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        size = _portion(len(ids), self.percentage)
+        return ids[:size], ids[size:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StratifiedPercentageSplitter(Splitter):
+    """A fraction of the samples of every class, and the others.
+
+    The first part has ``floor(percentage * n)`` samples, shared out over the classes by largest remainder, so each class is
+    within one sample of its share. Multi-label samples are stratified by their combination of labels.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+        percentage: Fraction of ``ref_data`` that goes to the first part, strictly between 0 and 1.
+        shuffle: Draw the samples at random; otherwise the first ones of each class are taken.
+    """
+
+    percentage: OpenFraction
+    shuffle: bool = True
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Take the first samples of each class of the (shuffled) ids."""
+        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        if len(ids) == 0:
+            return ids, ids.clone()
+        _, strata, sizes = torch.unique(data.y[ids], dim=0, return_inverse=True, return_counts=True)
+        shares = sizes.double() * self.percentage
+        quotas = (shares + 1e-9).floor()
+        by_remainder = torch.argsort(shares - quotas, descending=True, stable=True)
+        quotas[by_remainder[: _portion(len(ids), self.percentage) - int(quotas.sum())]] += 1
+        by_stratum = torch.argsort(strata, stable=True)
+        starts = torch.cumsum(sizes, 0) - sizes
+        rank = torch.empty_like(strata)
+        rank[by_stratum] = torch.arange(len(ids)) - starts[strata[by_stratum]]
+        return _divided(ids, rank < quotas[strata])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSplitter(Splitter):
+    """All samples of one or several classes, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+        labels: A class or a list of classes, by number or by name. A multi-label sample belongs to the first part if it has any
+            of them.
+    """
+
+    labels: Labels
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Select by label."""
+        ids = ids_of(partitions, self.ref_data)
+        chosen = torch.zeros(len(ids), dtype=torch.bool)
+        for label in self.labels:
+            chosen |= _of_class(label, data, ids, self.ref_data)
+        return _divided(ids, chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NSamplesSplitter(Splitter):
+    """A number of samples, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+        n_samples: Samples in the first part, from 0 to the size of ``ref_data``.
+        shuffle: Draw the samples at random; otherwise the first ones are taken, which are a random choice too if ``ref_data``
+            is itself a part of a shuffled split.
+    """
+
+    n_samples: NonNegativeInt
+    shuffle: bool = False
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut after ``n_samples`` of the (shuffled) ids."""
+        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        if self.n_samples > len(ids):
+            raise PartitionError(f'{self.n_samples} samples asked for, but "{self.ref_data}" has {len(ids)}')
+        return ids[: self.n_samples], ids[self.n_samples :]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NSamplesOfClassSplitter(Splitter):
+    """A number of samples of one class, and all others: the setting of selective or partial-class forgetting.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut.
+        label: The class, by number or by name.
+        n_samples: Samples in the first part, from 0 to the number that ``ref_data`` has of the class.
+        shuffle: Draw the samples at random; otherwise the first ones of the class are taken.
+    """
+
+    label: Label
+    n_samples: NonNegativeInt
+    shuffle: bool = True
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Take the first ``n_samples`` of the class among the (shuffled) ids."""
+        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        of_class = _of_class(self.label, data, ids, self.ref_data)
+        available = int(of_class.sum())
+        if self.n_samples > available:
+            raise PartitionError(
+                f'{self.n_samples} samples of class {self.label!r} asked for, but "{self.ref_data}" has {available} of them'
+            )
+        return _divided(ids, of_class & (of_class.cumsum(0) <= self.n_samples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSplitter(Splitter):
+    """The samples of a list of ids, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut; must hold every listed id.
+        samples_ids: Ids in the data set, counted from 0; an id listed twice counts once. Both parts keep the order of
+            ``ref_data``.
+    """
+
+    samples_ids: tuple[int, ...]
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Select by id."""
+        ids = ids_of(partitions, self.ref_data)
+        listed = torch.tensor(self.samples_ids, dtype=torch.int64)
+        missing = torch.unique(listed[~torch.isin(listed, ids)])
+        if len(missing):
+            shown = _shown(missing.tolist())
+            outside = bool(((missing < 0) | (missing >= len(data))).any())
+            there = f"the data set has ids 0 to {len(data) - 1}" if outside else f"it has {len(ids)} of {len(data)} samples"
+            raise PartitionError(f'{len(missing)} of the listed ids are not in "{self.ref_data}": {shown}; {there}')
+        return _divided(ids, torch.isin(ids, listed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByZSplitter(Splitter):
+    """The samples of some groups, identities or values of a sensitive attribute, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut; must hold at least one matching sample.
+        z_labels: One value of ``z`` or a list; by number, or by name where the data set names its groups. Where a sample has
+            several z values, any of them decides. Every value must occur in the data set.
+    """
+
+    z_labels: Labels
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Select by group."""
+        z = _groups(data)
+        values = torch.tensor([_group_code(label, data) for label in self.z_labels], dtype=torch.int64)
+        there = torch.unique(z)
+        unknown = values[~torch.isin(values, there)]
+        if len(unknown):
+            raise PartitionError(
+                f'no sample of "{data.name}" has z = {_shown(unknown.tolist())}; there are {_shown(there.tolist())}'
+            )
+        return _with_groups(self, z, torch.isin(z, values), partitions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZRangeSplitter(Splitter):
+    """The samples with a z value in a range, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut; must hold at least one matching sample.
+        z_labels: First and last value, both included. Where a sample has several z values, any of them decides.
+    """
+
+    z_labels: tuple[int, int]
+
+    def check(self) -> None:
+        """The range must not be reversed."""
+        first, last = self.z_labels
+        if first > last:
+            raise InvalidParameters(f"ZRangeSplitter.z_labels: the first value {first} is larger than the last, {last}")
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Select by range."""
+        z = _groups(data)
+        first, last = self.z_labels
+        return _with_groups(self, z, (z >= first) & (z <= last), partitions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatSplitter(Splitter):
+    """Several partitions one after the other, and the rest of ``ref_data``.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The partition to cut; must hold every concatenated sample.
+        concat_splits: Partitions in order; a sample that several of them hold is kept where it comes first.
+    """
+
+    concat_splits: Annotated[tuple[Partition, ...], MinLen(1)]
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Concatenate without duplicates."""
+        ids = ids_of(partitions, self.ref_data)
+        joined = torch.cat([ids_of(partitions, name) for name in self.concat_splits])
+        _, first_at = np.unique(joined.numpy(), return_index=True)
+        joined = joined[torch.from_numpy(np.sort(first_at))]
+        outside = joined[~torch.isin(joined, ids)]
+        if len(outside):
+            raise PartitionError(
+                f'{len(outside)} of the concatenated samples are not in "{self.ref_data}": {_shown(outside.tolist())}'
+            )
+        return joined, ids[~torch.isin(ids, joined)]
+
+
+def _ordered(ids: Tensor, generator: np.random.Generator | None) -> Tensor:
+    return ids if generator is None else ids[torch.from_numpy(generator.permutation(len(ids)))]
+
+
+def _portion(n_samples: int, fraction: float) -> int:
+    # 0.29 * 100 is 28.999…: the floor must not lose a sample to rounding.
+    return math.floor(n_samples * fraction + 1e-9)
+
+
+def _divided(ids: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    return ids[chosen], ids[~chosen]
+
+
+def _shown(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values[:_SHOWN]) + (", …" if len(values) > _SHOWN else "")
+
+
+def _code(label: Label, names: Sequence[str], what: str, owner: str) -> int:
+    if isinstance(label, int):
+        return label
+    if label in names:
+        return names.index(label)
+    if not names:
+        raise PartitionError(f'{what} {label!r} asked for, but "{owner}" does not name its {what} values; give a number')
+    hint = nearest(label, names)
+    raise PartitionError(f'"{owner}" has no {what} {label!r}; it has {_shown(names)}{f"; {hint}" if hint else ""}')
+
+
+def _of_class(label: Label, data: Dataset, ids: Tensor, ref_data: str) -> Tensor:
+    """Which of ``ids`` have the class; at least one does."""
+    code = _code(label, data.class_names, "class", data.name)
+    if not 0 <= code < data.n_classes:
+        named = f" ({_shown(data.class_names)})" if data.class_names else ""
+        raise PartitionError(
+            f'"{data.name}" has no class {label}; it has {data.n_classes} classes, 0 to {data.n_classes - 1}{named}'
+        )
+    labels = data.y[ids]
+    chosen = labels[:, code] > 0.5 if data.task == "multilabel" else labels == code
+    if not chosen.any():
+        present = (labels > 0.5).any(dim=0).nonzero().flatten() if data.task == "multilabel" else torch.unique(labels)
+        there = _shown([data.class_names[k] if data.class_names else k for k in present.tolist()]) or "none"
+        raise PartitionError(f'"{ref_data}" has no sample of class {label!r}; it has samples of {there}')
+    return chosen
+
+
+def _groups(data: Dataset) -> Tensor:
+    if data.z is None:
+        raise PartitionError(f'"{data.name}" has no z column (group, identity or attribute) to split by')
+    return data.z
+
+
+def _group_code(label: Label, data: Dataset) -> int:
+    return _code(label, data.z_names, "z", data.name)
+
+
+def _with_groups(splitter: Splitter, z: Tensor, matches: Tensor, partitions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    ids = ids_of(partitions, splitter.ref_data)
+    chosen = (matches if matches.ndim == 1 else matches.any(dim=1))[ids]
+    if not chosen.any():
+        there = torch.unique(z[ids]).tolist()
+        raise PartitionError(f'no sample of "{splitter.ref_data}" has such a z value; it has {_shown(there) or "none"}')
+    return _divided(ids, chosen)
