@@ -21,8 +21,8 @@ from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt,
 
 __all__ = ["Model", "ModelInput", "Predictor", "StepListener", "build_model", "mean_loss", "train"]
 
-StepListener = Callable[[nn.Module, Batch], None]
-"""Called after each update with the model and the batch that made it."""
+StepListener = Callable[[nn.Module, Batch | None], None]
+"""Called with the model before the first update (and None), then after each update with the batch that made it."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def train(
         validation_ids: Samples for early stopping, where the recipe asks for it.
         precision: ``fp32`` or ``bf16``.
         on_epoch: Hears of each epoch.
-        on_step: Hears of each update; slows the loop.
+        on_step: Sees the initial weights and then each update; slows the loop.
 
     Raises:
         DataError: If there is nothing to train on.
@@ -180,6 +180,8 @@ def train(
         max_grad_norm=predictor.max_grad_norm,
         on_epoch=on_epoch,
     )
+    if on_step is not None:
+        on_step(model, None)
     with isolated(streams.child("dropout").seed, ids.device):
         for _ in trainer.epochs():
             source = batches if on_step is None else _observed(batches, trainer.model, on_step)

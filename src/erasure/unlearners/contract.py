@@ -39,7 +39,7 @@ class ModelBank(Protocol):
         ...
 
     def replay(self, on_step: StepListener) -> float:
-        """Train the original again, step by step the same, and show every update; returns the seconds that took."""
+        """Train the original again, step by step the same; show its initial weights and every update; returns the seconds."""
         ...
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
