@@ -1,0 +1,231 @@
+"""Stored objects as a reader sees them: a manifest and files that are checked when they are first read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erasure.errors import CorruptArtifact, StoreError
+from erasure.store.addresses import FORMAT_VERSION, address, canonical_json, file_digest, plain_json
+from erasure.store.durable import failure
+from erasure.types import Json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["JSON_SUFFIX", "MANIFEST", "TENSORS_SUFFIX", "Artifact", "FileFacts", "Manifest"]
+
+MANIFEST = "manifest.json"
+TENSORS_SUFFIX = ".safetensors"
+JSON_SUFFIX = ".json"
+_SEAL = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Size in bytes and SHA-256 of a stored file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an object is, what its address was made of, and what its files must look like.
+
+    Args:
+        address: Its content address.
+        kind: What it is, such as ``model``.
+        content: What the address was made of.
+        files: File name to size and checksum.
+        created_at: When it was published, ISO 8601 in UTC.
+        elapsed_s: How long computing it took, without publishing it.
+        libraries: Versions of what computed it.
+        facts: Whatever its writer wanted to say; JSON.
+    """
+
+    address: str
+    kind: str
+    content: Json
+    files: Mapping[str, FileFacts]
+    created_at: str
+    elapsed_s: float
+    libraries: Mapping[str, str]
+    facts: Mapping[str, Json]
+
+    def encode(self) -> bytes:
+        """The bytes of ``manifest.json``; a seal over everything else makes a flipped byte of the manifest itself show.
+
+        Raises:
+            StoreError: If a part has no JSON form; names it.
+        """
+        record = {name: plain_json(value, name) for name, value in dataclasses.asdict(self).items()}
+        record["format"] = FORMAT_VERSION
+        record[_SEAL] = _sealed(record)
+        return (json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def decode(cls, data: bytes, expected_address: str) -> Manifest:
+        """The manifest in ``data``.
+
+        Raises:
+            CorruptArtifact: If it is not the sound manifest of ``expected_address``.
+        """
+        try:
+            record = json.loads(data)
+            seal = record.pop(_SEAL)
+            if seal != _sealed(record):
+                raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest does not match its own checksum.")
+            if record.pop("format") != FORMAT_VERSION or record["address"] != expected_address:
+                raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest belongs to {record['address']}.")
+            if address(record["kind"], record["content"]) != expected_address:
+                raise CorruptArtifact(f"Object {expected_address} is corrupt: its address was not made of its content.")
+            files = {name: FileFacts(**facts) for name, facts in record.pop("files").items()}
+            return cls(files=files, **record)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest cannot be read ({error}).") from error
+
+
+def _sealed(record: Mapping[str, Json]) -> str:
+    return hashlib.sha256(canonical_json(dict(record)).encode()).hexdigest()
+
+
+class Artifact:
+    """A stored object, opened for reading.
+
+    Each file is checked against its checksum once, when it is first asked for; keep the artefact to pay for that once. An
+    opened artefact stays readable while it is loaded in memory, also when another process removes the object.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory, self.manifest = directory, manifest
+        self._verified: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.kind!r}, {self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """Its content address."""
+        return self.manifest.address
+
+    @property
+    def kind(self) -> str:
+        """What it is, such as ``model``."""
+        return self.manifest.kind
+
+    @property
+    def content(self) -> Json:
+        """What its address was made of."""
+        return self.manifest.content
+
+    @property
+    def facts(self) -> Mapping[str, Json]:
+        """What its writer said about it."""
+        return self.manifest.facts
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long computing it took."""
+        return self.manifest.elapsed_s
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files, sorted."""
+        return tuple(sorted(self.manifest.files))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Tensors saved as ``name``, memory-mapped on the CPU; writing into them changes neither the file nor another reader.
+
+        Raises:
+            CorruptArtifact: If the file is missing or its bytes are not those that were published.
+            StoreError: If the object never had such a file, or it cannot be read.
+        """
+        import safetensors.torch
+        from safetensors import SafetensorError
+
+        path = self.path(name + TENSORS_SUFFIX)
+        try:
+            loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except SafetensorError as error:
+            raise self._damaged(f"{path.name} is not a safetensors file ({error})") from error
+        except OSError as error:
+            raise failure("read", path, error) from error
+        return {key: loaded[key] for key in sorted(loaded)}
+
+    def json(self, name: str) -> Json:
+        """The value saved as ``name``.
+
+        Raises:
+            CorruptArtifact: If the file is missing or its bytes are not those that were published.
+            StoreError: If the object never had such a file, or it cannot be read.
+        """
+        path = self.path(name + JSON_SUFFIX)
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise self._damaged(f"{path.name} is not JSON ({error})") from error
+        except OSError as error:
+            raise failure("read", path, error) from error
+
+    def path(self, name: str) -> Path:
+        """Path of the file ``name``, suffix included, after checking its bytes; for formats the store does not read itself.
+
+        Raises:
+            CorruptArtifact: If the file is missing or its bytes are not those that were published.
+            StoreError: If the object never had such a file, or it cannot be read.
+        """
+        if name not in self.manifest.files:
+            has = ", ".join(self.files) or "no files"
+            raise StoreError(f"The {self.kind} {self.address} has no file {name}; it has {has}.")
+        path = self.directory / name
+        if name not in self._verified:
+            self._check_size(name)
+            try:
+                digest = file_digest(path)
+            except OSError as error:
+                raise failure("read", path, error) from error
+            if digest != self.manifest.files[name].sha256:
+                raise self._damaged(f"the bytes of {name} do not match their checksum")
+            self._verified.add(name)
+        return path
+
+    def check_sizes(self) -> None:
+        """Check that every file is there with its size, without reading it.
+
+        Raises:
+            CorruptArtifact: If one is not.
+        """
+        for name in self.files:
+            self._check_size(name)
+
+    def verify(self) -> None:
+        """Check every byte of every file that was not checked before.
+
+        Raises:
+            CorruptArtifact: If one does not match the manifest.
+        """
+        for name in self.files:
+            self.path(name)
+
+    def _check_size(self, name: str) -> None:
+        path, expected = self.directory / name, self.manifest.files[name].size
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._damaged(f"{name} is missing") from None
+        except OSError as error:
+            raise failure("read", path, error) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise self._damaged(f"{name} is not a plain file")
+        if found.st_size != expected:
+            raise self._damaged(f"{name} has {found.st_size} bytes, expected {expected}")
+
+    def _damaged(self, reason: str) -> CorruptArtifact:
+        return CorruptArtifact(f"Object {self.address} ({self.kind}) in {self.directory} is corrupt: {reason}.")
