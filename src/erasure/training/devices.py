@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["Precision", "autocast", "resolve_device", "synchronise"]
+__all__ = ["PeakMemory", "Precision", "autocast", "resolve_device", "synchronise"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -46,3 +47,35 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+class PeakMemory:
+    """The largest memory in use between its making and :meth:`mib`.
+
+    On an accelerator the allocator's own peak; on Linux the kernel's high-water mark of the process, which is reset here; elsewhere
+    unknown. Costs nothing while it watches.
+    """
+
+    _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._known = True
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            self._RESET.write_text("5")
+        except OSError:
+            self._known = False
+
+    def mib(self) -> float | None:
+        """Peak in MiB, or None where the platform does not tell."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        if not self._known:
+            return None
+        for line in self._STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        return None

@@ -1,0 +1,349 @@
+"""The workbench: runs single stages against the store, and keeps what it has read in memory."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from erasure.data.dataset import Dataset
+from erasure.data.partitions import build_partitions
+from erasure.data.storage import from_artifact, to_artifact
+from erasure.errors import RequirementNotMet
+from erasure.events import EpochFinished, Listener, StageWaits, silent
+from erasure.experiment.plan import Job, Numerics, Scene, Stage, outputs_content, training_content
+from erasure.measures.contract import Candidate, Evaluation, Outputs, Value, forward_pass
+from erasure.measures.guards import judge
+from erasure.store import Artifact, Store, Writer
+from erasure.store.addresses import address
+from erasure.training.batches import Batch, Column, TensorColumn
+from erasure.training.calls import Criterion
+from erasure.training.devices import PeakMemory, Precision, synchronise
+from erasure.training.loop import EpochListener
+from erasure.training.predictor import ModelInput, build_model, train
+from erasure.training.randomness import Streams
+from erasure.types import Json
+from erasure.unlearners.contract import UnlearningTask, model_digest
+
+__all__ = ["Material", "Workbench"]
+
+_KEPT = 512
+"""Outputs kept in memory; they are read again from the store when they fall out."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Material:
+    """The data of a scene on the device."""
+
+    dataset: Dataset
+    x: Column
+    y: Tensor
+    z: Tensor | None
+    partitions: Mapping[str, Tensor]
+    model_input: ModelInput
+    criterion: Criterion
+
+
+class Workbench:
+    """Runs stages.
+
+    Args:
+        store: Where results are kept.
+        device: Where models run.
+        numerics: Options that are part of addresses; the caller has set the number of threads.
+        listener: Hears what happens.
+    """
+
+    def __init__(self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent) -> None:
+        self.store, self.device, self.listener = store, device, listener
+        self.precision = cast(Precision, numerics.precision)
+        self.numerics = numerics.json()
+        self.n_passes = 0
+        self._datasets: dict[str, Dataset] = {}
+        self._materials: dict[tuple[str, str], Material] = {}
+        self._outputs: OrderedDict[str, Outputs] = OrderedDict()
+        self._stage: Stage | None = None
+
+    def run(self, stage: Stage) -> Artifact:
+        """The stage's object, computed if the store lacks it."""
+        compute = {
+            "data": self._load_data,
+            "split": self._split,
+            "model": self._train,
+            "unlearned": self._unlearn,
+            "outputs": self._infer,
+            "values": self._measure,
+            "verdict": self._judge,
+        }[stage.kind]
+
+        def computed(writer: Writer) -> None:
+            writer.facts["signature"] = stage.signature
+            self._stage = stage
+            try:
+                compute(stage.job, writer)
+            finally:
+                self._stage = None
+
+        return self._keep(stage.address, stage.kind, stage.content, computed, stage.name)
+
+    def _keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
+        def wait(_: str) -> None:
+            self.listener(StageWaits(name=name, address=where))
+
+        return self.store.get_or_compute(where, kind, content, compute, on_wait=wait)
+
+    # Data
+
+    def _load_data(self, job: Job, writer: Writer) -> None:
+        dataset = job.scene.source.load()
+        if job.scene.task is not None:
+            dataset = replace(dataset, task=cast(Any, job.scene.task))
+        tensors, facts = to_artifact(dataset)
+        writer.save_tensors("columns", tensors)
+        writer.save_json("dataset", facts)
+
+    def dataset(self, where: str) -> Dataset:
+        """The loaded data at an address, mapped from the store."""
+        if where not in self._datasets:
+            artifact = self.store.open(where)
+            self._datasets[where] = from_artifact(artifact.tensors("columns"), artifact.json("dataset"))
+        return self._datasets[where]
+
+    def _split(self, job: Job, writer: Writer) -> None:
+        partitions = build_partitions(self.dataset(job.scene.data), job.scene.splitters, job.scene.seed)
+        writer.save_tensors("partitions", dict(partitions))
+        writer.save_json("order", list(partitions))
+
+    def material(self, scene: Scene) -> Material:
+        """The data of a scene on the device, with tables standardised."""
+        key = (scene.split, scene.view)
+        if key not in self._materials:
+            artifact = self.store.open(scene.split)
+            loaded = artifact.tensors("partitions")
+            partitions = {name: loaded[name] for name in artifact.json("order")}
+            dataset = self.dataset(scene.data)
+            x = _standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
+            self._materials[key] = Material(
+                dataset=dataset,
+                x=x.to(self.device),
+                y=dataset.y.to(self.device),
+                z=None if dataset.z is None else dataset.z.to(self.device),
+                partitions={name: ids.to(self.device) for name, ids in partitions.items()},
+                model_input=ModelInput(dataset.x_shape, dataset.n_classes, dataset.task, dataset.modality),
+                criterion=Criterion(dataset.task, scene.predictor.loss_fn).to(self.device),
+            )
+        return self._materials[key]
+
+    # Models
+
+    def _train(self, job: Job, writer: Writer) -> None:
+        start, peak = time.perf_counter(), PeakMemory(self.device)
+        model = self.trained(job.scene, job.partition, job.seed)
+        synchronise(self.device)
+        _save_model(writer, model, elapsed_s=time.perf_counter() - start, peak=peak)
+
+    def trained(self, scene: Scene, partition: str, seed: int, **listeners: Any) -> nn.Module:
+        """Train a model by the scene's recipe, now."""
+        material = self.material(scene)
+        predictor = scene.predictor
+        validation = material.partitions[predictor.validation_set] if predictor.validation_set else None
+        return train(
+            build_model(predictor.model, material.model_input, seed, self.device),
+            predictor,
+            x=material.x,
+            y=material.y,
+            ids=material.partitions[partition],
+            criterion=material.criterion,
+            seed=seed,
+            batch_size=scene.batch_size,
+            validation_ids=validation,
+            precision=self.precision,
+            on_epoch=self._on_epoch(),
+            **listeners,
+        )
+
+    def _on_epoch(self) -> EpochListener:
+        name = self._stage.name if self._stage is not None else ""
+
+        def tell(epoch: int, epochs: int, model: nn.Module) -> None:
+            self.listener(EpochFinished(name=name, epoch=epoch, epochs=epochs))
+
+        return tell
+
+    def model(self, scene: Scene, where: str) -> nn.Module:
+        """The model at an address, in eval mode, on the device."""
+        model = build_model(scene.predictor.model, self.material(scene).model_input, 0, self.device)
+        model.load_state_dict(self.store.open(where).tensors("model"))
+        return model.eval()
+
+    def _unlearn(self, job: Job, writer: Writer) -> None:
+        assert job.unlearner is not None  # noqa: S101 - narrows the type
+        scene, material = job.scene, self.material(job.scene)
+        original = self.model(scene, job.model)
+        task = UnlearningTask(
+            x=material.x,
+            y=material.y,
+            z=material.z,
+            partitions=material.partitions,
+            model_input=material.model_input,
+            criterion=material.criterion,
+            streams=Streams(job.seed),
+            batch_size=scene.batch_size,
+            bank=_Bank(self, job),
+            precision=self.precision,
+            on_epoch=self._on_epoch(),
+        )
+        peak = PeakMemory(self.device)
+        unlearned = job.unlearner.run(original, task)
+        _save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+
+    # Measuring
+
+    def _infer(self, job: Job, writer: Writer) -> None:
+        material = self.material(job.scene)
+        self.n_passes += 1
+        outputs = forward_pass(
+            self.model(job.scene, job.model),
+            x=material.x,
+            y=material.y,
+            ids=material.partitions[job.partition],
+            criterion=material.criterion,
+            task=material.model_input.task,
+        )
+        tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
+        writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
+
+    def outputs(self, scene: Scene, model: str, partition: str) -> Outputs:
+        """What a model says about a partition, from the store; computed now if no stage has."""
+        content = outputs_content(scene, model, partition, self.numerics)
+        where = address("outputs", content)
+        if where not in self._outputs:
+            job = Job(scene=scene, model=model, partition=partition)
+            artifact = self._keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
+            tensors = artifact.tensors("outputs")
+            self._outputs[where] = Outputs(**tensors, task=self.material(scene).model_input.task)  # type: ignore[arg-type]
+            while len(self._outputs) > _KEPT:
+                self._outputs.popitem(last=False)
+        return self._outputs[where]
+
+    def _candidate(self, scene: Scene, where: str, role: str) -> Candidate:
+        facts = self.store.open(where).facts
+        return Candidate(
+            kind=cast(Any, role),
+            load=lambda: self.model(scene, where),
+            outputs=lambda partition: self.outputs(scene, where, partition),
+            elapsed_s=cast(float, facts["elapsed_s"]),
+            precompute_s=cast(float, facts.get("precompute_s", 0.0)),
+            peak_memory_mib=cast("float | None", facts.get("peak_memory_mib")),
+        )
+
+    def evaluation(self, job: Job, stream: str) -> Evaluation:
+        """What a measure sees of a model."""
+        scene, material = job.scene, self.material(job.scene)
+        return Evaluation(
+            subject=self._candidate(scene, job.model, job.role),
+            references={kind: self._candidate(scene, where, kind) for kind, where in job.references.items()},
+            partition_ids=material.partitions,
+            x=material.x,
+            y=material.y,
+            z=material.z,
+            model_input=material.model_input,
+            criterion=material.criterion,
+            streams=Streams(job.seed).child(stream),
+            batch_size=scene.batch_size,
+            facts={"class_names": material.dataset.class_names, "z_names": material.dataset.z_names},
+        )
+
+    def _measure(self, job: Job, writer: Writer) -> None:
+        assert job.measure is not None  # noqa: S101 - narrows the type
+        start = time.perf_counter()
+        missing = sorted(job.measure.references - set(job.references))
+        if missing:
+            raise RequirementNotMet(f"{job.measure.title} compares with the {missing[0]} model, and there is none")
+        values = job.measure.measure(self.evaluation(job, f"{job.measure.title}"))
+        writer.save_json("values", [_record(job, value) for value in values])
+        writer.facts["elapsed_s"] = time.perf_counter() - start
+
+    def _judge(self, job: Job, writer: Writer) -> None:
+        assert job.unlearner is not None  # noqa: S101 - narrows the type
+        unlearner = job.unlearner
+        verdict = judge(self.evaluation(job, "judge"), forget=unlearner.forget, retain=unlearner.retain)
+        writer.save_json("verdict", {"status": verdict.status, "reason": verdict.reason})
+
+
+class _Bank:
+    """Other models for a method, from the store where it has them."""
+
+    def __init__(self, bench: Workbench, job: Job) -> None:
+        self.bench, self.job = bench, job
+
+    def fresh(self, seed: int) -> nn.Module:
+        scene = self.job.scene
+        return build_model(scene.predictor.model, self.bench.material(scene).model_input, seed, self.bench.device).eval()
+
+    def retrained(self, partition: str) -> tuple[nn.Module, float]:
+        scene = self.job.scene
+        content = training_content(scene, partition, self.job.train_seed, self.bench.numerics)
+        where = address("model", content)
+        job = Job(scene=scene, seed=self.job.train_seed, partition=partition)
+        artifact = self.bench._keep(where, "model", content, lambda w: self.bench._train(job, w), f"train on {partition}")
+        return self.bench.model(scene, where), cast(float, artifact.facts["elapsed_s"])
+
+    def replay(self, on_step: Callable[[nn.Module, Batch], None]) -> float:
+        scene, start = self.job.scene, time.perf_counter()
+        replayed = self.bench.trained(scene, scene.predictor.training_set, self.job.train_seed, on_step=on_step)
+        if model_digest(replayed) != model_digest(self.bench.model(scene, self.job.model)):
+            raise RequirementNotMet(
+                "replaying the original's training gave another model; use the device and options it was trained with"
+            )
+        return time.perf_counter() - start
+
+    def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+        described = {"name": name, "view": self.job.scene.view, "numerics": self.bench.numerics, "content": content}
+
+        def computed(writer: Writer) -> None:
+            start = time.perf_counter()
+            writer.save_tensors("tensors", {key: value.detach().cpu().contiguous() for key, value in compute().items()})
+            writer.facts["elapsed_s"] = time.perf_counter() - start
+
+        artifact = self.bench._keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
+        return artifact.tensors("tensors"), cast(float, artifact.facts["elapsed_s"])
+
+
+def _standardised(dataset: Dataset, ids: Tensor) -> Column:
+    """Tables scaled by the statistics of a partition; constant columns are only centred."""
+    x = dataset.x
+    if dataset.modality != "table" or not isinstance(x, TensorColumn) or not x.values.is_floating_point() or not len(ids):
+        return x
+    chosen = x.values.index_select(0, ids).double()
+    std = chosen.std(0, correction=0)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return replace(x, mean=chosen.mean(0).to(x.values.dtype), std=std.to(x.values.dtype))
+
+
+def _save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: PeakMemory, precompute_s: float = 0.0) -> None:
+    writer.save_tensors("model", {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    writer.facts |= {"elapsed_s": elapsed_s, "precompute_s": precompute_s, "peak_memory_mib": peak.mib()}
+
+
+def _record(job: Job, value: Value) -> dict[str, Json]:
+    measure = job.measure
+    assert measure is not None  # noqa: S101 - narrows the type
+    number = float(value.value)
+    finite = number == number and abs(number) != float("inf")
+    return {
+        "name": value.name or measure.title,
+        "partition": value.partition,
+        "value": number if finite else None,
+        "found": None if finite else repr(number),
+        "low": value.low,
+        "high": value.high,
+        "unit": measure.unit if value.unit is None else value.unit,
+        "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
+        "ideal": measure.ideal if value.ideal is None else value.ideal,
+    }

@@ -1,0 +1,299 @@
+"""The sections of a configuration, and how a file becomes an experiment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+from erasure.component import Component, canonical
+from erasure.config import Loaded, Node, Notice, apply_overrides, load, load_python
+from erasure.config.build import Builder, PartitionUse
+from erasure.data.dataset import DataSource, Splitter
+from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.measures.contract import Measure
+from erasure.registry.lookup import Registry
+from erasure.training.predictor import Predictor
+from erasure.types import NonNegativeInt, PositiveInt
+from erasure.unlearners.contract import Unlearner
+
+__all__ = ["DataSection", "EvaluatorSection", "Experiment", "Globals", "LabelledUnlearner", "load_experiment"]
+
+_KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection(Component):
+    """Where the data comes from and how it is cut.
+
+    Args:
+        data_source: The source.
+        partitions: Splitters, applied in order; ``all`` always exists.
+        batch_size: Samples per step, unless a component says otherwise.
+        split_seed: Seed of the splits; by default the run's.
+        task: How labels are read, where the source cannot know; by default what the source says.
+        standardize: Tables are centred and scaled by the mean and standard deviation of this partition; true takes the predictor's
+            training set, false leaves them alone. Images and token matrices are never touched.
+    """
+
+    kind: ClassVar[str] = "data"
+
+    data_source: DataSource
+    partitions: tuple[Splitter, ...] = ()
+    batch_size: PositiveInt = 64
+    split_seed: NonNegativeInt | None = None
+    task: Literal["classification", "binary", "multilabel"] | None = None
+    standardize: bool | str = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorSection(Component):
+    """What is measured.
+
+    Args:
+        measures: The measures.
+        floor_repeats: Further golds of other seeds, from which the noise floor is taken; 0 switches the floor off.
+    """
+
+    kind: ClassVar[str] = "evaluator"
+
+    measures: tuple[Measure, ...] = ()
+    floor_repeats: NonNegativeInt = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Globals(Component):
+    """Options of the whole run.
+
+    Args:
+        seed: Root of all random streams.
+        cached: Whether results in the store are used again.
+    """
+
+    kind: ClassVar[str] = "globals"
+
+    seed: NonNegativeInt = 0
+    cached: bool = True
+
+
+@dataclass(frozen=True)
+class LabelledUnlearner:
+    """An unlearner as results name it.
+
+    Args:
+        unlearner: The method.
+        key: Its registered name.
+        label: Unique in the experiment.
+    """
+
+    unlearner: Unlearner
+    key: str
+    label: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Experiment:
+    """A validated configuration.
+
+    Args:
+        name: Name of the configuration, by default its file's.
+        data: Data and partitions.
+        predictor: The training recipe.
+        unlearners: The methods, in order.
+        evaluator: The measures.
+        globals: Seed and caching.
+        notices: How the configuration was understood, where that is worth saying.
+    """
+
+    name: str
+    data: DataSection
+    predictor: Predictor
+    unlearners: tuple[LabelledUnlearner, ...]
+    evaluator: EvaluatorSection
+    globals: Globals
+    notices: tuple[Notice, ...] = ()
+
+    def canonical(self) -> dict[str, Any]:
+        """The one JSON form of the experiment."""
+        return {
+            "data": canonical(self.data),
+            "predictor": canonical(self.predictor),
+            "unlearners": [canonical(entry.unlearner) for entry in self.unlearners],
+            "evaluator": canonical(self.evaluator),
+            "globals": canonical(self.globals),
+        }
+
+
+def load_experiment(
+    configuration: Path | str | Mapping[str, Any], *, overrides: Sequence[str] = (), trust: Iterable[str] = ()
+) -> Experiment:
+    """Read, compose and check a configuration.
+
+    Args:
+        configuration: Path of a JSONC file, or the configuration as a mapping.
+        overrides: ``path=value`` settings, applied after composition.
+        trust: Modules whose classes the configuration may name beside the allowed ones.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+    """
+    if isinstance(configuration, Mapping):
+        loaded, name = load_python(configuration), str(configuration.get("name", "experiment"))
+    else:
+        path = Path(configuration)
+        loaded, name = load(path), path.stem
+    if overrides:
+        apply_overrides(loaded.root, overrides)
+    return _Assembly(loaded, Registry(trust), name).experiment()
+
+
+class _Assembly:
+    """Builds the sections and checks what holds between them."""
+
+    def __init__(self, loaded: Loaded, registry: Registry, name: str) -> None:
+        self.root, self.name = loaded.root, name
+        self.builder = Builder(registry)
+        self.builder.notices += loaded.notices
+
+    def experiment(self) -> Experiment:
+        if not self.root.is_object:
+            raise ConfigError([Problem("a configuration is an object", position=self.root.position, kind="structure")])
+        self._check_sections()
+        data = cast(DataSection | None, self._section("data", DataSection))
+        predictor = cast(Predictor | None, self._section("predictor", Predictor))
+        unlearners = self._unlearners()
+        evaluator = cast(EvaluatorSection | None, self._section("evaluator", EvaluatorSection))
+        settings = cast(Globals | None, self._section("globals", Globals))
+        if data is not None:
+            self._check_partitions(data)
+        if self.builder.problems:
+            raise ConfigError(sorted(self.builder.problems, key=lambda p: (p.position, p.path)))
+        assert data is not None and predictor is not None and evaluator is not None and settings is not None  # noqa: S101 - no problems
+        return Experiment(
+            name=self._name(),
+            data=data,
+            predictor=predictor,
+            unlearners=unlearners,
+            evaluator=evaluator,
+            globals=settings,
+            notices=tuple(self.builder.notices),
+        )
+
+    def _name(self) -> str:
+        given = self.root.get("name")
+        return str(given.value) if given is not None and isinstance(given.value, str) and given.value.strip() else self.name
+
+    def _check_sections(self) -> None:
+        for key, position in self.root.keys.items():
+            if key not in _KNOWN_SECTIONS:
+                hint = nearest(key, _KNOWN_SECTIONS)
+                self.builder.notices.append(Notice(f'section "{key}" is ignored{f"; {hint}" if hint else ""}', key, position))
+        for key in ("data", "predictor"):
+            if self.root.get(key) is None:
+                close = next((k for k in self.root.keys if k not in _KNOWN_SECTIONS and nearest(k, [key])), None)
+                hint = f'did you mean "{key}" where it says "{close}"?' if close else ""
+                position = self.root.keys[close] if close else self.root.position
+                self.builder.problems.append(Problem(f'the section "{key}" is missing', key, position, hint, "structure"))
+        self._note_missing_seed()
+
+    def _note_missing_seed(self) -> None:
+        settings = self.root.get("globals")
+        if settings is None or not settings.is_object or settings.get("seed") is None:
+            position = settings.position if settings is not None else self.root.position
+            self.builder.notices.append(Notice("globals.seed is not given: 0 is taken", "globals.seed", position))
+
+    def _section(self, key: str, slot: type[Component]) -> Component | None:
+        node = self.root.get(key)
+        if node is None:
+            return None if key in {"data", "predictor"} else slot()
+        return self.builder.build(node, slot, key)
+
+    def _unlearners(self) -> tuple[LabelledUnlearner, ...]:
+        node = self.root.get("unlearners")
+        if node is None or node.value is None:
+            return ()
+        if not isinstance(node.value, list):
+            self.builder.problems.append(Problem("expected a list of unlearners", "unlearners", node.position, kind="structure"))
+            return ()
+        entries: list[tuple[Unlearner, str, str | None]] = []
+        for number, element in enumerate(node.value):
+            path = f"unlearners[{number}]"
+            component = self.builder.build(element, Unlearner, path)
+            if isinstance(component, Unlearner):
+                entries.append((component, self.builder.keys[path], self.builder.labels.get(path)))
+        return _with_labels(entries)
+
+    def _check_partitions(self, data: DataSection) -> None:
+        names = ["all"]
+        defined: dict[int, list[str]] = {}
+        for number, splitter in enumerate(data.partitions):
+            defined[number] = list(names)
+            names += [part for part in splitter.parts_names if part != "-"]
+        for use in self.builder.uses:
+            available = defined.get(_splitter_number(use), names)
+            if use.name not in available:
+                message = f'there is no partition "{use.name}"; there are {", ".join(available)}'
+                if use.name in names:
+                    message = f'the partition "{use.name}" is made only later; so far there are {", ".join(available)}'
+                self.builder.problems.append(Problem(message, use.path, use.position, nearest(use.name, available), "partition"))
+        if isinstance(data.standardize, str) and data.standardize not in names:
+            position = _position_of(self.root, ("data", "parameters", "standardize"))
+            message = f'standardize: there is no partition "{data.standardize}"; there are {", ".join(names)}'
+            path = "data.parameters.standardize"
+            self.builder.problems.append(Problem(message, path, position, nearest(data.standardize, names), "partition"))
+
+
+def _splitter_number(use: PartitionUse) -> int:
+    """Index of the splitter that a use belongs to, or -1."""
+    before, found, after = use.path.partition("partitions[")
+    return int(after.partition("]")[0]) if found and before.startswith("data") else -1
+
+
+def _position_of(node: Node, keys: Sequence[str]) -> Position:
+    for key in keys:
+        inner = node.get(key) if node.is_object else None
+        if inner is None:
+            break
+        node = inner
+    return node.position
+
+
+def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[LabelledUnlearner, ...]:
+    """Give every unlearner a unique label: its own, its registered name, or the name with what sets it apart."""
+    counts = Counter(label or key for _, key, label in entries)
+    labelled: list[LabelledUnlearner] = []
+    taken: Counter[str] = Counter()
+    for unlearner, key, given in entries:
+        label = given or key
+        if counts[label] > 1:
+            twins = [other for other, other_key, other_given in entries if (other_given or other_key) == label]
+            label = f"{label} ({_difference(unlearner, twins)})" if given is None else label
+        taken[label] += 1
+        if taken[label] > 1:
+            label = f"{label} #{taken[label]}"
+        labelled.append(LabelledUnlearner(unlearner, key, label.removesuffix(" ()")))
+    return tuple(labelled)
+
+
+def _difference(unlearner: Unlearner, twins: Sequence[Unlearner]) -> str:
+    """The parameters in which an unlearner differs from its namesakes, as ``name=value``."""
+    forms = [_flat(canonical(twin)) for twin in twins]
+    own = _flat(canonical(unlearner))
+    varying = sorted({name for form in forms for name in form | own if form.get(name) != own.get(name)})
+    return ", ".join(f"{name.rpartition('.')[2]}={own[name]}" for name in varying if name in own)[:60]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        flat: dict[str, Any] = {}
+        for key, inner in value.items():
+            flat |= _flat(inner, f"{prefix}.{key}" if prefix and key != "parameters" else prefix if key == "parameters" else key)
+        return flat
+    if isinstance(value, list):
+        flat = {}
+        for number, inner in enumerate(value):
+            flat |= _flat(inner, f"{prefix}[{number}]")
+        return flat
+    return {prefix: value}

@@ -1,0 +1,429 @@
+"""The plan: every stage of an experiment under the address of what it is computed from.
+
+Building a plan loads no data and trains nothing. Stages that are equal, in one experiment or in several, are one stage.
+A partition's address is its lineage: the splitters that lead to it, not those beside it, so two forget sets of one training set
+share their original model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from erasure.component import canonical
+from erasure.data.dataset import DataSource
+from erasure.experiment.configuration import Experiment, LabelledUnlearner
+from erasure.experiment.seeds import Seeds
+from erasure.measures.contract import Measure, ModelKind
+from erasure.store.addresses import address
+from erasure.training.predictor import Predictor
+from erasure.types import Json
+from erasure.unlearners.contract import Unlearner
+
+__all__ = ["Group", "Job", "Numerics", "Plan", "Scene", "Stage", "Subject", "build_plan", "outputs_content", "training_content"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Run options that change the numbers, and therefore every address behind the data.
+
+    Args:
+        device: Type of the device, such as ``cpu``.
+        precision: ``fp32`` or ``bf16``.
+        threads: Threads of one operation on the CPU.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+
+    def json(self) -> Json:
+        """For an address; threads matter on the CPU alone."""
+        return {"device": self.device, "precision": self.precision} | ({"threads": self.threads} if self.device == "cpu" else {})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scene:
+    """The data of an experiment under one split seed.
+
+    Args:
+        source: Where it comes from.
+        data: Address of the loaded data.
+        split: Address of the partitions.
+        splitters: How they are made.
+        seed: Seed of the splits.
+        task: How labels are read, if the configuration says.
+        standardize: Partition whose statistics tables are scaled by, or None.
+        batch_size: Samples per step.
+        predictor: The training recipe; its loss is used everywhere.
+        lineage: Address of each partition.
+        view: Address of the inputs as models see them.
+    """
+
+    source: DataSource
+    data: str
+    split: str
+    splitters: tuple[Any, ...]
+    seed: int
+    task: str | None
+    standardize: str | None
+    batch_size: int
+    predictor: Predictor
+    lineage: Mapping[str, str]
+    view: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
+    """What a stage does; which fields are set depends on its kind.
+
+    Args:
+        scene: The data.
+        seed: Seed of the stage.
+        partition: Partition to train or run on.
+        model: Address of the model it starts from or looks at.
+        unlearner: The method.
+        measure: The measure; None judges.
+        references: Addresses of the models it is compared with.
+        role: What the model is.
+        train_seed: Seed of the original's training, for methods that ask for other models.
+        original: Address of the original, for the check that something changed.
+    """
+
+    scene: Scene
+    seed: int = 0
+    partition: str = ""
+    model: str = ""
+    unlearner: Unlearner | None = None
+    measure: Measure | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    role: ModelKind = "original"
+    train_seed: int = 0
+    original: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stage:
+    """One step of the plan.
+
+    Args:
+        kind: ``data``, ``split``, ``model``, ``unlearned``, ``outputs``, ``values`` or ``verdict``.
+        name: For people, such as ``unlearn SCRUB``.
+        address: Where its result is in the store.
+        content: What the address is made of.
+        requires: Addresses of the stages that must be there before.
+        job: What to do.
+        signature: Stages of one signature take similar time.
+    """
+
+    kind: str
+    name: str
+    address: str
+    content: Json
+    requires: tuple[str, ...]
+    job: Job
+    signature: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """A model whose rows are wanted.
+
+    Args:
+        role: Which of the three kinds it is.
+        entry: The unlearner, for an unlearned model.
+        model: Address of the model.
+        values: Address of each measure's values, in the order of the measures; None where it does not apply.
+        verdict: Address of the verdict, for an unlearned model.
+    """
+
+    role: ModelKind
+    entry: LabelledUnlearner | None
+    model: str
+    values: tuple[str | None, ...]
+    verdict: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Group:
+    """Models that are compared with one another: one repetition, one gold.
+
+    Args:
+        seeds: The repetition.
+        retain: Partition gold is trained on.
+        original: The original.
+        gold: The gold model, if there is a retain partition.
+        floors: Golds of other seeds.
+        unlearned: The unlearned models.
+    """
+
+    seeds: Seeds
+    retain: str
+    original: Subject
+    gold: Subject | None
+    floors: tuple[Subject, ...]
+    unlearned: tuple[Subject, ...]
+
+
+@dataclass(eq=False, kw_only=True)
+class Plan:
+    """The stages of an experiment, each after what it requires, and the models whose rows are wanted.
+
+    Args:
+        experiment: What is planned.
+        numerics: Options that change the numbers.
+        stages: Stage by address.
+        groups: What becomes of them.
+        scenes: The data, one for each split seed.
+    """
+
+    experiment: Experiment
+    numerics: Numerics
+    stages: dict[str, Stage] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
+
+
+def build_plan(experiment: Experiment, repetitions: Iterable[Seeds], numerics: Numerics | None = None) -> Plan:
+    """Plan an experiment.
+
+    Args:
+        experiment: The validated configuration.
+        repetitions: Seeds of each repetition.
+        numerics: Options that change the numbers.
+
+    Raises:
+        DataError: If a file of the data is missing.
+    """
+    plan = Plan(experiment=experiment, numerics=numerics or Numerics())
+    fingerprint = experiment.data.data_source.fingerprint()
+    for seeds in repetitions:
+        _Planner(plan, seeds, fingerprint).plan()
+    return plan
+
+
+def training_content(scene: Scene, partition: str, seed: int, numerics: Json) -> Json:
+    """What the address of a model trained by the scene's recipe is made of; names of partitions do not matter, their content does."""
+    predictor = scene.predictor
+    validation = predictor.validation_set
+    return {
+        "predictor": canonical(predictor.replace(training_set="train", validation_set="validation" if validation else None)),
+        "batch_size": predictor.batch_size or scene.batch_size,
+        "view": scene.view,
+        "train": scene.lineage[partition],
+        "validation": scene.lineage[validation] if validation else None,
+        "seed": seed,
+        "numerics": numerics,
+    }
+
+
+def outputs_content(scene: Scene, model: str, partition: str, numerics: Json) -> Json:
+    """What the address of a model's outputs on a partition is made of."""
+    return {"model": model, "partition": scene.lineage[partition], "view": scene.view, "numerics": numerics}
+
+
+class _Planner:
+    """Adds one repetition to a plan."""
+
+    def __init__(self, plan: Plan, seeds: Seeds, fingerprint: Json) -> None:
+        self.plan_, self.seeds, self.experiment = plan, seeds, plan.experiment
+        self.measures = self.experiment.evaluator.measures
+        self.scene = self._scene(fingerprint)
+        self.train_seed = seeds.stream("train")
+
+    def plan(self) -> None:
+        """The original, then each retain partition with its golds and methods."""
+        self.plan_.scenes.append(self.scene)
+        predictor = self.experiment.predictor
+        original = self._train("train original", predictor.training_set, self.train_seed)
+        by_retain: dict[str, list[LabelledUnlearner]] = {}
+        for entry in self.experiment.unlearners:
+            by_retain.setdefault(entry.unlearner.retain, []).append(entry)
+        for retain, entries in (by_retain or {"retain": []}).items():
+            self._group(retain, entries, original, self._suffix(retain, len(by_retain)))
+
+    @staticmethod
+    def _suffix(retain: str, n_groups: int) -> str:
+        return f" on {retain}" if n_groups > 1 else ""
+
+    def _group(self, retain: str, entries: Sequence[LabelledUnlearner], original: str, suffix: str) -> None:
+        has_gold = retain in self.scene.lineage
+        gold = self._train(f"train gold{suffix}", retain, self.train_seed) if has_gold else ""
+        n_floors = self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0
+        floors = [
+            self._train(f"train gold {number}{suffix}", retain, self.seeds.stream("train", "gold", number))
+            for number in range(1, n_floors + 1)
+        ]
+        references = {"original": original} | ({"gold": gold} if gold else {})
+        self.plan_.groups.append(
+            Group(
+                seeds=self.seeds,
+                retain=retain,
+                original=self._subject("original", None, original, references),
+                gold=self._subject("gold", None, gold, references) if gold else None,
+                floors=tuple(self._subject("gold", None, other, references) for other in floors),
+                unlearned=tuple(self._unlearned(entry, original, references) for entry in entries),
+            )
+        )
+
+    # Stages
+
+    def _scene(self, fingerprint: Json) -> Scene:
+        section, predictor = self.experiment.data, self.experiment.predictor
+        seed = self.seeds.stream("split")
+        content = {"source": canonical(section.data_source), "fingerprint": fingerprint, "task": section.task}
+        data = address("data", content)
+        lineage = {"all": address("partition", {"of": data})}
+        for splitter in section.partitions:
+            above = {name: lineage[name] for name in self._referred(splitter)}
+            parts = {"splitter": canonical(splitter), "above": above, "seed": seed}
+            lineage |= {
+                name: address("partition", {**parts, "part": number})
+                for number, name in enumerate(splitter.parts_names)
+                if name != "-"
+            }
+        standardize = self._standardised_by(section.standardize, predictor.training_set)
+        scaling = lineage[standardize] if standardize is not None else None
+        split_content = {"data": data, "partitions": dict(lineage), "order": list(lineage)}
+        scene = Scene(
+            source=section.data_source,
+            data=data,
+            split=address("split", split_content),
+            splitters=section.partitions,
+            seed=seed,
+            task=section.task,
+            standardize=standardize,
+            batch_size=section.batch_size,
+            predictor=predictor,
+            lineage=lineage,
+            view=address("view", {"data": data, "standardize": scaling}),
+        )
+        job = Job(scene=scene)
+        source = type(section.data_source).__name__
+        self._add("data", "load data", content, (), job, f"data {source}")
+        self._add("split", "cut partitions", split_content, (data,), job, f"split {source}")
+        return scene
+
+    @staticmethod
+    def _referred(splitter: Any) -> tuple[str, ...]:
+        from erasure.component import partition_fields
+
+        names: list[str] = []
+        for name in partition_fields(type(splitter)):
+            value = getattr(splitter, name)
+            names += [value] if isinstance(value, str) else list(value or ())
+        return tuple(dict.fromkeys(names))
+
+    @staticmethod
+    def _standardised_by(standardize: bool | str, training_set: str) -> str | None:
+        if isinstance(standardize, str):
+            return standardize
+        return training_set if standardize else None
+
+    def _train(self, name: str, partition: str, seed: int) -> str:
+        content = training_content(self.scene, partition, seed, self.plan_.numerics.json())
+        job = Job(scene=self.scene, seed=seed, partition=partition)
+        return self._add("model", name, content, (self.scene.split,), job, f"train {_short(self.scene.predictor.model)}")
+
+    def _unlearned(self, entry: LabelledUnlearner, original: str, references: Mapping[str, str]) -> Subject:
+        unlearner = entry.unlearner
+        lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
+        content = {
+            "unlearner": canonical(unlearner),
+            "original": original,
+            "partitions": lineage,
+            "batch_size": self.scene.batch_size,
+            "seed": self.seeds.stream("unlearn"),
+            "numerics": self.plan_.numerics.json(),
+        }
+        job = Job(
+            scene=self.scene,
+            seed=self.seeds.stream("unlearn"),
+            model=original,
+            unlearner=unlearner,
+            role="unlearned",
+            train_seed=self.train_seed,
+        )
+        gold = (references["gold"],) if "gold" in references else ()
+        requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
+        model = self._add("unlearned", f"unlearn {entry.label}", content, requires, job, f"unlearn {_short(unlearner)}")
+        return self._subject("unlearned", entry, model, references)
+
+    def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str, references: Mapping[str, str]) -> Subject:
+        values = tuple(
+            self._values(measure, role, model, references, entry) if role in measure.targets() else None
+            for measure in self.measures
+        )
+        verdict = self._verdict(entry, model, references) if entry is not None else ""
+        return Subject(role=role, entry=entry, model=model, values=values, verdict=verdict)
+
+    def _values(
+        self, measure: Measure, role: ModelKind, model: str, references: Mapping[str, str], entry: LabelledUnlearner | None
+    ) -> str:
+        needed = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
+        partitions = [name for name in measure.partitions() if name in self.scene.lineage]
+        seed = self.seeds.stream("evaluate")
+        content = {
+            "measure": canonical(measure),
+            "model": model,
+            "role": role,
+            "references": needed,
+            "partitions": {name: self.scene.lineage[name] for name in partitions},
+            "view": self.scene.view,
+            "seed": seed,
+            "numerics": self.plan_.numerics.json(),
+        }
+        outputs = self._outputs({model, *needed.values()}, partitions)
+        job = Job(scene=self.scene, seed=seed, model=model, measure=measure, references=needed, role=role)
+        of = entry.label if entry is not None else role
+        requires = (self.scene.split, model, *needed.values(), *outputs)
+        return self._add("values", f"measure {measure.title} of {of}", content, requires, job, f"measure {_short(measure)}")
+
+    def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
+        unlearner = entry.unlearner
+        roles = {
+            role: name
+            for role, name in (("forget", unlearner.forget), ("retain", unlearner.retain))
+            if name in self.scene.lineage
+        }
+        content = {
+            "model": model,
+            "references": dict(references),
+            "partitions": {role: self.scene.lineage[name] for role, name in roles.items()},
+            "version": 1,
+        }
+        outputs = self._outputs({model, *references.values()}, list(roles.values()))
+        job = Job(scene=self.scene, model=model, references=references, role="unlearned", unlearner=unlearner)
+        requires = (self.scene.split, model, *references.values(), *outputs)
+        return self._add("verdict", f"judge {entry.label}", content, requires, job, "judge")
+
+    def _outputs(self, models: Iterable[str], partitions: Iterable[str]) -> list[str]:
+        """One pass for each model and partition, whoever asks for it."""
+        addresses = []
+        for model in sorted(models):
+            for partition in partitions:
+                content = outputs_content(self.scene, model, partition, self.plan_.numerics.json())
+                job = Job(scene=self.scene, model=model, partition=partition)
+                name = f"run {self.plan_.stages[model].name.removeprefix('train ').removeprefix('unlearn ')} on {partition}"
+                signature = f"run {_short(self.experiment.predictor.model)}"
+                addresses.append(self._add("outputs", name, content, (self.scene.split, model), job, signature))
+        return addresses
+
+    def _add(self, kind: str, name: str, content: Json, requires: Iterable[str], job: Job, signature: str) -> str:
+        where = address(kind, content)
+        if where not in self.plan_.stages:
+            self.plan_.stages[where] = Stage(
+                kind=kind,
+                name=name,
+                address=where,
+                content=content,
+                requires=tuple(dict.fromkeys(requires)),
+                job=job,
+                signature=signature,
+            )
+        return where
+
+
+def _short(component: Any) -> str:
+    return type(component).__name__

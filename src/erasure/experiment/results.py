@@ -1,0 +1,156 @@
+"""From stored values to result rows: gold, gap, noise floor, interval and status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from erasure.experiment.plan import Group, Plan, Subject
+from erasure.measures.contract import Measure
+from erasure.store import Store
+from erasure.store.rows import Row
+
+__all__ = ["assemble"]
+
+_Key = tuple[str, str]
+"""Name of a value and its partition."""
+
+
+def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[Row]:
+    """All rows of a plan, in a stable order: by repetition, then original, gold and unlearned models.
+
+    Args:
+        plan: What was run.
+        store: Where the values are.
+        failed: Address to reason of what could not be computed.
+        dataset: Name of the data set.
+    """
+    rows: list[Row] = []
+    n_groups = len({group.retain for group in plan.groups})
+    for group in plan.groups:
+        rows += _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).rows()
+    return _with_intervals(rows)
+
+
+class _GroupRows:
+    """Rows of one repetition and one gold."""
+
+    def __init__(self, plan: Plan, store: Store, failed: Mapping[str, str], dataset: str, group: Group, *, several: bool) -> None:
+        self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, group
+        self.several = several
+        self.measures = plan.experiment.evaluator.measures
+        gold = [self._values(address) for address in group.gold.values] if group.gold is not None else []
+        self.gold = gold or [{} for _ in self.measures]
+        self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
+
+    def rows(self) -> list[Row]:
+        subjects = [self.group.original, *([self.group.gold] if self.group.gold else []), *self.group.unlearned]
+        return [row for subject in subjects for row in self._subject_rows(subject)]
+
+    def _values(self, address: str | None) -> dict[_Key, dict[str, Any]]:
+        if address is None or address in self.failed:
+            return {}
+        return {(record["name"], record["partition"]): record for record in self.store.open(address).json("values")}
+
+    def _subject_rows(self, subject: Subject) -> Iterable[Row]:
+        status, reason = self._verdict(subject)
+        for number, (measure, address) in enumerate(zip(self.measures, subject.values, strict=True)):
+            if address is None:
+                continue
+            base = self._base(subject, address)
+            if address in self.failed:
+                partition = ", ".join(measure.partitions())
+                yield replace(base, measure=measure.title, partition=partition, status="failed", reason=self.failed[address])
+                continue
+            artifact = self.store.open(address)
+            base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
+            for record in artifact.json("values"):
+                yield self._row(base, record, number, measure, status, reason)
+
+    def _base(self, subject: Subject, address: str) -> Row:
+        entry, seeds = subject.entry, self.group.seeds
+        suffix = f" ({self.group.retain})" if self.several else ""
+        return Row(
+            experiment=self.plan.experiment.name,
+            dataset=self.dataset,
+            unlearner=entry.key if entry is not None else "",
+            label=entry.label if entry is not None else f"{subject.role}{suffix}",
+            model=subject.role,
+            measure="",
+            seed_split=seeds.split,
+            seed_train=seeds.train,
+            seed_unlearn=seeds.unlearn if entry is not None else None,
+            seed_evaluate=seeds.evaluate,
+            address=address,
+        )
+
+    def _verdict(self, subject: Subject) -> tuple[str, str]:
+        if subject.entry is None or not subject.verdict:
+            return "ok", ""
+        if subject.verdict in self.failed:
+            return "ok", ""
+        verdict = self.store.open(subject.verdict).json("verdict")
+        return cast(str, verdict["status"]), cast(str, verdict["reason"])
+
+    def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
+        key = (record["name"], record["partition"])
+        value = record["value"]
+        gold = self.gold[number].get(key, {}).get("value")
+        ideal = record["ideal"]
+        compared = ideal is not None
+        gap = abs(value - gold) if compared and value is not None and gold is not None else None
+        floor = self._floor(number, key, gold) if compared else None
+        if value is None:
+            status, reason = "non-finite", f"the value is {record['found']}"
+        elif status == "ok" and base.model == "unlearned" and gap is not None and floor is not None and gap <= floor:
+            status, reason = "indistinguishable", "the gap to gold is within the noise floor"
+        return replace(
+            base,
+            measure=record["name"],
+            partition=record["partition"],
+            value=value,
+            unit=record["unit"],
+            direction={True: "higher", False: "lower", None: ""}[record["higher_is_better"]],
+            ideal=ideal,
+            gold=gold if compared else None,
+            gap=gap,
+            floor=floor,
+            low=record["low"],
+            high=record["high"],
+            n=1,
+            status=cast(Any, status),
+            reason=reason,
+        )
+
+    def _floor(self, number: int, key: _Key, gold: float | None) -> float | None:
+        """The largest distance of another gold's value from gold's."""
+        others = [floor[number].get(key, {}).get("value") for floor in self.floors]
+        gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
+        return max(gaps) if gaps else None
+
+
+def _with_intervals(rows: Sequence[Row]) -> list[Row]:
+    """Give rows that are repeated over seeds the 95 % Student-t interval of their mean; ``n`` counts the repetitions."""
+    from scipy import stats
+
+    repeated: dict[tuple[str, str, str, str], list[float]] = {}
+    for row in rows:
+        if row.value is not None:
+            repeated.setdefault(_identity(row), []).append(row.value)
+    result = []
+    for row in rows:
+        values = repeated.get(_identity(row), [])
+        n = len(values)
+        if n > 1 and row.value is not None:
+            mean = math.fsum(values) / n
+            deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+            half = float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+            row = replace(row, low=mean - half, high=mean + half, n=n)
+        result.append(row)
+    return result
+
+
+def _identity(row: Row) -> tuple[str, str, str, str]:
+    return row.label, row.model, row.measure, row.partition

@@ -1,0 +1,196 @@
+"""Running an experiment: check, plan, execute, and put the results into files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from erasure.data.partitions import inspect_partitions
+from erasure.errors import ConfigError, PartitionError, Problem, RequirementNotMet
+from erasure.events import Listener, Said, silent
+from erasure.experiment import serial
+from erasure.experiment.bench import Material, Workbench
+from erasure.experiment.configuration import Experiment
+from erasure.experiment.plan import Numerics, Plan, build_plan
+from erasure.experiment.results import assemble
+from erasure.experiment.seeds import Seeds
+from erasure.reports.results import Results
+from erasure.reports.table import markdown_table
+from erasure.store import Store, default_store_path, write_rows
+from erasure.store.durable import write_atomically
+from erasure.training.devices import resolve_device
+from erasure.training.predictor import build_model
+
+__all__ = ["RunOptions", "make_plan", "run_experiment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out; none of it belongs to the configuration.
+
+    Args:
+        seeds: Root seed of each repetition; by default the configuration's alone.
+        store: Where intermediate results are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
+        output: Where result files go; None writes none.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads of one operation; results on the CPU are the same bytes for the same number.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    store: Path | None = None
+    output: Path | None = None
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 1
+
+
+def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
+    """The plan of an experiment under some options; nothing is loaded or trained.
+
+    Raises:
+        DataError: If a data file is missing.
+        RequirementNotMet: If the device does not exist.
+    """
+    device = resolve_device(options.device)
+    numerics = Numerics(device.type, options.precision, options.threads)
+    roots = options.seeds or (experiment.globals.seed,)
+    repetitions = [Seeds.all(seed, split=experiment.data.split_seed) for seed in dict.fromkeys(roots)]
+    return build_plan(experiment, repetitions, numerics)
+
+
+def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = silent) -> Results:
+    """Run an experiment; what the store has is not computed again.
+
+    Args:
+        experiment: The validated configuration.
+        options: How to run it.
+        listener: Hears what happens.
+
+    Returns:
+        The rows; failed ones carry their reason.
+
+    Raises:
+        ConfigError: If the data, the model and the components do not fit together; before anything is trained.
+        DataError: If the data cannot be read or cut.
+        StoreError: If the store cannot be used.
+    """
+    options = options or RunOptions()
+    plan = make_plan(experiment, options)
+    with _store(experiment, options, listener) as store, _threads(options.threads):
+        bench = Workbench(store, resolve_device(options.device), plan.numerics, listener)
+        _prepare(plan, bench, listener)
+        failed = serial.execute(plan, bench)
+        dataset = bench.dataset(plan.scenes[0].data).name
+        results = Results(
+            rows=tuple(assemble(plan, store, failed, dataset)), failures=_named(plan, failed), output=options.output
+        )
+    if options.output is not None:
+        save(results, options.output)
+    return results
+
+
+def save(results: Results, output: Path) -> None:
+    """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, each whole or not at all."""
+    write_rows(results.rows, output)
+    write_atomically(output / "table.md", markdown_table(results.rows).encode())
+
+
+def _named(plan: Plan, failed: dict[str, str]) -> dict[str, str]:
+    return {plan.stages[address].name: reason for address, reason in failed.items()}
+
+
+@contextmanager
+def _store(experiment: Experiment, options: RunOptions, listener: Listener) -> Iterator[Store]:
+    def report(address: str, reason: str) -> None:
+        listener(Said(f"{reason} It is computed again.", level="warning"))
+
+    if experiment.globals.cached:
+        yield Store(options.store or default_store_path(), on_corrupt=report)
+        return
+    with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
+        yield Store(Path(directory) / "store", on_corrupt=report)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prepare(plan: Plan, bench: Workbench, listener: Listener) -> None:
+    """Load and cut the data, and ask every component whether it is defined for it, before anything is trained."""
+    for stage in plan.stages.values():
+        if stage.kind in {"data", "split"}:
+            serial.run_or_raise(stage, bench)
+    for number, scene in enumerate(plan.scenes):
+        material = bench.material(scene)
+        problems = [*_partition_problems(plan, material, listener if number == 0 else silent), *_misfits(plan, material)]
+        if problems:
+            raise ConfigError(problems)
+
+
+def _partition_problems(plan: Plan, material: Material, listener: Listener) -> list[Problem]:
+    predictor = plan.experiment.predictor
+    partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
+    if predictor.epochs and not len(partitions[predictor.training_set]):
+        raise PartitionError(f'the training partition "{predictor.training_set}" is empty')
+    problems = []
+    for issue in inspect_partitions(partitions, material.dataset):
+        if issue.severity == "error":
+            problems.append(Problem(issue.message, path=f"data.partitions: {issue.partition}", kind="partition"))
+        else:
+            listener(Said(f"{issue.partition}: {issue.message}", level="warning"))
+    return problems
+
+
+def _misfits(plan: Plan, material: Material) -> list[Problem]:
+    """Components that are not defined for the data."""
+    experiment, data = plan.experiment, material.model_input
+    problems = []
+    for number, entry in enumerate(experiment.unlearners):
+        reason = entry.unlearner.refuse(data)
+        if reason is not None:
+            problems.append(Problem(reason, path=f"unlearners[{number}] ({entry.label})"))
+    for number, measure in enumerate(experiment.evaluator.measures):
+        reason = measure.refuse(data)
+        if reason is not None:
+            problems.append(Problem(reason, path=f"evaluator.measures[{number}]"))
+    try:
+        model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
+        _check_logits(model, material)
+    except RequirementNotMet as error:
+        problems.append(Problem(str(error), path="predictor.model"))
+    return problems
+
+
+@torch.no_grad()
+def _check_logits(model: torch.nn.Module, material: Material) -> None:
+    """The model must take two samples and give logits that the loss accepts."""
+    from erasure.training.forward import logits_of
+
+    ids = torch.arange(min(2, len(material.dataset)), device=material.y.device)
+    try:
+        logits = logits_of(model.eval()(material.dataset.x.gather(ids.cpu())))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
+    wanted = material.model_input.n_outputs
+    width = 1 if logits.dim() == 1 else logits.shape[-1]
+    if len(logits) != len(ids) or width < wanted:
+        raise RequirementNotMet(
+            f"the model returns logits of shape {tuple(logits.shape)} for {len(ids)} samples of {wanted} classes"
+        )
+    try:
+        material.criterion(logits.to(material.y.device), material.y.index_select(0, ids))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise RequirementNotMet(f"the loss does not accept the model's logits and the labels: {error}") from error

@@ -1,0 +1,93 @@
+"""The results of a run, as a person or a program wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erasure.reports.table import markdown_table, text_table
+from erasure.store.rows import RESULT_FIELDS, Row, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Results"]
+
+_UNSOUND = frozenset({"failed", "non-finite"})
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Rows of a run.
+
+    Args:
+        rows: One for each value.
+        failures: Stage to reason, for stages that failed or could not run.
+        output: Directory of the result files, if they were written.
+
+    Example:
+        >>> Results(rows=()).is_sound
+        True
+    """
+
+    rows: tuple[Row, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    output: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every row has its value and no stage failed."""
+        return not self.failures and not any(row.status in _UNSOUND for row in self.rows)
+
+    def value(self, measure: str, partition: str = "", label: str = "gold") -> float:
+        """Mean over the repetitions of one measure of one model.
+
+        Args:
+            measure: Name of the measure.
+            partition: Its partition.
+            label: ``original``, ``gold`` or the unlearner's label.
+
+        Raises:
+            KeyError: If there is no such row.
+        """
+        found = [
+            row.value
+            for row in self.rows
+            if row.measure == measure and row.partition == partition and row.label == label and row.value is not None
+        ]
+        if not found:
+            raise KeyError(f"no value of {measure} on {partition!r} for {label!r}")
+        return sum(found) / len(found)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One line a row, the columns in the order of the result files."""
+        import pandas as pd
+
+        return pd.DataFrame([row.record() for row in self.rows], columns=list(RESULT_FIELDS))
+
+    def to_markdown(self) -> str:
+        """The summary table in Markdown."""
+        return markdown_table(self.rows)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Results:
+        """Results that an earlier run wrote.
+
+        Raises:
+            StoreError: If there are none, or they cannot be read.
+        """
+        return cls(rows=tuple(read_rows(Path(directory))), output=Path(directory))
+
+    def __repr__(self) -> str:
+        return text_table(self.rows)
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()

@@ -1,0 +1,130 @@
+"""The summary table: a line for each model, a column for each measure, with gap and interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from erasure.store.rows import Row
+
+__all__ = ["SummaryTable", "markdown_table", "summarise", "text_table"]
+
+_SHOWN = {"failed": "failed", "non-finite": "not finite"}
+_WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Text cells of a table.
+
+    Args:
+        header: Title of each column.
+        lines: Cells of each line.
+        notes: Sentences below the table.
+    """
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def summarise(rows: Iterable[Row]) -> SummaryTable:
+    """Rows as a table: mean over repetitions, half of the interval after ``±``, a star where the gap to gold is within the floor."""
+    rows = list(rows)
+    columns = list(dict.fromkeys((row.measure, row.partition) for row in rows))
+    # An untrusted name may hold a line break or a pipe; cells are made safe where they are printed.
+    models = list(dict.fromkeys((row.model, row.label) for row in rows))
+    by_cell: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        by_cell.setdefault((row.model, row.label, row.measure, row.partition), []).append(row)
+    lines = []
+    for model, label in models:
+        own = [row for row in rows if row.model == model and row.label == label]
+        cells = [_cell(by_cell.get((model, label, *column), [])) for column in columns]
+        lines.append((label, *cells, _status(own)))
+    header = ("model", *(_title(*column, rows) for column in columns), "verdict")
+    return SummaryTable(header, tuple(lines), _notes(rows))
+
+
+def _title(measure: str, partition: str, rows: Sequence[Row]) -> str:
+    unit = next((row.unit for row in rows if (row.measure, row.partition) == (measure, partition)), "")
+    return " ".join(part for part in (measure, partition, f"[{unit}]" if unit else "") if part)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    values = [row.value for row in rows if row.value is not None]
+    if not values:
+        return _SHOWN.get(rows[0].status, rows[0].status) if rows else ""
+    text = _number(math.fsum(values) / len(values))
+    low, high = rows[0].low, rows[0].high
+    if len(values) > 1 and low is not None and high is not None:
+        text += f" ± {_number((high - low) / 2)}"
+    within = rows[0].model == "unlearned" and all(r.gap is not None and r.floor is not None and r.gap <= r.floor for r in rows)
+    return f"{text} *" if within else text
+
+
+def _number(value: float) -> str:
+    size = abs(value)
+    if value == int(value) and size < 1e6 and size >= 10:
+        return str(int(value))
+    return f"{value:.3f}" if size < 100 else f"{value:.1f}"
+
+
+def _status(rows: Sequence[Row]) -> str:
+    if not rows or rows[0].model != "unlearned":
+        return ""
+    present = {row.status for row in rows}
+    worst = next(status for status in _WORST_FIRST if status in present)
+    return "" if worst in {"ok", "indistinguishable"} else worst
+
+
+def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    notes = []
+    if any(row.status == "indistinguishable" or (row.gap is not None and row.floor is not None) for row in rows):
+        notes.append("* gap to gold within the noise floor: not distinguishable from retraining by this measure")
+    n = max((row.n or 1 for row in rows), default=1)
+    if n > 1:
+        notes.append(f"± half of the 95 % Student-t interval of the mean over {n} repetitions")
+    reasons = dict.fromkeys(
+        f"{row.label}: {row.reason}" for row in rows if row.reason and row.status not in {"ok", "indistinguishable"}
+    )
+    return (*notes, *reasons)
+
+
+def markdown_table(rows: Iterable[Row]) -> str:
+    """The summary as a Markdown table; names cannot break out of their cells."""
+    table = summarise(rows)
+    if not table.lines:
+        return "There are no results.\n"
+    lines = [table.header, tuple("---" if i == 0 else "--:" for i in range(len(table.header))), *table.lines]
+    text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
+    notes = "".join(f"\n- {_markdown(note)}" for note in table.notes)
+    return f"{text}\n{notes}\n" if notes else f"{text}\n"
+
+
+def _markdown(cell: str) -> str:
+    flat = " ".join(cell.split())
+    for character in ("\\", "|", "<", "`", "["):
+        flat = flat.replace(character, f"\\{character}")
+    return (
+        flat.replace("\\[", "[").replace(" *", " \\*")
+        if flat.count("[") == 1 and flat.endswith("]")
+        else flat.replace(" *", " \\*")
+    )
+
+
+def text_table(rows: Iterable[Row]) -> str:
+    """The summary in plain text, columns aligned."""
+    table = summarise(rows)
+    if not table.lines:
+        return "There are no results."
+    lines = [table.header, *table.lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join([*(line.rstrip() for line in text), *table.notes])
