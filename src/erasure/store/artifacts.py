@@ -156,7 +156,7 @@ class Artifact:
         except SafetensorError as error:
             raise self._damaged(f"{path.name} is not a safetensors file ({error})") from error
         except OSError as error:
-            raise failure("read", path, error) from error
+            raise self._unreadable(path, error) from error
         return {key: loaded[key] for key in sorted(loaded)}
 
     def json(self, name: str) -> Json:
@@ -172,7 +172,7 @@ class Artifact:
         except ValueError as error:
             raise self._damaged(f"{path.name} is not JSON ({error})") from error
         except OSError as error:
-            raise failure("read", path, error) from error
+            raise self._unreadable(path, error) from error
 
     def path(self, name: str) -> Path:
         """Path of the file ``name``, suffix included, after checking its bytes; for formats the store does not read itself.
@@ -190,7 +190,7 @@ class Artifact:
             try:
                 digest = file_digest(path)
             except OSError as error:
-                raise failure("read", path, error) from error
+                raise self._unreadable(path, error) from error
             if digest != self.manifest.files[name].sha256:
                 raise self._damaged(f"the bytes of {name} do not match their checksum")
             self._verified.add(name)
@@ -218,14 +218,18 @@ class Artifact:
         path, expected = self.directory / name, self.manifest.files[name].size
         try:
             found = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise self._damaged(f"{name} is missing") from None
         except OSError as error:
-            raise failure("read", path, error) from error
+            raise self._unreadable(path, error) from error
         if not stat.S_ISREG(found.st_mode):
             raise self._damaged(f"{name} is not a plain file")
         if found.st_size != expected:
             raise self._damaged(f"{name} has {found.st_size} bytes, expected {expected}")
+
+    def _unreadable(self, path: Path, error: OSError) -> StoreError:
+        """A file that was there a moment ago may be gone now: another process repairs the object."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return self._damaged(f"{path.name} is missing")
+        return failure("read", path, error)
 
     def _damaged(self, reason: str) -> CorruptArtifact:
         return CorruptArtifact(f"Object {self.address} ({self.kind}) in {self.directory} is corrupt: {reason}.")

@@ -148,6 +148,21 @@ def test_a_missing_file_is_detected_on_opening(store, publish, where):
         store.open(where)
 
 
+def test_an_object_that_goes_away_while_it_is_read_is_reported_as_damaged(store, publish, where, monkeypatch):
+    """Another process may quarantine it between any two steps of ours; a stress test found the gap after the size check."""
+    place = publish()
+    artifact = store.open(where)
+    check_size = artifact._check_size
+
+    def check_size_then_lose_the_file(name):
+        check_size(name)
+        (place / name).unlink()
+
+    monkeypatch.setattr(artifact, "_check_size", check_size_then_lose_the_file)
+    with pytest.raises(CorruptArtifact, match=r"history\.json is missing"):
+        artifact.json("history")
+
+
 def test_an_object_under_a_wrong_address_is_detected(store, publish):
     place, other = publish(), address("model", {"seed": 4})
     (store.root / "objects" / other[:2]).mkdir()
