@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Exact versions that are known to work; `make demo CONSTRAINTS=` takes whatever is newest.
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev
+WORKERS ?= 2
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench docs clean fix test-fast test-slow
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+# The packages to run, without the tools to develop.
+$(VENV)/.runtime: pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up $(VENV) (a few minutes the first time) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(VENV)/.runtime ## run the proof of concept: ten methods against retraining, on real digits
+	$(BIN)/python main.py configs/proof_of_concept.jsonc
+
+test: check test-fast test-slow ## everything that CI runs, from nothing
+
+test-fast: $(VENV)/.develop
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+test-slow: $(VENV)/.develop
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+
+check: lint types ## lint, types, import contracts, dependencies, spelling
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/typos
+
+types: $(VENV)/.develop
+	$(BIN)/mypy
+
+fix: $(VENV)/.develop ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.develop ## speed against bare PyTorch loops
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove everything that the commands above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
