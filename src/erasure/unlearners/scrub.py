@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch
-from erasure.training.calls import Optimizer
+from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
 
 __all__ = ["Scrub"]
+
+_S = TypeVar("_S", bound="Scrub")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +29,20 @@ class Scrub(IterativeUnlearner):
         \min_{\theta}\; \gamma\,\mathbb{E}_{D_r}\ell(f_\theta(x), y) + \alpha\, d(D_r),
         \qquad d(D) = T^2\, \mathbb{E}_{D}\, \mathrm{KL}\bigl(p_o(x) \,\|\, p_\theta(x)\bigr)
 
-    with both distributions at temperature ``T``. Epochs up to ``max_epochs`` begin with a maximising pass; every epoch has a
-    minimising one; one optimizer serves both.
+    with both distributions at temperature ``T``. The first ``max_epochs`` epochs have a maximising pass; every epoch has a
+    minimising one; one optimizer serves both. The student trains with BatchNorm in training mode while the teacher stays in eval
+    mode, so they differ from the first step on; without BatchNorm and dropout the very first maximising pass has no gradient. An
+    empty forget set leaves fine-tuning with distillation on the retain set.
+
+    The published settings are :meth:`small_scale` (the defaults, with the paper's batch sizes and rate steps), :meth:`large_scale` and
+    :meth:`choi_na`.
 
     **Cost**: ``epochs`` passes over the retain set and ``max_epochs`` over the forget set, each with a teacher's forward pass; one
     copy of the model.
 
     Args:
-        max_epochs: Epochs that begin with a maximising pass over the forget set (the code's ``msteps``).
+        max_epochs: Epochs with a maximising pass over the forget set (the code's ``msteps``); later ones only minimise.
+        order: Which pass of an epoch comes first: ``max-min`` as published, ``min-max`` as in Choi & Na's code.
         temperature: ``T``.
         alpha: Weight of the divergence on the retain set.
         gamma: Weight of the loss on the retain set.
@@ -45,7 +53,8 @@ class Scrub(IterativeUnlearner):
         paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880",
         code="meghdadk/SCRUB at 98ffb11 (small-scale settings)",
         deviations=(
-            "The published learning-rate steps (x0.1 after epochs 5, 8 and 9) are not the default; give MultiStepLR as schedule.",
+            "The published learning-rate steps (x0.1 after epochs 5, 8 and 9) are not the default; they are in Scrub.small_scale().",
+            'Choi & Na (arXiv:2311.02240) minimise first and maximise in every epoch (order="min-max"): Scrub.choi_na().',
             "The first maximising pass of a network without dropout or BatchNorm has zero gradient, as in the reference code.",
         ),
     )
@@ -59,6 +68,36 @@ class Scrub(IterativeUnlearner):
     alpha: NonNegativeFloat = 0.5
     gamma: NonNegativeFloat = 1.0
     forget_batch_size: PositiveInt | None = None
+    order: Literal["max-min", "min-max"] = "max-min"
+
+    @classmethod
+    def small_scale(cls: type[_S]) -> _S:
+        """The paper's settings for CIFAR-5 and Lacuna-5."""
+        schedule = Schedule.of("MultiStepLR", milestones=(5, 8, 9), gamma=0.1)
+        return cls(batch_size=32, forget_batch_size=64, schedule=schedule)
+
+    @classmethod
+    def large_scale(cls: type[_S]) -> _S:
+        """The paper's settings for CIFAR-10 and Lacuna-10."""
+        return cls(
+            epochs=3,
+            max_epochs=2,
+            alpha=0.001,
+            gamma=0.99,
+            temperature=4.0,
+            batch_size=128,
+            forget_batch_size=32,
+            optimizer=Optimizer.of("SGD", lr=5e-4, momentum=0.9, weight_decay=5e-4),
+            schedule=Schedule.of("MultiStepLR", milestones=(3, 5, 9), gamma=0.1),
+        )
+
+    @classmethod
+    def choi_na(cls: type[_S]) -> _S:
+        """The settings of Choi & Na, 2023 (arXiv:2311.02240): minimise, then maximise, in both epochs."""
+        optimizer = Optimizer.of("SGD", lr=1e-3)
+        return cls(
+            epochs=2, max_epochs=2, alpha=1.0, gamma=1.0, temperature=4.0, order="min-max", batch_size=64, optimizer=optimizer
+        )
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Maximise on the forget set, minimise on the retain set, epoch by epoch."""
@@ -80,7 +119,10 @@ class Scrub(IterativeUnlearner):
             return self.gamma * task.criterion(logits, batch.y) + self.alpha * divergence(batch, logits)
 
         for epoch in trainer.epochs():
-            if epoch < self.max_epochs:
+            maximising = epoch < self.max_epochs
+            if maximising and self.order == "max-min":
                 trainer.train_on(forget, maximise)
             trainer.train_on(retain, minimise)
+            if maximising and self.order == "min-max":
+                trainer.train_on(forget, maximise)
         return model

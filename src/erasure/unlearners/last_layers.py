@@ -1,0 +1,183 @@
+"""Any method on the last layers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from erasure.errors import RequirementNotMet
+from erasure.training.predictor import ModelInput
+from erasure.training.randomness import isolated
+from erasure.types import NonNegativeInt, Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["LastLayers", "on_last_layers", "split_layers"]
+
+_NOT_COUNTED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayers(Unlearner):
+    """Applies a method to the last layers and freezes everything before them.
+
+    A layer is a convolution or a linear map (any leaf module with a weight matrix that is no normalisation and no embedding), however
+    deeply it is nested; the normalisation that follows it belongs to it. Layers are counted from the end in the order in which the
+    model defines them, which for the usual networks is the order of computation, but need not be.
+
+    What is frozen keeps its weights, its buffers and eval mode, so BatchNorm before the last layers normalises by the original's
+    statistics and they do not drift; dropout stays as in training. ``n_layers = 0`` leaves the model unchanged, and a number beyond
+    the model's layers takes all of it, together with what comes before the first layer.
+
+    **Cost**: the inner method, with backward passes through the last layers only, and a copy of what is frozen.
+
+    Args:
+        inner: The method; it uses the partitions that it names itself.
+        n_layers: How many layers may change.
+        reset: Draw these layers anew first, normalisation and running statistics included, by each module's own ``reset_parameters``.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640",
+        code="shash42/Evaluating-Inexact-Unlearning at a45fe02",
+        deviations=(
+            "Normalisation layers are reset with the layer they follow; the reference code resets convolutions and linear maps only.",
+            "Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",
+        ),
+    )
+    cost: ClassVar[str] = "the inner method, backward through the last layers only"
+
+    inner: Unlearner
+    n_layers: NonNegativeInt = 1
+    reset: bool = False
+
+    def partitions(self) -> dict[Role, str]:
+        """Those of the inner method."""
+        return self.inner.partitions()
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """The inner method's reason."""
+        return self.inner.refuse(data)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Freeze, reset if asked, apply the inner method."""
+        return on_last_layers(
+            model,
+            task,
+            lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)),
+            n_layers=self.n_layers,
+            reset=self.reset,
+        )
+
+
+def on_last_layers(
+    model: nn.Module,
+    task: UnlearningTask,
+    unlearn: Callable[[nn.Module, UnlearningTask], nn.Module],
+    *,
+    n_layers: int,
+    reset: bool = False,
+) -> nn.Module:
+    """What ``unlearn`` makes of ``model`` when only its last ``n_layers`` layers may change.
+
+    Args:
+        model: Its ``requires_grad`` flags are as before afterwards.
+        task: The inner method's task, given on with the frozen modules.
+        unlearn: The inner method.
+        n_layers: How many layers may change.
+        reset: Draw them anew first, from the task's stream ``reset``.
+
+    Raises:
+        RequirementNotMet: If the model has no layers, or one of them cannot be reset.
+    """
+    frozen, trained = split_layers(model, n_layers)
+    if not trained:
+        return model
+    free = {id(p) for module in trained for p in module.parameters(recurse=False)}
+    held = [p for module in frozen for p in module.parameters(recurse=False) if id(p) not in free and p.requires_grad]
+    kept = {id(b) for module in frozen for b in module.buffers(recurse=False)}
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) not in free}
+    before |= {name: b.detach().clone() for name, b in model.named_buffers() if id(b) in kept}
+    if reset:
+        _reset(trained, task)
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        unlearned = unlearn(model, task.with_frozen(module for module in frozen if _is_leaf(module)))
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+    _restore(unlearned, before)
+    return unlearned
+
+
+def split_layers(model: nn.Module, n_layers: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The modules with weights or buffers of their own, as those before the last ``n_layers`` layers and those in them.
+
+    Weights that a container holds itself (an attention block's input projection, a class token) belong to the first layer inside it.
+
+    Raises:
+        RequirementNotMet: If the model has no layers.
+    """
+    numbered = list(_numbered(model))
+    n_total = 1 + max((number for _, number in numbered), default=-1)
+    if not any(_is_layer(module) for module, _ in numbered):
+        raise RequirementNotMet(f"{type(model).__name__} has no convolution or linear map, so it has no last layers")
+    first = max(0, n_total - n_layers)
+    frozen = [module for module, number in numbered if number < first]
+    return frozen, [module for module, number in numbered if number >= first]
+
+
+def _numbered(model: nn.Module) -> Iterator[tuple[nn.Module, int]]:
+    """Modules with state of their own and the number of the layer they belong to, in the order of definition."""
+    n_seen = 0
+    for module in model.modules():
+        if _is_layer(module):
+            n_seen += 1
+            yield module, n_seen - 1
+        elif _has_state(module):
+            holds_layers = any(_is_layer(part) for part in module.modules())
+            yield module, n_seen if holds_layers else max(0, n_seen - 1)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear | _ConvNd):
+        return True
+    counted = _is_leaf(module) and not isinstance(module, _NOT_COUNTED)
+    return counted and any(p.ndim >= 2 for p in module.parameters(recurse=False))
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def _has_state(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
+
+
+def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
+    """Draw the weights of ``modules`` anew on the CPU, so that a seed gives the same weights on every device."""
+    with isolated(task.streams.child("reset").seed):
+        for module in modules:
+            renew = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if renew is None:
+                if any(True for _ in module.parameters(recurse=False)):
+                    raise RequirementNotMet(
+                        f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew"
+                    )
+                continue
+            module.to("cpu")
+            renew()
+            module.to(task.device)
+
+
+@torch.no_grad()
+def _restore(model: nn.Module, before: dict[str, Tensor]) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name in before:
+            tensor.copy_(before[name])

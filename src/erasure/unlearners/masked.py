@@ -1,0 +1,141 @@
+"""Any method with a mask: only some of the weights may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import MinLen
+from torch import Tensor, nn
+
+from erasure.component import Component
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.training.predictor import ModelInput
+from erasure.types import Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["Mask", "Masked", "confined", "mask_key"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(Component):
+    """A rule for which weights of a model may change."""
+
+    kind: ClassVar[str] = "mask"
+
+    def partitions(self) -> dict[Role, str]:
+        """The partition that plays each role the rule reads."""
+        raise NotImplementedError
+
+    def of(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
+        """Parameter name to a mask of its shape, true where the weight may change.
+
+        Args:
+            model: The original, in eval mode; left as it is.
+            task: Data and loss.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Unlearner):
+    r"""Applies a method to the weights that a mask selects.
+
+    .. math:: \theta_u = m \odot U(\theta_o) + (1 - m) \odot \theta_o
+
+    During gradient steps the other weights and their optimizer state never move, whatever weight decay and momentum would do;
+    for methods without gradient steps they are put back at the end. Either way they are those of the original, bit for bit.
+    Buffers are not masked: BatchNorm's running statistics move as the inner method moves them.
+
+    **Cost**: the inner method, the mask, one copy of the masked weights.
+
+    Args:
+        inner: The method; it uses the partitions that it names itself.
+        mask: The rule that makes the mask.
+        mask_file: In place of ``mask``: the name of a mask that an earlier step of the same Cascade made, otherwise a safetensors file.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Fan et al., ICLR 2024, arXiv:2310.12508",
+        deviations=("Weights outside the mask stay exact under weight decay and momentum (gradient hooks let them move).",),
+    )
+    cost: ClassVar[str] = "the inner method and the mask"
+
+    inner: Unlearner
+    mask: Mask | None = None
+    mask_file: Annotated[str, MinLen(1)] | None = None
+
+    def check(self) -> None:
+        """One mask, from one place."""
+        if (self.mask is None) == (self.mask_file is None):
+            found = "neither was" if self.mask is None else "both were"
+            raise InvalidParameters([Problem(f"Masked needs one of mask and mask_file; {found} given")])
+
+    def partitions(self) -> dict[Role, str]:
+        """Those of the mask and of the inner method."""
+        return {**(self.mask.partitions() if self.mask is not None else {}), **self.inner.partitions()}
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """The inner method's reason."""
+        return self.inner.refuse(data)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Make the mask, then apply the inner method behind it."""
+        if self.mask is not None:
+            mask: Mapping[str, Tensor] = self.mask.of(
+                model, replace(task, roles=self.mask.partitions(), reader=type(self.mask).__name__)
+            )
+        else:
+            mask = _named_mask(str(self.mask_file), task)
+        return confined(mask, model, task, lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)))
+
+
+def confined(
+    mask: Mapping[str, Tensor],
+    model: nn.Module,
+    task: UnlearningTask,
+    unlearn: Callable[[nn.Module, UnlearningTask], nn.Module],
+) -> nn.Module:
+    """What ``unlearn`` makes of ``model``, with the weights where ``mask`` is 0 as they were.
+
+    Raises:
+        RequirementNotMet: If the mask does not fit the model.
+    """
+    parameters = dict(model.named_parameters())
+    misfits = [name for name, keep in mask.items() if name not in parameters or keep.shape != parameters[name].shape]
+    if misfits:
+        raise RequirementNotMet(f"the mask was made for another model; these parameters differ: {', '.join(misfits[:5])}")
+    before = {name: parameters[name].detach().clone() for name in mask}
+    unlearned = unlearn(model, task.masked(mask))
+    with torch.no_grad():
+        for name, parameter in unlearned.named_parameters():
+            if name in mask:
+                parameter.copy_(torch.where(mask[name].to(parameter.device) != 0, parameter, before[name]))
+    return unlearned
+
+
+def mask_key(file: str) -> str:
+    """The name of a mask within a Cascade: its path, whatever way it is spelled."""
+    return PurePath(file).as_posix()
+
+
+def _named_mask(file: str, task: UnlearningTask) -> Mapping[str, Tensor]:
+    made = task.masks.get(mask_key(file))
+    if made is not None:
+        return made
+    if not Path(file).is_file():
+        known = ", ".join(f'"{name}"' for name in task.masks) or "none"
+        raise RequirementNotMet(
+            f'there is no mask "{file}": no earlier step of this Cascade made it (there are: {known}) and there is no such file'
+        )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        mask: dict[str, Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise DataError(f'the mask "{file}" is not a safetensors file ({error}); pickled masks are not read') from error
+    return {name: keep.to(task.device) for name, keep in mask.items()}

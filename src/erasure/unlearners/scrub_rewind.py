@@ -1,0 +1,93 @@
+"""SCRUB+R: SCRUB, rewound to the epoch that forgets neither too little nor too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erasure.errors import RequirementNotMet
+from erasure.functional.losses import correctness
+from erasure.training.batches import Batches
+from erasure.training.forward import logits_of
+from erasure.types import Partition, Role, Source, TaskKind
+from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.scrub import Scrub
+
+__all__ = ["ScrubRewind"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScrubRewind(Scrub):
+    r"""SCRUB, then back to the epoch whose forget error is that of unseen samples of the same classes.
+
+    .. math::
+        e^\star = \arg\min_{0 \le e \le E} \; \bigl|\mathrm{err}(\theta_e; D_f) - \mathrm{err}(\theta_E; D_v^{c(D_f)})\bigr|
+
+    Checkpoint 0 is the original and checkpoint ``e`` the student after epoch ``e``; :math:`D_v^{c(D_f)}` are the validation samples of the
+    classes that the forget set has, judged by the final student. Among equally close checkpoints the earliest is taken. A forget
+    error far above the reference would mark the samples as forgotten, which is what a membership attack looks for.
+
+    **Cost**: SCRUB, ``epochs + 1`` forward passes over the forget set, one over the validation samples, ``epochs + 1`` weight copies.
+
+    Args:
+        validation: Partition that nobody trained on.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880",
+        code="meghdadk/SCRUB at 98ffb11",
+        deviations=("Checkpoint 0, the original, can be chosen; the reference code counts it but saves no file for it.",),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget", "validation"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    cost: ClassVar[str] = "SCRUB, epochs + 1 forward passes over the forget set, epochs + 1 copies of the weights"
+
+    validation: Partition = "validation"
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Scrub with a checkpoint after each epoch, then rewind."""
+        forget = task.batches("forget", shuffle=False)
+        unseen = task.batches("validation", shuffle=False, ids=self._matched_validation(task))
+        checkpoints: list[tuple[float, dict[str, Tensor]]] = []
+
+        def keep(epoch: int, epochs: int, model: nn.Module) -> None:
+            checkpoints.append((_error(model, forget, task.kind), _weights(model)))
+            if epoch and task.on_epoch is not None:
+                task.on_epoch(epoch, epochs, model)
+
+        keep(0, self.epochs, model)
+        model = super().unlearn(model, replace(task, on_epoch=keep))
+        reference = _error(model, unseen, task.kind)
+        _, weights = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - reference))
+        model.load_state_dict(weights)
+        return model
+
+    def _matched_validation(self, task: UnlearningTask) -> Tensor:
+        """Validation samples of the classes that the forget set has."""
+        if task.n_samples("forget") == 0:
+            raise RequirementNotMet("ScrubRewind is not defined for an empty forget set: it has no forget error to compare")
+        ids = task.ids("validation")
+        matched = ids[torch.isin(task.y[ids], torch.unique(task.y[task.ids("forget")]))]
+        if len(matched) == 0:
+            raise RequirementNotMet(
+                f'ScrubRewind is not defined here: the partition "{self.validation}" has no sample of the classes to forget, hence no '
+                "error of unseen samples to rewind to; use SCRUB, or a validation partition with these classes"
+            )
+        return matched
+
+
+@torch.no_grad()
+def _error(model: nn.Module, batches: Batches, kind: TaskKind) -> float:
+    """Share of wrong predictions, in eval mode."""
+    model.eval()
+    right = torch.zeros((), device=batches.ids.device)
+    for batch in batches:
+        right += correctness(kind, logits_of(model(batch.x)), batch.y).sum()
+    return 1 - float(right) / batches.n_samples
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
