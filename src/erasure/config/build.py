@@ -63,15 +63,15 @@ class Builder:
         self._label(node, path)
         if resolved.alias is not None and resolved.alias.note:
             self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position))
-        under = f"{path}.parameters" if node.is_object and "parameters" in node.value else path
+        under = f"{path}.parameters" if node.get("parameters") is not None else path
         if issubclass(resolved.cls, Call) or "path" in resolved.fixed:
             return self._foreign(resolved, parameters, node, under)
         return self._own(resolved, parameters, node, under, path)
 
     def build_list(self, node: Node, slot: type[Component], path: str) -> tuple[Component, ...]:
         """The components of an array; a node that stands for several is replaced by them."""
-        built = []
-        for number, element in enumerate(node.value):
+        built: list[Component] = []
+        for number, element in enumerate(node.elements()):
             here = f"{path}[{number}]"
             spliced = self._spliced(element, slot)
             if spliced is not None:
@@ -94,24 +94,24 @@ class Builder:
             )
             return None
         optional = slot.kind in _SECTIONS_WITHOUT_CLASS
-        name_node = node.value.get("class")
+        name_node = node.get("class")
         if name_node is None:
             if not optional:
-                found = ", ".join(node.value) or "nothing"
-                hint = nearest("class", node.value)
+                keys = [key for key, _ in node.items()]
+                found, hint = ", ".join(keys) or "nothing", nearest("class", keys)
                 self._problem(f'a {slot.kind} needs a "class"; found {found}', node.position, path, "structure", hint)
                 return None
-            inner = node.value.get("parameters", node)
-            return "", self._items(inner, f"{path}.parameters")
+            inner = node.get("parameters")
+            return "", self._items(node, path) if inner is None else self._items(inner, f"{path}.parameters")
         if not isinstance(name_node.value, str):
             self._problem("expected the name of a class in quotes", name_node.position, f"{path}.class", "structure")
             return None
-        for key in node.value:
+        for key, _ in node.items():
             if key not in _NODE_KEYS:
                 hint = nearest(key, _NODE_KEYS)
                 text = f'"{key}" beside class and parameters is ignored{f"; {hint}" if hint else ""}'
-                self.notices.append(Notice(text, f"{path}.{key}", node.keys[key]))
-        parameters = node.value.get("parameters")
+                self.notices.append(Notice(text, f"{path}.{key}", node.key_position(key)))
+        parameters = node.get("parameters")
         return name_node.value, {} if parameters is None else self._items(parameters, f"{path}.parameters")
 
     def _items(self, node: Node, path: str) -> dict[str, tuple[Position, Node]]:
@@ -120,10 +120,10 @@ class Builder:
         if not node.is_object:
             self._problem("expected an object with parameters", node.position, path, "structure")
             return {}
-        return {key: (node.keys[key], value) for key, value in node.value.items()}
+        return {key: (node.key_position(key), value) for key, value in node.items()}
 
     def _label(self, node: Node, path: str) -> None:
-        label = node.value.get("label") if node.is_object else None
+        label = node.get("label")
         if label is None:
             return
         if isinstance(label.value, str) and label.value.strip():
@@ -137,24 +137,21 @@ class Builder:
         try:
             return self.registry.resolve(name, slot)
         except ConfigError as error:
-            position = node.value["class"].position if node.is_object else node.position
-            where = f"{path}.class" if node.is_object else path
+            named = node.get("class")
+            position, where = (node.position, path) if named is None else (named.position, f"{path}.class")
             self.problems += [Problem(p.message, where, position, p.hint, p.kind) for p in error.problems]
             return None
 
     def _spliced(self, node: Node, slot: type[Component]) -> Node | None:
-        name = node.value.get("class") if node.is_object else node
+        name = node.get("class") if node.is_object else node
         if name is None or not isinstance(name.value, str):
             return None
         try:
             alias = self.registry.resolve(name.value, slot).alias
         except ConfigError:
             return None
-        parameters = node.value.get("parameters") if node.is_object else None
-        if alias is None or not alias.spliced or parameters is None or not parameters.is_object:
-            return None
-        inner: Node | None = parameters.value.get(alias.spliced)
-        return inner
+        parameters = node.get("parameters")
+        return parameters.get(alias.spliced) if alias is not None and alias.spliced and parameters is not None else None
 
     # Making components
 

@@ -226,7 +226,7 @@ class Workbench:
             job = Job(scene=scene, model=model, partition=partition)
             artifact = self._keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
             tensors = artifact.tensors("outputs")
-            self._outputs[where] = Outputs(**tensors, task=self.material(scene).model_input.task)  # type: ignore[arg-type]
+            self._outputs[where] = Outputs(**tensors, task=self.material(scene).model_input.task)
             while len(self._outputs) > _KEPT:
                 self._outputs.popitem(last=False)
         return self._outputs[where]

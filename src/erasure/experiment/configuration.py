@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from erasure.component import Component, canonical
-from erasure.config import Loaded, Node, Notice, apply_overrides, load, load_python
+from erasure.config import Loaded, Node, Notice, from_python, load
 from erasure.config.build import Builder, PartitionUse
 from erasure.data.dataset import DataSource, Splitter
 from erasure.errors import ConfigError, Position, Problem, nearest
@@ -140,12 +140,10 @@ def load_experiment(
         ConfigError: With every problem of the configuration.
     """
     if isinstance(configuration, Mapping):
-        loaded, name = load_python(configuration), str(configuration.get("name", "experiment"))
+        loaded, name = from_python(configuration, overrides), "experiment"
     else:
         path = Path(configuration)
-        loaded, name = load(path), path.stem
-    if overrides:
-        apply_overrides(loaded.root, overrides)
+        loaded, name = load(path, overrides), path.stem
     return _Assembly(loaded, Registry(trust), name).experiment()
 
 
@@ -186,15 +184,16 @@ class _Assembly:
         return str(given.value) if given is not None and isinstance(given.value, str) and given.value.strip() else self.name
 
     def _check_sections(self) -> None:
-        for key, position in self.root.keys.items():
+        for key, _ in self.root.items():
             if key not in _KNOWN_SECTIONS:
                 hint = nearest(key, _KNOWN_SECTIONS)
-                self.builder.notices.append(Notice(f'section "{key}" is ignored{f"; {hint}" if hint else ""}', key, position))
+                text = f'section "{key}" is ignored{f"; {hint}" if hint else ""}'
+                self.builder.notices.append(Notice(text, key, self.root.key_position(key)))
         for key in ("data", "predictor"):
             if self.root.get(key) is None:
-                close = next((k for k in self.root.keys if k not in _KNOWN_SECTIONS and nearest(k, [key])), None)
+                close = next((k for k, _ in self.root.items() if k not in _KNOWN_SECTIONS and nearest(k, [key])), None)
                 hint = f'did you mean "{key}" where it says "{close}"?' if close else ""
-                position = self.root.keys[close] if close else self.root.position
+                position = self.root.key_position(close) if close else self.root.position
                 self.builder.problems.append(Problem(f'the section "{key}" is missing', key, position, hint, "structure"))
         self._note_missing_seed()
 
@@ -214,11 +213,11 @@ class _Assembly:
         node = self.root.get("unlearners")
         if node is None or node.value is None:
             return ()
-        if not isinstance(node.value, list):
+        if not node.is_list:
             self.builder.problems.append(Problem("expected a list of unlearners", "unlearners", node.position, kind="structure"))
             return ()
         entries: list[tuple[Unlearner, str, str | None]] = []
-        for number, element in enumerate(node.value):
+        for number, element in enumerate(node.elements()):
             path = f"unlearners[{number}]"
             component = self.builder.build(element, Unlearner, path)
             if isinstance(component, Unlearner):
@@ -253,7 +252,7 @@ def _splitter_number(use: PartitionUse) -> int:
 
 def _position_of(node: Node, keys: Sequence[str]) -> Position:
     for key in keys:
-        inner = node.get(key) if node.is_object else None
+        inner = node.get(key)
         if inner is None:
             break
         node = inner

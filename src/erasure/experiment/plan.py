@@ -361,7 +361,7 @@ class _Planner:
     def _values(
         self, measure: Measure, role: ModelKind, model: str, references: Mapping[str, str], entry: LabelledUnlearner | None
     ) -> str:
-        needed = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
+        needed: dict[str, str] = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
         partitions = [name for name in measure.partitions() if name in self.scene.lineage]
         seed = self.seeds.stream("evaluate")
         content = {
