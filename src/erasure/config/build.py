@@ -238,7 +238,8 @@ class Builder:
             return None
 
     def _note_partitions(self, component: Component, given: Mapping[str, tuple[Position, Node]], node: Node, path: str) -> None:
-        roles = component.partitions() if hasattr(component, "partitions") else None
+        read = getattr(component, "partitions", None)
+        roles = read() if callable(read) else None
         used = set(roles.values() if isinstance(roles, Mapping) else roles) if roles is not None else None
         for name in partition_fields(type(component)):
             value = getattr(component, name)
