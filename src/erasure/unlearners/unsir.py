@@ -1,0 +1,197 @@
+"""UNSIR: impair the forget classes with error-maximising noise, then repair the others, without seeing a forgotten sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erasure.errors import RequirementNotMet
+from erasure.training.batches import Batch, Batches, Column
+from erasure.training.calls import Optimizer
+from erasure.training.inputs import logits_on, optimised, value_range, values_of
+from erasure.training.predictor import ModelInput
+from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+
+__all__ = ["UNSIR"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNSIR(IterativeUnlearner):
+    r"""Trains on noise that maximises the forget classes' error, mixed with retain samples; then repairs on these alone.
+
+    For each forget class ``c``, labelled ``c`` itself, a batch of noise is optimised with the model fixed:
+
+    .. math:: N_c = \arg\min_N \; -\ell(f_{\theta_o}(N), c) + \lambda\, \mathbb{E}_i \lVert N_i \rVert_2^2
+
+    .. math::
+        \text{impair: } \min_\theta\, \mathbb{E}_{\{(N_c, c)\} \cup D_r'}\, \ell(f_\theta(x), y),
+        \qquad \text{repair: } \min_\theta\, \mathbb{E}_{D_r'}\, \ell(f_\theta(x), y)
+
+    Zero-glance: of the forget set only the labels are looked at, to learn which classes are meant (not even they if ``classes`` is
+    given). It is defined for whole classes: a forget class that is still in the retain set is refused. An empty forget set leaves
+    the model as it is. Token inputs are noised in the space of the model's embeddings.
+
+    Both phases train as usual, so BatchNorm's running statistics take in the noise while impairing and recover while repairing;
+    ``batch_norm="frozen"`` keeps them.
+
+    **Cost**: ``noise_steps`` passes over one batch of noise per class; ``epochs`` passes over the noise copies and the retain subset
+    and ``repair_epochs`` over the retain subset.
+
+    Args:
+        classes: The classes to forget; by default those of the forget set's labels.
+        noise_batch_size: Noise samples per class, ``B``.
+        noise_steps: Steps of Adam on the noise.
+        noise_lr: Its rate.
+        noise_penalty: ``lambda``.
+        noise_range: ``inputs`` keeps the noise between the least and greatest value of the retain subset as the model sees it (per
+            column or channel; for tokens of the embedding table); ``none`` leaves it free, as the authors do.
+        noise_copies: How often each noise sample occurs in an impairing pass.
+        retain_per_class: Size per class of the random retain subset; None takes the whole retain set.
+        repair_epochs: Passes of the repair phase; 0 impairs alone.
+        repair_optimizer: Optimizer of the repair phase.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Tarun, Chundawat, Mandal, Kankanhalli, IEEE TNNLS 2023, arXiv:2111.08947",
+        code="vikram2000b/Fast-Machine-Unlearning at fc217ce",
+        deviations=(
+            "Each forget class's noise carries that class's label; the code labels all noise with class 0.",
+            "The model is in eval mode and its weights receive no gradient while noise is made; the code leaves it in train mode.",
+            'The noise stays in the range of the inputs; noise_range="none" is the code.',
+            "The 1000 retain samples per class are drawn at random; the code takes the first.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    cost: ClassVar[str] = "noise_steps passes over one batch per class, epochs + repair_epochs passes over a retain subset"
+
+    epochs: NonNegativeInt = 1
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.02))
+    batch_size: PositiveInt | None = 256
+    classes: tuple[NonNegativeInt, ...] | None = None
+    noise_batch_size: PositiveInt = 256
+    noise_steps: NonNegativeInt = 40
+    noise_lr: PositiveFloat = 0.1
+    noise_penalty: NonNegativeFloat = 0.1
+    noise_range: Literal["inputs", "none"] = "inputs"
+    noise_copies: PositiveInt = 20
+    retain_per_class: PositiveInt | None = 1000
+    repair_epochs: NonNegativeInt = 1
+    repair_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.01))
+
+    def partitions(self) -> dict[Role, str]:
+        """The retain set and, unless the classes are given, the forget set, of which only labels are read."""
+        return {"retain": self.retain} if self.classes is not None else {"forget": self.forget, "retain": self.retain}
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """Not for inputs that no noise can be added to, nor for classes that do not exist."""
+        if data.modality == "graph":
+            return "UNSIR is not defined for graphs: noise needs inputs in one tensor"
+        unknown = [c for c in self.classes or () if c >= data.n_classes]
+        if unknown:
+            return f"UNSIR is not defined for class {unknown[0]}: the data has classes 0 to {data.n_classes - 1}"
+        return super().refuse(data)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Make noise, impair, repair."""
+        classes = self._forget_classes(task)
+        if not classes:
+            return model
+        subset = self._retain_subset(task)
+        if self.epochs:
+            self._impair(model, task, classes, subset)
+        if self.repair_epochs:
+            repair = self.replace(epochs=self.repair_epochs, optimizer=self.repair_optimizer).trainer(model, task)
+            retain = task.batches("retain", ids=subset)
+            for _ in repair.epochs():
+                repair.train_on(retain, lambda batch: task.loss(model, batch))
+        return model
+
+    def _impair(self, model: nn.Module, task: UnlearningTask, classes: tuple[int, ...], subset: Tensor) -> None:
+        n, size = len(task.x), self.noise_batch_size
+        carriers = subset[torch.arange(size, device=subset.device) % len(subset)]
+        bounds = None
+        if self.noise_range == "inputs":
+            bounds = value_range(model, task.batches("retain", shuffle=False, ids=subset))
+        x = task.x.gather(carriers)
+
+        def noise_for(label: int) -> Tensor:
+            seen = values_of(model, x)
+            start = torch.randn(seen.shape, generator=task.generator("noise", label), dtype=seen.dtype).to(seen.device)
+            labels = torch.full((size,), label, dtype=task.y.dtype, device=task.device)
+
+            def objective(logits: Tensor, values: Tensor) -> Tensor:
+                penalty = values.square().flatten(1).sum(1).mean()
+                return self.noise_penalty * penalty - task.criterion(logits, labels)
+
+            return optimised(model, x, start, objective, steps=self.noise_steps, lr=self.noise_lr, bounds=bounds)
+
+        noise = torch.cat([noise_for(label) for label in classes])
+        column = _FollowedByNoise(task.x, n, carriers.repeat(len(classes)))
+        labels = torch.tensor(classes, dtype=task.y.dtype, device=task.device).repeat_interleave(size)
+        noise_ids = torch.arange(n, n + len(noise), device=task.device)
+        mixed = Batches(
+            column,
+            torch.cat([task.y, labels]),
+            torch.cat([noise_ids.repeat(self.noise_copies), subset]),
+            task.batch_size,
+            task.generator("shuffle", "impair"),
+        )
+
+        def loss(batch: Batch) -> Tensor:
+            values = noise[(batch.ids - n).clamp_min(0)]
+            return task.criterion(logits_on(model, batch.x, values, rows=batch.ids >= n), batch.y)
+
+        trainer = self.trainer(model, task)
+        for _ in trainer.epochs():
+            trainer.train_on(mixed, loss)
+
+    def _forget_classes(self, task: UnlearningTask) -> tuple[int, ...]:
+        if self.classes is not None:
+            return self.classes
+        forgotten = torch.unique(task.y[task.ids("forget")])
+        kept = forgotten[torch.isin(forgotten, task.y[task.ids("retain")])]
+        if len(kept):
+            raise RequirementNotMet(
+                f"UNSIR is not defined for parts of a class: class {int(kept[0])} of the forget set is also in the retain set; "
+                "use SampleUNSIR, or name the classes in its parameter classes"
+            )
+        return tuple(int(label) for label in forgotten)
+
+    def _retain_subset(self, task: UnlearningTask) -> Tensor:
+        """Up to ``retain_per_class`` random samples of each class, in the partition's order."""
+        ids = task.ids("retain")
+        if not len(ids):
+            raise RequirementNotMet("UNSIR is not defined for an empty retain set: it repairs the model with retain samples")
+        if self.retain_per_class is None:
+            return ids
+        order = torch.randperm(len(ids), generator=task.generator("retain_subset")).to(ids.device)
+        labels = task.y[ids[order]]
+        chosen = torch.cat([order[labels == label][: self.retain_per_class] for label in torch.unique(labels)])
+        return ids[chosen.sort().values]
+
+
+@dataclass(frozen=True, eq=False)
+class _FollowedByNoise:
+    """The inputs of a data set; ids from ``n`` on stand for noise and give the sample whose values it replaces."""
+
+    x: Column
+    n: int
+    carriers: Tensor
+
+    def __len__(self) -> int:
+        return self.n + len(self.carriers)
+
+    def gather(self, ids: Tensor) -> Tensor:
+        """The samples, or the noise's carriers."""
+        carriers = self.carriers[(ids - self.n).clamp_min(0)]
+        inputs: Tensor = self.x.gather(torch.where(ids < self.n, ids, carriers))
+        return inputs
+
+    def to(self, device: torch.device) -> _FollowedByNoise:
+        """The same column on another device."""
+        return _FollowedByNoise(self.x.to(device), self.n, self.carriers.to(device))
