@@ -1,0 +1,108 @@
+"""Boundary Shrink: give each forget sample the class just across the decision boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erasure.functional.losses import per_sample_loss, predictions
+from erasure.training.batches import Batch
+from erasure.training.calls import Optimizer
+from erasure.training.inputs import Bounds, logits_on, value_range, values_of
+from erasure.training.predictor import ModelInput
+from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+
+__all__ = ["BoundaryShrink"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryShrink(IterativeUnlearner):
+    r"""Relabels each forget sample with the class that the original gives to its adversarial neighbour, and trains on that.
+
+    .. math::
+        x' = \mathrm{clip}\bigl(x + b\, \mathrm{sign}\, \nabla_x \ell(f_o(x), y)\bigr), \qquad
+        y' = \arg\max f_o(x'), \qquad \min_\theta\; \mathbb{E}_{D_f}\, \ell(f_\theta(x), y')
+
+    Where the attack fails, ``y' = y`` and the sample is trained on with its own label, as published. The clip is to the least and
+    greatest value per channel of the forget images; tables and embeddings, which have no common range, are not clipped. Token inputs
+    are perturbed in the space of the model's embeddings.
+
+    BatchNorm's running statistics follow the forget batches; ``batch_norm="frozen"`` keeps them.
+
+    **Cost**: one attack (two forward passes and one backward pass) over the forget set, then ``epochs`` passes over it; one model copy.
+
+    Args:
+        bound: ``b``, in the unit of the inputs before normalisation (0.1 is a tenth of the range of images in [0, 1]).
+        exclude_own_class: Whether ``y'`` is the best class other than ``y``, so that no sample keeps its label.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Chen, Gao, Liu, Peng, Wang, CVPR 2023, arXiv:2303.11570",
+        code="TY-LEE-KR/Boundary-Unlearning-Code at 86c2f1f",
+        deviations=(
+            "The neighbours' classes are computed once: the original is fixed, so the code's repetition in each epoch gives the same.",
+            "The adversarial images are not rounded to multiples of 1/255.",
+            "Images are clipped to the range of the forget images; the code clips to [0, 1], with a wrong mean for blue.",
+            "The optional curvature regulariser and confidence weighting are left out.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    cost: ClassVar[str] = "one attack and epochs passes over the forget set, one model copy"
+
+    epochs: NonNegativeInt = 10
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-5, momentum=0.9))
+    batch_size: PositiveInt | None = 64
+    bound: PositiveFloat = 0.1
+    exclude_own_class: bool = False
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """Not for inputs that have no neighbours."""
+        if data.modality == "graph":
+            return "BoundaryShrink is not defined for graphs: an adversarial neighbour needs inputs in one tensor"
+        return super().refuse(data)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Find the neighbours' classes, then train on them."""
+        if not task.n_samples("forget") or not self.epochs:
+            return model
+        nearest = self._nearest_classes(frozen_copy(model), task)
+        trainer = self.trainer(model, task)
+        forget = task.batches("forget")
+        for _ in trainer.epochs():
+            trainer.train_on(forget, lambda batch: task.loss(model, batch._replace(y=nearest[batch.ids])))
+        return model
+
+    def _nearest_classes(self, original: nn.Module, task: UnlearningTask) -> Tensor:
+        """Labels of the whole data set, in which each forget sample has its neighbour's class."""
+        forget = task.batches("forget", shuffle=False)
+        bounds = value_range(original, forget) if task.model_input.modality == "image" else None
+        labels = task.y.clone()
+        for batch in forget:
+            adversarial = self._adversarial(original, batch, task, bounds)
+            with torch.no_grad():
+                logits = logits_on(original, batch.x, adversarial)
+            labels[batch.ids] = self._nearest_class(logits, batch.y, task).to(labels.dtype)
+        return labels
+
+    def _adversarial(self, original: nn.Module, batch: Batch, task: UnlearningTask, bounds: Bounds | None) -> Tensor:
+        values = values_of(original, batch.x).clone().requires_grad_(True)
+        with torch.enable_grad():
+            loss = per_sample_loss(task.kind, logits_on(original, batch.x, values), batch.y).sum()
+        (gradient,) = torch.autograd.grad(loss, values)
+        # A column that normalises knows the unit: one standard deviation of the model's input is `std` of the data's.
+        std = getattr(task.x, "std", None)
+        step = self.bound if not isinstance(std, Tensor) else self.bound / std
+        adversarial = values.detach() + step * gradient.sign()
+        return adversarial if bounds is None else adversarial.clamp(*bounds)
+
+    def _nearest_class(self, logits: Tensor, y: Tensor, task: UnlearningTask) -> Tensor:
+        if not self.exclude_own_class:
+            return predictions(task.kind, logits)
+        if task.kind == "binary":
+            return 1 - y
+        return logits.scatter(1, y[:, None], -torch.inf).argmax(1)
