@@ -41,38 +41,44 @@ class Alias:
 
 
 _ALWAYS_CACHED = "results are cached by their content; globals.cached turns that off"
-_NO_TRAINING = "the method does not train"
+_NO_TRAINING = "the method takes no gradient steps"
+_PREDICTOR = Alias(
+    kind="predictor",
+    target="",
+    rename={"early_stopping_threshold": "patience"},
+    ignored={"cached": _ALWAYS_CACHED, "alias": "the store knows models by their content"},
+)
 
 SECTIONS: dict[str, Alias] = {
     "DatasetManager": Alias(kind="data", target="", rename={"DataSource": "data_source"}),
-    "TorchModel": Alias(
-        kind="predictor",
-        target="",
-        rename={"early_stopping_threshold": "patience"},
-        ignored={"cached": _ALWAYS_CACHED, "alias": "the store knows models by their content"},
-    ),
-    "TorchModelMultilabel": Alias(
-        kind="predictor",
-        target="",
-        rename={"early_stopping_threshold": "patience"},
-        ignored={"cached": _ALWAYS_CACHED, "alias": "the store knows models by their content"},
-    ),
+    "TorchModel": _PREDICTOR,
+    "TorchModelMultilabel": _PREDICTOR,
     "Evaluator": Alias(kind="evaluator", target=""),
 }
 """Sections of a configuration by the last part of their class path."""
 
-_RETAIN_FORGET = {"ref_data_retain": "retain", "ref_data_forget": "forget"}
-_LAYERS = {"last_trainable_layers": ("LastLayers", "n_layers")}
+_BOTH = {"ref_data_retain": "retain", "ref_data_forget": "forget"}
+_RETAIN = {"ref_data": "retain", "ref_data_retain": "retain"}
+_FORGET = {"ref_data": "forget", "ref_data_forget": "forget"}
+_INSIDE = {
+    "last_trainable_layers": ("LastLayers", "n_layers"),
+    "mask_path": ("Masked", "mask_file"),
+    "model_mask_path": ("Masked", "mask_file"),
+}
 
 
 def _adam(**defaults: Any) -> dict[str, Any]:
+    """Upstream's optimizer where a file names none."""
     return {"optimizer": {"class": "torch.optim.Adam", "parameters": {"lr": 0.001}}, **defaults}
 
 
+def _unlearner(target: str, **facts: Any) -> Alias:
+    return Alias(kind="unlearner", target=target, **facts)
+
+
 _UNLEARNERS: dict[str, Alias] = {
-    "GoldModel.GoldModel": Alias(
-        kind="unlearner",
-        target="GoldModel",
+    "GoldModel.GoldModel": _unlearner(
+        "GoldModel",
         rename={"training_set": "retain"},
         ignored={
             "cached": _ALWAYS_CACHED,
@@ -82,31 +88,210 @@ _UNLEARNERS: dict[str, Alias] = {
             "train_data": "ignored upstream too",
         },
     ),
-    "Finetuning.Finetuning": Alias(
-        kind="unlearner",
-        target="Finetuning",
-        rename={"ref_data": "retain", "ref_data_retain": "retain"},
-        defaults=_adam(epochs=5),
-        wrap=_LAYERS,
+    "Finetuning.Finetuning": _unlearner("Finetuning", rename=_RETAIN, defaults=_adam(epochs=5), wrap=_INSIDE),
+    "eu_k.eu_k": _unlearner(
+        "EU-k",
+        rename={**_RETAIN, "last_trainable_layers": "k"},
+        defaults=_adam(epochs=5, schedule=None, max_grad_norm=None),
+        note="layers are counted and reset one by one, also inside blocks (upstream resets top-level children only)",
     ),
-    "NegGrad.NegGrad": Alias(
-        kind="unlearner",
-        target="NegGrad",
-        rename={"ref_data": "forget", "ref_data_forget": "forget"},
-        defaults=_adam(epochs=5),
-        wrap=_LAYERS,
+    "NegGrad.NegGrad": _unlearner("NegGrad", rename=_FORGET, defaults=_adam(epochs=5), wrap=_INSIDE),
+    "AdvancedNegGrad.AdvancedNegGrad": _unlearner("AdvancedNegGrad", rename=_BOTH, defaults=_adam(epochs=5), wrap=_INSIDE),
+    "UNSIR.UNSIR": _unlearner(
+        "SampleUNSIR",
+        rename=_BOTH,
+        defaults=_adam(epochs=1, noise_lr=0.01, repair_epochs=0, batch_size=None),
+        wrap=_INSIDE,
+        note="the impairing phase alone, as upstream; the noise keeps to the range of the inputs",
     ),
-    "composite.Cascade": Alias(kind="unlearner", target="Cascade", rename={"sub_unlearner": "steps"}),
-    "composite.Identity": Alias(kind="unlearner", target="Identity"),
-    "Scrub.Scrub": Alias(
-        kind="unlearner",
-        target="SCRUB",
-        rename={"T": "temperature", **_RETAIN_FORGET},
+    "BadTeaching.BadTeaching": _unlearner(
+        "BadTeaching",
+        rename={**_BOTH, "KL_temperature": "temperature"},
+        defaults=_adam(epochs=5, retain_fraction=1.0, batch_size=None),
+        ignored={
+            "bad_teacher": "the bad teacher is a randomly initialised network",
+            "transform": "inputs are transformed by the data",
+        },
+        wrap=_INSIDE,
+    ),
+    "Scrub.Scrub": _unlearner(
+        "SCRUB",
+        rename={**_BOTH, "T": "temperature"},
         defaults=_adam(epochs=1, temperature=4.0),
-        wrap=_LAYERS,
+        wrap=_INSIDE,
         note="the teacher is a real copy (upstream's shares the student's weights), and the maximising pass comes first, as published",
     ),
+    "SelectiveSynapticDampening.SelectiveSynapticDampening": _unlearner(
+        "SSD",
+        rename={**_BOTH, "ref_data_train": "train"},
+        defaults={"dampening_constant": 0.1, "selection_weighting": 10.0},
+        ignored={"optimizer": _NO_TRAINING, "lr": _NO_TRAINING, "epochs": _NO_TRAINING},
+    ),
+    "FisherForgetting.FisherForgetting": _unlearner(
+        "FisherForgetting",
+        rename={**_RETAIN, "ff_epochs": "max_samples"},
+        defaults={"alpha": 1e-6, "max_samples": 1000},
+        ignored={"task": "the data says how labels are read", "epochs": _NO_TRAINING, "optimizer": _NO_TRAINING},
+        note="alpha is used (upstream always takes 3e-6), and the samples are drawn at random",
+    ),
+    "SaliencyMapGeneration.SaliencyMapGeneration": _unlearner(
+        "SaliencyMapGeneration",
+        rename={**_FORGET, "treshold": "fraction", "threshold": "fraction"},
+        ignored={"optimizer": _NO_TRAINING, "epochs": _NO_TRAINING},
+    ),
+    "SuccessiveRandomLabels.SuccessiveRandomLabels": _unlearner(
+        "SuccessiveRandomLabels",
+        rename=_BOTH,
+        defaults=_adam(epochs=5, order="sequential"),
+        ignored={"task": "the data says how labels are read"},
+        wrap=_INSIDE,
+    ),
+    "composite.Cascade": _unlearner("Cascade", rename={"sub_unlearner": "steps"}),
+    "composite.Identity": _unlearner("Identity"),
 }
 
-UPSTREAM: dict[str, Alias] = {f"erasure.unlearners.{path}": alias for path, alias in _UNLEARNERS.items()}
+_SPLITTERS: dict[str, Alias] = {
+    "DataSplitterPercentage": Alias(kind="splitter", target="Percentage"),
+    "DataSplitterPercentageStratified": Alias(kind="splitter", target="StratifiedPercentage"),
+    "DataSplitterClass": Alias(kind="splitter", target="Class", rename={"label": "labels"}),
+    "DataSplitterNSamples": Alias(kind="splitter", target="NSamples"),
+    "DataSplitterList": Alias(kind="splitter", target="List"),
+    "DataSplitterByZ": Alias(kind="splitter", target="ByZ", rename={"z_label": "z_labels"}),
+    "DataSplitterByZList": Alias(kind="splitter", target="ByZ", rename={"z_label": "z_labels"}),
+    "DataSplitterAnyZisIn": Alias(kind="splitter", target="ByZ", rename={"z_label": "z_labels"}),
+    "DataSplitterAnyZisInRange": Alias(kind="splitter", target="ZRange"),
+    "DataSplitterConcat": Alias(kind="splitter", target="Concat"),
+}
+
+_SOURCES: dict[str, Alias] = {
+    "TorchFileDataSource.TorchFileDataSource": Alias(kind="source", target="TensorFile"),
+    "FileDataSource.CSVDataSource": Alias(
+        kind="source",
+        target="TableFile",
+        rename={"data_columns": "features", "label_columns": "label"},
+        defaults={"label": "targets", "index_column": 0},
+    ),
+    **{
+        path: Alias(kind="source")
+        for path in (
+            "TVDataSource.TVDataSource",
+            "TVDataSource.TVDataSourceCelebA",
+            "TVDataSource.TVDataSourceCifar100",
+            "TVDataSourceCelebA.TVDataSourceCelebA",
+            "TVDataSourceCifar100.TVDataSourceCifar100",
+            "HFDataSource.HFDataSource",
+            "HFDataSource.IMDBHFDataSource",
+            "HFDataSource.SpotifyHFDataSource",
+            "UCIRepositoryDataSource.UCIRepositoryDataSource",
+            "UCIRepositoryDataSource.UCI_Adult_DataSource",
+            "TorchGeometricDataSource.TorchGeometricDataSource",
+            "TorchVisionCustomSource.TorchVisionCustomSource",
+        )
+    },
+}
+
+_MLP_TABLE = {"hidden_sizes": [100, 100, 100]}
+_MODELS: dict[str, Alias] = {
+    "FF.LogisticRegression": Alias(kind="model", target="MLP", defaults={"hidden_sizes": []}),
+    "classifiers.standard_classifier.IrisNN": Alias(kind="model", target="MLP", defaults={"hidden_sizes": [50, 30]}),
+    "classifiers.standard_classifier.AdultNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
+    "classifiers.standard_classifier.SpotifyNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
+    "cnns.standardCNN.FashionCNN": Alias(
+        kind="model",
+        target="CNN",
+        defaults={"channels": [32, 64], "hidden_sizes": [600, 120], "paddings": [1, 0], "batch_norm": True, "dropout": 0.25},
+    ),
+    "cnns.standardCNN.FMNIST_CNN": Alias(kind="model", target="CNN", defaults={"channels": [32, 64], "hidden_sizes": [128]}),
+    **{
+        path: Alias(kind="model")
+        for path in (
+            "classifiers.MNIST_classifiers.MNISTResNet18",
+            "classifiers.MNIST_classifiers.FashionMNISTResNet18",
+            "classifiers.resnet18_for_celeba.CelebAResNet18",
+            "classifiers.resnet18_for_celeba.CelebAResNet50",
+            "classifiers.resnet50_for_celeba.CelebAResNet50",
+            "classifiers.resnet18_for_cifar10.CIFAR10ResNet18",
+            "classifiers.resnet18_for_cifar100.CIFAR100ResNet18",
+            "classifiers.resnet18_for_cifar20.CIFAR20ResNet18",
+            "classifiers.resnet18_for_fairface.FairFaceResNet18",
+            "classifiers.Food101_classifier.Food101ResNet18",
+            "classifiers.Foor101_classifier.Food101ResNet18",
+            "classifiers.Country211_classifier.Country211ResNet18",
+            "classifiers.BERT_classifier.BERTClassifier",
+            "classifiers.BERT_classifier.DistilBERTClassifier",
+            "classifiers.BERT_classifier.deberta",
+            "gcn.DownstreamGCN",
+            "FF.MIAAttack",
+            "FF.FlexSeqBin",
+        )
+    },
+}
+
+
+def _measure(target: str | None = None, **facts: Any) -> Alias:
+    return Alias(kind="measure", target=target, **facts)
+
+
+_MEASURES: dict[str, Alias] = {
+    "running.RunTime": _measure("RunTime"),
+    "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
+    "running.ChainOfRunners": _measure("", spliced="runners"),
+    "running.TorchFlops": _measure(),
+    "running.PAPI": _measure(),
+    "measures.TorchSKLearn": _measure("SklearnMetric", ignored={"task": "the data says how labels are read"}),
+    "measures.Accuracy": _measure("Accuracy", ignored={"name": "the measure is called accuracy"}),
+    "measures.PartitionInfo": _measure("PartitionInfo"),
+    "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
+    "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}),
+    "measures.SaveValues": _measure("", dropped="results are always written, as valid files, to the directory given by --output"),
+    "MIA.umia.Attack": _measure("UMIA", rename={"forget_part": "forget", "test_part": "test"}),
+    **{
+        path: _measure()
+        for path in (
+            "measures.RelearnTime",
+            "measures.AIN",
+            "measures.NoMUS",
+            "MIA.mia.Attack",
+            "MIA.lira.Attack",
+            "MIA.lira_revised.Attack",
+            "distances.ModelDistance",
+            "weights.ModelDistance",
+            "activations.ActivationDistance",
+        )
+    },
+}
+
+_STEPS = {
+    f"preprocessing.{path}": Alias(kind="step")
+    for path in (
+        "preprocess.Encode",
+        "preprocess.ListToTensor",
+        "preprocess.RemoveCharacter",
+        "preprocess.Add",
+        "preprocess.StringToList",
+        "reshape_x_z.reshape_x_z",
+        "reshape_y_z.reshape_y_z",
+        "reshape_y_z.reshape_y_z_legacy",
+        "reshape_y_z.copy_y_z",
+        "add_z_label.StringContain",
+        "transform_z.PatternMatch",
+        "unify_string_columns.UnifyStringColumns",
+        "tokenize_text.TokenizeX",
+        "tokenize_text.TokenizerWrapper",
+        "image_to_tensor.ImageToTensorPreprocess",
+        "dataset_specific.torchvision.cifar100_to_20.CIFAR100preprocess",
+        "dataset_specific.celeba_labels.Celeba_labels",
+        "dataset_specific.celeba_labels.Celeba_multilabel",
+        "dataset_specific.UCIRepository.IRIS_preprocess.IRISpreprocess",
+    )
+}
+
+UPSTREAM: dict[str, Alias] = {
+    **{f"erasure.data.data_sources.{path}": alias for path, alias in _SOURCES.items()},
+    **{f"erasure.data.datasets.DataSplitter.{path}": alias for path, alias in _SPLITTERS.items()},
+    **{f"erasure.data.{path}": alias for path, alias in _STEPS.items()},
+    **{f"erasure.model.{path}": alias for path, alias in _MODELS.items()},
+    **{f"erasure.unlearners.{path}": alias for path, alias in _UNLEARNERS.items()},
+    **{f"erasure.evaluations.{path}": alias for path, alias in _MEASURES.items()},
+}
 """Upstream's full dotted path to what we make of it."""
