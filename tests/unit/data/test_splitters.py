@@ -61,7 +61,7 @@ def a_splitter(kind, labels, fraction, shuffle):
     seed=st.integers(0, 2**32),
 )
 def test_every_splitter_partitions_its_reference_data(kind, labels, fraction, shuffle, seed):
-    everything = labels + [3]
+    everything = [*labels, 3]
     data = a_dataset(everything, z=[10 + label for label in everything])
     reference = np.random.default_rng(seed).permutation(len(labels))
     splitter = a_splitter(kind, labels, fraction, shuffle)
@@ -95,7 +95,7 @@ def test_a_shuffled_split_hands_out_the_order_drawn_so_that_its_first_samples_ar
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_a_stratified_part_has_each_class_within_one_sample_of_its_share(labels, fraction):
     data = a_dataset(labels)
-    first, second = cut(StratifiedPercentageSplitter(parts_names=PARTS, percentage=fraction), data)
+    first, _second = cut(StratifiedPercentageSplitter(parts_names=PARTS, percentage=fraction), data)
     plain, _ = cut(PercentageSplitter(parts_names=PARTS, percentage=fraction), data)
     assert len(first) == len(plain)
     for label in set(labels):
