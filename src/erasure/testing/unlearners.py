@@ -1,0 +1,316 @@
+"""What every unlearner must keep to, as a test suite to inherit.
+
+::
+
+    class TestMyMethod(UnlearnerConformance):
+        def make(self):
+            return MyMethod(epochs=2)
+
+The problems are tiny and in memory (:func:`erasure.testing.problems.problem`); a suite runs in about two seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+import importlib
+import json
+import random
+import subprocess
+import sys
+import unittest
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from erasure.errors import PartitionError, RequirementNotMet
+from erasure.testing.problems import ForgetSet, Kind, Problem, problem
+from erasure.training.forward import logits_of
+from erasure.types import Role, TaskKind
+from erasure.unlearners.contract import Unlearned, Unlearner, model_digest
+
+__all__ = ["UnlearnerConformance"]
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+
+
+class UnlearnerConformance:
+    """Checks of one unlearner; give :meth:`make`, and change the class data where the method differs.
+
+    Class data:
+        forget: The forget set it is usually run with; ``class`` for methods that forget whole classes only.
+        stochastic: Whether another seed gives other weights; if False, it must give the same.
+        reads: Roles of the partitions whose inputs it looks at; by default all that it declares.
+        zero_epochs_change_nothing: Whether the method is the identity when every parameter that counts epochs is 0.
+    """
+
+    forget: ClassVar[ForgetSet] = "some"
+    stochastic: ClassVar[bool] = True
+    reads: ClassVar[frozenset[Role] | None] = None
+    zero_epochs_change_nothing: ClassVar[bool] = True
+
+    def make(self) -> Unlearner:
+        """The unlearner under test, small enough to run in a fraction of a second."""
+        raise NotImplementedError
+
+    def problem(
+        self, kind: Kind = "table", forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
+    ) -> Problem:
+        """The problem it is tested on; override it to use one of your own (and ignore what does not apply)."""
+        return problem(kind, forget or self.forget, task, seed=seed)
+
+    def digest(self, seed: int = 0) -> str:
+        """Digest of the unlearned model's weights and buffers."""
+        return model_digest(_run(self.make(), self.problem(seed=seed)).model)
+
+    # What must not be touched
+
+    def test_the_original_model_is_unchanged_bit_for_bit(self) -> None:
+        for training in (False, True):
+            given = self.problem()
+            given.model.train(training)
+            before = model_digest(given.model)
+            _run(self.make(), given)
+            _check(model_digest(given.model) == before, "the input model's weights or buffers changed")
+            _check(all(p.grad is None for p in given.model.parameters()), "the input model received gradients")
+            _check(all(m.training == training for m in given.model.modules()), "the input model's modes changed")
+
+    def test_the_unlearned_model_shares_no_storage_with_the_original(self) -> None:
+        given = self.problem()
+        shared = _storages(given.model) & _storages(_run(self.make(), given).model)
+        _check(not shared, "the unlearned model shares memory with the input model")
+
+    def test_teachers_are_frozen_copies_that_never_change(self) -> None:
+        given = self.problem()
+        with _Witness(type(given.model)) as seen:
+            unlearned = _run(self.make(), given).model
+        for teacher, digest in seen.frozen:
+            if teacher is unlearned:
+                continue
+            _check(model_digest(teacher) == digest, "a frozen model changed while the method ran")
+            _check(not _storages(teacher) & _storages(unlearned), "a frozen model shares memory with the unlearned one")
+            _check(all(p.grad is None for p in teacher.parameters()), "a frozen model received gradients")
+
+    def test_hooks_flags_and_modes_are_as_before(self) -> None:
+        given = self.problem()
+        first = next(given.model.parameters())
+        first.requires_grad_(False)
+        flags = {name: p.requires_grad for name, p in given.model.named_parameters()}
+        unlearned = _run(self.make(), given).model
+        _check({name: p.requires_grad for name, p in given.model.named_parameters()} == flags, "the input model's flags changed")
+        _check(
+            {name: p.requires_grad for name, p in unlearned.named_parameters()} == flags, "requires_grad flags are not restored"
+        )
+        _check(_n_hooks(unlearned) == 0 and _n_hooks(given.model) == 0, "hooks were left behind")
+        _check(list(unlearned.state_dict()) == list(given.model.state_dict()), "the model's parameters have other names")
+
+    # Randomness
+
+    def test_the_same_seed_gives_the_same_bytes(self) -> None:
+        _check(self.digest(seed=3) == self.digest(seed=3), "two runs with one seed differ")
+
+    def test_the_same_seed_gives_the_same_bytes_in_another_process(self) -> None:
+        cls = type(self)
+        if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
+            raise unittest.SkipTest("a class without an import path cannot be sent to another process")
+        _check(_digest_elsewhere(cls, seed=3) == self.digest(seed=3), "another process gives other weights for the same seed")
+
+    def test_no_global_generator_is_consumed(self) -> None:
+        given = self.problem()
+        before = _global_states()
+        _run(self.make(), given)
+        for name, state, was in zip(("torch", "numpy", "random"), _global_states(), before, strict=True):
+            _check(state == was, f"the global generator of {name} was used")
+
+    def test_the_seed_matters_exactly_if_the_method_is_stochastic(self) -> None:
+        if self.stochastic:
+            _check(
+                self.digest(seed=1) != self.digest(seed=2), "two seeds give the same weights; set stochastic = False if so meant"
+            )
+        else:
+            _check(self.digest(seed=1) == self.digest(seed=2), "two seeds give different weights, but stochastic is False")
+
+    # Data
+
+    def test_no_sample_outside_the_declared_partitions_is_read(self) -> None:
+        method, given = self.make(), self.problem()
+        _run(method, given)
+        allowed = {i for name in self._declared(method).values() for i in given.task.partitions[name].tolist()}
+        surplus = sorted(given.column.gathered - allowed)
+        _check(not surplus, f"samples of partitions that the method does not declare were read: {surplus[:10]}")
+
+    def test_every_declared_partition_is_read(self) -> None:
+        method, given = self.make(), self.problem()
+        _run(method, given)
+        for role, name in self._declared(method).items():
+            read = given.column.gathered & set(given.task.partitions[name].tolist())
+            _check(bool(read), f"the method declares that it reads {role}, but read none of its samples")
+
+    def _declared(self, method: Unlearner) -> dict[Role, str]:
+        """The roles whose inputs it may read (a composition has no reads of its own), and their partitions."""
+        roles = self.reads if self.reads is not None else method.reads or frozenset(method.partitions())
+        return {role: name for role, name in method.partitions().items() if role in roles}
+
+    def test_an_empty_forget_set_works_or_is_refused(self) -> None:
+        self._works_or_is_refused(self.problem(forget="none"))
+
+    def test_a_single_forget_sample_works_or_is_refused(self) -> None:
+        self._works_or_is_refused(self.problem(forget="one"))
+
+    def test_a_forget_set_smaller_than_a_batch_works_or_is_refused(self) -> None:
+        self._works_or_is_refused(self.problem(forget="three"))
+
+    def test_a_whole_class_works_or_is_refused(self) -> None:
+        self._works_or_is_refused(self.problem(forget="class"))
+
+    def test_token_inputs_work_or_are_refused(self) -> None:
+        self._works_or_is_refused(self.problem("text"))
+
+    def test_each_kind_of_task_works_exactly_if_the_method_is_defined_for_it(self) -> None:
+        kinds: tuple[TaskKind, ...] = ("binary", "multilabel")
+        for kind in kinds:
+            # For binary labels a whole class is the only forget set that every method takes.
+            given = self.problem(task=kind, forget="class" if kind == "binary" else None)
+            method = self.make()
+            reason = method.refuse(given.task.model_input)
+            if kind not in method.defined_for:
+                _check(bool(reason), f"the method is not defined for {kind} tasks, but does not refuse them")
+            if reason is None:
+                _run(method, given)
+
+    # Networks
+
+    def test_a_batchnorm_network_works_with_batches_of_one(self) -> None:
+        method = self.make().replace(batch_size=4)
+        _run(method, self.problem("image"))
+        self._works_or_is_refused(self.problem("image", forget="one"), method)
+
+    def test_networks_that_return_features_and_logits_work(self) -> None:
+        _run(self.make(), self.problem("pair"))
+
+    def test_zero_epochs_change_neither_weights_nor_buffers(self) -> None:
+        if not self.zero_epochs_change_nothing:
+            raise unittest.SkipTest("the method changes the model beside its epochs")
+        method = self.make()
+        counts = [f.name for f in dataclasses.fields(method) if f.name == "epochs" or f.name.endswith("_epochs")]
+        if not counts:
+            raise unittest.SkipTest("the method counts no epochs")
+        kinds: tuple[Kind, ...] = ("table", "image")
+        for kind in kinds:
+            given = self.problem(kind)
+            unlearned = _run(method.replace(**dict.fromkeys(counts, 0)), given).model
+            _check(model_digest(unlearned) == model_digest(given.model), "the model changed although no epoch was run")
+
+    def _works_or_is_refused(self, given: Problem, method: Unlearner | None = None) -> None:
+        try:
+            _run(method or self.make(), given)
+        except (RequirementNotMet, PartitionError) as refusal:
+            _check(len(str(refusal).split()) > 3, "a refusal must say what was found and what was expected")
+
+
+def _check(condition: bool, failure: str) -> None:
+    if not condition:
+        raise AssertionError(failure)
+
+
+def _run(method: Unlearner, given: Problem) -> Unlearned:
+    """Run the method and check what holds for every result."""
+    result = method.run(given.model, given.task)
+    _check(not any(m.training for m in result.model.modules()), "the unlearned model is not in eval mode")
+    inputs = given.task.x.gather(given.task.partitions["test"])
+    given.column.gathered.difference_update(given.task.partitions["test"].tolist())
+    with torch.no_grad():
+        logits, before = logits_of(result.model(inputs)), logits_of(given.model(inputs))
+    _check(
+        logits.shape == before.shape, f"the unlearned model's logits have shape {tuple(logits.shape)}, not {tuple(before.shape)}"
+    )
+    _check(bool(torch.isfinite(logits).all()), "the unlearned model's logits are not finite")
+    _check(result.elapsed_s >= 0 and result.precompute_s >= 0, "negative time")
+    return result
+
+
+def _storages(model: nn.Module) -> set[int]:
+    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
+    return {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+
+
+def _n_hooks(model: nn.Module) -> int:
+    on_modules = sum(len(getattr(m, name)) for m in model.modules() for name in _HOOKS)
+    return on_modules + sum(
+        bool(p._backward_hooks) + bool(getattr(p, "_post_accumulate_grad_hooks", None)) for p in model.parameters()
+    )
+
+
+def _global_states() -> tuple[Any, ...]:
+    kind, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), (kind, np.asarray(keys).tobytes(), *rest), random.getstate()
+
+
+class _Witness:
+    """Notes every model of a class that computes while its parameters take no gradient."""
+
+    def __init__(self, cls: type[nn.Module]) -> None:
+        self.cls = cls
+        self.frozen: list[tuple[nn.Module, str]] = []
+        self._seen: list[nn.Module] = []
+
+    def __enter__(self) -> _Witness:
+        self._handle = register_module_forward_pre_hook(self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handle.remove()
+
+    def _note(self, module: nn.Module, inputs: Any) -> None:
+        if type(module) is not self.cls or any(module is seen for seen in self._seen):
+            return
+        self._seen.append(module)
+        if not any(p.requires_grad for p in module.parameters()):
+            self.frozen.append((module, model_digest(module)))
+
+
+# Another process: one for all suites of a test run, so that torch is imported once.
+
+
+@functools.cache
+def _worker() -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from erasure.testing.unlearners import _serve; _serve()"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    atexit.register(_stop, worker)
+    return worker
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    worker.communicate()
+
+
+def _digest_elsewhere(suite: type[UnlearnerConformance], seed: int) -> str:
+    worker = _worker()
+    request = {"module": suite.__module__, "name": suite.__qualname__, "seed": seed, "path": sys.path}
+    if worker.stdin is None or worker.stdout is None:
+        raise RuntimeError("the other process has no pipes")
+    worker.stdin.write(json.dumps(request) + "\n")
+    worker.stdin.flush()
+    answer: dict[str, str] = json.loads(worker.stdout.readline())
+    _check("digest" in answer, f"the other process failed: {answer.get('error')}")
+    return answer["digest"]
+
+
+def _serve() -> None:
+    """Answer requests for digests, one JSON object a line, until the input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        sys.path[:] = request["path"]
+        try:
+            suite: Any = importlib.import_module(request["module"])
+            for part in request["name"].split("."):
+                suite = getattr(suite, part)
+            answer = {"digest": suite().digest(request["seed"])}
+        except Exception as error:  # whatever it was belongs to the process that asked
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,74 @@
+"""The conformance suite for every unlearner of the package: each module of ``erasure.unlearners`` is found by itself."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import erasure.unlearners
+from erasure.testing.unlearners import UnlearnerConformance
+from erasure.training.calls import Optimizer
+from erasure.unlearners.contract import IterativeUnlearner, Unlearner
+from erasure.unlearners.finetuning import Finetuning
+from erasure.unlearners.identity import Identity
+from erasure.unlearners.saliency import SaliencyMask
+
+SGD = Optimizer.of("SGD", lr=0.05, momentum=0.9)
+
+# Parameters that make a method small enough to be run dozens of times, and arguments without a default.
+PARAMETERS = {
+    "AmnesiacUnlearning": {},
+    "BadTeaching": {"batch_size": 8},
+    "BoundaryExpand": {"epochs": 2, "optimizer": SGD},
+    "BoundaryShrink": {"epochs": 2, "optimizer": SGD, "bound": 0.5},
+    "Cascade": {"steps": (Finetuning(epochs=1), Identity())},
+    "Finetuning": {"epochs": 2},
+    "LastLayers": {"inner": Finetuning(epochs=1), "n_layers": 1},
+    "Masked": {"inner": Finetuning(epochs=1), "mask": SaliencyMask()},
+    "Scrub": {"epochs": 2, "max_epochs": 1},
+    "ScrubRewind": {"epochs": 4, "optimizer": Optimizer.of("Adam", lr=0.05)},
+    "UNSIR": {"noise_batch_size": 8, "noise_steps": 5, "noise_copies": 2, "batch_size": 8},
+}
+
+# Where a method differs from what the suite expects by default.
+FACTS = {
+    "AmnesiacUnlearning": {"zero_epochs_change_nothing": False},
+    "EUk": {"zero_epochs_change_nothing": False},
+    "GoldModel": {"stochastic": False},
+    "Identity": {"stochastic": False},
+    "SaliencyMapGeneration": {"stochastic": False},
+    "UNSIR": {"forget": "class"},
+}
+
+
+def unlearners() -> dict[str, type[Unlearner]]:
+    found = {}
+    for module in pkgutil.iter_modules(erasure.unlearners.__path__, "erasure.unlearners."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            is_own = inspect.isclass(cls) and issubclass(cls, Unlearner) and cls.__module__ == module.name
+            if is_own and cls not in {Unlearner, IterativeUnlearner} and cls.unlearn is not Unlearner.unlearn:
+                found[cls.__name__] = cls
+    return found
+
+
+def suite_of(cls: type[Unlearner]) -> type[UnlearnerConformance]:
+    name = f"Test{cls.__name__}"
+    parameters = PARAMETERS.get(cls.__name__, {})
+    content = {"__module__": __name__, "__qualname__": name, "make": lambda self: cls(**parameters)}
+    return type(name, (UnlearnerConformance,), {**content, **FACTS.get(cls.__name__, {})})
+
+
+for _cls in unlearners().values():
+    globals()[f"Test{_cls.__name__}"] = suite_of(_cls)
+
+
+def test_the_tables_name_only_methods_that_exist():
+    assert set(PARAMETERS) | set(FACTS) <= set(unlearners())
+
+
+@pytest.mark.parametrize("cls", unlearners().values(), ids=unlearners())
+def test_every_method_names_its_source_and_its_cost(cls):
+    assert cls.source is not None
+    assert cls.source.paper
+    assert cls.cost
