@@ -1,3 +1,33 @@
-"""ERASURE: machine unlearning, judged against retraining."""
+"""ERASURE: machine unlearning, judged against retraining.
+
+    >>> import erasure
+    >>> results = erasure.run("configs/proof_of_concept.jsonc")  # doctest: +SKIP
+    >>> forgotten = erasure.unlearn(model, "SSD", forget=forget, train=train)  # doctest: +SKIP
+
+Names are loaded when they are first used, so that the command line starts without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Results", "__version__", "run", "unlearn"]
+
+if TYPE_CHECKING:
+    from erasure.api import run, unlearn
+    from erasure.reports.results import Results
+
+_HOMES = {"run": "erasure.api", "unlearn": "erasure.api", "Results": "erasure.reports.results"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,259 @@
+"""The Python door: run a configuration, or unlearn on your own model and data.
+
+>>> import erasure  # doctest: +SKIP
+>>> forgotten = erasure.unlearn(model, "SSD", forget=forget, train=train)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erasure.component import component_slot, field_types
+from erasure.config import Node
+from erasure.config.build import Builder
+from erasure.data.arrays import dataset_from
+from erasure.data.dataset import Dataset
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.events import Listener, silent
+from erasure.experiment.configuration import load_experiment
+from erasure.experiment.run import RunOptions, run_experiment
+from erasure.registry.lookup import Registry
+from erasure.reports.results import Results
+from erasure.training.batches import TensorColumn
+from erasure.training.calls import Criterion
+from erasure.training.devices import Precision, resolve_device
+from erasure.training.forward import logits_of
+from erasure.training.predictor import ModelInput, StepListener
+from erasure.training.randomness import Streams, isolated
+from erasure.types import Role, TaskKind
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["run", "unlearn"]
+
+
+def run(
+    configuration: Path | str | Mapping[str, Any],
+    *,
+    seeds: Sequence[int] | None = None,
+    output: Path | str | None = None,
+    store: Path | str | None = None,
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    threads: int = 1,
+    overrides: Sequence[str] = (),
+    trust: Iterable[str] = (),
+    listener: Listener = silent,
+) -> Results:
+    """Run a configuration.
+
+    Args:
+        configuration: Path of a JSONC file, or the configuration as a mapping.
+        seeds: Root seed of each repetition; by default the configuration's alone.
+        output: Directory for the result files; none are written by default.
+        store: Where intermediate results are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads of one operation.
+        overrides: ``path=value`` settings, as with ``--set``.
+        trust: Modules outside the allowed ones whose classes the configuration may name.
+        listener: Hears what happens, see :mod:`erasure.events`.
+
+    Returns:
+        The rows; look at ``is_sound`` before you believe them.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        DataError: If the data cannot be read or cut.
+    """
+    experiment = load_experiment(configuration, overrides=overrides, trust=trust)
+    options = RunOptions(
+        seeds=None if seeds is None else tuple(seeds),
+        output=None if output is None else Path(output),
+        store=None if store is None else Path(store),
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+    return run_experiment(experiment, options, listener)
+
+
+def unlearn(
+    model: nn.Module,
+    method: str | Unlearner = "SSD",
+    *,
+    forget: Any,
+    retain: Any = None,
+    train: Any = None,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    **hyperparameters: Any,
+) -> nn.Module:
+    """Remove the influence of some samples from a trained model.
+
+    Args:
+        model: Any network that returns logits, ``(features, logits)`` or an object with ``.logits``. It is not changed.
+        method: Name of an unlearner (``erasure list unlearners``), or an unlearner.
+        forget: The samples to forget: a map-style data set of ``(x, y)``, or a pair of tensors. They reach the model as they are.
+        retain: The samples to keep, in the same form, where the method reads them.
+        train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
+        loss_fn: Loss of ``(logits, labels)``, averaged over the batch; by default the task's cross-entropy.
+        seed: Seeds every random choice of the method; torch's global generators are left alone.
+        batch_size: Samples per step, where the method does not say.
+        device: Where to compute; ``auto`` takes an accelerator if there is one.
+        precision: ``fp32`` or ``bf16``.
+        **hyperparameters: The method's parameters (``erasure describe SCRUB``); ``optimizer="SGD"`` and
+            ``optimizer={"class": "SGD", "parameters": {"lr": 0.1}}`` both work.
+
+    Returns:
+        A new model in eval mode, on the device that ``model`` is on.
+
+    Raises:
+        UnknownComponent: If there is no such method.
+        InvalidParameters: If it does not accept its parameters.
+        RequirementNotMet: If it needs data that was not given, or is not defined for the task.
+        Diverged: If the unlearned model is not finite.
+    """
+    unlearner = _unlearner(method, hyperparameters)
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    target = resolve_device(device)
+    parts = _parts(unlearner, forget=forget, retain=retain, train=train)
+    x, y, partitions = _joined(parts)
+    private = copy.deepcopy(model).to(target)
+    column, labels = x.to(target), y.to(target)
+    data = _model_input(private, column, labels)
+    task = UnlearningTask(
+        x=column,
+        y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
+        partitions={name: ids.to(target) for name, ids in partitions.items()},
+        model_input=data,
+        criterion=Criterion(data.task, loss_fn),
+        streams=Streams(seed),
+        batch_size=batch_size,
+        bank=_OwnModelBank(private),
+        precision=precision,
+    )
+    return unlearner.run(private, _with_names(task, unlearner)).model.to(home)
+
+
+def _unlearner(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> Unlearner:
+    if isinstance(method, Unlearner):
+        return method.replace(**hyperparameters) if hyperparameters else method
+    cls = Registry().resolve(method, Unlearner).cls
+    builder = Builder(Registry())
+    values: dict[str, Any] = {}
+    for name, value in hyperparameters.items():
+        slot = component_slot(field_types(cls).get(name))
+        values[name] = (
+            builder.build(Node.of(value), slot, name) if slot is not None and isinstance(value, str | Mapping) else value
+        )
+    if builder.problems:
+        raise InvalidParameters(builder.problems)
+    try:
+        unlearner = cls(**values)
+    except TypeError:
+        from erasure.component import check_fields
+
+        _, problems = check_fields(cls, values)
+        raise InvalidParameters([Problem(p.message, path=f"{method}.{p.location}", hint=p.hint) for p in problems]) from None
+    assert isinstance(unlearner, Unlearner)  # noqa: S101 - the registry has checked it
+    return unlearner
+
+
+def _parts(unlearner: Unlearner, **given: Any) -> dict[Role, Dataset]:
+    """The data that the method reads, as columns."""
+    if given["forget"] is None:
+        raise DataError("there is nothing to forget: give the samples as forget=")
+    roles = {
+        name: role for role in ("forget", "retain", "train", "validation") for name in (getattr(unlearner, role, None),) if name
+    }
+    wanted = {roles[name] for name in unlearner.partition_names() if name in roles}
+    missing = sorted(role for role in wanted - {"train"} if given.get(role) is None)
+    if "train" in wanted and given["train"] is None and given["retain"] is None:
+        missing.append("train")
+    if missing:
+        raise RequirementNotMet(f"{type(unlearner).__name__} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
+    return {role: dataset_from(data, keep_float64=True, name=role) for role, data in given.items() if data is not None}  # type: ignore[misc]
+
+
+def _joined(parts: Mapping[Role, Dataset]) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
+    """One column for all parts, and the ids of each."""
+    shapes = {role: (part.x_shape, part.y.shape[1:]) for role, part in parts.items()}
+    if len(set(shapes.values())) > 1:
+        found = "; ".join(f"{role} has x {x} and y {tuple(y)}" for role, (x, y) in shapes.items())
+        raise DataError(f"the samples must have one shape: {found}")
+    columns = {role: part.x for role, part in parts.items() if isinstance(part.x, TensorColumn)}
+    partitions, start = {}, 0
+    for role, part in parts.items():
+        partitions[str(role)] = torch.arange(start, start + len(part))
+        start += len(part)
+    if "train" not in partitions and "retain" in partitions:
+        partitions["train"] = torch.cat([partitions["forget"], partitions["retain"]])
+    values = torch.cat([column.values for column in columns.values()])
+    return TensorColumn(values), torch.cat([part.y for part in parts.values()]), partitions
+
+
+@torch.no_grad()
+def _model_input(model: nn.Module, x: TensorColumn, y: Tensor) -> ModelInput:
+    """The task, read off the model's logits and the labels."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        logits = logits_of(model(x.gather(torch.arange(min(2, len(x)), device=x.values.device))))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    width = 1 if logits.dim() == 1 else logits.shape[1]
+    task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
+    n_classes = 2 if task == "binary" else width
+    if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
+        raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
+    return ModelInput(x.sample_shape, n_classes, task)
+
+
+def _with_names(task: UnlearningTask, unlearner: Unlearner) -> UnlearningTask:
+    """The same task with the partitions under the names that the method uses."""
+    names = {getattr(unlearner, role, role): ids for role, ids in task.partitions.items()}
+    return replace(task, partitions={**task.partitions, **names})
+
+
+class _OwnModelBank:
+    """What can be had of other models when only one network is known: a random initialisation of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def fresh(self, seed: int) -> nn.Module:
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        fresh = copy.deepcopy(self.model)
+        with isolated(seed, device):
+            for name, module in fresh.named_modules():
+                own = list(module.parameters(recurse=False))
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+                elif own:
+                    raise RequirementNotMet(
+                        f'a random initialisation needs reset_parameters() on "{name}" ({type(module).__name__})'
+                    )
+        return fresh.eval()
+
+    def retrained(self, partition: str) -> tuple[nn.Module, float]:
+        raise RequirementNotMet("retraining needs the training recipe; write a configuration and use erasure.run")
+
+    def replay(self, on_step: StepListener) -> float:
+        raise RequirementNotMet("this method needs the log of the original's training; write a configuration and use erasure.run")
+
+    def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+        return compute(), 0.0
