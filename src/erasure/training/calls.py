@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -102,9 +102,9 @@ class Criterion:
         loss: A loss module or function of ``(logits, labels)``; None takes the task's own cross-entropy.
     """
 
-    def __init__(self, task: TaskKind, loss: Loss | nn.Module | None = None) -> None:
+    def __init__(self, task: TaskKind, loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         self.task = task
-        self._mean: nn.Module | None = loss() if isinstance(loss, Loss) else loss
+        self._mean: Callable[[Tensor, Tensor], Tensor] | None = loss() if isinstance(loss, Loss) else loss
         self._each: nn.Module | None = None
         if isinstance(loss, Loss) and "reduction" in inspect.signature(loss.target()).parameters:
             self._each = loss(reduction="none")
