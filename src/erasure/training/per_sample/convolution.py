@@ -1,0 +1,108 @@
+"""Rule of convolutions in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, register
+
+__all__ = ["ConvolutionRule"]
+
+_KEPT_PATCHES = 8 * CHUNK_ELEMENTS
+"""Elements of unfolded input that one layer may keep between backward passes; beyond that they are cut again each time."""
+
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+@register(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+class ConvolutionRule(LayerRule):
+    r"""Squares of ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d`` with any stride, padding, padding mode, dilation and groups.
+
+    With the patches :math:`U_i` (one column per output position) that sample i's convolution multiplies, group by group,
+
+    .. math:: \sum_i \bigl(b_i U_i^\top\bigr)^2 .
+
+    The patches are cut once per batch; every backward pass costs one batched matrix product.
+
+    Source:
+        Rochette, Manoel, Tramel, "Efficient per-example gradient computations in convolutional neural networks", arXiv 1912.06015.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+        self.module = cast(_Convolution, module)
+        self.inputs = inputs
+        self.weight_total: Tensor | None = None
+        self.bias_total: Tensor | None = None
+        self.kept: list[Tensor] | None = None
+
+    @staticmethod
+    def accepts(module: nn.Module, inputs: Tensor) -> bool:
+        """Whether the input has a batch dimension besides channels and space."""
+        return inputs.ndim == cast(_Convolution, module).weight.ndim
+
+    def add(self, gradient: Tensor) -> None:
+        """Adds the squares of one backward pass; see :class:`LayerRule`."""
+        groups, shape = self.module.groups, self.module.weight.shape
+        b = gradient.reshape(len(gradient), shape[0], -1).to(self.inputs.dtype)
+        bias = b.sum(2).square_().sum(0)
+        self.bias_total = bias if self.bias_total is None else self.bias_total.add_(bias)
+        start = 0
+        for patches in self._patches(b.shape[2]):
+            n = len(patches) // groups
+            rows = b[start : start + n].reshape(n * groups, shape[0] // groups, -1)
+            start += n
+            per_sample = torch.bmm(rows, patches.transpose(1, 2)).square_()
+            weight = per_sample.view(n, shape.numel()).sum(0)
+            self.weight_total = weight if self.weight_total is None else self.weight_total.add_(weight)
+
+    def squares(self) -> dict[str, Tensor]:
+        """Squares of weight and bias."""
+        if self.weight_total is None or self.bias_total is None:
+            return {}
+        return {"weight": self.weight_total.view_as(self.module.weight), "bias": self.bias_total}
+
+    def _patches(self, n_positions: int) -> Iterator[Tensor]:
+        """Patches of some samples at a time; each shape ``(samples * groups, C / groups * kernel, positions)``."""
+        if self.kept is not None:
+            yield from self.kept
+            return
+        shape = self.module.weight.shape
+        per_sample = shape[1:].numel() * self.module.groups * n_positions
+        step = max(1, CHUNK_ELEMENTS // max(per_sample, shape.numel()))
+        parts = (self._unfold(self.inputs[start : start + step]) for start in range(0, len(self.inputs), step))
+        if per_sample * len(self.inputs) <= _KEPT_PATCHES:
+            self.kept = list(parts)
+            yield from self.kept
+        else:
+            yield from parts
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        module, n = self.module, len(x)
+        pads = _paddings(module)
+        if any(pads):
+            x = F.pad(x, pads, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
+        n_spatial = len(module.kernel_size)
+        for axis, (size, stride, dilation) in enumerate(zip(module.kernel_size, module.stride, module.dilation, strict=True), 2):
+            x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
+        positions, kernel = range(2, 2 + n_spatial), range(2 + n_spatial, 2 + 2 * n_spatial)
+        n_positions = x.shape[2 : 2 + n_spatial].numel()
+        return x.permute(0, 1, *kernel, *positions).reshape(n * module.groups, -1, n_positions)
+
+
+def _paddings(module: _Convolution) -> list[int]:
+    """Padding on both sides of each spatial axis, last axis first, as ``F.pad`` takes it."""
+    pads: list[int] = []
+    for axis in reversed(range(len(module.kernel_size))):
+        if module.padding == "same":
+            total = module.dilation[axis] * (module.kernel_size[axis] - 1)
+            pads += [total // 2, total - total // 2]
+        elif module.padding == "valid":
+            pads += [0, 0]
+        else:
+            pads += [int(module.padding[axis])] * 2
+    return pads
