@@ -9,11 +9,15 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from erasure.types import NonNegativeInt
 
-__all__ = ["Label", "Labels", "Names", "NonEmptyNames", "RowCounts"]
+__all__ = ["Label", "Labels", "Name", "Names", "NonEmptyNames", "RowCounts"]
 
 
 def _as_tuple(value: Any) -> Any:
     return value if isinstance(value, tuple | list) else (value,)
+
+
+def _only_one(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
 
 
 def _one_or_more(*types: str) -> WithJsonSchema:
@@ -25,6 +29,10 @@ Label: TypeAlias = int | str
 """A class or a group, by its number or its name."""
 
 Labels: TypeAlias = Annotated[tuple[Label, ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("integer", "string")]
+
+Name: TypeAlias = Annotated[str, BeforeValidator(_only_one), MinLen(1), _one_or_more("string")]
+"""One name, which may come as a list of one."""
+
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), _one_or_more("string")]
 NonEmptyNames: TypeAlias = Annotated[
     tuple[Annotated[str, MinLen(1)], ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("string")

@@ -1,0 +1,240 @@
+"""Tables from files: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from annotated_types import MinLen
+
+from erasure.data.checks import checked
+from erasure.data.dataset import Dataset, DataSource
+from erasure.data.fields import Name, Names, NonEmptyNames, RowCounts
+from erasure.data.sources.files import existing_file, file_digest
+from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
+from erasure.errors import DataError, InvalidParameters
+from erasure.training.batches import TensorColumn
+from erasure.types import Json, PositiveInt
+
+__all__ = ["TableFile"]
+
+_MISSING = "missing"
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile(DataSource):
+    """A table in CSV, TSV or Parquet files, compressed or not.
+
+    Numbers stay as they are: standardising is fitted on the training partition, later. Text becomes numbers only where it is
+    asked for: labels and groups become codes, categorical features one 0/1 column a value; always in sorted order, so the same
+    file gives the same numbers everywhere.
+
+    Args:
+        path: One file or several, put one below the other; relative to the working directory. ``.parquet`` is Parquet, everything
+            else is text; ``.gz``, ``.bz2`` and ``.zst`` are unpacked.
+        label: Column of the labels. Whole numbers 0…K-1 are taken as they are; other whole numbers and text become codes.
+        features: Columns of the inputs, in this order; empty for all but label, z and index, in the file's order.
+        z: Columns of the group, identity or sensitive attribute; they are not features unless ``features`` lists them. One column
+            of whole numbers is taken as it is; otherwise each value becomes a code, called ``value``, or ``column=value`` where
+            there are several columns.
+        categorical: Features that become one column a value, called ``column=value``.
+        separator: Between two values; by default a tab for ``.tsv``, else a comma.
+        column_names: Names of the columns of text files without a line of names; empty if the first line has them.
+        skip_rows: Lines to skip at the top of each text file: a count for all, or one for each file.
+        index_column: A column that is neither feature nor label, by name or by position from 0.
+        strip: Spaces around values and names do not count.
+        label_strip: Characters removed from both ends of each label, such as ``.``.
+        na_values: What stands for a missing value in text.
+        missing: What happens to rows with missing values in a used column: ``error`` refuses them, ``drop`` leaves the rows out,
+            ``impute`` fills numbers with the column's median over the whole table and gives missing categories a category
+            ``missing`` of their own; rows without label or group are still refused.
+        encoding: Of text files.
+        n_classes: Number of classes, 1 or more; by default as many as there are.
+        task: ``classification``, or ``binary`` for models with a single logit.
+        name: How results call the data; by default the first file's name.
+    """
+
+    path: NonEmptyNames
+    label: Name
+    features: Names = ()
+    z: Names = ()
+    categorical: Names = ()
+    separator: Annotated[str, MinLen(1)] | None = None
+    column_names: tuple[str, ...] = ()
+    skip_rows: RowCounts = (0,)
+    index_column: int | str | None = None
+    strip: bool = True
+    label_strip: str = ""
+    na_values: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null")
+    missing: Literal["error", "drop", "impute"] = "error"
+    encoding: str = "utf-8"
+    n_classes: PositiveInt | None = None
+    task: Literal["classification", "binary"] = "classification"
+    name: str = ""
+
+    def check(self) -> None:
+        """Fields that must fit each other."""
+        if len(self.skip_rows) not in {1, len(self.path)}:
+            raise InvalidParameters(f"TableFile.skip_rows: {len(self.skip_rows)} counts for {len(self.path)} files")
+        if self.label in self.features:
+            raise InvalidParameters(f'TableFile.features: "{self.label}" is the label; a model must not see it')
+        if self.separator is not None and len(self.separator) != 1:
+            raise InvalidParameters(f"TableFile.separator: expected one character, found {self.separator!r}")
+        odd = [name for name in self.categorical if self.features and name not in self.features]
+        if odd:
+            raise InvalidParameters(f"TableFile.categorical: not among the features: {', '.join(odd)}")
+
+    def fingerprint(self) -> Json:
+        """SHA-256 of each file."""
+        return {"sha256": [file_digest(path) for path in self.path]}
+
+    def load(self) -> Dataset:
+        """Read, convert and check the table."""
+        files = [existing_file(path) for path in self.path]
+        skip_rows = self.skip_rows * len(files) if len(self.skip_rows) == 1 else self.skip_rows
+        text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding)
+        table = read_tables(files, skip_rows, text)
+        features = self._features(table)
+        table = self._without_missing(table, features)
+        x, feature_names = self._inputs(table, features)
+        y, n_classes, class_names = self._labels(table)
+        z, z_names = self._groups(table)
+        return checked(
+            Dataset(
+                name=self.name or _stem(files[0]),
+                x=TensorColumn(torch.from_numpy(x)),
+                y=torch.from_numpy(y),
+                z=None if z is None else torch.from_numpy(z),
+                n_classes=n_classes,
+                task=self.task,
+                x_shape=x.shape[1:],
+                class_names=class_names,
+                feature_names=feature_names,
+                z_names=z_names,
+            )
+        )
+
+    def _features(self, table: RawTable) -> tuple[str, ...]:
+        for name in (self.label, *self.features, *self.z, *self.categorical):
+            table.column(name)
+        names = tuple(table.columns)
+        index = self.index_column
+        if isinstance(index, int):
+            if not 0 <= index < len(names):
+                raise DataError(f"index_column {index}: the table has {len(names)} columns")
+            index = names[index]
+        elif index is not None:
+            table.column(index)
+        features = self.features or tuple(name for name in names if name not in {self.label, index, *self.z})
+        odd = [name for name in self.categorical if name not in features]
+        if odd:
+            raise DataError(f"categorical columns that are no features: {', '.join(odd)}")
+        if not features:
+            raise DataError(f"no feature is left: the columns are {', '.join(names)}")
+        return features
+
+    def _without_missing(self, table: RawTable, features: tuple[str, ...]) -> RawTable:
+        used = dict.fromkeys((self.label, *self.z) if self.missing == "impute" else (self.label, *self.z, *features))
+        gaps = {name: table.column(name).is_null().to_numpy(zero_copy_only=False) for name in used}
+        gaps = {name: gap for name, gap in gaps.items() if gap.any()}
+        if not gaps:
+            return table
+        if self.missing == "drop":
+            complete = ~np.logical_or.reduce(list(gaps.values()))
+            if not complete.any():
+                raise DataError(f"every row misses a value in {', '.join(gaps)}; leave those columns out of the features")
+            return table.keep(complete)
+        found = [f'"{name}" ({gap.sum()}, first in {table.row(int(gap.argmax()))})' for name, gap in gaps.items()]
+        remedy = 'give missing = "drop"' if self.missing == "impute" else 'give missing = "drop" or "impute"'
+        raise DataError(f"missing values in {', '.join(found)}; {remedy}")
+
+    def _inputs(self, table: RawTable, features: tuple[str, ...]) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+        columns: list[npt.NDArray[np.float32]] = []
+        names: list[str] = []
+        text: list[str] = []
+        for name in features:
+            if name in self.categorical:
+                coded = codes_of(table, name)
+                codes, values = coded.codes, coded.names
+                if (codes < 0).any():
+                    codes, values = np.where(codes < 0, len(values), codes), (*values, _MISSING)
+                columns.append(np.eye(len(values), dtype=np.float32)[codes])
+                names += [f"{name}={value}" for value in values]
+                continue
+            numbers = numbers_of(table, name)
+            if numbers is None:
+                text.append(name)
+                continue
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
+                columns.append(_imputed(numbers, name).astype(np.float32)[:, None])
+            names.append(name)
+        if text:
+            example = _first_text(table, text[0])
+            raise DataError(
+                f'text in the feature columns {", ".join(text)} ("{text[0]}" has {example}); list them as categorical'
+            )
+        return np.ascontiguousarray(np.concatenate(columns, axis=1)), tuple(names)
+
+    def _labels(self, table: RawTable) -> tuple[npt.NDArray[np.int64], int, tuple[str, ...]]:
+        numbers = numbers_of(table, self.label)
+        if numbers is not None:
+            whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
+            if not whole.all():
+                first = int((~whole).argmax())
+                odd = f"{numbers[first]} in {table.row(first)}"
+                raise DataError(f'the label column "{self.label}" is not a class: {odd}; expected whole numbers or text')
+            found = np.unique(numbers)
+            in_range = found[0] >= 0 and (found[-1] < self.n_classes if self.n_classes else found[-1] == len(found) - 1)
+            if in_range:
+                return numbers.astype(np.int64), self._count(len(found)), ()
+        coded = codes_of(table, self.label, self.label_strip)
+        n_classes = self._count(len(coded.names))
+        if n_classes < len(coded.names):
+            shown = ", ".join(coded.names[:_SHOWN]) + (", …" if len(coded.names) > _SHOWN else "")
+            raise DataError(
+                f'the label column "{self.label}" has {len(coded.names)} values, expected {n_classes} classes: {shown}'
+            )
+        return coded.codes, n_classes, coded.names if len(coded.names) == n_classes else ()
+
+    def _count(self, n_found: int) -> int:
+        return self.n_classes or (2 if self.task == "binary" else n_found)
+
+    def _groups(self, table: RawTable) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+        if not self.z:
+            return None, ()
+        numbers = numbers_of(table, self.z[0]) if len(self.z) == 1 else None
+        if numbers is not None and (numbers == np.floor(numbers)).all():
+            return numbers.astype(np.int64), ()
+        columns: list[npt.NDArray[np.int64]] = []
+        names: list[str] = []
+        for name in self.z:
+            coded = codes_of(table, name)
+            # Codes of different columns never coincide, so a splitter can tell them apart.
+            columns.append(coded.codes + len(names))
+            names += coded.names if len(self.z) == 1 else [f"{name}={value}" for value in coded.names]
+        return columns[0] if len(columns) == 1 else np.stack(columns, axis=1), tuple(names)
+
+
+def _imputed(numbers: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
+    gaps = np.isnan(numbers)
+    if gaps.all():
+        raise DataError(f'column "{name}" has no value at all; leave it out of the features')
+    return np.where(gaps, np.median(numbers[~gaps]), numbers) if gaps.any() else numbers
+
+
+def _first_text(table: RawTable, name: str) -> str:
+    for index, value in enumerate(table.column(name).to_pylist()):
+        try:
+            float(value if value is not None else 0)
+        except ValueError:
+            return f"{value!r} in {table.row(index)}"
+    return "text"
+
+
+def _stem(file: Path) -> str:
+    return file.name.partition(".")[0] or file.name
