@@ -21,11 +21,11 @@ from erasure.measures.contract import Candidate, Evaluation, Outputs, Value, for
 from erasure.measures.guards import judge
 from erasure.store import Artifact, Store, Writer
 from erasure.store.addresses import address
-from erasure.training.batches import Batch, Column, TensorColumn
+from erasure.training.batches import Column, TensorColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import PeakMemory, Precision, synchronise
 from erasure.training.loop import EpochListener
-from erasure.training.predictor import ModelInput, build_model, train
+from erasure.training.predictor import ModelInput, StepListener, build_model, train
 from erasure.training.randomness import Streams
 from erasure.types import Json
 from erasure.unlearners.contract import UnlearningTask, model_digest
@@ -271,9 +271,18 @@ class Workbench:
 
     def _judge(self, job: Job, writer: Writer) -> None:
         assert job.unlearner is not None  # noqa: S101 - narrows the type
-        unlearner = job.unlearner
-        verdict = judge(self.evaluation(job, "judge"), forget=unlearner.forget, retain=unlearner.retain)
+        unlearner, evaluation = job.unlearner, self.evaluation(job, "judge")
+        verdict = judge(evaluation, forget=unlearner.forget, retain=unlearner.retain, floor=self._forget_floor(job, evaluation))
         writer.save_json("verdict", {"status": verdict.status, "reason": verdict.reason})
+
+    def _forget_floor(self, job: Job, evaluation: Evaluation) -> float:
+        """How far the forget accuracy of golds of other seeds is from gold's."""
+        assert job.unlearner is not None  # noqa: S101 - narrows the type
+        forget = job.unlearner.forget
+        if not job.floors or "gold" not in job.references or not len(evaluation.partition_ids.get(forget, ())):
+            return 0.0
+        gold = evaluation.outputs(forget, "gold").accuracy
+        return max(abs(self.outputs(job.scene, other, forget).accuracy - gold) for other in job.floors)
 
 
 class _Bank:
@@ -294,7 +303,7 @@ class _Bank:
         artifact = self.bench._keep(where, "model", content, lambda w: self.bench._train(job, w), f"train on {partition}")
         return self.bench.model(scene, where), cast(float, artifact.facts["elapsed_s"])
 
-    def replay(self, on_step: Callable[[nn.Module, Batch], None]) -> float:
+    def replay(self, on_step: StepListener) -> float:
         scene, start = self.job.scene, time.perf_counter()
         replayed = self.bench.trained(scene, scene.predictor.training_set, self.job.train_seed, on_step=on_step)
         if model_digest(replayed) != model_digest(self.bench.model(scene, self.job.model)):

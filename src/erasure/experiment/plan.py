@@ -8,7 +8,7 @@ share their original model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from erasure.component import canonical
@@ -88,7 +88,7 @@ class Job:
         references: Addresses of the models it is compared with.
         role: What the model is.
         train_seed: Seed of the original's training, for methods that ask for other models.
-        original: Address of the original, for the check that something changed.
+        floors: Addresses of golds of other seeds.
     """
 
     scene: Scene
@@ -100,7 +100,7 @@ class Job:
     references: Mapping[str, str] = field(default_factory=dict)
     role: ModelKind = "original"
     train_seed: int = 0
-    original: str = ""
+    floors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -263,7 +263,7 @@ class _Planner:
                 original=self._subject("original", None, original, references),
                 gold=self._subject("gold", None, gold, references) if gold else None,
                 floors=tuple(self._subject("gold", None, other, references) for other in floors),
-                unlearned=tuple(self._unlearned(entry, original, references) for entry in entries),
+                unlearned=tuple(self._unlearned(entry, original, references, tuple(floors)) for entry in entries),
             )
         )
 
@@ -326,7 +326,9 @@ class _Planner:
         job = Job(scene=self.scene, seed=seed, partition=partition)
         return self._add("model", name, content, (self.scene.split,), job, f"train {_short(self.scene.predictor.model)}")
 
-    def _unlearned(self, entry: LabelledUnlearner, original: str, references: Mapping[str, str]) -> Subject:
+    def _unlearned(
+        self, entry: LabelledUnlearner, original: str, references: Mapping[str, str], floors: tuple[str, ...]
+    ) -> Subject:
         unlearner = entry.unlearner
         lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
         content = {
@@ -348,15 +350,16 @@ class _Planner:
         gold = (references["gold"],) if "gold" in references else ()
         requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
         model = self._add("unlearned", f"unlearn {entry.label}", content, requires, job, f"unlearn {_short(unlearner)}")
-        return self._subject("unlearned", entry, model, references)
+        return replace(
+            self._subject("unlearned", entry, model, references), verdict=self._verdict(entry, model, references, floors)
+        )
 
     def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str, references: Mapping[str, str]) -> Subject:
         values = tuple(
             self._values(measure, role, model, references, entry) if role in measure.targets() else None
             for measure in self.measures
         )
-        verdict = self._verdict(entry, model, references) if entry is not None else ""
-        return Subject(role=role, entry=entry, model=model, values=values, verdict=verdict)
+        return Subject(role=role, entry=entry, model=model, values=values)
 
     def _values(
         self, measure: Measure, role: ModelKind, model: str, references: Mapping[str, str], entry: LabelledUnlearner | None
@@ -380,7 +383,7 @@ class _Planner:
         requires = (self.scene.split, model, *needed.values(), *outputs)
         return self._add("values", f"measure {measure.title} of {of}", content, requires, job, f"measure {_short(measure)}")
 
-    def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
+    def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str], floors: tuple[str, ...]) -> str:
         unlearner = entry.unlearner
         roles = {
             role: name
@@ -390,11 +393,12 @@ class _Planner:
         content = {
             "model": model,
             "references": dict(references),
+            "floors": list(floors),
             "partitions": {role: self.scene.lineage[name] for role, name in roles.items()},
             "version": 1,
         }
-        outputs = self._outputs({model, *references.values()}, list(roles.values()))
-        job = Job(scene=self.scene, model=model, references=references, role="unlearned", unlearner=unlearner)
+        outputs = self._outputs({model, *references.values(), *floors}, list(roles.values()))
+        job = Job(scene=self.scene, model=model, references=references, role="unlearned", unlearner=unlearner, floors=floors)
         requires = (self.scene.split, model, *references.values(), *outputs)
         return self._add("verdict", f"judge {entry.label}", content, requires, job, "judge")
 
