@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
@@ -51,7 +52,7 @@ class ScrubRewind(Scrub):
         """Scrub with a checkpoint after each epoch, then rewind."""
         forget = task.batches("forget", shuffle=False)
         unseen = task.batches("validation", shuffle=False, ids=self._matched_validation(task))
-        checkpoints: list[tuple[float, dict[str, Tensor]]] = []
+        checkpoints: list[tuple[Fraction, dict[str, Tensor]]] = []
 
         def keep(epoch: int, epochs: int, model: nn.Module) -> None:
             checkpoints.append((_error(model, forget, task.kind), _weights(model)))
@@ -80,13 +81,13 @@ class ScrubRewind(Scrub):
 
 
 @torch.no_grad()
-def _error(model: nn.Module, batches: Batches, kind: TaskKind) -> float:
-    """Share of wrong predictions, in eval mode."""
+def _error(model: nn.Module, batches: Batches, kind: TaskKind) -> Fraction:
+    """Share of wrong predictions, in eval mode; exact, so that equally close checkpoints tie."""
     model.eval()
     right = torch.zeros((), device=batches.ids.device)
     for batch in batches:
         right += correctness(kind, logits_of(model(batch.x)), batch.y).sum()
-    return 1 - float(right) / batches.n_samples
+    return 1 - Fraction(int(right), batches.n_samples)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
