@@ -14,7 +14,7 @@ from erasure.registry.upstream import Alias
 
 __all__ = ["Builder", "PartitionUse"]
 
-_SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "globals", "experiment"})
+_SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "trace", "globals"})
 _NODE_KEYS = frozenset({"class", "parameters", "label"})
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ from erasure.training.randomness import Streams
 from erasure.types import Json
 from erasure.unlearners.contract import UnlearningTask, model_digest
 
-__all__ = ["Material", "Workbench"]
+__all__ = ["Material", "Workbench", "best_epoch"]
 
 _KEPT = 512
 """Outputs kept in memory; they are read again from the store when they fall out."""
@@ -76,6 +77,8 @@ class Workbench:
             "split": self._split,
             "model": self._train,
             "unlearned": self._unlearn,
+            "trace": self._trace,
+            "selected": self._select,
             "outputs": self._infer,
             "values": self._measure,
             "verdict": self._judge,
@@ -196,25 +199,75 @@ class Workbench:
             batch_size=scene.batch_size,
             bank=_Bank(self, job),
             precision=self.precision,
-            on_epoch=self._on_epoch(),
         )
+        log = _EpochLog(task, self._on_epoch()) if job.trace is not None else None
         peak = PeakMemory(self.device)
-        unlearned = job.unlearner.run(original, task)
+        unlearned = job.unlearner.run(original, replace(task, on_epoch=log or self._on_epoch()))
         _save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+        for number, state in enumerate(log.states if log is not None else (), start=1):
+            writer.save_tensors(f"epoch-{number:04d}", state)
+        writer.facts["epochs"] = len(log.states) if log is not None else 0
+
+    def _trace(self, job: Job, writer: Writer) -> None:
+        """Measure the original, every epoch's model and gold; epoch 0 is the original."""
+        assert job.trace is not None  # noqa: S101 - narrows the type
+        epochs = cast(int, self.store.open(job.model).facts["epochs"])
+        models = {"gold": job.references["gold"]} if "gold" in job.references else {}
+        subjects: dict[str, Candidate] = {
+            "0": self._candidate(job.scene, job.references["original"], "unlearned"),
+            **{str(epoch): self._checkpoint(job, epoch) for epoch in range(1, epochs + 1)},
+            **{role: self._candidate(job.scene, where, "gold") for role, where in models.items()},
+        }
+        records = []
+        for epoch, subject in subjects.items():
+            for number, measure in enumerate(job.trace.measures):
+                evaluation = replace(self.evaluation(replace(job, measure=measure), measure.title), subject=subject)
+                values = [_record(replace(job, measure=measure), value) for value in measure.measure(evaluation)]
+                records += [{"epoch": epoch, "number": number, **record} for record in values]
+        writer.save_json("trace", records)
+
+    def _checkpoint(self, job: Job, epoch: int) -> Candidate:
+        artifact, material = self.store.open(job.model), self.material(job.scene)
+
+        @functools.cache
+        def load() -> nn.Module:
+            model = build_model(job.scene.predictor.model, material.model_input, 0, self.device)
+            model.load_state_dict(artifact.tensors(f"epoch-{epoch:04d}"))
+            return model.eval()
+
+        @functools.cache
+        def outputs(partition: str) -> Outputs:
+            return self._pass(load(), job.scene, partition)
+
+        elapsed_s = cast(float, artifact.facts["elapsed_s"])
+        return Candidate(kind="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
+
+    def _select(self, job: Job, writer: Writer) -> None:
+        """The weights of the epoch that the trace's rule prefers."""
+        assert job.trace is not None  # noqa: S101 - narrows the type
+        artifact = self.store.open(job.model)
+        epoch = best_epoch(self.store.open(job.traced).json("trace"), job.trace.select)
+        writer.save_tensors("model", artifact.tensors(f"epoch-{epoch:04d}" if epoch else "model"))
+        writer.facts |= {name: artifact.facts[name] for name in ("elapsed_s", "precompute_s", "peak_memory_mib")} | {
+            "epoch": epoch
+        }
 
     # Measuring
 
-    def _infer(self, job: Job, writer: Writer) -> None:
-        material = self.material(job.scene)
+    def _pass(self, model: nn.Module, scene: Scene, partition: str) -> Outputs:
+        material = self.material(scene)
         self.n_passes += 1
-        outputs = forward_pass(
-            self.model(job.scene, job.model),
+        return forward_pass(
+            model,
             x=material.x,
             y=material.y,
-            ids=material.partitions[job.partition],
+            ids=material.partitions[partition],
             criterion=material.criterion,
             task=material.model_input.task,
         )
+
+    def _infer(self, job: Job, writer: Writer) -> None:
+        outputs = self._pass(self.model(job.scene, job.model), job.scene, job.partition)
         tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
         writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
 
@@ -283,6 +336,41 @@ class Workbench:
             return 0.0
         gold = evaluation.outputs(forget, "gold").accuracy
         return max(abs(self.outputs(job.scene, other, forget).accuracy - gold) for other in job.floors)
+
+
+class _EpochLog:
+    """Keeps the weights of every epoch; the time for that is taken out of the method's clock."""
+
+    def __init__(self, task: UnlearningTask, then: EpochListener) -> None:
+        self.task, self.then = task, then
+        self.states: list[dict[str, Tensor]] = []
+
+    def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
+        synchronise(self.task.device)
+        start = time.perf_counter()
+        self.states.append({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
+        self.task.ledger.measured_s += time.perf_counter() - start
+        self.then(epoch, epochs, model)
+
+
+def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:
+    """The epoch that a rule prefers by the first value of the first measure; 0 if the method has no epochs.
+
+    Raises:
+        RequirementNotMet: If the rule needs gold and there is none, or no value is a number.
+    """
+    first = next(iter(records))
+    mine = [r for r in records if (r["number"], r["name"], r["partition"]) == (0, first["name"], first["partition"])]
+    gold = next((r["value"] for r in mine if r["epoch"] == "gold"), None)
+    values = {int(r["epoch"]): r["value"] for r in mine if r["epoch"] not in {"gold", "0"} and r["value"] is not None}
+    if not values:
+        return 0
+    if select == "closest-to-gold":
+        if gold is None:
+            raise RequirementNotMet("an epoch can be selected by its gap to gold only if there is a gold model")
+        return min(values, key=lambda epoch: (abs(values[epoch] - gold), epoch))
+    sign = -1 if select == "highest" else 1
+    return min(values, key=lambda epoch: (sign * values[epoch], epoch))
 
 
 class _Bank:

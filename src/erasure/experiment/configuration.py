@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from annotated_types import MinLen
 
 from erasure.component import Component, canonical
 from erasure.config import Loaded, Node, Notice, from_python, load
@@ -19,7 +21,7 @@ from erasure.training.predictor import Predictor
 from erasure.types import NonNegativeInt, PositiveInt
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["DataSection", "EvaluatorSection", "Experiment", "Globals", "LabelledUnlearner", "load_experiment"]
+__all__ = ["DataSection", "EvaluatorSection", "Experiment", "Globals", "LabelledUnlearner", "Trace", "load_experiment"]
 
 _KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name")
 
@@ -49,18 +51,39 @@ class DataSection(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trace(Component):
+    """Measuring while a method unlearns, after each of its epochs.
+
+    Every epoch's weights are kept in the store. Time spent on keeping them is not the method's.
+
+    Args:
+        measures: What is measured after each epoch; the first one's first value decides where ``select`` compares.
+        select: Which epoch's model is the result. ``last``: the method's own. ``closest-to-gold``: the one with the smallest gap to gold
+            (an oracle: it needs gold). ``highest`` and ``lowest``: by the value itself. Ties go to the earliest epoch; epoch 0, the
+            original, never competes.
+    """
+
+    kind: ClassVar[str] = "trace"
+
+    measures: Annotated[tuple[Measure, ...], MinLen(1)]
+    select: Literal["last", "closest-to-gold", "highest", "lowest"] = "last"
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluatorSection(Component):
     """What is measured.
 
     Args:
         measures: The measures.
         floor_repeats: Further golds of other seeds, from which the noise floor is taken; 0 switches the floor off.
+        trace: What is measured after each epoch of unlearning; nothing by default.
     """
 
     kind: ClassVar[str] = "evaluator"
 
     measures: tuple[Measure, ...] = ()
     floor_repeats: NonNegativeInt = 1
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from erasure.component import canonical
 from erasure.data.dataset import DataSource
-from erasure.experiment.configuration import Experiment, LabelledUnlearner
+from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.experiment.seeds import Seeds
 from erasure.measures.contract import Measure, ModelKind
 from erasure.store.addresses import address
@@ -89,6 +89,8 @@ class Job:
         role: What the model is.
         train_seed: Seed of the original's training, for methods that ask for other models.
         floors: Addresses of golds of other seeds.
+        trace: What is measured after each epoch; the unlearned model is then stored with every epoch's weights.
+        traced: Address of the trace that an epoch is selected by.
     """
 
     scene: Scene
@@ -101,6 +103,8 @@ class Job:
     role: ModelKind = "original"
     train_seed: int = 0
     floors: tuple[str, ...] = ()
+    trace: Trace | None = None
+    traced: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,7 +112,7 @@ class Stage:
     """One step of the plan.
 
     Args:
-        kind: ``data``, ``split``, ``model``, ``unlearned``, ``outputs``, ``values`` or ``verdict``.
+        kind: ``data``, ``split``, ``model``, ``unlearned``, ``trace``, ``selected``, ``outputs``, ``values`` or ``verdict``.
         name: For people, such as ``unlearn SCRUB``.
         address: Where its result is in the store.
         content: What the address is made of.
@@ -136,6 +140,7 @@ class Subject:
         model: Address of the model.
         values: Address of each measure's values, in the order of the measures; None where it does not apply.
         verdict: Address of the verdict, for an unlearned model.
+        trace: Address of the trace, for an unlearned model, if one was asked for.
     """
 
     role: ModelKind
@@ -143,6 +148,7 @@ class Subject:
     model: str
     values: tuple[str | None, ...]
     verdict: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -329,7 +335,7 @@ class _Planner:
     def _unlearned(
         self, entry: LabelledUnlearner, original: str, references: Mapping[str, str], floors: tuple[str, ...]
     ) -> Subject:
-        unlearner = entry.unlearner
+        unlearner, trace = entry.unlearner, self.experiment.evaluator.trace
         lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
         content = {
             "unlearner": canonical(unlearner),
@@ -338,7 +344,7 @@ class _Planner:
             "batch_size": self.scene.batch_size,
             "seed": self.seeds.stream("unlearn"),
             "numerics": self.plan_.numerics.json(),
-        }
+        } | ({"checkpoints": True} if trace is not None else {})
         job = Job(
             scene=self.scene,
             seed=self.seeds.stream("unlearn"),
@@ -346,13 +352,37 @@ class _Planner:
             unlearner=unlearner,
             role="unlearned",
             train_seed=self.train_seed,
+            trace=trace,
         )
         gold = (references["gold"],) if "gold" in references else ()
         requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
         model = self._add("unlearned", f"unlearn {entry.label}", content, requires, job, f"unlearn {_short(unlearner)}")
-        return replace(
-            self._subject("unlearned", entry, model, references), verdict=self._verdict(entry, model, references, floors)
-        )
+        traced = ""
+        if trace is not None:
+            traced = self._trace(trace, entry, model, references)
+            if trace.select != "last":
+                chosen = {"model": model, "trace": traced, "select": trace.select}
+                job = Job(scene=self.scene, model=model, trace=trace, traced=traced, role="unlearned")
+                model = self._add("selected", f"select an epoch of {entry.label}", chosen, (model, traced), job, "select")
+        subject = self._subject("unlearned", entry, model, references)
+        return replace(subject, verdict=self._verdict(entry, model, references, floors), trace=traced)
+
+    def _trace(self, trace: Trace, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
+        partitions = [name for measure in trace.measures for name in measure.partitions() if name in self.scene.lineage]
+        seed = self.seeds.stream("evaluate")
+        content = {
+            "measures": canonical(trace.measures),
+            "model": model,
+            "references": dict(references),
+            "partitions": {name: self.scene.lineage[name] for name in partitions},
+            "view": self.scene.view,
+            "seed": seed,
+            "numerics": self.plan_.numerics.json(),
+        }
+        outputs = self._outputs(set(references.values()), dict.fromkeys(partitions))
+        job = Job(scene=self.scene, seed=seed, model=model, references=references, role="unlearned", trace=trace)
+        requires = (self.scene.split, model, *references.values(), *outputs)
+        return self._add("trace", f"trace {entry.label}", content, requires, job, f"trace {_short(entry.unlearner)}")
 
     def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str, references: Mapping[str, str]) -> Subject:
         values = tuple(

@@ -12,7 +12,7 @@ from erasure.measures.contract import Measure
 from erasure.store import Store
 from erasure.store.rows import Row
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "assemble_trace"]
 
 _Key = tuple[str, str]
 """Name of a value and its partition."""
@@ -32,6 +32,17 @@ def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) 
     for group in plan.groups:
         rows += _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).rows()
     return _with_intervals(rows)
+
+
+def assemble_trace(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[tuple[int, Row]]:
+    """Epoch and row of everything that was measured during unlearning."""
+    rows: list[tuple[int, Row]] = []
+    for group in plan.groups:
+        maker = _GroupRows(plan, store, failed, dataset, group, several=False)
+        for subject in group.unlearned:
+            if subject.trace and subject.trace not in failed:
+                rows += maker.trace_rows(subject)
+    return rows
 
 
 class _GroupRows:
@@ -68,6 +79,34 @@ class _GroupRows:
             base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
             for record in artifact.json("values"):
                 yield self._row(base, record, number, measure, status, reason)
+
+    def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
+        """Rows of every epoch, with gold's value beside each."""
+        records = self.store.open(subject.trace).json("trace")
+        gold = {(r["number"], r["name"], r["partition"]): r["value"] for r in records if r["epoch"] == "gold"}
+        base = self._base(subject, subject.trace)
+        for record in records:
+            if record["epoch"] == "gold":
+                continue
+            reference = gold.get((record["number"], record["name"], record["partition"]))
+            value = record["value"]
+            compared = record["ideal"] is not None and value is not None and reference is not None
+            yield (
+                int(record["epoch"]),
+                replace(
+                    base,
+                    measure=record["name"],
+                    partition=record["partition"],
+                    value=value,
+                    unit=record["unit"],
+                    direction=_direction(record["higher_is_better"]),
+                    ideal=record["ideal"],
+                    gold=reference if compared else None,
+                    gap=abs(value - reference) if compared else None,
+                    status="ok" if value is not None else "non-finite",
+                    reason="" if value is not None else f"the value is {record['found']}",
+                ),
+            )
 
     def _base(self, subject: Subject, address: str) -> Row:
         entry, seeds = subject.entry, self.group.seeds
@@ -112,7 +151,7 @@ class _GroupRows:
             partition=record["partition"],
             value=value,
             unit=record["unit"],
-            direction={True: "higher", False: "lower", None: ""}[record["higher_is_better"]],
+            direction=_direction(record["higher_is_better"]),
             ideal=ideal,
             gold=gold if compared else None,
             gap=gap,
@@ -129,6 +168,10 @@ class _GroupRows:
         others = [floor[number].get(key, {}).get("value") for floor in self.floors]
         gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
         return max(gaps) if gaps else None
+
+
+def _direction(higher_is_better: bool | None) -> str:
+    return {True: "higher", False: "lower", None: ""}[higher_is_better]
 
 
 def _with_intervals(rows: Sequence[Row]) -> list[Row]:

@@ -18,11 +18,11 @@ from erasure.experiment import serial
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
 from erasure.experiment.plan import Numerics, Plan, build_plan
-from erasure.experiment.results import assemble
+from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
-from erasure.store import Store, default_store_path, write_rows
+from erasure.store import Store, default_store_path, write_rows, write_trace
 from erasure.store.durable import write_atomically
 from erasure.training.devices import resolve_device
 from erasure.training.predictor import build_model
@@ -89,7 +89,10 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
         failed = serial.execute(plan, bench)
         dataset = bench.dataset(plan.scenes[0].data).name
         results = Results(
-            rows=tuple(assemble(plan, store, failed, dataset)), failures=_named(plan, failed), output=options.output
+            rows=tuple(assemble(plan, store, failed, dataset)),
+            failures=_named(plan, failed),
+            output=options.output,
+            trace=tuple(assemble_trace(plan, store, failed, dataset)),
         )
     if options.output is not None:
         save(results, options.output)
@@ -97,8 +100,10 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
 
 
 def save(results: Results, output: Path) -> None:
-    """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, each whole or not at all."""
+    """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, and ``trace.csv`` and ``trace.json`` if there is a trace."""
     write_rows(results.rows, output)
+    if results.trace:
+        write_trace(results.trace, output)
     write_atomically(output / "table.md", markdown_table(results.rows).encode())
 
 

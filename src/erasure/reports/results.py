@@ -26,6 +26,7 @@ class Results:
         rows: One for each value.
         failures: Stage to reason, for stages that failed or could not run.
         output: Directory of the result files, if they were written.
+        trace: Epoch and row of what was measured during unlearning; epoch 0 is the original.
 
     Example:
         >>> Results(rows=()).is_sound
@@ -35,6 +36,7 @@ class Results:
     rows: tuple[Row, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
     output: Path | None = None
+    trace: tuple[tuple[int, Row], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

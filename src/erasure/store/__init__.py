@@ -4,7 +4,7 @@ from erasure.store.addresses import FORMAT_VERSION, address, file_digest
 from erasure.store.artifacts import Artifact, Manifest
 from erasure.store.directory import Store, default_store_path
 from erasure.store.durable import write_atomically
-from erasure.store.rows import RESULT_FIELDS, Row, read_rows, write_rows
+from erasure.store.rows import RESULT_FIELDS, Row, read_rows, write_rows, write_trace
 from erasure.store.writer import Writer
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "read_rows",
     "write_atomically",
     "write_rows",
+    "write_trace",
 ]

@@ -16,7 +16,7 @@ from erasure.errors import StoreError
 from erasure.store.durable import failure, write_atomically
 from erasure.types import Json
 
-__all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows"]
+__all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
 
 ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
@@ -121,6 +121,17 @@ def write_rows(rows: Iterable[Row], directory: Path) -> None:
     write_atomically(directory / "rows.parquet", _parquet(records))
 
 
+def write_trace(rows: Iterable[tuple[int, Row]], directory: Path) -> None:
+    """Write ``trace.csv`` and ``trace.json``: rows of single epochs, with the epoch in front (0 is the original).
+
+    Raises:
+        StoreError: As :func:`write_rows`.
+    """
+    records = [{"epoch": epoch, **row.record()} for epoch, row in rows]
+    write_atomically(Path(directory) / "trace.csv", _csv(records, ("epoch", *RESULT_FIELDS)))
+    write_atomically(Path(directory) / "trace.json", _json(records))
+
+
 def read_rows(directory: Path) -> list[Row]:
     """The rows that :func:`write_rows` wrote, in their order.
 
@@ -196,8 +207,8 @@ def _json(records: list[dict[str, Json]]) -> bytes:
     return f"[\n{lines}\n]\n".encode() if records else b"[]\n"
 
 
-def _csv(records: list[dict[str, Json]]) -> bytes:
-    lines = [",".join(RESULT_FIELDS), *(",".join(_csv_cell(value) for value in record.values()) for record in records)]
+def _csv(records: list[dict[str, Json]], header: tuple[str, ...] = RESULT_FIELDS) -> bytes:
+    lines = [",".join(header), *(",".join(_csv_cell(value) for value in record.values()) for record in records)]
     return ("\n".join(lines) + "\n").encode()
 
 
