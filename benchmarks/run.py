@@ -1,0 +1,25 @@
+"""Every benchmark, one after the other; exits 1 if one misses its limit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = sorted(path for path in HERE.glob("*.py") if path.name != "run.py")
+
+
+def main() -> int:
+    missed = []
+    for path in BENCHMARKS:
+        print(f"== {path.stem}", flush=True)
+        if subprocess.run([sys.executable, str(path)], check=False).returncode:
+            missed.append(path.stem)
+        print(flush=True)
+    print(f"limits missed by: {', '.join(missed)}" if missed else "every benchmark is within its limits")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
