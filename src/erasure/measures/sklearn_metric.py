@@ -1,0 +1,282 @@
+"""Any metric of scikit-learn, on any partition and model."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from erasure.component import Call
+from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.functional.losses import probabilities
+from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
+from erasure.types import Partition, Source
+
+__all__ = ["Accuracy", "Metric", "SklearnMetric"]
+
+_TRUTH = frozenset({"y_true", "labels_true", "y1"})
+"""Names under which scikit-learn's comparisons of predictions take the true labels, always first."""
+
+_PROBABILITIES = frozenset({"y_score", "y_prob", "y_proba"})
+_TAKE_PROBABILITIES = frozenset({"log_loss", "d2_log_loss_score"})
+"""Take probabilities under the name ``y_pred`` in older releases."""
+
+_ONE_HOT = frozenset({"coverage_error", "dcg_score", "label_ranking_average_precision_score", "label_ranking_loss", "ndcg_score"})
+"""Ranking metrics: defined on a matrix of labels; classes become one-hot rows."""
+
+_NOT_MULTILABEL = frozenset({"brier_score_loss", "d2_brier_score", "d2_log_loss_score", "log_loss"})
+"""Read a matrix of labels as one-hot classes, which independent labels are not; they would answer, wrongly."""
+
+_LOWER_IS_BETTER = ("_loss", "_error", "_deviance")
+"""scikit-learn's convention: functions with these endings are to be minimised."""
+
+_UNITS = {"log_loss": "nats"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Call):
+    """A function of ``sklearn.metrics`` that compares predictions with labels, such as ``f1_score`` with ``average="macro"``."""
+
+    kind: ClassVar[str] = "metric"
+    namespaces: ClassVar[tuple[str, ...]] = ("sklearn.metrics",)
+
+    def check(self) -> None:
+        """The function must compare predictions with labels and know its parameters."""
+        try:
+            accepted = inspect.signature(self.target()).parameters
+        except (TypeError, ValueError):
+            return
+        names = list(accepted)
+        if self.is_sklearn and (len(names) < 2 or names[0] not in _TRUTH):
+            shown = ", ".join(names[:2])
+            problem = Problem(f"{self.path}({shown}, …) does not compare predictions with labels", path=self.name)
+            raise InvalidParameters([problem])
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values()):
+            return
+        unknown = [name for name in self.parameters if name not in names[2:]]
+        if unknown:
+            allowed = names[2:]
+            listed = ", ".join(allowed) or "no parameters"
+            raise InvalidParameters(
+                [
+                    Problem(f'{self.name} has no parameter "{n}"; it has {listed}', self.name, hint=nearest(n, allowed))
+                    for n in unknown
+                ]
+            )
+
+    @property
+    def is_sklearn(self) -> bool:
+        """Whether it is one of scikit-learn's own, whose naming conventions hold."""
+        return self.path.startswith("sklearn.")
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Direction by scikit-learn's naming convention; None for another library's function."""
+        if self.name.endswith(_LOWER_IS_BETTER):
+            return False
+        return True if self.is_sklearn else None
+
+    @property
+    def unit(self) -> str:
+        """``nats``, ``samples`` where the metric counts them, or empty."""
+        if self.name not in _UNITS and self.parameters.get("normalize") is False:
+            return "samples"
+        return _UNITS.get(self.name, "")
+
+    def accepts(self) -> Mapping[str, inspect.Parameter]:
+        """The function's parameters."""
+        try:
+            return inspect.signature(self.target()).parameters
+        except (TypeError, ValueError):
+            return {}
+
+
+def _accuracy() -> Metric:
+    return Metric.of("accuracy_score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SklearnMetric(Measure):
+    """A metric of scikit-learn on one partition.
+
+    Answers: how well does the model predict this partition? What a good value is depends on the partition: on forgotten data it is
+    gold's value, not zero.
+
+    The metric gets what its signature asks for: predicted labels (``y_pred``), probabilities (``y_score``, ``y_prob``,
+    ``y_proba``) or logits (``pred_decision``); of the positive class alone where there are two classes. A binary logit counts as
+    class 1 above 0, each label of a multilabel task above 0 of its own logit, and ``accuracy`` is there the share of samples with
+    every label right. ``multi_class`` is ``ovr`` unless given, ``labels`` is every class wherever probabilities are compared, and
+    ``average="binary"`` (scikit-learn's default) becomes ``macro`` where there are more than two classes or several labels: the mean
+    over the classes that occur among labels or predictions. Precision or recall without a single case counts as 0.
+
+    Args:
+        function: The metric; a short name is looked up in ``sklearn.metrics``.
+        partition: Where it is measured.
+        name: Its name in results; by default the function's without ``_score``.
+        target: Measure this kind of model only; None measures the original, gold and every unlearned model.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Pedregosa et al., JMLR 2011 (scikit-learn)",
+        code="aiim-research/ERASURE at d5bbbe5 (TorchSKLearn)",
+        deviations=(
+            "A binary logit is thresholded at 0, i.e. at a probability of one half (upstream thresholds the logit at 0.5).",
+            "Probabilities are given to the metrics that ask for them (upstream gives predicted labels to all).",
+            "The whole partition is used (upstream drops the last incomplete batch).",
+        ),
+    )
+
+    function: Metric = field(default_factory=_accuracy)
+    partition: Partition = "test"
+    name: str | None = None
+    target: ModelKind | None = None
+
+    @property
+    def title(self) -> str:
+        """The given name, or the function's without ``_score``."""
+        return self.name or self.function.name.removesuffix("_score")
+
+    def targets(self) -> frozenset[ModelKind]:
+        """The one kind that was asked for, or all."""
+        return self.judges if self.target is None else frozenset({self.target})
+
+    def measure(self, evaluation: Evaluation) -> Sequence[Value]:
+        """The metric's value, named as the title says."""
+        outputs = evaluation.outputs(self.partition)
+        number = self._number(outputs)
+        function = self.function
+        return [
+            Value(
+                value=number,
+                name=self.title,
+                partition=self.partition,
+                unit=function.unit,
+                higher_is_better=function.higher_is_better,
+            )
+        ]
+
+    def _number(self, outputs: Outputs) -> float:
+        function = self.function
+        if outputs.task == "multilabel" and function.is_sklearn and function.name in _NOT_MULTILABEL:
+            raise RequirementNotMet(f"{function.name} is not defined for multilabel tasks: it takes one class of several")
+        y_true, y_pred, extra = self._arguments(outputs)
+        with warnings.catch_warnings(record=True) as caught:
+            # What a metric warns of is undefined for the partition: it shows in the value, or becomes the reason below.
+            warnings.simplefilter("always")
+            try:
+                result = function(y_true, y_pred, **extra)
+            except (ValueError, TypeError) as error:
+                raise RequirementNotMet(
+                    f'{function.name} is not defined on "{self.partition}": {_why(error, outputs)}'
+                ) from error
+        if np.ndim(result) != 0 or not isinstance(result, int | float | np.number):
+            raise RequirementNotMet(f"{function.name} gives {_described(result)}; a measure is one number")
+        number = float(result)
+        if not math.isfinite(number):
+            why = _why(caught[-1].message if caught else f"it gives {number}", outputs)
+            raise RequirementNotMet(f'{function.name} is not defined on "{self.partition}": {why}')
+        return number
+
+    def _arguments(self, outputs: Outputs) -> tuple[Any, Any, dict[str, Any]]:
+        """Labels, predictions as the function wants them, and what it needs to be told."""
+        function, accepted = self.function, self.function.accepts()
+        given, name = function.parameters, function.name
+        y_true = outputs.labels.numpy()
+        n_classes = 2 if outputs.task == "binary" else outputs.logits.shape[1]
+        several = outputs.task == "multilabel" or n_classes > 2
+        extra: dict[str, Any] = {}
+        if several and "average" in accepted and given.get("average", accepted["average"].default) == "binary":
+            extra["average"] = "macro"
+        if "zero_division" in accepted and given.get("zero_division", "warn") == "warn":
+            extra["zero_division"] = 0.0
+        second = list(accepted)[1] if len(accepted) > 1 else "y_pred"
+        takes_probabilities = second in _PROBABILITIES or (function.is_sklearn and name in _TAKE_PROBABILITIES)
+        if not takes_probabilities and second != "pred_decision":
+            return y_true, outputs.predictions.numpy(), extra
+        scores = _decisions(outputs) if second == "pred_decision" else _probabilities(outputs)
+        if function.is_sklearn and name in _ONE_HOT and outputs.task != "multilabel":
+            y_true = np.eye(n_classes, dtype=np.int64)[y_true]
+        elif not several:
+            scores = scores[:, 1]
+        if outputs.task != "multilabel":
+            if "labels" in accepted and given.get("labels") is None:
+                extra["labels"] = np.arange(n_classes)
+            if "multi_class" in accepted and given.get("multi_class", "raise") == "raise":
+                extra["multi_class"] = "ovr"
+        return y_true, scores, extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(Measure):
+    """Share of a partition that is predicted rightly, in [0, 1]; the same as :class:`SklearnMetric` with ``accuracy_score``.
+
+    For multilabel tasks, the share of samples with every label right.
+
+    Args:
+        partition: Where it is measured.
+        target: Measure this kind of model only; None measures all.
+    """
+
+    higher_is_better: ClassVar[bool | None] = True
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[Source | None] = SklearnMetric.source
+
+    partition: Partition = "test"
+    target: ModelKind | None = None
+
+    @property
+    def title(self) -> str:
+        """``accuracy``."""
+        return "accuracy"
+
+    def targets(self) -> frozenset[ModelKind]:
+        """The one kind that was asked for, or all."""
+        return self.judges if self.target is None else frozenset({self.target})
+
+    def measure(self, evaluation: Evaluation) -> Sequence[Value]:
+        """The share."""
+        return SklearnMetric(partition=self.partition).measure(evaluation)
+
+
+def _probabilities(outputs: Outputs) -> Any:
+    """Probabilities in double precision, where a saturated softmax still has finite logarithms."""
+    values = probabilities(outputs.task, outputs.logits.double()).numpy()
+    return values if outputs.task == "multilabel" else values / values.sum(axis=1, keepdims=True)
+
+
+def _decisions(outputs: Outputs) -> Any:
+    """Decision values of each class or label; with two classes the second column is the margin of class 1."""
+    logits = outputs.logits.double()
+    if outputs.task == "binary":
+        margin = logits.reshape(-1)
+        return torch.stack([-margin, margin], dim=1).numpy()
+    if outputs.task == "classification" and logits.shape[1] == 2:
+        margin = logits[:, 1] - logits[:, 0]
+        return torch.stack([-margin, margin], dim=1).numpy()
+    return logits.numpy()
+
+
+def _why(reason: object, outputs: Outputs) -> str:
+    """A library's complaint in one sentence, with the classes that are missing from the partition."""
+    text = " ".join(str(reason).split()).rstrip(".")
+    if outputs.task == "multilabel":
+        return text
+    n_classes = 2 if outputs.task == "binary" else outputs.logits.shape[1]
+    present = set(outputs.labels.tolist())
+    missing = [str(c) for c in range(n_classes) if c not in present]
+    if not missing:
+        return text
+    shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    return f"{text} (no sample of class {shown})"
+
+
+def _described(result: Any) -> str:
+    if isinstance(result, np.ndarray):
+        return f"an array of shape {result.shape}"
+    return f"a {type(result).__name__}"
