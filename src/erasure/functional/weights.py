@@ -1,0 +1,38 @@
+"""Comparisons of two models' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["changed_share", "first_nonfinite"]
+
+
+def changed_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
+    """Share of numbers that differ between two state dictionaries, in [0, 1].
+
+    Counts parameters and floating-point buffers; counters such as BatchNorm's number of batches say nothing about what a model
+    computes. Dictionaries of different names or shapes differ in everything. Not a number differs from itself.
+
+    Example:
+        >>> changed_share({"w": torch.zeros(4)}, {"w": torch.tensor([0.0, 0.0, 0.0, 1.0])})
+        0.25
+    """
+    first, second = ({name: value for name, value in state.items() if value.is_floating_point()} for state in (before, after))
+    if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
+        return 1.0
+    n = sum(value.numel() for value in first.values())
+    changed = sum(int(torch.ne(value, second[name].to(value.device)).sum()) for name, value in first.items())
+    return changed / n if n else 0.0
+
+
+def first_nonfinite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds an infinite value or not a number, or None.
+
+    Example:
+        >>> first_nonfinite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])})
+        'b'
+    """
+    return next((name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())), None)

@@ -1,0 +1,124 @@
+"""Guards: what makes the rows of an unlearned model worth a second look, whatever was measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+from erasure.functional.counts import majority_share
+from erasure.functional.losses import correctness
+from erasure.functional.weights import changed_share, first_nonfinite
+from erasure.measures.contract import Evaluation, Outputs
+
+__all__ = ["ModelVerdict", "Status", "collapse_threshold", "judge", "over_forgetting_margin"]
+
+Status: TypeAlias = Literal["ok", "no-op", "collapsed", "non-finite", "over-forgotten"]
+
+_LEAST_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class ModelVerdict:
+    """What the guards found.
+
+    Args:
+        status: ``ok``, ``non-finite`` (a weight or a logit is), ``no-op`` (no weight changed), ``collapsed`` (predicts the retain set
+            no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
+        reason: One sentence; empty if ``ok``.
+    """
+
+    status: Status
+    reason: str = ""
+
+
+def collapse_threshold(chance: float, n: int) -> float:
+    r"""Accuracy up to which a model cannot be told from a constant, :math:`c + 3 \sqrt{c (1 - c) / n}`.
+
+    Args:
+        chance: Share of the most frequent class, in [0, 1].
+        n: Number of samples.
+
+    Example:
+        >>> round(collapse_threshold(0.5, 100), 9)
+        0.65
+    """
+    return chance + 3 * math.sqrt(chance * (1 - chance) / n)
+
+
+def over_forgetting_margin(right: Tensor, gold_right: Tensor, *, floor: float = 0.0) -> float:
+    r"""How far a model's forget accuracy may be below gold's before it counts as over-forgotten.
+
+    The largest of 0.05, three times the noise floor, and two standard errors of the difference, which is
+    :math:`2 \sqrt{\sum_i (r_i - g_i)^2} / n` for paired samples (McNemar): a forget set of a few samples accuses nobody.
+
+    Args:
+        right: Whether the model predicts each sample rightly, ``(n,)``, ``n >= 1``.
+        gold_right: The same of gold.
+        floor: Difference of forget accuracy between two golds.
+
+    Example:
+        >>> over_forgetting_margin(torch.zeros(4), torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        0.5
+    """
+    standard_error = math.sqrt(float((right - gold_right).double().square().sum())) / len(right)
+    return max(_LEAST_MARGIN, 3 * floor, 2 * standard_error)
+
+
+def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "retain", floor: float = 0.0) -> ModelVerdict:
+    """What is conspicuous about an unlearned model; the first of ``non-finite``, ``no-op``, ``collapsed``, ``over-forgotten``.
+
+    Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original itself is no
+    better than a constant, and nothing is over-forgotten without gold to compare with. After whole classes were forgotten gold's
+    forget accuracy is about 0, so no model is over-forgotten.
+
+    Args:
+        evaluation: The model, with the original as reference, and gold if there is one.
+        forget: The forgotten samples.
+        retain: The kept samples.
+        floor: Difference of forget accuracy between two golds, if known.
+    """
+    state = evaluation.subject.load().state_dict()
+    name = first_nonfinite(state)
+    if name is not None:
+        return ModelVerdict("non-finite", f"{name} holds values that are not finite")
+    present = [name for name in dict.fromkeys((forget, retain)) if _has(evaluation, name)]
+    for partition in present:
+        if not bool(evaluation.outputs(partition).logits.isfinite().all()):
+            return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite')
+    if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
+        return ModelVerdict("no-op", "every weight is the original's")
+    reason = _collapse(evaluation, retain) if retain in present else None
+    if reason is not None:
+        return ModelVerdict("collapsed", reason)
+    reason = _over_forgetting(evaluation, forget, floor) if forget in present and "gold" in evaluation.references else None
+    return ModelVerdict("over-forgotten", reason) if reason is not None else ModelVerdict("ok")
+
+
+def _has(evaluation: Evaluation, partition: str) -> bool:
+    return partition in evaluation.partition_ids and len(evaluation.ids(partition)) > 0
+
+
+def _collapse(evaluation: Evaluation, retain: str) -> str | None:
+    outputs = evaluation.outputs(retain)
+    chance = majority_share(outputs.task, outputs.labels)
+    threshold = collapse_threshold(chance, len(outputs))
+    if outputs.accuracy > threshold:
+        return None
+    if "original" in evaluation.references and evaluation.outputs(retain, "original").accuracy <= threshold:
+        return None
+    return f'accuracy {outputs.accuracy:.3f} on "{retain}" is that of a constant prediction ({chance:.3f})'
+
+
+def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str | None:
+    outputs, gold = evaluation.outputs(forget), evaluation.outputs(forget, "gold")
+    margin = over_forgetting_margin(_right(outputs), _right(gold), floor=floor)
+    if gold.accuracy - outputs.accuracy <= margin:
+        return None
+    return f'accuracy {outputs.accuracy:.3f} on "{forget}" is more than {margin:.3f} below gold\'s {gold.accuracy:.3f}'
+
+
+def _right(outputs: Outputs) -> Tensor:
+    return correctness(outputs.task, outputs.logits, outputs.labels)
