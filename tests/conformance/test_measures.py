@@ -1,0 +1,185 @@
+"""Every measure of the package against the conformance suite."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import erasure.measures
+from erasure.measures.aus import AUS
+from erasure.measures.average_gap import AverageGap
+from erasure.measures.contract import Measure
+from erasure.measures.partition_info import PartitionInfo
+from erasure.measures.run_time import RunTime, SpeedUp
+from erasure.measures.sklearn_metric import Accuracy, Metric, SklearnMetric
+from erasure.measures.tow import ToW
+from erasure.measures.umia import UMIA
+from erasure.testing.evaluations import bench
+from erasure.testing.measures import MeasureConformance
+
+
+class TestAccuracy(MeasureConformance):
+    def make(self):
+        return Accuracy(partition="test")
+
+
+class TestSklearnMetricAccuracyOnForget(MeasureConformance):
+    def make(self):
+        return SklearnMetric(partition="forget")
+
+
+class TestSklearnMetricMacroF1(MeasureConformance):
+    def make(self):
+        return SklearnMetric(function=Metric.of("f1_score"))
+
+
+class TestSklearnMetricRocAuc(MeasureConformance):
+    def make(self):
+        return SklearnMetric(function=Metric.of("roc_auc_score"))
+
+
+class TestSklearnMetricLogLoss(MeasureConformance):
+    def make(self):
+        return SklearnMetric(function=Metric.of("log_loss"))
+
+    def benches(self):
+        return [bench("classification"), bench("binary")]
+
+
+class TestSklearnMetricZeroOneLoss(MeasureConformance):
+    def make(self):
+        return SklearnMetric(function=Metric.of("zero_one_loss"), partition="retain")
+
+
+class TestPartitionInfo(MeasureConformance):
+    empty = frozenset({"forget"})
+
+    def make(self):
+        return PartitionInfo(partition="forget")
+
+
+class TestRunTime(MeasureConformance):
+    def make(self):
+        return RunTime()
+
+
+class TestSpeedUp(MeasureConformance):
+    def make(self):
+        return SpeedUp()
+
+
+class TestUMIA(MeasureConformance):
+    def make(self):
+        return UMIA()
+
+
+class TestUMIAOfChoiAndNa(MeasureConformance):
+    def make(self):
+        return UMIA(protocol="choi-na")
+
+
+class TestAUS(MeasureConformance):
+    def make(self):
+        return AUS()
+
+
+class TestAUSAfterAClassWasForgotten(MeasureConformance):
+    forget_class = True
+
+    def make(self):
+        return AUS()
+
+
+class TestAverageGap(MeasureConformance):
+    def make(self):
+        return AverageGap()
+
+
+class TestAverageGapWithAnAttack(MeasureConformance):
+    def make(self):
+        return AverageGap(membership=UMIA(protocol="choi-na", n_splits=2))
+
+
+class TestToW(MeasureConformance):
+    def make(self):
+        return ToW()
+
+
+class TestToWMIA(MeasureConformance):
+    def make(self):
+        return ToW(membership=UMIA(protocol="choi-na", n_splits=2))
+
+
+_ELSEWHERE: frozenset[str] = frozenset()
+"""Measures whose suites are in other files of this folder."""
+
+
+def _concrete_measures():
+    for module in pkgutil.walk_packages(erasure.measures.__path__, "erasure.measures."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if (
+                inspect.isclass(cls)
+                and issubclass(cls, Measure)
+                and cls.__module__ == module.name
+                and cls.measure is not Measure.measure
+            ):
+                yield cls
+
+
+def test_every_measure_of_the_package_has_a_conformance_suite():
+    suites = [cls for cls in globals().values() if inspect.isclass(cls) and issubclass(cls, MeasureConformance)]
+    tested = {type(suite().make()) for suite in suites if suite is not MeasureConformance}
+    missing = [cls.__name__ for cls in _concrete_measures() if cls not in tested and cls.__name__ not in _ELSEWHERE]
+    assert not missing, f"measures without a suite: {missing}"
+
+
+class _TouchesTheModel(Accuracy):
+    def measure(self, evaluation):
+        next(evaluation.subject.load().parameters()).data.add_(1)
+        return super().measure(evaluation)
+
+
+class _LooksElsewhere(Accuracy):
+    def measure(self, evaluation):
+        evaluation.ids("retain")
+        return super().measure(evaluation)
+
+
+class _DrawsFromTheGlobalGenerator(Accuracy):
+    def measure(self, evaluation):
+        import torch
+
+        torch.rand(1)
+        return super().measure(evaluation)
+
+
+class _DependsOnTheOrder(Accuracy):
+    def measure(self, evaluation):
+        first = evaluation.ids(self.partition)[0]
+        value = super().measure(evaluation)[0]
+        return [type(value)(value=value.value * (1 - float(first) / 1e4), name=value.name, partition=value.partition)]
+
+
+class _PrefersPoorModels(Accuracy):
+    higher_is_better = False
+
+    def measure(self, evaluation):
+        value = super().measure(evaluation)[0]
+        return [type(value)(value=value.value, name=value.name, partition=value.partition)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "test"),
+    [
+        (_TouchesTheModel, "test_no_model_is_changed"),
+        (_LooksElsewhere, "test_only_declared_partitions_and_references_are_read"),
+        (_DrawsFromTheGlobalGenerator, "test_no_global_generator_is_consumed"),
+        (_DependsOnTheOrder, "test_the_order_of_a_partition_does_not_matter"),
+        (_PrefersPoorModels, "test_a_better_model_has_a_better_value"),
+    ],
+)
+def test_the_suite_finds_a_measure_that_is_at_fault(fault, test):
+    suite = type("Suite", (MeasureConformance,), {"make": lambda self: fault()})()
+    with pytest.raises(AssertionError):
+        getattr(suite, test)()
