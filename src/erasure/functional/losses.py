@@ -96,7 +96,7 @@ def distillation_divergence(
     if task == "classification":
         log_s, log_t = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
         return (log_t.exp() * (log_t - log_s)).sum(1)
-    s, t = student.reshape(len(student), -1) / temperature, teacher.reshape(len(teacher), -1) / temperature
+    s, t = ((z.unsqueeze(1) if z.ndim == 1 else z.flatten(1)) / temperature for z in (student, teacher))
     on = t.sigmoid() * (F.logsigmoid(t) - F.logsigmoid(s))
     off = (-t).sigmoid() * (F.logsigmoid(-t) - F.logsigmoid(-s))
     return (on + off).sum(1)
