@@ -1,0 +1,165 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from measure_toys import accurate, evaluation_of
+from torch import nn
+
+from erasure.functional.counts import majority_share
+from erasure.functional.weights import changed_share, first_nonfinite
+from erasure.measures.guards import collapse_threshold, judge, over_forgetting_margin
+
+_LABELS = {"forget": torch.tensor([0, 1] * 50), "retain": torch.tensor([0, 1] * 100)}
+_ORIGINAL = nn.Linear(2, 2)
+
+
+def _changed(model):
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.weight[0, 0] += 1
+    return changed
+
+
+def _logits(forget, retain):
+    return {"forget": accurate(_LABELS["forget"], forget), "retain": accurate(_LABELS["retain"], retain)}
+
+
+def _judge(forget=90, retain=190, gold=(90, 195), original=(100, 200), model=None, labels=_LABELS, logits=None, **options):
+    evaluation = evaluation_of(
+        labels,
+        logits or _logits(forget, retain),
+        original=_logits(*original),
+        gold=None if gold is None else _logits(*gold),
+        models={"unlearned": model or _changed(_ORIGINAL), "original": _ORIGINAL},
+    )
+    return judge(evaluation, **options)
+
+
+def test_a_sound_model_is_ok():
+    verdict = _judge()
+    assert (verdict.status, verdict.reason) == ("ok", "")
+
+
+def test_an_unchanged_model_is_a_no_op():
+    assert _judge(model=copy.deepcopy(_ORIGINAL)).status == "no-op"
+
+
+def test_a_model_whose_buffers_alone_changed_is_not_a_no_op():
+    original = nn.BatchNorm1d(3)
+    moved = copy.deepcopy(original)
+    moved.running_mean += 1
+    assert changed_share(original.state_dict(), moved.state_dict()) == 3 / 12
+    moved = copy.deepcopy(original)
+    moved.num_batches_tracked += 1
+    assert changed_share(original.state_dict(), moved.state_dict()) == 0.0
+
+
+def test_the_share_counts_numbers_not_tensors():
+    before = {"a": torch.zeros(3), "b": torch.zeros(1)}
+    assert changed_share(before, {"a": torch.zeros(3), "b": torch.ones(1)}) == 0.25
+
+
+def test_other_names_or_shapes_differ_in_everything():
+    before = {"a": torch.zeros(3)}
+    assert changed_share(before, {"b": torch.zeros(3)}) == changed_share(before, {"a": torch.zeros(4)}) == 1.0
+
+
+def test_a_model_at_chance_on_retain_has_collapsed():
+    verdict = _judge(retain=100)
+    assert verdict.status == "collapsed"
+    assert "0.500" in verdict.reason and '"retain"' in verdict.reason
+
+
+def test_collapse_ends_three_standard_errors_above_chance():
+    # 0.5 + 3 * sqrt(0.25 / 200) = 0.6061: 121 right of 200 is within, 122 is above.
+    assert collapse_threshold(0.5, 200) == pytest.approx(0.606066, abs=1e-6)
+    assert (_judge(retain=121).status, _judge(retain=122).status) == ("collapsed", "ok")
+
+
+def test_chance_is_the_share_of_the_most_frequent_class():
+    labels = {**_LABELS, "retain": torch.tensor([0] * 180 + [1] * 20)}
+    logits = {"forget": _logits(90, 0)["forget"], "retain": accurate(labels["retain"], 185)}
+    # 0.925 would be far above one half, but 0.9 is what a constant reaches.
+    assert majority_share("classification", labels["retain"]) == 0.9
+    assert _judge(labels=labels, logits=logits).status == "ok"  # the toy's original is at chance here
+    original = {"forget": logits["forget"], "retain": accurate(labels["retain"], 200)}
+    models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
+    assert judge(evaluation_of(labels, logits, original=original, models=models)).status == "collapsed"
+
+
+def test_a_model_has_not_collapsed_where_the_original_is_at_chance_too():
+    assert _judge(retain=100, original=(50, 110)).status == "ok"
+
+
+def test_chance_of_several_labels_is_taken_label_by_label():
+    y = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 0]])
+    assert majority_share("multilabel", y) == 0.75
+
+
+def test_a_non_finite_weight_comes_before_everything_else():
+    broken = copy.deepcopy(_ORIGINAL)
+    with torch.no_grad():
+        broken.bias[1] = float("nan")
+    verdict = _judge(model=broken, retain=0)
+    assert (verdict.status, "bias" in verdict.reason) == ("non-finite", True)
+    assert first_nonfinite(_ORIGINAL.state_dict()) is None
+
+
+def test_non_finite_logits_are_found_although_every_weight_is_finite():
+    logits = _logits(90, 190)
+    logits["forget"][3, 0] = float("inf")
+    verdict = _judge(logits=logits)
+    assert (verdict.status, '"forget"' in verdict.reason) == ("non-finite", True)
+
+
+def test_a_forget_accuracy_far_below_golds_is_over_forgotten():
+    verdict = _judge(forget=60)
+    assert verdict.status == "over-forgotten"
+    assert "0.600" in verdict.reason and "0.900" in verdict.reason
+
+
+def test_a_forget_accuracy_above_golds_is_not():
+    assert _judge(forget=100).status == "ok"
+
+
+def test_a_wide_noise_floor_widens_the_margin():
+    assert _judge(forget=70, floor=0.05).status == "over-forgotten"
+    assert _judge(forget=70, floor=0.07).status == "ok"
+
+
+@pytest.mark.parametrize(("n_wrong", "over"), [(4, False), (5, True)])
+def test_a_few_samples_accuse_nobody(n_wrong, over):
+    # Two standard errors of a difference of k of n samples are 2 sqrt(k) / n: reached by k = 4, exceeded by k = 5.
+    right = torch.ones(20)
+    found = right.clone()
+    found[:n_wrong] = 0
+    assert (n_wrong / 20 > over_forgetting_margin(found, right)) is over
+
+
+@given(st.integers(1, 50), st.floats(0, 1))
+def test_the_margin_is_never_below_five_points_or_three_floors(n, floor):
+    assert over_forgetting_margin(torch.ones(n), torch.ones(n), floor=floor) == max(0.05, 3 * floor)
+
+
+def test_nothing_is_over_forgotten_after_class_forgetting():
+    assert _judge(forget=0, gold=(0, 195)).status == "ok"
+
+
+def test_without_gold_nothing_is_over_forgotten():
+    assert _judge(forget=0, gold=None).status == "ok"
+
+
+def test_partitions_that_do_not_exist_are_not_judged():
+    evaluation = evaluation_of(
+        _LABELS, _logits(0, 0), original=_logits(100, 200), models={"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
+    )
+    assert judge(evaluation, forget="nowhere", retain="nothing").status == "ok"
+    assert judge(evaluation).status == "collapsed"
+
+
+def test_an_empty_forget_partition_is_not_judged():
+    labels = {**_LABELS, "forget": torch.zeros(0, dtype=torch.int64)}
+    logits = {"forget": torch.zeros(0, 2), "retain": _logits(0, 190)["retain"]}
+    assert _judge(labels=labels, logits=logits).status == "ok"
