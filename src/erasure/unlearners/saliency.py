@@ -34,7 +34,7 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
     partition's order. A short last batch counts as much as a whole one.
 
     Args:
-        model: The model, left as it is; parameters without ``requires_grad`` get no mask.
+        model: The model, put into eval mode and otherwise left as it is; parameters without ``requires_grad`` get no mask.
         task: Must declare that it reads ``forget``.
         fraction: Share of the weights to select, over all tensors together.
         batch_size: Samples per batch; by default the task's.

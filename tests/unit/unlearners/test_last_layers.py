@@ -3,9 +3,13 @@ import torch
 from test_masked import Halved
 from torch import nn
 from toys import (
+    SgdByHand,
+    Shuffles,
     buffers,
     check_forget_sizes,
     check_whole_class,
+    cross_entropy_by_hand,
+    distance,
     norm_net,
     same_model,
     sgd,
@@ -82,6 +86,19 @@ def test_running_statistics_of_the_trained_layers_follow_the_batches():
     after = unlearned(LastLayers(inner=INNER, n_layers=2), model, task)
     assert not torch.equal(model[1][1].running_mean, after[1][1].running_mean)
     assert torch.equal(model[0][1].running_mean, after[0][1].running_mean)
+
+
+def test_frozen_batch_norm_normalises_by_the_original_statistics():
+    task, model = tiny_task(), norm_net()
+    features = nn.Sequential(model[0], model[1])(task.x.values).detach()
+    head = [p.detach().clone().requires_grad_(True) for p in model[2].parameters()]
+    optimizer = SgdByHand(head, 0.1, momentum=0.9, weight_decay=0.05)
+    retain = Shuffles(task, "retain")
+    for _ in range(3):
+        for ids in retain.one_pass():
+            optimizer.step(cross_entropy_by_hand(features[ids] @ head[0].T + head[1], task.y[ids]))
+    after = unlearned(LastLayers(inner=INNER, n_layers=1), model, task)
+    assert distance(weights(after[2]), head) < 1e-10
 
 
 def test_no_layers_change_nothing_and_many_are_the_inner_method():

@@ -131,3 +131,8 @@ def test_forget_sets_of_one_and_more_work():
     check_whole_class(Masked(inner=SuccessiveRandomLabels(epochs=1), mask=SaliencyMask()))
     with pytest.raises(RequirementNotMet):
         check_forget_sizes(Masked(inner=SuccessiveRandomLabels(epochs=1), mask=SaliencyMask()))
+
+
+def test_a_model_in_training_mode_gives_the_same_mask():
+    task = tiny_task()
+    assert same(*(saliency_mask(norm_net(dropout=0.5).train(mode), reading(task), fraction=0.5) for mode in (True, False)))
