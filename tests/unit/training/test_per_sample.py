@@ -285,6 +285,18 @@ CASES = {
         lambda: nn.Sequential(nn.Conv3d(1, 3, 2, stride=2), nn.BatchNorm3d(3), nn.Tanh(), nn.Flatten(), nn.Linear(24, K)),
         lambda: torch.randn(N, 1, 4, 5, 5, dtype=torch.float64),
     ),
+    "pooling": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+            nn.Conv2d(4, 4, 2),
+            nn.MaxPool2d((2, 1), dilation=(2, 1)),
+            nn.Flatten(),
+            nn.Linear(16, K),
+        ),
+        image(size=8),
+    ),
     "batch norm first": (
         lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(inplace=True), nn.Linear(5, K)),
         vector(),
@@ -348,6 +360,7 @@ CASES = {
 
 FAST = [
     "mlp",
+    "pooling",
     "cnn",
     "residual",
     "depthwise",
@@ -612,6 +625,7 @@ def snapshot(model):
         [(p.requires_grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()],
         [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
         {key: value.clone() for key, value in model.state_dict().items()},
+        [sorted(vars(m)) for m in model.modules()],
         torch.get_rng_state(),
     )
 
@@ -646,8 +660,8 @@ def test_the_model_and_the_generator_come_back_as_they_were(name, fails):
             assert all(not value.requires_grad for value in found.values())
             assert first.shape == found[next(iter(found))].shape[-first.ndim :] and bool(found[next(iter(found))].any())
         after = snapshot(model)
-        torch.testing.assert_close(after[:2] + after[3:], before[:2] + before[3:], rtol=0, atol=0)
-        assert after[2] == before[2]
+        torch.testing.assert_close((after[1], after[3], after[5]), (before[1], before[3], before[5]), rtol=0, atol=0)
+        assert (after[0], after[2], after[4]) == (before[0], before[2], before[4])
 
 
 def test_random_models_do_not_consume_the_global_generator():
@@ -784,3 +798,18 @@ def test_large_batches_are_worked_in_chunks(monkeypatch):
         monkeypatch.setattr(module, constant, 400)
     for (m, a, b), value in zip(((model, x, y), sequences, shared), expected, strict=True):
         assert_same(squared_gradients(m, [(a, b)], cross_entropy), value)
+
+
+def test_a_wrong_rule_or_twin_is_noticed_and_not_used(monkeypatch):
+    from erasure.training.per_sample.linear import LinearRule
+    from erasure.training.per_sample.normalisation import BatchNormRule
+
+    model, x, y = build("cnn")
+    expected = brute_force(model, x, y, empirical)
+    squares, twin = LinearRule.squares, BatchNormRule.twin
+    monkeypatch.setattr(LinearRule, "squares", lambda self: {key: 1.01 * value for key, value in squares(self).items()})
+    assert_same(squared_gradients(model, batches(x, y), cross_entropy), expected)
+    monkeypatch.setattr(
+        BatchNormRule, "twin", staticmethod(lambda module, z: 1.01 * twin(module, z) if z.requires_grad else None)
+    )
+    assert_same(squared_gradients(model, batches(x, y), cross_entropy), expected)

@@ -12,14 +12,14 @@ from erasure.training.per_sample.recording import Recording
 __all__ = ["agreeing", "close", "same_layout"]
 
 
-def close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
-    """Whether two tensors are the same up to rounding, relative to the largest entry of ``scale``."""
+def close(found: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors are the same up to rounding, relative to the largest entry expected."""
     if found.shape != expected.shape:
         return False
     if not found.is_floating_point():
         return bool(torch.equal(found, expected))
     difference = torch.nan_to_num((found - expected).detach().abs(), nan=0.0)
-    limit = _tolerance(found.dtype) * torch.nan_to_num(scale.detach().abs()).max() if scale.numel() else 0.0
+    limit = _tolerance(found.dtype) * torch.nan_to_num(expected.detach().abs()).max() if expected.numel() else 0.0
     return bool((difference <= limit).all())
 
 
@@ -54,7 +54,7 @@ def same_layout(batch: Recording, alone: Recording, layer: int, i: int, n: int) 
         return False
     if a.inputs.shape[0] != n or a.output_shape[0] != n or b.inputs.shape[0] != 1 or b.output_shape[0] != 1:
         return False
-    return close(b.inputs, a.inputs[i : i + 1], a.inputs)
+    return close(b.inputs, a.inputs[i : i + 1])
 
 
 def _tolerance(dtype: torch.dtype) -> float:

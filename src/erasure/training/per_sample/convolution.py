@@ -56,15 +56,18 @@ class ConvolutionRule(LayerRule):
             n = len(patches) // groups
             rows = b[start : start + n].reshape(n * groups, shape[0] // groups, -1)
             start += n
-            per_sample = torch.bmm(rows, patches.transpose(1, 2)).square_()
-            weight = per_sample.view(n, shape.numel()).sum(0)
+            # Matrix products run fastest with the fewer rows on the left: a first layer has fewer taps than filters.
+            flipped = patches.shape[1] < rows.shape[1]
+            pair = (patches, rows.transpose(1, 2)) if flipped else (rows, patches.transpose(1, 2))
+            weight = torch.bmm(*pair).square_().view(n, groups, pair[0].shape[1], -1).sum(0)
+            weight = weight.transpose(1, 2) if flipped else weight
             self.weight_total = weight if self.weight_total is None else self.weight_total.add_(weight)
 
     def squares(self) -> dict[str, Tensor]:
         """Squares of weight and bias."""
         if self.weight_total is None or self.bias_total is None:
             return {}
-        return {"weight": self.weight_total.view_as(self.module.weight), "bias": self.bias_total}
+        return {"weight": self.weight_total.reshape(self.module.weight.shape), "bias": self.bias_total}
 
     def _patches(self, n_positions: int) -> Iterator[Tensor]:
         """Patches of some samples at a time; each shape ``(samples * groups, C / groups * kernel, positions)``."""

@@ -7,7 +7,7 @@ that determines the gradient of every sample without ever forming a batch of one
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -25,6 +25,9 @@ class LayerRule:
         inputs: What it was called with; shape ``(B, …)``.
     """
 
+    has_twin: ClassVar[bool] = False
+    """Whether :meth:`twin` does anything."""
+
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
         raise NotImplementedError
 
@@ -40,7 +43,7 @@ class LayerRule:
 
     @staticmethod
     def twin(module: nn.Module, inputs: Tensor) -> Tensor | None:
-        """The same output through cheaper nodes that do not use the layer's parameters, or None to keep the layer's own output."""
+        """The layer's output through cheaper nodes that keep its parameters out of the graph; None to leave it to the layer."""
         return None
 
     def add(self, gradient: Tensor) -> None:

@@ -50,6 +50,8 @@ class _AffineRule(LayerRule):
 class BatchNormRule(_AffineRule):
     """Squares of batch normalisation in evaluation mode, where the running statistics are constants."""
 
+    has_twin = True
+
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
         scale, shift = _running_affine(module, inputs, unit=True)
         self._start(module, torch.addcmul(shift, inputs, scale).reshape(*inputs.shape[:2], -1), shared=2)
@@ -60,11 +62,13 @@ class BatchNormRule(_AffineRule):
         return not module.training and module.running_mean is not None and module.running_var is not None
 
     @staticmethod
-    def twin(module: nn.Module, inputs: Tensor) -> Tensor:
-        """The affine map that batch normalisation is in evaluation mode."""
+    def twin(module: nn.Module, inputs: Tensor) -> Tensor | None:
+        """The affine map that batch normalisation is in evaluation mode; None where no gradient would reach its output."""
+        if not inputs.requires_grad or inputs.ndim < 2:
+            return None
         # torch's own backward of batch normalisation takes a third of a small network's time; this one is a product.
         scale, shift = _running_affine(module, inputs, unit=False)
-        return inputs * scale + shift
+        return torch.addcmul(shift, inputs, scale)
 
 
 def _running_affine(module: Any, inputs: Tensor, *, unit: bool) -> tuple[Tensor, Tensor]:

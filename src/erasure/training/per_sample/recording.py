@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from erasure.training.per_sample.layer import LayerRule
+from erasure.training.per_sample.twins import Twin, replaced
 
 __all__ = ["Call", "Observed", "Recording", "observe", "parameter_uses", "recording"]
 
@@ -109,32 +110,29 @@ def observe(model: nn.Module, wanted: Mapping[str, nn.Parameter], rules: Mapping
 
 
 @contextmanager
-def recording(observed: list[Observed]) -> Iterator[Recording]:
-    """Records the calls of ``observed`` inside the block; leaves no hook behind."""
+def recording(observed: list[Observed], twins: Mapping[nn.Module, Twin]) -> Iterator[Recording]:
+    """Records the calls of ``observed`` inside the block, with ``twins`` in place; leaves nothing behind."""
     record = Recording()
     handles = []
     try:
-        for i, layer in enumerate(observed):
-            handles.append(layer.module.register_forward_hook(_hook(record, i, layer.rule), with_kwargs=True))
-        yield record
+        with replaced(twins) as taken:
+            for i, layer in enumerate(observed):
+                handles.append(layer.module.register_forward_hook(_hook(record, i, taken), with_kwargs=True))
+            yield record
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hook(record: Recording, i: int, rule: type[LayerRule]) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor | None:
+def _hook(record: Recording, i: int, twin_taken: set[nn.Module]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         inputs = args[0] if len(args) == 1 and not kwargs else kwargs.get("input")
         calls = record.calls.setdefault(i, [])
         if not isinstance(inputs, Tensor) or not isinstance(output, Tensor) or not inputs.ndim or not output.ndim:
             calls.append(None)
-            return None
-        # Without a gradient at the input, a twin's output would have none either.
-        twin = rule.twin(module, inputs) if inputs.requires_grad and rule.accepts(module, inputs) else None
-        result = output if twin is None else twin
-        edge = get_gradient_edge(result) if result.requires_grad else None
-        calls.append(Call(inputs.detach(), inputs._version, inputs, edge, output.shape, twin is None))
-        return twin
+            return
+        edge = get_gradient_edge(output) if output.requires_grad else None
+        calls.append(Call(inputs.detach(), inputs._version, inputs, edge, output.shape, module not in twin_taken))
 
     return hook
 
