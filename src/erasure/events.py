@@ -37,13 +37,14 @@ class EpochFinished:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """A stage is in the store; ``cached`` if it was there before."""
+    """A stage is in the store; ``cached`` if it was there before. ``total`` counts the stages of the plan."""
 
     name: str
     kind: str
     address: str
     cached: bool
     elapsed_s: float
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class StageFailed:
     kind: str
     address: str
     reason: str
+    total: int = 0
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ def execute(plan: Plan, bench: Workbench) -> dict[str, str]:
             reason = failed[blocked]
             failed[stage.address] = reason
             continue
-        reason = _run(stage, bench)
+        reason = _run(stage, bench, len(plan.stages))
         if reason:
             failed[stage.address] = reason
     return failed
 
 
-def run_or_raise(stage: Stage, bench: Workbench) -> None:
+def run_or_raise(stage: Stage, bench: Workbench, total: int = 0) -> None:
     """Run one stage and say so; what it raises goes on."""
     cached = bench.store.contains(stage.address)
     start = time.perf_counter()
@@ -44,18 +44,19 @@ def run_or_raise(stage: Stage, bench: Workbench) -> None:
         bench.listener(StageStarted(name=stage.name, kind=stage.kind, address=stage.address))
     bench.run(stage)
     elapsed_s = time.perf_counter() - start
-    bench.listener(StageFinished(name=stage.name, kind=stage.kind, address=stage.address, cached=cached, elapsed_s=elapsed_s))
+    finished = StageFinished(stage.name, stage.kind, stage.address, cached=cached, elapsed_s=elapsed_s, total=total)
+    bench.listener(finished)
 
 
-def _run(stage: Stage, bench: Workbench) -> str:
+def _run(stage: Stage, bench: Workbench, total: int) -> str:
     """Run one stage; an empty string, or why it failed."""
     try:
-        run_or_raise(stage, bench)
+        run_or_raise(stage, bench, total)
     except StoreError:
         raise
     except Exception as error:
         said = str(error).strip() or type(error).__name__
         reason = said if isinstance(error, ErasureError) else f"{type(error).__name__} in {stage.name}: {said}"
-        bench.listener(StageFailed(name=stage.name, kind=stage.kind, address=stage.address, reason=reason))
+        bench.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
         return reason
     return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from erasure.store.rows import Row
 
-__all__ = ["SummaryTable", "markdown_table", "summarise", "text_table"]
+__all__ = ["SummaryTable", "markdown_table", "summarise", "text_table", "text_tables"]
 
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
 _WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
@@ -116,15 +116,38 @@ def _markdown(cell: str) -> str:
 
 def text_table(rows: Iterable[Row]) -> str:
     """The summary in plain text, columns aligned."""
+    return text_tables(rows, None)
+
+
+def text_tables(rows: Iterable[Row], width: int | None) -> str:
+    """The summary in plain text; columns that do not fit into ``width`` characters go into further tables below."""
     table = summarise(rows)
     if not table.lines:
         return "There are no results."
-    lines = [table.header, *table.lines]
+    lines = [tuple(_plain(cell) for cell in line) for line in (table.header, *table.lines)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join([*(line.rstrip() for line in text), *table.notes])
+    parts = ["\n".join(_aligned(line, widths, columns) for line in lines) for columns in _fitted(widths, width)]
+    return "\n".join(["\n\n".join(parts), *(_plain(note) for note in table.notes)])
+
+
+def _fitted(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Columns of each table; the first column, the models, leads every one of them."""
+    tables: list[list[int]] = [[0]]
+    used = widths[0]
+    for column, size in enumerate(widths[1:], start=1):
+        if width is not None and used + 2 + size > width and len(tables[-1]) > 1:
+            tables.append([0])
+            used = widths[0]
+        tables[-1].append(column)
+        used += 2 + size
+    return tables
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], columns: Sequence[int]) -> str:
+    cells = [line[i].ljust(widths[i]) if i == 0 else line[i].rjust(widths[i]) for i in columns]
+    return "  ".join(cells).rstrip()
+
+
+def _plain(cell: str) -> str:
+    """One line without control characters, which a hostile name could steer the terminal with."""
+    return "".join(c for c in " ".join(cell.split()) if c.isprintable())

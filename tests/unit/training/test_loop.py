@@ -67,7 +67,7 @@ def test_masked_weights_and_their_state_never_move(data, optimizer):
 
 
 def test_a_mask_for_another_model_is_refused(data):
-    with pytest.raises(RequirementNotMet, match="nothing.weight"):
+    with pytest.raises(RequirementNotMet, match=r"nothing\.weight"):
         Trainer(network(), Optimizer.of("SGD", lr=0.1), epochs=1, mask={"nothing.weight": torch.ones(1)})
 
 

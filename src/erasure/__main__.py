@@ -1,0 +1,6 @@
+"""``python -m erasure``."""
+
+from erasure.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The command line. Importing it, ``--help`` and ``list`` load neither torch nor numpy nor pydantic."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from erasure import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, str] = {
+    "run": "Run an experiment and print its table.",
+    "validate": "Check a configuration and say how it is understood.",
+    "plan": "Show the stages of an experiment, what is cached and what the rest costs.",
+    "list": "List the components there are.",
+    "describe": "Explain a component: parameters, paper, cost, deviations.",
+    "show": "Print the table of an earlier run.",
+    "schema": "Write the JSON Schema of configurations, for editors.",
+}
+"""Name of each command and its summary; a command is the function ``command`` of the module of its name."""
+
+_BUG = 70
+
+
+class _Commands(click.Group):
+    """Loads a command when it is called, so that asking for help stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"erasure.cli.{cmd_name}_command").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        from erasure.errors import nearest
+
+        if args and args[0] not in COMMANDS:
+            hint = nearest(args[0], COMMANDS)
+            raise click.UsageError(f'there is no command "{args[0]}"{f"; {hint}" if hint else ""}', ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="erasure")
+def _erasure() -> None:
+    """Machine unlearning, judged against retraining.
+
+    \b
+    erasure run configs/proof_of_concept.jsonc
+    erasure list unlearners
+    erasure describe SCRUB
+    """  # noqa: D301 - click's mark for lines that stay as they are
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Exit codes: 0 all is sound; 1 a row or a stage failed, or the store cannot be used; 2 bad input; 130 interrupted; 70 a bug.
+    """
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    from erasure.errors import ErasureError
+
+    try:
+        result: Any = _erasure.main(args=arguments, prog_name="erasure", standalone_mode=False)
+        return int(result or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped; run the same command again to go on where it stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ErasureError as error:
+        from erasure.cli.errors import report
+
+        return report(error)
+    except Exception as error:
+        if os.environ.get("ERASURE_TRACEBACK"):
+            raise
+        click.echo(f"this is a bug in ERASURE: {type(error).__name__}: {error}", err=True)
+        click.echo("set ERASURE_TRACEBACK=1 to see where it happened, and please report it", err=True)
+        return _BUG

@@ -1,0 +1,98 @@
+"""``erasure describe``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import click
+
+from erasure.errors import UnknownComponent
+from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
+
+__all__ = ["command"]
+
+
+@click.command("describe")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(BUILTINS)), help="Which kind, if several have the name.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(name: str, kind: str | None, as_json: bool) -> int:
+    """Explain the component NAME: what it does, parameters, paper, cost, deviations, and how to write it in a configuration.
+
+    \b
+    erasure describe SCRUB
+    erasure describe Percentage --kind splitter
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    found = _found(name, kind)
+    description = _description(*found)
+    if as_json:
+        click.echo(json.dumps(description))
+        return 0
+    _print(description)
+    return 0
+
+
+def _found(name: str, kind: str | None) -> tuple[str, str, type[Any]]:
+    """Kind, registered name and class."""
+    from erasure.config.slots import SLOTS
+    from erasure.errors import Problem, nearest
+    from erasure.registry.lookup import Registry
+
+    registry = Registry()
+    for k in [kind] if kind else list(BUILTINS):
+        try:
+            resolved = registry.resolve(name, SLOTS[k]())
+        except UnknownComponent:
+            continue
+        return k, resolved.key, resolved.cls
+    candidates = [n for k in BUILTINS if kind in {None, k} for n in (*registry.names(k), *ALSO_KNOWN_AS.get(k, {}))]
+    raise UnknownComponent([Problem(f'there is no {kind or "component"} called "{name}"', hint=nearest(name, candidates))])
+
+
+def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:
+    from erasure.config.docs import parameters_of, prose_of
+    from erasure.registry.upstream import UPSTREAM
+
+    source = cls.source
+    return {
+        "name": key,
+        "kind": kind,
+        "class": f"{cls.__module__}:{cls.__qualname__}",
+        "description": prose_of(cls),
+        "parameters": parameters_of(cls),
+        "paper": source.paper if source else "",
+        "reference_code": source.code if source else "",
+        "deviations": list(source.deviations) if source else [],
+        "cost": getattr(cls, "cost", ""),
+        "reads": sorted(cls.reads) if hasattr(cls, "reads") else None,
+        "also_called": sorted(n for n, target in ALSO_KNOWN_AS.get(kind, {}).items() if target == key),
+        "upstream": sorted(path for path, alias in UPSTREAM.items() if alias.kind == kind and alias.target == key),
+    }
+
+
+def _print(d: dict[str, Any]) -> None:
+    others = f" (also: {', '.join(d['also_called'])})" if d["also_called"] else ""
+    click.echo(f"{d['name']}, {'an' if d['kind'][0] in 'aeiou' else 'a'} {d['kind']}{others}\n")
+    click.echo(d["description"])
+    for title, key in (("Paper", "paper"), ("Reference code", "reference_code"), ("Cost", "cost")):
+        if d[key]:
+            click.echo(f"\n{title}: {d[key]}")
+    if d["reads"] is not None:
+        click.echo(f"\nReads: {', '.join(d['reads']) or 'nothing'}")
+    if d["deviations"]:
+        click.echo("\nDeviations:")
+        for sentence in d["deviations"]:
+            click.echo(textwrap.fill(sentence, 100, initial_indent="  - ", subsequent_indent="    "))
+    click.echo("\nParameters:" if d["parameters"] else "\nIt has no parameters.")
+    for parameter in d["parameters"]:
+        default = "required" if parameter["required"] else f"default {json.dumps(parameter['default'])}"
+        click.echo(f"  {parameter['name']}: {parameter['type']}, {default}")
+        if parameter["description"]:
+            click.echo(textwrap.fill(parameter["description"], 100, initial_indent="      ", subsequent_indent="      "))
+    if d["upstream"]:
+        click.echo(f"\nIn upstream's configurations: {', '.join(d['upstream'])}")
+    required = {p["name"]: "…" for p in d["parameters"] if p["required"]}
+    node = {"class": d["name"], "parameters": required} if required else {"class": d["name"]}
+    click.echo(f"\nIn a configuration: {json.dumps(node, ensure_ascii=False)}")

@@ -1,0 +1,64 @@
+"""``erasure list``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from erasure.errors import ConfigError, Problem, nearest
+from erasure.registry.builtins import BUILTINS
+from erasure.registry.facts import Facts, facts_of
+
+__all__ = ["command"]
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(kind: str | None, as_json: bool) -> int:
+    """List the components there are, or those of one KIND (sources, splitters, models, unlearners, masks, measures).
+
+    For each unlearner: its paper, and which partitions it reads.
+
+    \b
+    erasure list
+    erasure list unlearners
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    kinds = [_kind(kind)] if kind else list(BUILTINS)
+    catalogue = {k: {name: (target, facts_of(target)) for name, target in _names(k).items()} for k in kinds}
+    if as_json:
+        click.echo(json.dumps({k: [_record(name, *entry) for name, entry in found.items()] for k, found in catalogue.items()}))
+        return 0
+    for number, (k, found) in enumerate(catalogue.items()):
+        click.echo(f"{chr(10) if number else ''}{k}s")
+        width = max(map(len, found), default=0)
+        for name, (target, facts) in found.items():
+            click.echo(f"  {name:{width}}  {facts.summary or f'from {target}'}")
+            details = [f"reads {', '.join(facts.reads) or 'nothing'}"] if facts.reads is not None and k == "unlearner" else []
+            details += [facts.paper] if facts.paper else []
+            if details and (k == "unlearner" or kind):
+                click.echo(f"  {'':{width}}  {'; '.join(details)}")
+    if not kind:
+        click.echo("\nerasure describe NAME says more about each.")
+    return 0
+
+
+def _kind(given: str) -> str:
+    known = {**{k: k for k in BUILTINS}, **{f"{k}s": k for k in BUILTINS}}
+    if given.casefold() not in known:
+        raise ConfigError(
+            [Problem(f'there is no kind "{given}"; there are {", ".join(f"{k}s" for k in BUILTINS)}', hint=nearest(given, known))]
+        )
+    return known[given.casefold()]
+
+
+def _names(kind: str) -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return BUILTINS[kind] | {point.name: point.value for point in entry_points(group=f"erasure.{kind}s")}
+
+
+def _record(name: str, target: str, facts: Facts) -> dict[str, object]:
+    reads = None if facts.reads is None else list(facts.reads)
+    return {"name": name, "class": target, "summary": facts.summary, "paper": facts.paper, "reads": reads}

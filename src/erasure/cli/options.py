@@ -1,0 +1,89 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["configuration_options", "experiment_from", "parse_seeds", "run_options"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def configuration_options(command: _F) -> _F:
+    """CONFIG, ``--set`` and ``--trust``."""
+    for option in (
+        click.option(
+            "--trust", multiple=True, metavar="MODULE", help="Let the configuration name classes of this module. Repeatable."
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Override a value, e.g. predictor.epochs=3. Repeatable.",
+        ),
+        click.argument("config", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+def run_options(command: _F) -> _F:
+    """Seeds, store, device, precision and threads."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of one operation."),
+        click.option(
+            "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic of training."
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+        click.option(
+            "--store", type=click.Path(path_type=Path), help="Where intermediate results are kept. [default: .erasure/store]"
+        ),
+        click.option("--seeds", metavar="LIST", callback=parse_seeds, help="One repetition for each root seed: 0,1,2 or 0-4."),
+        click.option("--seed", type=click.IntRange(min=0), help="Root seed, in the place of globals.seed."),
+    ):
+        command = option(command)
+    return command
+
+
+def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """``0,1,2`` or ``0-4`` or a mixture as whole numbers, each once."""
+    if value is None:
+        return None
+    seeds: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise click.BadParameter(f'"{part}" is no seed and no range of seeds; write 0,1,2 or 0-4', ctx, parameter)
+        seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        if len(seeds) > 10_000:
+            raise click.BadParameter("more than 10,000 seeds", ctx, parameter)
+    return tuple(dict.fromkeys(seeds))
+
+
+def experiment_from(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...]) -> Any:
+    """The validated experiment; modules beside the working directory can be trusted too."""
+    import sys
+
+    from erasure.experiment.configuration import load_experiment
+
+    if trust and "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return load_experiment(config, overrides=overrides, trust=trust)
+
+
+def options_from(seed: int | None, seeds: tuple[int, ...] | None, **options: Any) -> Any:
+    """Run options from the command line's.
+
+    Raises:
+        click.UsageError: If both ``--seed`` and ``--seeds`` are given.
+    """
+    from erasure.experiment.run import RunOptions
+
+    if seed is not None and seeds is not None:
+        raise click.UsageError("give --seed or --seeds, not both")
+    return RunOptions(seeds=seeds if seed is None else (seed,), **options)

@@ -1,0 +1,66 @@
+"""``erasure run``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@configuration_options
+@run_options
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
+@click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON in the place of the table.")
+def command(
+    config: Path,
+    overrides: tuple[str, ...],
+    trust: tuple[str, ...],
+    output: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Run the experiment of CONFIG and print its table.
+
+    What has been computed before is taken from the store; a run that was interrupted goes on where it stopped. Results are written
+    to the output directory as rows.parquet, rows.csv, rows.json and table.md. The exit code is 0 only if every row is sound,
+    1 if a stage or a row failed, 2 if the configuration or the data cannot be used.
+
+    \b
+    erasure run configs/proof_of_concept.jsonc
+    erasure run configs/proof_of_concept.jsonc --seeds 0-2 --output runs/three_seeds
+    erasure run configs/proof_of_concept.jsonc --set predictor.parameters.epochs=5
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from erasure.cli.progress import Terminal
+    from erasure.experiment.run import run_experiment
+
+    experiment = experiment_from(config, overrides, trust)
+    where = output or Path("runs") / _directory_name(experiment.name)
+    terminal = Terminal(quiet=quiet)
+    if not quiet:
+        for notice in experiment.notices:
+            terminal.say(f"note: {notice}")
+    with terminal:
+        results = run_experiment(experiment, options_from(output=where, **options), terminal.listen)
+    if as_json:
+        click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
+    else:
+        terminal.table(results)
+    for stage, reason in results.failures.items():
+        click.echo(f"failed: {stage}: {reason}", err=True)
+    click.echo(f"results in {where}", err=as_json)
+    return 0 if results.is_sound else 1
+
+
+def _directory_name(name: str) -> str:
+    """A name that is one harmless directory."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).strip(".")
+    return kept[:80] or "experiment"

@@ -1,0 +1,29 @@
+"""The contract class of each kind of component; imported when asked for, since most need torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["SLOTS"]
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+SLOTS: dict[str, Callable[[], Any]] = {
+    kind: functools.partial(_load, target)
+    for kind, target in {
+        "source": "erasure.data.dataset:DataSource",
+        "splitter": "erasure.data.dataset:Splitter",
+        "model": "erasure.training.predictor:Model",
+        "unlearner": "erasure.unlearners.contract:Unlearner",
+        "mask": "erasure.unlearners.masked:Mask",
+        "measure": "erasure.measures.contract:Measure",
+    }.items()
+}
+"""Kind to a function that gives its contract class."""
