@@ -38,12 +38,13 @@ def summarise(rows: Iterable[Row]) -> SummaryTable:
     by_cell: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
         by_cell.setdefault((row.model, row.label, row.measure, row.partition), []).append(row)
+    flagged = any(_status([row]) for row in rows)
     lines = []
     for model, label in models:
         own = [row for row in rows if row.model == model and row.label == label]
         cells = [_cell(by_cell.get((model, label, *column), [])) for column in columns]
-        lines.append((label, *cells, _status(own)))
-    header = ("model", *(_title(*column, rows) for column in columns), "verdict")
+        lines.append((label, *([_status(own)] if flagged else []), *cells))
+    header = ("model", *(["verdict"] if flagged else []), *(_title(*column, rows) for column in columns))
     return SummaryTable(header, tuple(lines), _notes(rows))
 
 
@@ -97,7 +98,7 @@ def markdown_table(rows: Iterable[Row]) -> str:
     table = summarise(rows)
     if not table.lines:
         return "There are no results.\n"
-    lines = [table.header, tuple("---" if i == 0 else "--:" for i in range(len(table.header))), *table.lines]
+    lines = [table.header, tuple("---" if i == 0 or title == "verdict" else "--:" for i, title in enumerate(table.header)), *table.lines]
     text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
     notes = "".join(f"\n- {_markdown(note)}" for note in table.notes)
     return f"{text}\n{notes}\n" if notes else f"{text}\n"
