@@ -37,7 +37,11 @@ FACTS = {
     "EUk": {"zero_epochs_change_nothing": False},
     "GoldModel": {"stochastic": False},
     "Identity": {"stochastic": False},
+    "InfluenceUnlearning": {"stochastic": False},
+    "LFSSD": {"stochastic": False},
+    "NTKForgetting": {"stochastic": False},
     "SaliencyMapGeneration": {"stochastic": False},
+    "SelectiveSynapticDampening": {"stochastic": False},
     "UNSIR": {"forget": "class"},
 }
 

@@ -98,7 +98,11 @@ def markdown_table(rows: Iterable[Row]) -> str:
     table = summarise(rows)
     if not table.lines:
         return "There are no results.\n"
-    lines = [table.header, tuple("---" if i == 0 or title == "verdict" else "--:" for i, title in enumerate(table.header)), *table.lines]
+    lines = [
+        table.header,
+        tuple("---" if i == 0 or title == "verdict" else "--:" for i, title in enumerate(table.header)),
+        *table.lines,
+    ]
     text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
     notes = "".join(f"\n- {_markdown(note)}" for note in table.notes)
     return f"{text}\n{notes}\n" if notes else f"{text}\n"

@@ -143,6 +143,8 @@ class Criterion:
             losses: Tensor = loss(logits, targets(self.task, logits, y))
         finally:
             loss.reduction = before
+        if losses.dim() == 0 or len(losses) != len(y):
+            raise RequirementNotMet(f"{type(loss).__name__} has a reduction but gives no per-sample losses when it is none")
         return losses.reshape(len(y), -1).mean(1)
 
 

@@ -42,5 +42,7 @@ def test_images_stay_bytes_until_the_batch():
 
 
 def test_normalisation_follows_scaling():
-    column = TensorColumn(torch.tensor([[0], [255]], dtype=torch.uint8), scale=1 / 255, mean=torch.tensor([0.5]), std=torch.tensor([0.5]))
+    column = TensorColumn(
+        torch.tensor([[0], [255]], dtype=torch.uint8), scale=1 / 255, mean=torch.tensor([0.5]), std=torch.tensor([0.5])
+    )
     assert column.gather(torch.tensor([0, 1])).flatten().tolist() == pytest.approx([-1.0, 1.0])

@@ -1,0 +1,51 @@
+"""Loss-Free Selective Synaptic Dampening: importances from the size of the outputs, so that no labels are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from erasure.training.per_sample import batch_absolute_gradients, squared_gradients
+from erasure.types import Role, Source
+from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
+
+__all__ = ["LFSSD"]
+
+
+def _squared_norm(logits: Tensor, y: Tensor) -> Tensor:
+    """Squared norm of each sample's logits, ``(B,)``; labels are not looked at."""
+    return logits.reshape(len(logits), -1).square().sum(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LFSSD(SelectiveSynapticDampening):
+    r"""SSD whose importances are the sensitivity of the logits' squared norm; it reads inputs, no labels.
+
+    .. math:: I_i = \mathbb{E}\left|\frac{\partial \lVert f_\theta(x) \rVert_2^2}{\partial \theta_i}\right|
+
+    Everything else is as in SSD.
+
+    **Cost**: that of SSD.
+
+    Args:
+        importance: ``batch`` takes the absolute gradient of each minibatch's mean, as published; ``sample`` the root of the mean
+            squared gradient of single samples, which does not depend on the batch size.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Foster, Schoepf, Brintrup, ICLR 2024 Tiny Papers, arXiv:2402.19308",
+        code="if-loops/selective-synaptic-dampening at cdfdc0e",
+        deviations=("With importance=sample, by default, gradients of single samples are combined by their root mean square.",),
+    )
+
+    def _kind(self) -> str:
+        return "squared norm of the logits"
+
+    def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
+        batches = task.batches(role, shuffle=False)
+        if self.importance == "batch":
+            return batch_absolute_gradients(model, batches, lambda logits, y: _squared_norm(logits, y).mean())
+        return {name: value.sqrt() for name, value in squared_gradients(model, batches, _squared_norm).items()}

@@ -1,0 +1,104 @@
+"""Selective Synaptic Dampening: shrink the weights that matter far more to the forget set than to the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erasure.training.batches import Batches
+from erasure.training.per_sample import batch_squared_gradients, squared_gradients
+from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["SelectiveSynapticDampening", "dampened"]
+
+Importances = Callable[[nn.Module, Batches], dict[str, Tensor]]
+
+
+def dampened(weight: Tensor, forget: Tensor, train: Tensor, *, alpha: float, strength: float) -> Tensor:
+    r"""A weight after dampening.
+
+    .. math:: \theta_i \leftarrow \min(\lambda I_{D,i} / I_{f,i},\, 1)\,\theta_i \quad\text{where}\quad I_{f,i} > \alpha I_{D,i}
+
+    Args:
+        weight: Any shape.
+        forget: ``I_f``, same shape, at least 0.
+        train: ``I_D``, same shape, at least 0.
+        alpha: Selection weighting; infinity selects nothing.
+        strength: Dampening constant ``lambda``.
+
+    Returns:
+        The weight's shape and type; magnitudes never grow and signs stay.
+
+    Example:
+        >>> dampened(torch.tensor([1.0, 1.0]), torch.tensor([20.0, 5.0]), torch.tensor([1.0, 1.0]), alpha=10.0, strength=1.0)
+        tensor([0.0500, 1.0000])
+    """
+    # alpha = inf times an importance of 0 is not a number, and selects nothing either.
+    selected = forget > torch.nan_to_num(alpha * train, nan=float("inf"))
+    ratio = strength * train / torch.where(forget > 0, forget, torch.ones_like(forget))
+    return torch.where(selected, ratio.clamp(max=1.0).to(weight.dtype) * weight, weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectiveSynapticDampening(Unlearner):
+    r"""Dampens the weights that are disproportionately important to the forget set; nothing is trained.
+
+    .. math::
+        \theta_i \leftarrow \beta_i \theta_i, \quad \beta_i = \min\!\left(\frac{\lambda I_{D,i}}{I_{f,i}}, 1\right)
+        \quad\text{if}\quad I_{f,i} > \alpha I_{D,i}
+
+    Importances are mean squared gradients of the loss at the original, in eval mode, summed in float64. Buffers are left alone;
+    BatchNorm's weights are dampened like any other. An empty forget set leaves the model as it is.
+
+    **Cost**: one pass over the training set, which can be done before any request, and one over the forget set.
+
+    Args:
+        selection_weighting: ``alpha``: how many times more important a weight must be; infinity changes nothing.
+        dampening_constant: ``lambda``: how strongly selected weights are kept.
+        importance: ``sample`` squares the gradient of each sample, the diagonal of the empirical Fisher information of the paper.
+            ``batch`` squares the gradient of each minibatch's mean loss, as the authors' code does; it shrinks with the batch size,
+            so both sets are read in minibatches of one size, and a short last minibatch of the forget set biases the ratio.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707",
+        code="if-loops/selective-synaptic-dampening at cdfdc0e",
+        deviations=(
+            "Importances are per sample by default, as the paper defines them; the authors' code takes them per minibatch.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
+    cost: ClassVar[str] = "one pass over the training set (once, before any request) and one over the forget set"
+
+    selection_weighting: PositiveFloat = 10.0
+    dampening_constant: NonNegativeFloat = 1.0
+    importance: Literal["sample", "batch"] = "sample"
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Compare the importances, dampen."""
+        if not task.n_samples("forget"):
+            return model
+        train = task.precomputed(
+            f"{self.importance}_importances", model, ["train"], lambda: self._importances(model, task, "train"), loss=self._kind()
+        )
+        forget = self._importances(model, task, "forget")
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name in forget:
+                    alpha, strength = self.selection_weighting, self.dampening_constant
+                    weight.copy_(dampened(weight, forget[name], train[name], alpha=alpha, strength=strength))
+        return model
+
+    def _kind(self) -> str:
+        return "loss"
+
+    def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
+        batches = task.batches(role, shuffle=False)
+        if self.importance == "batch":
+            return batch_squared_gradients(model, batches, task.criterion)
+        return squared_gradients(model, batches, task.criterion.per_sample)
