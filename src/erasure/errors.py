@@ -66,7 +66,8 @@ class Problem:
         path: Where in the configuration, such as ``unlearners[2].parameters.epochs``.
         position: File, line and column.
         hint: What to do, such as ``did you mean "temperature"?``.
-        kind: ``syntax``, ``unknown-component``, ``not-built-yet``, ``parameter``, ``partition``, ``trust`` or ``structure``.
+        kind: ``syntax``, ``structure``, ``unknown-component``, ``not-built-yet``, ``trust``, ``parameter``, ``partition``, ``data``
+            or ``requirement``.
     """
 
     message: str
@@ -123,11 +124,24 @@ class MissingDependency(ErasureError):
 
 
 class DataError(ErasureError):
-    """Data that is missing, unreadable or not usable for learning."""
+    """Data that is missing, unreadable or not usable for learning.
+
+    ``problem`` says where the configuration asked for the data, once that is known.
+    """
+
+    problem: Problem | None = None
+
+    def __str__(self) -> str:
+        return super().__str__() if self.problem is None else str(self.problem)
 
 
 class PartitionError(DataError):
-    """A partition that does not exist, is empty, or shares samples with one it must not."""
+    """A partition that does not exist, is empty, or shares samples with one it must not.
+
+    ``splitter`` is the number of the splitter that failed, if one did.
+    """
+
+    splitter: int | None = None
 
 
 class RequirementNotMet(ErasureError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from erasure.errors import ConfigError, ErasureError, Problem, StageFailed, StoreError
+from erasure.errors import ConfigError, DataError, ErasureError, Problem, StageFailed, StoreError
 
 __all__ = ["report"]
 
@@ -18,6 +18,9 @@ def report(error: ErasureError) -> int:
             click.echo(_described(problem), err=True)
         n = len(error.problems)
         click.echo(f"{n} problem{'s' if n > 1 else ''}; nothing was run", err=True)
+        return 2
+    if isinstance(error, DataError) and error.problem is not None:
+        click.echo(f"{_described(error.problem)}\n1 problem; nothing was trained", err=True)
         return 2
     click.echo(f"error: {error}", err=True)
     return 1 if isinstance(error, StoreError | StageFailed) else 2

@@ -12,7 +12,7 @@ from erasure.errors import ConfigError, InvalidParameters, Position, Problem, ne
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import Alias
 
-__all__ = ["Builder", "PartitionUse"]
+__all__ = ["Builder", "PartitionUse", "Place"]
 
 _SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "trace", "globals"})
 _NODE_KEYS = frozenset({"class", "parameters", "label"})
@@ -27,6 +27,21 @@ class PartitionUse:
     position: Position
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in the configuration a component is written, and by which name.
+
+    Args:
+        path: Such as ``unlearners[2]``.
+        position: File, line and column.
+        name: The name as written.
+    """
+
+    path: str = ""
+    position: Position = field(default_factory=Position)
+    name: str = ""
+
+
 @dataclass
 class Builder:
     """Builds components from nodes and remembers everything it had to say.
@@ -38,6 +53,7 @@ class Builder:
         uses: Partitions that components name.
         labels: Label of the component at a path, where one was given.
         keys: Registered name of the component at a path.
+        places: Each component that was built and where it is written; by identity, since equal ones may stand in several places.
     """
 
     registry: Registry
@@ -46,6 +62,7 @@ class Builder:
     uses: list[PartitionUse] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    places: list[tuple[Component, Place]] = field(default_factory=list)
 
     def build(self, node: Node, slot: type[Component], path: str) -> Component | None:
         """The component that ``node`` describes for a slot, or None if it cannot be built (the reason is in ``problems``)."""
@@ -65,8 +82,12 @@ class Builder:
             self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position))
         under = f"{path}.parameters" if node.get("parameters") is not None else path
         if issubclass(resolved.cls, Call) or "path" in resolved.fixed:
-            return self._foreign(resolved, parameters, node, under)
-        return self._own(resolved, parameters, node, under, path)
+            component = self._foreign(resolved, parameters, node, under)
+        else:
+            component = self._own(resolved, parameters, node, under, path)
+        if component is not None:
+            self.places.append((component, Place(path, node.position, name)))
+        return component
 
     def build_list(self, node: Node, slot: type[Component], path: str) -> tuple[Component, ...]:
         """The components of an array; a node that stands for several is replaced by them."""

@@ -85,15 +85,14 @@ def build_partitions(
     for position, splitter in enumerate(splitters):
         where = f"partitions[{position}] ({type(splitter).__name__})"
         names = splitter.parts_names
-        if ALL in names:
-            raise PartitionError(f'{where}: "{ALL}" always means the whole data set and cannot be defined again')
-        if names[0] == names[1] != DISCARDED:
-            raise PartitionError(f'{where}: both parts are called "{names[0]}"; name one of them "{DISCARDED}" to throw it away')
         generator = np.random.default_rng(derive(seed, "split", *names))
         try:
+            _check_names(names)
             parts = splitter.split(data, partitions, generator)
         except PartitionError as error:
-            raise PartitionError(f"{where}: {error}") from error
+            failed = PartitionError(f"{where}: {error}")
+            failed.splitter = position
+            raise failed from error
         for name, ids in zip(names, parts, strict=True):
             if name == DISCARDED:
                 continue
@@ -102,6 +101,13 @@ def build_partitions(
                 del partitions[name]
             partitions[name] = ids
     return partitions
+
+
+def _check_names(names: tuple[str, str]) -> None:
+    if ALL in names:
+        raise PartitionError(f'"{ALL}" always means the whole data set and cannot be defined again')
+    if names[0] == names[1] != DISCARDED:
+        raise PartitionError(f'both parts are called "{names[0]}"; name one of them "{DISCARDED}" to throw it away')
 
 
 def inspect_partitions(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from annotated_types import MinLen
 
-from erasure.component import Component, canonical
+from erasure.component import Call, Component, canonical, field_types
 from erasure.config import Loaded, Node, Notice, from_python, load
-from erasure.config.build import Builder, PartitionUse
+from erasure.config.build import Builder, PartitionUse, Place
 from erasure.data.dataset import DataSource, Splitter
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.measures.contract import Measure
@@ -128,6 +128,7 @@ class Experiment:
         evaluator: The measures.
         globals: Seed and caching.
         notices: How the configuration was understood, where that is worth saying.
+        places: Where each component is written.
     """
 
     name: str
@@ -137,6 +138,11 @@ class Experiment:
     evaluator: EvaluatorSection
     globals: Globals
     notices: tuple[Notice, ...] = ()
+    places: tuple[tuple[Component, Place], ...] = field(default=(), repr=False)
+
+    def place_of(self, component: Component | None) -> Place:
+        """Where a component of this experiment is written; an empty place if it is not from the configuration."""
+        return next((place for built, place in self.places if built is component), Place())
 
     def canonical(self) -> dict[str, Any]:
         """The one JSON form of the experiment."""
@@ -200,6 +206,7 @@ class _Assembly:
             evaluator=evaluator,
             globals=settings,
             notices=tuple(self.builder.notices),
+            places=tuple(self.builder.places),
         )
 
     def _name(self) -> str:
@@ -253,6 +260,7 @@ class _Assembly:
         for number, splitter in enumerate(data.partitions):
             defined[number] = list(names)
             names += [part for part in splitter.parts_names if part != "-"]
+            self._check_names(splitter)
         for use in self.builder.uses:
             available = defined.get(_splitter_number(use), names)
             if use.name not in available:
@@ -265,6 +273,17 @@ class _Assembly:
             message = f'standardize: there is no partition "{data.standardize}"; there are {", ".join(names)}'
             path = "data.parameters.standardize"
             self.builder.problems.append(Problem(message, path, position, nearest(data.standardize, names), "partition"))
+
+    def _check_names(self, splitter: Splitter) -> None:
+        first, second = splitter.parts_names
+        message = ""
+        if "all" in splitter.parts_names:
+            message = 'parts_names: "all" always means the whole data set and cannot be defined again'
+        elif first == second != "-":
+            message = f'parts_names: both parts are called "{first}"; name one of them "-" to throw it away'
+        if message:
+            place = next((place for built, place in self.builder.places if built is splitter), Place())
+            self.builder.problems.append(Problem(message, place.path, place.position, kind="partition"))
 
 
 def _splitter_number(use: PartitionUse) -> int:
@@ -300,22 +319,26 @@ def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[
 
 
 def _difference(unlearner: Unlearner, twins: Sequence[Unlearner]) -> str:
-    """The parameters in which an unlearner differs from its namesakes, as ``name=value``."""
-    forms = [_flat(canonical(twin)) for twin in twins]
-    own = _flat(canonical(unlearner))
-    varying = sorted({name for form in forms for name in form | own if form.get(name) != own.get(name)})
-    return ", ".join(f"{name.rpartition('.')[2]}={own[name]}" for name in varying if name in own)[:60]
+    """The parameters in which an unlearner differs from its namesakes, as ``name=value``; at most three."""
+    forms, own = [_given(twin) for twin in twins], _given(unlearner)
+    names = dict.fromkeys(name for form in (own, *forms) for name in form)
+    varying = [name for name in names if name in own and any(form.get(name) != own[name] for form in forms)]
+    return ", ".join(f"{name}={own[name]}" for name in varying[:3])[:80]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        flat: dict[str, Any] = {}
-        for key, inner in value.items():
-            flat |= _flat(inner, f"{prefix}.{key}" if prefix and key != "parameters" else prefix if key == "parameters" else key)
-        return flat
-    if isinstance(value, list):
-        flat = {}
-        for number, inner in enumerate(value):
-            flat |= _flat(inner, f"{prefix}[{number}]")
-        return flat
-    return {prefix: value}
+def _given(component: Component) -> dict[str, str]:
+    """Parameters by short name, with those of calls and inner components among them."""
+    given: dict[str, str] = {}
+    for name in field_types(type(component)):
+        value = getattr(component, name)
+        if isinstance(value, Call):
+            given |= {name: value.name, **{inner: str(v) for inner, v in value.parameters.items()}}
+        elif isinstance(value, Component):
+            given |= {name: type(value).__name__, **_given(value)}
+        elif isinstance(value, tuple) and any(isinstance(part, Component) for part in value):
+            for part in value:
+                given |= _given(part)
+            given[name] = "+".join(type(part).__name__ for part in value)
+        else:
+            given[name] = str(value)
+    return given

@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 
+from erasure.component import Component
 from erasure.data.partitions import inspect_partitions
-from erasure.errors import ConfigError, PartitionError, Problem, RequirementNotMet
+from erasure.errors import ConfigError, DataError, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, Said, silent
 from erasure.experiment import serial
 from erasure.experiment.bench import Material, Workbench
@@ -20,12 +21,14 @@ from erasure.experiment.configuration import Experiment
 from erasure.experiment.plan import Numerics, Plan, build_plan
 from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
+from erasure.measures.contract import Measure
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.store import Store, default_store_path, write_rows, write_trace
 from erasure.store.durable import write_atomically
 from erasure.training.devices import resolve_device
 from erasure.training.predictor import build_model
+from erasure.unlearners.contract import Unlearner
 
 __all__ = ["RunOptions", "make_plan", "run_experiment"]
 
@@ -62,7 +65,8 @@ def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
     numerics = Numerics(device.type, options.precision, options.threads)
     roots = options.seeds or (experiment.globals.seed,)
     repetitions = [Seeds.all(seed, split=experiment.data.split_seed) for seed in dict.fromkeys(roots)]
-    return build_plan(experiment, repetitions, numerics)
+    with _located(experiment):
+        return build_plan(experiment, repetitions, numerics)
 
 
 def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = silent) -> Results:
@@ -133,27 +137,50 @@ def _threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _located(experiment: Experiment) -> Iterator[None]:
+    """Give an error of the data the place in the configuration that asked for them."""
+    data = experiment.data
+    try:
+        yield
+    except DataError as error:
+        number = error.splitter if isinstance(error, PartitionError) else None
+        error.problem = _problem(experiment, data.data_source if number is None else data.partitions[number], str(error), "data")
+        raise
+
+
+def _problem(experiment: Experiment, component: Component | None, message: str, kind: str) -> Problem:
+    place = experiment.place_of(component)
+    return Problem(message, path=place.path, position=place.position, kind=kind)
+
+
 def _prepare(plan: Plan, bench: Workbench, listener: Listener) -> None:
     """Load and cut the data, and ask every component whether it is defined for it, before anything is trained."""
-    for stage in plan.stages.values():
-        if stage.kind in {"data", "split"}:
-            serial.run_or_raise(stage, bench)
+    with _located(plan.experiment):
+        for stage in plan.stages.values():
+            if stage.kind in {"data", "split"}:
+                serial.run_or_raise(stage, bench)
     for number, scene in enumerate(plan.scenes):
         material = bench.material(scene)
         problems = [*_partition_problems(plan, material, listener if number == 0 else silent), *_misfits(plan, material)]
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
 
 def _partition_problems(plan: Plan, material: Material, listener: Listener) -> list[Problem]:
-    predictor = plan.experiment.predictor
+    experiment = plan.experiment
     partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
-    if predictor.epochs and not len(partitions[predictor.training_set]):
-        raise PartitionError(f'the training partition "{predictor.training_set}" is empty')
+    made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts_names}
     problems = []
+    training_set = experiment.predictor.training_set
+    if experiment.predictor.epochs and not len(partitions[training_set]):
+        problems.append(
+            _problem(experiment, made_by.get(training_set), f'the training partition "{training_set}" is empty', "partition")
+        )
     for issue in inspect_partitions(partitions, material.dataset):
         if issue.severity == "error":
-            problems.append(Problem(issue.message, path=f"data.partitions: {issue.partition}", kind="partition"))
+            message = f'partition "{issue.partition}": {issue.message}'
+            problems.append(_problem(experiment, made_by.get(issue.partition), message, "partition"))
         else:
             listener(Said(f"{issue.partition}: {issue.message}", level="warning"))
     return problems
@@ -163,19 +190,16 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
     """Components that are not defined for the data."""
     experiment, data = plan.experiment, material.model_input
     problems = []
-    for number, entry in enumerate(experiment.unlearners):
-        reason = entry.unlearner.refuse(data)
+    components: list[Unlearner | Measure] = [entry.unlearner for entry in experiment.unlearners]
+    for component in components + list(experiment.evaluator.measures):
+        reason = component.refuse(data)
         if reason is not None:
-            problems.append(Problem(reason, path=f"unlearners[{number}] ({entry.label})"))
-    for number, measure in enumerate(experiment.evaluator.measures):
-        reason = measure.refuse(data)
-        if reason is not None:
-            problems.append(Problem(reason, path=f"evaluator.measures[{number}]"))
+            problems.append(_problem(experiment, component, reason, "requirement"))
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
         _check_logits(model, material)
     except RequirementNotMet as error:
-        problems.append(Problem(str(error), path="predictor.model"))
+        problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
     return problems
 
 
