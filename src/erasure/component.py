@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
-from erasure.errors import InvalidParameters, Problem, nearest
+from erasure.errors import InvalidParameters, Problem, nearest, with_article
 from erasure.types import Json, PartitionReference, Source
 
 __all__ = ["Call", "Component", "FieldProblem", "canonical", "check_fields", "component_slot", "field_types", "partition_fields"]
@@ -225,7 +225,7 @@ def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> 
     slot = component_slot(field_types(cls)[name])
     if slot is not None and not isinstance(value, tuple):
         found = type(value).__name__ if isinstance(value, Component) else repr(value)
-        return [FieldProblem(name, name, f"expected a {slot.kind}, found {found}")]
+        return [FieldProblem(name, name, f"expected {with_article(slot.kind)}, found {found}")]
     seen: dict[str, FieldProblem] = {}
     for detail in error.errors(include_url=False, include_context=False):
         inner = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))

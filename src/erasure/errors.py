@@ -42,6 +42,7 @@ __all__ = [
     "StoreError",
     "UnknownComponent",
     "nearest",
+    "with_article",
 ]
 
 
@@ -175,6 +176,11 @@ class StageFailed(ErasureError):
 
     def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str, str]]:
         return type(self), (self.stage, self.address, self.cause)
+
+
+def with_article(noun: str) -> str:
+    """``a source``, ``an unlearner``."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from erasure.errors import UnknownComponent
+from erasure.errors import UnknownComponent, with_article
 from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 
 __all__ = ["command"]
@@ -74,7 +74,7 @@ def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:
 
 def _print(d: dict[str, Any]) -> None:
     others = f" (also: {', '.join(d['also_called'])})" if d["also_called"] else ""
-    click.echo(f"{d['name']}, {'an' if d['kind'][0] in 'aeiou' else 'a'} {d['kind']}{others}\n")
+    click.echo(f"{d['name']}, {with_article(d['kind'])}{others}\n")
     click.echo(d["description"])
     for title, key in (("Paper", "paper"), ("Reference code", "reference_code"), ("Cost", "cost")):
         if d[key]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from erasure.component import Call, Component, check_fields, component_slot, field_types, partition_fields
 from erasure.config.tree import Node, Notice
-from erasure.errors import ConfigError, InvalidParameters, Position, Problem, nearest
+from erasure.errors import ConfigError, InvalidParameters, Position, Problem, nearest, with_article
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import Alias
 
@@ -111,7 +111,10 @@ class Builder:
             return node.value, {}
         if not node.is_object:
             self._problem(
-                f"expected a {slot.kind}: a name, or an object with a class and parameters", node.position, path, "structure"
+                f"expected {with_article(slot.kind)}: a name, or an object with a class and parameters",
+                node.position,
+                path,
+                "structure",
             )
             return None
         optional = slot.kind in _SECTIONS_WITHOUT_CLASS
@@ -119,8 +122,9 @@ class Builder:
         if name_node is None:
             if not optional:
                 keys = [key for key, _ in node.items()]
-                found, hint = ", ".join(keys) or "nothing", nearest("class", keys)
-                self._problem(f'a {slot.kind} needs a "class"; found {found}', node.position, path, "structure", hint)
+                close = next((key for key in keys if nearest(key, ["class"])), None)
+                found, hint = ", ".join(keys) or "nothing", nearest(close, ["class"]) if close else ""
+                self._problem(f'{with_article(slot.kind)} needs a "class"; found {found}', node.position, path, "structure", hint)
                 return None
             inner = node.get("parameters")
             return "", self._items(node, path) if inner is None else self._items(inner, f"{path}.parameters")

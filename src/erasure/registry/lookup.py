@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from erasure.component import Call, Component
-from erasure.errors import ErasureError, NotBuiltYet, Problem, UnknownComponent, nearest
+from erasure.errors import ErasureError, NotBuiltYet, Problem, UnknownComponent, nearest, with_article
 from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
@@ -91,14 +91,14 @@ class Registry:
             return self._dotted(name, slot)
         elsewhere = [other for other in BUILTINS if name in self.names(other)]
         if elsewhere:
-            raise _unknown(f'"{name}" is a {elsewhere[0]}; this place takes a {kind}')
+            raise _unknown(f'"{name}" is {with_article(elsewhere[0])}; this place takes {with_article(kind)}')
         if (key or name) in _SHORT_UPSTREAM.get(kind, {}):
             raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
         raise _unknown(f'there is no {kind} called "{name}"', nearest(name, [*known, *_SHORT_UPSTREAM.get(kind, {})]))
 
     def _upstream(self, name: str, alias: Alias, slot: type[Component]) -> Resolved:
         if alias.kind != slot.kind:
-            raise _unknown(f'"{name}" is a {alias.kind}; this place takes a {slot.kind}')
+            raise _unknown(f'"{name}" is {with_article(alias.kind)}; this place takes {with_article(slot.kind)}')
         if alias.target is None:
             raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
         if alias.target == "":
@@ -134,9 +134,11 @@ class Registry:
         if slot.expects:
             wanted = _load(slot.expects)
             if not (inspect.isclass(target) and issubclass(target, wanted)):
-                raise _unknown(f'"{path}" is not a subclass of {slot.expects.replace(":", ".")}, which a {slot.kind} must be')
+                raise _unknown(
+                    f'"{path}" is not a subclass of {slot.expects.replace(":", ".")}, which {with_article(slot.kind)} must be'
+                )
         elif not callable(target):
-            raise _unknown(f'"{path}" is not a function, which a {slot.kind} must be')
+            raise _unknown(f'"{path}" is not a function, which {with_article(slot.kind)} must be')
         return Resolved(slot, path.rpartition(".")[2], fixed={"path": path})
 
     def _dotted(self, path: str, slot: type[Component]) -> Resolved:
@@ -183,8 +185,8 @@ def _names_nothing(path: str, candidates: Iterable[str]) -> bool:
 
 def _checked(cls: Any, name: str, slot: type[Component]) -> type[Component]:
     if not (inspect.isclass(cls) and issubclass(cls, slot)):
-        found = f"a {cls.kind}" if inspect.isclass(cls) and issubclass(cls, Component) else "something else"
-        raise _unknown(f'"{name}" is {found}; this place takes a {slot.kind}')
+        found = f"{with_article(cls.kind)}" if inspect.isclass(cls) and issubclass(cls, Component) else "something else"
+        raise _unknown(f'"{name}" is {found}; this place takes {with_article(slot.kind)}')
     return cls
 
 

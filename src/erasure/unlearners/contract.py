@@ -341,7 +341,8 @@ class UnlearningTask:
     ) -> dict[str, Tensor]:
         """Tensors that are computed once for a model and some partitions, and then shared by every method that asks for them.
 
-        The time counts as precomputation if the forget set is not among ``roles``, and as the method's own otherwise.
+        The time counts as precomputation if ``roles`` is the training set alone: what needs to know the retain or the forget set cannot
+        be done before the request, and is the method's own.
 
         Args:
             name: What it is, such as ``squared_gradients``.
@@ -357,10 +358,10 @@ class UnlearningTask:
         described = {"model": model_digest(model), "ids": digests, "batch_size": self.batch_size, **content}
         with self._clocked():
             tensors, seconds = self.bank.cached(name, described, compute)
-        if "forget" in chosen:
-            self.ledger.charged_s += seconds
-        else:
+        if chosen == ["train"]:
             self.ledger.precompute_s += seconds
+        else:
+            self.ledger.charged_s += seconds
         return {key: value.to(self.device) for key, value in tensors.items()}
 
     @contextmanager
