@@ -23,7 +23,7 @@ from erasure.unlearners.contract import Unlearner
 
 __all__ = ["DataSection", "EvaluatorSection", "Experiment", "Globals", "LabelledUnlearner", "Trace", "load_experiment"]
 
-_KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name")
+_KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name", "$schema")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from erasure.component import Call, Component, component_slot, field_types
 from erasure.config.docs import parameters_of, prose_of
 from erasure.config.slots import SLOTS
@@ -20,18 +22,34 @@ _SECTIONS: dict[str, type[Component]] = {
     "evaluator": EvaluatorSection,
     "globals": Globals,
 }
-_NOTES = {"^compose": {"type": "string"}, "[cC][oO][mM][mM][eE][nN][tT]": True}
+_NOTE = "[cC][oO][mM][mM][eE][nN][tT]"
+_COMPOSE = "^compose"
+_FREE = {_COMPOSE: {"type": "string"}, _NOTE: True}
+"""Keys that may stand anywhere: names of files whose content joins, and notes."""
+_COMPOSED = {"not": {"patternProperties": {_COMPOSE: False}}}
+"""Holds for an object with a key that composes: what it will contain is in another file."""
+_DOTTED = {"pattern": r"\.", "description": "A class by its dotted path, ours or upstream's."}
 
 
 def configuration_schema() -> Json:
-    """The schema; names of upstream and dotted paths are allowed wherever a component is."""
+    """The schema.
+
+    Names of this package and of installed plugins are listed with their parameters; dotted paths (upstream's classes, other
+    libraries') are allowed wherever a component is, with any parameters. Alternatives are told apart by ``if``, not by ``anyOf``,
+    so that an editor marks the wrong parameter and not the whole section.
+    """
     definitions: dict[str, Json] = {kind: _slot(kind) for kind in SLOTS}
-    definitions |= {"trace": _parameters(Trace), "call": _call()}
+    definitions |= {"trace": _section(Trace), "call": _call()}
     properties: dict[str, Json] = {name: _section(cls) for name, cls in _SECTIONS.items()}
     properties |= {
         "name": {"type": "string", "description": "Name of the experiment; by default that of its file."},
-        "unlearners": {"anyOf": [{"type": "array", "items": _item("unlearner")}, {"type": "object"}]},
-        "experiment": {"type": "object"},
+        "unlearners": {
+            "description": "The methods, in order.",
+            "if": {"type": "object"},
+            "then": _COMPOSED,
+            "else": {"type": ["array", "null"], "items": _item("unlearner")},
+        },
+        "experiment": {"type": "object", "description": "Parameters that are copied into several sections."},
         "$schema": {"type": "string"},
     }
     return {
@@ -39,58 +57,50 @@ def configuration_schema() -> Json:
         "title": "ERASURE configuration",
         "type": "object",
         "properties": properties,
-        "patternProperties": _NOTES,
+        "patternProperties": _FREE,
+        "if": {"patternProperties": {_COMPOSE: False}},
+        "then": {"required": ["data", "predictor"]},
         "$defs": definitions,
     }
 
 
 def _section(cls: type[Component]) -> Json:
     """A section with or without ``class`` and ``parameters`` around it."""
+    parameters = _parameters(cls)
+    inside = {"properties": {"class": {"type": "string"}, "parameters": parameters}, "required": ["parameters"]}
     return {
         "type": "object",
         "description": prose_of(cls),
-        "anyOf": [
-            {"properties": {"parameters": _parameters(cls), "class": {"type": "string"}}, "required": ["parameters"]},
-            {"not": {"required": ["parameters"]}, **_parameters(cls)},
-        ],
+        "if": {"anyOf": [{"required": ["class"]}, {"required": ["parameters"]}]},
+        "then": {"if": {"properties": {"class": _DOTTED}, "required": ["class"]}, "else": inside},
+        "else": parameters,
     }
 
 
 def _slot(kind: str) -> Json:
     """Everything that a place for one kind of component takes."""
-    registry, options, names = Registry(), [], []
+    registry, names, rules = Registry(), [], []
     for name in registry.names(kind):
         try:
             cls = registry.resolve(name, SLOTS[kind]()).cls
         except ConfigError:
-            continue
-        also = [other for other, target in ALSO_KNOWN_AS.get(kind, {}).items() if target == name]
-        names += [name, *also]
-        options.append(
-            {
-                "type": "object",
-                "description": prose_of(cls),
-                "properties": {
-                    "class": {"enum": [name, *also]},
-                    "parameters": _parameters(cls),
-                    "label": {"type": "string", "description": "How results call it."},
-                },
-                "required": ["class", *(["parameters"] if _required(cls) else [])],
-            }
-        )
-    foreign = {
+            continue  # a plugin that cannot be imported here
+        spellings = [name, *(other for other, target in ALSO_KNOWN_AS.get(kind, {}).items() if target == name)]
+        names += [{"const": spelling, "description": prose_of(cls).partition("\n")[0]} for spelling in spellings]
+        then = {"properties": {"parameters": _parameters(cls)}} | ({"required": ["parameters"]} if _required(cls) else {})
+        rules.append({"if": {"properties": {"class": {"enum": spellings}}, "required": ["class"]}, "then": then})
+    known = {"type": "string", "anyOf": [*names, _DOTTED]}
+    node = {
         "type": "object",
-        "description": "A class by its dotted path.",
-        "properties": {"class": {"type": "string", "pattern": r"\."}, "parameters": {"type": ["object", "null"]}},
-        "required": ["class"],
+        "properties": {
+            "class": known,
+            "parameters": {"type": ["object", "null"]},
+            "label": {"type": "string", "description": "How results call it."},
+        },
+        "if": _COMPOSED,
+        "else": {"required": ["class"], "allOf": rules},
     }
-    composed = {
-        "type": "object",
-        "patternProperties": _NOTES,
-        "propertyNames": {"pattern": "^compose|[cC]omment"},
-        "minProperties": 1,
-    }
-    return {"anyOf": [{"enum": names}, {"type": "string", "pattern": r"\."}, *options, foreign, composed]}
+    return {"if": {"type": "object"}, "then": node, "else": known}
 
 
 def _required(cls: type[Component]) -> list[str]:
@@ -100,17 +110,16 @@ def _required(cls: type[Component]) -> list[str]:
 def _parameters(cls: type[Component]) -> Json:
     properties = {}
     for parameter in parameters_of(cls):
-        schema = _field(cls, parameter["name"])
         described = {"description": parameter["description"]} if parameter["description"] else {}
-        properties[parameter["name"]] = {**schema, **described} | (
-            {} if parameter["required"] else {"default": parameter["default"]}
-        )
+        default = {} if parameter["required"] else {"default": parameter["default"]}
+        properties[parameter["name"]] = {**_field(cls, parameter["name"]), **described, **default}
+    required = {"if": _COMPOSED, "else": {"required": _required(cls)}} if _required(cls) else {}
     return {
         "type": "object",
         "properties": properties,
-        "required": _required(cls),
-        "patternProperties": _NOTES,
+        "patternProperties": _FREE,
         "additionalProperties": False,
+        **required,
     }
 
 
@@ -122,10 +131,9 @@ def _field(cls: type[Component], name: str) -> Json:
     if slot is None:
         schema: Json = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).json_schema()
         return {"anyOf": [schema, {"enum": ["true", "false", "True", "False"]}]} if schema.get("type") == "boolean" else schema
-    one = (
-        _item(slot.kind) if slot.kind in SLOTS else {"$ref": "#/$defs/call" if issubclass(slot, Call) else f"#/$defs/{slot.kind}"}
-    )
-    return {"anyOf": [one, {"type": "null"}, {"type": "array", "items": one}]}
+    one = _item("call" if issubclass(slot, Call) else slot.kind)
+    several = one if "tuple" not in str(annotation) else {"if": {"type": "array"}, "then": {"items": one}, "else": one}
+    return several if type(None) not in get_args(annotation) else {"if": {"not": {"type": "null"}}, "then": several}
 
 
 def _item(kind: str) -> Json:
@@ -134,8 +142,13 @@ def _item(kind: str) -> Json:
 
 def _call() -> Json:
     node = {
-        "type": "object",
-        "properties": {"class": {"type": "string"}, "parameters": {"type": "object"}},
-        "required": ["class"],
+        "properties": {"class": {"type": "string"}, "parameters": {"type": ["object", "null"]}},
+        "if": _COMPOSED,
+        "else": {"required": ["class"]},
     }
-    return {"description": "A class or function of another library.", "anyOf": [{"type": "string"}, node]}
+    return {
+        "description": "A class or function of another library, such as Adam.",
+        "type": ["string", "object"],
+        "if": {"type": "object"},
+        "then": node,
+    }
