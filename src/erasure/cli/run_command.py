@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,19 @@ def command(
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
         terminal.table(results)
-    for stage, reason in results.failures.items():
-        click.echo(f"failed: {stage}: {reason}", err=True)
+    for reason, stages in _by_reason(results.failures).items():
+        others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
+        click.echo(f"failed: {stages[0]}: {reason}{others}", err=True)
     click.echo(f"results in {where}", err=as_json)
     return 0 if results.is_sound else 1
+
+
+def _by_reason(failures: Mapping[str, str]) -> dict[str, list[str]]:
+    """Stages that failed for one reason, the cause before those that need it."""
+    grouped: dict[str, list[str]] = {}
+    for stage, reason in failures.items():
+        grouped.setdefault(reason, []).append(stage)
+    return grouped
 
 
 def _directory_name(name: str) -> str:

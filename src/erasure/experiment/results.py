@@ -56,9 +56,10 @@ class _GroupRows:
         self.gold = gold or [{} for _ in self.measures]
         self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
 
+        self.subjects = [group.original, *([group.gold] if group.gold else []), *group.unlearned]
+
     def rows(self) -> list[Row]:
-        subjects = [self.group.original, *([self.group.gold] if self.group.gold else []), *self.group.unlearned]
-        return [row for subject in subjects for row in self._subject_rows(subject)]
+        return [row for subject in self.subjects for row in self._subject_rows(subject)]
 
     def _values(self, address: str | None) -> dict[_Key, dict[str, Any]]:
         if address is None or address in self.failed:
@@ -72,13 +73,23 @@ class _GroupRows:
                 continue
             base = self._base(subject, address)
             if address in self.failed:
-                partition = ", ".join(measure.partitions())
-                yield replace(base, measure=measure.title, partition=partition, status="failed", reason=self.failed[address])
+                yield from self._failed_rows(replace(base, status="failed", reason=self.failed[address]), number, measure)
                 continue
             artifact = self.store.open(address)
             base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
             for record in artifact.json("values"):
                 yield self._row(base, record, number, measure, status, reason)
+
+    def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
+        """A row for each value that other models have of the measure; one row if no model has any."""
+        known = next(filter(None, (self._values(subject.values[number]) for subject in self.subjects)), {})
+        if not known:
+            yield replace(base, measure=measure.title)
+        for (name, partition), record in known.items():
+            direction = _direction(record["higher_is_better"])
+            yield replace(
+                base, measure=name, partition=partition, unit=record["unit"], direction=direction, ideal=record["ideal"]
+            )
 
     def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
         """Rows of every epoch, with gold's value beside each."""
