@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from erasure.cli.prose import without_markup
 from erasure.errors import UnknownComponent, with_article
 from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 
@@ -66,33 +67,44 @@ def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:
         "reference_code": source.code if source else "",
         "deviations": list(source.deviations) if source else [],
         "cost": getattr(cls, "cost", ""),
-        "reads": sorted(cls.reads) if hasattr(cls, "reads") else None,
+        "reads": _reads(kind, cls),
         "also_called": sorted(n for n, target in ALSO_KNOWN_AS.get(kind, {}).items() if target == key),
         "upstream": sorted(path for path, alias in UPSTREAM.items() if alias.kind == kind and alias.target == key),
     }
 
 
+def _reads(kind: str, cls: type[Any]) -> list[str] | None:
+    """Partitions that an unlearner looks at; None for other kinds, and where it depends on the methods inside."""
+    from erasure.config.slots import SLOTS
+
+    if kind != "unlearner" or (not cls.reads and cls.partitions is not SLOTS[kind]().partitions):
+        return None
+    return sorted(cls.reads)
+
+
 def _print(d: dict[str, Any]) -> None:
     others = f" (also: {', '.join(d['also_called'])})" if d["also_called"] else ""
     click.echo(f"{d['name']}, {with_article(d['kind'])}{others}\n")
-    click.echo(d["description"])
-    for title, key in (("Paper", "paper"), ("Reference code", "reference_code"), ("Cost", "cost")):
-        if d[key]:
-            click.echo(f"\n{title}: {d[key]}")
-    if d["reads"] is not None:
-        click.echo(f"\nReads: {', '.join(d['reads']) or 'nothing'}")
+    click.echo(without_markup(d["description"]))
+    reads = "what the methods inside it read" if d["reads"] is None else ", ".join(d["reads"]) or "nothing"
+    facts = {"Paper": d["paper"], "Reference code": d["reference_code"], "Reads": reads if d["kind"] == "unlearner" else ""}
+    if "**Cost**" not in d["description"]:
+        facts["Cost"] = d["cost"]
+    facts = {title: fact for title, fact in facts.items() if fact}
+    click.echo("".join(f"\n{title}: {fact}" for title, fact in facts.items()), nl=bool(facts))
     if d["deviations"]:
         click.echo("\nDeviations:")
         for sentence in d["deviations"]:
-            click.echo(textwrap.fill(sentence, 100, initial_indent="  - ", subsequent_indent="    "))
+            click.echo(textwrap.fill(without_markup(sentence), 100, initial_indent="  - ", subsequent_indent="    "))
     click.echo("\nParameters:" if d["parameters"] else "\nIt has no parameters.")
     for parameter in d["parameters"]:
         default = "required" if parameter["required"] else f"default {json.dumps(parameter['default'])}"
         click.echo(f"  {parameter['name']}: {parameter['type']}, {default}")
         if parameter["description"]:
-            click.echo(textwrap.fill(parameter["description"], 100, initial_indent="      ", subsequent_indent="      "))
+            text = without_markup(parameter["description"])
+            click.echo(textwrap.fill(text, 100, initial_indent="      ", subsequent_indent="      "))
     if d["upstream"]:
-        click.echo(f"\nIn upstream's configurations: {', '.join(d['upstream'])}")
+        click.echo("\nIn upstream's configurations:" + "".join(f"\n  {path}" for path in d["upstream"]))
     required = {p["name"]: "…" for p in d["parameters"] if p["required"]}
     node = {"class": d["name"], "parameters": required} if required else {"class": d["name"]}
     click.echo(f"\nIn a configuration: {json.dumps(node, ensure_ascii=False)}")

@@ -17,17 +17,17 @@ def report(error: ErasureError) -> int:
         for problem in error.problems:
             click.echo(_described(problem), err=True)
         n = len(error.problems)
-        click.echo(f"{n} problem{'s' if n > 1 else ''}; nothing was run", err=True)
+        click.echo(f"{n} problem{'s' if n > 1 else ''}", err=True)
         return 2
     if isinstance(error, DataError) and error.problem is not None:
-        click.echo(f"{_described(error.problem)}\n1 problem; nothing was trained", err=True)
+        click.echo(f"{_described(error.problem)}\n1 problem", err=True)
         return 2
     click.echo(f"error: {error}", err=True)
     return 1 if isinstance(error, StoreError | StageFailed) else 2
 
 
 def _described(problem: Problem) -> str:
-    lines = [f"error: {problem}"]
+    lines = [str(problem) if problem.position.line else f"error: {problem}"]
     source = _source_line(problem)
     if source is not None:
         number = str(problem.position.line)

@@ -6,8 +6,9 @@ import json
 
 import click
 
+from erasure.cli.prose import without_markup
 from erasure.errors import ConfigError, Problem, nearest
-from erasure.registry.builtins import BUILTINS
+from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.facts import Facts, facts_of
 
 __all__ = ["command"]
@@ -28,20 +29,25 @@ def command(kind: str | None, as_json: bool) -> int:
     kinds = [_kind(kind)] if kind else list(BUILTINS)
     catalogue = {k: {name: (target, facts_of(target)) for name, target in _names(k).items()} for k in kinds}
     if as_json:
-        click.echo(json.dumps({k: [_record(name, *entry) for name, entry in found.items()] for k, found in catalogue.items()}))
+        click.echo(json.dumps({k: [_record(k, name, *entry) for name, entry in found.items()] for k, found in catalogue.items()}))
         return 0
     for number, (k, found) in enumerate(catalogue.items()):
         click.echo(f"{chr(10) if number else ''}{k}s")
         width = max(map(len, found), default=0)
         for name, (target, facts) in found.items():
-            click.echo(f"  {name:{width}}  {facts.summary or f'from {target}'}")
-            details = [f"reads {', '.join(facts.reads) or 'nothing'}"] if facts.reads is not None and k == "unlearner" else []
-            details += [facts.paper] if facts.paper else []
+            click.echo(f"  {name:{width}}  {without_markup(facts.summary) or f'from {target}'}")
+            details = [detail for detail in (_access(facts), facts.paper) if detail]
             if details and (k == "unlearner" or kind):
                 click.echo(f"  {'':{width}}  {'; '.join(details)}")
     if not kind:
         click.echo("\nerasure describe NAME says more about each.")
     return 0
+
+
+def _access(facts: Facts) -> str:
+    if facts.wraps:
+        return "reads what the methods inside it read"
+    return "" if facts.reads is None else f"reads {', '.join(facts.reads) or 'nothing'}"
 
 
 def _kind(given: str) -> str:
@@ -59,6 +65,8 @@ def _names(kind: str) -> dict[str, str]:
     return BUILTINS[kind] | {point.name: point.value for point in entry_points(group=f"erasure.{kind}s")}
 
 
-def _record(name: str, target: str, facts: Facts) -> dict[str, object]:
+def _record(kind: str, name: str, target: str, facts: Facts) -> dict[str, object]:
     reads = None if facts.reads is None else list(facts.reads)
-    return {"name": name, "class": target, "summary": facts.summary, "paper": facts.paper, "reads": reads}
+    also = sorted(other for other, key in ALSO_KNOWN_AS.get(kind, {}).items() if key == name)
+    summary = without_markup(facts.summary)
+    return {"name": name, "also_called": also, "class": target, "summary": summary, "paper": facts.paper, "reads": reads}

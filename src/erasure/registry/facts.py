@@ -23,20 +23,24 @@ class Facts:
     Args:
         summary: First line of its docstring.
         paper: Where it comes from; empty if it does not say.
-        reads: Roles of the partitions it looks at, sorted; None if it has no such thing.
+        reads: Roles of the partitions it looks at, sorted; None if it has no such thing, or if that depends on the methods inside it.
+        wraps: Whether it looks at what the methods inside it look at.
     """
 
     summary: str
     paper: str = ""
     reads: tuple[str, ...] | None = None
+    wraps: bool = False
 
 
+@functools.cache
 def facts_of(target: str) -> Facts:
     """Facts of ``module:Class``, without importing it."""
     module, _, name = target.partition(":")
     summary = ""
     paper: str | None = None
     reads: tuple[str, ...] | None = None
+    wraps = False
     for node, tree in _ancestry(module, name):
         summary = summary or (ast.get_docstring(node) or "").partition("\n")[0]
         for statement in node.body:
@@ -44,8 +48,10 @@ def facts_of(target: str) -> Facts:
             if field == "source" and paper is None and value is not None:
                 paper = _paper(value, tree)
             elif field == "reads" and reads is None and value is not None:
-                reads = tuple(sorted(_strings(value)))
-    return Facts(summary, paper or "", reads)
+                reads = () if wraps else tuple(sorted(_strings(value)))
+        # Who says at run time what is read, and nothing before, asks the methods inside.
+        wraps = wraps or (reads is None and any(isinstance(s, ast.FunctionDef) and s.name == "partitions" for s in node.body))
+    return Facts(summary, paper or "", None if wraps else reads, wraps and reads is not None)
 
 
 def _ancestry(module: str, name: str, depth: int = 0) -> Iterator[tuple[ast.ClassDef, ast.Module]]:
