@@ -183,9 +183,10 @@ def test_every_mistake_is_reported_at_once(capsys, write_config):
     configuration["unlearners"][1] = "Finetunign"
     configuration["unlearners"][2]["parameters"] = {"temperatur": 2}
     configuration["evaluator"]["measures"][0]["parameters"]["partition"] = "nowhere"
-    errors = tried(capsys, write_config(configuration))
+    path = write_config(configuration)
+    errors = tried(capsys, path)
     assert "4 problems" in errors
-    assert errors.count("error:") == 4
+    assert errors.count(f"{path}:") == 4
 
 
 def test_a_file_that_is_not_there_is_named(capsys, tmp_path):

@@ -66,7 +66,7 @@ def _names(kind: str) -> dict[str, str]:
 
 
 def _record(kind: str, name: str, target: str, facts: Facts) -> dict[str, object]:
-    reads = None if facts.reads is None else list(facts.reads)
+    reads = None if facts.reads is None or facts.wraps else list(facts.reads)
     also = sorted(other for other, key in ALSO_KNOWN_AS.get(kind, {}).items() if key == name)
     summary = without_markup(facts.summary)
     return {"name": name, "also_called": also, "class": target, "summary": summary, "paper": facts.paper, "reads": reads}

@@ -23,7 +23,7 @@ class Facts:
     Args:
         summary: First line of its docstring.
         paper: Where it comes from; empty if it does not say.
-        reads: Roles of the partitions it looks at, sorted; None if it has no such thing, or if that depends on the methods inside it.
+        reads: Roles of the partitions it looks at, sorted; None if it has no such thing.
         wraps: Whether it looks at what the methods inside it look at.
     """
 
@@ -48,10 +48,10 @@ def facts_of(target: str) -> Facts:
             if field == "source" and paper is None and value is not None:
                 paper = _paper(value, tree)
             elif field == "reads" and reads is None and value is not None:
-                reads = () if wraps else tuple(sorted(_strings(value)))
+                reads = tuple(sorted(_strings(value)))
         # Who says at run time what is read, and nothing before, asks the methods inside.
         wraps = wraps or (reads is None and any(isinstance(s, ast.FunctionDef) and s.name == "partitions" for s in node.body))
-    return Facts(summary, paper or "", None if wraps else reads, wraps and reads is not None)
+    return Facts(summary, paper or "", reads, wraps and reads is not None)
 
 
 def _ancestry(module: str, name: str, depth: int = 0) -> Iterator[tuple[ast.ClassDef, ast.Module]]:

@@ -1,1 +1,6 @@
 """Conformance suites for people who write their own components; needs pytest (or any runner of classes named ``Test…``)."""
+
+from erasure.testing.measures import MeasureConformance
+from erasure.testing.unlearners import UnlearnerConformance
+
+__all__ = ["MeasureConformance", "UnlearnerConformance"]
