@@ -27,7 +27,7 @@ $(VENV)/.develop: $(VENV)/.runtime
 	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
 	@touch $@
 
-demo: $(VENV)/.runtime ## run the proof of concept: ten methods against retraining, on real digits
+demo: $(VENV)/.runtime ## run the proof of concept: fourteen methods against retraining, on real digits
 	$(BIN)/python main.py configs/proof_of_concept.jsonc
 
 test: check test-fast test-slow ## everything that CI runs, from nothing

@@ -44,8 +44,21 @@ def summarise(rows: Iterable[Row]) -> SummaryTable:
         own = [row for row in rows if row.model == model and row.label == label]
         cells = [_cell(by_cell.get((model, label, *column), [])) for column in columns]
         lines.append((label, *([_status(own)] if flagged else []), *cells))
+        floors = [_floor(rows, *column) for column in columns]
+        if model == "gold" and any(floors):
+            lines.append(("noise floor", *([""] if flagged else []), *floors))
     header = ("model", *(["verdict"] if flagged else []), *(_title(*column, rows) for column in columns))
     return SummaryTable(header, tuple(lines), _notes(rows))
+
+
+def _floor(rows: Sequence[Row], measure: str, partition: str) -> str:
+    """How far golds of other seeds are apart by a measure; the mean over repetitions."""
+    floors = {
+        row.seed_train: row.floor
+        for row in rows
+        if (row.measure, row.partition) == (measure, partition) and row.floor is not None
+    }
+    return f"± {_number(math.fsum(floors.values()) / len(floors))}" if floors else ""
 
 
 def _title(measure: str, partition: str, rows: Sequence[Row]) -> str:
