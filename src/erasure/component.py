@@ -11,10 +11,14 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+
+from annotated_types import BaseMetadata, Interval
 
 from erasure.errors import InvalidParameters, Problem, nearest, with_article
 from erasure.types import Json, PartitionReference, Source
@@ -203,7 +207,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
         if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
     missing = sorted(required - set(values))
-    problems += [FieldProblem(name, name, f"required parameter of {cls.__name__} is missing") for name in missing]
+    problems += [FieldProblem(name, name, f'the required parameter "{name}" of {cls.__name__} is missing') for name in missing]
     converted: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types:
@@ -224,20 +228,53 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
 def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> list[FieldProblem]:
     slot = component_slot(field_types(cls)[name])
     if slot is not None and not isinstance(value, tuple):
-        found = type(value).__name__ if isinstance(value, Component) else repr(value)
-        return [FieldProblem(name, name, f"expected {with_article(slot.kind)}, found {found}")]
+        return [FieldProblem(name, name, f"expected {with_article(slot.kind)}, found {_found(value)}")]
     seen: dict[str, FieldProblem] = {}
     for detail in error.errors(include_url=False, include_context=False):
         inner = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
-        message = detail["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
-        found = detail["input"]
-        shown = repr(found) if len(repr(found)) <= 60 else f"{repr(found)[:57]}..."
-        text = f"{message}, found {shown}"
+        bounds = _bounds(field_types(cls)[name]) if detail["type"].startswith(("greater_than", "less_than")) else ""
+        message, found = bounds or _expected(detail["msg"]), detail["input"]
+        text = f"{message}, found {_found(found)}"
         location = f"{name}{inner}"
         if location in seen:
             text = f"{seen[location].message.rpartition(', found ')[0]}, or {text.removeprefix('expected ')}"
-        seen[location] = FieldProblem(name, location, text)
+        choices = re.findall(r'"([^"]*)"', message)
+        hint = nearest(found, choices) if isinstance(found, str) else ""
+        seen[location] = FieldProblem(name, location, text, hint)
     return list(seen.values())
+
+
+_BOUNDS = {"gt": "greater than", "ge": "greater than or equal to", "lt": "less than", "le": "less than or equal to"}
+
+
+def _bounds(annotation: Any) -> str:
+    """The whole range that a number must be in, where the annotation has just one."""
+    found = [
+        f"{words} {getattr(part, side):g}" for part in _walk(annotation) for side, words in _BOUNDS.items() if _has(part, side)
+    ]
+    return f"expected {' and '.join(found)}" if len(found) in {1, 2} else ""
+
+
+def _has(part: Any, side: str) -> bool:
+    return isinstance(part, BaseMetadata | Interval) and isinstance(getattr(part, side, None), int | float)
+
+
+def _expected(message: str) -> str:
+    """The sentence of pydantic in the words of our other messages."""
+    message = message.replace("Input should be", "expected").replace("a valid ", "a ").replace("a integer", "an integer")
+    message = re.sub(r"^(?:Tuple|List) should have (.*?) after validation, not (\d+)$", r"expected \1, not \2", message)
+    return message.replace("'", '"')
+
+
+def _found(value: Any) -> str:
+    """A value as the configuration would write it, cut to a readable length."""
+    if isinstance(value, Component):
+        return type(value).__name__
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _listed(names: Mapping[str, Any]) -> str:

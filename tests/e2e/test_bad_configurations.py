@@ -173,8 +173,12 @@ def test_a_mistake_is_named_with_its_position(capsys, write_config, path, value,
 
 @pytest.mark.parametrize(("path", "value", "said"), DATA.values(), ids=DATA)
 def test_what_only_the_data_can_tell_is_found_before_training(capsys, write_config, path, value, said):
-    errors = tried(capsys, write_config(changed(path, value)))
+    file = write_config(changed(path, value))
+    errors = tried(capsys, file)
     assert said in errors
+    line = int(errors.partition(f"{file}:")[2].partition(":")[0])
+    written = file.read_text().splitlines()[line - 1]
+    assert "{" in written or json.dumps(value) in written
 
 
 def test_every_mistake_is_reported_at_once(capsys, write_config):

@@ -45,7 +45,7 @@ def test_lists_become_tuples_and_strings_become_booleans_where_the_field_is_one(
         ({"required": True}, "required", "integer"),
         ({"required": 1, "share": 1.5}, "share", "less than or equal to 1"),
         ({"required": 1, "share": float("nan")}, "share", "found nan"),
-        ({"required": 1, "mode": "c"}, "mode", "'a' or 'b'"),
+        ({"required": 1, "mode": "c"}, "mode", '"a" or "b"'),
         ({"required": 1, "sizes": [1, 0]}, "sizes[1]", "greater than 0"),
         ({"required": 1, "part": 3}, "part", "expected a part"),
         ({"required": 1, "part": Whole(required=1)}, "part", "expected a part, found Whole"),

@@ -130,7 +130,7 @@ def test_shipped_data_sets_are_loaded_as_they_are(name, n_samples, shape, n_clas
 
 
 def test_an_unknown_shipped_data_set_lists_the_known_ones():
-    with pytest.raises(InvalidParameters, match="'digits', 'breast_cancer', 'iris' or 'wine'"):
+    with pytest.raises(InvalidParameters, match='"digits", "breast_cancer", "iris" or "wine"'):
         Sklearn(name="mnist")
 
 

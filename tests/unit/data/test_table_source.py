@@ -270,7 +270,7 @@ def test_a_missing_file_suggests_the_nearest_name(write, tmp_path):
         ({"separator": "||"}, "expected one character"),
         ({"features": ("a",), "categorical": ("b",)}, "not among the features: b"),
         ({"path": ()}, "at least 1 item"),
-        ({"missing": "ignore"}, "'error', 'drop' or 'impute'"),
+        ({"missing": "ignore"}, '"error", "drop" or "impute"'),
         ({"skip_rows": -1}, "greater than or equal to 0"),
     ],
 )
