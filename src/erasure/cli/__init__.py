@@ -68,7 +68,8 @@ def _erasure() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Exit codes: 0 all is sound; 1 a row or a stage failed, or the store cannot be used; 2 bad input; 130 interrupted; 70 a bug.
+    Exit codes: 0 all is sound; 1 a row or a stage failed, the store cannot be used, or nobody reads the output any more (click
+    sees to that, in silence); 2 bad input; 130 interrupted; 70 a bug.
     """
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
@@ -85,10 +86,6 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nstopped; run the same command again to go on where it stopped", err=True)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has enough; Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except ErasureError as error:
         from erasure.cli.errors import report
 

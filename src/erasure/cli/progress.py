@@ -81,15 +81,15 @@ class Terminal:
     def _draw(self, event: Event, progress: Progress) -> None:
         if self._stages is None:
             self._stages = progress.add_task("stages", total=None)
-            self._current = progress.add_task("", total=None, visible=False)
-        assert self._current is not None  # noqa: S101 - made with the other
         match event:
             case StageStarted(name):
-                progress.reset(self._current, description=name, total=None, visible=True)
-            case EpochFinished(name, epoch, epochs):
-                progress.update(self._current, description=name, completed=epoch, total=epochs, visible=True)
+                self._current = progress.add_task(name, total=None)
+            case EpochFinished(epoch=epoch, epochs=epochs) if self._current is not None:
+                progress.update(self._current, completed=epoch, total=epochs)
             case StageFinished(total=total) | StageFailed(total=total):
-                progress.update(self._current, visible=False)
+                if self._current is not None:
+                    progress.remove_task(self._current)
+                    self._current = None
                 if total:  # the data is looked at once before the plan is carried out
                     progress.update(self._stages, advance=1, total=total)
             case _:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from erasure.errors import ConfigError, Problem, nearest
+
 __all__ = ["command"]
 
 
@@ -24,6 +26,7 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
     erasure show runs/proof_of_concept
     erasure show runs/proof_of_concept --measure UMIA --rows
     """  # noqa: D301 - click's mark for lines that stay as they are
+    _check_is_run(run)
     from erasure.reports.results import Results
     from erasure.reports.table import text_tables
 
@@ -45,3 +48,12 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
     else:
         click.echo(text_tables(found, shutil.get_terminal_size((160, 24)).columns))
     return 0
+
+
+def _check_is_run(directory: Path) -> None:
+    if (directory / "rows.parquet").exists():
+        return
+    beside = directory.parent if directory.parent.is_dir() else Path()
+    runs = [str(path.parent) for path in sorted(beside.glob("*/rows.parquet"))]
+    hint = nearest(str(directory), runs) or (f"there are {', '.join(runs[:10])}" if runs else "")
+    raise ConfigError([Problem(f'there are no results in "{directory}": it has no file rows.parquet', hint=hint, kind="data")])

@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 @click.command("validate")
 @configuration_options
-@click.option("--explain", is_flag=True, help="Also print the experiment as it is understood, every default filled in.")
+@click.option("--explain", is_flag=True, help="Also print what each name stands for and every default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict, problems and notices as JSON.")
 def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], explain: bool, as_json: bool) -> int:
     """Check CONFIG: every name, parameter and partition, without loading data or training.
@@ -35,9 +35,10 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], ex
         click.echo(json.dumps({"valid": False, "problems": [_record(p) for p in error.problems], "notices": []}))
         return 2
     notices = [{"message": n.message, "path": n.path, **_place(n.position)} for n in experiment.notices]
+    names = [_name(component, place) for component, place in experiment.places if place.name]
     if as_json:
         record = {"valid": True, "problems": [], "notices": notices}
-        click.echo(json.dumps(record | ({"experiment": experiment.canonical()} if explain else {})))
+        click.echo(json.dumps(record | ({"names": names, "experiment": experiment.canonical()} if explain else {})))
         return 0
     for notice in experiment.notices:
         click.echo(f"note: {notice}")
@@ -46,8 +47,18 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], ex
         f"{config} is valid: {len(experiment.unlearners)} unlearners ({labels}), {len(experiment.evaluator.measures)} measures"
     )
     if explain:
+        click.echo("\nWhat each name stands for:")
+        for name in names:
+            click.echo(f'  {name["path"]}: "{name["name"]}" is {name["class"]}')
+        click.echo("\nWith every default filled in:")
         click.echo(json.dumps(experiment.canonical(), indent=2))
     return 0
+
+
+def _name(component: Any, place: Any) -> dict[str, Any]:
+    cls = type(component)
+    target = component.path if hasattr(component, "namespaces") else f"{cls.__module__}:{cls.__qualname__}"
+    return {"name": place.name, "class": target, "path": place.path, **_place(place.position)}
 
 
 def _record(problem: Problem) -> dict[str, Any]:

@@ -69,6 +69,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "SklearnMetric": "erasure.measures.sklearn_metric:SklearnMetric",
         "PartitionInfo": "erasure.measures.partition_info:PartitionInfo",
         "RunTime": "erasure.measures.run_time:RunTime",
+        "SpeedUp": "erasure.measures.run_time:SpeedUp",
         "UMIA": "erasure.measures.umia:UMIA",
         "AUS": "erasure.measures.aus:AUS",
         "AverageGap": "erasure.measures.average_gap:AverageGap",
@@ -99,6 +100,6 @@ ALSO_KNOWN_AS: dict[str, dict[str, str]] = {
         "NTK": "NTKForgetting",
         "AmnesiacUnlearning": "Amnesiac",
     },
-    "measure": {"TorchSKLearn": "SklearnMetric"},
+    "measure": {"TorchSKLearn": "SklearnMetric", "RTE": "SpeedUp", "AvgGap": "AverageGap"},
 }
 """Kind to other names in use to the registered one."""

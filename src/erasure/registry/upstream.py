@@ -117,7 +117,7 @@ _UNLEARNERS: dict[str, Alias] = {
     "Scrub.Scrub": _unlearner(
         "SCRUB",
         rename={**_BOTH, "T": "temperature"},
-        defaults=_adam(epochs=1, temperature=4.0),
+        defaults=_adam(epochs=1, temperature=4.0, alpha=1.0, gamma=1.0),
         wrap=_INSIDE,
         note="the teacher is a real copy (upstream's shares the student's weights), and the maximising pass comes first, as published",
     ),
@@ -244,7 +244,11 @@ _MEASURES: dict[str, Alias] = {
     "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
     "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}),
     "measures.SaveValues": _measure("", dropped="results are always written, as valid files, to the directory given by --output"),
-    "MIA.umia.Attack": _measure("UMIA", rename={"forget_part": "forget", "test_part": "test"}),
+    "MIA.umia.Attack": _measure(
+        "UMIA",
+        rename={"forget_part": "forget", "test_part": "test"},
+        note="5 splits with a tenth held out, and unseen samples of the forgotten classes, as published (upstream trains on a fifth)",
+    ),
     **{
         path: _measure()
         for path in (

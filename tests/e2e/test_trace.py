@@ -1,0 +1,74 @@
+"""Measuring while a method unlearns, and what the proof of concept shows."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from small import small_experiment
+
+import erasure
+from erasure.experiment.bench import best_epoch
+
+ROOT = Path(__file__).parents[2]
+ACCURACY = {"class": "Accuracy", "parameters": {"partition": "forget"}}
+
+
+def traced(select):
+    configuration = small_experiment(unlearners=[{"class": "Finetuning", "parameters": {"epochs": 4}}, "Identity"])
+    configuration["evaluator"]["measures"] = [ACCURACY]
+    configuration["evaluator"]["trace"] = {"measures": [ACCURACY], "select": select}
+    return configuration
+
+
+def test_every_epoch_is_measured_and_the_last_one_is_the_result(tmp_path):
+    results = erasure.run(traced("last"), store=tmp_path / "store", output=tmp_path / "out")
+    mine = [(epoch, row.value) for epoch, row in results.trace if row.label == "Finetuning"]
+    assert [epoch for epoch, _ in mine] == [0, 1, 2, 3, 4]
+    assert mine[0][1] == results.value("accuracy", "forget", "original")
+    assert mine[-1][1] == results.value("accuracy", "forget", "Finetuning")
+    with (tmp_path / "out" / "trace.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(results.trace)
+
+
+def test_tracing_does_not_change_the_model(tmp_path):
+    plain = traced("last")
+    del plain["evaluator"]["trace"]
+    without = erasure.run(plain, store=tmp_path / "store")
+    with_trace = erasure.run(traced("last"), store=tmp_path / "store")
+    assert without.value("accuracy", "forget", "Finetuning") == with_trace.value("accuracy", "forget", "Finetuning")
+
+
+def test_the_lowest_epoch_becomes_the_result(tmp_path):
+    results = erasure.run(traced("lowest"), store=tmp_path / "store")
+    values = [row.value for epoch, row in results.trace if row.label == "Finetuning" and epoch > 0]
+    assert results.value("accuracy", "forget", "Finetuning") == min(values)
+
+
+@pytest.mark.parametrize(("select", "epoch"), [("closest-to-gold", 2), ("highest", 3), ("lowest", 1)])
+def test_the_rules_prefer_what_they_say_and_the_earliest_of_equals(select, epoch):
+    values = {"0": 0.5, "1": 0.1, "2": 0.5, "3": 0.9, "4": 0.9, "gold": 0.45}
+    records = [{"epoch": e, "number": 0, "name": "accuracy", "partition": "forget", "value": v} for e, v in values.items()]
+    assert best_epoch(records, select) == epoch
+
+
+def test_the_proof_of_concept_proves_what_the_readme_says(tmp_path):
+    results = erasure.run(ROOT / "configs" / "proof_of_concept.jsonc", store=tmp_path / "store")
+    assert results.is_sound
+    assert results.value("accuracy", "test", "original") > 0.95
+    assert abs(results.value("accuracy", "forget", "gold") - results.value("accuracy", "test", "gold")) < 0.05
+    status = {
+        row.label: row.status
+        for row in results
+        if row.model == "unlearned" and row.measure == "accuracy" and row.partition == "test"
+    }
+    assert {label for label, value in status.items() if value == "no-op"} == {"Identity"}
+    assert "collapsed" not in status.values()
+    close = {
+        row.label
+        for row in results
+        if row.model == "unlearned" and (row.measure, row.partition) == ("accuracy", "forget") and row.gap <= 2 * row.floor
+    }
+    assert len(close - {"GoldModel", "Identity"}) >= 4
+    kinds = ("SSD", "SCRUB", "NegGrad", "Finetuning", "Identity")
+    profiles = {tuple(results.value("accuracy", part, label) for part in ("forget", "retain", "test")) for label in kinds}
+    assert len(profiles) == len(kinds)
