@@ -53,7 +53,6 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
 def _check_is_run(directory: Path) -> None:
     if (directory / "rows.parquet").exists():
         return
-    beside = directory.parent if directory.parent.is_dir() else Path()
-    runs = [str(path.parent) for path in sorted(beside.glob("*/rows.parquet"))]
+    runs = [str(path.parent) for beside in (directory.parent, Path("runs")) for path in sorted(beside.glob("*/rows.parquet"))]
     hint = nearest(str(directory), runs) or (f"there are {', '.join(runs[:10])}" if runs else "")
     raise ConfigError([Problem(f'there are no results in "{directory}": it has no file rows.parquet', hint=hint, kind="data")])

@@ -35,7 +35,8 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], ex
         click.echo(json.dumps({"valid": False, "problems": [_record(p) for p in error.problems], "notices": []}))
         return 2
     notices = [{"message": n.message, "path": n.path, **_place(n.position)} for n in experiment.notices]
-    names = [_name(component, place) for component, place in experiment.places if place.name]
+    places = sorted(experiment.places, key=lambda entry: entry[1].position)
+    names = [_name(component, place) for component, place in places if place.name]
     if as_json:
         record = {"valid": True, "problems": [], "notices": notices}
         click.echo(json.dumps(record | ({"names": names, "experiment": experiment.canonical()} if explain else {})))
