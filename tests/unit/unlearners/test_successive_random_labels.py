@@ -140,7 +140,7 @@ def test_a_single_class_has_no_other_label():
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(InvalidParameters, match="'batch', 'epoch' or 'once'"):
+    with pytest.raises(InvalidParameters, match='"batch", "epoch" or "once"'):
         SuccessiveRandomLabels(redraw="always")
 
 

@@ -1,0 +1,30 @@
+"""Ctrl-C: one line, exit code 130, and a store that goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+
+from small import command, small_experiment
+
+
+def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_config):
+    configuration = small_experiment()
+    configuration["predictor"]["epochs"] = 3000
+    path = write_config(configuration)
+    store = tmp_path / "store"
+    arguments = [sys.executable, "-m", "erasure", "run", str(path), "--store", str(store), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; run the same command again" in errors
+    assert "Traceback" not in errors
+    assert not list((store / "tmp").iterdir())
+    configuration["predictor"]["epochs"] = 5
+    done = command("run", write_config(configuration), "--store", store, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
