@@ -105,6 +105,6 @@ def _print(d: dict[str, Any]) -> None:
             click.echo(textwrap.fill(text, 100, initial_indent="      ", subsequent_indent="      "))
     if d["upstream"]:
         click.echo("\nIn upstream's configurations:" + "".join(f"\n  {path}" for path in d["upstream"]))
-    required = {p["name"]: "…" for p in d["parameters"] if p["required"]}
+    required = {p["name"]: ["…"] if p["type"].startswith("list of") else "…" for p in d["parameters"] if p["required"]}
     node = {"class": d["name"], "parameters": required} if required else {"class": d["name"]}
     click.echo(f"\nIn a configuration: {json.dumps(node, ensure_ascii=False)}")

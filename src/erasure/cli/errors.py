@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from erasure.cli.prose import printable
 from erasure.errors import ConfigError, DataError, ErasureError, Problem, StageFailed, StoreError
 
 __all__ = ["report"]
@@ -22,12 +23,12 @@ def report(error: ErasureError) -> int:
     if isinstance(error, DataError) and error.problem is not None:
         click.echo(f"{_described(error.problem)}\n1 problem", err=True)
         return 2
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {printable(str(error))}", err=True)
     return 1 if isinstance(error, StoreError | StageFailed) else 2
 
 
 def _described(problem: Problem) -> str:
-    lines = [str(problem) if problem.position.line else f"error: {problem}"]
+    lines = [printable(str(problem) if problem.position.line else f"error: {problem}")]
     source = _source_line(problem)
     if source is not None:
         number = str(problem.position.line)

@@ -10,6 +10,7 @@ import click
 
 __all__ = ["configuration_options", "experiment_from", "parse_seeds", "run_options"]
 
+_MOST_SEEDS = 10_000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -57,12 +58,17 @@ def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | Non
     seeds: list[int] = []
     for part in value.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not _is_whole(first) or (dash and not _is_whole(last)) or (dash and int(last) < int(first)):
             raise click.BadParameter(f'"{part}" is no seed and no range of seeds; write 0,1,2 or 0-4', ctx, parameter)
-        seeds += range(int(first), int(last) + 1) if dash else [int(first)]
-        if len(seeds) > 10_000:
-            raise click.BadParameter("more than 10,000 seeds", ctx, parameter)
+        more = range(int(first), int(last) + 1) if dash else range(int(first), int(first) + 1)
+        if len(seeds) + len(more) > _MOST_SEEDS:
+            raise click.BadParameter(f"more than {_MOST_SEEDS} seeds", ctx, parameter)
+        seeds += more
     return tuple(dict.fromkeys(seeds))
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def experiment_from(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
+from erasure.cli.prose import printable
 
 __all__ = ["command"]
 
@@ -56,7 +57,7 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], as
     width = max(len(record["name"]) for record in records)
     for record in records:
         seconds = "cached" if record["cached"] else "?" if record["estimated_s"] is None else f"{record['estimated_s']:.2f} s"
-        click.echo(f"{record['name']:{width}}  {seconds:>9}  {record['address'][:12]}")
+        click.echo(printable(f"{record['name']:{width}}  {seconds:>9}  {record['address'][:12]}"))
     at_least = "at least " if unknown else ""
     rest = f", {unknown} of them never run before" if unknown else ""
     click.echo(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from erasure.cli.prose import printable
 from erasure.events import EpochFinished, Event, Said, StageFailed, StageFinished, StageStarted, StageWaits
 from erasure.reports.results import Results
 from erasure.reports.table import text_tables
@@ -38,7 +39,7 @@ class Terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -57,6 +58,7 @@ class Terminal:
         """A line on stderr, above the progress bars."""
         if self.quiet:
             return
+        text = printable(text)
         if self.progress is not None:
             self.progress.console.print(text, markup=False, highlight=False)
         else:
@@ -83,7 +85,7 @@ class Terminal:
             self._stages = progress.add_task("stages", total=None)
         match event:
             case StageStarted(name):
-                self._current = progress.add_task(name, total=None)
+                self._current = progress.add_task(printable(name), total=None)
             case EpochFinished(epoch=epoch, epochs=epochs) if self._current is not None:
                 progress.update(self._current, completed=epoch, total=epochs)
             case StageFinished(total=total) | StageFailed(total=total):

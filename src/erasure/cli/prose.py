@@ -1,10 +1,10 @@
-"""Docstrings as a terminal shows them."""
+"""Text as a terminal shows it: docstrings without their markup, names without what steers the terminal."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["without_markup"]
+__all__ = ["printable", "without_markup"]
 
 _ROLE = re.compile(r":[a-z:]+:`~?([^`]*)`")
 _LITERAL = re.compile(r"``([^`]*)``")
@@ -22,3 +22,13 @@ def without_markup(text: str) -> str:
     for pattern in (_ROLE, _LITERAL, _BOLD):
         text = pattern.sub(r"\1", text)
     return _MATH.sub("    ", text)
+
+
+def printable(text: str) -> str:
+    r"""The same text in one line; control characters, with which a configuration could steer the terminal, become ``?``.
+
+    Example:
+        >>> printable("clear \x1b[2J\n")
+        'clear ?[2J '
+    """
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
+from erasure.cli.prose import printable
 
 __all__ = ["command"]
 
@@ -57,7 +58,7 @@ def command(
         terminal.table(results)
     for reason, stages in _by_reason(results.failures).items():
         others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
-        click.echo(f"failed: {stages[0]}: {reason}{others}", err=True)
+        click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
     click.echo(f"results in {where}", err=as_json)
     return 0 if results.is_sound else 1
 

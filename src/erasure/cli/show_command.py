@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from erasure.cli.prose import printable
 from erasure.errors import ConfigError, Problem, nearest
 
 __all__ = ["command"]
@@ -44,7 +45,8 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
             gap = "" if row.gap is None else f"  gap {row.gap:.4g}"
             floor = "" if row.floor is None else f"  floor {row.floor:.4g}"
             reason = f"  ({row.reason})" if row.reason else ""
-            click.echo(f"{row.label}  {row.measure} {row.partition}  {value} {row.unit}{gap}{floor}  {row.status}{reason}")
+            line = f"{row.label}  {row.measure} {row.partition}  {value} {row.unit}{gap}{floor}  {row.status}{reason}"
+            click.echo(printable(line))
     else:
         click.echo(text_tables(found, shutil.get_terminal_size((160, 24)).columns))
     return 0

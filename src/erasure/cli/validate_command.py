@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from erasure.cli.options import configuration_options, experiment_from
+from erasure.cli.prose import printable
 from erasure.errors import ConfigError, Problem
 
 __all__ = ["command"]
@@ -42,15 +43,15 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], ex
         click.echo(json.dumps(record | ({"names": names, "experiment": experiment.canonical()} if explain else {})))
         return 0
     for notice in experiment.notices:
-        click.echo(f"note: {notice}")
-    labels = ", ".join(entry.label for entry in experiment.unlearners) or "none"
-    click.echo(
-        f"{config} is valid: {len(experiment.unlearners)} unlearners ({labels}), {len(experiment.evaluator.measures)} measures"
-    )
+        click.echo(printable(f"note: {notice}"))
+    labels = ", ".join(entry.label for entry in experiment.unlearners)
+    unlearners = _counted(len(experiment.unlearners), "unlearner") + (f" ({labels})" if labels else "")
+    measures = _counted(len(experiment.evaluator.measures), "measure")
+    click.echo(printable(f"{config} is valid: {unlearners}, {measures}"))
     if explain:
         click.echo("\nWhat each name stands for:")
         for name in names:
-            click.echo(f'  {name["path"]}: "{name["name"]}" is {name["class"]}')
+            click.echo(printable(f'  {name["path"]}: "{name["name"]}" is {name["class"]}'))
         click.echo("\nWith every default filled in:")
         click.echo(json.dumps(experiment.canonical(), indent=2))
     return 0
@@ -60,6 +61,10 @@ def _name(component: Any, place: Any) -> dict[str, Any]:
     cls = type(component)
     target = component.path if hasattr(component, "namespaces") else f"{cls.__module__}:{cls.__qualname__}"
     return {"name": place.name, "class": target, "path": place.path, **_place(place.position)}
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _record(problem: Problem) -> dict[str, Any]:
