@@ -80,11 +80,19 @@ def _parsed(module: str) -> ast.Module | None:
     # find_spec would import the packages on the way, and with them torch: our own files are found by their path.
     package, *parts = module.split(".")
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None:
         return None
-    path = Path(spec.submodule_search_locations[0]).joinpath(*parts)
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if spec.submodule_search_locations:
+        path = Path(spec.submodule_search_locations[0]).joinpath(*parts)
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    else:
+        file = Path(spec.origin or "")
+    if file.suffix != ".py" or not file.is_file():
+        return None
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None  # a plugin that cannot be read is listed by its name
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:
