@@ -83,16 +83,18 @@ class SelectiveSynapticDampening(Unlearner):
         """Compare the importances, dampen."""
         if not task.n_samples("forget"):
             return model
-        train = task.precomputed(
-            f"{self.importance}_importances", model, ["train"], lambda: self._importances(model, task, "train"), loss=self._kind()
-        )
-        forget = self._importances(model, task, "forget")
+        train, forget = self._shared_importances(model, task, "train"), self._shared_importances(model, task, "forget")
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if name in forget:
                     alpha, strength = self.selection_weighting, self.dampening_constant
                     weight.copy_(dampened(weight, forget[name], train[name], alpha=alpha, strength=strength))
         return model
+
+    def _shared_importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
+        """Importances from the store, where another setting of the method has left them."""
+        name = f"{self.importance}_importances"
+        return task.precomputed(name, model, [role], lambda: self._importances(model, task, role), loss=self._kind())
 
     def _kind(self) -> str:
         return "loss"
