@@ -43,7 +43,10 @@ class Module(Model):
         filled: dict[str, Any] = {}
         for names, value in ((_CLASS_COUNTS, data.n_outputs), (_INPUT_COUNTS, data.x_shape[0] if data.x_shape else 0)):
             filled |= {name: value for name in names if name in accepted and name not in self.parameters}
-        model = call(**filled)
+        try:
+            model = call(**filled)
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise RequirementNotMet(f"{self.path} does not accept its parameters: {error}") from error
         if not isinstance(model, nn.Module):
             raise RequirementNotMet(f"{self.path} returned {type(model).__name__}, not an nn.Module")
         return model

@@ -32,6 +32,9 @@ ALLOWED_MODULES = (
 )
 """Modules from which a configuration may name a class or function; others need ``--trust``."""
 
+FACTORIES = ("torchvision.models", "timm")
+"""Allowed modules whose functions make networks; elsewhere only a class can be a model, for a configuration must not call anything."""
+
 _FOREIGN_MODEL = "erasure.models.module:Module"
 
 
@@ -145,10 +148,17 @@ class Registry:
         target = self._import(path, [*self.names(slot.kind), *UPSTREAM])
         if slot.kind == "model" and not (inspect.isclass(target) and issubclass(target, Component)):
             module_class = _load("torch.nn:Module")
-            if not callable(target) or (inspect.isclass(target) and not issubclass(target, module_class)):
+            is_module = inspect.isclass(target) and issubclass(target, module_class)
+            if not is_module and not self._is_function_of(path, target, FACTORIES):
                 raise _unknown(f'"{path}" is not an nn.Module, which a model must be')
             return Resolved(_load(_FOREIGN_MODEL), path.rpartition(".")[2], fixed={"path": path})
         return Resolved(_checked(target, path, slot), path.rpartition(".")[2])
+
+    def _is_function_of(self, path: str, target: Any, modules: Iterable[str]) -> bool:
+        """Whether the target is a function of one of the modules (or of a trusted one), and not merely imported there."""
+        home = f"{getattr(target, '__module__', '')}.{path.rpartition('.')[2]}"
+        within = all(any(name.startswith(f"{module}.") for module in (*modules, *self.trust)) for name in (path, home))
+        return callable(target) and not inspect.isclass(target) and within
 
     def _import(self, path: str, candidates: Iterable[str]) -> Any:
         allowed = (*ALLOWED_MODULES, *self.trust)
