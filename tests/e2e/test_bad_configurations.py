@@ -106,6 +106,16 @@ CHANGES = {
     "a function that is no network": (("predictor", "model"), "torch.optim.Adam", "not an nn.Module"),
     "a path outside the allow-list": (("unlearners", 1), "os.system", "--trust os"),
     "a path into builtins": (("predictor", "model"), "builtins.eval", "--trust builtins"),
+    "a function of ours that does something": (
+        ("predictor", "model"),
+        {"class": "erasure.api.run", "parameters": {"configuration": {}, "output": "anywhere"}},
+        "not an nn.Module",
+    ),
+    "a function that is no metric": (
+        ("evaluator", "measures", 0),
+        {"class": "SklearnMetric", "parameters": {"function": "erasure.api.run"}},
+        "not a function of sklearn.metrics",
+    ),
     "an optimizer outside the allow-list": (("predictor", "optimizer"), "subprocess.Popen", "--trust subprocess"),
     "unlearners that are no list": (("unlearners",), {"class": "SCRUB"}, "list"),
     "a number for a component": (("unlearners", 1), 3, "expected an unlearner"),
@@ -131,6 +141,11 @@ DATA = {
         "nowhere.csv",
     ),
     "a network for other data": (("predictor", "model"), "CNN", "images"),
+    "a layer that does not accept its parameters": (
+        ("predictor", "model"),
+        {"class": "torch.nn.Linear", "parameters": {"in_features": "a", "out_features": 2}},
+        "torch.nn.Linear does not accept its parameters",
+    ),
     "a group that no column has": (
         SPLIT,
         {"class": "ByZ", "parameters": {"parts_names": ["forget", "retain"], "z_labels": [1]}},

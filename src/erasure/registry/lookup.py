@@ -140,8 +140,9 @@ class Registry:
                 raise _unknown(
                     f'"{path}" is not a subclass of {slot.expects.replace(":", ".")}, which {with_article(slot.kind)} must be'
                 )
-        elif not callable(target):
-            raise _unknown(f'"{path}" is not a function, which {with_article(slot.kind)} must be')
+        elif not self._is_function_of(path, target, slot.namespaces):
+            where = " or ".join(slot.namespaces)
+            raise _unknown(f'"{path}" is not a function of {where}, which {with_article(slot.kind)} must be')
         return Resolved(slot, path.rpartition(".")[2], fixed={"path": path})
 
     def _dotted(self, path: str, slot: type[Component]) -> Resolved:
