@@ -1,8 +1,7 @@
-"""The start-up budget: asking for help or a list is fast and loads nothing heavy."""
+"""The start-up budget: asking for help or a list loads nothing heavy; `benchmarks/startup.py` has the seconds."""
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -22,17 +21,6 @@ def test_nothing_heavy_is_imported(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout
     assert set(done.stderr.split()) & HEAVY == set()
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["list"]], ids=" ".join)
-def test_it_takes_less_than_four_tenths_of_a_second(arguments):
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "erasure", *arguments], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
-    # The best of five: a guard against heavy imports on a busy machine, not a measurement.
-    assert min(seconds) < 0.4
 
 
 def test_a_tabular_run_imports_no_library_of_another_modality(tmp_path):
