@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["changed_share", "first_nonfinite"]
+__all__ = ["changed_share", "first_nonfinite", "relative_distance"]
 
 
 def changed_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
@@ -36,3 +37,27 @@ def first_nonfinite(state: Mapping[str, Tensor]) -> str | None:
         'b'
     """
     return next((name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())), None)
+
+
+def relative_distance(values: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> float | None:
+    r"""Distance of some tensors from others of the same names, relative to those: :math:`\lVert a - b \rVert_2 / \lVert b \rVert_2`.
+
+    Args:
+        values: Name to tensor.
+        reference: The same names and shapes.
+
+    Returns:
+        At least 0; 0 for equal tensors, and None where the reference is all zeros and the other is not.
+
+    Example:
+        >>> relative_distance({"w": torch.tensor([3.0, 8.0])}, {"w": torch.tensor([3.0, 4.0])})
+        0.8
+    """
+    squares = [(values[name].to(other.device).double() - other.double()).square().sum() for name, other in reference.items()]
+    distance, norm = (
+        math.sqrt(math.fsum(float(square) for square in each))
+        for each in (squares, [other.double().square().sum() for other in reference.values()])
+    )
+    if not distance:
+        return 0.0
+    return distance / norm if norm else None

@@ -1,0 +1,63 @@
+"""Confidence intervals of a share and of a mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from erasure.errors import DataError
+
+__all__ = ["clopper_pearson", "student_t"]
+
+
+def clopper_pearson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share.
+
+    Args:
+        hits: Number of successes, between 0 and ``n``.
+        n: Number of trials, at least 1.
+        level: Coverage, in (0, 1).
+
+    Returns:
+        Lower and upper end, in [0, 1]; they hold ``hits / n``, and cover the true share at least as often as ``level`` says.
+
+    Raises:
+        DataError: If ``hits`` is not between 0 and ``n``, or ``n`` is 0.
+
+    Source:
+        Clopper & Pearson, Biometrika 26 (1934); tested against ``scipy.stats.binomtest``.
+
+    Example:
+        >>> low, high = clopper_pearson(0, 10)
+        >>> low, round(high, 4)
+        (0.0, 0.3085)
+    """
+    from scipy.stats import beta
+
+    if n < 1 or not 0 <= hits <= n:
+        raise DataError(f"a share needs hits between 0 and the number of trials, at least one; found {hits} of {n}")
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
+
+
+def student_t(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:
+    """Interval of the mean of a few independent values; None for fewer than two.
+
+    Example:
+        >>> low, high = student_t([1.0, 2.0, 3.0])
+        >>> round(low, 3), round(high, 3)
+        (-0.484, 4.484)
+        >>> student_t([1.0]) is None
+        True
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return None
+    mean, half = float(np.mean(values)), float(t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return mean - half, mean + half

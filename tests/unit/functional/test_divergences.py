@@ -1,0 +1,78 @@
+import doctest
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+
+from erasure.functional import divergences
+from erasure.functional.divergences import (
+    hellinger,
+    jensen_shannon,
+    kullback_leibler,
+    log_probabilities,
+    total_variation,
+)
+from erasure.functional.losses import probabilities
+
+_ALL = (kullback_leibler, jensen_shannon, total_variation, hellinger)
+_LOGITS = st.lists(st.floats(-30, 30), min_size=4, max_size=4)
+
+
+def _pair(p, q):
+    return log_probabilities("classification", torch.tensor([p])), log_probabilities("classification", torch.tensor([q]))
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(divergences, extraglobs={"torch": torch}).failed == 0
+
+
+@given(_LOGITS, _LOGITS)
+def test_each_divergence_is_scipys(first, second):
+    log_p, log_q = _pair(first, second)
+    p, q = log_p.exp().numpy()[0], log_q.exp().numpy()[0]
+    assert float(kullback_leibler(log_p, log_q)) == pytest.approx(rel_entr(p, q).sum(), abs=1e-9)
+    assert float(jensen_shannon(log_p, log_q)) == pytest.approx(np.nan_to_num(jensenshannon(p, q)) ** 2, abs=1e-9)
+    assert float(total_variation(log_p, log_q)) == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-12)
+    assert float(hellinger(log_p, log_q)) == pytest.approx(np.linalg.norm(np.sqrt(p) - np.sqrt(q)) / math.sqrt(2), abs=1e-12)
+
+
+@given(_LOGITS, _LOGITS)
+def test_bounds_symmetry_and_identity(first, second):
+    log_p, log_q = _pair(first, second)
+    for divergence in _ALL:
+        assert float(divergence(log_p, log_p)) == pytest.approx(0, abs=1e-12)
+        assert float(divergence(log_p, log_q)) >= 0
+    for divergence, largest in ((jensen_shannon, math.log(2)), (total_variation, 1.0), (hellinger, 1.0)):
+        assert float(divergence(log_p, log_q)) <= largest + 1e-12
+        assert float(divergence(log_p, log_q)) == pytest.approx(float(divergence(log_q, log_p)), abs=1e-12)
+    # Le Cam's and Pinsker's inequalities tie them together.
+    h, tv, kl = (float(d(log_p, log_q)) for d in (hellinger, total_variation, kullback_leibler))
+    assert h**2 <= tv + 1e-12 and tv <= math.sqrt(2) * h + 1e-12 and tv <= math.sqrt(kl / 2) + 1e-9
+
+
+def test_saturated_predictions_stay_exact():
+    log_p, log_q = _pair([1000.0, 0.0, 0.0, 0.0], [0.0, 1000.0, 0.0, 0.0])
+    assert float(kullback_leibler(log_p, log_q)) == pytest.approx(1000.0)
+    assert float(jensen_shannon(log_p, log_q)) == pytest.approx(math.log(2))
+
+
+def test_an_impossible_class_counts_nothing():
+    never = torch.tensor([[0.5, 0.5, 0.0]]).log()
+    for divergence in _ALL:
+        assert float(divergence(never, never)) == pytest.approx(0.0, abs=1e-7)
+    assert float(jensen_shannon(never, torch.tensor([[0.0, 0.0, 1.0]]).log())) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"), [("classification", (6, 3)), ("binary", (6,)), ("binary", (6, 1)), ("multilabel", (6, 3))]
+)
+def test_log_probabilities_are_those_of_the_task(task, shape):
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(1)).double()
+    found, expected = log_probabilities(task, logits).exp(), probabilities(task, logits)
+    assert torch.allclose(found[..., 1] if task == "multilabel" else found, expected)
+    assert torch.allclose(found.sum(-1), torch.ones((), dtype=torch.float64))
