@@ -188,7 +188,8 @@ def global_unlearning_metric(
         )
     m = min(membership, original_membership)
     m_gold = min((m + original_membership) / 2, gold_membership)
-    efficacy = 1 - ((m - m_gold) / (max(original_membership, m) - m_gold)) ** 2
+    # Between 0 and 1 by construction, up to rounding.
+    efficacy = _within(1 - ((m - m_gold) / (max(original_membership, m) - m_gold)) ** 2)
     return _harmonic(
         1 - abs(utility - gold_utility),
         efficacy,
