@@ -1,0 +1,68 @@
+"""What measures ask of the data, and how they say that it is not there."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from erasure.errors import RequirementNotMet, nearest
+from erasure.measures.contract import Evaluation, Measure, Outputs
+
+__all__ = ["class_id", "class_names", "group_names", "groups_of", "require_defined"]
+
+
+def require_defined(measure: Measure, evaluation: Evaluation) -> None:
+    """Refuse what the measure is not defined for.
+
+    Raises:
+        RequirementNotMet: With the measure's own reason.
+    """
+    reason = measure.refuse(evaluation.model_input)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+
+
+def class_names(evaluation: Evaluation) -> list[str]:
+    """Name of each class, or its number where it has none."""
+    known = evaluation.facts.get("class_names")
+    return [str(name) for name in (known or range(evaluation.model_input.n_classes))]
+
+
+def class_id(evaluation: Evaluation, label: int | str) -> int:
+    """Number of a class that is given by number or name.
+
+    Raises:
+        RequirementNotMet: If there is no such class.
+    """
+    names, n_classes = class_names(evaluation), evaluation.model_input.n_classes
+    if isinstance(label, int):
+        if 0 <= label < n_classes:
+            return label
+        raise RequirementNotMet(f"there is no class {label}; classes are 0 to {n_classes - 1}")
+    if label in names:
+        return names.index(label)
+    hint = nearest(label, names)
+    raise RequirementNotMet(f'there is no class "{label}"; {hint or "classes are " + ", ".join(names[:10])}')
+
+
+def groups_of(evaluation: Evaluation, outputs: Outputs, column: int) -> Tensor:
+    """Group of each sample, from one column of the data's z; ``(n,)`` int64, in the order of ``outputs``.
+
+    Raises:
+        RequirementNotMet: If the data has no groups, no such column, or all samples are of one group.
+    """
+    z = evaluation.z
+    if z is None:
+        raise RequirementNotMet("the data has no groups (z); name a column of groups in the data source")
+    columns = z.reshape(len(z), -1)
+    if column >= columns.shape[1]:
+        raise RequirementNotMet(f"there is no column {column} of groups; z has {columns.shape[1]}, counted from 0")
+    groups = columns[:, column].index_select(0, outputs.ids.to(z.device)).cpu().long()
+    if bool((groups == groups[0]).all()):
+        raise RequirementNotMet("all samples are of one group; there is nothing to compare")
+    return groups
+
+
+def group_names(evaluation: Evaluation, groups: Tensor) -> list[str]:
+    """Name of each group, or its number where it has none."""
+    known = evaluation.facts.get("z_names") or ()
+    return [str(known[code]) if 0 <= code < len(known) else str(code) for code in groups.tolist()]
