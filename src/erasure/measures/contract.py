@@ -184,6 +184,7 @@ class Evaluation:
         batch_size: The data's batch size.
         z: Groups, if the data has them.
         facts: Names of classes and groups, if known.
+        fresh: A randomly initialised network of the same architecture.
     """
 
     subject: Candidate
@@ -197,6 +198,7 @@ class Evaluation:
     batch_size: int = 64
     z: Tensor | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    fresh: Callable[[int], nn.Module] | None = None
 
     @property
     def task(self) -> TaskKind:
