@@ -1,0 +1,162 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from network_toys import bench_of, network
+from torch import nn
+
+from erasure.errors import PartitionError, RequirementNotMet
+from erasure.measures.relearn_time import AIN, RelearnTime
+from erasure.training.calls import Optimizer
+
+
+def _fitted(seed, x, y, ids, steps=150):
+    model = network(seed).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[ids]), y[ids]).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def bench():
+    blank = bench_of({})
+    x, y, forget = blank.x, blank.y, blank.partitions["forget"]
+    models = {
+        "original": _fitted(0, x, y, torch.arange(60)),
+        "gold": _fitted(1, x, y, blank.partitions["test"]),
+        "hidden": _fitted(0, x, y, torch.arange(60)),
+        "far": _fitted(2, x, (y + 1) % 3, forget),
+    }
+    with torch.no_grad():
+        models["hidden"][3].bias += torch.tensor([6.0, 0.0, 0.0])
+    return replace(blank, models=models)
+
+
+def _found(bench, measure, model):
+    return {value.name or measure.title: value.value for value in measure.measure(bench.evaluation(measure, model))}
+
+
+_FAST = {"optimizer": Optimizer.of("Adam", lr=0.01), "batch_size": 8}
+
+
+def _by_hand(bench, model, measure, *, n_units, in_epochs=False):
+    """Steps or epochs until the accuracy is back, by a plain loop over the same batches."""
+    forget = bench.partitions["forget"].sort().values
+    x, y = bench.x, bench.y
+    model = copy.deepcopy(model).train()
+    optimizer = measure.optimizer.build(list(model.parameters()))
+    generator = bench.evaluation(measure, "gold").streams.torch("shuffle")
+    wanted = 0.95 * (bench.models["original"](x[forget]).argmax(1) == y[forget]).double().mean()
+
+    def reached():
+        with torch.no_grad():
+            return (model.eval()(x[forget]).argmax(1) == y[forget]).double().mean() >= wanted
+
+    def pass_over():
+        order = forget[torch.randperm(len(forget), generator=generator)]
+        for ids in order.split(measure.batch_size):
+            model.train()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[ids]), y[ids]).backward()
+            optimizer.step()
+            yield
+
+    if reached():
+        return 0
+    n = 0
+    while n < n_units:
+        for _ in pass_over():
+            n += not in_epochs
+            if not in_epochs and reached():
+                return n
+        n += in_epochs
+        if in_epochs and reached():
+            return n
+    return n_units
+
+
+@pytest.mark.parametrize("model", ["original", "gold", "hidden", "far"])
+@pytest.mark.parametrize("count", ["steps", "epochs"])
+def test_the_time_is_that_of_a_loop_written_by_hand(bench, model, count):
+    measure = RelearnTime(count=count, **_FAST)
+    found = _found(bench, measure, model)
+    expected = _by_hand(bench, bench.models[model], measure, n_units=200, in_epochs=count == "epochs")
+    assert found == {"RelearnTime": expected, "RelearnTime censored": 0.0}
+    assert (expected == 0) == (model == "original")
+
+
+def test_what_is_only_hidden_is_learned_again_sooner_than_what_was_never_known(bench):
+    times = {model: _found(bench, RelearnTime(**_FAST), model)["RelearnTime"] for model in ("hidden", "gold", "far")}
+    assert 0 < times["hidden"] < min(times["gold"], times["far"])
+
+
+def test_the_cap_cuts_a_time_off_and_says_so(bench):
+    found = _found(bench, RelearnTime(cap=2, **_FAST), "far")
+    assert found == {"RelearnTime": 2, "RelearnTime censored": 1.0}
+    found = _found(bench, AIN(cap=2, **_FAST), "far")
+    assert found["AIN censored"] == 1.0 and found["AIN time"] == 2
+
+
+def test_the_target_may_be_the_loss_within_a_tolerance(bench):
+    times = [_found(bench, RelearnTime(target="loss", alpha=a, **_FAST), "gold")["RelearnTime"] for a in (0.0, 0.5, 1.0)]
+    assert 0 < times[2] <= times[1] <= times[0]
+    assert _found(bench, RelearnTime(target="loss", alpha=0.0, **_FAST), "original")["RelearnTime"] == 0
+
+
+def test_gold_has_an_index_of_exactly_one_and_the_original_one_of_almost_zero(bench):
+    gold = _found(bench, AIN(**_FAST), "gold")
+    assert gold["AIN"] == 1.0 and gold["AIN time"] == gold["AIN time of gold"] > 0
+    original = _found(bench, AIN(**_FAST), "original")
+    assert original["AIN time"] == 0 and original["AIN"] == pytest.approx(0.01 / (gold["AIN time"] + 0.01))
+
+
+def test_the_index_is_the_ratio_of_two_relearn_times(bench):
+    for model in ("hidden", "far"):
+        mine, gold = (_found(bench, RelearnTime(**_FAST), name)["RelearnTime"] for name in (model, "gold"))
+        found = _found(bench, AIN(**_FAST), model)
+        assert (found["AIN time"], found["AIN time of gold"]) == (mine, gold)
+        assert found["AIN"] == pytest.approx((mine + 0.01) / (gold + 0.01))
+
+
+def test_where_gold_knows_enough_from_the_start_nothing_is_divided_by_zero(bench):
+    easy = replace(bench, models={**bench.models, "original": bench.models["far"]})
+    assert _found(easy, AIN(**_FAST), "gold")["AIN"] == 1.0
+
+
+def test_every_model_gets_the_same_dropout_and_the_global_generator_none(bench):
+    def noisy(name):
+        return nn.Sequential(nn.Dropout(0.3), *copy.deepcopy(bench.models[name])).eval()
+
+    dropping = replace(bench, models={name: noisy(name) for name in bench.models})
+    state = torch.get_rng_state()
+    first, second = (_found(dropping, AIN(**_FAST), "gold") for _ in range(2))
+    assert first == second and first["AIN"] == 1.0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_frozen_weights_are_trained_too_and_stay_frozen_in_the_model(bench):
+    frozen = copy.deepcopy(bench.models["far"]).requires_grad_(False)
+    with_frozen = replace(bench, models={**bench.models, "frozen": frozen})
+    assert _found(with_frozen, RelearnTime(**_FAST), "frozen") == _found(bench, RelearnTime(**_FAST), "far")
+    assert not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_fewer_samples_can_be_looked_at_and_another_partition_trained_on(bench):
+    measure = RelearnTime(eval_samples=5, relearn="test", **_FAST)
+    assert measure.partitions() == ("forget", "test")
+    assert _found(bench, measure, "original") == {"RelearnTime": 0, "RelearnTime censored": 0.0}
+    assert _found(bench, measure, "far") == _found(bench, measure, "far")
+
+
+def test_divergence_and_empty_partitions_are_refused_with_the_reason(bench):
+    wild = RelearnTime(optimizer=Optimizer.of("SGD", lr=1e30), batch_size=8)
+    with pytest.raises(RequirementNotMet, match="diverged"):
+        _found(bench, wild, "far")
+    nothing = replace(bench, partitions={**bench.partitions, "none": torch.zeros(0, dtype=torch.int64)})
+    with pytest.raises(PartitionError, match='"none" is empty'):
+        _found(nothing, RelearnTime(relearn="none"), "far")
