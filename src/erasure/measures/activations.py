@@ -42,6 +42,11 @@ class ActivationDistance(Referenced):
     partition: Partition = "forget"
     norm: Literal["l2", "l1"] = "l2"
 
+    @property
+    def title(self) -> str:
+        """``ActivationDistance``, or ``L1 ActivationDistance``."""
+        return self.named("ActivationDistance" if self.norm == "l2" else "L1 ActivationDistance")
+
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean distance."""
         require_defined(self, evaluation)

@@ -55,6 +55,11 @@ class CKA(Referenced):
     unbiased: bool = False
     max_samples: Annotated[int, Ge(4)] = 256
 
+    @property
+    def title(self) -> str:
+        """``CKA`` or ``unbiased CKA``."""
+        return self.named("unbiased CKA" if self.unbiased else "CKA")
+
     @torch.no_grad()
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean, then each layer."""
@@ -71,7 +76,10 @@ class CKA(Referenced):
         mean = sum(found.values()) / len(found)
         return [
             self.value(mean, partition=self.partition),
-            *(self.value(number, name=f"CKA[{name_of(name)}]", partition=self.partition) for name, number in found.items()),
+            *(
+                self.value(number, name=f"{self.title}[{name_of(name)}]", partition=self.partition)
+                for name, number in found.items()
+            ),
         ]
 
     def _chosen(self, evaluation: Evaluation) -> Tensor:

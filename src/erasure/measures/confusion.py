@@ -28,7 +28,8 @@ class ConfusionMatrix(Measure):
     """How many samples of each class are predicted as each class.
 
     Answers: what does the model take forgotten samples for? One value ``confusion[true,predicted]`` for each pair of classes: the
-    number of samples, or with ``normalized`` their share of the class, in [0, 1]. Classes without samples have no shares.
+    number of samples, or with ``normalized`` ``confusion share[true,predicted]``, their share of the class, in [0, 1]. Classes without
+    samples have no shares.
 
     Args:
         partition: Where it is measured.
@@ -74,10 +75,10 @@ class ConfusionMatrix(Measure):
         return values
 
     def _value(self, true: str, predicted: str, count: int, total: int) -> Value:
-        name = f"confusion[{true},{predicted}]"
+        cell = f"[{true},{predicted}]"
         if self.normalized:
-            return Value(value=count / total, name=name, partition=self.partition)
-        return Value(value=count, name=name, partition=self.partition, unit="samples")
+            return Value(value=count / total, name=f"confusion share{cell}", partition=self.partition)
+        return Value(value=count, name=f"confusion{cell}", partition=self.partition, unit="samples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,8 @@ class InterclassConfusion(Measure):
 
     Answers: after the swapped samples were forgotten, does the model still take one class for the other? With the number
     :math:`C_{12}` of samples of the first class that are predicted as the second, the value is :math:`C_{12} + C_{21}`, in samples.
-    ``IC-Err`` is the share of the samples of both classes that are predicted wrongly, in [0, 1]. Lower is better; the ideal is gold's.
+    ``IC-Err[first,second]`` is the share of the samples of both classes that are predicted wrongly, in [0, 1]. Lower is better; the
+    ideal is gold's.
 
     Labels must be the true ones. On the test set they are. On a forget set that holds swapped labels set ``swapped``: then each of the
     two classes is read as the other.
@@ -112,6 +114,11 @@ class InterclassConfusion(Measure):
     partition: Partition = "test"
     swapped: bool = False
 
+    @property
+    def title(self) -> str:
+        """Names both classes, such as ``InterclassConfusion[3,5]``."""
+        return f"InterclassConfusion[{self.first},{self.second}]"
+
     def check(self) -> None:
         """The classes must differ."""
         if self.first == self.second:
@@ -134,7 +141,7 @@ class InterclassConfusion(Measure):
         wrong = n - int(counts[a, a] + counts[b, b])
         return [
             Value(value=int(counts[a, b] + counts[b, a]), partition=self.partition),
-            Value(value=wrong / n, name="IC-Err", partition=self.partition, unit=""),
+            Value(value=wrong / n, name=f"IC-Err[{self.first},{self.second}]", partition=self.partition, unit=""),
         ]
 
 

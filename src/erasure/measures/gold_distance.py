@@ -83,7 +83,7 @@ class Agreement(Referenced):
     @property
     def title(self) -> str:
         """``Agreement``, or ``kappa``."""
-        return "kappa" if self.chance_corrected else "Agreement"
+        return self.named("kappa" if self.chance_corrected else "Agreement")
 
     def refuse(self, data: ModelInput) -> str | None:
         """Kappa compares one class of several."""

@@ -72,7 +72,7 @@ class GroupAccuracy(Measure):
 
     Args:
         partition: Where it is measured.
-        column: Column of z, from 0, where it has several.
+        column: Column of z, from 0, where it has several; names then say ``z1``, ``z2``.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -92,11 +92,16 @@ class GroupAccuracy(Measure):
         right = correctness(outputs.task, outputs.logits, outputs.labels)
         codes, means, counts = group_means(right, groups)
         values: list[Value] = []
+        z = _column(self.column)
         for name, mean, count in zip(group_names(evaluation, codes), means.tolist(), counts.tolist(), strict=True):
             exact = outputs.task != "multilabel"
-            values.append(_share(f"accuracy[z={name}]", mean, count, self.partition, exact=exact))
-            values.append(Value(value=count, name=f"n[z={name}]", partition=self.partition, unit="samples"))
-        return [*values, *_extremes("group", means, self.partition)]
+            values.append(_share(f"accuracy[{z}={name}]", mean, count, self.partition, exact=exact))
+            values.append(Value(value=count, name=f"n[{z}={name}]", partition=self.partition, unit="samples"))
+        return [*values, *_extremes("group" if not self.column else f"{z} group", means, self.partition)]
+
+
+def _column(number: int) -> str:
+    return f"z{number}" if number else "z"
 
 
 def _share(name: str, mean: float, count: int, partition: str, *, exact: bool = True) -> Value:
@@ -128,6 +133,13 @@ class _Fairness(Measure):
     partition: Partition = "test"
     positive: int | str | None = None
     column: NonNegativeInt = 0
+
+    @property
+    def title(self) -> str:
+        """The measure's name, with the class and the column where they were chosen."""
+        chosen = [str(self.positive)] if self.positive is not None else []
+        chosen += [_column(self.column)] if self.column else []
+        return f"{type(self).__name__}[{','.join(chosen)}]" if chosen else type(self).__name__
 
     def refuse(self, data: ModelInput) -> str | None:
         """Which of several classes is the good one, nobody can guess."""
@@ -193,6 +205,7 @@ class EqualisedOdds(_Fairness):
         outputs, groups, positive = self._seen(evaluation)
         hits, actual = outputs.predictions == positive, outputs.labels.reshape(-1) == positive
         gaps = {}
+        suffix = self.title.removeprefix("EqualisedOdds")
         for name, among, what in (("true positive rate gap", actual, "with"), ("false positive rate gap", ~actual, "outside")):
             missing = [g for g in torch.unique(groups).tolist() if not bool((among & (groups == g)).any())]
             if missing:
@@ -201,5 +214,5 @@ class EqualisedOdds(_Fairness):
             gaps[name] = self._gap(hits[among], groups[among])
         return [
             Value(value=max(gaps.values()), partition=self.partition),
-            *(Value(value=gap, name=name, partition=self.partition) for name, gap in gaps.items()),
+            *(Value(value=gap, name=f"{name}{suffix}", partition=self.partition) for name, gap in gaps.items()),
         ]

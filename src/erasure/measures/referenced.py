@@ -35,6 +35,15 @@ class Referenced(Measure):
         """The other model."""
         return frozenset({self.reference})
 
+    @property
+    def title(self) -> str:
+        """The measure's name; the reference is named where it is not gold."""
+        return self.named(type(self).__name__)
+
+    def named(self, name: str) -> str:
+        """A name that tells values of different references apart."""
+        return name if self.reference == "gold" else f"{name} from original"
+
     def value(self, number: float, *, name: str | None = None, partition: str = "") -> Value:
         """A value with the direction and ideal that go with the reference."""
         if self.reference == "original":

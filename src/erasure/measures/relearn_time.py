@@ -62,6 +62,12 @@ class _Relearning(Measure):
     eval_samples: PositiveInt | None = 512
 
     @property
+    def title(self) -> str:
+        """The measure's name, with ``in epochs`` and ``by loss`` where they were chosen."""
+        chosen = (" in epochs" if self.count == "epochs" else "", " by loss" if self.target == "loss" else "")
+        return type(self).__name__ + "".join(chosen)
+
+    @property
     def _taught(self) -> str:
         return self.forget if self.relearn is None else self.relearn
 
@@ -169,7 +175,7 @@ class RelearnTime(_Relearning):
         found = self._relearned(evaluation, "subject")
         return [
             Value(value=found.time, partition=self.forget, unit=self.count),
-            Value(value=float(found.censored), name="RelearnTime censored", partition=self.forget),
+            Value(value=float(found.censored), name=f"{self.title} censored", partition=self.forget),
         ]
 
 
@@ -220,7 +226,7 @@ class AIN(_Relearning):
         censored = float(mine.censored or gold.censored)
         return [
             Value(value=index, partition=self.forget),
-            Value(value=mine.time, name="AIN time", partition=self.forget, unit=self.count, ideal="gold"),
-            Value(value=gold.time, name="AIN time of gold", partition=self.forget, unit=self.count, ideal="gold"),
-            Value(value=censored, name="AIN censored", partition=self.forget, ideal="gold"),
+            Value(value=mine.time, name=f"{self.title} time", partition=self.forget, unit=self.count, ideal="gold"),
+            Value(value=gold.time, name=f"{self.title} time of gold", partition=self.forget, unit=self.count, ideal="gold"),
+            Value(value=censored, name=f"{self.title} censored", partition=self.forget, ideal="gold"),
         ]

@@ -58,7 +58,7 @@ class WeightDistance(Referenced):
                 layers.setdefault(name.rpartition(".")[0], {})[name] = parameter
             for layer, parameters in layers.items():
                 name = name_of(layer)
-                values.append(self.value(self._distance(mine, parameters, name), name=f"WeightDistance[{name}]"))
+                values.append(self.value(self._distance(mine, parameters, name), name=f"{self.title}[{name}]"))
         return values
 
     def _distance(self, mine: Mapping[str, Tensor], other: Mapping[str, Tensor], what: str) -> float:

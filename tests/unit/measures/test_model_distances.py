@@ -149,12 +149,12 @@ def _flat(model, prefix=""):
 def test_the_relative_distance_is_a_quotient_of_norms(reference):
     bench = _bench()
     found = _values(WeightDistance(reference=reference, by_layer=True), bench)
-    expected = {}
-    for key, prefix in (("WeightDistance", ""), *((f"WeightDistance[{layer}]", f"{layer}.") for layer in ("0", "2.0", "3"))):
+    expected, title = {}, "WeightDistance" if reference == "gold" else "WeightDistance from original"
+    for key, prefix in ((title, ""), *((f"{title}[{layer}]", f"{layer}.") for layer in ("0", "2.0", "3"))):
         mine, other = (_flat(bench.models[model], prefix) for model in ("mine", reference))
         expected[key] = pytest.approx(np.linalg.norm(mine - other) / np.linalg.norm(other))
     assert found == expected
-    assert list(_values(WeightDistance(reference=reference), bench)) == ["WeightDistance"]
+    assert list(_values(WeightDistance(reference=reference), bench)) == [title]
 
 
 def test_equal_weights_have_no_distance_and_twice_the_weights_one_of_one():

@@ -86,7 +86,7 @@ def test_the_time_is_that_of_a_loop_written_by_hand(bench, model, count):
     measure = RelearnTime(count=count, **_FAST)
     found = _found(bench, measure, model)
     expected = _by_hand(bench, bench.models[model], measure, n_units=200, in_epochs=count == "epochs")
-    assert found == {"RelearnTime": expected, "RelearnTime censored": 0.0}
+    assert found == {measure.title: expected, f"{measure.title} censored": 0.0}
     assert (expected == 0) == (model == "original")
 
 
@@ -103,9 +103,9 @@ def test_the_cap_cuts_a_time_off_and_says_so(bench):
 
 
 def test_the_target_may_be_the_loss_within_a_tolerance(bench):
-    times = [_found(bench, RelearnTime(target="loss", alpha=a, **_FAST), "gold")["RelearnTime"] for a in (0.0, 0.5, 1.0)]
+    times = [_found(bench, RelearnTime(target="loss", alpha=a, **_FAST), "gold")["RelearnTime by loss"] for a in (0.0, 0.5, 1.0)]
     assert 0 < times[2] <= times[1] <= times[0]
-    assert _found(bench, RelearnTime(target="loss", alpha=0.0, **_FAST), "original")["RelearnTime"] == 0
+    assert _found(bench, RelearnTime(target="loss", alpha=0.0, **_FAST), "original")["RelearnTime by loss"] == 0
 
 
 def test_gold_has_an_index_of_exactly_one_and_the_original_one_of_almost_zero(bench):
