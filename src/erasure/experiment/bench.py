@@ -310,6 +310,7 @@ class Workbench:
             streams=Streams(job.seed).child(stream),
             batch_size=scene.batch_size,
             facts={"class_names": material.dataset.class_names, "z_names": material.dataset.z_names},
+            fresh=lambda seed: build_model(scene.predictor.model, material.model_input, seed, self.device).eval(),
         )
 
     def _measure(self, job: Job, writer: Writer) -> None:

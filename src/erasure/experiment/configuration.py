@@ -21,7 +21,16 @@ from erasure.training.predictor import Predictor
 from erasure.types import NonNegativeInt, PositiveInt
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["DataSection", "EvaluatorSection", "Experiment", "Globals", "LabelledUnlearner", "Trace", "load_experiment"]
+__all__ = [
+    "DataSection",
+    "EvaluatorSection",
+    "Experiment",
+    "Globals",
+    "LabelledUnlearner",
+    "Trace",
+    "difference",
+    "load_experiment",
+]
 
 _KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name", "$schema")
 
@@ -310,7 +319,7 @@ def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[
         label = given or key
         if counts[label] > 1:
             twins = [other for other, other_key, other_given in entries if (other_given or other_key) == label]
-            label = f"{label} ({_difference(unlearner, twins)})" if given is None else label
+            label = f"{label} ({difference(unlearner, twins)})" if given is None else label
         taken[label] += 1
         if taken[label] > 1:
             label = f"{label} #{taken[label]}"
@@ -318,9 +327,9 @@ def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[
     return tuple(labelled)
 
 
-def _difference(unlearner: Unlearner, twins: Sequence[Unlearner]) -> str:
-    """The parameters in which an unlearner differs from its namesakes, as ``name=value``; at most three."""
-    forms, own = [_given(twin) for twin in twins], _given(unlearner)
+def difference(component: Component, twins: Sequence[Component]) -> str:
+    """The parameters in which a component differs from its namesakes, as ``name=value``; at most three."""
+    forms, own = [_given(twin) for twin in twins], _given(component)
     names = dict.fromkeys(name for form in (own, *forms) for name in form)
     varying = [name for name in names if name in own and any(form.get(name) != own[name] for form in forms)]
     return ", ".join(f"{name}={own[name]}" for name in varying[:3])[:80]

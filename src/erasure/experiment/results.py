@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from erasure.experiment.configuration import difference
 from erasure.experiment.plan import Group, Plan, Subject
 from erasure.measures.contract import Measure
 from erasure.store import Store
@@ -52,6 +53,7 @@ class _GroupRows:
         self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, group
         self.several = several
         self.measures = plan.experiment.evaluator.measures
+        self.suffixes = _suffixes(self.measures)
         gold = [self._values(address) for address in group.gold.values] if group.gold is not None else []
         self.gold = gold or [{} for _ in self.measures]
         self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
@@ -84,11 +86,12 @@ class _GroupRows:
         """A row for each value that other models have of the measure; one row if no model has any."""
         known = next(filter(None, (self._values(subject.values[number]) for subject in self.subjects)), {})
         if not known:
-            yield replace(base, measure=measure.title)
+            yield replace(base, measure=measure.title + self.suffixes[number])
         for (name, partition), record in known.items():
             direction = _direction(record["higher_is_better"])
+            title = name + self.suffixes[number]
             yield replace(
-                base, measure=name, partition=partition, unit=record["unit"], direction=direction, ideal=record["ideal"]
+                base, measure=title, partition=partition, unit=record["unit"], direction=direction, ideal=record["ideal"]
             )
 
     def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
@@ -158,7 +161,7 @@ class _GroupRows:
             status, reason = "indistinguishable", "the gap to gold is within the noise floor"
         return replace(
             base,
-            measure=record["name"],
+            measure=record["name"] + self.suffixes[number],
             partition=record["partition"],
             value=value,
             unit=record["unit"],
@@ -179,6 +182,17 @@ class _GroupRows:
         others = [floor[number].get(key, {}).get("value") for floor in self.floors]
         gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
         return max(gaps) if gaps else None
+
+
+def _suffixes(measures: Sequence[Measure]) -> list[str]:
+    """What sets each measure apart from others of its title and partitions, so that their rows are not taken for repetitions."""
+    names = [(measure.title, measure.partitions()) for measure in measures]
+    suffixes = []
+    for measure, name in zip(measures, names, strict=True):
+        twins = [other for other, theirs in zip(measures, names, strict=True) if theirs == name]
+        found = difference(measure, twins) if len(twins) > 1 else ""
+        suffixes.append(f" ({found})" if found else "")
+    return suffixes
 
 
 def _direction(higher_is_better: bool | None) -> str:

@@ -232,6 +232,9 @@ def _measure(target: str | None = None, **facts: Any) -> Alias:
     return Alias(kind="measure", target=target, **facts)
 
 
+_MODEL_DISTANCE = _measure(
+    "ModelDistance", rename={"ref_data": "partition"}, ignored={"name": "the measure has a name of its own"}
+)
 _MEASURES: dict[str, Alias] = {
     "running.RunTime": _measure("RunTime"),
     "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
@@ -243,6 +246,26 @@ _MEASURES: dict[str, Alias] = {
     "measures.PartitionInfo": _measure("PartitionInfo"),
     "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
     "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}),
+    "measures.RelearnTime": _measure(
+        "RelearnTime",
+        rename={"forget_part": "forget"},
+        defaults={"count": "epochs", "cap": 100, "alpha": 0.0, "eval_samples": None},
+        note="one Adam for all models, whose accuracy is looked at in eval mode (upstream reuses each model's own optimizer)",
+    ),
+    "measures.AIN": _measure(
+        "AIN",
+        rename={"forget_part": "forget"},
+        defaults={"count": "epochs", "cap": 100, "eval_samples": None},
+        ignored={"gold_model": "gold is the configuration's own"},
+    ),
+    "measures.NoMUS": _measure("NoMUS", rename={"l": "utility_weight", "acc_split": "test"}),
+    "distances.ModelDistance": _MODEL_DISTANCE,
+    "weights.ModelDistance": _MODEL_DISTANCE,
+    "activations.ActivationDistance": _measure(
+        "LegacyActivationDistance",
+        rename={"forget_part": "partition"},
+        ignored={"function": "the formula is fixed", "name": "the measure has a name of its own"},
+    ),
     "measures.SaveValues": _measure("", dropped="results are always written, as valid files, to the directory given by --output"),
     "MIA.umia.Attack": _measure(
         "UMIA",
@@ -252,15 +275,9 @@ _MEASURES: dict[str, Alias] = {
     **{
         path: _measure()
         for path in (
-            "measures.RelearnTime",
-            "measures.AIN",
-            "measures.NoMUS",
             "MIA.mia.Attack",
             "MIA.lira.Attack",
             "MIA.lira_revised.Attack",
-            "distances.ModelDistance",
-            "weights.ModelDistance",
-            "activations.ActivationDistance",
         )
     },
 }

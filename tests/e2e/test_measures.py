@@ -1,0 +1,40 @@
+"""Every registered measure in a run, side by side."""
+
+from small import small_experiment
+
+import erasure
+from erasure.registry.builtins import BUILTINS
+
+NEEDS = {"GroupAccuracy", "DemographicParity", "EqualisedOdds"}  # the data has no groups
+
+
+def test_every_measure_gives_sound_rows_and_gold_has_no_gap(tmp_path):
+    names = [name for name in BUILTINS["measure"] if name not in NEEDS]
+    configuration = small_experiment(unlearners=[{"class": "Finetuning", "parameters": {"epochs": 2}}, "Identity"])
+    configuration["evaluator"]["measures"] = names
+    results = erasure.run(configuration, store=tmp_path / "store")
+    refused = {row.reason for row in results if row.status == "failed"}
+    # Gold's attack is no worse than the original's here, or gold has nothing to learn again: both say so.
+    assert all("gold" in reason or "original" in reason for reason in refused), refused
+    assert all(
+        row.gap == 0 for row in results if row.model == "gold" and row.gap is not None and row.unit not in {"s", "MiB", "x"}
+    )
+    measured = {row.measure.partition(" ")[0].partition("[")[0] for row in results if row.value is not None}
+    assert len(measured) >= 25
+
+
+def test_a_measure_without_its_data_fails_alone(tmp_path):
+    configuration = small_experiment(unlearners=["Identity"])
+    configuration["evaluator"]["measures"] = ["GroupAccuracy", "Accuracy"]
+    results = erasure.run(configuration, store=tmp_path / "store")
+    assert not results.is_sound
+    assert {row.status for row in results if row.measure == "GroupAccuracy"} == {"failed"}
+    assert all(row.value is not None for row in results if row.measure == "accuracy")
+
+
+def test_two_settings_of_a_measure_are_not_taken_for_repetitions(tmp_path):
+    configuration = small_experiment(unlearners=["Identity"])
+    configuration["evaluator"]["measures"] = ["UMIA", {"class": "UMIA", "parameters": {"protocol": "choi-na"}}]
+    results = erasure.run(configuration, store=tmp_path / "store")
+    assert {row.measure for row in results} == {"UMIA (protocol=kurmanji)", "UMIA (protocol=choi-na)"}
+    assert {row.n for row in results} == {1}
