@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from erasure.component import Component, partition_fields
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.losses import correctness, predictions, probabilities
+from erasure.measures.bank import Provider, Request
+from erasure.measures.outputs import Outputs
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of
@@ -25,47 +26,6 @@ ModelKind: TypeAlias = Literal["original", "gold", "unlearned"]
 """Which of the three models a value belongs to."""
 
 Reference: TypeAlias = Literal["original", "gold"]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Outputs:
-    """What a model says about every sample of a partition, in ``eval()`` mode and without augmentation.
-
-    Args:
-        ids: ``(n,)`` int64, in the partition's order.
-        logits: ``(n, K)`` float32, as the task asks.
-        losses: ``(n,)`` float32, the predictor's loss of each sample.
-        labels: ``(n,)`` int64, or ``(n, C)`` for ``multilabel``.
-        features: ``(n, d)`` float32 of the last hidden layer, if the model returns them.
-        task: How logits are read.
-    """
-
-    ids: Tensor
-    logits: Tensor
-    losses: Tensor
-    labels: Tensor
-    features: Tensor | None = None
-    task: TaskKind = "classification"
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def probabilities(self) -> Tensor:
-        """``(n, K)``; rows sum to 1 except for ``multilabel``."""
-        return probabilities(self.task, self.logits)
-
-    @property
-    def predictions(self) -> Tensor:
-        """Predicted class ``(n,)``, or labels ``(n, C)``."""
-        return predictions(self.task, self.logits)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of samples predicted rightly, in [0, 1] (for ``multilabel``, of labels)."""
-        if not len(self):
-            raise PartitionError("accuracy is not defined on an empty partition")
-        return float(correctness(self.task, self.logits, self.labels).mean())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,6 +92,14 @@ class Measure(Component):
             names += [value] if isinstance(value, str) else list(value or ())
         return tuple(dict.fromkeys(names))
 
+    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+        """Models it needs beside the subject and the references, each with the partitions it looks at them on.
+
+        Args:
+            subject: Kind of the model that is judged.
+        """
+        return ()
+
     def refuse(self, data: ModelInput) -> str | None:
         """Why the measure is not defined for this kind of data, or None."""
         if data.task not in self.defined_for:
@@ -158,6 +126,8 @@ class Candidate:
         elapsed_s: Seconds it took to make.
         precompute_s: Seconds of one-off work before.
         peak_memory_mib: Largest memory of the process while it was made, in MiB; None if unknown.
+        remake: Makes the model once more, the same way and from the same seeds, without the store; for what can only be observed
+            meanwhile, such as operations or energy.
     """
 
     kind: ModelKind
@@ -166,6 +136,7 @@ class Candidate:
     elapsed_s: float
     precompute_s: float = 0.0
     peak_memory_mib: float | None = None
+    remake: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,6 +156,7 @@ class Evaluation:
         z: Groups, if the data has them.
         facts: Names of classes and groups, if known.
         fresh: A randomly initialised network of the same architecture.
+        provider: Other models, those that :meth:`Measure.requests` names.
     """
 
     subject: Candidate
@@ -199,6 +171,7 @@ class Evaluation:
     z: Tensor | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     fresh: Callable[[int], nn.Module] | None = None
+    provider: Provider | None = None
 
     @property
     def task(self) -> TaskKind:
@@ -223,6 +196,18 @@ class Evaluation:
         if model not in self.references:
             raise RequirementNotMet(f"this measure compares with the {model} model, but there is none, or it does not declare so")
         return self.references[model]
+
+    def bank(self) -> Provider:
+        """The provider of other models.
+
+        Raises:
+            RequirementNotMet: If there is none.
+        """
+        if self.provider is None:
+            raise RequirementNotMet(
+                "this measure needs other models to be trained, which is possible in a run of an experiment only"
+            )
+        return self.provider
 
     def ids(self, partition: str) -> Tensor:
         """Ids of a partition."""
