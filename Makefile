@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Exact versions that are known to work; `make demo CONSTRAINTS=` takes whatever is newest.
 CONSTRAINTS ?= constraints.txt
-EXTRAS ?= dev
+EXTRAS ?= dev,all
 WORKERS ?= 2
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
