@@ -41,6 +41,8 @@ class Value:
         unit: Unit of the number.
         higher_is_better: Direction.
         ideal: ``gold``, or a number, or None if there is no such thing.
+        evidence: What a figure of it is drawn from, as JSON with a ``kind``: ``{"kind": "roc", "fpr": [...], "tpr": [...]}``, thinned to
+            some hundred points. It is kept beside the row and does not become one.
     """
 
     value: float
@@ -51,6 +53,7 @@ class Value:
     unit: str | None = None
     higher_is_better: bool | None = None
     ideal: Literal["gold"] | float | None = None
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
