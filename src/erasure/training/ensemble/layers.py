@@ -1,0 +1,223 @@
+"""How each kind of layer computes for many models at once.
+
+A stacked value has the models in front: ``(M, B, …)`` where one model has ``(B, …)``. A stacked weight has them in front as well.
+Layers of images work on ``(B, M * C, H, W)``, a view of the same memory, so that the models become groups of one convolution; what
+they return is a view again, and layers in between (activations, pooling) keep it that way without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FUNCTIONS", "METHODS", "RULES", "Samples", "refuse_layer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Which rows of a stacked batch are samples.
+
+    Args:
+        training: Whether BatchNorm takes the statistics of the batch.
+        real: ``(M, B)``, 1 for a sample and 0 for padding; None if every row is a sample and there are at least two.
+        counts: ``(M,)``, samples of each model; None where ``real`` is.
+    """
+
+    training: bool
+    real: Tensor | None = None
+    counts: Tensor | None = None
+
+
+Rule = Callable[[Any, Mapping[str, Tensor], Tensor, Samples], Tensor]
+"""``rule(module, stacked tensors by their local name, input, samples)``."""
+
+
+def _images(x: Tensor) -> Tensor:
+    """``(M, B, C, …)`` as ``(B, M * C, …)``, channels last in memory; a view if the layer before made it."""
+    return x.movedim((0, 2), (-2, -1)).flatten(-2).contiguous().movedim(-1, 1)
+
+
+def _stacked(images: Tensor, n_models: int) -> Tensor:
+    return images.view(len(images), n_models, -1, *images.shape[2:]).transpose(0, 1)
+
+
+def _is_shared(x: Tensor) -> bool:
+    """Whether every model reads the same memory."""
+    return x.shape[0] > 1 and x.stride(0) == 0
+
+
+def _writable(x: Tensor) -> Tensor:
+    """``x``, or a copy where a layer that works in place would write into memory that other models read."""
+    return x.contiguous() if _is_shared(x) else x
+
+
+def _along(value: Tensor, like: Tensor) -> Tensor:
+    """A value per model and channel, ``(M, C)``, ready to meet ``(M, B, C, …)``."""
+    return value.reshape(value.shape[0], 1, value.shape[1], *(1,) * (like.dim() - 3))
+
+
+def _linear(module: nn.Linear, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    weight, rows = own["weight"], x.flatten(1, -2)
+    if not samples.training:
+        out = _product(rows, weight.transpose(1, 2), own, 1)
+    else:
+        # Samples last in memory: the gradients of weights of few outputs are several times as fast.
+        out = _product(weight, rows.transpose(1, 2), own, 2).transpose(1, 2)
+    return out.view(*x.shape[:-1], weight.shape[1])
+
+
+def _product(a: Tensor, b: Tensor, own: Mapping[str, Tensor], bias_dim: int) -> Tensor:
+    return torch.baddbmm(own["bias"].unsqueeze(bias_dim), a, b) if "bias" in own else torch.bmm(a, b)
+
+
+def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    n_models = x.shape[0]
+    bias = own["bias"].flatten() if "bias" in own else None
+    weight = own["weight"].flatten(0, 1)
+    if _is_shared(x) and module.groups == 1:
+        images, groups = _images(x[:1]), 1
+    else:
+        images, groups = _images(x), n_models * module.groups
+    out = F.conv2d(images, weight, bias, module.stride, module.padding, module.dilation, groups)
+    return _stacked(out, n_models)
+
+
+def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    return _stacked(module(_images(x)), x.shape[0])
+
+
+def _flatten(module: nn.Flatten, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    return x.flatten(2)
+
+
+def _alone(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    """Layers that treat every element, or every sample's last dimension, by itself and have no weights."""
+    out: Tensor = module(_writable(x))
+    return out
+
+
+def _unchanged(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    return x
+
+
+def _layer_norm(module: nn.LayerNorm, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    out = F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    spread = (-1, *(1,) * (x.dim() - 1 - len(module.normalized_shape)), *module.normalized_shape)
+    if "weight" in own:
+        out = out * own["weight"].reshape(spread)
+    return out + own["bias"].reshape(spread) if "bias" in own else out
+
+
+def _batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+    if not samples.training:
+        scale = (own["running_var"] + module.eps).rsqrt()
+        if "weight" in own:
+            scale = scale * own["weight"]
+        shift = own.get("bias", 0) - own["running_mean"] * scale
+        return torch.addcmul(_along(shift, x), x, _along(scale, x))
+    if samples.real is not None and samples.counts is not None:
+        return _masked_batch_norm(module, own, x, samples.real, samples.counts)
+    weight, bias = (own[name].flatten() if name in own else None for name in ("weight", "bias"))
+    mean, var = own["running_mean"].view(-1), own["running_var"].view(-1)
+    out = F.batch_norm(_images(x), mean, var, weight, bias, True, module.momentum, module.eps)
+    own["num_batches_tracked"].add_(1)
+    return _stacked(out, x.shape[0])
+
+
+def _affine(own: Mapping[str, Tensor], centred: Tensor, var: Tensor) -> Tensor:
+    scale = var.rsqrt()
+    if "weight" in own:
+        return centred * _along(scale * own["weight"], centred) + _along(own["bias"], centred)
+    return centred * _along(scale, centred)
+
+
+def _masked_batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, real: Tensor, counts: Tensor) -> Tensor:
+    """BatchNorm in training over the real samples; a model with one sample uses its running statistics, as the loop does."""
+    dims = (1, *range(3, x.dim()))
+    weight = real.reshape(*real.shape, *(1,) * (x.dim() - 2))
+    n_values = (counts * (x[0, 0, 0].numel())).unsqueeze(1)
+    single = (counts == 1).unsqueeze(1)
+    mean = (x * weight).sum(dims) / n_values
+    var = ((x - _along(mean, x)).square() * weight).sum(dims) / n_values
+    before_mean, before_var = own["running_mean"].clone(), own["running_var"].clone()
+    with torch.no_grad():
+        unbiased = var * (n_values / (n_values - 1).clamp(min=1))
+        for name, now in (("running_mean", mean), ("running_var", unbiased)):
+            own[name].lerp_(torch.where(single, own[name], now), module.momentum)
+        own["num_batches_tracked"].add_(counts != 1)
+    mean, var = torch.where(single, before_mean, mean), torch.where(single, before_var, var)
+    return _affine(own, x - _along(mean, x), var + module.eps)
+
+
+_ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
+    nn.Softsign, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink,
+)  # fmt: skip
+
+RULES: Mapping[type[nn.Module], Rule] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv2d,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.MaxPool2d: _pool,
+    nn.AvgPool2d: _pool,
+    nn.AdaptiveAvgPool2d: _pool,
+    nn.Flatten: _flatten,
+    nn.Identity: _unchanged,
+    nn.Dropout: _unchanged,
+    nn.Dropout2d: _unchanged,
+    **dict.fromkeys(_ELEMENTWISE, _alone),
+}
+"""Exact classes only: a subclass may compute something else."""
+
+
+def refuse_layer(module: nn.Module, training: bool) -> str | None:
+    """Why a layer cannot be computed for many models at once, or None."""
+    name = type(module).__name__
+    if type(module) not in RULES:
+        return f"there is no rule for {name}"
+    if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p and training:
+        return "dropout draws from a stream of its own in every model"
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
+        return "a Flatten does not keep exactly the batch dimension"
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        return f"a convolution pads with {module.padding_mode}"
+    if isinstance(module, nn.MaxPool2d) and module.return_indices:
+        return "a MaxPool2d returns indices"
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and (not module.track_running_stats or module.momentum is None):
+        return f"a {name} keeps no exponential running statistics"
+    return None
+
+
+def _flatten_value(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:  # noqa: A002
+    return input.flatten(2)
+
+
+def _function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def apply(input: Tensor, *args: Any, **options: Any) -> Tensor:  # noqa: A002
+        return function(_writable(input), *args, **options)
+
+    return apply
+
+
+_FUNCTIONS = (torch.relu, torch.tanh, torch.sigmoid, F.relu, F.gelu, F.silu, F.leaky_relu, F.elu, F.tanh, F.sigmoid)
+
+FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
+    torch.flatten: _flatten_value,
+    **{function: _function(function) for function in _FUNCTIONS},
+}
+"""Functions that may stand between layers, with what is called in their place."""
+
+METHODS: Mapping[str, Callable[..., Tensor]] = {
+    "flatten": _flatten_value,
+    "relu": _function(torch.relu),
+    "tanh": _function(torch.tanh),
+    "sigmoid": _function(torch.sigmoid),
+}
+"""The same for methods of tensors."""

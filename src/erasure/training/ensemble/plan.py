@@ -1,0 +1,76 @@
+"""Which samples each model sees in each step, known before the training starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erasure.training.ensemble.layers import Samples
+from erasure.training.randomness import Streams
+
+__all__ = ["Epochs", "Step"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of an epoch: the first ``n_models`` models take a batch of up to ``size`` samples.
+
+    Args:
+        n_models: Models that have a batch left; they come first.
+        start: Where the batch begins in the epoch's table.
+        size: Rows of the stacked batch.
+        samples: Which rows are samples.
+        weights: ``(n_models, size)``, what each row adds to its model's mean loss; None for a plain mean.
+    """
+
+    n_models: int
+    start: int
+    size: int
+    samples: Samples
+    weights: Tensor | None
+
+
+class Epochs:
+    """The epochs of several models, side by side.
+
+    Args:
+        ids: Training ids of each model, none empty, those with the most batches first.
+        seeds: Seed of each model's training; shuffles as :func:`~erasure.training.predictor.train` does.
+        batch_size: Samples per step.
+        dtype: Type of the weights of rows.
+    """
+
+    def __init__(self, ids: Sequence[Tensor], seeds: Sequence[int], batch_size: int, dtype: torch.dtype) -> None:
+        self.batch_size = batch_size
+        self.sizes = [len(own) for own in ids]
+        self.generators = [Streams(seed).torch("shuffle") for seed in seeds]
+        self.n_batches = [-(-size // batch_size) for size in self.sizes]
+        self._ids = torch.nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
+        self.steps = [self._step(number, dtype) for number in range(self.n_batches[0])]
+
+    def runs(self) -> list[tuple[int, int]]:
+        """Ranges of models with the same number of steps."""
+        lengths = [len(list(members)) for _, members in itertools.groupby(self.n_batches)]
+        ends = list(itertools.accumulate(lengths))
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+    def _step(self, number: int, dtype: torch.dtype) -> Step:
+        start = number * self.batch_size
+        sizes = [min(self.batch_size, size - start) for size in self.sizes if size > start]
+        most = max(sizes)
+        if min(sizes) == most > 1:
+            return Step(len(sizes), start, most, Samples(training=True), None)
+        counts = torch.tensor(sizes, dtype=dtype, device=self._ids.device)
+        real = (torch.arange(most, device=counts.device) < counts.unsqueeze(1)).to(dtype)
+        return Step(len(sizes), start, most, Samples(training=True, real=real, counts=counts), real / counts.unsqueeze(1))
+
+    def draw(self) -> Tensor:
+        """Ids of a new epoch, one row a model, each newly shuffled; short rows repeat a sample of their own."""
+        order = torch.zeros(self._ids.shape, dtype=torch.int64)
+        for row, size, generator in zip(order, self.sizes, self.generators, strict=True):
+            torch.randperm(size, generator=generator, out=row[:size])
+        return self._ids.gather(1, order.to(self._ids.device))

@@ -1,0 +1,129 @@
+"""A network written down once (``torch.fx``) and computed for many models at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from erasure.errors import RequirementNotMet
+from erasure.training.ensemble.layers import FUNCTIONS, METHODS, RULES, Samples, refuse_layer
+
+__all__ = ["Program", "difference"]
+
+
+class Program:
+    """The layers of a network in the order of their use.
+
+    Args:
+        model: The network; as before afterwards.
+        training: Whether it is to be computed as in training.
+
+    Raises:
+        RequirementNotMet: If a part of it cannot be computed for many models at once; the message says which.
+    """
+
+    def __init__(self, model: nn.Module, *, training: bool) -> None:
+        self.training = training
+        modules = dict(model.named_modules())
+        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules.values()):
+            raise RequirementNotMet("the network has hooks")
+        if len(dict(model.named_parameters())) != len(list(model.named_parameters(remove_duplicate=False))):
+            raise RequirementNotMet("layers share weights")
+        self.graph = _traced(model, training)
+        nodes = list(self.graph.nodes)
+        self.modules = {node.target: modules[node.target] for node in nodes if node.op == "call_module"}
+        for problem in (self._refuse(node) for node in nodes):
+            if problem is not None:
+                raise RequirementNotMet(problem)
+        if sum(node.op == "placeholder" for node in nodes) != 1:
+            raise RequirementNotMet("the network takes more than one input")
+        self._names = {
+            target: tuple((local, f"{target}.{local}") for local, _ in (*module.named_parameters(), *module.named_buffers()))
+            for target, module in self.modules.items()
+        }
+
+    def _refuse(self, node: fx.Node) -> str | None:
+        if node.op == "call_module":
+            module = self.modules[node.target]
+            if len(node.args) != 1 or node.kwargs:
+                return f"{type(module).__name__} is called with more than its input"
+            return refuse_layer(module, self.training)
+        if node.target in (torch.flatten, "flatten") and _bounds(node) != (1, -1):
+            return "a flatten does not keep exactly the batch dimension"
+        if node.op == "call_function" and node.target not in FUNCTIONS:
+            return f"there is no rule for {getattr(node.target, '__name__', node.target)}"
+        if node.op == "call_method" and node.target not in METHODS:
+            return f"there is no rule for .{node.target}()"
+        return f"the network uses {node.target} outside a layer" if node.op == "get_attr" else None
+
+    def run(self, x: Tensor, tensors: Mapping[str, Tensor], samples: Samples) -> Any:
+        """The network's output for every model.
+
+        Args:
+            x: Inputs, ``(M, B, …)``.
+            tensors: Parameters and buffers by name, each ``(M, …)``; running statistics are updated in place.
+            samples: Which rows count.
+
+        Returns:
+            What the network returns, every tensor in it ``(M, B, …)``.
+        """
+        values: dict[fx.Node, Any] = {}
+        for node in self.graph.nodes:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            if node.op == "placeholder":
+                values[node] = x
+            elif node.op == "output":
+                return args[0]
+            elif node.op == "call_module":
+                module = self.modules[node.target]
+                own = {local: tensors[name] for local, name in self._names[node.target]}
+                values[node] = RULES[type(module)](module, own, args[0], samples)
+            else:
+                calls: Any = FUNCTIONS if node.op == "call_function" else METHODS
+                values[node] = calls[node.target](*args, **kwargs)
+        raise RequirementNotMet("the network returns nothing")
+
+
+def _bounds(node: fx.Node) -> tuple[Any, Any]:
+    given = dict(zip(("input", "start_dim", "end_dim"), node.args, strict=False)) | node.kwargs
+    return given.get("start_dim", 0), given.get("end_dim", -1)
+
+
+def _traced(model: nn.Module, training: bool) -> fx.Graph:
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        return fx.Tracer().trace(model)
+    # Tracing runs the network's own code, which may fail in any way on a value that stands for another.
+    except Exception as error:
+        raise RequirementNotMet(f"the network cannot be written down as a graph ({error})") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def difference(models: Sequence[nn.Module]) -> str | None:
+    """How the networks differ beyond their weights, or None."""
+    first = _description(models[0])
+    for number, model in enumerate(models):
+        other = _description(model)
+        if other != first:
+            names = [name for name in first if other.get(name) != first[name]] or sorted(set(other) - set(first))
+            return f"model {number} differs from the first in {names[0] or 'itself'}"
+    return None
+
+
+_PLAIN = (bool, int, float, str, tuple, list, type(None))
+
+
+def _description(model: nn.Module) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        options = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_") and isinstance(v, _PLAIN)}
+        found[name] = (type(module), options)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        found[name] = (tensor.shape, tensor.dtype, tensor.device)
+    return found

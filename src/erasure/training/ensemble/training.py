@@ -1,0 +1,156 @@
+"""Training models of one architecture together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erasure.errors import DataError, Diverged, RequirementNotMet
+from erasure.training.batches import Column
+from erasure.training.calls import Criterion
+from erasure.training.devices import Precision
+from erasure.training.ensemble.choice import impossible
+from erasure.training.ensemble.plan import Epochs, Step
+from erasure.training.ensemble.program import Program, difference
+from erasure.training.ensemble.stack import Stack, StackedOptimizer
+from erasure.training.forward import logits_of
+from erasure.training.loop import EpochListener
+from erasure.training.predictor import Predictor
+
+__all__ = ["train_together"]
+
+
+def train_together(
+    models: Sequence[nn.Module],
+    predictor: Predictor,
+    *,
+    x: Column,
+    y: Tensor,
+    ids: Sequence[Tensor],
+    criterion: Criterion,
+    seeds: Sequence[int],
+    batch_size: int,
+    precision: Precision = "fp32",
+    on_epoch: EpochListener | None = None,
+) -> list[nn.Module]:
+    """Train ``models`` in place by the recipe, each on its own samples, and return them in eval mode.
+
+    Each ends where :func:`~erasure.training.predictor.train` would take it alone, up to the rounding of sums.
+
+    **Memory**: weights, gradients and optimizer state of all models, and the activations of one batch of each.
+
+    Args:
+        models: Freshly built networks of one architecture, on the device of ``x``.
+        predictor: The recipe.
+        x: Inputs of the whole data set.
+        y: Labels of the whole data set.
+        ids: Samples to train each model on, int64, on the same device.
+        criterion: The loss, made from the recipe's.
+        seeds: Seed of each model's shuffling.
+        batch_size: Used where the recipe does not set its own.
+        precision: Must be ``fp32``.
+        on_epoch: Hears of each epoch, once for all, and sees the first model as it stands.
+
+    Raises:
+        RequirementNotMet: If they cannot be trained together; the message says why.
+        DataError: If one of them has nothing to train on.
+        Diverged: If the loss of one is no longer finite.
+    """
+    if not models:
+        return []
+    if not len(models) == len(ids) == len(seeds):
+        raise RequirementNotMet(
+            f"there are {len(models)} models, {len(ids)} sets of ids and {len(seeds)} seeds; give one for each"
+        )
+    if predictor.epochs == 0:
+        return [model.eval() for model in models]
+    reason = impossible(models[0], predictor, precision) or difference(models) or _frozen_otherwise(models)
+    if reason is not None:
+        raise RequirementNotMet(f"the models cannot be trained together: {reason}")
+    empty = [number for number, own in enumerate(ids) if len(own) == 0]
+    if empty:
+        raise DataError(f"there is nothing to train on: the training partition of model {empty[0]} is empty")
+    for model in models:
+        model.train()
+    size = predictor.batch_size or batch_size
+    # The longest epoch first: whoever has no batch left is at the end, and the others are a prefix.
+    order = sorted(range(len(models)), key=lambda k: -(-len(ids[k]) // size), reverse=True)
+    session = _Session(
+        [models[k] for k in order], predictor, [ids[k] for k in order], [seeds[k] for k in order], size, _stacked_loss(criterion)
+    )
+    for epoch in range(predictor.epochs):
+        bad = session.epoch(x, y)
+        if bad:
+            raise Diverged(
+                f"the loss of {_named([order[row] for row in bad])} is not finite in epoch {epoch + 1} of {predictor.epochs}; "
+                "lower the learning rate"
+            )
+        if on_epoch is not None:
+            session.stack.write(order.index(0), models[0])
+            on_epoch(epoch + 1, predictor.epochs, models[0])
+    for row, k in enumerate(order):
+        session.stack.write(row, models[k])
+    return [model.eval() for model in models]
+
+
+class _Session:
+    """One training: the stacked weights, who sees what, and the optimizer."""
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        predictor: Predictor,
+        ids: Sequence[Tensor],
+        seeds: Sequence[int],
+        batch_size: int,
+        loss: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        self.loss = loss
+        self.program, self.stack = Program(models[0], training=True), Stack(models)
+        self.epochs = Epochs(ids, seeds, batch_size, self.stack.tensors[self.stack.trained[0]].dtype)
+        self.optimizer = StackedOptimizer(predictor.optimizer, self.stack, self.epochs.runs(), predictor.max_grad_norm)
+        schedule = predictor.schedule
+        self.schedule = schedule.build(self.optimizer.torch, predictor.epochs) if schedule is not None else None
+
+    def epoch(self, x: Column, y: Tensor) -> list[int]:
+        """One pass of every model; returns the models whose loss is not finite."""
+        table = self.epochs.draw()
+        total = torch.zeros(len(table), device=table.device)
+        for step in self.epochs.steps:
+            total[: step.n_models] += self._step(step, table, x, y)
+        if self.schedule is not None:
+            self.schedule.step()
+        return [row for row, is_finite in enumerate(torch.isfinite(total).tolist()) if not is_finite]
+
+    def _step(self, step: Step, table: Tensor, x: Column, y: Tensor) -> Tensor:
+        shape = (step.n_models, step.size)
+        chosen = table[: step.n_models, step.start : step.start + step.size].flatten()
+        inputs: Any = x.gather(chosen)
+        if not isinstance(inputs, Tensor):
+            raise RequirementNotMet(
+                f"the models cannot be trained together: their input is a {type(inputs).__name__}, not a tensor"
+            )
+        tensors = self.stack.first(step.n_models)
+        logits = logits_of(self.program.run(inputs.view(*shape, *inputs.shape[1:]), tensors, step.samples))
+        losses = self.loss(logits, y.index_select(0, chosen))
+        means = losses.mean(1) if step.weights is None else (losses * step.weights).sum(1)
+        gradients = torch.autograd.grad(means.sum(), [tensors[name] for name in self.stack.trained], allow_unused=True)
+        self.optimizer.step(gradients, step.n_models)
+        return means.detach()
+
+
+def _frozen_otherwise(models: Sequence[nn.Module]) -> str | None:
+    flags = [[parameter.requires_grad for parameter in model.parameters()] for model in models]
+    return None if all(own == flags[0] for own in flags) else "they have different parameters to train (requires_grad)"
+
+
+def _stacked_loss(criterion: Criterion) -> Callable[[Tensor, Tensor], Tensor]:
+    """Losses ``(M, B)`` from stacked logits and the labels of all rows."""
+    return lambda logits, y: criterion.per_sample(logits.flatten(0, 1), y).view(logits.shape[:2])
+
+
+def _named(numbers: Sequence[int]) -> str:
+    return f"model {numbers[0]}" if len(numbers) == 1 else f"models {', '.join(map(str, sorted(numbers)))}"
