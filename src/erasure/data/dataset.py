@@ -33,6 +33,8 @@ class Dataset:
         feature_names: Name of each input column of a table, if known.
         z_names: What each value of ``z`` stands for, if known.
         x_shape: Shape of one input sample as the model sees it, such as ``(30,)`` or ``(1, 8, 8)``.
+        clean_y: The labels before some were made wrong on purpose, like ``y``; None where none were.
+        corrupted: ``(N,)`` bool, the samples whose label or input was changed on purpose; None where none were.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     z_names: tuple[str, ...] = ()
+    clean_y: Tensor | None = None
+    corrupted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -90,8 +94,13 @@ class Splitter(Component):
     parts_names: tuple[str, str]
     ref_data: Partition = "all"
 
-    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Ids of the two parts.
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of all parts that :meth:`split` gives, in its order; ``-`` for one that is thrown away."""
+        return self.parts_names
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, ...]:
+        """Ids of the two parts, or of as many as :attr:`parts` names.
 
         Args:
             data: The data set, for labels and groups.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -84,8 +85,8 @@ def build_partitions(
     partitions: dict[str, Tensor] = {ALL: torch.arange(len(data), dtype=torch.int64)}
     for position, splitter in enumerate(splitters):
         where = f"partitions[{position}] ({type(splitter).__name__})"
-        names = splitter.parts_names
-        generator = np.random.default_rng(derive(seed, "split", *names))
+        names = splitter.parts
+        generator = np.random.default_rng(derive(seed, "split", *splitter.parts_names))
         try:
             _check_names(names)
             parts = splitter.split(data, partitions, generator)
@@ -103,11 +104,13 @@ def build_partitions(
     return partitions
 
 
-def _check_names(names: tuple[str, str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     if ALL in names:
         raise PartitionError(f'"{ALL}" always means the whole data set and cannot be defined again')
-    if names[0] == names[1] != DISCARDED:
-        raise PartitionError(f'both parts are called "{names[0]}"; name one of them "{DISCARDED}" to throw it away')
+    twice = next((name for name, n in Counter(names).items() if n > 1 and name != DISCARDED), None)
+    if twice is not None:
+        both = "both parts" if len(names) == 2 else "two parts"
+        raise PartitionError(f'{both} are called "{twice}"; name one of them "{DISCARDED}" to throw it away')
 
 
 def inspect_partitions(

@@ -6,8 +6,7 @@ shuffles hands out both parts in the order drawn, so that "the first n" of a shu
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,7 +18,8 @@ from torch import Tensor
 from erasure.data.dataset import Dataset, Splitter
 from erasure.data.fields import Label, Labels
 from erasure.data.partitions import ids_of
-from erasure.errors import InvalidParameters, PartitionError, nearest
+from erasure.data.selection import code_of, divided, of_class, ordered, portion, shown
+from erasure.errors import InvalidParameters, PartitionError
 from erasure.types import NonNegativeInt, OpenFraction, Partition
 
 __all__ = [
@@ -33,9 +33,6 @@ __all__ = [
     "StratifiedPercentageSplitter",
     "ZRangeSplitter",
 ]
-
-_SHOWN = 20
-"""How many names an error message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +53,8 @@ class PercentageSplitter(Splitter):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Cut after the fraction of the (shuffled) ids."""
-        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
-        size = _portion(len(ids), self.percentage)
+        ids = ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        size = portion(len(ids), self.percentage)
         return ids[:size], ids[size:]
 
 
@@ -80,19 +77,19 @@ class StratifiedPercentageSplitter(Splitter):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Take the first samples of each class of the (shuffled) ids."""
-        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        ids = ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
         if len(ids) == 0:
             return ids, ids.clone()
         _, strata, sizes = torch.unique(data.y[ids], dim=0, return_inverse=True, return_counts=True)
         shares = sizes.double() * self.percentage
         quotas = (shares + 1e-9).floor()
         by_remainder = torch.argsort(shares - quotas, descending=True, stable=True)
-        quotas[by_remainder[: _portion(len(ids), self.percentage) - int(quotas.sum())]] += 1
+        quotas[by_remainder[: portion(len(ids), self.percentage) - int(quotas.sum())]] += 1
         by_stratum = torch.argsort(strata, stable=True)
         starts = torch.cumsum(sizes, 0) - sizes
         rank = torch.empty_like(strata)
         rank[by_stratum] = torch.arange(len(ids)) - starts[strata[by_stratum]]
-        return _divided(ids, rank < quotas[strata])
+        return divided(ids, rank < quotas[strata])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +110,8 @@ class ClassSplitter(Splitter):
         ids = ids_of(partitions, self.ref_data)
         chosen = torch.zeros(len(ids), dtype=torch.bool)
         for label in self.labels:
-            chosen |= _of_class(label, data, ids, self.ref_data)
-        return _divided(ids, chosen)
+            chosen |= of_class(label, data, ids, self.ref_data)
+        return divided(ids, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +131,7 @@ class NSamplesSplitter(Splitter):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Cut after ``n_samples`` of the (shuffled) ids."""
-        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        ids = ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
         if self.n_samples > len(ids):
             raise PartitionError(f'{self.n_samples} samples asked for, but "{self.ref_data}" has {len(ids)}')
         return ids[: self.n_samples], ids[self.n_samples :]
@@ -158,14 +155,14 @@ class NSamplesOfClassSplitter(Splitter):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Take the first ``n_samples`` of the class among the (shuffled) ids."""
-        ids = _ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
-        of_class = _of_class(self.label, data, ids, self.ref_data)
-        available = int(of_class.sum())
+        ids = ordered(ids_of(partitions, self.ref_data), generator if self.shuffle else None)
+        candidates = of_class(self.label, data, ids, self.ref_data)
+        available = int(candidates.sum())
         if self.n_samples > available:
             raise PartitionError(
                 f'{self.n_samples} samples of class {self.label!r} asked for, but "{self.ref_data}" has {available} of them'
             )
-        return _divided(ids, of_class & (of_class.cumsum(0) <= self.n_samples))
+        return divided(ids, candidates & (candidates.cumsum(0) <= self.n_samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +184,12 @@ class ListSplitter(Splitter):
         listed = torch.tensor(self.samples_ids, dtype=torch.int64)
         missing = torch.unique(listed[~torch.isin(listed, ids)])
         if len(missing):
-            shown = _shown(missing.tolist())
             outside = bool(((missing < 0) | (missing >= len(data))).any())
             there = f"the data set has ids 0 to {len(data) - 1}" if outside else f"it has {len(ids)} of {len(data)} samples"
-            raise PartitionError(f'{len(missing)} of the listed ids are not in "{self.ref_data}": {shown}; {there}')
-        return _divided(ids, torch.isin(ids, listed))
+            raise PartitionError(
+                f'{len(missing)} of the listed ids are not in "{self.ref_data}": {shown(missing.tolist())}; {there}'
+            )
+        return divided(ids, torch.isin(ids, listed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +213,7 @@ class ByZSplitter(Splitter):
         unknown = values[~torch.isin(values, there)]
         if len(unknown):
             raise PartitionError(
-                f'no sample of "{data.name}" has z = {_shown(unknown.tolist())}; there are {_shown(there.tolist())}'
+                f'no sample of "{data.name}" has z = {shown(unknown.tolist())}; there are {shown(there.tolist())}'
             )
         return _with_groups(self, z, torch.isin(z, values), partitions)
 
@@ -266,54 +264,9 @@ class ConcatSplitter(Splitter):
         outside = joined[~torch.isin(joined, ids)]
         if len(outside):
             raise PartitionError(
-                f'{len(outside)} of the concatenated samples are not in "{self.ref_data}": {_shown(outside.tolist())}'
+                f'{len(outside)} of the concatenated samples are not in "{self.ref_data}": {shown(outside.tolist())}'
             )
         return joined, ids[~torch.isin(ids, joined)]
-
-
-def _ordered(ids: Tensor, generator: np.random.Generator | None) -> Tensor:
-    return ids if generator is None else ids[torch.from_numpy(generator.permutation(len(ids)))]
-
-
-def _portion(n_samples: int, fraction: float) -> int:
-    # 0.29 * 100 is 28.999…: the floor must not lose a sample to rounding.
-    return math.floor(n_samples * fraction + 1e-9)
-
-
-def _divided(ids: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    return ids[chosen], ids[~chosen]
-
-
-def _shown(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values[:_SHOWN]) + (", …" if len(values) > _SHOWN else "")
-
-
-def _code(label: Label, names: Sequence[str], what: str, owner: str) -> int:
-    if isinstance(label, int):
-        return label
-    if label in names:
-        return names.index(label)
-    if not names:
-        raise PartitionError(f'{what} {label!r} asked for, but "{owner}" does not name its {what} values; give a number')
-    hint = nearest(label, names)
-    raise PartitionError(f'"{owner}" has no {what} {label!r}; it has {_shown(names)}{f"; {hint}" if hint else ""}')
-
-
-def _of_class(label: Label, data: Dataset, ids: Tensor, ref_data: str) -> Tensor:
-    """Which of ``ids`` have the class; at least one does."""
-    code = _code(label, data.class_names, "class", data.name)
-    if not 0 <= code < data.n_classes:
-        named = f" ({_shown(data.class_names)})" if data.class_names else ""
-        raise PartitionError(
-            f'"{data.name}" has no class {label}; it has {data.n_classes} classes, 0 to {data.n_classes - 1}{named}'
-        )
-    labels = data.y[ids]
-    chosen = labels[:, code] > 0.5 if data.task == "multilabel" else labels == code
-    if not chosen.any():
-        present = (labels > 0.5).any(dim=0).nonzero().flatten() if data.task == "multilabel" else torch.unique(labels)
-        there = _shown([data.class_names[k] if data.class_names else k for k in present.tolist()]) or "none"
-        raise PartitionError(f'"{ref_data}" has no sample of class {label!r}; it has samples of {there}')
-    return chosen
 
 
 def _groups(data: Dataset) -> Tensor:
@@ -323,7 +276,7 @@ def _groups(data: Dataset) -> Tensor:
 
 
 def _group_code(label: Label, data: Dataset) -> int:
-    return _code(label, data.z_names, "z", data.name)
+    return code_of(label, data.z_names, "z", data.name)
 
 
 def _with_groups(splitter: Splitter, z: Tensor, matches: Tensor, partitions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -331,5 +284,5 @@ def _with_groups(splitter: Splitter, z: Tensor, matches: Tensor, partitions: Map
     chosen = (matches if matches.ndim == 1 else matches.any(dim=1))[ids]
     if not chosen.any():
         there = torch.unique(z[ids]).tolist()
-        raise PartitionError(f'no sample of "{splitter.ref_data}" has such a z value; it has {_shown(there) or "none"}')
-    return _divided(ids, chosen)
+        raise PartitionError(f'no sample of "{splitter.ref_data}" has such a z value; it has {shown(there) or "none"}')
+    return divided(ids, chosen)

@@ -17,6 +17,7 @@ __all__ = ["ColumnFormat", "from_artifact", "register_column", "to_artifact"]
 
 _FORMAT = 1
 _NAMES = ("class_names", "feature_names", "z_names")
+_OPTIONAL = ("z", "clean_y", "corrupted")
 _PREFIX = "x."
 
 _ColumnT = TypeVar("_ColumnT", bound=Column)
@@ -66,8 +67,7 @@ def to_artifact(data: Dataset) -> tuple[dict[str, Tensor], dict[str, Json]]:
         raise DataError(f'the inputs of "{data.name}" are a {type(data.x).__name__}, which cannot be stored: register_column()')
     columns, column_facts = _FORMATS[kind].to_tensors(data.x)
     tensors = {f"{_PREFIX}{name}": values for name, values in columns.items()} | {"y": data.y}
-    if data.z is not None:
-        tensors["z"] = data.z
+    tensors |= {name: getattr(data, name) for name in _OPTIONAL if getattr(data, name) is not None}
     facts: dict[str, Json] = {
         "format": _FORMAT,
         "name": data.name,
@@ -94,16 +94,16 @@ def from_artifact(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> D
         known = ", ".join(_FORMATS)
         raise DataError(f'stored inputs of the unknown kind "{kind}" (known: {known}); import the package that defines it first')
     columns = {name.removeprefix(_PREFIX): values for name, values in tensors.items() if name.startswith(_PREFIX)}
+    others: dict[str, Any] = {name: tuple(facts[name]) for name in _NAMES} | {name: tensors.get(name) for name in _OPTIONAL}
     return Dataset(
         name=facts["name"],
         x=_FORMATS[kind].from_tensors(columns, facts["column"]["facts"]),
         y=tensors["y"],
-        z=tensors.get("z"),
         n_classes=facts["n_classes"],
         x_shape=tuple(facts["x_shape"]),
         task=facts["task"],
         modality=facts["modality"],
-        **{name: tuple(facts[name]) for name in _NAMES},
+        **others,
     )
 
 
