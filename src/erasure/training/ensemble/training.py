@@ -57,7 +57,7 @@ def train_together(
     Raises:
         RequirementNotMet: If they cannot be trained together; the message says why.
         DataError: If one of them has nothing to train on.
-        Diverged: If the loss of one is no longer finite.
+        Diverged: If the loss of one is no longer finite; the models are unfinished then and must be built anew.
     """
     if not models:
         return []
