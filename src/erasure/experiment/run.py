@@ -13,15 +13,17 @@ import torch
 
 from erasure.component import Component
 from erasure.data.partitions import inspect_partitions
-from erasure.errors import ConfigError, DataError, PartitionError, Problem, RequirementNotMet
+from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, Said, silent
 from erasure.experiment import serial
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
+from erasure.experiment.evidence import collect, write_evidence
 from erasure.experiment.plan import Numerics, Plan, build_plan
 from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
 from erasure.measures.contract import Measure
+from erasure.reports.page import write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.store import Store, default_store_path, write_rows, write_trace
@@ -98,8 +100,11 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
             output=options.output,
             trace=tuple(assemble_trace(plan, store, failed, dataset)),
         )
+        evidence = collect(plan, bench, failed, results.rows) if options.output is not None else {}
     if options.output is not None:
         save(results, options.output)
+        write_evidence(evidence, options.output)
+        _report(options.output, listener)
     return results
 
 
@@ -109,6 +114,14 @@ def save(results: Results, output: Path) -> None:
     if results.trace:
         write_trace(results.trace, output)
     write_atomically(output / "table.md", markdown_table(results.rows).encode())
+
+
+def _report(output: Path, listener: Listener) -> None:
+    """The page for people; a run is complete without it."""
+    try:
+        write_page(output)
+    except MissingDependency as error:
+        listener(Said(f"No report was made: {error}"))
 
 
 def _named(plan: Plan, failed: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,216 @@
+"""Tables for spreadsheets, programs and papers; hostile names stay inert in each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from erasure.reports.comparison import Cell, Column, Line, ResultTable
+from erasure.store.durable import write_atomically
+
+__all__ = ["csv_bytes", "latex_table", "markdown", "write_tables"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+}
+_DIRECTIONS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
+
+
+def csv_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Records as CSV; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    records = list(records)
+    header = list(dict.fromkeys(name for record in records for name in record))
+    lines = [",".join(_csv_cell(name) for name in header)]
+    lines += [",".join(_csv_cell(record.get(name)) for name in header) for record in records]
+    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    if text.lstrip(" ").startswith(_FORMULA) and not _NUMBER.fullmatch(text):
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def number(value: float) -> str:
+    """Three digits behind the point for small numbers, fewer for large ones."""
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:.0f}"
+    if size >= 100:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if size >= 0.0005 or not value else f"{value:.1e}"
+
+
+def markdown(table: ResultTable) -> str:
+    """The table in Markdown: mean ± half interval, best bold, second in italics, ``≈`` where retraining is tied within the floor."""
+    header = ["model", "verdict", *(_column_title(column) for column in table.columns)]
+    lines = [[line.label, line.verdict, *(_markdown_cell(c) for c in line.cells)] for line in table.lines]
+    if any(column.floor is not None for column in table.columns):
+        floors = ["" if c.floor is None else f"± {number(c.floor)}" for c in table.columns]
+        lines.insert(_after_gold(table.lines), ["noise floor", "", *floors])
+    rows = [header, ["---", "---", *("--:" for _ in table.columns)], *lines]
+    text = "\n".join(
+        "| " + " | ".join(_markdown_text(cell) if i < 2 else cell for i, cell in enumerate(row)) + " |" for row in rows
+    )
+    return f"{text}\n\n{_legend('**bold**', '*italics*', '≈', '=')}\n"
+
+
+def _after_gold(lines: Sequence[Line]) -> int:
+    return next((i + 1 for i, line in enumerate(lines) if line.role == "gold"), 0)
+
+
+def _column_title(column: Column) -> str:
+    return _markdown_text(f"{column.title} [{column.unit}]" if column.unit else column.title)
+
+
+def _markdown_text(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if flat in {"---", "--:"} else re.sub(r"([\\`*_{}\[\]<>|#!~&])", r"\\\1", flat)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return _markdown_text(cell.note)
+    text = number(cell.value) + (f" ± {number(cell.half)}" if cell.half is not None else "")
+    text = {"best": f"**{text}**", "tie": f"**{text}** =", "second": f"*{text}*"}.get(cell.mark, text)
+    return f"{text} ≈" if cell.is_within else text
+
+
+def _legend(best: str, second: str, within: str, tie: str) -> str:
+    return (
+        f"Mean ± half of the 95 % interval over repetitions, where there are several. {best}: closest to retraining in its column, "
+        f"{tie} marks those that tie with it because both are within the noise floor of retraining; {second}: second. {within}: not distinguishable from retraining (gap within the "
+        "noise floor). Retraining itself, and methods that failed, changed nothing or did damage, do not compete."
+    )
+
+
+def latex(text: str) -> str:
+    """Text with nothing left that LaTeX would carry out; what plain LaTeX has no letter for becomes ``?``."""
+    flat = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return "".join(_LATEX.get(c, c if ord(c) < 0x250 else "?") for c in flat)
+
+
+def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results") -> str:
+    r"""The table for a paper; needs ``\usepackage{booktabs}``.
+
+    Args:
+        table: The table.
+        caption: What stands in front of the legend.
+        label: For ``\ref``.
+    """
+    measures: list[tuple[str, int]] = []
+    for column in table.columns:
+        if measures and measures[-1][0] == column.measure:
+            measures[-1] = (column.measure, measures[-1][1] + 1)
+        else:
+            measures.append((column.measure, 1))
+    groups, rules, at = [], [], 2
+    for measure, n in measures:
+        groups.append(rf"\multicolumn{{{n}}}{{c}}{{{latex(measure)}}}")
+        rules.append(rf"\cmidrule(lr){{{at}-{at + n - 1}}}")
+        at += n
+    seconds = [
+        " ".join(part for part in (latex(c.partition), latex(f"[{c.unit}]") if c.unit else "", _arrow(c)) if part)
+        for c in table.columns
+    ]
+    body = [[latex(line.label), *(_latex_cell(cell) for cell in line.cells)] for line in table.lines]
+    floors = [["noise floor", *("" if c.floor is None else rf"$\pm${number(c.floor)}" for c in table.columns)]]
+    first = _after_gold(table.lines)
+    head, tail = body[:first], body[first:]
+    if any(column.floor is not None for column in table.columns):
+        head += floors
+    legend = _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$").replace("±", r"$\pm$").replace("%", r"\%")
+    text = [
+        r"\begin{table}",
+        r"\centering",
+        r"\small",
+        rf"\caption{{{(latex(caption) + ' ') if caption else ''}{legend}}}",
+        rf"\label{{{re.sub(r'[^A-Za-z0-9:.-]', '-', label)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        _latex_line(["", *groups]),
+        " ".join(rules),
+        _latex_line(["model", *seconds]),
+        r"\midrule",
+        *(_latex_line(line) for line in head),
+        *([r"\midrule"] if head and tail else []),
+        *(_latex_line(line) for line in tail),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table}",
+    ]
+    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(text) + "\n"
+
+
+def _arrow(column: Column) -> str:
+    return "" if column.gold is not None else _DIRECTIONS.get(column.direction, "")
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return latex(cell.note)
+    text = number(cell.value) + (rf" $\pm$ {number(cell.half)}" if cell.half is not None else "")
+    text = {"best": rf"\textbf{{{text}}}", "tie": rf"\textbf{{{text}}}$^{{=}}$", "second": rf"\underline{{{text}}}"}.get(
+        cell.mark, text
+    )
+    return rf"{text}\,$\approx$" if cell.is_within else text
+
+
+def write_tables(table: ResultTable, directory: Path, *, caption: str = "") -> list[Path]:
+    """Write ``results.csv``, ``results.parquet``, ``results.md`` and ``results.tex``.
+
+    Raises:
+        StoreError: If a file cannot be written.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    records = table.records()
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table({n: [r[n] for r in records] for n in (records[0] if records else {})}), sink)
+    contents = {
+        "results.csv": csv_bytes(records),
+        "results.parquet": bytes(sink.getvalue().to_pybytes()),
+        "results.md": markdown(table).encode(),
+        "results.tex": latex_table(table, caption).encode(),
+    }
+    for name, content in contents.items():
+        write_atomically(Path(directory) / name, content)
+    return [Path(directory) / name for name in contents]

@@ -1,0 +1,135 @@
+"""A run's folder as reports read it: rows, trace, and what the run kept beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import StoreError
+from erasure.store.durable import failure
+from erasure.store.rows import Row, read_rows
+
+__all__ = ["EVIDENCE_FILE", "ROLE_PARTITIONS", "RunFolder", "TracePoint"]
+
+EVIDENCE_FILE = "report.json"
+ROLE_PARTITIONS = ("forget", "retain", "test")
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One value measured during unlearning.
+
+    Args:
+        epoch: Epoch of the method; 0 is the original.
+        label: The method.
+        measure: The measure.
+        partition: What it was measured on.
+        value: The value, or None.
+        gold: Gold's value, or None.
+        seed: Seed of the repetition.
+    """
+
+    epoch: int
+    label: str
+    measure: str
+    partition: str
+    value: float | None
+    gold: float | None
+    seed: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """What is in the folder of a run.
+
+    Args:
+        rows: The result rows.
+        evidence: What the run kept beside them; empty if it kept nothing.
+        trace: What was measured during unlearning.
+        directory: Where it was read from.
+    """
+
+    rows: Sequence[Row]
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    trace: Sequence[TracePoint] = ()
+    directory: Path | None = None
+
+    @classmethod
+    def load(cls, directory: Path | str) -> RunFolder:
+        """Read a folder; one of an older run, without ``report.json``, gives rows alone.
+
+        Raises:
+            StoreError: If there are no rows, or a file cannot be read.
+        """
+        directory = Path(directory)
+        return cls(tuple(read_rows(directory)), _evidence(directory / EVIDENCE_FILE), _trace(directory / "trace.csv"), directory)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return str(self.evidence.get("experiment") or next((row.experiment for row in self.rows), "") or "experiment")
+
+    @property
+    def groups(self) -> Sequence[Mapping[str, Any]]:
+        """What was kept of each group of models that are compared with one another."""
+        return list(self.evidence.get("groups", ()))
+
+    @property
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Every model of every repetition."""
+        return list(self.evidence.get("models", ()))
+
+    def model(self, label: str) -> Mapping[str, Any]:
+        """The first repetition's model of a label; empty if nothing is known about it."""
+        return next((model for model in self.models if model["label"] == label), {})
+
+    def partitions(self, role: str) -> frozenset[str]:
+        """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
+        key = {"forget": "forget", "retain": "retain", "test": "heldout"}[role]
+        return frozenset(group[key] for group in self.groups if group.get(key)) or frozenset({role})
+
+
+def _evidence(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise failure("read", path, error, option="RUN") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is not JSON ({error}); run the experiment again.") from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise StoreError(f"{path} is not of format {_FORMAT}; run the experiment again with this version.")
+    return found
+
+
+def _trace(path: Path) -> Sequence[TracePoint]:
+    if not path.exists():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(
+                TracePoint(
+                    epoch=int(record["epoch"]),
+                    label=record["label"],
+                    measure=record["measure"],
+                    partition=record["partition"],
+                    value=_number(record["value"]),
+                    gold=_number(record["gold"]),
+                    seed=record["seed_train"],
+                )
+                for record in csv.DictReader(file)
+            )
+    except OSError as error:
+        raise failure("read", path, error, option="RUN") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} is not a trace of this version ({error}); run the experiment again.") from error
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

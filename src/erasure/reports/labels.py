@@ -1,0 +1,62 @@
+"""Labels beside points, moved apart where they would overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Place", "place_labels"]
+
+_CHARACTER = 6.3
+_HEIGHT = 13.0
+_RADIUS = 9.0
+_Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Centre of a label, in pixels from the top left, and whether a line should lead to it."""
+
+    x: float
+    y: float
+    is_far: bool = False
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    width: float,
+    height: float,
+    taken: Sequence[_Box] = (),
+) -> list[Place]:
+    """A place for each label: the nearest one around its point that covers nothing, or else what covers least.
+
+    Args:
+        points: Pixels of each point.
+        texts: Text of each label.
+        width: Width of the figure.
+        height: Height of the figure.
+        taken: Left, bottom, width and height of what is already there.
+    """
+    boxes: list[_Box] = [(x, y - h, x + w, y) for x, y, w, h in taken]
+    boxes += [(x - _RADIUS / 2, y - _RADIUS / 2, x + _RADIUS / 2, y + _RADIUS / 2) for x, y in points]
+    places = []
+    for (x, y), text in zip(points, texts, strict=True):
+        half = _CHARACTER * min(len(text), 32) / 2
+        candidates = []
+        for ring, distance in enumerate((12.0, 22.0, 36.0, 52.0, 70.0)):
+            for dx, dy in ((1, 0), (0, -1), (0, 1), (-1, 0), (0.8, -0.8), (0.8, 0.8), (-0.8, -0.8), (-0.8, 0.8)):
+                # A label beside its point starts there; one above or below is centred on it.
+                at_x, at_y = x + dx * (half * (1 if dy == 0 else 0.9) + distance * abs(dx)), y + dy * distance
+                box = (at_x - half, at_y - _HEIGHT / 2, at_x + half, at_y + _HEIGHT / 2)
+                outside = max(0.0, -box[0]) + max(0.0, box[2] - width) + max(0.0, -box[1]) + max(0.0, box[3] - height + 2)
+                covered = sum(_overlap(box, other) for other in boxes)
+                candidates.append((covered + 40 * outside + 8 * ring, at_x, at_y, box, ring))
+        _, best_x, best_y, best, ring = min(candidates)
+        boxes.append(best)
+        places.append(Place(best_x, best_y, ring > 1))
+    return places
+
+
+def _overlap(a: _Box, b: _Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

@@ -1,0 +1,156 @@
+"""A run in words: what was forgotten and from what, the verdicts in order, what to do, and the figures that go with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from erasure.reports import figures, model_figures
+from erasure.reports.comparison import ResultTable, result_table
+from erasure.reports.figures import Figure
+from erasure.reports.folder import RunFolder
+from erasure.reports.verdicts import Judgement, Roles, judge_all, recommend
+
+__all__ = ["Overview", "figures_of", "overview_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """What a report says.
+
+    Args:
+        folder: The run.
+        headline: What was forgotten and from what.
+        judgements: Verdict on each method, best first.
+        recommendation: What to do.
+        best: The method that the recommendation names, if any.
+        table: All values.
+    """
+
+    folder: RunFolder
+    headline: str
+    judgements: Sequence[Judgement]
+    recommendation: str
+    best: Judgement | None
+    table: ResultTable
+
+    @property
+    def order(self) -> list[str]:
+        """Labels of the methods, best first."""
+        return [judgement.label for judgement in self.judgements]
+
+
+def overview_of(folder: RunFolder) -> Overview:
+    """Judge a run."""
+    sizes = {p["name"]: p["n"] for group in folder.groups for p in group.get("partitions", ())}
+    roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
+    exact = [model["label"] for model in folder.models if model.get("exact")]
+    exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
+    judged = judge_all(folder.rows, roles, _costs(folder), exact)
+    judged += [
+        Judgement(model["label"], "failed", (str(model["failed"]),))
+        for model in folder.models
+        if model.get("failed") and model["role"] == "unlearned" and model["label"] not in {j.label for j in judged}
+    ]
+    has_gold = any(row.gold is not None for row in folder.rows)
+    recommendation, best = recommend(judged, has_gold=has_gold)
+    return Overview(
+        folder, _headline(folder), sorted(judged, key=lambda j: j.rank), recommendation, best, result_table(folder.rows, judged)
+    )
+
+
+def _costs(folder: RunFolder) -> dict[str, float | None]:
+    """Time of each method, one-off work included, as a share of retraining's in the same repetition; the mean."""
+    seconds: dict[str, list[tuple[tuple[Any, Any], float]]] = {}
+    golds: dict[tuple[Any, Any], float] = {}
+    for model in folder.models:
+        if model.get("elapsed_s") is None:
+            continue
+        key = (model["retain"], model["seed"])
+        total = model["elapsed_s"] + (model.get("precompute_s") or 0.0)
+        if model["role"] == "gold":
+            golds[key] = total
+        elif model["role"] == "unlearned":
+            seconds.setdefault(model["label"], []).append((key, total))
+    shares = {label: [s / golds[key] for key, s in found if golds.get(key)] for label, found in seconds.items()}
+    return {label: math.fsum(found) / len(found) if found else None for label, found in shares.items()}
+
+
+def _headline(folder: RunFolder) -> str:
+    dataset = folder.evidence.get("dataset", {}).get("name") or next((row.dataset for row in folder.rows), "the data")
+    sentences = []
+    for group in folder.groups:
+        forgotten = group.get("forgotten")
+        if not forgotten:
+            continue
+        n, total, classes = forgotten["n"], forgotten["n_training"], forgotten["classes"]
+        whole = [each["class"] for each in classes if each["forget"] == each["training"]]
+        share = f" ({100 * n / total:.2g} %)" if total else ""
+        kind = folder.evidence.get("dataset", {}).get("modality", "")
+        what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(kind, "samples")
+        if whole and len(whole) == len(classes):
+            names = ", ".join(f"“{name}”" for name in whole[:5]) + (" and others" if len(whole) > 5 else "")
+            sentence = f"All {n:,} training {what} of {'class' if len(whole) == 1 else 'the classes'} {names}"
+            sentence += f", of {total:,}{share}, were to be forgotten"
+        else:
+            n_classes = folder.evidence.get("dataset", {}).get("n_classes", 0)
+            some = f"all {n_classes}" if len(classes) == n_classes else f"{len(classes)} of {n_classes}"
+            from_all = f", from {some} classes" if classes else ""
+            sentence = f"{n:,} of {total:,} training {what}{share} were to be forgotten{from_all}"
+        sentences.append(sentence if len(folder.groups) == 1 else f"{sentence} (kept: {group['retain']})")
+    if not sentences:
+        return f"Models trained on {dataset} were made to forget a part of it."
+    return f"Data: {dataset}. " + ". ".join(dict.fromkeys(sentences)) + "."
+
+
+def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
+    """Every figure that the run has the numbers for, in the order of the report."""
+    folder, order = overview.folder, overview.order
+    found: list[Figure | None] = [
+        figures.tradeoff(overview.judgements, narrow=narrow),
+        figures.seeds(folder.rows, order, narrow=narrow),
+    ]
+    for number, group in enumerate(folder.groups):
+        suffix = f"_{number + 1}" if number else ""
+        found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
+    for number, (measure, curves) in enumerate(model_figures.measured_rocs(folder.evidence.get("curves", ())).items(), 1):
+        found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
+    found += [
+        figures.trace(folder.trace, order, narrow=narrow),
+        figures.costs(folder.models, folder.rows, order, narrow=narrow),
+        figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def _group_figures(group: Mapping[str, Any], order: Sequence[str], *, narrow: bool) -> list[Figure | None]:
+    roles = {group["forget"]: "forget", group["retain"]: "retain"}
+    if group.get("heldout"):
+        roles[group["heldout"]] = "test"
+    labels = [series["label"] for series in group.get("losses", {}).get("series", ())]
+    gold = next((label for label in labels if label not in set(order) and label.startswith("gold")), None)
+    found: list[Figure | None] = []
+    for key, quantity in (("losses", "loss"), ("confidences", "confidence")):
+        if key in group:
+            histograms = group[key]
+            found.append(
+                model_figures.distributions(histograms, quantity=quantity, order=order, roles=roles, gold=gold, narrow=narrow)
+            )
+    if "rocs" in group:
+        found.append(model_figures.rocs(group["rocs"], order, narrow=narrow))
+    for key, what in (("classes", "class"), ("groups", "group")):
+        if key in group and gold is not None:
+            found.append(model_figures.by_class(group[key], order=order, gold=gold, roles=roles, what=what, narrow=narrow))
+    if "layers" in group:
+        found.append(model_figures.layers(group["layers"], order, gold=gold, narrow=narrow))
+    return found
+
+
+def _renamed(figure: Figure | None, suffix: str, group: Mapping[str, Any]) -> Figure | None:
+    """A figure of a further group, told apart from the first one's."""
+    if figure is None or not suffix:
+        return figure
+    title = f"{figure.title} (kept: {group['retain']})"
+    return Figure(f"{figure.key}{suffix}", title, figure.caption, figure.alt, figure.spec, figure.data)

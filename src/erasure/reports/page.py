@@ -1,0 +1,232 @@
+"""The report: one HTML file that opens from the disk, without network or server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import MissingDependency
+from erasure.reports.comparison import Cell, Column, Line, ResultTable
+from erasure.reports.exports import number
+from erasure.reports.figures import Figure
+from erasure.reports.folder import RunFolder
+from erasure.reports.overview import Overview, figures_of, overview_of
+from erasure.reports.render import inline_svg
+from erasure.reports.theme import VERDICT_MARKS
+from erasure.reports.verdicts import RULE, Judgement
+from erasure.store.durable import write_atomically
+
+__all__ = ["PAGE_FILE", "page", "write_page"]
+
+PAGE_FILE = "report.html"
+_STATIC_LINES = 200
+"""Models whose lines are in the page itself; of more, the script draws one page at a time."""
+_MOST_LINES = 5000
+_MOST_VERDICTS = 300
+_FIRST_VERDICTS = 20
+_MOST_RECORDS = 500
+"""Records of a figure's data that the page shows; the export has all."""
+_WHERE = {
+    "tradeoff": "overview",
+    "values": "overview",
+    "loss": "behaviour",
+    "confidence": "behaviour",
+    "roc": "behaviour",
+    "by": "behaviour",
+    "layers": "behaviour",
+    "trace": "behaviour",
+    "costs": "cost",
+    "sensitivity": "cost",
+}
+
+
+def write_page(directory: Path | str, output: Path | None = None, *, samples: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Write the report of a run.
+
+    Args:
+        directory: The run's folder.
+        output: The file; by default ``report.html`` in the folder.
+        samples: Forgotten samples to show, personal data perhaps; none by default.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        MissingDependency: If what it is made with is not installed.
+        StoreError: If there are no results, or the file cannot be written.
+    """
+    path = output or Path(directory) / PAGE_FILE
+    text = page(overview_of(RunFolder.load(directory)), samples=samples)
+    write_atomically(path, text.encode("utf-8", "replace"))
+    return path
+
+
+def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The report as HTML.
+
+    Raises:
+        MissingDependency: If what it is made with is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependency("jinja2", "report", "making a report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    script = _template("report.js")
+    return environment.get_template("report.html.j2").render(
+        title=overview.folder.name,
+        overview=overview,
+        best=overview.best,
+        best_colour=VERDICT_MARKS[overview.best.verdict][0] if overview.best is not None else "",
+        evidence=overview.folder.evidence,
+        verdicts=[_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
+        n_first=_FIRST_VERDICTS,
+        n_verdicts=len(overview.judgements),
+        rule=RULE,
+        n_floors=_n_floors(overview.folder.evidence),
+        table=_table(overview),
+        figures=_figures(overview),
+        samples=bool(samples),
+        samples_by_id={sample["id"]: sample for sample in samples},
+        style=_template("report.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        canonical=json.dumps(
+            overview.folder.evidence.get("configuration", {}).get("canonical", {}), indent=1, ensure_ascii=False
+        ),
+        pretty_number=_text,
+        plain=_plain,
+        pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
+
+
+def _n_floors(evidence: Mapping[str, Any]) -> int:
+    """Further golds that the noise floor is taken from; 0 if unknown."""
+    canonical = evidence.get("configuration", {}).get("canonical", {})
+    found = canonical.get("evaluator", {}).get("parameters", {}).get("floor_repeats", 0)
+    return int(found)
+
+
+def _verdict(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "label": judgement.label,
+        "title": judgement.title,
+        "colour": VERDICT_MARKS[judgement.verdict][0],
+        "evidence": judgement.evidence,
+        "cost": judgement.cost,
+        "is_exact": judgement.is_exact,
+    }
+
+
+# Table
+
+
+def _table(overview: Overview) -> dict[str, Any]:
+    table, measures = overview.table, overview.folder.evidence.get("measures", {})
+    place = {label: i for i, label in enumerate(overview.order)}
+    lines = sorted(table.lines, key=lambda line: (line.role == "unlearned", place.get(line.label, -1)))
+    return {
+        "columns": [_column(i, column, measures.get(column.measure, {})) for i, column in enumerate(table.columns)],
+        "lines": [_line(table, line) for line in lines[:_STATIC_LINES]],
+        "data": _json([_line(table, line) for line in lines[:_MOST_LINES]]) if len(lines) > _STATIC_LINES else None,
+        "n": len(lines),
+        "n_kept": min(len(lines), _MOST_LINES),
+        "repetitions": table.n,
+        "verdicts": list(dict.fromkeys(judgement.title for judgement in overview.judgements)),
+    }
+
+
+def _json(value: Any) -> str:
+    """JSON for a script element, which no text inside can end."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _column(number_: int, column: Column, described: Mapping[str, Any]) -> dict[str, Any]:
+    direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(column.direction, "")
+    if column.gold is not None:
+        direction = f"Best is the retrained model's value, {number(column.gold)}" + (
+            f"; retrained models are up to {number(column.floor)} apart." if column.floor is not None else "."
+        )
+    parts = (described.get("answers"), described.get("summary"), direction)
+    return {
+        "id": f"column-{number_}",
+        "title": column.title,
+        "unit": column.unit,
+        "gold": None if column.gold is None else number(column.gold),
+        "floor": None if column.floor is None else number(column.floor),
+        "help": " ".join(_plain(part) for part in parts if part) or column.title,
+    }
+
+
+def _plain(text: str) -> str:
+    """Documentation without its markup."""
+    for mark in ("``", ":class:", ":math:", ":func:"):
+        text = text.replace(mark, "")
+    return text.replace("`", "")
+
+
+def _line(table: ResultTable, line: Line) -> dict[str, Any]:
+    colour = VERDICT_MARKS[line.judgement.verdict][0] if line.judgement is not None else ""
+    cells = [_cell(cell, column) for cell, column in zip(line.cells, table.columns, strict=True)]
+    return {"label": line.label, "role": line.role, "verdict": line.verdict, "colour": colour, "cells": cells}
+
+
+def _cell(cell: Cell, column: Column) -> dict[str, Any]:
+    if cell.value is None:
+        return {"text": cell.note, "sort": "", "more": "", "mark": ""}
+    text = number(cell.value) + (f" ± {number(cell.half)}" if cell.half is not None else "")
+    gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > 0 else ""
+    mark = " ".join(part for part in (cell.mark, "within" if cell.is_within else "") if part)
+    return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
+
+
+# Figures
+
+
+def _figures(overview: Overview) -> dict[str, list[dict[str, Any]]]:
+    """Figures of each section, drawn for a wide page and for a phone."""
+    narrow = {figure.key: figure for figure in figures_of(overview, narrow=True)}
+    sections: dict[str, list[dict[str, Any]]] = {"overview": [], "behaviour": [], "cost": []}
+    for figure in figures_of(overview):
+        sections[_WHERE[figure.key.partition("_")[0]]].append(
+            {
+                "key": figure.key,
+                "title": figure.title,
+                "caption": figure.caption,
+                "alt": figure.alt,
+                "wide": inline_svg(figure, f"wide-{figure.key}", scale=1.2),
+                "narrow": inline_svg(narrow[figure.key], f"narrow-{figure.key}") if figure.key in narrow else "",
+                "header": list(figure.data[0]) if figure.data else [],
+                "records": [_shown(figure, record) for record in figure.data[:_MOST_RECORDS]],
+                "n_records": len(figure.data),
+            }
+        )
+    return sections
+
+
+def _shown(figure: Figure, record: Mapping[str, Any]) -> list[str]:
+    header = list(figure.data[0])
+    return [_text(record.get(name)) for name in header]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
