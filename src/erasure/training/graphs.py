@@ -1,0 +1,312 @@
+"""Graphs on the device: columns that keep all of them in flat tensors, and the batches cut from them by index arithmetic."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erasure.errors import MissingDependency
+
+__all__ = ["GraphBatch", "GraphColumn", "NodeBatch", "NodeColumn", "one_hot", "torch_geometric"]
+
+
+def torch_geometric(module: str, purpose: str) -> Any:
+    """The module ``torch_geometric.<module>``, imported now.
+
+    Raises:
+        MissingDependency: If it is not installed; says what needs it.
+    """
+    with warnings.catch_warnings():
+        # Importing it makes torch complain about torch.jit, which is none of the user's business.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return importlib.import_module(f"torch_geometric.{module}")
+        except ModuleNotFoundError as error:
+            if error.name != "torch_geometric":
+                raise
+            raise MissingDependency("torch_geometric", "graph", purpose) from error
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """Some graphs as one graph whose parts are not connected; a sample is a graph.
+
+    Args:
+        x: Node features, shape ``(n, F)``, float32.
+        edge_index: From and to which row of ``x`` each edge goes, shape ``(2, m)``, int64.
+        edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
+        batch: Which graph each node belongs to, shape ``(n,)``, int64, ascending.
+        n_graphs: Number of graphs; each has at least one node.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor | None
+    batch: Tensor
+    n_graphs: int
+
+    def __len__(self) -> int:
+        return self.n_graphs
+
+    def __getitem__(self, part: slice) -> GraphBatch:
+        """Some of the graphs, in their order: a slice without a step."""
+        first, last, _ = part.indices(self.n_graphs)
+        nodes = (self.batch >= first) & (self.batch < last)
+        edges = nodes.index_select(0, self.edge_index[0])
+        position = nodes.cumsum(0) - 1
+        return GraphBatch(
+            x=self.x[nodes],
+            edge_index=position[self.edge_index[:, edges]],
+            edge_attr=None if self.edge_attr is None else self.edge_attr[edges],
+            batch=self.batch[nodes] - first,
+            n_graphs=max(0, last - first),
+        )
+
+    def to(self, device: torch.device | str) -> GraphBatch:
+        """The same batch on ``device``."""
+        edge_attr = None if self.edge_attr is None else self.edge_attr.to(device)
+        x, edge_index, batch = (t.to(device) for t in (self.x, self.edge_index, self.batch))
+        return replace(self, x=x, edge_index=edge_index, edge_attr=edge_attr, batch=batch)
+
+
+@dataclass(frozen=True, eq=False)
+class NodeBatch:
+    """A graph and those of its nodes whose logits are wanted; a sample is a node.
+
+    Args:
+        x: Features of all nodes of the graph, shape ``(n, F)``, float32.
+        edge_index: From and to which row of ``x`` each edge goes, shape ``(2, m)``, int64.
+        edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
+        rows: The samples as rows of ``x``, shape ``(B,)``, int64.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor | None
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> NodeBatch:
+        """The same graph with fewer samples."""
+        return replace(self, rows=self.rows[part])
+
+    def to(self, device: torch.device | str) -> NodeBatch:
+        """The same batch on ``device``."""
+        edge_attr = None if self.edge_attr is None else self.edge_attr.to(device)
+        x, edge_index, rows = (t.to(device) for t in (self.x, self.edge_index, self.rows))
+        return NodeBatch(x, edge_index, edge_attr, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphColumn:
+    """Many small graphs, one after the other; a sample is a graph.
+
+    Args:
+        x: Node features of all graphs, shape ``(n, F)``, float32; with ``categories``, codes of integer type, shape ``(n, C)``.
+        node_ptr: Graph i has the nodes ``node_ptr[i]`` to ``node_ptr[i + 1] - 1``; shape ``(N + 1,)``, int64.
+        edge_index: Edges of all graphs, their nodes counted within their own graph; shape ``(2, m)``, int64.
+        edge_ptr: Graph i has the edges ``edge_ptr[i]`` to ``edge_ptr[i + 1] - 1``; shape ``(N + 1,)``, int64.
+        edge_attr: Edge features, shape ``(m, D)``, float32, or codes; None if there are none.
+        categories: How many values each column of ``x`` takes, where they are codes; a batch has them one-hot.
+        edge_categories: The same for ``edge_attr``.
+    """
+
+    x: Tensor
+    node_ptr: Tensor
+    edge_index: Tensor
+    edge_ptr: Tensor
+    edge_attr: Tensor | None = None
+    categories: tuple[int, ...] = ()
+    edge_categories: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.node_ptr) - 1
+
+    @property
+    def n_features(self) -> int:
+        """Width of the node features as a model sees them."""
+        return sum(self.categories) if self.categories else self.x.shape[1]
+
+    @property
+    def n_edge_features(self) -> int:
+        """Width of the edge features as a model sees them; 0 if there are none."""
+        if self.edge_attr is None:
+            return 0
+        return sum(self.edge_categories) if self.edge_categories else self.edge_attr.shape[1]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Width of the node features, as ``x_shape`` of a data set has it."""
+        return (self.n_features,)
+
+    @cached_property
+    def _counts(self) -> tuple[Tensor, Tensor]:
+        return self.node_ptr.diff(), self.edge_ptr.diff()
+
+    def gather(self, ids: Tensor) -> GraphBatch:
+        """The graphs ``ids`` side by side.
+
+        **Cost**: a fixed number of tensor operations however many graphs; on an accelerator one wait, for the size of the batch.
+        """
+        node_counts, edge_counts = (counts.index_select(0, ids) for counts in self._counts)
+        n_nodes, n_edges = torch.stack((node_counts.sum(), edge_counts.sum())).tolist()
+        graphs = torch.arange(len(ids), device=ids.device)
+        first_node = node_counts.cumsum(0) - node_counts
+        owner, nodes = _spans(graphs, self.node_ptr.index_select(0, ids) - first_node, node_counts, n_nodes)
+        first_edge = edge_counts.cumsum(0) - edge_counts
+        edge_owner, edges = _spans(graphs, self.edge_ptr.index_select(0, ids) - first_edge, edge_counts, n_edges)
+        edge_attr = None if self.edge_attr is None else one_hot(self.edge_attr.index_select(0, edges), self.edge_categories)
+        return GraphBatch(
+            x=one_hot(self.x.index_select(0, nodes), self.categories),
+            edge_index=self.edge_index.index_select(1, edges) + first_node.index_select(0, edge_owner),
+            edge_attr=edge_attr,
+            batch=owner,
+            n_graphs=len(ids),
+        )
+
+    def to(self, device: torch.device) -> GraphColumn:
+        """The same column on ``device``."""
+        x, node_ptr, edge_index, edge_ptr = (t.to(device) for t in (self.x, self.node_ptr, self.edge_index, self.edge_ptr))
+        edge_attr = None if self.edge_attr is None else self.edge_attr.to(device)
+        return replace(self, x=x, node_ptr=node_ptr, edge_index=edge_index, edge_ptr=edge_ptr, edge_attr=edge_attr)
+
+
+def _spans(graphs: Tensor, shift: Tensor, counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """For each of ``total`` rows of a batch: the graph it belongs to, and the row of the column that it is."""
+    owner = torch.repeat_interleave(graphs, counts, output_size=total)
+    return owner, torch.arange(total, device=graphs.device) + shift.index_select(0, owner)
+
+
+@dataclass(frozen=True, eq=False)
+class NodeColumn:
+    """One graph; a sample is a node.
+
+    What forgetting a node means depends on ``background``:
+
+    - None: the graph is whole for everyone, and only whose labels are learned from differs (the transductive setting of the
+      literature). Forgetting is then forgetting *labels*; the features and edges of a forgotten node still reach its neighbours.
+    - A mask: a batch is computed on the subgraph of the background and of the partition at hand; features and edges of all other
+      nodes are not there. Forgetting is then forgetting *nodes*: a model that is retrained on the retain partition has seen nothing
+      of the forgotten ones. Test nodes are measured on the background and themselves, every model on the same graph.
+
+    Args:
+        x: Node features, shape ``(N, F)``, float32.
+        edge_index: From and to which node each edge goes, shape ``(2, m)``, int64.
+        edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
+        background: Nodes that are always part of the graph, shape ``(N,)``, bool: those no model is trained on. None for all.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor | None = None
+    background: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def n_features(self) -> int:
+        """Width of the node features."""
+        return self.x.shape[1]
+
+    @property
+    def n_edge_features(self) -> int:
+        """Width of the edge features; 0 if there are none."""
+        return 0 if self.edge_attr is None else self.edge_attr.shape[1]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Width of the node features, as ``x_shape`` of a data set has it."""
+        return (self.n_features,)
+
+    def gather(self, ids: Tensor) -> NodeBatch:
+        """The nodes ``ids``, in the graph of the background and themselves."""
+        return self.within(ids).gather(ids)
+
+    def within(self, ids: Tensor) -> Subgraph:
+        """The column of a partition: whatever batches are cut from it, they see the background and the whole partition.
+
+        Args:
+            ids: The partition, shape ``(n,)``, int64.
+        """
+        if self.background is None:
+            return Subgraph(self.x, self.edge_index, self.edge_attr)
+        visible = self.background.index_fill(0, ids, True)
+        edges = visible[self.edge_index].all(0)
+        row_of = visible.cumsum(0) - 1
+        return Subgraph(
+            x=self.x[visible],
+            edge_index=row_of[self.edge_index[:, edges]],
+            edge_attr=None if self.edge_attr is None else self.edge_attr[edges],
+            row_of=torch.where(visible, row_of, -1),
+        )
+
+    def trained_on(self, ids: Tensor) -> NodeColumn:
+        """The same column when the original model is trained on ``ids``: all other nodes become the background."""
+        if self.background is None:
+            return self
+        return replace(self, background=torch.ones_like(self.background).index_fill(0, ids, False))
+
+    def to(self, device: torch.device) -> NodeColumn:
+        """The same column on ``device``."""
+        edge_attr, background = (None if t is None else t.to(device) for t in (self.edge_attr, self.background))
+        return NodeColumn(self.x.to(device), self.edge_index.to(device), edge_attr, background)
+
+
+@dataclass(frozen=True, eq=False)
+class Subgraph:
+    """What a partition sees of a :class:`NodeColumn`.
+
+    Args:
+        x: Features of the visible nodes.
+        edge_index: Edges between them, as rows of ``x``.
+        edge_attr: Features of those edges.
+        row_of: Row of each node of the whole graph, -1 for those that cannot be seen; None if all can.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor | None = None
+    row_of: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x) if self.row_of is None else len(self.row_of)
+
+    def gather(self, ids: Tensor) -> NodeBatch:
+        """The nodes ``ids``; they must be visible."""
+        rows = ids if self.row_of is None else self.row_of.index_select(0, ids)
+        return NodeBatch(self.x, self.edge_index, self.edge_attr, rows)
+
+    def to(self, device: torch.device) -> Subgraph:
+        """The same on ``device``."""
+        edge_attr, row_of = (None if t is None else t.to(device) for t in (self.edge_attr, self.row_of))
+        return Subgraph(self.x.to(device), self.edge_index.to(device), edge_attr, row_of)
+
+
+def one_hot(codes: Tensor, categories: tuple[int, ...]) -> Tensor:
+    """Codes as float32 columns of 0 and 1, one for each category of each code; without categories, what is given.
+
+    Args:
+        codes: Shape ``(n, C)``, of integer type.
+        categories: Number of values of each of the ``C`` codes.
+
+    Returns:
+        Shape ``(n, sum(categories))``.
+
+    Example:
+        >>> one_hot(torch.tensor([[1, 0]]), (2, 3))
+        tensor([[0., 1., 1., 0., 0.]])
+    """
+    if not categories:
+        return codes
+    widths = torch.tensor(categories, device=codes.device)
+    out = torch.zeros(len(codes), sum(categories), device=codes.device)
+    return out.scatter_(1, codes.long() + (widths.cumsum(0) - widths), 1.0)
