@@ -89,6 +89,12 @@ def test_losses_of_torch_that_are_means_over_the_samples(loss, task):
     assert_equal_to_one_by_one(recipe(MODELS["MLP"], loss_fn=loss), UNEQUAL, task)
 
 
+def test_gradients_below_the_norm_are_not_stretched_to_it():
+    models, found = assert_equal_to_one_by_one(recipe(MODELS["MLP"], max_grad_norm=1e6), UNEQUAL)
+    free = together(models, recipe(MODELS["MLP"]), UNEQUAL)
+    assert all(distance(a, b) < TOLERANCE for a, b in zip(found, free, strict=True))
+
+
 def test_the_batch_size_of_the_recipe_comes_first():
     assert_equal_to_one_by_one(recipe(MODELS["CNN"], batch_size=5), (23, 31, 6))
 

@@ -61,9 +61,23 @@ def test_the_loss_is_that_of_the_recipe():
     assert_same(forward_together(models, **given), models, given)
 
 
-def test_networks_that_return_logits_alone_have_no_features():
+class InPlace(nn.Module):
+    """Overwrites its input with a function, not a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.layer(nn.functional.relu(x, inplace=True))
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(7, 3)), InPlace], ids=["layer", "function"]
+)
+def test_networks_that_return_logits_alone_have_no_features_and_may_overwrite_their_input(build):
     torch.manual_seed(0)
-    models = [nn.Sequential(nn.ReLU(inplace=True), nn.Linear(7, 3)) for _ in range(2)]
+    models = [build() for _ in range(2)]
     given = options("MLP")
     before = given["x"].values.clone()
     found = forward_together(models, **given)
