@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "list": "List the components there are.",
     "describe": "Explain a component: parameters, paper, cost, deviations.",
     "show": "Print the table of an earlier run.",
+    "report": "Make the report of an earlier run, one page for people, and export figures and tables.",
     "schema": "Write the JSON Schema of configurations, for editors.",
 }
 """Name of each command and its summary; a command is the function ``command`` of the module of its name."""

@@ -23,6 +23,7 @@ __all__ = ["ModelEvidence", "Named"]
 
 _BINS = 40
 _LEAST_LOSS = 1e-6
+_MOST_ODDS = 14.0
 _ROC_POINTS = 50
 _MOST_MODELS = 60
 _MOST_CLASSES = 100
@@ -159,8 +160,9 @@ class ModelEvidence:
         return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, top)) for label, p, x in each), edges)
 
     def _confidences(self) -> Json:
-        edges = np.linspace(0, 1, _BINS + 1)
-        return self._histograms(((label, p, _confidence(outputs)) for label, p, outputs in self._each()), edges)
+        """Of the log-odds of the right label, in which sure models still differ."""
+        edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
+        return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
 
     @staticmethod
     def _histograms(each: Any, edges: Any) -> Json:
@@ -301,6 +303,12 @@ def _confidence(outputs: Outputs) -> Any:
         positive = probabilities.flatten()
         return torch.where(labels > 0, positive, 1 - positive).numpy()
     return probabilities.gather(1, labels.long()[:, None])[:, 0].numpy()
+
+
+def _log_odds(outputs: Outputs) -> Any:
+    confidence = np.clip(_confidence(outputs), 1e-300, 1.0)
+    odds = np.log(confidence) - np.log(np.maximum(1.0 - confidence, 1e-300))
+    return np.clip(odds, -_MOST_ODDS + 1e-6, _MOST_ODDS - 1e-6)
 
 
 def _by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[float | None]:

@@ -128,7 +128,8 @@ def result_table(rows: Iterable[Row], judgements: Iterable[Judgement]) -> Result
     """Rows as a table of means; lines and columns in the order of the rows.
 
     Best is the smallest gap to gold, or the better value where there is no gold to compare with. Where the best gap is within the noise
-    floor, every other one within it ties with the best. Retraining itself, and methods that failed, changed nothing or did damage, do not compete.
+    floor, every other one within it ties with the best. Retraining itself, and methods that failed, changed nothing or did damage, do not
+    compete.
     """
     found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}

@@ -84,7 +84,7 @@ def markdown(table: ResultTable) -> str:
     text = "\n".join(
         "| " + " | ".join(_markdown_text(cell) if i < 2 else cell for i, cell in enumerate(row)) + " |" for row in rows
     )
-    return f"{text}\n\n{_legend('**bold**', '*italics*', '≈', '=')}\n"
+    return f"{text}\n\n{_legend('**Bold**', '*italics*', '≈', '=', table.n)}\n"
 
 
 def _after_gold(lines: Sequence[Line]) -> int:
@@ -108,11 +108,13 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ≈" if cell.is_within else text
 
 
-def _legend(best: str, second: str, within: str, tie: str) -> str:
+def _legend(best: str, second: str, within: str, tie: str, n: int) -> str:
+    mean = f"Mean ± half of its 95 % interval over {n} repetitions. " if n > 1 else ""
     return (
-        f"Mean ± half of the 95 % interval over repetitions, where there are several. {best}: closest to retraining in its column, "
-        f"{tie} marks those that tie with it because both are within the noise floor of retraining; {second}: second. {within}: not distinguishable from retraining (gap within the "
-        "noise floor). Retraining itself, and methods that failed, changed nothing or did damage, do not compete."
+        f"{mean}{best}: closest to retraining in its column; "
+        f"{tie} marks those that tie with it because both are within the noise floor of retraining; {second}: second. "
+        f"{within}: not distinguishable from retraining (gap within the noise floor). Retraining itself, and methods that failed, "
+        "changed nothing or did damage, do not compete."
     )
 
 
@@ -151,7 +153,11 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
     head, tail = body[:first], body[first:]
     if any(column.floor is not None for column in table.columns):
         head += floors
-    legend = _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$").replace("±", r"$\pm$").replace("%", r"\%")
+    legend = (
+        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$", table.n)
+        .replace("±", r"$\pm$")
+        .replace("%", r"\%")
+    )
     text = [
         r"\begin{table}",
         r"\centering",

@@ -16,6 +16,14 @@ _MOST_LINES = 40
 _GRID = 40
 
 
+_ODDS = {-6.907: "0.1%", 0.0: "50%", 6.907: "99.9%"}
+"""Log-odds that the axis of confidences names."""
+
+
+def _odds_labels() -> str:
+    return " : ".join([*(f"datum.value == {at} ? '{name}'" for at, name in _ODDS.items()), "''"])
+
+
 def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) -> list[str]:
     known = set(present)
     first = [label for label in present if label in set(fixed)]
@@ -72,7 +80,7 @@ def distributions(
     x |= (
         {"scale": {"type": "log", "nice": False}, "axis": {"values": [1e-6, 1e-4, 1e-2, 1, 100], "format": "~e", "grid": False}}
         if logarithmic
-        else {"scale": {"domain": [0, 1]}, "axis": {"values": [0, 0.5, 1], "format": "~g", "grid": False}}
+        else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _odds_labels(), "grid": False}}
     )
     # One model that is sure of everything would flatten all others: higher bars are cut off.
     top = max(0.2, 3 * max((point["share"] for point in reference), default=0.0))

@@ -42,10 +42,10 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
     size = _SIZE.search(svg)
     width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
     title = html.escape(f"{figure.title}. {figure.alt}")
+    drawn = f'viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}"'
     root = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-labelledby="{identifier}-title" viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}">'
-        f'<title id="{identifier}-title">{title}</title>'
+        f'aria-labelledby="{identifier}-title" {drawn}><title id="{identifier}-title">{title}</title>'
     )
     return variables_of(_ROOT.sub(lambda _: root, svg, count=1))
 

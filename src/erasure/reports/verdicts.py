@@ -342,9 +342,8 @@ def _sentence(c: Comparison) -> str:
         return f"An attack that looks for traces ({c.measure}) reaches {value}; on a retrained model {gold}{floor}."
     if c.samples and c.unit == "" and c.measure.casefold().startswith("accuracy"):
         floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
-        return (
-            f"It is right on {100 * c.value:.1f} % of the {c.samples} samples; a retrained model on {100 * c.gold:.1f}{floor} %."
-        )
+        value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
+        return f"{value} right on {c.samples} samples; a retrained model {gold}."
     floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
     return f"{_name(c)} is {number(c.value, c.unit)}; retraining has {number(c.gold, c.unit)}{floor}."
 

@@ -1,0 +1,90 @@
+"""Forgotten samples themselves, read from the store when somebody asks for them: they may be personal data."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erasure.errors import StoreError
+from erasure.reports.folder import RunFolder
+from erasure.store import Artifact, Store
+
+__all__ = ["samples_of"]
+
+_MOST_FEATURES = 12
+_LARGEST_SIDE = 128
+_MOST_SAMPLES = 400
+
+
+def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
+    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables.
+
+    Args:
+        folder: The run.
+        store: Where its data set is.
+
+    Returns:
+        ``id`` with ``image`` (a PNG as a data address) or ``text``.
+
+    Raises:
+        StoreError: If the data set is not in the store, or is of a kind that has no picture and no columns.
+    """
+    ids = list(dict.fromkeys(i for group in folder.groups for side in group.get("samples", ()) for i in side["ids"]))[
+        :_MOST_SAMPLES
+    ]
+    described = folder.evidence.get("dataset")
+    if described is None or not ids:
+        raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
+    artifact = store.open(described["address"])
+    facts = artifact.json("dataset")
+    if facts["column"]["kind"] != "tensor" or facts["modality"] not in {"image", "table"}:
+        raise StoreError(f'Samples of the modality "{facts["modality"]}" cannot be shown; leave out --with-samples.')
+    values, labels = _rows(artifact, ids)
+    names = facts["class_names"]
+    found = []
+    for identity, value, label in zip(ids, values, labels, strict=True):
+        called = names[int(label)] if label.ndim == 0 and 0 <= int(label) < len(names) else str(label.tolist())
+        sample: dict[str, Any] = {"id": identity, "text": f"label {called}", "image": ""}
+        if facts["modality"] == "image":
+            sample["image"] = "data:image/png;base64," + base64.b64encode(_png(value)).decode()
+        else:
+            sample["text"] += f": {_columns(value, facts['feature_names'])}"
+        found.append(sample)
+    return found
+
+
+def _rows(artifact: Artifact, ids: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    from safetensors import safe_open
+
+    with safe_open(artifact.path("columns.safetensors"), framework="numpy") as file:
+        x, y = file.get_slice("x.values"), file.get_slice("y")
+        return [x[i : i + 1][0] for i in ids], [y[i : i + 1][0] for i in ids]
+
+
+def _columns(value: Any, names: Sequence[str]) -> str:
+    flat = value.reshape(-1)[:_MOST_FEATURES]
+    called: Mapping[int, str] = dict(enumerate(names))
+    text = ", ".join(f"{called.get(i, f'column {i}')} {each:.4g}" for i, each in enumerate(flat.tolist()))
+    return text + (", …" if value.size > _MOST_FEATURES else "")
+
+
+def _png(value: Any) -> bytes:
+    """One image, channels first, as PNG; grey or in colour, scaled to the whole range of its values unless it is bytes already."""
+    import numpy as np
+
+    image = np.atleast_3d(value) if value.ndim == 2 else value.transpose(1, 2, 0)
+    step = max(1, -(-max(image.shape[:2]) // _LARGEST_SIDE))
+    image = image[::step, ::step, :3] if image.shape[2] >= 3 else image[::step, ::step, :1]
+    if image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        image = ((image.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)
+    height, width, channels = image.shape
+    raw = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(image))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
