@@ -16,6 +16,7 @@ from erasure.errors import Diverged, PartitionError, RequirementNotMet
 from erasure.functional.losses import correctness, per_sample_loss
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
+from erasure.training.ensemble import BLOCK_SIZE, refuse, train_together
 from erasure.training.forward import logits_of
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
@@ -117,26 +118,51 @@ class Recipe:
         return total / n_models
 
     def _trained(self, seen: Tensor, x: Column) -> Iterator[nn.Module]:
-        """The models of a bank, in order."""
-        for number, own in enumerate(seen):
-            if not own.any():
-                raise PartitionError(f"{len(self.ids)} samples are too few to train {len(seen)} models on parts of them")
-            yield self._one(number, self.ids[own], x)
+        """The models of a bank, in order; small ones are trained together."""
+        if not seen.any(1).all():
+            raise PartitionError(f"{len(self.ids)} samples are too few to train {len(seen)} models on parts of them")
+        if refuse(self._fresh(0), self.predictor) is not None:
+            for number, own in enumerate(seen):
+                yield self._one(number, self.ids[own], x)
+            return
+        for start in range(0, len(seen), BLOCK_SIZE):
+            block = seen[start : start + BLOCK_SIZE]
+            numbers = range(start, start + len(block))
+            yield from train_together(
+                [self._fresh(number) for number in numbers],
+                self.predictor,
+                x=x,
+                y=self.data.y,
+                ids=[self.ids[own] for own in block],
+                criterion=self._criterion,
+                seeds=[self._seed(number) for number in numbers],
+                batch_size=self.batch_size,
+            )
 
     def _one(self, number: int, ids: Tensor, x: Column, on_epoch: EpochListener | None = None) -> nn.Module:
-        data, predictor, seed = self.data, self.predictor, derive(self.seed, "model", number)
-        shape = ModelInput(data.x_shape, data.n_classes, data.task, data.modality)
         return train(
-            build_model(predictor.model, shape, seed, torch.device("cpu")),
-            predictor,
+            self._fresh(number),
+            self.predictor,
             x=x,
-            y=data.y,
+            y=self.data.y,
             ids=ids,
-            criterion=Criterion(data.task, predictor.loss_fn),
-            seed=seed,
+            criterion=self._criterion,
+            seed=self._seed(number),
             batch_size=self.batch_size,
             on_epoch=on_epoch,
         )
+
+    def _seed(self, number: int) -> int:
+        return derive(self.seed, "model", number)
+
+    def _fresh(self, number: int) -> nn.Module:
+        data = self.data
+        shape = ModelInput(data.x_shape, data.n_classes, data.task, data.modality)
+        return build_model(self.predictor.model, shape, self._seed(number), torch.device("cpu"))
+
+    @property
+    def _criterion(self) -> Criterion:
+        return Criterion(self.data.task, self.predictor.loss_fn)
 
     @torch.no_grad()
     def _said(self, model: nn.Module, x: Column) -> Said:
