@@ -1,12 +1,56 @@
-"""What happens during a run, as typed events. The terminal, logs and trackers listen; nothing depends on them."""
+"""What happens during a run, as typed events. The terminal, logs and trackers listen; nothing depends on them.
+
+A run says :class:`RunStarted`, then what becomes of its stages, then :class:`RowReady` for each row and :class:`RunFinished`. A run
+that is interrupted or refused says no ``RunFinished``. Events can be pickled: those of worker processes reach the same listeners.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["EpochFinished", "Event", "Listener", "Said", "StageFailed", "StageFinished", "StageStarted", "StageWaits", "silent"]
+from erasure.types import Json
+
+__all__ = [
+    "EpochFinished",
+    "Event",
+    "Listener",
+    "RowReady",
+    "RunFinished",
+    "RunStarted",
+    "Said",
+    "StageFailed",
+    "StageFinished",
+    "StageStarted",
+    "StageWaits",
+    "event_record",
+    "fan_out",
+    "silent",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """A run knows its plan; nothing has been trained.
+
+    Args:
+        experiment: Its name.
+        configuration: What is run, defaults filled in.
+        options: How it is run: seeds, device, precision, threads, executor.
+        total: Stages of the plan.
+        cached: How many of them are in the store.
+        output: Directory of the result files, or empty.
+    """
+
+    experiment: str
+    configuration: Json = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+    total: int = 0
+    cached: int = 0
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +103,34 @@ class StageFailed:
 
 
 @dataclass(frozen=True)
+class RowReady:
+    """A row of the results: a value by column, as in ``rows.json``."""
+
+    row: Mapping[str, Json]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished:
+    """A run is over and its files are written.
+
+    Args:
+        experiment: Its name.
+        is_sound: Whether every row has its value and no stage failed.
+        elapsed_s: How long it took.
+        rows: How many rows there are.
+        failures: Stage to reason.
+        output: Directory of the result files, or empty.
+    """
+
+    experiment: str
+    is_sound: bool
+    elapsed_s: float
+    rows: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
+    output: str = ""
+
+
+@dataclass(frozen=True)
 class Said:
     """A sentence for the user: how something was understood, or a warning."""
 
@@ -66,9 +138,49 @@ class Said:
     level: str = "info"
 
 
-Event: TypeAlias = StageStarted | StageWaits | EpochFinished | StageFinished | StageFailed | Said
+Event: TypeAlias = (
+    RunStarted | StageStarted | StageWaits | EpochFinished | StageFinished | StageFailed | RowReady | RunFinished | Said
+)
 Listener: TypeAlias = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
     """A listener that does nothing."""
+
+
+def fan_out(*listeners: Listener) -> Listener:
+    """One listener that tells several, in their order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+def event_record(event: Event) -> dict[str, Json]:
+    """An event as JSON: its fields, and under ``event`` the name of its class; numbers that JSON cannot hold become text.
+
+    Example:
+        >>> event_record(EpochFinished("train original", 1, 5))
+        {'event': 'EpochFinished', 'name': 'train original', 'epoch': 1, 'epochs': 5}
+    """
+    fields = {item.name: _plain(getattr(event, item.name)) for item in dataclasses.fields(event)}
+    return {"event": type(event).__name__, **fields}
+
+
+def _plain(value: object) -> Json:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """The text, with what is not valid Unicode (a file name's odd bytes) escaped."""
+    return text.encode(errors="backslashreplace").decode()
