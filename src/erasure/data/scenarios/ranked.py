@@ -107,7 +107,12 @@ class Ranking(Splitter):
         if key not in kept:
             predictor, batch_size = self.predictor, self.batch_size
             recipe = Recipe(data=data, ids=population, predictor=predictor, batch_size=batch_size, seed=seed)
-            kept[key] = self.score(recipe, Streams(seed))
+            scores = self.score(recipe, Streams(seed))
+            if not all(bool(score.isfinite().all()) for score in scores):
+                raise PartitionError(
+                    "the models that rank the samples diverged: their outputs are not finite; lower the learning rate"
+                )
+            kept[key] = scores
         return kept[key]
 
     def _key(self, population: Tensor, seed: int) -> str:
