@@ -1,0 +1,139 @@
+"""Experiments on graphs and on the nodes of a graph, through the public door."""
+
+import warnings
+
+import pytest
+import torch
+
+import erasure
+from erasure.errors import ConfigError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    pytest.importorskip("torch_geometric")
+
+from graph_files import cora_root, tu_root
+
+SOURCES = "erasure.data.sources.geometric"
+GNN = "erasure.models.graph.GNN"
+
+
+def accuracies(*partitions):
+    return [{"class": "Accuracy", "parameters": {"partition": name}} for name in partitions]
+
+
+def mutag(**changes):
+    """188 molecules, a small GIN, the methods of the core."""
+    configuration = {
+        "name": "mutag",
+        "data": {
+            "data_source": {
+                "class": f"{SOURCES}.TUDataset",
+                "parameters": {"name": "MUTAG", "root": tu_root(), "download": False},
+            },
+            "partitions": [
+                {"class": "StratifiedPercentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.75}},
+                {
+                    "class": "Percentage",
+                    "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.15},
+                },
+            ],
+        },
+        "predictor": {
+            "model": {"class": GNN, "parameters": {"conv": "gin", "hidden": 32}},
+            "optimizer": {"class": "Adam", "parameters": {"lr": 0.003}},
+            "epochs": 30,
+        },
+        "unlearners": [
+            "GoldModel",
+            {"class": "Finetuning", "parameters": {"epochs": 2}},
+            {"class": "SCRUB", "parameters": {"epochs": 2}},
+            "SSD",
+            {"class": "SalUn", "parameters": {"epochs": 2}},
+            {"class": "FisherForgetting", "parameters": {"max_samples": 50}},
+            {"class": "BadTeaching", "parameters": {"epochs": 2}},
+            "Identity",
+        ],
+        "evaluator": {"measures": [*accuracies("forget", "retain", "test"), "UMIA"]},
+        "globals": {"seed": 0},
+    }
+    return configuration | changes
+
+
+def cora(root, forgets, **changes):
+    """140 training nodes of the public split, of which 14 are forgotten; batches hold all of them."""
+    configuration = {
+        "name": "cora",
+        "data": {
+            "data_source": {
+                "class": f"{SOURCES}.Planetoid",
+                "parameters": {"name": "Cora", "root": root, "forgets": forgets, "download": False},
+            },
+            "partitions": [
+                {"class": "ByZ", "parameters": {"parts_names": ["train", "others"], "z_labels": "train"}},
+                {"class": "ByZ", "parameters": {"parts_names": ["test", "-"], "ref_data": "others", "z_labels": "test"}},
+                {
+                    "class": "Percentage",
+                    "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.1},
+                },
+            ],
+            "batch_size": 256,
+        },
+        "predictor": {
+            "model": {
+                "class": GNN,
+                "parameters": {"conv": "gcn", "layers": 2, "dense_layers": 0, "batch_norm": False, "dropout": 0.5},
+            },
+            "optimizer": {"class": "Adam", "parameters": {"lr": 0.01, "weight_decay": 5e-4}},
+            "epochs": 60,
+        },
+        "unlearners": ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 2}}, "SSD"],
+        "evaluator": {"measures": accuracies("forget", "retain", "test")},
+        "globals": {"seed": 0},
+    }
+    return configuration | changes
+
+
+def values(results, partition):
+    """Accuracy of each model on a partition, by its label."""
+    return {row.label: row.value for row in results.rows if (row.measure, row.partition) == ("accuracy", partition)}
+
+
+def test_the_methods_of_the_core_run_on_graphs(tmp_path):
+    results = erasure.run(mutag(), store=tmp_path / "store", device="cpu")
+    assert not results.failures
+    found = values(results, "test")
+    assert {"original", "gold", "Finetuning", "SCRUB", "SSD", "SalUn", "FisherForgetting", "BadTeaching"} <= set(found)
+    assert min(found["original"], found["gold"]) >= 0.7
+    assert found["Identity"] == found["original"]
+    attacked = [row for row in results.rows if row.measure == "UMIA"]
+    assert attacked
+    assert all(row.value is not None for row in attacked)
+
+
+def test_a_second_run_reads_the_graphs_from_the_store(tmp_path):
+    configuration = mutag(unlearners=["GoldModel", "Identity"], evaluator={"measures": accuracies("forget")})
+    configuration["predictor"] |= {"epochs": 2}
+    first, second = (erasure.run(configuration, store=tmp_path / "store", device="cpu") for _ in range(2))
+    assert values(first, "forget") == values(second, "forget")
+    assert len(list((tmp_path / "store").rglob("*columns*"))) == 1
+
+
+def test_methods_that_change_inputs_refuse_graphs_before_anything_is_trained(tmp_path):
+    configuration = mutag(unlearners=["GoldModel", "UNSIR", "SampleUNSIR", "BoundaryShrink"])
+    with pytest.raises(ConfigError) as refused:
+        erasure.run(configuration, store=tmp_path / "store", device="cpu")
+    problems = refused.value.problems
+    assert [problem.path for problem in problems] == [f"unlearners[{i}]" for i in (1, 2, 3)]
+    assert all("graph" in problem.message for problem in problems)
+    assert all(problem.kind == "requirement" for problem in problems)
+
+
+@pytest.mark.parametrize("forgets", ["node", "label"])
+def test_nodes_are_forgotten_from_a_graph(tmp_path, forgets):
+    results = erasure.run(cora(cora_root(tmp_path), forgets), store=tmp_path / "store", device="cpu")
+    assert not results.failures
+    found = values(results, "test")
+    assert set(found) >= {"original", "gold", "Finetuning", "SSD"}
+    assert min(found["original"], found["gold"]) >= 0.76
+    assert torch.tensor(list(values(results, "retain").values())).min() > 0.5
