@@ -27,6 +27,10 @@ class Trigger(Component):
 
     kind: ClassVar[str] = "trigger"
 
+    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+        """Why inputs of this shape cannot bear the mark, or None."""
+        return None
+
     def stamp(self, x: Column, feature_names: Sequence[str] = ()) -> TensorColumn:
         """All inputs of a column with the mark on them; the column itself is not changed.
 
@@ -57,20 +61,22 @@ class PatchTrigger(Trigger):
     corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
     margin: NonNegativeInt = 0
 
+    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+        """The patch must fit into the image and have its channels."""
+        if len(x_shape) != 3:
+            return f"a patch needs images of shape (channels, height, width); these inputs have shape {tuple(x_shape)}"
+        n_channels, height, width = x_shape
+        if self.size + self.margin > min(height, width):
+            return f"a patch of {self.size} pixels with a margin of {self.margin} does not fit into images of {height}×{width}"
+        if isinstance(self.value, tuple) and len(self.value) != n_channels:
+            return f"the patch has {len(self.value)} values, the images have {n_channels} channels"
+        return None
+
     def stamp(self, x: Column, feature_names: Sequence[str] = ()) -> TensorColumn:
         """Paint the square."""
-        column = _tensors(x)
-        if column.values.ndim != 4:
-            shape = column.sample_shape
-            raise RequirementNotMet(f"a patch needs images of shape (channels, height, width); these inputs have shape {shape}")
+        column = _bearing(self, x)
         _, n_channels, height, width = column.values.shape
-        if self.size + self.margin > min(height, width):
-            raise RequirementNotMet(
-                f"a patch of {self.size} pixels with a margin of {self.margin} does not fit into images of {height}×{width}"
-            )
         levels = self.value if isinstance(self.value, tuple) else (self.value,) * n_channels
-        if len(levels) != n_channels:
-            raise RequirementNotMet(f"the patch has {len(levels)} values, the images have {n_channels} channels")
         vertical, horizontal = self.corner.split("-")
         rows = self._span(height, at_end=vertical == "bottom")
         columns = self._span(width, at_end=horizontal == "right")
@@ -103,25 +109,29 @@ class FeatureTrigger(Trigger):
         if len(set(self.features)) != len(self.features):
             raise InvalidParameters([Problem("a feature is listed twice", path="FeatureTrigger.features")])
 
+    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+        """The columns must be there."""
+        if len(x_shape) != 1:
+            return f"features can be set in a table; these inputs have shape {tuple(x_shape)}, which a PatchTrigger may fit"
+        outside = next((k for k in self.features if isinstance(k, int) and not 0 <= k < x_shape[0]), None)
+        return None if outside is None else f"there is no column {outside}; the inputs have {x_shape[0]}, counted from 0"
+
     def stamp(self, x: Column, feature_names: Sequence[str] = ()) -> TensorColumn:
         """Set the values."""
-        column = _tensors(x)
-        if column.values.ndim != 2:
-            shape = column.sample_shape
-            raise RequirementNotMet(
-                f"features can be set in a table; these inputs have shape {shape}, which a PatchTrigger may fit"
-            )
-        n_features = column.values.shape[1]
-        positions = [_position(feature, n_features, feature_names) for feature in self.features]
+        column = _bearing(self, x)
         values = column.values.clone()
-        values[:, positions] = _stored(self.values, column)
+        values[:, [_position(feature, feature_names) for feature in self.features]] = _stored(self.values, column)
         return replace(column, values=values)
 
 
-def _tensors(x: Column) -> TensorColumn:
-    if isinstance(x, TensorColumn):
-        return x
-    raise RequirementNotMet(f"a trigger can only be put on inputs in one tensor; these are a {type(x).__name__}")
+def _bearing(trigger: Trigger, x: Column) -> TensorColumn:
+    """The column, if it can bear the mark."""
+    if not isinstance(x, TensorColumn):
+        raise RequirementNotMet(f"a trigger can only be put on inputs in one tensor; these are a {type(x).__name__}")
+    reason = trigger.refuse(x.sample_shape)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    return x
 
 
 def _stored(levels: Sequence[float], column: TensorColumn) -> Tensor:
@@ -139,11 +149,9 @@ def _stored(levels: Sequence[float], column: TensorColumn) -> Tensor:
     return whole.to(column.values.dtype)
 
 
-def _position(feature: int | str, n_features: int, names: Sequence[str]) -> int:
+def _position(feature: int | str, names: Sequence[str]) -> int:
     if isinstance(feature, int):
-        if 0 <= feature < n_features:
-            return feature
-        raise RequirementNotMet(f"there is no column {feature}; the inputs have {n_features}, counted from 0")
+        return feature
     if feature in names:
         return list(names).index(feature)
     if not names:
