@@ -2,8 +2,9 @@
 
 from erasure.store.addresses import FORMAT_VERSION, address, file_digest
 from erasure.store.artifacts import Artifact, Manifest
-from erasure.store.directory import Store, default_store_path
+from erasure.store.directory import Store, default_base_path, default_store_path
 from erasure.store.durable import write_atomically
+from erasure.store.index import Entry
 from erasure.store.rows import RESULT_FIELDS, Row, read_rows, write_rows, write_trace
 from erasure.store.writer import Writer
 
@@ -11,11 +12,13 @@ __all__ = [
     "FORMAT_VERSION",
     "RESULT_FIELDS",
     "Artifact",
+    "Entry",
     "Manifest",
     "Row",
     "Store",
     "Writer",
     "address",
+    "default_base_path",
     "default_store_path",
     "file_digest",
     "read_rows",

@@ -19,7 +19,7 @@ from erasure.types import Json
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["JSON_SUFFIX", "MANIFEST", "TENSORS_SUFFIX", "Artifact", "FileFacts", "Manifest"]
+__all__ = ["JSON_SUFFIX", "MANIFEST", "TENSORS_SUFFIX", "Artifact", "FileFacts", "Manifest", "other_format"]
 
 MANIFEST = "manifest.json"
 TENSORS_SUFFIX = ".safetensors"
@@ -76,13 +76,16 @@ class Manifest:
 
         Raises:
             CorruptArtifact: If it is not the sound manifest of ``expected_address``.
+            StoreError: If it is sound, but of another format version.
         """
         try:
             record = json.loads(data)
             seal = record.pop(_SEAL)
             if seal != _sealed(record):
                 raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest does not match its own checksum.")
-            if record.pop("format") != FORMAT_VERSION or record["address"] != expected_address:
+            if (version := record.pop("format")) != FORMAT_VERSION:
+                raise StoreError(f"Object {expected_address} is of {other_format(version)}.")
+            if record["address"] != expected_address:
                 raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest belongs to {record['address']}.")
             if address(record["kind"], record["content"]) != expected_address:
                 raise CorruptArtifact(f"Object {expected_address} is corrupt: its address was not made of its content.")
@@ -90,6 +93,16 @@ class Manifest:
             return cls(files=files, **record)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CorruptArtifact(f"Object {expected_address} is corrupt: its manifest cannot be read ({error}).") from error
+
+
+def other_format(version: Json) -> str:
+    """The words for a format version that is not ours, and what to do."""
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    advice = "upgrade erasure" if newer else "use the version of erasure that wrote it"
+    return (
+        f"format {version!r}, this version of erasure reads format {FORMAT_VERSION}; "
+        f"{advice}, or choose another directory with --store"
+    )
 
 
 def _sealed(record: Mapping[str, Json]) -> str:

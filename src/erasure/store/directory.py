@@ -10,6 +10,7 @@ Layout
         quarantine/                 corrupt objects, each beside a JSON file with the reason
         locks/<address>.lock        who computes what; empty files that stay behind
         tmp/<random>/               objects in the making
+        index.jsonl                 kind, size and cost of each object; may be deleted at any time
 
 Contract
     *Whole or absent.* An object is written to a private directory, brought to the disk, given its manifest, and renamed to its
@@ -26,12 +27,14 @@ Contract
     address, which a killed process gives back at once; a forked child that outlives its parent keeps it until it ends. Two
     machines on a network disk need one whose ``flock`` works across them; without it a stage may be computed twice, never wrong.
 
-    *Read-only.* A store that cannot be written serves what it has; publishing into it raises ``StoreError``.
+    *Read-only.* A store that cannot be written serves what it has; publishing into it raises ``StoreError``. A writable store may
+    be laid over a base, which is only read: what the base has is not computed again, what is new or repaired goes on top.
 
     *Tidy.* Opening a store removes the directories in ``tmp/`` whose owner is dead. An owner holds a lock on its directory, so
     this holds across containers and reused process numbers too; only what nobody holds and nobody changed for an hour goes.
 
-The directory is made when something is first written. No pickle is written or read.
+The directory is made when something is first written. No pickle is written or read. ``docs/store.md`` says all this at length, and
+:class:`erasure.testing.StoreConformance` tests it.
 """
 
 from __future__ import annotations
@@ -42,18 +45,20 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from erasure.errors import CorruptArtifact, StoreError
-from erasure.store.addresses import FORMAT_VERSION, address, check_address
+from erasure.store.addresses import address, check_address
 from erasure.store.artifacts import MANIFEST, Artifact, Manifest
 from erasure.store.durable import failure, fsync, is_abandoned, owned, reported, write_atomically
+from erasure.store.index import Entry, Index
+from erasure.store.shelf import ABSENT, Shelf
 from erasure.store.writer import Writer, store_failures_of
 from erasure.types import Json
 
-__all__ = ["Store", "default_store_path"]
+__all__ = ["Store", "default_base_path", "default_store_path"]
 
 _log = logging.getLogger(__name__)
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
@@ -65,21 +70,37 @@ def default_store_path() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path.cwd() / ".erasure" / "store"
 
 
+def default_base_path() -> Path | None:
+    """The store that a run's own is laid over if nobody says: ``$ERASURE_STORE_BASE``, or None."""
+    chosen = os.environ.get("ERASURE_STORE_BASE", "")
+    return Path(chosen).expanduser().absolute() if chosen else None
+
+
 class Store:
     """A directory of computed results by content address; see the module for its contract.
 
     Args:
         root: The directory; made on the first write.
-        on_corrupt: Called with address and reason for every object that is moved to quarantine, after the log's warning.
+        on_corrupt: Called with address and reason for every object that is found corrupt, after the log's warning.
+        base: Another store, or its directory, whose objects are taken where this one has none; it is never written to.
 
     Raises:
-        StoreError: If ``root`` holds something else, or a store of another format version.
+        StoreError: If ``root`` holds something else, or a store of another format version, or ``base`` is no store.
     """
 
-    def __init__(self, root: Path | str, *, on_corrupt: Callable[[str, str], None] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        on_corrupt: Callable[[str, str], None] | None = None,
+        base: Store | Path | str | None = None,
+    ) -> None:
         self.root = Path(root).expanduser().absolute()
         self._on_corrupt = on_corrupt
-        self._check_format()
+        self._shelf = Shelf(self.root)
+        self._index = Index(self.root / "index.jsonl")
+        self._base = base if base is None or isinstance(base, Store) else _existing(base)
+        self._shelf.check_format()
         self._remove_abandoned()
 
     def __repr__(self) -> str:
@@ -87,14 +108,65 @@ class Store:
 
     def contains(self, address: str) -> bool:
         """Whether an object is there, by one look for its manifest; its bytes are not checked."""
-        manifest = self._place(address) / MANIFEST
-        with reported("read", manifest):
-            return manifest.is_file()
+        return bool(self.contains_many((address,)))
+
+    def contains_many(self, addresses: Iterable[str]) -> frozenset[str]:
+        """Those of ``addresses`` that are there, as :meth:`contains` would say; ten thousand take a fraction of a second.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        wanted = set(addresses)
+        found = {where for where in wanted if self._shelf.has(where)}
+        if self._base is not None and len(found) < len(wanted):
+            found |= self._base.contains_many(wanted - found)
+        return frozenset(found)
 
     def addresses(self) -> Iterator[str]:
-        """Addresses of all objects, sorted."""
-        for manifest in sorted((self.root / "objects").glob(f"??/*/{MANIFEST}")):
-            yield manifest.parent.name
+        """Addresses of all objects, sorted.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        found = set(self._shelf.addresses())
+        if self._base is not None:
+            found |= set(self._base.addresses())
+        yield from sorted(found)
+
+    def matching(self, prefix: str) -> list[str]:
+        """Addresses that begin with ``prefix``, sorted; none if it has fewer than six digits.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        found = set(self._shelf.matching(prefix))
+        if self._base is not None:
+            found |= set(self._base.matching(prefix))
+        return sorted(found)
+
+    def entries(self) -> list[Entry]:
+        """Kind, size, age and cost of all objects, by address, without opening those that the index knows.
+
+        Objects with a damaged manifest are left out; :meth:`get_or_compute` reports and repairs them.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        known, lines = self._index.read()
+        found: dict[str, Entry] = {} if self._base is None else {entry.address: entry for entry in self._base.entries()}
+        own: list[Entry] = []
+        unknown: list[Entry] = []
+        for where in self.addresses():
+            if where in known:
+                own.append(known[where])
+            elif where not in found:
+                with suppress(StoreError):  # damaged, or removed a moment ago
+                    unknown.append(Entry.of(self.open(where).manifest))
+        if unknown:
+            self._index.add(unknown, after_damage=True)
+        self._index.tidy((*own, *unknown), lines)
+        found |= {entry.address: entry for entry in (*own, *unknown)}
+        return [found[where] for where in sorted(found)]
 
     def open(self, address: str) -> Artifact:
         """An object, for reading.
@@ -121,19 +193,13 @@ class Store:
             StoreError: If the store cannot be written, or the address is that of something else.
         """
         _check_belongs(address, kind, content)
-        self._create()
-        staging = self.root / "tmp" / uuid.uuid4().hex
-        with reported("write", staging):
-            staging.mkdir(parents=True)
-        try:
-            with owned(staging):
-                writer = Writer(staging, address, kind, content)
-                with store_failures_of(staging):
-                    yield writer
-                writer.finish()
-                self._install(staging, address)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with self._staged() as staging:
+            writer = Writer(staging, address, kind, content)
+            with store_failures_of(staging):
+                yield writer
+            manifest = writer.finish()
+            if self._install(staging, address):
+                self._index.add([Entry.of(manifest)])
 
     def get_or_compute(
         self,
@@ -170,7 +236,7 @@ class Store:
             with self._locked(address, on_wait):
                 return self._repair_or_compute(address, kind, content, compute)
         except StoreError as error:
-            if damage is not None and not isinstance(error, CorruptArtifact) and self._place(address).exists():
+            if damage is not None and not isinstance(error, CorruptArtifact) and self._shelf.place(address).exists():
                 raise CorruptArtifact(f"{damage} It cannot be computed again here: {error}") from error
             raise
 
@@ -187,7 +253,7 @@ class Store:
         Raises:
             StoreError: If it cannot be moved.
         """
-        place = self._place(address)
+        place = self._shelf.place(address)
         target = self.root / "quarantine" / f"{address}-{uuid.uuid4().hex[:8]}"
         with reported("move a corrupt object to", target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,20 +264,66 @@ class Store:
         with suppress(StoreError):  # a full disk must not stop the repair
             note = json.dumps({"address": address, "reason": reason}, sort_keys=True, indent=1) + "\n"
             write_atomically(target.with_name(f"{target.name}.json"), note.encode(), option="--store")
-        _log.warning("%s It is now in %s and will be computed again when it is needed.", reason, target)
-        if self._on_corrupt is not None:
-            self._on_corrupt(address, reason)
+        self._report(address, reason, f"It is now in {target} and")
         return target
 
-    def _place(self, address: str) -> Path:
-        return self.root / "objects" / check_address(address)[:2] / address
+    def remove(self, address: str) -> bool:
+        """Delete an object; a run that needs it computes it again, and one that is reading it may have to be repeated.
+
+        Returns:
+            Whether it was there; what only the base has is not.
+
+        Raises:
+            StoreError: If it cannot be deleted.
+        """
+        place = self._shelf.place(address)
+        doomed = self.root / "tmp" / uuid.uuid4().hex
+        with reported("delete", place):
+            doomed.parent.mkdir(exist_ok=True)
+            try:
+                place.rename(doomed)  # in one step, so that nobody finds half of it
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                raise
+            shutil.rmtree(doomed)
+        return True
+
+    def admit(self, manifest: Manifest, write: Callable[[Path], None]) -> bool:
+        """Take in an object that was published in another store, byte for byte.
+
+        Args:
+            manifest: Its manifest.
+            write: Writes its files, with the manifest, into the directory it is given.
+
+        Returns:
+            False if the store has it already.
+
+        Raises:
+            CorruptArtifact: If what was written is not what the manifest says.
+            StoreError: If the store cannot be written.
+        """
+        with self._staged() as staging:
+            with store_failures_of(staging):
+                write(staging)
+            arrived = Artifact(staging, Manifest.decode((staging / MANIFEST).read_bytes(), manifest.address))
+            arrived.verify()
+            with reported("write", staging):
+                for path in sorted(staging.iterdir()):
+                    fsync(path)
+                fsync(staging)
+            is_new = self._install(staging, manifest.address)
+        if is_new:
+            self._index.add([Entry.of(manifest)])
+        return is_new
 
     def _find(self, address: str) -> Artifact | None:
-        place = self._place(address)
+        """The object, from the base if it is not here."""
+        place = self._shelf.place(address)
         try:
             data = (place / MANIFEST).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return None if self._base is None else self._base._find(address)
         except OSError as error:
             raise failure("read", place / MANIFEST, error) from error
         found = Artifact(place, Manifest.decode(data, address))
@@ -230,13 +342,33 @@ class Store:
             if (found := self._find_sound(address)) is not None:
                 return found
         except CorruptArtifact as error:
-            self.quarantine(address, str(error))
+            if self.quarantine(address, str(error)) is None:  # the base's, or gone meanwhile
+                self._report(address, str(error), "It")
         with self.publish(address, kind, content) as writer:
             compute(writer)
         return self.open(address)
 
-    def _install(self, staging: Path, address: str) -> None:
-        place = self._place(address)
+    def _report(self, address: str, reason: str, it: str) -> None:
+        _log.warning("%s %s will be computed again when it is needed.", reason, it)
+        if self._on_corrupt is not None:
+            self._on_corrupt(address, reason)
+
+    @contextmanager
+    def _staged(self) -> Iterator[Path]:
+        """A private directory that nobody reads, gone afterwards unless it was installed."""
+        self._shelf.create()
+        staging = self.root / "tmp" / uuid.uuid4().hex
+        with reported("write", staging):
+            staging.mkdir(parents=True)
+        try:
+            with owned(staging):
+                yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _install(self, staging: Path, address: str) -> bool:
+        """Move an object to its place; False if a sound one is there, which then stays."""
+        place = self._shelf.place(address)
         with reported("publish", place):
             if not place.parent.is_dir():
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -249,21 +381,30 @@ class Store:
                     if error.errno not in _TAKEN:
                         raise
                     try:
-                        if self._find_sound(address) is not None:
-                            return
+                        if self._own_is_sound(place, address):
+                            return False
                         reason = f"Object {address} in {place} is corrupt: {MANIFEST} is missing."
                     except CorruptArtifact as corrupt:
                         reason = str(corrupt)
                     self.quarantine(address, reason)
                 else:
                     fsync(place.parent)
-                    return
+                    return True
+
+    @staticmethod
+    def _own_is_sound(place: Path, address: str) -> bool:
+        try:
+            data = (place / MANIFEST).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        Artifact(place, Manifest.decode(data, address)).verify()
+        return True
 
     @contextmanager
     def _locked(self, address: str, on_wait: Callable[[str], None] | None) -> Iterator[None]:
         from filelock import FileLock, Timeout  # costs a tenth of a second, which `erasure --help` does not have
 
-        self._create()
+        self._shelf.create()
         path = self.root / "locks" / f"{address}.lock"
         lock = FileLock(str(path))
         with reported("lock", path):
@@ -280,49 +421,18 @@ class Store:
         finally:
             lock.release()
 
-    def _check_format(self) -> None:
-        path = self.root / "FORMAT"
-        with reported("read", path):
-            try:
-                text = path.read_text(encoding="utf-8", errors="replace")
-            except FileNotFoundError:
-                self._check_vacant()
-                return
-        expected = f'{{"format": {FORMAT_VERSION}}}'
-        try:
-            version = json.loads(text)["format"]
-        except (ValueError, TypeError, KeyError):
-            raise StoreError(f"{path} is damaged: found {text[:40]!r}, expected {expected}; write that line into it.") from None
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"{self.root} is a store of format {version!r}, this version of erasure reads format {FORMAT_VERSION}; "
-                "choose another directory with --store."
-            )
-
-    def _check_vacant(self) -> None:
-        """Refuse to spread over somebody's files; hidden ones do not count."""
-        if not self.root.exists():
-            return
-        occupied = any(not path.name.startswith(".") for path in self.root.iterdir())
-        if occupied and not (self.root / "FORMAT").exists():  # another process may just have made it
-            raise StoreError(
-                f"{self.root} is not empty and not a store (it has no file FORMAT); choose another directory with --store, or, "
-                f'if it is a store whose FORMAT was lost, write {{"format": {FORMAT_VERSION}}} into that file.'
-            )
-
-    def _create(self) -> None:
-        path = self.root / "FORMAT"
-        if not path.exists():
-            with reported("make the store", self.root):
-                self.root.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"format": FORMAT_VERSION}) + "\n"
-            write_atomically(path, line.encode(), option="--store")
-
     def _remove_abandoned(self) -> None:
         with suppress(OSError):
             for directory in (self.root / "tmp").iterdir():
                 if is_abandoned(directory):
                     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _existing(base: Path | str) -> Store:
+    root = Path(base).expanduser().absolute()
+    if not (root / "FORMAT").is_file():
+        raise StoreError(f"{root} is not a store (it has no file FORMAT), so no other can be laid over it.")
+    return Store(root)
 
 
 def _check_belongs(given: str, kind: str, content: Json) -> None:

@@ -95,7 +95,7 @@ class Writer:
         self._claimed.add(name)
         return self._directory / name
 
-    def finish(self) -> None:
+    def finish(self) -> Manifest:
         """Checksum the files, bring them to the disk, and write the manifest last; called by the store."""
         elapsed_s = time.perf_counter() - self._started
         with reported("write", self._directory):
@@ -122,6 +122,7 @@ class Writer:
             path.write_bytes(manifest.encode())
             fsync(path)
             fsync(self._directory)
+        return manifest
 
 
 @contextmanager
