@@ -204,8 +204,9 @@ def _ranked(lines: Sequence[Line], number: int, column: Column) -> list[Line]:
     within = {i for i in scores if lines[i].cells[number].is_within}
     firsts = {i for i, score in scores.items() if score <= best + _EPSILON}
     ties = within - firsts if within & firsts else set()
-    rest = [score for i, score in scores.items() if i not in firsts | ties]
-    seconds = {i for i, score in scores.items() if i not in firsts | ties and score <= min(rest) + _EPSILON}
+    rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
+    second = min(rest.values(), default=0.0)
+    seconds = {i for i, score in rest.items() if score <= second + _EPSILON}
     marks = {i: mark for mark, those in (("best", firsts), ("tie", ties), ("second", seconds)) for i in those}
     return [
         replace(line, cells=(*line.cells[:number], replace(line.cells[number], mark=marks[i]), *line.cells[number + 1 :]))

@@ -20,6 +20,7 @@ FORMATS = ("svg", "png", "pdf")
 _VERSION = "5.20"
 _ROOT = re.compile(r"<svg\b[^>]*>")
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+_ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _PNG_SCALE = 2.0
 
 
@@ -38,6 +39,7 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
     """
     svg: str = _converter().vegalite_to_svg(dict(figure.spec), vl_version=_VERSION)
+    svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
     size = _SIZE.search(svg)
     width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
