@@ -211,8 +211,8 @@ def test_a_pickled_program_in_the_place_of_an_array_is_refused(tmp_path, monkeyp
 def test_parameters_that_the_library_does_not_know_are_refused(tmp_path):
     with pytest.raises(InvalidParameters, match=r"the parameter root is missing"):
         any_dataset("TUDataset", name="MUTAG")
-    with pytest.raises(DataError, match=r"TUDataset does not accept its parameters: .*nmae"):
-        any_dataset("TUDataset", root=str(tmp_path), name="MUTAG", nmae=1).load()
+    with pytest.raises(DataError, match=r"TUDataset does not accept its parameters: .*nome"):
+        any_dataset("TUDataset", root=str(tmp_path), name="MUTAG", nome=1).load()
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path):
