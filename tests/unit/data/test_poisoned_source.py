@@ -221,6 +221,41 @@ def test_samples_with_several_labels_are_refused():
             corruption.corrupt(data, Streams(0))
 
 
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Inputs that are not one tensor."""
+
+    texts: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.texts)
+
+    def gather(self, ids):
+        return [self.texts[i] for i in ids]
+
+    def to(self, device):
+        return self
+
+
+def test_labels_of_any_inputs_can_be_wrong_but_triggers_need_a_tensor():
+    data = replace(a_table([0, 1, 2, 3]), x=Words(("a", "b", "c", "d")), modality="text")
+    wrong = Mislabel(n_samples=2).corrupt(data, Streams(0))
+    assert wrong.x is data.x
+    assert int((wrong.y != data.y).sum()) == 2
+    with pytest.raises(DataError, match="are a Words; a trigger needs them in one tensor"):
+        Backdoor(trigger=PATCH, n_samples=1).corrupt(data, Streams(0))
+
+
+@given(st.integers(1, 5), st.integers(0, 2), st.sampled_from(["top-left", "top-right", "bottom-left", "bottom-right"]))
+def test_a_trigger_put_on_twice_is_the_same_as_once_and_covers_its_area_only(size, margin, corner):
+    image = TensorColumn(torch.randint(0, 9, (2, 1, 7, 7), dtype=torch.uint8), scale=0.1)
+    trigger = PatchTrigger(size=size, margin=margin, corner=corner, value=2.5)
+    once = trigger.stamp(image)
+    assert torch.equal(trigger.stamp(once).values, once.values)
+    assert (once.values != image.values).sum(dim=(1, 2, 3)).tolist() == [size * size] * 2
+    assert once.values.max() == 25
+
+
 def test_one_size_must_be_given():
     for sizes in ({}, {"n_samples": 3, "percentage": 0.1}):
         with pytest.raises(InvalidParameters, match="either n_samples or percentage"):
