@@ -122,6 +122,8 @@ def _report(output: Path, listener: Listener) -> None:
         write_page(output)
     except MissingDependency as error:
         listener(Said(f"No report was made: {error}"))
+    except Exception as error:  # the results are on the disk already; a page must not cost them
+        listener(Said(f"No report was made: {type(error).__name__}: {error}", level="warning"))
 
 
 def _named(plan: Plan, failed: dict[str, str]) -> dict[str, str]:
@@ -183,7 +185,7 @@ def _prepare(plan: Plan, bench: Workbench, listener: Listener) -> None:
 def _partition_problems(plan: Plan, material: Material, listener: Listener) -> list[Problem]:
     experiment = plan.experiment
     partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
-    made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts_names}
+    made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
     problems = []
     training_set = experiment.predictor.training_set
     if experiment.predictor.epochs and not len(partitions[training_set]):

@@ -163,6 +163,7 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         r"\centering",
         r"\small",
         rf"\caption{{{(latex(caption) + ' ') if caption else ''}{legend}}}",
+        r"\vspace{4pt}",
         rf"\label{{{re.sub(r'[^A-Za-z0-9:.-]', '-', label)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
@@ -186,7 +187,9 @@ def _arrow(column: Column) -> str:
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    # The end of the line before would take a bracket or a star for its own.
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""
+    return guard + " & ".join(cells) + r" \\"
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -211,14 +212,22 @@ def _figures(overview: Overview) -> dict[str, list[dict[str, Any]]]:
                 "title": figure.title,
                 "caption": figure.caption,
                 "alt": figure.alt,
-                "wide": inline_svg(figure, f"wide-{figure.key}", scale=1.2),
-                "narrow": inline_svg(narrow[figure.key], f"narrow-{figure.key}") if figure.key in narrow else "",
+                "wide": _drawn(figure, f"wide-{figure.key}", scale=1.2),
+                "narrow": _drawn(narrow[figure.key], f"narrow-{figure.key}") if figure.key in narrow else "",
                 "header": list(figure.data[0]) if figure.data else [],
                 "records": [_shown(figure, record) for record in figure.data[:_MOST_RECORDS]],
                 "n_records": len(figure.data),
             }
         )
     return sections
+
+
+def _drawn(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
+    """The SVG, or why there is none: a figure that cannot be drawn must not cost the page."""
+    try:
+        return inline_svg(figure, identifier, scale=scale)
+    except ValueError as error:
+        return f"<p>This figure could not be drawn: {html.escape(str(error)[:300])}</p>"
 
 
 def _shown(figure: Figure, record: Mapping[str, Any]) -> list[str]:

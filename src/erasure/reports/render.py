@@ -37,6 +37,7 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
 
     Raises:
         MissingDependency: If the renderer is not installed.
+        ValueError: If the renderer cannot draw it.
     """
     svg: str = _converter().vegalite_to_svg(dict(figure.spec), vl_version=_VERSION)
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data

@@ -100,8 +100,9 @@
   table.querySelectorAll("thead button").forEach((button) => button.addEventListener("click", () => sort(Number(button.dataset.column))));
   find.addEventListener("input", () => { at = 0; draw(); });
   only.addEventListener("change", () => { at = 0; draw(); });
-  $("back").addEventListener("click", () => { at -= 1; draw(); });
-  $("on").addEventListener("click", () => { at += 1; draw(); });
+  const turn = (by) => { at += by; draw(); table.scrollIntoView({ block: "start" }); };
+  $("back").addEventListener("click", () => turn(-1));
+  $("on").addEventListener("click", () => turn(1));
   $("controls").hidden = false;
   draw();
 })();

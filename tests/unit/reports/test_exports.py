@@ -1,0 +1,156 @@
+"""Exports: marks, escapes, and nothing hostile that stays alive."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+
+import pyarrow.parquet as parquet
+import pytest
+from report_rows import method, references, row
+
+from erasure.reports.bibliography import bibtex
+from erasure.reports.comparison import result_table
+from erasure.reports.exports import csv_bytes, latex, latex_table, markdown, write_tables
+from erasure.reports.verdicts import Roles, judge_all
+
+HOSTILE = [
+    '=HYPERLINK("http://evil","x")',
+    "+1+cmd|' /C calc'!A0",
+    "@SUM(1)",
+    "-2+3",
+    "\t=1",
+    "  =1",
+    "<script>alert(1)</script>",
+    "a|b",
+    "\\input{/etc/passwd}",
+    "\\end{tabular}\\write18{id}",
+    "100% & $x_1^2$ #~",
+    "[x](javascript:alert(1))",
+    "many\nlines",
+]
+
+
+def table_of(rows):
+    return result_table(rows, judge_all(rows, Roles(), {}))
+
+
+@pytest.fixture
+def table():
+    return table_of([*references(), *method("a", forget=0.901), *method("b", forget=0.909), *method("c_1", forget=0.93)])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_cell_of_a_csv_file_starts_a_formula(text):
+    ((cell, value),) = list(csv.reader(io.StringIO(csv_bytes([{"name": text, "value": -1.5}]).decode(), newline="")))[1:]
+    assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert text in cell
+    assert value == "-1.5"
+
+
+def test_columns_are_those_of_all_records():
+    assert csv_bytes([{"a": 1}, {"b": None, "a": True}]) == b"a,b\n1,\ntrue,\n"
+
+
+def test_markdown_marks_best_second_and_ties(table):
+    lines = {line.split(" | ")[0].strip("| "): line for line in markdown(table).splitlines() if line.startswith("|")}
+    assert "**0.901** ≈" in lines["a"]
+    assert "**0.909** = ≈" in lines["b"]
+    assert "*0.930*" in lines[r"c\_1"]
+    assert "± 0.010" in lines["noise floor"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_name_stays_in_its_markdown_cell(text):
+    lines = markdown(table_of(method(text))).splitlines()
+    line = lines[2]
+    assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", lines[0]))
+    assert not re.search(r"(?<!\\)[<\[]", line)
+
+
+def test_latex_marks_best_second_and_ties(table):
+    text = latex_table(table, "A caption_1.")
+    assert r"\textbf{0.901}\,$\approx$" in text
+    assert r"\textbf{0.909}$^{=}$\,$\approx$" in text
+    assert r"\underline{0.930}" in text
+    assert r"c\_1 &" in text
+    assert r"A caption\_1." in text
+    assert text.index(r"\toprule") < text.index(r"\cmidrule(lr){2-4}") < text.index(r"\midrule") < text.index(r"\bottomrule")
+
+
+def test_repetitions_have_their_interval_in_latex():
+    rows = [row("a", value=v, low=0.85, high=0.95, n=2, seed_train=s) for s, v in enumerate((0.88, 0.92))]
+    text = latex_table(table_of(rows))
+    assert r"\textbf{0.900 $\pm$ 0.050}" in text
+    assert "over 2 repetitions" in text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_name_carries_nothing_out_in_latex(text):
+    escaped = latex(text)
+    allowed = {
+        r"\textbackslash{}",
+        r"\textasciicircum{}",
+        r"\textasciitilde{}",
+        r"\textless{}",
+        r"\textgreater{}",
+        r"\textbar{}",
+        r"\textquotedbl{}",
+    }
+    rest = escaped
+    for command in allowed:
+        rest = rest.replace(command, "")
+    assert not re.search(r"(?<!\\)[{}$&#%_^~]|\\[^{}$&#%_]", rest)
+
+
+def test_every_line_has_as_many_cells_as_columns(table):
+    body = latex_table(table).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == len(table.lines) + 1
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(table.columns)}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_table_compiles_with_hostile_names(tmp_path):
+    rows = [*references(), *(r for text in HOSTILE for r in method(text, forget=0.95))]
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        + latex_table(table_of(rows), "\\input{nothing} 50 %")
+        + "\\end{document}\n",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_tables_are_written_in_every_format(table, tmp_path):
+    names = [path.name for path in write_tables(table, tmp_path / "new")]
+    assert names == ["results.csv", "results.parquet", "results.md", "results.tex"]
+    read = parquet.read_table(tmp_path / "new" / "results.parquet").to_pylist()
+    assert read == table.records()
+    with (tmp_path / "new" / "results.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(table.lines) * len(table.columns)
+
+
+def test_a_paper_becomes_one_entry_with_everything_that_uses_it():
+    paper = "Kurmanji, Triantafillou, NeurIPS 2023, arXiv:2302.09880"
+    text = bibtex([{"name": "SCRUB", "paper": paper}, {"name": "UMIA", "paper": f"{paper}; Choi & Na, 2023, arXiv:2311.02240"}])
+    assert text.count("@misc{") == 2
+    assert "author = {Kurmanji and Triantafillou}" in text
+    assert "author = {Choi and Na}" in text
+    assert "eprint = {2302.09880}" in text
+    assert "Used by SCRUB, UMIA" in text
+
+
+def test_keys_are_unique_and_a_given_entry_is_kept():
+    papers = [{"name": "A", "paper": "Foster et al., AAAI 2024"}, {"name": "B", "paper": "Foster et al., ICLR 2024"}]
+    text = bibtex([*papers, {"name": "C", "paper": "ignored 2020", "bibtex": "@article{mine, title={Mine}}"}])
+    keys = re.findall(r"@\w+\{([^,]+),", text)
+    assert sorted(keys) == ["foster2024", "foster2024a", "mine"]
+    assert "Foster and others" in text
+
+
+def test_bookkeeping_without_a_paper_has_no_entry():
+    assert bibtex([{"name": "RunTime", "paper": "Bookkeeping"}]) == ""

@@ -1,0 +1,150 @@
+"""Figures: what they are drawn from, and what they leave out."""
+
+import csv
+
+import pytest
+from report_rows import evidence, method, references
+
+from erasure.reports.figures import costs, seeds, sensitivity, trace, tradeoff
+from erasure.reports.folder import TracePoint
+from erasure.reports.labels import place_labels
+from erasure.reports.model_figures import by_class, distributions, layers, measured_rocs, rocs
+from erasure.reports.theme import COLOURS, VERDICT_MARKS
+from erasure.reports.verdicts import TITLES, Roles, judge_all
+
+ROLES = {"forget": "forget", "retain": "retain", "test": "test"}
+
+
+def judged(*labels, **values):
+    return judge_all([r for label in labels for r in method(label, **values)], Roles(), dict.fromkeys(labels, 0.1))
+
+
+def test_the_trade_off_has_gaps_in_noise_floors_and_leaves_retraining_to_the_origin():
+    rows = [*method("GoldModel"), *method("a", forget=0.92, test=0.965)]
+    figure = tradeoff(judge_all(rows, Roles(), {"a": 0.3}, ["GoldModel"]))
+    (point,) = figure.data
+    assert (point["method"], point["cost"]) == ("a", 0.3)
+    assert point["forgetting"] == pytest.approx(2.0)
+    assert point["utility"] == pytest.approx(1.5)
+
+
+def test_there_is_no_trade_off_without_gold():
+    assert tradeoff(judged("a", floor=None)) is None
+    assert tradeoff([]) is None
+
+
+def test_every_repetition_is_a_dot():
+    rows = [r for seed in range(3) for r in method("a", forget=0.9 + seed / 100, seed_train=seed)]
+    figure = seeds([*references(), *rows], ["a"])
+    assert [(d["seed"], d["value"]) for d in figure.data if d["measure"] == "accuracy, forget"] == [
+        (0, 0.9),
+        (1, 0.91),
+        (2, 0.92),
+    ]
+    assert "3 repetitions" in figure.caption
+
+
+def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
+    models = [*evidence("a")["models"], {**evidence("a")["models"][2], "seed": 1, "elapsed_s": 3.0}]
+    found = {(d["model"], d["quantity"], d["part"]): d["value"] for d in costs(models, [], ["a"]).data}
+    assert found["a", "time [s]", "each request"] == 2.0
+    assert found["a", "time [s]", "once, in advance"] == 0.5
+    assert found["gold", "time [s]", "each request"] == 10.0
+
+
+def test_sensitivity_needs_settings_of_one_method_that_differ_in_a_number():
+    models = evidence("a", "b", "c")["models"]
+    judgements = judged("a", "b", "c", forget=0.92)
+    assert sensitivity(models, judgements) is None
+    for number, model in enumerate(models[2:]):
+        model |= {"key": "SSD", "parameters": {"alpha": float(number), "same": 1, "name": "x"}}
+    figure = sensitivity(models, judgements)
+    assert {d["panel"] for d in figure.data} == {"SSD: alpha"}
+    assert [d["parameter"] for d in figure.data if d["question"] == "forgetting"] == [0.0, 1.0, 2.0]
+    assert figure.data[0]["gap"] == pytest.approx(2.0)
+
+
+def test_the_trace_shows_one_repetition():
+    points = [TracePoint(e, "a", "accuracy", "forget", 0.5, 0.4, seed) for seed in "01" for e in range(2)]
+    assert len(trace(points, ["a"]).data) == 2
+    assert trace([], ["a"]) is None
+
+
+def test_distributions_are_shares_of_each_partition():
+    losses = evidence("a")["groups"][0]["losses"]
+    figure = distributions(losses, quantity="loss", order=["a"], roles=ROLES, gold="gold")
+    mine = [d["share"] for d in figure.data if d["model"] == "a" and d["samples"] == "forgotten"]
+    assert mine == [0.3, 0.7]
+    empty = {"edges": [0, 1], "series": [{"label": "a", "partition": "forget", "n": 0, "counts": [0]}]}
+    assert distributions(empty, quantity="loss", order=["a"], roles=ROLES, gold=None) is None
+
+
+def test_measured_curves_become_a_mean_with_a_range():
+    def curve(label, role, tpr):
+        return {
+            "kind": "roc",
+            "measure": "LiRA",
+            "label": label,
+            "role": role,
+            "fpr": [0.0, 0.01, 0.1, 1.0],
+            "tpr": [0.0, *tpr, 1.0],
+        }
+
+    curves = [curve("a", "unlearned", (0.2, 0.4)), curve("a", "unlearned", (0.4, 0.6)), curve("gold", "gold", (0.0, 0.1))]
+    found = measured_rocs([*curves, {"kind": "bars", "measure": "x"}])
+    assert list(found) == ["LiRA"]
+    (mine,) = [each for each in found["LiRA"]["series"] if each["label"] == "a"]
+    at = next(i for i, fpr in enumerate(found["LiRA"]["fpr"]) if fpr >= 0.01 - 1e-12)
+    assert (mine["low"][at], mine["high"][at]) == (0.2, 0.4)
+    assert mine["tpr"][at] == pytest.approx(0.3)
+    assert found["LiRA"]["gold"]["high"][-1] == 1.0
+    assert rocs(found["LiRA"], ["a"]).data[0]["model"] == "gold"
+
+
+def test_classes_without_samples_are_left_out():
+    classes = evidence("a")["groups"][0]["classes"]
+    figure = by_class(classes, order=["a"], gold="gold", roles=ROLES)
+    assert {(d["class"], d["samples"]) for d in figure.data} == {
+        ("cat", "forgotten samples"),
+        ("cat", "held-out samples"),
+        ("dog", "held-out samples"),
+    }
+
+
+def test_classes_of_one_name_stay_apart():
+    classes = {**evidence("a")["groups"][0]["classes"], "names": ["cat", "cat"]}
+    assert {d["class"] for d in by_class(classes, order=["a"], gold="gold", roles=ROLES).data} == {"cat", "cat (2)"}
+
+
+def test_layers_that_did_not_change_are_pale():
+    figure = layers(evidence("a")["groups"][0]["layers"], ["a"], gold=None)
+    assert [(d["layer"], d["change"]) for d in figure.data] == [("conv", 0.1), ("head", 0.0)]
+    assert [d["depth"] for d in figure.spec["data"]["values"]][1] == 0.0
+
+
+def test_every_verdict_has_a_colour_and_a_shape_and_colours_occur_once():
+    assert set(VERDICT_MARKS) == set(TITLES)
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+def test_labels_of_crowded_points_do_not_cover_one_another():
+    points = [(100.0 + i, 100.0 + i) for i in range(6)]
+    places = place_labels(points, ["method"] * 6, 400, 300)
+    boxes = [(p.x - 19, p.y - 6.5, p.x + 19, p.y + 6.5) for p in places]
+    for i, a in enumerate(boxes):
+        assert a[0] >= 0 and a[2] <= 400
+        for b in boxes[i + 1 :]:
+            assert min(a[2], b[2]) <= max(a[0], b[0]) + 1e-9 or min(a[3], b[3]) <= max(a[1], b[1]) + 1e-9
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+def test_a_figure_is_written_with_its_data(tmp_path, kind):
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    from erasure.reports.render import write_figures
+
+    figure = tradeoff(judged("=evil()", "b"))
+    drawn, data = write_figures([figure], tmp_path, [kind])
+    start = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}[kind]
+    assert drawn.read_bytes().startswith(start)
+    with data.open(newline="") as file:
+        assert {record["method"] for record in csv.DictReader(file)} == {"'=evil()", "b"}

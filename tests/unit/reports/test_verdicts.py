@@ -1,0 +1,145 @@
+"""The rule of verdicts, line by line, and what is recommended."""
+
+import pytest
+from report_rows import method, row
+
+from erasure.reports.verdicts import RULE, TITLES, Roles, judge_all, recommend
+
+
+def verdict_of(rows, **options):
+    (judgement,) = judge_all(rows, options.pop("roles", Roles()), {}, **options)
+    return judgement
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({}, "indistinguishable"),
+        ({"forget": 0.91}, "indistinguishable"),  # on the floor's edge
+        ({"test": 0.965}, "close"),
+        ({"forget": 0.93}, "under-forgotten"),
+        ({"forget": 0.86}, "over-forgotten"),
+        ({"retain": 0.95}, "damaged"),
+        ({"retain": 0.965}, "close"),  # two and a half floors
+        ({"forget": 0.95, "test": 0.80}, "damaged"),
+    ],
+)
+def test_values_decide(values, verdict):
+    assert verdict_of(method("m", **values)).verdict == verdict
+
+
+def test_two_points_of_accuracy_are_no_damage_however_small_the_floor():
+    assert verdict_of(method("m", retain=0.972, floor=0.001)).verdict == "close"
+    assert verdict_of(method("m", retain=0.968, floor=0.001)).verdict == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [("no-op", "no-op"), ("collapsed", "damaged"), ("non-finite", "damaged"), ("over-forgotten", "over-forgotten")],
+)
+def test_guards_go_before_values(status, verdict):
+    judgement = verdict_of(method("m", status=status, reason="because of the guard"))
+    assert judgement.verdict == verdict
+    assert "ecause of the guard" in judgement.evidence[0]
+
+
+def test_a_method_without_any_value_has_failed_and_says_why():
+    judgement = verdict_of([row("m", value=None, status="failed", reason="out of memory")])
+    assert (judgement.verdict, judgement.evidence) == ("failed", ("out of memory",))
+
+
+def test_one_failed_measure_does_not_fail_the_method_but_is_said():
+    rows = [*method("m"), row("m", "LiRA", value=None, status="failed", reason="no shadows")]
+    judgement = verdict_of(rows)
+    assert judgement.verdict == "indistinguishable"
+    assert any("no shadows" in sentence for sentence in judgement.evidence)
+
+
+def test_an_attack_worse_than_a_coin_counts_as_a_coin():
+    coin = [*method("m"), row("m", "UMIA", value=0.50, gold=0.44, floor=0.01)]
+    assert verdict_of(coin).verdict == "indistinguishable"
+    leak = [*method("m"), row("m", "UMIA", value=0.60, gold=0.44, floor=0.01)]
+    judgement = verdict_of(leak)
+    assert judgement.verdict == "under-forgotten"
+    assert "UMIA" in judgement.evidence[0]
+
+
+def test_a_rate_at_few_false_alarms_is_compared_as_it_is():
+    rows = [*method("m"), row("m", "LiRA TPR@0.1%", value=0.10, gold=0.01, floor=0.01)]
+    assert verdict_of(rows).verdict == "under-forgotten"
+
+
+def test_a_lower_loss_on_forgotten_samples_is_under_forgetting():
+    rows = [*method("m"), row("m", "loss", value=0.1, gold=0.5, floor=0.1, direction="lower")]
+    assert verdict_of(rows).verdict == "under-forgotten"
+
+
+def test_retrained_models_that_agree_exactly_leave_room_for_one_sample():
+    rows = method("m", forget=0.91, floor=0.0)
+    assert verdict_of(rows).verdict == "under-forgotten"
+    assert verdict_of(rows, roles=Roles(sizes={"forget": 100})).verdict == "indistinguishable"
+    assert verdict_of(rows, roles=Roles(sizes={"forget": 1000})).verdict == "under-forgotten"
+
+
+def test_without_floor_gold_or_forget_values_nothing_is_claimed():
+    assert verdict_of(method("m", floor=None)).verdict == "undecided"
+    assert verdict_of([row("m", "RunTime", "", 1.0, floor=None)]).verdict == "undecided"
+    assert verdict_of([row("m", partition="test", value=0.95)]).verdict == "undecided"
+
+
+def test_partitions_may_have_other_names():
+    rows = [row("m", partition="erased", value=0.99, gold=0.9)]
+    assert verdict_of(rows, roles=Roles(forget=frozenset({"erased"}))).verdict == "under-forgotten"
+
+
+def test_repetitions_are_judged_by_their_mean():
+    rows = [row("m", value=value, seed_train=seed) for seed, value in enumerate((0.87, 0.93))]
+    judgement = verdict_of(rows)
+    assert (judgement.verdict, judgement.n) == ("indistinguishable", 2)
+    assert judgement.comparisons[0].value == pytest.approx(0.9)
+
+
+def test_within_two_floors_is_slight():
+    assert verdict_of(method("m", forget=0.918)).title == "slightly under-forgotten"
+    assert verdict_of(method("m", forget=0.95)).title == "under-forgotten"
+
+
+def test_the_rule_says_every_verdict():
+    said = {name for name, _ in RULE}
+    assert said == set(TITLES.values())
+
+
+def judged(costs, *methods, exact=()):
+    return judge_all([r for rows in methods for r in rows], Roles(), costs, exact)
+
+
+def test_the_cheapest_of_those_that_cannot_be_told_from_retraining_is_recommended():
+    found = judged(
+        {"dear": 0.5, "cheap": 0.1, "GoldModel": 1.0},
+        method("GoldModel"),
+        method("dear"),
+        method("cheap", forget=0.905),
+        exact=["GoldModel"],
+    )
+    text, best = recommend(found)
+    assert best.label == "cheap"
+    assert "Use cheap" in text
+    assert "10 % of the time that retraining takes" in text
+
+
+def test_a_method_that_did_nothing_is_never_recommended():
+    text, best = recommend(judged({"nothing": 0.0}, method("nothing", status="no-op", reason="every weight is the original's")))
+    assert best is None
+    assert "Retrain" in text
+
+
+def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
+    text, best = recommend(judged({"a": 0.2, "b": 0.1}, method("a", forget=0.92), method("b", forget=0.97)))
+    assert best.label == "a"
+    assert "still knows more" in text
+
+
+def test_without_gold_nothing_is_recommended():
+    text, best = recommend(judged({}, method("a")), has_gold=False)
+    assert best is None
+    assert "no retrained model" in text
