@@ -3,6 +3,7 @@
     >>> import erasure
     >>> results = erasure.run("configs/proof_of_concept.jsonc")  # doctest: +SKIP
     >>> forgotten = erasure.unlearn(model, "SSD", forget=forget, train=train)  # doctest: +SKIP
+    >>> everything = erasure.results("runs/**").to_pandas()  # doctest: +SKIP
 
 Names are loaded when they are first used, so that the command line starts without torch.
 """
@@ -12,13 +13,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Results", "__version__", "run", "unlearn"]
+__all__ = ["Results", "__version__", "results", "run", "unlearn"]
 
 if TYPE_CHECKING:
     from erasure.api import run, unlearn
+    from erasure.reports.query import results
     from erasure.reports.results import Results
 
-_HOMES = {"run": "erasure.api", "unlearn": "erasure.api", "Results": "erasure.reports.results"}
+_HOMES = {
+    "Results": "erasure.reports.results",
+    "results": "erasure.reports.query",
+    "run": "erasure.api",
+    "unlearn": "erasure.api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,9 @@ COMMANDS: dict[str, str] = {
     "describe": "Explain a component: parameters, paper, cost, deviations.",
     "show": "Print the table of an earlier run.",
     "report": "Make the report of an earlier run, one page for people, and export figures and tables.",
+    "query": "Ask the rows of many runs a question in SQL.",
+    "cache": "List, show, verify, prune, export and import stored intermediate results.",
+    "explain": "Say what a stored result is made of, or why two differ.",
     "schema": "Write the JSON Schema of configurations, for editors.",
 }
 """Name of each command and its summary; a command is the function ``command`` of the module of its name."""

@@ -5,6 +5,7 @@ from erasure.store.artifacts import Artifact, Manifest
 from erasure.store.directory import Store, default_base_path, default_store_path
 from erasure.store.durable import write_atomically
 from erasure.store.index import Entry
+from erasure.store.references import read_stages, write_stages
 from erasure.store.rows import RESULT_FIELDS, Row, read_rows, write_rows, write_trace
 from erasure.store.writer import Writer
 
@@ -22,7 +23,9 @@ __all__ = [
     "default_store_path",
     "file_digest",
     "read_rows",
+    "read_stages",
     "write_atomically",
     "write_rows",
+    "write_stages",
     "write_trace",
 ]
