@@ -3,7 +3,6 @@
 import warnings
 
 import pytest
-import torch
 
 import erasure
 from erasure.errors import ConfigError
@@ -85,9 +84,13 @@ def cora(root, forgets, **changes):
                 "parameters": {"conv": "gcn", "layers": 2, "dense_layers": 0, "batch_norm": False, "dropout": 0.5},
             },
             "optimizer": {"class": "Adam", "parameters": {"lr": 0.01, "weight_decay": 5e-4}},
-            "epochs": 60,
+            "epochs": 40,
         },
-        "unlearners": ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 2}}, "SSD"],
+        "unlearners": [
+            "GoldModel",
+            *({"class": name, "parameters": {"epochs": 1}} for name in ("Finetuning", "SCRUB", "SalUn")),
+            "SSD",
+        ],
         "evaluator": {"measures": accuracies("forget", "retain", "test")},
         "globals": {"seed": 0},
     }
@@ -134,6 +137,6 @@ def test_nodes_are_forgotten_from_a_graph(tmp_path, forgets):
     results = erasure.run(cora(cora_root(tmp_path), forgets), store=tmp_path / "store", device="cpu")
     assert not results.failures
     found = values(results, "test")
-    assert set(found) >= {"original", "gold", "Finetuning", "SSD"}
-    assert min(found["original"], found["gold"]) >= 0.76
-    assert torch.tensor(list(values(results, "retain").values())).min() > 0.5
+    assert set(found) >= {"original", "gold", "Finetuning", "SCRUB", "SalUn", "SSD"}
+    assert min(found["original"], found["gold"]) >= 0.75
+    assert min(values(results, "retain").values()) > 0.5
