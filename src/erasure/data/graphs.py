@@ -243,5 +243,5 @@ def _nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]
     return NodeColumn(tensors["x"], tensors["edge_index"], tensors.get("edge_attr"), tensors.get("background"))
 
 
-register_column("graphs", ColumnFormat(GraphColumn, _graphs_to_tensors, _graphs_from_tensors))
-register_column("nodes", ColumnFormat(NodeColumn, _nodes_to_tensors, _nodes_from_tensors))
+register_column("graph", ColumnFormat(GraphColumn, _graphs_to_tensors, _graphs_from_tensors))
+register_column("node", ColumnFormat(NodeColumn, _nodes_to_tensors, _nodes_from_tensors))
