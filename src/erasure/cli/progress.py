@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from erasure.cli.prose import printable
-from erasure.events import EpochFinished, Event, Said, StageFailed, StageFinished, StageStarted, StageWaits
+from erasure.events import EpochFinished, Event, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits
 from erasure.reports.results import Results
 from erasure.reports.table import text_tables
 
@@ -31,7 +31,8 @@ class Terminal:
         self.live = not quiet and sys.stderr.isatty()
         self.progress: Progress | None = None
         self._stages: TaskID | None = None
-        self._current: TaskID | None = None
+        self._running: dict[str, TaskID] = {}
+        self._by_name: dict[str, TaskID] = {}
 
     def __enter__(self) -> Terminal:
         if self.live:
@@ -84,14 +85,19 @@ class Terminal:
         if self._stages is None:
             self._stages = progress.add_task("stages", total=None)
         match event:
-            case StageStarted(name):
-                self._current = progress.add_task(printable(name), total=None)
-            case EpochFinished(epoch=epoch, epochs=epochs) if self._current is not None:
-                progress.update(self._current, completed=epoch, total=epochs)
-            case StageFinished(total=total) | StageFailed(total=total):
-                if self._current is not None:
-                    progress.remove_task(self._current)
-                    self._current = None
+            case RunStarted(total=total):
+                progress.update(self._stages, total=total or None)
+            case StageStarted(name, address=address):
+                task = progress.add_task(printable(name), total=None)
+                self._running[address] = self._by_name[name] = task
+            case EpochFinished(name, epoch=epoch, epochs=epochs) if name in self._by_name:
+                progress.update(self._by_name[name], completed=epoch, total=epochs)
+            case StageFinished(name, address=address, total=total) | StageFailed(name, address=address, total=total):
+                if address in self._running:  # else it was cached, or failed because of another
+                    task = self._running.pop(address)
+                    progress.remove_task(task)
+                    if self._by_name.get(name) == task:
+                        del self._by_name[name]
                 if total:  # the data is looked at once before the plan is carried out
                     progress.update(self._stages, advance=1, total=total)
             case _:

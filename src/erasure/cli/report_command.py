@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from erasure.cli.show_command import _check_is_run as check_is_run
+
+if TYPE_CHECKING:
+    from erasure.reports.folder import RunFolder
+    from erasure.reports.overview import Overview
 
 __all__ = ["command"]
 
@@ -29,6 +35,7 @@ _FORMATS = ("svg", "png", "pdf")
     "--with-samples", is_flag=True, help="Show forgotten samples themselves, from the store. They may be personal data."
 )
 @click.option("--store", type=click.Path(path_type=Path), help="Where --with-samples finds the data. [default: .erasure/store]")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts and the paths of all files as JSON.")
 def command(
     run: Path,
     output: Path | None,
@@ -37,6 +44,7 @@ def command(
     tables: Path | None,
     with_samples: bool,
     store: Path | None,
+    as_json: bool,
 ) -> int:
     """Make the report of the run in the directory RUN: one HTML file that needs no network.
 
@@ -52,29 +60,43 @@ def command(
     from erasure.reports.page import write_page
 
     folder = RunFolder.load(run)
-    samples = []
-    if with_samples:
-        from erasure.reports.samples import samples_of
-        from erasure.store import Store, default_store_path
-
-        samples = samples_of(folder, Store(store or default_store_path()))
+    overview = overview_of(folder)
+    written: list[Path] = []
     if tables is not None:
-        from erasure.reports.bibliography import bibtex
-        from erasure.reports.exports import write_tables
-        from erasure.store import write_atomically
-
-        overview = overview_of(folder)
-        for path in write_tables(overview.table, tables, caption=f"{overview.folder.name}."):
-            click.echo(path)
-        write_atomically(tables / "references.bib", bibtex(folder.evidence.get("sources", ())).encode())
-        click.echo(tables / "references.bib")
+        written += _tables(overview, tables)
     if figures is not None:
         from erasure.reports.render import write_figures
 
-        for path in write_figures(figures_of(overview_of(folder)), figures, kinds):
+        written += write_figures(figures_of(overview), figures, kinds)
+    written.append(write_page(run, output, samples=_samples(folder, store) if with_samples else ()))
+    if as_json:
+        verdicts = [
+            {"label": j.label, "verdict": j.verdict, "evidence": list(j.evidence), "cost": j.cost} for j in overview.judgements
+        ]
+        found = {"recommendation": overview.recommendation, "verdicts": verdicts, "files": [str(path) for path in written]}
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for path in written:
             click.echo(path)
-    click.echo(write_page(run, output, samples=samples))
     return 0
+
+
+def _tables(overview: Overview, directory: Path) -> list[Path]:
+    from erasure.reports.bibliography import bibtex
+    from erasure.reports.exports import write_tables
+    from erasure.store import write_atomically
+
+    written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.")
+    bibliography = directory / "references.bib"
+    write_atomically(bibliography, bibtex(overview.folder.evidence.get("sources", ())).encode())
+    return [*written, bibliography]
+
+
+def _samples(folder: RunFolder, store: Path | None) -> list[dict[str, Any]]:
+    from erasure.reports.samples import samples_of
+    from erasure.store import Store, default_store_path
+
+    return samples_of(folder, Store(store or default_store_path()))
 
 
 def _kinds(formats: str) -> tuple[str, ...]:

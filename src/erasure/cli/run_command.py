@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
 from erasure.cli.prose import printable
 
@@ -18,6 +19,7 @@ __all__ = ["command"]
 @click.command("run")
 @configuration_options
 @run_options
+@listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON in the place of the table.")
@@ -26,6 +28,8 @@ def command(
     overrides: tuple[str, ...],
     trust: tuple[str, ...],
     output: Path | None,
+    log_json: Path | None,
+    trackers: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -50,8 +54,8 @@ def command(
     if not quiet:
         for notice in experiment.notices:
             terminal.say(f"note: {notice}")
-    with terminal:
-        results = run_experiment(experiment, options_from(output=where, **options), terminal.listen)
+    with listening(terminal, log_json, trackers) as listener:
+        results = run_experiment(experiment, options_from(output=where, **options), listener)
     if as_json:
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:

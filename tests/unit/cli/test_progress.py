@@ -5,7 +5,7 @@ import io
 import pytest
 
 from erasure.cli.progress import Terminal
-from erasure.events import EpochFinished, Said, StageFailed, StageFinished, StageStarted, StageWaits
+from erasure.events import EpochFinished, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits
 
 A = "a" * 64
 EVENTS = [
@@ -82,6 +82,21 @@ def test_bars_count_stages_and_epochs_on_a_terminal(on_a_screen):
     drawn = screen.getvalue()
     assert "warning: retain: a class is missing" in drawn
     assert "train original: 2.0 s" not in drawn
+
+
+def test_stages_that_run_at_once_have_a_bar_each(on_a_screen):
+    on_a_screen()
+    with Terminal() as terminal:
+        terminal.listen(RunStarted(experiment="x", total=7))
+        for name, where in (("train original", "a" * 64), ("train gold", "b" * 64)):
+            terminal.listen(StageStarted(name, "model", where))
+        terminal.listen(EpochFinished("train original", 2, 5))
+        terminal.listen(EpochFinished("train gold", 3, 5))
+        found = {task.description: (task.completed, task.total) for task in terminal.progress.tasks}
+        assert found == {"stages": (0, 7), "train original": (2, 5), "train gold": (3, 5)}
+        terminal.listen(StageFinished("train original", "model", "a" * 64, cached=False, elapsed_s=1.0, total=7))
+        terminal.listen(EpochFinished("train original", 5, 5))  # late, from another process
+        assert [task.description for task in terminal.progress.tasks] == ["stages", "train gold"]
 
 
 def test_no_color_is_respected(on_a_screen, monkeypatch):
