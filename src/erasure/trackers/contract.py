@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, cast
 
@@ -64,7 +65,10 @@ class Guarded:
                 warnings.simplefilter("ignore")  # a tracker's library speaks to its own developers
                 call()
         except Exception as error:
-            self._tracker = None
+            tracker, self._tracker = self._tracker, None
+            if tracker is not None:
+                with suppress(Exception):
+                    tracker.close(interrupted=True)
             self._say(f"{self._name} stopped listening, the run goes on: {type(error).__name__}: {error}")
 
 
