@@ -184,6 +184,14 @@ def test_the_command_writes_figures_tables_and_the_bibliography(run, tmp_path):
     assert "eprint = {2302.09880}" in (tmp_path / "t" / "references.bib").read_text("utf-8")  # U-MIA's paper
 
 
+def test_a_program_reads_the_verdicts_as_json(run, tmp_path):
+    done = command("report", run / "out", "--json", "--output", tmp_path / "p.html")
+    found = json.loads(done.stdout)
+    assert {each["label"]: each["verdict"] for each in found["verdicts"]}["Identity"] == "no-op"
+    assert found["files"] == [str(tmp_path / "p.html")]
+    assert found["recommendation"]
+
+
 def test_a_wrong_folder_or_format_is_one_clear_error(run, tmp_path):
     assert "no file rows.parquet" in command("report", tmp_path).stderr
     done = command("report", run / "out", "--formats", "gif")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,8 @@ from erasure.store.durable import write_atomically
 __all__ = ["PAGE_FILE", "page", "write_page"]
 
 PAGE_FILE = "report.html"
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, half characters, and those that turn the direction of the text around them."""
 _STATIC_LINES = 200
 """Models whose lines are in the page itself; of more, the script draws one page at a time."""
 _MOST_LINES = 5000
@@ -86,7 +89,7 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
     )
     environment.filters["number"] = number
     script = _template("report.js")
-    return environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         title=overview.folder.name,
         overview=overview,
         best=overview.best,
@@ -111,6 +114,7 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
     )
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _template(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ _ROOT = re.compile(r"<svg\b[^>]*>")
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _PNG_SCALE = 2.0
+_LONGEST_TEXT = 300
 
 
 def _converter() -> Any:
@@ -32,6 +33,17 @@ def _converter() -> Any:
     return vl_convert
 
 
+def _drawable(value: Any) -> Any:
+    """A specification without characters that no XML may hold: at one of them the renderer ends the process."""
+    if isinstance(value, Mapping):
+        return {key: _drawable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drawable(inner) for inner in value]
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:_LONGEST_TEXT])
+    return value
+
+
 def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
     """A figure for the page: colours follow its theme, names inside are unique, and a screen reader says what it is.
 
@@ -39,12 +51,12 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    svg: str = _converter().vegalite_to_svg(dict(figure.spec), vl_version=_VERSION)
+    svg: str = _converter().vegalite_to_svg(_drawable(figure.spec), vl_version=_VERSION)
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
     size = _SIZE.search(svg)
     width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
-    title = html.escape(f"{figure.title}. {figure.alt}")
+    title = html.escape(_drawable(f"{figure.title}. {figure.alt}"))
     drawn = f'viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}"'
     root = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
@@ -68,7 +80,7 @@ def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[
     converter = _converter()
     written = []
     for figure in figures:
-        spec = {**figure.spec, "background": "white"}
+        spec = {**_drawable(figure.spec), "background": "white"}
         for kind in formats:
             path = Path(directory) / f"{figure.key}.{kind}"
             options = {"scale": _PNG_SCALE} if kind == "png" else {}

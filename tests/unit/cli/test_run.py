@@ -17,6 +17,8 @@ DIVERGING = {"class": "NegGrad", "parameters": {"epochs": 30, "optimizer": {"cla
 
 def test_results_go_to_a_directory_of_the_configurations_name(finished):
     assert sorted(path.name for path in (finished / "runs" / "tiny").iterdir()) == [
+        "report.html",
+        "report.json",
         "rows.csv",
         "rows.json",
         "rows.parquet",

@@ -148,3 +148,13 @@ def test_a_figure_is_written_with_its_data(tmp_path, kind):
     assert drawn.read_bytes().startswith(start)
     with data.open(newline="") as file:
         assert {record["method"] for record in csv.DictReader(file)} == {"'=evil()", "b"}
+
+
+def test_characters_that_no_svg_may_hold_do_not_end_the_process():
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    from erasure.reports.render import inline_svg
+
+    label = "clear\x1b[2J\x00\x07\ud800\ufffe\u202e\n" + "long " * 500
+    drawn = inline_svg(tradeoff(judged(label)), "x")
+    assert "\x1b" not in drawn
+    assert "clear\ufffd[2J" in drawn
