@@ -116,6 +116,7 @@ _ELSEWHERE: frozenset[str] = frozenset(
         "AIN",
         "ActivationDistance",
         "Agreement",
+        "AttackSuccessRate",
         "Brier",
         "CGUM",
         "CKA",
@@ -140,6 +141,7 @@ _ELSEWHERE: frozenset[str] = frozenset(
         "NoMUS",
         "RelearnTime",
         "TotalVariation",
+        "TrueLabelAccuracy",
         "WeightDistance",
         "ZRF",
     }

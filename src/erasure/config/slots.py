@@ -23,6 +23,8 @@ SLOTS: dict[str, Callable[[], Any]] = {
         "model": "erasure.training.predictor:Model",
         "unlearner": "erasure.unlearners.contract:Unlearner",
         "mask": "erasure.unlearners.masked:Mask",
+        "corruption": "erasure.data.corruption:Corruption",
+        "trigger": "erasure.training.triggers:Trigger",
         "measure": "erasure.measures.contract:Measure",
     }.items()
 }

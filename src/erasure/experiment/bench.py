@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from erasure.data.dataset import Dataset
 from erasure.data.partitions import build_partitions
+from erasure.data.standardise import standardised
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import RequirementNotMet
 from erasure.events import EpochFinished, Listener, StageWaits, silent
+from erasure.experiment.blocks import member, split_member
 from erasure.experiment.plan import Job, Numerics, Scene, Stage, outputs_content, training_content
+from erasure.experiment.population import Population, make_block
 from erasure.measures.contract import Candidate, Evaluation, Outputs, Value, forward_pass
 from erasure.measures.guards import judge
 from erasure.store import Artifact, Store, Writer
 from erasure.store.addresses import address
-from erasure.training.batches import Column, TensorColumn
+from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import PeakMemory, Precision, synchronise
 from erasure.training.loop import EpochListener
@@ -72,10 +75,11 @@ class Workbench:
 
     def run(self, stage: Stage) -> Artifact:
         """The stage's object, computed if the store lacks it."""
-        compute = {
+        compute: Callable[[Job, Writer], None] = {
             "data": self._load_data,
             "split": self._split,
             "model": self._train,
+            "models": lambda job, writer: make_block(self, job, writer),
             "unlearned": self._unlearn,
             "trace": self._trace,
             "selected": self._select,
@@ -130,7 +134,9 @@ class Workbench:
             loaded = artifact.tensors("partitions")
             partitions = {name: loaded[name] for name in artifact.json("order")}
             dataset = self.dataset(scene.data)
-            x = _standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
+            x = standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
+            if isinstance(x, PartitionedColumn):
+                x = x.trained_on(partitions[scene.predictor.training_set])
             self._materials[key] = Material(
                 dataset=dataset,
                 x=x.to(self.device),
@@ -146,12 +152,12 @@ class Workbench:
 
     def _train(self, job: Job, writer: Writer) -> None:
         start, peak = time.perf_counter(), PeakMemory(self.device)
-        model = self.trained(job.scene, job.partition, job.seed)
+        model = self.trained(job.scene, self.material(job.scene).partitions[job.partition], job.seed)
         synchronise(self.device)
         _save_model(writer, model, elapsed_s=time.perf_counter() - start, peak=peak)
 
-    def trained(self, scene: Scene, partition: str, seed: int, **listeners: Any) -> nn.Module:
-        """Train a model by the scene's recipe, now."""
+    def trained(self, scene: Scene, ids: Tensor, seed: int, **listeners: Any) -> nn.Module:
+        """Train a model by the scene's recipe on the samples ``ids``, now."""
         material = self.material(scene)
         predictor = scene.predictor
         validation = material.partitions[predictor.validation_set] if predictor.validation_set else None
@@ -160,17 +166,18 @@ class Workbench:
             predictor,
             x=material.x,
             y=material.y,
-            ids=material.partitions[partition],
+            ids=ids.to(self.device),
             criterion=material.criterion,
             seed=seed,
             batch_size=scene.batch_size,
             validation_ids=validation,
             precision=self.precision,
-            on_epoch=self._on_epoch(),
+            on_epoch=self.on_epoch(),
             **listeners,
         )
 
-    def _on_epoch(self) -> EpochListener:
+    def on_epoch(self) -> EpochListener:
+        """Tells the listener of each epoch of the stage that is running."""
         name = self._stage.name if self._stage is not None else ""
 
         def tell(epoch: int, epochs: int, model: nn.Module) -> None:
@@ -179,30 +186,46 @@ class Workbench:
         return tell
 
     def model(self, scene: Scene, where: str) -> nn.Module:
-        """The model at an address, in eval mode, on the device."""
+        """The model at an address, or one of the block there, in eval mode, on the device."""
         model = build_model(scene.predictor.model, self.material(scene).model_input, 0, self.device)
-        model.load_state_dict(self.store.open(where).tensors("model"))
+        place, index = split_member(where)
+        artifact = self.store.open(place)
+        if index is None:
+            model.load_state_dict(artifact.tensors("model"))
+        else:
+            model.load_state_dict({name: values[index] for name, values in artifact.tensors("models").items()})
         return model.eval()
 
-    def _unlearn(self, job: Job, writer: Writer) -> None:
-        assert job.unlearner is not None  # noqa: S101 - narrows the type
-        scene, material = job.scene, self.material(job.scene)
-        original = self.model(scene, job.model)
-        task = UnlearningTask(
+    def task(self, job: Job, own: Mapping[str, Tensor] | None = None, *, anew: bool = False) -> UnlearningTask:
+        """What a method is given.
+
+        Args:
+            job: Scene, seed and the model to unlearn from.
+            own: Partitions that take the place of those of the scene.
+            anew: Whether other models and one-off work are made again, whatever the store has.
+        """
+        material = self.material(job.scene)
+        moved = {name: ids.to(self.device) for name, ids in (own or {}).items()}
+        partitions = {**material.partitions, **moved}
+        return UnlearningTask(
             x=material.x,
             y=material.y,
             z=material.z,
-            partitions=material.partitions,
+            partitions=partitions,
             model_input=material.model_input,
             criterion=material.criterion,
             streams=Streams(job.seed),
-            batch_size=scene.batch_size,
-            bank=_Bank(self, job),
+            batch_size=job.scene.batch_size,
+            bank=_Bank(self, job, partitions, stored=not (own or anew)),
             precision=self.precision,
         )
-        log = _EpochLog(task, self._on_epoch()) if job.trace is not None else None
+
+    def _unlearn(self, job: Job, writer: Writer) -> None:
+        assert job.unlearner is not None  # noqa: S101 - narrows the type
+        original, task = self.model(job.scene, job.model), self.task(job)
+        log = _EpochLog(task, self.on_epoch()) if job.trace is not None else None
         peak = PeakMemory(self.device)
-        unlearned = job.unlearner.run(original, replace(task, on_epoch=log or self._on_epoch()))
+        unlearned = job.unlearner.run(original, replace(task, on_epoch=log or self.on_epoch()))
         _save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
         for number, state in enumerate(log.states if log is not None else (), start=1):
             writer.save_tensors(f"epoch-{number:04d}", state)
@@ -266,25 +289,67 @@ class Workbench:
             task=material.model_input.task,
         )
 
+    def _remake(self, stage: Stage | None) -> Callable[[], object] | None:
+        """How to make a model once more, in this process and without the store."""
+        if stage is None or stage.kind not in {"model", "unlearned"}:
+            return None
+        job = stage.job
+
+        def make() -> nn.Module:
+            if job.unlearner is None:
+                return self.trained(job.scene, self.material(job.scene).partitions[job.partition], job.seed)
+            return job.unlearner.run(self.model(job.scene, job.model), self.task(job, anew=True)).model
+
+        return make
+
     def _infer(self, job: Job, writer: Writer) -> None:
+        if job.block is not None:
+            self._infer_block(job, writer)
+            return
         outputs = self._pass(self.model(job.scene, job.model), job.scene, job.partition)
         tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
         writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
 
+    def _infer_block(self, job: Job, writer: Writer) -> None:
+        """One pass of every model of a block; ids and labels are the same for all."""
+        assert job.block is not None  # noqa: S101 - narrows the type
+        models = [self.model(job.scene, member(job.model, index)) for index in range(len(job.block.requests))]
+        each = [self._pass(model, job.scene, job.partition) for model in models]
+        first = each[0]
+        tensors = {
+            "ids": first.ids,
+            "labels": first.labels,
+            "logits": torch.stack([outputs.logits for outputs in each]),
+            "losses": torch.stack([outputs.losses for outputs in each]),
+        }
+        if first.features is not None:
+            tensors["features"] = torch.stack([cast(Tensor, outputs.features) for outputs in each])
+        writer.save_tensors("outputs", tensors)
+
     def outputs(self, scene: Scene, model: str, partition: str) -> Outputs:
-        """What a model says about a partition, from the store; computed now if no stage has."""
-        content = outputs_content(scene, model, partition, self.numerics)
+        """What a model says about a partition, from the store; for a single model computed now if no stage has."""
+        place, index = split_member(model)
+        content = outputs_content(scene, place, partition, self.numerics)
         where = address("outputs", content)
         if where not in self._outputs:
-            job = Job(scene=scene, model=model, partition=partition)
-            artifact = self._keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
+            job = Job(scene=scene, model=place, partition=partition)
+            if index is None:
+                artifact = self._keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
+            elif self.store.contains(where):
+                artifact = self.store.open(where)
+            else:
+                raise RequirementNotMet(f'no measure has asked for outputs on "{partition}" of these models in its requests()')
             tensors = artifact.tensors("outputs")
             self._outputs[where] = Outputs(**tensors, task=self.material(scene).model_input.task)
             while len(self._outputs) > _KEPT:
                 self._outputs.popitem(last=False)
-        return self._outputs[where]
+        found = self._outputs[where]
+        if index is None:
+            return found
+        features = None if found.features is None else found.features[index]
+        return replace(found, logits=found.logits[index], losses=found.losses[index], features=features)
 
-    def _candidate(self, scene: Scene, where: str, role: str) -> Candidate:
+    def _candidate(self, scene: Scene, where: str, role: str, maker: Stage | None = None) -> Candidate:
         facts = self.store.open(where).facts
         return Candidate(
             kind=cast(Any, role),
@@ -293,13 +358,14 @@ class Workbench:
             elapsed_s=cast(float, facts["elapsed_s"]),
             precompute_s=cast(float, facts.get("precompute_s", 0.0)),
             peak_memory_mib=cast("float | None", facts.get("peak_memory_mib")),
+            remake=self._remake(maker),
         )
 
     def evaluation(self, job: Job, stream: str) -> Evaluation:
         """What a measure sees of a model."""
         scene, material = job.scene, self.material(job.scene)
         return Evaluation(
-            subject=self._candidate(scene, job.model, job.role),
+            subject=self._candidate(scene, job.model, job.role, job.maker),
             references={kind: self._candidate(scene, where, kind) for kind, where in job.references.items()},
             partition_ids=material.partitions,
             x=material.x,
@@ -309,8 +375,14 @@ class Workbench:
             criterion=material.criterion,
             streams=Streams(job.seed).child(stream),
             batch_size=scene.batch_size,
-            facts={"class_names": material.dataset.class_names, "z_names": material.dataset.z_names},
+            facts={
+                "class_names": material.dataset.class_names,
+                "z_names": material.dataset.z_names,
+                "feature_names": material.dataset.feature_names,
+                "clean_y": material.dataset.clean_y,
+            },
             fresh=lambda seed: build_model(scene.predictor.model, material.model_input, seed, self.device).eval(),
+            provider=Population(self, job) if job.bank else None,
         )
 
     def _measure(self, job: Job, writer: Writer) -> None:
@@ -375,10 +447,10 @@ def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:
 
 
 class _Bank:
-    """Other models for a method, from the store where it has them."""
+    """Other models for a method, from the store where it has them; ``stored`` false makes them anew and leaves the store alone."""
 
-    def __init__(self, bench: Workbench, job: Job) -> None:
-        self.bench, self.job = bench, job
+    def __init__(self, bench: Workbench, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
+        self.bench, self.job, self.partitions, self.stored = bench, job, partitions, stored
 
     def fresh(self, seed: int) -> nn.Module:
         scene = self.job.scene
@@ -386,6 +458,10 @@ class _Bank:
 
     def retrained(self, partition: str) -> tuple[nn.Module, float]:
         scene = self.job.scene
+        if not self.stored:
+            start = time.perf_counter()
+            model = self.bench.trained(scene, self.partitions[partition], self.job.train_seed)
+            return model, time.perf_counter() - start
         content = training_content(scene, partition, self.job.train_seed, self.bench.numerics)
         where = address("model", content)
         job = Job(scene=scene, seed=self.job.train_seed, partition=partition)
@@ -394,14 +470,19 @@ class _Bank:
 
     def replay(self, on_step: StepListener) -> float:
         scene, start = self.job.scene, time.perf_counter()
-        replayed = self.bench.trained(scene, scene.predictor.training_set, self.job.train_seed, on_step=on_step)
+        ids = self.partitions[scene.predictor.training_set]
+        replayed = self.bench.trained(scene, ids, self.job.train_seed, on_step=on_step)
         if model_digest(replayed) != model_digest(self.bench.model(scene, self.job.model)):
             raise RequirementNotMet(
-                "replaying the original's training gave another model; use the device and options it was trained with"
+                "replaying the original's training gave another model; use the device and options it was trained with "
+                "(a shadow model that was trained together with others cannot be replayed)"
             )
         return time.perf_counter() - start
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+        if not self.stored:
+            start = time.perf_counter()
+            return compute(), time.perf_counter() - start
         described = {"name": name, "view": self.job.scene.view, "numerics": self.bench.numerics, "content": content}
 
         def computed(writer: Writer) -> None:
@@ -411,17 +492,6 @@ class _Bank:
 
         artifact = self.bench._keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
         return artifact.tensors("tensors"), cast(float, artifact.facts["elapsed_s"])
-
-
-def _standardised(dataset: Dataset, ids: Tensor) -> Column:
-    """Tables scaled by the statistics of a partition; constant columns are only centred."""
-    x = dataset.x
-    if dataset.modality != "table" or not isinstance(x, TensorColumn) or not x.values.is_floating_point() or not len(ids):
-        return x
-    chosen = x.values.index_select(0, ids).double()
-    std = chosen.std(0, correction=0)
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    return replace(x, mean=chosen.mean(0).to(x.values.dtype), std=std.to(x.values.dtype))
 
 
 def _save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: PeakMemory, precompute_s: float = 0.0) -> None:

@@ -268,9 +268,11 @@ class _Assembly:
         defined: dict[int, list[str]] = {}
         for number, splitter in enumerate(data.partitions):
             defined[number] = list(names)
-            names += [part for part in splitter.parts_names if part != "-"]
+            names += [part for part in splitter.parts if part != "-"]
             self._check_names(splitter)
         for use in self.builder.uses:
+            if _splitter_number(use) >= 0 and ".predictor." in use.path:
+                continue  # a splitter that trains models of its own says itself what they are trained on
             available = defined.get(_splitter_number(use), names)
             if use.name not in available:
                 message = f'there is no partition "{use.name}"; there are {", ".join(available)}'
@@ -284,12 +286,14 @@ class _Assembly:
             self.builder.problems.append(Problem(message, path, position, nearest(data.standardize, names), "partition"))
 
     def _check_names(self, splitter: Splitter) -> None:
-        first, second = splitter.parts_names
+        names = [name for name in splitter.parts if name != "-"]
+        twice = next((name for name in names if names.count(name) > 1), None)
         message = ""
-        if "all" in splitter.parts_names:
+        if "all" in names:
             message = 'parts_names: "all" always means the whole data set and cannot be defined again'
-        elif first == second != "-":
-            message = f'parts_names: both parts are called "{first}"; name one of them "-" to throw it away'
+        elif twice is not None:
+            both = "both" if len(splitter.parts) == 2 else "two"
+            message = f'parts_names: {both} parts are called "{twice}"; name one of them "-" to throw it away'
         if message:
             place = next((place for built, place in self.builder.places if built is splitter), Place())
             self.builder.problems.append(Problem(message, place.path, place.position, kind="partition"))

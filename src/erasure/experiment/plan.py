@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from erasure.component import canonical
 from erasure.data.dataset import DataSource
+from erasure.experiment.blocks import Block, chunks, family, member, split_member
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.experiment.seeds import Seeds
+from erasure.measures.bank import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
 from erasure.measures.contract import Measure, ModelKind
 from erasure.store.addresses import address
+from erasure.training.ensemble import BLOCK_SIZE
 from erasure.training.predictor import Predictor
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
@@ -91,6 +94,10 @@ class Job:
         floors: Addresses of golds of other seeds.
         trace: What is measured after each epoch; the unlearned model is then stored with every epoch's weights.
         traced: Address of the trace that an epoch is selected by.
+        block: The models of a bank that are made together.
+        bank: Models that the measure has asked for: request to model.
+        blocks: The blocks they are in, by address.
+        maker: The stage that made the model, so that it can be made again.
     """
 
     scene: Scene
@@ -105,6 +112,10 @@ class Job:
     floors: tuple[str, ...] = ()
     trace: Trace | None = None
     traced: str = ""
+    block: Block | None = None
+    bank: Mapping[Request, str] = field(default_factory=dict)
+    blocks: Mapping[str, Block | None] = field(default_factory=dict)
+    maker: Stage | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,7 +123,8 @@ class Stage:
     """One step of the plan.
 
     Args:
-        kind: ``data``, ``split``, ``model``, ``unlearned``, ``trace``, ``selected``, ``outputs``, ``values`` or ``verdict``.
+        kind: ``data``, ``split``, ``model``, ``models`` (a block), ``unlearned``, ``trace``, ``selected``,
+            ``outputs``, ``values`` or ``verdict``.
         name: For people, such as ``unlearn SCRUB``.
         address: Where its result is in the store.
         content: What the address is made of.
@@ -237,6 +249,7 @@ class _Planner:
         self.measures = self.experiment.evaluator.measures
         self.scene = self._scene(fingerprint)
         self.train_seed = seeds.stream("train")
+        self.retain = "retain"
 
     def plan(self) -> None:
         """The original, then each retain partition with its golds and methods."""
@@ -254,6 +267,7 @@ class _Planner:
         return f" on {retain}" if n_groups > 1 else ""
 
     def _group(self, retain: str, entries: Sequence[LabelledUnlearner], original: str, suffix: str) -> None:
+        self.retain = retain
         has_gold = retain in self.scene.lineage
         gold = self._train(f"train gold{suffix}", retain, self.train_seed) if has_gold else ""
         n_floors = self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0
@@ -285,9 +299,7 @@ class _Planner:
             above = {name: lineage[name] for name in self._referred(splitter)}
             parts = {"splitter": canonical(splitter), "above": above, "seed": seed}
             lineage |= {
-                name: address("partition", {**parts, "part": number})
-                for number, name in enumerate(splitter.parts_names)
-                if name != "-"
+                name: address("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
             }
         standardize = self._standardised_by(section.standardize, predictor.training_set)
         scaling = lineage[standardize] if standardize is not None else None
@@ -303,7 +315,7 @@ class _Planner:
             batch_size=section.batch_size,
             predictor=predictor,
             lineage=lineage,
-            view=address("view", {"data": data, "standardize": scaling}),
+            view=address("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
         )
         job = Job(scene=scene)
         source = type(section.data_source).__name__
@@ -397,7 +409,7 @@ class _Planner:
         needed: dict[str, str] = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
         partitions = [name for name in measure.partitions() if name in self.scene.lineage]
         seed = self.seeds.stream("evaluate")
-        content = {
+        content: dict[str, Json] = {
             "measure": canonical(measure),
             "model": model,
             "role": role,
@@ -408,9 +420,22 @@ class _Planner:
             "numerics": self.plan_.numerics.json(),
         }
         outputs = self._outputs({model, *needed.values()}, partitions)
-        job = Job(scene=self.scene, seed=seed, model=model, measure=measure, references=needed, role=role)
+        bank, blocks = self._bank(measure, role, entry, references.get("original", model))
+        if blocks:
+            content["bank"] = sorted({*bank.values()})
+        job = Job(
+            scene=self.scene,
+            seed=seed,
+            model=model,
+            measure=measure,
+            references=needed,
+            role=role,
+            bank=bank,
+            blocks={where: self.plan_.stages[where].job.block for where in {split_member(model)[0] for model in bank.values()}},
+            maker=self.plan_.stages[model],
+        )
         of = entry.label if entry is not None else role
-        requires = (self.scene.split, model, *needed.values(), *outputs)
+        requires = (self.scene.split, model, *needed.values(), *outputs, *blocks)
         return self._add("values", f"measure {measure.title} of {of}", content, requires, job, f"measure {_short(measure)}")
 
     def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str], floors: tuple[str, ...]) -> str:
@@ -432,15 +457,127 @@ class _Planner:
         requires = (self.scene.split, model, *references.values(), *outputs)
         return self._add("verdict", f"judge {entry.label}", content, requires, job, "judge")
 
+    # Models that measures ask for
+
+    def _bank(
+        self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str
+    ) -> tuple[dict[Request, str], list[str]]:
+        """Where the models are that a measure asks for, and the stages that make and run them."""
+        asked = measure.requests(role)
+        bank = self._models([request for request, _ in asked], _Treatment.of(role, entry), original)
+        looked: dict[str, dict[str, None]] = {}
+        for request, partitions in asked:
+            known = [name for name in partitions if name in self.scene.lineage]
+            looked.setdefault(split_member(bank[request])[0], {}).update(dict.fromkeys(known))
+        required = [stage for block, partitions in looked.items() for stage in (block, *self._outputs([block], list(partitions)))]
+        return bank, required
+
+    def _models(self, requests: Sequence[Request], treatment: _Treatment, original: str) -> dict[Request, str]:
+        families: dict[Request, list[Request]] = {}
+        for request in requests:
+            families.setdefault(family(request), []).append(request)
+        size = BLOCK_SIZE if self.scene.predictor.model.stackable else 1
+        found: dict[Request, str] = {}
+        for members in families.values():
+            origins = self._origins(members, treatment, original)
+            if isinstance(members[0], UnlearnedShadow) and treatment.way == "none":
+                found |= {request: origins[request] for request in members}
+                continue
+            for chunk in chunks(members, size):
+                block = self._block(chunk, treatment, [origins[request] for request in chunk if request in origins])
+                found |= {request: member(block, index) for index, request in enumerate(chunk)}
+        return found
+
+    def _origins(self, requests: Sequence[Request], treatment: _Treatment, original: str) -> dict[Request, str]:
+        """The model that each request starts from, if it starts from one."""
+        if isinstance(requests[0], UnlearnedShadow) and treatment.way != "retrain":
+            shadows = {request: request.origin for request in requests if isinstance(request, UnlearnedShadow)}
+            models = self._models(list(shadows.values()), treatment, original)
+            return {request: models[shadow] for request, shadow in shadows.items()}
+        if isinstance(requests[0], Repeated) and treatment.way == "unlearn":
+            origins = {request: request.origin for request in requests if isinstance(request, Repeated)}
+            others = [Original(number=number) for number in sorted(set(origins.values()) - {0})]
+            models = self._models(others, treatment, original)
+            return {request: models[Original(number=number)] if number else original for request, number in origins.items()}
+        return {}
+
+    def _block(self, requests: tuple[Request, ...], treatment: _Treatment, origins: Sequence[str]) -> str:
+        scene, first = self.scene, requests[0]
+        unlearner = treatment.unlearner if origins else None
+        partition = scene.predictor.training_set
+        if isinstance(first, Retrained) or (isinstance(first, Repeated) and treatment.way == "retrain"):
+            partition = self.retain
+        block = Block(
+            requests=requests,
+            seeds=tuple(self._seed(request, unlearn=unlearner is not None) for request in requests),
+            way="unlearn" if unlearner is not None else "train",
+            partition=partition,
+            origins=tuple(origins),
+            root=self.seeds.stream("train", "shadow"),
+        )
+        samples = self._samples(block)
+        content: dict[str, Json] = {"seeds": list(block.seeds), "numerics": self.plan_.numerics.json(), "samples": samples}
+        made_from = [split_member(origin)[0] for origin in origins]
+        job = Job(scene=scene, block=block, unlearner=unlearner, train_seed=self.train_seed)
+        n = len(requests)
+        if unlearner is None:
+            content["training"] = training_content(scene, partition, 0, self.plan_.numerics.json())
+            name, signature = f"train {block.title()}", f"train {_short(scene.predictor.model)} x{n}"
+        else:
+            names = sorted(unlearner.partition_names() | {unlearner.forget, unlearner.retain, unlearner.train})
+            content |= {
+                "unlearner": canonical(unlearner),
+                "origins": list(origins),
+                "partitions": {name: scene.lineage[name] for name in names if name in scene.lineage},
+                "batch_size": scene.batch_size,
+            }
+            name, signature = f"unlearn {treatment.label} on {block.title()}", f"unlearn {_short(unlearner)} x{n}"
+        return self._add("models", name, content, (scene.split, *made_from), job, signature)
+
+    def _samples(self, block: Block) -> Json:
+        """What decides which samples each model of a block sees and forgets."""
+        first = block.requests[0]
+        shadow = first.shadow if isinstance(first, UnlearnedShadow) else first
+        if not isinstance(shadow, Shadow):
+            return self.scene.lineage.get(block.partition)
+        described: dict[str, Json] = {
+            "pool": [self.scene.lineage.get(name) for name in shadow.pool],
+            "always": [self.scene.lineage.get(name) for name in shadow.always],
+            "share": shadow.share,
+            "numbers": [request.number for request in block.requests],
+            "root": block.root,
+        }
+        if isinstance(first, UnlearnedShadow):
+            draws = [request.draw for request in block.requests if isinstance(request, UnlearnedShadow)]
+            described |= {"forget_share": first.share, "draws": draws}
+        return described
+
+    def _seed(self, request: Request, *, unlearn: bool) -> int:
+        stream, number = self.seeds.stream, request.number
+        match request:
+            case Retrained():
+                return stream("train", "gold", number)
+            case Original():
+                return stream("train", "original", number)
+            case Shadow():
+                return stream("train", "shadow", number)
+            case Repeated():
+                return stream("unlearn", "again", number) if unlearn else stream("train", "again", number)
+            case UnlearnedShadow():
+                return stream("unlearn" if unlearn else "train", "unlearned shadow", number, request.draw)
+            case _:
+                raise TypeError(f"no model is known by {type(request).__name__}")
+
     def _outputs(self, models: Iterable[str], partitions: Iterable[str]) -> list[str]:
         """One pass for each model and partition, whoever asks for it."""
         addresses = []
         for model in sorted(models):
             for partition in partitions:
                 content = outputs_content(self.scene, model, partition, self.plan_.numerics.json())
-                job = Job(scene=self.scene, model=model, partition=partition)
+                job = Job(scene=self.scene, model=model, partition=partition, block=self.plan_.stages[model].job.block)
                 name = f"run {self.plan_.stages[model].name.removeprefix('train ').removeprefix('unlearn ')} on {partition}"
-                signature = f"run {_short(self.experiment.predictor.model)}"
+                n = f" x{len(job.block.requests)}" if job.block is not None else ""
+                signature = f"run {_short(self.experiment.predictor.model)}{n}"
                 addresses.append(self._add("outputs", name, content, (self.scene.split, model), job, signature))
         return addresses
 
@@ -457,6 +594,24 @@ class _Planner:
                 signature=signature,
             )
         return where
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Treatment:
+    """What has been done to the subject, and would be done to a model that is treated like it."""
+
+    way: Literal["none", "retrain", "unlearn"]
+    unlearner: Unlearner | None = None
+    label: str = ""
+
+    @classmethod
+    def of(cls, role: ModelKind, entry: LabelledUnlearner | None) -> _Treatment:
+        """The original: nothing. Gold, and methods that retrain: retraining."""
+        if role == "original":
+            return cls(way="none")
+        if entry is None or entry.unlearner.exact:
+            return cls(way="retrain")
+        return cls(way="unlearn", unlearner=entry.unlearner, label=entry.label)
 
 
 def _short(component: Any) -> str:

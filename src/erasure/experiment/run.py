@@ -226,7 +226,7 @@ def _check_logits(model: torch.nn.Module, material: Material) -> None:
     ids = torch.arange(min(2, len(material.dataset)), device=material.y.device)
     try:
         logits = logits_of(model.eval()(material.dataset.x.gather(ids.cpu())))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
     wanted = material.model_input.n_outputs
     width = 1 if logits.dim() == 1 else logits.shape[-1]

@@ -33,9 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Request):
-    """A gold model of another training seed: trained on the subject's retain partition. Numbers start at 1; the noise floor uses the
-    same golds.
-    """
+    """A gold model of another training seed: trained on the subject's retain partition. Numbers start at 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +99,7 @@ class UnlearnedShadow(Request):
 
 
 class Provider(Protocol):
-    """Answers requests; the engine has trained what was declared, and trains now what was not."""
+    """Answers requests that the measure has declared; the engine has trained them by then."""
 
     def outputs(self, request: Request, partition: str) -> Outputs:
         """What the model says about a partition, in the partition's order."""

@@ -31,6 +31,7 @@ class CNN(Model):
         n_classes: Classes; by default what the data has.
     """
 
+    stackable: ClassVar[bool] = True
     source: ClassVar[Source | None] = Source(paper="LeCun, Bottou, Bengio, Haffner, Proc. IEEE 1998")
 
     channels: Annotated[tuple[PositiveInt, ...], MinLen(1)] = (16, 32)

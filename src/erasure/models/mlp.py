@@ -30,6 +30,7 @@ class MLP(Model):
         n_classes: Classes; by default what the data has.
     """
 
+    stackable: ClassVar[bool] = True
     source: ClassVar[Source | None] = Source(paper="Rumelhart, Hinton, Williams, Nature 1986")
 
     hidden_sizes: tuple[PositiveInt, ...] = (100,)

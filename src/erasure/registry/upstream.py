@@ -165,6 +165,12 @@ _SPLITTERS: dict[str, Alias] = {
 
 _SOURCES: dict[str, Alias] = {
     "TorchFileDataSource.TorchFileDataSource": Alias(kind="source", target="TensorFile"),
+    "TorchGeometricDataSource.TorchGeometricDataSource": Alias(
+        kind="source",
+        target="GraphDataset",
+        rename={"datasource": "dataset"},
+        note="codes of atoms are numbers, as upstream; MoleculeNet makes them one-hot",
+    ),
     "FileDataSource.CSVDataSource": Alias(
         kind="source",
         target="TableFile",
@@ -184,7 +190,6 @@ _SOURCES: dict[str, Alias] = {
             "HFDataSource.SpotifyHFDataSource",
             "UCIRepositoryDataSource.UCIRepositoryDataSource",
             "UCIRepositoryDataSource.UCI_Adult_DataSource",
-            "TorchGeometricDataSource.TorchGeometricDataSource",
             "TorchVisionCustomSource.TorchVisionCustomSource",
         )
     },
@@ -193,6 +198,28 @@ _SOURCES: dict[str, Alias] = {
 _MLP_TABLE = {"hidden_sizes": [100, 100, 100]}
 _MODELS: dict[str, Alias] = {
     "FF.LogisticRegression": Alias(kind="model", target="MLP", defaults={"hidden_sizes": []}),
+    "gcn.DownstreamGCN": Alias(
+        kind="model",
+        target="GNN",
+        rename={
+            "node_features": "n_inputs",
+            "num_conv_layers": "layers",
+            "num_dense_layers": "dense_layers",
+            "conv_booster": "hidden_factor",
+            "linear_decay": "dense_decay",
+            "pooling": "pool",
+        },
+        defaults={
+            "conv": "gcn",
+            "layers": 2,
+            "dense_layers": 2,
+            "hidden_factor": 2,
+            "dense_decay": 2,
+            "pool": "mean",
+            "batch_norm": False,
+        },
+        ignored={"batch_size": "the network takes batches of any size"},
+    ),
     "classifiers.standard_classifier.IrisNN": Alias(kind="model", target="MLP", defaults={"hidden_sizes": [50, 30]}),
     "classifiers.standard_classifier.AdultNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
     "classifiers.standard_classifier.SpotifyNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
@@ -220,7 +247,6 @@ _MODELS: dict[str, Alias] = {
             "classifiers.BERT_classifier.BERTClassifier",
             "classifiers.BERT_classifier.DistilBERTClassifier",
             "classifiers.BERT_classifier.deberta",
-            "gcn.DownstreamGCN",
             "FF.MIAAttack",
             "FF.FlexSeqBin",
         )

@@ -76,6 +76,19 @@ class TensorColumn:
         return replace(self, values=self.values.to(device), mean=mean, std=std)
 
 
+@runtime_checkable
+class PartitionedColumn(Protocol):
+    """A column in which a sample's input depends on which other samples are in the partition at hand, such as nodes of a graph."""
+
+    def within(self, ids: Tensor) -> Column:
+        """The column as a pass over the samples ``ids`` sees it."""
+        ...
+
+    def trained_on(self, ids: Tensor) -> Column:
+        """The column, told which samples belong to the training set."""
+        ...
+
+
 class Batch(NamedTuple):
     """Some samples: ``x`` as the model takes it, labels ``y``, and their ``ids`` in the data set."""
 
@@ -96,7 +109,8 @@ class Batches:
     """
 
     def __init__(self, x: Column, y: Tensor, ids: Tensor, batch_size: int, generator: torch.Generator | None = None) -> None:
-        self.x, self.y, self.ids, self.batch_size, self.generator = x, y, ids, batch_size, generator
+        self.x: Column = x.within(ids) if isinstance(x, PartitionedColumn) else x
+        self.y, self.ids, self.batch_size, self.generator = y, ids, batch_size, generator
 
     @property
     def n_samples(self) -> int:

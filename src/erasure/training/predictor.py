@@ -66,9 +66,14 @@ class ModelInput:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):
-    """A family of networks; builds a freshly initialised one for the data at hand."""
+    """A family of networks; builds a freshly initialised one for the data at hand.
+
+    Class data:
+        stackable: Whether many small networks of the family are faster trained together; a bank of models is then planned in blocks.
+    """
 
     kind: ClassVar[str] = "model"
+    stackable: ClassVar[bool] = False
 
     def build(self, data: ModelInput) -> nn.Module:
         """A network with random weights from torch's global generator, which the caller has seeded.
