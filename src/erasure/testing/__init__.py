@@ -1,6 +1,7 @@
 """Conformance suites for people who write their own components; needs pytest (or any runner of classes named ``Test…``)."""
 
 from erasure.testing.measures import MeasureConformance
+from erasure.testing.stores import StoreConformance
 from erasure.testing.unlearners import UnlearnerConformance
 
-__all__ = ["MeasureConformance", "UnlearnerConformance"]
+__all__ = ["MeasureConformance", "StoreConformance", "UnlearnerConformance"]
