@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erasure.reports.folder import TracePoint
-from erasure.reports.labels import place_labels
+from erasure.reports.labels import LONGEST, place_labels
 from erasure.reports.theme import COLOURS, CONFIG, VERDICT_MARKS
 from erasure.reports.verdicts import TITLES, Judgement
 from erasure.store.rows import Row
@@ -91,10 +91,12 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
     )
     labelled = points[:_MOST_LINES]
     spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
-    places = place_labels(spots, [p["method"] for p in labelled], width, height, taken=[(0.0, float(height), 110.0, 18.0)])
+    places = place_labels(
+        spots, [p["method"][:LONGEST] for p in labelled], width, height, taken=[(0.0, float(height), 110.0, 18.0)]
+    )
     labels = [
         {
-            "method": p["method"][:32],
+            "method": p["method"],
             "x": x_top * (place.x / width) ** 2,
             "y": y_top * max(0.0, 1 - place.y / height) ** 2,
             "x0": p["forgetting"],
@@ -407,7 +409,7 @@ def sensitivity(models: Sequence[Mapping[str, Any]], judgements: Sequence[Judgem
 
 def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """What was measured after each epoch of unlearning; gold dashed."""
-    traced = {point.label for point in points}
+    traced = {point.label for point in points if point.epoch > 0}
     methods = [label for label in order if label in traced][:MOST_PANELS]
     first_seed = next((point.seed for point in points), "")
     data = []

@@ -1,11 +1,15 @@
-"""Labels beside points, moved apart where they would overlap."""
+"""Labels of figures: short enough to be read, and moved apart where they would overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Place", "place_labels"]
+__all__ = ["LONGEST", "Place", "place_labels", "short_labels"]
+
+LONGEST = 26
+"""Characters of a label in a figure."""
 
 _CHARACTER = 6.3
 _HEIGHT = 13.0
@@ -20,6 +24,41 @@ class Place:
     x: float
     y: float
     is_far: bool = False
+
+
+def short_labels(labels: Iterable[str]) -> dict[str, str]:
+    """A short form of every label that is too long for a figure; different labels stay different.
+
+    Names of parameters are cut to the initials of their words; what is still too long loses its middle, and gets a number where that
+    makes two the same.
+
+    Example:
+        >>> short_labels(["SSD (selection_weighting=5.0, dampening_constant=0.3)"])
+        {'SSD (selection_weighting=5.0, dampening_constant=0.3)': 'SSD (sw=5.0, dc=0.3)'}
+    """
+    labels = list(dict.fromkeys(labels))
+    taken = {label for label in labels if len(label) <= LONGEST}
+    short: dict[str, str] = {}
+    for label in labels:
+        if label in taken:
+            continue
+        text = base = _abbreviated(label)
+        number = 2
+        while text in taken:
+            text, number = f"{base[: LONGEST - 4]} #{number}", number + 1
+        taken.add(text)
+        short[label] = text
+    return short
+
+
+def _initials(name: str) -> str:
+    return name if len(name) <= 4 else "".join(word[:1] for word in name.split("_") if word) or name[:1]
+
+
+def _abbreviated(label: str) -> str:
+    text = re.sub(r"(\w+)=", lambda found: _initials(found[1]) + "=", label)
+    half = (LONGEST - 1) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def place_labels(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from erasure.reports import figures, model_figures
 from erasure.reports.comparison import ResultTable, result_table
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
+from erasure.reports.labels import short_labels
 from erasure.reports.verdicts import Judgement, Roles, judge_all, recommend
 
 __all__ = ["Overview", "figures_of", "overview_of"]
@@ -122,7 +123,21 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
         figures.costs(folder.models, folder.rows, order, narrow=narrow),
         figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
     ]
-    return [figure for figure in found if figure is not None]
+    short = short_labels(order)
+    return [_shortened(figure, short) for figure in found if figure is not None]
+
+
+def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:
+    """The figure with short labels; its data keeps the whole ones."""
+
+    def drawn(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: drawn(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [drawn(inner) for inner in value]
+        return short.get(value, value) if isinstance(value, str) else value
+
+    return replace(figure, spec=drawn(figure.spec)) if short else figure
 
 
 def _group_figures(group: Mapping[str, Any], order: Sequence[str], *, narrow: bool) -> list[Figure | None]:
@@ -152,5 +167,4 @@ def _renamed(figure: Figure | None, suffix: str, group: Mapping[str, Any]) -> Fi
     """A figure of a further group, told apart from the first one's."""
     if figure is None or not suffix:
         return figure
-    title = f"{figure.title} (kept: {group['retain']})"
-    return Figure(f"{figure.key}{suffix}", title, figure.caption, figure.alt, figure.spec, figure.data)
+    return replace(figure, key=f"{figure.key}{suffix}", title=f"{figure.title} (kept: {group['retain']})")

@@ -33,6 +33,7 @@ _STATIC_LINES = 200
 _MOST_LINES = 5000
 _MOST_VERDICTS = 300
 _FIRST_VERDICTS = 20
+_LONG_NAME = 24
 _MOST_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
 _WHERE = {
@@ -95,7 +96,9 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         best=overview.best,
         best_colour=VERDICT_MARKS[overview.best.verdict][0] if overview.best is not None else "",
         evidence=overview.folder.evidence,
+        failures=_failures(overview.folder.evidence),
         verdicts=[_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
+        long_names=any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),
         n_first=_FIRST_VERDICTS,
         n_verdicts=len(overview.judgements),
         rule=RULE,
@@ -126,6 +129,14 @@ def _n_floors(evidence: Mapping[str, Any]) -> int:
     canonical = evidence.get("configuration", {}).get("canonical", {})
     found = canonical.get("evaluator", {}).get("parameters", {}).get("floor_repeats", 0)
     return int(found)
+
+
+def _failures(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Stages that failed for one reason together; the first one is the cause."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for failure in evidence.get("failures", ()):
+        grouped.setdefault(failure["reason"], {"stage": failure["stage"], "reason": failure["reason"], "n": 0})["n"] += 1
+    return list(grouped.values())
 
 
 def _verdict(judgement: Judgement) -> dict[str, Any]:

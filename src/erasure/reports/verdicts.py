@@ -71,7 +71,9 @@ RULE: tuple[tuple[str, str], ...] = (
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
 
-_ATTACK = re.compile(r"(?<![a-z])(?:u?mia|r?lira|rmia|attack|membership|auc|leak\w*|inference|advantage)", re.IGNORECASE)
+_ATTACK = re.compile(
+    r"(?<![a-z])(?:u?mia|r?lira|rmia|attack(?!\s*success)|membership|auc|leak\w*|inference|advantage)", re.IGNORECASE
+)
 _SHARE_DAMAGE = 0.02
 _DAMAGE_FLOORS = 3.0
 _SLIGHT_FLOORS = 2.0
@@ -310,7 +312,7 @@ def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> str:
         return ""
     n_found = len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in found})
     reason = (found[0].reason or found[0].status).rstrip(".")
-    times = f" (in {n_found} of {n} repetitions)" if n > 1 else ""
+    times = f" (in {n_found} of {n} repetitions)" if n_found < n else ""
     return f"{reason[:1].upper()}{reason[1:]}{times}."
 
 

@@ -7,7 +7,7 @@ from report_rows import evidence, method, references
 
 from erasure.reports.figures import costs, seeds, sensitivity, trace, tradeoff
 from erasure.reports.folder import TracePoint
-from erasure.reports.labels import place_labels
+from erasure.reports.labels import LONGEST, place_labels, short_labels
 from erasure.reports.model_figures import by_class, distributions, layers, measured_rocs, rocs
 from erasure.reports.theme import COLOURS, VERDICT_MARKS
 from erasure.reports.verdicts import TITLES, Roles, judge_all
@@ -158,3 +158,16 @@ def test_characters_that_no_svg_may_hold_do_not_end_the_process():
     drawn = inline_svg(tradeoff(judged(label)), "x")
     assert "\x1b" not in drawn
     assert "clear\ufffd[2J" in drawn
+
+
+def test_long_labels_are_cut_to_what_sets_them_apart():
+    labels = [f"SSD (selection_weighting={w}, dampening_constant=0.3)" for w in (1.0, 2.0)] + [
+        "x" * 60,
+        "x" * 59 + "y" + "x" * 60,
+        "short",
+    ]
+    short = short_labels(labels)
+    assert short[labels[0]] == "SSD (sw=1.0, dc=0.3)"
+    assert "short" not in short
+    assert len(set(short.values())) == 4
+    assert max(map(len, short.values())) <= LONGEST

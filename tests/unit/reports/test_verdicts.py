@@ -87,6 +87,12 @@ def test_without_floor_gold_or_forget_values_nothing_is_claimed():
     assert verdict_of([row("m", partition="test", value=0.95)]).verdict == "undecided"
 
 
+def test_the_success_of_a_trigger_is_no_membership_attack():
+    rows = [*method("m"), row("m", "AttackSuccessRate", value=0.9, gold=0.9, floor=0.01)]
+    assert [c.is_attack for c in verdict_of(rows).comparisons] == [False] * 4
+    assert verdict_of([*method("m"), row("m", "PopulationAttack", value=0.9, gold=0.5)]).comparisons[-1].is_attack
+
+
 def test_partitions_may_have_other_names():
     rows = [row("m", partition="erased", value=0.99, gold=0.9)]
     assert verdict_of(rows, roles=Roles(forget=frozenset({"erased"}))).verdict == "under-forgotten"
