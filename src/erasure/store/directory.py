@@ -106,6 +106,11 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    @property
+    def base(self) -> Store | None:
+        """The store below this one, if it is laid over one."""
+        return self._base
+
     def contains(self, address: str) -> bool:
         """Whether an object is there, by one look for its manifest; its bytes are not checked."""
         return bool(self.contains_many((address,)))
