@@ -87,10 +87,14 @@ def test_without_floor_gold_or_forget_values_nothing_is_claimed():
     assert verdict_of([row("m", partition="test", value=0.95)]).verdict == "undecided"
 
 
-def test_the_success_of_a_trigger_is_no_membership_attack():
-    rows = [*method("m"), row("m", "AttackSuccessRate", value=0.9, gold=0.9, floor=0.01)]
-    assert [c.is_attack for c in verdict_of(rows).comparisons] == [False] * 4
-    assert verdict_of([*method("m"), row("m", "PopulationAttack", value=0.9, gold=0.5)]).comparisons[-1].is_attack
+@pytest.mark.parametrize("name", ["UMIA", "LiRA TPR@0.1%", "RMIA (shadows=4)", "PopulationAttack", "membership advantage"])
+def test_membership_attacks_are_known_by_their_names(name):
+    assert verdict_of([row("m", name, value=0.9, gold=0.9)]).comparisons[0].is_attack
+
+
+@pytest.mark.parametrize("name", ["AttackSuccessRate", "accuracy", "roc_auc_score", "inference time"])
+def test_other_measures_of_forgotten_samples_are_no_attacks(name):
+    assert not verdict_of([row("m", name, value=0.9, gold=0.9)]).comparisons[0].is_attack
 
 
 def test_partitions_may_have_other_names():
