@@ -71,9 +71,7 @@ RULE: tuple[tuple[str, str], ...] = (
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
 
-_ATTACK = re.compile(
-    r"(?<![a-z])(?:u?mia|r?lira|rmia|attack(?!\s*success)|membership|auc|leak\w*|inference|advantage)", re.IGNORECASE
-)
+_ATTACK = re.compile(r"(?<![a-z])(?:u?mia|r?lira|rmia)(?![a-z])|attack(?!\s*success)|membership|leakage", re.IGNORECASE)
 _SHARE_DAMAGE = 0.02
 _DAMAGE_FLOORS = 3.0
 _SLIGHT_FLOORS = 2.0
