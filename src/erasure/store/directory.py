@@ -327,7 +327,7 @@ class Store:
         place = self._shelf.place(address)
         try:
             data = (place / MANIFEST).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None if self._base is None else self._base._find(address)
         except OSError as error:
             raise failure("read", place / MANIFEST, error) from error
@@ -400,7 +400,7 @@ class Store:
     def _own_is_sound(place: Path, address: str) -> bool:
         try:
             data = (place / MANIFEST).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         Artifact(place, Manifest.decode(data, address)).verify()
         return True

@@ -46,7 +46,7 @@ def test_two_addresses_differ_because_of_the_epochs(cli, two_settings):
     assert "  original: model " in out.splitlines()[1]
     assert "    predictor.parameters.epochs: " in out.splitlines()[2]
     record = json.loads(cli("explain", one, other, "--store", two_settings, "--json")[1])
-    (found,) = record["differ"]
+    (found,) = record["differences"]
     assert found["path"] == "original"
     assert [(item["path"], {item["one"], item["other"]}) for item in found["because"]] == [
         ("predictor.parameters.epochs", {1, 2})
