@@ -72,15 +72,14 @@ def _columns(value: Any, names: Sequence[str]) -> str:
 
 
 def _png(value: Any) -> bytes:
-    """One image, channels first, as PNG; grey or in colour, scaled to the whole range of its values unless it is bytes already."""
+    """One image, channels first, as PNG, grey or in colour; its darkest value becomes black and its brightest white."""
     import numpy as np
 
     image = np.atleast_3d(value) if value.ndim == 2 else value.transpose(1, 2, 0)
     step = max(1, -(-max(image.shape[:2]) // _LARGEST_SIDE))
     image = image[::step, ::step, :3] if image.shape[2] >= 3 else image[::step, ::step, :1]
-    if image.dtype != np.uint8:
-        low, high = float(image.min()), float(image.max())
-        image = ((image.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)
+    low, high = float(image.min()), float(image.max())
+    image = ((image.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)
     height, width, channels = image.shape
     raw = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(image))
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)

@@ -58,6 +58,7 @@ RULE: tuple[tuple[str, str], ...] = (
         "It does better on the forgotten samples than the retrained model, or an attack that looks for traces of them succeeds more "
         "often than on the retrained model, by more than the noise floor. Attacks no better than a coin count as a coin.",
     ),
+    ("undecided", "There is no retrained model, no noise floor, or no value on the forgotten samples to compare."),
     (
         "close to retraining",
         "Nothing of the above, but some value differs from the retrained model's by more than the noise floor.",
@@ -67,7 +68,6 @@ RULE: tuple[tuple[str, str], ...] = (
         "Every value on forgotten, retained and held-out samples is within the noise floor of the retrained model's. "
         "A floor is never taken to be smaller than one sample.",
     ),
-    ("undecided", "There is no retrained model, no noise floor, or no value on the forgotten samples to compare."),
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
 

@@ -1,0 +1,65 @@
+"""Samples come from the store, and only those that the report names."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from report_rows import evidence, method
+
+from erasure.data.dataset import Dataset
+from erasure.data.storage import to_artifact
+from erasure.errors import StoreError
+from erasure.reports.folder import RunFolder
+from erasure.reports.samples import samples_of
+from erasure.store import Store, address
+from erasure.training.batches import TensorColumn
+
+
+def stored(tmp_path, x, modality, **names):
+    """A store with a data set of six samples, and a run that names samples 4 and 1."""
+    dataset = Dataset(
+        name="toys", x=TensorColumn(x), y=torch.tensor([0, 1] * 3), n_classes=2, x_shape=tuple(x.shape[1:]), modality=modality,
+        class_names=("cat", "dog"), **names,
+    )  # fmt: skip
+    store, content = Store(tmp_path / "store"), {"modality": modality}
+    where = address("data", content)
+    tensors, facts = to_artifact(dataset)
+    with store.publish(where, "data", content) as writer:
+        writer.save_tensors("columns", tensors)
+        writer.save_json("dataset", facts)
+    kept = evidence("a")
+    kept["dataset"]["address"] = where
+    kept["groups"][0]["samples"] = [
+        {"label": "a", "side": "least", "ids": [4, 1], "loss": [0, 0], "gold": [1, 1], "original": [0, 0]}
+    ]
+    return RunFolder(method("a"), kept), store
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_becomes_a_picture_of_its_pixels(tmp_path, channels):
+    image = pytest.importorskip("PIL.Image", reason="the extra vision is not installed")
+    x = torch.randint(0, 17, (6, channels, 5, 7), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    first, second = samples_of(*stored(tmp_path, x, "image"))
+    assert (first["id"], second["id"]) == (4, 1)
+    png = base64.b64decode(first["image"].removeprefix("data:image/png;base64,"))
+    pixels = np.asarray(image.open(io.BytesIO(png))).reshape(5, 7, channels)
+    wanted = x[4].numpy().transpose(1, 2, 0).astype(float)
+    wanted = (wanted - wanted.min()) * 255 / (wanted.max() - wanted.min())
+    assert np.abs(pixels - wanted).max() <= 0.5
+
+
+def test_a_row_of_a_table_is_text_with_names(tmp_path):
+    x = torch.arange(12.0).reshape(6, 2)
+    first, second = samples_of(*stored(tmp_path, x, "table", feature_names=("age", "size")))
+    assert first["text"] == "label cat: age 8, size 9"
+    assert second["text"] == "label dog: age 2, size 3"
+
+
+def test_what_cannot_be_shown_is_a_clear_error(tmp_path):
+    folder, store = stored(tmp_path, torch.zeros(6, 4, dtype=torch.int64), "text")
+    with pytest.raises(StoreError, match="leave out --with-samples"):
+        samples_of(folder, store)
+    with pytest.raises(StoreError, match=r"no report\.json"):
+        samples_of(RunFolder(method("a")), store)
