@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,15 @@ def test_every_event_is_a_json_record_and_can_be_sent_to_another_process(cls):
 
 def test_every_event_is_public():
     assert {cls.__name__ for cls in typing.get_args(Event)} <= set(events.__all__)
+
+
+def test_the_documentation_has_every_event_with_its_fields():
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == {"event", *(cls.__name__ for cls in typing.get_args(Event))}
+    for cls in typing.get_args(Event):
+        for field in dataclasses.fields(cls):
+            assert f"`{field.name}`" in rows[cls.__name__], f"{cls.__name__}.{field.name}"
 
 
 def test_what_json_cannot_hold_becomes_text():
