@@ -34,8 +34,20 @@ def configuration_options(command: _F) -> _F:
 
 
 def run_options(command: _F) -> _F:
-    """Seeds, store, device, precision and threads."""
+    """Seeds, store, device, precision, threads and executor."""
     for option in (
+        click.option(
+            "--private-stores", "shared_store", flag_value=False, default=True, help="Ray's nodes do not see the store."
+        ),
+        click.option("--address", metavar="ADDRESS", help="A running Ray cluster. [default: one on this machine]"),
+        click.option("--workers", type=click.IntRange(min=1), help="Stages that run at a time. [default: one for each core]"),
+        click.option(
+            "--executor",
+            type=click.Choice(["serial", "processes", "ray"]),
+            default="serial",
+            show_default=True,
+            help="What runs the stages; the results are the same bytes.",
+        ),
         click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of one operation."),
         click.option(
             "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic of training."

@@ -66,7 +66,7 @@ class Workbench:
     def __init__(self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent) -> None:
         self.store, self.device, self.listener = store, device, listener
         self.precision = cast(Precision, numerics.precision)
-        self.numerics = numerics.json()
+        self.options, self.numerics = numerics, numerics.json()
         self.n_passes = 0
         self._datasets: dict[str, Dataset] = {}
         self._materials: dict[tuple[str, str], Material] = {}

@@ -15,10 +15,10 @@ from erasure.component import Component
 from erasure.data.partitions import inspect_partitions
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, Said, silent
-from erasure.experiment import serial
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
 from erasure.experiment.evidence import collect, write_evidence
+from erasure.experiment.executors import processes, serial
 from erasure.experiment.plan import Numerics, Plan, build_plan
 from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
@@ -46,6 +46,11 @@ class RunOptions:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
         threads: CPU threads of one operation; results on the CPU are the same bytes for the same number.
+        executor: ``serial`` runs one stage after the other in this process, ``processes`` a pool of processes on this machine, ``ray``
+            a cluster. The results are the same bytes.
+        workers: How many stages run at a time; by default as many as there are cores for.
+        address: Address of a running Ray cluster; by default one is started on this machine.
+        shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -54,6 +59,10 @@ class RunOptions:
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = 1
+    executor: Literal["serial", "processes", "ray"] = "serial"
+    workers: int | None = None
+    address: str | None = None
+    shared_store: bool = True
 
 
 def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
@@ -92,7 +101,7 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
     with _store(experiment, options, listener) as store, _threads(options.threads):
         bench = Workbench(store, resolve_device(options.device), plan.numerics, listener)
         _prepare(plan, bench, listener)
-        failed = serial.execute(plan, bench)
+        failed = _execute(plan, bench, options)
         dataset = bench.dataset(plan.scenes[0].data).name
         results = Results(
             rows=tuple(assemble(plan, store, failed, dataset)),
@@ -106,6 +115,20 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
         write_evidence(evidence, options.output)
         _report(options.output, listener)
     return results
+
+
+def _execute(plan: Plan, bench: Workbench, options: RunOptions) -> dict[str, str]:
+    """Run the plan's stages by the executor that was asked for."""
+    if options.executor == "ray":
+        from erasure.experiment.executors import ray_cluster
+
+        return ray_cluster.execute(
+            plan.stages, bench, workers=options.workers, address=options.address, shared=options.shared_store
+        )
+    n = processes.n_workers(options.threads, options.workers)
+    if options.executor == "processes" and n > 0:
+        return processes.execute(plan.stages, bench, n)
+    return serial.execute(plan.stages, bench)
 
 
 def save(results: Results, output: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["PeakMemory", "Precision", "autocast", "resolve_device", "synchronise"]
+__all__ = ["PeakMemory", "Precision", "autocast", "resolve_device", "synchronise", "warm_up"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -79,3 +79,18 @@ class PeakMemory:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
         return None
+
+
+def warm_up(device: torch.device) -> None:
+    """Take one step of training with a network of one weight: what PyTorch loads at its first step is then no model's cost."""
+    from erasure.training.randomness import isolated
+
+    with isolated(0, device):
+        model = torch.nn.Linear(1, 1).to(device)
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.ones(1, 1, device=device)).sum().backward()
+        optimizer.step()
+        torch.nn.functional.cross_entropy(
+            model(torch.ones(1, 1, device=device)), torch.zeros(1, dtype=torch.int64, device=device)
+        )
+    synchronise(device)

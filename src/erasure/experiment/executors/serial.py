@@ -1,18 +1,21 @@
-"""The serial executor: one stage after the other, in this process."""
+"""One stage after the other, in this process."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.experiment.bench import Workbench
-from erasure.experiment.plan import Plan, Stage
+from erasure.experiment.executors.schedule import Schedule
+from erasure.experiment.plan import Stage
+from erasure.training.devices import warm_up
 
-__all__ = ["execute", "run_or_raise"]
+__all__ = ["attempt", "execute", "run_or_raise"]
 
 
-def execute(plan: Plan, bench: Workbench) -> dict[str, str]:
+def execute(stages: Mapping[str, Stage], bench: Workbench) -> dict[str, str]:
     """Run what the store lacks.
 
     A stage that fails takes down what depends on it and nothing else.
@@ -23,17 +26,16 @@ def execute(plan: Plan, bench: Workbench) -> dict[str, str]:
     Raises:
         StoreError: If the store itself cannot be used.
     """
-    failed: dict[str, str] = {}
-    for stage in plan.stages.values():
-        blocked = next((address for address in stage.requires if address in failed), None)
-        if blocked is not None:
-            reason = failed[blocked]
-            failed[stage.address] = reason
-            continue
-        reason = _run(stage, bench, len(plan.stages))
+    schedule = Schedule(stages)
+    if len(bench.store.contains_many(stages)) < len(stages):
+        warm_up(bench.device)
+    while (stage := schedule.take()) is not None:
+        reason = attempt(stage, bench, len(stages))
         if reason:
-            failed[stage.address] = reason
-    return failed
+            schedule.fail(stage, reason)
+        else:
+            schedule.finish(stage)
+    return schedule.failed
 
 
 def run_or_raise(stage: Stage, bench: Workbench, total: int = 0) -> None:
@@ -44,12 +46,15 @@ def run_or_raise(stage: Stage, bench: Workbench, total: int = 0) -> None:
         bench.listener(StageStarted(name=stage.name, kind=stage.kind, address=stage.address))
     bench.run(stage)
     elapsed_s = time.perf_counter() - start
-    finished = StageFinished(stage.name, stage.kind, stage.address, cached=cached, elapsed_s=elapsed_s, total=total)
-    bench.listener(finished)
+    bench.listener(StageFinished(stage.name, stage.kind, stage.address, cached=cached, elapsed_s=elapsed_s, total=total))
 
 
-def _run(stage: Stage, bench: Workbench, total: int) -> str:
-    """Run one stage; an empty string, or why it failed."""
+def attempt(stage: Stage, bench: Workbench, total: int = 0) -> str:
+    """Run one stage; an empty string, or why it failed.
+
+    Raises:
+        StoreError: If the store itself cannot be used.
+    """
     try:
         run_or_raise(stage, bench, total)
     except StoreError:

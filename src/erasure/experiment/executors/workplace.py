@@ -1,0 +1,55 @@
+"""What a worker needs to make a workbench of its own: no more than where the store is and how models run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from erasure.events import Listener, Said
+from erasure.experiment.bench import Workbench
+from erasure.experiment.plan import Numerics
+from erasure.store import Store
+from erasure.training.devices import warm_up
+
+__all__ = ["Workplace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Settings of a worker.
+
+    Args:
+        store: Directory of the store.
+        base: Directory of a store below it that is only read, if there is one.
+        device: Where models run.
+        numerics: Options that change the numbers.
+    """
+
+    store: Path
+    base: Path | None
+    device: str
+    numerics: Numerics
+
+    @classmethod
+    def of(cls, bench: Workbench) -> Workplace:
+        """The settings of a workbench."""
+        base = bench.store.base
+        return cls(
+            store=bench.store.root,
+            base=None if base is None else base.root,
+            device=str(bench.device),
+            numerics=bench.options,
+        )
+
+    def bench(self, listener: Listener) -> Workbench:
+        """A workbench in this process, with its share of the CPU."""
+        torch.set_num_threads(self.numerics.threads)
+        warm_up(torch.device(self.device))
+
+        def report(address: str, reason: str) -> None:
+            listener(Said(f"{reason} It is computed again.", level="warning"))
+
+        store = Store(self.store, on_corrupt=report, base=self.base)
+        return Workbench(store, torch.device(self.device), self.numerics, listener)

@@ -1,0 +1,113 @@
+"""Whatever runs the stages, the results are the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small import command, small_experiment
+
+
+def _rows(directory):
+    """What is in the table, without what a clock has to do with."""
+    rows = [row for row in json.loads((directory / "rows.json").read_text()) if row["unit"] not in {"s", "MiB"}]
+    return [{key: value for key, value in row.items() if key != "elapsed_s"} for row in rows]
+
+
+def _objects(store):
+    """The bytes of every tensor in a store, by address and name."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    where = tmp_path_factory.mktemp("serial")
+    (where / "small.jsonc").write_text(json.dumps(small_experiment()))
+    done = command("run", where / "small.jsonc", "--store", where / "store", "--output", where / "out", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return where
+
+
+def test_processes_give_the_same_bytes(serial, tmp_path):
+    options = ("--store", tmp_path / "store", "--output", tmp_path / "out", "--executor", "processes", "--workers", "2")
+    done = command("run", serial / "small.jsonc", *options)
+    assert done.returncode == 0, done.stderr
+    assert _rows(tmp_path / "out") == _rows(serial / "out")
+    assert _objects(tmp_path / "store") == _objects(serial / "store")
+
+
+def test_a_finished_run_is_not_sent_anywhere(serial, tmp_path):
+    options = ("--store", serial / "store", "--output", tmp_path, "--executor", "processes", "--log-json", tmp_path / "log")
+    done = command("run", serial / "small.jsonc", *options)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    finished = [event for event in events if event["event"] == "StageFinished"]
+    assert finished
+    assert all(event["cached"] for event in finished)
+
+
+def _children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def _workers(pid, n):
+    """Worker processes of a run, once there are ``n``."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [child for child in _children(pid) if b"spawn_main" in _command_line(child)]
+        if len(found) >= n:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("there are no workers")
+
+
+def _command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the worker processes through /proc")
+def test_killed_workers_are_replaced_and_the_rows_are_the_same(serial, tmp_path):
+    options = [
+        "--store",
+        tmp_path / "store",
+        "--output",
+        tmp_path / "out",
+        "--executor",
+        "processes",
+        "--workers",
+        "2",
+        "--quiet",
+    ]
+    arguments = [sys.executable, "-m", "erasure", "run", serial / "small.jsonc", *options]
+    with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        for wait_s in (2.5, 4.0):
+            time.sleep(wait_s)
+            if run.poll() is None:
+                for worker in _workers(run.pid, 1)[:1]:
+                    os.kill(worker, signal.SIGKILL)
+        _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors.decode()
+    assert _rows(tmp_path / "out") == _rows(serial / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--private-stores",)], ids=["shared", "private"])
+def test_ray_gives_the_same_bytes(serial, tmp_path, options):
+    pytest.importorskip("ray")
+    arguments = ("--store", tmp_path / "store", "--output", tmp_path / "out", "--executor", "ray", "--workers", "2", *options)
+    done = command("run", serial / "small.jsonc", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert _rows(tmp_path / "out") == _rows(serial / "out")
+    found, expected = _objects(tmp_path / "store"), _objects(serial / "store")
+    assert found.items() <= expected.items()
+    # What a method computes on the way and keeps for others stays with the worker that has a store of its own.
+    n_by_the_way = len(expected) - len(found)
+    assert n_by_the_way == (2 if options else 0)
