@@ -1,0 +1,211 @@
+"""Likelihood-ratio attacks: LiRA, calibrated on shadow models, and U-LiRA, calibrated on shadow models that have unlearned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from erasure.errors import InvalidParameters, Problem
+from erasure.functional.membership import auc
+from erasure.functional.membership_scores import gaussian_fits, offline_score, online_score
+from erasure.measures.attacks.shadow_game import RememberedGame, Sides, least_models, outcome
+from erasure.measures.bank import Request, UnlearnedShadow
+from erasure.measures.contract import Evaluation, ModelKind, Value
+from erasure.measures.requirements import require_defined
+from erasure.types import PositiveFloat, Source
+
+__all__ = ["LiRA", "ULiRA"]
+
+Variant: TypeAlias = Literal["online", "offline", "fixed-variance"]
+
+_MANY = 64
+"""From so many models on, a sample's own variance is used."""
+_DRAWS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiRA(RememberedGame):
+    r"""Likelihood-ratio attack: can what was forgotten be told from what was never seen, sample by sample?
+
+    .. math:: \Lambda(x) = \log \frac{\mathcal N(\phi(x); \mu_\mathrm{in}, \sigma_\mathrm{in}^2)}
+              {\mathcal N(\phi(x); \mu_\mathrm{out}, \sigma_\mathrm{out}^2)}, \qquad \phi = \log \frac{p_y}{1 - p_y}
+
+    with both normal distributions fitted to shadow models that have, and have not, seen x. ``offline`` compares with the latter alone. The
+    rows are the AUC (0.5 is chance; 95 % interval over samples, or over shadow models), the balanced accuracy at the attack's own
+    threshold (0.5 is chance) and the true positive rates at 1 % and 0.1 % false positives (the bound itself is chance; Clopper-Pearson
+    intervals, the threshold being given). A rate at FPR f needs some 10 / f non-members; with fewer than 1 / f it is the rate without any
+    false positive. Compare with gold's values: that is what retraining leaves.
+
+    It is calibrated on models that have unlearned nothing. On an unlearned model :class:`ULiRA` is the stronger attack; LiRA says how
+    much of the original's behaviour is left.
+
+    **Cost**: trains ``n_shadows`` models on about the original's training set, shared by all attacks that ask for them.
+
+    Args:
+        forget: The forgotten samples, members of the original's training set.
+        test: Samples that were never seen.
+        retain: What every shadow model is trained on as well.
+        n_shadows: Number of shadow models; the paper uses 256.
+        top: Play with this share of either side only: those with the largest difference of mean log-odds between shadow models that
+            have seen them and that have not. Memorised samples show what averages hide.
+        variant: ``online`` (each sample has variances of its own), ``fixed-variance`` (all samples share the two), or ``offline`` (the
+            one-sided test; the variance is shared below 64 models). By default ``fixed-variance`` below 64 models, otherwise ``online``.
+        interval: What the interval of the AUC is over: ``samples`` (DeLong, this attack being given) or ``models`` (bootstrap over
+            complementary pairs of shadow models, these samples being given).
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Carlini, Chien, Nasr, Song, Terzis, Tramer, IEEE S&P 2022, arXiv:2112.03570",
+        code="none run against it; tested on Gaussians of known distance and on real shadow models",
+        deviations=(
+            "One query a sample, without augmentation.",
+            "The shared variance is the mean variance within samples; the authors' code takes that of all values together.",
+            "Means are means (the authors' code takes medians).",
+            "Shadow models see all of the retain set and half of the pool, so that they resemble the original (the paper: half of all).",
+            "Upstream's measure of this name is a mean of ratios of kernel densities of the raw loss, and another quantity.",
+        ),
+    )
+    attack: ClassVar[str] = "LiRA"
+
+    variant: Variant | None = None
+    interval: Literal["samples", "models"] = "samples"
+
+    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+        """The shadow models, on both sides of the game."""
+        return [(request, self.partitions()) for request in self.shadows]
+
+    def measure(self, evaluation: Evaluation) -> Sequence[Value]:
+        """AUC, balanced accuracy and true positive rates at small false positive rates."""
+        require_defined(self, evaluation)
+        sides = self.sides(evaluation)
+        said, inside, outside = self._calibration(evaluation, sides)
+        members, others = self._players(evaluation, sides, said, inside)
+        score = self._scorer(sides.margins(), said, inside, outside)
+        scores = score(torch.ones(len(said), dtype=torch.float64))
+        values = outcome(self.title, scores[members], scores[others], self.forget)
+        if self.interval == "models":
+            values[0] = self._over_models(values[0], score, len(said), members, others, evaluation)
+        return values
+
+    def _calibration(self, evaluation: Evaluation, sides: Sides) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-odds under the models to calibrate on, and which of them count as having seen, and not seen, each sample."""
+        seen = sides.seen(evaluation, self.shadows)
+        least_models("seen", seen)
+        least_models("left out", ~seen)
+        return sides.shadow_margins(evaluation, self.shadows), seen, ~seen
+
+    def _players(self, evaluation: Evaluation, sides: Sides, said: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        return self.players(sides, said, inside)
+
+    def _scorer(self, observed: Tensor, said: Tensor, inside: Tensor, outside: Tensor) -> Callable[[Tensor], Tensor]:
+        """Gives the scores when each model counts as often as its weight says."""
+        variant = self.variant or ("online" if len(said) >= _MANY else "fixed-variance")
+        pooled = variant == "fixed-variance" or (variant == "offline" and len(said) < _MANY)
+
+        def score(weights: Tensor) -> Tensor:
+            without = gaussian_fits(said, outside * weights.unsqueeze(1), pooled=pooled)
+            if variant == "offline":
+                return offline_score(observed, without)
+            return online_score(observed, gaussian_fits(said, inside * weights.unsqueeze(1), pooled=pooled), without)
+
+        return score
+
+    def _over_models(
+        self,
+        value: Value,
+        score: Callable[[Tensor], Tensor],
+        n_models: int,
+        members: Tensor,
+        others: Tensor,
+        evaluation: Evaluation,
+    ) -> Value:
+        """The AUC with a percentile interval; pairs are drawn, so that every sample keeps as many models on either side."""
+        generator = evaluation.streams.torch("models")
+        n_pairs = n_models // 2
+        areas = []
+        for _ in range(_DRAWS):
+            drawn = torch.randint(n_pairs, (n_pairs,), generator=generator)
+            weights = torch.bincount(drawn, minlength=n_pairs).repeat_interleave(2).double()
+            weights = torch.cat([weights, torch.ones(n_models % 2, dtype=torch.float64)])
+            scores = score(weights)
+            areas.append(auc(scores[members], scores[others]))
+        low, high = torch.tensor(areas, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        return Value(
+            value=value.value,
+            name=value.name,
+            partition=value.partition,
+            low=min(low, value.value),
+            high=max(high, value.value),
+            evidence=value.evidence,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ULiRA(LiRA):
+    r"""LiRA calibrated on unlearned shadow models: can what a method forgot be told from what the model never saw?
+
+    .. math:: \Lambda(x) = \log \frac{\mathcal N(\phi(x); Q_\mathrm{u})}{\mathcal N(\phi(x); Q_\mathrm{o})}
+
+    :math:`Q_\mathrm{u}` is fitted to shadow models that have seen x and then unlearned it by the very method under test,
+    :math:`Q_\mathrm{o}` to models that never saw x and went through the method too. For gold, "unlearning" is retraining, so that its
+    value is chance within its interval; for the original and for a method that does nothing it equals LiRA. Rows and intervals are
+    those of :class:`LiRA`; balanced accuracy at :math:`\Lambda > 0` is the paper's own.
+
+    **Cost**: LiRA's shadow models, and ``n_shadows`` unlearnings by each method under test (retrainings for gold).
+
+    Args:
+        forget: The forgotten samples.
+        test: Samples that were never seen.
+        retain: What every shadow model is trained on as well.
+        n_shadows: Number of shadow models; each is unlearned once.
+        top: Play with this share of either side only: those that the shadow models remember best before they unlearn.
+        variant: As for LiRA.
+        interval: As for LiRA.
+        share: Share of what a shadow model has seen of the two sides that it forgets, in (0, 1]. 1 forgets all of it, which calibrates
+            best but may be more than the model under test had to forget.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Hayes, Shumailov, Triantafillou, Khalifa, Papernot, SaTML 2025, arXiv:2403.01218",
+        code="none run against it; tested on real shadow models",
+        deviations=(
+            "Never-seen samples are scored under models that went through the method with other forget sets, not under originals.",
+            "Each shadow model forgets one set (the paper and its port: several sets of a tenth).",
+            "The variance is shared by all samples below 64 shadow models.",
+        ),
+    )
+    attack: ClassVar[str] = "U-LiRA"
+
+    share: PositiveFloat = 1.0
+
+    def check(self) -> None:
+        """The share is a share."""
+        super().check()
+        if self.share > 1:
+            raise InvalidParameters([Problem(f"found {self.share:g}, expected a share in (0, 1]", path="share")])
+
+    @property
+    def unlearned(self) -> tuple[UnlearnedShadow, ...]:
+        """The shadow models after unlearning."""
+        return tuple(UnlearnedShadow(number=each.number, shadow=self.shadows[0], share=self.share) for each in self.shadows)
+
+    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+        """The unlearned shadow models; what they were before, if the most remembered samples are asked for."""
+        wanted: list[Request] = [*self.unlearned, *(self.shadows if self.top is not None else ())]
+        return [(request, self.partitions()) for request in wanted]
+
+    def _calibration(self, evaluation: Evaluation, sides: Sides) -> tuple[Tensor, Tensor, Tensor]:
+        gone, never = sides.forgotten(evaluation, self.unlearned), ~sides.seen(evaluation, self.unlearned)
+        least_models("forgotten", gone)
+        least_models("left out", never)
+        return sides.shadow_margins(evaluation, self.unlearned), gone, never
+
+    def _players(self, evaluation: Evaluation, sides: Sides, said: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Those that are remembered before they are unlearned."""
+        if self.top is None:
+            return self.players(sides, said, inside)
+        return self.players(sides, sides.shadow_margins(evaluation, self.shadows), sides.seen(evaluation, self.shadows))
