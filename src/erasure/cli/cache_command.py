@@ -42,6 +42,7 @@ def command() -> None:
     """Look at the store of intermediate results, check it, and clear it out.
 
     ADDRESS is an object's address or its first digits, six at least. Deleting an object loses nothing but the time to compute it.
+    List, show, verify and prune print JSON with --json.
 
     \b
     erasure cache list --kind model --older 30d

@@ -4,20 +4,26 @@ import json
 
 import pytest
 
+import erasure
 from erasure.store import Store
+
+PARTS = [
+    {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.7}},
+    {"class": "Percentage", "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.2}},
+]
 
 
 @pytest.fixture(scope="module")
 def two_settings(tmp_path_factory):
     """A store with one experiment under two numbers of epochs; tests only read it."""
-    from conftest import tiny_experiment
-
-    import erasure
-
     store = tmp_path_factory.mktemp("explain") / "store"
     for epochs in (1, 2):
-        configuration = tiny_experiment(unlearners=["Identity"])
-        configuration["predictor"]["epochs"] = epochs
+        configuration = {
+            "data": {"data_source": {"class": "Sklearn", "parameters": {"name": "iris"}}, "partitions": PARTS},
+            "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [4]}}, "epochs": epochs},
+            "unlearners": ["Identity"],
+            "evaluator": {"measures": [{"class": "Accuracy", "parameters": {"partition": "forget"}}], "floor_repeats": 0},
+        }
         erasure.run(configuration, store=store)
     return store
 
