@@ -18,11 +18,11 @@ class TestStore(StoreConformance):
 class TestStoreOverABase(StoreConformance):
     def make(self, place, **options):
         base = Store(place / "base")
-        if not base.root.exists():
+        if not (base.root / "FORMAT").exists():
             with base.publish(OTHER, "other", {}) as writer:
                 writer.save_json("x", 1)
             base.remove(OTHER)
-        return Store(place / "store", base=base, **options)
+        return Store(place / "store", base=base.root, **options)
 
 
 class CarelessArtifact(Artifact):

@@ -126,20 +126,21 @@ def _verify(addresses: tuple[str, ...], store: Path | None, move: bool, as_json:
     opened = _opened(store)
     chosen = [address_of(opened, text) for text in addresses] or list(opened.addresses())
     damaged: dict[str, str] = {}
+    moved = 0
     for address in chosen:
         try:
             opened.open(address).verify()
         except StoreError as error:
             damaged[address] = str(error)
             if move:
-                opened.quarantine(address, str(error))
+                moved += opened.quarantine(address, str(error)) is not None
     if as_json:
         click.echo(json.dumps({"checked": len(chosen), "damaged": damaged}))
         return 1 if damaged else 0
     for reason in damaged.values():
         click.echo(printable(reason), err=True)
-    moved = f"; moved to {opened.root / 'quarantine'}" if move and damaged else ""
-    click.echo(f"{_count(len(chosen))} checked, {len(damaged)} damaged{moved}")
+    where = f"; {moved} moved to {opened.root / 'quarantine'}" if moved else ""
+    click.echo(f"{_count(len(chosen))} checked, {len(damaged)} damaged{where}")
     return 1 if damaged else 0
 
 

@@ -82,7 +82,8 @@ class Store:
     Args:
         root: The directory; made on the first write.
         on_corrupt: Called with address and reason for every object that is found corrupt, after the log's warning.
-        base: Another store, or its directory, whose objects are taken where this one has none; it is never written to.
+        base: Directory of another store, whose objects are taken where this one has none; nothing in it is ever changed.
+        read_only: Whether to leave the directory as it is, down to its index and what dead processes left there.
 
     Raises:
         StoreError: If ``root`` holds something else, or a store of another format version, or ``base`` is no store.
@@ -93,15 +94,18 @@ class Store:
         root: Path | str,
         *,
         on_corrupt: Callable[[str, str], None] | None = None,
-        base: Store | Path | str | None = None,
+        base: Path | str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.root = Path(root).expanduser().absolute()
         self._on_corrupt = on_corrupt
         self._shelf = Shelf(self.root)
         self._index = Index(self.root / "index.jsonl")
-        self._base = base if base is None or isinstance(base, Store) else _existing(base)
+        self._base = None if base is None else _existing(base)
+        self._read_only = read_only
         self._shelf.check_format()
-        self._remove_abandoned()
+        if not read_only:
+            self._remove_abandoned()
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -167,9 +171,10 @@ class Store:
             elif where not in found:
                 with suppress(StoreError):  # damaged, or removed a moment ago
                     unknown.append(Entry.of(self.open(where).manifest))
-        if unknown:
-            self._index.add(unknown, after_damage=True)
-        self._index.tidy((*own, *unknown), lines)
+        if not self._read_only:
+            if unknown:
+                self._index.add(unknown, after_damage=True)
+            self._index.tidy((*own, *unknown), lines)
         found |= {entry.address: entry for entry in (*own, *unknown)}
         return [found[where] for where in sorted(found)]
 
@@ -258,7 +263,10 @@ class Store:
         Raises:
             StoreError: If it cannot be moved.
         """
+        self._check_writable()
         place = self._shelf.place(address)
+        if not os.path.lexists(place):
+            return None
         target = self.root / "quarantine" / f"{address}-{uuid.uuid4().hex[:8]}"
         with reported("move a corrupt object to", target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +289,10 @@ class Store:
         Raises:
             StoreError: If it cannot be deleted.
         """
+        self._check_writable()
         place = self._shelf.place(address)
+        if not os.path.lexists(place):
+            return False
         doomed = self.root / "tmp" / uuid.uuid4().hex
         with reported("delete", place):
             doomed.parent.mkdir(exist_ok=True)
@@ -322,6 +333,10 @@ class Store:
             self._index.add([Entry.of(manifest)])
         return is_new
 
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise StoreError(f"{self.root} was opened for reading only; choose another directory with --store.")
+
     def _find(self, address: str) -> Artifact | None:
         """The object, from the base if it is not here."""
         place = self._shelf.place(address)
@@ -361,6 +376,7 @@ class Store:
     @contextmanager
     def _staged(self) -> Iterator[Path]:
         """A private directory that nobody reads, gone afterwards unless it was installed."""
+        self._check_writable()
         self._shelf.create()
         staging = self.root / "tmp" / uuid.uuid4().hex
         with reported("write", staging):
@@ -409,6 +425,7 @@ class Store:
     def _locked(self, address: str, on_wait: Callable[[str], None] | None) -> Iterator[None]:
         from filelock import FileLock, Timeout  # costs a tenth of a second, which `erasure --help` does not have
 
+        self._check_writable()
         self._shelf.create()
         path = self.root / "locks" / f"{address}.lock"
         lock = FileLock(str(path))
@@ -437,7 +454,7 @@ def _existing(base: Path | str) -> Store:
     root = Path(base).expanduser().absolute()
     if not (root / "FORMAT").is_file():
         raise StoreError(f"{root} is not a store (it has no file FORMAT), so no other can be laid over it.")
-    return Store(root)
+    return Store(root, read_only=True)
 
 
 def _check_belongs(given: str, kind: str, content: Json) -> None:

@@ -212,3 +212,34 @@ def test_damage_in_a_base_is_reported_and_repaired_on_top(tmp_path):
 def test_a_base_that_is_no_store_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"no file FORMAT.*no other can be laid over it"):
         Store(tmp_path / "top", base=tmp_path / "nowhere")
+
+
+def test_nothing_in_a_base_is_changed(tmp_path):
+    where = publish(tmp_path / "base", 0)
+    (tmp_path / "base" / "index.jsonl").unlink()
+    dead = tmp_path / "base" / "tmp" / "dead"
+    dead.mkdir()
+    os.utime(dead, (0, 0))
+    before = sorted(path.relative_to(tmp_path) for path in (tmp_path / "base").rglob("*"))
+    store = Store(tmp_path / "top", base=tmp_path / "base")
+    assert [entry.address for entry in store.entries()] == [where]
+    assert store.quarantine(where, "a test") is None
+    assert not store.remove(where)
+    assert not (tmp_path / "top").exists()
+    assert sorted(path.relative_to(tmp_path) for path in (tmp_path / "base").rglob("*")) == before
+
+
+def test_a_store_opened_for_reading_refuses_to_be_changed(store):
+    where = publish(store.root, 0)
+    reader = Store(store.root, read_only=True)
+    assert reader.get_or_compute(where, "model", {"seed": 0}, None).address == where
+    other = address("model", {"seed": 1})
+    for change in (
+        lambda: reader.remove(where),
+        lambda: reader.quarantine(where, "a test"),
+        lambda: reader.publish(other, "model", {"seed": 1}).__enter__(),
+        lambda: reader.get_or_compute(other, "model", {"seed": 1}, None),
+    ):
+        with pytest.raises(StoreError, match=r"was opened for reading only; choose another directory with --store"):
+            change()
+    assert list(reader.addresses()) == [where]
