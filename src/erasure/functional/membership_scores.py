@@ -189,36 +189,33 @@ def offline_prior(log_outside: Tensor, a: float) -> Tensor:
     return (((1 + a) * log_outside.double().exp() + (1 - a)) / 2).log()
 
 
-def pairwise_rank(ratios: Tensor, others: Tensor, *, gamma: float, themselves: bool) -> Tensor:
+def pairwise_rank(ratios: Tensor, population: Tensor, *, gamma: float) -> Tensor:
     r"""Share of population samples z that a sample beats by a factor, :math:`\Pr_z[r(x) / r(z) \ge \gamma]`.
+
+    It never falls with :math:`r(x)`, so that a population which holds the samples themselves does not favour them.
 
     Args:
         ratios: Logarithms of :math:`r(x)`, ``(n,)``.
-        others: Logarithms of :math:`r(z)`, ``(k,)``.
+        population: Logarithms of :math:`r(z)`, ``(k,)``, ``k >= 1``.
         gamma: The factor, at least 1.
-        themselves: Whether ``ratios`` are those of the population itself, so that a sample is not compared with itself.
 
     Returns:
         ``(n,)`` float64, in [0, 1].
 
     Raises:
-        DataError: If there is no other sample to compare with.
+        DataError: If the population is empty.
 
     Source:
         Zarifzadeh, Liu, Shokri, ICML 2024, arXiv:2312.03262, equations 1 to 3.
 
     Example:
-        >>> pairwise_rank(torch.tensor([2.0]), torch.tensor([0.0, 1.9]), gamma=2.0, themselves=False)
+        >>> pairwise_rank(torch.tensor([2.0]), torch.tensor([0.0, 1.9]), gamma=2.0)
         tensor([0.5000], dtype=torch.float64)
     """
-    n = len(others) - int(themselves)
-    if n < 1:
-        raise DataError("samples are ranked among those of a population, which has no other sample")
-    reached = ratios.double() - math.log(gamma)
-    beaten = torch.searchsorted(others.double().sort().values, reached, right=True).double()
-    if themselves and gamma <= 1:
-        beaten = beaten - 1
-    return beaten / n
+    if not len(population):
+        raise DataError("samples are ranked among those of a population, which has none")
+    beaten = torch.searchsorted(population.double().sort().values, ratios.double() - math.log(gamma), right=True)
+    return beaten.double() / len(population)
 
 
 def most_separated(statistics: Tensor, inside: Tensor, outside: Tensor, share: float) -> Tensor:

@@ -155,18 +155,22 @@ def test_the_offline_prior_lies_between_what_was_seen_and_certainty():
 @pytest.mark.parametrize("gamma", [1.0, 2.0])
 def test_ranks_are_those_of_a_loop_over_pairs(gamma):
     x, z = _random(8), _random(11, seed=1)
-    found = pairwise_rank(x, z, gamma=gamma, themselves=False)
+    found = pairwise_rank(x, z, gamma=gamma)
     for i in range(8):
         assert float(found[i]) == np.mean([float(x[i]) - float(each) >= math.log(gamma) for each in z])
-    found = pairwise_rank(z, z, gamma=gamma, themselves=True)
-    for i in range(11):
-        others = [float(z[k]) for k in range(11) if k != i]
-        assert float(found[i]) == np.mean([float(z[i]) - each >= math.log(gamma) for each in others])
 
 
-def test_a_population_of_one_ranks_nothing():
-    with pytest.raises(DataError, match="no other sample"):
-        pairwise_rank(torch.zeros(1), torch.zeros(1), gamma=2.0, themselves=True)
+def test_ranks_within_ones_own_population_keep_the_order_of_the_ratios():
+    # Leaving the sample itself out of the denominator would favour the population over others of the same ratio.
+    x, z = _random(300), _random(200, seed=1)
+    found, own = pairwise_rank(x, z, gamma=2.0), pairwise_rank(z, z, gamma=2.0)
+    both, ratios = torch.cat([found, own]), torch.cat([x, z])
+    assert bool((both[ratios.argsort()].diff() >= 0).all())
+
+
+def test_an_empty_population_ranks_nothing():
+    with pytest.raises(DataError, match="has none"):
+        pairwise_rank(torch.zeros(1), torch.zeros(0), gamma=2.0)
 
 
 def test_the_most_separated_samples_are_those_that_models_remember():

@@ -41,7 +41,7 @@ class RMIA(RememberedGame):
         retain: What every reference model is trained on as well.
         n_shadows: Number of reference models.
         top: Play with this share of either side only: those that the reference models remember best.
-        population: Samples z to compare with, which no model was trained on; by default those of ``test``, each compared with the others.
+        population: Samples z to compare with, which no model was trained on; by default those of ``test``.
         variant: ``offline`` estimates :math:`\Pr(x)` from models that have not seen x, ``online`` is the mean of both kinds.
         gamma: The factor, at least 1.
         a: For ``offline``, how far the probability under models that saw x follows that under models that did not, in [0, 1]:
@@ -52,7 +52,7 @@ class RMIA(RememberedGame):
         paper="Zarifzadeh, Liu, Shokri, ICML 2024, arXiv:2312.03262",
         code="privacytrustlab/ml_privacy_meter at 0b8cb7a (read; not run against it)",
         deviations=(
-            "By default the population is the held-out side itself, without the sample that is scored.",
+            "By default the population is the held-out side itself.",
             "The factor is 2 as in the paper; the authors' code compares with 1.",
             "All models that did not see a sample are averaged; the authors' code keeps the largest probabilities where there are fewer.",
             "a is a parameter and is not tuned on a paired model.",
@@ -82,15 +82,9 @@ class RMIA(RememberedGame):
         seen, said = sides.seen(evaluation, self.shadows), sides.shadow_margins(evaluation, self.shadows)
         ratios = self._ratios(sides.margins(), said, seen)
         members, others = self.players(sides, said, seen)
-        if self.population is None:
-            pool = ratios[sides.others]
-            scores = [
-                pairwise_rank(ratios[side], pool, gamma=self.gamma, themselves=side is others) for side in (members, others)
-            ]
-        else:
-            pool = self._population(evaluation, self.population)
-            scores = [pairwise_rank(ratios[side], pool, gamma=self.gamma, themselves=False) for side in (members, others)]
-        return outcome(self.title, scores[0], scores[1], self.forget, threshold=0.5)
+        pool = ratios[sides.others] if self.population is None else self._population(evaluation, self.population)
+        scores = pairwise_rank(ratios, pool, gamma=self.gamma)
+        return outcome(self.title, scores[members], scores[others], self.forget, threshold=0.5)
 
     def _ratios(self, observed: Tensor, said: Tensor, seen: Tensor) -> Tensor:
         """Logarithms of how much likelier each right label is under the model than on average."""

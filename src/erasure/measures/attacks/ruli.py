@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
-import torch
 from annotated_types import Interval
 from torch import Tensor
 
 from erasure.functional.membership_scores import kernel_log_density, most_separated
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, margins, outcome
-from erasure.measures.bank import Request, UnlearnedShadow
+from erasure.measures.bank import Request, Shadow, UnlearnedShadow
 from erasure.measures.contract import Evaluation, ModelKind, Reference, Value
 from erasure.measures.requirements import require_defined
 from erasure.types import PositiveInt, Source
 
 __all__ = ["RULI", "RULIEfficacy"]
+
+_Side: TypeAlias = tuple[Tensor, Tensor]
+
+_PAPER = "Naderloui et al., USENIX Security 2025, arXiv:2506.13009"
+_CODE = "datasec-lab/Ruli at cb3967e (read; not run against it)"
+_DEVIATIONS = (
+    "Kernel bandwidths follow Scott's rule for each sample (the authors' code: 1, whatever the spread).",
+    "The true positive rate at a bound is the largest within it (the authors' code: the nearest, and of ties the smallest).",
+    "Vulnerable samples are found by the same shadow models, on both sides alike (the authors fix them beforehand).",
+    "Log-odds are not clipped (the authors' code clips probabilities at 1e-6).",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +53,11 @@ class RULI(ShadowGame):
     """
 
     source: ClassVar[Source | None] = Source(
-        paper="Naderloui et al., USENIX Security 2025, arXiv:2506.13009",
-        code="datasec-lab/Ruli at cb3967e (read; not run against it)",
+        paper=_PAPER,
+        code=_CODE,
         deviations=(
-            "Kernel bandwidths follow Scott's rule for each sample (the authors' code: 1, whatever the spread).",
-            "The true positive rate at a bound is the largest within it (the authors' code: the nearest, and of ties the smallest).",
-            "Vulnerable samples are found by the same shadow models, on both sides alike (the authors fix them beforehand).",
+            *_DEVIATIONS,
             "Members and non-members are the forget set and held-out samples, not thirds of one target set.",
-            "Log-odds are not clipped (the authors' code clips probabilities at 1e-6).",
         ),
     )
     attack: ClassVar[str] = "RULI"
@@ -77,52 +84,74 @@ class RULI(ShadowGame):
         least_models("forgotten", gone)
         least_models("left out", ~seen)
         trained, after = sides.shadow_margins(evaluation, self.shadows), sides.shadow_margins(evaluation, self.unlearned)
-        observed = self._observed(evaluation, sides)
-        scores = kernel_log_density(observed, after, gone) - kernel_log_density(observed, self._unseen(trained, after), ~seen)
-        values = outcome(self.title, scores[sides.members], scores[sides.others], self.forget)
+        members, others = self._played(evaluation, sides, after, gone, ~seen)
+        values = outcome(self.title, members[1], others[1], self.forget)
         for group, sign in (("vulnerable", 1), ("protected", -1)):
-            members, others = (
-                side[most_separated(sign * trained[:, side], seen[:, side], ~seen[:, side], self.vulnerable)]
-                for side in (sides.members, sides.others)
-            )
-            values += outcome(f"{self.title} {group}", scores[members], scores[others], self.forget)
+            scores = [
+                score[most_separated(sign * trained[:, side], seen[:, side], ~seen[:, side], self.vulnerable)]
+                for side, score in (members, others)
+            ]
+            values += outcome(f"{self.title} {group}", scores[0], scores[1], self.forget)
         return values
 
-    def _observed(self, evaluation: Evaluation, sides: Sides) -> Tensor:
-        """Log-odds under the model that either side is played with."""
-        return sides.margins()
-
-    def _unseen(self, trained: Tensor, after: Tensor) -> Tensor:
-        """Log-odds under the models that say what never having seen a sample looks like."""
-        return after
+    def _played(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[_Side, _Side]:
+        """The samples of either side, by position, with their scores."""
+        observed = sides.margins()
+        scores = kernel_log_density(observed, after, gone) - kernel_log_density(observed, after, never)
+        return (sides.members, scores[sides.members]), (sides.others, scores[sides.others])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RULIEfficacy(RULI):
-    r"""Did unlearning forget? RULI's efficacy game: what a model forgot against what a model that unlearned nothing never saw.
+    r"""Did unlearning forget? RULI's efficacy game: can the forget set tell the model from one retrained without it?
 
-    .. math:: \log \hat p(\phi(x) \mid \text{unlearned}) - \log \hat p(\phi(x) \mid \text{never trained on})
+    .. math:: \log \hat p(\phi(x) \mid \text{unlearned}) - \log \hat p(\phi(x) \mid \text{retrained})
 
-    As :class:`RULI`, but never having seen a sample is what shadow models say that did not go through the method; and non-members are
-    held-out samples under the original. What unlearning does to samples it should not touch counts as a trace here. Rows are those of
-    :class:`RULI`; compare with gold's values.
+    As :class:`RULI`, but never having seen a sample is what models say that unlearned nothing, trained on as many samples as the shadow
+    models keep. Members are the forgotten samples under the model, non-members the same samples under gold, for which the AUC is 0.5 by
+    definition. What a method does to a model as a whole is found here too, not only what is left of the samples. Rows are those of
+    :class:`RULI`.
 
-    **Cost**: none beside :class:`RULI`, with which it shares all models.
+    **Cost**: the models of :class:`RULI`, and half as many that are only trained.
 
     Args:
         forget: The forgotten samples.
-        test: Samples that were never seen.
+        test: Samples that were never seen; shadow models learn from them too.
         retain: What every shadow model is trained on as well.
         n_shadows: Number of shadow models, a third for each role; the paper uses 90.
-        vulnerable: Share of either side that counts as vulnerable, and as protected, in (0, 0.5].
+        vulnerable: Share of the forget set that counts as vulnerable, and as protected, in (0, 0.5].
     """
 
+    source: ClassVar[Source | None] = Source(
+        paper=_PAPER,
+        code=_CODE,
+        deviations=(
+            *_DEVIATIONS,
+            "The other side are the same samples under gold, and models retrained at the size of the unlearned ones (the authors' code: "
+            "other samples under the original, and shadow models before unlearning, which differ in size).",
+        ),
+    )
     attack: ClassVar[str] = "RULI efficacy"
-    references: ClassVar[frozenset[Reference]] = frozenset({"original"})
+    references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
 
-    def _observed(self, evaluation: Evaluation, sides: Sides) -> Tensor:
-        never = evaluation.outputs(self.test, "original")
-        return torch.cat([margins(sides.attacked[0], "the model under attack"), margins(never, "the original")])
+    @property
+    def retrained(self) -> tuple[Shadow, ...]:
+        """Models trained on as many samples as the shadow models keep; two thirds of the samples are new to each."""
+        kind = self.shadows[0]
+        return tuple(Shadow(number=k, pool=kind.pool, always=kind.always, share=1 / 3) for k in range(self.n_shadows // 2))
 
-    def _unseen(self, trained: Tensor, after: Tensor) -> Tensor:
-        return trained
+    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+        """The shadow models before and after unlearning, and the retrained ones."""
+        return [*super().requests(subject), *((request, self.partitions()) for request in self.retrained)]
+
+    def _played(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[_Side, _Side]:
+        members = sides.members
+        unseen = ~sides.seen(evaluation, self.retrained)[:, members]
+        least_models("left out", unseen)
+        retrained = sides.shadow_margins(evaluation, self.retrained)[:, members]
+        scores = []
+        for outputs, who in ((sides.attacked[0], "the model under attack"), (evaluation.outputs(self.forget, "gold"), "gold")):
+            observed = margins(outputs, who)
+            score = kernel_log_density(observed, after[:, members], gone[:, members])
+            scores.append(score - kernel_log_density(observed, retrained, unseen))
+        return (members, scores[0]), (members, scores[1])
