@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -38,6 +39,9 @@ class MLflow:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._artifacts = path.with_name(f"{path.name}.artifacts").as_uri()
             place = f"sqlite:///{path}"
+        if place.startswith("sqlite:"):
+            for library in ("sqlalchemy", "alembic"):  # the small MLflow does without them, and says so in riddles
+                importlib.import_module(library)
         self._client = MlflowClient(tracking_uri=place)
         self._client.search_experiments(max_results=1)  # a place that cannot be used shows now, not during the run
         self._steps = Steps()

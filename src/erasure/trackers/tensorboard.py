@@ -24,7 +24,7 @@ class TensorBoard:
     """
 
     def __init__(self, place: str) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter  # noqa: F401 - whether it is installed shows now
+        import tensorboard  # type: ignore[import-untyped] # noqa: F401 - whether it is installed shows now; torch's writer needs it
 
         self._place = Path(place).expanduser()
         self._place.mkdir(parents=True, exist_ok=True)

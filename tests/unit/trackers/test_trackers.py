@@ -181,6 +181,13 @@ def test_a_missing_library_names_the_extra(choice, tmp_path, monkeypatch):
         open_tracker(f"{choice}:{tmp_path}")
 
 
+def test_mlflow_names_the_database_library_it_lacks(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(MissingDependency, match=r'needs the package "sqlalchemy": pip install "erasure-unlearning\[track\]"'):
+        open_tracker(f"mlflow:{tmp_path / 'runs.db'}")
+
+
 class Broken:
     """Fails when it hears something, or only at the end."""
 
