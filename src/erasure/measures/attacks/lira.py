@@ -12,11 +12,11 @@ from torch import Tensor
 from erasure.errors import InvalidParameters, Problem
 from erasure.functional.membership import auc
 from erasure.functional.membership_scores import gaussian_fits, offline_score, online_score
-from erasure.measures.attacks.shadow_game import RememberedGame, Sides, least_models, outcome
+from erasure.measures.attacks.shadow_game import RememberedGame, Share, Sides, least_models, outcome
 from erasure.measures.bank import Request, UnlearnedShadow
 from erasure.measures.contract import Evaluation, ModelKind, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import PositiveFloat, Source
+from erasure.types import Source
 
 __all__ = ["LiRA", "ULiRA"]
 
@@ -24,6 +24,7 @@ Variant: TypeAlias = Literal["online", "offline", "fixed-variance"]
 
 _MANY = 64
 """From so many models on, a sample's own variance is used."""
+_FEW = 16
 _DRAWS = 200
 
 
@@ -49,13 +50,13 @@ class LiRA(RememberedGame):
         forget: The forgotten samples, members of the original's training set.
         test: Samples that were never seen.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models; the paper uses 256.
-        top: Play with this share of either side only: those with the largest difference of mean log-odds between shadow models that
-            have seen them and that have not. Memorised samples show what averages hide.
+        n_shadows: Number of shadow models, even and at least 4; the paper uses 256.
+        top: Play with this share of the samples only, in (0, 1]: those with the largest difference of mean log-odds between shadow models
+            that have seen them and that have not, by one threshold for both sides. Memorised samples show what averages hide.
         variant: ``online`` (each sample has variances of its own), ``fixed-variance`` (all samples share the two), or ``offline`` (the
             one-sided test; the variance is shared below 64 models). By default ``fixed-variance`` below 64 models, otherwise ``online``.
         interval: What the interval of the AUC is over: ``samples`` (DeLong, this attack being given) or ``models`` (bootstrap over
-            complementary pairs of shadow models, these samples being given).
+            complementary pairs of at least 16 shadow models, these samples being given).
     """
 
     source: ClassVar[Source | None] = Source(
@@ -73,6 +74,13 @@ class LiRA(RememberedGame):
 
     variant: Variant | None = None
     interval: Literal["samples", "models"] = "samples"
+
+    def check(self) -> None:
+        """A bootstrap needs some models to draw from."""
+        super().check()
+        if self.interval == "models" and self.n_shadows < _FEW:
+            message = f'an interval over models needs at least {_FEW} of them, found {self.n_shadows}; use more, or "samples"'
+            raise InvalidParameters([Problem(message, path="interval")])
 
     def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
         """The shadow models, on both sides of the game."""
@@ -129,9 +137,7 @@ class LiRA(RememberedGame):
         areas = []
         for _ in range(_DRAWS):
             drawn = torch.randint(n_pairs, (n_pairs,), generator=generator)
-            weights = torch.bincount(drawn, minlength=n_pairs).repeat_interleave(2).double()
-            weights = torch.cat([weights, torch.ones(n_models % 2, dtype=torch.float64)])
-            scores = score(weights)
+            scores = score(torch.bincount(drawn, minlength=n_pairs).repeat_interleave(2).double())
             areas.append(auc(scores[members], scores[others]))
         low, high = torch.tensor(areas, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         return Value(
@@ -161,8 +167,8 @@ class ULiRA(LiRA):
         forget: The forgotten samples.
         test: Samples that were never seen.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models; each is unlearned once.
-        top: Play with this share of either side only: those that the shadow models remember best before they unlearn.
+        n_shadows: Number of shadow models, even and at least 4; each is unlearned once.
+        top: Play with this share of the samples only, in (0, 1]: those that the shadow models remember best before they unlearn.
         variant: As for LiRA.
         interval: As for LiRA.
         share: Share of what a shadow model has seen of the two sides that it forgets, in (0, 1]. 1 forgets all of it, which calibrates
@@ -180,13 +186,7 @@ class ULiRA(LiRA):
     )
     attack: ClassVar[str] = "U-LiRA"
 
-    share: PositiveFloat = 1.0
-
-    def check(self) -> None:
-        """The share is a share."""
-        super().check()
-        if self.share > 1:
-            raise InvalidParameters([Problem(f"found {self.share:g}, expected a share in (0, 1]", path="share")])
+    share: Share = 1.0
 
     @property
     def unlearned(self) -> tuple[UnlearnedShadow, ...]:
@@ -195,7 +195,7 @@ class ULiRA(LiRA):
 
     def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
         """The unlearned shadow models; what they were before, if the most remembered samples are asked for."""
-        wanted: list[Request] = [*self.unlearned, *(self.shadows if self.top is not None else ())]
+        wanted: list[Request] = [*self.unlearned, *(self.shadows if self.top < 1 else ())]
         return [(request, self.partitions()) for request in wanted]
 
     def _calibration(self, evaluation: Evaluation, sides: Sides) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,6 +206,6 @@ class ULiRA(LiRA):
 
     def _players(self, evaluation: Evaluation, sides: Sides, said: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Those that are remembered before they are unlearned."""
-        if self.top is None:
+        if self.top == 1:
             return self.players(sides, said, inside)
         return self.players(sides, sides.shadow_margins(evaluation, self.shadows), sides.seen(evaluation, self.shadows))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from erasure.errors import InvalidParameters, PartitionError, Problem, RequirementNotMet
@@ -22,9 +23,12 @@ from erasure.functional.membership import (
 from erasure.functional.membership_scores import most_separated
 from erasure.measures.bank import Request, Shadow
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.types import OpenFraction, Partition, PositiveInt
+from erasure.types import Partition, PositiveInt
 
-__all__ = ["RememberedGame", "ShadowGame", "Sides", "least_models", "margins", "outcome"]
+__all__ = ["RememberedGame", "ShadowGame", "Share", "Sides", "least_models", "margins", "outcome"]
+
+Share: TypeAlias = Annotated[float, Interval(gt=0, le=1)]
+"""A share that may be all, but not nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class ShadowGame(Measure):
         forget: The forgotten samples.
         test: Samples that neither the model nor gold has seen.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models.
+        n_shadows: Number of shadow models, at least 4; even where they see halves, so that every sample was seen by half of them.
 
     Class data:
         attack: Name of the attack in results, if not the class's.
@@ -57,9 +61,13 @@ class ShadowGame(Measure):
     n_shadows: PositiveInt = 32
 
     def check(self) -> None:
-        """Half of the models must be enough to fit a distribution to."""
-        if self.n_shadows < 4:
-            raise InvalidParameters([Problem(f"found {self.n_shadows} shadow models; at least 4 are needed", path="n_shadows")])
+        """Half of the models must be enough to fit a distribution to, and halves come in pairs."""
+        n = self.n_shadows
+        if n < 4:
+            raise InvalidParameters([Problem(f"found {n} shadow models; at least 4 are needed", path="n_shadows")])
+        if self.seen_share == 0.5 and n % 2:
+            message = f"found {n} shadow models; they see complementary halves in pairs: ask for {n - 1} or {n + 1}"
+            raise InvalidParameters([Problem(message, path="n_shadows")])
 
     @property
     def title(self) -> str:
@@ -98,29 +106,20 @@ class RememberedGame(ShadowGame):
         test: Samples that neither the model nor gold has seen.
         retain: What every shadow model is trained on as well.
         n_shadows: Number of shadow models.
-        top: Play with this share of either side only: those with the largest difference of mean log-odds between shadow models that
-            have seen them and that have not.
+        top: Play with this share of the samples only, in (0, 1]: those with the largest difference of mean log-odds between shadow models
+            that have seen them and that have not. One threshold holds for both sides.
     """
 
-    top: OpenFraction | None = None
+    top: Share = 1.0
 
     @property
     def title(self) -> str:
         """The attack, and the share of samples it is restricted to."""
-        return super().title if self.top is None else f"{super().title} top {self.top:.3g}"
+        return super().title if self.top == 1 else f"{super().title} top {self.top:.3g}"
 
     def players(self, sides: Sides, statistics: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions of the members and of the non-members to play with.
-
-        Both sides are chosen by one rule and from the shadow models alone, so that the choice tells nothing of the model under attack.
-        """
-        if self.top is None:
-            return sides.members, sides.others
-        members, others = (
-            side[most_separated(statistics[:, side], inside[:, side], ~inside[:, side], self.top)]
-            for side in (sides.members, sides.others)
-        )
-        return members, others
+        """Positions of the members and of the non-members to play with."""
+        return sides.most_remembered(statistics, inside, self.top)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -150,6 +149,29 @@ class Sides:
         """Positions of the non-members."""
         return torch.arange(len(self.attacked[1])) + len(self.attacked[0])
 
+    def most_remembered(self, statistics: Tensor, inside: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Positions of the members and of the non-members that having been seen changes shadow models most.
+
+        One threshold holds for both sides, and the shadow models alone decide, so that the choice tells nothing of the model under attack.
+
+        Args:
+            statistics: Log-odds under the shadow models, ``(S, n)``; negated, the choice is of those that are remembered least.
+            inside: Which model has seen which sample, ``(S, n)`` booleans.
+            share: Share of all samples that is kept, in (0, 1].
+
+        Raises:
+            RequirementNotMet: If none of one side is among them.
+        """
+        kept = most_separated(statistics, inside, ~inside, share) if share < 1 else torch.arange(len(self.ids))
+        n_members = len(self.attacked[0])
+        members, others = kept[kept < n_members], kept[kept >= n_members]
+        for name, side in zip(self.names, (members, others), strict=True):
+            if not len(side):
+                raise RequirementNotMet(
+                    f'the {share:.3g} of the samples that shadow models remember best (or least) has none of "{name}": take a larger share'
+                )
+        return members, others
+
     def margins(self) -> Tensor:
         """Log-odds of the right labels under the attacked model, ``(n,)``."""
         return torch.cat([margins(outputs, "the model under attack") for outputs in self.attacked])
@@ -172,8 +194,12 @@ class Sides:
         return torch.stack([torch.isin(self.ids, evaluation.bank().seen(request)) for request in requests])
 
     def forgotten(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
-        """Which shadow model has forgotten which sample, ``(S, n)`` booleans."""
-        return torch.stack([torch.isin(self.ids, evaluation.bank().forgotten(request)) for request in requests])
+        """Which shadow model has seen and then unlearned which sample, ``(S, n)`` booleans.
+
+        A shadow model that has unlearned nothing, as those of an original have, counts for all it has seen.
+        """
+        gone = torch.stack([torch.isin(self.ids, evaluation.bank().forgotten(request)) for request in requests])
+        return torch.where(gone.any(1, keepdim=True), gone, self.seen(evaluation, requests))
 
 
 def margins(outputs: Outputs, who: str) -> Tensor:
@@ -207,6 +233,8 @@ def least_models(role: str, mask: Tensor, wanted: int = 2) -> None:
 def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, threshold: float = 0.0) -> list[Value]:
     """AUC, balanced accuracy at the attack's own threshold, and true positive rates at small false positive rates.
 
+    A rate at a false positive rate f is, with fewer than 1 / f non-members, the rate without any false positive.
+
     Args:
         title: Name of the attack.
         members: Scores of members, larger for "member".
@@ -216,12 +244,12 @@ def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, thre
     """
     fpr, tpr = thinned_roc(members, others)
     low, high = auc_interval(members, others)
-    evidence = {"kind": "roc", "fpr": fpr, "tpr": tpr, "n_members": len(members), "n_nonmembers": len(others)}
+    evidence = {"kind": "roc", "fpr": fpr, "tpr": tpr, "n_members": len(members), "n_others": len(others)}
     area = Value(value=auc(members, others), name=f"{title} AUC", partition=partition, low=low, high=high, evidence=evidence)
     right = balanced_accuracy(members, others, threshold)
     values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition)]
     for percent, bound in (("1%", 0.01), ("0.1%", 0.001)):
         rate = tpr_at_fpr(members, others, bound)
         low, high = tpr_interval(rate, len(members))
-        values.append(Value(value=rate, name=f"{title} TPR@{percent}FPR", partition=partition, low=low, high=high))
+        values.append(Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high))
     return values
