@@ -84,9 +84,7 @@ class World:
     def _repaired(self, model, ids, seed):
         copy = build_model(_RECIPE.model, self.input, 0, torch.device("cpu"))
         copy.load_state_dict(model.state_dict())
-        return train(
-            copy, _REPAIR, x=TensorColumn(self.x), y=self.y, ids=ids, criterion=self.criterion, seed=seed, batch_size=32
-        )
+        return train(copy, _REPAIR, x=TensorColumn(self.x), y=self.y, ids=ids, criterion=self.criterion, seed=seed, batch_size=32)
 
     def subject(self, name):
         parts = self.partitions

@@ -39,8 +39,8 @@ class RMIA(RememberedGame):
         forget: The forgotten samples, members of the original's training set.
         test: Samples that were never seen.
         retain: What every reference model is trained on as well.
-        n_shadows: Number of reference models.
-        top: Play with this share of either side only: those that the reference models remember best.
+        n_shadows: Number of reference models, even and at least 4.
+        top: Play with this share of the samples only, in (0, 1]: those that the reference models remember best.
         population: Samples z to compare with, which no model was trained on; by default those of ``test``.
         variant: ``offline`` estimates :math:`\Pr(x)` from models that have not seen x, ``online`` is the mean of both kinds.
         gamma: The factor, at least 1.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import Tensor
@@ -12,13 +12,11 @@ from torch import Tensor
 from erasure.functional.membership_scores import kernel_log_density, most_separated
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, margins, outcome
 from erasure.measures.bank import Request, Shadow, UnlearnedShadow
-from erasure.measures.contract import Evaluation, ModelKind, Reference, Value
+from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
 from erasure.measures.requirements import require_defined
 from erasure.types import PositiveInt, Source
 
 __all__ = ["RULI", "RULIEfficacy"]
-
-_Side: TypeAlias = tuple[Tensor, Tensor]
 
 _PAPER = "Naderloui et al., USENIX Security 2025, arXiv:2506.13009"
 _CODE = "datasec-lab/Ruli at cb3967e (read; not run against it)"
@@ -48,8 +46,9 @@ class RULI(ShadowGame):
         forget: The forgotten samples.
         test: Samples that were never seen.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models, a third for each role; the paper uses 90.
-        vulnerable: Share of either side that counts as vulnerable, and as protected, in (0, 0.5].
+        n_shadows: Number of shadow models, at random a third for each role of a sample; the paper uses 90. With few of them, some sample
+            of a large set has none to speak for it, which is refused.
+        vulnerable: Share of the samples that counts as vulnerable, and as protected, in (0, 0.5]; one threshold holds for both sides.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -63,7 +62,7 @@ class RULI(ShadowGame):
     attack: ClassVar[str] = "RULI"
     seen_share: ClassVar[float] = 2 / 3
 
-    n_shadows: PositiveInt = 36
+    n_shadows: PositiveInt = 48
     vulnerable: Annotated[float, Interval(gt=0, le=0.5)] = 0.25
 
     @property
@@ -80,25 +79,26 @@ class RULI(ShadowGame):
         require_defined(self, evaluation)
         sides = self.sides(evaluation)
         seen, gone = sides.seen(evaluation, self.shadows), sides.forgotten(evaluation, self.unlearned)
-        least_models("kept", seen & ~gone)
         least_models("forgotten", gone)
         least_models("left out", ~seen)
         trained, after = sides.shadow_margins(evaluation, self.shadows), sides.shadow_margins(evaluation, self.unlearned)
-        members, others = self._played(evaluation, sides, after, gone, ~seen)
-        values = outcome(self.title, members[1], others[1], self.forget)
+        members, others = self._scores(evaluation, sides, after, gone, ~seen)
+        values = outcome(self.title, members, others, self.forget)
         for group, sign in (("vulnerable", 1), ("protected", -1)):
-            scores = [
-                score[most_separated(sign * trained[:, side], seen[:, side], ~seen[:, side], self.vulnerable)]
-                for side, score in (members, others)
-            ]
-            values += outcome(f"{self.title} {group}", scores[0], scores[1], self.forget)
+            first, second = self._group(sides, sign * trained, seen)
+            values += outcome(f"{self.title} {group}", members[first], others[second], self.forget)
         return values
 
-    def _played(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[_Side, _Side]:
-        """The samples of either side, by position, with their scores."""
+    def _scores(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of members and of non-members."""
         observed = sides.margins()
         scores = kernel_log_density(observed, after, gone) - kernel_log_density(observed, after, never)
-        return (sides.members, scores[sides.members]), (sides.others, scores[sides.others])
+        return scores[sides.members], scores[sides.others]
+
+    def _group(self, sides: Sides, statistics: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the members and of the non-members are remembered most by these statistics."""
+        members, others = sides.most_remembered(statistics, seen, self.vulnerable)
+        return members, others - len(sides.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,8 @@ class RULIEfficacy(RULI):
         forget: The forgotten samples.
         test: Samples that were never seen; shadow models learn from them too.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models, a third for each role; the paper uses 90.
+        n_shadows: Number of shadow models, at random a third for each role of a sample; the paper uses 90. With few of them, some sample
+            of a large set has none to speak for it, which is refused.
         vulnerable: Share of the forget set that counts as vulnerable, and as protected, in (0, 0.5].
     """
 
@@ -144,14 +145,21 @@ class RULIEfficacy(RULI):
         """The shadow models before and after unlearning, and the retrained ones."""
         return [*super().requests(subject), *((request, self.partitions()) for request in self.retrained)]
 
-    def _played(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[_Side, _Side]:
+    def _scores(self, evaluation: Evaluation, sides: Sides, after: Tensor, gone: Tensor, never: Tensor) -> tuple[Tensor, Tensor]:
         members = sides.members
         unseen = ~sides.seen(evaluation, self.retrained)[:, members]
         least_models("left out", unseen)
         retrained = sides.shadow_margins(evaluation, self.retrained)[:, members]
-        scores = []
-        for outputs, who in ((sides.attacked[0], "the model under attack"), (evaluation.outputs(self.forget, "gold"), "gold")):
+
+        def scores(outputs: Outputs, who: str) -> Tensor:
             observed = margins(outputs, who)
-            score = kernel_log_density(observed, after[:, members], gone[:, members])
-            scores.append(score - kernel_log_density(observed, retrained, unseen))
-        return (members, scores[0]), (members, scores[1])
+            forgot = kernel_log_density(observed, after[:, members], gone[:, members])
+            return forgot - kernel_log_density(observed, retrained, unseen)
+
+        gold = evaluation.outputs(self.forget, "gold")
+        return scores(sides.attacked[0], "the model under attack"), scores(gold, "gold")
+
+    def _group(self, sides: Sides, statistics: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        seen = seen[:, sides.members]
+        chosen = most_separated(statistics[:, sides.members], seen, ~seen, self.vulnerable)
+        return chosen, chosen

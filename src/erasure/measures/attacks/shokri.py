@@ -40,7 +40,7 @@ class ShokriAttack(ShadowGame):
         forget: The forgotten samples, members of the original's training set.
         test: Samples that were never seen.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models.
+        n_shadows: Number of shadow models, even and at least 4.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -80,7 +80,7 @@ class ForgettingRate(ShokriAttack):
         forget: The forgotten samples, members of the original's training set.
         test: Samples that were never seen; shadow models learn from them too.
         retain: What every shadow model is trained on as well.
-        n_shadows: Number of shadow models.
+        n_shadows: Number of shadow models, even and at least 4.
     """
 
     source: ClassVar[Source | None] = Source(
