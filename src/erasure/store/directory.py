@@ -14,21 +14,17 @@ Layout
 
 Contract
     *Whole or absent.* An object is written to a private directory, brought to the disk, given its manifest, and renamed to its
-    place in one step. Whatever interrupts this (an exception, ``kill -9``, a power cut, a full disk) leaves the object absent.
+    place in one step. Whatever interrupts this leaves the object absent.
 
     *Immutable.* Equal addresses mean equal data, so who publishes second is thrown away in silence; nothing is ever overwritten.
-    Data files of equal values are equal byte for byte; times and versions live in the manifest.
 
-    *Never a wrong byte.* The manifest is checked when an object is opened, with the presence and size of every file; a file's
-    checksum is checked before its first byte is handed out. A mismatch raises ``CorruptArtifact``. ``get_or_compute`` checks
-    everything, moves a corrupt object to ``quarantine/``, reports it and computes it again.
+    *Never a wrong byte.* Manifest, presence and sizes are checked when an object is opened, a file's checksum before its first byte
+    is handed out. ``get_or_compute`` checks everything, moves a corrupt object to ``quarantine/``, reports it and computes it again.
 
-    *Shared.* Any number of threads and processes may use one store. Computing takes a lock of the operating system on the
-    address, which a killed process gives back at once; a forked child that outlives its parent keeps it until it ends. Two
-    machines on a network disk need one whose ``flock`` works across them; without it a stage may be computed twice, never wrong.
+    *Shared.* Any number of threads and processes may use one store; computing takes a lock of the operating system on the address.
+    A forked child that outlives its parent keeps that lock until it ends.
 
-    *Read-only.* A store that cannot be written serves what it has; publishing into it raises ``StoreError``. A writable store may
-    be laid over a base, which is only read: what the base has is not computed again, what is new or repaired goes on top.
+    *Read-only.* A store that cannot be written serves what it has. A writable store may be laid over a base, which is only read.
 
     *Tidy.* Opening a store removes the directories in ``tmp/`` whose owner is dead. An owner holds a lock on its directory, so
     this holds across containers and reused process numbers too; only what nobody holds and nobody changed for an hour goes.
@@ -52,7 +48,7 @@ from pathlib import Path
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store.addresses import address, check_address
 from erasure.store.artifacts import MANIFEST, Artifact, Manifest
-from erasure.store.durable import failure, fsync, is_abandoned, owned, reported, write_atomically
+from erasure.store.durable import failure, fsync, is_abandoned, locked, owned, reported, write_atomically
 from erasure.store.index import Entry, Index
 from erasure.store.shelf import ABSENT, Shelf
 from erasure.store.writer import Writer, store_failures_of
@@ -423,25 +419,10 @@ class Store:
 
     @contextmanager
     def _locked(self, address: str, on_wait: Callable[[str], None] | None) -> Iterator[None]:
-        from filelock import FileLock, Timeout  # costs a tenth of a second, which `erasure --help` does not have
-
         self._check_writable()
         self._shelf.create()
-        path = self.root / "locks" / f"{address}.lock"
-        lock = FileLock(str(path))
-        with reported("lock", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-        if not lock.is_locked:
-            if on_wait is not None:
-                on_wait(address)
-            with reported("lock", path):
-                lock.acquire()
-        try:
+        with locked(self.root / "locks" / f"{address}.lock", None if on_wait is None else lambda: on_wait(address)):
             yield
-        finally:
-            lock.release()
 
     def _remove_abandoned(self) -> None:
         with suppress(OSError):

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from erasure.errors import StoreError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["failure", "fsync", "is_abandoned", "owned", "reported", "write_atomically"]
+__all__ = ["failure", "fsync", "is_abandoned", "locked", "owned", "reported", "write_atomically"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
@@ -90,6 +90,35 @@ def write_atomically(path: Path, data: bytes, *, option: str = "--output") -> No
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock of the operating system by the name of a file, which stays behind.
+
+    Args:
+        path: The file; its directory is made if it is missing.
+        on_wait: Called once if another process or thread holds it.
+
+    Raises:
+        StoreError: If it cannot be locked.
+    """
+    from filelock import FileLock, Timeout  # costs a tenth of a second, which `erasure --help` does not have
+
+    lock = FileLock(str(path))
+    with reported("lock", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+    if not lock.is_locked:
+        if on_wait is not None:
+            on_wait()
+        with reported("lock", path):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
