@@ -28,6 +28,7 @@ PARAMETERS = {
     "Masked": {"inner": Finetuning(epochs=1), "mask": SaliencyMask()},
     "Scrub": {"epochs": 2, "max_epochs": 1},
     "ScrubRewind": {"epochs": 4, "optimizer": Optimizer.of("Adam", lr=0.05)},
+    "Sequential": {"method": Finetuning(epochs=1), "requests": ("forget",), "remaining": ("retain",)},
     "UNSIR": {"noise_batch_size": 8, "noise_steps": 5, "noise_copies": 2, "batch_size": 8},
 }
 

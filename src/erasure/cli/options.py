@@ -36,6 +36,7 @@ def configuration_options(command: _F) -> _F:
 def run_options(command: _F) -> _F:
     """Seeds, store, device, precision, threads and executor."""
     for option in (
+        click.option("--no-report", "report", flag_value=False, default=True, help="Make no report.html."),
         click.option(
             "--private-stores", "shared_store", flag_value=False, default=True, help="Ray's nodes do not see the store."
         ),
@@ -55,6 +56,12 @@ def run_options(command: _F) -> _F:
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
         click.option(
             "--store", type=click.Path(path_type=Path), help="Where intermediate results are kept. [default: .erasure/store]"
+        ),
+        *(
+            click.option(
+                f"--{axis}-seeds", metavar="LIST", callback=parse_seeds, help=f"Seeds of the axis {axis}, in the root's place."
+            )
+            for axis in ("evaluate", "unlearn", "train", "split")
         ),
         click.option("--seeds", metavar="LIST", callback=parse_seeds, help="One repetition for each root seed: 0,1,2 or 0-4."),
         click.option("--seed", type=click.IntRange(min=0), help="Root seed, in the place of globals.seed."),
@@ -104,4 +111,6 @@ def options_from(seed: int | None, seeds: tuple[int, ...] | None, **options: Any
 
     if seed is not None and seeds is not None:
         raise click.UsageError("give --seed or --seeds, not both")
-    return RunOptions(seeds=seeds if seed is None else (seed,), **options)
+    axes = {axis: options.pop(f"{axis}_seeds", None) for axis in ("split", "train", "unlearn", "evaluate")}
+    given = {axis: chosen for axis, chosen in axes.items() if chosen}
+    return RunOptions(seeds=seeds if seed is None else (seed,), axes=given, **options)

@@ -13,7 +13,7 @@ from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
 from erasure.cli.prose import printable
 
-__all__ = ["command"]
+__all__ = ["command", "directory_name"]
 
 
 @click.command("run")
@@ -37,8 +37,9 @@ def command(
     """Run the experiment of CONFIG and print its table.
 
     What has been computed before is taken from the store; a run that was interrupted goes on where it stopped. Results are written
-    to the output directory as rows.parquet, rows.csv, rows.json and table.md. The exit code is 0 only if every row is sound,
-    1 if a stage or a row failed, 2 if the configuration or the data cannot be used.
+    to the output directory as rows.parquet, rows.csv, rows.json and table.md, and as a page for people, report.html.
+
+    The exit code is 0 only if every row is sound, 1 if a stage or a row failed, 2 if the configuration or the data cannot be used.
 
     \b
     erasure run configs/proof_of_concept.jsonc
@@ -49,7 +50,7 @@ def command(
     from erasure.experiment.run import run_experiment
 
     experiment = experiment_from(config, overrides, trust)
-    where = output or Path("runs") / _directory_name(experiment.name)
+    where = output or Path("runs") / directory_name(experiment.name)
     terminal = Terminal(quiet=quiet)
     if not quiet:
         for notice in experiment.notices:
@@ -64,6 +65,8 @@ def command(
         others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
         click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
     click.echo(f"results in {where}", err=as_json)
+    if (where / "report.html").exists():
+        click.echo(f"report: {where / 'report.html'}", err=as_json)
     return 0 if results.is_sound else 1
 
 
@@ -75,7 +78,7 @@ def _by_reason(failures: Mapping[str, str]) -> dict[str, list[str]]:
     return grouped
 
 
-def _directory_name(name: str) -> str:
+def directory_name(name: str) -> str:
     """A name that is one harmless directory."""
     kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).strip(".")
     return kept[:80] or "experiment"

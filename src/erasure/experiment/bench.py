@@ -230,6 +230,7 @@ class Workbench:
         for number, state in enumerate(log.states if log is not None else (), start=1):
             writer.save_tensors(f"epoch-{number:04d}", state)
         writer.facts["epochs"] = len(log.states) if log is not None else 0
+        writer.facts["epoch_elapsed_s"] = list(log.elapsed_s) if log is not None else []
 
     def _trace(self, job: Job, writer: Writer) -> None:
         """Measure the original, every epoch's model and gold; epoch 0 is the original."""
@@ -262,7 +263,7 @@ class Workbench:
         def outputs(partition: str) -> Outputs:
             return self._pass(load(), job.scene, partition)
 
-        elapsed_s = cast(float, artifact.facts["elapsed_s"])
+        elapsed_s = cast("list[float]", artifact.facts["epoch_elapsed_s"])[epoch - 1]
         return Candidate(kind="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
 
     def _select(self, job: Job, writer: Writer) -> None:
@@ -417,12 +418,15 @@ class _EpochLog:
     def __init__(self, task: UnlearningTask, then: EpochListener) -> None:
         self.task, self.then = task, then
         self.states: list[dict[str, Tensor]] = []
+        self.elapsed_s: list[float] = []
+        self.start = time.perf_counter()
 
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         synchronise(self.task.device)
-        start = time.perf_counter()
+        start, ledger = time.perf_counter(), self.task.ledger
+        self.elapsed_s.append(start - self.start - ledger.measured_s + ledger.charged_s)
         self.states.append({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
-        self.task.ledger.measured_s += time.perf_counter() - start
+        ledger.measured_s += time.perf_counter() - start
         self.then(epoch, epochs, model)
 
 

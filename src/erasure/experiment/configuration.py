@@ -32,7 +32,7 @@ __all__ = [
     "load_experiment",
 ]
 
-_KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "experiment", "name", "$schema")
+_KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "sweep", "experiment", "name", "$schema")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +273,8 @@ class _Assembly:
         for use in self.builder.uses:
             if _splitter_number(use) >= 0 and ".predictor." in use.path:
                 continue  # a splitter that trains models of its own says itself what they are trained on
+            if use.path.startswith("unlearners") and ".parameters.method." in use.path:
+                continue  # a stream of requests gives its method the partitions of each request
             available = defined.get(_splitter_number(use), names)
             if use.name not in available:
                 message = f'there is no partition "{use.name}"; there are {", ".join(available)}'

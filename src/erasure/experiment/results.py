@@ -200,16 +200,26 @@ def _direction(higher_is_better: bool | None) -> str:
 
 
 def _with_intervals(rows: Sequence[Row]) -> list[Row]:
-    """Give rows that are repeated over seeds the 95 % Student-t interval of their mean; ``n`` counts the repetitions."""
+    """Give rows that are repeated the 95 % Student-t interval of their mean; ``n`` counts the repetitions it rests on.
+
+    Repetitions of one original (other seeds of unlearning or measuring) are not independent of one another: they count as one, by their
+    mean. Where there is one original only, the interval is over its repetitions, and says nothing of other originals.
+    """
     from scipy import stats
 
-    repeated: dict[tuple[str, str, str, str], list[float]] = {}
+    repeated: dict[tuple[str, ...], dict[tuple[int | None, int | None], list[float]]] = {}
     for row in rows:
         if row.value is not None:
-            repeated.setdefault(_identity(row), []).append(row.value)
+            of_original = repeated.setdefault(_identity(row), {})
+            of_original.setdefault((row.seed_split, row.seed_train), []).append(row.value)
     result = []
     for row in rows:
-        values = repeated.get(_identity(row), [])
+        by_original = list(repeated.get(_identity(row), {}).values())
+        values = (
+            [math.fsum(own) / len(own) for own in by_original]
+            if len(by_original) > 1
+            else [v for own in by_original for v in own]
+        )
         n = len(values)
         if n > 1 and row.value is not None:
             mean = math.fsum(values) / n

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,25 +16,26 @@ import torch
 from erasure.component import Component
 from erasure.data.partitions import inspect_partitions
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
-from erasure.events import Listener, Said, silent
+from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
 from erasure.experiment.evidence import collect, write_evidence
 from erasure.experiment.executors import processes, serial
-from erasure.experiment.plan import Numerics, Plan, build_plan
+from erasure.experiment.plan import Numerics, Plan, Stage, build_plan
 from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
 from erasure.measures.contract import Measure
 from erasure.reports.page import write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
-from erasure.store import Store, default_store_path, write_rows, write_trace
+from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
 from erasure.store.durable import write_atomically
 from erasure.training.devices import resolve_device
 from erasure.training.predictor import build_model
+from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["RunOptions", "make_plan", "run_experiment"]
+__all__ = ["RunOptions", "make_plan", "run_experiment", "run_experiments"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class RunOptions:
             a cluster. The results are the same bytes.
         workers: How many stages run at a time; by default as many as there are cores for.
         address: Address of a running Ray cluster; by default one is started on this machine.
+        axes: Seeds of an axis (``split``, ``train``, ``unlearn``, ``evaluate``) in the place of the root's; every combination is a
+            repetition.
+        report: Whether a page for people is made beside the result files.
         shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
     """
 
@@ -63,6 +69,32 @@ class RunOptions:
     workers: int | None = None
     address: str | None = None
     shared_store: bool = True
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    report: bool = True
+
+    def repetitions(self, experiment: Experiment) -> list[Seeds]:
+        """Seeds of every repetition: each root seed with every combination of the axes that have seeds of their own."""
+        roots = dict.fromkeys(self.seeds or (experiment.globals.seed,))
+        fixed = {} if experiment.data.split_seed is None else {"split": (experiment.data.split_seed,)}
+        axes = fixed | {axis: tuple(dict.fromkeys(seeds)) for axis, seeds in self.axes.items() if seeds}
+        found = [
+            replace(Seeds.all(root), **dict(zip(axes, chosen, strict=True)))
+            for root in roots
+            for chosen in itertools.product(*axes.values())
+        ]
+        return list(dict.fromkeys(found))
+
+    def record(self) -> dict[str, Json]:
+        """The options as JSON."""
+        return {
+            "seeds": None if self.seeds is None else list(self.seeds),
+            "axes": {axis: list(seeds) for axis, seeds in self.axes.items()},
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "executor": self.executor,
+            "workers": self.workers,
+        }
 
 
 def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
@@ -74,10 +106,8 @@ def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
     """
     device = resolve_device(options.device)
     numerics = Numerics(device.type, options.precision, options.threads)
-    roots = options.seeds or (experiment.globals.seed,)
-    repetitions = [Seeds.all(seed, split=experiment.data.split_seed) for seed in dict.fromkeys(roots)]
     with _located(experiment):
-        return build_plan(experiment, repetitions, numerics)
+        return build_plan(experiment, options.repetitions(experiment), numerics)
 
 
 def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = silent) -> Results:
@@ -97,38 +127,92 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
         StoreError: If the store cannot be used.
     """
     options = options or RunOptions()
-    plan = make_plan(experiment, options)
-    with _store(experiment, options, listener) as store, _threads(options.threads):
-        bench = Workbench(store, resolve_device(options.device), plan.numerics, listener)
-        _prepare(plan, bench, listener)
-        failed = _execute(plan, bench, options)
-        dataset = bench.dataset(plan.scenes[0].data).name
-        results = Results(
-            rows=tuple(assemble(plan, store, failed, dataset)),
-            failures=_named(plan, failed),
-            output=options.output,
-            trace=tuple(assemble_trace(plan, store, failed, dataset)),
+    return run_experiments([(experiment, options.output)], options, listener)[0]
+
+
+def run_experiments(
+    wanted: Sequence[tuple[Experiment, Path | None]], options: RunOptions, listener: Listener = silent
+) -> list[Results]:
+    """Run several experiments as one plan: stages that are equal are one stage, whichever experiment they belong to.
+
+    Args:
+        wanted: Each experiment, and where its result files go.
+        options: How to run them; ``output`` is that of the whole, for those who listen.
+        listener: Hears what happens.
+
+    Raises:
+        As :func:`run_experiment`.
+    """
+    start = time.perf_counter()
+    plans = [make_plan(experiment, options) for experiment, _ in wanted]
+    stages = {address: stage for plan in plans for address, stage in plan.stages.items()}
+    name, output = wanted[0][0].name, str(options.output or "")
+    with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
+        bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
+        for plan in plans:
+            _prepare(plan, bench, listener)
+        n_cached = len(store.contains_many(stages))
+        configuration = plans[0].experiment.canonical()
+        listener(
+            RunStarted(
+                experiment=name,
+                configuration=configuration,
+                options=options.record(),
+                total=len(stages),
+                cached=n_cached,
+                output=output,
+            )
         )
-        evidence = collect(plan, bench, failed, results.rows) if options.output is not None else {}
-    if options.output is not None:
-        save(results, options.output)
-        write_evidence(evidence, options.output)
-        _report(options.output, listener)
+        failed = _execute(stages, bench, options)
+        results = [
+            _results(plan, bench, failed, where, listener if options.report else None)
+            for plan, (_, where) in zip(plans, wanted, strict=True)
+        ]
+    for found in results:
+        for row in found:
+            listener(RowReady(row.record()))
+    listener(
+        RunFinished(
+            experiment=name,
+            is_sound=all(found.is_sound for found in results),
+            elapsed_s=time.perf_counter() - start,
+            rows=sum(len(found) for found in results),
+            failures={stage: reason for found in results for stage, reason in found.failures.items()},
+            output=output,
+        )
+    )
     return results
 
 
-def _execute(plan: Plan, bench: Workbench, options: RunOptions) -> dict[str, str]:
-    """Run the plan's stages by the executor that was asked for."""
+def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:
+    """The rows of a plan that was run, in files where they are wanted, with a page if there is someone to tell about it."""
+    store = bench.store
+    dataset = bench.dataset(plan.scenes[0].data).name
+    results = Results(
+        rows=tuple(assemble(plan, store, failed, dataset)),
+        failures=_named(plan, failed),
+        output=output,
+        trace=tuple(assemble_trace(plan, store, failed, dataset)),
+    )
+    if output is not None:
+        save(results, output)
+        write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
+        write_evidence(collect(plan, bench, failed, results.rows), output)
+        if listener is not None:
+            _report(output, listener)
+    return results
+
+
+def _execute(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions) -> dict[str, str]:
+    """Run the stages by the executor that was asked for."""
     if options.executor == "ray":
         from erasure.experiment.executors import ray_cluster
 
-        return ray_cluster.execute(
-            plan.stages, bench, workers=options.workers, address=options.address, shared=options.shared_store
-        )
+        return ray_cluster.execute(stages, bench, workers=options.workers, address=options.address, shared=options.shared_store)
     n = processes.n_workers(options.threads, options.workers)
     if options.executor == "processes" and n > 0:
-        return processes.execute(plan.stages, bench, n)
-    return serial.execute(plan.stages, bench)
+        return processes.execute(stages, bench, n)
+    return serial.execute(stages, bench)
 
 
 def save(results: Results, output: Path) -> None:
@@ -149,8 +233,8 @@ def _report(output: Path, listener: Listener) -> None:
         listener(Said(f"No report was made: {type(error).__name__}: {error}", level="warning"))
 
 
-def _named(plan: Plan, failed: dict[str, str]) -> dict[str, str]:
-    return {plan.stages[address].name: reason for address, reason in failed.items()}
+def _named(plan: Plan, failed: Mapping[str, str]) -> dict[str, str]:
+    return {plan.stages[address].name: reason for address, reason in failed.items() if address in plan.stages}
 
 
 @contextmanager
@@ -159,7 +243,7 @@ def _store(experiment: Experiment, options: RunOptions, listener: Listener) -> I
         listener(Said(f"{reason} It is computed again.", level="warning"))
 
     if experiment.globals.cached:
-        yield Store(options.store or default_store_path(), on_corrupt=report)
+        yield Store(options.store or default_store_path(), on_corrupt=report, base=default_base_path())
         return
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
         yield Store(Path(directory) / "store", on_corrupt=report)

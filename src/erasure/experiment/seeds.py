@@ -26,9 +26,9 @@ class Seeds:
     evaluate: int
 
     @classmethod
-    def all(cls, seed: int, *, split: int | None = None) -> Seeds:
-        """The same root for every axis; ``split`` may be fixed apart."""
-        return cls(split=seed if split is None else split, train=seed, unlearn=seed, evaluate=seed)
+    def all(cls, seed: int) -> Seeds:
+        """The same root for every axis."""
+        return cls(split=seed, train=seed, unlearn=seed, evaluate=seed)
 
     def stream(self, axis: str, *names: str | int) -> int:
         """Seed of the stream ``names`` on an axis."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from erasure.cli.options import parse_seeds
-from erasure.cli.run_command import _directory_name
+from erasure.cli.run_command import directory_name
 
 DIVERGING = {"class": "NegGrad", "parameters": {"epochs": 30, "optimizer": {"class": "SGD", "parameters": {"lr": 1e30}}}}
 
@@ -22,6 +22,7 @@ def test_results_go_to_a_directory_of_the_configurations_name(finished):
         "rows.csv",
         "rows.json",
         "rows.parquet",
+        "stages.json",
         "table.md",
     ]
     assert (finished / ".erasure" / "store" / "FORMAT").is_file()
@@ -119,7 +120,7 @@ def test_other_seeds_are_refused(cli, write_config, text):
     [("a b", "a_b"), ("../../etc", "_.._etc"), ("..", "experiment"), ("/x", "_x"), ("a\x1b[2J\n", "a__2J_"), ("é-1.2", "é-1.2")],
 )
 def test_a_name_becomes_one_harmless_directory(name, directory):
-    assert _directory_name(name) == directory
+    assert directory_name(name) == directory
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
