@@ -153,6 +153,17 @@ def test_without_unlearning_u_lira_is_lira(subject, options):
     assert [(v.low, v.high) for v in first.values()] == [(v.low, v.high) for v in second.values()]
 
 
+@pytest.mark.parametrize("attack", [ULiRA(), ULiRA(top=0.3, share=0.5), RULI(n_shadows=30)], ids=lambda attack: attack.title)
+def test_shadows_that_have_unlearned_nothing_count_for_what_they_have_seen(attack):
+    evaluation = world().evaluation(attack, "original")
+    evaluation.provider.forgotten = lambda request: torch.empty(0, dtype=torch.int64)
+    area = attack.measure(evaluation)[0]
+    if isinstance(attack, ULiRA):
+        plain = world().values(LiRA(top=attack.top), "original")
+        assert area.value == plain[f"{LiRA(top=attack.top).title} AUC"].value
+    assert area.low > 0.5
+
+
 def test_the_forgetting_rate_of_the_original_is_zero_and_that_of_gold_is_not():
     rates = {name: world().values(ForgettingRate(), name)["Forgetting rate"].value for name in ("original", "identity", "gold")}
     assert rates["original"] == rates["identity"] == 0.0

@@ -43,7 +43,8 @@ class RMIA(RememberedGame):
         top: Play with this share of the samples only, in (0, 1]: those that the reference models remember best.
         population: Samples z to compare with, which no model was trained on; by default those of ``test``.
         variant: ``offline`` estimates :math:`\Pr(x)` from models that have not seen x, ``online`` is the mean of both kinds.
-        gamma: The factor, at least 1.
+        gamma: The factor, at least 1. Where the ratios of most samples lie within it of each other, most scores are 0 and equal, and the
+            AUC is near 0.5 whatever is left: 1 ranks all of them.
         a: For ``offline``, how far the probability under models that saw x follows that under models that did not, in [0, 1]:
             :math:`\Pr(x) = \tfrac12 ((1 + a) \Pr(x)_\mathrm{OUT} + 1 - a)`. The paper tunes it per data set.
     """
