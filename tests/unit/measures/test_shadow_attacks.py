@@ -103,10 +103,10 @@ def test_a_retrained_model_is_not(attack):
 
 @pytest.mark.parametrize("attack", [LiRA(), ULiRA(), RMIA(), RULI(n_shadows=36), RULIEfficacy(n_shadows=36), ShokriAttack()])
 def test_retrained_models_of_many_worlds_are_at_chance_on_average(attack):
-    found = [next(iter(world(seed=seed).values(attack, "gold 1").values())) for seed in range(12)]
+    found = [next(iter(world(seed=seed).values(attack, "gold 1").values())) for seed in range(10)]
     areas = np.array([value.value for value in found])
     assert abs(areas.mean() - 0.5) < 3.5 * areas.std(ddof=1) / math.sqrt(len(areas))
-    assert sum(value.low <= 0.5 <= value.high for value in found) >= 9
+    assert sum(value.low <= 0.5 <= value.high for value in found) >= 7
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])

@@ -62,7 +62,7 @@ class RMIA(RememberedGame):
     )
     attack: ClassVar[str] = "RMIA"
 
-    n_shadows: PositiveInt = 8
+    n_shadows: PositiveInt = 16
     population: Partition | None = None
     variant: Literal["offline", "online"] = "offline"
     gamma: Annotated[float, Ge(1)] = 2.0

@@ -49,7 +49,7 @@ class ShokriAttack(ShadowGame):
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     attack: ClassVar[str] = "Shokri"
 
-    n_shadows: PositiveInt = 8
+    n_shadows: PositiveInt = 16
 
     def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
         """The shadow models."""
