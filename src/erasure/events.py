@@ -1,7 +1,8 @@
 """What happens during a run, as typed events. The terminal, logs and trackers listen; nothing depends on them.
 
-A run says :class:`RunStarted`, then what becomes of its stages, then :class:`RowReady` for each row and :class:`RunFinished`. A run
-that is interrupted or refused says no ``RunFinished``. Events can be pickled: those of worker processes reach the same listeners.
+A run loads and cuts its data, says :class:`RunStarted`, then what becomes of its stages, then :class:`RowReady` for each row and
+:class:`RunFinished`. One that is refused says no ``RunStarted``, one that is interrupted no ``RunFinished``. Events can be
+pickled: those of worker processes reach the same listeners.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """A run knows its plan; nothing has been trained.
+    """A run has its plan and its data; nothing has been trained.
 
     Args:
         experiment: Its name.
