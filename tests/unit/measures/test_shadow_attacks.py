@@ -394,6 +394,11 @@ def test_a_sample_cannot_be_on_both_sides():
         given.values(LiRA(n_shadows=4), "original")
 
 
+def test_a_share_that_leaves_a_side_empty_is_refused():
+    with pytest.raises(RequirementNotMet, match=r'has none of "(forget|test)": take a larger share'):
+        world().values(LiRA(top=0.01), "original")
+
+
 def test_without_a_provider_the_reason_is_said():
     from dataclasses import replace
 
