@@ -185,8 +185,10 @@ class _GroupRows:
 
 
 def _suffixes(measures: Sequence[Measure]) -> list[str]:
-    """What sets each measure apart from others of its title and partitions, so that their rows are not taken for repetitions."""
-    names = [(measure.title, measure.partitions()) for measure in measures]
+    """What sets each measure apart from others of its title whose values are of the same partition, the first that it names: their rows
+    would be taken for repetitions.
+    """
+    names = [(measure.title, measure.partitions()[:1]) for measure in measures]
     suffixes = []
     for measure, name in zip(measures, names, strict=True):
         twins = [other for other, theirs in zip(measures, names, strict=True) if theirs == name]

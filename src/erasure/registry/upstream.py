@@ -261,6 +261,14 @@ def _measure(target: str | None = None, **facts: Any) -> Alias:
 _MODEL_DISTANCE = _measure(
     "ModelDistance", rename={"ref_data": "partition"}, ignored={"name": "the measure has a name of its own"}
 )
+_SHADOWS = {
+    "attack_in_data": "shadow models learn from the run's own partitions",
+    "attack_model": "the attack is fixed",
+    "data_out_path": "results are kept in the store",
+    "loss_fn": "the attack reads log-odds or posteriors",
+    "shadows": "shadow models follow the predictor's recipe; set n_shadows on the measure",
+}
+
 _MEASURES: dict[str, Alias] = {
     "running.RunTime": _measure("RunTime"),
     "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
@@ -298,13 +306,15 @@ _MEASURES: dict[str, Alias] = {
         rename={"forget_part": "forget", "test_part": "test"},
         note="5 splits with a tenth held out, and unseen samples of the forgotten classes, as published (upstream trains on a fifth)",
     ),
+    "MIA.mia.Attack": _measure("ForgettingRate", rename={"forget_part": "forget"}, ignored=_SHADOWS),
     **{
-        path: _measure()
-        for path in (
-            "MIA.mia.Attack",
-            "MIA.lira.Attack",
-            "MIA.lira_revised.Attack",
+        path: _measure(
+            "LiRA",
+            rename={"forget_part": "forget"},
+            ignored=_SHADOWS,
+            note="the likelihood-ratio attack as published: area under the curve and rates (upstream: a mean ratio of densities of losses)",
         )
+        for path in ("MIA.lira.Attack", "MIA.lira_revised.Attack")
     },
 }
 
