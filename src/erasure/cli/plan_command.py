@@ -17,35 +17,39 @@ __all__ = ["command"]
 @click.command("plan")
 @configuration_options
 @run_options
+@click.option("--sweep", "is_sweep", is_flag=True, help="The stages of all settings of the sweep section together.")
 @click.option("--json", "as_json", is_flag=True, help="Print the stages as JSON.")
-def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], as_json: bool, **options: Any) -> int:
+def command(
+    config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], is_sweep: bool, as_json: bool, **options: Any
+) -> int:
     """Show the stages of CONFIG, which of them are cached, and what the others will cost.
 
-    Nothing is loaded or trained. Seconds are the median of earlier stages of the same kind in the store; "?" where there is none.
+    Nothing is loaded or trained. Seconds are the median, and memory is the most, of earlier stages of the same kind in the store; "?"
+    where there is none.
 
     \b
     erasure plan configs/proof_of_concept.jsonc
     erasure plan configs/proof_of_concept.jsonc --seeds 0-4 --json
+    erasure plan my_sweep.jsonc --sweep
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.experiment.estimate import estimates
-    from erasure.experiment.run import make_plan
-    from erasure.store import Store, default_store_path
+    from erasure.experiment.estimate import costs
+    from erasure.store import Store, default_base_path, default_store_path
 
-    experiment = experiment_from(config, overrides, trust)
     run = options_from(**options)
-    plan = make_plan(experiment, run)
-    store = Store(run.store or default_store_path())
-    past = estimates(store)
+    stages = _sweep_stages(config, overrides, trust, run) if is_sweep else _stages(experiment_from(config, overrides, trust), run)
+    store = Store(run.store or default_store_path(), base=default_base_path())
+    past, there = costs(store), store.contains_many(stages)
     records: list[dict[str, Any]] = [
         {
             "name": stage.name,
             "kind": stage.kind,
             "address": stage.address,
             "requires": list(stage.requires),
-            "cached": store.contains(stage.address),
-            "estimated_s": past.get(stage.signature),
+            "cached": stage.address in there,
+            "estimated_s": past[stage.signature].elapsed_s if stage.signature in past else None,
+            "peak_memory_mib": past[stage.signature].peak_memory_mib if stage.signature in past else None,
         }
-        for stage in plan.stages.values()
+        for stage in stages.values()
     ]
     missing = [record for record in records if not record["cached"]]
     known = sum(record["estimated_s"] or 0.0 for record in missing)
@@ -57,10 +61,28 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], as
     width = max(len(record["name"]) for record in records)
     for record in records:
         seconds = "cached" if record["cached"] else "?" if record["estimated_s"] is None else f"{record['estimated_s']:.2f} s"
-        click.echo(printable(f"{record['name']:{width}}  {seconds:>9}  {record['address'][:12]}"))
+        memory = "" if record["cached"] or record["peak_memory_mib"] is None else f"{record['peak_memory_mib']:.0f} MiB"
+        click.echo(printable(f"{record['name']:{width}}  {seconds:>9}  {memory:>9}  {record['address'][:12]}"))
     at_least = "at least " if unknown else ""
     rest = f", {unknown} of them never run before" if unknown else ""
     click.echo(
         f"{len(records)} stages, {len(records) - len(missing)} cached; the other {len(missing)} take {at_least}{known:.1f} s{rest}"
     )
     return 0
+
+
+def _stages(experiment: Any, options: Any) -> dict[str, Any]:
+    from erasure.experiment.run import make_plan
+
+    return make_plan(experiment, options).stages
+
+
+def _sweep_stages(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], options: Any) -> dict[str, Any]:
+    """The stages of all settings; those that are equal are one."""
+    from dataclasses import replace
+
+    from erasure.experiment.sweep import load_sweep
+
+    sweep = load_sweep(config, overrides=overrides, trust=trust)
+    chosen = options if options.axes else replace(options, axes=sweep.axes)
+    return {address: stage for point in sweep.points for address, stage in _stages(point.experiment, chosen).items()}

@@ -125,6 +125,7 @@ class Workbench:
         partitions = build_partitions(self.dataset(job.scene.data), job.scene.splitters, job.scene.seed)
         writer.save_tensors("partitions", dict(partitions))
         writer.save_json("order", list(partitions))
+        writer.facts["explains"] = dict(job.scene.explains)
 
     def material(self, scene: Scene) -> Material:
         """The data of a scene on the device, with tables standardised."""

@@ -62,6 +62,7 @@ class Scene:
         predictor: The training recipe; its loss is used everywhere.
         lineage: Address of each partition.
         view: Address of the inputs as models see them.
+        explains: What the addresses of partitions and view are made of, by address; ``erasure explain`` reads it.
     """
 
     source: DataSource
@@ -75,6 +76,7 @@ class Scene:
     predictor: Predictor
     lineage: Mapping[str, str]
     view: str
+    explains: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -250,6 +252,7 @@ class _Planner:
         self.scene = self._scene(fingerprint)
         self.train_seed = seeds.stream("train")
         self.retain = "retain"
+        self.passes: dict[tuple[str, str], str] = {}
 
     def plan(self) -> None:
         """The original, then each retain partition with its golds and methods."""
@@ -294,12 +297,19 @@ class _Planner:
         seed = self.seeds.stream("split")
         content = {"source": canonical(section.data_source), "fingerprint": fingerprint, "task": section.task}
         data = address("data", content)
-        lineage = {"all": address("partition", {"of": data})}
+        explains: dict[str, Json] = {}
+
+        def named(kind: str, made_of: Json) -> str:
+            where = address(kind, made_of)
+            explains[where] = {"kind": kind, "content": made_of}
+            return where
+
+        lineage = {"all": named("partition", {"of": data})}
         for splitter in section.partitions:
             above = {name: lineage[name] for name in self._referred(splitter)}
             parts = {"splitter": canonical(splitter), "above": above, "seed": seed}
             lineage |= {
-                name: address("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
+                name: named("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
             }
         standardize = self._standardised_by(section.standardize, predictor.training_set)
         scaling = lineage[standardize] if standardize is not None else None
@@ -315,7 +325,8 @@ class _Planner:
             batch_size=section.batch_size,
             predictor=predictor,
             lineage=lineage,
-            view=address("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
+            view=named("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
+            explains=explains,
         )
         job = Job(scene=scene)
         source = type(section.data_source).__name__
@@ -573,12 +584,17 @@ class _Planner:
         addresses = []
         for model in sorted(models):
             for partition in partitions:
+                key = (model, partition)
+                if key in self.passes:
+                    addresses.append(self.passes[key])
+                    continue
                 content = outputs_content(self.scene, model, partition, self.plan_.numerics.json())
                 job = Job(scene=self.scene, model=model, partition=partition, block=self.plan_.stages[model].job.block)
                 name = f"run {self.plan_.stages[model].name.removeprefix('train ').removeprefix('unlearn ')} on {partition}"
                 n = f" x{len(job.block.requests)}" if job.block is not None else ""
                 signature = f"run {_short(self.experiment.predictor.model)}{n}"
-                addresses.append(self._add("outputs", name, content, (self.scene.split, model), job, signature))
+                self.passes[key] = self._add("outputs", name, content, (self.scene.split, model), job, signature)
+                addresses.append(self.passes[key])
         return addresses
 
     def _add(self, kind: str, name: str, content: Json, requires: Iterable[str], job: Job, signature: str) -> str:
