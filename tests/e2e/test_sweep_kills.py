@@ -1,0 +1,93 @@
+"""A sweep whose processes are killed again and again ends with the rows of one that was left alone, and runs nothing twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small import command, small_experiment
+
+N_KILLS = int(os.environ.get("ERASURE_TEST_KILLS", "6"))
+
+
+def _sweep():
+    return small_experiment(
+        sweep={
+            "over": {"unlearners[1].parameters.epochs": [1, 2, 3], "data.partitions[1].parameters.percentage": [0.1, 0.2]},
+            "seeds": {"train": [0, 1]},
+        }
+    )
+
+
+def _rows(directory):
+    rows = [row for row in json.loads((directory / "rows.json").read_text()) if row["unit"] not in {"s", "MiB", "x"}]
+    return [{key: value for key, value in row.items() if key != "elapsed_s"} for row in rows]
+
+
+def _processes(pid):
+    """The run and its workers; the bookkeeper of Python's own shared memory is left alone."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    workers = [int(line) for line in found.stdout.split()]
+    return [pid, *(worker for worker in workers if b"spawn_main" in _command_line(worker))]
+
+
+def _command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _published(store):
+    return {path.parent.name for path in (store / "objects").glob("*/*/manifest.json")}
+
+
+def _events(log):
+    """Whole lines only: a killed process may leave half of one."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the worker processes through /proc")
+def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path):
+    configuration = tmp_path / "sweep.jsonc"
+    configuration.write_text(json.dumps(_sweep()))
+    alone = command("sweep", configuration, "--store", tmp_path / "alone", "--output", tmp_path / "expected", "--quiet")
+    assert alone.returncode == 0, alone.stderr
+
+    store, output, generator = tmp_path / "store", tmp_path / "out", random.Random(0)
+    options = ["--store", store, "--output", output, "--executor", "processes", "--workers", "2", "--quiet"]
+    kills = 0
+    for attempt in range(10 * N_KILLS):
+        log, before = tmp_path / f"log-{attempt}", _published(store)
+        arguments = [sys.executable, "-m", "erasure", "sweep", configuration, *options, "--log-json", log]
+        with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            while kills < N_KILLS and run.poll() is None:
+                time.sleep(generator.uniform(0.5, 4.0))
+                if run.poll() is None:
+                    victim = generator.choice(_processes(run.pid))
+                    try:
+                        os.kill(victim, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                    kills += 1
+            _, errors = run.communicate(timeout=300)
+        started = {event["address"] for event in _events(log) if event["event"] == "StageStarted"}
+        assert not started & before, "a stage that had been published ran again"
+        if run.returncode == 0:
+            break
+        assert run.returncode == -signal.SIGKILL, errors.decode()
+    assert run.returncode == 0
+    assert _rows(output) == _rows(tmp_path / "expected")
