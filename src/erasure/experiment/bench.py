@@ -19,8 +19,9 @@ from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import RequirementNotMet
 from erasure.events import EpochFinished, Listener, StageWaits, silent
 from erasure.experiment.blocks import member, split_member
-from erasure.experiment.plan import Job, Numerics, Scene, Stage, outputs_content, training_content
+from erasure.experiment.method_bank import EpochLog, MethodBank
 from erasure.experiment.population import Population, make_block
+from erasure.experiment.stages import Job, Numerics, Scene, Stage, outputs_content
 from erasure.measures.contract import Candidate, Evaluation, Outputs, Value, forward_pass
 from erasure.measures.guards import judge
 from erasure.store import Artifact, Store, Writer
@@ -29,10 +30,10 @@ from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import PeakMemory, Precision, synchronise
 from erasure.training.loop import EpochListener
-from erasure.training.predictor import ModelInput, StepListener, build_model, train
+from erasure.training.predictor import ModelInput, build_model, train
 from erasure.training.randomness import Streams
 from erasure.types import Json
-from erasure.unlearners.contract import UnlearningTask, model_digest
+from erasure.unlearners.contract import UnlearningTask
 
 __all__ = ["Material", "Workbench", "best_epoch"]
 
@@ -78,7 +79,7 @@ class Workbench:
         compute: Callable[[Job, Writer], None] = {
             "data": self._load_data,
             "split": self._split,
-            "model": self._train,
+            "model": self.train,
             "models": lambda job, writer: make_block(self, job, writer),
             "unlearned": self._unlearn,
             "trace": self._trace,
@@ -96,9 +97,11 @@ class Workbench:
             finally:
                 self._stage = None
 
-        return self._keep(stage.address, stage.kind, stage.content, computed, stage.name)
+        return self.keep(stage.address, stage.kind, stage.content, computed, stage.name)
 
-    def _keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
+    def keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
+        """An object of the store, computed if it is not there."""
+
         def wait(_: str) -> None:
             self.listener(StageWaits(name=name, address=where))
 
@@ -151,7 +154,8 @@ class Workbench:
 
     # Models
 
-    def _train(self, job: Job, writer: Writer) -> None:
+    def train(self, job: Job, writer: Writer) -> None:
+        """Train a model and save it."""
         start, peak = time.perf_counter(), PeakMemory(self.device)
         model = self.trained(job.scene, self.material(job.scene).partitions[job.partition], job.seed)
         synchronise(self.device)
@@ -217,14 +221,14 @@ class Workbench:
             criterion=material.criterion,
             streams=Streams(job.seed),
             batch_size=job.scene.batch_size,
-            bank=_Bank(self, job, partitions, stored=not (own or anew)),
+            bank=MethodBank(self, job, partitions, stored=not (own or anew)),
             precision=self.precision,
         )
 
     def _unlearn(self, job: Job, writer: Writer) -> None:
         assert job.unlearner is not None  # noqa: S101 - narrows the type
         original, task = self.model(job.scene, job.model), self.task(job)
-        log = _EpochLog(task, self.on_epoch()) if job.trace is not None else None
+        log = EpochLog(task, self.on_epoch()) if job.trace is not None else None
         peak = PeakMemory(self.device)
         unlearned = job.unlearner.run(original, replace(task, on_epoch=log or self.on_epoch()))
         _save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
@@ -336,7 +340,7 @@ class Workbench:
         if where not in self._outputs:
             job = Job(scene=scene, model=place, partition=partition)
             if index is None:
-                artifact = self._keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
+                artifact = self.keep(where, "outputs", content, lambda writer: self._infer(job, writer), f"run on {partition}")
             elif self.store.contains(where):
                 artifact = self.store.open(where)
             else:
@@ -413,24 +417,6 @@ class Workbench:
         return max(abs(self.outputs(job.scene, other, forget).accuracy - gold) for other in job.floors)
 
 
-class _EpochLog:
-    """Keeps the weights of every epoch; the time for that is taken out of the method's clock."""
-
-    def __init__(self, task: UnlearningTask, then: EpochListener) -> None:
-        self.task, self.then = task, then
-        self.states: list[dict[str, Tensor]] = []
-        self.elapsed_s: list[float] = []
-        self.start = time.perf_counter()
-
-    def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
-        synchronise(self.task.device)
-        start, ledger = time.perf_counter(), self.task.ledger
-        self.elapsed_s.append(start - self.start - ledger.measured_s + ledger.charged_s)
-        self.states.append({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
-        ledger.measured_s += time.perf_counter() - start
-        self.then(epoch, epochs, model)
-
-
 def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:
     """The epoch that a rule prefers by the first value of the first measure; 0 if the method has no epochs.
 
@@ -449,54 +435,6 @@ def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:
         return min(values, key=lambda epoch: (abs(values[epoch] - gold), epoch))
     sign = -1 if select == "highest" else 1
     return min(values, key=lambda epoch: (sign * values[epoch], epoch))
-
-
-class _Bank:
-    """Other models for a method, from the store where it has them; ``stored`` false makes them anew and leaves the store alone."""
-
-    def __init__(self, bench: Workbench, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
-        self.bench, self.job, self.partitions, self.stored = bench, job, partitions, stored
-
-    def fresh(self, seed: int) -> nn.Module:
-        scene = self.job.scene
-        return build_model(scene.predictor.model, self.bench.material(scene).model_input, seed, self.bench.device).eval()
-
-    def retrained(self, partition: str) -> tuple[nn.Module, float]:
-        scene = self.job.scene
-        if not self.stored:
-            start = time.perf_counter()
-            model = self.bench.trained(scene, self.partitions[partition], self.job.train_seed)
-            return model, time.perf_counter() - start
-        content = training_content(scene, partition, self.job.train_seed, self.bench.numerics)
-        where = address("model", content)
-        job = Job(scene=scene, seed=self.job.train_seed, partition=partition)
-        artifact = self.bench._keep(where, "model", content, lambda w: self.bench._train(job, w), f"train on {partition}")
-        return self.bench.model(scene, where), cast(float, artifact.facts["elapsed_s"])
-
-    def replay(self, on_step: StepListener) -> float:
-        scene, start = self.job.scene, time.perf_counter()
-        ids = self.partitions[scene.predictor.training_set]
-        replayed = self.bench.trained(scene, ids, self.job.train_seed, on_step=on_step)
-        if model_digest(replayed) != model_digest(self.bench.model(scene, self.job.model)):
-            raise RequirementNotMet(
-                "replaying the original's training gave another model; use the device and options it was trained with "
-                "(a shadow model that was trained together with others cannot be replayed)"
-            )
-        return time.perf_counter() - start
-
-    def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
-        if not self.stored:
-            start = time.perf_counter()
-            return compute(), time.perf_counter() - start
-        described = {"name": name, "view": self.job.scene.view, "numerics": self.bench.numerics, "content": content}
-
-        def computed(writer: Writer) -> None:
-            start = time.perf_counter()
-            writer.save_tensors("tensors", {key: value.detach().cpu().contiguous() for key, value in compute().items()})
-            writer.facts["elapsed_s"] = time.perf_counter() - start
-
-        artifact = self.bench._keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
-        return artifact.tensors("tensors"), cast(float, artifact.facts["elapsed_s"])
 
 
 def _save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: PeakMemory, precompute_s: float = 0.0) -> None:

@@ -22,7 +22,7 @@ from erasure.errors import ErasureError
 from erasure.experiment.bench import Workbench
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.experiment.model_evidence import ModelEvidence, Named
-from erasure.experiment.plan import Group, Plan, Subject
+from erasure.experiment.stages import Group, Plan, Subject
 from erasure.store import write_atomically
 from erasure.store.addresses import plain_json
 from erasure.store.rows import Row

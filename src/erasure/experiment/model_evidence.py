@@ -13,7 +13,7 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.experiment.bench import Workbench
-from erasure.experiment.plan import Group, Plan, Subject, outputs_content
+from erasure.experiment.stages import Group, Plan, Subject, outputs_content
 from erasure.functional.losses import correctness
 from erasure.measures.contract import Outputs
 from erasure.store.addresses import address

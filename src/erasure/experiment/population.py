@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.experiment.blocks import Block, forgotten_ids, seen_ids, split_member
-from erasure.experiment.plan import Job, Scene
+from erasure.experiment.stages import Job, Scene
 from erasure.measures.bank import Request, UnlearnedShadow
 from erasure.measures.outputs import Outputs
 from erasure.store import Writer

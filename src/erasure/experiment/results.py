@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from erasure.experiment.configuration import difference
-from erasure.experiment.plan import Group, Plan, Subject
+from erasure.experiment.stages import Group, Plan, Subject
 from erasure.measures.contract import Measure
 from erasure.store import Store
 from erasure.store.rows import Row

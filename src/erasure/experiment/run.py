@@ -21,9 +21,10 @@ from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
 from erasure.experiment.evidence import collect, write_evidence
 from erasure.experiment.executors import processes, serial
-from erasure.experiment.plan import Numerics, Plan, Stage, build_plan
+from erasure.experiment.plan import build_plan
 from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
+from erasure.experiment.stages import Numerics, Plan, Stage
 from erasure.measures.contract import Measure
 from erasure.reports.page import write_page
 from erasure.reports.results import Results

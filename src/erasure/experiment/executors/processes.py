@@ -23,7 +23,7 @@ from erasure.experiment.bench import Workbench
 from erasure.experiment.executors import serial
 from erasure.experiment.executors.schedule import Schedule
 from erasure.experiment.executors.workplace import Workplace
-from erasure.experiment.plan import Stage
+from erasure.experiment.stages import Stage
 
 __all__ = ["execute", "n_workers"]
 

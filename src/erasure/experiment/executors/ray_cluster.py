@@ -23,7 +23,7 @@ from erasure.experiment.executors import serial
 from erasure.experiment.executors.processes import MOST_DEATHS, n_workers
 from erasure.experiment.executors.schedule import Schedule
 from erasure.experiment.executors.workplace import Workplace
-from erasure.experiment.plan import Stage
+from erasure.experiment.stages import Stage
 from erasure.store import Store
 from erasure.store.transfer import export_objects, import_objects
 

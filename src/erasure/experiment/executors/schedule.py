@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 
-from erasure.experiment.plan import Stage
+from erasure.experiment.stages import Stage
 
 __all__ = ["Schedule"]
 

@@ -9,7 +9,7 @@ from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.experiment.bench import Workbench
 from erasure.experiment.executors.schedule import Schedule
-from erasure.experiment.plan import Stage
+from erasure.experiment.stages import Stage
 from erasure.training.devices import warm_up
 
 __all__ = ["attempt", "execute", "run_or_raise"]

@@ -9,7 +9,7 @@ import torch
 
 from erasure.events import Listener, Said
 from erasure.experiment.bench import Workbench
-from erasure.experiment.plan import Numerics
+from erasure.experiment.stages import Numerics
 from erasure.store import Store
 from erasure.training.devices import warm_up
 
