@@ -27,10 +27,14 @@ class BankPlanner:
 
     Args:
         planner: Plans the repetition.
+
+    Attributes:
+        population: 0 for the subjects of the table, and a number of its own for each further gold, so that what is made again of it, for
+            the noise floor, is not what was made again of gold.
     """
 
     def __init__(self, planner: Planner) -> None:
-        self.planner, self.scene = planner, planner.scene
+        self.planner, self.scene, self.population = planner, planner.scene, 0
 
     def requested(
         self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str
@@ -131,6 +135,9 @@ class BankPlanner:
             described |= {"forget_share": first.share, "draws": draws}
         return described
 
+    def _again(self) -> tuple[str | int, ...]:
+        return ("again", self.population) if self.population else ("again",)
+
     def _seed(self, request: Request, *, unlearn: bool) -> int:
         stream, number = self.planner.seeds.stream, request.number
         match request:
@@ -141,7 +148,7 @@ class BankPlanner:
             case Shadow():
                 return stream("train", "shadow", number)
             case Repeated():
-                return stream("unlearn", "again", number) if unlearn else stream("train", "again", number)
+                return stream("unlearn", "again", number) if unlearn else stream("train", *self._again(), number)
             case UnlearnedShadow():
                 return stream("unlearn" if unlearn else "train", "unlearned shadow", number, request.draw)
             case _:

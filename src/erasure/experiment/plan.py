@@ -85,10 +85,16 @@ class Planner:
                 retain=retain,
                 original=self._subject("original", None, original, references),
                 gold=self._subject("gold", None, gold, references) if gold else None,
-                floors=tuple(self._subject("gold", None, other, references) for other in floors),
+                floors=tuple(self._floor(number, other, references) for number, other in enumerate(floors, start=1)),
                 unlearned=tuple(self._unlearned(entry, original, references, tuple(floors)) for entry in entries),
             )
         )
+
+    def _floor(self, number: int, model: str, references: Mapping[str, str]) -> Subject:
+        self.bank.population = number
+        subject = self._subject("gold", None, model, references)
+        self.bank.population = 0
+        return subject
 
     # Stages
 
