@@ -1,0 +1,129 @@
+"""Forgetting quality of the NeurIPS 2023 challenge: an estimate of ε for each forgotten sample, over many models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.functional.margins import class_margin, epsilons, forgetting_scores
+from erasure.measures.bank import Repeated, Request, Retrained
+from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
+from erasure.measures.requirements import require_defined
+from erasure.types import Partition, PositiveInt, Source, TaskKind
+
+__all__ = ["ForgettingQuality"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgettingQuality(Measure):
+    r"""Forgetting quality and final score of the NeurIPS 2023 unlearning challenge.
+
+    Answers: can an attacker who sees how sure a model is of a forgotten sample say whether the model has unlearned it or never saw it?
+    For each sample, the best threshold that tells ``n_models`` runs of the method on one original from ``n_models`` golds gives an ε
+    (:func:`~erasure.functional.margins.epsilons`), which scores :math:`H(\varepsilon) = 2^{-\lfloor 2 \varepsilon \rfloor}`.
+
+    .. math:: F = \frac1n \sum_i H(\varepsilon_i), \qquad
+              \mathrm{score} = F \cdot \frac{\mathrm{RA}_u}{\mathrm{RA}_r} \cdot \frac{\mathrm{TA}_u}{\mathrm{TA}_r}
+
+    with mean accuracies of the two populations on the retain and test set. F is in [0, 1], larger is better, but 1 is out of reach: ε is
+    the largest of many estimates. A method that is exactly retraining has F of about 0.18 with both families of thresholds (0.33 with
+    ``single`` ones) for 32 to 512 models. Compare with gold's value, which is retraining against retraining. ``mean epsilon`` is the mean
+    over the samples; no ε above :math:`\ln(N - 1)` can be resolved by N models, so that none is a certificate of privacy.
+
+    It judges a method over its random seeds, not one model: the subject itself is not looked at, and a method without randomness makes
+    equal models, which are easily told from golds.
+
+    **Cost**: ``n_models`` retrainings, shared by all methods, and ``n_models`` runs of each method; then time and memory grow with the
+    square of ``n_models`` for each forgotten sample.
+
+    Args:
+        forget: The forgotten samples.
+        retain: Where the retain accuracy is taken.
+        test: Where the test accuracy is taken.
+        n_models: Number of models on either side, at least 3; the challenge had 512, and 64 to 128 keep its ranking.
+        thresholds: ``both``: single thresholds and pairs of them, as in the challenge. ``single``: single thresholds alone.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Triantafillou et al., Are we making progress in unlearning?, 2024, arXiv:2406.09073",
+        code="google-deepmind/unlearning_evaluation at ffae0ff (not run against it; tested against a search over a grid)",
+        deviations=(
+            "All thresholds that make a difference are tried (the authors' code: a grid of step 0.01).",
+            "Log-odds are computed from logits, without adding 1e-45 to probabilities.",
+            "Where no threshold can be judged the sample has ε 0 if none tells anything, otherwise 50 (the authors' code stops).",
+            "32 models a side by default (the challenge: 512).",
+        ),
+    )
+    higher_is_better: ClassVar[bool | None] = True
+    value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+
+    forget: Partition = "forget"
+    retain: Partition = "retain"
+    test: Partition = "test"
+    n_models: PositiveInt = 32
+    thresholds: Literal["both", "single"] = "both"
+
+    def check(self) -> None:
+        """Two models resolve no ε at all."""
+        if self.n_models < 3:
+            message = f"found {self.n_models} models on either side; at least 3 are needed"
+            raise InvalidParameters([Problem(message, path="n_models")])
+
+    @property
+    def title(self) -> str:
+        """``ForgettingQuality``, with ``by single thresholds`` where that was chosen."""
+        return "ForgettingQuality" if self.thresholds == "both" else "ForgettingQuality by single thresholds"
+
+    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+        """The subject made again, and golds."""
+        return [(request, self.partitions()) for request in (*self._mine, *self._golds)]
+
+    @property
+    def _mine(self) -> list[Request]:
+        return [Repeated(number=k) for k in range(1, self.n_models + 1)]
+
+    @property
+    def _golds(self) -> list[Request]:
+        return [Retrained(number=k) for k in range(1, self.n_models + 1)]
+
+    def measure(self, evaluation: Evaluation) -> Sequence[Value]:
+        """F, the final score and the mean ε."""
+        require_defined(self, evaluation)
+        for partition in self.partitions():
+            if not len(evaluation.ids(partition)):
+                raise RequirementNotMet(f'ForgettingQuality looks at "{partition}", which is empty')
+        try:
+            found = epsilons(
+                self._margins(evaluation, self._mine), self._margins(evaluation, self._golds), families=self.thresholds
+            )
+        except DataError as error:
+            raise RequirementNotMet(f'ForgettingQuality is not defined on "{self.forget}": {error}') from error
+        quality = float(forgetting_scores(found, self.n_models).mean())
+        score = quality * self._kept(evaluation, self.retain) * self._kept(evaluation, self.test)
+        return [
+            Value(value=quality, partition=self.forget),
+            Value(value=score, name=f"{self.title} score", partition=self.forget),
+            Value(value=float(found.mean()), name=f"{self.title} mean epsilon", partition=self.forget, higher_is_better=False),
+        ]
+
+    def _margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
+        """``(n_models, n)``."""
+        said = [evaluation.bank().outputs(request, self.forget) for request in requests]
+        return torch.stack([class_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu()
+
+    def _kept(self, evaluation: Evaluation, partition: str) -> float:
+        """Mean accuracy on a partition, relative to gold's."""
+        mine, golds = (self._accuracy(evaluation, requests, partition) for requests in (self._mine, self._golds))
+        if golds == 0:
+            raise RequirementNotMet(f'the final score divides by the accuracy of gold on "{partition}", which is 0')
+        return mine / golds
+
+    def _accuracy(self, evaluation: Evaluation, requests: Sequence[Request], partition: str) -> float:
+        bank = evaluation.bank()
+        return sum(bank.outputs(request, partition).accuracy for request in requests) / len(requests)

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from population_toys import Population
+
+from erasure.errors import InvalidParameters, RequirementNotMet
+from erasure.functional.margins import epsilons, forgetting_scores
+from erasure.measures.attacks.forgetting_quality import ForgettingQuality
+from erasure.measures.bank import Repeated, Retrained
+
+N = 16
+MEASURE = ForgettingQuality(n_models=N)
+
+
+@pytest.fixture(scope="module")
+def population():
+    return Population()
+
+
+def _margins(population, requests, way):
+    rows = []
+    for request in requests:
+        said = population.says(population.model(request, way), "forget")
+        p = said.logits.double().softmax(1)[torch.arange(len(said)), said.labels]
+        rows.append(torch.logit(p))
+    return torch.stack(rows)
+
+
+def _accuracy(population, requests, way, partition):
+    said = [population.says(population.model(request, way), partition) for request in requests]
+    return np.mean([(each.logits.argmax(1) == each.labels).double().mean() for each in said])
+
+
+@pytest.mark.parametrize("thresholds", ["both", "single"])
+def test_values_follow_the_definition_on_trained_models(population, thresholds):
+    measure = ForgettingQuality(n_models=N, thresholds=thresholds)
+    values = population.values(measure)
+    mine, golds = [Repeated(number=k) for k in range(1, N + 1)], [Retrained(number=k) for k in range(1, N + 1)]
+    found = epsilons(_margins(population, mine, "repaired"), _margins(population, golds, "gold"), families=thresholds)
+    quality = float(forgetting_scores(found, N).mean())
+    ratio = 1.0
+    for partition in ("retain", "test"):
+        ratio *= _accuracy(population, mine, "repaired", partition) / _accuracy(population, golds, "gold", partition)
+    assert values[measure.title, "forget"] == pytest.approx(quality)
+    assert values[f"{measure.title} score", "forget"] == pytest.approx(quality * ratio)
+    assert values[f"{measure.title} mean epsilon", "forget"] == pytest.approx(float(found.mean()), rel=1e-5)
+
+
+def test_originals_are_told_from_golds_and_golds_are_not(population):
+    found = {way: population.values(MEASURE, way) for way in ("gold", "original", "identity")}
+    epsilon = {way: values["ForgettingQuality mean epsilon", "forget"] for way, values in found.items()}
+    quality = {way: values["ForgettingQuality", "forget"] for way, values in found.items()}
+    assert epsilon["original"] > epsilon["gold"] + 1
+    assert quality["gold"] > quality["original"] + 0.05
+    # Equal models have no spread: every sample stands out.
+    assert epsilon["identity"] == 50.0
+    assert quality["identity"] == 0.0
+
+
+def test_all_runs_of_the_method_start_from_the_same_original(population):
+    asked = MEASURE.requests("unlearned")
+    assert {request for request, _ in asked if isinstance(request, Repeated)} == {Repeated(number=k) for k in range(1, N + 1)}
+    assert {request for request, _ in asked if isinstance(request, Retrained)} == {Retrained(number=k) for k in range(1, N + 1)}
+    population.asked.clear()
+    population.values(MEASURE)
+    assert population.asked == {(request, name) for request, names in asked for name in names}
+
+
+def test_neither_the_order_of_a_partition_nor_the_batch_size_matters(population):
+    other = Population(order=1, batch_size=7, models=population.models)
+    assert population.values(MEASURE) == pytest.approx(other.values(MEASURE), rel=1e-5)
+
+
+def test_binary_tasks_are_measured():
+    values = Population(task="binary").values(ForgettingQuality(n_models=3), "original")
+    assert 0 <= values["ForgettingQuality", "forget"] <= 1
+
+
+def test_two_models_are_refused():
+    with pytest.raises(InvalidParameters, match="at least 3"):
+        ForgettingQuality(n_models=2)
+
+
+def test_a_gold_that_is_never_right_is_refused():
+    population = Population()
+    population.values(ForgettingQuality(n_models=3), "original")
+    population.y[population.partitions["test"]] = 2
+    with torch.no_grad():
+        for k in (1, 2, 3):
+            last = list(population.models[Retrained(number=k), ""].parameters())[-1]
+            last += torch.tensor([1e4, 0.0, 0.0])
+    with pytest.raises(RequirementNotMet, match='accuracy of gold on "test", which is 0'):
+        population.values(ForgettingQuality(n_models=3), "original")
+
+
+def test_models_that_diverged_are_refused():
+    population = Population()
+    population.values(ForgettingQuality(n_models=3), "original")
+    with torch.no_grad():
+        next(iter(population.models[Retrained(number=2), ""].parameters())).fill_(float("nan"))
+    with pytest.raises(RequirementNotMet, match=r'not defined on "forget".*not numbers'):
+        population.values(ForgettingQuality(n_models=3), "original")
+
+
+def test_an_empty_partition_is_refused(population):
+    other = Population(models=population.models)
+    other.partitions = {**other.partitions, "retain": torch.zeros(0, dtype=torch.int64)}
+    with pytest.raises(RequirementNotMet, match='looks at "retain", which is empty'):
+        other.values(ForgettingQuality(n_models=3))
