@@ -76,6 +76,8 @@ _SHARE_DAMAGE = 0.02
 _DAMAGE_FLOORS = 3.0
 _SLIGHT_FLOORS = 2.0
 _EPSILON = 1e-9
+_FEW = 3
+"""Pieces of evidence that are spelled out; the table has all of them."""
 _FAR = 1e3
 """Ratio of a gap to a floor of zero."""
 _SEVERE = frozenset({"collapsed", "non-finite"})
@@ -175,9 +177,18 @@ class Judgement:
         return max(worst, default=math.inf)
 
     @property
+    def mean_gap(self) -> float:
+        """Mean gap of the shares (accuracies, attacks) on forgotten samples; infinite if nothing was compared.
+
+        Methods of one verdict are sorted by it: in noise floors, a floor that happens to be small would decide alone.
+        """
+        gaps = [c.gap for c in self.comparisons if c.question == "forgetting" and c.unit == ""]
+        return math.fsum(gaps) / len(gaps) if gaps else self.distance
+
+    @property
     def rank(self) -> tuple[int, float, float]:
         """Sorts the best first."""
-        return _ORDER.index(self.verdict), self.distance, self.cost if self.cost is not None else math.inf
+        return _ORDER.index(self.verdict), self.mean_gap, self.cost if self.cost is not None else math.inf
 
 
 def comparisons(rows: Iterable[Row], roles: Roles) -> tuple[Comparison, ...]:
@@ -196,9 +207,10 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     value, gold = _mean(row.value for row in cell), _mean(row.gold for row in cell)
     floors = [row.floor for row in cell if row.floor is not None]
     floor = _mean(floors) if floors else None
-    if floor is not None and measure.casefold().startswith("accuracy") and roles.sizes.get(partition):
-        floor = max(floor, 1 / roles.sizes[partition])
     attack = bool(_ATTACK.search(measure)) and partition in roles.forget | {""}
+    counted = attack and cell[0].unit == ""
+    if floor is not None and (counted or measure.casefold().startswith("accuracy")) and roles.sizes.get(partition):
+        floor = max(floor, 1 / roles.sizes[partition])
     question: Question = "other"
     if partition in roles.forget or attack:
         question = "forgetting"
@@ -281,7 +293,7 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
     utility = [c for c in compared if c.question == "utility"]
     broken = [c for c in utility if _is_damage(c)]
     if broken:
-        return judged("damaged", *(_sentence(c) for c in _worst_first(broken)), *some)
+        return judged("damaged", *_sentences(_worst_first(broken)), *some)
     guard = _guard(rows, n, {"over-forgotten"})
     if guard:
         return judged("over-forgotten", guard, *some)
@@ -296,11 +308,12 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
     if sided:
         verdict: Verdict = "under-forgotten" if (sided[0].signed or 0) > 0 else "over-forgotten"
         slight = sided[0].ratio <= _SLIGHT_FLOORS
-        return judged(verdict, *(_sentence(c) for c in sided), *(_loss(utility)), *some, is_slight=slight)
+        return judged(verdict, *_sentences(sided), *(_loss(utility)), *some, is_slight=slight)
     apart = outside + _worst_first(c for c in utility if c.floor is not None and not c.is_within)
     if apart:
-        return judged("close", "As good as retraining on the forgotten samples.", *(_sentence(c) for c in apart), *some)
-    within = ", ".join(_name(c) for c in [*forgetting, *(c for c in utility if c.floor is not None)])
+        return judged("close", "As good as retraining on the forgotten samples.", *_sentences(apart), *some)
+    names = [_name(c) for c in [*forgetting, *(c for c in utility if c.floor is not None)]]
+    within = ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} further values" if len(names) > _FEW else "")
     return judged("indistinguishable", f"No difference beyond the noise floor in {within}.", *some)
 
 
@@ -328,6 +341,15 @@ def _worst_first(compared: Iterable[Comparison]) -> list[Comparison]:
 def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
     lost = _worst_first(c for c in utility if c.signed is not None and c.signed < 0 and c.floor is not None and not c.is_within)
     return tuple(_sentence(c) for c in lost[:1])
+
+
+def _sentences(compared: Sequence[Comparison]) -> tuple[str, ...]:
+    """The first few in words, and how many more there are."""
+    more = len(compared) - _FEW
+    rest = (
+        (f"{more} further {'value differs' if more == 1 else 'values differ'} by more than the noise floor.",) if more > 0 else ()
+    )
+    return (*(_sentence(c) for c in compared[:_FEW]), *rest)
 
 
 def _name(c: Comparison) -> str:
