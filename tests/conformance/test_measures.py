@@ -148,7 +148,9 @@ _ELSEWHERE: frozenset[str] = frozenset(
 )
 """Measures whose suites are in other files of this folder."""
 
-_WITH_A_BANK: frozenset[str] = frozenset({"LiRA", "ULiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "ForgettingRate", "KLoM"})
+_WITH_A_BANK: frozenset[str] = frozenset(
+    {"LiRA", "ULiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "ForgettingRate", "KLoM", "ForgettingQuality"}
+)
 """Measures of models that a run has to train; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 

@@ -94,6 +94,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "UMIA": "erasure.measures.umia:UMIA",
         "LiRA": "erasure.measures.attacks.lira:LiRA",
         "U-LiRA": "erasure.measures.attacks.lira:ULiRA",
+        "ForgettingQuality": "erasure.measures.attacks.forgetting_quality:ForgettingQuality",
         "KLoM": "erasure.measures.attacks.klom:KLoM",
         "RMIA": "erasure.measures.attacks.rmia:RMIA",
         "RULI": "erasure.measures.attacks.ruli:RULI",

@@ -146,6 +146,8 @@ def test_golds_of_the_noise_floor_are_made_again_on_their_own():
     experiment = _experiment(["Identity"], [PROBE])
     plan = make_plan(experiment, RunOptions())
     stages = plan.stages.values()
-    again = [stage for stage in stages if stage.kind == "models" and "repetitions" in stage.name and stage.job.block.way == "train"]
+    again = [
+        stage for stage in stages if stage.kind == "models" and "repetitions" in stage.name and stage.job.block.way == "train"
+    ]
     seeds = [seed for stage in again if stage.job.block.partition == "retain" for seed in stage.job.block.seeds]
     assert len(seeds) == len(set(seeds)) == 6  # three for gold, three for the gold of the floor
