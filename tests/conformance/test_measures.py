@@ -7,6 +7,8 @@ import pkgutil
 import pytest
 
 import erasure.measures
+from erasure.measures.attacks.entropy_attack import EntropyAttack
+from erasure.measures.attacks.mia_efficacy import MIAEfficacy
 from erasure.measures.aus import AUS
 from erasure.measures.average_gap import AverageGap
 from erasure.measures.contract import Measure
@@ -50,6 +52,16 @@ class TestSklearnMetricLogLoss(MeasureConformance):
 class TestSklearnMetricZeroOneLoss(MeasureConformance):
     def make(self):
         return SklearnMetric(function=Metric.of("zero_one_loss"), partition="retain")
+
+
+class TestMIAEfficacy(MeasureConformance):
+    def make(self):
+        return MIAEfficacy()
+
+
+class TestEntropyAttack(MeasureConformance):
+    def make(self):
+        return EntropyAttack()
 
 
 class TestPartitionInfo(MeasureConformance):
@@ -149,9 +161,22 @@ _ELSEWHERE: frozenset[str] = frozenset(
 """Measures whose suites are in other files of this folder."""
 
 _WITH_A_BANK: frozenset[str] = frozenset(
-    {"LiRA", "ULiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "ForgettingRate", "KLoM", "ForgettingQuality"}
+    {
+        "LiRA",
+        "ULiRA",
+        "RMIA",
+        "RULI",
+        "RULIEfficacy",
+        "ShokriAttack",
+        "ForgettingRate",
+        "KLoM",
+        "ForgettingQuality",
+        "Energy",
+        "Flops",
+        "HardwareCounters",
+    }
 )
-"""Measures of models that a run has to train; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
+"""Measures of models that a run has to train or make again; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 
 def _concrete_measures():

@@ -92,6 +92,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "RunTime": "erasure.measures.run_time:RunTime",
         "SpeedUp": "erasure.measures.run_time:SpeedUp",
         "UMIA": "erasure.measures.umia:UMIA",
+        "MIAEfficacy": "erasure.measures.attacks.mia_efficacy:MIAEfficacy",
+        "EntropyAttack": "erasure.measures.attacks.entropy_attack:EntropyAttack",
         "LiRA": "erasure.measures.attacks.lira:LiRA",
         "U-LiRA": "erasure.measures.attacks.lira:ULiRA",
         "ForgettingQuality": "erasure.measures.attacks.forgetting_quality:ForgettingQuality",

@@ -76,7 +76,7 @@ class EntropyAttack(Measure):
         if self.variant == "svc":
             from sklearn.svm import SVC
 
-            return SVC(C=3.0, gamma="auto", kernel="rbf")
+            return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0)
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(class_weight="balanced", max_iter=1000)

@@ -83,7 +83,7 @@ def _support_vectors(members: Any, others: Any) -> Any:
     from sklearn.svm import SVC
 
     membership = np.repeat([1, 0], [len(members), len(others)])
-    return SVC(C=3.0, gamma="auto", kernel="rbf").fit(np.concatenate([members, others]), membership)
+    return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0).fit(np.concatenate([members, others]), membership)
 
 
 def drawn(features: Any, n: int, streams: Streams, name: str) -> Any:
