@@ -1,0 +1,123 @@
+"""Where torchvision's data sets keep their files, what these hold, and what to say when they are not there."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import DataError
+
+__all__ = ["data_folder", "digest", "missing_files"]
+
+_FOLDERS = {
+    "Caltech101": "caltech101",
+    "Caltech256": "caltech256",
+    "CLEVRClassification": "clevr",
+    "Country211": "country211",
+    "DTD": "dtd",
+    "EuroSAT": "eurosat",
+    "FER2013": "fer2013",
+    "FGVCAircraft": "fgvc-aircraft-2013b",
+    "Flowers102": "flowers-102",
+    "Food101": "food-101",
+    "GTSRB": "gtsrb",
+    "OxfordIIITPet": "oxford-iiit-pet",
+    "PCAM": "pcam",
+    "RenderedSST2": "rendered-sst2",
+    "StanfordCars": "stanford_cars",
+    "SUN397": "SUN397",
+}
+"""Folder of a data set below its root, where the class does not say so itself."""
+
+_WHOLE = 4 << 30
+_SAMPLE = 1 << 16
+_SHOWN = 4
+
+
+def data_folder(cls: Any, root: Path) -> Path:
+    """The folder that has the files of a data set and, as far as is known, no others."""
+    if hasattr(cls, "resources"):
+        return root / str(cls.__name__)
+    folder = getattr(cls, "base_folder", None) or _FOLDERS.get(cls.__name__)
+    return root / folder if isinstance(folder, str) else root
+
+
+def digest(folder: Path) -> str | None:
+    """SHA-256 over the names and contents of all files below ``folder``; None if there is none.
+
+    Of collections above 4 GiB only the sizes and the first 64 KiB of each file count.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    if not folder.is_dir():
+        return None
+    files = sorted(Path(path) / name for path, _, names in os.walk(folder, followlinks=True) for name in names)
+    if not files:
+        return None
+    try:
+        facts = [file.stat() for file in files]
+        sample = sum(each.st_size for each in facts) > _WHOLE
+        total = hashlib.sha256(b"sampled" if sample else b"whole")
+        for file, fact in zip(files, facts, strict=True):
+            content = _content(str(file), fact.st_size, fact.st_mtime_ns, sample)
+            total.update(f"{file.relative_to(folder).as_posix()}\0{fact.st_size}\0{content}\n".encode())
+    except OSError as error:
+        raise DataError(f'"{error.filename}" cannot be read: {error.strerror or error}') from error
+    return total.hexdigest()
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _content(file: str, size: int, modified: int, sample: bool) -> str:
+    # Size and time are only there to read a file again when it has changed.
+    with Path(file).open("rb") as stream:
+        return (hashlib.sha256(stream.read(_SAMPLE)) if sample else hashlib.file_digest(stream, "sha256")).hexdigest()
+
+
+def missing_files(cls: Any, root: Path, reason: str = "") -> str:
+    """One message that says which files are expected where, and how to get them."""
+    folder = data_folder(cls, root)
+    expected = _expected(cls, folder)
+    absent = [file for file in expected if not file.exists()]
+    if absent:
+        shown = ", ".join(str(file.relative_to(folder)) for file in absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
+        message = f'{cls.__name__}: expected {shown} in the folder "{folder}"'
+    elif reason:
+        message = f'{cls.__name__}: its files in the folder "{folder}" cannot be read ({reason})'
+    else:
+        message = f'{cls.__name__}: expected its files in the folder "{folder}", which has none'
+    address = _address(cls)
+    origin = f" from {address}" if address else ""
+    remedy = f"get them{origin} and unpack them there"
+    if absent and reason.startswith(("Error downloading", "<urlopen", "HTTP")):
+        return f"{message}, and downloading failed ({reason}); {remedy}"
+    return f"{message}; {remedy}" + (", or set download to true" if _downloads(cls) else "")
+
+
+def _expected(cls: Any, folder: Path) -> list[Path]:
+    resources = getattr(cls, "resources", None)
+    if isinstance(resources, list) and cls.__name__ != "EMNIST":  # which inherits the list of MNIST
+        return [folder / "raw" / Path(str(each[0])).name.removesuffix(".gz") for each in resources]
+    listed = [*getattr(cls, "train_list", ()), *getattr(cls, "test_list", ())]
+    if listed:
+        names = [str(each[0]) for each in listed] + [str(getattr(cls, "meta", {}).get("filename", ""))]
+        return [folder / name for name in names if name]
+    if cls.__name__ == "CelebA":
+        return [folder / str(each[2]) for each in cls.file_list if str(each[2]).endswith(".txt")] + [folder / "img_align_celeba"]
+    if cls.__name__ == "SVHN":
+        return [folder / str(cls.split_list[part][1]) for part in ("train", "test")]
+    return []
+
+
+def _address(cls: Any) -> str:
+    mirrors = getattr(cls, "mirrors", None) or [None]
+    found = getattr(cls, "url", None) or getattr(cls, "_URL", None) or mirrors[0]
+    return found if isinstance(found, str) else ""
+
+
+def _downloads(cls: Any) -> bool:
+    return any("download" in inspect.signature(each).parameters for each in cls.__mro__[:-1] if "__init__" in vars(each))

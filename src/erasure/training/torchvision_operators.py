@@ -1,0 +1,56 @@
+"""torchvision beside a build of torch that its compiled operators were not made for, such as the one for CPUs only."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import torch
+
+from erasure.errors import MissingDependency
+
+__all__ = ["torchvision"]
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_OPERATORS = ("nms", "qnms")
+
+# A library takes its operators along when it is collected.
+_declared: list[torch.library.Library] = []
+
+
+def torchvision(module: str, purpose: str) -> Any:
+    """The module ``torchvision.<module>``, imported now.
+
+    Data sets, transforms and classifiers need none of the compiled operators, but importing torchvision fails where they do not
+    load. Their schemas are declared then, without an implementation: calling one is still an error.
+
+    Args:
+        module: Name below ``torchvision``, such as ``datasets``.
+        purpose: What needs it, for the message.
+
+    Raises:
+        MissingDependency: If torchvision or a library that the module needs is not installed.
+    """
+    name = f"torchvision.{module}"
+    try:
+        try:
+            return importlib.import_module(name)
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error) or _declared:
+                raise
+        _forget_half_imported()
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        _declared.append(library)
+        for operator in _OPERATORS:
+            library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("torchvision."):
+            raise
+        raise MissingDependency(error.name or "torchvision", "vision", purpose) from error
+
+
+def _forget_half_imported() -> None:
+    for name in [each for each in sys.modules if each == "torchvision" or each.startswith("torchvision.")]:
+        del sys.modules[name]
