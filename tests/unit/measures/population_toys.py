@@ -1,13 +1,17 @@
 """Populations of tiny models that are really trained, answering measures as the engine does."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
+from torch import nn
 
+from erasure.experiment.configuration import load_experiment
+from erasure.experiment.run import RunOptions, run_experiment
 from erasure.measures.bank import Original, Repeated, Retrained
 from erasure.measures.contract import Candidate, Evaluation, forward_pass
 from erasure.models.mlp import MLP
+from erasure.testing.evaluations import Bench
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
@@ -140,3 +144,87 @@ class Answers:
     def load(self, request):
         assert request in self.declared
         return self.population.model(request, self.way)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PopulationBench(Bench):
+    """A bench of the conformance suite with a provider: ridge regressions on random parts of the retain set.
+
+    The models of a poor method are fitted to wrong labels, those of a fair one to some wrong labels.
+
+    Args:
+        first: Inputs, labels and retain ids that the models learn from, whatever the bench becomes.
+    """
+
+    first: tuple
+
+    @classmethod
+    def of(cls, plain):
+        given = {f.name: getattr(plain, f.name) for f in fields(plain)}
+        return cls(**given, first=(plain.x, plain.y, plain.partitions["retain"]))
+
+    def evaluation(self, measure, model="fair", kind="unlearned", *, elapsed_s=1.0):
+        given = super().evaluation(measure, model, kind, elapsed_s=elapsed_s)
+        return replace(given, provider=Fitted(self, dict(measure.requests(kind)), model))
+
+
+@dataclass
+class Fitted:
+    """The provider of a bench."""
+
+    bench: PopulationBench
+    declared: dict
+    model: str
+
+    def outputs(self, request, partition):
+        assert partition in self.declared[request]
+        bench = self.bench
+        return forward_pass(
+            self.load(request),
+            x=TensorColumn(bench.x),
+            y=bench.y,
+            ids=bench.partitions[partition],
+            criterion=Criterion(bench.task),
+            task=bench.task,
+            batch_size=bench.batch_size,
+        )
+
+    def load(self, request):
+        x, y, retain = self.bench.first
+        generator = torch.Generator().manual_seed(derive(6, type(request).__name__, request.number))
+        ids = retain[torch.randperm(len(retain), generator=generator)[: 4 * len(retain) // 5]]
+        n_classes = 3 if self.bench.task == "classification" else 2
+        wrong = {"fair": 0.1, "poor": 0.9}.get(self.model, 0.0) if isinstance(request, Repeated) else 0.0
+        shift = (torch.rand(len(ids), generator=generator) < wrong).long()
+        wanted = 2 * nn.functional.one_hot((y[ids] + shift) % n_classes, n_classes).double() - 1
+        wanted = wanted if n_classes == 3 else wanted[:, 1:]
+        inputs = torch.cat([x[ids], torch.ones(len(ids), 1)], dim=1).double()
+        weight = 2 * torch.linalg.solve(inputs.T @ inputs + torch.eye(inputs.shape[1]).double(), inputs.T @ wanted)
+        layer = nn.Linear(weight.shape[0] - 1, weight.shape[1], device="meta")
+        layer.load_state_dict({"weight": weight[:-1].T.float(), "bias": weight[-1].float()}, assign=True)
+        return layer.eval()
+
+
+def run_rows(measures, unlearners, folder):
+    """Rows of a small experiment by unlearner (or model), measure and partition, with the engine's own bank."""
+    parts = {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.6}}
+    forgotten = {
+        "class": "Percentage",
+        "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.4},
+    }
+    recipe = {"epochs": 30, "optimizer": {"class": "Adam", "parameters": {"lr": 0.01}}}
+    table = {"n_samples": 150, "n_features": 20, "n_classes": 3, "label_noise": 0.3}
+    found = run_experiment(
+        load_experiment(
+            {
+                "data": {"data_source": {"class": "SyntheticTable", "parameters": table}, "partitions": [parts, forgotten]},
+                "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [16]}}, **recipe},
+                "unlearners": ["GoldModel", *unlearners],
+                "evaluator": {"measures": list(measures)},
+                "globals": {"seed": 3},
+            }
+        ),
+        RunOptions(store=folder / "store"),
+    )
+    assert not found.failures, found.failures
+    return {(row.label or row.model, row.measure, row.partition): row.value for row in found.rows}

@@ -9,6 +9,7 @@ from sklearn.svm import SVC
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.entropy_attack import EntropyAttack
+from erasure.testing import MeasureConformance
 
 VARIANTS = ["svc", "logistic"]
 ATTACKS = {"svc": SVC(C=3, gamma="auto", kernel="rbf"), "logistic": LogisticRegression(class_weight="balanced", max_iter=1000)}
@@ -101,3 +102,8 @@ def test_a_model_that_diverged_is_refused():
 
 def test_variants_have_titles_of_their_own():
     assert [EntropyAttack(variant=variant).title for variant in VARIANTS] == ["EntropyAttack", "EntropyAttack logistic"]
+
+
+class TestEntropyAttackOfAnotherKindConformance(MeasureConformance):
+    def make(self):
+        return EntropyAttack(variant="logistic", max_samples=40)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from population_toys import SIZES, Population
+from population_toys import SIZES, Population, run_rows
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,6 +79,15 @@ def test_an_error_of_the_method_is_not_hidden_and_ends_the_counting(population):
 def test_what_cannot_be_made_again_is_refused(population, measure):
     with pytest.raises(RequirementNotMet, match="make the model once more"):
         measure.measure(_remaking(population, measure, None))
+
+
+def test_in_a_run_the_engine_makes_the_models_again(tmp_path):
+    rows = run_rows([{"class": "erasure.measures.flops.Flops"}], ["Identity"], tmp_path)
+    # 30 epochs of 90 training samples, of which 54 are retained, in a network of 20 inputs, 16 hidden units and 3 classes.
+    each = 2 * 2 * (20 * 16 + 16 * 3) + 2 * 16 * 3
+    assert rows["original", "Flops", ""] == 30 * 90 * each
+    assert rows["gold", "Flops", ""] == rows["GoldModel", "Flops", ""] == 30 * 54 * each
+    assert rows["Identity", "Flops", ""] == 0
 
 
 def test_hardware_counters_say_what_to_install(population):

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from population_toys import Population
+from population_toys import Population, PopulationBench, run_rows
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.measures.attacks.forgetting_quality import ForgettingQuality
 from erasure.measures.bank import Repeated, Retrained
+from erasure.testing import MeasureConformance
+from erasure.testing.evaluations import bench
 
 N = 16
 MEASURE = ForgettingQuality(n_models=N)
@@ -107,3 +109,25 @@ def test_an_empty_partition_is_refused(population):
     other.partitions = {**other.partitions, "retain": torch.zeros(0, dtype=torch.int64)}
     with pytest.raises(RequirementNotMet, match='looks at "retain", which is empty'):
         other.values(ForgettingQuality(n_models=3))
+
+
+def test_in_a_run_a_method_that_does_nothing_is_found_out(tmp_path):
+    measure = {"class": "erasure.measures.attacks.forgetting_quality.ForgettingQuality", "parameters": {"n_models": 8}}
+    rows = run_rows([measure], ["Identity"], tmp_path)
+    assert rows["GoldModel", "ForgettingQuality", "forget"] == rows["gold", "ForgettingQuality", "forget"] > 0
+    assert rows["Identity", "ForgettingQuality", "forget"] == 0
+    assert rows["Identity", "ForgettingQuality mean epsilon", "forget"] == 50
+    assert rows["original", "ForgettingQuality mean epsilon", "forget"] > rows["gold", "ForgettingQuality mean epsilon", "forget"]
+
+
+class TestForgettingQualityConformance(MeasureConformance):
+    def make(self):
+        return ForgettingQuality(n_models=12)
+
+    def bench(self, task="classification", seed=0):
+        return PopulationBench.of(bench(task, seed=seed))
+
+
+class TestForgettingQualityBySingleThresholdsConformance(TestForgettingQualityConformance):
+    def make(self):
+        return ForgettingQuality(n_models=20, thresholds="single")

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from population_toys import SIZES, Population
+from population_toys import SIZES, Population, PopulationBench, run_rows
 from scipy.special import logsumexp
 from scipy.stats import entropy
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.measures.attacks.klom import KLoM
 from erasure.measures.bank import Repeated, Retrained
+from erasure.testing import MeasureConformance
+from erasure.testing.evaluations import bench
 
 N = 12
 
@@ -134,3 +136,27 @@ def test_outside_a_run_the_reason_is_given(population):
     measure = KLoM(n_models=2)
     with pytest.raises(RequirementNotMet, match="in a run of an experiment only"):
         measure.measure(replace(population.evaluation(measure), provider=None))
+
+
+def test_in_a_run_the_engines_models_are_compared(tmp_path):
+    parameters = [{"n_models": 24}, {"n_models": 24, "origins": "one"}]
+    measures = [{"class": "erasure.measures.attacks.klom.KLoM", "parameters": each} for each in parameters]
+    rows = run_rows(measures, ["Identity"], tmp_path)
+    for partition in SIZES:
+        # A method that does nothing makes originals, and one original again and again is farther from gold than many.
+        assert rows["GoldModel", "KLoM mean", partition] == rows["gold", "KLoM mean", partition]
+        assert rows["Identity", "KLoM of one original mean", partition] > rows["Identity", "KLoM mean", partition]
+    assert rows["Identity", "KLoM mean", "forget"] > rows["gold", "KLoM mean", "forget"] + 1
+
+
+class TestKLoMConformance(MeasureConformance):
+    def make(self):
+        return KLoM(n_models=5, max_samples=30)
+
+    def bench(self, task="classification", seed=0):
+        return PopulationBench.of(bench(task, seed=seed))
+
+
+class TestKLoMOfOneOriginalConformance(TestKLoMConformance):
+    def make(self):
+        return KLoM(n_models=5, origins="one", max_samples=None)

@@ -9,6 +9,7 @@ from sklearn.svm import SVC
 from erasure.errors import RequirementNotMet
 from erasure.functional.divergences import log_probabilities
 from erasure.measures.attacks.mia_efficacy import MIAEfficacy, attack_features, entropy, modified_entropy
+from erasure.testing import MeasureConformance
 
 FEATURES = ["correctness", "confidence", "entropy", "modified entropy", "probabilities"]
 
@@ -176,3 +177,8 @@ def test_one_sample_of_each_is_enough():
 
 def test_features_have_titles_of_their_own():
     assert len({MIAEfficacy(feature=feature).title for feature in FEATURES}) == len(FEATURES)
+
+
+class TestMIAEfficacyOfAnotherKindConformance(MeasureConformance):
+    def make(self):
+        return MIAEfficacy(feature="modified entropy", max_samples=20)
