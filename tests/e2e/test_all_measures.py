@@ -5,8 +5,8 @@ from small import small_experiment
 import erasure
 from erasure.registry.builtins import BUILTINS
 
-NEEDS = {"GroupAccuracy", "DemographicParity", "EqualisedOdds", "AttackSuccessRate", "TrueLabelAccuracy"}
-"""Measures of groups and of corrupted samples, which the data does not have."""
+NEEDS = {"GroupAccuracy", "DemographicParity", "EqualisedOdds", "AttackSuccessRate", "TrueLabelAccuracy", "HardwareCounters"}
+"""Measures of groups and of corrupted samples, which the data does not have, and of counters that few machines let users read."""
 
 FEW = {
     "LiRA": {"n_shadows": 8},
