@@ -318,15 +318,6 @@ def test_pictures_of_different_sizes_are_refused_with_the_remedy(folder):
     assert TorchVision(dataset="ImageFolder", root=str(folder), transforms="Resize((4, 4))").load().x_shape == (3, 4, 4)
 
 
-def test_colour_after_grey_is_refused_and_grey_after_colour_is_not(folder):
-    picture(8, mode="L").save(folder / "cat" / "1.png")
-    assert TorchVision(dataset="ImageFolder", root=str(folder)).load().x_shape == (3, 5, 6)
-    picture(8, mode="L").save(folder / "cat" / "0.png")
-    with pytest.raises(DataError, match=r'2\.png" is in colour, the first picture is grey'):
-        TorchVision(dataset="ImageFolder", root=str(folder)).load()
-    assert TorchVision(dataset="ImageFolder", root=str(folder), channels=3).load().x_shape == (3, 5, 6)
-
-
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
