@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,6 +197,15 @@ class Plan:
     stages: dict[str, Stage] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        """The stages, in a notebook."""
+        cells = (
+            f"<tr><td>{html.escape(s.name)}</td><td>{s.kind}</td><td><code>{a[:12]}</code></td></tr>"
+            for a, s in self.stages.items()
+        )
+        head = "<tr><th>stage</th><th>kind</th><th>address</th></tr>"
+        return f"<table><caption>{len(self.stages)} stages</caption><thead>{head}</thead><tbody>{''.join(cells)}</tbody></table>"
 
 
 def training_content(scene: Scene, partition: str, seed: int, numerics: Json) -> Json:

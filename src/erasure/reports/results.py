@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erasure.reports.table import markdown_table, text_table
+from erasure.reports.table import html_table, markdown_table, text_table
 from erasure.store.rows import RESULT_FIELDS, Row, read_rows
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Results:
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
+
+    def _repr_html_(self) -> str:
+        """The table, in a notebook."""
+        return html_table(self.rows)
 
     @property
     def is_sound(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from erasure.store.rows import Row
 
-__all__ = ["SummaryTable", "markdown_table", "summarise", "text_table", "text_tables"]
+__all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
 
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
 _WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
@@ -119,6 +120,17 @@ def markdown_table(rows: Iterable[Row]) -> str:
     text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
     notes = "".join(f"\n- {_markdown(note)}" for note in table.notes)
     return f"{text}\n{notes}\n" if notes else f"{text}\n"
+
+
+def html_table(rows: Iterable[Row]) -> str:
+    """The summary as an HTML table; everything in it is text, whatever names look like."""
+    table = summarise(rows)
+    if not table.lines:
+        return "<p>There are no results.</p>"
+    head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in table.header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in table.lines)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 def _markdown(cell: str) -> str:
