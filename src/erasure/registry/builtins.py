@@ -15,6 +15,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "SyntheticImages": "erasure.data.sources.synthetic:SyntheticImages",
         "TensorFile": "erasure.data.sources.tensor_file:TensorFile",
         "TableFile": "erasure.data.sources.table:TableFile",
+        "TorchVision": "erasure.data.sources.torchvision_dataset:TorchVision",
+        "ImageTable": "erasure.data.sources.image_table:ImageTable",
         "TUDataset": "erasure.data.sources.geometric:TUDataset",
         "MoleculeNet": "erasure.data.sources.geometric:MoleculeNet",
         "Planetoid": "erasure.data.sources.geometric:Planetoid",

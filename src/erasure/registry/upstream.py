@@ -163,7 +163,24 @@ _SPLITTERS: dict[str, Alias] = {
     "DataSplitterConcat": Alias(kind="splitter", target="Concat"),
 }
 
+_TORCHVISION: dict[str, Any] = {
+    "kind": "source",
+    "target": "TorchVision",
+    "rename": {"path": "dataset", "transform": "transforms", "classes": "n_classes", "root_path": "root"},
+    "ignored": {"label_column": "labels are found by the class"},
+}
 _SOURCES: dict[str, Alias] = {
+    "TVDataSource.TVDataSource": Alias(**_TORCHVISION, defaults={"download": True}),
+    **{
+        path: Alias(**_TORCHVISION, defaults={"download": True, "dataset": "CelebA"})
+        for path in ("TVDataSource.TVDataSourceCelebA", "TVDataSourceCelebA.TVDataSourceCelebA")
+    },
+    **{
+        path: Alias(
+            **_TORCHVISION, defaults={"download": True, "dataset": "CIFAR100", "transforms": ["Resize((224,224))", "ToTensor"]}
+        )
+        for path in ("TVDataSource.TVDataSourceCifar100", "TVDataSourceCifar100.TVDataSourceCifar100")
+    },
     "TorchFileDataSource.TorchFileDataSource": Alias(kind="source", target="TensorFile"),
     "TorchGeometricDataSource.TorchGeometricDataSource": Alias(
         kind="source",
@@ -180,11 +197,6 @@ _SOURCES: dict[str, Alias] = {
     **{
         path: Alias(kind="source")
         for path in (
-            "TVDataSource.TVDataSource",
-            "TVDataSource.TVDataSourceCelebA",
-            "TVDataSource.TVDataSourceCifar100",
-            "TVDataSourceCelebA.TVDataSourceCelebA",
-            "TVDataSourceCifar100.TVDataSourceCifar100",
             "HFDataSource.HFDataSource",
             "HFDataSource.IMDBHFDataSource",
             "HFDataSource.SpotifyHFDataSource",
@@ -274,7 +286,7 @@ _MEASURES: dict[str, Alias] = {
     "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
     "running.ChainOfRunners": _measure("", spliced="runners"),
     "running.TorchFlops": _measure("Flops"),
-    "running.PAPI": _measure("HardwareCounters"),
+    "running.PAPI": _measure("HardwareCounters", defaults={"events": ["PAPI_TOT_INS", "PAPI_TOT_CYC", "PAPI_LST_INS"]}),
     "measures.TorchSKLearn": _measure("SklearnMetric", ignored={"task": "the data says how labels are read"}),
     "measures.Accuracy": _measure("Accuracy", ignored={"name": "the measure is called accuracy"}),
     "measures.PartitionInfo": _measure("PartitionInfo"),

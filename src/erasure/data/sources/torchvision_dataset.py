@@ -17,8 +17,9 @@ from torch import Tensor
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Names
+from erasure.data.sources.folders import folder_digest
 from erasure.data.sources.images import Recipe, recipe, stacked
-from erasure.data.sources.torchvision_files import data_folder, digest, missing_files
+from erasure.data.sources.torchvision_files import data_folder, missing_files
 from erasure.data.sources.torchvision_labels import Coded, columns_of, combined
 from erasure.errors import DataError, InvalidParameters, nearest
 from erasure.training.batches import TensorColumn
@@ -103,7 +104,7 @@ class TorchVision(DataSource):
         """Digest of the files, and the versions of the libraries that read them."""
         cls = self._class()
         folder = data_folder(cls, self._root())
-        found = digest(folder)
+        found = folder_digest(folder)
         if found is None and not self.download and cls.__name__ != "FakeData":
             raise DataError(missing_files(cls, self._root()))
         return {"files": found, "versions": {each: _version(each) for each in ("torchvision", "pillow")}}

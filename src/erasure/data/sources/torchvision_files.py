@@ -1,17 +1,12 @@
-"""Where torchvision's data sets keep their files, what these hold, and what to say when they are not there."""
+"""Where torchvision's data sets keep their files, and what to say when they are not there."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import DataError
-
-__all__ = ["data_folder", "digest", "missing_files"]
+__all__ = ["data_folder", "missing_files"]
 
 _FOLDERS = {
     "Caltech101": "caltech101",
@@ -33,8 +28,6 @@ _FOLDERS = {
 }
 """Folder of a data set below its root, where the class does not say so itself."""
 
-_WHOLE = 4 << 30
-_SAMPLE = 1 << 16
 _SHOWN = 4
 
 
@@ -44,38 +37,6 @@ def data_folder(cls: Any, root: Path) -> Path:
         return root / str(cls.__name__)
     folder = getattr(cls, "base_folder", None) or _FOLDERS.get(cls.__name__)
     return root / folder if isinstance(folder, str) else root
-
-
-def digest(folder: Path) -> str | None:
-    """SHA-256 over the names and contents of all files below ``folder``; None if there is none.
-
-    Of collections above 4 GiB only the sizes and the first 64 KiB of each file count.
-
-    Raises:
-        DataError: If a file cannot be read.
-    """
-    if not folder.is_dir():
-        return None
-    files = sorted(Path(path) / name for path, _, names in os.walk(folder, followlinks=True) for name in names)
-    if not files:
-        return None
-    try:
-        facts = [file.stat() for file in files]
-        sample = sum(each.st_size for each in facts) > _WHOLE
-        total = hashlib.sha256(b"sampled" if sample else b"whole")
-        for file, fact in zip(files, facts, strict=True):
-            content = _content(str(file), fact.st_size, fact.st_mtime_ns, sample)
-            total.update(f"{file.relative_to(folder).as_posix()}\0{fact.st_size}\0{content}\n".encode())
-    except OSError as error:
-        raise DataError(f'"{error.filename}" cannot be read: {error.strerror or error}') from error
-    return total.hexdigest()
-
-
-@functools.lru_cache(maxsize=1 << 18)
-def _content(file: str, size: int, modified: int, sample: bool) -> str:
-    # Size and time are only there to read a file again when it has changed.
-    with Path(file).open("rb") as stream:
-        return (hashlib.sha256(stream.read(_SAMPLE)) if sample else hashlib.file_digest(stream, "sha256")).hexdigest()
 
 
 def missing_files(cls: Any, root: Path, reason: str = "") -> str:
