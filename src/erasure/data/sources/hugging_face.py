@@ -1,0 +1,240 @@
+"""Data sets of the Hugging Face hub, and texts, pictures and tables in files of its formats."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from erasure.data.checks import checked
+from erasure.data.dataset import Dataset, DataSource
+from erasure.data.fields import Name, Names, NonEmptyNames
+from erasure.data.sources.files import file_digest
+from erasure.data.sources.folders import folder_digest
+from erasure.data.sources.hugging_face_columns import SPLIT, Rows, rows_of
+from erasure.data.sources.hugging_face_files import read_files, read_folder, read_hub
+from erasure.data.sources.images import recipe, stacked
+from erasure.data.sources.table import TableFile
+from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
+from erasure.errors import DataError, InvalidParameters
+from erasure.training.batches import TensorColumn
+from erasure.types import Json, PositiveInt
+
+__all__ = ["HuggingFace"]
+
+_ELSEWHERE = {"address": False}  # the fingerprint says what the files hold, wherever they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace(DataSource):
+    """A data set read by the library ``datasets``: from the hub, a local folder, or CSV, JSON and Parquet files.
+
+    Its splits are put one below the other; ``z`` can say which one a row is from. Nothing is fetched unless ``download`` is true.
+    A name on the hub without ``revision`` may stand for other data tomorrow; results are kept by name and revision.
+
+    Args:
+        columns: The inputs: columns of text, which are joined by spaces, one column of pictures, or columns of a table.
+        label: Column of the labels. Classes that the data set names keep their numbers; other values become codes, in sorted order,
+            unless they are whole numbers 0…K-1. Lists of classes are read with ``task: multilabel``.
+        path: Name on the hub, or a local folder: one that ``save_to_disk`` wrote, or that has files of a format the library knows.
+        files: Instead of ``path``: CSV, TSV, JSON, JSON-lines or Parquet files with the same columns, compressed or not.
+        configuration: Name of the data set's configuration.
+        revision: Commit or branch of the hub, to pin what is read.
+        splits: Splits to read, in this order; empty for all.
+        column_names: Names of the columns of CSV and TSV files that have no line of names.
+        options: More arguments of the library's reader, such as ``{"quoting": 3}`` for files without quotes.
+        z: Columns of the group, identity or sensitive attribute, or ``split``; by default the split if there are several. Each
+            value becomes a code, called ``value``, or ``column=value`` where there are several columns.
+        contains: Instead of ``z``: a text is of group 1 if it contains any of these strings, as they are written, else of group 0.
+        modality: ``text``, ``image`` or ``table``; by default pictures are pictures, text that is neither ``categorical`` nor in
+            ``encode`` makes texts, and all else is a table.
+        tokenizer: Folder or hub name of a pretrained tokenizer; empty for the built-in one, which takes words.
+        vocabulary: Of the built-in tokenizer. ``hashing`` numbers each word by itself: nothing is fitted, different words may share
+            an id. ``fitted`` numbers the most frequent words of *all* texts, forgotten and test ones included, and so tells about
+            them.
+        vocabulary_size: Ids of the built-in tokenizer, 0 for padding included; models need the same number.
+        max_length: Tokens of each text; longer ones are cut, shorter ones filled up with id 0.
+        lowercase: Whether the built-in tokenizer ignores case.
+        attention: Whether inputs are ids and mask, ``(2, max_length)``, as tokenizers need that do not pad with 0; otherwise they are
+            ids alone, whose mask is ``ids != 0``.
+        categorical: Columns of a table that become one 0/1 column a value.
+        encode: Columns of a table that become the number of their value in sorted order.
+        keep_most_frequent: Column to a count: rows with other than its so many most frequent values are left out, column by column
+            in this order.
+        missing: What happens to rows with missing values: ``error`` refuses them, ``drop`` leaves them out, ``impute`` fills tables
+            with medians and a category ``missing``.
+        transforms: Of pictures: ``Resize``, ``CenterCrop``, ``Grayscale``, ``ToTensor`` and ``Normalize`` as text.
+        mean: Subtracted from the values in [0, 1] of pictures.
+        std: Divided by afterwards.
+        channels: 1 makes pictures grey, 3 makes them colour; by default as the first picture is.
+        task: How labels are read.
+        n_classes: Number of classes, by default as many as the data set names or has.
+        download: Whether data set and tokenizer may be fetched.
+        name: How results call the data; by default the path, or the first file's name.
+    """
+
+    columns: NonEmptyNames
+    label: Name
+    path: str = ""
+    files: Names = field(default=(), metadata=_ELSEWHERE)
+    configuration: str | None = None
+    revision: str | None = None
+    splits: Names = ()
+    column_names: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    z: Names = ()
+    contains: Names = ()
+    modality: Literal["text", "image", "table"] | None = None
+    tokenizer: str = ""
+    vocabulary: Literal["hashing", "fitted"] = "hashing"
+    vocabulary_size: Annotated[int, Ge(3)] = 30_000
+    max_length: PositiveInt = 128
+    lowercase: bool = True
+    attention: bool = False
+    categorical: Names = ()
+    encode: Names = ()
+    keep_most_frequent: Mapping[str, PositiveInt] = field(default_factory=dict)
+    missing: Literal["error", "drop", "impute"] = "error"
+    transforms: Names = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels: Literal[1, 3] | None = None
+    task: Literal["classification", "binary", "multilabel"] = "classification"
+    n_classes: PositiveInt | None = None
+    download: bool = field(default=False, metadata=_ELSEWHERE)
+    name: str = ""
+
+    def check(self) -> None:
+        """Fields that must fit each other."""
+        if bool(self.path) == bool(self.files):
+            raise InvalidParameters("HuggingFace: give either path (a hub name or a folder) or files")
+        if self.label in self.columns:
+            raise InvalidParameters(f'HuggingFace.columns: "{self.label}" is the label; a model must not see it')
+        odd = [name for name in (*self.categorical, *self.encode) if name not in self.columns]
+        if odd:
+            raise InvalidParameters(f"HuggingFace.columns: {', '.join(odd)} is categorical or in encode, but no input")
+        if self.contains and self.z:
+            raise InvalidParameters("HuggingFace: give either z or contains")
+        if self.files and self.splits:
+            raise InvalidParameters("HuggingFace.splits: files have no splits")
+        recipe(self.transforms, self.mean, self.std)
+
+    def fingerprint(self) -> Json:
+        """SHA-256 of local files and tokenizers; nothing but the versions of the libraries for what is on the hub."""
+        packages = ("datasets", "transformers") if self.tokenizer else ("datasets",)
+        facts: dict[str, Json] = {"versions": {package: _version(package) for package in packages}}
+        if self.files:
+            facts["files"] = [file_digest(path) for path in self.files]
+        elif self._folder is not None:
+            facts["folder"] = folder_digest(self._folder)
+        if self.tokenizer:
+            facts["tokenizer"] = folder_digest(Path(self.tokenizer).expanduser())
+        return facts
+
+    def load(self) -> Dataset:
+        """Read, tokenise or decode, and check."""
+        rows = rows_of(self._read(), self.columns, self.label, self.z)
+        modality = self.modality or rows.modality({*self.categorical, *self.encode})
+        if self.contains and modality != "text":
+            raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
+        for column, count in self.keep_most_frequent.items():
+            rows = rows.keep_most_frequent(column, count)
+        if modality == "table":
+            return self._table(rows)
+        used = (*(self.columns if modality == "text" else ()), self.label, *(each for each in self.z if each != SPLIT))
+        rows = rows.without_missing(used, drop=self.missing == "drop")
+        x = self._texts(rows) if modality == "text" else self._pictures(rows)
+        y, n_classes, class_names = rows.labels(self.task, self.n_classes)
+        z, z_names = self._groups(rows)
+        return checked(
+            Dataset(
+                name=self._called,
+                x=x,
+                y=y,
+                z=z,
+                n_classes=n_classes,
+                task=self.task,
+                modality=modality,
+                x_shape=x.sample_shape,
+                class_names=class_names,
+                z_names=z_names,
+            )
+        )
+
+    @property
+    def _called(self) -> str:
+        return self.name or (self.path if not self.files else Path(self.files[0]).name.partition(".")[0])
+
+    @property
+    def _folder(self) -> Path | None:
+        folder = Path(self.path).expanduser()
+        return folder if self.path and folder.is_dir() else None
+
+    def _read(self) -> dict[str, Any]:
+        if self.files:
+            return read_files(self.files, self.column_names, self.options)
+        if self._folder is not None:
+            found = read_folder(self._folder, self.configuration)
+        else:
+            found = read_hub(self.path, self.configuration, self.revision, self.download)
+        missing = [split for split in self.splits if split not in found]
+        if missing:
+            raise DataError(f'"{self.path}" has no split {", ".join(missing)}; it has {", ".join(found)}')
+        return {split: found[split] for split in self.splits or found}
+
+    def _texts(self, rows: Rows) -> TensorColumn:
+        texts = rows.texts(self.columns)
+        if self.tokenizer:
+            made = pretrained_tokenizer(self.tokenizer, self.download)
+            return TensorColumn(pretrained_tokens(texts, made, self.max_length, self.attention))
+        if self.vocabulary == "hashing":
+            ids = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
+        else:
+            ids, _ = fitted_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
+        return TensorColumn(torch.stack([ids, (ids != 0).to(torch.int64)], dim=1) if self.attention else ids)
+
+    def _pictures(self, rows: Rows) -> TensorColumn:
+        made = recipe(self.transforms, self.mean, self.std)
+        read = rows.pictures(self.columns)
+        return made.column(stacked(len(rows), read, made, rows.table.row, self.channels))
+
+    def _groups(self, rows: Rows) -> tuple[Tensor | None, tuple[str, ...]]:
+        if self.contains:
+            found = [any(each in text for each in self.contains) for text in rows.texts(self.columns)]
+            shown = ", ".join(self.contains)
+            return torch.tensor(found, dtype=torch.int64), (f"without {shown}", f"with {shown}")
+        return rows.groups(self.z or ((SPLIT,) if rows.n_splits > 1 else ()))
+
+    def _table(self, rows: Rows) -> Dataset:
+        if self.task == "multilabel":
+            raise DataError(f"{self._called}: tables are learned with one class a row")
+        z = self.z or ((SPLIT,) if rows.n_splits > 1 else ())
+        with tempfile.TemporaryDirectory(prefix="erasure-table-") as folder:
+            file = rows.write(Path(folder), self._called, self.encode)
+            data = TableFile(
+                path=(str(file),),
+                label=self.label,
+                features=self.columns,
+                z=z,
+                categorical=self.categorical,
+                missing=self.missing,
+                n_classes=self.n_classes or len(rows.class_names) or None,
+                task=self.task,
+                name=self._called,
+            ).load()
+        names = rows.class_names
+        return replace(data, class_names=names) if len(names) == data.n_classes and not data.class_names else data
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,161 @@
+"""Texts as token ids: one row of whole numbers a text, padded with 0."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from erasure.errors import DataError, MissingDependency
+
+__all__ = ["PADDING", "UNKNOWN", "fitted_tokens", "hashed_tokens", "pretrained_tokenizer", "pretrained_tokens", "words"]
+
+PADDING = 0
+"""Id of what fills a row up; a model masks it by ``ids != 0``."""
+
+UNKNOWN = 1
+"""Id of words outside a fitted vocabulary."""
+
+_WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
+_CHUNK = 4096
+
+
+def words(text: str, lowercase: bool = True) -> list[str]:
+    """The words of a text and, one by one, its punctuation marks.
+
+    Example:
+        >>> words("Don't panic!")
+        ["don't", 'panic', '!']
+    """
+    return _WORD.findall(text.lower() if lowercase else text)
+
+
+def hashed_tokens(texts: Iterable[str], max_length: int, vocabulary_size: int, lowercase: bool = True) -> Tensor:
+    """Token ids that depend on each word alone, so that nothing is fitted and no text tells about another.
+
+    Args:
+        texts: The texts.
+        max_length: Tokens kept of each; the rest is cut off.
+        vocabulary_size: Ids are in ``[1, vocabulary_size)``; different words may share one.
+        lowercase: Whether case is ignored.
+
+    Returns:
+        ``(N, max_length)``, int64, filled up with 0. A text without words is the one token of the empty word.
+    """
+    ids: dict[str, int] = {}
+
+    def row(text: str) -> list[int]:
+        found = words(text, lowercase)[:max_length] or [""]
+        for word in found:
+            if word not in ids:
+                digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+                ids[word] = 1 + int.from_bytes(digest, "little") % (vocabulary_size - 1)
+        return [ids[word] for word in found]
+
+    return _matrix((row(text) for text in texts), max_length)
+
+
+def fitted_tokens(
+    texts: Sequence[str], max_length: int, vocabulary_size: int, lowercase: bool = True
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Token ids by a vocabulary of the most frequent words of all the texts.
+
+    The vocabulary tells which words occur anywhere in the texts, forgotten and test ones included.
+
+    Args:
+        texts: The texts.
+        max_length: Tokens kept of each; the rest is cut off.
+        vocabulary_size: Ids in all, 0 for padding and 1 for unknown words included.
+        lowercase: Whether case is ignored.
+
+    Returns:
+        ``(N, max_length)``, int64, filled up with 0; and the words with the ids 2, 3, …, most frequent first, ties in order.
+    """
+    split = [words(text, lowercase) for text in texts]
+    counts = Counter(word for row in split for word in row)
+    kept = sorted(counts, key=lambda word: (-counts[word], word))[: max(0, vocabulary_size - 2)]
+    ids = {word: position for position, word in enumerate(kept, start=2)}
+    rows = ([ids.get(word, UNKNOWN) for word in row[:max_length]] or [UNKNOWN] for row in split)
+    return _matrix(rows, max_length), tuple(kept)
+
+
+def pretrained_tokenizer(path: str, download: bool) -> Any:
+    """A tokenizer of transformers, from a local folder or by its name on the hub.
+
+    Args:
+        path: Folder or name.
+        download: Whether it may be fetched; otherwise it must be there or in the local cache.
+
+    Raises:
+        DataError: If there is none.
+        MissingDependency: If transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise MissingDependency(error.name or "transformers", "text", f'the tokenizer "{path}"') from error
+    folder = Path(path).expanduser()
+    local = folder.is_dir()
+    try:
+        return AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
+            str(folder) if local else path, local_files_only=local or not download, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "" if local else "; give a local folder" + ("" if download else ", or set download to true")
+        raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error
+
+
+def pretrained_tokens(texts: Sequence[str], tokenizer: Any, max_length: int, attention: bool = False) -> Tensor:
+    """Token ids as a pretrained model reads them, its special tokens included.
+
+    Args:
+        texts: The texts.
+        tokenizer: From :func:`pretrained_tokenizer`.
+        max_length: Tokens kept of each, special ones included.
+        attention: Whether the mask comes along; tokenizers that do not pad with 0 need it.
+
+    Returns:
+        ``(N, max_length)``, int64; with ``attention`` ``(N, 2, max_length)``: ids and, below them, 1 where there is a token.
+
+    Raises:
+        DataError: If the tokenizer's padding is not 0 and no mask is asked for.
+    """
+    padding = tokenizer.pad_token_id
+    if padding != PADDING and not attention:
+        found = "has no padding" if padding is None else f"pads with {padding}"
+        raise DataError(f"the tokenizer {found}, so that the mask cannot be told from the ids; set attention to true")
+    spare = next((i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 1)
+    lengths: list[int] = []
+
+    def rows() -> Iterator[list[int]]:
+        for start in range(0, len(texts), _CHUNK):
+            chunk = list(texts[start : start + _CHUNK])
+            encoded = tokenizer(chunk, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+            for ids in encoded:
+                found = ids or [spare]
+                lengths.append(len(found))
+                yield found
+
+    matrix = _matrix(rows(), max_length, padding if padding is not None else PADDING)
+    if not attention:
+        return matrix
+    mask = torch.arange(max_length)[None] < torch.tensor(lengths)[:, None]
+    return torch.stack([matrix, mask.to(torch.int64)], dim=1)
+
+
+def _matrix(rows: Iterable[Sequence[int]], max_length: int, padding: int = PADDING) -> Tensor:
+    blocks: list[npt.NDArray[np.int64]] = []
+    for row in rows:
+        line = np.full(max_length, padding, dtype=np.int64)
+        line[: len(row)] = row
+        blocks.append(line)
+    return torch.from_numpy(np.stack(blocks)) if blocks else torch.empty((0, max_length), dtype=torch.int64)

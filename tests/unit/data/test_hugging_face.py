@@ -1,0 +1,446 @@
+"""The Hugging Face source turns texts into tokens, and reads pictures and tables, from local files and folders without a network."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("datasets")
+import datasets as library
+
+from erasure.component import canonical
+from erasure.data.sources.hugging_face import HuggingFace
+from erasure.data.storage import from_artifact, to_artifact
+from erasure.data.text import fitted_tokens, hashed_tokens, words
+from erasure.errors import DataError, InvalidParameters
+
+TEST_DATA = Path(os.environ.get("ERASURE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
+
+
+def real(name):
+    file = TEST_DATA / "text" / name
+    if not file.exists():
+        pytest.skip(f"the real data of ERASURE_TEST_DATA is not there: {file}")
+    return str(file)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def a_file(text, name="talk.csv"):
+        file = tmp_path / name
+        file.write_text(text)
+        return str(file)
+
+    return a_file
+
+
+TALK = "text,mood,person\nGood day!,glad,Ann\nBad day,sad,Ben\nA good dog,glad,Ben\n"
+
+
+# Real files
+
+
+def test_ag_news_is_read():
+    source = HuggingFace(
+        files=real("ag_news_test.csv.gz"),
+        column_names=["topic", "title", "description"],
+        columns=["title", "description"],
+        label="topic",
+        max_length=64,
+    )
+    data = source.load()
+    assert (len(data), data.x_shape, data.modality, data.n_classes) == (7600, (64,), "text", 4)
+    assert data.y.bincount().tolist() == [1900] * 4
+    assert data.class_names == ("1", "2", "3", "4")
+    first = "Fears for T N pension after talks"
+    assert torch.equal(data.x.values[0, : len(first.split())], hashed_tokens([first], 7, 30_000)[0])
+    assert data.z is None
+
+
+def test_sms_is_read():
+    source = HuggingFace(
+        files=real("sms.tsv.gz"),
+        column_names=["label", "text"],
+        options={"quoting": 3},
+        columns="text",
+        label="label",
+        contains="FREE",
+    )
+    data = source.load()
+    assert (len(data), data.class_names, data.y.bincount().tolist()) == (5574, ("ham", "spam"), [4827, 747])
+    assert data.z_names == ("without FREE", "with FREE")
+    lines = gzip.decompress(Path(real("sms.tsv.gz")).read_bytes()).decode().splitlines()
+    assert data.z.tolist() == [int("FREE" in line) for line in lines]
+
+
+def test_sst2_is_read():
+    source = HuggingFace(
+        files=[real("sst2_train.tsv.gz"), real("sst2_dev.tsv.gz")],
+        column_names=["text", "label"],
+        options={"quoting": 3},
+        columns="text",
+        label="label",
+        vocabulary="fitted",
+        vocabulary_size=5000,
+        max_length=32,
+    )
+    data = source.load()
+    assert (len(data), data.n_classes, data.y[:6920].bincount().tolist()) == (7792, 2, [3310, 3610])
+    assert (int(data.x.values.max()), int(data.x.values.min())) == (4999, 0)
+
+
+# Tokens
+
+
+def test_words_are_words_and_marks():
+    assert words("Don't panic, it's 2 late!") == ["don't", "panic", ",", "it's", "2", "late", "!"]
+    assert words("Ça VA", lowercase=False) == ["Ça", "VA"]
+
+
+def test_hashed_ids_never_change():
+    assert hashed_tokens(["the cat", "Cat the"], 4, 1000).tolist() == [[HASH_THE, HASH_CAT, 0, 0], [HASH_CAT, HASH_THE, 0, 0]]
+
+
+HASH_THE, HASH_CAT = 925, 769
+"""1 plus the first 8 bytes of BLAKE2b, the lowest byte first, modulo 999."""
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=6), st.integers(3, 50), st.integers(1, 8))
+def test_hashed_tokens_depend_on_their_text_alone(texts, vocabulary_size, max_length):
+    ids = hashed_tokens(texts, max_length, vocabulary_size)
+    assert ids.shape == (len(texts), max_length)
+    assert ids.dtype == torch.int64
+    assert int(ids.min()) >= 0
+    assert int(ids.max()) < vocabulary_size
+    assert bool((ids[:, 0] != 0).all())  # no row is padding alone
+    for row, text in zip(ids, texts, strict=True):
+        assert torch.equal(row, hashed_tokens([text], max_length, vocabulary_size)[0])
+        assert int((row != 0).sum()) == min(max(1, len(words(text))), max_length)
+
+
+def test_the_fitted_vocabulary_is_the_most_frequent_words():
+    ids, vocabulary = fitted_tokens(["b a b", "c a b", ""], 4, 4)
+    assert vocabulary == ("b", "a")
+    assert ids.tolist() == [[2, 3, 2, 0], [1, 3, 2, 0], [1, 0, 0, 0]]
+
+
+def test_long_texts_are_cut_and_the_mask_follows_the_ids(write):
+    fields = {"files": write(TALK), "columns": "text", "label": "mood", "max_length": 3}
+    ids = HuggingFace(**fields).load()
+    both = HuggingFace(**fields, attention=True).load()
+    assert ids.x.values.dtype == torch.int64
+    assert both.x_shape == (2, 3)
+    assert torch.equal(both.x.values[:, 0], ids.x.values)
+    assert both.x.values[:, 1].tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 1]]
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """A WordPiece tokenizer as BERT's, in a folder."""
+    transformers = pytest.importorskip("transformers")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "day", "!", "do", "##g"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    made = transformers.BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=True)
+
+    def saved(name="bert", **changes):
+        for key, value in changes.items():
+            setattr(made, key, value)
+        made.save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return saved
+
+
+def test_a_pretrained_tokenizer_of_a_folder_is_used(write, tokenizer):
+    data = HuggingFace(files=write(TALK), columns="text", label="mood", tokenizer=tokenizer(), max_length=6).load()
+    assert data.x.values.tolist() == [[2, 5, 7, 8, 3, 0], [2, 6, 7, 3, 0, 0], [2, 1, 5, 9, 10, 3]]
+    short = HuggingFace(
+        files=write(TALK), columns="text", label="mood", tokenizer=tokenizer(), max_length=4, attention=True
+    ).load()
+    assert short.x.values[2].tolist() == [[2, 1, 5, 3], [1, 1, 1, 1]]
+
+
+def test_a_tokenizer_that_pads_with_another_id_needs_the_mask(write, tokenizer):
+    fields = {
+        "files": write(TALK),
+        "columns": "text",
+        "label": "mood",
+        "tokenizer": tokenizer("other", pad_token="[MASK]"),
+        "max_length": 5,
+    }
+    with pytest.raises(DataError, match=r"pads with 4.*set attention to true"):
+        HuggingFace(**fields).load()
+    assert HuggingFace(**fields, attention=True).load().x.values[1].tolist() == [[2, 6, 7, 3, 4], [1, 1, 1, 1, 0]]
+
+
+def test_a_tokenizer_that_is_not_there_is_refused_without_a_network(write):
+    source = HuggingFace(files=write(TALK), columns="text", label="mood", tokenizer="nobody/has-this-one")
+    with pytest.raises(
+        DataError, match=r'tokenizer "nobody/has-this-one" cannot be loaded .*local folder, or set download to true'
+    ):
+        source.load()
+
+
+# Labels, groups and rows
+
+
+def test_values_become_codes_in_sorted_order(write):
+    data = HuggingFace(files=write(TALK), columns="text", label="mood", z="person").load()
+    assert (data.y.tolist(), data.class_names) == ([0, 1, 0], ("glad", "sad"))
+    assert (data.z.tolist(), data.z_names, data.name) == ([0, 1, 1], ("Ann", "Ben"), "talk")
+
+
+def test_several_groups_never_share_a_code(write):
+    data = HuggingFace(files=write(TALK), columns="text", label="mood", z=["person", "mood"]).load()
+    assert data.z.tolist() == [[0, 2], [1, 3], [1, 2]]
+    assert data.z_names == ("person=Ann", "person=Ben", "mood=glad", "mood=sad")
+
+
+@pytest.mark.parametrize("name", ["talk.json", "talk.jsonl", "talk.jsonl.gz", "talk.parquet", "talk.tsv", "talk.csv.gz"])
+def test_every_kind_of_file_gives_the_same(write, tmp_path, name):
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["Good day!", "Bad day", "A good dog"], "mood": ["glad", "sad", "glad"]})
+    file = tmp_path / name
+    if name.endswith("parquet"):
+        frame.to_parquet(file)
+    elif "json" in name:
+        frame.to_json(file, orient="records", lines="jsonl" in name)
+    else:
+        frame.to_csv(file, index=False, sep="\t" if "tsv" in name else ",")
+    expected = HuggingFace(files=write(TALK, "plain.csv"), columns="text", label="mood").load()
+    found = HuggingFace(files=str(file), columns="text", label="mood").load()
+    assert torch.equal(found.x.values, expected.x.values)
+    assert torch.equal(found.y, expected.y)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A data set with named classes and two splits, as save_to_disk writes it."""
+
+    def splits(columns, **features):
+        made = {split: library.Dataset.from_dict(each, features=library.Features(features)) for split, each in columns.items()}
+        library.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
+        return str(tmp_path / "saved")
+
+    return splits
+
+
+@pytest.fixture
+def reviews(saved):
+    return saved(
+        {"train": {"text": ["a", "b", "c"], "label": [1, 0, 1]}, "test": {"text": ["d"], "label": [1]}},
+        text=library.Value("string"),
+        label=library.ClassLabel(names=["pos", "neg"]),
+    )
+
+
+def test_named_classes_keep_their_numbers_and_splits_are_groups(reviews):
+    data = HuggingFace(path=reviews, columns="text", label="label").load()
+    assert (data.y.tolist(), data.class_names) == ([1, 0, 1, 1], ("pos", "neg"))
+    assert (data.z.tolist(), data.z_names) == ([0, 0, 0, 1], ("train", "test"))
+    turned = HuggingFace(path=reviews, columns="text", label="label", splits=["test", "train"], z="split").load()
+    assert (turned.y.tolist(), turned.z_names) == ([1, 1, 0, 1], ("test", "train"))
+    assert HuggingFace(path=reviews, columns="text", label="label", splits="train").load().z is None
+
+
+def test_unlabelled_splits_are_refused(saved):
+    path = saved(
+        {"train": {"text": ["a", "b"], "label": [1, 0]}, "unsupervised": {"text": ["d"], "label": [-1]}},
+        text=library.Value("string"),
+        label=library.ClassLabel(names=["pos", "neg"]),
+    )
+    with pytest.raises(DataError, match=r"1 rows have no label \(first: row 1 of unsupervised\); choose splits"):
+        HuggingFace(path=path, columns="text", label="label").load()
+    assert len(HuggingFace(path=path, columns="text", label="label", splits="train").load()) == 2
+
+
+def test_lists_of_classes_are_several_labels(saved):
+    path = saved(
+        {"train": {"text": ["a", "b", "c"], "label": [[0, 2], [], [1]]}},
+        text=library.Value("string"),
+        label=library.Sequence(library.ClassLabel(names=["x", "y", "z"])),
+    )
+    data = HuggingFace(path=path, columns="text", label="label", task="multilabel").load()
+    assert data.y.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert data.class_names == ("x", "y", "z")
+    with pytest.raises(DataError, match="lists of classes, which does not fit the task classification"):
+        HuggingFace(path=path, columns="text", label="label").load()
+
+
+def test_rows_with_missing_values_are_refused_or_dropped(write):
+    path = write('{"text": "a", "mood": "glad"}\n{"text": null, "mood": "sad"}\n{"text": "c", "mood": "sad"}\n', "talk.jsonl")
+    with pytest.raises(DataError, match=r'missing values in "text" \(1, first in row 2 of train\)'):
+        HuggingFace(files=path, columns="text", label="mood").load()
+    assert HuggingFace(files=path, columns="text", label="mood", missing="drop").load().y.tolist() == [0, 1]
+
+
+def test_only_the_most_frequent_values_are_kept(write):
+    rows = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "z"), ("e", "z"), ("f", "x")]
+    path = write("text,kind\n" + "".join(f"{text},{kind}\n" for text, kind in rows))
+    data = HuggingFace(files=path, columns="text", label="kind", keep_most_frequent={"kind": 2}).load()
+    assert (data.class_names, data.y.tolist()) == (("x", "z"), [0, 0, 1, 1, 0])
+    assert torch.equal(data.x.values[1], hashed_tokens(["c"], 128, 30_000)[0])
+
+
+# Tables and pictures
+
+
+def test_columns_of_numbers_are_a_table(write):
+    path = write("a,b,c,y\n1,2.5,u,no\n3,4,v,yes\n5,6,u,no\n")
+    data = HuggingFace(files=path, columns=["a", "b", "c"], label="y", categorical="c").load()
+    assert (data.modality, data.feature_names) == ("table", ("a", "b", "c=u", "c=v"))
+    assert data.x.values.tolist() == [[1, 2.5, 1, 0], [3, 4, 0, 1], [5, 6, 1, 0]]
+    assert (data.class_names, data.name) == (("no", "yes"), "talk")
+    encoded = HuggingFace(files=path, columns=["c", "a"], label="y", encode="c").load()
+    assert encoded.x.values.tolist() == [[0, 1], [1, 3], [0, 5]]
+
+
+def test_tables_keep_named_classes_and_splits(saved):
+    path = saved(
+        {"train": {"a": [1.0, 2.0], "label": [1, 0]}, "test": {"a": [3.0], "label": [1]}},
+        a=library.Value("float32"),
+        label=library.ClassLabel(names=["pos", "neg"]),
+    )
+    data = HuggingFace(path=path, columns="a", label="label").load()
+    assert (data.y.tolist(), data.class_names) == ([1, 0, 1], ("pos", "neg"))
+    assert [data.z_names[code] for code in data.z] == ["train", "train", "test"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folders of pictures, one a class."""
+    image = pytest.importorskip("PIL.Image")
+    for i in range(4):
+        place = tmp_path / "pictures" / "train" / ("cat" if i < 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        image.fromarray(pixels).save(place / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_folder_of_pictures_is_read(folder):
+    data = HuggingFace(path=str(folder), columns="image", label="label").load()
+    assert (data.modality, data.x_shape, data.class_names, data.y.tolist()) == ("image", (3, 5, 6), ("cat", "dog"), [0, 0, 1, 1])
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    assert torch.equal(data.x.values[3], torch.from_numpy(pixels).permute(2, 0, 1))
+    grey = HuggingFace(path=str(folder), columns="image", label="label", transforms=["Resize((4, 4))", "Grayscale"]).load()
+    assert grey.x_shape == (1, 4, 4)
+
+
+def test_an_undecodable_picture_is_named(folder):
+    (folder / "train" / "dog" / "2.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="row 3 of train cannot be decoded"):
+        HuggingFace(path=str(folder), columns="image", label="label").load()
+
+
+# What is wrong
+
+
+def test_a_name_on_the_hub_is_not_fetched_unless_allowed():
+    with pytest.raises(DataError, match=r'"nobody/has-this" is neither a local folder nor in the cache .*set download to true'):
+        HuggingFace(path="nobody/has-this", columns="text", label="label").load()
+    assert not library.config.HF_HUB_OFFLINE
+
+
+def test_without_a_network_downloading_fails_with_one_error():
+    with pytest.raises(DataError, match='"nobody/has-this" cannot be'):
+        HuggingFace(path="nobody/has-this", columns="text", label="label", download=True).load()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"columns": "texts"}, 'no column "texts"; it has text, mood, person; did you mean "text"'),
+        ({"columns": "text", "task": "binary", "label": "person", "n_classes": 1}, "has 2 classes, expected 1"),
+        ({"columns": "text", "modality": "image"}, "expected one column of pictures, found text: Value"),
+        ({"columns": "text", "modality": "table"}, "text in the feature columns"),
+        ({"columns": "person", "categorical": "person", "contains": "x"}, "contains is for texts"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(write, fields, message):
+    with pytest.raises(DataError, match=message):
+        HuggingFace(**{"files": write(TALK), "label": "mood", **fields}).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("talk.txt", "x", "ends in none of .csv"),
+        ("talk.jsonl", '{"text": "a"', "cannot be read"),
+        ("talk.parquet", "no parquet", "cannot be read"),
+        ("talk.csv.gz", "not packed", "cannot be read"),
+        ("talk.csv", "", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(write, name, content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        HuggingFace(files=write(content, name), columns="text", label="mood").load()
+    assert name in str(caught.value)
+
+
+def test_a_missing_split_is_refused(reviews):
+    with pytest.raises(DataError, match="no split validation; it has train, test"):
+        HuggingFace(path=reviews, columns="text", label="label", splits="validation").load()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "either path .* or files"),
+        ({"path": "x", "files": "y.csv"}, "either path .* or files"),
+        ({"path": "x", "label": "text"}, "is the label"),
+        ({"path": "x", "encode": "other"}, "no input"),
+        ({"path": "x", "z": "a", "contains": "b"}, "either z or contains"),
+    ],
+)
+def test_fields_that_do_not_fit_each_other_are_refused(fields, message):
+    with pytest.raises(InvalidParameters, match=message):
+        HuggingFace(**{"columns": "text", "label": "label", **fields})
+
+
+# Storage and address
+
+
+def test_stored_and_loaded_again(write):
+    data = HuggingFace(files=write(TALK), columns="text", label="mood").load()
+    again = from_artifact(*to_artifact(data))
+    assert torch.equal(again.x.gather(torch.arange(3)), data.x.values)
+    assert (again.modality, again.class_names) == ("text", data.class_names)
+
+
+def test_the_content_is_the_fingerprint_wherever_it_is(write, tmp_path):
+    here = HuggingFace(files=write(TALK), columns="text", label="mood")
+    there = HuggingFace(files=write(TALK, "copy.csv"), columns="text", label="mood")
+    other = HuggingFace(files=write(TALK.replace("Bad", "Mad"), "other.csv"), columns="text", label="mood")
+    assert here.fingerprint() == there.fingerprint()
+    assert here.fingerprint() != other.fingerprint()
+    assert canonical(here) == canonical(there)
+    with pytest.raises(DataError, match="no file"):
+        HuggingFace(files=str(tmp_path / "none.csv"), columns="text", label="mood").fingerprint()
+
+
+def test_ids_are_the_same_in_another_process(write, tmp_path):
+    fields = {"files": write(TALK), "columns": "text", "label": "mood"}
+    program = (
+        "import json, sys; from erasure.data.sources.hugging_face import HuggingFace; "
+        "print(json.dumps(HuggingFace(**json.loads(sys.argv[1])).load().x.values.tolist()))"
+    )
+    run = [sys.executable, "-c", program, json.dumps(fields)]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    assert json.loads(done.stdout) == HuggingFace(**fields).load().x.values.tolist()
+
+
+def test_importing_the_source_imports_neither_library():
+    program = (
+        "import sys, erasure.data.sources.hugging_face; sys.exit(any(m in sys.modules for m in ('datasets', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
