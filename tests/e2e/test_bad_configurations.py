@@ -55,7 +55,7 @@ CHANGES = {
     "unknown upstream path": (("unlearners", 1), "erasure.unlearners.Scrubb.Scrub", "did you mean"),
     "known but not built": (
         ("unlearners", 1),
-        {"class": "erasure.data.data_sources.TVDataSource.TVDataSource"},
+        {"class": "erasure.data.data_sources.HFDataSource.HFDataSource"},
         "takes an unlearner",
     ),
     "a source not built yet": (
@@ -63,7 +63,7 @@ CHANGES = {
         {"class": "erasure.data.data_sources.TVDataSource.TVDataSource"},
         "not built yet",
     ),
-    "a measure not built yet": (("evaluator", "measures", 0), {"class": "erasure.evaluations.MIA.mia.Attack"}, "not built yet"),
+    "a model not built yet": (("predictor", "model"), {"class": "erasure.model.FF.MIAAttack"}, "not built yet"),
     "typo in a parameter": (("unlearners", 1, "parameters"), {"epoch": 3}, 'did you mean "epochs"?'),
     "typo in a model's parameter": (("predictor", "model", "parameters"), {"hidden_size": [3]}, 'did you mean "hidden_sizes"?'),
     "typo in a section": (("predictor",), {"modell": "MLP"}, 'did you mean "model"?'),
