@@ -55,12 +55,12 @@ CHANGES = {
     "unknown upstream path": (("unlearners", 1), "erasure.unlearners.Scrubb.Scrub", "did you mean"),
     "known but not built": (
         ("unlearners", 1),
-        {"class": "erasure.data.data_sources.HFDataSource.HFDataSource"},
+        {"class": "erasure.data.data_sources.UCIRepositoryDataSource.UCIRepositoryDataSource"},
         "takes an unlearner",
     ),
     "a source not built yet": (
         ("data", "data_source"),
-        {"class": "erasure.data.data_sources.TVDataSource.TVDataSource"},
+        {"class": "erasure.data.data_sources.UCIRepositoryDataSource.UCIRepositoryDataSource"},
         "not built yet",
     ),
     "a model not built yet": (("predictor", "model"), {"class": "erasure.model.FF.MIAAttack"}, "not built yet"),
