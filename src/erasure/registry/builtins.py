@@ -16,6 +16,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "TensorFile": "erasure.data.sources.tensor_file:TensorFile",
         "TableFile": "erasure.data.sources.table:TableFile",
         "TorchVision": "erasure.data.sources.torchvision_dataset:TorchVision",
+        "HuggingFace": "erasure.data.sources.hugging_face:HuggingFace",
         "ImageTable": "erasure.data.sources.image_table:ImageTable",
         "TUDataset": "erasure.data.sources.geometric:TUDataset",
         "MoleculeNet": "erasure.data.sources.geometric:MoleculeNet",
