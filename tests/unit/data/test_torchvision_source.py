@@ -181,6 +181,30 @@ def test_batches_are_scaled(mnist):
     assert 0 <= float(batch.x.min()) < float(batch.x.max()) <= 1
 
 
+def test_generated_pictures_need_no_files(tmp_path):
+    source = TorchVision(
+        dataset="FakeData", root=str(tmp_path), parameters={"size": 6, "image_size": [3, 4, 5], "num_classes": 3}
+    )
+    assert source.fingerprint()["files"] is None
+    state = torch.random.get_rng_state()
+    data = source.load()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (len(data), data.x_shape) == (6, (3, 4, 5))
+    assert torch.equal(source.load().x.values, data.x.values)
+
+
+def test_parts_of_other_names_and_classes_beside_the_files_are_found(tmp_path, datasets):
+    classes = sorted(datasets.Imagenette._WNID_TO_CLASS)
+    for part, size in (("train", 2), ("val", 1)):
+        for number, name in enumerate(classes):
+            (tmp_path / "imagenette2" / part / name).mkdir(parents=True)
+            for i in range(size):
+                picture(10 * number + i).save(tmp_path / "imagenette2" / part / name / f"{i}.JPEG")
+    data = TorchVision(dataset="Imagenette", root=str(tmp_path)).load()
+    assert (len(data), data.z_names, data.y.bincount().tolist()) == (30, ("train", "val"), [3] * 10)
+    assert data.class_names[0] == "tench, Tinca tinca"
+
+
 # CIFAR-100 and CelebA
 
 
@@ -267,6 +291,11 @@ def test_attributes_of_celeba_can_be_one_class(celeba):
     assert data.class_names == ("Male=0, Smiling=0", "Male=0, Smiling=1", "Male=1, Smiling=0", "Male=1, Smiling=1")
     single = TorchVision(**fields, attributes="Smiling", z="part").load()
     assert (single.n_classes, single.z_names, single.z.tolist()) == (2, ("train", "valid", "test"), [0, 0, 1, 1, 2, 2])
+
+
+def test_identities_can_be_learned(celeba):
+    data = TorchVision(dataset="CelebA", root=str(celeba), label="identity", z="none").load()
+    assert (data.y.tolist(), data.class_names, data.z) == ([0, 0, 1, 1], ("7", "9"), None)
 
 
 def test_unknown_attributes_are_refused(celeba):

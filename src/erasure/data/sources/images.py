@@ -126,7 +126,7 @@ def stacked(
                 picture = read(position)
                 picture.load()
                 picture = _plain(picture)
-        except (OSError, ValueError, SyntaxError, EOFError, AttributeError) as error:
+        except Exception as error:  # damaged files make the decoders fail in every possible way
             raise DataError(f"{described(position)} cannot be decoded as a picture: {_reason(error)}") from error
         for step in made.steps:
             picture = step(picture)

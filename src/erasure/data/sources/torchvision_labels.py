@@ -105,22 +105,31 @@ def combined(attributes: Coded) -> Coded:
 
 def _classes(dataset: Any) -> Tensor:
     called, n_samples = type(dataset).__name__, len(dataset)
-    for attribute in ("targets", "labels", "_labels", "y"):
-        found = getattr(dataset, attribute, None)
-        if isinstance(found, list | np.ndarray | Tensor) and len(found) == n_samples:
-            break
-    else:
-        found = [dataset[i][1] for i in range(n_samples)]
-    try:
-        codes = torch.as_tensor(np.asarray(found))
-    except (TypeError, ValueError, RuntimeError):
-        codes = torch.empty(0)
-    if codes.ndim == 2 and codes.shape[1] == 1:
-        codes = codes[:, 0]
-    if codes.shape != (n_samples,) or codes.is_floating_point() or codes.is_complex():
-        example = type(found[0]).__name__ if len(found) else "nothing"
+    pairs = getattr(dataset, "_samples", None)
+    known = [getattr(dataset, attribute, None) for attribute in ("targets", "labels", "_labels", "y")]
+    if isinstance(pairs, list) and all(isinstance(each, tuple) and len(each) == 2 for each in pairs):
+        known.append([each[1] for each in pairs])
+    for values in known:
+        if isinstance(values, list | np.ndarray | Tensor) and len(values) == n_samples:
+            codes = _codes(values)
+            if codes is not None:
+                return codes
+    # Slow, because every picture is decoded for its class.
+    values = [dataset[i][1] for i in range(n_samples)]
+    codes = _codes(values)
+    if codes is None:
+        example = type(values[0]).__name__ if values else "nothing"
         raise DataError(f"{called}: its targets are not one class for each picture (found {example}); it cannot be a source")
-    return codes.to(torch.int64)
+    return codes
+
+
+def _codes(values: Any) -> Tensor | None:
+    """Whole numbers ``(N,)``, or None if they are anything else."""
+    try:
+        codes = torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return codes.to(torch.int64) if codes.ndim == 1 and not codes.is_floating_point() and not codes.is_complex() else None
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:
