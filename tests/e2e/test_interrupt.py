@@ -18,7 +18,7 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_conf
     until = time.monotonic() + 60
     while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
