@@ -198,6 +198,14 @@ def test_values_become_codes_in_sorted_order(write):
     assert (data.z.tolist(), data.z_names, data.name) == ([0, 1, 1], ("Ann", "Ben"), "talk")
 
 
+def test_minus_one_classes_are_as_many_as_there_are(write):
+    fields = {"files": write(TALK), "columns": "text", "label": "mood"}
+    assert HuggingFace(**fields, n_classes=-1).load().n_classes == 2
+    assert canonical(HuggingFace(**fields, n_classes=-1)) == canonical(HuggingFace(**fields))
+    with pytest.raises(InvalidParameters, match="n_classes"):
+        HuggingFace(**fields, n_classes=0)
+
+
 def test_several_groups_never_share_a_code(write):
     data = HuggingFace(files=write(TALK), columns="text", label="mood", z=["person", "mood"]).load()
     assert data.z.tolist() == [[0, 2], [1, 3], [1, 2]]
@@ -246,7 +254,7 @@ def reviews(saved):
 def test_named_classes_keep_their_numbers_and_splits_are_groups(reviews):
     data = HuggingFace(path=reviews, columns="text", label="label").load()
     assert (data.y.tolist(), data.class_names) == ([1, 0, 1, 1], ("pos", "neg"))
-    assert (data.z.tolist(), data.z_names) == ([0, 0, 0, 1], ("train", "test"))
+    assert (data.z.tolist(), data.z_names, data.name) == ([0, 0, 0, 1], ("train", "test"), "saved")
     turned = HuggingFace(path=reviews, columns="text", label="label", splits=["test", "train"], z="split").load()
     assert (turned.y.tolist(), turned.z_names) == ([1, 1, 0, 1], ("test", "train"))
     assert HuggingFace(path=reviews, columns="text", label="label", splits="train").load().z is None

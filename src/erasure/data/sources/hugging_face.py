@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
+from pydantic import BeforeValidator, WithJsonSchema
 from torch import Tensor
 
 from erasure.data.checks import checked
@@ -28,6 +29,13 @@ from erasure.training.batches import TensorColumn
 from erasure.types import Json, PositiveInt
 
 __all__ = ["HuggingFace"]
+
+_Classes = Annotated[
+    PositiveInt | None,
+    BeforeValidator(lambda value: None if value == -1 else value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": -1}, {"type": "null"}]}),
+]
+"""A number of classes; None and -1 for as many as there are."""
 
 _ELSEWHERE = {"address": False}  # the fingerprint says what the files hold, wherever they are
 
@@ -77,7 +85,7 @@ class HuggingFace(DataSource):
         task: How labels are read.
         n_classes: Number of classes, by default as many as the data set names or has.
         download: Whether data set and tokenizer may be fetched.
-        name: How results call the data; by default the path, or the first file's name.
+        name: How results call the data; by default the name on the hub, or of the folder or first file.
     """
 
     columns: NonEmptyNames
@@ -107,7 +115,7 @@ class HuggingFace(DataSource):
     std: tuple[float, ...] = ()
     channels: Literal[1, 3] | None = None
     task: Literal["classification", "binary", "multilabel"] = "classification"
-    n_classes: PositiveInt | None = None
+    n_classes: _Classes = None
     download: bool = field(default=False, metadata=_ELSEWHERE)
     name: str = ""
 
@@ -170,7 +178,11 @@ class HuggingFace(DataSource):
 
     @property
     def _called(self) -> str:
-        return self.name or (self.path if not self.files else Path(self.files[0]).name.partition(".")[0])
+        if self.name:
+            return self.name
+        if self.files:
+            return Path(self.files[0]).name.partition(".")[0]
+        return self.path if self._folder is None else self._folder.resolve().name
 
     @property
     def _folder(self) -> Path | None:
