@@ -46,9 +46,8 @@ def torchvision(module: str, purpose: str) -> Any:
             library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("torchvision."):
-            raise
-        raise MissingDependency(error.name or "torchvision", "vision", purpose) from error
+        package = (error.name or "torchvision").partition(".")[0]
+        raise MissingDependency("pillow" if package == "PIL" else package, "vision", purpose) from error
 
 
 def _forget_half_imported() -> None:

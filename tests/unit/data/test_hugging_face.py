@@ -20,7 +20,7 @@ from erasure.component import canonical
 from erasure.data.sources.hugging_face import HuggingFace
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.data.text import fitted_tokens, hashed_tokens, words
-from erasure.errors import DataError, InvalidParameters
+from erasure.errors import DataError, InvalidParameters, MissingDependency
 
 TEST_DATA = Path(os.environ.get("ERASURE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
 
@@ -452,3 +452,10 @@ def test_importing_the_source_imports_neither_library():
         "import sys, erasure.data.sources.hugging_face; sys.exit(any(m in sys.modules for m in ('datasets', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("absent", "fields"), [("datasets", {}), ("transformers", {"tokenizer": "some"})])
+def test_a_library_that_is_not_installed_is_named_with_the_extra(write, monkeypatch, absent, fields):
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(MissingDependency, match=rf'the package "{absent}": pip install "erasure-unlearning\[text\]"'):
+        HuggingFace(files=write(TALK), columns="text", label="mood", **fields).load()

@@ -20,7 +20,7 @@ from erasure.data.sources.images import recipe
 from erasure.data.sources.torchvision_dataset import TorchVision
 from erasure.data.sources.torchvision_labels import CIFAR100_COARSE
 from erasure.data.storage import from_artifact, to_artifact
-from erasure.errors import DataError, InvalidParameters
+from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.training.batches import Batches
 from erasure.training.torchvision_operators import torchvision
 
@@ -407,3 +407,12 @@ def test_importing_the_source_does_not_import_torchvision():
         "import sys, erasure.data.sources.torchvision_dataset; sys.exit(any(m in sys.modules for m in ('torchvision', 'PIL')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_without_torchvision_the_extra_is_named(mnist, datasets, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torchvision.datasets")
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(
+        MissingDependency, match=r'"MNIST" needs the package "torchvision": pip install "erasure-unlearning\[vision\]"'
+    ):
+        TorchVision(dataset="MNIST", root=str(mnist)).load()

@@ -14,7 +14,7 @@ import torch
 
 from erasure.component import canonical
 from erasure.data.sources.uci import UCI
-from erasure.errors import DataError, InvalidParameters
+from erasure.errors import DataError, InvalidParameters, MissingDependency
 
 TEST_DATA = Path(os.environ.get("ERASURE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
 
@@ -223,3 +223,9 @@ def test_the_content_is_the_fingerprint_wherever_it_is(things, tmp_path):
 def test_importing_the_source_does_not_import_the_client():
     program = "import sys, erasure.data.sources.uci; sys.exit('ucimlrepo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_client_that_is_not_installed_is_named_with_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ucimlrepo", None)
+    with pytest.raises(MissingDependency, match=r'the package "ucimlrepo": pip install "erasure-unlearning\[uci\]"'):
+        UCI(id=7, root=str(tmp_path), download=True).load()
