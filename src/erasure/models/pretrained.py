@@ -93,31 +93,39 @@ def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dr
     return () if fits else tuple(of_head)
 
 
-def pinned_digest(component: str, path: str, expected: str | None) -> str:
+def pinned_digest(parameter: str, path: str, expected: str | None) -> str:
     """SHA-256 of a file, or of the configuration and weights in a folder, so that results are never cached under a path alone.
 
     Args:
-        component: Name of the component with the parameter, for the message.
+        parameter: Which parameter names it, such as ``TimmModel.weights``, for the message.
         path: File or folder.
         expected: What it must be; None takes what it is.
 
     Raises:
-        InvalidParameters: If it differs.
-        DataError: If the file is missing.
+        InvalidParameters: If it is missing or differs.
     """
     place = Path(path).expanduser()
-    files = [each for each in sorted(place.iterdir()) if _is_of_model(each)] if place.is_dir() else [_existing(path)]
-    if not files:
-        raise DataError(f'the folder "{path}" has no config.json and no weights')
-    stamps = [(str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files]
-    parts = [_digest(*stamp) for stamp in stamps]
-    names = [f"{each.name} {part}" for each, part in zip(files, parts, strict=True)]
-    found = parts[0] if not place.is_dir() else hashlib.sha256("\n".join(names).encode()).hexdigest()
+    if not place.is_dir():
+        try:
+            found = _digest(*_stamp(_existing(path)))
+        except DataError as error:
+            raise InvalidParameters([Problem(str(error), path=parameter)]) from error
+    else:
+        files = [each for each in sorted(place.iterdir()) if _is_of_model(each)]
+        if not files:
+            raise InvalidParameters([Problem(f'the folder "{path}" has no config.json and no weights', path=parameter)])
+        names = [f"{each.name} {_digest(*_stamp(each))}" for each in files]
+        found = hashlib.sha256("\n".join(names).encode()).hexdigest()
     if expected is not None and expected != found:
         message = f'expected "{path}" with SHA-256 {expected}, found {found}'
         hint = "the file has changed, or another one was meant; leave weights_sha256 out to take what is there"
-        raise InvalidParameters([Problem(message, path=f"{component}.weights_sha256", hint=hint)])
+        raise InvalidParameters([Problem(message, path=parameter, hint=hint)])
     return found
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    facts = file.stat()
+    return str(file.absolute()), facts.st_mtime_ns, facts.st_size
 
 
 @functools.lru_cache(maxsize=64)

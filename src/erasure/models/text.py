@@ -72,7 +72,7 @@ class TextEncoder(Model):
         if self.lora_alpha is not None and self.lora_rank is None:
             raise InvalidParameters([Problem("lora_alpha needs lora_rank", path="TextEncoder.lora_alpha")])
         if self._is_folder():
-            digest = pinned_digest("TextEncoder", self.name_or_path, self.weights_sha256)
+            digest = pinned_digest("TextEncoder.name_or_path", self.name_or_path, self.weights_sha256)
             object.__setattr__(self, "weights_sha256", digest)
         elif self.weights_sha256 is not None:
             message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'

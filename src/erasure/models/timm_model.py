@@ -54,7 +54,7 @@ class TimmModel(Model):
                 [Problem(f'"{self.name}" would be downloaded, expected a name of timm', path="TimmModel.name", hint=hint)]
             )
         if self.weights is not None:
-            object.__setattr__(self, "weights_sha256", pinned_digest("TimmModel", self.weights, self.weights_sha256))
+            object.__setattr__(self, "weights_sha256", pinned_digest("TimmModel.weights", self.weights, self.weights_sha256))
 
     def build(self, data: ModelInput) -> nn.Module:
         """The network with fresh weights, or those of the file."""

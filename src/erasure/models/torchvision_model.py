@@ -59,7 +59,7 @@ class TorchVisionModel(Model):
     def check(self) -> None:
         """The file of weights is there, and its content is part of what results are cached by."""
         if self.weights is not None:
-            digest = pinned_digest("TorchVisionModel", self.weights, self.weights_sha256)
+            digest = pinned_digest("TorchVisionModel.weights", self.weights, self.weights_sha256)
             object.__setattr__(self, "weights_sha256", digest)
 
     def build(self, data: ModelInput) -> nn.Module:

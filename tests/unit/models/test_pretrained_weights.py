@@ -158,7 +158,7 @@ def test_other_content_under_the_same_path_is_another_component(tmp_path):
     assert canonical(first) == canonical(TorchVisionModel(weights=str(path), weights_sha256=first.weights_sha256))
     torch.save(network(2).state_dict(), path)
     assert canonical(first) != canonical(TorchVisionModel(weights=str(path)))
-    with pytest.raises(InvalidParameters, match=r"(?s)weights_sha256.*the file has changed"):
+    with pytest.raises(InvalidParameters, match=r"(?s)TorchVisionModel.weights: expected .*the file has changed"):
         first.replace(hidden=3)
 
 

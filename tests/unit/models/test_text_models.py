@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from erasure.errors import DataError, InvalidParameters, RequirementNotMet
+from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.models.text import SmallTransformer, TextEncoder
 from erasure.training.predictor import ModelInput, build_model
 from erasure.training.torchvision_operators import torchvision
@@ -225,7 +225,7 @@ def test_a_seed_gives_the_weights_of_the_head_and_of_an_encoder_that_is_not_pret
 def test_what_cannot_be_loaded_is_told(folders, tmp_path):
     with pytest.raises(RequirementNotMet, match=r"cannot be loaded.*set download: true"):
         built(TextEncoder(name_or_path="nobody/no-such-encoder"))
-    with pytest.raises(DataError, match=r"has no config.json and no weights"):
+    with pytest.raises(InvalidParameters, match=r"has no config.json and no weights"):
         TextEncoder(name_or_path=str(tmp_path))
     folder, encoder = folders["bert"]
     encoder.config.save_pretrained(tmp_path)

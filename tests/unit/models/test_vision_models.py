@@ -12,7 +12,7 @@ from torch import nn
 if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("timm") is None:
     pytest.skip("torchvision and timm are not installed", allow_module_level=True)
 
-from erasure.errors import DataError, InvalidParameters, RequirementNotMet
+from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.models.timm_model import TimmModel
 from erasure.models.torchvision_model import TorchVisionModel
 from erasure.training.predictor import ModelInput, build_model
@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused(model, data, message):
 def test_nothing_is_downloaded():
     with pytest.raises(InvalidParameters, match="would be downloaded"):
         TimmModel(name="hf-hub:timm/resnet18.a1_in1k")
-    with pytest.raises(DataError, match="weights are never downloaded"):
+    with pytest.raises(InvalidParameters, match="weights are never downloaded"):
         TorchVisionModel(weights="IMAGENET1K_V1")
 
 
