@@ -18,6 +18,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "TorchVision": "erasure.data.sources.torchvision_dataset:TorchVision",
         "HuggingFace": "erasure.data.sources.hugging_face:HuggingFace",
         "ImageTable": "erasure.data.sources.image_table:ImageTable",
+        "UCI": "erasure.data.sources.uci:UCI",
         "TUDataset": "erasure.data.sources.geometric:TUDataset",
         "MoleculeNet": "erasure.data.sources.geometric:MoleculeNet",
         "Planetoid": "erasure.data.sources.geometric:Planetoid",
@@ -53,6 +54,10 @@ BUILTINS: dict[str, dict[str, str]] = {
         "MLP": "erasure.models.mlp:MLP",
         "CNN": "erasure.models.cnn:CNN",
         "GNN": "erasure.models.graph:GNN",
+        "TorchVisionModel": "erasure.models.torchvision_model:TorchVisionModel",
+        "TimmModel": "erasure.models.timm_model:TimmModel",
+        "TextEncoder": "erasure.models.text:TextEncoder",
+        "SmallTransformer": "erasure.models.text:SmallTransformer",
     },
     "unlearner": {
         "GoldModel": "erasure.unlearners.gold_model:GoldModel",
