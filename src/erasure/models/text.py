@@ -154,6 +154,9 @@ class TextEncoder(Model):
             # Between versions of the two libraries there is always one that the other calls deprecated.
             warnings.simplefilter("ignore", FutureWarning)
             adapted: nn.Module = peft.get_peft_model(encoder, settings).base_model.model
+        for module in adapted.modules():
+            # Found by whoever draws layers anew, in the place of the class's own method.
+            object.__setattr__(module, "reset_parameters", _refuse_to_reset)
         return adapted
 
 
@@ -256,6 +259,10 @@ class _Layer(nn.Module):
         h = h + self.dropout(self.mixed(attended.transpose(1, 2).flatten(2)))
         out: Tensor = h + self.dropout(self.mlp(self.norm_mlp(h)))
         return out
+
+
+def _refuse_to_reset() -> None:
+    raise RequirementNotMet("an encoder under LoRA keeps its weights, so only the layers of the head can be drawn anew")
 
 
 def _somewhere(real: Tensor) -> Tensor:

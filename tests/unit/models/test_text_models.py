@@ -11,9 +11,13 @@ from torch import nn
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.models.text import SmallTransformer, TextEncoder
+from erasure.testing.problems import problem
+from erasure.training.batches import Batch
+from erasure.training.per_sample import per_sample_gradients, squared_gradients
 from erasure.training.predictor import ModelInput, build_model
 from erasure.training.torchvision_operators import torchvision
-from erasure.unlearners.last_layers import split_layers
+from erasure.unlearners.identity import Identity
+from erasure.unlearners.last_layers import LastLayers, split_layers
 
 LENGTH = 12
 TEXT = ModelInput((LENGTH,), 3, modality="text")
@@ -206,6 +210,41 @@ def test_lora_trains_updates_and_head_and_starts_where_the_encoder_is(folders):
 def test_the_head_is_the_last_two_layers(folders):
     model = built(TextEncoder(name_or_path=folders["bert"][0], hidden_sizes=(8,)))
     assert [module.out_features for module in split_layers(model, 2)[1]] == [8, 3]
+
+
+@needs_transformers
+def test_layers_of_the_encoder_are_drawn_anew_unless_it_is_under_lora(folders):
+    task = problem("text").task
+    plain, adapted = (
+        built(TextEncoder(name_or_path=folders["bert"][0], hidden_sizes=(8,), lora_rank=rank), task.model_input)
+        for rank in (None, 2)
+    )
+    for model, n_layers in ((plain, 2), (plain, 4), (adapted, 2)):
+        found = LastLayers(inner=Identity(), n_layers=n_layers, reset=True).unlearn(copy.deepcopy(model), task)
+        before = model.state_dict()
+        changed = {name.rpartition(".")[0] for name, value in found.state_dict().items() if not torch.equal(value, before[name])}
+        assert {"head", "trunk.1"} <= changed
+        assert any("layer.1.output.dense" in name for name in changed) == (n_layers == 4)
+        assert not any("layer.0" in name for name in changed)
+    with pytest.raises(RequirementNotMet, match="only the layers of the head can be drawn anew"):
+        LastLayers(inner=Identity(), n_layers=3, reset=True).unlearn(copy.deepcopy(adapted), task)
+
+
+@needs_transformers
+@pytest.mark.parametrize("form", ["small", "encoder", "lora"])
+def test_gradients_of_each_sample_are_those_taken_one_by_one(folders, form):
+    encoder = TextEncoder(name_or_path=folders["bert"][0], hidden_sizes=(8,), lora_rank=2 if form == "lora" else None)
+    model = perturbed(built(small() if form == "small" else encoder))
+    y = torch.tensor([0, 1, 2, 0])
+
+    def loss(logits, y):
+        return nn.functional.cross_entropy(logits, y, reduction="none")
+
+    together, alone = (per_sample_gradients(model, tokens(), y, loss, method=method) for method in ("vmap", "loop"))
+    assert set(together) == set(alone) == {name for name, _ in model.named_parameters()}
+    assert all(torch.allclose(together[name], alone[name], atol=1e-5) for name in alone)
+    fast = squared_gradients(model, [Batch(tokens(), y, torch.arange(4))], loss)
+    assert all(torch.allclose(fast[name].float(), (alone[name] ** 2).mean(0), rtol=1e-3, atol=1e-5) for name in alone)
 
 
 @needs_transformers
