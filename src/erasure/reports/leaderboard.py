@@ -1,0 +1,117 @@
+"""The leaderboard of many runs: one HTML file that opens from the disk, without network, script or server."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import MissingDependency
+from erasure.reports.changes import ValueChange
+from erasure.reports.compare import RULE, Duel, Ranking, RunComparison
+from erasure.reports.exports import number
+from erasure.store.durable import write_atomically
+
+__all__ = ["leaderboard", "write_leaderboard"]
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_MOST = 500
+"""Lines of one table."""
+_LONGEST = 200
+"""Characters of a value of the configuration."""
+
+
+def write_leaderboard(comparison: RunComparison, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        MissingDependency: If what it is made with is not installed.
+        StoreError: If the file cannot be written.
+    """
+    write_atomically(path, leaderboard(comparison).encode("utf-8", "replace"))
+
+
+def leaderboard(comparison: RunComparison) -> str:
+    """The page as HTML: mean ranks with critical differences, wins, ties and losses, and what changed.
+
+    Raises:
+        MissingDependency: If what it is made with is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependency("jinja2", "report", "making a leaderboard") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: "" if value is None else number(value)
+    overall = next((ranking for ranking in comparison.rankings if ranking.is_overall), None)
+    text = environment.get_template("leaderboard.html.j2").render(
+        comparison=comparison,
+        overall=_ranking(overall) if overall is not None else None,
+        headline=_headline(comparison, overall),
+        singles=[_ranking(ranking) for ranking in comparison.rankings if not ranking.is_overall][:_MOST],
+        decided=[duel for duel in comparison.duels if duel.outcome != "tie"][:_MOST],
+        n_tied=sum(duel.outcome == "tie" for duel in comparison.duels),
+        where=_where,
+        shown=_shown,
+        most=_MOST,
+        rule=RULE,
+        style=_template("report.css"),
+    )
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _template(name: str) -> str:
+    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
+
+
+def _headline(comparison: RunComparison, overall: Ranking | None) -> str:
+    n, problems = len(comparison.runs), len({run.problem for run in comparison.runs})
+    counted = f"{n} run{'s' if n > 1 else ''} on {problems} data set{'s' if problems > 1 else ''}."
+    if overall is None:
+        return f"{counted} There are not two methods that all of them share, so none are ranked."
+    tied = next((group for group in overall.test.groups() if 0 in group), ())
+    if len(tied) > 1:
+        others = "one other" if len(tied) == 2 else f"{len(tied) - 1} others"
+        return f"{counted} {overall.labels[0]} has the best mean rank, but is not told apart from {others}."
+    return f"{counted} {overall.labels[0]} has the best mean rank, ahead of all others by more than the critical difference."
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    test = ranking.test
+    groups = test.groups()
+    best, worst = min(test.ranks), max(len(test.ranks), 2)
+    lines = [
+        {
+            "label": label,
+            "rank": f"{rank:.2f}",
+            # Letters as in tables of multiple comparisons: methods that share one are not told apart.
+            "letters": "".join(_letter(i) for i, group in enumerate(groups) if place in group),
+            "share": max(0.0, min(1.0, (worst - rank) / (worst - 1))),
+            "is_tied": rank - best < test.critical_difference or test.p > 1 - test.level,
+        }
+        for place, (label, rank) in enumerate(zip(ranking.labels, test.ranks, strict=True))
+    ]
+    return {"title": ranking.title, "lines": lines, "test": test, "problems": ranking.problems}
+
+
+def _letter(position: int) -> str:
+    return chr(ord("a") + position) if position < 26 else "…"
+
+
+def _where(what: Duel | ValueChange) -> str:
+    return f"{what.measure}, {what.partition}" if what.partition else what.measure
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
