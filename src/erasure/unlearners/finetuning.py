@@ -9,6 +9,7 @@ from torch import nn
 
 from erasure.types import Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Finetuning"]
 
@@ -29,6 +30,7 @@ class Finetuning(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "epochs passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Train on."""

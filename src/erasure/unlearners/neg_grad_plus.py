@@ -13,6 +13,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
 from erasure.types import Fraction, NonNegativeInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegGradPlus"]
 
@@ -46,6 +47,11 @@ class NegGradPlus(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 10),
+        "alpha": Range(0.8, 0.9999),
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+    }
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.01))

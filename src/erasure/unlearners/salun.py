@@ -11,6 +11,7 @@ from erasure.types import Fraction, Source
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.masked import confined
 from erasure.unlearners.saliency import saliency_mask
+from erasure.unlearners.search import Range, SearchSpace
 from erasure.unlearners.successive_random_labels import SuccessiveRandomLabels
 
 __all__ = ["SalUn"]
@@ -47,6 +48,11 @@ class SalUn(SuccessiveRandomLabels):
         ),
     )
     cost: ClassVar[str] = "epochs + 1 passes over the forget set, epochs over the retain set, one model copy"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 15),
+        "fraction": Range(0.1, 0.9),
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+    }
 
     order: Literal["mixed", "sequential"] = "sequential"
     fraction: Fraction = 0.5

@@ -14,6 +14,7 @@ from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Scrub"]
 
@@ -60,6 +61,13 @@ class Scrub(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the retain set, max_epochs over the forget set, one model copy"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 10),
+        "max_epochs": Range(1, 5),
+        "alpha": Range(1e-3, 1.0, log=True),
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+        "optimizer.weight_decay": Range(1e-6, 1e-1, log=True),
+    }
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=5e-4, weight_decay=0.1))

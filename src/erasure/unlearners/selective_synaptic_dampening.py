@@ -13,6 +13,7 @@ from erasure.training.batches import Batches
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SelectiveSynapticDampening", "dampened"]
 
@@ -74,6 +75,10 @@ class SelectiveSynapticDampening(Unlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
     cost: ClassVar[str] = "one pass over the training set (once, before any request) and one over the forget set"
+    search_space: ClassVar[SearchSpace] = {
+        "selection_weighting": Range(0.1, 100.0, log=True),
+        "dampening_constant": Range(0.1, 5.0, log=True),
+    }
 
     selection_weighting: PositiveFloat = 10.0
     dampening_constant: NonNegativeFloat = 1.0
