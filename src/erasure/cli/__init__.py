@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, str] = {
     "run": "Run an experiment and print its table.",
     "sweep": "Run a configuration at many settings and seeds.",
+    "tune": "Tune a method of a configuration.",
     "validate": "Check a configuration and say how it is understood.",
     "plan": "Show the stages of an experiment, what is cached and what the rest costs.",
     "list": "List the components there are.",
