@@ -105,7 +105,8 @@ def _show(found: Tuned) -> None:
     for kind, gap in found.gaps.items():
         click.echo(f"{kind:<10}  {'failed' if gap is None else f'{gap:.5f}'}")
     if found.improvement is not None:
-        click.echo(f"tuned is {100 * found.improvement:.0f} % smaller than the defaults on the reported seeds")
+        size = f"{100 * abs(found.improvement):.0f} % {'smaller' if found.improvement >= 0 else 'larger'}"
+        click.echo(f"on the reported seeds, the tuned setting's objective is {size} than that of the published defaults")
     click.echo(f"cost: {found.tuning_s:.1f} s of unlearning and {found.gold_s:.1f} s of retraining; {found.total_s:.1f} s in all")
     click.echo(printable(f'"unlearners" entry: {json.dumps(found.snippet, ensure_ascii=False)}'))
     for note in found.notes:
