@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "cache": "List, show, verify, prune, export and import stored intermediate results.",
     "explain": "Say what a stored result is made of, or why two differ.",
     "schema": "Write the JSON Schema of configurations, for editors.",
+    "doctor": "Say what is installed, what it runs on, and whether the store can be used.",
 }
 """Name of each command and its summary; a command is the function ``command`` of the module of its name."""
 
