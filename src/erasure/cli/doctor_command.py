@@ -89,7 +89,11 @@ def command(store: Path | None, as_json: bool) -> int:
     """Say what is installed, what it runs on, and whether the store can be used.
 
     The exit code is 1 if something is wrong without which nothing runs. Nothing is changed or sent anywhere.
-    """
+
+    \b
+    erasure doctor
+    erasure doctor --json
+    """  # noqa: D301 - click's mark for lines that stay as they are
     torch = _torch()
     findings: dict[str, Any] = {
         "erasure": _version("erasure-unlearning"),
