@@ -15,6 +15,7 @@ from erasure import __version__
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
+    "new": "Write a first configuration, asking what it needs.",
     "run": "Run an experiment and print its table.",
     "sweep": "Run a configuration at many settings and seeds.",
     "tune": "Tune a method of a configuration.",

@@ -1,0 +1,298 @@
+"""``erasure new``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erasure.cli.new_data import SHIPPED, Chosen, chosen_data, refused
+from erasure.cli.prose import printable
+from erasure.errors import ConfigError, nearest
+
+__all__ = ["RECOMMENDED", "command"]
+
+RECOMMENDED = ("GoldModel", "Finetuning", "SCRUB", "SSD", "SalUn", "Identity")
+"""Retraining, four methods of different kinds, and doing nothing."""
+
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%|(0?\.\d+)")
+_FEWEST_ATTACKED = 10
+_WHOLE_NUMBER = re.compile(r"\d{1,9}")
+
+
+@click.command("new")
+@click.argument("file", type=click.Path(path_type=Path), default="experiment.jsonc")
+@click.option("--data", metavar="DATA", help="digits, breast_cancer, a table (CSV, TSV, Parquet) or a folder of pictures.")
+@click.option("--label", metavar="COLUMN", help="The table's column to predict.")
+@click.option("--forget", metavar="WHAT", help="10% at random, 25 samples at random, or class:NAME.")
+@click.option("--methods", metavar="LIST", help="recommended, or names: SCRUB,SSD,Finetuning.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of training.")
+@click.option("--yes", is_flag=True, help="Ask nothing and take the defaults.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+def command(
+    file: Path,
+    data: str | None,
+    label: str | None,
+    forget: str | None,
+    methods: str | None,
+    epochs: int | None,
+    yes: bool,
+    overwrite: bool,
+) -> int:
+    """Write a first configuration to FILE (experiment.jsonc): ask what it needs, explain every part, check that it is valid.
+
+    Questions that options answer are not asked. Where nobody can be asked, all but --label has a default that --yes takes.
+
+    \b
+    erasure new
+    erasure new patients.jsonc --data patients.csv --label diagnosis --forget 5%
+    erasure new --data digits --forget class:3 --methods SCRUB,SSD --epochs 20
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    questions = _Questions(asks=not yes)
+    if file.exists() and not overwrite and not questions.may_replace(file):
+        raise refused(f'"{file}" is already there and stays as it is', "give another name, or --overwrite")
+    chosen = questions.data(data, label)
+    forgetting = _forgetting(questions.forget(forget, chosen), chosen)
+    entries = _entries(questions.methods(methods), chosen)
+    text = _written(file, chosen, forgetting, entries, questions.epochs(epochs, chosen))
+    _check(text)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    click.echo(printable(f"wrote {file}"))
+    click.echo(printable(f"  erasure plan {file}   what it will do, and what that costs"))
+    click.echo(printable(f"  erasure run {file}    do it"))
+    return 0
+
+
+class _Questions:
+    """Asks on the terminal what no option has said; with ``asks`` off, the default is the answer."""
+
+    def __init__(self, *, asks: bool) -> None:
+        self._asks = asks
+
+    def data(self, given: str | None, label: str | None) -> Chosen:
+        kind = given or self._ask("Data", "--data", "digits", [*SHIPPED, "table", "pictures"])
+        if given is None and kind not in SHIPPED:
+            title = "File (CSV, TSV or Parquet)" if kind == "table" else "Folder, with one folder of pictures for each class"
+            kind = self._ask(title, "--data", None)
+
+        def ask_label(columns: Sequence[str]) -> str:
+            return label or self._ask("Column to predict", "--label", None, columns)
+
+        return chosen_data(kind, ask_label)
+
+    def forget(self, given: str | None, chosen: Chosen) -> str:
+        if given is not None:
+            return given
+        kind = self._ask("What to forget", "--forget", "share", ["share", "class", "samples"], standard_answer="10%")
+        if kind == "share":
+            return self._ask("Share of the training samples", "--forget", "10%")
+        if kind == "class":
+            return "class:" + self._ask(
+                "Class", "--forget", str(next(iter(chosen.classes))), [str(each) for each in chosen.classes]
+            )
+        return kind if not self._asks else self._ask("How many samples", "--forget", "10")
+
+    def methods(self, given: str | None) -> str:
+        if given is not None:
+            return given
+        if self._ask("Methods", "--methods", "recommended", ["recommended", "chosen"]) == "recommended":
+            return "recommended"
+        return self._ask("Names, with commas between (erasure list unlearners shows them)", "--methods", "SCRUB,SSD")
+
+    def epochs(self, given: int | None, chosen: Chosen) -> int:
+        if given is not None:
+            return given
+        while True:
+            answer = self._ask("Epochs of training", "--epochs", str(chosen.epochs))
+            if _WHOLE_NUMBER.fullmatch(answer) and int(answer):
+                return int(answer)
+            click.echo("a whole number, 1 or more", err=True)
+
+    def may_replace(self, file: Path) -> bool:
+        from rich.prompt import Confirm
+
+        return self._asks and sys.stdin.isatty() and Confirm.ask(printable(f"Replace {file}?").replace("[", r"\["), default=False)
+
+    def _ask(
+        self, title: str, option: str, default: str | None, choices: Sequence[str] | None = None, *, standard_answer: str = ""
+    ) -> str:
+        if not self._asks and default is not None:
+            return standard_answer or default
+        if not self._asks or not sys.stdin.isatty():
+            raise click.UsageError(
+                f"nobody can be asked: {title.casefold()}? Give {option}{'' if default is None else ' or --yes'}"
+            )
+        from rich.console import Console
+        from rich.prompt import Prompt
+
+        console = Console(stderr=True)
+        if choices and len(choices) > 12:
+            console.print(printable(", ".join(choices)), markup=False, highlight=False)
+        few = list(choices) if choices and len(choices) <= 12 else None
+        return Prompt.ask(title, console=console, choices=few, default=default) if default else _insisted(title, console, few)
+
+
+def _insisted(title: str, console: Any, choices: list[str] | None) -> str:
+    from rich.prompt import Prompt
+
+    while not (answer := Prompt.ask(title, console=console, choices=choices)):
+        console.print("an answer is needed")
+    return answer
+
+
+def _forgetting(given: str, chosen: Chosen) -> tuple[dict[str, Any], str, int]:
+    """The splitter, what it takes in words, and the smaller of the forget set and the unseen samples it is attacked with.
+
+    Raises:
+        ConfigError: If it is no share, number or class, or forgets nothing or everything.
+    """
+    parts = {"parts_names": ["forget", "retain"], "ref_data": "train"}
+    n_train = int(chosen.n_samples * chosen.train)
+    text = given.strip()
+    if text.casefold().startswith("class:"):
+        name = text.partition(":")[2].strip()
+        named = {str(each): each for each in chosen.classes}
+        if name not in named:
+            shown = ", ".join(list(named)[:20])
+            raise refused(f'there is no class "{name}"; there are {shown}', nearest(name, named))
+        attacked = int(chosen.classes[named[name]] * min(chosen.train, 1 - chosen.train))
+        return {"class": "Class", "parameters": {**parts, "labels": named[name]}}, "all training samples of one class", attacked
+    if share := _SHARE.fullmatch(text):
+        fraction = round(float(share[1]) / 100, 6) if share[1] else float(share[2])
+        if not 0 < fraction < 1 or int(fraction * n_train) < 1:
+            raise refused(f"{text} of {n_train} training samples is {int(fraction * n_train)}; forget one at least, and not all")
+        words, parameters = "a share of the training samples, at random", {**parts, "percentage": fraction}
+        return {"class": "Percentage", "parameters": parameters}, words, min(int(fraction * n_train), chosen.n_samples - n_train)
+    if _WHOLE_NUMBER.fullmatch(text):
+        if not 0 < int(text) < n_train:
+            raise refused(f"{text} of {n_train} training samples cannot be forgotten; give a number between 1 and {n_train - 1}")
+        parameters = {**parts, "n_samples": int(text), "shuffle": True}
+        words = "a number of training samples, at random"
+        return {"class": "NSamples", "parameters": parameters}, words, min(int(text), chosen.n_samples - n_train)
+    raise refused(f'"{given}" says not what to forget', "write 10% for a share, 25 for so many samples, or class:NAME")
+
+
+def _entries(given: str, chosen: Chosen) -> list[str | dict[str, Any]]:
+    """The methods as a configuration names them; those of the recommended set with settings that suit small networks."""
+    from erasure.config.docs import parameters_of
+    from erasure.config.slots import SLOTS
+    from erasure.registry.lookup import Registry
+
+    names = list(RECOMMENDED)
+    if given.strip().casefold() != "recommended":
+        asked = dict.fromkeys(name.strip() for name in given.split(",") if name.strip())
+        registry = Registry()
+        found = {registry.resolve(name, SLOTS["unlearner"]()).key: name for name in asked}
+        if not found:
+            raise refused("no method was named", "erasure list unlearners")
+        for key in found:
+            required = [p["name"] for p in parameters_of(registry.resolve(key, SLOTS["unlearner"]()).cls) if p["required"]]
+            if required:
+                raise refused(f"{key} needs {', '.join(required)}", f"add it to the file by hand; erasure describe {key}")
+        names = list(dict.fromkeys(["GoldModel", *found, "Identity"]))
+    settings = _settings(chosen.pictures)
+    return [{"class": name, "parameters": settings[name]} if name in settings else name for name in names]
+
+
+def _settings(pictures: bool) -> dict[str, dict[str, Any]]:
+    def sgd(lr: float) -> dict[str, Any]:
+        return {"class": "SGD", "parameters": {"lr": lr, "momentum": 0.9}}
+
+    return {
+        "Finetuning": {"epochs": 5, "optimizer": sgd(0.05)},
+        "SCRUB": {"epochs": 3, "max_epochs": 2, "optimizer": sgd(0.02 if pictures else 0.003)},
+        "SSD": {"selection_weighting": 3.0 if pictures else 5.0},
+        "SalUn": {"epochs": 3, "optimizer": sgd(0.02 if pictures else 0.003)},
+    }
+
+
+def _written(file: Path, chosen: Chosen, forgetting: tuple[dict[str, Any], str, int], entries: Sequence[Any], epochs: int) -> str:
+    """The configuration's text."""
+    splitter, sentence, attacked = forgetting
+    attack = '"UMIA",         // can an attacker tell forgotten samples from unseen ones?'
+    if attacked < _FEWEST_ATTACKED:
+        attack = "// There are too few samples to try the attack UMIA on."
+    train = {"class": "StratifiedPercentage", "parameters": {"parts_names": ["train", "test"], "percentage": chosen.train}}
+    adam = {"class": "Adam", "parameters": {"lr": 0.002 if chosen.pictures else 0.005}}
+    accuracies = [{"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "retain", "test")]
+    optimiser = "How the original model and every gold model are trained; gold is the same training without the forget set."
+    return f"""// Made by  erasure new.  Check it with  erasure validate,  run it with  erasure run {printable(file.name)}.
+// Any part can be changed;  erasure list  shows what there is,  erasure describe NAME  explains one.
+{{
+  "name": {_json(re.sub(r"[^A-Za-z0-9_-]+", "_", chosen.name).strip("_") or "experiment")},
+
+  "data": {{
+    "parameters": {{
+      // {printable(chosen.comment)}.
+      "data_source": {_json(chosen.source)},
+      "partitions": [
+        // What is trained on, and what no model sees before it is judged.
+        {_json(train)},
+        // What to forget: {sentence}. The rest of the training set is retained.
+        {_json(splitter)},
+      ],
+      "batch_size": 32,
+    }}
+  }},
+
+  // {optimiser}
+  "predictor": {{
+    "parameters": {{
+      "model": {_json(chosen.model)},
+      "epochs": {epochs},
+      "optimizer": {_json(adam)},
+    }}
+  }},
+
+  // GoldModel is retraining, which every row is compared with; Identity does nothing and shows how much there is to forget.
+  "unlearners": [
+    {("," + chr(10) + "    ").join(map(_json, entries))},
+  ],
+
+  "evaluator": {{
+    "parameters": {{
+      // Further gold models of other seeds: how far apart are models that never saw the forget set?
+      "floor_repeats": 2,
+      "measures": [
+        {("," + chr(10) + "        ").join(map(_json, accuracies))},
+        {attack}
+        "AverageGap",   // mean distance to gold over the three accuracies, in percentage points
+        "RunTime", "SpeedUp",
+      ]
+    }}
+  }},
+
+  // The same seed gives the same numbers;  erasure run --seeds 0-4  repeats everything and gives intervals.
+  "globals": {{"seed": 0}}
+}}
+"""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _check(text: str) -> None:
+    """Load the text as any configuration.
+
+    Raises:
+        ConfigError: If it is not valid.
+    """
+    from erasure.experiment.configuration import load_experiment
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "new.jsonc"
+        path.write_text(text, encoding="utf-8")
+        try:
+            load_experiment(path)
+        except ConfigError as error:
+            raise refused(
+                f"these answers make no valid experiment: {error.problems[0].message}", error.problems[0].hint
+            ) from error

@@ -1,0 +1,211 @@
+"""``erasure new``: what it writes is valid and runs; it asks, and it never overwrites by itself."""
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from erasure.config import load
+from erasure.experiment.configuration import load_experiment
+
+ROWS = [(20 + i, 1.5 * (i % 7), ("red", "blue", "green")[i % 3], f"person {i}", ("ill", "well")[(i % 7) > 3]) for i in range(200)]
+
+
+class Terminal(io.StringIO):
+    """Standard input that somebody types at."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    def answers(*lines):
+        monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{line}\n" for line in lines)))
+
+    return answers
+
+
+@pytest.fixture
+def patients(here):
+    lines = ["age,dose,colour,who,state", *(",".join(map(str, row)) for row in ROWS)]
+    (here / "patients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "patients.csv"
+
+
+def written(name="experiment.jsonc"):
+    return load(name).root.plain()
+
+
+def partitions(name="experiment.jsonc"):
+    return [(p["class"], p["parameters"]) for p in written(name)["data"]["parameters"]["partitions"]]
+
+
+def rows(out):
+    return json.loads(out)["rows"]
+
+
+@pytest.mark.parametrize("forget", ["10%", "class:3", "12"])
+def test_digits_run(cli, here, forget):
+    assert cli("new", "--data", "digits", "--forget", forget, "--methods", "SSD", "--epochs", "1")[0] == 0
+    code, out, err = cli("run", "experiment.jsonc", "--quiet", "--no-report", "--set", "evaluator.floor_repeats=0")
+    assert code == 0, err
+    assert all(name in out for name in ("GoldModel", "SSD", "Identity"))
+
+
+def test_a_table_runs_with_text_as_categories_and_without_free_text(cli, patients):
+    code, out, err = cli(
+        "new", "p.jsonc", "--data", patients, "--label", "state", "--forget", "class:ill", "--epochs", "2", "--yes"
+    )
+    assert code == 0, err
+    assert "erasure run p.jsonc" in out
+    source = written("p.jsonc")["data"]["parameters"]["data_source"]["parameters"]
+    assert source == {"path": patients, "label": "state", "features": ["age", "dose", "colour"], "categorical": ["colour"]}
+    assert partitions("p.jsonc")[1][1]["labels"] == "ill"
+    assert len(load_experiment("p.jsonc").unlearners) == 6
+    code, out, err = cli("run", "p.jsonc", "--quiet", "--no-report", "--set", "evaluator.floor_repeats=0")
+    assert code == 0, err
+    assert "SalUn" in out
+
+
+@pytest.mark.parametrize("cell", ["", "?", "NA"], ids=repr)
+def test_missing_values_are_filled_and_rows_without_a_label_left_out(cli, here, cell):
+    lines = [f"{i},{cell if i == 3 else i % 5},{i % 2}" for i in range(60)]
+    (here / "t.csv").write_text("\n".join(["a,b,y", *lines]), encoding="utf-8")
+    assert cli("new", "--data", "t.csv", "--label", "y", "--epochs", "1", "--methods", "SSD", "--yes")[0] == 0
+    assert written()["data"]["parameters"]["data_source"]["parameters"]["missing"] == "impute"
+    assert cli("run", "experiment.jsonc", "--quiet", "--no-report")[0] == 0
+    (here / "u.csv").write_text("\n".join(["a,b,y", *lines, f"1,1,{cell}"]), encoding="utf-8")
+    assert cli("new", "u.jsonc", "--data", "u.csv", "--label", "y", "--epochs", "1", "--methods", "SSD", "--yes")[0] == 0
+    assert written("u.jsonc")["data"]["parameters"]["data_source"]["parameters"]["missing"] == "drop"
+    assert cli("run", "u.jsonc", "--quiet", "--no-report")[0] == 0
+
+
+def test_an_attack_is_left_out_where_there_are_too_few_samples_for_it(cli, here):
+    for forget, has in (("9", False), ("10", True), ("class:0", True), ("1%", False), ("2%", True)):
+        assert cli("new", "--data", "digits", "--forget", forget, "--yes", "--overwrite")[0] == 0
+        assert ("UMIA" in written()["evaluator"]["parameters"]["measures"]) == has, forget
+
+
+def test_classes_that_are_other_whole_numbers_are_named(cli, here):
+    (here / "t.csv").write_text("\n".join(["a,y", *(f"{i},{5 + 2 * (i % 2)}" for i in range(60))]), encoding="utf-8")
+    assert cli("new", "--data", "t.csv", "--label", "y", "--forget", "class:7", "--epochs", "1", "--yes")[0] == 0
+    assert partitions()[1][1]["labels"] == "7"
+    assert cli("run", "experiment.jsonc", "--quiet", "--no-report")[0] == 0
+
+
+def test_a_folder_of_pictures_runs(cli, here):
+    image = pytest.importorskip("PIL.Image", reason="needs pillow")
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("needs the extra vision")
+    for name in ("cats", "dogs"):
+        (here / "pets" / name).mkdir(parents=True)
+        for i in range(12):
+            image.new("RGB", (40 + i, 30), (i * 20, 10, 200 if name == "cats" else 0)).save(here / "pets" / name / f"{i}.png")
+    code, _, err = cli("new", "--data", "pets", "--forget", "class:cats", "--methods", "SSD", "--epochs", "1")
+    assert code == 0, err
+    code, out, err = cli("run", "experiment.jsonc", "--quiet", "--no-report", "--set", "evaluator.floor_repeats=0")
+    assert code == 0, err
+    assert "SSD" in out
+
+
+def test_it_asks_for_everything(cli, patients, typed):
+    typed("table", patients, "state", "share", "20%", "chosen", "NegGrad, SCRUB", "none", "3")
+    code, _, err = cli("new")
+    assert code == 0, err
+    assert partitions()[1] == (
+        "Percentage",
+        {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.2},
+    )
+    assert [e if isinstance(e, str) else e["class"] for e in written()["unlearners"]] == [
+        "GoldModel",
+        "NegGrad",
+        "SCRUB",
+        "Identity",
+    ]
+    assert written()["predictor"]["parameters"]["epochs"] == 3
+
+
+def test_enter_takes_the_defaults_which_are_those_of_yes(cli, here, typed):
+    typed(*[""] * 5)
+    assert cli("new", "asked.jsonc")[0] == 0
+    assert cli("new", "told.jsonc", "--yes")[0] == 0
+    assert written("asked.jsonc") == written("told.jsonc")
+
+
+def test_an_answer_that_is_no_choice_is_asked_again(cli, here, typed):
+    typed("words", "breast_cancer", "samples", "7", "recommended", "2")
+    assert cli("new")[0] == 0
+    assert partitions()[1][1]["n_samples"] == 7
+
+
+def test_a_file_that_is_there_is_replaced_only_if_somebody_says_so(cli, here, typed):
+    (here / "experiment.jsonc").write_text("mine")
+    for arguments in ([], ["--yes"]):
+        code, _, err = cli("new", "--data", "digits", *arguments)
+        assert code == 2
+        assert "--overwrite" in err
+    typed("n")
+    assert cli("new", "--data", "digits", "--forget", "5", "--methods", "SSD", "--epochs", "1")[0] == 2
+    assert (here / "experiment.jsonc").read_text() == "mine"
+    typed("y")
+    assert cli("new", "--data", "digits", "--forget", "5", "--methods", "SSD", "--epochs", "1")[0] == 0
+    assert written()["name"] == "digits"
+    assert cli("new", "--data", "breast_cancer", "--yes", "--overwrite")[0] == 0
+    assert written()["name"] == "breast_cancer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nobody can be asked"),
+        (["--yes", "--data", "digit"], 'no data "digit"'),
+        (["--yes", "--data", "patients.csv"], "Give --label"),
+        (["--yes", "--data", "patients.csv", "--label", "stat"], 'no column "stat"'),
+        (["--yes", "--data", "patients.csv", "--label", "who"], "a label has few"),
+        (["--yes", "--data", "patients.csv", "--label", "dose"], "fractions"),
+        (["--yes", "--data", "patients.csv", "--label", "state", "--forget", "class:dead"], "there are ill, well"),
+        (["--yes", "--data", "."], "one folder of pictures"),
+        (["--yes", "--data", "digits", "--forget", "0%"], "forget one at least"),
+        (["--yes", "--data", "digits", "--forget", "100%"], "not all"),
+        (["--yes", "--data", "digits", "--forget", "898"], "between 1 and 897"),
+        (["--yes", "--data", "digits", "--forget", "some"], "says not what to forget"),
+        (["--yes", "--data", "digits", "--methods", "Scrubb"], "SCRUB"),
+        (["--yes", "--data", "digits", "--methods", "Cascade"], "needs steps"),
+        (["--yes", "--data", "digits", "--methods", ","], "no method"),
+        (["--yes", "--data", "digits", "--epochs", "0"], "--epochs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_answers_are_refused_and_nothing_is_written(cli, patients, here, arguments, message):
+    code, _, err = cli("new", *arguments)
+    assert code == 2
+    assert message in err
+    assert [each.name for each in here.iterdir()] == [patients]
+
+
+def complete(**variables):
+    environment = os.environ | {"_ERASURE_COMPLETE": variables.pop("mode")} | variables
+    code = "from erasure.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("mode", "word"), [("zsh_source", "compdef"), ("fish_source", "complete")])
+def test_shells_get_a_script_for_completion(mode, word):
+    assert word in complete(mode=mode).stdout
+
+
+@pytest.mark.parametrize(("words", "expected"), [("erasure ne", "plain,new"), ("erasure new --fo", "plain,--forget")])
+def test_completion_answers(words, expected):
+    done = complete(mode="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
+    assert expected in done.stdout.splitlines()
