@@ -57,5 +57,13 @@ fix: $(VENV)/.develop ## format and mend what can be mended
 bench: $(VENV)/.develop ## speed against bare PyTorch loops
 	$(BIN)/python benchmarks/run.py
 
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs ## build the documentation into site/; every link is checked
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean: ## remove everything that the commands above made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site

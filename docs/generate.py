@@ -1,19 +1,33 @@
-"""Writes the pages that are made from the registry; ``python docs/generate.py --check`` says whether they are up to date."""
+"""Writes the pages that are made from the code; ``python docs/generate.py --check`` says whether they are up to date."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import click
+
+from erasure.cli import COMMANDS, _erasure
 from erasure.component import Call, Component
-from erasure.registry.builtins import BUILTINS
+from erasure.config.docs import parameters_of, prose_of
+from erasure.config.slots import SLOTS
+from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.lookup import Registry
+from erasure.reports.verdicts import RULE
 from erasure.unlearners.contract import Unlearner
 
-PAGE = Path(__file__).parent / "unlearners.md"
+FOLDER = Path(__file__).parent
 SHARED = frozenset({"forget", "retain", "train", "validation", "batch_size", "schedule", "batch_norm", "max_grad_norm"})
+ATTACKS = "erasure.measures.attacks."
+MADE = "This page is made from {origin} by `python docs/generate.py`."
+ROLE = re.compile(r":[a-z:]+:`~?(?:[\w.]*\.)?([^`]*)`")
+INLINE_MATH = re.compile(r":math:`([^`]*)`")
+MATH = re.compile(r"^\.\. math:: ?(.*(?:\n[ ]+.*)*)", re.MULTILINE)
 
 
 def shown(value: Any) -> str:
@@ -44,7 +58,16 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def page() -> str:
+def markdown(text: str) -> str:
+    """A docstring's text as Markdown."""
+    text = INLINE_MATH.sub(r"$\1$", text)
+    text = ROLE.sub(r"`\1`", text).replace("``", "`")
+    parts = re.split(r"(`[^`\n]*`)", text)
+    text = "".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
+    return MATH.sub(lambda found: f"```math\n{' '.join(found[1].replace('&lt;', '<').split())}\n```", text)
+
+
+def unlearners() -> str:
     """The catalogue of unlearners."""
     lines = [
         "# Unlearners",
@@ -71,15 +94,129 @@ def page() -> str:
     return "\n".join([*lines, *deviations]) + "\n"
 
 
+def components(title: str, intro: str, kinds: Iterable[str], keep: Callable[[str], bool] = lambda _: True) -> str:
+    """A page with everything there is to say about the components of some kinds."""
+    lines = [f"# {title}", "", intro, "", MADE.format(origin="the registry"), ""]
+    for kind in kinds:
+        for name, target in BUILTINS[kind].items():
+            if keep(target):
+                lines += component(kind, name)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def component(kind: str, name: str) -> list[str]:
+    cls = Registry().resolve(name, SLOTS[kind]()).cls
+    lines = [f"## {name}", "", markdown(prose_of(cls)), ""]
+    others = sorted(other for other, key in ALSO_KNOWN_AS.get(kind, {}).items() if key == name)
+    if others:
+        lines += [f"Also called {', '.join(f'`{other}`' for other in others)}.", ""]
+    if cls.source is not None and cls.source.paper:
+        code = f"; compared with {cls.source.code}" if cls.source.code else ""
+        lines += [f"**Paper**: {cls.source.paper}{code}", ""]
+    parameters = parameters_of(cls)
+    if parameters:
+        lines += ["| parameter | type | default | meaning |", "|---|---|---|---|"]
+        for p in parameters:
+            default = "required" if p["required"] else f"`{json.dumps(p['default'], ensure_ascii=False)}`"
+            lines.append(
+                f"| `{p['name']}` | {cell(markdown(p['type']))} | {cell(default)} | {cell(markdown(p['description']))} |"
+            )
+    else:
+        lines.append("It has no parameters.")
+    if cls.source is not None and cls.source.deviations:
+        lines += ["", "Deviations:", "", *(f"- {cell(markdown(sentence))}" for sentence in cls.source.deviations)]
+    return [*lines, ""]
+
+
+def commands() -> str:
+    """The command line."""
+    lines = [
+        "# Commands",
+        "",
+        MADE.format(origin="the command line") + " `erasure COMMAND --help` says the same.",
+        "",
+        "Exit codes: 0 all is sound; 1 a row or a stage failed, or the store cannot be used; 2 bad input; 130 interrupted; 70 a bug.",
+        "",
+    ]
+    context = click.Context(_erasure, info_name="erasure", max_content_width=100)
+    for name, summary in COMMANDS.items():
+        command = _erasure.get_command(context, name)
+        lines += [f"## erasure {name}", "", summary, "", *usage(command, context, name)]
+        if isinstance(command, click.Group):
+            inner = click.Context(command, parent=context, info_name=name, max_content_width=100)
+            for part in command.list_commands(inner):
+                lines += [f"### erasure {name} {part}", "", *usage(command.get_command(inner, part), inner, part)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def usage(command: click.Command | None, parent: click.Context, name: str) -> list[str]:
+    assert command is not None
+    own = click.Context(command, parent=parent, info_name=name, terminal_width=100, max_content_width=100)
+    return ["```text", command.get_help(own), "```", ""]
+
+
+def verdicts() -> str:
+    """The rule of the verdicts."""
+    lines = [
+        "# What each verdict means",
+        "",
+        MADE.format(origin="the rule that reports use") + " [Concepts](concepts.md) explains gold and the noise floor.",
+        "",
+        "A report gives every method one verdict. The first line of this table that applies decides; where a method has both",
+        "forgotten too much by one measure and too little by another, the larger difference in noise floors decides.",
+        "",
+        "| verdict | when |",
+        "|---|---|",
+        *(f"| **{name}** | {cell(sentence)} |" for name, sentence in RULE),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "unlearners.md": unlearners,
+    "commands.md": commands,
+    "verdicts.md": verdicts,
+    "sources.md": lambda: components(
+        "Data sources", "Where samples come from: `data.data_source` of a configuration.", ["source"]
+    ),
+    "splitters.md": lambda: components(
+        "Splitters",
+        "What is trained on, tested on and forgotten: the list `data.partitions`. [Scenarios](scenarios.md) puts them together.",
+        ["splitter"],
+    ),
+    "models.md": lambda: components("Models", "What is trained: `predictor.model`. Any other class can be named too.", ["model"]),
+    "parts.md": lambda: components(
+        "Corruptions, triggers, masks",
+        "Components that go into others: what a `Poisoned` source does to samples, and which weights a `Masked` method may change.",
+        ["corruption", "trigger", "mask"],
+    ),
+    "measures.md": lambda: components(
+        "Measures",
+        "What is measured: `evaluator.measures`. [Attacks](attacks.md) have their own page.",
+        ["measure"],
+        lambda target: not target.startswith(ATTACKS),
+    ),
+    "attacks.md": lambda: components(
+        "Attacks",
+        "Measures that try to find out who was in the training set. [Audits](audits.md) says when to use which.",
+        ["measure"],
+        lambda target: target.startswith(ATTACKS),
+    ),
+}
+"""Name of each page and what makes it."""
+
+
 def main() -> int:
-    text = page()
-    if "--check" in sys.argv[1:]:
-        current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        if current != text:
-            print(f"{PAGE.name} is not up to date; run python docs/generate.py")
-            return 1
-        return 0
-    PAGE.write_text(text, encoding="utf-8")
+    stale = []
+    for name, make in PAGES.items():
+        path, text = FOLDER / name, make()
+        if (path.read_text(encoding="utf-8") if path.exists() else "") != text:
+            stale.append(name)
+            if "--check" not in sys.argv[1:]:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv[1:]:
+        print(f"{', '.join(stale)}: not up to date; run python docs/generate.py")
+        return 1
     return 0
 
 
