@@ -35,6 +35,7 @@ _WHOLE_NUMBER = re.compile(r"\d{1,9}")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of training.")
 @click.option("--yes", is_flag=True, help="Ask nothing and take the defaults.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written where as JSON.")
 def command(
     file: Path,
     data: str | None,
@@ -44,6 +45,7 @@ def command(
     epochs: int | None,
     yes: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> int:
     """Write a first configuration to FILE (experiment.jsonc): ask what it needs, explain every part, check that it is valid.
 
@@ -64,6 +66,11 @@ def command(
     _check(text)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+    if as_json:
+        click.echo(
+            json.dumps({"file": str(file), "name": chosen.name, "samples": chosen.n_samples, "classes": list(chosen.classes)})
+        )
+        return 0
     click.echo(printable(f"wrote {file}"))
     click.echo(printable(f"  erasure plan {file}   what it will do, and what that costs"))
     click.echo(printable(f"  erasure run {file}    do it"))

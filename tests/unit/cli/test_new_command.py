@@ -136,6 +136,13 @@ def test_it_asks_for_everything(cli, patients, typed):
     assert written()["predictor"]["parameters"]["epochs"] == 3
 
 
+def test_json_says_what_was_written_where(cli, here):
+    code, out, _ = cli("new", "a/b.jsonc", "--data", "breast_cancer", "--yes", "--json")
+    assert code == 0
+    assert json.loads(out) == {"file": "a/b.jsonc", "name": "breast_cancer", "samples": 569, "classes": [0, 1]}
+    assert (here / "a" / "b.jsonc").exists()
+
+
 def test_enter_takes_the_defaults_which_are_those_of_yes(cli, here, typed):
     typed(*[""] * 5)
     assert cli("new", "asked.jsonc")[0] == 0
