@@ -5,20 +5,23 @@ import subprocess
 import sys
 import time
 
+import pytest
 from small import command, small_experiment
 
 
-def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_config):
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_config, executor):
     configuration = small_experiment()
     configuration["predictor"]["epochs"] = 3000
     path = write_config(configuration)
     store = tmp_path / "store"
-    arguments = [sys.executable, "-m", "erasure", "run", str(path), "--store", str(store), "--output", str(tmp_path / "out")]
+    options = ["--store", str(store), "--output", str(tmp_path / "out"), "--executor", executor, "--workers", "2"]
+    arguments = [sys.executable, "-m", "erasure", "run", str(path), *options]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(3)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -13,7 +13,7 @@ from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
 from erasure.cli.prose import printable
 
-__all__ = ["command", "directory_name"]
+__all__ = ["command", "directory_name", "say_failures"]
 
 
 @click.command("run")
@@ -61,21 +61,21 @@ def command(
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
         terminal.table(results)
-    for reason, stages in _by_reason(results.failures).items():
-        others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
-        click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
+    say_failures(results.failures)
     click.echo(f"results in {where}", err=as_json)
     if (where / "report.html").exists():
         click.echo(f"report: {where / 'report.html'}", err=as_json)
     return 0 if results.is_sound else 1
 
 
-def _by_reason(failures: Mapping[str, str]) -> dict[str, list[str]]:
-    """Stages that failed for one reason, the cause before those that need it."""
-    grouped: dict[str, list[str]] = {}
+def say_failures(failures: Mapping[str, str]) -> None:
+    """Tell every reason once: the stage it began with, and how many need it."""
+    by_reason: dict[str, list[str]] = {}
     for stage, reason in failures.items():
-        grouped.setdefault(reason, []).append(stage)
-    return grouped
+        by_reason.setdefault(reason, []).append(stage)
+    for reason, stages in by_reason.items():
+        others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
+        click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
 
 
 def directory_name(name: str) -> str:

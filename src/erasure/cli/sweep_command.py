@@ -11,7 +11,7 @@ import click
 from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, options_from, run_options
 from erasure.cli.prose import printable
-from erasure.cli.run_command import directory_name
+from erasure.cli.run_command import directory_name, say_failures
 
 __all__ = ["command"]
 
@@ -65,9 +65,6 @@ def command(
         results = run_sweep(sweep, options_from(output=where, **options), listener)
     if as_json:
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
-    for reason in dict.fromkeys(results.failures.values()):
-        stages = [stage for stage, why in results.failures.items() if why == reason]
-        others = f" (so did {len(stages) - 1} other stages)" if len(stages) > 1 else ""
-        click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
+    say_failures(results.failures)
     click.echo(f"{len(sweep.points)} settings, {len(results)} rows, results in {where}", err=as_json)
     return 0 if results.is_sound else 1

@@ -26,7 +26,7 @@ from erasure.experiment.results import assemble, assemble_trace
 from erasure.experiment.seeds import Seeds
 from erasure.experiment.stages import Numerics, Plan, Stage
 from erasure.measures.contract import Measure
-from erasure.reports.page import write_page
+from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
@@ -199,6 +199,7 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
         save(results, output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
         write_evidence(collect(plan, bench, failed, results.rows), output)
+        (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
         if listener is not None:
             _report(output, listener)
     return results
@@ -210,9 +211,8 @@ def _execute(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions)
         from erasure.experiment.executors import ray_cluster
 
         return ray_cluster.execute(stages, bench, workers=options.workers, address=options.address, shared=options.shared_store)
-    n = processes.n_workers(options.threads, options.workers)
-    if options.executor == "processes" and n > 0:
-        return processes.execute(stages, bench, n)
+    if options.executor == "processes":
+        return processes.execute(stages, bench, processes.n_workers(options.threads, options.workers))
     return serial.execute(stages, bench)
 
 

@@ -50,7 +50,7 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
     """
     p = log_p.exp()
     # A probability of zero contributes nothing, whatever its logarithm.
-    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).clamp(min=0)
+    return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1).clamp(min=0)
 
 
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:

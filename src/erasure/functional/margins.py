@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from erasure.errors import DataError
-from erasure.types import TaskKind
 
-__all__ = ["class_margin", "epsilons", "forgetting_scores", "histogram_divergence"]
+__all__ = ["epsilons", "forgetting_scores", "histogram_divergence"]
 
 _CAP = 50.0
 _BUFFER = 2.0
@@ -23,38 +22,6 @@ _PAIRS_AT_ONCE = 1 << 22
 
 # Thresholds that cannot be judged: those that tell the populations apart somewhat, and those that tell nothing.
 _TELLING, _SILENT = -1.0, -2.0
-
-
-def class_margin(task: TaskKind, logits: Tensor, labels: Tensor) -> Tensor:
-    r"""Logit of the right class against all others, :math:`z_y - \log \sum_{j \ne y} e^{z_j} = \log \frac{p_y}{1 - p_y}`.
-
-    Args:
-        task: ``classification`` or ``binary``.
-        logits: ``(n, K)`` with at least two classes; ``(n,)`` or ``(n, 1)`` for ``binary``.
-        labels: ``(n,)`` integers.
-
-    Returns:
-        ``(n,)`` float64; finite where the logits are and do not differ by more than their type can hold.
-
-    Raises:
-        DataError: If samples have several labels, or there is one class only.
-
-    Source:
-        Carlini et al., IEEE S&P 2022, arXiv:2112.03570, section V-B; tested against ``scipy.special.logsumexp``.
-
-    Example:
-        >>> class_margin("classification", torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-        tensor([1.3069], dtype=torch.float64)
-    """
-    z = logits.double()
-    if task == "multilabel":
-        raise DataError("a margin of the right class is not defined for samples with several labels")
-    if task == "binary":
-        return torch.where(labels.reshape(-1) > 0, z.reshape(-1), -z.reshape(-1))
-    if z.shape[1] < 2:
-        raise DataError("a margin compares the right class with the others; the logits have one class only")
-    right = labels.long().unsqueeze(1)
-    return z.gather(1, right).squeeze(1) - z.scatter(1, right, -math.inf).logsumexp(1)
 
 
 def histogram_divergence(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import MissingDependency
 from erasure.reports.changes import ValueChange
 from erasure.reports.compare import RULE, Duel, Ranking, RunComparison
 from erasure.reports.exports import number
+from erasure.reports.templating import render, template_text
 from erasure.store.durable import write_atomically
 
 __all__ = ["leaderboard", "write_leaderboard"]
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _MOST = 500
 """Lines of one table."""
 _LONGEST = 200
@@ -39,20 +36,11 @@ def leaderboard(comparison: RunComparison) -> str:
     Raises:
         MissingDependency: If what it is made with is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependency("jinja2", "report", "making a leaderboard") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "" if value is None else number(value)
     overall = next((ranking for ranking in comparison.rankings if ranking.is_overall), None)
-    text = environment.get_template("leaderboard.html.j2").render(
+    return render(
+        "leaderboard.html.j2",
+        "making a leaderboard",
+        filters={"number": lambda value: "" if value is None else number(value)},
         comparison=comparison,
         overall=_ranking(overall) if overall is not None else None,
         headline=_headline(comparison, overall),
@@ -63,13 +51,8 @@ def leaderboard(comparison: RunComparison) -> str:
         shown=_shown,
         most=_MOST,
         rule=RULE,
-        style=_template("report.css"),
+        style=template_text("report.css"),
     )
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _template(name: str) -> str:
-    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
 
 
 def _headline(comparison: RunComparison, overall: Ranking | None) -> str:

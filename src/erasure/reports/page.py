@@ -6,19 +6,17 @@ import base64
 import hashlib
 import html
 import json
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import MissingDependency
 from erasure.reports.comparison import Cell, Column, Line, ResultTable
 from erasure.reports.exports import number
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.overview import Overview, figures_of, overview_of
 from erasure.reports.render import inline_svg
+from erasure.reports.templating import render, template_text
 from erasure.reports.theme import VERDICT_MARKS
 from erasure.reports.verdicts import RULE, Judgement
 from erasure.store.durable import write_atomically
@@ -26,8 +24,6 @@ from erasure.store.durable import write_atomically
 __all__ = ["PAGE_FILE", "page", "write_page"]
 
 PAGE_FILE = "report.html"
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, half characters, and those that turn the direction of the text around them."""
 _STATIC_LINES = 200
 """Models whose lines are in the page itself; of more, the script draws one page at a time."""
 _MOST_LINES = 5000
@@ -77,20 +73,11 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
     Raises:
         MissingDependency: If what it is made with is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependency("jinja2", "report", "making a report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    script = _template("report.js")
-    text = environment.get_template("report.html.j2").render(
+    script = template_text("report.js")
+    return render(
+        "report.html.j2",
+        "making a report",
+        filters={"number": number},
         title=overview.folder.name,
         overview=overview,
         best=overview.best,
@@ -107,7 +94,7 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         figures=_figures(overview),
         samples=bool(samples),
         samples_by_id={sample["id"]: sample for sample in samples},
-        style=_template("report.css"),
+        style=template_text("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         canonical=json.dumps(
@@ -117,11 +104,6 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
     )
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _template(name: str) -> str:
-    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
 
 
 def _n_floors(evidence: Mapping[str, Any]) -> int:

@@ -1,6 +1,4 @@
-import sys
-from pathlib import Path
-
+import probing_measures
 import pytest
 import torch
 
@@ -10,10 +8,6 @@ from erasure.experiment.plan import build_plan
 from erasure.experiment.run import RunOptions, make_plan, run_experiment
 from erasure.experiment.seeds import Seeds
 from erasure.measures.bank import Original, Retrained, Shadow, UnlearnedShadow
-
-sys.path.append(str(Path(__file__).parent))
-
-import probing_measures
 
 PARTITIONS = {"forget": torch.arange(10), "test": torch.arange(10, 40), "retain": torch.arange(40, 100)}
 

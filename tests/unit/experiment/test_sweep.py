@@ -1,16 +1,11 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from small import small_experiment
 
 from erasure.errors import ConfigError
 from erasure.experiment.run import RunOptions, make_plan
 from erasure.experiment.sweep import load_sweep, run_sweep
-
-sys.path.append(str(Path(__file__).parents[2] / "e2e"))
-
-from small import small_experiment
 
 EPOCHS, FORGET = "unlearners[1].parameters.epochs", "data.partitions[1].parameters.percentage"
 

@@ -89,3 +89,9 @@ def test_log_probabilities_are_those_of_the_task(task, shape):
     found, expected = log_probabilities(task, logits).exp(), probabilities(task, logits)
     assert torch.allclose(found[..., 1] if task == "multilabel" else found, expected)
     assert torch.allclose(found.sum(-1), torch.ones((), dtype=torch.float64))
+
+
+def test_what_is_not_a_number_is_not_taken_for_equal():
+    sound, broken = torch.tensor([0.5, 0.5]).log(), torch.full((2,), math.nan)
+    assert kullback_leibler(broken, sound).isnan()
+    assert kullback_leibler(sound, broken).isnan()

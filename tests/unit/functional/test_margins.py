@@ -3,11 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logsumexp
 from scipy.stats import entropy
 
 from erasure.errors import DataError
-from erasure.functional.margins import class_margin, epsilons, forgetting_scores, histogram_divergence
+from erasure.functional.margins import epsilons, forgetting_scores, histogram_divergence
 
 
 def _normal(n, samples, seed=0, shift=0.0, scale=1.0):
@@ -23,33 +22,6 @@ def _by_hand(mine, other, n_bins=20):
         p, q = (np.histogram(each, bins=n_bins, range=(low, high))[0] / len(each) for each in (a, b))
         found.append(entropy(p, np.where(p > 0, np.maximum(q, 1e-5), q)))
     return np.array(found)
-
-
-def test_margin_is_the_log_odds_of_the_right_class():
-    logits, labels = _normal(50, 5), torch.arange(50) % 5
-    others = [[z for k, z in enumerate(row) if k != label] for row, label in zip(logits.tolist(), labels.tolist(), strict=True)]
-    expected = logits.numpy()[np.arange(50), labels] - logsumexp(np.array(others), axis=1)
-    np.testing.assert_allclose(class_margin("classification", logits, labels), expected)
-    p = logits.softmax(1)[torch.arange(50), labels]
-    np.testing.assert_allclose(class_margin("classification", logits, labels), torch.logit(p))
-
-
-def test_margin_keeps_apart_what_rounds_to_certainty():
-    found = class_margin("classification", torch.tensor([[60.0, 0.0], [80.0, 0.0]]), torch.tensor([0, 0]))
-    assert found.tolist() == [60.0, 80.0]
-
-
-@pytest.mark.parametrize("shape", [(4,), (4, 1)])
-def test_binary_margin_is_the_signed_logit(shape):
-    logits = torch.tensor([1.0, 2.0, -3.0, -4.0]).reshape(shape)
-    assert class_margin("binary", logits, torch.tensor([1, 0, 1, 0])).tolist() == [1.0, -2.0, -3.0, 4.0]
-
-
-def test_margins_of_one_class_or_of_many_labels_are_refused():
-    with pytest.raises(DataError, match="one class only"):
-        class_margin("classification", torch.zeros(2, 1), torch.tensor([0, 0]))
-    with pytest.raises(DataError, match="several labels"):
-        class_margin("multilabel", torch.zeros(2, 3), torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 60.0])

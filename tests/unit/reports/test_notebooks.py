@@ -1,14 +1,9 @@
-import sys
-from pathlib import Path
+from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
 from erasure.experiment.run import RunOptions, make_plan
 from erasure.reports.results import Results
 from erasure.store.rows import Row
-
-sys.path.append(str(Path(__file__).parents[2] / "e2e"))
-
-from small import small_experiment
 
 
 def _row(label):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
-from erasure.functional.margins import class_margin, epsilons, forgetting_scores
+from erasure.functional.margins import epsilons, forgetting_scores
+from erasure.functional.membership import confidence_margin
 from erasure.measures.bank import Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requirements import require_defined
@@ -115,7 +116,7 @@ class ForgettingQuality(Measure):
     def _margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
         """``(n_models, n)``."""
         said = [evaluation.bank().outputs(request, self.forget) for request in requests]
-        return torch.stack([class_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu()
+        return torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu()
 
     def _kept(self, evaluation: Evaluation, partition: str) -> float:
         """Mean accuracy on a partition, relative to gold's."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
-from erasure.functional.margins import class_margin, histogram_divergence
+from erasure.functional.margins import histogram_divergence
+from erasure.functional.membership import confidence_margin
 from erasure.measures.bank import Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requirements import require_defined
@@ -130,4 +131,4 @@ class KLoM(Measure):
 def _margins_of(outputs: Outputs, ids: Tensor) -> Tensor:
     order = outputs.ids.argsort()
     rows = order[torch.searchsorted(outputs.ids[order].contiguous(), ids.to(outputs.ids.device))]
-    return class_margin(outputs.task, outputs.logits[rows], outputs.labels[rows]).cpu()
+    return confidence_margin(outputs.task, outputs.logits[rows], outputs.labels[rows]).cpu()

@@ -128,8 +128,9 @@ class RULIEfficacy(RULI):
         code=_CODE,
         deviations=(
             *_DEVIATIONS,
-            "The other side are the same samples under gold, and models retrained at the size of the unlearned ones (the authors' code: "
-            "other samples under the original, and shadow models before unlearning, which differ in size).",
+            "The other side are the same samples under gold, and models retrained at the size of the unlearned ones (the authors' entry "
+            "script asks for other samples under the original, and for shadow models before unlearning, which differ in size; what it "
+            "calls was not read).",
         ),
     )
     attack: ClassVar[str] = "RULI efficacy"

@@ -1,0 +1,48 @@
+"""Pages from templates: everything that is put into one is text, whatever it looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from erasure.errors import MissingDependency
+
+__all__ = ["render", "template_text"]
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, half characters, and those that turn the direction of the text around them."""
+
+
+def render(template: str, purpose: str, *, filters: Mapping[str, Callable[..., Any]], **content: Any) -> str:
+    """A page as HTML.
+
+    Args:
+        template: File name of the template.
+        purpose: What is being done, for the message where the library is missing.
+        filters: Functions of the template by name.
+        content: Names of the template; text in them is escaped, and characters that nobody sees are replaced.
+
+    Raises:
+        MissingDependency: If what pages are made with is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependency("jinja2", "report", purpose) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(template_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    text = environment.get_template(template).render(**content)
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def template_text(name: str) -> str:
+    """A file of the templates' folder, as it is."""
+    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
