@@ -27,6 +27,7 @@ __all__ = [
     "StageFinished",
     "StageStarted",
     "StageWaits",
+    "TimeLeft",
     "event_record",
     "fan_out",
     "silent",
@@ -104,6 +105,13 @@ class StageFailed:
 
 
 @dataclass(frozen=True)
+class TimeLeft:
+    """About how many seconds it takes until every stage is done; said every now and then."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RowReady:
     """A row of the results: a value by column, as in ``rows.json``."""
 
@@ -140,7 +148,7 @@ class Said:
 
 
 Event: TypeAlias = (
-    RunStarted | StageStarted | StageWaits | EpochFinished | StageFinished | StageFailed | RowReady | RunFinished | Said
+    RunStarted | StageStarted | StageWaits | EpochFinished | StageFinished | StageFailed | TimeLeft | RowReady | RunFinished | Said
 )
 Listener: TypeAlias = Callable[[Event], None]
 

@@ -13,7 +13,7 @@ from erasure.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from erasure.store import Store
 
-__all__ = ["AGE", "SIZE", "address_of", "age_of", "shown_age", "shown_size"]
+__all__ = ["AGE", "SIZE", "address_of", "age_of", "shown_age", "shown_duration", "shown_size"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -73,6 +73,21 @@ def shown_age(seconds: float) -> str:
         if seconds >= _SECONDS[unit] * (2 if unit == "w" else 1):
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def shown_duration(seconds: float) -> str:
+    """How long something takes, in the two largest units.
+
+    Example:
+        >>> shown_duration(75.4), shown_duration(3.2), shown_duration(7300)
+        ('1 min 15 s', '3 s', '2 h 1 min')
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def address_of(store: Store, text: str) -> str:

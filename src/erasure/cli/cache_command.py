@@ -73,7 +73,7 @@ def _list(store: Path | None, as_json: bool, **filters: Any) -> int:
             f"{age:>4}",
             f"{entry.elapsed_s:>8.2f} s",
         )
-        click.echo(printable(f"{'  '.join(columns)}  {entry.signature}".rstrip()))
+        click.echo(printable(f"{'  '.join(columns)}  {entry.signature.partition(' #')[0]}".rstrip()))
     click.echo(_total(entries))
     return 0
 

@@ -24,21 +24,22 @@ def command(
 ) -> int:
     """Show the stages of CONFIG, which of them are cached, and what the others will cost.
 
-    Nothing is loaded or trained. Seconds are the median, and memory is the most, of earlier stages of the same kind in the store; "?"
-    where there is none.
+    Nothing is loaded or trained. Seconds are the median, and memory is the most, of earlier stages of the same kind in the store: with
+    the same parameters and data if there are any, else with others; "?" where there is none at all.
 
     \b
     erasure plan configs/proof_of_concept.jsonc
     erasure plan configs/proof_of_concept.jsonc --seeds 0-4 --json
     erasure plan my_sweep.jsonc --sweep
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.experiment.estimate import costs
+    from erasure.experiment.estimate import costs, estimate
     from erasure.store import Store, default_base_path, default_store_path
 
     run = options_from(**options)
     stages = _sweep_stages(config, overrides, trust, run) if is_sweep else _stages(experiment_from(config, overrides, trust), run)
     store = Store(run.store or default_store_path(), base=default_base_path())
     past, there = costs(store), store.contains_many(stages)
+    expected = {stage.signature: estimate(past, stage.signature) for stage in stages.values()}
     records: list[dict[str, Any]] = [
         {
             "name": stage.name,
@@ -46,10 +47,11 @@ def command(
             "address": stage.address,
             "requires": list(stage.requires),
             "cached": stage.address in there,
-            "estimated_s": past[stage.signature].elapsed_s if stage.signature in past else None,
-            "peak_memory_mib": past[stage.signature].peak_memory_mib if stage.signature in past else None,
+            "estimated_s": cost.elapsed_s if cost is not None else None,
+            "peak_memory_mib": cost.peak_memory_mib if cost is not None else None,
         }
         for stage in stages.values()
+        for cost in [expected[stage.signature]]
     ]
     missing = [record for record in records if not record["cached"]]
     known = sum(record["estimated_s"] or 0.0 for record in missing)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
+from erasure.cli.amounts import shown_duration
 from erasure.cli.prose import printable
-from erasure.events import EpochFinished, Event, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits
+from erasure.events import EpochFinished, Event, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits, TimeLeft
 from erasure.reports.results import Results
 from erasure.reports.table import text_tables
 
@@ -21,6 +23,8 @@ __all__ = ["Terminal"]
 
 _SLOW_S = 0.5
 """Stages that took longer get a line of their own where there is no progress bar."""
+_LEFT_EVERY_S = 30.0
+"""How often the time left gets a line where there is no progress bar."""
 
 
 class Terminal:
@@ -33,18 +37,19 @@ class Terminal:
         self._stages: TaskID | None = None
         self._running: dict[str, TaskID] = {}
         self._by_name: dict[str, TaskID] = {}
+        self._said_left = time.monotonic()
 
     def __enter__(self) -> Terminal:
         if self.live:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
             )
             self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
             self.progress.start()
@@ -74,6 +79,8 @@ class Terminal:
                 self.say(f"waiting for another process: {name}")
             case StageFailed(name, reason=reason):
                 self.say(f"failed: {name}: {reason}")
+            case TimeLeft(seconds) if self.progress is None:
+                self._say_left(seconds)
             case StageFinished(name, cached=False, elapsed_s=elapsed_s) if self.progress is None and elapsed_s > _SLOW_S:
                 self.say(f"{name}: {elapsed_s:.1f} s")
             case _:
@@ -83,12 +90,14 @@ class Terminal:
 
     def _draw(self, event: Event, progress: Progress) -> None:
         if self._stages is None:
-            self._stages = progress.add_task("stages", total=None)
+            self._stages = progress.add_task("stages", total=None, left="")
         match event:
             case RunStarted(total=total):
                 progress.update(self._stages, total=total or None)
+            case TimeLeft(seconds):
+                progress.update(self._stages, left=f"about {shown_duration(seconds)} left")
             case StageStarted(name, address=address):
-                task = progress.add_task(printable(name), total=None)
+                task = progress.add_task(printable(name), total=None, left="")
                 self._running[address] = self._by_name[name] = task
             case EpochFinished(name, epoch=epoch, epochs=epochs) if name in self._by_name:
                 progress.update(self._by_name[name], completed=epoch, total=epochs)
@@ -102,6 +111,12 @@ class Terminal:
                     progress.update(self._stages, advance=1, total=total)
             case _:
                 pass
+
+    def _say_left(self, seconds: float) -> None:
+        now = time.monotonic()
+        if now - self._said_left >= _LEFT_EVERY_S:
+            self._said_left = now
+            self.say(f"about {shown_duration(seconds)} left")
 
     def table(self, results: Results) -> None:
         """The summary, as many tables beside one another as the width of the terminal asks for."""

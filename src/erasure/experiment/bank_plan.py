@@ -115,7 +115,7 @@ class BankPlanner:
                 "batch_size": scene.batch_size,
             }
             name, signature = f"unlearn {treatment.label} on {block.title()}", f"unlearn {short(unlearner)} x{n}"
-        return self.planner.add("models", name, content, (scene.split, *made_from), job, signature)
+        return self.planner.add("models", name, content, (scene.split, *made_from), job, signature, content.get("unlearner"))
 
     def _samples(self, block: Block) -> Json:
         """What decides which samples each model of a block sees and forgets."""

@@ -48,6 +48,7 @@ class Planner:
     def __init__(self, plan: Plan, seeds: Seeds, fingerprint: Json) -> None:
         self.plan_, self.seeds, self.experiment = plan, seeds, plan.experiment
         self.measures = self.experiment.evaluator.measures
+        self.like = ""
         self.scene = self._scene(fingerprint)
         self.train_seed = seeds.stream("train")
         self.retain = "retain"
@@ -135,6 +136,7 @@ class Planner:
             explains=explains,
         )
         job = Job(scene=scene)
+        self.like = address("like", {"data": data, "predictor": canonical(predictor), "batch_size": section.batch_size})
         source = type(section.data_source).__name__
         self.add("data", "load data", content, (), job, f"data {source}")
         self.add("split", "cut partitions", split_content, (data,), job, f"split {source}")
@@ -185,7 +187,8 @@ class Planner:
         )
         gold = (references["gold"],) if "gold" in references else ()
         requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
-        model = self.add("unlearned", f"unlearn {entry.label}", content, requires, job, f"unlearn {short(unlearner)}")
+        name, signature = f"unlearn {entry.label}", f"unlearn {short(unlearner)}"
+        model = self.add("unlearned", name, content, requires, job, signature, content["unlearner"])
         traced = ""
         if trace is not None:
             traced = self._trace(trace, entry, model, references)
@@ -211,7 +214,9 @@ class Planner:
         outputs = self.outputs(set(references.values()), dict.fromkeys(partitions))
         job = Job(scene=self.scene, seed=seed, model=model, references=references, role="unlearned", trace=trace)
         requires = (self.scene.split, model, *references.values(), *outputs)
-        return self.add("trace", f"trace {entry.label}", content, requires, job, f"trace {short(entry.unlearner)}")
+        return self.add(
+            "trace", f"trace {entry.label}", content, requires, job, f"trace {short(entry.unlearner)}", content["measures"]
+        )
 
     def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str, references: Mapping[str, str]) -> Subject:
         values = tuple(
@@ -253,7 +258,8 @@ class Planner:
         )
         of = entry.label if entry is not None else role
         requires = (self.scene.split, model, *needed.values(), *outputs, *blocks)
-        return self.add("values", f"measure {measure.title} of {of}", content, requires, job, f"measure {short(measure)}")
+        signature, name = f"measure {short(measure)}", f"measure {measure.title} of {of}"
+        return self.add("values", name, content, requires, job, signature, [content["measure"], role])
 
     def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str], floors: tuple[str, ...]) -> str:
         unlearner = entry.unlearner
@@ -292,10 +298,23 @@ class Planner:
                 addresses.append(self.passes[key])
         return addresses
 
-    def add(self, kind: str, name: str, content: Json, requires: Iterable[str], job: Job, signature: str) -> str:
-        """Plan a stage, unless an equal one is planned; its address."""
+    def add(
+        self, kind: str, name: str, content: Json, requires: Iterable[str], job: Job, signature: str, component: Json = None
+    ) -> str:
+        """Plan a stage, unless an equal one is planned; its address.
+
+        Args:
+            kind: Kind of stage.
+            name: For people.
+            content: What the address is made of.
+            requires: Stages that must be there before.
+            job: What to do.
+            signature: The family of stages that it is one of.
+            component: What, beside data and recipe, its cost depends on.
+        """
         where = address(kind, content)
         if where not in self.plan_.stages:
+            signature = f"{signature} #{address('like', [self.like, component])[:8]}"
             self.plan_.stages[where] = Stage(
                 kind=kind,
                 name=name,

@@ -19,6 +19,7 @@ from erasure.errors import ConfigError, DataError, MissingDependency, PartitionE
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
+from erasure.experiment.estimate import forecasting
 from erasure.experiment.evidence import collect, write_evidence
 from erasure.experiment.executors import processes, serial
 from erasure.experiment.plan import build_plan
@@ -149,6 +150,7 @@ def run_experiments(
     stages = {address: stage for plan in plans for address, stage in plan.stages.items()}
     name, output = wanted[0][0].name, str(options.output or "")
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
+        listener = forecasting(listener, stages, store)
         bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
         for plan in plans:
             _prepare(plan, bench, listener)

@@ -62,7 +62,7 @@ def test_show_says_what_an_object_holds(cli, copied):
     assert code == 0
     assert out.startswith(f"unlearned {model['address']}\n")
     assert "model.safetensors" in out
-    assert 'signature: "unlearn Identity"' in out
+    assert 'signature: "unlearn Identity #' in out
     assert "as original" in out
     record = json.loads(cli("cache", "show", split["address"], "--json")[1])
     assert record["kind"] == "split"

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from erasure.cli.progress import Terminal
-from erasure.events import EpochFinished, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits
+from erasure.events import EpochFinished, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits, TimeLeft
 
 A = "a" * 64
 EVENTS = [
@@ -118,3 +118,17 @@ def test_a_hostile_name_is_not_taken_for_markup(on_a_screen):
         terminal.listen(StageStarted("unlearn [bold]x[/bold] [/nothing]", "unlearned", A))
         terminal.listen(StageFailed("unlearn [/nothing]", "unlearned", A, "[red] \x1b[2J", total=2))
     assert "failed: unlearn [/nothing]: [red] ?[2J" in screen.getvalue()
+
+
+def test_the_time_left_stands_beside_the_bar_and_now_and_then_on_a_line(on_a_screen, capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("erasure.cli.progress.time.monotonic", lambda: now[0])
+    with Terminal() as terminal:
+        for passed in (1, 35, 40, 70):
+            now[0] = 100.0 + passed
+            terminal.listen(TimeLeft(75.0))
+    assert capsys.readouterr().err.splitlines() == ["about 1 min 15 s left"] * 2
+    on_a_screen()
+    with Terminal() as terminal:
+        terminal.listen(TimeLeft(75.0))
+        assert terminal.progress.tasks[0].fields["left"] == "about 1 min 15 s left"
