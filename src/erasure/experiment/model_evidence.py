@@ -84,6 +84,7 @@ class ModelEvidence:
             "groups": self._groups,
             "layers": self._layers,
             "samples": self._samples,
+            "outputs": self._stored,
         }
         for name, make in makers.items():
             try:
@@ -135,12 +136,14 @@ class ModelEvidence:
         return str(names[k]) if k < len(names) else str(k)
 
     def _outputs(self, model: str, partition: str) -> Outputs | None:
+        return self.bench.outputs(self.scene, model, partition) if self._place(model, partition) else None
+
+    def _place(self, model: str, partition: str) -> str:
+        """Address of a model's outputs on a partition; empty if the run has not looked at them."""
         if partition not in self.scene.lineage or model in self.failed or not len(self.partitions[partition]):
-            return None
-        content = outputs_content(self.scene, model, partition, self.numerics)
-        if not self.bench.store.contains(address("outputs", content)):
-            return None
-        return self.bench.outputs(self.scene, model, partition)
+            return ""
+        where = address("outputs", outputs_content(self.scene, model, partition, self.numerics))
+        return where if self.bench.store.contains(where) else ""
 
     def _each(self) -> list[tuple[str, str, Outputs]]:
         """Label, partition and outputs, wherever the run looked at them."""
@@ -259,6 +262,11 @@ class ModelEvidence:
         return self.bench.store.open(subject.model).tensors("model")
 
     # Samples
+
+    def _stored(self) -> Json:
+        """Where the store has what each model says about each sample; ``erasure ui`` reads it there."""
+        found = [(n.label, p, self._place(n.subject.model, p)) for n in self.models for p in self._shown]
+        return [{"label": label, "partition": partition, "address": where} for label, partition, where in found if where]
 
     def _samples(self) -> Json:
         """Forgotten samples whose loss is farthest below gold's (least forgotten) and farthest above (most forgotten)."""
