@@ -144,7 +144,7 @@ def test_the_test_set_is_left_alone_where_there_is_a_validation_set(tmp_path):
     configuration["data"]["partitions"].append(part)
     found = tune(configuration, "Finetuning", output=tmp_path / "out", trials=2, n_seeds=1, options=options(tmp_path))
     assert {row.partition for row in found.report if row.measure == "accuracy"} == {"forget", "retain", "validation"}
-    assert len(found.notes) == 1
+    assert not any("test set" in note for note in found.notes)
 
 
 def test_unknown_methods_and_methods_without_parameters_are_refused(tmp_path):
@@ -160,3 +160,43 @@ def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingDependency, match=r"erasure-unlearning\[tune\]"):
         tune(configured(), "Finetuning", output=tmp_path / "out")
+
+
+def test_a_composition_is_tuned_inside_and_its_entry_loads(tmp_path):
+    cascade = {"class": "Cascade", "parameters": {"steps": [{"class": "NegGrad", "parameters": {"epochs": 1}}, SETTING]}}
+    out = tmp_path / "out"
+    found = tune(configured(cascade), "Cascade", output=out, trials=2, n_seeds=1, options=options(tmp_path))
+    assert found.gaps.keys() == {"configured", "tuned"}
+    assert found.best.keys() == {"steps.0.epochs", "steps.0.optimizer.lr", "steps.1.epochs", "steps.1.optimizer.lr"}
+    (unlearner,) = load_experiment(configured(load(out / "best.jsonc").root.plain())).unlearners
+    assert [step.epochs for step in unlearner.unlearner.steps] == [found.best["steps.0.epochs"], found.best["steps.1.epochs"]]
+
+
+def test_the_time_limit_ends_the_search_and_says_so(tmp_path):
+    settings = options(tmp_path)
+    seen = []
+    found = tune(
+        configured(),
+        "Finetuning",
+        output=tmp_path / "out",
+        trials=10_000,
+        n_seeds=1,
+        time_limit_s=1.0,
+        options=settings,
+        on_trial=seen.append,
+    )
+    assert 0 < len(found.trials) < 10_000
+    assert any("time limit" in note for note in found.notes)
+    assert found.gaps["tuned"] is not None
+
+
+def test_a_gap_within_the_floor_is_said_to_be_nothing_to_tune(tmp_path):
+    from erasure.experiment.tuning import _remarks
+
+    found = tune(configured(), "Finetuning", output=tmp_path / "out", trials=2, n_seeds=1, options=options(tmp_path))
+    floors = [row.floor for row in found.report if row.label == "Finetuning (tuned)" and row.measure in {"accuracy", "UMIA"}]
+    assert len(floors) == 4
+    assert found.floor == pytest.approx(sum(floors) / 4)
+    verdict = {"default": (found.floor, "", 0.0, 0.0)}
+    assert "told from chance" in _remarks((), 0, found.floor, verdict)[0]
+    assert not _remarks((), 0, found.floor, {"default": (found.floor + 0.01, "", 0.0, 0.0)})

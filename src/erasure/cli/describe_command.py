@@ -68,6 +68,7 @@ def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:
         "deviations": list(source.deviations) if source else [],
         "cost": getattr(cls, "cost", ""),
         "reads": _reads(kind, cls),
+        "search_space": _search_space(kind, cls),
         "also_called": sorted(n for n, target in ALSO_KNOWN_AS.get(kind, {}).items() if target == key),
         "upstream": sorted(path for path, alias in UPSTREAM.items() if alias.kind == kind and alias.target == key),
     }
@@ -80,6 +81,20 @@ def _reads(kind: str, cls: type[Any]) -> list[str] | None:
     if kind != "unlearner" or (not cls.reads and cls.partitions is not SLOTS[kind]().partitions):
         return None
     return sorted(cls.reads)
+
+
+def _search_space(kind: str, cls: type[Any]) -> dict[str, Any] | None:
+    """What ``erasure tune`` tries, by parameter; None for other kinds and for methods that publish nothing."""
+    import dataclasses
+
+    published = getattr(cls, "search_space", None) if kind == "unlearner" else None
+    return None if published is None else {name: dataclasses.asdict(each) for name, each in published.items()}
+
+
+def _tried(values: dict[str, Any]) -> str:
+    if "values" in values:
+        return ", ".join(map(str, values["values"]))
+    return f"{values['low']:g} to {values['high']:g}{' (log)' if values['log'] else ''}"
 
 
 def _print(d: dict[str, Any]) -> None:
@@ -103,6 +118,8 @@ def _print(d: dict[str, Any]) -> None:
         if parameter["description"]:
             text = without_markup(parameter["description"])
             click.echo(textwrap.fill(text, 100, initial_indent="      ", subsequent_indent="      "))
+    if d["search_space"]:
+        click.echo("\nTuned over:" + "".join(f"\n  {name}: {_tried(values)}" for name, values in d["search_space"].items()))
     if d["upstream"]:
         click.echo("\nIn upstream's configurations:" + "".join(f"\n  {path}" for path in d["upstream"]))
     required = {p["name"]: ["…"] if p["type"].startswith("list of") else "…" for p in d["parameters"] if p["required"]}

@@ -33,7 +33,13 @@ __all__ = ["command"]
     help="Smallest gap to gold; loss on forgotten as on unseen samples; or gold on one seed, reported on others.",
 )
 @click.option(
-    "--tuning-seeds", type=click.IntRange(1, 100), default=2, show_default=True, help="Seeds of each trial, not those reported."
+    "--tuning-seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds of each trial, not those reported."
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Begin no trial after so long; the same command again goes on.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the study. [default: runs/NAME_tune_METHOD]")
 @click.option("--quiet", is_flag=True, help="No line for each trial; the result remains.")
@@ -46,6 +52,7 @@ def command(
     trials: int,
     protocol: Literal["gold", "gold-free", "transfer"],
     tuning_seeds: int,
+    time_limit: float | None,
     output: Path | None,
     quiet: bool,
     as_json: bool,
@@ -79,6 +86,7 @@ def command(
         trials=trials,
         protocol=protocol,
         n_seeds=tuning_seeds,
+        time_limit_s=time_limit,
         overrides=overrides,
         trust=trust,
         options=options_from(**options),
@@ -104,9 +112,12 @@ def _show(found: Tuned) -> None:
     Console().print(table)
     for kind, gap in found.gaps.items():
         click.echo(f"{kind:<10}  {'failed' if gap is None else f'{gap:.5f}'}")
+    if found.floor is not None:
+        click.echo(f"{'floor':<10}  {found.floor:.5f}  models retrained with other seeds")
     if found.improvement is not None:
+        before = "the published defaults" if "default" in found.gaps else "the configured one"
         size = f"{100 * abs(found.improvement):.0f} % {'smaller' if found.improvement >= 0 else 'larger'}"
-        click.echo(f"on the reported seeds, the tuned setting's objective is {size} than that of the published defaults")
+        click.echo(f"on the reported seeds, the tuned setting's objective is {size} than that of {before}")
     click.echo(f"cost: {found.tuning_s:.1f} s of unlearning and {found.gold_s:.1f} s of retraining; {found.total_s:.1f} s in all")
     click.echo(printable(f'"unlearners" entry: {json.dumps(found.snippet, ensure_ascii=False)}'))
     for note in found.notes:

@@ -7,11 +7,11 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from erasure.component import Call, canonical
+from erasure.component import Call, Component, canonical
 from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, nearest
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, load_experiment
@@ -23,7 +23,7 @@ from erasure.store.rows import Row
 from erasure.training.randomness import derive
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
-from erasure.unlearners.search import Range, SearchSpace, search_space, with_parameters
+from erasure.unlearners.search import Range, SearchSpace, current, search_space, with_parameters
 
 __all__ = ["Protocol", "Trial", "Tuned", "tune"]
 
@@ -35,6 +35,8 @@ _VALIDATION = ("validation", "valid", "val")
 _UTILITY_DROP = 0.02
 _PENALTY = 10.0
 _DATABASE = "study.db"
+_COMPARED = ("accuracy", "UMIA")
+"""What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class Tuned:
         trials: Every trial, in order.
         best: The best setting.
         snippet: It as an entry of ``unlearners``, in JSON.
-        gaps: Objective on the reported seeds: of the published defaults, of the configured setting if it differs, and of the tuned one.
+        gaps: Objective on the reported seeds: of the published defaults (a composition has none), of the configured setting if it
+            differs, and of the tuned one.
+        floor: The same of models retrained with other seeds, below which nothing can be told apart; None without gold.
         tuning_s: Seconds of unlearning that tuning cost; part of the tuned method's total.
         gold_s: Seconds of retraining that tuning cost; 0 without gold.
         total_s: Seconds of one unlearning with the tuned setting, and of tuning.
@@ -84,6 +88,7 @@ class Tuned:
     best: Mapping[str, Any]
     snippet: Json
     gaps: Mapping[str, float | None]
+    floor: float | None
     tuning_s: float
     gold_s: float
     total_s: float
@@ -92,8 +97,8 @@ class Tuned:
 
     @property
     def improvement(self) -> float | None:
-        """By what share the tuned objective is smaller than the defaults'; None if unknown."""
-        before, after = self.gaps.get("default"), self.gaps.get("tuned")
+        """By what share the tuned objective is smaller than the defaults', or else the configured setting's; None if unknown."""
+        before, after = self.gaps.get("default", self.gaps.get("configured")), self.gaps.get("tuned")
         return None if not before or after is None else 1 - after / before
 
 
@@ -104,7 +109,8 @@ def tune(
     output: Path,
     trials: int = 30,
     protocol: Protocol = "gold",
-    n_seeds: int = 2,
+    n_seeds: int = 3,
+    time_limit_s: float | None = None,
     overrides: Sequence[str] = (),
     trust: Iterable[str] = (),
     options: RunOptions | None = None,
@@ -120,6 +126,7 @@ def tune(
         trials: Budget; failed trials count. Give all methods the same.
         protocol: How a setting is judged.
         n_seeds: Tuning seeds, which are none of those reported; ``transfer`` has one, the first of the reported.
+        time_limit_s: No trial is begun after so many seconds of this call; the best of those there are is reported.
         overrides: ``path=value`` settings.
         trust: Modules whose classes the configuration may name.
         options: How experiments are run; ``seeds`` are those reported.
@@ -161,7 +168,8 @@ def tune(
     try:
         study = _study(optuna, storage, name, derive(roots[0], "tune", "sampler"))
         _start(study, optuna, entry.unlearner, space)
-        _search(study, optuna, space, trials, attempt, on_trial)
+        end = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
+        _search(study, optuna, space, trials, attempt, on_trial, end)
         history = _history(study)
         gold_s = max((float(t.user_attrs.get("gold_s", 0.0)) for t in study.trials), default=0.0)
     finally:
@@ -174,8 +182,12 @@ def tune(
     best = min(complete, key=lambda trial: (trial.objective or 0.0, trial.number))
     contenders = _contenders(entry, best.parameters)
     final = replace(judged, unlearners=tuple(contenders.values()))
+    if protocol != "gold-free":
+        final = replace(final, evaluator=replace(final.evaluator, floor_repeats=1))
     results = run_experiment(final, replace(options, output=output / "report", seeds=reported), listener)
     verdicts = {kind: _judge(results, each.label, protocol, heldout, entry.unlearner) for kind, each in contenders.items()}
+    floor = _floor(results, contenders["tuned"].label)
+    notes += _remarks(history, trials, floor, verdicts)
     spent = math.fsum(trial.unlearning_s for trial in history)
     found = Tuned(
         method=entry.label,
@@ -184,6 +196,7 @@ def tune(
         best=best.parameters,
         snippet=_snippet(entry, contenders["tuned"].unlearner),
         gaps={kind: verdict[0] for kind, verdict in verdicts.items()},
+        floor=floor,
         tuning_s=spent,
         gold_s=gold_s if protocol != "gold-free" else 0.0,
         total_s=spent + (gold_s if protocol != "gold-free" else 0.0) + verdicts["tuned"][2] / max(1, len(reported)),
@@ -258,10 +271,33 @@ def _judge(
         return None, broken.reason if broken is not None else "there are no rows", seconds, gold_s
     if protocol == "gold-free":
         return _gold_free(results, mine, heldout, unlearner.forget), "", seconds, gold_s
-    gaps = [row.gap for row in mine if row.gap is not None and (row.measure == "UMIA" or row.measure == "accuracy")]
+    gaps = [row.gap for row in mine if row.gap is not None and row.measure in _COMPARED]
     if not gaps:
         return None, "there is no gold to compare with", seconds, gold_s
     return math.fsum(gaps) / len(gaps), "", seconds, gold_s
+
+
+def _floor(results: Results, label: str) -> float | None:
+    """What the objective is for models retrained with other seeds."""
+    floors = [row.floor for row in results if row.label == label and row.measure in _COMPARED and row.floor is not None]
+    return math.fsum(floors) / len(floors) if floors else None
+
+
+def _remarks(
+    history: Sequence[Trial], budget: int, floor: float | None, verdicts: Mapping[str, tuple[float | None, str, float, float]]
+) -> list[str]:
+    remarks = []
+    if len(history) < budget:
+        remarks.append(
+            f"The time limit ended the search after {len(history)} of {budget} trials; the same command goes on with it."
+        )
+    first = verdicts.get("default", verdicts.get("configured"))
+    if floor is not None and first is not None and first[0] is not None and first[0] <= floor:
+        remarks.append(
+            f"The gap before tuning ({first[0]:.4f}) is within that of models retrained with other seeds ({floor:.4f}): "
+            "there is nothing to tune here that could be told from chance."
+        )
+    return remarks
 
 
 def _gold_free(results: Results, mine: Sequence[Row], heldout: str, forget: str) -> float:
@@ -299,16 +335,19 @@ def _start(study: Any, optuna: Any, unlearner: Unlearner, space: SearchSpace) ->
         study.enqueue_trial(trial.params, skip_if_exists=False)
     if study.trials:
         return
-    for start in (type(unlearner)(), unlearner):
-        values = {name: _current(start, name) for name in space}
+    for start in filter(None, (_published(unlearner), unlearner)):
+        values = {name: current(start, name) for name in space}
         known = {name: value for name, value in values.items() if value is not None and _fits(space[name], value)}
         study.enqueue_trial(known, skip_if_exists=True)
 
 
-def _current(unlearner: Unlearner, name: str) -> Any:
-    outer, _, inner = name.partition(".")
-    value = getattr(unlearner, outer, None)
-    return value.parameters.get(inner) if inner and isinstance(value, Call) else value
+def _published(unlearner: Unlearner) -> Unlearner | None:
+    """The method as its paper has it, on the same partitions; None for a composition, which no paper has."""
+    roles = {name: getattr(unlearner, name) for name in ("forget", "retain", "train")}
+    try:
+        return type(unlearner)(**roles)
+    except TypeError:  # something that has no default
+        return None
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -322,9 +361,10 @@ def _search(
     budget: int,
     attempt: Callable[[Mapping[str, Any]], tuple[float | None, str, float, float]],
     on_trial: Callable[[Trial], None] | None,
+    end: float,
 ) -> None:
     states = optuna.trial.TrialState
-    while len(study.get_trials(states=(states.COMPLETE, states.PRUNED))) < budget:
+    while time.monotonic() < end and len(study.get_trials(states=(states.COMPLETE, states.PRUNED))) < budget:
         trial = study.ask()
         parameters = {name: _suggest(trial, name, kind) for name, kind in space.items()}
         start = time.perf_counter()
@@ -373,28 +413,37 @@ def _history(study: Any) -> list[Trial]:
 
 
 def _contenders(entry: LabelledUnlearner, best: Mapping[str, Any]) -> dict[str, LabelledUnlearner]:
-    roles = {name: getattr(entry.unlearner, name) for name in ("forget", "retain", "train")}
-    plain = type(entry.unlearner)(**roles)
-    found = {"default": replace(entry, unlearner=plain, label=f"{entry.label} (default)")}
-    if canonical(plain) != canonical(entry.unlearner):
+    plain = _published(entry.unlearner)
+    found = {} if plain is None else {"default": replace(entry, unlearner=plain, label=f"{entry.label} (default)")}
+    if plain is None or canonical(plain) != canonical(entry.unlearner):
         found["configured"] = replace(entry, label=f"{entry.label} (configured)")
     tuned = with_parameters(entry.unlearner, best)
     return found | {"tuned": replace(entry, unlearner=tuned, label=f"{entry.label} (tuned)")}
 
 
 def _snippet(entry: LabelledUnlearner, tuned: Unlearner) -> Json:
-    plain = type(tuned)()
-    changed = {
-        name: _written(getattr(tuned, name))
-        for name in canonical(tuned)["parameters"]
-        if canonical(getattr(tuned, name)) != canonical(getattr(plain, name))
-    }
-    return {"class": entry.key, "parameters": changed}
+    return {"class": entry.key, "parameters": _parameters(tuned)}
+
+
+def _parameters(component: Component) -> dict[str, Json]:
+    """The parameters that are not at their defaults, as they are written in a configuration."""
+    values = {each.name: (getattr(component, each.name), _default(each)) for each in fields(component)}
+    return {name: _written(value) for name, (value, default) in values.items() if canonical(value) != canonical(default)}
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else None
 
 
 def _written(value: Any) -> Json:
     if isinstance(value, Call):
         return {"class": value.name, "parameters": {name: canonical(each) for name, each in value.parameters.items()}}
+    if isinstance(value, tuple):
+        return [_written(each) for each in value]
+    if isinstance(value, Component):
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "parameters": _parameters(value)}
     return canonical(value)
 
 
@@ -410,6 +459,7 @@ def _write(found: Tuned, output: Path) -> None:
         "trials": len(found.trials),
         "best": dict(found.best),
         "gaps": dict(found.gaps),
+        "floor": found.floor,
         "improvement": found.improvement,
         "tuning_s": found.tuning_s,
         "gold_s": found.gold_s,

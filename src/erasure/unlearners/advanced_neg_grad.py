@@ -14,6 +14,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
 from erasure.types import NonNegativeInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["AdvancedNegGrad"]
 
@@ -42,6 +43,7 @@ class AdvancedNegGrad(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-5, 1e-1, log=True)}
 
     epochs: NonNegativeInt = 2
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-3))

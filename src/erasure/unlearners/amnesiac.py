@@ -13,6 +13,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer, Schedule
 from erasure.types import NonNegativeInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["AmnesiacUnlearning"]
 
@@ -53,6 +54,7 @@ class AmnesiacUnlearning(Unlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"train", "forget", "retain"})
     cost: ClassVar[str] = "the original's training as precomputation, repair_epochs passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {"repair_epochs": Range(0, 5), "optimizer.lr": Range(1e-5, 1e-2, log=True)}
 
     repair_epochs: NonNegativeInt = 1
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.001))

@@ -14,6 +14,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BadTeaching"]
 
@@ -53,6 +54,12 @@ class BadTeaching(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget set and retain_fraction of the retain set, two model copies"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 5),
+        "optimizer.lr": Range(1e-5, 1e-2, log=True),
+        "retain_fraction": Range(0.1, 1.0),
+        "temperature": Range(0.5, 5.0, log=True),
+    }
 
     epochs: NonNegativeInt = 1
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=1e-4))

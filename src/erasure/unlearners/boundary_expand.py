@@ -16,6 +16,7 @@ from erasure.training.forward import logits_of
 from erasure.training.inputs import fixed
 from erasure.types import NonNegativeInt, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BoundaryExpand"]
 
@@ -42,6 +43,7 @@ class BoundaryExpand(IterativeUnlearner):
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
     cost: ClassVar[str] = "epochs passes over the forget set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 20), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-5, momentum=0.9))

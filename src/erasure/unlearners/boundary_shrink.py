@@ -15,6 +15,7 @@ from erasure.training.inputs import Bounds, logits_on, value_range, values_of
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BoundaryShrink"]
 
@@ -53,6 +54,11 @@ class BoundaryShrink(IterativeUnlearner):
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "one attack and epochs passes over the forget set, one model copy"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 20),
+        "bound": Range(1e-2, 1.0, log=True),
+        "optimizer.lr": Range(1e-6, 1e-2, log=True),
+    }
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-5, momentum=0.9))

@@ -12,6 +12,7 @@ from erasure.types import NonNegativeInt, PositiveFloat, Source
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.last_layers import on_last_layers
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["CFk"]
 
@@ -37,6 +38,11 @@ class CFk(Finetuning):
         deviations=("Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",),
     )
     cost: ClassVar[str] = "epochs passes over the retain set, backward through the last k layers"
+    search_space: ClassVar[SearchSpace] = {
+        "k": Range(1, 4),
+        "epochs": Range(1, 60),
+        "optimizer.lr": Range(1e-3, 1.0, log=True),
+    }
 
     epochs: NonNegativeInt = 62
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.1, momentum=0.9, weight_decay=5e-5))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from erasure.training.per_sample import true_fisher
 from erasure.types import NonNegativeFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["FisherForgetting"]
 
@@ -52,6 +53,7 @@ class FisherForgetting(Unlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "one pass over the retain set with a backward pass per class"
+    search_space: ClassVar[SearchSpace] = {"alpha": Range(1e-9, 1e-4, log=True)}
 
     alpha: NonNegativeFloat = 1e-6
     class_rule: Literal["auto", "never"] = "auto"

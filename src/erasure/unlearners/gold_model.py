@@ -9,6 +9,7 @@ from torch import nn
 
 from erasure.types import Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import SearchSpace
 
 __all__ = ["GoldModel"]
 
@@ -23,6 +24,7 @@ class GoldModel(Unlearner):
     source: ClassVar[Source | None] = Source(paper="Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015")
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "one full training on the retain set"
+    search_space: ClassVar[SearchSpace] = {}
     exact: ClassVar[bool] = True
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import nn
 
 from erasure.types import Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import SearchSpace
 
 __all__ = ["Identity"]
 
@@ -20,6 +21,7 @@ class Identity(Unlearner):
     source: ClassVar[Source | None] = Source(paper="Baseline")
     reads: ClassVar[frozenset[Role]] = frozenset()
     cost: ClassVar[str] = "none"
+    search_space: ClassVar[SearchSpace] = {}
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Return the model as it is."""

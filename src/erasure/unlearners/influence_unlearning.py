@@ -16,6 +16,7 @@ from erasure.training.forward import logits_of
 from erasure.training.per_sample import per_sample_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["InfluenceUnlearning", "conjugate_gradient", "inverse_fisher_product"]
 
@@ -121,6 +122,7 @@ class InfluenceUnlearning(Unlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "one pass over both sets, then max_steps curvature products over max_samples retain samples"
+    search_space: ClassVar[SearchSpace] = {"alpha": Range(0.1, 30.0, log=True), "damping": Range(1e-4, 1.0, log=True)}
 
     solver: Literal["cg", "woodfisher"] = "cg"
     curvature: Literal["gauss-newton", "hessian"] = "gauss-newton"

@@ -13,6 +13,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["L1Sparse"]
 
@@ -47,6 +48,11 @@ class L1Sparse(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "epochs passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 15),
+        "gamma": Range(1e-5, 1e-2, log=True),
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+    }
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.01, momentum=0.9, weight_decay=5e-4))

@@ -10,6 +10,7 @@ from torch import nn
 from erasure.training.calls import Optimizer
 from erasure.types import NonNegativeInt, PositiveFloat, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegGrad"]
 
@@ -45,6 +46,7 @@ class NegGrad(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
     cost: ClassVar[str] = "epochs passes over the forget set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 
     epochs: NonNegativeInt = 5
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-4, momentum=0.9, weight_decay=5e-4))

@@ -15,6 +15,7 @@ from erasure.training.forward import logits_of
 from erasure.training.per_sample import per_sample_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NTKForgetting"]
 
@@ -49,6 +50,10 @@ class NTKForgetting(Unlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "gradients of all logits of the training set in memory, one factorisation of (samples x classes)^2"
+    search_space: ClassVar[SearchSpace] = {
+        "weight_decay": Range(1e-3, 10.0, log=True),
+        "scale": Range(0.1, 10.0, log=True),
+    }
 
     weight_decay: PositiveFloat = 0.1
     scale: NonNegativeFloat = 1.0

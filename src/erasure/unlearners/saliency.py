@@ -15,6 +15,7 @@ from erasure.functional.masks import top_fraction_mask
 from erasure.types import Fraction, Partition, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.masked import Mask, mask_key
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SaliencyMapGeneration", "SaliencyMask", "saliency_mask"]
 
@@ -113,6 +114,7 @@ class SaliencyMapGeneration(Unlearner):
     source: ClassVar[Source | None] = _SALUN
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
     cost: ClassVar[str] = "one pass over the forget set"
+    search_space: ClassVar[SearchSpace] = {"fraction": Range(0.1, 0.9)}
 
     fraction: Fraction = 0.5
     save_dir: str = ""

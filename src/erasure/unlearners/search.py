@@ -9,11 +9,11 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 from annotated_types import Interval
 
-from erasure.component import Call, field_types
+from erasure.component import Call, Component, field_types
 from erasure.errors import InvalidParameters
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["Choice", "Range", "SearchSpace", "search_space", "with_parameters"]
+__all__ = ["Choice", "Range", "SearchSpace", "current", "search_space", "with_parameters"]
 
 _FACTOR = 100.0
 _LEARNING_RATE = (1e-5, 1e-1)
@@ -52,36 +52,84 @@ class Choice:
 
 
 SearchSpace: TypeAlias = Mapping[str, Range | Choice]
-"""Parameter to its values; ``optimizer.lr`` is the parameter ``lr`` of the parameter ``optimizer``."""
+"""Parameter to its values; ``optimizer.lr`` is the parameter ``lr`` of the parameter ``optimizer``, ``steps.0.epochs`` the parameter
+``epochs`` of the first of ``steps``."""
 
 
 def search_space(unlearner: Unlearner) -> SearchSpace:
-    """The space of a method: the class data ``search_space`` if it publishes any, else one around its defaults.
+    """The space of a method: the class data ``search_space`` if it publishes any, else one around its defaults; for a composition, those
+    of the methods inside it.
 
     By default whole numbers go from 1 to twice the default, the learning rate from 1e-5 to 0.1, shares from 0 to 1, and other positive
     numbers to a hundredth and a hundredfold of the default.
     """
     published: SearchSpace | None = getattr(type(unlearner), "search_space", None)
-    return dict(published) if published is not None else _around_defaults(type(unlearner))
+    if published is not None:
+        return dict(published)
+    inner = _inside(unlearner)
+    if inner:
+        return {f"{where}.{name}": kind for where, method in inner.items() for name, kind in search_space(method).items()}
+    return _around_defaults(type(unlearner))
 
 
 def with_parameters(unlearner: Unlearner, values: Mapping[str, Any]) -> Unlearner:
     """The method with other values of its parameters, named as in a search space.
 
     Raises:
-        InvalidParameters: If the method does not accept a value.
+        InvalidParameters: If the method does not accept a value, or has no such parameter.
     """
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        outer, dot, inner = name.partition(".")
-        if not dot:
-            changes[outer] = value
-            continue
-        call = changes.get(outer, getattr(unlearner, outer, None))
-        if not isinstance(call, Call):
-            raise InvalidParameters(f"{type(unlearner).__name__} has no parameter {outer} with parameters of its own")
-        changes[outer] = call.replace(parameters={**call.parameters, inner: value})
+        outer, *inner = name.split(".")
+        if inner and outer not in changes:
+            changes[outer] = _part(unlearner, outer, name)
+        changes[outer] = _changed(changes.get(outer), inner, value, name)
     return unlearner.replace(**changes)
+
+
+def current(unlearner: Unlearner, name: str) -> Any:
+    """Value of a parameter named as in a search space; None if it has none.
+
+    Raises:
+        InvalidParameters: If there is no such parameter.
+    """
+    value: Any = unlearner
+    for part in name.split("."):
+        value = _part(value, part, name)
+    return value
+
+
+def _inside(unlearner: Unlearner) -> dict[str, Unlearner]:
+    found: dict[str, Unlearner] = {}
+    for each in fields(unlearner):
+        value = getattr(unlearner, each.name)
+        if isinstance(value, Unlearner):
+            found[each.name] = value
+        elif isinstance(value, tuple):
+            found |= {f"{each.name}.{number}": part for number, part in enumerate(value) if isinstance(part, Unlearner)}
+    return found
+
+
+def _part(value: Any, name: str, path: str) -> Any:
+    if isinstance(value, Call):
+        return value.parameters.get(name)
+    if isinstance(value, tuple) and name.isdecimal() and int(name) < len(value):
+        return value[int(name)]
+    if isinstance(value, Component) and name in {each.name for each in fields(value)}:
+        return getattr(value, name)
+    raise InvalidParameters(f"there is no parameter {path}: {type(value).__name__} has no {name}")
+
+
+def _changed(value: Any, path: list[str], new: Any, name: str) -> Any:
+    if not path:
+        return new
+    first, *rest = path
+    part = _changed(_part(value, first, name), rest, new, name)
+    if isinstance(value, Call):
+        return value.replace(parameters={**value.parameters, first: part})
+    if isinstance(value, tuple):
+        return (*value[: int(first)], part, *value[int(first) + 1 :])
+    return value.replace(**{first: part})
 
 
 def _around_defaults(cls: type[Unlearner]) -> SearchSpace:

@@ -15,6 +15,7 @@ from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SuccessiveRandomLabels"]
 
@@ -52,6 +53,7 @@ class SuccessiveRandomLabels(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget and the retain set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 15), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.013, momentum=0.9, weight_decay=5e-4))

@@ -15,6 +15,7 @@ from erasure.training.inputs import logits_on, optimised, value_range, values_of
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["UNSIR"]
 
@@ -71,6 +72,14 @@ class UNSIR(IterativeUnlearner):
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "noise_steps passes over one batch per class, epochs + repair_epochs passes over a retain subset"
+    search_space: ClassVar[SearchSpace] = {
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+        "noise_lr": Range(1e-2, 1.0, log=True),
+        "noise_steps": Range(5, 80),
+        "noise_copies": Range(5, 40),
+        "repair_epochs": Range(1, 3),
+        "repair_optimizer.lr": Range(1e-4, 1e-1, log=True),
+    }
 
     epochs: NonNegativeInt = 1
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.02))

@@ -19,6 +19,7 @@ from erasure.training.loop import paired
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SampleUNSIR"]
 
@@ -74,6 +75,14 @@ class SampleUNSIR(IterativeUnlearner):
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget set with noise_steps passes on noise, repair_epochs over the retain set"
+    search_space: ClassVar[SearchSpace] = {
+        "epochs": Range(1, 5),
+        "optimizer.lr": Range(1e-4, 1e-1, log=True),
+        "noise_lr": Range(1e-3, 1.0, log=True),
+        "noise_steps": Range(1, 20),
+        "repair_epochs": Range(1, 3),
+        "repair_optimizer.lr": Range(1e-4, 1e-1, log=True),
+    }
 
     epochs: NonNegativeInt = 2
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.001))

@@ -5,18 +5,40 @@ import dataclasses
 import pytest
 
 from erasure.errors import InvalidParameters
+from erasure.registry.builtins import BUILTINS
+from erasure.registry.lookup import Registry
 from erasure.training.calls import Optimizer
-from erasure.unlearners.advanced_neg_grad import AdvancedNegGrad
+from erasure.types import Fraction, PositiveFloat, PositiveInt
+from erasure.unlearners.cascade import Cascade
+from erasure.unlearners.contract import Unlearner
 from erasure.unlearners.finetuning import Finetuning
-from erasure.unlearners.fisher_forgetting import FisherForgetting
 from erasure.unlearners.identity import Identity
-from erasure.unlearners.neg_grad_plus import NegGradPlus
-from erasure.unlearners.salun import SalUn
-from erasure.unlearners.scrub import Scrub
-from erasure.unlearners.search import Range, search_space, with_parameters
-from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
+from erasure.unlearners.masked import Masked
+from erasure.unlearners.neg_grad import NegGrad
+from erasure.unlearners.saliency import SaliencyMask
+from erasure.unlearners.search import Range, current, search_space, with_parameters
 
-METHODS = (Scrub, SelectiveSynapticDampening, Finetuning, NegGradPlus, SalUn, AdvancedNegGrad, FisherForgetting)
+COMPOSITIONS = {"Cascade", "Sequential", "Masked", "LastLayers"}
+PARAMETERLESS = {"GoldModel", "Identity"}
+ALL = {name: Registry().resolve(name, Unlearner).cls for name in BUILTINS["unlearner"] if name not in COMPOSITIONS}
+METHODS = [cls for name, cls in ALL.items() if name not in PARAMETERLESS]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_method_publishes_its_space(name):
+    assert isinstance(ALL[name].search_space, dict)
+    assert bool(ALL[name].search_space) == (name not in PARAMETERLESS)
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_the_published_defaults_are_where_the_search_begins(cls):
+    """Those outside their range are long trainings, which a search makes shorter."""
+    outside = {
+        name: value
+        for name, kind in search_space(cls()).items()
+        if (value := current(cls(), name)) is not None and not kind.low <= value <= kind.high
+    }
+    assert set(outside) <= {"epochs"}, outside
 
 
 @pytest.mark.parametrize("cls", METHODS)
@@ -42,12 +64,32 @@ def test_other_parameters_of_the_optimizer_stay():
     assert dict(with_parameters(method, {"optimizer.lr": 0.5}).optimizer.parameters) == {"lr": 0.5, "momentum": 0.9}
 
 
-def test_defaults_are_inside_their_default_space():
-    space = search_space(AdvancedNegGrad())
-    assert space["epochs"] == Range(1, 2 * AdvancedNegGrad().epochs)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unpublished(Unlearner):
+    epochs: PositiveInt = 3
+    share: Fraction = 0.5
+    strength: PositiveFloat = 2.0
+    optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer.of("SGD", lr=0.1))
+
+
+def test_who_publishes_none_has_one_around_the_defaults():
+    space = search_space(Unpublished())
+    assert space["epochs"] == Range(1, 6)
     assert space["optimizer.lr"] == Range(1e-5, 1e-1, log=True)
-    alpha = search_space(FisherForgetting())["alpha"]
-    assert alpha.low < FisherForgetting().alpha < alpha.high
+    assert space["strength"] == Range(0.02, 200.0, log=True)
+    assert (space["share"].low, space["share"].high) == (0.0, 1.0)
+
+
+def test_a_composition_has_the_spaces_of_what_is_inside_it():
+    method = Cascade(steps=(NegGrad(), Masked(inner=Finetuning(), mask=SaliencyMask())))
+    space = search_space(method)
+    assert space["steps.0.optimizer.lr"] == NegGrad.search_space["optimizer.lr"]
+    assert space["steps.1.inner.epochs"] == Finetuning.search_space["epochs"]
+    tuned = with_parameters(method, {"steps.1.inner.epochs": 7, "steps.0.optimizer.lr": 1e-3, "steps.0.epochs": 2})
+    assert (current(tuned, "steps.1.inner.epochs"), current(tuned, "steps.0.optimizer.lr"), tuned.steps[0].epochs) == (7, 1e-3, 2)
+    assert tuned.steps[0].optimizer.parameters["momentum"] == NegGrad().optimizer.parameters["momentum"]
+    with pytest.raises(InvalidParameters, match=r"steps.2.epochs"):
+        with_parameters(method, {"steps.2.epochs": 1})
 
 
 def test_a_method_without_parameters_has_an_empty_space():
