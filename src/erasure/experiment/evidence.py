@@ -6,13 +6,16 @@ with the reason. It holds numbers and names of samples (their positions in the d
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import platform
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 
@@ -22,6 +25,7 @@ from erasure.errors import ErasureError
 from erasure.experiment.bench import Workbench
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.experiment.model_evidence import ModelEvidence, Named
+from erasure.experiment.seeds import Seeds
 from erasure.experiment.stages import Group, Plan, Subject
 from erasure.store import write_atomically
 from erasure.store.addresses import plain_json
@@ -35,7 +39,9 @@ _FORMAT = 1
 _LONGEST_SOURCE = 200_000
 """Characters of a configuration file that are kept."""
 _MOST_EVIDENCE = 500
-"""Curves of measures that are kept; a sweep may have many more."""
+"""Curves of measures that are kept; a run may have many more."""
+_MOST_INTERVALS = 5000
+_AXES = ("split", "train", "unlearn", "evaluate")
 
 
 def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> dict[str, Json]:
@@ -69,7 +75,10 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
     piece("models", lambda: [model for group in plan.groups for model in _models(plan, bench, failed, group)])
     piece("measures", lambda: _measures(plan, rows))
     piece("sources", lambda: _sources(plan))
-    piece("curves", lambda: _curves(plan, bench, failed))
+    stored: list[_Record] = []
+    piece("curves", lambda: _curves(_filled(stored, plan, bench, failed, rows)))
+    piece("gold_curves", lambda: _curves(_filled(stored, plan, bench, failed, rows), further=True))
+    piece("intervals", lambda: _intervals(_filled(stored, plan, bench, failed, rows)))
     first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
     several = len({group.retain for group in plan.groups}) > 1
     groups = []
@@ -236,29 +245,57 @@ def _components(value: Any) -> Iterable[Component]:
             yield from _components(inner)
 
 
-def _curves(plan: Plan, bench: Workbench, failed: Mapping[str, str]) -> list[dict[str, Json]]:
-    """What measures brought for their figures, with the address by which rows are found."""
+_Record: TypeAlias = tuple[dict[str, Json], dict[str, Json]]
+"""A stored value: whose it is and how rows call it, and what the measure said."""
+
+
+def _filled(found: list[_Record], *where: Any) -> list[_Record]:
+    found[:] = found or _records(*where)
+    return found
+
+
+def _curves(records: Iterable[_Record], *, further: bool = False) -> list[dict[str, Json]]:
+    """What measures brought for their figures, with the address by which rows are found; or on further golds, which have no rows."""
+    kept = (each for each in records if each[1].get("evidence") and (each[0]["role"] == "further gold") == further)
+    return [described | record["evidence"] for described, record in kept][:_MOST_EVIDENCE]
+
+
+def _intervals(records: Iterable[_Record]) -> list[dict[str, Json]]:
+    """Intervals that measures gave to their own values, over samples or over the models of a bank; repeated rows lack them."""
+    return [
+        described | {name: record[name] for name in ("value", "low", "high")}
+        for described, record in records
+        if record["low"] is not None and record["high"] is not None and described["role"] != "further gold"
+    ][:_MOST_INTERVALS]
+
+
+def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
     several = len({group.retain for group in plan.groups}) > 1
-    curves: list[dict[str, Json]] = []
+    called: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        called.setdefault((row.address, row.partition), []).append(row.measure)
+    found: list[_Record] = []
     for group in plan.groups:
-        for named in _named(group, several=several):
-            for address in named.subject.values:
+        named = _named(group, several=several)
+        gold = group.gold.values if group.gold is not None else ()
+        # Further golds have no rows; what is measured on them is called as on gold.
+        each: list[tuple[str, str, Sequence[str | None], Sequence[str | None]]] = []
+        each += [(n.label, n.subject.role, n.subject.values, n.subject.values) for n in named]
+        each += [("gold", "further gold", floor.values, gold) for floor in group.floors]
+        for label, role, addresses, row_addresses in each:
+            for number, (address, row_address) in enumerate(zip(addresses, row_addresses, strict=True)):
                 if address is None or address in failed:
                     continue
+                measure = plan.experiment.evaluator.measures[number]
+                over = "models" if getattr(measure, "interval", "") == "models" else "samples"
                 for record in bench.store.open(address).json("values"):
-                    if record.get("evidence") and len(curves) < _MOST_EVIDENCE:
-                        curves.append(
-                            {
-                                "label": named.label,
-                                "role": named.subject.role,
-                                "seed": group.seeds.train,
-                                "measure": record["name"],
-                                "partition": record["partition"],
-                                "address": address,
-                                **record["evidence"],
-                            }
-                        )
-    return curves
+                    names = called.get((row_address or "", record["partition"]), [])
+                    name = next((n for n in names if n == record["name"]), "") or next(
+                        (n for n in names if n.startswith(record["name"])), record["name"]
+                    )
+                    described = {"label": label, "role": role, "seed": group.seeds.train, "address": address}
+                    found.append((described | {"measure": name, "partition": record["partition"], "over": over}, record))
+    return found
 
 
 # Where it comes from
@@ -302,15 +339,18 @@ def _shown(file: str) -> str:
 def _command(plan: Plan) -> dict[str, Json]:
     """The command that gives these numbers again, and whether that is certain."""
     experiment, numerics = plan.experiment, plan.numerics
-    roots = list(dict.fromkeys(group.seeds.train for group in plan.groups))
     options = ["--device", numerics.device, "--precision", numerics.precision, "--threads", str(numerics.threads)]
-    seeds = ["--seeds", ",".join(map(str, roots))] if roots != [experiment.globals.seed] else []
+    seeds = _seed_options(list(dict.fromkeys(group.seeds for group in plan.groups)), experiment)
     files = _files(experiment)
     if not files:
         return {"text": "", "note": "The configuration was given from Python; run it with erasure.run(configuration)."}
     whole = next((file for file in files if _is_whole(file, experiment)), None)
     note = ""
     if whole is None:
+        swept = next(((file, label) for file in files if (label := _setting(file, experiment)) is not None), None)
+        if swept is not None:
+            text = shlex.join(["erasure", "sweep", _shown(swept[0]), *seeds, *options])
+            return {"text": text, "note": f"It runs every setting of the sweep; this one is {swept[1]}."}
         note = (
             "The file alone gives another configuration: values were set on the command line (--set), a module was trusted "
             "(--trust), or the file has changed. The canonical configuration below is what was run."
@@ -318,11 +358,48 @@ def _command(plan: Plan) -> dict[str, Json]:
     return {"text": shlex.join(["erasure", "run", _shown(whole or files[0]), *seeds, *options]), "note": note}
 
 
+def _seed_options(repetitions: Sequence[Seeds], experiment: Experiment) -> list[str]:
+    """The fewest options that give these repetitions: root seeds, with axes of their own where they do not follow the root."""
+    fixed = {} if experiment.data.split_seed is None else {"split": (experiment.data.split_seed,)}
+    for n_own in range(len(_AXES) + 1):
+        for own in itertools.combinations(_AXES, n_own):
+            following = [axis for axis in _AXES if axis not in own and axis not in fixed]
+            roots = list(dict.fromkeys(getattr(s, following[0]) if following else experiment.globals.seed for s in repetitions))
+            axes = fixed | {axis: tuple(dict.fromkeys(getattr(seeds, axis) for seeds in repetitions)) for axis in own}
+            made = {
+                replace(Seeds.all(root), **dict(zip(axes, chosen, strict=True)))
+                for root in roots
+                for chosen in itertools.product(*axes.values())
+            }
+            if made == set(repetitions):
+                options = [] if roots == [experiment.globals.seed] else ["--seeds", ",".join(map(str, roots))]
+                return options + [word for axis in own for word in (f"--{axis}-seeds", ",".join(map(str, axes[axis])))]
+    return []
+
+
 def _is_whole(file: str, experiment: Experiment) -> bool:
     try:
         return load_experiment(file).canonical() == experiment.canonical()
     except ErasureError:
         return False
+
+
+def _setting(file: str, experiment: Experiment) -> str | None:
+    """Which setting of the file's sweep the experiment is, if it is one."""
+    found = _settings(file, Path(file).stat().st_mtime_ns)
+    return found.get(json.dumps(experiment.canonical(), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _settings(file: str, changed: int) -> Mapping[str, str]:
+    """Label of every setting of a sweep by its configuration; all settings of a sweep ask one after the other."""
+    from erasure.experiment.sweep import load_sweep
+
+    try:
+        sweep = load_sweep(file)
+    except ErasureError:
+        return {}
+    return {json.dumps(point.experiment.canonical(), sort_keys=True): point.label for point in sweep.points}
 
 
 def _versions() -> dict[str, Json]:

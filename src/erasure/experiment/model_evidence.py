@@ -15,6 +15,7 @@ from erasure.errors import RequirementNotMet
 from erasure.experiment.bench import Workbench
 from erasure.experiment.stages import Group, Plan, Subject, outputs_content
 from erasure.functional.losses import correctness
+from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
 from erasure.store.addresses import address
 from erasure.types import Json
@@ -22,7 +23,8 @@ from erasure.types import Json
 __all__ = ["ModelEvidence", "Named"]
 
 _BINS = 40
-_LEAST_LOSS = 1e-6
+_LEAST_LOSS, _MOST_LOSS = 1e-6, 1e2
+"""Ends of the axis of losses, the same in every run, so that runs can be put together; losses beyond are counted at the ends."""
 _MOST_ODDS = 14.0
 _ROC_POINTS = 50
 _MOST_MODELS = 60
@@ -156,11 +158,9 @@ class ModelEvidence:
     # Distributions
 
     def _losses(self) -> Json:
-        each = [(label, partition, outputs.losses.double().numpy()) for label, partition, outputs in self._each()]
-        finite = np.concatenate([losses[np.isfinite(losses)] for _, _, losses in each])
-        top = max(float(finite.max(initial=0.0)), 10 * _LEAST_LOSS)
-        edges = np.geomspace(_LEAST_LOSS, top * 1.0001, _BINS + 1)
-        return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, top)) for label, p, x in each), edges)
+        edges = np.geomspace(_LEAST_LOSS, _MOST_LOSS, _BINS + 1)
+        each = ((label, partition, outputs.losses.double().numpy()) for label, partition, outputs in self._each())
+        return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
 
     def _confidences(self) -> Json:
         """Of the log-odds of the right label, in which sure models still differ."""
@@ -205,10 +205,17 @@ class ModelEvidence:
         thresholds = np.where(allowed < len(negatives), negatives[np.minimum(allowed, len(negatives) - 1)], -np.inf)
         tpr = (positives[None, :] > thresholds[:, None]).mean(1)
         low, high = _wilson(tpr, len(positives))
-        ascending = negatives[::-1]
-        below = np.searchsorted(ascending, positives, "left") + np.searchsorted(ascending, positives, "right")
-        auc = float(below.mean() / 2 / len(negatives))
-        return {"tpr": tpr.tolist(), "low": low.tolist(), "high": high.tolist(), "auc": auc, "n": len(positives)}
+        members, others = -forget.losses.double(), -heldout.losses.double()
+        auc_low, auc_high = auc_interval(members, others)
+        return {
+            "tpr": tpr.tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "auc": auc(members, others),
+            "auc_low": auc_low,
+            "auc_high": auc_high,
+            "n": len(positives),
+        }
 
     # Classes and groups
 

@@ -67,6 +67,8 @@ class Duel:
         unit: Unit of the values.
         is_gapped: Whether the measure is compared with gold; others are costs and the like.
         reason: Why, in a sentence.
+        low: Lower end of the Student-t interval of the mean difference; None for fewer than two pairs.
+        high: Its upper end.
     """
 
     problem: str
@@ -81,6 +83,8 @@ class Duel:
     unit: str = ""
     is_gapped: bool = True
     reason: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -318,7 +322,7 @@ def _duels(problem: str, cells: _Cells, reference: str, level: float) -> list[Du
                 found.append(replace(duel, reason="no training seed in common"))
                 continue
             test = paired_test(first, second, level=level)
-            tested.append((replace(duel, difference=test.mean, floor=floor, n=test.n), test))
+            tested.append((replace(duel, difference=test.mean, floor=floor, n=test.n, low=test.low, high=test.high), test))
         corrected = holm([test.p for _, test in tested])
         against_gold = reference == GOLD and gapped
         found += [

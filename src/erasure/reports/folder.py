@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from erasure.errors import StoreError
+from erasure.reports.swept import Setting, merged_evidence, merged_rows, read_settings, suffixes
 from erasure.store.durable import failure
 from erasure.store.rows import Row, read_rows
 
@@ -61,13 +62,26 @@ class RunFolder:
 
     @classmethod
     def load(cls, directory: Path | str) -> RunFolder:
-        """Read a folder; one of an older run, without ``report.json``, gives rows alone.
+        """Read a folder; one of an older run, without ``report.json``, gives rows alone, and one of a sweep all its settings.
 
         Raises:
             StoreError: If there are no rows, or a file cannot be read.
         """
         directory = Path(directory)
-        return cls(tuple(read_rows(directory)), _evidence(directory / EVIDENCE_FILE), _trace(directory / "trace.csv"), directory)
+        points = read_settings(directory)
+        if not points:
+            evidence = _evidence(directory / EVIDENCE_FILE)
+            return cls(tuple(read_rows(directory)), evidence, _trace(directory / "trace.csv"), directory)
+        settings = [
+            Setting(label, values, tuple(read_rows(folder)), _evidence(folder / EVIDENCE_FILE))
+            for folder, label, values in points
+        ]
+        names = suffixes(settings)
+        trace: dict[TracePoint, None] = {}
+        for (folder, _, _), suffix in zip(points, names, strict=True):
+            points_of = _trace(folder / "trace.csv")
+            trace |= {replace(p, label=p.label + suffix.get(("unlearned", p.label), "")): None for p in points_of}
+        return cls(tuple(merged_rows(settings, names)), merged_evidence(settings, names), tuple(trace), directory)
 
     @property
     def name(self) -> str:

@@ -225,26 +225,52 @@ def rocs(
     )
 
 
-def measured_rocs(curves: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """ROC curves that measures brought, by measure: the mean over repetitions with its range, gold's range apart."""
+def measured_rocs(curves: Sequence[Mapping[str, Any]], golds: Sequence[Mapping[str, Any]] = ()) -> dict[str, dict[str, Any]]:
+    """ROC curves that measures brought, by measure: the mean over repetitions, with a band, and the range that golds have apart.
+
+    The band is the range over repetitions; of a single one, the 95 % interval over its samples.
+
+    Args:
+        curves: Those of all models.
+        golds: Those of further golds, which widen the range of golds.
+    """
     by_measure: dict[str, dict[tuple[str, str], list[list[float]]]] = {}
-    positive = [x for c in curves if c.get("kind") == "roc" for x in c["fpr"] if x > 0]
+    sizes: dict[tuple[str, str], int] = {}
+    every = [curve for curve in (*curves, *golds) if curve.get("kind") == "roc" and len(curve["fpr"]) == len(curve["tpr"]) > 1]
+    positive = [x for curve in every for x in curve["fpr"] if x > 0]
     grid = _log_grid(max(min(positive, default=1e-3), 1e-4))
-    for curve in curves:
-        if curve.get("kind") == "roc" and len(curve["fpr"]) == len(curve["tpr"]) > 1:
-            models = by_measure.setdefault(str(curve["measure"]), {})
-            models.setdefault((curve["label"], curve["role"]), []).append(_on_grid(curve["fpr"], curve["tpr"], grid))
+    for curve in every:
+        models = by_measure.setdefault(str(curve["measure"]), {})
+        models.setdefault((curve["label"], curve["role"]), []).append(_on_grid(curve["fpr"], curve["tpr"], grid))
+        sizes[str(curve["measure"]), curve["label"]] = int(curve.get("n_members") or 0)
     found: dict[str, dict[str, Any]] = {}
     for measure, models in by_measure.items():
-        series, gold = [], None
+        series = []
+        retrained = [each for (_, role), repeated in models.items() if role in {"gold", "further gold"} for each in repeated]
         for (label, role), repeated in models.items():
+            if role == "further gold":
+                continue
             columns = list(zip(*repeated, strict=True))
-            band = {"low": [min(c) for c in columns], "high": [max(c) for c in columns]} if len(repeated) > 1 else {}
-            series.append({"label": label, "tpr": [math.fsum(c) / len(c) for c in columns], **band})
-            if role == "gold":
-                gold = {"low": [min(c) for c in columns], "high": [max(c) for c in columns]}
+            mean, n = [math.fsum(c) / len(c) for c in columns], sizes[measure, label]
+            band: dict[str, list[float]] = {}
+            if len(repeated) > 1:
+                band = {"low": [min(c) for c in columns], "high": [max(c) for c in columns]}
+            elif n:
+                ends = [_wilson(share, n) for share in mean]
+                band = {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
+            series.append({"label": label, "tpr": mean, **band})
+        ranges = list(zip(*retrained, strict=True))
+        gold = {"low": [min(c) for c in ranges], "high": [max(c) for c in ranges]} if retrained else None
         found[measure] = {"fpr": grid, "series": series, "gold": gold}
     return found
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share of ``n`` samples."""
+    z = 1.959963984540054
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _log_grid(least: float) -> list[float]:

@@ -64,12 +64,12 @@ def overview_of(folder: RunFolder) -> Overview:
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:
     """Time of each method, one-off work included, as a share of retraining's in the same repetition; the mean."""
-    seconds: dict[str, list[tuple[tuple[Any, Any], float]]] = {}
-    golds: dict[tuple[Any, Any], float] = {}
+    seconds: dict[str, list[tuple[tuple[Any, ...], float]]] = {}
+    golds: dict[tuple[Any, ...], float] = {}
     for model in folder.models:
         if model.get("elapsed_s") is None:
             continue
-        key = (model["retain"], model["seed"])
+        key = (model["retain"], model["seed"], model.get("problem", ""))
         total = model["elapsed_s"] + (model.get("precompute_s") or 0.0)
         if model["role"] == "gold":
             golds[key] = total
@@ -116,7 +116,8 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     for number, group in enumerate(folder.groups):
         suffix = f"_{number + 1}" if number else ""
         found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
-    for number, (measure, curves) in enumerate(model_figures.measured_rocs(folder.evidence.get("curves", ())).items(), 1):
+    measured = model_figures.measured_rocs(folder.evidence.get("curves", ()), folder.evidence.get("gold_curves", ()))
+    for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [
         figures.trace(folder.trace, order, narrow=narrow),

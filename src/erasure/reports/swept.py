@@ -1,0 +1,202 @@
+"""A sweep's settings as one run: what no setting changes is there once, what they change by its setting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import StoreError
+from erasure.store.durable import failure
+from erasure.store.rows import Row
+
+__all__ = ["POINTS_FILE", "Setting", "merged_evidence", "merged_rows", "read_settings", "settings_of", "suffixes"]
+
+POINTS_FILE = "points.json"
+_LISTS = ("curves", "gold_curves", "intervals", "failures", "missing", "sources", "seeds")
+_SERIES = {"losses": "series", "confidences": "series", "rocs": "series", "classes": "rows", "groups": "rows", "layers": "rows"}
+_COMMON = {"losses": "edges", "confidences": "edges", "rocs": "fpr", "classes": "names", "groups": "names", "layers": "names"}
+_Model = tuple[str, str]
+"""Role and label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One setting of a sweep.
+
+    Args:
+        label: What tells it from the others.
+        values: Configuration path to value.
+        rows: Its rows.
+        evidence: What its run kept beside them.
+    """
+
+    label: str
+    values: Mapping[str, Any]
+    rows: Sequence[Row]
+    evidence: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment without the setting."""
+        name = str(self.evidence.get("experiment") or next((row.experiment for row in self.rows), ""))
+        return name.removesuffix(f" ({self.label})")
+
+
+def read_settings(directory: Path) -> list[tuple[Path, str, Mapping[str, Any]]]:
+    """Folder, label and values of every setting, as the sweep wrote them; empty if the folder is of no sweep.
+
+    Raises:
+        StoreError: If the list cannot be read.
+    """
+    path = directory / POINTS_FILE
+    if not path.is_file():
+        return []
+    try:
+        points = json.loads(path.read_bytes())
+        folders = [directory / "points" / Path(str(point["folder"])).name for point in points if point["folder"]]
+        return [(folder, str(p["label"]), dict(p["settings"])) for folder, p in zip(folders, points, strict=True)]
+    except OSError as error:
+        raise failure("read", path, error, option="RUN") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not the list of a sweep's settings ({error}); run the sweep again.") from error
+
+
+def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
+    """For each setting, what its models are called apart from those of other settings; nothing where they are the same model.
+
+    Models are the same where their addresses are. A suffix names the values that are the same in all settings that share the model.
+    """
+    addresses = [_addresses(setting) for setting in settings]
+    found: list[dict[_Model, str]] = [{} for _ in settings]
+    for model in dict.fromkeys(model for each in addresses for model in each):
+        kinds: dict[Any, list[int]] = {}
+        for number, each in enumerate(addresses):
+            if model in each:
+                kinds.setdefault(each[model], []).append(number)
+        if len(kinds) < 2:
+            continue
+        named = [_named([settings[i] for i in members]) for members in kinds.values()]
+        if len(set(named)) < len(named):
+            named = [settings[members[0]].label for members in kinds.values()]
+        for name, members in zip(named, kinds.values(), strict=True):
+            for number in members:
+                found[number][model] = f" ({name})"
+    return found
+
+
+def _addresses(setting: Setting) -> dict[_Model, tuple[str, ...]]:
+    """The models of each label; of a run without evidence, the setting itself stands for them."""
+    found: dict[_Model, list[str]] = {}
+    for model in setting.evidence.get("models", ()):
+        found.setdefault((model["role"], model["label"]), []).append(str(model["address"]))
+    if not found:
+        return {(row.model, row.label): (setting.label,) for row in setting.rows}
+    return {model: tuple(each) for model, each in found.items()}
+
+
+def _named(settings: Sequence[Setting]) -> str:
+    """The values that these settings have in common, by the last words of their paths."""
+    first = settings[0].values
+    common = {path: value for path, value in first.items() if all(s.values.get(path) == value for s in settings)}
+    short = {path: path.rpartition(".")[2] for path in first}
+    twice = {name for name in short.values() if list(short.values()).count(name) > 1}
+    parts = [f"{path if short[path] in twice else short[path]}={_brief(value)}" for path, value in common.items()]
+    return ", ".join(parts) or settings[0].label
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def merged_rows(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> list[Row]:
+    """Rows of all settings under the names that tell their models apart, each model's once."""
+    rows: list[Row] = []
+    seen: set[_Model] = set()
+    for setting, suffix in zip(settings, names, strict=True):
+        own: set[_Model] = set()
+        for row in setting.rows:
+            key = (row.model, row.label + suffix.get((row.model, row.label), ""))
+            if key not in seen:
+                own.add(key)
+                rows.append(replace(row, label=key[1], experiment=setting.name))
+        seen |= own
+    return rows
+
+
+def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> dict[str, Any]:
+    """What all settings kept, put together; figures of the first repetition of every original."""
+    if not all(setting.evidence for setting in settings):
+        return {}
+    first = settings[0].evidence
+    found: dict[str, Any] = {**first, "experiment": settings[0].name, "models": [], "groups": [], "measures": {}}
+    found["sweep"] = [{"label": setting.label, "settings": dict(setting.values)} for setting in settings]
+    found |= {name: [] for name in _LISTS}
+    seen: set[_Model] = set()
+    groups: dict[Any, dict[str, Any]] = {}
+    for setting, suffix in zip(settings, names, strict=True):
+        labels = {label: label + end for (_, label), end in suffix.items()}
+        known = {(m["role"], labels.get(m["label"], m["label"])) for m in setting.evidence["models"]}
+        new = {label for _, label in known - seen}
+        problem = suffix.get(("original", _original(setting)), "")
+        found["models"] += [
+            model | {"label": label, "problem": problem} | _swept_parameters(model, setting.values)
+            for model in setting.evidence["models"]
+            if (label := labels.get(model["label"], model["label"])) in new
+        ]
+        seen |= known
+        found["measures"] = dict(setting.evidence.get("measures", {})) | found["measures"]
+        for name in _LISTS:
+            kept = [_renamed(each, labels) for each in setting.evidence.get(name, ())]
+            unlabelled = found[name] if any("label" not in each for each in kept) else ()
+            found[name] += [each for each in kept if (each["label"] in new if "label" in each else each not in unlabelled)]
+        for number, group in enumerate(setting.evidence.get("groups", ())):
+            _merge_group(groups.setdefault((number, problem), {}), group, labels, new)
+    found["groups"] = list(groups.values())
+    if first.get("command", {}).get("text", "").startswith("erasure sweep"):
+        found["command"] = {"text": first["command"]["text"], "note": ""}
+    return found
+
+
+def _original(setting: Setting) -> str:
+    return next((str(m["label"]) for m in setting.evidence["models"] if m["role"] == "original"), "original")
+
+
+def _swept_parameters(model: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's parameters with what was swept around it, such as the original's learning rate."""
+    if "parameters" not in model:
+        return {}
+    around = {path: value for path, value in values.items() if not path.startswith("unlearners")}
+    return {"parameters": dict(model["parameters"]) | around}
+
+
+def _renamed(record: Any, labels: Mapping[str, str]) -> Any:
+    if isinstance(record, Mapping) and record.get("label") in labels:
+        return {**record, "label": labels[record["label"]]}
+    return record
+
+
+def _merge_group(found: dict[str, Any], group: Mapping[str, Any], labels: Mapping[str, str], new: Iterable[str]) -> None:
+    """Add a setting's series to those of an earlier one; pieces that are not measured alike are left to the first."""
+    wanted = set(new)
+    for name, piece in group.items():
+        within = _SERIES.get(name)
+        if within is None and name != "samples":
+            found.setdefault(name, piece)
+            continue
+        series = [_renamed(each, labels) for each in (piece if within is None else piece[within])]
+        if name not in found:
+            found[name] = series if within is None else {**piece, within: series}
+        elif within is None:
+            found[name] = found[name] + [each for each in series if each["label"] in wanted]
+        elif found[name][_COMMON[name]] == piece[_COMMON[name]]:
+            found[name] = {**found[name], within: found[name][within] + [each for each in series if each["label"] in wanted]}
+
+
+def settings_of(evidence: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The settings of a sweep that evidence is put together from; empty for a single run."""
+    return list(evidence.get("sweep", ()))
