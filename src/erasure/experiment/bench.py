@@ -308,6 +308,18 @@ class Workbench:
 
         return make
 
+    def _epoch(self, stage: Stage | None) -> tuple[Callable[[], object], int] | None:
+        """One epoch of the model's training, and their number, where each has batches of the same shapes."""
+        if stage is None or not (stage.kind == "model" or (stage.job.unlearner is not None and stage.job.unlearner.exact)):
+            return None
+        job, scene = stage.job, stage.job.scene
+        recipe, material = scene.predictor, self.material(scene)
+        if recipe.patience is not None or recipe.epochs < 2 or material.dataset.modality not in {"table", "image"}:
+            return None
+        partition, seed = (job.partition, job.seed) if job.unlearner is None else (job.unlearner.retain, job.train_seed)
+        once = replace(scene, predictor=recipe.replace(epochs=1))
+        return lambda: self.trained(once, material.partitions[partition], seed), recipe.epochs
+
     def _infer(self, job: Job, writer: Writer) -> None:
         if job.block is not None:
             self._infer_block(job, writer)
@@ -365,6 +377,7 @@ class Workbench:
             precompute_s=cast(float, facts.get("precompute_s", 0.0)),
             peak_memory_mib=cast("float | None", facts.get("peak_memory_mib")),
             remake=self._remake(maker),
+            epoch=self._epoch(maker),
         )
 
     def evaluation(self, job: Job, stream: str) -> Evaluation:

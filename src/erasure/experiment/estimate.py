@@ -15,6 +15,8 @@ __all__ = ["Cost", "Forecast", "costs", "estimate", "forecasting"]
 
 _TRAINED_TOGETHER = 0.3
 """Seconds of a model that is trained in a block, relative to one that is trained alone; ``benchmarks/ensemble.py`` measures it."""
+_UNLEARNED = 0.1
+"""Seconds of an unlearning relative to a training, before any is known."""
 _SETTLED_S = 1.0
 """How long a run must have computed before its own pace counts."""
 _EVERY_S = 0.5
@@ -102,24 +104,37 @@ class Forecast:
         return total * (passed / self._spent if passed > _SETTLED_S and self._spent > 0 else 1.0)
 
     def _guess(self, stage: Stage) -> float | None:
-        family = _family(stage.signature)
-        mine = self._seen.get(stage.signature)
-        before = self._past.get(stage.signature)
+        mine, before = self._seen.get(stage.signature), self._past.get(stage.signature)
         if mine:
             return statistics.fmean(mine)
         if before is not None:
             return before.elapsed_s
-        known = self._seen.get(family) or ([self._past[family].elapsed_s] if family in self._past else None)
-        known = known or self._seen.get(f"kind {stage.kind}")
-        if known and stage.kind != "models":
-            return statistics.fmean(known)
-        if stage.kind in {"model", "models", "unlearned"}:
-            alone = self._seen.get("kind model")
-            if not alone:
-                return statistics.fmean(known) if known else None
-            members = len(stage.job.block.requests) if stage.job.block is not None else 1
-            return statistics.fmean(alone) * (1.0 if members == 1 else members * _TRAINED_TOGETHER)
-        return 0.0
+        known = self._family(_family(stage.signature))
+        if known is None and stage.kind == "models":
+            return self._block(stage)
+        if known is None and stage.kind == "unlearned":
+            training = self._median("model")
+            return None if training is None else training * _UNLEARNED
+        # Measures differ too much for a mean: one that trains models would stand for all that only look at outputs.
+        return known if known is not None or stage.kind == "model" else self._median(stage.kind) or 0.0
+
+    def _block(self, stage: Stage) -> float | None:
+        """Seconds of models that are made together, none of which were made before: as many times one of them."""
+        family, _, number = _family(stage.signature).rpartition(" x")
+        alone, training = self._family(family), self._median("model")
+        if family.startswith("train "):
+            return None if training is None else training * int(number) * (_TRAINED_TOGETHER if int(number) > 1 else 1.0)
+        if alone is None and training is not None:
+            alone = training * _UNLEARNED
+        return None if alone is None else alone * int(number)
+
+    def _family(self, name: str) -> float | None:
+        if name in self._seen:
+            return statistics.fmean(self._seen[name])
+        return self._past[name].elapsed_s if name in self._past else None
+
+    def _median(self, kind: str) -> float | None:
+        return statistics.median(self._seen[f"kind {kind}"]) if f"kind {kind}" in self._seen else None
 
 
 def forecasting(listener: Listener, stages: Mapping[str, Stage], store: Store) -> Listener:

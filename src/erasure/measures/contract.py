@@ -131,6 +131,7 @@ class Candidate:
         peak_memory_mib: Largest memory of the process while it was made, in MiB; None if unknown.
         remake: Makes the model once more, the same way and from the same seeds, without the store; for what can only be observed
             meanwhile, such as operations or energy.
+        epoch: Where the model is nothing but so many epochs of the same steps: what makes one of them, and how many there are.
     """
 
     kind: ModelKind
@@ -140,6 +141,7 @@ class Candidate:
     precompute_s: float = 0.0
     peak_memory_mib: float | None = None
     remake: Callable[[], object] | None = None
+    epoch: tuple[Callable[[], object], int] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -46,7 +46,7 @@ class Flops(Measure):
         """The number of operations."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        remake = evaluation.subject.remake
+        remake, times = evaluation.subject.epoch or (evaluation.subject.remake, 1)
         if remake is None:
             raise RequirementNotMet(
                 f"{self.title} has to make the model once more, which is possible in a run of an experiment only"
@@ -54,7 +54,7 @@ class Flops(Measure):
         counter = FlopCounterMode(display=False)
         with torch.enable_grad(), counter:
             remake()
-        return [Value(value=float(counter.get_total_flops()))]
+        return [Value(value=float(times * counter.get_total_flops()))]
 
 
 @dataclass(frozen=True, kw_only=True)
