@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "describe": "Explain a component: parameters, paper, cost, deviations.",
     "show": "Print the table of an earlier run.",
     "report": "Make the report of an earlier run, one page for people, and export figures and tables.",
+    "ui": "Browse runs, and look at two models side by side, on a local page.",
     "compare": "Compare runs: ranks, wins, ties and losses, and what changed.",
     "query": "Ask the rows of many runs a question in SQL.",
     "cache": "List, show, verify, prune, export and import stored intermediate results.",
