@@ -51,7 +51,7 @@ class Cell:
         value: Mean over repetitions; None where there is none.
         half: Half of the 95 % interval of the mean, if there are repetitions.
         gap: Mean distance to gold.
-        is_within: Whether the gap is within the noise floor: a tie with retraining.
+        is_within: Whether the mean gap is within the mean noise floor: a tie with retraining.
         mark: ``best``, ``tie`` (with the best, within the floor), ``second`` or empty.
         note: What is there in the place of a value.
     """
@@ -178,10 +178,12 @@ def _cell(rows: Sequence[Row], column: Column) -> Cell:
         return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
     low, high = rows[0].low, rows[0].high
     half = (high - low) / 2 if len(values) > 1 and low is not None and high is not None else None
+    if half is not None and half <= _EPSILON * max(map(abs, values)):
+        half = 0.0  # equal values, but for rounding
     gaps = [row.gap for row in rows if row.gap is not None]
     gap = _mean(gaps)
     pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
-    within = rows[0].model == "unlearned" and bool(pairs) and all(g <= f + _EPSILON for g, f in pairs)
+    within = rows[0].model == "unlearned" and bool(pairs) and math.fsum(g - f for g, f in pairs) <= _EPSILON * len(pairs)
     return Cell(_mean(values), half, gap, within)
 
 

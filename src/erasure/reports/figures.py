@@ -16,13 +16,18 @@ from erasure.reports.theme import COLOURS, CONFIG, VERDICT_MARKS
 from erasure.reports.verdicts import TITLES, Judgement
 from erasure.store.rows import Row
 
-__all__ = ["MOST_PANELS", "Figure", "base", "costs", "seeds", "sensitivity", "trace", "tradeoff"]
+__all__ = ["MOST_PANELS", "STEP", "Figure", "base", "costs", "seeds", "sensitivity", "trace", "tradeoff"]
 
 MOST_PANELS = 24
 """Methods that get a panel of their own."""
 _MOST_LINES = 40
+_ROOM = 1.22
+"""Length of an axis of bars over its longest bar, for the number behind it."""
+_WIDE = 8.0
+"""Ratio of the ends of a parameter from which its axis is logarithmic."""
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_STEP = 19
+STEP = 19
+"""Height of a line in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +97,11 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
     labelled = points[:_MOST_LINES]
     spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
     places = place_labels(
-        spots, [p["method"][:LONGEST] for p in labelled], width, height, taken=[(0.0, float(height), 110.0, 18.0)]
+        spots,
+        [p["method"][:LONGEST] for p in labelled],
+        width,
+        height,
+        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(min(1, y_top) / y_top)) + 16.0, 75.0, 16.0)],
     )
     labels = [
         {
@@ -118,7 +127,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
                 "values": _size_ticks(points),
                 "symbolFillColor": COLOURS["none"],
                 "symbolType": "circle",
-                "orient": "bottom" if narrow else "top",
+                "orient": "bottom",
                 "direction": "horizontal",
             },
         }
@@ -144,8 +153,8 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
             },
         },
         {
-            "data": {"values": [{"x": min(1, x_top), "y": 0, "text": "noise floor"}]},
-            "mark": {"type": "text", "align": "right", "dx": -6, "dy": -9, "color": COLOURS["muted"], "fontStyle": "italic"},
+            "data": {"values": [{"x": 0, "y": min(1, y_top), "text": "noise floor"}]},
+            "mark": {"type": "text", "align": "left", "dx": 6, "dy": 9, "color": COLOURS["muted"], "fontStyle": "italic"},
             "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
         },
         {
@@ -199,31 +208,46 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         if row.floor is not None:
             bands.setdefault(name, []).append((row.gold, row.floor))
         if row.model == "unlearned" and row.label in kept:
-            record = {"measure": name, "method": row.label, "seed": row.seed_train, "value": row.value, "kind": "value"}
+            record: dict[str, Any] = {
+                "measure": name,
+                "method": row.label,
+                "seed": row.seed_train,
+                "value": row.value,
+                "kind": "value",
+            }
             by_measure.setdefault(name, []).append(record)
     names = list(by_measure)[:8]
     if not names:
         return None
     data = [record for name in names for record in by_measure[name]]
+    drawn: list[dict[str, Any]] = []
     for name in names:
+        low, high = -math.inf, math.inf
         if bands.get(name):
             gold, floor = (math.fsum(part) / len(part) for part in zip(*bands[name], strict=True))
-            data.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
+            low, high = _reach([record["value"] for record in by_measure[name]], gold, floor)
+            drawn.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
+        for record in by_measure[name]:
+            side = "below" if record["value"] < low else "above" if record["value"] > high else "within"
+            drawn.append({**record, "value": min(max(record["value"], low), high), "side": side})
+    has_outside = any(record.get("side") in {"below", "above"} for record in drawn)
     columns = 1 if narrow else min(len(names), 4)
     width = 190 if narrow else max(110, (560 - 8 * columns) // columns)
     of_kind = [{"transform": [{"filter": f"datum.kind == '{kind}'"}]} for kind in ("gold", "gold", "value")]
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
     value = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}}
     value["axis"] = {"tickCount": 3, "labelOverlap": True}
+    shape: dict[str, Any] = {"field": "side", "type": "nominal", "legend": None}
+    shape["scale"] = {"domain": ["within", "below", "above"], "range": ["circle", "triangle-left", "triangle-right"]}
     spec = base(
-        data,
+        drawn,
         facet={"field": "measure", "type": "nominal", "sort": names, "title": None},
         columns=columns,
         spacing={"column": 14, "row": 24},
         resolve={"scale": {"x": "independent"}},
         spec={
             "width": width,
-            "height": {"step": _STEP},
+            "height": {"step": STEP},
             "layer": [
                 {
                     **of_kind[0],
@@ -238,7 +262,7 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
                 {
                     **of_kind[2],
                     "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
-                    "encoding": {"x": value, "y": method},
+                    "encoding": {"x": value, "y": method, "shape": shape},
                 },
             ],
         },
@@ -249,11 +273,20 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         "values",
         "Every value beside retraining",
         f"The line is the retrained model, the band how far apart retrained models are by chance; {dots}."
+        + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
         + _counted(len(methods), len(order)),
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
         spec,
-        [record for record in data if record["kind"] == "value"],
+        data,
     )
+
+
+def _reach(values: Sequence[float], gold: float, floor: float) -> tuple[float, float]:
+    """How far an axis goes, so that a few values far off do not press all others into a line."""
+    distances = sorted(abs(value - gold) for value in values)
+    usual = distances[(3 * (len(distances) - 1)) // 4]
+    reach = max(2.5 * usual, 4 * floor)
+    return (gold - reach, gold + reach) if reach > 0 else (-math.inf, math.inf)
 
 
 def costs(
@@ -287,7 +320,7 @@ def costs(
     quantities = list(dict.fromkeys(record["quantity"] for record in data))
     columns = 1 if narrow else min(2, len(quantities))
     width = 200 if narrow else 560 // columns - 30
-    axis = {"axis": {"tickCount": 3, "labelOverlap": True}, "scale": {"nice": True, "padding": 26}, "title": None}
+    axis = {"axis": {"tickCount": 3, "labelOverlap": True}, "scale": {"nice": False, "zero": True}, "title": None}
     y = {"field": "model", "type": "nominal", "sort": shown, "title": None}
     colour = {
         "field": "part",
@@ -303,7 +336,7 @@ def costs(
         resolve={"scale": {"x": "independent"}},
         spec={
             "width": width,
-            "height": {"step": _STEP},
+            "height": {"step": STEP},
             "layer": [
                 {
                     "mark": {"type": "bar", "height": 12, "cornerRadiusEnd": 2},
@@ -313,6 +346,11 @@ def costs(
                         "color": colour,
                         "order": {"field": "part", "sort": "ascending"},
                     },
+                },
+                {
+                    "transform": [{"calculate": f"{_ROOM} * datum.total", "as": "room"}],
+                    "mark": {"type": "point", "opacity": 0, "color": COLOURS["muted"]},
+                    "encoding": {"x": {"field": "room", "type": "quantitative", **axis}, "y": y},
                 },
                 {
                     "transform": [{"filter": "datum.part == 'each request'"}],
@@ -337,8 +375,21 @@ def costs(
     )
 
 
-def sensitivity(models: Sequence[Mapping[str, Any]], judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
-    """Gaps to gold over every numeric parameter in which settings of one method differ."""
+def sensitivity(
+    models: Sequence[Mapping[str, Any]],
+    judgements: Sequence[Judgement],
+    repeated: Mapping[str, Sequence[Judgement]] | None = None,
+    *,
+    narrow: bool = False,
+) -> Figure | None:
+    """Gaps to gold over every numeric parameter in which settings of one method differ.
+
+    Args:
+        models: What a run kept of its models.
+        judgements: Verdict on each setting.
+        repeated: The same of each repetition alone, by label; a dot for each.
+        narrow: For a phone.
+    """
     by_label = {j.label: j for j in judgements}
     settings: dict[str, dict[str, Mapping[str, Any]]] = {}
     for model in models:
@@ -347,6 +398,7 @@ def sensitivity(models: Sequence[Mapping[str, Any]], judgements: Sequence[Judgem
         ):
             settings.setdefault(model["key"], {})[model["label"]] = model["parameters"]
     data: list[dict[str, Any]] = []
+    scales: dict[str, str] = {}
     for key, labels in settings.items():
         names = dict.fromkeys(name for parameters in labels.values() for name in parameters)
         for name in names:
@@ -354,53 +406,77 @@ def sensitivity(models: Sequence[Mapping[str, Any]], judgements: Sequence[Judgem
             numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             if len(labels) < 2 or not numeric or len(set(values)) < 2:
                 continue
+            panel = f"{key}: {name}"
+            numbers = [float(v) for v in values if v is not None]
+            scales[panel] = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE else "linear"
             for label, parameters in labels.items():
-                judgement = by_label[label]
-                for question in ("forgetting", "utility"):
-                    gap = judgement.worst("forgetting" if question == "forgetting" else "utility")
-                    if gap is not None:
-                        record = {"panel": f"{key}: {name}", "method": label, "parameter": parameters[name]}
-                        data.append({**record, "question": question, "gap": min(gap, 50.0)})
+                each = [(None, by_label[label]), *enumerate((repeated or {}).get(label, ()))]
+                for repetition, judgement in each:
+                    for question in ("forgetting", "utility"):
+                        gap = judgement.worst("forgetting" if question == "forgetting" else "utility")
+                        if gap is not None:
+                            record = {"panel": panel, "method": label, "parameter": parameters[name]}
+                            kind = "mean" if repetition is None else "repetition"
+                            data.append(record | {"question": question, "kind": kind, "gap": min(gap, 50.0)})
     panels = list(dict.fromkeys(record["panel"] for record in data))[:12]
     data = [record for record in data if record["panel"] in set(panels)]
     if not data:
         return None
     colours = {"domain": ["forgetting", "utility"], "range": [COLOURS["forget"], COLOURS["retain"]]}
-    spec = base(
-        data,
-        facet={"field": "panel", "type": "nominal", "sort": panels, "title": None},
-        columns=1 if narrow else 3,
-        resolve={"scale": {"x": "independent"}},
-        spec={
-            "width": 250 if narrow else 165,
-            "height": 140,
-            "layer": [
-                {
-                    "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2, "strokeDash": [4, 3]},
-                    "encoding": {"y": {"datum": 1}},
-                },
-                {
-                    "mark": {"type": "line", "point": {"filled": True, "size": 45}, "strokeWidth": 1.8},
-                    "encoding": {
-                        "x": {
-                            "field": "parameter",
-                            "type": "quantitative",
-                            "title": None,
-                            "scale": {"zero": False, "padding": 10},
-                        },
-                        "y": {"field": "gap", "type": "quantitative", "title": "gap, in noise floors", "aggregate": "mean"},
-                        "color": {"field": "question", "type": "nominal", "scale": colours, "title": None},
-                        "strokeDash": {"field": "question", "type": "nominal", "legend": None},
+    panel_specs = []
+    for panel in panels:
+        own = [record for record in data if record["panel"] == panel]
+        ticks = sorted({record["parameter"] for record in own})
+        x: dict[str, Any] = {
+            "field": "parameter",
+            "type": "quantitative",
+            "title": panel,
+            "scale": {"type": scales[panel], "zero": False, "padding": 12, "nice": False},
+            "axis": {"values": ticks, "format": "~g", "grid": False, "labelOverlap": True}
+            if len(ticks) <= 8
+            else {"tickCount": 4},
+        }
+        y: dict[str, Any] = {"field": "gap", "type": "quantitative", "title": "gap, in noise floors"}
+        y["scale"] = {"type": "sqrt", "nice": False, "domain": [0, max(1.6, *(1.1 * record["gap"] for record in own))]}
+        y["axis"] = {"values": [0, 1, 3, 10, 30, 50], "format": "~r", "labelOverlap": False}
+        colour = {"field": "question", "type": "nominal", "scale": colours, "title": None, "legend": {"symbolOpacity": 1}}
+        panel_specs.append(
+            {
+                "data": {"values": own},
+                "width": 250 if narrow else 240,
+                "height": 150,
+                "layer": [
+                    {
+                        "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2, "strokeDash": [4, 3]},
+                        "encoding": {"y": {"datum": 1}},
                     },
-                },
-            ],
-        },
-    )
+                    {
+                        "transform": [{"filter": "datum.kind == 'repetition'"}],
+                        "mark": {"type": "point", "filled": True, "size": 22, "opacity": 0.45},
+                        "encoding": {"x": x, "y": y, "color": colour},
+                    },
+                    {
+                        "transform": [{"filter": "datum.kind == 'mean'"}],
+                        "mark": {"type": "line", "point": {"filled": True, "size": 55}, "strokeWidth": 1.8},
+                        "encoding": {
+                            "x": x,
+                            "y": {**y, "aggregate": "mean"},
+                            "color": colour,
+                            "strokeDash": {"field": "question", "type": "nominal", "legend": None},
+                        },
+                    },
+                ],
+            }
+        )
+    spec = base([], concat=panel_specs, columns=1 if narrow else 2, spacing={"column": 36, "row": 26})
+    del spec["data"]
+    dots = " Small dots are single repetitions." if any(record["kind"] == "repetition" for record in data) else ""
     return Figure(
         "sensitivity",
         "Sensitivity to hyper-parameters",
-        "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor. Where several parameters "
-        "vary at once, a line shows the mean.",
+        "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor."
+        + dots
+        + " Where several parameters vary at once, a line shows the mean.",
         f"Line plots of the gap over {len(panels)} parameters.",
         spec,
         data,

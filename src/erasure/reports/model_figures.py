@@ -78,7 +78,10 @@ def distributions(
     logarithmic = quantity == "loss"
     x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": None}
     x |= (
-        {"scale": {"type": "log", "nice": False}, "axis": {"values": [1e-6, 1e-4, 1e-2, 1, 100], "format": "~e", "grid": False}}
+        {
+            "scale": {"type": "log", "nice": False},
+            "axis": {"values": [1e-6, 1e-4, 1e-2, 1, 100], "format": "~e", "grid": False, "labelOverlap": "parity"},
+        }
         if logarithmic
         else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _odds_labels(), "grid": False}}
     )
@@ -181,8 +184,9 @@ def rocs(
     drawn = [{**record, "tpr": max(record["tpr"], least)} for record in records]
     ticks = [tick for tick in (1e-4, 1e-3, 1e-2, 1e-1, 1) if tick >= least * 0.99]
     scale = {"type": "log", "domain": [least, 1], "nice": False}
-    x = {"field": "fpr", "type": "quantitative", "scale": scale, "axis": {"values": ticks, "format": "~e"}, "title": None}
-    y = {"type": "quantitative", "scale": scale, "axis": {"values": ticks, "format": "~e"}, "title": None}
+    axis = {"values": ticks, "format": "~%", "labelOverlap": "parity"}
+    x = {"field": "fpr", "type": "quantitative", "scale": scale, "axis": axis, "title": None}
+    y = {"type": "quantitative", "scale": scale, "axis": axis, "title": None}
     layered: list[dict[str, Any]] = [
         {
             "mark": {"type": "area", "color": COLOURS["gold"], "opacity": 0.4},
@@ -350,6 +354,10 @@ def by_class(
                     "x": x,
                     "y": y,
                     "text": {"field": "difference", "type": "quantitative", "format": "+.0f"},
+                    "color": {
+                        "condition": {"test": f"datum.size > {0.55 * top}", "value": COLOURS["surface"]},
+                        "value": COLOURS["ink"],
+                    },
                 },
             }
         )

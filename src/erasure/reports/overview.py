@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from erasure.reports import figures, model_figures
+from erasure.reports import certainty_figures, figures, model_figures
+from erasure.reports.certainty import Certainty, certainty_of
 from erasure.reports.comparison import ResultTable, result_table
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.labels import short_labels
+from erasure.reports.swept import SERIES
 from erasure.reports.verdicts import Judgement, Roles, judge_all, recommend
+from erasure.store.rows import Row
 
 __all__ = ["Overview", "figures_of", "overview_of"]
+
+_MOST_SETTINGS = 500
+"""Settings of one method whose repetitions are judged one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +35,7 @@ class Overview:
         recommendation: What to do.
         best: The method that the recommendation names, if any.
         table: All values.
+        roles: What the partitions are.
     """
 
     folder: RunFolder
@@ -36,6 +44,12 @@ class Overview:
     recommendation: str
     best: Judgement | None
     table: ResultTable
+    roles: Roles = field(default_factory=Roles)
+
+    @cached_property
+    def certainty(self) -> Certainty:
+        """What the repetitions say."""
+        return certainty_of(self.folder, self.order, self.best.label if self.best is not None else None)
 
     @property
     def order(self) -> list[str]:
@@ -57,9 +71,8 @@ def overview_of(folder: RunFolder) -> Overview:
     ]
     has_gold = any(row.gold is not None for row in folder.rows)
     recommendation, best = recommend(judged, has_gold=has_gold)
-    return Overview(
-        folder, _headline(folder), sorted(judged, key=lambda j: j.rank), recommendation, best, result_table(folder.rows, judged)
-    )
+    judgements = sorted(judged, key=lambda j: j.rank)
+    return Overview(folder, _headline(folder), judgements, recommendation, best, result_table(folder.rows, judged), roles)
 
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:
@@ -112,8 +125,12 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     found: list[Figure | None] = [
         figures.tradeoff(overview.judgements, narrow=narrow),
         figures.seeds(folder.rows, order, narrow=narrow),
+        certainty_figures.differences(overview.certainty, order, narrow=narrow),
+        certainty_figures.ranks(overview.certainty, narrow=narrow),
     ]
-    for number, group in enumerate(folder.groups):
+    repeated = _same_as_gold(folder)
+    for number, whole in enumerate(folder.groups):
+        group = _without(whole, repeated)
         suffix = f"_{number + 1}" if number else ""
         found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
     measured = model_figures.measured_rocs(folder.evidence.get("curves", ()), folder.evidence.get("gold_curves", ()))
@@ -122,10 +139,29 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     found += [
         figures.trace(folder.trace, order, narrow=narrow),
         figures.costs(folder.models, folder.rows, order, narrow=narrow),
-        figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
+        figures.sensitivity(folder.models, overview.judgements, _each_repetition(overview), narrow=narrow),
     ]
     short = short_labels(order)
     return [_shortened(figure, short) for figure in found if figure is not None]
+
+
+def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
+    """The verdict on each repetition alone, of methods that were run with several settings and several times."""
+    methods: dict[str, set[str]] = {}
+    for model in overview.folder.models:
+        if model["role"] == "unlearned":
+            methods.setdefault(model["key"], set()).add(model["label"])
+    wanted = {label for labels in methods.values() if 1 < len(labels) <= _MOST_SETTINGS for label in labels}
+    repetitions: dict[tuple[Any, ...], list[Row]] = {}
+    for row in overview.folder.rows:
+        if row.model == "unlearned" and row.label in wanted:
+            repetitions.setdefault((row.seed_split, row.seed_train, row.seed_unlearn, row.seed_evaluate), []).append(row)
+    found: dict[str, list[Judgement]] = {}
+    if len(repetitions) > 1:
+        for rows in repetitions.values():
+            for judgement in judge_all(rows, overview.roles, {}):
+                found.setdefault(judgement.label, []).append(judgement)
+    return found
 
 
 def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:
@@ -139,6 +175,20 @@ def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:
         return short.get(value, value) if isinstance(value, str) else value
 
     return replace(figure, spec=drawn(figure.spec)) if short else figure
+
+
+def _same_as_gold(folder: RunFolder) -> frozenset[str]:
+    """Methods that retrain, where gold is there already: their panels would be the same pictures twice."""
+    has_gold = any(model["role"] == "gold" and not model.get("failed") for model in folder.models)
+    return frozenset(model["label"] for model in folder.models if has_gold and model.get("exact"))
+
+
+def _without(group: Mapping[str, Any], labels: frozenset[str]) -> dict[str, Any]:
+    kept = dict(group)
+    for name, within in SERIES.items():
+        if name in kept and labels:
+            kept[name] = {**kept[name], within: [each for each in kept[name][within] if each["label"] not in labels]}
+    return kept
 
 
 def _group_figures(group: Mapping[str, Any], order: Sequence[str], *, narrow: bool) -> list[Figure | None]:
@@ -168,4 +218,5 @@ def _renamed(figure: Figure | None, suffix: str, group: Mapping[str, Any]) -> Fi
     """A figure of a further group, told apart from the first one's."""
     if figure is None or not suffix:
         return figure
-    return replace(figure, key=f"{figure.key}{suffix}", title=f"{figure.title} (kept: {group['retain']})")
+    apart = group.get("problem") or f"kept: {group['retain']}"
+    return replace(figure, key=f"{figure.key}{suffix}", title=f"{figure.title} ({apart.strip(' ()')})")

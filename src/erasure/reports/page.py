@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.overview import Overview, figures_of, overview_of
 from erasure.reports.render import inline_svg
+from erasure.reports.swept import settings_of
 from erasure.reports.templating import render, template_text
 from erasure.reports.theme import VERDICT_MARKS
 from erasure.reports.verdicts import RULE, Judgement
@@ -30,11 +32,14 @@ _MOST_LINES = 5000
 _MOST_VERDICTS = 300
 _FIRST_VERDICTS = 20
 _LONG_NAME = 24
+_MOST_SEEDS = 50
 _MOST_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
 _WHERE = {
     "tradeoff": "overview",
     "values": "overview",
+    "differences": "certainty",
+    "ranks": "certainty",
     "loss": "behaviour",
     "confidence": "behaviour",
     "roc": "behaviour",
@@ -91,7 +96,10 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         rule=RULE,
         n_floors=_n_floors(overview.folder.evidence),
         table=_table(overview),
+        certainty=_certainty(overview),
         figures=_figures(overview),
+        seeds=_seeds(overview.folder.evidence.get("seeds", ())),
+        settings=[setting["label"] for setting in settings_of(overview.folder.evidence)],
         samples=bool(samples),
         samples_by_id={sample["id"]: sample for sample in samples},
         style=template_text("report.css"),
@@ -104,6 +112,19 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
     )
+
+
+def _seeds(repetitions: Sequence[Mapping[str, int]]) -> str:
+    """Seeds in words: roots where all axes follow them, else the seeds of each axis."""
+    if all(len(set(seeds.values())) == 1 for seeds in repetitions):
+        return _some([str(seeds["train"]) for seeds in repetitions])
+    axes = {axis: list(dict.fromkeys(seeds[axis] for seeds in repetitions)) for axis in repetitions[0]}
+    return "; ".join(f"{axis} {_some(list(map(str, values)))}" for axis, values in axes.items())
+
+
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - _MOST_SEEDS
+    return ", ".join(words[:_MOST_SEEDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _n_floors(evidence: Mapping[str, Any]) -> int:
@@ -195,13 +216,105 @@ def _cell(cell: Cell, column: Column) -> dict[str, Any]:
     return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
 
 
+# Certainty
+
+_READINGS = {"within the noise floor": "mean within the noise floor", "differs from retraining": "mean differs from retraining"}
+
+
+def _certainty(overview: Overview) -> dict[str, Any]:
+    """Intervals and tests in words and numbers, as lines of tables."""
+    found = overview.certainty
+    places = {(c.measure, c.partition): c.title for c in overview.table.columns}
+    lines = [
+        {
+            "label": each.label,
+            "measure": places.get((each.measure, each.partition), each.measure) + (f" [{each.unit}]" if each.unit else ""),
+            "mean": number(each.mean),
+            "student": _ends(each.student.low, each.student.high) if each.student is not None else "",
+            "bootstrap": _ends(each.bootstrap.low, each.bootstrap.high) if each.bootstrap is not None else "",
+            "difference": _signed(each.against_gold.difference) if each.against_gold is not None else "",
+            "ends": _ends(each.against_gold.low, each.against_gold.high) if each.against_gold is not None else "",
+            "p": _p(each.against_gold.p) if each.against_gold is not None else "",
+            "reading": _READINGS.get(each.against_gold.reason, each.against_gold.reason) if each.against_gold is not None else "",
+            "is_apart": each.against_gold is not None and each.against_gold.outcome == "loss",
+            "between": _deviation(each.spread.between),
+            "within": _deviation(each.spread.within),
+        }
+        for each in found.estimates
+    ]
+    between = [
+        {
+            "label": duel.label,
+            "measure": places.get((duel.measure, duel.partition), duel.measure),
+            "difference": _signed(duel.difference),
+            "ends": _ends(duel.low, duel.high),
+            "p": _p(duel.p),
+            "outcome": {"win": "better", "loss": "worse"}.get(duel.outcome, "tie"),
+            "reason": "" if duel.reason in {"better", "worse"} else duel.reason,
+        }
+        for duel in found.between
+    ]
+    attacks = [
+        {
+            "label": each.label,
+            "measure": each.measure,
+            "value": number(each.value),
+            "samples": _ends(*each.samples) if each.samples is not None else "",
+            "bank": _ends(*each.bank) if each.bank is not None else "",
+            "models": _ends(each.models.low, each.models.high) if each.models is not None else "",
+        }
+        for each in found.attacks
+    ]
+    return {
+        "sentences": found.sentences,
+        "is_repeated": found.is_repeated,
+        "has_spread": found.has_inner_spread,
+        "n": found.n_originals,
+        "lines": lines[:_MOST_RECORDS],
+        "n_lines": len(lines),
+        "between": between[:_MOST_RECORDS],
+        "n_apart": sum(line["outcome"] != "tie" for line in between),
+        "n_between": len(between),
+        "against": found.against,
+        "attacks": attacks[:_MOST_RECORDS],
+        "has_bank": any(line["bank"] for line in attacks),
+        "has_models": any(line["models"] for line in attacks),
+        "differing": sum(line["is_apart"] for line in lines),
+        "tested": sum(bool(line["reading"]) for line in lines),
+    }
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_minus(number(low))} to {_minus(number(high))}"
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return ""
+    text = number(value)
+    return _minus(text if text.startswith("-") or not float(text) else f"+{text}")
+
+
+def _minus(text: str) -> str:
+    """With a minus sign that is as wide as a plus."""
+    return "0" if not float(text) else text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _deviation(variance: float | None) -> str:
+    return "" if variance is None else number(math.sqrt(variance))
+
+
 # Figures
 
 
 def _figures(overview: Overview) -> dict[str, list[dict[str, Any]]]:
     """Figures of each section, drawn for a wide page and for a phone."""
     narrow = {figure.key: figure for figure in figures_of(overview, narrow=True)}
-    sections: dict[str, list[dict[str, Any]]] = {"overview": [], "behaviour": [], "cost": []}
+    sections: dict[str, list[dict[str, Any]]] = {"overview": [], "certainty": [], "behaviour": [], "cost": []}
     for figure in figures_of(overview):
         sections[_WHERE[figure.key.partition("_")[0]]].append(
             {

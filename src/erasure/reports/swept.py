@@ -12,11 +12,19 @@ from erasure.errors import StoreError
 from erasure.store.durable import failure
 from erasure.store.rows import Row
 
-__all__ = ["POINTS_FILE", "Setting", "merged_evidence", "merged_rows", "read_settings", "settings_of", "suffixes"]
+__all__ = ["POINTS_FILE", "SERIES", "Setting", "merged_evidence", "merged_rows", "read_settings", "settings_of", "suffixes"]
 
 POINTS_FILE = "points.json"
 _LISTS = ("curves", "gold_curves", "intervals", "failures", "missing", "sources", "seeds")
-_SERIES = {"losses": "series", "confidences": "series", "rocs": "series", "classes": "rows", "groups": "rows", "layers": "rows"}
+SERIES: Mapping[str, str] = {
+    "losses": "series",
+    "confidences": "series",
+    "rocs": "series",
+    "classes": "rows",
+    "groups": "rows",
+    "layers": "rows",
+}
+"""Pieces of evidence that have a series for each model, and under which name."""
 _COMMON = {"losses": "edges", "confidences": "edges", "rocs": "fpr", "classes": "names", "groups": "names", "layers": "names"}
 _Model = tuple[str, str]
 """Role and label."""
@@ -155,7 +163,7 @@ def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model,
             unlabelled = found[name] if any("label" not in each for each in kept) else ()
             found[name] += [each for each in kept if (each["label"] in new if "label" in each else each not in unlabelled)]
         for number, group in enumerate(setting.evidence.get("groups", ())):
-            _merge_group(groups.setdefault((number, problem), {}), group, labels, new)
+            _merge_group(groups.setdefault((number, problem), {"problem": problem}), group, labels, new)
     found["groups"] = list(groups.values())
     if first.get("command", {}).get("text", "").startswith("erasure sweep"):
         found["command"] = {"text": first["command"]["text"], "note": ""}
@@ -184,7 +192,7 @@ def _merge_group(found: dict[str, Any], group: Mapping[str, Any], labels: Mappin
     """Add a setting's series to those of an earlier one; pieces that are not measured alike are left to the first."""
     wanted = set(new)
     for name, piece in group.items():
-        within = _SERIES.get(name)
+        within = SERIES.get(name)
         if within is None and name != "samples":
             found.setdefault(name, piece)
             continue

@@ -12,6 +12,7 @@ from erasure.store.rows import Row
 __all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
 
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
+_EPSILON = 1e-12
 _WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
 
 
@@ -75,7 +76,10 @@ def _cell(rows: Sequence[Row]) -> str:
     low, high = rows[0].low, rows[0].high
     if len(values) > 1 and low is not None and high is not None:
         text += f" ± {_number((high - low) / 2)}"
-    within = rows[0].model == "unlearned" and all(r.gap is not None and r.floor is not None and r.gap <= r.floor for r in rows)
+    pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
+    within = (
+        rows[0].model == "unlearned" and len(pairs) == len(rows) and math.fsum(gap - floor for gap, floor in pairs) <= _EPSILON
+    )
     return f"{text} *" if within else text
 
 

@@ -10,7 +10,19 @@ from typing import Literal, TypeAlias
 
 from erasure.store.rows import Row
 
-__all__ = ["RULE", "TITLES", "Comparison", "Judgement", "Roles", "Verdict", "comparisons", "judge_all", "recommend"]
+__all__ = [
+    "RULE",
+    "TITLES",
+    "Comparison",
+    "Judgement",
+    "Roles",
+    "Verdict",
+    "comparisons",
+    "is_attack",
+    "judge_all",
+    "number",
+    "recommend",
+]
 
 Verdict: TypeAlias = Literal[
     "indistinguishable", "close", "under-forgotten", "over-forgotten", "damaged", "no-op", "failed", "undecided"
@@ -66,7 +78,7 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         "indistinguishable",
         "Every value on forgotten, retained and held-out samples is within the noise floor of the retrained model's. "
-        "A floor is never taken to be smaller than one sample.",
+        "A floor is never taken to be smaller than one sample; over several repetitions, distances and floors are averaged.",
     ),
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
@@ -103,12 +115,15 @@ class Comparison:
         question: What it tells about.
         value: Mean value.
         gold: Mean value of gold.
-        gap: Distance of the two, that of attacks after counting values below chance as chance.
-        signed: The same with a sign: positive where the method does better (or is easier attacked) than gold; None if unknown.
+        gap: Distance of the two, that of attacks after counting values below chance as chance; the mean over repetitions, so that a
+            method that does too well with one seed and too badly with another is not taken for gold.
+        signed: The same with a sign: positive where the method does better (or is easier attacked) than gold; None if unknown
+            or neither on average.
         floor: Mean noise floor, or None.
         unit: Unit of the values.
         is_attack: Whether it is an attack's success.
         samples: What the partition holds, in words.
+        is_scattered: Whether it is only seed by seed that the two differ by more than the floor, and not on average.
     """
 
     measure: str
@@ -122,6 +137,7 @@ class Comparison:
     unit: str = ""
     is_attack: bool = False
     samples: str = ""
+    is_scattered: bool = False
 
     @property
     def is_within(self) -> bool:
@@ -207,7 +223,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     value, gold = _mean(row.value for row in cell), _mean(row.gold for row in cell)
     floors = [row.floor for row in cell if row.floor is not None]
     floor = _mean(floors) if floors else None
-    attack = bool(_ATTACK.search(measure)) and partition in roles.forget | {""}
+    attack = is_attack(measure) and partition in roles.forget | {""}
     counted = attack and cell[0].unit == ""
     if floor is not None and (counted or measure.casefold().startswith("accuracy")) and roles.sizes.get(partition):
         floor = max(floor, 1 / roles.sizes[partition])
@@ -216,24 +232,32 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
         question = "forgetting"
     elif partition in roles.retain | roles.test:
         question = "utility"
-    found, reference = value, gold
-    if attack and cell[0].unit == "" and min(value, gold) >= 0 and max(value, gold) <= 1 and _has_chance(measure):
-        found, reference = max(value, 0.5), max(gold, 0.5)
-    difference = found - reference
+    pairs = [(row.value, row.gold) for row in cell if row.value is not None and row.gold is not None]
+    if attack and cell[0].unit == "" and all(0 <= v <= 1 for pair in pairs for v in pair) and _has_chance(measure):
+        pairs = [(max(found, 0.5), max(reference, 0.5)) for found, reference in pairs]
+    gap = _mean(abs(found - reference) for found, reference in pairs)
+    difference = _mean(found - reference for found, reference in pairs)
     sign = 1 if attack else {"higher": 1, "lower": -1}.get(cell[0].direction, 0)
+    is_scattered = floor is not None and abs(difference) <= floor + _EPSILON < gap
     return Comparison(
         measure=measure,
         partition=partition,
         question=question,
         value=value,
         gold=gold,
-        gap=abs(difference),
-        signed=sign * difference if sign else None,
+        gap=gap,
+        signed=sign * difference if sign and not is_scattered else None,
         floor=floor,
         unit=cell[0].unit,
         is_attack=attack,
         samples=_samples(partition, roles),
+        is_scattered=is_scattered,
     )
+
+
+def is_attack(measure: str) -> bool:
+    """Whether a measure's name is that of an attack's success."""
+    return bool(_ATTACK.search(measure))
 
 
 def _samples(partition: str, roles: Roles) -> str:
@@ -311,10 +335,27 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
         return judged(verdict, *_sentences(sided), *(_loss(utility)), *some, is_slight=slight)
     apart = outside + _worst_first(c for c in utility if c.floor is not None and not c.is_within)
     if apart:
-        return judged("close", "As good as retraining on the forgotten samples.", *_sentences(apart), *some)
-    names = [_name(c) for c in [*forgetting, *(c for c in utility if c.floor is not None)]]
-    within = ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} further values" if len(names) > _FEW else "")
+        average = "On average as" if any(c.is_scattered for c in outside) else "As"
+        return judged("close", f"{average} good as retraining on the forgotten samples.", *_sentences(apart), *some)
+    within = _listed([*forgetting, *(c for c in utility if c.floor is not None)])
     return judged("indistinguishable", f"No difference beyond the noise floor in {within}.", *some)
+
+
+def _listed(compared: Iterable[Comparison]) -> str:
+    """Measures in words, each with all that it was measured on."""
+    measured: dict[str, list[str]] = {}
+    for c in compared:
+        measured.setdefault(c.measure, []).append(c.samples or c.partition)
+    parts = []
+    for measure, where in measured.items():
+        on = _and([each for each in dict.fromkeys(where) if each])
+        parts.append(f"{measure} on {on} samples" if on else measure)
+    more = len(parts) - _FEW
+    return _and(parts if more <= 0 else [*parts[:_FEW], f"{more} further {'measure' if more == 1 else 'measures'}"])
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> str:
@@ -365,9 +406,15 @@ def _sentence(c: Comparison) -> str:
     if c.samples and c.unit == "" and c.measure.casefold().startswith("accuracy"):
         floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
         value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
+        if c.is_scattered:
+            return (
+                f"{value} right on {c.samples} samples on average, a retrained model {gold}; seed by seed they are "
+                f"{100 * c.gap:.1f} points apart."
+            )
         return f"{value} right on {c.samples} samples; a retrained model {gold}."
     floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
-    return f"{_name(c)} is {number(c.value, c.unit)}; retraining has {number(c.gold, c.unit)}{floor}."
+    apart = f"; seed by seed they are {number(c.gap, c.unit)} apart" if c.is_scattered else ""
+    return f"{_name(c)} is {number(c.value, c.unit)}; retraining has {number(c.gold, c.unit)}{floor}{apart}."
 
 
 def number(value: float, unit: str = "") -> str:

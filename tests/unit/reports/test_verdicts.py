@@ -102,11 +102,28 @@ def test_partitions_may_have_other_names():
     assert verdict_of(rows, roles=Roles(forget=frozenset({"erased"}))).verdict == "under-forgotten"
 
 
-def test_repetitions_are_judged_by_their_mean():
-    rows = [row("m", value=value, seed_train=seed) for seed, value in enumerate((0.87, 0.93))]
+def test_repetitions_are_judged_by_their_mean_distance():
+    rows = [row("m", value=value, seed_train=seed) for seed, value in enumerate((0.92, 0.90))]
     judgement = verdict_of(rows)
     assert (judgement.verdict, judgement.n) == ("indistinguishable", 2)
-    assert judgement.comparisons[0].value == pytest.approx(0.9)
+    assert judgement.comparisons[0].value == pytest.approx(0.91)
+
+
+def test_too_well_with_one_seed_and_too_badly_with_another_is_not_indistinguishable():
+    rows = [row("m", value=value, seed_train=seed) for seed, value in enumerate((0.87, 0.93))]
+    judgement = verdict_of(rows)
+    assert judgement.verdict == "close"
+    assert judgement.comparisons[0].gap == pytest.approx(0.03)
+    said = " ".join(judgement.evidence).replace("\u00a0", " ")
+    assert (
+        "90.0 % right on forgotten samples on average, a retrained model 90.0 ± 1.0 %; seed by seed they are 3.0 points apart"
+        in said
+    )
+
+
+def test_scatter_is_no_damage():
+    rows = [row("m", partition="retain", value=value, seed_train=seed) for seed, value in enumerate((0.93, 1.0))]
+    assert verdict_of([*method("m"), *rows]).verdict != "damaged"
 
 
 def test_within_two_floors_is_slight():

@@ -106,7 +106,7 @@
     const n = found.n.toLocaleString("en"), total = found.n_total.toLocaleString("en");
     $("map-caption").textContent =
       `Each mark is a sample, placed by the ${found.kind === "features" ? "features of the last hidden layer" : "logits (this model returns no features)"}. ` +
-      `Both maps share one basis: the two directions in which both models together vary most, with ${percent(found.shares[0] + found.shares[1])} of all variance. ` +
+      `Both maps are centred on their own mean and share one basis: the two directions in which both models together vary most, with ${percent(found.shares[0] + found.shares[1])} of all variance. ` +
       (found.n + found.n_not_finite < found.n_total ? `Of ${total} samples ${n}, evenly chosen, are shown. ` : "") +
       (found.n_not_finite ? `${found.n_not_finite} samples whose values are not finite numbers are left out. ` : "") +
       "Networks that were trained apart may turn and mirror their features: compare how well the forgotten samples mix with the others, rather than where they are.";
@@ -116,7 +116,7 @@
   };
 
   // The attack.
-  const R = { size: 380, left: 44, right: 10, top: 10, bottom: 40 };
+  const R = { size: 380, left: 54, right: 10, top: 10, bottom: 40 };
   let current = null, asked = 0;
   const kinds = (model) => (model.is_reference ? "ref" : model.label === labels[0] ? "a" : "b");
   const right = (model, i) => (model.tpr[i] + 1 - model.fpr[i]) / 2;
@@ -125,7 +125,7 @@
     if (!$("attack-log").checked) return { at: (v) => v, ticks: [0, 0.25, 0.5, 0.75, 1] };
     const positive = current.models.flatMap((m) => m.fpr).filter((v) => v > 0);
     const least = Math.max(1e-4, Math.min(0.1, ...positive)), depth = Math.log10(least);
-    return { at: (v) => 1 - Math.log10(Math.max(v, least)) / depth, ticks: [1e-4, 1e-3, 1e-2, 1e-1, 1].filter((t) => t >= least * 0.99) };
+    return { at: (v) => 1 - Math.log10(Math.max(v, least)) / depth, least, ticks: [1e-4, 1e-3, 1e-2, 1e-1, 1].filter((t) => t >= least * 0.99) };
   };
   const drawRoc = (i) => {
     const scale = axis(), inner = R.size - R.left - R.right, tall = R.size - R.top - R.bottom;
@@ -142,7 +142,7 @@
     drawn.append(
       svg("text", { x: R.left + inner / 2, y: R.size - 6, "text-anchor": "middle" }, "false alarms"),
       svg("text", { transform: `translate(11,${R.top + tall / 2}) rotate(-90)`, "text-anchor": "middle" }, "found"));
-    const steps = Array.from({ length: 60 }, (_, k) => k / 59).map((t) => ($("attack-log").checked ? Math.pow(10, Math.log10(Math.max(1e-4, Math.min(...scale.ticks))) * (1 - t)) : t));
+    const steps = Array.from({ length: 60 }, (_, k) => k / 59).map((t) => ($("attack-log").checked ? Math.pow(scale.least, 1 - t) : t));
     drawn.append(svg("path", { class: "chance line", d: "M" + steps.map((v) => `${px(v).toFixed(1)},${py(v).toFixed(1)}`).join("L") }));
     const ordered = current.models.slice().sort((one, two) => two.is_reference - one.is_reference);
     for (const model of ordered) drawn.append(svg("path", { class: `line l-${kinds(model)}`, d: "M" + model.fpr.map((f, k) => `${px(f).toFixed(1)},${py(model.tpr[k]).toFixed(1)}`).join("L") }));
