@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from erasure.component import Component
-from erasure.data.partitions import inspect_partitions
+from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.bench import Material, Workbench
@@ -152,8 +152,9 @@ def run_experiments(
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
         bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
+        inspected: dict[str, list[PartitionIssue]] = {}
         for plan in plans:
-            _prepare(plan, bench, listener)
+            _prepare(plan, bench, inspected, listener)
         n_cached = len(store.contains_many(stages))
         configuration = plans[0].experiment.canonical()
         listener(
@@ -279,30 +280,36 @@ def _problem(experiment: Experiment, component: Component | None, message: str, 
     return Problem(message, path=place.path, position=place.position, kind=kind)
 
 
-def _prepare(plan: Plan, bench: Workbench, listener: Listener) -> None:
-    """Load and cut the data, and ask every component whether it is defined for it, before anything is trained."""
+def _prepare(plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIssue]], listener: Listener) -> None:
+    """Load and cut the data, and ask every component whether it is defined for it, before anything is trained.
+
+    What is wrong with the partitions of a split is found once, and kept in ``inspected``.
+    """
     with _located(plan.experiment):
         for stage in plan.stages.values():
             if stage.kind in {"data", "split"}:
                 serial.run_or_raise(stage, bench)
-    for number, scene in enumerate(plan.scenes):
+    for number, scene in enumerate({scene.split: scene for scene in plan.scenes}.values()):
         material = bench.material(scene)
-        problems = [*_partition_problems(plan, material, listener if number == 0 else silent), *_misfits(plan, material)]
+        if scene.split not in inspected:
+            partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
+            inspected[scene.split] = inspect_partitions(partitions, material.dataset)
+        tell = listener if number == 0 else silent
+        problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material)]
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
 
-def _partition_problems(plan: Plan, material: Material, listener: Listener) -> list[Problem]:
+def _partition_problems(plan: Plan, material: Material, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
     experiment = plan.experiment
-    partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
     made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
     problems = []
     training_set = experiment.predictor.training_set
-    if experiment.predictor.epochs and not len(partitions[training_set]):
+    if experiment.predictor.epochs and not len(material.partitions[training_set]):
         problems.append(
             _problem(experiment, made_by.get(training_set), f'the training partition "{training_set}" is empty', "partition")
         )
-    for issue in inspect_partitions(partitions, material.dataset):
+    for issue in issues:
         if issue.severity == "error":
             message = f'partition "{issue.partition}": {issue.message}'
             problems.append(_problem(experiment, made_by.get(issue.partition), message, "partition"))
