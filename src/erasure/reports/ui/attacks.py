@@ -161,4 +161,4 @@ def in_words(attack: str, score: float) -> str:
 
 
 def _power(k: int) -> str:
-    return {0: "1", 2: "100", -2: "0.01"}.get(k, f"1e{k}")
+    return f"{10.0**k:.{max(0, -k)}f}"

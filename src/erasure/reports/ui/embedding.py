@@ -23,25 +23,24 @@ def evenly(n: int, most: int) -> NDArray[Any]:
 def common_map(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
     """Two sets of vectors, projected onto the two directions in which both together vary most.
 
-    The mean of both is taken off both, so that a shift from one to the other can be seen. A direction points to where its largest
-    component is positive, so that the same vectors always give the same map.
+    Each is moved to its own mean first: how far apart two networks are says little, and would hide how each orders its samples. A
+    direction points to where its largest component is positive, so that the same vectors always give the same map.
 
     Args:
-        first: ``(n, d)``, finite.
-        second: ``(m, d)``, finite.
+        first: ``(n, d)``, finite, ``n >= 1``.
+        second: ``(m, d)``, finite, ``m >= 1``.
 
     Returns:
         ``(n, 2)``, ``(m, 2)``, and the share of all variance along each of the two directions.
 
     Raises:
-        ValueError: If the two have different widths.
+        ValueError: If the two have different widths, or one is empty.
     """
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"vectors of {first.shape[1]} and of {second.shape[1]} numbers have no common basis")
-    together = np.concatenate([first, second])
-    if not len(together):
-        return np.zeros((0, 2)), np.zeros((0, 2)), (0.0, 0.0)
-    centred = together - together.mean(0)
+    if not len(first) or not len(second):
+        raise ValueError("there are no vectors of finite numbers")
+    centred = np.concatenate([first - first.mean(0), second - second.mean(0)])
     n, d = centred.shape
     if d <= n:
         basis = np.linalg.eigh(centred.T @ centred)[1]

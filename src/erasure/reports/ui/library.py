@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from erasure.errors import ErasureError, StoreError
+from erasure.errors import ConfigError, ErasureError, Problem, StoreError
 from erasure.reports.folder import EVIDENCE_FILE, RunFolder
 from erasure.reports.overview import Overview, overview_of
 from erasure.reports.theme import VERDICT_MARKS
@@ -26,6 +26,8 @@ _TRACES = ("rows.csv", "rows.json", EVIDENCE_FILE, "stages.json")
 """Files that a run leaves before its rows, which it writes last."""
 _MOST_DIRECTORIES = 20_000
 _KEPT = 32
+_MISREAD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading JSON of another shape ends in."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Run:
         verdicts: Verdict on each setting, best first; retraining itself is left out.
         n_seeds: Repetitions.
         has_outputs: Whether it says where its models' outputs are, which looking at two models side by side needs.
+        title: What people call it.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Run:
     verdicts: tuple[Verdict, ...] = ()
     n_seeds: int = 0
     has_outputs: bool = False
+    title: str = ""
 
     def record(self) -> dict[str, Any]:
         """The run as JSON."""
@@ -87,15 +91,14 @@ class Library:
         root: The folder, which may be a run itself.
 
     Raises:
-        StoreError: If it is not a directory that can be read.
+        ConfigError: If it is not a directory.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().resolve()
         if not self.root.is_dir():
-            raise StoreError(
-                f"{root} is not a directory; name a folder of runs, such as runs. erasure run CONFIG --output {root}/NAME makes one."
-            )
+            hint = "name a folder of runs; erasure run CONFIG makes one"
+            raise ConfigError([Problem(f"{root} is not a directory", hint=hint, kind="data")])
         self.is_cut = False
         self._lock = threading.Lock()
         self._runs: dict[str, tuple[Any, Run]] = {}
@@ -128,7 +131,12 @@ class Library:
         self._check_inside(directory)
         if not (directory / _ROWS).exists():
             raise StoreError(f"The run {name} is not finished: it has no file {_ROWS}. Run its configuration again to go on.")
-        found = overview_of(RunFolder.load(directory))
+        try:
+            found = overview_of(RunFolder.load(directory))
+        except _MISREAD as error:
+            raise StoreError(
+                f"{directory / EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again."
+            ) from error
         with self._lock:
             self._overviews[name] = (stamp, found)
             while len(self._overviews) > _KEPT:
@@ -172,7 +180,7 @@ class Library:
         with self._lock:
             if name in self._runs and self._runs[name][0] == stamp:
                 return self._runs[name][1]
-        found = self._summary(name, directory)
+        found = replace(self._summary(name, directory), title=self.root.name if name == "." else name)
         with self._lock:
             self._runs[name] = (stamp, found)
         return found
@@ -186,14 +194,16 @@ class Library:
             return _described(name, overview, date)
         except ErasureError as error:
             return Run(name, "damaged", str(error), date=date)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = f"its report.json is not as this version writes it ({type(error).__name__}: {error}); run it again"
+        except _MISREAD as error:
+            reason = f"its {EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again"
             return Run(name, "damaged", reason, date=date)
 
     def _check_inside(self, directory: Path) -> None:
-        for name in _READ:
-            if not (directory / name).resolve().is_relative_to(self.root):
-                raise StoreError(f"{directory / name} is a link that leads out of {self.root}; it is not read.")
+        for path in (directory / name for name in _READ):
+            if not path.resolve().is_relative_to(self.root):
+                raise StoreError(f"{path} is a link that leads out of {self.root}; it is not read.")
+            if path.exists() and not path.is_file():
+                raise StoreError(f"{path} is not a plain file; it is not read.")
 
 
 def _described(name: str, overview: Overview, date: str) -> Run:
@@ -218,7 +228,7 @@ def _described(name: str, overview: Overview, date: str) -> Run:
             for j in overview.judgements
             if not j.is_exact or len(labels) == 1
         ),
-        n_seeds=len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in folder.rows}),
+        n_seeds=max((judgement.n for judgement in overview.judgements), default=0),
         has_outputs=any(group.get("outputs") for group in folder.groups),
     )
 

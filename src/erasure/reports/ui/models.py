@@ -90,8 +90,15 @@ class Outputs:
         return np.concatenate(found).reshape(len(found), -1).astype(np.float64) if found else empty
 
     def _column(self, name: str) -> NDArray[Any]:
+        from safetensors import SafetensorError
+
         with self._opened() as file:
-            return np.asarray(file.get_tensor(name))
+            try:
+                return np.asarray(file.get_tensor(name))
+            except SafetensorError as error:
+                raise StoreError(
+                    f"{self.artifact} does not hold what a model said ({error}); run the experiment again."
+                ) from error
 
     def _opened(self) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -122,7 +129,11 @@ class Models:
         """
         if not 0 <= group < len(folder.groups):
             raise StoreError(f"This run has no group {group} of models.")
-        return RunModels(self, folder, folder.groups[group])
+        try:
+            return RunModels(self, folder, folder.groups[group])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreError(f"The report.json of this run is not as this version writes it ({reason}); run it again.") from error
 
     def open(self, address: str) -> Artifact:
         """A stored object.

@@ -144,7 +144,7 @@ def attack(models: RunModels, a: str, b: str, key: str) -> dict[str, Any]:
         "title": described.title,
         "rule": described.rule,
         "caption": described.caption,
-        "axis": {name: value if isinstance(value, str) else _rounded(value) for name, value in axis.items()},
+        "axis": {name: _rounded(value) for name, value in axis.items()},
         "edges": _rounded(edges),
         "at": _rounded(position(key, stops)),
         "shown": [in_words(key, float(stop)) for stop in stops],
@@ -221,6 +221,8 @@ def _scores(models: RunModels, label: str, role: str, key: str) -> NDArray[Any]:
 
 def _rounded(values: Any) -> Any:
     """Numbers for a page: six digits are more than it can draw."""
+    if isinstance(values, str):
+        return values
     if isinstance(values, list | tuple | np.ndarray):
         return [_rounded(value) for value in values]
     return float(f"{float(values):.6g}") + 0.0

@@ -46,7 +46,7 @@ def runs_page(root: Path, runs: Sequence[Run], *, is_cut: bool = False) -> str:
         methods=sorted({method for run in runs for method in run.methods}),
         verdicts=list(dict.fromkeys(v.title for run in sorted(runs, key=lambda r: r.name) for v in run.verdicts)),
         n_shown=_SHOWN_VERDICTS,
-        query=lambda run: urlencode({"run": run.name}),
+        query=lambda run: _query({"run": run.name}),
         day=lambda run: run.date.replace("T", " ")[:16],
     )
 
@@ -67,11 +67,14 @@ def report_page(report: str, run: Run) -> str:
         report: The report as it is written to a file.
         run: Its run.
     """
-    query = html.escape(urlencode({"run": run.name}))
-    links = ['<a href="./">← All runs</a>', f"<b>{html.escape(run.name)}</b>"]
+    query = html.escape(_query({"run": run.name}))
+    links = ['<a href="./">← All runs</a>', f"<b>{html.escape(run.title)}</b>"]
     if run.has_outputs:
         links.append(f'<a href="overlay?{query}">Two models side by side</a>')
-    style = "display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;max-width:68rem;margin:0 auto;padding:.8rem 1.25rem 0;font-size:.95rem"
+    style = (
+        "display:flex;flex-wrap:wrap;justify-content:flex-start;gap:.3rem 1.4rem;max-width:68rem;margin:0 auto;"
+        "padding:.8rem 1.25rem 0;font-size:.95rem"
+    )
     bar = f'<nav class="ui" aria-label="Runs" style="{style}">{"".join(links)}</nav>'
     return report.replace("</head>", f"{_ICON}</head>", 1).replace('<main id="main"', f'{bar}<main id="main"', 1)
 
@@ -128,7 +131,7 @@ def overlay_page(
         groups=[str(each.get("retain", "")) for each in overview.folder.groups],
         judged=judged,
         labels=sorted(models.labels, key=lambda label: (label in places, places.get(label, 0))),
-        others=[label for label in models.labels if label not in places],
+        gold=models.gold,
         roles=[(each, ROLE_NAMES[each], models.partitions[each]) for each in models.roles],
         found=found,
         problem=problem,
@@ -137,11 +140,16 @@ def overlay_page(
         measured=measured,
         names=ROLE_NAMES,
         seed=models.seed,
-        query=urlencode({"run": run.name}),
-        swapped=urlencode({**kept, "a": b, "b": a, "on": role}),
-        group_query=lambda number: urlencode({"run": run.name, "group": str(number)}),
-        data=urlencode({**kept, "a": a, "b": b}),
+        query=_query({"run": run.name}),
+        swapped=_query({**kept, "a": b, "b": a, "on": role}),
+        group_query=lambda number: _query({"run": run.name, "group": str(number)}),
+        data=_query({**kept, "a": a, "b": b}),
     )
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    """Parameters of an address; names of directories need not be Unicode."""
+    return urlencode(parameters, errors="surrogateescape")
 
 
 def _figure(found: Mapping[str, Any]) -> dict[str, str] | None:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from erasure.errors import ErasureError, StoreError
+from erasure.errors import ConfigError, ErasureError, Problem
 
 __all__ = ["PAGE_POLICY", "Answer", "Answers", "UiServer"]
 
@@ -88,7 +88,7 @@ class UiServer(ThreadingHTTPServer):
         token: What an address must begin with.
 
     Raises:
-        StoreError: If the port cannot be used.
+        ConfigError: If the port cannot be used.
     """
 
     daemon_threads = True
@@ -109,12 +109,10 @@ class UiServer(ThreadingHTTPServer):
         else:
             reason = problem.strerror if problem is not None else ""
             if port is None:
-                raise StoreError(
-                    f"The ports {ports[0]} to {ports[-1]} of {_HOST} are all in use ({reason}); choose one with --port, or 0 for any."
+                raise _unusable(
+                    f"the ports {ports[0]} to {ports[-1]} of {_HOST} cannot be used ({reason})", "choose one, or 0 for any"
                 )
-            raise StoreError(
-                f"Port {port} of {_HOST} cannot be used ({reason}); choose another with --port, or 0 for any free one."
-            )
+            raise _unusable(f"port {port} of {_HOST} cannot be used ({reason})", "choose another, or 0 for any free one")
 
     def server_bind(self) -> None:
         """Bind without asking the network for the machine's name, as the standard library's server would."""
@@ -136,6 +134,10 @@ class UiServer(ThreadingHTTPServer):
         """Readers who close their window in the middle are not an error."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+def _unusable(message: str, hint: str) -> ConfigError:
+    return ConfigError([Problem(message, path="--port", hint=hint, kind="data")])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -166,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer.text(403, "This server answers to 127.0.0.1 and localhost alone.")
         try:
             parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=_MOST_PARAMETERS).items()}
+            found = parse_qs(parts.query, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
+            query = {name: values[0] for name, values in found.items()}
         except ValueError:
             return Answer.text(400, "This address cannot be read.")
         token, slash, route = parts.path.removeprefix("/").partition("/")
