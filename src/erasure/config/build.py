@@ -201,7 +201,7 @@ class Builder:
     ) -> Component | None:
         """One of our components (or a plugin's)."""
         cls, alias = resolved.cls, resolved.alias or Alias(kind=resolved.cls.kind)
-        given = dict(self._renamed(parameters, alias, under))
+        given = {**self._derived(parameters, alias, node, under), **dict(self._renamed(parameters, alias, under))}
         wrapping = {name: given.pop(name) for name in alias.wrap if name in given and name not in field_types(cls)}
         for name, value in alias.defaults.items():
             given.setdefault(name, (node.position, Node.of(value)))
@@ -232,7 +232,10 @@ class Builder:
         self, parameters: Mapping[str, tuple[Position, Node]], alias: Alias, path: str
     ) -> Iterator[tuple[str, tuple[Position, Node]]]:
         seen: dict[str, str] = {}
+        taken = {name for rule in alias.derived.values() for name in rule.takes}
         for name, (position, value) in parameters.items():
+            if name in taken:
+                continue
             if name in alias.ignored:
                 self.notices.append(Notice(f'"{name}" has no effect: {alias.ignored[name]}', f"{path}.{name}", position))
                 continue
@@ -242,6 +245,26 @@ class Builder:
                 continue
             seen[ours] = name
             yield ours, (position, value)
+
+    def _derived(
+        self, parameters: Mapping[str, tuple[Position, Node]], alias: Alias, node: Node, path: str
+    ) -> dict[str, tuple[Position, Node]]:
+        """Our parameters that rules make of upstream's."""
+        plain = {name: value.plain() for name, (_, value) in parameters.items()} if alias.derived else {}
+        derived: dict[str, tuple[Position, Node]] = {}
+        for ours, rule in alias.derived.items():
+            written = next((name for name in rule.takes if name in parameters), None)
+            position, where = (node.position, path) if written is None else (parameters[written][0], f"{path}.{written}")
+            try:
+                value, said = rule.made(plain)
+            except ValueError as error:
+                self._problem(str(error), position, where, "parameter")
+                continue
+            if said:
+                self.notices.append(Notice(f'"{written}": {said}', where, position))
+            if value is not None:
+                derived[ours] = (position, _written_at(value, position))
+        return derived
 
     def _value(self, node: Node, annotation: Any, path: str) -> Any:
         slot = component_slot(annotation) if annotation is not None else None
@@ -293,6 +316,15 @@ class Builder:
 
     def _problem(self, message: str, position: Position, path: str, kind: str, hint: str = "") -> None:
         self.problems.append(Problem(message, path, position, hint, kind))
+
+
+def _written_at(value: Any, position: Position) -> Node:
+    """A plain value as a tree all of which stands where ``position`` says."""
+    if isinstance(value, dict):
+        return Node({name: _written_at(each, position) for name, each in value.items()}, position)
+    if isinstance(value, list):
+        return Node([_written_at(each, position) for each in value], position)
+    return Node(value, position)
 
 
 def _is_tuple(annotation: Any) -> bool:

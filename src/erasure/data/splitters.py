@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import MinLen
+from annotated_types import Interval, MinLen
 from torch import Tensor
 
 from erasure.data.dataset import Dataset, Splitter
@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_Share = Annotated[float, Interval(gt=0, le=1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PercentageSplitter(Splitter):
     """A fraction of the samples, and the others.
@@ -44,11 +47,11 @@ class PercentageSplitter(Splitter):
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.
         ref_data: The partition to cut.
-        percentage: Fraction of ``ref_data`` that goes to the first part, strictly between 0 and 1.
+        percentage: Fraction of ``ref_data`` that goes to the first part, above 0; 1 takes all, and so shuffles them.
         shuffle: Draw the samples at random; otherwise the first ones are taken.
     """
 
-    percentage: OpenFraction
+    percentage: _Share
     shuffle: bool = True
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,7 +58,7 @@ class GNN(Model):
     layers: PositiveInt = 3
     pool: Literal["mean", "sum", "max"] = "mean"
     dense_layers: NonNegativeInt = 1
-    dense_decay: PositiveInt = 1
+    dense_decay: Annotated[float, Ge(1)] = 1.0
     batch_norm: bool = True
     dropout: Fraction = 0.0
     input_dropout: Fraction = 0.0
@@ -97,7 +98,7 @@ class GNN(Model):
             return _Network(self, blocks, nn.Identity(), self._convolution(before, n_outputs, heads=1))
         dense: list[nn.Module] = []
         for _ in range(self.dense_layers - 1):
-            narrower = max(1, before // self.dense_decay)
+            narrower = max(1, int(before / self.dense_decay))
             dense += [nn.Linear(before, narrower), nn.ReLU()]
             before = narrower
         return _Network(self, blocks, nn.Sequential(*dense), nn.Linear(before, n_outputs))

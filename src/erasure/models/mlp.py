@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from erasure.training.predictor import Model, ModelInput
-from erasure.types import Fraction, PositiveInt, Source
+from erasure.types import Fraction, PositiveFloat, PositiveInt, Source
 
 __all__ = ["MLP"]
 
@@ -23,6 +23,7 @@ class MLP(Model):
 
     Args:
         hidden_sizes: Width of each hidden layer; empty for a linear model.
+        hidden_factors: Widths as multiples of the number of inputs, in the place of ``hidden_sizes``.
         activation: Between the layers.
         dropout: Probability of dropping a hidden unit while training, in [0, 1].
         batch_norm: Whether each hidden layer is followed by BatchNorm.
@@ -34,6 +35,7 @@ class MLP(Model):
     source: ClassVar[Source | None] = Source(paper="Rumelhart, Hinton, Williams, Nature 1986")
 
     hidden_sizes: tuple[PositiveInt, ...] = (100,)
+    hidden_factors: tuple[PositiveFloat, ...] = ()
     activation: Literal["relu", "tanh", "gelu", "sigmoid"] = "relu"
     dropout: Fraction = 0.0
     batch_norm: bool = False
@@ -44,15 +46,16 @@ class MLP(Model):
         """The network with fresh weights."""
         n_inputs = data.fitting("inputs", self.n_inputs, math.prod(data.x_shape))
         n_outputs = data.outputs_for(self.n_classes)
+        widths = tuple(max(1, int(factor * n_inputs)) for factor in self.hidden_factors) or self.hidden_sizes
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in itertools.pairwise((n_inputs, *self.hidden_sizes)):
+        for before, after in itertools.pairwise((n_inputs, *widths)):
             layers.append(nn.Linear(before, after))
             if self.batch_norm:
                 layers.append(nn.BatchNorm1d(after))
             layers.append(_ACTIVATIONS[self.activation]())
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
-        return FeaturesAndHead(nn.Sequential(*layers), nn.Linear((n_inputs, *self.hidden_sizes)[-1], n_outputs))
+        return FeaturesAndHead(nn.Sequential(*layers), nn.Linear((n_inputs, *widths)[-1], n_outputs))
 
 
 class FeaturesAndHead(nn.Module):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from erasure.registry.derived import Among, Chosen, Counts, Derived, Joined, Lifted, Products, Repeated
+
 __all__ = ["SECTIONS", "UPSTREAM", "Alias"]
 
 
@@ -27,6 +29,7 @@ class Alias:
         note: One sentence on what we do differently.
         dropped: Why the node is left out, if it is.
         spliced: Parameter that holds a list of nodes which take this node's place.
+        derived: Parameter of ours to the rule that makes it of several of upstream's.
     """
 
     kind: str
@@ -38,6 +41,7 @@ class Alias:
     note: str = ""
     dropped: str = ""
     spliced: str = ""
+    derived: Mapping[str, Derived] = field(default_factory=dict)
 
 
 _ALWAYS_CACHED = "results are cached by their content; globals.cached turns that off"
@@ -169,6 +173,14 @@ _TORCHVISION: dict[str, Any] = {
     "rename": {"path": "dataset", "transform": "transforms", "classes": "n_classes", "root_path": "root"},
     "ignored": {"label_column": "labels are found by the class"},
 }
+_STANDARDIZED = "tables are standardised by the training partition; data.standardize changes that"
+_HUGGING_FACE: dict[str, Any] = {
+    "kind": "source",
+    "target": "HuggingFace",
+    "rename": {"data_columns": "columns", "classes": "n_classes"},
+    "derived": {"encode": Among("to_encode", "data_columns", "label")},
+}
+_TOP_OF_SPOTIFY = Counts((("keep_top_k", "label", 10), ("keep_top_k_artist", "artists", None)))
 _SOURCES: dict[str, Alias] = {
     "TVDataSource.TVDataSource": Alias(**_TORCHVISION, defaults={"download": True}),
     **{
@@ -194,22 +206,75 @@ _SOURCES: dict[str, Alias] = {
         rename={"data_columns": "features", "label_columns": "label"},
         defaults={"label": "targets", "index_column": 0},
     ),
-    **{
-        path: Alias(kind="source")
-        for path in (
-            "HFDataSource.HFDataSource",
-            "HFDataSource.IMDBHFDataSource",
-            "HFDataSource.SpotifyHFDataSource",
-            "UCIRepositoryDataSource.UCIRepositoryDataSource",
-            "UCIRepositoryDataSource.UCI_Adult_DataSource",
-            "TorchVisionCustomSource.TorchVisionCustomSource",
-        )
-    },
+    "HFDataSource.HFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True}),
+    "HFDataSource.IMDBHFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True, "splits": ["train", "test"]}),
+    "HFDataSource.SpotifyHFDataSource": Alias(
+        **_HUGGING_FACE | {"derived": _HUGGING_FACE["derived"] | {"keep_most_frequent": _TOP_OF_SPOTIFY}},
+        defaults={"download": True},
+        ignored={"to_normalize": _STANDARDIZED},
+        note="a row of several artists counts as an artist of its own",
+    ),
+    "UCIRepositoryDataSource.UCIRepositoryDataSource": Alias(
+        kind="source",
+        target="UCI",
+        rename={"data_columns": "features"},
+        derived={"encode": Among("to_encode", "data_columns", "label")},
+        defaults={"download": True},
+    ),
+    "UCIRepositoryDataSource.UCI_Adult_DataSource": Alias(
+        kind="source",
+        target="UCI",
+        rename={"data_columns": "features"},
+        derived={"categorical": Among("to_encode", "data_columns", "label")},
+        defaults={
+            "id": 2,
+            "label": "income",
+            "label_strip": ".",
+            "keep_values": {"native-country": ["United-States"]},
+            "missing_is_other": True,
+            "missing": "impute",
+            "download": True,
+        },
+        note="all columns are standardised by the training partition (upstream: numbers only, by the whole table)",
+    ),
+    "TorchVisionCustomSource.TorchVisionCustomSource": Alias(
+        kind="source",
+        target="ImageTable",
+        rename={"transform": "transforms"},
+        derived={
+            "path": Joined("path", "file_name"),
+            "channels": Chosen("RGB", {"true": 3, "false": 1}, "true"),
+        },
+    ),
 }
 
-_MLP_TABLE = {"hidden_sizes": [100, 100, 100]}
+_ATTACK_MODEL = "n_classes is the number of inputs; the outputs are the classes of the data"
+_LAYERS = {"hidden_sizes": Repeated(("hidden_size", 100), ("n_layers", 3))}
+_RESNET = {"name": "resnet18", "hidden": 512}
+
+
+def _classifier(target: str, **defaults: Any) -> Alias:
+    return Alias(kind="model", target=target, rename={"n_attrs": "n_classes"}, defaults=defaults)
+
+
 _MODELS: dict[str, Alias] = {
-    "FF.LogisticRegression": Alias(kind="model", target="MLP", defaults={"hidden_sizes": []}),
+    "FF.LogisticRegression": Alias(
+        kind="model", target="MLP", rename={"n_classes": "n_inputs"}, defaults={"hidden_sizes": []}, note=_ATTACK_MODEL
+    ),
+    "FF.MIAAttack": Alias(
+        kind="model",
+        target="MLP",
+        rename={"n_classes": "n_inputs"},
+        defaults={"hidden_factors": [3.0, 1.5, 0.5]},
+        note=_ATTACK_MODEL,
+    ),
+    "FF.FlexSeqBin": Alias(
+        kind="model",
+        target="MLP",
+        rename={"n_classes": "n_inputs"},
+        derived={"hidden_factors": Products(("mult", (2.0, 1.0, 0.5)))},
+        note=_ATTACK_MODEL,
+    ),
     "gcn.DownstreamGCN": Alias(
         kind="model",
         target="GNN",
@@ -233,8 +298,8 @@ _MODELS: dict[str, Alias] = {
         ignored={"batch_size": "the network takes batches of any size"},
     ),
     "classifiers.standard_classifier.IrisNN": Alias(kind="model", target="MLP", defaults={"hidden_sizes": [50, 30]}),
-    "classifiers.standard_classifier.AdultNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
-    "classifiers.standard_classifier.SpotifyNN": Alias(kind="model", target="MLP", defaults=_MLP_TABLE),
+    "classifiers.standard_classifier.AdultNN": Alias(kind="model", target="MLP", derived=_LAYERS),
+    "classifiers.standard_classifier.SpotifyNN": Alias(kind="model", target="MLP", derived=_LAYERS),
     "cnns.standardCNN.FashionCNN": Alias(
         kind="model",
         target="CNN",
@@ -242,25 +307,32 @@ _MODELS: dict[str, Alias] = {
     ),
     "cnns.standardCNN.FMNIST_CNN": Alias(kind="model", target="CNN", defaults={"channels": [32, 64], "hidden_sizes": [128]}),
     **{
-        path: Alias(kind="model")
+        f"classifiers.{path}": _classifier("TorchVisionModel", **_RESNET)
         for path in (
-            "classifiers.MNIST_classifiers.MNISTResNet18",
-            "classifiers.MNIST_classifiers.FashionMNISTResNet18",
-            "classifiers.resnet18_for_celeba.CelebAResNet18",
-            "classifiers.resnet18_for_celeba.CelebAResNet50",
-            "classifiers.resnet50_for_celeba.CelebAResNet50",
-            "classifiers.resnet18_for_cifar10.CIFAR10ResNet18",
-            "classifiers.resnet18_for_cifar100.CIFAR100ResNet18",
-            "classifiers.resnet18_for_cifar20.CIFAR20ResNet18",
-            "classifiers.resnet18_for_fairface.FairFaceResNet18",
-            "classifiers.Food101_classifier.Food101ResNet18",
-            "classifiers.Foor101_classifier.Food101ResNet18",
-            "classifiers.Country211_classifier.Country211ResNet18",
-            "classifiers.BERT_classifier.BERTClassifier",
-            "classifiers.BERT_classifier.DistilBERTClassifier",
-            "classifiers.BERT_classifier.deberta",
-            "FF.MIAAttack",
-            "FF.FlexSeqBin",
+            "resnet18_for_celeba.CelebAResNet18",
+            "resnet18_for_cifar10.CIFAR10ResNet18",
+            "resnet18_for_cifar100.CIFAR100ResNet18",
+            "resnet18_for_cifar20.CIFAR20ResNet18",
+            "resnet18_for_fairface.FairFaceResNet18",
+            "Food101_classifier.Food101ResNet18",
+            "Foor101_classifier.Food101ResNet18",
+            "Country211_classifier.Country211ResNet18",
+        )
+    },
+    **{
+        f"classifiers.{path}": _classifier("TorchVisionModel", **_RESNET | {"name": "resnet50"})
+        for path in ("resnet18_for_celeba.CelebAResNet50", "resnet50_for_celeba.CelebAResNet50")
+    },
+    **{
+        f"classifiers.MNIST_classifiers.{name}": _classifier("TorchVisionModel", **_RESNET, stem="small")
+        for name in ("MNISTResNet18", "FashionMNISTResNet18")
+    },
+    **{
+        f"classifiers.BERT_classifier.{name}": _classifier("TextEncoder", name_or_path=path, hidden_sizes=[512], download=True)
+        for name, path in (
+            ("BERTClassifier", "bert-base-uncased"),
+            ("DistilBERTClassifier", "distilbert-base-uncased"),
+            ("deberta", "microsoft/deberta-base"),
         )
     },
 }
@@ -278,7 +350,16 @@ _SHADOWS = {
     "attack_model": "the attack is fixed",
     "data_out_path": "results are kept in the store",
     "loss_fn": "the attack reads log-odds or posteriors",
-    "shadows": "shadow models follow the predictor's recipe; set n_shadows on the measure",
+}
+_N_SHADOWS = {
+    "n_shadows": Lifted(
+        "shadows",
+        ("n_shadows", "n_models"),
+        at_least=4,
+        multiple_of=2,
+        rounding="shadow models come in pairs, at least two",
+        others="all else in it has no effect: shadow models follow the predictor's recipe",
+    )
 }
 
 _MEASURES: dict[str, Alias] = {
@@ -318,12 +399,13 @@ _MEASURES: dict[str, Alias] = {
         rename={"forget_part": "forget", "test_part": "test"},
         note="5 splits with a tenth held out, and unseen samples of the forgotten classes, as published (upstream trains on a fifth)",
     ),
-    "MIA.mia.Attack": _measure("ForgettingRate", rename={"forget_part": "forget"}, ignored=_SHADOWS),
+    "MIA.mia.Attack": _measure("ForgettingRate", rename={"forget_part": "forget"}, ignored=_SHADOWS, derived=_N_SHADOWS),
     **{
         path: _measure(
             "LiRA",
             rename={"forget_part": "forget"},
             ignored=_SHADOWS,
+            derived=_N_SHADOWS,
             note="the likelihood-ratio attack as published: area under the curve and rates (upstream: a mean ratio of densities of losses)",
         )
         for path in ("MIA.lira.Attack", "MIA.lira_revised.Attack")

@@ -186,10 +186,17 @@ def test_splitting_by_group_needs_a_group_column():
         cut(ByZSplitter(parts_names=PARTS, z_labels=1), a_dataset([0, 1]))
 
 
-@pytest.mark.parametrize("percentage", [0, 1, -0.1, 1.5, "half"])
-def test_a_percentage_lies_strictly_between_nothing_and_everything(percentage):
+@pytest.mark.parametrize("percentage", [0, -0.1, 1.5, "half"])
+def test_a_percentage_is_more_than_nothing_and_at_most_everything(percentage):
     with pytest.raises(InvalidParameters, match="percentage"):
         PercentageSplitter(parts_names=PARTS, percentage=percentage)
+
+
+def test_a_percentage_of_one_shuffles_all():
+    first, second = cut(PercentageSplitter(parts_names=PARTS, percentage=1), a_dataset([0] * 50))
+    assert second == []
+    assert first != list(range(50))
+    assert sorted(first) == list(range(50))
 
 
 def test_a_reversed_range_is_refused():

@@ -37,6 +37,8 @@ _Classes = Annotated[
 ]
 """A number of classes; None and -1 for as many as there are."""
 
+_Configuration = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+
 _ELSEWHERE = {"address": False}  # the fingerprint says what the files hold, wherever they are
 
 
@@ -92,7 +94,7 @@ class HuggingFace(DataSource):
     label: Name
     path: str = ""
     files: Names = field(default=(), metadata=_ELSEWHERE)
-    configuration: str | None = None
+    configuration: _Configuration = None
     revision: str | None = None
     splits: Names = ()
     column_names: tuple[str, ...] = ()
@@ -148,7 +150,7 @@ class HuggingFace(DataSource):
 
     def load(self) -> Dataset:
         """Read, tokenise or decode, and check."""
-        rows = rows_of(self._read(), self.columns, self.label, self.z)
+        rows = rows_of(self._read(), self.columns, self.label, self.z, tuple(self.keep_most_frequent))
         modality = self.modality or rows.modality({*self.categorical, *self.encode})
         if self.contains and modality != "text":
             raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")

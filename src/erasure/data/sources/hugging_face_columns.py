@@ -209,7 +209,7 @@ class Rows:
         return replace(self, table=self.table.keep(mask))
 
 
-def rows_of(splits: Mapping[str, Any], columns: Sequence[str], label: str, z: Sequence[str]) -> Rows:
+def rows_of(splits: Mapping[str, Any], columns: Sequence[str], label: str, z: Sequence[str], others: Sequence[str] = ()) -> Rows:
     """The columns in use of all splits.
 
     Args:
@@ -217,6 +217,7 @@ def rows_of(splits: Mapping[str, Any], columns: Sequence[str], label: str, z: Se
         columns: The inputs.
         label: The labels.
         z: The groups; ``split`` need not be a column.
+        others: What else is read.
 
     Raises:
         DataError: If a column is missing or differs in type between splits.
@@ -224,7 +225,7 @@ def rows_of(splits: Mapping[str, Any], columns: Sequence[str], label: str, z: Se
     import pyarrow as pa
 
     there = list(next(iter(splits.values())).features)
-    used = list(dict.fromkeys([*columns, label, *(each for each in z if each != SPLIT or SPLIT in there)]))
+    used = list(dict.fromkeys([*columns, label, *others, *(each for each in z if each != SPLIT or SPLIT in there)]))
     for split, each in splits.items():
         missing = [name for name in used if name not in each.features]
         if missing:

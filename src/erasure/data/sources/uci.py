@@ -52,7 +52,8 @@ class UCI(DataSource):
         categorical: Features that become one 0/1 column a value; by default all that hold text and are not in ``encode``.
         encode: Features that become the number of their value in sorted order.
         keep_values: Column to the values that stay; all its others become ``Other``, such as
-            ``{"native-country": ["United-States"]}``. Missing values stay missing.
+            ``{"native-country": ["United-States"]}``. Missing values stay missing, unless ``missing_is_other``.
+        missing_is_other: Whether missing values in the columns of ``keep_values`` become ``Other`` too.
         label_strip: Characters removed from both ends of each label, such as ``.`` for Adult, whose test rows end in one.
         na_values: What stands for a missing value.
         missing: What happens to rows with missing values in a used column: ``error`` refuses them, ``drop`` leaves the rows out,
@@ -72,6 +73,7 @@ class UCI(DataSource):
     categorical: Names | None = None
     encode: Names = ()
     keep_values: Mapping[str, _Values] = field(default_factory=dict)
+    missing_is_other: bool = False
     label_strip: str = ""
     na_values: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null")
     missing: Literal["error", "drop", "impute"] = "error"
@@ -178,11 +180,11 @@ class UCI(DataSource):
         columns = dict(table.columns)
         for name, values in self.keep_values.items():
             rare = pc.invert(pc.is_in(columns[name], value_set=pa.array(values, pa.string())))
-            known = pc.is_valid(columns[name])
-            columns[name] = pc.if_else(pc.and_(rare, known), pa.scalar(_OTHER), columns[name])
-        merged = RawTable(columns, table.files, table.rows)
+            merged = rare if self.missing_is_other else pc.and_(rare, pc.is_valid(columns[name]))
+            columns[name] = pc.if_else(merged, pa.scalar(_OTHER), columns[name])
+        table = RawTable(columns, table.files, table.rows)
         for name in self.encode:
-            codes = codes_of(merged, name).codes
+            codes = codes_of(table, name).codes
             columns[name] = pa.array(codes, mask=codes < 0)
         file = folder / f"uci-{self.id}.parquet"
         pq.write_table(pa.table(columns), file)
