@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.ensemble import refuse, train_together
 from erasure.training.predictor import build_model
 from erasure.types import Json
+from erasure.unlearners.contract import Unlearner, UnlearningTask, check_finite, plain_training
 
 if TYPE_CHECKING:
     from erasure.experiment.bench import Workbench
@@ -76,17 +78,70 @@ def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> T
 
 def _unlearned(bench: Workbench, job: Job, block: Block) -> list[nn.Module]:
     """The job's method applied to the model that each request starts from."""
-    assert job.unlearner is not None  # noqa: S101 - narrows the type
+    unlearner = job.unlearner
+    assert unlearner is not None  # noqa: S101 - narrows the type
+    models = [bench.model(job.scene, origin) for origin in block.origins]
+    tasks = [
+        bench.task(replace(job, seed=seed, model=origin), _own(bench, job, block, request))
+        for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
+    ]
+    together = _unlearned_together(bench, job.scene, unlearner, models, tasks)
+    if together is not None:
+        return together
+    return [unlearner.run(model, task).model for model, task in zip(models, tasks, strict=True)]
+
+
+def _own(bench: Workbench, job: Job, block: Block, request: Request) -> dict[str, Tensor]:
+    """Partitions of a request that are not those of the data."""
     unlearner, partitions = job.unlearner, bench.material(job.scene).partitions
-    models = []
-    for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True):
-        own = {}
-        if isinstance(request, UnlearnedShadow):
-            seen, gone = seen_ids(request, block, partitions), forgotten_ids(request, block, partitions)
-            own = {unlearner.train: seen, unlearner.forget: gone, unlearner.retain: seen[~torch.isin(seen, gone)]}
-        task = bench.task(replace(job, seed=seed, model=origin), own)
-        models.append(unlearner.run(bench.model(job.scene, origin), task).model)
-    return models
+    if unlearner is None or not isinstance(request, UnlearnedShadow):
+        return {}
+    seen, gone = seen_ids(request, block, partitions), forgotten_ids(request, block, partitions)
+    return {unlearner.train: seen, unlearner.forget: gone, unlearner.retain: seen[~torch.isin(seen, gone)]}
+
+
+def _unlearned_together(
+    bench: Workbench, scene: Scene, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
+) -> list[nn.Module] | None:
+    """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
+    plain = plain_training(unlearner)
+    if plain is None or len(models) < 2 or not plain.epochs:
+        return None
+    recipe = scene.predictor.replace(
+        epochs=plain.epochs,
+        optimizer=plain.optimizer,
+        schedule=plain.schedule,
+        max_grad_norm=plain.max_grad_norm,
+        batch_size=None,
+        patience=None,
+        validation_set=None,
+    )
+    seen = [task.seen_by(unlearner) for task in tasks]
+    batches = [task.batches(plain.role) for task in seen]
+    is_each = all(each.generator is not None and each.n_samples for each in batches)
+    if not is_each or refuse(models[0], recipe, bench.precision) is not None:
+        return None
+    material = bench.material(scene)
+    copies = [copy.deepcopy(model) for model in models]
+    try:
+        unlearned = train_together(
+            copies,
+            recipe,
+            x=material.x,
+            y=material.y,
+            ids=[each.ids for each in batches],
+            criterion=material.criterion,
+            generators=[each.generator for each in batches if each.generator is not None],
+            batch_size=batches[0].batch_size,
+            ascends=plain.ascends,
+            precision=bench.precision,
+            on_epoch=bench.on_epoch(),
+        )
+        for model in unlearned:
+            check_finite(model, type(unlearner).__name__)
+    except Diverged:  # one by one, it is known which
+        return None
+    return unlearned
 
 
 class Population:

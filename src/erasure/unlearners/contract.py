@@ -24,7 +24,18 @@ from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, TaskKind
 
-__all__ = ["IterativeUnlearner", "ModelBank", "Unlearned", "Unlearner", "UnlearningTask", "frozen_copy", "model_digest"]
+__all__ = [
+    "IterativeUnlearner",
+    "ModelBank",
+    "PlainTraining",
+    "Unlearned",
+    "Unlearner",
+    "UnlearningTask",
+    "check_finite",
+    "frozen_copy",
+    "model_digest",
+    "plain_training",
+]
 
 
 class ModelBank(Protocol):
@@ -90,6 +101,10 @@ class Unlearner(Component):
         """
         raise NotImplementedError
 
+    def as_training(self) -> PlainTraining | None:
+        """The method as training on one partition, if it is nothing else: many models can then be unlearned together."""
+        return None
+
     def partitions(self) -> dict[Role, str]:
         """The partition that plays each role the method reads, also through the methods inside it."""
         return {role: getattr(self, role) for role in sorted(self.reads)}
@@ -136,7 +151,7 @@ class Unlearner(Component):
         for name, parameter in unlearned.named_parameters():
             parameter.requires_grad_(before.get(name, True))
             parameter.grad = None
-        _check_finite(unlearned, type(self).__name__)
+        check_finite(unlearned, type(self).__name__)
         ledger = task.ledger
         return Unlearned(
             model=unlearned.eval(),
@@ -173,6 +188,40 @@ class IterativeUnlearner(Unlearner):
             batch_norm=self.batch_norm,
             max_grad_norm=self.max_grad_norm,
         )
+
+    def training_on(self, role: Role, *, ascends: bool = False) -> PlainTraining | None:
+        """The method as training on a partition with its own epochs and optimizer; None if BatchNorm is frozen."""
+        if self.batch_norm == "frozen":
+            return None
+        return PlainTraining(
+            role=role,
+            epochs=self.epochs,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            max_grad_norm=self.max_grad_norm,
+            ascends=ascends,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainTraining:
+    """A method that is nothing but training a model further, by the original's loss.
+
+    Args:
+        role: The partition that it trains on, in batches as :meth:`UnlearningTask.batches` gives them.
+        epochs: Passes.
+        optimizer: Built anew.
+        schedule: Stepped once an epoch.
+        max_grad_norm: Gradients are clipped to this norm.
+        ascends: Whether the loss is climbed.
+    """
+
+    role: Role
+    epochs: int
+    optimizer: Optimizer
+    schedule: Schedule | None = None
+    max_grad_norm: float | None = None
+    ascends: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -427,7 +476,18 @@ def _ids_digest(ids: Tensor) -> str:
     return hashlib.sha256(ids.to("cpu").numpy().tobytes()).hexdigest()
 
 
-def _check_finite(model: nn.Module, method: str) -> None:
+def plain_training(unlearner: Unlearner) -> PlainTraining | None:
+    """The method as training on one partition, where the class that says so is the one that unlearns; None otherwise."""
+    owners = [next(cls for cls in type(unlearner).__mro__ if name in vars(cls)) for name in ("as_training", "unlearn")]
+    return unlearner.as_training() if owners[0] is owners[1] else None
+
+
+def check_finite(model: nn.Module, method: str) -> None:
+    """Refuse a model with weights or buffers that are not finite.
+
+    Raises:
+        Diverged: If there are any.
+    """
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
     if tensors and not bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all()):
         raise Diverged(f"{method} ended with weights that are not finite; lower its learning rate")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.types import Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Finetuning"]
@@ -31,6 +31,10 @@ class Finetuning(IterativeUnlearner):
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
+
+    def as_training(self) -> PlainTraining | None:
+        """Training on the retain set."""
+        return self.training_on("retain")
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Train on."""

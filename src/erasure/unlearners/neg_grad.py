@@ -9,7 +9,7 @@ from torch import nn
 
 from erasure.training.calls import Optimizer
 from erasure.types import NonNegativeInt, PositiveFloat, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegGrad"]
@@ -62,6 +62,12 @@ class NegGrad(IterativeUnlearner):
         """The forget set, and the retain set where its size sets the number of steps."""
         roles = super().partitions()
         return {**roles, "retain": self.retain} if self.steps_per_epoch == "retain" else roles
+
+    def as_training(self) -> PlainTraining | None:
+        """Climbing the loss of the forget set, where a pass is one over it and none is the last because of its loss."""
+        if self.steps_per_epoch != "forget" or self.stop_above is not None:
+            return None
+        return self.training_on("forget", ascends=True)
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Ascend, pass after pass."""

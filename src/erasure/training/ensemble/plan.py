@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from erasure.training.ensemble.layers import Samples
-from erasure.training.randomness import Streams
 
 __all__ = ["Epochs", "Step"]
 
@@ -39,15 +38,15 @@ class Epochs:
 
     Args:
         ids: Training ids of each model, none empty, those with the most batches first.
-        seeds: Seed of each model's training; shuffles as :func:`~erasure.training.predictor.train` does.
+        generators: What shuffles each model's samples.
         batch_size: Samples per step.
         dtype: Type of the weights of rows.
     """
 
-    def __init__(self, ids: Sequence[Tensor], seeds: Sequence[int], batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, ids: Sequence[Tensor], generators: Sequence[torch.Generator], batch_size: int, dtype: torch.dtype) -> None:
         self.batch_size = batch_size
         self.sizes = [len(own) for own in ids]
-        self.generators = [Streams(seed).torch("shuffle") for seed in seeds]
+        self.generators = list(generators)
         self.n_batches = [-(-size // batch_size) for size in self.sizes]
         self._ids = torch.nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
         self.steps = [self._step(number, dtype) for number in range(self.n_batches[0])]

@@ -19,6 +19,7 @@ from erasure.training.ensemble.stack import Stack, StackedOptimizer
 from erasure.training.forward import logits_of
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import Predictor
+from erasure.training.randomness import Streams
 
 __all__ = ["train_together"]
 
@@ -31,8 +32,10 @@ def train_together(
     y: Tensor,
     ids: Sequence[Tensor],
     criterion: Criterion,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
     batch_size: int,
+    ascends: bool = False,
     precision: Precision = "fp32",
     on_epoch: EpochListener | None = None,
 ) -> list[nn.Module]:
@@ -49,8 +52,10 @@ def train_together(
         y: Labels of the whole data set.
         ids: Samples to train each model on, int64, on the same device.
         criterion: The loss, made from the recipe's.
-        seeds: Seed of each model's shuffling.
+        seeds: Seed of each model's training; its samples are shuffled as :func:`~erasure.training.predictor.train` does.
+        generators: What shuffles each model's samples, in the place of ``seeds``.
         batch_size: Used where the recipe does not set its own.
+        ascends: Whether the loss is climbed.
         precision: Must be ``fp32``.
         on_epoch: Hears of each epoch, once for all, and sees the first model as it stands.
 
@@ -61,9 +66,10 @@ def train_together(
     """
     if not models:
         return []
-    if not len(models) == len(ids) == len(seeds):
+    shuffles = generators if generators is not None else [Streams(seed).torch("shuffle") for seed in seeds or ()]
+    if not len(models) == len(ids) == len(shuffles):
         raise RequirementNotMet(
-            f"there are {len(models)} models, {len(ids)} sets of ids and {len(seeds)} seeds; give one for each"
+            f"there are {len(models)} models, {len(ids)} sets of ids and {len(shuffles)} seeds; give one for each"
         )
     if predictor.epochs == 0:
         return [model.eval() for model in models]
@@ -79,7 +85,12 @@ def train_together(
     # The longest epoch first: whoever has no batch left is at the end, and the others are a prefix.
     order = sorted(range(len(models)), key=lambda k: -(-len(ids[k]) // size), reverse=True)
     session = _Session(
-        [models[k] for k in order], predictor, [ids[k] for k in order], [seeds[k] for k in order], size, _stacked_loss(criterion)
+        [models[k] for k in order],
+        predictor,
+        [ids[k] for k in order],
+        [shuffles[k] for k in order],
+        size,
+        _stacked_loss(criterion, -1.0 if ascends else 1.0),
     )
     for epoch in range(predictor.epochs):
         bad = session.epoch(x, y)
@@ -104,13 +115,13 @@ class _Session:
         models: Sequence[nn.Module],
         predictor: Predictor,
         ids: Sequence[Tensor],
-        seeds: Sequence[int],
+        generators: Sequence[torch.Generator],
         batch_size: int,
         loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         self.loss = loss
         self.program, self.stack = Program(models[0], training=True), Stack(models)
-        self.epochs = Epochs(ids, seeds, batch_size, self.stack.tensors[self.stack.trained[0]].dtype)
+        self.epochs = Epochs(ids, generators, batch_size, self.stack.tensors[self.stack.trained[0]].dtype)
         self.optimizer = StackedOptimizer(predictor.optimizer, self.stack, self.epochs.runs(), predictor.max_grad_norm)
         schedule = predictor.schedule
         self.schedule = schedule.build(self.optimizer.torch, predictor.epochs) if schedule is not None else None
@@ -147,9 +158,9 @@ def _frozen_otherwise(models: Sequence[nn.Module]) -> str | None:
     return None if all(own == flags[0] for own in flags) else "they have different parameters to train (requires_grad)"
 
 
-def _stacked_loss(criterion: Criterion) -> Callable[[Tensor, Tensor], Tensor]:
-    """Losses ``(M, B)`` from stacked logits and the labels of all rows."""
-    return lambda logits, y: criterion.per_sample(logits.flatten(0, 1), y).view(logits.shape[:2])
+def _stacked_loss(criterion: Criterion, sign: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Losses ``(M, B)``, times ``sign``, from stacked logits and the labels of all rows."""
+    return lambda logits, y: sign * criterion.per_sample(logits.flatten(0, 1), y).view(logits.shape[:2])
 
 
 def _named(numbers: Sequence[int]) -> str:
