@@ -1,13 +1,15 @@
 """What a model reads, as something to perturb or to optimise: the input itself, or the embeddings of its tokens.
 
 Methods that make noise or adversarial samples work on *values*: for floating-point inputs the input as the model sees it, for
-integer tokens the output of the model's first ``nn.Embedding``, which a forward hook replaces for one call.
+graphs the features of their nodes, for integer tokens the output of the model's first ``nn.Embedding``, which a forward hook
+replaces for one call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batches
 from erasure.training.forward import logits_of
+from erasure.training.graphs import GraphBatch, NodeBatch
 
 __all__ = ["fixed", "logits_on", "optimised", "value_range", "values_of"]
 
@@ -40,11 +43,17 @@ def fixed(model: nn.Module) -> Iterator[None]:
 
 
 def values_of(model: nn.Module, x: Any) -> Tensor:
-    """What ``model`` reads for the input ``x``, detached: ``x`` itself, or the embeddings of its tokens.
+    """What ``model`` reads for the input ``x``, detached: ``x`` itself, the features of its nodes, or the embeddings of its tokens.
+
+    Of graphs these are the features of all nodes, of some nodes of one graph those nodes' own.
 
     Raises:
-        RequirementNotMet: If the input is neither a floating-point tensor nor tokens of a model with an embedding.
+        RequirementNotMet: If the input is neither a floating-point tensor, nor graphs, nor tokens of a model with an embedding.
     """
+    if isinstance(x, GraphBatch):
+        return x.x.detach()
+    if isinstance(x, NodeBatch):
+        return x.x.index_select(0, x.rows).detach()
     if _is_continuous(x):
         return x.detach()  # type: ignore[no-any-return]
     seen: list[Tensor] = []
@@ -64,17 +73,21 @@ def logits_on(model: nn.Module, x: Any, values: Tensor, rows: Tensor | None = No
         model: The model; its hooks are as before afterwards.
         x: Input of ``B`` samples. Of tokens, everything but the embedding (lengths, attention mask) still counts.
         values: Shape as :func:`values_of` gives it; gradients flow here.
-        rows: ``(B,)`` bool, the samples that are replaced; all of them by default.
+        rows: ``(B,)`` bool, the samples that are replaced; all of them by default, and always of graphs.
     """
+    if isinstance(x, GraphBatch):
+        return logits_of(model(replace(x, x=values)))
+    if isinstance(x, NodeBatch):
+        return logits_of(model(replace(x, x=x.x.index_copy(0, x.rows, values))))
     if _is_continuous(x):
         return logits_of(model(_placed(values, x, rows)))
     seen: list[Tensor] = []
 
-    def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    def replaced(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         seen.append(output)
         return _placed(values, output, rows)
 
-    handle = _embedding(model).register_forward_hook(replace)
+    handle = _embedding(model).register_forward_hook(replaced)
     try:
         logits = logits_of(model(x))
     finally:
@@ -86,7 +99,8 @@ def logits_on(model: nn.Module, x: Any, values: Tensor, rows: Tensor | None = No
 def value_range(model: nn.Module, batches: Batches) -> Bounds:
     """Least and greatest value that the model reads, to be broadcast against :func:`values_of`.
 
-    Per column of a table and per channel of anything with more dimensions; for tokens per dimension of the embedding table.
+    Per column of a table or of the features of nodes, and per channel of anything with more dimensions; for tokens per dimension of
+    the embedding table.
 
     Args:
         model: The model, for its embedding.
@@ -94,11 +108,13 @@ def value_range(model: nn.Module, batches: Batches) -> Bounds:
     """
     low, high = None, None
     for batch in batches:
-        if not _is_continuous(batch.x):
+        on_graphs = isinstance(batch.x, GraphBatch | NodeBatch)
+        if not on_graphs and not _is_continuous(batch.x):
             table = _embedding(model).weight.detach()
             return table.amin(0), table.amax(0)
-        others = [0, *range(2, batch.x.ndim)]
-        least, greatest = batch.x.amin(others, keepdim=True), batch.x.amax(others, keepdim=True)
+        seen = values_of(model, batch.x)
+        others = [0, *range(2, seen.ndim)]
+        least, greatest = seen.amin(others, keepdim=True), seen.amax(others, keepdim=True)
         low = least if low is None else torch.minimum(low, least)
         high = greatest if high is None else torch.maximum(high, greatest)
     if low is None or high is None:

@@ -16,7 +16,6 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.inputs import fixed, logits_on, optimised, value_range, values_of
 from erasure.training.loop import paired
-from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -44,7 +43,8 @@ class SampleUNSIR(IterativeUnlearner):
         \min_\theta\; \ell(f_\theta(N), y_r) + \ell(f_\theta(x_r), y_r)
 
     This is what the ERASURE reference calls UNSIR, which stops after impairing (``repair_epochs=0``). An empty forget set leaves
-    the model as it is. Token inputs are noised in the space of the model's embeddings.
+    the model as it is. Token inputs are noised in the space of the model's embeddings, graphs in the features of their nodes; their
+    edges are those of the retain samples.
 
     BatchNorm is frozen by default, as in the authors' runs; with ``batch_norm="train"`` running statistics take in the noise.
 
@@ -93,12 +93,6 @@ class SampleUNSIR(IterativeUnlearner):
     noise_range: Literal["inputs", "unit", "none"] = "inputs"
     repair_epochs: NonNegativeInt = 1
     repair_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.001))
-
-    def refuse(self, data: ModelInput) -> str | None:
-        """Not for inputs that no noise can be added to."""
-        if data.modality == "graph":
-            return "SampleUNSIR is not defined for graphs: noise needs inputs in one tensor"
-        return super().refuse(data)
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Impair with noise made for each step, then repair."""

@@ -143,9 +143,9 @@ def test_classes_that_do_not_exist_are_refused():
     assert UNSIR(classes=(2,)).refuse(ModelInput((4,), 3)) is None
 
 
-@pytest.mark.parametrize("method", [UNSIR(), SampleUNSIR()])
-def test_graphs_are_refused(method):
-    assert "not defined for graphs" in method.refuse(ModelInput((4,), 3, modality="graph"))
+def test_graphs_are_refused_by_the_class_version_only():
+    assert "not defined for graphs" in UNSIR().refuse(ModelInput((4,), 3, modality="graph"))
+    assert SampleUNSIR().refuse(ModelInput((4,), 3, modality="graph")) is None
 
 
 def test_multilabel_tasks_are_refused_by_the_class_version_only():
