@@ -72,7 +72,7 @@ def report_page(report: str, run: Run) -> str:
     if run.has_outputs:
         links.append(f'<a href="overlay?{query}">Two models side by side</a>')
     style = (
-        "display:flex;flex-wrap:wrap;justify-content:flex-start;gap:.3rem 1.4rem;max-width:68rem;margin:0 auto;"
+        "display:flex;flex-wrap:wrap;align-items:baseline;justify-content:flex-start;gap:.3rem 1.4rem;max-width:68rem;margin:0 auto;"
         "padding:.8rem 1.25rem 0;font-size:.95rem"
     )
     bar = f'<nav class="ui" aria-label="Runs" style="{style}">{"".join(links)}</nav>'
