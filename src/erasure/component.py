@@ -285,7 +285,8 @@ def canonical(value: Any) -> Json:
     """The one JSON form of a component or a parameter: defaults filled in, aliases resolved, keys sorted.
 
     Two spellings of the same experiment have the same canonical form, and therefore the same cache address. Fields with
-    ``metadata={"address": False}`` (labels, notes) are left out.
+    ``metadata={"address": False}`` (labels, notes) are left out, those with ``{"address": "changed"}`` where they have their default:
+    a field that came later leaves the addresses of those who do not use it as they were.
 
     Raises:
         TypeError: If a value has no JSON form.
@@ -294,9 +295,7 @@ def canonical(value: Any) -> Json:
         return {"call": value.path, "parameters": _call_parameters(value)}
     if isinstance(value, Component):
         cls = type(value)
-        parameters = {
-            f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("address", True)
-        }
+        parameters = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_addressed(f, value)}
         name = f"{cls.__module__}:{cls.__qualname__}"
         return {"class": name, "version": cls.version, "parameters": dict(sorted(parameters.items()))}
     if isinstance(value, Mapping):
@@ -310,6 +309,11 @@ def canonical(value: Any) -> Json:
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")
+
+
+def _is_addressed(field: dataclasses.Field[Any], value: Component) -> bool:
+    rule = field.metadata.get("address", True)
+    return bool(getattr(value, field.name) != field.default if rule == "changed" else rule)
 
 
 def _call_parameters(call: Call) -> Json:

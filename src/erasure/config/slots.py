@@ -25,6 +25,7 @@ SLOTS: dict[str, Callable[[], Any]] = {
         "mask": "erasure.unlearners.masked:Mask",
         "corruption": "erasure.data.corruption:Corruption",
         "trigger": "erasure.training.triggers:Trigger",
+        "augmentation": "erasure.training.augmentation:Augmentation",
         "measure": "erasure.measures.contract:Measure",
     }.items()
 }

@@ -50,6 +50,11 @@ BUILTINS: dict[str, dict[str, str]] = {
         "PatchTrigger": "erasure.training.triggers:PatchTrigger",
         "FeatureTrigger": "erasure.training.triggers:FeatureTrigger",
     },
+    "augmentation": {
+        "RandomFlip": "erasure.training.augmentation:RandomFlip",
+        "RandomCrop": "erasure.training.augmentation:RandomCrop",
+        "TorchVisionTransform": "erasure.training.augmentation:TorchVisionTransform",
+    },
     "model": {
         "MLP": "erasure.models.mlp:MLP",
         "CNN": "erasure.models.cnn:CNN",

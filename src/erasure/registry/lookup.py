@@ -36,6 +36,9 @@ FACTORIES = ("torchvision.models", "timm")
 """Allowed modules whose functions make networks; elsewhere only a class can be a model, for a configuration must not call anything."""
 
 _FOREIGN_MODEL = "erasure.models.module:Module"
+_FOREIGN_TRANSFORM = "erasure.training.augmentation:TorchVisionTransform"
+_TORCHVISION = "erasure.training.torchvision_operators:torchvision"
+_TRANSFORMS = "torchvision.transforms.v2"
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Registry:
             return Resolved(slot, slot.__name__, section)
         if issubclass(slot, Call):
             return self._call(name, slot)
+        if kind == "augmentation" and name.rpartition(".")[0] in {"", "torchvision.transforms", _TRANSFORMS}:
+            return self._transform(name.rpartition(".")[2])
         if "." in name:
             return self._dotted(name, slot)
         elsewhere = [other for other in BUILTINS if name in self.names(other)]
@@ -155,6 +160,13 @@ class Registry:
             return Resolved(_load(_FOREIGN_MODEL), path.rpartition(".")[2], fixed={"path": path})
         return Resolved(_checked(target, path, slot), path.rpartition(".")[2])
 
+    def _transform(self, name: str) -> Resolved:
+        library = _load(_TORCHVISION)("transforms.v2", f'the augmentation "{name}"')
+        names = [n for n, value in vars(library).items() if inspect.isclass(value) and issubclass(value, library.Transform)]
+        if name not in names:
+            raise _unknown(f'there is no augmentation called "{name}"', nearest(name, [*self.names("augmentation"), *names]))
+        return Resolved(_load(_FOREIGN_TRANSFORM), name, fixed={"path": f"{_TRANSFORMS}.{name}"})
+
     def _is_function_of(self, path: str, target: Any, modules: Iterable[str]) -> bool:
         """Whether the target is a function of one of the modules (or of a trusted one), and not merely imported there."""
         home = f"{getattr(target, '__module__', '')}.{path.rpartition('.')[2]}"
@@ -173,6 +185,9 @@ class Registry:
                 kind="trust",
             )
         module, _, name = path.rpartition(".")
+        if module.startswith("torchvision."):
+            # Beside a build of torch that its operators were not made for, it must be imported with care the first time.
+            _load(_TORCHVISION)("transforms", f'"{path}"')
         try:
             return getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:

@@ -6,12 +6,14 @@ samples are gathered in blocks of several batches and handed out as views.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from erasure.training.reading import ahead
 
 __all__ = ["Batch", "Batches", "Column", "TensorColumn"]
 
@@ -46,7 +48,12 @@ class TensorColumn:
         scale: Factor applied to integer values, such as ``1 / 255``; None keeps the values' own type.
         mean: Subtracted after scaling; broadcast against one sample.
         std: Divided by after subtracting; same shape as ``mean``; must not contain 0.
+
+    Class data:
+        reads_ahead: Whether reading takes so long that the next samples are read while the last ones are learned from.
     """
+
+    reads_ahead: ClassVar[bool] = False
 
     values: Tensor
     scale: float | None = None
@@ -63,7 +70,14 @@ class TensorColumn:
 
     def gather(self, ids: Tensor) -> Tensor:
         """Samples ``ids``, scaled and normalised; shape ``(B, …)``."""
-        chosen = self.values.index_select(0, ids)
+        return self.prepared(self.rows(ids))
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Samples ``ids`` as they are stored; shape ``(B, …)``."""
+        return self.values.index_select(0, ids)
+
+    def prepared(self, chosen: Tensor) -> Tensor:
+        """Stored samples as the model takes them: scaled and normalised; shape ``(B, …)``."""
         if self.scale is not None:
             chosen = chosen.to(torch.float32).mul_(self.scale)
         if self.mean is not None and self.std is not None:
@@ -106,11 +120,20 @@ class Batches:
         ids: The partition, shape ``(n,)``, int64, on the same device.
         batch_size: Samples per batch; the last, shorter one is kept.
         generator: Shuffles each pass; None keeps the partition's order.
+        augment: Changes the stored inputs of each batch before they are scaled and normalised; for a :class:`TensorColumn`.
     """
 
-    def __init__(self, x: Column, y: Tensor, ids: Tensor, batch_size: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        x: Column,
+        y: Tensor,
+        ids: Tensor,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.x: Column = x.within(ids) if isinstance(x, PartitionedColumn) else x
-        self.y, self.ids, self.batch_size, self.generator = y, ids, batch_size, generator
+        self.y, self.ids, self.batch_size, self.generator, self.augment = y, ids, batch_size, generator, augment
 
     @property
     def n_samples(self) -> int:
@@ -133,14 +156,23 @@ class Batches:
             yield Batch(self.x.gather(chosen), self.y[chosen], chosen)
 
     def _views(self, x: TensorColumn, ids: Tensor) -> Iterator[Batch]:
-        row_bytes = max(1, x.values[:1].numel() * 4)
-        block = self.batch_size * max(1, _BLOCK_BYTES // (row_bytes * self.batch_size))
-        for start in range(0, len(ids), block):
-            chosen = ids[start : start + block]
-            inputs, labels = x.gather(chosen), self.y.index_select(0, chosen)
+        blocks = self._blocks(x, ids)
+        for inputs, labels, chosen in ahead(blocks) if x.reads_ahead else blocks:
             for first in range(0, len(chosen), self.batch_size):
                 size = min(self.batch_size, len(chosen) - first)
-                yield Batch(inputs.narrow(0, first, size), labels.narrow(0, first, size), chosen.narrow(0, first, size))
+                cut = inputs.narrow(0, first, size)
+                if self.augment is not None:
+                    cut = x.prepared(self.augment(cut))
+                yield Batch(cut, labels.narrow(0, first, size), chosen.narrow(0, first, size))
+
+    def _blocks(self, x: TensorColumn, ids: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Inputs, labels and ids of several batches at a time; inputs that are to be augmented are as they are stored."""
+        row_bytes = max(1, x.values[:1].numel() * 4)
+        block = self.batch_size * max(1, _BLOCK_BYTES // (row_bytes * self.batch_size))
+        read = x.gather if self.augment is None else x.rows
+        for start in range(0, len(ids), block):
+            chosen = ids[start : start + block]
+            yield read(chosen), self.y.index_select(0, chosen), chosen
 
     def cycled(self, n_batches: int) -> Iterator[Batch]:
         """Exactly ``n_batches`` batches, starting a new (newly shuffled) pass whenever one ends.

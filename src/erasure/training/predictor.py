@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.devices import Precision
@@ -104,6 +105,9 @@ class Predictor(Component):
         patience: Stop after this many epochs without a lower validation loss and return the best epoch's weights; needs
             ``validation_set``.
         max_grad_norm: Clip gradients to this global norm.
+        augment: Random changes of the pictures, in order, drawn anew in every step of training from a stream of their own. The original,
+            gold and every other retrained model are trained with them; measuring, early stopping and the steps of unlearning methods
+            see the pictures as they are.
     """
 
     kind: ClassVar[str] = "predictor"
@@ -118,6 +122,7 @@ class Predictor(Component):
     validation_set: Partition | None = None
     patience: PositiveInt | None = None
     max_grad_norm: PositiveFloat | None = None
+    augment: tuple[Augmentation, ...] = field(default=(), metadata={"address": "changed"})
 
     def check(self) -> None:
         """Early stopping needs something to watch."""
@@ -146,6 +151,7 @@ def train(
     precision: Precision = "fp32",
     on_epoch: EpochListener | None = None,
     on_step: StepListener | None = None,
+    make_trainer: Callable[..., Trainer] = Trainer,
 ) -> nn.Module:
     """Train ``model`` in place by the recipe and return it in eval mode.
 
@@ -162,21 +168,24 @@ def train(
         precision: ``fp32`` or ``bf16``.
         on_epoch: Hears of each epoch.
         on_step: Sees the initial weights and then each update; slows the loop.
+        make_trainer: Makes the loop; one of several processes has its own.
 
     Raises:
         DataError: If there is nothing to train on.
         Diverged: If the loss is no longer finite.
+        RequirementNotMet: If an augmentation does not fit the inputs.
     """
     if len(ids) == 0 and predictor.epochs:
         raise DataError("there is nothing to train on: the training partition is empty")
     if predictor.epochs == 0:
         return model.eval()
     streams = Streams(seed)
-    batches = Batches(x, y, ids, predictor.batch_size or batch_size, streams.torch("shuffle"))
+    augment = augmenting(predictor.augment, x, streams.torch("augment"))
+    batches = Batches(x, y, ids, predictor.batch_size or batch_size, streams.torch("shuffle"), augment)
     stopper = None
     if predictor.patience is not None and validation_ids is not None:
         stopper = _EarlyStopping(predictor.patience, model, Batches(x, y, validation_ids, 4 * batch_size), criterion)
-    trainer = Trainer(
+    trainer = make_trainer(
         model,
         predictor.optimizer,
         epochs=predictor.epochs,
@@ -190,8 +199,8 @@ def train(
     with isolated(streams.child("dropout").seed, ids.device):
         for _ in trainer.epochs():
             source = batches if on_step is None else _observed(batches, trainer.model, on_step)
-            trainer.train_on(source, lambda batch: criterion(logits_of(model(batch.x)), batch.y))
-            if stopper is not None and stopper.should_stop():
+            trainer.train_on(source, lambda batch: criterion(logits_of(trainer.model(batch.x)), batch.y))
+            if stopper is not None and trainer.agreed(stopper.should_stop()):
                 break
     if stopper is not None:
         stopper.restore_best()

@@ -69,6 +69,8 @@ def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "f
         return f"in {precision} sums are too coarse for models to end where they end one by one"
     if predictor.patience is not None or predictor.validation_set is not None:
         return "early stopping ends each training at an epoch of its own"
+    if predictor.augment:
+        return "augmentation changes the pictures of each training by draws of its own"
     optimizer = predictor.optimizer.target()
     if optimizer.__name__ not in ELEMENTWISE or getattr(torch.optim, optimizer.__name__, None) is not optimizer:
         return f"the optimizer {optimizer.__name__} does not treat every weight by itself"
