@@ -170,7 +170,8 @@ def test_the_command_writes_figures_tables_and_the_bibliography(run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     drawn = {path.stem for path in (tmp_path / "f").glob("*.svg")}
-    assert drawn == {"tradeoff", "values", "loss", "confidence", "roc", "by_class", "layers", "trace", "costs", "sensitivity"}
+    behaviour = {"loss", "confidence", "roc", "by_class", "layers", "trace"}
+    assert drawn == {"tradeoff", "values", "differences", "ranks", "costs", "sensitivity"} | behaviour
     assert {path.stem for path in (tmp_path / "f").glob("*.csv")} == drawn
     with (tmp_path / "f" / "sensitivity.csv").open(newline="") as file:
         assert {float(record["parameter"]) for record in csv.DictReader(file)} == {2.0, 5.0}
@@ -182,6 +183,41 @@ def test_the_command_writes_figures_tables_and_the_bibliography(run, tmp_path):
         "references.bib",
     }
     assert "eprint = {2302.09880}" in (tmp_path / "t" / "references.bib").read_text("utf-8")  # U-MIA's paper
+
+
+def test_seeds_of_an_axis_alone_are_options_of_the_command(run, tmp_path):
+    seeds = ("--train-seeds", "0,1", "--unlearn-seeds", "3,4")
+    options = ("--store", run / "store", "--output", tmp_path / "out", *seeds, "--quiet")
+    assert command("run", "small.jsonc", *options, cwd=run).returncode == 0
+    text = json.loads((tmp_path / "out" / "report.json").read_bytes())["command"]["text"]
+    assert text.startswith("erasure run small.jsonc --train-seeds 0,1 --unlearn-seeds 3,4 --device cpu")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Everything was repeated with 2 training seeds, each with 2 repetitions" in page
+    assert "sd between training seeds" in page
+
+
+def test_a_sweep_is_reported_as_one_run(run, tmp_path):
+    configuration = json.loads((run / "small.jsonc").read_text("utf-8"))
+    configuration["sweep"] = {"over": {"unlearners[3].parameters.epochs": [1, 2]}, "seeds": {"train": [0, 1]}}
+    path = tmp_path / "swept.jsonc"
+    path.write_text(json.dumps(configuration), encoding="utf-8")
+    done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    point = json.loads((tmp_path / "out" / "points" / "0" / "report.json").read_bytes())
+    assert point["command"]["text"].startswith("erasure sweep swept.jsonc --train-seeds 0,1 ")
+    assert "this one is epochs=1" in point["command"]["note"]
+    figures = tmp_path / "figures"
+    done = command("report", tmp_path / "out", "--json", "--figures", figures, "--formats", "svg")
+    assert done.returncode == 0, done.stderr
+    labels = {each["label"] for each in json.loads(done.stdout)["verdicts"]}
+    assert {"Finetuning (epochs=1)", "Finetuning (epochs=2)", "Identity", "GoldModel"} < labels
+    assert "Finetuning" not in labels
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "The best of 2 settings was chosen by the values that it is judged by" in page
+    with (figures / "sensitivity.csv").open(newline="") as file:
+        records = [record for record in csv.DictReader(file) if record["panel"] == "Finetuning: epochs"]
+    assert {record["parameter"] for record in records} == {"1", "2"}
+    assert {record["kind"] for record in records} == {"mean", "repetition"}
 
 
 def test_a_program_reads_the_verdicts_as_json(run, tmp_path):

@@ -81,7 +81,7 @@ class Certainty:
     Args:
         n_originals: Training seeds (with their splits).
         n_inside: Most repetitions of unlearning and measuring that one of them has.
-        sentences: What is repeated, in words.
+        sentences: What is repeated, in words, with commands in backticks.
         estimates: Every measure of every method, best method first; empty without repetitions.
         between: Tests between methods: the others against the one that is recommended.
         against: The method of those tests.
@@ -146,7 +146,12 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
         for (measure, partition), cells in list(columns.items())[:_MOST_COLUMNS]
         if label in cells
     ]
-    between = _compared(lean, best) if best in wanted and n_originals > 1 else None
+    between = None
+    if best in wanted and n_originals > 1:
+        # Retraining does not compete, and must not count among the tests that are corrected for.
+        between = _compared(
+            RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD], {}, (), None), best
+        )
     ranking = None
     if n_originals > 1 and against_gold is not None:
         ranking = next((found for found in against_gold.rankings if found.is_overall), None)
@@ -184,11 +189,11 @@ def _sentences(n_originals: int, n_inside: int) -> list[str]:
     if n_inside > 1:
         return [
             f"One training seed, with {n_inside} repetitions of unlearning or measuring. Intervals are over these alone: they say nothing "
-            "of other originals, so there are no tests. Run with --train-seeds 0-4 to have them."
+            "of other originals, so there are no tests. Run with `--train-seeds 0-4` to have them."
         ]
     return [
         "One repetition: there are no intervals over seeds and no tests, and another seed may order close methods differently. "
-        "Run with --seeds 0-4 to have them."
+        "Run with `--seeds 0-4` to have them."
     ]
 
 

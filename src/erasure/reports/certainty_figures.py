@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erasure.reports.certainty import Certainty
-from erasure.reports.figures import STEP, Figure, base
+from erasure.reports.figures import STEP, TWO_LINES, Figure, base
 from erasure.reports.theme import COLOURS
 
 __all__ = ["differences", "ranks"]
@@ -63,7 +63,11 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
             shown.append({"measure": name, "kind": "floor", "low": -floors[name], "high": floors[name]})
     columns = 1 if narrow else min(len(names), 4)
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
-    x: dict[str, Any] = {"type": "quantitative", "title": None, "axis": {"tickCount": 3, "labelOverlap": True, "grid": False}}
+    x: dict[str, Any] = {
+        "type": "quantitative",
+        "title": None,
+        "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "grid": False},
+    }
     of_value = [{"filter": "datum.kind == 'value'"}]
     colour = {
         "field": "is_apart",
@@ -104,7 +108,7 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
     ]
     spec = base(
         shown,
-        facet={"field": "measure", "type": "nominal", "sort": names, "title": None},
+        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
         columns=columns,
         spacing={"column": 14, "row": 24},
         resolve={"scale": {"x": "independent"}},

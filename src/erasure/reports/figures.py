@@ -16,11 +16,13 @@ from erasure.reports.theme import COLOURS, CONFIG, VERDICT_MARKS
 from erasure.reports.verdicts import TITLES, Judgement
 from erasure.store.rows import Row
 
-__all__ = ["MOST_PANELS", "STEP", "Figure", "base", "costs", "seeds", "sensitivity", "trace", "tradeoff"]
+__all__ = ["MOST_PANELS", "STEP", "TWO_LINES", "Figure", "base", "costs", "seeds", "sensitivity", "trace", "tradeoff"]
 
 MOST_PANELS = 24
 """Methods that get a panel of their own."""
 _MOST_LINES = 40
+TWO_LINES: Mapping[str, Any] = {"labelExpr": "split(datum.label, ', ')", "labelFontSize": 11.5, "labelLimit": 165}
+"""A header of a measure above its partition."""
 _ROOM = 1.22
 """Length of an axis of bars over its longest bar, for the number behind it."""
 _WIDE = 8.0
@@ -236,12 +238,12 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     of_kind = [{"transform": [{"filter": f"datum.kind == '{kind}'"}]} for kind in ("gold", "gold", "value")]
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
     value = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}}
-    value["axis"] = {"tickCount": 3, "labelOverlap": True}
+    value["axis"] = {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8}
     shape: dict[str, Any] = {"field": "side", "type": "nominal", "legend": None}
     shape["scale"] = {"domain": ["within", "below", "above"], "range": ["circle", "triangle-left", "triangle-right"]}
     spec = base(
         drawn,
-        facet={"field": "measure", "type": "nominal", "sort": names, "title": None},
+        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
         columns=columns,
         spacing={"column": 14, "row": 24},
         resolve={"scale": {"x": "independent"}},
@@ -320,7 +322,12 @@ def costs(
     quantities = list(dict.fromkeys(record["quantity"] for record in data))
     columns = 1 if narrow else min(2, len(quantities))
     width = 200 if narrow else 560 // columns - 30
-    axis = {"axis": {"tickCount": 3, "labelOverlap": True}, "scale": {"nice": False, "zero": True}, "title": None}
+    brief = "datum.value >= 10000 ? format(datum.value, '~s') : datum.label"
+    axis = {
+        "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "labelExpr": brief},
+        "scale": {"nice": False, "zero": True},
+        "title": None,
+    }
     y = {"field": "model", "type": "nominal", "sort": shown, "title": None}
     colour = {
         "field": "part",
@@ -353,12 +360,15 @@ def costs(
                     "encoding": {"x": {"field": "room", "type": "quantitative", **axis}, "y": y},
                 },
                 {
-                    "transform": [{"filter": "datum.part == 'each request'"}],
+                    "transform": [
+                        {"filter": "datum.part == 'each request'"},
+                        {"calculate": "format(datum.total, datum.total >= 10000 ? '.3~s' : '.3~g')", "as": "said"},
+                    ],
                     "mark": {"type": "text", "align": "left", "dx": 4, "color": COLOURS["muted"]},
                     "encoding": {
                         "x": {"field": "total", "type": "quantitative", **axis},
                         "y": y,
-                        "text": {"field": "total", "type": "quantitative", "format": ".3~g"},
+                        "text": {"field": "said", "type": "nominal"},
                     },
                 },
             ],
@@ -432,7 +442,7 @@ def sensitivity(
             "type": "quantitative",
             "title": panel,
             "scale": {"type": scales[panel], "zero": False, "padding": 12, "nice": False},
-            "axis": {"values": ticks, "format": "~g", "grid": False, "labelOverlap": True}
+            "axis": {"values": ticks, "format": "~g", "grid": False, "labelOverlap": True, "labelSeparation": 8}
             if len(ticks) <= 8
             else {"tickCount": 4},
         }

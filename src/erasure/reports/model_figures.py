@@ -30,6 +30,16 @@ def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) 
     return [*first, *[label for label in order if label in known and label not in set(first)]][: MOST_PANELS + len(first)]
 
 
+def _columns(n: int) -> int:
+    """Columns of so many panels that leave few places empty in the last line."""
+    return min(n, min((4, 5, 3), key=lambda columns: -n % columns + abs(columns - 4) / 2)) or 1
+
+
+def _panel_width(n: int) -> int:
+    columns = _columns(n)
+    return min(170, (542 - 18 * (columns - 1)) // columns)
+
+
 def _left_out(shown: int, total: int) -> str:
     return f" The {shown} best of {total} models are shown." if shown < total else ""
 
@@ -100,10 +110,10 @@ def distributions(
     spec = base(
         [*shown, *behind],
         facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        columns=2 if narrow else 4,
+        columns=2 if narrow else _columns(len(panels)),
         spacing={"column": 18, "row": 18},
         spec={
-            "width": 112 if narrow else 122,
+            "width": 112 if narrow else _panel_width(len(panels)),
             "height": 72,
             "layer": [
                 {
@@ -212,13 +222,13 @@ def rocs(
     spec = base(
         drawn,
         facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        columns=2 if narrow else 4,
+        columns=2 if narrow else _columns(len(panels)),
         spacing={"column": 18, "row": 18},
-        spec={"width": 112 if narrow else 122, "height": 100, "layer": layered},
+        spec={"width": 112 if narrow else _panel_width(len(panels)), "height": 100, "layer": layered},
     )
     return Figure(
         key,
-        f"Membership: {name}",
+        f"Membership: {name.removesuffix(' AUC')}",
         "Share of the forgotten samples that the attack finds (upwards) at each share of false alarms (to the right), both on "
         "logarithmic axes. Dashed: guessing. Light band: 95 % interval over samples, or the range over repetitions. Yellow band: "
         "what the attack reaches on retrained models; forgetting is complete where the line stays within."

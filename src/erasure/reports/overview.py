@@ -133,7 +133,8 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
         group = _without(whole, repeated)
         suffix = f"_{number + 1}" if number else ""
         found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
-    measured = model_figures.measured_rocs(folder.evidence.get("curves", ()), folder.evidence.get("gold_curves", ()))
+    curves_of = [curve for curve in folder.evidence.get("curves", ()) if curve["label"] not in repeated]
+    measured = model_figures.measured_rocs(curves_of, folder.evidence.get("gold_curves", ()))
     for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [

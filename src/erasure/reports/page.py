@@ -101,6 +101,8 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         seeds=_seeds(overview.folder.evidence.get("seeds", ())),
         settings=[setting["label"] for setting in settings_of(overview.folder.evidence)],
         samples=bool(samples),
+        sampled=[judgement.label for judgement in overview.judgements if not judgement.is_exact],
+        has_images=any(sample["image"] for sample in samples),
         samples_by_id={sample["id"]: sample for sample in samples},
         style=template_text("report.css"),
         script=script,
@@ -266,7 +268,8 @@ def _certainty(overview: Overview) -> dict[str, Any]:
         for each in found.attacks
     ]
     return {
-        "sentences": found.sentences,
+        # Every other part stood in backticks.
+        "sentences": [sentence.split("`") for sentence in found.sentences],
         "is_repeated": found.is_repeated,
         "has_spread": found.has_inner_spread,
         "n": found.n_originals,

@@ -15,12 +15,13 @@ from erasure.store import Artifact, Store
 __all__ = ["samples_of"]
 
 _MOST_FEATURES = 12
+_MOST_TOKENS = 24
 _LARGEST_SIDE = 128
 _MOST_SAMPLES = 400
 
 
 def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
-    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables.
+    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables, tokens for texts.
 
     Args:
         folder: The run.
@@ -40,7 +41,7 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
     artifact = store.open(described["address"])
     facts = artifact.json("dataset")
-    if facts["column"]["kind"] != "tensor" or facts["modality"] not in {"image", "table"}:
+    if facts["column"]["kind"] != "tensor" or facts["modality"] not in {"image", "table", "text"}:
         raise StoreError(f'Samples of the modality "{facts["modality"]}" cannot be shown; leave out --with-samples.')
     values, labels = _rows(artifact, ids)
     names = facts["class_names"]
@@ -50,6 +51,8 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         sample: dict[str, Any] = {"id": identity, "text": f"label {called}", "image": ""}
         if facts["modality"] == "image":
             sample["image"] = "data:image/png;base64," + base64.b64encode(_png(value)).decode()
+        elif facts["modality"] == "text":
+            sample["text"] += f": {_tokens(value)}"
         else:
             sample["text"] += f": {_columns(value, facts['feature_names'])}"
         found.append(sample)
@@ -69,6 +72,13 @@ def _columns(value: Any, names: Sequence[str]) -> str:
     called: Mapping[int, str] = dict(enumerate(names))
     text = ", ".join(f"{called.get(i, f'column {i}')} {each:.4g}" for i, each in enumerate(flat.tolist()))
     return text + (", …" if value.size > _MOST_FEATURES else "")
+
+
+def _tokens(value: Any) -> str:
+    """Ids of the first tokens: the store has no words."""
+    ids = [token for token in value.reshape(-1).tolist() if token]
+    more = f", … ({len(ids)} in all)" if len(ids) > _MOST_TOKENS else ""
+    return f"tokens {', '.join(map(str, ids[:_MOST_TOKENS]))}{more}"
 
 
 def _png(value: Any) -> bytes:

@@ -165,9 +165,19 @@ def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model,
         for number, group in enumerate(setting.evidence.get("groups", ())):
             _merge_group(groups.setdefault((number, problem), {"problem": problem}), group, labels, new)
     found["groups"] = list(groups.values())
-    if first.get("command", {}).get("text", "").startswith("erasure sweep"):
-        found["command"] = {"text": first["command"]["text"], "note": ""}
+    found["command"] = _command([setting.evidence.get("command", {}) for setting in settings])
     return found
+
+
+def _command(commands: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The command of the whole sweep: a setting that is the file as it stands names ``run``, all others ``sweep``."""
+    for command in commands:
+        text = command.get("text", "")
+        if text.startswith("erasure sweep "):
+            return {"text": text, "note": ""}
+        if text.startswith("erasure run ") and not command.get("note") and len(commands) == 1:
+            return {"text": text.replace("erasure run ", "erasure sweep ", 1), "note": ""}
+    return dict(commands[0])
 
 
 def _original(setting: Setting) -> str:

@@ -332,7 +332,8 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
     if sided:
         verdict: Verdict = "under-forgotten" if (sided[0].signed or 0) > 0 else "over-forgotten"
         slight = sided[0].ratio <= _SLIGHT_FLOORS
-        return judged(verdict, *_sentences(sided), *(_loss(utility)), *some, is_slight=slight)
+        agreeing = [c for c in sided if ((c.signed or 0) > 0) == ((sided[0].signed or 0) > 0)]
+        return judged(verdict, *_sentences(agreeing), *(_loss(utility)), *some, is_slight=slight)
     apart = outside + _worst_first(c for c in utility if c.floor is not None and not c.is_within)
     if apart:
         average = "On average as" if any(c.is_scattered for c in outside) else "As"
@@ -385,12 +386,16 @@ def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
 
 
 def _sentences(compared: Sequence[Comparison]) -> tuple[str, ...]:
-    """The first few in words, and how many more there are."""
-    more = len(compared) - _FEW
+    """The first few in words, of each attack the one that tells most, and how many more there are."""
+    firsts: dict[str, Comparison] = {}
+    for c in compared:
+        firsts.setdefault(c.measure.split()[0] if c.is_attack else _name(c), c)
+    shown = list(firsts.values())[:_FEW]
+    more = len(compared) - len(shown)
     rest = (
         (f"{more} further {'value differs' if more == 1 else 'values differ'} by more than the noise floor.",) if more > 0 else ()
     )
-    return (*(_sentence(c) for c in compared[:_FEW]), *rest)
+    return (*(_sentence(c) for c in shown), *rest)
 
 
 def _name(c: Comparison) -> str:
@@ -400,9 +405,7 @@ def _name(c: Comparison) -> str:
 def _sentence(c: Comparison) -> str:
     """The two values in words: shares of right answers and attacks as a layman would say them."""
     if c.is_attack:
-        floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
-        value, gold = number(c.value, c.unit), number(c.gold, c.unit)
-        return f"An attack that looks for traces ({c.measure}) reaches {value}; on a retrained model {gold}{floor}."
+        return _attack_sentence(c)
     if c.samples and c.unit == "" and c.measure.casefold().startswith("accuracy"):
         floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
         value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
@@ -415,6 +418,26 @@ def _sentence(c: Comparison) -> str:
     floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
     apart = f"; seed by seed they are {number(c.gap, c.unit)} apart" if c.is_scattered else ""
     return f"{_name(c)} is {number(c.value, c.unit)}; retraining has {number(c.gold, c.unit)}{floor}{apart}."
+
+
+def _attack_sentence(c: Comparison) -> str:
+    """What an attack reaches: a share of the forgotten samples, of pairs, or a number of its own."""
+    if c.unit or min(c.value, c.gold) < 0 or max(c.value, c.gold) > 1:
+        floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
+        return (
+            f"An attack that looks for traces ({c.measure}) reaches {number(c.value, c.unit)}; on a retrained model "
+            f"{number(c.gold, c.unit)}{floor}."
+        )
+    floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
+    value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
+    attack, _, rate = c.measure.partition(" TPR at ")
+    if rate:
+        alarms = rate.removesuffix(" FPR").replace("%", "\u00a0%")
+        return (
+            f"An attack ({attack}) finds {value} of the forgotten samples at {alarms} false alarms; on a retrained model {gold}."
+        )
+    pairs = " of pairs" if attack.endswith("AUC") else ""
+    return f"An attack that looks for traces ({c.measure}) is right in {value}{pairs}; on a retrained model in {gold}."
 
 
 def number(value: float, unit: str = "") -> str:

@@ -57,8 +57,15 @@ def test_a_row_of_a_table_is_text_with_names(tmp_path):
     assert second["text"] == "label dog: age 2, size 3"
 
 
+def test_a_text_is_its_tokens_without_what_fills_it_up(tmp_path):
+    x = torch.tensor([[5, 6, 7, 0]] * 4 + [[9, 8, 0, 0]] * 2)
+    first, second = samples_of(*stored(tmp_path, x, "text"))
+    assert first["text"] == "label cat: tokens 9, 8"
+    assert second["text"] == "label dog: tokens 5, 6, 7"
+
+
 def test_what_cannot_be_shown_is_a_clear_error(tmp_path):
-    folder, store = stored(tmp_path, torch.zeros(6, 4, dtype=torch.int64), "text")
+    folder, store = stored(tmp_path, torch.zeros(6, 4), "graph")
     with pytest.raises(StoreError, match="leave out --with-samples"):
         samples_of(folder, store)
     with pytest.raises(StoreError, match=r"no report\.json"):

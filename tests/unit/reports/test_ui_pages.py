@@ -15,6 +15,7 @@ from ui_run import SIZES, make_run
 from erasure.errors import ConfigError, StoreError
 from erasure.reports.templating import template_text
 from erasure.reports.ui import Library, Site
+from erasure.reports.ui import library as library_module
 from erasure.reports.ui.server import PAGE_POLICY
 from erasure.store import Store
 from erasure.store.rows import write_rows
@@ -299,3 +300,36 @@ def test_the_page_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_models_of_another_gold_are_a_group_of_their_own(tmp_path):
+    make_run(tmp_path / "runs" / "one", tmp_path / "store")
+    path = tmp_path / "runs" / "one" / "report.json"
+    kept = json.loads(path.read_text())
+    (first,) = kept["groups"]
+    names = {"original": "original (kept)", "gold": "gold (kept)", "bad": "bad"}
+    places = [place | {"label": names[place["label"]]} for place in first["outputs"] if place["label"] in names]
+    kept["groups"].append(
+        first | {"retain": "kept", "outputs": [p | {"partition": p["partition"].replace("retain", "kept")} for p in places]}
+    )
+    kept["models"] += [{**kept["models"][k], "label": names[kept["models"][k]["label"]], "retain": "kept"} for k in (0, 1)]
+    path.write_text(json.dumps(kept))
+    site = site_of(tmp_path)
+    assert {"overlay?run=one&group=1"} <= {a.get("href") for a in Tags(site.answer("overlay", {"run": "one"}).body).all("a")}
+    second = Tags(site.answer("overlay", {"run": "one", "group": "1"}).body)
+    (frame,) = second.all("body")
+    assert (frame["data-a"], frame["data-b"]) == ("bad", "gold (kept)")
+    assert "good" not in {a["value"] for a in second.all("option")}
+    found = json.loads(
+        site.answer("data/predictions.json", {"run": "one", "group": "1", "a": "bad", "b": "gold (kept)", "on": "retain"}).body
+    )
+    assert (found["partition"], sum(map(sum, found["first"]))) == ("kept", SIZES["retain"])
+
+
+def test_looking_through_a_folder_stops_somewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(library_module, "_MOST_DIRECTORIES", 3)
+    for name in "abcdef":
+        write_rows([*references(), *method("good")], tmp_path / "runs" / name)
+    site = site_of(tmp_path)
+    assert len(site.library.runs()) == 2
+    assert "more directories than are looked through" in site.answer("", {}).body.decode()
