@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from erasure.component import canonical
 from erasure.experiment.blocks import Block, chunks, family, member, split_member
 from erasure.experiment.configuration import LabelledUnlearner
 from erasure.experiment.stages import Job, short, training_content
@@ -109,13 +108,13 @@ class BankPlanner:
         else:
             names = sorted(unlearner.partition_names() | {unlearner.forget, unlearner.retain, unlearner.train})
             content |= {
-                "unlearner": canonical(unlearner),
+                "unlearner": self.planner.plan_.canonical(unlearner),
                 "origins": list(origins),
                 "partitions": {name: scene.lineage[name] for name in names if name in scene.lineage},
                 "batch_size": scene.batch_size,
             }
             name, signature = f"unlearn {treatment.label} on {block.title()}", f"unlearn {short(unlearner)} x{n}"
-        return self.planner.add("models", name, content, (scene.split, *made_from), job, signature, content.get("unlearner"))
+        return self.planner.add("models", name, content, (scene.split, *made_from), job, signature, unlearner)
 
     def _samples(self, block: Block) -> Json:
         """What decides which samples each model of a block sees and forgets."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from erasure.component import canonical
+from erasure.component import Component, canonical
 from erasure.experiment.bank_plan import BankPlanner
 from erasure.experiment.blocks import split_member
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
@@ -19,6 +19,7 @@ from erasure.experiment.seeds import Seeds
 from erasure.experiment.stages import Group, Job, Numerics, Plan, Scene, Stage, Subject, outputs_content, short, training_content
 from erasure.measures.contract import Measure, ModelKind
 from erasure.store.addresses import address
+from erasure.training.predictor import Predictor
 from erasure.types import Json
 
 __all__ = ["Planner", "build_plan"]
@@ -97,12 +98,17 @@ class Planner:
         self.bank.population = 0
         return subject
 
+    def _like(self, component: Component | None, role: str) -> str:
+        """What stages have in common that take the same time."""
+        made_of = self.plan_.canonical(component) if component is not None else None
+        return address("like", [self.like, made_of, role])[:8]
+
     # Stages
 
     def _scene(self, fingerprint: Json) -> Scene:
         section, predictor = self.experiment.data, self.experiment.predictor
         seed = self.seeds.stream("split")
-        content = {"source": canonical(section.data_source), "fingerprint": fingerprint, "task": section.task}
+        content = {"source": self.plan_.canonical(section.data_source), "fingerprint": fingerprint, "task": section.task}
         data = address("data", content)
         explains: dict[str, Json] = {}
 
@@ -114,12 +120,13 @@ class Planner:
         lineage = {"all": named("partition", {"of": data})}
         for splitter in section.partitions:
             above = {name: lineage[name] for name in self._referred(splitter)}
-            parts = {"splitter": canonical(splitter), "above": above, "seed": seed}
+            parts = {"splitter": self.plan_.canonical(splitter), "above": above, "seed": seed}
             lineage |= {
                 name: named("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
             }
         standardize = self._standardised_by(section.standardize, predictor.training_set)
         scaling = lineage[standardize] if standardize is not None else None
+        recipe = self.plan_.once(("recipe", id(predictor)), predictor, lambda: _recipe(predictor))
         split_content = {"data": data, "partitions": dict(lineage), "order": list(lineage)}
         scene = Scene(
             source=section.data_source,
@@ -132,11 +139,12 @@ class Planner:
             batch_size=section.batch_size,
             predictor=predictor,
             lineage=lineage,
+            recipe=recipe,
             view=named("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
             explains=explains,
         )
         job = Job(scene=scene)
-        self.like = address("like", {"data": data, "predictor": canonical(predictor), "batch_size": section.batch_size})
+        self.like = address("like", {"data": data, "recipe": recipe, "batch_size": section.batch_size})
         source = type(section.data_source).__name__
         self.add("data", "load data", content, (), job, f"data {source}")
         self.add("split", "cut partitions", split_content, (data,), job, f"split {source}")
@@ -169,7 +177,7 @@ class Planner:
         unlearner, trace = entry.unlearner, self.experiment.evaluator.trace
         lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
         content = {
-            "unlearner": canonical(unlearner),
+            "unlearner": self.plan_.canonical(unlearner),
             "original": original,
             "partitions": lineage,
             "batch_size": self.scene.batch_size,
@@ -188,7 +196,7 @@ class Planner:
         gold = (references["gold"],) if "gold" in references else ()
         requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
         name, signature = f"unlearn {entry.label}", f"unlearn {short(unlearner)}"
-        model = self.add("unlearned", name, content, requires, job, signature, content["unlearner"])
+        model = self.add("unlearned", name, content, requires, job, signature, unlearner)
         traced = ""
         if trace is not None:
             traced = self._trace(trace, entry, model, references)
@@ -203,7 +211,7 @@ class Planner:
         partitions = [name for measure in trace.measures for name in measure.partitions() if name in self.scene.lineage]
         seed = self.seeds.stream("evaluate")
         content = {
-            "measures": canonical(trace.measures),
+            "measures": self.plan_.canonical(trace.measures),
             "model": model,
             "references": dict(references),
             "partitions": {name: self.scene.lineage[name] for name in partitions},
@@ -232,7 +240,7 @@ class Planner:
         partitions = [name for name in measure.partitions() if name in self.scene.lineage]
         seed = self.seeds.stream("evaluate")
         content: dict[str, Json] = {
-            "measure": canonical(measure),
+            "measure": self.plan_.canonical(measure),
             "model": model,
             "role": role,
             "references": needed,
@@ -259,7 +267,7 @@ class Planner:
         of = entry.label if entry is not None else role
         requires = (self.scene.split, model, *needed.values(), *outputs, *blocks)
         signature, name = f"measure {short(measure)}", f"measure {measure.title} of {of}"
-        return self.add("values", name, content, requires, job, signature, [content["measure"], role])
+        return self.add("values", name, content, requires, job, signature, measure, role)
 
     def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str], floors: tuple[str, ...]) -> str:
         unlearner = entry.unlearner
@@ -299,7 +307,15 @@ class Planner:
         return addresses
 
     def add(
-        self, kind: str, name: str, content: Json, requires: Iterable[str], job: Job, signature: str, component: Json = None
+        self,
+        kind: str,
+        name: str,
+        content: Json,
+        requires: Iterable[str],
+        job: Job,
+        signature: str,
+        component: Component | None = None,
+        role: str = "",
     ) -> str:
         """Plan a stage, unless an equal one is planned; its address.
 
@@ -311,10 +327,12 @@ class Planner:
             job: What to do.
             signature: The family of stages that it is one of.
             component: What, beside data and recipe, its cost depends on.
+            role: Of the model that is measured, on which the cost may depend too.
         """
         where = address(kind, content)
         if where not in self.plan_.stages:
-            signature = f"{signature} #{address('like', [self.like, component])[:8]}"
+            like = self.plan_.once((self.like, id(component), role), component, lambda: self._like(component, role))
+            signature = f"{signature} #{like}"
             self.plan_.stages[where] = Stage(
                 kind=kind,
                 name=name,
@@ -325,3 +343,8 @@ class Planner:
                 signature=signature,
             )
         return where
+
+
+def _recipe(predictor: Predictor) -> Json:
+    """A recipe as addresses have it: which partitions it names does not matter, their content does."""
+    return canonical(predictor.replace(training_set="train", validation_set="validation" if predictor.validation_set else None))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from erasure.component import canonical
 from erasure.data.dataset import DataSource
@@ -29,15 +29,21 @@ class Numerics:
         device: Type of the device, such as ``cpu``.
         precision: ``fp32`` or ``bf16``.
         threads: Threads of one operation on the CPU.
+        devices: Devices that train a model together.
+        strategy: How they do it, ``ddp`` or ``fsdp``.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     threads: int = 1
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def json(self) -> Json:
         """For an address; threads matter on the CPU alone."""
-        return {"device": self.device, "precision": self.precision} | ({"threads": self.threads} if self.device == "cpu" else {})
+        threads = {"threads": self.threads} if self.device == "cpu" else {}
+        together: dict[str, Json] = {"devices": self.devices, "strategy": self.strategy} if self.devices > 1 else {}
+        return {"device": self.device, "precision": self.precision} | threads | together
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +62,7 @@ class Scene:
         predictor: The training recipe; its loss is used everywhere.
         lineage: Address of each partition.
         view: Address of the inputs as models see them.
+        recipe: The training recipe as JSON, without the names of its partitions.
         explains: What the addresses of partitions and view are made of, by address; ``erasure explain`` reads it.
     """
 
@@ -70,6 +77,7 @@ class Scene:
     predictor: Predictor
     lineage: Mapping[str, str]
     view: str
+    recipe: Json
     explains: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -197,6 +205,17 @@ class Plan:
     stages: dict[str, Stage] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
+    _known: dict[Any, tuple[Any, Any]] = field(default_factory=dict, repr=False)
+
+    def canonical(self, component: Any) -> Json:
+        """The canonical form of a component, found once."""
+        return self.once(("canonical", id(component)), component, lambda: canonical(component))
+
+    def once(self, key: Any, owner: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave for ``key`` the first time; ``owner``, whose identity is in the key, is kept alive."""
+        if key not in self._known:
+            self._known[key] = (owner, make())
+        return self._known[key][1]
 
     def _repr_html_(self) -> str:
         """The stages, in a notebook."""
@@ -213,7 +232,7 @@ def training_content(scene: Scene, partition: str, seed: int, numerics: Json) ->
     predictor = scene.predictor
     validation = predictor.validation_set
     return {
-        "predictor": canonical(predictor.replace(training_set="train", validation_set="validation" if validation else None)),
+        "predictor": scene.recipe,
         "batch_size": predictor.batch_size or scene.batch_size,
         "view": scene.view,
         "train": scene.lineage[partition],
