@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from erasure.component import Component
 from erasure.training.batches import Column
 from erasure.types import Json, Partition, TaskKind
+
+if TYPE_CHECKING:
+    from erasure.data.preprocess.samples import Samples
 
 __all__ = ["DataSource", "Dataset", "Splitter"]
 
@@ -78,6 +81,28 @@ class DataSource(Component):
             DataError: If the data cannot be used; names the file, column or row.
         """
         raise NotImplementedError
+
+    def samples(self) -> Samples:
+        """The columns that preprocess steps work on: by default those of :meth:`load`.
+
+        A source whose columns are texts before they become numbers gives those, so that steps can change them.
+
+        Raises:
+            DataError: If the data cannot be used.
+        """
+        from erasure.data.preprocess.samples import samples_of
+
+        return samples_of(self.load())
+
+    def finished(self, samples: Samples) -> Dataset:
+        """The data set that :meth:`samples` make after all steps.
+
+        Raises:
+            DataError: If they are no numbers yet, or cannot be learned from.
+        """
+        from erasure.data.preprocess.finish import finished
+
+        return finished(samples)
 
 
 @dataclass(frozen=True, kw_only=True)

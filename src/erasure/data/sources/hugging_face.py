@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from annotated_types import Ge
@@ -17,12 +17,14 @@ from torch import Tensor
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Name, Names, NonEmptyNames
+from erasure.data.preprocess.samples import Field, Samples
 from erasure.data.sources.files import file_digest
 from erasure.data.sources.folders import folder_digest
 from erasure.data.sources.hugging_face_columns import SPLIT, Rows, rows_of
 from erasure.data.sources.hugging_face_files import read_files, read_folder, read_hub
 from erasure.data.sources.images import recipe, stacked
 from erasure.data.sources.table import TableFile
+from erasure.data.sources.table_samples import table_fields
 from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
@@ -38,6 +40,8 @@ _Classes = Annotated[
 """A number of classes; None and -1 for as many as there are."""
 
 _Configuration = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+
+_Read = TypeVar("_Read")
 
 _ELSEWHERE = {"address": False}  # the fingerprint says what the files hold, wherever they are
 
@@ -150,16 +154,9 @@ class HuggingFace(DataSource):
 
     def load(self) -> Dataset:
         """Read, tokenise or decode, and check."""
-        rows = rows_of(self._read(), self.columns, self.label, self.z, tuple(self.keep_most_frequent))
-        modality = self.modality or rows.modality({*self.categorical, *self.encode})
-        if self.contains and modality != "text":
-            raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
-        for column, count in self.keep_most_frequent.items():
-            rows = rows.keep_most_frequent(column, count)
+        rows, modality = self._rows()
         if modality == "table":
             return self._table(rows)
-        used = (*(self.columns if modality == "text" else ()), self.label, *(each for each in self.z if each != SPLIT))
-        rows = rows.without_missing(used, drop=self.missing == "drop")
         x = self._texts(rows) if modality == "text" else self._pictures(rows)
         y, n_classes, class_names = rows.labels(self.task, self.n_classes)
         z, z_names = self._groups(rows)
@@ -177,6 +174,52 @@ class HuggingFace(DataSource):
                 z_names=z_names,
             )
         )
+
+    def samples(self) -> Samples:
+        """The columns of tables and texts as they are written; pictures are decoded."""
+        rows, modality = self._rows()
+        if modality == "image":
+            return super().samples()
+        if modality == "table":
+            return self._through(rows, TableFile.samples)
+        z, z_names = self._groups(rows)
+        return Samples(
+            name=self._called,
+            x=table_fields(rows.table, self.columns, as_text=self.columns),
+            y={self.label: self._label(rows)},
+            z={} if z is None else {"z": Field(z.numpy(), z_names)},
+            task="binary" if self.task == "binary" else None,
+            modality="text",
+            n_classes=self.n_classes,
+        )
+
+    def finished(self, samples: Samples) -> Dataset:
+        """The data set of samples; texts that no step has tokenised are tokenised as the source says."""
+        texts = samples.x
+        if samples.modality == "text" and isinstance(texts, Mapping) and all(each.is_text for each in texts.values()):
+            joined = [" ".join(row) for row in zip(*(each.values for each in texts.values()), strict=True)]
+            samples = replace(samples, x={"tokens": Field(self._tokens(joined).numpy())})
+        return super().finished(samples)
+
+    def _label(self, rows: Rows) -> Field:
+        """Labels as they are written; classes that the data set names, and lists of classes, as numbers."""
+        if rows.class_names or self.task == "multilabel":
+            y, n_classes, names = rows.labels(self.task, self.n_classes)
+            return Field(y.numpy(), names, None if self.task == "multilabel" else n_classes)
+        return table_fields(rows.table, (self.label,))[self.label]
+
+    def _rows(self) -> tuple[Rows, str]:
+        """The rows in use, and what their inputs are."""
+        rows = rows_of(self._read(), self.columns, self.label, self.z, tuple(self.keep_most_frequent))
+        modality = self.modality or rows.modality({*self.categorical, *self.encode})
+        if self.contains and modality != "text":
+            raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
+        for column, count in self.keep_most_frequent.items():
+            rows = rows.keep_most_frequent(column, count)
+        if modality == "table":
+            return rows, modality
+        used = (*(self.columns if modality == "text" else ()), self.label, *(each for each in self.z if each != SPLIT))
+        return rows.without_missing(used, drop=self.missing == "drop"), modality
 
     @property
     def _called(self) -> str:
@@ -204,15 +247,17 @@ class HuggingFace(DataSource):
         return {split: found[split] for split in self.splits or found}
 
     def _texts(self, rows: Rows) -> TensorColumn:
-        texts = rows.texts(self.columns)
+        return TensorColumn(self._tokens(rows.texts(self.columns)))
+
+    def _tokens(self, texts: list[str]) -> Tensor:
         if self.tokenizer:
             made = pretrained_tokenizer(self.tokenizer, self.download)
-            return TensorColumn(pretrained_tokens(texts, made, self.max_length, self.attention))
+            return pretrained_tokens(texts, made, self.max_length, self.attention)
         if self.vocabulary == "hashing":
             ids = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
         else:
             ids, _ = fitted_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
-        return TensorColumn(torch.stack([ids, (ids != 0).to(torch.int64)], dim=1) if self.attention else ids)
+        return torch.stack([ids, (ids != 0).to(torch.int64)], dim=1) if self.attention else ids
 
     def _pictures(self, rows: Rows) -> TensorColumn:
         made = recipe(self.transforms, self.mean, self.std)
@@ -227,13 +272,18 @@ class HuggingFace(DataSource):
         return rows.groups(self.z or ((SPLIT,) if rows.n_splits > 1 else ()))
 
     def _table(self, rows: Rows) -> Dataset:
+        data = self._through(rows, TableFile.load)
+        names = rows.class_names
+        return replace(data, class_names=names) if len(names) == data.n_classes and not data.class_names else data
+
+    def _through(self, rows: Rows, read: Callable[[TableFile], _Read]) -> _Read:
+        """What a table file makes of the rows."""
         if self.task == "multilabel":
             raise DataError(f"{self._called}: tables are learned with one class a row")
         z = self.z or ((SPLIT,) if rows.n_splits > 1 else ())
         with tempfile.TemporaryDirectory(prefix="erasure-table-") as folder:
-            file = rows.write(Path(folder), self._called, self.encode)
-            data = TableFile(
-                path=(str(file),),
+            made = TableFile(
+                path=(str(rows.write(Path(folder), self._called, self.encode)),),
                 label=self.label,
                 features=self.columns,
                 z=z,
@@ -242,9 +292,8 @@ class HuggingFace(DataSource):
                 n_classes=self.n_classes or len(rows.class_names) or None,
                 task=self.task,
                 name=self._called,
-            ).load()
-        names = rows.class_names
-        return replace(data, class_names=names) if len(names) == data.n_classes and not data.class_names else data
+            )
+            return read(made)
 
 
 def _version(package: str) -> str | None:

@@ -14,15 +14,16 @@ from annotated_types import MinLen
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Name, Names, NonEmptyNames, RowCounts
+from erasure.data.preprocess.samples import Samples
 from erasure.data.sources.files import existing_file, file_digest
 from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
+from erasure.data.sources.table_samples import MISSING, imputed, table_fields
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
 from erasure.types import Json, PositiveInt
 
 __all__ = ["TableFile"]
 
-_MISSING = "missing"
 _SHOWN = 10
 
 
@@ -93,20 +94,28 @@ class TableFile(DataSource):
         """SHA-256 of each file."""
         return {"sha256": [file_digest(path) for path in self.path]}
 
+    def samples(self) -> Samples:
+        """The columns as they are written: numbers, or texts."""
+        table, features, called = self._read()
+        return Samples(
+            name=called,
+            x=table_fields(table, features, as_text=self.categorical),
+            y=table_fields(table, (self.label,), strip_characters=self.label_strip),
+            z=table_fields(table, self.z),
+            task="binary" if self.task == "binary" else None,
+            n_classes=self.n_classes,
+            categorical=self.categorical,
+        )
+
     def load(self) -> Dataset:
         """Read, convert and check the table."""
-        files = [existing_file(path) for path in self.path]
-        skip_rows = self.skip_rows * len(files) if len(self.skip_rows) == 1 else self.skip_rows
-        text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding)
-        table = read_tables(files, skip_rows, text)
-        features = self._features(table)
-        table = self._without_missing(table, features)
+        table, features, called = self._read()
         x, feature_names = self._inputs(table, features)
         y, n_classes, class_names = self._labels(table)
         z, z_names = self._groups(table)
         return checked(
             Dataset(
-                name=self.name or _stem(files[0]),
+                name=called,
                 x=TensorColumn(torch.from_numpy(x)),
                 y=torch.from_numpy(y),
                 z=None if z is None else torch.from_numpy(z),
@@ -118,6 +127,15 @@ class TableFile(DataSource):
                 z_names=z_names,
             )
         )
+
+    def _read(self) -> tuple[RawTable, tuple[str, ...], str]:
+        """The rows in use, the names of the features, and how results call the data."""
+        files = [existing_file(path) for path in self.path]
+        skip_rows = self.skip_rows * len(files) if len(self.skip_rows) == 1 else self.skip_rows
+        text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding)
+        table = read_tables(files, skip_rows, text)
+        features = self._features(table)
+        return self._without_missing(table, features), features, self.name or _stem(files[0])
 
     def _features(self, table: RawTable) -> tuple[str, ...]:
         for name in (self.label, *self.features, *self.z, *self.categorical):
@@ -162,7 +180,7 @@ class TableFile(DataSource):
                 coded = codes_of(table, name)
                 codes, values = coded.codes, coded.names
                 if (codes < 0).any():
-                    codes, values = np.where(codes < 0, len(values), codes), (*values, _MISSING)
+                    codes, values = np.where(codes < 0, len(values), codes), (*values, MISSING)
                 columns.append(np.eye(len(values), dtype=np.float32)[codes])
                 names += [f"{name}={value}" for value in values]
                 continue
@@ -171,7 +189,7 @@ class TableFile(DataSource):
                 text.append(name)
                 continue
             with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
-                columns.append(_imputed(numbers, name).astype(np.float32)[:, None])
+                columns.append(imputed(numbers, name).astype(np.float32)[:, None])
             names.append(name)
         if text:
             example = _first_text(table, text[0])
@@ -218,13 +236,6 @@ class TableFile(DataSource):
             columns.append(coded.codes + len(names))
             names += coded.names if len(self.z) == 1 else [f"{name}={value}" for value in coded.names]
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1), tuple(names)
-
-
-def _imputed(numbers: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-    gaps = np.isnan(numbers)
-    if gaps.all():
-        raise DataError(f'column "{name}" has no value at all; leave it out of the features')
-    return np.where(gaps, np.median(numbers[~gaps]), numbers) if gaps.any() else numbers
 
 
 def _first_text(table: RawTable, name: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Names
+from erasure.data.preprocess.samples import Field, Samples, samples_of
 from erasure.data.sources.folders import folder_digest
 from erasure.data.sources.images import Recipe, recipe, stacked
 from erasure.data.sources.torchvision_files import data_folder, missing_files
@@ -126,6 +127,18 @@ class TorchVision(DataSource):
         columns["part"] = Coded.of_groups([len(each) for each in pictures], tuple(parts))
         x = made.column(torch.cat(pictures) if len(pictures) > 1 else pictures[0])
         return checked(self._dataset(x, columns, cls.__name__, len(parts)))
+
+    def samples(self) -> Samples:
+        """The pictures and their labels; of CelebA the attributes and, as a second label, the identity."""
+        if (
+            self.dataset.rpartition(".")[2] != "CelebA"
+            or self.label not in {None, "attributes"}
+            or self.z not in {None, "identity"}
+        ):
+            return super().samples()
+        data = self.replace(z="identity", task="multilabel").load()
+        bits, identity = Field(data.y.to(torch.int64).numpy(), data.class_names), Field(cast(Tensor, data.z).numpy())
+        return replace(samples_of(data), y={"attributes": bits, "identity": identity}, z={"identity": identity}, task=None)
 
     def _dataset(self, x: TensorColumn, columns: Mapping[str, Coded], called: str, n_parts: int) -> Dataset:
         label = self.label or ("class" if "class" in columns else "attributes")

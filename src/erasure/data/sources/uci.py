@@ -6,16 +6,17 @@ import importlib
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, WithJsonSchema
 
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Names
+from erasure.data.preprocess.samples import Samples
 from erasure.data.sources.files import file_digest
 from erasure.data.sources.table import TableFile
 from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
@@ -31,6 +32,8 @@ _Values = Annotated[
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list | tuple) else (value,)),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
+
+_Read = TypeVar("_Read")
 
 _OTHER = "Other"
 _TABLE, _ABOUT = "data.csv", "about.json"
@@ -102,6 +105,14 @@ class UCI(DataSource):
 
     def load(self) -> Dataset:
         """Fetch the table if needed, then read, convert and check it."""
+        return self._through(TableFile.load)
+
+    def samples(self) -> Samples:
+        """Fetch the table if needed; its columns as they are written."""
+        return self._through(TableFile.samples)
+
+    def _through(self, read: Callable[[TableFile], _Read]) -> _Read:
+        """What a table file makes of the table."""
         if not self._file.is_file():
             if not self.download:
                 raise DataError(self._absent())
@@ -115,7 +126,7 @@ class UCI(DataSource):
             categorical = tuple(name for name in features if name not in self.encode and numbers_of(table, name) is None)
         called = self.name or str(about.get("name") or f"uci-{self.id}")
         with tempfile.TemporaryDirectory(prefix="erasure-table-") as folder:
-            return TableFile(
+            made = TableFile(
                 path=(str(self._prepared(table, Path(folder))),),
                 label=label,
                 features=features,
@@ -127,7 +138,8 @@ class UCI(DataSource):
                 n_classes=self.n_classes,
                 task=self.task,
                 name=called,
-            ).load()
+            )
+            return read(made)
 
     @property
     def _file(self) -> Path:
