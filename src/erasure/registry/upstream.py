@@ -49,8 +49,11 @@ _NO_TRAINING = "the method takes no gradient steps"
 _PREDICTOR = Alias(
     kind="predictor",
     target="",
-    rename={"early_stopping_threshold": "patience"},
-    ignored={"cached": _ALWAYS_CACHED, "alias": "the store knows models by their content"},
+    ignored={
+        "cached": _ALWAYS_CACHED,
+        "alias": "the store knows models by their content",
+        "early_stopping_threshold": "all epochs are trained (upstream watches the training loss); give validation_set and patience",
+    },
 )
 
 SECTIONS: dict[str, Alias] = {
@@ -184,7 +187,11 @@ _TOP_OF_SPOTIFY = Counts((("keep_top_k", "label", 10), ("keep_top_k_artist", "ar
 _SOURCES: dict[str, Alias] = {
     "TVDataSource.TVDataSource": Alias(**_TORCHVISION, defaults={"download": True}),
     **{
-        path: Alias(**_TORCHVISION, defaults={"download": True, "dataset": "CelebA"})
+        path: Alias(
+            **_TORCHVISION
+            | {"ignored": _TORCHVISION["ignored"] | {"target_type": "attributes are learned, the identity is the group"}},
+            defaults={"download": True, "dataset": "CelebA"},
+        )
         for path in ("TVDataSource.TVDataSourceCelebA", "TVDataSourceCelebA.TVDataSourceCelebA")
     },
     **{
@@ -412,29 +419,52 @@ _MEASURES: dict[str, Alias] = {
     },
 }
 
-_STEPS = {
-    f"preprocessing.{path}": Alias(kind="step")
-    for path in (
-        "preprocess.Encode",
-        "preprocess.ListToTensor",
-        "preprocess.RemoveCharacter",
-        "preprocess.Add",
-        "preprocess.StringToList",
-        "reshape_x_z.reshape_x_z",
-        "reshape_y_z.reshape_y_z",
-        "reshape_y_z.reshape_y_z_legacy",
-        "reshape_y_z.copy_y_z",
-        "add_z_label.StringContain",
-        "transform_z.PatternMatch",
-        "unify_string_columns.UnifyStringColumns",
-        "tokenize_text.TokenizeX",
-        "tokenize_text.TokenizerWrapper",
-        "image_to_tensor.ImageToTensorPreprocess",
-        "dataset_specific.torchvision.cifar100_to_20.CIFAR100preprocess",
-        "dataset_specific.celeba_labels.Celeba_labels",
-        "dataset_specific.celeba_labels.Celeba_multilabel",
-        "dataset_specific.UCIRepository.IRIS_preprocess.IRISpreprocess",
-    )
+_FLAGS = {"process_X": "x", "process_y": "y", "process_z": "z"}
+
+
+def _step(target: str, **facts: Any) -> Alias:
+    return Alias(kind="step", target=target, **facts)
+
+
+_STEPS: dict[str, Alias] = {
+    "preprocess.Encode": _step("Encode", rename=_FLAGS, note="codes follow the sorted values"),
+    "preprocess.ListToTensor": _step("ListToTensor", rename=_FLAGS),
+    "preprocess.RemoveCharacter": _step("RemoveCharacter", rename=_FLAGS),
+    "preprocess.Add": _step("Add", rename=_FLAGS),
+    "preprocess.StringToList": _step("ParseLists", rename=_FLAGS),
+    "reshape_x_z.reshape_x_z": _step("MoveInputs", rename={"keep_as_x": "keep", "move_to_z": "move"}),
+    "reshape_y_z.reshape_y_z": _step("MoveLabels", rename={"keep_as_y": "keep", "move_to_z": "move"}),
+    "reshape_y_z.reshape_y_z_legacy": _step("PickLabels", rename={"keep_as_y": "keep", "move_to_z": "move"}),
+    "reshape_y_z.copy_y_z": _step("CopyLabels"),
+    "add_z_label.StringContain": _step("ContainsText"),
+    "transform_z.PatternMatch": _step("MatchPatterns"),
+    "unify_string_columns.UnifyStringColumns": _step("JoinColumns", note="texts are joined by spaces"),
+    "tokenize_text.TokenizeX": _step(
+        "Tokenize", ignored={"max_length": "the tokenizer says how long texts are"}, note="the mask comes along with the token ids"
+    ),
+    "tokenize_text.TokenizerWrapper": Alias(
+        kind="tokenizer",
+        target="Pretrained",
+        rename={"tokenizer": "name_or_path"},
+        defaults={"download": True},
+        ignored={
+            "padding": "texts are filled up to max_length",
+            "truncation": "texts are cut at max_length",
+            "return_tensors": "tokens are tensors",
+        },
+    ),
+    "image_to_tensor.ImageToTensorPreprocess": _step("ImageToTensor"),
+    "dataset_specific.torchvision.cifar100_to_20.CIFAR100preprocess": _step(
+        "CoarseClasses",
+        ignored={"dim": "the coarse classes are known by the name of each class", "method": "the coarse classes are known"},
+    ),
+    "dataset_specific.celeba_labels.Celeba_labels": _step("CelebALabels", rename={"label_columns": "columns"}),
+    "dataset_specific.celeba_labels.Celeba_multilabel": _step(
+        "CelebALabels", rename={"label_columns": "columns"}, defaults={"multilabel": True}
+    ),
+    "dataset_specific.UCIRepository.IRIS_preprocess.IRISpreprocess": _step(
+        "Encode", defaults={"y": True, "values": ["Iris-setosa", "Iris-versicolor", "Iris-virginica"]}
+    ),
 }
 
 UPSTREAM: dict[str, Alias] = {
