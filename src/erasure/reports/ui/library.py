@@ -123,7 +123,9 @@ class Library:
         Raises:
             StoreError: If there is no run of this name, or it cannot be read.
         """
-        directory = self._directory(name)
+        return self._overview(name, self._directory(name))
+
+    def _overview(self, name: str, directory: Path) -> Overview:
         stamp = _stamp(directory)
         with self._lock:
             if name in self._overviews and self._overviews[name][0] == stamp:
@@ -190,7 +192,7 @@ class Library:
         if not (directory / _ROWS).exists():
             return Run(name, "unfinished", "it has no rows yet; run its configuration again to go on", date=date)
         try:
-            overview = self.overview(name)
+            overview = self._overview(name, directory)
             return _described(name, overview, date)
         except ErasureError as error:
             return Run(name, "damaged", str(error), date=date)

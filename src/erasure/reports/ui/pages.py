@@ -42,7 +42,7 @@ def runs_page(root: Path, runs: Sequence[Run], *, is_cut: bool = False) -> str:
         root=str(root),
         runs=runs,
         is_cut=is_cut,
-        datas=sorted({run.data for run in runs if run.data}),
+        data_sets=sorted({run.data for run in runs if run.data}),
         methods=sorted({method for run in runs for method in run.methods}),
         verdicts=list(dict.fromkeys(v.title for run in sorted(runs, key=lambda r: r.name) for v in run.verdicts)),
         n_shown=_SHOWN_VERDICTS,
