@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from erasure.reports.exports import latex
+from erasure.reports.titles import TITLES
 
 __all__ = ["bibtex"]
 
+_MOST_WORDS = 3
+"""Of a name; what has more is a journal."""
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 _ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 _DOI = re.compile(r"\b(?:doi:\s*)?(10\.\d{4,9}/[^\s,;]+)", re.IGNORECASE)
@@ -19,12 +22,14 @@ _DOI = re.compile(r"\b(?:doi:\s*)?(10\.\d{4,9}/[^\s,;]+)", re.IGNORECASE)
 def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
     """An entry for each paper, with what uses it in a note; an entry that a component brings is taken as it is.
 
-    Components cite a paper by authors, venue and identifier, so these entries have no title: complete them before you publish.
+    Components cite a paper by authors, venue and identifier. Titles are known of papers with an arXiv number; complete the others
+    before you publish.
 
     Args:
         sources: ``name``, ``paper`` and ``bibtex`` of each component.
     """
     users: dict[str, list[str]] = {}
+    papers: dict[str, str] = {}
     given: dict[str, None] = {}
     for source in sources:
         if str(source.get("bibtex", "")).strip():
@@ -32,9 +37,14 @@ def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
             continue
         for paper in re.split(r";\s*", str(source.get("paper", ""))):
             if _YEAR.search(paper) or _ARXIV.search(paper):
-                users.setdefault(paper.strip(), []).append(str(source.get("name", "")))
+                arxiv = _ARXIV.search(paper)
+                same = arxiv.group(1) if arxiv else paper.strip()
+                users.setdefault(same, []).append(str(source.get("name", "")))
+                # One paper, cited in several ways: the one with the most authors, and nothing beside it, says most.
+                papers[same] = max(papers.get(same, paper.strip()), paper.strip(), key=_authors_known)
     entries: dict[str, str] = {}
-    for paper, names in users.items():
+    for same, names in users.items():
+        paper = papers[same]
         key = base = _key(paper)
         letter = ord("a")
         while key in entries:
@@ -43,8 +53,14 @@ def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join([*given, *entries.values()]) + "\n" if given or entries else ""
 
 
+def _authors_known(paper: str) -> tuple[int, int]:
+    authors, _ = _split(paper)
+    return len(authors) - 2 * ("others" in authors), -len(paper)
+
+
 def _key(paper: str) -> str:
-    plain = unicodedata.normalize("NFKD", paper).encode("ascii", "ignore").decode()
+    authors, _ = _split(paper)
+    plain = unicodedata.normalize("NFKD", authors[0].rpartition(" ")[2] if authors else paper).encode("ascii", "ignore").decode()
     author = re.match(r"[A-Za-z-]+", plain)
     year = _YEAR.search(paper) or _ARXIV.search(paper)
     digits = year.group(1) if year else ""
@@ -54,10 +70,12 @@ def _key(paper: str) -> str:
 
 def _entry(key: str, paper: str, names: Iterable[str]) -> str:
     year, arxiv, doi = _YEAR.search(paper), _ARXIV.search(paper), _DOI.search(paper)
-    authors = _authors(paper)
+    authors, rest = _split(paper)
+    title = TITLES.get(arxiv.group(1), "") if arxiv else ""
     fields = {
-        "author": latex(authors) if authors else "",
-        "howpublished": latex(paper),
+        "author": latex(" and ".join(authors)),
+        "title": f"{{{latex(title)}}}" if title else "",
+        "howpublished": latex(rest or paper),
         "year": year.group(1) if year else f"20{arxiv.group(1)[:2]}" if arxiv else "",
         "eprint": arxiv.group(1) if arxiv else "",
         "archiveprefix": "arXiv" if arxiv else "",
@@ -68,16 +86,24 @@ def _entry(key: str, paper: str, names: Iterable[str]) -> str:
     return f"@misc{{{key},\n{body}\n}}"
 
 
-def _authors(paper: str) -> str:
-    """Names in front of the venue: up to the first part with a digit or with an acronym in it."""
-    names = []
-    for part in re.split(r",\s*|\s*&\s*|\s+and\s+", paper):
-        et_al = part.strip().endswith("et al.")
-        name = part.strip().removesuffix("et al.").strip()
-        if not name or re.search(r"\d|\(|[A-Z]{2,}|:", name):
+def _split(paper: str) -> tuple[list[str], str]:
+    """Authors, and what comes behind them: they end at the first part with a digit, an acronym or many words in it."""
+    text = re.sub(r"\s*\([^)]*\)", "", paper)
+    text = re.sub(r"^[^,:]*(?<!doi):\s+", "", text)  # what the paper is cited for
+    text = re.sub(r"^(?:[a-z]+\s+)+(?=[A-Z])", "", text)
+    names: list[str] = []
+    at = 0
+    for part in re.finditer(r"(.+?)(?:,\s*|\s*&\s*|$)", text):
+        name = part[1].strip()
+        et_al = name.endswith("et al.")
+        name = name.removesuffix("et al.").strip()
+        if name and (re.search(r"\d|[A-Z]{2,}|:", name) or len(name.split()) > _MOST_WORDS):
             break
-        names.append(name)
+        pair = name.split(" and ")
+        names += pair if len(pair) == 2 and all(len(each.split()) == 1 for each in pair) else [name] if name else []
+        at = part.end()
         if et_al:
             names.append("others")
             break
-    return " and ".join(names)
+    rest = re.sub(r"^(?:etc|et al)\.,?\s*", "", text[at:])
+    return (names, rest.strip(" ,")) if names and rest.strip(" ,") else ([], text)

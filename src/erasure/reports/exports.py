@@ -10,7 +10,7 @@ from typing import Any
 from erasure.reports.comparison import Cell, Column, Line, ResultTable
 from erasure.store.durable import write_atomically
 
-__all__ = ["csv_bytes", "latex_table", "markdown", "write_tables"]
+__all__ = ["csv_bytes", "latex", "latex_table", "markdown", "number", "with_half", "write_tables"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -38,6 +38,8 @@ _LATEX = {
     "≤": r"$\le$",
     "≥": r"$\ge$",
 }
+_MOST_COLUMNS, _MOST_COLUMNS_WITH_HALVES = 8, 5
+"""Columns of a table in LaTeX that a page holds without shrinking them much."""
 _DIRECTIONS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
 
 
@@ -73,6 +75,16 @@ def number(value: float) -> str:
     return f"{value:.3f}" if size >= 0.0005 or not value else f"{value:.1e}"
 
 
+def with_half(value: float, half: float | None, sign: str = " ± ") -> str:
+    """A mean and half of its interval, both with as many decimals."""
+    text = number(value)
+    if half is None:
+        return text
+    if "e" in text:
+        return f"{text}{sign}{number(half)}"
+    return f"{text}{sign}{half:.{len(text.partition('.')[2])}f}"
+
+
 def markdown(table: ResultTable) -> str:
     """The table in Markdown: mean ± half interval, best bold, second in italics, ``≈`` where retraining is tied within the floor."""
     header = ["model", "verdict", *(_column_title(column) for column in table.columns)]
@@ -103,7 +115,7 @@ def _markdown_text(text: str) -> str:
 def _markdown_cell(cell: Cell) -> str:
     if cell.value is None:
         return _markdown_text(cell.note)
-    text = number(cell.value) + (f" ± {number(cell.half)}" if cell.half is not None else "")
+    text = with_half(cell.value, cell.half)
     text = {"best": f"**{text}**", "tie": f"**{text}** =", "second": f"*{text}*"}.get(cell.mark, text)
     return f"{text} ≈" if cell.is_within else text
 
@@ -125,15 +137,39 @@ def latex(text: str) -> str:
 
 
 def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results") -> str:
-    r"""The table for a paper; needs ``\usepackage{booktabs}``.
+    r"""The table for a paper; needs ``\usepackage{booktabs,graphicx}``. One with too many columns to be read becomes several.
 
     Args:
         table: The table.
         caption: What stands in front of the legend.
-        label: For ``\ref``.
+        label: For ``\ref``; further tables get ``-2`` and so on.
     """
+    at_once = _MOST_COLUMNS_WITH_HALVES if table.n > 1 else _MOST_COLUMNS
+    n_parts = max(1, -(-len(table.columns) // at_once))
+    size = -(-len(table.columns) // n_parts)
+    legend = (
+        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$", table.n)
+        .replace("±", r"$\pm$")
+        .replace("%", r"\%")
+    )
+    name = f"{latex(caption)} " if caption else ""
+    parts = []
+    for number_ in range(n_parts):
+        text = f"{name}{legend}" if number_ == 0 else f"{name}Continued; marks as in table~\\ref{{{_label(label)}}}."
+        chosen = range(number_ * size, min((number_ + 1) * size, len(table.columns)))
+        parts.append(_latex_part(table, chosen, text, _label(label) + (f"-{number_ + 1}" if number_ else "")))
+    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9:.-]", "-", text)
+
+
+def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: str) -> str:
+    """Some columns as a table of their own."""
+    columns = [table.columns[i] for i in chosen]
     measures: list[tuple[str, int]] = []
-    for column in table.columns:
+    for column in columns:
         if measures and measures[-1][0] == column.measure:
             measures[-1] = (column.measure, measures[-1][1] + 1)
         else:
@@ -145,28 +181,23 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         at += n
     seconds = [
         " ".join(part for part in (latex(c.partition), latex(f"[{c.unit}]") if c.unit else "", _arrow(c)) if part)
-        for c in table.columns
+        for c in columns
     ]
-    body = [[latex(line.label), *(_latex_cell(cell) for cell in line.cells)] for line in table.lines]
-    floors = [["noise floor", *("" if c.floor is None else rf"$\pm${number(c.floor)}" for c in table.columns)]]
+    body = [[latex(line.label), *(_latex_cell(line.cells[i]) for i in chosen)] for line in table.lines]
+    floors = [["noise floor", *("" if c.floor is None else rf"$\pm$ {number(c.floor)}" for c in columns)]]
     first = _after_gold(table.lines)
     head, tail = body[:first], body[first:]
-    if any(column.floor is not None for column in table.columns):
+    if any(column.floor is not None for column in columns):
         head += floors
-    legend = (
-        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$", table.n)
-        .replace("±", r"$\pm$")
-        .replace("%", r"\%")
-    )
     text = [
         r"\begin{table}",
         r"\centering",
         r"\small",
-        rf"\caption{{{(latex(caption) + ' ') if caption else ''}{legend}}}",
+        rf"\caption{{{caption}}}",
         r"\vspace{4pt}",
-        rf"\label{{{re.sub(r'[^A-Za-z0-9:.-]', '-', label)}}}",
+        rf"\label{{{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         _latex_line(["", *groups]),
         " ".join(rules),
@@ -179,7 +210,7 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         r"\end{tabular}}",
         r"\end{table}",
     ]
-    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(text) + "\n"
+    return "\n".join(text) + "\n"
 
 
 def _arrow(column: Column) -> str:
@@ -195,11 +226,17 @@ def _latex_line(cells: Sequence[str]) -> str:
 def _latex_cell(cell: Cell) -> str:
     if cell.value is None:
         return latex(cell.note)
-    text = number(cell.value) + (rf" $\pm$ {number(cell.half)}" if cell.half is not None else "")
+    text = _latex_number(with_half(cell.value, cell.half, r" $\pm$ "))
     text = {"best": rf"\textbf{{{text}}}", "tie": rf"\textbf{{{text}}}$^{{=}}$", "second": rf"\underline{{{text}}}"}.get(
         cell.mark, text
     )
     return rf"{text}\,$\approx$" if cell.is_within else text
+
+
+def _latex_number(text: str) -> str:
+    """With a true minus sign, and powers of ten as such."""
+    text = re.sub(r"(\d\.\d)e([+-])0?(\d+)", lambda m: rf"{m[1]}$\cdot 10^{{{'-' if m[2] == '-' else ''}{m[3]}}}$", text)
+    return re.sub(r"(?<![\w{^])-(?=\d)", "$-$", text)
 
 
 def write_tables(table: ResultTable, directory: Path, *, caption: str = "") -> list[Path]:

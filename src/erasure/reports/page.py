@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.reports.comparison import Cell, Column, Line, ResultTable
-from erasure.reports.exports import number
+from erasure.reports.exports import number, with_half
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.overview import Overview, figures_of, overview_of
@@ -212,7 +212,7 @@ def _line(table: ResultTable, line: Line) -> dict[str, Any]:
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:
     if cell.value is None:
         return {"text": cell.note, "sort": "", "more": "", "mark": ""}
-    text = number(cell.value) + (f" ± {number(cell.half)}" if cell.half is not None else "")
+    text = with_half(cell.value, cell.half)
     gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > 0 else ""
     mark = " ".join(part for part in (cell.mark, "within" if cell.is_within else "") if part)
     return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
