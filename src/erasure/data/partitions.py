@@ -226,7 +226,7 @@ def _fingerprints(x: TensorColumn, ids: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     factors, found = None, []
     for block in torch.split(ids, 4096):
-        rows = x.values.index_select(0, block).contiguous().flatten(1).view(torch.uint8)
+        rows = x.rows(block).contiguous().flatten(1).view(torch.uint8)
         rows = F.pad(rows, (0, -rows.shape[1] % 8)).view(torch.int64)
         if factors is None:
             factors = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=generator) | 1
@@ -236,7 +236,7 @@ def _fingerprints(x: TensorColumn, ids: Tensor) -> Tensor:
 
 
 def _digests(x: TensorColumn, ids: Tensor) -> list[bytes]:
-    rows = x.values.index_select(0, ids).contiguous().flatten(1).view(torch.uint8).numpy()
+    rows = x.rows(ids).contiguous().flatten(1).view(torch.uint8).numpy()
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError
 from erasure.training.batches import Column, TensorColumn
+from erasure.training.mapped import MappedColumn
 from erasure.types import Json
 
 __all__ = ["ColumnFormat", "from_artifact", "register_column", "to_artifact"]
@@ -62,7 +63,8 @@ def to_artifact(data: Dataset) -> tuple[dict[str, Tensor], dict[str, Json]]:
     Raises:
         DataError: If nobody registered how its kind of column is stored.
     """
-    kind = next((name for name, each in _FORMATS.items() if each.column is type(data.x)), None)
+    stored = TensorColumn if isinstance(data.x, MappedColumn) else type(data.x)
+    kind = next((name for name, each in _FORMATS.items() if each.column is stored), None)
     if kind is None:
         raise DataError(f'the inputs of "{data.name}" are a {type(data.x).__name__}, which cannot be stored: register_column()')
     columns, column_facts = _FORMATS[kind].to_tensors(data.x)
