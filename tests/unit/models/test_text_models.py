@@ -292,3 +292,59 @@ def test_weights_with_gaps_are_refused_and_changed_ones_are_another_component(fo
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.3}))
     assert TextEncoder(name_or_path=str(tmp_path)).weights_sha256 != first.weights_sha256
+
+
+def with_lengths(*lengths, padding_id=0, width=64):
+    ids = torch.randint(2, 50, (len(lengths), width), generator=torch.Generator().manual_seed(3))
+    return torch.where(torch.arange(width) < torch.tensor(lengths)[:, None], ids, padding_id)
+
+
+def every_width(model, x):
+    """Widths of what reaches the model's layers of attention, and the logits."""
+    seen = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+    ]
+    with torch.no_grad():
+        logits = model(x)[1]
+    for hook in hooks:
+        hook.remove()
+    return set(seen), logits
+
+
+def at_full_length(model, x, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("erasure.models.text._longest", lambda real: real.shape[1])
+        return every_width(model, x)
+
+
+@pytest.mark.parametrize(("lengths", "width"), [((3, 9, 17), 24), ((1, 8), 8), ((0, 0), 8), ((64, 2), 64), ((60, 2), 64)])
+def test_a_batch_is_cut_to_its_longest_text(lengths, width, monkeypatch):
+    model = build_model(SmallTransformer(n_tokens=50, width=16), ModelInput((64,), 3, modality="text"), 0, torch.device("cpu"))
+    x = with_lengths(*lengths)
+    widths, logits = every_width(model.eval(), x)
+    assert widths == {width}
+    full, expected = at_full_length(model, x, monkeypatch)
+    assert full == {64}
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@needs_transformers
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_encoders_say_the_same_of_a_batch_that_is_cut(name, with_mask, folders, monkeypatch):
+    padding_id = PADDING.get(name, 0)
+    x = with_lengths(3, 9, 12, padding_id=padding_id, width=24)
+    shape = (24,)
+    if with_mask:
+        x, shape = torch.stack([x, (x != padding_id).long()], dim=1), (2, 24)
+    model = build_model(
+        TextEncoder(name_or_path=folders[name][0], hidden_sizes=()), ModelInput(shape, 3, modality="text"), 0, torch.device("cpu")
+    ).eval()
+    widths, logits = every_width(model, x)
+    assert widths == {16}
+    full, expected = at_full_length(model, x, monkeypatch)
+    assert full == {24}
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
