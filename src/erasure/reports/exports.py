@@ -38,8 +38,8 @@ _LATEX = {
     "≤": r"$\le$",
     "≥": r"$\ge$",
 }
-_MOST_COLUMNS, _MOST_COLUMNS_WITH_HALVES = 8, 5
-"""Columns of a table in LaTeX that a page holds without shrinking them much."""
+_LINE = 94
+"""Characters of a line of a table in LaTeX, which a page holds without shrinking it much."""
 _DIRECTIONS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
 
 
@@ -144,9 +144,6 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         caption: What stands in front of the legend.
         label: For ``\ref``; further tables get ``-2`` and so on.
     """
-    at_once = _MOST_COLUMNS_WITH_HALVES if table.n > 1 else _MOST_COLUMNS
-    n_parts = max(1, -(-len(table.columns) // at_once))
-    size = -(-len(table.columns) // n_parts)
     legend = (
         _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$", table.n)
         .replace("±", r"$\pm$")
@@ -154,11 +151,28 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
     )
     name = f"{latex(caption)} " if caption else ""
     parts = []
-    for number_ in range(n_parts):
+    for number_, chosen in enumerate(_fitting(table)):
         text = f"{name}{legend}" if number_ == 0 else f"{name}Continued; marks as in table~\\ref{{{_label(label)}}}."
-        chosen = range(number_ * size, min((number_ + 1) * size, len(table.columns)))
         parts.append(_latex_part(table, chosen, text, _label(label) + (f"-{number_ + 1}" if number_ else "")))
     return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
+
+
+def _fitting(table: ResultTable) -> list[list[int]]:
+    """Columns of each part of a table that is too wide for a page; at least one part."""
+    first = max([len("noise floor"), *(len(line.label) for line in table.lines)])
+    parts: list[list[int]] = [[]]
+    used = first
+    for i, column in enumerate(table.columns):
+        cells = [line.cells[i] for line in table.lines]
+        widest = max((len(with_half(c.value, c.half)) + 2 * c.is_within for c in cells if c.value is not None), default=6)
+        follows = bool(parts[-1]) and table.columns[parts[-1][-1]].measure == column.measure
+        width = 2 + max(widest, len(column.partition) + len(column.unit) + 3, 0 if follows else len(column.measure))
+        if parts[-1] and used + width > _LINE:
+            parts.append([])
+            used = first
+        parts[-1].append(i)
+        used += width
+    return parts
 
 
 def _label(text: str) -> str:

@@ -12,7 +12,7 @@ from report_rows import method, references, row
 
 from erasure.reports.bibliography import bibtex
 from erasure.reports.comparison import result_table
-from erasure.reports.exports import csv_bytes, latex, latex_table, markdown, write_tables
+from erasure.reports.exports import csv_bytes, latex, latex_table, markdown, with_half, write_tables
 from erasure.reports.verdicts import Roles, judge_all
 
 HOSTILE = [
@@ -125,6 +125,28 @@ def test_the_table_compiles_with_hostile_names(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
+def test_a_wide_table_becomes_several_that_hold_every_column_once():
+    rows = [*references(), *method("a", forget=0.901)]
+    rows += [row("a", f"measure {i}", value=i / 10, gold=0.5) for i in range(12)]
+    text = latex_table(table_of(rows), "Wide.")
+    assert text.count(r"\begin{tabular}") == text.count(r"\begin{table}") == 3
+    assert all(text.count(f"{{measure {i}}}") == 1 for i in range(12))
+    assert text.count(r"\label{tab:results}") == 1
+    assert r"\label{tab:results-3}" in text
+    assert text.count(r"table~\ref{tab:results}") == 2
+
+
+def test_half_an_interval_has_the_decimals_of_its_mean():
+    assert with_half(517.2, 30.849) == "517.2 ± 30.8"
+    assert with_half(0.957, None) == "0.957"
+    assert with_half(0.5, 0.0) == "0.500 ± 0.000"
+
+
+def test_powers_of_ten_are_set_as_such():
+    rows = [*references(), *method("a"), row("a", "tiny", value=-2.4e-5, gold=None, partition="")]
+    assert r"$-$2.4$\cdot 10^{-5}$" in latex_table(table_of(rows))
+
+
 def test_tables_are_written_in_every_format(table, tmp_path):
     names = [path.name for path in write_tables(table, tmp_path / "new")]
     assert names == ["results.csv", "results.parquet", "results.md", "results.tex"]
@@ -142,6 +164,31 @@ def test_a_paper_becomes_one_entry_with_everything_that_uses_it():
     assert "author = {Choi and Na}" in text
     assert "eprint = {2302.09880}" in text
     assert "Used by SCRUB, UMIA" in text
+
+
+def test_one_paper_cited_in_two_ways_is_one_entry_with_its_title():
+    full = "Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508"
+    text = bibtex(
+        [{"name": "AverageGap", "paper": "Fan et al., ICLR 2024, arXiv:2310.12508 (SalUn)"}, {"name": "SalUn", "paper": full}]
+    )
+    assert text.count("@misc{") == 1
+    assert "author = {Fan and Liu and Zhang and Wong and Wei and Liu}" in text
+    assert "title = {{SalUn: Empowering" in text
+    assert "howpublished = {ICLR 2024, arXiv:2310.12508}" in text
+
+
+@pytest.mark.parametrize(
+    ("paper", "authors"),
+    [
+        ("after Tarun et al., IEEE TNNLS 2023", "Tarun and others"),
+        ("WoodFisher: Singh & Alistarh, NeurIPS 2020", "Singh and Alistarh"),
+        ("intervals by Clopper & Pearson, 1934", "Clopper and Pearson"),
+        ("Cohen, Educational and Psychological Measurement 20 (1960) for kappa", "Cohen"),
+        ("Milani Fard, Cormier, NeurIPS 2016 (churn)", "Milani Fard and Cormier"),
+    ],
+)
+def test_authors_end_where_the_venue_begins(paper, authors):
+    assert f"author = {{{authors}}}" in bibtex([{"name": "A", "paper": paper}])
 
 
 def test_keys_are_unique_and_a_given_entry_is_kept():
