@@ -36,11 +36,14 @@ class Component:
         kind: The slot it fits: ``source``, ``splitter``, ``model``, ``unlearner``, ``measure``, …
         version: Raise it when the same parameters begin to give other numbers, so that older cached results are not reused.
         source: The paper it implements and its deviations.
+        wraps: Further parameters that a configuration may give, each of which puts the component inside another one: parameter to
+            the other's registered name and its parameter.
     """
 
     kind: ClassVar[str] = "component"
     version: ClassVar[int] = 1
     source: ClassVar[Source | None] = None
+    wraps: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -35,11 +35,15 @@ class Place:
         path: Such as ``unlearners[2]``.
         position: File, line and column.
         name: The name as written.
+        renamed: Parameters that are written by another name than ours.
+        assumed: Parameters that the name sets where nothing is written.
     """
 
     path: str = ""
     position: Position = field(default_factory=Position)
     name: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Builder:
         labels: Label of the component at a path, where one was given.
         keys: Registered name of the component at a path.
         places: Each component that was built and where it is written; by identity, since equal ones may stand in several places.
+        understood: Parameters of the component at a path that were renamed, and those that were assumed.
     """
 
     registry: Registry
@@ -63,6 +68,7 @@ class Builder:
     labels: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     places: list[tuple[Component, Place]] = field(default_factory=list)
+    understood: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
 
     def build(self, node: Node, slot: type[Component], path: str) -> Component | None:
         """The component that ``node`` describes for a slot, or None if it cannot be built (the reason is in ``problems``)."""
@@ -74,19 +80,20 @@ class Builder:
         if resolved is None:
             return None
         if resolved.alias is not None and resolved.alias.dropped:
-            self.notices.append(Notice(f'"{name}" is left out: {resolved.alias.dropped}', path, node.position))
+            self.notices.append(Notice(f'"{name}" is left out: {resolved.alias.dropped}', path, node.position, "left-out"))
             return None
         self.keys[path] = resolved.key
         self._label(node, path)
         if resolved.alias is not None and resolved.alias.note:
-            self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position))
+            self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position, "unlike"))
         under = f"{path}.parameters" if node.get("parameters") is not None else path
         if issubclass(resolved.cls, Call) or "path" in resolved.fixed:
             component = self._foreign(resolved, parameters, node, under)
         else:
             component = self._own(resolved, parameters, node, under, path)
         if component is not None:
-            self.places.append((component, Place(path, node.position, name)))
+            renamed, assumed = self.understood.get(path, ({}, {}))
+            self.places.append((component, Place(path, node.position, name, renamed, assumed)))
         return component
 
     def build_list(self, node: Node, slot: type[Component], path: str) -> tuple[Component, ...]:
@@ -202,11 +209,14 @@ class Builder:
         """One of our components (or a plugin's)."""
         cls, alias = resolved.cls, resolved.alias or Alias(kind=resolved.cls.kind)
         given = {**self._derived(parameters, alias, node, under), **dict(self._renamed(parameters, alias, under))}
-        wrapping = {name: given.pop(name) for name in alias.wrap if name in given and name not in field_types(cls)}
+        types = field_types(cls)
+        wraps = {name: each for name, each in {**cls.wraps, **alias.wrap}.items() if name not in types}
+        given = _lifted(given, cls)
+        wrapping = {name: given.pop(name) for name in wraps if name in given}
+        self._remember(parameters, given, alias, path)
         for name, value in alias.defaults.items():
             given.setdefault(name, (node.position, Node.of(value)))
         before = len(self.problems)
-        types = field_types(cls)
         values: dict[str, Any] = {}
         for name, (_, value) in given.items():
             values[name] = self._value(value, types.get(name), f"{under}.{name}")
@@ -226,7 +236,7 @@ class Builder:
         if component is None:
             return None
         self._note_partitions(component, given, node, under)
-        return self._wrapped(component, wrapping, alias, node, path)
+        return self._wrapped(component, {wraps[name]: (name, *each) for name, each in wrapping.items()}, under, path)
 
     def _renamed(
         self, parameters: Mapping[str, tuple[Position, Node]], alias: Alias, path: str
@@ -237,7 +247,8 @@ class Builder:
             if name in taken:
                 continue
             if name in alias.ignored:
-                self.notices.append(Notice(f'"{name}" has no effect: {alias.ignored[name]}', f"{path}.{name}", position))
+                text = f'"{name}" has no effect: {alias.ignored[name]}'
+                self.notices.append(Notice(text, f"{path}.{name}", position, "no-effect"))
                 continue
             ours = alias.rename.get(name, name)
             if ours in seen:
@@ -265,6 +276,21 @@ class Builder:
             if value is not None:
                 derived[ours] = (position, _written_at(value, position))
         return derived
+
+    def _remember(self, parameters: Mapping[str, Any], given: Mapping[str, Any], alias: Alias, path: str) -> None:
+        renamed = {name: ours for name, ours in alias.rename.items() if name in parameters and name != ours}
+        renamed |= {
+            name: ours for ours, rule in alias.derived.items() for name in rule.takes if name in parameters and name != ours
+        }
+        renamed |= {name: f"{wrapper}.{ours}" for name, (wrapper, ours) in alias.wrap.items() if name in parameters}
+        assumed = {name: value for name, value in alias.defaults.items() if name not in given}
+        assumed |= {
+            ours: given[ours][1].plain()
+            for ours, rule in alias.derived.items()
+            if ours in given and not {*rule.takes} & {*parameters}
+        }
+        if renamed or assumed:
+            self.understood[path] = renamed, assumed
 
     def _value(self, node: Node, annotation: Any, path: str) -> Any:
         slot = component_slot(annotation) if annotation is not None else None
@@ -297,18 +323,24 @@ class Builder:
                     self.uses.append(PartitionUse(partition, f"{path}.{name}", position))
 
     def _wrapped(
-        self, component: Component, wrapping: Mapping[str, tuple[Position, Node]], alias: Alias, node: Node, path: str
+        self, component: Component, wrapping: Mapping[tuple[str, str], tuple[str, Position, Node]], under: str, path: str
     ) -> Component | None:
-        for name, (position, value) in wrapping.items():
-            wrapper, parameter = alias.wrap[name]
-            if value.value in (-1, None):
+        """The component inside others: each wrapper's name and parameter to where and how that is written."""
+        for (wrapper, parameter), (name, position, value) in wrapping.items():
+            if value.value in (-1, None, []):
                 continue
-            resolved = self._resolve(wrapper, Node.of(wrapper), _root_slot(component), path)
+            slot = _root_slot(component)
+            resolved = self._resolve(wrapper, Node.of(wrapper), slot, path)
             if resolved is None:
                 return None
-            converted, found = check_fields(resolved.cls, {"inner": component, parameter: value.plain()})
+            types, before = field_types(resolved.cls), len(self.problems)
+            inner = next(each for each, annotation in types.items() if component_slot(annotation) is slot)
+            given = self._value(value, types[parameter], f"{under}.{name}")
+            if len(self.problems) > before:
+                return None
+            converted, found = check_fields(resolved.cls, {inner: component, parameter: given})
             for problem in found:
-                self._problem(problem.message, position, f"{path}.{name}", "parameter", problem.hint)
+                self._problem(problem.message, position, f"{under}.{name}", "parameter", problem.hint)
             if found:
                 return None
             component = resolved.cls(**converted)
@@ -325,6 +357,25 @@ def _written_at(value: Any, position: Position) -> Node:
     if isinstance(value, list):
         return Node([_written_at(each, position) for each in value], position)
     return Node(value, position)
+
+
+def _lifted(given: dict[str, tuple[Position, Node]], cls: type[Component]) -> dict[str, tuple[Position, Node]]:
+    """Parameters that wrap a component, moved to it from the calls of other libraries that it holds."""
+    lifted = dict(given)
+    for name in cls.wraps:
+        for holder, annotation in field_types(cls).items():
+            slot = component_slot(annotation)
+            call = given[holder][1] if holder in given and slot is not None and issubclass(slot, Call) else None
+            parameters = None if call is None else call.get("parameters")
+            found = None if parameters is None else parameters.get(name)
+            if call is None or parameters is None or found is None:
+                continue
+            rest = Node({key: each for key, each in parameters.items() if key != name}, parameters.position, parameters.keys)
+            lifted[holder] = (given[holder][0], call.with_child("parameters", rest))
+            own = lifted.get(name)
+            both = [*(found.elements() if found.is_list else (found,)), *(own[1].elements() if own is not None else ())]
+            lifted[name] = (parameters.key_position(name), Node(both, found.position))
+    return lifted
 
 
 def _is_tuple(annotation: Any) -> bool:

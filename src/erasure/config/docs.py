@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from erasure.component import Component, canonical, component_slot, field_types
+from erasure.config.slots import SLOTS
+from erasure.registry.lookup import Registry
 
-__all__ = ["parameters_of", "prose_of"]
+__all__ = ["parameters_of", "prose_of", "wrapping_type"]
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Example|Source|Attributes|Class data):\s*$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
@@ -47,7 +50,23 @@ def parameters_of(cls: type[Component]) -> list[dict[str, Any]]:
                 "description": described.get(field.name, ""),
             }
         )
-    return parameters
+    return [*parameters, *_wrapping(cls, types)]
+
+
+def _wrapping(cls: type[Component], types: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Parameters that put the component inside another one."""
+    for name, (wrapper, parameter) in cls.wraps.items():
+        if name not in types:
+            annotation = wrapping_type(cls, name)
+            text = f"Each is applied to what the one before it gives; ``{wrapper}`` with its ``{parameter}`` says the same."
+            yield {"name": name, "type": type_name(annotation), "required": False, "default": [], "description": text}
+
+
+def wrapping_type(cls: type[Component], name: str) -> Any:
+    """The type of a parameter that puts the component inside another one."""
+    wrapper, parameter = cls.wraps[name]
+    slot = SLOTS[cls.kind]()
+    return field_types(Registry().resolve(wrapper, slot).cls)[parameter]
 
 
 def _arguments(docstring: str) -> dict[str, str]:

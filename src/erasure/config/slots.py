@@ -19,6 +19,8 @@ SLOTS: dict[str, Callable[[], Any]] = {
     kind: functools.partial(_load, target)
     for kind, target in {
         "source": "erasure.data.dataset:DataSource",
+        "step": "erasure.data.preprocess.contract:Step",
+        "tokenizer": "erasure.data.preprocess.tokenizers:Tokenizer",
         "splitter": "erasure.data.dataset:Splitter",
         "model": "erasure.training.predictor:Model",
         "unlearner": "erasure.unlearners.contract:Unlearner",

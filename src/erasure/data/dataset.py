@@ -63,6 +63,7 @@ class DataSource(Component):
     """Where data comes from."""
 
     kind: ClassVar[str] = "source"
+    wraps: ClassVar[Mapping[str, tuple[str, str]]] = {"preprocess": ("Preprocessed", "steps")}
 
     def fingerprint(self) -> Json:
         """What the content depends on beside the parameters: digests of files, versions of the libraries that ship the data.

@@ -14,6 +14,7 @@ from erasure.component import Call, Component, canonical, field_types
 from erasure.config import Loaded, Node, Notice, from_python, load
 from erasure.config.build import Builder, PartitionUse, Place
 from erasure.data.dataset import DataSource, Splitter
+from erasure.data.preprocess.contract import Step
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.measures.contract import Measure
 from erasure.registry.lookup import Registry
@@ -41,6 +42,7 @@ class DataSection(Component):
 
     Args:
         data_source: The source.
+        preprocess: Steps applied to its columns, after those that the source's own ``preprocess`` lists.
         partitions: Splitters, applied in order; ``all`` always exists.
         batch_size: Samples per step, unless a component says otherwise.
         split_seed: Seed of the splits; by default the run's.
@@ -52,6 +54,7 @@ class DataSection(Component):
     kind: ClassVar[str] = "data"
 
     data_source: DataSource
+    preprocess: tuple[Step, ...] = ()
     partitions: tuple[Splitter, ...] = ()
     batch_size: PositiveInt = 64
     split_seed: NonNegativeInt | None = None
@@ -197,7 +200,7 @@ class _Assembly:
         if not self.root.is_object:
             raise ConfigError([Problem("a configuration is an object", position=self.root.position, kind="structure")])
         self._check_sections()
-        data = cast(DataSection | None, self._section("data", DataSection))
+        data = self._preprocessed(cast(DataSection | None, self._section("data", DataSection)))
         predictor = cast(Predictor | None, self._section("predictor", Predictor))
         unlearners = self._unlearners()
         evaluator = cast(EvaluatorSection | None, self._section("evaluator", EvaluatorSection))
@@ -217,6 +220,15 @@ class _Assembly:
             notices=tuple(self.builder.notices),
             places=tuple(self.builder.places),
         )
+
+    def _preprocessed(self, data: DataSection | None) -> DataSection | None:
+        """The section with its steps around its source, where a source's own steps are too."""
+        if data is None or not data.preprocess:
+            return data
+        made = self.builder.registry.resolve("Preprocessed", DataSource).cls(data_source=data.data_source, steps=data.preprocess)  # type: ignore[call-arg]
+        place = next((place for built, place in self.builder.places if built is data.data_source), Place())
+        self.builder.places.append((made, place))
+        return data.replace(data_source=made, preprocess=())
 
     def _name(self) -> str:
         given = self.root.get("name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from erasure.component import Call, Component, component_slot, field_types
-from erasure.config.docs import parameters_of, prose_of
+from erasure.config.docs import parameters_of, prose_of, wrapping_type
 from erasure.config.slots import SLOTS
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import DataSection, EvaluatorSection, Globals, Trace
@@ -126,7 +126,7 @@ def _parameters(cls: type[Component]) -> Json:
 def _field(cls: type[Component], name: str) -> Json:
     from pydantic import ConfigDict, TypeAdapter
 
-    annotation = field_types(cls)[name]
+    annotation = field_types(cls)[name] if name in field_types(cls) else wrapping_type(cls, name)
     slot = component_slot(annotation)
     if slot is None:
         schema: Json = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).json_schema()

@@ -24,6 +24,30 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Planetoid": "erasure.data.sources.geometric:Planetoid",
         "GraphDataset": "erasure.data.sources.geometric:GraphDataset",
         "Poisoned": "erasure.data.sources.poisoned:Poisoned",
+        "Preprocessed": "erasure.data.sources.preprocessed:Preprocessed",
+    },
+    "step": {
+        "Encode": "erasure.data.preprocess.values:Encode",
+        "RemoveCharacter": "erasure.data.preprocess.values:RemoveCharacter",
+        "Add": "erasure.data.preprocess.values:Add",
+        "ParseLists": "erasure.data.preprocess.values:ParseLists",
+        "ListToTensor": "erasure.data.preprocess.values:ListToTensor",
+        "MoveInputs": "erasure.data.preprocess.moving:MoveInputs",
+        "MoveLabels": "erasure.data.preprocess.moving:MoveLabels",
+        "PickLabels": "erasure.data.preprocess.moving:PickLabels",
+        "CopyLabels": "erasure.data.preprocess.moving:CopyLabels",
+        "JoinColumns": "erasure.data.preprocess.texts:JoinColumns",
+        "ContainsText": "erasure.data.preprocess.texts:ContainsText",
+        "MatchPatterns": "erasure.data.preprocess.texts:MatchPatterns",
+        "Tokenize": "erasure.data.preprocess.texts:Tokenize",
+        "ImageToTensor": "erasure.data.preprocess.images:ImageToTensor",
+        "CoarseClasses": "erasure.data.preprocess.images:CoarseClasses",
+        "CelebALabels": "erasure.data.preprocess.images:CelebALabels",
+        "PerSample": "erasure.data.preprocess.per_sample:PerSample",
+    },
+    "tokenizer": {
+        "Words": "erasure.data.preprocess.tokenizers:Words",
+        "Pretrained": "erasure.data.preprocess.tokenizers:Pretrained",
     },
     "splitter": {
         "Percentage": "erasure.data.splitters:PercentageSplitter",
@@ -159,6 +183,12 @@ BUILTINS: dict[str, dict[str, str]] = {
 
 ALSO_KNOWN_AS: dict[str, dict[str, str]] = {
     "source": {"CSV": "TableFile", "Parquet": "TableFile", "Synthetic": "SyntheticTable"},
+    "step": {
+        "StringToList": "ParseLists",
+        "StringContain": "ContainsText",
+        "PatternMatch": "MatchPatterns",
+        "UnifyStringColumns": "JoinColumns",
+    },
     "unlearner": {
         "Gold": "GoldModel",
         "Retrain": "GoldModel",

@@ -133,7 +133,7 @@ class Registry:
                 if hasattr(module, name):
                     return self._foreign(f"{namespace}.{name}", slot)
             names = [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)]
-            where = " or ".join(slot.namespaces)
+            where = " or ".join(slot.namespaces) or "any module; give its dotted path"
             raise _unknown(f'there is no {slot.kind} called "{name}" in {where}', nearest(name, names))
         return self._foreign(name, slot)
 
@@ -146,7 +146,7 @@ class Registry:
                     f'"{path}" is not a subclass of {slot.expects.replace(":", ".")}, which {with_article(slot.kind)} must be'
                 )
         elif not self._is_function_of(path, target, slot.namespaces):
-            where = " or ".join(slot.namespaces)
+            where = " or ".join(slot.namespaces) or "a module that is trusted"
             raise _unknown(f'"{path}" is not a function of {where}, which {with_article(slot.kind)} must be')
         return Resolved(slot, path.rpartition(".")[2], fixed={"path": path})
 

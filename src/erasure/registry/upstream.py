@@ -1,7 +1,7 @@
 """The vocabulary of the configuration format that researchers already have, as a table of data.
 
 Source: aiim-research/ERASURE at d5bbbe5. Each dotted path maps to one of our components, with its parameters renamed and the
-defaults its author had in mind. A path whose component does not exist yet maps to None: it is "known, not built yet".
+defaults its author had in mind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Alias:
         defaults: Values that upstream assumes where we assume something else, by our names.
         ignored: Parameters without effect, and why.
         wrap: Parameter that puts the component inside another one: parameter to (registered name, its parameter).
-        note: One sentence on what we do differently.
+        note: One sentence on what we do differently, said whenever the name is used.
+        fault: One sentence on a fault of the reference implementation that is not repeated, said where a file is explained.
         dropped: Why the node is left out, if it is.
         spliced: Parameter that holds a list of nodes which take this node's place.
         derived: Parameter of ours to the rule that makes it of several of upstream's.
@@ -39,6 +40,7 @@ class Alias:
     ignored: Mapping[str, str] = field(default_factory=dict)
     wrap: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     note: str = ""
+    fault: str = ""
     dropped: str = ""
     spliced: str = ""
     derived: Mapping[str, Derived] = field(default_factory=dict)
@@ -54,13 +56,23 @@ _PREDICTOR = Alias(
         "alias": "the store knows models by their content",
         "early_stopping_threshold": "all epochs are trained (upstream watches the training loss); give validation_set and patience",
     },
+    fault="weights start as PyTorch initialises them (upstream: Xavier, with biases of 0.01)",
 )
 
 SECTIONS: dict[str, Alias] = {
-    "DatasetManager": Alias(kind="data", target="", rename={"DataSource": "data_source"}),
+    "DatasetManager": Alias(
+        kind="data",
+        target="",
+        rename={"DataSource": "data_source"},
+        fault="training shuffles each epoch and keeps the last short batch (upstream does neither)",
+    ),
     "TorchModel": _PREDICTOR,
     "TorchModelMultilabel": _PREDICTOR,
-    "Evaluator": Alias(kind="evaluator", target=""),
+    "Evaluator": Alias(
+        kind="evaluator",
+        target="",
+        fault="a measure that fails is a failed row, and the exit code says so (upstream warns and goes on)",
+    ),
 }
 """Sections of a configuration by the last part of their class path."""
 
@@ -72,6 +84,9 @@ _INSIDE = {
     "mask_path": ("Masked", "mask_file"),
     "model_mask_path": ("Masked", "mask_file"),
 }
+
+
+_FREED = "frozen layers and masks are undone afterwards (upstream leaves them to later steps and measures)"
 
 
 def _adam(**defaults: Any) -> dict[str, Any]:
@@ -95,15 +110,17 @@ _UNLEARNERS: dict[str, Alias] = {
             "train_data": "ignored upstream too",
         },
     ),
-    "Finetuning.Finetuning": _unlearner("Finetuning", rename=_RETAIN, defaults=_adam(epochs=5), wrap=_INSIDE),
+    "Finetuning.Finetuning": _unlearner("Finetuning", rename=_RETAIN, defaults=_adam(epochs=5), wrap=_INSIDE, fault=_FREED),
     "eu_k.eu_k": _unlearner(
         "EU-k",
         rename={**_RETAIN, "last_trainable_layers": "k"},
         defaults=_adam(epochs=5, schedule=None, max_grad_norm=None),
         note="layers are counted and reset one by one, also inside blocks (upstream resets top-level children only)",
     ),
-    "NegGrad.NegGrad": _unlearner("NegGrad", rename=_FORGET, defaults=_adam(epochs=5), wrap=_INSIDE),
-    "AdvancedNegGrad.AdvancedNegGrad": _unlearner("AdvancedNegGrad", rename=_BOTH, defaults=_adam(epochs=5), wrap=_INSIDE),
+    "NegGrad.NegGrad": _unlearner("NegGrad", rename=_FORGET, defaults=_adam(epochs=5), wrap=_INSIDE, fault=_FREED),
+    "AdvancedNegGrad.AdvancedNegGrad": _unlearner(
+        "AdvancedNegGrad", rename=_BOTH, defaults=_adam(epochs=5), wrap=_INSIDE, fault=_FREED
+    ),
     "UNSIR.UNSIR": _unlearner(
         "SampleUNSIR",
         rename=_BOTH,
@@ -152,16 +169,18 @@ _UNLEARNERS: dict[str, Alias] = {
         defaults=_adam(epochs=5, order="sequential"),
         ignored={"task": "the data says how labels are read"},
         wrap=_INSIDE,
+        fault=_FREED,
     ),
     "composite.Cascade": _unlearner("Cascade", rename={"sub_unlearner": "steps"}),
     "composite.Identity": _unlearner("Identity"),
 }
 
+_SEEDED = "the draw follows split_seed or else globals.seed (upstream's shuffles follow no seed)"
 _SPLITTERS: dict[str, Alias] = {
-    "DataSplitterPercentage": Alias(kind="splitter", target="Percentage"),
-    "DataSplitterPercentageStratified": Alias(kind="splitter", target="StratifiedPercentage"),
+    "DataSplitterPercentage": Alias(kind="splitter", target="Percentage", fault=_SEEDED),
+    "DataSplitterPercentageStratified": Alias(kind="splitter", target="StratifiedPercentage", fault=_SEEDED),
     "DataSplitterClass": Alias(kind="splitter", target="Class", rename={"label": "labels"}),
-    "DataSplitterNSamples": Alias(kind="splitter", target="NSamples"),
+    "DataSplitterNSamples": Alias(kind="splitter", target="NSamples", fault=_SEEDED),
     "DataSplitterList": Alias(kind="splitter", target="List"),
     "DataSplitterByZ": Alias(kind="splitter", target="ByZ", rename={"z_label": "z_labels"}),
     "DataSplitterByZList": Alias(kind="splitter", target="ByZ", rename={"z_label": "z_labels"}),
@@ -182,6 +201,7 @@ _HUGGING_FACE: dict[str, Any] = {
     "target": "HuggingFace",
     "rename": {"data_columns": "columns", "classes": "n_classes"},
     "derived": {"encode": Among("to_encode", "data_columns", "label")},
+    "fault": "codes follow the sorted values (upstream's order changes from process to process)",
 }
 _TOP_OF_SPOTIFY = Counts((("keep_top_k", "label", 10), ("keep_top_k_artist", "artists", None)))
 _SOURCES: dict[str, Alias] = {
@@ -370,14 +390,16 @@ _N_SHADOWS = {
 }
 
 _MEASURES: dict[str, Alias] = {
-    "running.RunTime": _measure("RunTime"),
+    "running.RunTime": _measure("RunTime", fault="time is taken with nothing else switched on (upstream: with tracemalloc)"),
     "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
     "running.ChainOfRunners": _measure("", spliced="runners"),
     "running.TorchFlops": _measure("Flops"),
     "running.PAPI": _measure("HardwareCounters", defaults={"events": ["PAPI_TOT_INS", "PAPI_TOT_CYC", "PAPI_LST_INS"]}),
     "measures.TorchSKLearn": _measure("SklearnMetric", ignored={"task": "the data says how labels are read"}),
     "measures.Accuracy": _measure("Accuracy", ignored={"name": "the measure is called accuracy"}),
-    "measures.PartitionInfo": _measure("PartitionInfo"),
+    "measures.PartitionInfo": _measure(
+        "PartitionInfo", fault="all samples are counted (upstream leaves out the last short batch)"
+    ),
     "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
     "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}),
     "measures.RelearnTime": _measure(
@@ -392,7 +414,11 @@ _MEASURES: dict[str, Alias] = {
         defaults={"count": "epochs", "cap": 100, "eval_samples": None},
         ignored={"gold_model": "gold is the configuration's own"},
     ),
-    "measures.NoMUS": _measure("NoMUS", rename={"l": "utility_weight", "acc_split": "test"}),
+    "measures.NoMUS": _measure(
+        "NoMUS",
+        rename={"l": "utility_weight", "acc_split": "test"},
+        fault="the attack looks at the partitions that are named (upstream: always forget and test)",
+    ),
     "distances.ModelDistance": _MODEL_DISTANCE,
     "weights.ModelDistance": _MODEL_DISTANCE,
     "activations.ActivationDistance": _measure(
@@ -440,7 +466,9 @@ _STEPS: dict[str, Alias] = {
     "transform_z.PatternMatch": _step("MatchPatterns"),
     "unify_string_columns.UnifyStringColumns": _step("JoinColumns", note="texts are joined by spaces"),
     "tokenize_text.TokenizeX": _step(
-        "Tokenize", ignored={"max_length": "the tokenizer says how long texts are"}, note="the mask comes along with the token ids"
+        "Tokenize",
+        ignored={"max_length": "the tokenizer says how long texts are"},
+        note="the mask comes along with the token ids",
     ),
     "tokenize_text.TokenizerWrapper": Alias(
         kind="tokenizer",
@@ -470,7 +498,7 @@ _STEPS: dict[str, Alias] = {
 UPSTREAM: dict[str, Alias] = {
     **{f"erasure.data.data_sources.{path}": alias for path, alias in _SOURCES.items()},
     **{f"erasure.data.datasets.DataSplitter.{path}": alias for path, alias in _SPLITTERS.items()},
-    **{f"erasure.data.{path}": alias for path, alias in _STEPS.items()},
+    **{f"erasure.data.preprocessing.{path}": alias for path, alias in _STEPS.items()},
     **{f"erasure.model.{path}": alias for path, alias in _MODELS.items()},
     **{f"erasure.unlearners.{path}": alias for path, alias in _UNLEARNERS.items()},
     **{f"erasure.evaluations.{path}": alias for path, alias in _MEASURES.items()},

@@ -111,7 +111,9 @@ class RemoveCharacter(PartStep):
         texts = column.texts()
         if texts is None:
             raise DataError(f'column "{name}" holds no texts')
-        return Field(objects([each.strip().replace(self.character, "") for each in texts]))
+        cleaned = Field(objects([each.strip().replace(self.character, "") for each in texts]))
+        numbers = cleaned.numbers()
+        return cleaned if numbers is None else Field(numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
