@@ -25,7 +25,7 @@ from erasure.experiment.executors.schedule import Schedule
 from erasure.experiment.executors.workplace import Workplace
 from erasure.experiment.stages import Stage
 
-__all__ = ["execute", "n_workers"]
+__all__ = ["execute", "few_threads", "n_workers"]
 
 MOST_DEATHS = 3
 """A stage that has cost this many workers their life is given up."""
@@ -126,7 +126,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.setup), daemon=True)
-        with _few_threads():
+        with few_threads():
             self.process.start()
         theirs.close()
 
@@ -179,7 +179,7 @@ def _pool(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterat
 
 
 @contextlib.contextmanager
-def _few_threads() -> Iterator[None]:
+def few_threads() -> Iterator[None]:
     """Libraries that count cores when they are imported find one."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from erasure.events import Listener, Said
 from erasure.experiment.bench import Workbench
 from erasure.experiment.stages import Numerics
-from erasure.store import Store
+from erasure.store import Artifact, Store, Writer
 from erasure.training.devices import warm_up
+from erasure.types import Json
 
-__all__ = ["Workplace"]
+__all__ = ["Workplace", "WorkplaceBench"]
+
+
+class WorkplaceBench(Workbench):
+    """A workbench that knows which objects it was asked for."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.touched: set[str] = set()
+
+    def keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
+        """As a workbench does; the address is written down."""
+        self.touched.add(where)
+        return super().keep(where, kind, content, compute, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +59,7 @@ class Workplace:
             numerics=bench.options,
         )
 
-    def bench(self, listener: Listener) -> Workbench:
+    def bench(self, listener: Listener) -> WorkplaceBench:
         """A workbench in this process, with its share of the CPU."""
         torch.set_num_threads(self.numerics.threads)
         warm_up(torch.device(self.device))
@@ -52,4 +68,4 @@ class Workplace:
             listener(Said(f"{reason} It is computed again.", level="warning"))
 
         store = Store(self.store, on_corrupt=report, base=self.base)
-        return Workbench(store, torch.device(self.device), self.numerics, listener)
+        return WorkplaceBench(store, torch.device(self.device), self.numerics, listener)
