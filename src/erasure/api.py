@@ -47,6 +47,8 @@ def run(
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
     threads: int = 1,
+    devices: int = 1,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
     overrides: Sequence[str] = (),
     trust: Iterable[str] = (),
     listener: Listener = silent,
@@ -61,6 +63,8 @@ def run(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
         threads: CPU threads of one operation.
+        devices: Devices of this machine that train a model together.
+        strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
         overrides: ``path=value`` settings, as with ``--set``.
         trust: Modules outside the allowed ones whose classes the configuration may name.
         listener: Hears what happens, see :mod:`erasure.events`.
@@ -80,6 +84,8 @@ def run(
         device=device,
         precision=precision,
         threads=threads,
+        devices=devices,
+        strategy=strategy,
     )
     return run_experiment(experiment, options, listener)
 

@@ -47,6 +47,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "graph": ("rdkit", "torch_geometric"),
     "uci": ("ucimlrepo",),
     "ray": ("ray",),
+    "fabric": ("lightning-fabric",),
     "tune": ("optuna",),
     "query": ("duckdb", "polars"),
     "track": ("alembic", "mlflow-skinny", "sqlalchemy", "tensorboard", "wandb"),

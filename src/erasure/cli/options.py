@@ -53,6 +53,20 @@ def run_options(command: _F) -> _F:
         click.option(
             "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic of training."
         ),
+        click.option(
+            "--strategy",
+            type=click.Choice(["ddp", "fsdp"]),
+            default="ddp",
+            show_default=True,
+            help="Whether each of several devices has all weights (ddp) or a shard of them (fsdp).",
+        ),
+        click.option(
+            "--devices",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Devices of this machine that train a model together; with --device cpu, processes.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
         click.option(
             "--store", type=click.Path(path_type=Path), help="Where intermediate results are kept. [default: .erasure/store]"

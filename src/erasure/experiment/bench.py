@@ -156,6 +156,17 @@ class Workbench:
 
     def train(self, job: Job, writer: Writer) -> None:
         """Train a model and save it."""
+        if self.options.devices > 1:
+            from erasure.experiment.ranks import train_on_devices
+
+            trained = train_on_devices(self, job, self._stage.name if self._stage is not None else "")
+            writer.save_tensors("model", trained.state)
+            writer.facts |= {
+                "elapsed_s": trained.elapsed_s,
+                "precompute_s": 0.0,
+                "peak_memory_mib": trained.peak_memory_mib,
+            }
+            return
         start, peak = time.perf_counter(), PeakMemory(self.device)
         model = self.trained(job.scene, self.material(job.scene).partitions[job.partition], job.seed)
         synchronise(self.device)

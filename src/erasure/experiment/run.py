@@ -19,6 +19,7 @@ from erasure.errors import ConfigError, DataError, MissingDependency, PartitionE
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.bench import Material, Workbench
 from erasure.experiment.configuration import Experiment
+from erasure.experiment.devices import check_devices, unshareable
 from erasure.experiment.estimate import forecasting
 from erasure.experiment.evidence import collect, write_evidence
 from erasure.experiment.executors import processes, serial
@@ -59,6 +60,8 @@ class RunOptions:
             repetition.
         report: Whether a page for people is made beside the result files.
         shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
+        devices: Devices of this machine that train a model together, one process each; methods and measures run on one.
+        strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -73,6 +76,8 @@ class RunOptions:
     shared_store: bool = True
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     report: bool = True
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def repetitions(self, experiment: Experiment) -> list[Seeds]:
         """Seeds of every repetition: each root seed with every combination of the axes that have seeds of their own."""
@@ -96,6 +101,7 @@ class RunOptions:
             "threads": self.threads,
             "executor": self.executor,
             "workers": self.workers,
+            **({"devices": self.devices, "strategy": self.strategy} if self.devices > 1 else {}),
         }
 
 
@@ -104,10 +110,12 @@ def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
 
     Raises:
         DataError: If a data file is missing.
-        RequirementNotMet: If the device does not exist.
+        RequirementNotMet: If the device does not exist, or a model cannot be trained on so many.
+        MissingDependency: If what several devices need is not installed.
     """
     device = resolve_device(options.device)
-    numerics = Numerics(device.type, options.precision, options.threads)
+    check_devices(options.devices, options.device, options.executor)
+    numerics = Numerics(device.type, options.precision, options.threads, options.devices, options.strategy)
     with _located(experiment):
         return build_plan(experiment, options.repetitions(experiment), numerics)
 
@@ -330,6 +338,9 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
         _check_logits(model, material)
+        problems += [
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, material.x, model)
+        ]
     except RequirementNotMet as error:
         problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
     return problems

@@ -1,0 +1,108 @@
+"""Trainings that a process of several does, and the same ones in one process."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import torch
+
+from erasure.errors import Diverged
+from erasure.models.cnn import CNN
+from erasure.models.mlp import MLP
+from erasure.models.text import SmallTransformer
+from erasure.training import distributed
+from erasure.training.batches import TensorColumn
+from erasure.training.calls import Criterion, Optimizer
+from erasure.training.predictor import ModelInput, Predictor, build_model, train
+
+SGD = Optimizer.of("SGD", lr=0.05, momentum=0.9, weight_decay=1e-3)
+ADAM = Optimizer.of("Adam", lr=0.003, eps=1e-5)
+"""Adam divides by the gradient's size: where that is 0 but for rounding, as before BatchNorm, a small ``eps`` makes steps of noise."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what it reads, and how it learns."""
+
+    model: object
+    data: ModelInput
+    optimizer: Optimizer
+    n: int
+    double: bool = False
+    max_grad_norm: float | None = None
+
+
+def cases():
+    table, image, text = ModelInput((10,), 3), ModelInput((1, 8, 8), 3, modality="image"), ModelInput((12,), 3, modality="text")
+    mlp, cnn = MLP(hidden_sizes=(16,), batch_norm=True), CNN(channels=(4, 8), hidden_sizes=(8,), batch_norm=True)
+    small = SmallTransformer(n_tokens=20, width=16, n_layers=2, n_heads=2, dropout=0.0)
+    # 33 = 2 * 16 + 1 and 35 = 2 * 16 + 3: the last batch is one sample, or of shares that differ.
+    found = {}
+    for name, optimizer in (("SGD", SGD), ("Adam", ADAM)):
+        for double in (False, True):
+            kind = "double" if double else "single"
+            found[f"mlp-{name}-{kind}"] = Case(mlp, table, optimizer, 35, double)
+            found[f"cnn-{name}-{kind}"] = Case(cnn, image, optimizer, 35, double)
+            found[f"transformer-{name}-{kind}"] = Case(small, text, optimizer, 35, double)
+    found["last-batch-of-one"] = Case(mlp, table, SGD, 33, double=True)
+    found["clipped"] = Case(mlp, table, SGD, 35, double=True, max_grad_norm=0.1)
+    return found
+
+
+def trained(case, make_trainer=None, device="cpu"):
+    """The weights after a few epochs."""
+    generator = torch.Generator().manual_seed(1)
+    dtype = torch.float64 if case.double else torch.float32
+    if case.data.modality == "text":
+        x = torch.randint(1, 20, (case.n, *case.data.x_shape), generator=generator)
+    else:
+        x = torch.randn(case.n, *case.data.x_shape, generator=generator, dtype=torch.float64).to(dtype)
+    y = torch.randint(0, 3, (case.n,), generator=generator)
+    model = build_model(case.model, case.data, 0, torch.device(device)).to(dtype)
+    return train(
+        model,
+        Predictor(model=case.model, epochs=4, optimizer=case.optimizer, max_grad_norm=case.max_grad_norm),
+        x=TensorColumn(x.to(device)),
+        y=y.to(device),
+        ids=torch.arange(case.n, device=device),
+        criterion=Criterion(case.data.task),
+        seed=3,
+        batch_size=16,
+        **({} if make_trainer is None else {"make_trainer": make_trainer}),
+    )
+
+
+def work(rank, device, directory, tell, names):
+    """In each process: the weights of every case."""
+    torch.set_num_threads(1)
+    distributed._BLOCK = 100  # so that small models have more than one shard
+    found = {}
+    for name in names:
+        model = trained(cases()[name], rank.trainer, device)
+        found[name] = {key: value.numpy() for key, value in rank.weights(model).items()}
+    return found
+
+
+def fail(rank, device, directory, tell, arguments):
+    """The second process diverges while the first waits for it."""
+    (directory / f"pid-{rank.number}").write_text(str(os.getpid()))
+    torch.distributed.barrier()
+    if rank.number == 1:
+        raise Diverged("the loss is not finite in epoch 1 of 4")
+    torch.distributed.barrier()
+
+
+def die(rank, device, directory, tell, arguments):
+    """The second process is killed while the first waits for it."""
+    (directory / f"pid-{rank.number}").write_text(str(os.getpid()))
+    torch.distributed.barrier()
+    if rank.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
+def complain(rank, device, directory, tell, arguments):
+    """An error that is not ours."""
+    if rank.number == 0:
+        raise ZeroDivisionError("no such thing")
+    torch.distributed.barrier()
