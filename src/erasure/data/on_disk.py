@@ -88,4 +88,4 @@ def left_on_disk(data: Dataset, file: Path, cap_gib: float | None) -> Dataset:
         mapping = Mapping(stream.fileno())
     start = 8 + header_bytes + entry["data_offsets"][0]
     values = mapping.tensor(_DTYPES[entry["dtype"]], tuple(entry["shape"]), start)
-    return replace(data, x=MappedColumn(values, scale=x.scale, mean=x.mean, std=x.std, mapping=mapping))
+    return replace(data, x=MappedColumn(values, scale=x.scale, mean=x.mean, std=x.std, mapping=mapping, offset=start))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import mmap
+import os
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
 
 __all__ = ["MappedColumn", "Mapping"]
-
-_AT_ONCE = 32 << 20
-"""Bytes that may be in memory before the pages they belong to are given back."""
-
-_PAGE_BYTES = 2 << 20
-"""The largest piece of a file that the operating system brings in where one row is read."""
 
 
 class Mapping:
@@ -30,6 +28,8 @@ class Mapping:
 
     def __init__(self, descriptor: int, *, writable: bool = False) -> None:
         self._memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY)
+        self._descriptor = os.dup(descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int = 0) -> Tensor:
         """The bytes from ``offset`` on as a tensor; it keeps the mapping alive."""
@@ -43,6 +43,35 @@ class Mapping:
         if hasattr(mmap, "MADV_DONTNEED"):  # Windows takes pages back by itself
             self._memory.madvise(mmap.MADV_DONTNEED)
 
+    def read(self, into: Tensor, ids: Tensor, offset: int) -> None:
+        """Read rows, without mapping the large pages that they are parts of.
+
+        Args:
+            into: Where they go, contiguous, ``(B, …)``.
+            ids: Which rows, ``(B,)`` int64, on the CPU.
+            offset: Where the first row of the file begins.
+
+        Raises:
+            DataError: If the file ends before a row does.
+        """
+        row_bytes, target = into[:1].nbytes, into.flatten().view(torch.uint8).numpy()
+        rows = ids.numpy()
+        # Rows that follow one another are read at once; the operating system hears of all of them before the first is waited for.
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
+        places = offset + rows[starts] * row_bytes
+        lengths = np.diff(starts, append=len(rows)) * row_bytes
+        pieces = list(zip((starts * row_bytes).tolist(), places.tolist(), lengths.tolist(), strict=True))
+        if hasattr(os, "posix_fadvise"):
+            for _, place, length in pieces:
+                os.posix_fadvise(self._descriptor, place, length, os.POSIX_FADV_WILLNEED)
+        for first, place, length in pieces:
+            read = 0
+            while read < length:
+                found = os.preadv(self._descriptor, [target[first + read : first + length]], place + read)
+                if not found:
+                    raise DataError("a column's file is shorter than it was; run again, so that it is made anew")
+                read += found
+
 
 @dataclass(frozen=True, eq=False)
 class MappedColumn(TensorColumn):
@@ -53,22 +82,24 @@ class MappedColumn(TensorColumn):
 
     Args:
         mapping: What ``values`` are a view of; on the CPU.
+        offset: Where they begin in the file.
         device: Where batches go.
     """
 
     reads_ahead: ClassVar[bool] = True
 
     mapping: Mapping | None = None
+    offset: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def rows(self, ids: Tensor) -> Tensor:
         """Samples ``ids`` as they are stored, in memory, on the device."""
         wanted = ids.to("cpu")
+        if self.mapping is None or not hasattr(os, "preadv"):
+            return self.values.index_select(0, wanted).to(self.device)
         found = torch.empty((len(wanted), *self.sample_shape), dtype=self.values.dtype)
-        n_rows = max(1, _AT_ONCE // (_PAGE_BYTES + self.values[:1].nbytes))
-        for start in range(0, len(wanted), n_rows):
-            torch.index_select(self.values, 0, wanted[start : start + n_rows], out=found[start : start + n_rows])
-            self.release()
+        if found.numel():
+            self.mapping.read(found, wanted, self.offset)
         return found.to(self.device)
 
     def release(self) -> None:
