@@ -6,7 +6,7 @@ import mmap
 import os
 import weakref
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,7 +54,8 @@ class Mapping:
         Raises:
             DataError: If the file ends before a row does.
         """
-        row_bytes, target = into[:1].nbytes, into.flatten().view(torch.uint8).numpy()
+        row_bytes = into[:1].nbytes
+        target: Any = into.flatten().view(torch.uint8).numpy()
         rows = ids.numpy()
         # Rows that follow one another are read at once; the operating system hears of all of them before the first is waited for.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
