@@ -137,11 +137,13 @@ class Notice:
         message: One sentence without a full stop.
         path: Where in the configuration, such as ``unlearners[2].parameters``.
         position: File, line and column.
+        kind: ``no-effect``, ``left-out`` or ``unlike`` (another implementation) where one of them fits.
     """
 
     message: str
     path: str = ""
     position: Position = field(default_factory=Position)
+    kind: str = ""
 
     def __str__(self) -> str:
         where = f"{self.position}: " if self.position.line else ""
