@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
-
-from annotated_types import MinLen
 
 from erasure.data.fields import Label
 from erasure.data.preprocess.contract import Columns, NonEmptyColumns, Step
-from erasure.data.preprocess.samples import Field, Fields, Part, Samples, names_of
+from erasure.data.preprocess.samples import Field, Fields, Samples, names_of
 from erasure.errors import DataError
 
 __all__ = ["CopyLabels", "MoveInputs", "MoveLabels", "PickLabels", "elements"]
@@ -70,8 +67,8 @@ class PickLabels(Step):
         move: Path of the group.
     """
 
-    keep: Annotated[NonEmptyColumns, MinLen(1)]
-    move: Annotated[NonEmptyColumns, MinLen(1)]
+    keep: NonEmptyColumns
+    move: NonEmptyColumns
 
     def apply(self, samples: Samples) -> Samples:
         """Pick the elements."""
@@ -87,13 +84,13 @@ class CopyLabels(Step):
         return replace(samples, z=dict(samples.y))
 
 
-def elements(fields: Fields, part: Part = "y") -> Fields:
+def elements(fields: Fields) -> Fields:
     """The columns; if there is one of several numbers a sample, each of those as a column."""
-    only = next(iter(fields.values()))
+    called, only = next(iter(fields.items()))
     if len(fields) > 1 or only.values.ndim != 2:
         return fields
     width = only.values.shape[1]
-    names = only.names if len(only.names) == width else tuple(f"{part}[{position}]" for position in range(width))
+    names = only.names if len(only.names) == width else tuple(f"{called}[{position}]" for position in range(width))
     return {name: Field(only.values[:, position]) for position, name in enumerate(names)}
 
 
