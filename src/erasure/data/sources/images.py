@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import ast
+import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from erasure.data.on_disk import empty_column
+from erasure.data.progress import report
 from erasure.errors import DataError, InvalidParameters, MissingDependency, nearest
 from erasure.training.batches import TensorColumn
+from erasure.training.mapped import MappedColumn
 
 __all__ = ["Recipe", "pillow", "recipe", "stacked"]
 
 _ACCEPTED = "ToTensor, Normalize, Resize, Grayscale and CenterCrop"
-_RANDOM = "what a source yields is fixed; models see the same input in every epoch"
+_RANDOM = "what a source yields is fixed; for random changes while training, give the predictor augment"
 _FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
+_AT_A_TIME = 512
+_MOST_THREADS = 16
 _PLAIN_MODES = {"1": "L", "L": "L", "RGB": "RGB"}
 
 
@@ -36,18 +43,18 @@ class Recipe:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def column(self, values: Tensor) -> TensorColumn:
+    def column(self, pictures: TensorColumn) -> TensorColumn:
         """Pictures ``(N, C, H, W)`` in uint8 as a column of values in [0, 1], normalised if the recipe says so.
 
         Raises:
             DataError: If there is a mean for another number of channels.
         """
         if not self.mean:
-            return TensorColumn(values, scale=1 / 255)
-        if len(self.mean) not in {1, values.shape[1]}:
-            raise DataError(f"{len(self.mean)} means for pictures of {values.shape[1]} channels")
+            return replace(pictures, scale=1 / 255)
+        if len(self.mean) not in {1, pictures.sample_shape[0]}:
+            raise DataError(f"{len(self.mean)} means for pictures of {pictures.sample_shape[0]} channels")
         mean, std = (torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (self.mean, self.std))
-        return TensorColumn(values, scale=1 / 255, mean=mean, std=std)
+        return replace(pictures, scale=1 / 255, mean=mean, std=std)
 
 
 def pillow(purpose: str) -> Any:
@@ -100,52 +107,84 @@ def stacked(
     made: Recipe,
     described: Callable[[int], str],
     channels: int | None = None,
-) -> Tensor:
-    """Pictures of one size and number of channels in one tensor.
+) -> TensorColumn:
+    """Pictures of one size and number of channels in one column.
+
+    They are decoded by several threads. A column that is too large for memory is made in a file, some hundred pictures at a time.
 
     Args:
         n_pictures: How many.
-        read: A picture by its position; it may be lazy.
+        read: A picture by its position; it may be lazy, and must allow several threads.
         made: What is done to each.
         described: What to call a picture in messages.
         channels: 1 for grey, 3 for colour; by default as the first picture.
 
     Returns:
-        ``(N, C, H, W)``, uint8.
+        ``(N, C, H, W)``, uint8, not scaled.
 
     Raises:
         DataError: If a picture cannot be decoded, or differs from the first in size; says which.
     """
-    import numpy as np
+    if n_pictures == 0:
+        raise DataError("there is no picture")
+    with warnings.catch_warnings(), ThreadPoolExecutor(_threads(), thread_name_prefix="decoding") as pool:
+        warnings.simplefilter("ignore")  # about odd metadata; what matters is whether the pixels can be read
+        decode = _Decoder(read, made, described, channels)
+        first = decode(0)
+        decode.like = first
+        column = empty_column((n_pictures, *first.shape), torch.uint8)
+        column.values[0] = first
 
-    values: Tensor | None = None
-    for position in range(n_pictures):
+        def fill(position: int) -> None:
+            column.values[position] = decode(position)
+
+        for start in range(1, n_pictures, _AT_A_TIME):
+            # The results are asked for in order, so that the first picture that is wrong is the one that is named.
+            done = min(start + _AT_A_TIME, n_pictures)
+            for _ in pool.map(fill, range(start, done)):
+                pass
+            if isinstance(column, MappedColumn):
+                column.release()
+            report(done, n_pictures)
+    return column
+
+
+@dataclass
+class _Decoder:
+    """Pixels ``(C, H, W)`` of a picture by its position; all like the first, once there is one."""
+
+    read: Callable[[int], Any]
+    made: Recipe
+    described: Callable[[int], str]
+    channels: int | None
+    like: Tensor | None = None
+
+    def __call__(self, position: int) -> Tensor:
+        import numpy as np
+
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about odd metadata; what matters is whether the pixels can be read
-                picture = read(position)
-                picture.load()
-                picture = _plain(picture)
+            picture = self.read(position)
+            picture.load()
+            picture = _plain(picture)
         except Exception as error:  # damaged files make the decoders fail in every possible way
-            raise DataError(f"{described(position)} cannot be decoded as a picture: {_reason(error)}") from error
-        for step in made.steps:
+            raise DataError(f"{self.described(position)} cannot be decoded as a picture: {_reason(error)}") from error
+        for step in self.made.steps:
             picture = step(picture)
-        if channels is None:
-            picture = _like_the_first(picture, values, described, position)
+        if self.channels is None:
+            picture = _like_the_first(picture, self.like, self.described, position)
         else:
-            picture = _in_mode(picture, "L" if channels == 1 else "RGB")
+            picture = _in_mode(picture, "L" if self.channels == 1 else "RGB")
         pixels = torch.from_numpy(np.array(picture, dtype=np.uint8))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        if values is None:
-            values = torch.empty((n_pictures, *pixels.shape), dtype=torch.uint8)
-        if pixels.shape != values.shape[1:]:
-            found, first = ("×".join(str(side) for side in each.shape[-2:]) for each in (pixels, values))
+        if self.like is not None and pixels.shape != self.like.shape:
+            found, first = ("×".join(str(side) for side in each.shape[-2:]) for each in (pixels, self.like))
             remedy = 'bring them to a common size, such as "Resize((64, 64))"'
-            raise DataError(f"{described(position)} has {found} pixels (height × width), the first one {first}; {remedy}")
-        values[position] = pixels
-    if values is None:
-        raise DataError("there is no picture")
-    return values
+            raise DataError(f"{self.described(position)} has {found} pixels (height × width), the first one {first}; {remedy}")
+        return pixels
+
+
+def _threads() -> int:
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def _plain(picture: Any) -> Any:
@@ -160,13 +199,13 @@ def _in_mode(picture: Any, mode: str) -> Any:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _like_the_first(picture: Any, values: Tensor | None, described: Callable[[int], str], position: int) -> Any:
-    if values is None:
+def _like_the_first(picture: Any, first: Tensor | None, described: Callable[[int], str], position: int) -> Any:
+    if first is None:
         return picture
-    if values.shape[1] == 1 and picture.mode == "RGB":
+    if first.shape[0] == 1 and picture.mode == "RGB":
         remedy = 'give "Grayscale(1)" or "Grayscale(3)" among the transforms, or the number of channels'
         raise DataError(f"{described(position)} is in colour, the first picture is grey; {remedy}")
-    return _in_mode(picture, "L" if values.shape[1] == 1 else "RGB")
+    return _in_mode(picture, "L" if first.shape[0] == 1 else "RGB")
 
 
 def _reason(error: BaseException) -> str:

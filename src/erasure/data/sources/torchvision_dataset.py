@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -115,17 +117,9 @@ class TorchVision(DataSource):
         cls = self._class()
         parts = {name: self._made(cls, chosen) for name, chosen in self._chosen(cls).items()}
         made = recipe(self.transforms, self.mean, self.std)
-        pictures: list[Tensor] = []
-        channels: int | None = self.channels
-        for part, dataset in parts.items():
-            pictures.append(_pictures(dataset, made, f"{cls.__name__}, {part}" if part else cls.__name__, channels))
-            channels = channels or (3 if pictures[-1].shape[1] == 3 else None)
-        if len({each.shape[1:] for each in pictures}) > 1:
-            shapes = ", ".join(f"{part}: {tuple(each.shape[1:])}" for part, each in zip(parts, pictures, strict=True))
-            raise DataError(f'{cls.__name__}: the parts differ in size ({shapes}); give channels, or "Resize((height, width))"')
+        x = made.column(_pictures(parts, made, cls.__name__, self.channels))
         columns = columns_of(list(parts.values()), self.attributes)
-        columns["part"] = Coded.of_groups([len(each) for each in pictures], tuple(parts))
-        x = made.column(torch.cat(pictures) if len(pictures) > 1 else pictures[0])
+        columns["part"] = Coded.of_groups([len(each) for each in parts.values()], tuple(parts))
         return checked(self._dataset(x, columns, cls.__name__, len(parts)))
 
     def samples(self) -> Samples:
@@ -248,14 +242,32 @@ class TorchVision(DataSource):
             raise DataError(missing_files(cls, self._root(), reason)) from error
 
 
-def _pictures(dataset: Any, made: Recipe, called: str, channels: int | None) -> Tensor:
-    """All pictures of a part: the array that the data set already is, or one after the other."""
-    array = _array(getattr(dataset, "data", None), len(dataset))
-    if array is not None and not made.steps and channels in {None, array.shape[1]}:
-        return array
-    if len(dataset) == 0:
-        raise DataError(f"{called}: no samples")
-    return stacked(len(dataset), lambda i: dataset[i][0], made, _describer(dataset, called), channels)
+def _pictures(parts: Mapping[str, Any], made: Recipe, called: str, channels: int | None) -> TensorColumn:
+    """All pictures of all parts: the arrays that the data set already is, or one after the other."""
+    arrays = [_array(getattr(part, "data", None), len(part)) for part in parts.values()]
+    found = [each for each in arrays if each is not None and channels in {None, each.shape[1]}]
+    if len(found) == len(parts) and not made.steps and len({each.shape[1:] for each in found}) == 1:
+        return TensorColumn(torch.cat(found) if len(found) > 1 else found[0])
+    empty = next((name for name, part in parts.items() if not len(part)), None)
+    if empty is not None:
+        raise DataError(f"{called}{f', {empty}' if empty else ''}: no samples")
+    ends = list(itertools.accumulate(len(part) for part in parts.values()))
+    describers = [_describer(part, f"{called}, {name}" if name else called) for name, part in parts.items()]
+    datasets = list(parts.values())
+
+    def place(position: int) -> tuple[int, int]:
+        part = bisect.bisect_right(ends, position)
+        return part, position - (ends[part - 1] if part else 0)
+
+    def read(position: int) -> Any:
+        part, row = place(position)
+        return datasets[part][row][0]
+
+    def described(position: int) -> str:
+        part, row = place(position)
+        return describers[part](row)
+
+    return stacked(ends[-1], read, made, described, channels)
 
 
 def _array(data: Any, n_samples: int) -> Tensor | None:
