@@ -14,6 +14,7 @@ from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trac
 from erasure.experiment.seeds import Seeds
 from erasure.measures.bank import Request
 from erasure.measures.contract import Measure, ModelKind
+from erasure.reports.notebook import flow_svg
 from erasure.training.predictor import Predictor
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
@@ -218,13 +219,18 @@ class Plan:
         return self._known[key][1]
 
     def _repr_html_(self) -> str:
-        """The stages, in a notebook."""
+        """The stages, in a notebook: which kinds wait for which, and a line for each."""
+        kinds = {stage.kind: 0 for stage in self.stages.values()}
+        for stage in self.stages.values():
+            kinds[stage.kind] += 1
+        follows = {(self.stages[a].kind, s.kind) for s in self.stages.values() for a in s.requires if a in self.stages}
         cells = (
             f"<tr><td>{html.escape(s.name)}</td><td>{s.kind}</td><td><code>{a[:12]}</code></td></tr>"
             for a, s in self.stages.items()
         )
         head = "<tr><th>stage</th><th>kind</th><th>address</th></tr>"
-        return f"<table><caption>{len(self.stages)} stages</caption><thead>{head}</thead><tbody>{''.join(cells)}</tbody></table>"
+        table = f"<table><caption>{len(self.stages)} stages</caption><thead>{head}</thead><tbody>{''.join(cells)}</tbody></table>"
+        return f"{flow_svg(kinds, follows)}<details{' open' if len(self.stages) <= 30 else ''}><summary>stages</summary>{table}</details>"
 
 
 def training_content(scene: Scene, partition: str, seed: int, numerics: Json) -> Json:

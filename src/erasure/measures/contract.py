@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -177,6 +178,19 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fresh: Callable[[int], nn.Module] | None = None
     provider: Provider | None = None
+
+    def _repr_html_(self) -> str:
+        """Which model is measured and on what, in a notebook."""
+        largest = max((len(ids) for ids in self.partition_ids.values()), default=0) or 1
+        lines = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{len(ids)}</td>"
+            f'<td><div style="background:#0a6fb0;height:.7em;width:{100 * len(ids) / largest:.0f}px"></div></td></tr>'
+            for name, ids in self.partition_ids.items()
+        )
+        beside = f", beside {' and '.join(sorted(self.references))}" if self.references else ""
+        caption = f"{self.subject.kind} model{beside}; {self.task}, {self.model_input.n_classes} classes"
+        head = "<tr><th>partition</th><th>samples</th><th></th></tr>"
+        return f"<table><caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{lines}</tbody></table>"
 
     @property
     def task(self) -> TaskKind:

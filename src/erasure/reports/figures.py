@@ -92,7 +92,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
             "type": "quantitative",
             "title": f"{field} gap to retraining, in noise floors",
             "scale": {"type": "sqrt", "domain": [0, top], "nice": False},
-            "axis": {"values": [0, 0.5, 1, 2, 3, 5, 10, 20, 50], "format": "~g", "offset": 12, "grid": False},
+            "axis": {"values": [0, 0.5, 1, 2, 3, 5, 10, 20, 50], "format": "~r", "offset": 12, "grid": False},
         }
         for field, top in (("forgetting", x_top), ("utility", y_top))
     )

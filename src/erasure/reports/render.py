@@ -14,7 +14,7 @@ from erasure.reports.figures import Figure
 from erasure.reports.theme import variables_of
 from erasure.store.durable import write_atomically
 
-__all__ = ["FORMATS", "inline_svg", "write_figures"]
+__all__ = ["FORMATS", "inline_svg", "plain_svg", "write_figures"]
 
 FORMATS = ("svg", "png", "pdf")
 _VERSION = "5.20"
@@ -63,6 +63,17 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         f'aria-labelledby="{identifier}-title" {drawn}><title id="{identifier}-title">{title}</title>'
     )
     return variables_of(_ROOT.sub(lambda _: root, svg, count=1))
+
+
+def plain_svg(figure: Figure) -> str:
+    """A figure with a white background and its own colours, for where our page is not around it.
+
+    Raises:
+        MissingDependency: If the renderer is not installed.
+        ValueError: If the renderer cannot draw it.
+    """
+    spec = {**_drawable(figure.spec), "background": "white"}
+    return str(_converter().vegalite_to_svg(spec, vl_version=_VERSION))
 
 
 def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[str] = FORMATS) -> list[Path]:

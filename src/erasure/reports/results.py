@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erasure.reports.table import html_table, markdown_table, text_table
+from erasure.reports.table import markdown_table, text_table
 from erasure.store.rows import RESULT_FIELDS, Row, read_rows
 
 if TYPE_CHECKING:
@@ -45,8 +45,14 @@ class Results:
         return iter(self.rows)
 
     def _repr_html_(self) -> str:
-        """The table, in a notebook."""
-        return html_table(self.rows)
+        """What to do, the table and figures, in a notebook."""
+        from erasure.reports.folder import EVIDENCE_FILE, RunFolder
+        from erasure.reports.notebook import results_html
+        from erasure.reports.swept import POINTS_FILE
+
+        output = self.output
+        kept = output is not None and any((output / name).is_file() for name in (EVIDENCE_FILE, POINTS_FILE))
+        return results_html(RunFolder.load(output) if kept and output is not None else RunFolder(self.rows))
 
     @property
     def is_sound(self) -> bool:

@@ -1,9 +1,19 @@
+import base64
+import re
+import sys
+from collections import Counter
+
+import pytest
+from report_rows import method, references
 from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
 from erasure.experiment.run import RunOptions, make_plan
+from erasure.measures.sklearn_metric import Accuracy
+from erasure.reports.notebook import flow_svg
 from erasure.reports.results import Results
 from erasure.store.rows import Row
+from erasure.testing.evaluations import bench
 
 
 def _row(label):
@@ -21,9 +31,28 @@ def _row(label):
 
 def test_results_are_a_table_in_a_notebook():
     html = Results(rows=(_row("SCRUB"),))._repr_html_()
-    assert html.startswith("<table>")
+    assert html.startswith("<p><b>There is no retrained model in this run")
     assert "<td>SCRUB</td>" in html
     assert "0.500" in html
+
+
+def test_results_bring_their_figures_as_images():
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    html = Results(rows=(*references(), *method("good"), *method("bad", retain=0.5)))._repr_html_()
+    assert "Use good" in html
+    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    assert len(images) == 2  # the trade-off and every value
+    drawn = base64.b64decode(images[0]).decode()
+    assert drawn.startswith("<svg")
+    assert "var(--" not in drawn  # colours of its own, not those of our page
+    assert 'alt="Scatter plot of 2 methods.' in html
+
+
+def test_without_the_renderer_the_table_remains(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    html = Results(rows=(*references(), *method("good")))._repr_html_()
+    assert "<td>good</td>" in html
+    assert "<img" not in html
 
 
 def test_names_stay_text():
@@ -41,3 +70,23 @@ def test_a_plan_is_a_table_in_a_notebook():
     html = plan._repr_html_()
     assert html.count("<tr>") == len(plan.stages) + 1
     assert "<td>train gold</td>" in html
+    kinds = {stage.kind for stage in plan.stages.values()}
+    assert html.count("<rect") == len(kinds)
+    counts = Counter(stage.kind for stage in plan.stages.values())
+    assert f">values × {counts['values']}</text>" in html
+
+
+def test_the_picture_of_a_plan_leads_from_the_data_to_the_values():
+    svg = flow_svg({"data": 1, "model": 2, "<b>": 3}, [("data", "model"), ("model", "<b>"), ("data", "<b>")])
+    xs = [int(x) for x in re.findall(r'<rect x="(\d+)"', svg)]
+    assert xs == sorted(set(xs))
+    assert svg.count("<path") == 2 * 3
+    assert "<b>" not in svg
+
+
+def test_an_evaluation_shows_the_model_and_the_partitions():
+    problem = bench()
+    html = problem.evaluation(Accuracy(partition="test"))._repr_html_()
+    assert "unlearned model; classification" in html
+    for name, ids in problem.partitions.items():
+        assert f"<td>{name}</td><td>{len(ids)}</td>" in html
