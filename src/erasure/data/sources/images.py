@@ -184,7 +184,7 @@ class _Decoder:
 
 
 def _threads() -> int:
-    return min(_MOST_THREADS, os.cpu_count() or 1)
+    return max(2, min(_MOST_THREADS, os.cpu_count() or 1))  # one reads while another decodes
 
 
 def _plain(picture: Any) -> Any:
