@@ -29,6 +29,7 @@ KINDS = {
     "model": vocabulary.MODELS,
     "unlearner": vocabulary.UNLEARNERS,
     "measure": vocabulary.MEASURES,
+    "step": vocabulary.STEPS,
 }
 CASES = [pytest.param(kind, path, id=path) for kind, nodes in KINDS.items() for path in nodes]
 
@@ -43,6 +44,8 @@ def holding(kind, path, parameters):
         written["data"]["parameters"]["partitions"][2] = node
     elif kind == "model":
         written["predictor"]["parameters"]["model"] = node
+    elif kind == "step":
+        written["data"]["parameters"]["DataSource"]["parameters"]["preprocess"] = [node]
     elif kind == "unlearner":
         written["unlearners"].append(node)
     else:
@@ -59,6 +62,7 @@ def understood(kind, path, /, **parameters):
         "model": lambda: experiment.predictor.model,
         "unlearner": lambda: experiment.unlearners[-1].unlearner,
         "measure": lambda: experiment.evaluator.measures[-1],
+        "step": lambda: experiment.data.data_source.steps[-1],
     }[kind]()
     return component, experiment.notices
 
@@ -85,6 +89,7 @@ def test_a_class_path_needs_none_of_its_optional_parameters(kind, path):
         "measure": {"runners", "sub_unlearner", "partition"},
         "unlearner": {"sub_unlearner", "save_dir", "file_name"},
         "model": {"node_features"},
+        "step": {name for nodes in vocabulary.STEPS.values() for name in nodes} - {"dim", "method"},
     }  # fmt: skip
     parameters = {name: value for name, value in KINDS[kind][path].items() if name in needed[kind]}
     assert load_experiment(holding(kind, path, parameters))
@@ -97,8 +102,9 @@ def test_a_misspelt_parameter_is_still_found_out(kind, path):
 
 
 def test_the_table_of_this_test_is_the_whole_vocabulary():
-    steps = {path for path, alias in UPSTREAM.items() if alias.kind not in KINDS}
-    assert {path for nodes in KINDS.values() for path in nodes} == set(UPSTREAM) - steps
+    tested = {path for nodes in KINDS.values() for path in nodes} | {vocabulary.TOKENIZER["class"]}
+    assert tested == set(UPSTREAM)
+    assert all(alias.target or alias.dropped or alias.spliced for alias in UPSTREAM.values())
     assert set(SECTIONS) == {"DatasetManager", "TorchModel", "TorchModelMultilabel", "Evaluator"}
 
 

@@ -186,6 +186,27 @@ TOKENIZER = {
         "tokenizer": "bert-base-uncased", "max_length": 64, "padding": "max_length", "truncation": True, "return_tensors": "pt",
     },
 }  # fmt: skip
+FLAGS = {"process_X": True, "process_y": False, "process_z": "false"}
+STEPS = {
+    f"{STEP}preprocess.Encode": FLAGS,
+    f"{STEP}preprocess.ListToTensor": FLAGS,
+    f"{STEP}preprocess.RemoveCharacter": FLAGS | {"character": "."},
+    f"{STEP}preprocess.Add": FLAGS | {"add": 1},
+    f"{STEP}preprocess.StringToList": FLAGS | {"max_length": 5},
+    f"{STEP}reshape_x_z.reshape_x_z": {"keep_as_x": [0, 1], "move_to_z": [2]},
+    f"{STEP}reshape_y_z.reshape_y_z": {"keep_as_y": [0], "move_to_z": [1]},
+    f"{STEP}reshape_y_z.reshape_y_z_legacy": {"keep_as_y": [0, 31], "move_to_z": [1]},
+    f"{STEP}reshape_y_z.copy_y_z": {},
+    f"{STEP}add_z_label.StringContain": {"contains": ["Real Madrid", "Juventus"]},
+    f"{STEP}transform_z.PatternMatch": {"patterns": ["^a", "b$"]},
+    f"{STEP}unify_string_columns.UnifyStringColumns": {"columns": [0, 1]},
+    f"{STEP}tokenize_text.TokenizeX": {"tokenizer": TOKENIZER},
+    f"{STEP}image_to_tensor.ImageToTensorPreprocess": {},
+    f"{STEP}dataset_specific.torchvision.cifar100_to_20.CIFAR100preprocess": {"dim": 1, "method": "coarse"},
+    f"{STEP}dataset_specific.celeba_labels.Celeba_labels": {"label_columns": [20, 31]},
+    f"{STEP}dataset_specific.celeba_labels.Celeba_multilabel": {"label_columns": [20, 31]},
+    f"{STEP}dataset_specific.UCIRepository.IRIS_preprocess.IRISpreprocess": {},
+}
 
 
 def experiment():
