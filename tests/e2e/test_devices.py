@@ -1,0 +1,136 @@
+"""``--devices 2`` on the command line: the models of one device, bad combinations refused, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small import command, small_experiment
+
+from erasure.store import Store
+
+pytest.importorskip("lightning_fabric")
+
+
+def _children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def _is_rank(pid):
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _models(store):
+    """Trained weights by number of devices, then by what else their address is made of."""
+    found = {1: {}, 2: {}}
+    for entry in store.entries():
+        if entry.kind == "model":
+            content = dict(store.open(entry.address).manifest.content)
+            devices = content.pop("numerics").get("devices", 1)
+            found[devices][json.dumps(content, sort_keys=True)] = store.open(entry.address).tensors("model")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_devices_train_the_models_of_one(strategy, write_config, tmp_path):
+    # Without a method that forgets, and a floor, there are two models to train.
+    experiment = small_experiment(unlearners=["GoldModel"])
+    experiment["evaluator"] |= {"floor_repeats": 0}
+    config = write_config(experiment)
+    options = ("--device", "cpu", "--store", tmp_path / "store", "--no-report")
+    one = command("run", config, *options, "--output", tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    log = tmp_path / "log"
+    more = ("--devices", "2", "--strategy", strategy, "--log-json", log)
+    two = command("run", config, *options, "--output", tmp_path / "two", *more)
+    assert two.returncode == 0, two.stderr
+    assert "Warning" not in two.stderr
+    models = _models(Store(tmp_path / "store"))
+    assert models[1].keys() == models[2].keys()
+    assert len(models[1]) == 2
+    for content, weights in models[1].items():
+        for name, values in weights.items():
+            assert torch.allclose(models[2][content][name], values, atol=1e-4), name
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    trained = [event for event in events if event["event"] == "StageFinished" and event["kind"] == "model"]
+    assert trained
+    assert not any(event["cached"] for event in trained), "what several devices make has an address of its own"
+    epochs = [event for event in events if event["event"] == "EpochFinished" and event["name"] == "train original"]
+    assert [event["epoch"] for event in epochs] == list(range(1, 21))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the processes through /proc")
+def test_killing_the_run_leaves_no_process(write_config, tmp_path):
+    experiment = small_experiment()
+    experiment["predictor"]["epochs"] = 100_000
+    log = tmp_path / "log"
+    options = [
+        "--device",
+        "cpu",
+        "--devices",
+        "2",
+        "--store",
+        tmp_path / "store",
+        "--output",
+        tmp_path / "out",
+        "--log-json",
+        log,
+    ]
+    arguments = [sys.executable, "-m", "erasure", "run", write_config(experiment), *options, "--quiet"]
+    with subprocess.Popen([*map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        try:
+            deadline = time.monotonic() + 240
+            while not (log.exists() and "EpochFinished" in log.read_text()):
+                assert run.poll() is None
+                assert time.monotonic() < deadline, "no epoch has ended"
+                time.sleep(0.1)
+            ranks = [pid for pid in _children(run.pid) if _is_rank(pid)]
+            assert len(ranks) == 2
+        finally:
+            os.kill(run.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(_is_rank(pid) for pid in ranks):
+        assert time.monotonic() < deadline, "a process outlives its parent"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "said"),
+    [
+        (("--executor", "processes"), {}, "use --executor serial"),
+        (("--device", "cuda:1"), {}, "cuda:1"),
+        (("--device", "cuda", "--devices", "99"), {}, "cuda"),
+        ((), {"optimizer": {"class": "LBFGS", "parameters": {"lr": 0.1}}}, "LBFGS needs all weights at once"),
+        ((), {"loss_fn": {"class": "CrossEntropyLoss", "parameters": {"reduction": "sum"}}}, "is no mean over the samples"),
+    ],
+    ids=["executor", "one-device", "too-many", "optimizer", "loss"],
+)
+def test_what_several_devices_cannot_do_is_said_before_anything_trains(options, changes, said, write_config, tmp_path):
+    experiment = small_experiment()
+    experiment["predictor"] |= changes
+    store = ("--store", tmp_path / "store", "--output", tmp_path / "out")
+    done = command("run", write_config(experiment), "--device", "cpu", "--devices", "2", *store, *options)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 5, done.stderr
+    assert "train original" not in done.stdout + done.stderr
+
+
+def test_shards_and_blocks_of_models_do_not_go_together(write_config, tmp_path):
+    experiment = small_experiment()
+    experiment["evaluator"]["measures"].append({"class": "LiRA", "parameters": {"n_shadows": 4}})
+    store = ("--store", tmp_path / "store", "--output", tmp_path / "out")
+    done = command("run", write_config(experiment), "--device", "cpu", "--devices", "2", "--strategy", "fsdp", *store)
+    assert done.returncode == 2, done.stderr
+    assert "leave the measure out, or use --strategy ddp" in done.stderr
