@@ -311,6 +311,8 @@ class Workbench:
         if stage is None or stage.kind not in {"model", "unlearned"}:
             return None
         job = stage.job
+        if self.options.devices > 1 and (job.unlearner is None or job.unlearner.exact):
+            return None  # one process cannot make it the same way
 
         def make() -> nn.Module:
             if job.unlearner is None:
