@@ -179,6 +179,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "sources.md": lambda: components(
         "Data sources", "Where samples come from: `data.data_source` of a configuration.", ["source"]
     ),
+    "steps.md": lambda: components(
+        "Preprocess steps",
+        "What is done to the columns of a source: the list `preprocess`, and the tokenizers that `Tokenize` takes. "
+        "[Preprocessing](preprocessing.md) puts them together.",
+        ["step", "tokenizer"],
+    ),
     "splitters.md": lambda: components(
         "Splitters",
         "What is trained on, tested on and forgotten: the list `data.partitions`. [Scenarios](scenarios.md) puts them together.",

@@ -16,7 +16,10 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from erasure.component import canonical
+from erasure.data.preprocess.images import CelebALabels, CoarseClasses
+from erasure.data.preprocess.moving import MoveLabels, PickLabels
 from erasure.data.sources.images import recipe
+from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.sources.torchvision_dataset import TorchVision
 from erasure.data.sources.torchvision_labels import CIFAR100_COARSE
 from erasure.data.storage import from_artifact, to_artifact
@@ -252,6 +255,16 @@ def test_several_groups_never_share_a_code(cifar100):
     assert [data.z_names[code] for code in data.z[0]] == ["part=train", "coarse=aquatic_mammals"]
 
 
+def test_a_step_makes_coarse_classes_of_fine_ones(cifar100):
+    source = TorchVision(dataset="CIFAR100", root=str(cifar100))
+    data = Preprocessed(data_source=source, steps=[CoarseClasses()]).load()
+    plain = TorchVision(dataset="CIFAR100", root=str(cifar100), label="coarse", z="class").load()
+    assert torch.equal(data.y, plain.y)
+    assert torch.equal(data.z, plain.z)
+    assert (data.class_names, data.z_names, data.n_classes) == (plain.class_names, plain.z_names, 20)
+    assert torch.equal(data.x.values, plain.x.values)
+
+
 @pytest.fixture
 def celeba(tmp_path, monkeypatch, datasets):
     place = tmp_path / "celeba"
@@ -282,6 +295,20 @@ def test_celeba_has_attributes_and_identities(celeba):
     data = TorchVision(dataset="CelebA", root=str(celeba)).load()
     assert (data.task, data.class_names, data.z.tolist()) == ("multilabel", ("Smiling", "Male"), [7, 7, 9, 9])
     assert data.y.tolist() == [[1, 0], [0, 0], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "y", "task"),
+    [
+        ([CelebALabels(columns=["Male", "Smiling"])], [1, 0, 1, 0], "classification"),
+        ([CelebALabels(columns=[0, 1], multilabel=True)], [[1, 0], [0, 0], [1, 0], [0, 0]], "multilabel"),
+        ([PickLabels(keep=[0, 0], move=[1])], [1, 0, 1, 0], "classification"),
+        ([CelebALabels(columns=0), MoveLabels(keep=[0], move=[1])], [1, 0, 1, 0], "classification"),
+    ],
+)
+def test_steps_choose_among_attributes_and_identity(celeba, steps, y, task):
+    data = Preprocessed(data_source=TorchVision(dataset="CelebA", root=str(celeba)), steps=steps).load()
+    assert (data.y.tolist(), data.task, data.z.tolist()) == (y, task, [7, 7, 9, 9])
 
 
 def test_attributes_of_celeba_can_be_one_class(celeba):
