@@ -5,7 +5,6 @@
     ErasureError
     ├── ConfigError             one or more problems of a configuration, each with its position   (exit code 2)
     │   ├── UnknownComponent    a name that nobody registered
-    │   ├── NotBuiltYet         a name we know of, whose component does not exist yet
     │   └── InvalidParameters   a component's own parameters
     ├── MissingDependency       an optional library is needed; names the extra to install          (exit code 2)
     ├── DataError               data that cannot be read or used
@@ -33,7 +32,6 @@ __all__ = [
     "ErasureError",
     "InvalidParameters",
     "MissingDependency",
-    "NotBuiltYet",
     "PartitionError",
     "Position",
     "Problem",
@@ -67,7 +65,7 @@ class Problem:
         path: Where in the configuration, such as ``unlearners[2].parameters.epochs``.
         position: File, line and column.
         hint: What to do, such as ``did you mean "temperature"?``.
-        kind: ``syntax``, ``structure``, ``unknown-component``, ``not-built-yet``, ``trust``, ``parameter``, ``partition``, ``data``
+        kind: ``syntax``, ``structure``, ``unknown-component``, ``trust``, ``parameter``, ``partition``, ``data``
             or ``requirement``.
     """
 
@@ -103,10 +101,6 @@ class ConfigError(ErasureError):
 
 class UnknownComponent(ConfigError):
     """A name that is neither registered nor importable."""
-
-
-class NotBuiltYet(ConfigError):
-    """A name of the field's vocabulary whose component this version does not have."""
 
 
 class InvalidParameters(ConfigError):

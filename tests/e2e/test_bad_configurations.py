@@ -53,17 +53,26 @@ CHANGES = {
     "unknown optimizer": (("predictor", "optimizer"), "Adamm", 'did you mean "Adam"?'),
     "unknown loss": (("predictor", "loss_fn"), "CrossEntropy", 'did you mean "CrossEntropyLoss"?'),
     "unknown upstream path": (("unlearners", 1), "erasure.unlearners.Scrubb.Scrub", "did you mean"),
-    "known but not built": (
+    "a published source where an unlearner belongs": (
         ("unlearners", 1),
         {"class": "erasure.data.data_sources.UCIRepositoryDataSource.UCIRepositoryDataSource"},
         "takes an unlearner",
     ),
-    "a source not built yet": (
+    "a published source without its parameters": (
         ("data", "data_source"),
         {"class": "erasure.data.data_sources.UCIRepositoryDataSource.UCIRepositoryDataSource"},
-        "not built yet",
+        'the required parameter "id" of UCI is missing',
     ),
-    "a model not built yet": (("predictor", "model"), {"class": "erasure.model.FF.MIAAttack"}, "not built yet"),
+    "the last word of a published path": (
+        ("predictor", "model"),
+        "AdultNN",
+        "published files write erasure.model.classifiers.standard_classifier.AdultNN",
+    ),
+    "a typo in a published parameter": (
+        ("predictor", "model"),
+        {"class": "erasure.model.classifiers.standard_classifier.AdultNN", "parameters": {"n_layer": 3}},
+        'did you mean "n_layers"?',
+    ),
     "typo in a parameter": (("unlearners", 1, "parameters"), {"epoch": 3}, 'did you mean "epochs"?'),
     "typo in a model's parameter": (("predictor", "model", "parameters"), {"hidden_size": [3]}, 'did you mean "hidden_sizes"?'),
     "typo in a section": (("predictor",), {"modell": "MLP"}, 'did you mean "model"?'),

@@ -229,7 +229,8 @@ class Builder:
             if component_slot(types.get(problem.field)) is not None and len(self.problems) > before and problem.field in given:
                 continue  # the node inside has already said what is wrong
             where = f"{under}.{problem.location}" if problem.field in given else under
-            self._problem(problem.message, position, where, "parameter", problem.hint)
+            hint = "" if problem.field in types else nearest(problem.field, alias.vocabulary)
+            self._problem(problem.message, position, where, "parameter", hint or problem.hint)
         if len(self.problems) > before:
             return None
         component = self._constructed(cls, converted, node, path)

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from erasure.component import Call, Component
-from erasure.errors import ErasureError, NotBuiltYet, Problem, UnknownComponent, nearest, with_article
+from erasure.errors import ErasureError, Problem, UnknownComponent, nearest, with_article
 from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
@@ -77,7 +77,6 @@ class Registry:
 
         Raises:
             UnknownComponent: If there is none, with the nearest name.
-            NotBuiltYet: If it is a name of the field that this version has no component for.
         """
         kind = slot.kind
         registered = self.names(kind)
@@ -100,21 +99,16 @@ class Registry:
         elsewhere = [other for other in BUILTINS if name in self.names(other)]
         if elsewhere:
             raise _unknown(f'"{name}" is {with_article(elsewhere[0])}; this place takes {with_article(kind)}')
-        if (key or name) in _SHORT_UPSTREAM.get(kind, {}):
-            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
-        raise _unknown(f'there is no {kind} called "{name}"', nearest(name, [*known, *_SHORT_UPSTREAM.get(kind, {})]))
+        paths = _SHORT_UPSTREAM.get(kind, {}).get(name, ())
+        published = f"published files write {' or '.join(paths)}" if paths else ""
+        raise _unknown(f'there is no {kind} called "{name}"', published or nearest(name, known))
 
     def _upstream(self, name: str, alias: Alias, slot: type[Component]) -> Resolved:
         if alias.kind != slot.kind:
             raise _unknown(f'"{name}" is {with_article(alias.kind)}; this place takes {with_article(slot.kind)}')
-        if alias.target is None:
-            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
-        if alias.target == "":
+        if not alias.target:
             return Resolved(slot, name.rpartition(".")[2], alias)
-        target = self.names(alias.kind).get(alias.target)
-        if target is None:
-            raise NotBuiltYet([Problem(f'"{name}" is known, but not built yet', kind="not-built-yet")])
-        return Resolved(self._component(target, name, slot), alias.target, alias)
+        return Resolved(self._component(self.names(alias.kind)[alias.target], name, slot), alias.target, alias)
 
     def _component(self, target: str, name: str, slot: type[Component]) -> type[Component]:
         module, _, attribute = target.partition(":")
@@ -237,10 +231,10 @@ def _plugins(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"erasure.{kind}s")}
 
 
-def _short_upstream() -> dict[str, dict[str, str]]:
-    short: dict[str, dict[str, str]] = {}
+def _short_upstream() -> dict[str, dict[str, list[str]]]:
+    short: dict[str, dict[str, list[str]]] = {}
     for path, alias in UPSTREAM.items():
-        short.setdefault(alias.kind, {})[path.rpartition(".")[2]] = path
+        short.setdefault(alias.kind, {}).setdefault(path.rpartition(".")[2], []).append(path)
     return short
 
 

@@ -21,7 +21,7 @@ class Alias:
 
     Args:
         kind: The slot it belongs to.
-        target: Registered name of our component; None if it is not built yet; empty if the node needs no component here.
+        target: Registered name of our component; empty if the node needs no component here.
         rename: Upstream's parameter to ours.
         defaults: Values that upstream assumes where we assume something else, by our names.
         ignored: Parameters without effect, and why.
@@ -34,7 +34,7 @@ class Alias:
     """
 
     kind: str
-    target: str | None = None
+    target: str = ""
     rename: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +44,11 @@ class Alias:
     dropped: str = ""
     spliced: str = ""
     derived: Mapping[str, Derived] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Upstream's parameters that are not ours by name."""
+        return (*self.rename, *self.ignored, *self.wrap, *(name for rule in self.derived.values() for name in rule.takes))
 
 
 _ALWAYS_CACHED = "results are cached by their content; globals.cached turns that off"
@@ -365,7 +370,7 @@ _MODELS: dict[str, Alias] = {
 }
 
 
-def _measure(target: str | None = None, **facts: Any) -> Alias:
+def _measure(target: str, **facts: Any) -> Alias:
     return Alias(kind="measure", target=target, **facts)
 
 
