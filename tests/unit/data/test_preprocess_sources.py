@@ -13,6 +13,7 @@ from erasure.data.corruption import Mislabel
 from erasure.data.preprocess.contract import Step
 from erasure.data.preprocess.moving import CopyLabels, MoveInputs
 from erasure.data.preprocess.per_sample import PerSample, SampleFunction, SampleStep
+from erasure.data.preprocess.samples import samples_of
 from erasure.data.preprocess.texts import ContainsText, JoinColumns, Tokenize
 from erasure.data.preprocess.tokenizers import Pretrained, Words
 from erasure.data.preprocess.values import Add, Encode, RemoveCharacter
@@ -36,6 +37,13 @@ def ratio(x, y, z, by=1.0):
 
 def flip(x, y, z):
     return x.flip(-1), 1 - y, z
+
+def only_y(x, y, z):
+    return x, 1 - y, z
+
+def in_place(x, y, z):
+    x += 1
+    return x, y, z
 
 def second(x, y, z):
     if y == 1:
@@ -188,6 +196,14 @@ def test_a_pretrained_tokenizer_gives_ids_and_mask(write, tmp_path):
         Preprocessed(data_source=source.data_source, steps=[Tokenize(tokenizer=Pretrained(name_or_path="nobody/has-it"))]).load()
 
 
+def test_numbers_beside_a_text_that_is_moved_away_are_a_table(write):
+    text = "artist,length,genre\nAnn,1.5,a\nBo,2.5,b\n"
+    source = HuggingFace(files=write(text, "songs.csv"), columns=["artist", "length"], label="genre")
+    data = Preprocessed(data_source=source, steps=[MoveInputs(move="artist")]).load()
+    assert (data.modality, data.x.values.tolist(), data.feature_names) == ("table", [[1.5], [2.5]], ("length",))
+    assert (data.z.tolist(), data.z_names) == ([0, 1], ("Ann", "Bo"))
+
+
 # Functions of one's own
 
 
@@ -208,6 +224,23 @@ def test_a_function_sees_pictures_as_the_model_does(functions):
     assert torch.equal(data.x.gather(ids), plain.x.gather(ids).flip(-1))
     assert torch.equal(data.y, 1 - plain.y)
     assert (data.modality, data.x_shape) == ("image", plain.x_shape)
+
+
+def test_pictures_that_a_function_leaves_alone_stay_bytes(functions):
+    source = SyntheticImages(n_samples=8, n_classes=2)
+    data = Preprocessed(data_source=source, steps=[PerSample(function=functions.only_y)]).load()
+    plain = source.load()
+    assert torch.equal(data.x.values, plain.x.values)
+    assert data.x.values.dtype == plain.x.values.dtype
+    assert torch.equal(data.y, 1 - plain.y)
+
+
+def test_a_function_that_changes_its_arguments_does_not_change_the_data(functions):
+    samples = samples_of(SyntheticImages(n_samples=4).load())
+    before = samples.x.values.clone()
+    made = PerSample(function=functions.in_place).apply(samples)
+    assert torch.equal(samples.x.values, before)
+    assert torch.equal(made.x.gather(torch.arange(4)), samples.x.gather(torch.arange(4)) + 1)
 
 
 def test_the_chance_in_a_function_is_its_own_and_the_same_every_time(functions):

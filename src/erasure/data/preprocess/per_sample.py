@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -56,17 +57,22 @@ class SampleStep(Step):
         n_samples = len(samples)
         given = {part: _rows(samples, part) for part in ("x", "y", "z")}
         made: dict[Part, list[Any]] = {"x": [], "y": [], "z": []}
+        x_stays = True
         with torch.no_grad(), isolated(0):
             for number in range(n_samples):
+                x = given["x"](number)
+                before = x.clone() if isinstance(x, Tensor) else None
                 try:
-                    result = self.sample(given["x"](number), given["y"](number), given["z"](number))
+                    result = self.sample(x, given["y"](number), given["z"](number))
                 except Exception as error:  # the function is the user's, and may fail in any way
                     raise DataError(f"the function failed on sample {number}: {type(error).__name__}: {error}") from error
                 if not isinstance(result, tuple) or len(result) != 3:
                     raise DataError(f"the function gave {type(result).__name__} for sample {number}, expected a tuple (x, y, z)")
+                x_stays = x_stays and before is not None and isinstance(result[0], Tensor) and torch.equal(result[0], before)
                 for part, value in zip(made, result, strict=True):
                     made[part].append(value)
-        return _with_x(replace(samples, y=_kept(samples.y, "y", made), z=_kept(samples.z, "z", made)), made["x"])
+        changed = replace(samples, y=_kept(samples.y, "y", made), z=_kept(samples.z, "z", made))
+        return changed if x_stays else _with_x(changed, made["x"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +126,9 @@ def _rows(samples: Samples, part: Part) -> Callable[[int], Any]:
 def _plain(column: Field, number: int) -> Any:
     """A number, a text, a list or an array."""
     value = column.values[number]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        return value.item()
+    return copy.deepcopy(value)  # the function may change what it is given
 
 
 def _kept(fields: Fields, part: Part, made: Mapping[Part, Sequence[Any]]) -> Fields:

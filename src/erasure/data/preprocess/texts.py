@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy.typing as npt
 
 from erasure.data.fields import NonEmptyNames
 from erasure.data.preprocess.contract import Columns, Step
-from erasure.data.preprocess.samples import Field, Samples, names_of, objects
+from erasure.data.preprocess.samples import Field, Fields, Samples, names_of, objects
 from erasure.data.preprocess.tokenizers import Tokenizer
 from erasure.errors import DataError, InvalidParameters
 from erasure.types import Json
 
-__all__ = ["ContainsText", "JoinColumns", "MatchPatterns", "Tokenize"]
+__all__ = ["ContainsText", "JoinColumns", "MatchPatterns", "Tokenize", "joined"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class JoinColumns(Step):
 
     def apply(self, samples: Samples) -> Samples:
         """Join the columns."""
-        return replace(samples, x={"text": Field(_joined(samples, self.columns))}, modality="text", categorical=())
+        return replace(samples, x={"text": Field(joined(samples.inputs, self.columns))}, modality="text", categorical=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +114,16 @@ class Tokenize(Step):
 
     def apply(self, samples: Samples) -> Samples:
         """Tokenise the texts."""
-        tokens = self.tokenizer.tokens(_joined(samples, self.columns).tolist())
+        tokens = self.tokenizer.tokens(joined(samples.inputs, self.columns).tolist())
         return replace(samples, x={"tokens": Field(tokens.numpy())}, modality="text", categorical=())
 
 
-def _joined(samples: Samples, columns: Columns) -> npt.NDArray[Any]:
-    fields = samples.inputs
+def joined(fields: Fields, columns: Columns | Sequence[str]) -> npt.NDArray[Any]:
+    """One text a sample: the columns joined by spaces; empty for all.
+
+    Raises:
+        DataError: If a column does not exist, or holds several values a sample.
+    """
     chosen = names_of(fields, columns, "x") if columns else list(fields)
     lists = [name for name in chosen if fields[name].values.ndim > 1 or not _is_plain(fields[name])]
     if lists:

@@ -18,13 +18,14 @@ from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Name, Names, NonEmptyNames
 from erasure.data.preprocess.samples import Field, Samples
+from erasure.data.preprocess.texts import joined
 from erasure.data.sources.files import file_digest
 from erasure.data.sources.folders import folder_digest
 from erasure.data.sources.hugging_face_columns import SPLIT, Rows, rows_of
 from erasure.data.sources.hugging_face_files import read_files, read_folder, read_hub
 from erasure.data.sources.images import recipe, stacked
 from erasure.data.sources.table import TableFile
-from erasure.data.sources.table_samples import table_fields
+from erasure.data.sources.table_samples import is_text, table_fields
 from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
@@ -183,9 +184,10 @@ class HuggingFace(DataSource):
         if modality == "table":
             return self._through(rows, TableFile.samples)
         z, z_names = self._groups(rows)
+        written = [name for name in self.columns if is_text(rows.table.column(name).type)]
         return Samples(
             name=self._called,
-            x=table_fields(rows.table, self.columns, as_text=self.columns),
+            x=table_fields(rows.table, self.columns, as_text=written),
             y={self.label: self._label(rows)},
             z={} if z is None else {"z": Field(z.numpy(), z_names)},
             task="binary" if self.task == "binary" else None,
@@ -195,10 +197,10 @@ class HuggingFace(DataSource):
 
     def finished(self, samples: Samples) -> Dataset:
         """The data set of samples; texts that no step has tokenised are tokenised as the source says."""
-        texts = samples.x
-        if samples.modality == "text" and isinstance(texts, Mapping) and all(each.is_text for each in texts.values()):
-            joined = [" ".join(row) for row in zip(*(each.values for each in texts.values()), strict=True)]
-            samples = replace(samples, x={"tokens": Field(self._tokens(joined).numpy())})
+        fields = samples.x
+        if samples.modality == "text" and isinstance(fields, Mapping) and any(each.is_text for each in fields.values()):
+            texts = joined(fields, list(fields)).tolist()
+            samples = replace(samples, x={"tokens": Field(self._tokens(texts).numpy())})
         return super().finished(samples)
 
     def _label(self, rows: Rows) -> Field:

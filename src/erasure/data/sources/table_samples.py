@@ -12,7 +12,7 @@ from erasure.data.preprocess.samples import Field, Fields, objects
 from erasure.data.sources.table_columns import RawTable, numbers_of
 from erasure.errors import DataError
 
-__all__ = ["MISSING", "imputed", "table_fields"]
+__all__ = ["MISSING", "imputed", "is_text", "table_fields"]
 
 MISSING = "missing"
 """The category of missing texts that are imputed."""
@@ -40,6 +40,13 @@ def imputed(numbers: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float
     if gaps.all():
         raise DataError(f'column "{name}" has no value at all; leave it out of the features')
     return np.where(gaps, np.median(numbers[~gaps]), numbers) if gaps.any() else numbers
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of this arrow type holds texts."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind))
 
 
 def _field(table: RawTable, name: str, as_text: bool, strip_characters: str) -> Field:
