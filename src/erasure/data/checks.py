@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
+from erasure.types import TaskKind
 
-__all__ = ["check_dataset", "checked"]
+__all__ = ["check_dataset", "checked", "read_as"]
 
 _BLOCK_VALUES = 1 << 24
 _SHOWN = 5
@@ -42,6 +45,24 @@ def checked(data: Dataset) -> Dataset:
     """The same data set, after :func:`check_dataset`."""
     check_dataset(data)
     return data
+
+
+def read_as(data: Dataset, task: TaskKind | None) -> Dataset:
+    """The data set with its labels read in another way.
+
+    Args:
+        data: The data set.
+        task: How labels are read; None as the source says.
+
+    Raises:
+        DataError: If they cannot be read so.
+    """
+    if task is None or task == data.task:
+        return data
+    found = f"{data.n_classes} labels of 0 or 1" if data.task == "multilabel" else f"one of {data.n_classes} classes"
+    if "multilabel" in {task, data.task} or (task == "binary" and data.n_classes != 2):
+        raise DataError(f'"{data.name}": each sample has {found}, which cannot be read as task = "{task}"; leave the task out')
+    return replace(data, task=task)
 
 
 def _check_lengths(data: Dataset) -> None:

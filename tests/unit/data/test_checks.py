@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from erasure.data.checks import check_dataset, checked
+from erasure.data.checks import check_dataset, checked, read_as
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
@@ -81,3 +81,25 @@ def test_making_components_imports_none_of_the_heavy_libraries():
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_labels_are_read_in_another_way_only_where_they_can_be():
+    two, three = (
+        Dataset(name="d", x=TensorColumn(torch.zeros(4, 2)), y=torch.tensor([0, 1, 1, 0]), n_classes=n, x_shape=(2,))
+        for n in (2, 3)
+    )
+    several = Dataset(
+        name="d", x=TensorColumn(torch.zeros(4, 2)), y=torch.zeros(4, 3), n_classes=3, x_shape=(2,), task="multilabel"
+    )
+    assert read_as(two, None) is two
+    assert (read_as(two, "binary").task, read_as(read_as(two, "binary"), "classification").task) == ("binary", "classification")
+    for data, task, found in [
+        (three, "binary", "one of 3 classes"),
+        (two, "multilabel", "one of 2 classes"),
+        (several, "classification", "3 labels of 0 or 1"),
+        (several, "binary", "3 labels of 0 or 1"),
+    ]:
+        with pytest.raises(
+            DataError, match=f'each sample has {found}, which cannot be read as task = "{task}"; leave the task out'
+        ):
+            read_as(data, task)

@@ -1,0 +1,106 @@
+"""Whether a model's output, the loss and the labels belong together, asked before anything is trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import Tensor
+
+from erasure.errors import RequirementNotMet
+from erasure.training.calls import Criterion, Loss
+from erasure.training.predictor import ModelInput
+
+__all__ = ["loss_misfit", "output_misfit"]
+
+_OF_ONE_CLASS = frozenset({"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss"})
+"""Losses of torch that compare logits of all classes with the number of one."""
+
+_OF_YES_OR_NO = frozenset({"BCEWithLogitsLoss", "MultiLabelSoftMarginLoss"})
+"""Losses of torch that compare each logit with a 0 or a 1."""
+
+_OF_NUMBERS = frozenset(
+    {"GaussianNLLLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss"}
+)
+"""Losses of torch that compare each logit with a number; with the number of a class, they would by chance of its shape."""
+
+_ROUNDING = 1e-3
+
+_LABELS = {
+    "classification": "one of {n} classes a sample",
+    "binary": "0 or 1 a sample",
+    "multilabel": "{n} labels of 0 or 1 a sample",
+}
+_LOGITS = {
+    "classification": "{n} logits, one for each class",
+    "binary": "one logit",
+    "multilabel": "{n} logits, one for each label",
+}
+_LOSSES = {
+    "classification": "CrossEntropyLoss",
+    "binary": "BCEWithLogitsLoss",
+    "multilabel": "BCEWithLogitsLoss",
+}
+
+
+def output_misfit(logits: Tensor, data: ModelInput, n_samples: int) -> str | None:
+    """Why a model's logits cannot be the answer to the task, or None.
+
+    Args:
+        logits: What the model said about ``n_samples`` samples.
+        data: The task.
+        n_samples: How many there were.
+    """
+    width = 1 if logits.dim() == 1 else logits.shape[-1]
+    wanted = data.n_outputs
+    fits = len(logits) == n_samples and logits.dim() == (2 if data.task != "binary" else logits.dim()) and logits.dim() <= 2
+    if fits and (width >= wanted if data.task == "classification" else width == wanted):
+        return None
+    asked = _LOGITS[data.task].format(n=data.n_classes)
+    message = (
+        f"the model returns logits of shape {tuple(logits.shape)} for {n_samples} samples; the {data.task} task asks for {asked}"
+    )
+    if data.task == "classification" and data.n_classes == 2 and width == 1:
+        return f'{message}; give the data "task": "binary" to learn with a single logit'
+    if data.task == "binary" and width == 2:
+        return f'{message}; give the data "task": "classification" to learn with two'
+    return message
+
+
+def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logits: Tensor, y: Tensor) -> str | None:
+    """Why the loss cannot compare the logits with the labels, or None.
+
+    Args:
+        criterion: The loss as it is used.
+        loss: What the recipe names; None for the task's own.
+        data: The task.
+        logits: Of some samples.
+        y: Their labels, on the same device.
+    """
+    name = loss.name if loss is not None and loss.path.startswith("torch.nn.") else ""
+    labels = _LABELS[data.task].format(n=data.n_classes)
+    remedy = f"leave loss_fn out, or give {_LOSSES[data.task]}"
+    if name == "BCELoss":
+        return f"BCELoss reads probabilities, while a model's outputs are logits everywhere else; {remedy}"
+    if name in _OF_YES_OR_NO | _OF_NUMBERS and data.task == "classification":
+        number = "a 0 or a 1" if name in _OF_YES_OR_NO else "a number"
+        message = f"{name} compares each logit with {number}, and the labels are {labels}; {remedy}"
+        return f'{message}, or give the data "task": "binary" or "multilabel" if that is what it is'
+    if name in _OF_ONE_CLASS and data.task != "classification":
+        return f"{name} compares the logits of all classes with the number of one, and the labels are {labels}; {remedy}"
+    if name == "NLLLoss" and bool(((logits.float().exp().sum(-1) - 1).abs() > _ROUNDING).any()):
+        return "NLLLoss reads log-probabilities, and the model has no log-softmax at its end; give CrossEntropyLoss"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mean: Any = criterion(logits, y)
+            each: Any = criterion.per_sample(logits, y)
+    except RequirementNotMet as error:
+        return str(error)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        return f"the loss does not accept {_LOGITS[data.task].format(n=logits.shape[-1])} and labels that are {labels} ({why}); {remedy}"
+    if not isinstance(mean, Tensor) or mean.dim() != 0 or each.shape != y.shape[:1]:
+        found = f"shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
+        return f'the loss of a batch must be one number, this one gives {found}; leave its "reduction" out'
+    return None
