@@ -361,22 +361,31 @@ def _written_at(value: Any, position: Position) -> Node:
 
 
 def _lifted(given: dict[str, tuple[Position, Node]], cls: type[Component]) -> dict[str, tuple[Position, Node]]:
-    """Parameters that wrap a component, moved to it from the calls of other libraries that it holds."""
+    """Parameters that wrap a component, moved to it from the calls of other libraries that it holds: inside or beside parameters."""
     lifted = dict(given)
     for name in cls.wraps:
         for holder, annotation in field_types(cls).items():
             slot = component_slot(annotation)
-            call = given[holder][1] if holder in given and slot is not None and issubclass(slot, Call) else None
-            parameters = None if call is None else call.get("parameters")
-            found = None if parameters is None else parameters.get(name)
-            if call is None or parameters is None or found is None:
+            if holder not in given or slot is None or not issubclass(slot, Call):
                 continue
-            rest = Node({key: each for key, each in parameters.items() if key != name}, parameters.position, parameters.keys)
-            lifted[holder] = (given[holder][0], call.with_child("parameters", rest))
-            own = lifted.get(name)
-            both = [*(found.elements() if found.is_list else (found,)), *(own[1].elements() if own is not None else ())]
-            lifted[name] = (parameters.key_position(name), Node(both, found.position))
+            position, call = given[holder]
+            inside, beside = call.get("parameters"), call.get(name)
+            within = None if inside is None else inside.get(name)
+            if inside is not None and within is not None:
+                call = call.with_child("parameters", _without(inside, name))
+            lifted[holder] = (position, _without(call, name))
+            found = [each for each in (within, beside, lifted[name][1] if name in lifted else None) if each is not None]
+            if within is not None or beside is not None:
+                elements = [element for each in found for element in (each.elements() if each.is_list else (each,))]
+                lifted[name] = (found[0].position, Node(elements, found[0].position))
     return lifted
+
+
+def _without(node: Node, key: str) -> Node:
+    """An object without one of its keys; any other node as it is."""
+    if node.get(key) is None:
+        return node
+    return Node({name: child for name, child in node.items() if name != key}, node.position, node.keys)
 
 
 def _is_tuple(annotation: Any) -> bool:

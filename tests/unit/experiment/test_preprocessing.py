@@ -206,20 +206,32 @@ def test_the_tokenizer_of_upstream_may_be_fetched_and_says_its_length(configured
     assert (step.tokenizer.name_or_path, step.tokenizer.max_length, step.tokenizer.download) == ("bert-base-uncased", 64, True)
 
 
-def test_steps_inside_the_data_set_of_graphs_belong_to_the_source(configured):
+@pytest.mark.parametrize("place", ["inside", "beside", "both", "all"])
+def test_steps_inside_the_data_set_of_graphs_belong_to_the_source(configured, place):
     pytest.importorskip("torch_geometric")
+    inside = {"preprocess": [f"{THEIRS}reshape_y_z.copy_y_z"]} if place != "beside" else {}
+    beside = {"preprocess": [{"class": "Add", "parameters": {"add": 0, "y": True}}]} if place != "inside" else {}
+    around = {"preprocess": ["Encode"]} if place == "all" else {}
     configuration = configured(None)
     configuration["data"]["data_source"] = {
         "class": "erasure.data.data_sources.TorchGeometricDataSource.TorchGeometricDataSource",
         "parameters": {
             "datasource": {
                 "class": "torch_geometric.datasets.TUDataset",
-                "parameters": {"root": "there", "name": "MUTAG", "preprocess": [f"{THEIRS}reshape_y_z.copy_y_z"]},
-            }
+                "parameters": {"root": "there", "name": "MUTAG", **inside},
+                **beside,
+            },
+            **around,
         },
     }
     source = load_experiment(configuration).data.data_source
-    assert [type(step).__name__ for step in source.steps] == ["CopyLabels"]
+    expected = {
+        "inside": ["CopyLabels"],
+        "beside": ["Add"],
+        "both": ["CopyLabels", "Add"],
+        "all": ["CopyLabels", "Add", "Encode"],
+    }
+    assert [type(step).__name__ for step in source.steps] == expected[place]
     assert source.data_source.dataset.parameters == {"root": "there", "name": "MUTAG"}
 
 
