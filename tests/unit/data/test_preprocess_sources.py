@@ -189,6 +189,13 @@ def test_a_pretrained_tokenizer_gives_ids_and_mask(write, tmp_path):
     data = source.load()
     assert data.x.values[0].tolist() == [[2, 5, 7, 8, 3, 0], [1, 1, 1, 1, 1, 0]]
     assert data.x.values[2].tolist() == [[2, 1, 5, 9, 10, 3], [1] * 6]
+    made.pad_token = "[MASK]"
+    made.save_pretrained(tmp_path / "other")
+    masked = Tokenize(tokenizer=tokenizer.replace(name_or_path=str(tmp_path / "other")))
+    padded = Preprocessed(data_source=source.data_source, steps=[masked]).load()
+    assert padded.x.values[0].tolist() == [[2, 5, 7, 8, 3, 4], [1, 1, 1, 1, 1, 0]]
+    with pytest.raises(DataError, match="does not pad with 0; set attention to true"):
+        Preprocessed(data_source=source.data_source, steps=[masked.replace(attention=False)]).load()
     before = source.fingerprint()
     (tmp_path / "bert" / "tokenizer_config.json").write_text("{}")
     assert source.fingerprint() != before

@@ -271,6 +271,9 @@ def test_texts_become_token_ids_over_their_mask():
     assert data.x.values[:, 1].tolist() == [[1, 1, 1]] * 3
     short = finished(Tokenize(tokenizer=Words(max_length=3, vocabulary_size=50), columns="city").apply(people()))
     assert short.x.values[:, 1].tolist() == [[1, 0, 0]] * 3
+    alone = finished(replace(step, attention=False).apply(people()))
+    assert (alone.modality, alone.x_shape) == ("text", (3,))
+    assert torch.equal(alone.x.values, ids)
 
 
 # Pictures

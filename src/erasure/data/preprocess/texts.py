@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from erasure.data.fields import NonEmptyNames
 from erasure.data.preprocess.contract import Columns, Step
 from erasure.data.preprocess.samples import Field, Fields, Samples, names_of, objects
 from erasure.data.preprocess.tokenizers import Tokenizer
+from erasure.data.text import PADDING
 from erasure.errors import DataError, InvalidParameters
 from erasure.types import Json
 
@@ -98,15 +100,17 @@ class MatchPatterns(Step):
 class Tokenize(Step):
     """The inputs, as one text a sample, become token ids and the mask that says where there is a token: ``(2, max_length)``.
 
-    Networks for texts take that form, whatever the tokenizer pads with.
+    Encoders take that form, whatever the tokenizer pads with; without ``attention`` the ids stand alone, as small networks want them.
 
     Args:
         tokenizer: What cuts texts into tokens: ``Pretrained`` or ``Words``.
         columns: Columns that make up the text, by name or position, joined by spaces; empty for all.
+        attention: Whether the mask comes along; otherwise it is ``ids != 0``, which tokenizers that pad with another id refuse.
     """
 
     tokenizer: Tokenizer
     columns: Columns = ()
+    attention: bool = True
 
     def fingerprint(self) -> Json:
         """That of the tokenizer."""
@@ -115,6 +119,13 @@ class Tokenize(Step):
     def apply(self, samples: Samples) -> Samples:
         """Tokenise the texts."""
         tokens = self.tokenizer.tokens(joined(samples.inputs, self.columns).tolist())
+        if not self.attention:
+            ids, mask = tokens.unbind(dim=1)
+            if not torch.equal(ids != PADDING, mask != 0):
+                raise DataError(
+                    "the mask cannot be told from the ids, for the tokenizer does not pad with 0; set attention to true"
+                )
+            tokens = ids
         return replace(samples, x={"tokens": Field(tokens.numpy())}, modality="text", categorical=())
 
 
