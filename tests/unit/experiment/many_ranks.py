@@ -11,6 +11,7 @@ from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
 from erasure.models.text import SmallTransformer
 from erasure.training import distributed
+from erasure.training.augmentation import RandomCrop, RandomFlip
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
@@ -30,6 +31,8 @@ class Case:
     n: int
     double: bool = False
     max_grad_norm: float | None = None
+    patience: int | None = None
+    augment: tuple = ()
 
 
 def cases():
@@ -46,6 +49,8 @@ def cases():
             found[f"transformer-{name}-{kind}"] = Case(small, text, optimizer, 35, double)
     found["last-batch-of-one"] = Case(mlp, table, SGD, 33, double=True)
     found["clipped"] = Case(mlp, table, SGD, 35, double=True, max_grad_norm=0.1)
+    found["stopped-early"] = Case(cnn, image, SGD, 35, double=True, patience=1)
+    found["augmented"] = Case(cnn, image, SGD, 35, double=True, augment=(RandomFlip(), RandomCrop(padding=1)))
     return found
 
 
@@ -59,15 +64,25 @@ def trained(case, make_trainer=None, device="cpu"):
         x = torch.randn(case.n, *case.data.x_shape, generator=generator, dtype=torch.float64).to(dtype)
     y = torch.randint(0, 3, (case.n,), generator=generator)
     model = build_model(case.model, case.data, 0, torch.device(device)).to(dtype)
+    recipe = Predictor(
+        model=case.model,
+        epochs=8 if case.patience else 4,
+        optimizer=case.optimizer,
+        max_grad_norm=case.max_grad_norm,
+        patience=case.patience,
+        validation_set="validation" if case.patience else None,
+        augment=case.augment,
+    )
     return train(
         model,
-        Predictor(model=case.model, epochs=4, optimizer=case.optimizer, max_grad_norm=case.max_grad_norm),
+        recipe,
         x=TensorColumn(x.to(device)),
         y=y.to(device),
         ids=torch.arange(case.n, device=device),
         criterion=Criterion(case.data.task),
         seed=3,
         batch_size=16,
+        validation_ids=torch.arange(5, device=device) if case.patience else None,
         **({} if make_trainer is None else {"make_trainer": make_trainer}),
     )
 
