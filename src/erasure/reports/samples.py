@@ -68,10 +68,18 @@ def _rows(artifact: Artifact, ids: Sequence[int]) -> tuple[list[Any], list[Any]]
 
 
 def _columns(value: Any, names: Sequence[str]) -> str:
-    flat = value.reshape(-1)[:_MOST_FEATURES]
+    """The first columns by name; of the columns that a category was spread over, the one that is set."""
     called: Mapping[int, str] = dict(enumerate(names))
-    text = ", ".join(f"{called.get(i, f'column {i}')} {each:.4g}" for i, each in enumerate(flat.tolist()))
-    return text + (", …" if value.size > _MOST_FEATURES else "")
+    parts: list[str] = []
+    for i, each in enumerate(value.reshape(-1).tolist()):
+        name = called.get(i, f"column {i}")
+        if "=" not in name or each not in {0, 1}:
+            parts.append(f"{name} {each:.4g}")
+        elif each:
+            parts.append(name)
+        if len(parts) > _MOST_FEATURES:
+            return ", ".join(parts[:_MOST_FEATURES]) + ", …"
+    return ", ".join(parts)
 
 
 def _tokens(value: Any) -> str:

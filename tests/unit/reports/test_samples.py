@@ -57,6 +57,12 @@ def test_a_row_of_a_table_is_text_with_names(tmp_path):
     assert second["text"] == "label dog: age 2, size 3"
 
 
+def test_of_a_category_the_column_that_is_set_is_shown(tmp_path):
+    x = torch.tensor([[30.0, 0.0, 1.0]] * 6)
+    first, _ = samples_of(*stored(tmp_path, x, "table", feature_names=("age", "work=none", "work=some")))
+    assert first["text"] == "label cat: age 30, work=some"
+
+
 def test_a_text_is_its_tokens_without_what_fills_it_up(tmp_path):
     x = torch.tensor([[5, 6, 7, 0]] * 4 + [[9, 8, 0, 0]] * 2)
     first, second = samples_of(*stored(tmp_path, x, "text"))
