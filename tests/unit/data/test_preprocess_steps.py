@@ -380,6 +380,14 @@ def test_several_groups_have_codes_that_never_coincide():
     assert data.z_names == ("sex=f", "sex=m", "age=20", "age=30")
 
 
+def test_groups_of_lists_are_padded_first():
+    ready = people(x={"n": numbers(1, 2, 3)}, z={"artists": texts("['a', 'b']", "['b']", "['c']")})
+    padded = finished(ParseLists(max_length=2, z=True).apply(ready))
+    assert (padded.z.tolist(), padded.z_names) == ([[0, 1], [1, -1], [2, -1]], ("a", "b", "c"))
+    with pytest.raises(DataError, match='column "artists" holds a list, expected texts or numbers; ParseLists pads lists'):
+        finished(replace(ready, z={"artists": Field(objects([["a"], ["b"], ["a", "b"]]))}))
+
+
 def test_a_data_set_that_no_step_touches_stays_what_it_was():
     x = torch.tensor([[1.0, 2.0], [3.0, 4.5]])
     data = Dataset(

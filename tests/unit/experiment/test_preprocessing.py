@@ -206,6 +206,28 @@ def test_the_tokenizer_of_upstream_may_be_fetched_and_says_its_length(configured
     assert (step.tokenizer.name_or_path, step.tokenizer.max_length, step.tokenizer.download) == ("bert-base-uncased", 64, True)
 
 
+def test_upstreams_iris_has_its_three_classes_in_order(configured, tmp_path):
+    folder = tmp_path / "uci" / "53"
+    folder.mkdir(parents=True)
+    kinds = ["virginica", "setosa", "versicolor", "setosa"]
+    rows = [f"{i}.5,{i},1.25,0.5,Iris-{kind}" for i, kind in enumerate(kinds)]
+    (folder / "data.csv").write_text("\n".join(["a,b,c,d,class", *rows]) + "\n")
+    configuration = configured(None)
+    configuration["data"]["data_source"] = {
+        "class": "erasure.data.data_sources.UCIRepositoryDataSource.UCIRepositoryDataSource",
+        "parameters": {
+            "id": 53,
+            "label": "class",
+            "root": str(tmp_path),
+            "preprocess": [{"class": f"{THEIRS}dataset_specific.UCIRepository.IRIS_preprocess.IRISpreprocess"}],
+        },
+    }
+    data = load_experiment(configuration).data.data_source.load()
+    assert data.y.tolist() == [2, 0, 1, 0]
+    assert data.class_names == ("Iris-setosa", "Iris-versicolor", "Iris-virginica")
+    assert data.x.values[1].tolist() == [1.5, 1, 1.25, 0.5]
+
+
 @pytest.mark.parametrize("place", ["inside", "beside", "both", "all"])
 def test_steps_inside_the_data_set_of_graphs_belong_to_the_source(configured, place):
     pytest.importorskip("torch_geometric")

@@ -99,7 +99,7 @@ def _inputs(samples: Samples) -> tuple[Column, tuple[str, ...], str]:
 
 
 def _one_hot(name: str, column: Field) -> tuple[npt.NDArray[np.float32], list[str]]:
-    made = coded(column)
+    made = coded(name, column)
     return np.eye(len(made.names), dtype=np.float32)[made.values], [f"{name}={value}" for value in made.names]
 
 
@@ -152,9 +152,9 @@ def _classes(samples: Samples, name: str, column: Field) -> tuple[Tensor, TaskKi
         if column.names or (found[0] >= 0 and (found[-1] < declared if declared else found[-1] == len(found) - 1)):
             codes = Field(numbers.astype(np.int64), column.names, column.count)
         else:
-            codes = coded(Field(numbers.astype(np.int64)))
+            codes = coded(name, Field(numbers.astype(np.int64)))
     else:
-        codes = coded(column)
+        codes = coded(name, column)
     n_classes = declared if declared and not (codes is not column and codes.names and not column.names) else samples.n_classes
     n_classes = n_classes or (2 if task == "binary" else len(codes.names) or int(codes.values.max()) + 1)
     if len(codes.names) > n_classes:
@@ -167,16 +167,16 @@ def _groups(fields: Fields) -> tuple[Tensor | None, tuple[str, ...]]:
     if not fields:
         return None, ()
     if len(fields) == 1:
-        (only,) = fields.values()
+        ((called, only),) = fields.items()
         numbers = only.numbers()
         if numbers is not None and (numbers == np.floor(numbers)).all() and numbers.ndim <= 2:
             return torch.from_numpy(numbers.astype(np.int64)), only.names
-        made = coded(only)
+        made = coded(called, only)
         return torch.from_numpy(made.values), made.names
     columns: list[npt.NDArray[np.int64]] = []
     names: list[str] = []
     for name, column in fields.items():
-        made = column if column.names and column.values.dtype != object else coded(column)
+        made = column if column.names and column.values.dtype != object else coded(name, column)
         if made.values.ndim > 1:
             raise DataError(f'the group "{name}" holds several values a sample, and there are other groups; choose one')
         # Codes of different columns never coincide, so a splitter can tell them apart.

@@ -50,10 +50,7 @@ class Encode(PartStep):
             return column  # codes already, in the data set's own order
         texts = column.texts()
         column = column if texts is None else Field(texts)
-        odd = next((each for each in column.values.flat if not isinstance(each, str | int | float | np.number)), None)
-        if odd is not None:
-            raise DataError(f'column "{name}" holds {_called(odd)}, expected texts or numbers; ParseLists pads lists')
-        made = coded(column, self.values)
+        made = coded(name, column, self.values)
         if self.values and (made.values == _PADDING).any():
             self._check_known(name, column)
         return made
@@ -69,11 +66,17 @@ class Encode(PartStep):
                 )
 
 
-def coded(column: Field, values: Sequence[str] = ()) -> Field:
+def coded(name: str, column: Field, values: Sequence[str] = ()) -> Field:
     """Codes of the values, in the order of ``values`` or sorted: as numbers if all are, else as text.
 
     What is not among ``values``, and what fills lists up, has code -1.
+
+    Raises:
+        DataError: If a value is neither a number nor a text.
     """
+    odd = [each for each in column.values.flat if not isinstance(each, str | int | float | np.number | np.bool_)]
+    if odd:
+        raise DataError(f'column "{name}" holds {_called(odd[0])}, expected texts or numbers; ParseLists pads lists')
     flat = column.values.ravel().tolist()
     is_padded = column.values.dtype == object and column.values.ndim > 1
     found = {value for value in flat if value != _PADDING} if is_padded else set(flat)
