@@ -168,6 +168,16 @@ def verdicts() -> str:
         "| verdict | when |",
         "|---|---|",
         *(f"| **{name}** | {cell(sentence)} |" for name, sentence in RULE),
+        "",
+        "With several training seeds a report also tests every difference ([how](numbers.md#intervals-and-tests)). Verdicts do not wait",
+        "for these tests: few seeds cannot prove a difference, which is no proof of forgetting.",
+        "",
+        "![Gap to retraining on forgotten samples against the gap on all others, fourteen methods, the noise floor as a shaded "
+        "square](pictures/tradeoff.png)",
+        "",
+        "The methods of the [proof of concept](first-ten-minutes.md): `SSD` and `UNSIR` are within the floor on what was forgotten and a",
+        "little beyond it on the rest, so they are *close to retraining*; those to the right of the square are *under-forgotten*, those",
+        "at the top *damaged*.",
     ]
     return "\n".join(lines) + "\n"
 
