@@ -140,6 +140,32 @@ def test_figures_say_where_a_value_is_beyond_the_axis():
     )
 
 
+def test_hostile_names_stay_text_in_the_tables_of_tests():
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
+    evil = "</td><script>alert(1)</script><img src=x onerror=alert(2)>`x`"
+    values = {evil: FORGET["bad"], "good": FORGET["good"]}
+    rows = repeated(values) + [row(evil, evil, value=0.1 * seed, gold=0.5, seed_train=seed) for seed in range(4)]
+    kept = evidence(evil, "good")
+    kept["intervals"] = [
+        {
+            "label": evil,
+            "role": "unlearned",
+            "seed": 0,
+            "measure": f"UMIA {evil}",
+            "partition": evil,
+            "value": 0,
+            "low": 0,
+            "high": 1,
+        }
+    ]
+    kept["sweep"] = [{"label": evil, "settings": {evil: evil}}] * 2
+    text = page(overview_of(RunFolder(rows, kept)))
+    assert "<img src=x" not in text
+    assert text.count("<script") == 1
+    assert 'id="tests"' in text
+
+
 def test_the_page_has_the_tests_and_says_so_in_words():
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
     pytest.importorskip("jinja2", reason="the extra report is not installed")
