@@ -107,3 +107,12 @@ def test_ray_gives_the_same_bytes(serial, tmp_path, options):
     assert done.returncode == 0, done.stderr
     assert _rows(tmp_path / "out") == _rows(serial / "out")
     assert _objects(tmp_path / "store") == _objects(serial / "store")
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path):
+    pytest.importorskip("ray")
+    (tmp_path / "small.jsonc").write_text(json.dumps(small_experiment()))
+    options = ("--store", tmp_path / "store", "--output", tmp_path / "out", "--executor", "ray", "--address", "127.0.0.1:1")
+    done = command("run", tmp_path / "small.jsonc", *options)
+    assert done.returncode == 2, done.stderr
+    assert "there is no Ray cluster at 127.0.0.1:1" in done.stderr

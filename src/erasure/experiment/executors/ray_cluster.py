@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,8 @@ _STALL_S = 20.0
 """Without news for so long, it is looked whether any node can run a stage at all."""
 
 _CLEANING_S = 30.0
+
+_KNOCK_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +269,17 @@ def _unpacked(store: Store, packed: bytes) -> None:
         raise StoreError(f"an object was damaged on its way through the cluster: {next(iter(refused.values()))}")
 
 
+def _knock(address: str | None) -> None:
+    """Ray itself would wait for minutes where nobody answers.
+
+    Raises:
+        OSError: If nobody does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
 @contextmanager
 def _cluster(bench: Workbench, address: str | None, workers: int | None) -> Iterator[Any]:
     try:
@@ -278,9 +292,10 @@ def _cluster(bench: Workbench, address: str | None, workers: int | None) -> Iter
         options |= {"num_cpus": n_workers(1, workers and workers * bench.options.threads)}
     try:
         if not was_running:
+            _knock(address)
             ray.init(address, **(options if address is None else {"logging_level": "ERROR", "log_to_driver": False}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RequirementNotMet(f"there is no Ray cluster at {address}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RequirementNotMet(f"there is no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
         yield ray
     finally:
