@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class MLP(Model):
     source: ClassVar[Source | None] = Source(paper="Rumelhart, Hinton, Williams, Nature 1986")
 
     hidden_sizes: tuple[PositiveInt, ...] = (100,)
-    hidden_factors: tuple[PositiveFloat, ...] = ()
+    hidden_factors: tuple[PositiveFloat, ...] = field(default=(), metadata={"address": "changed"})
     activation: Literal["relu", "tanh", "gelu", "sigmoid"] = "relu"
     dropout: Fraction = 0.0
     batch_norm: bool = False

@@ -229,3 +229,26 @@ def test_a_client_that_is_not_installed_is_named_with_the_extra(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "ucimlrepo", None)
     with pytest.raises(MissingDependency, match=r'the package "ucimlrepo": pip install "erasure-unlearning\[uci\]"'):
         UCI(id=7, root=str(tmp_path), download=True).load()
+
+
+def test_missing_values_become_other_where_that_is_asked_for(things):
+    fields = {"id": 7, "root": things, "label_strip": ".", "missing": "impute", "keep_values": {"colour": ["red"]}}
+    assert UCI(**fields).load().feature_names == ("size", "colour=Other", "colour=red", "colour=missing")
+    assert UCI(**fields, missing_is_other=True).load().feature_names == ("size", "colour=Other", "colour=red")
+
+
+def test_adult_has_the_68_inputs_of_the_published_network(tmp_path):
+    packed = TEST_DATA / "tabular" / "adult.data.gz"
+    if not packed.exists():
+        pytest.skip(f"the real data of ERASURE_TEST_DATA is not there: {packed}")
+    rows = gzip.decompress(packed.read_bytes()).decode().strip().splitlines()
+    root = keep(tmp_path, 2, "\n".join([HEADER, *rows]) + "\n")
+    data = UCI(
+        id=2,
+        root=root,
+        label="income",
+        missing="impute",
+        missing_is_other=True,
+        keep_values={"native-country": ["United-States"]},
+    ).load()
+    assert data.x_shape == (68,)

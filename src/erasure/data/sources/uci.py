@@ -76,7 +76,7 @@ class UCI(DataSource):
     categorical: Names | None = None
     encode: Names = ()
     keep_values: Mapping[str, _Values] = field(default_factory=dict)
-    missing_is_other: bool = False
+    missing_is_other: bool = field(default=False, metadata={"address": "changed"})
     label_strip: str = ""
     na_values: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null")
     missing: Literal["error", "drop", "impute"] = "error"
