@@ -90,3 +90,9 @@ def test_sentences_of_the_table_end_without_a_stop_and_name_no_one_else():
         for sentence in (alias.note, alias.fault, alias.dropped, *alias.ignored.values()):
             assert not sentence.endswith(".")
             assert sentence == sentence.strip()
+
+
+def test_what_of_a_parameter_has_no_effect_is_said_beside_what_has(said):
+    attack = {"class": f"{vocabulary.EVAL}MIA.lira.Attack", "parameters": vocabulary.SHADOWS}
+    (found,) = [each for each in said(measures=[attack])["Without effect"] if '"shadows"' in each]
+    assert "n_shadows is used; all else in it has no effect" in found

@@ -273,7 +273,7 @@ class Builder:
                 self._problem(str(error), position, where, "parameter")
                 continue
             if said:
-                self.notices.append(Notice(f'"{written}": {said}', where, position))
+                self.notices.append(Notice(f'"{written}": {said}', where, position, "no-effect"))
             if value is not None:
                 derived[ours] = (position, _written_at(value, position))
         return derived
