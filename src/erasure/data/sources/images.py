@@ -209,6 +209,8 @@ def _like_the_first(picture: Any, first: Tensor | None, described: Callable[[int
 
 
 def _reason(error: BaseException) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "it is of no kind that Pillow knows"  # its own words repeat the path, or name a buffer
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
