@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
 import platform
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -366,6 +367,8 @@ def _seed_options(repetitions: Sequence[Seeds], experiment: Experiment) -> list[
             following = [axis for axis in _AXES if axis not in own and axis not in fixed]
             roots = list(dict.fromkeys(getattr(s, following[0]) if following else experiment.globals.seed for s in repetitions))
             axes = fixed | {axis: tuple(dict.fromkeys(getattr(seeds, axis) for seeds in repetitions)) for axis in own}
+            if len(roots) * math.prod(map(len, axes.values())) != len(repetitions):
+                continue
             made = {
                 replace(Seeds.all(root), **dict(zip(axes, chosen, strict=True)))
                 for root in roots
