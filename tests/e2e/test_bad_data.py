@@ -56,7 +56,7 @@ def write_pictures(folder, n=6, broken=()):
 
 
 FILES = {
-    "missing table": ("TableFile", {"path": "gud.csv", "label": "y"}, 'there is no file "gud.csv"; did you mean "good.csv"?'),
+    "missing table": ("TableFile", {"path": "food.csv", "label": "y"}, 'there is no file "food.csv"; did you mean "good.csv"?'),
     "missing folder": ("TableFile", {"path": "no/good.csv", "label": "y"}, 'the folder "no" does not exist'),
     "missing tensors": ("TensorFile", {"path": "x.npz"}, 'there is no file "x.npz"'),
     "wrong label": ("TableFile", {"path": "good.csv", "label": "yy"}, 'good.csv has no column "yy"; it has a, b, y'),
