@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(kind: str | None, as_json: bool) -> int:
-    """List the components there are, or those of one KIND: sources, steps, splitters, models, augmentations, unlearners, masks, measures, …
+    """List the components there are, or those of one KIND (sources, steps, splitters, models, augmentations, unlearners, measures …).
 
     For each unlearner: its paper, and which partitions it reads.
 
