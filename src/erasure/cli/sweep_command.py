@@ -67,4 +67,6 @@ def command(
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     say_failures(results.failures)
     click.echo(f"{len(sweep.points)} settings, {len(results)} rows, results in {where}", err=as_json)
+    if (where / "report.html").exists():
+        click.echo(f"report: {where / 'report.html'}", err=as_json)
     return 0 if results.is_sound else 1

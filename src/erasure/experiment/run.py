@@ -38,7 +38,7 @@ from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["RunOptions", "make_plan", "run_experiment", "run_experiments"]
+__all__ = ["RunOptions", "make_plan", "report_page", "run_experiment", "run_experiments"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
         write_evidence(collect(plan, bench, failed, results.rows), output)
         (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
         if listener is not None:
-            _report(output, listener)
+            report_page(output, listener)
     return results
 
 
@@ -235,7 +235,7 @@ def save(results: Results, output: Path) -> None:
     write_atomically(output / "table.md", markdown_table(results.rows).encode())
 
 
-def _report(output: Path, listener: Listener) -> None:
+def report_page(output: Path, listener: Listener) -> None:
     """The page for people; a run is complete without it."""
     try:
         write_page(output)

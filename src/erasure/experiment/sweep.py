@@ -17,7 +17,8 @@ from erasure.config.tree import Loaded
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, load_experiment
-from erasure.experiment.run import RunOptions, run_experiments, save
+from erasure.experiment.run import RunOptions, report_page, run_experiments, save
+from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
 from erasure.types import Json
 
@@ -89,7 +90,7 @@ def load_sweep(
 def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) -> Results:
     """Run every setting; rows carry the setting in their experiment's name.
 
-    The output directory has a folder for each setting, ``points.json``, and the rows of all of them together.
+    The output directory has a folder for each setting, ``points.json``, the rows of all of them together and one page for people.
 
     Raises:
         As :func:`~erasure.experiment.run.run_experiment`.
@@ -114,6 +115,9 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
             for point, folder in zip(sweep.points, folders, strict=True)
         ]
         (options.output / "points.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        (options.output / PAGE_FILE).unlink(missing_ok=True)
+        if options.report:
+            report_page(options.output, listener)
     return together
 
 

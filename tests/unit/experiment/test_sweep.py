@@ -106,3 +106,13 @@ def test_repetitions_of_one_original_count_as_one(tmp_path):
     two = run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", axes={"unlearn": (0, 1, 2), "train": (0, 1)}))
     n = [{row.n for row in found if row.label == "Finetuning" and row.measure == "accuracy"} for found in (one, two)]
     assert n == [{3}, {2}]
+
+
+def test_a_sweep_ends_with_one_page_unless_none_is_wanted(tmp_path):
+    pytest.importorskip("altair", reason="the extra report is not installed")
+    configuration = small_experiment(unlearners=["Identity"]) | {"sweep": {"over": {"predictor.epochs": [1, 2]}}}
+    page = tmp_path / "out" / "report.html"
+    run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out"))
+    assert "epochs" in page.read_text("utf-8")
+    run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False))
+    assert not page.exists()
