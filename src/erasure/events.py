@@ -23,6 +23,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "Said",
+    "SamplesRead",
     "StageFailed",
     "StageFinished",
     "StageStarted",
@@ -79,6 +80,15 @@ class EpochFinished:
     name: str
     epoch: int
     epochs: int
+
+
+@dataclass(frozen=True)
+class SamplesRead:
+    """So many samples of a data set are read and decoded."""
+
+    name: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,17 @@ class Said:
 
 
 Event: TypeAlias = (
-    RunStarted | StageStarted | StageWaits | EpochFinished | StageFinished | StageFailed | TimeLeft | RowReady | RunFinished | Said
+    RunStarted
+    | StageStarted
+    | StageWaits
+    | EpochFinished
+    | StageFinished
+    | StageFailed
+    | TimeLeft
+    | RowReady
+    | RunFinished
+    | Said
+    | SamplesRead
 )
 Listener: TypeAlias = Callable[[Event], None]
 

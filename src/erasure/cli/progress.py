@@ -12,7 +12,18 @@ import click
 
 from erasure.cli.amounts import shown_duration
 from erasure.cli.prose import printable
-from erasure.events import EpochFinished, Event, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits, TimeLeft
+from erasure.events import (
+    EpochFinished,
+    Event,
+    RunStarted,
+    Said,
+    SamplesRead,
+    StageFailed,
+    StageFinished,
+    StageStarted,
+    StageWaits,
+    TimeLeft,
+)
 from erasure.reports.results import Results
 from erasure.reports.table import text_tables
 
@@ -101,6 +112,8 @@ class Terminal:
                 self._running[address] = self._by_name[name] = task
             case EpochFinished(name, epoch=epoch, epochs=epochs) if name in self._by_name:
                 progress.update(self._by_name[name], completed=epoch, total=epochs)
+            case SamplesRead(name, done=done, total=total) if name in self._by_name:
+                progress.update(self._by_name[name], completed=done, total=total)
             case StageFinished(name, address=address, total=total) | StageFailed(name, address=address, total=total):
                 if address in self._running:  # else it was cached, or failed because of another
                     task = self._running.pop(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from erasure.data.checks import read_as
 from erasure.data.dataset import Dataset
+from erasure.data.on_disk import left_on_disk
 from erasure.data.partitions import build_partitions
+from erasure.data.progress import hearing
 from erasure.data.standardise import standardised
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import RequirementNotMet
-from erasure.events import EpochFinished, Listener, StageWaits, silent
+from erasure.events import EpochFinished, Listener, Said, SamplesRead, StageWaits, silent
 from erasure.experiment.blocks import member, split_member
 from erasure.experiment.method_bank import EpochLog, MethodBank
 from erasure.experiment.population import Population, make_block
@@ -110,9 +114,15 @@ class Workbench:
     # Data
 
     def _load_data(self, job: Job, writer: Writer) -> None:
-        dataset = job.scene.source.load()
-        if job.scene.task is not None:
-            dataset = replace(dataset, task=cast(Any, job.scene.task))
+        name = self._stage.name if self._stage is not None else ""
+        with (
+            warnings.catch_warnings(record=True) as said,
+            hearing(lambda done, total: self.listener(SamplesRead(name=name, done=done, total=total))),
+        ):
+            warnings.simplefilter("always", UserWarning)
+            dataset = read_as(job.scene.source.load(), cast(Any, job.scene.task))
+        for each in said:
+            self.listener(Said(str(each.message), level="warning"))
         tensors, facts = to_artifact(dataset)
         writer.save_tensors("columns", tensors)
         writer.save_json("dataset", facts)
@@ -137,7 +147,8 @@ class Workbench:
             artifact = self.store.open(scene.split)
             loaded = artifact.tensors("partitions")
             partitions = {name: loaded[name] for name in artifact.json("order")}
-            dataset = self.dataset(scene.data)
+            file = self.store.open(scene.data).path("columns.safetensors")
+            dataset = left_on_disk(self.dataset(scene.data), file, scene.memory_cap_gib)
             x = standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
             if isinstance(x, PartitionedColumn):
                 x = x.trained_on(partitions[scene.predictor.training_set])

@@ -19,7 +19,7 @@ from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.measures.contract import Measure
 from erasure.registry.lookup import Registry
 from erasure.training.predictor import Predictor
-from erasure.types import NonNegativeInt, PositiveInt
+from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt
 from erasure.unlearners.contract import Unlearner
 
 __all__ = [
@@ -105,12 +105,15 @@ class Globals(Component):
     Args:
         seed: Root of all random streams.
         cached: Whether results in the store are used again.
+        memory_cap_gib: GiB of inputs that may be in memory. The inputs of a larger data set stay in the store's file, and batches are read
+            from there while the last ones are learned from. Numbers and addresses are the same with and without it.
     """
 
     kind: ClassVar[str] = "globals"
 
     seed: NonNegativeInt = 0
     cached: bool = True
+    memory_cap_gib: PositiveFloat | None = field(default=None, metadata={"address": False})
 
 
 @dataclass(frozen=True)

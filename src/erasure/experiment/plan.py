@@ -141,6 +141,7 @@ class Planner:
             lineage=lineage,
             recipe=recipe,
             view=named("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
+            memory_cap_gib=self.experiment.globals.memory_cap_gib,
             explains=explains,
         )
         job = Job(scene=scene)

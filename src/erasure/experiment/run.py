@@ -34,6 +34,8 @@ from erasure.reports.table import markdown_table
 from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
 from erasure.store.durable import write_atomically
 from erasure.training.devices import resolve_device
+from erasure.training.fit import loss_misfit, output_misfit
+from erasure.training.forward import logits_of
 from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
@@ -337,7 +339,10 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
             problems.append(_problem(experiment, component, reason, "requirement"))
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
-        _check_logits(model, material)
+        logits, y = _first_logits(model, material)
+        problems += [
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, material, logits, y)
+        ]
         problems += [
             _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, material.x, model)
         ]
@@ -347,22 +352,22 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
 
 
 @torch.no_grad()
-def _check_logits(model: torch.nn.Module, material: Material) -> None:
-    """The model must take two samples and give logits that the loss accepts."""
-    from erasure.training.forward import logits_of
-
-    ids = torch.arange(min(2, len(material.dataset)), device=material.y.device)
+def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a fresh model says about the first two samples, and their labels."""
+    ids = torch.arange(min(2, len(material.dataset)))
     try:
-        logits = logits_of(model.eval()(material.dataset.x.gather(ids.cpu())))
+        logits = logits_of(model.eval()(material.dataset.x.gather(ids)))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
-    wanted = material.model_input.n_outputs
-    width = 1 if logits.dim() == 1 else logits.shape[-1]
-    if len(logits) != len(ids) or width < wanted:
-        raise RequirementNotMet(
-            f"the model returns logits of shape {tuple(logits.shape)} for {len(ids)} samples of {wanted} classes"
-        )
-    try:
-        material.criterion(logits.to(material.y.device), material.y.index_select(0, ids))
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise RequirementNotMet(f"the loss does not accept the model's logits and the labels: {error}") from error
+    return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
+
+
+def _unfit(plan: Plan, material: Material, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
+    """Why the loss or the augmentation does not fit the data and the model."""
+    predictor, data = plan.experiment.predictor, material.model_input
+    reason = output_misfit(logits, data, len(y))
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    reasons = [loss_misfit(material.criterion, predictor.loss_fn, data, logits, y)]
+    reasons += [augmentation.refuse(material.dataset.x) for augmentation in predictor.augment]
+    yield from (each for each in reasons if each is not None)

@@ -64,6 +64,7 @@ class Scene:
         lineage: Address of each partition.
         view: Address of the inputs as models see them.
         recipe: The training recipe as JSON, without the names of its partitions.
+        memory_cap_gib: GiB of inputs that may be in memory; larger ones stay in their file.
         explains: What the addresses of partitions and view are made of, by address; ``erasure explain`` reads it.
     """
 
@@ -79,6 +80,7 @@ class Scene:
     lineage: Mapping[str, str]
     view: str
     recipe: Json
+    memory_cap_gib: float | None = None
     explains: Mapping[str, Json] = field(default_factory=dict)
 
 
