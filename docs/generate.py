@@ -202,9 +202,10 @@ PAGES: dict[str, Callable[[], str]] = {
     ),
     "models.md": lambda: components("Models", "What is trained: `predictor.model`. Any other class can be named too.", ["model"]),
     "parts.md": lambda: components(
-        "Corruptions, triggers, masks",
-        "Components that go into others: what a `Poisoned` source does to samples, and which weights a `Masked` method may change.",
-        ["corruption", "trigger", "mask"],
+        "Augmentations, corruptions, triggers, masks",
+        "Components that go into others: how pictures change while a model is trained (`predictor.augment`), what a `Poisoned` source does "
+        "to samples, and which weights a `Masked` method may change.",
+        ["augmentation", "corruption", "trigger", "mask"],
     ),
     "measures.md": lambda: components(
         "Measures",
