@@ -24,7 +24,13 @@ DOCS = ROOT / "docs"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(name, *found) for name, text in PAGES.items() for found in BLOCK.findall(text)]
-GENERATED = {"sources.md": "source", "splitters.md": "splitter", "models.md": "model", "unlearners.md": "unlearner", "steps.md": "step"}
+GENERATED = {
+    "sources.md": "source",
+    "splitters.md": "splitter",
+    "models.md": "model",
+    "unlearners.md": "unlearner",
+    "steps.md": "step",
+}
 
 
 def shell_lines():

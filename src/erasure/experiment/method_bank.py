@@ -69,7 +69,9 @@ class MethodBank:
     def replay(self, on_step: StepListener) -> float:
         """Train the original again and show every update; the seconds that took."""
         if self.bench.options.devices > 1:
-            raise RequirementNotMet("the original was trained on several devices, and no single one can replay that; use --devices 1")
+            raise RequirementNotMet(
+                "the original was trained on several devices, and no single one can replay that; use --devices 1"
+            )
         scene, start = self.job.scene, time.perf_counter()
         ids = self.partitions[scene.predictor.training_set]
         replayed = self.bench.trained(scene, ids, self.job.train_seed, on_step=on_step)
