@@ -1,10 +1,11 @@
-"""One thread per operation, and property tests that a slow machine does not fail.
+"""One thread per operation, property tests that a slow machine does not fail, and a Ctrl-C that reaches the processes of tests.
 
 Small tensors are slower with more threads, and results are the same bytes only for the same number. On CI the examples of property
 tests are the same in every run; elsewhere they are drawn anew.
 """
 
 import os
+import signal
 
 import torch
 from hypothesis import settings
@@ -12,3 +13,6 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("erasure")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and their children would inherit it: no test could interrupt one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
