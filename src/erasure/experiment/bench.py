@@ -334,15 +334,14 @@ class Workbench:
 
     def _epoch(self, stage: Stage | None) -> tuple[Callable[[], object], int] | None:
         """One epoch of the model's training, and their number, where each has batches of the same shapes."""
-        if stage is None or not (stage.kind == "model" or (stage.job.unlearner is not None and stage.job.unlearner.exact)):
+        if stage is None or stage.kind != "model" or self._remake(stage) is None:
             return None
         job, scene = stage.job, stage.job.scene
         recipe, material = scene.predictor, self.material(scene)
         if recipe.patience is not None or recipe.epochs < 2 or material.dataset.modality not in {"table", "image"}:
             return None
-        partition, seed = (job.partition, job.seed) if job.unlearner is None else (job.unlearner.retain, job.train_seed)
         once = replace(scene, predictor=recipe.replace(epochs=1))
-        return lambda: self.trained(once, material.partitions[partition], seed), recipe.epochs
+        return lambda: self.trained(once, material.partitions[job.partition], job.seed), recipe.epochs
 
     def _infer(self, job: Job, writer: Writer) -> None:
         if job.block is not None:

@@ -81,8 +81,12 @@ class Forecast:
         self._spent = 0.0
         self._seen: dict[str, list[float]] = {}
 
+    def failed(self, address: str) -> None:
+        """The stage will not be done; how long its like takes is not known from it."""
+        self._left.pop(address, None)
+
     def finished(self, address: str, elapsed_s: float) -> None:
-        """The stage is done, or has failed."""
+        """The stage is done."""
         stage = self._left.pop(address, None)
         if stage is None:
             return
@@ -152,14 +156,13 @@ def forecasting(listener: Listener, stages: Mapping[str, Stage], store: Store) -
         nonlocal forecast, told
         listener(event)
         match event:
-            case RunStarted():
+            case RunStarted(total=total, cached=cached) if cached < total:
                 there = store.contains_many(stages)
-                missing = [stage for address, stage in stages.items() if address not in there]
-                forecast = Forecast(missing, costs(store)) if missing else None
+                forecast = Forecast([stage for address, stage in stages.items() if address not in there], costs(store))
             case StageFinished(address=address, cached=False, elapsed_s=elapsed_s) if forecast is not None:
                 forecast.finished(address, elapsed_s)
             case StageFailed(address=address) if forecast is not None:
-                forecast.finished(address, 0.0)
+                forecast.failed(address)
             case _:
                 return
         now = time.monotonic()

@@ -63,6 +63,14 @@ def test_the_pace_of_the_run_counts(stages):
     assert forecast.remaining_s == 0
 
 
+def test_nothing_is_learned_from_a_failure(stages):
+    trained = [stage for stage in stages if stage.kind == "model"]
+    forecast = Forecast(trained, {}, Clock())
+    forecast.finished(trained[0].address, 4.0)
+    forecast.failed(trained[1].address)
+    assert forecast.remaining_s == 4.0 * (len(trained) - 2)
+
+
 def test_a_finished_run_foretells_an_equal_one_and_its_neighbours(tmp_path):
     configuration = small_experiment(unlearners=["Identity"])
     erasure.run(configuration, store=tmp_path / "store")
