@@ -167,8 +167,9 @@ def forecasting(listener: Listener, stages: Mapping[str, Stage], store: Store) -
                 return
         now = time.monotonic()
         if forecast is not None and now - told >= _EVERY_S:
-            remaining_s, told = forecast.remaining_s, now
+            remaining_s = forecast.remaining_s
             if remaining_s is not None:
+                told = now
                 listener(TimeLeft(remaining_s))
 
     return tell

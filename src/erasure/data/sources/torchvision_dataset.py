@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -242,6 +244,10 @@ class TorchVision(DataSource):
             raise DataError(missing_files(cls, self._root(), reason)) from error
 
 
+_DRAWN = frozenset({"FakeData"})
+"""Data sets that draw pictures from torch's global generator, which threads share."""
+
+
 def _pictures(parts: Mapping[str, Any], made: Recipe, called: str, channels: int | None) -> TensorColumn:
     """All pictures of all parts: the arrays that the data set already is, or one after the other."""
     arrays = [_array(getattr(part, "data", None), len(part)) for part in parts.values()]
@@ -259,9 +265,12 @@ def _pictures(parts: Mapping[str, Any], made: Recipe, called: str, channels: int
         part = bisect.bisect_right(ends, position)
         return part, position - (ends[part - 1] if part else 0)
 
+    one_at_a_time = threading.Lock() if any(type(each).__name__ in _DRAWN for each in datasets) else nullcontext()
+
     def read(position: int) -> Any:
         part, row = place(position)
-        return datasets[part][row][0]
+        with one_at_a_time:
+            return datasets[part][row][0]
 
     def described(position: int) -> str:
         part, row = place(position)
