@@ -381,16 +381,26 @@ def _seed_options(repetitions: Sequence[Seeds], experiment: Experiment) -> list[
 
 
 def _is_whole(file: str, experiment: Experiment) -> bool:
+    return _alone(file, Path(file).stat().st_mtime_ns) == _text(experiment)
+
+
+@functools.lru_cache(maxsize=2)
+def _alone(file: str, changed: int) -> str:
+    """The configuration of a file as it stands; empty if that is none."""
     try:
-        return load_experiment(file).canonical() == experiment.canonical()
+        return _text(load_experiment(file))
     except ErasureError:
-        return False
+        return ""
+
+
+def _text(experiment: Experiment) -> str:
+    return json.dumps(experiment.canonical(), sort_keys=True)
 
 
 def _setting(file: str, experiment: Experiment) -> str | None:
     """Which setting of the file's sweep the experiment is, if it is one."""
     found = _settings(file, Path(file).stat().st_mtime_ns)
-    return found.get(json.dumps(experiment.canonical(), sort_keys=True))
+    return found.get(_text(experiment))
 
 
 @functools.lru_cache(maxsize=2)
@@ -402,7 +412,7 @@ def _settings(file: str, changed: int) -> Mapping[str, str]:
         sweep = load_sweep(file)
     except ErasureError:
         return {}
-    return {json.dumps(point.experiment.canonical(), sort_keys=True): point.label for point in sweep.points}
+    return {_text(point.experiment): point.label for point in sweep.points}
 
 
 def _versions() -> dict[str, Json]:

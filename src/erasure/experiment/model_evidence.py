@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class ModelEvidence:
 
     # Partitions
 
-    @property
+    @functools.cached_property
     def heldout(self) -> str:
         """The partition that no model saw: ``test``, or the first one apart from the training set that was measured."""
         used = self.partitions.get(self.training, torch.empty(0, dtype=torch.int64))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from erasure.experiment.configuration import difference
 from erasure.experiment.stages import Group, Plan, Subject
+from erasure.functional.intervals import student_t
 from erasure.measures.contract import Measure
 from erasure.store import Store
 from erasure.store.rows import Row
@@ -207,8 +208,6 @@ def _with_intervals(rows: Sequence[Row]) -> list[Row]:
     Repetitions of one original (other seeds of unlearning or measuring) are not independent of one another: they count as one, by their
     mean. Where there is one original only, the interval is over its repetitions, and says nothing of other originals.
     """
-    from scipy import stats
-
     repeated: dict[tuple[str, ...], dict[tuple[int | None, int | None], list[float]]] = {}
     for row in rows:
         if row.value is not None:
@@ -222,12 +221,9 @@ def _with_intervals(rows: Sequence[Row]) -> list[Row]:
             if len(by_original) > 1
             else [v for own in by_original for v in own]
         )
-        n = len(values)
-        if n > 1 and row.value is not None:
-            mean = math.fsum(values) / n
-            deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-            half = float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-            row = replace(row, low=mean - half, high=mean + half, n=n)
+        interval = student_t(values)
+        if interval is not None and row.value is not None:
+            row = replace(row, low=interval[0], high=interval[1], n=len(values))
         result.append(row)
     return result
 

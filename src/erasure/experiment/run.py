@@ -162,22 +162,21 @@ def run_experiments(
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
         bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
-        inspected: dict[str, list[PartitionIssue]] = {}
-        for plan in plans:
-            _prepare(plan, bench, inspected, listener)
-        n_cached = len(store.contains_many(stages))
-        configuration = plans[0].experiment.canonical()
-        listener(
-            RunStarted(
-                experiment=name,
-                configuration=configuration,
-                options=options.record(),
-                total=len(stages),
-                cached=n_cached,
-                output=output,
+        with _executing(stages, bench, options) as execute:
+            inspected: dict[str, list[PartitionIssue]] = {}
+            for plan in plans:
+                _prepare(plan, bench, inspected, listener)
+            listener(
+                RunStarted(
+                    experiment=name,
+                    configuration=plans[0].experiment.canonical(),
+                    options=options.record(),
+                    total=len(stages),
+                    cached=len(store.contains_many(stages)),
+                    output=output,
+                )
             )
-        )
-        failed = _execute(stages, bench, options)
+            failed = execute()
         results = [
             _results(plan, bench, failed, where, listener if options.report else None)
             for plan, (_, where) in zip(plans, wanted, strict=True)
@@ -218,15 +217,20 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
     return results
 
 
-def _execute(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions) -> dict[str, str]:
-    """Run the stages by the executor that was asked for."""
+@contextmanager
+def _executing(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions) -> Iterator[processes.Execute]:
+    """What runs the stages by the executor that was asked for."""
     if options.executor == "ray":
         from erasure.experiment.executors import ray_cluster
 
-        return ray_cluster.execute(stages, bench, workers=options.workers, address=options.address, shared=options.shared_store)
-    if options.executor == "processes":
-        return processes.execute(stages, bench, processes.n_workers(options.threads, options.workers))
-    return serial.execute(stages, bench)
+        yield lambda: ray_cluster.execute(
+            stages, bench, workers=options.workers, address=options.address, shared=options.shared_store
+        )
+    elif options.executor == "processes":
+        with processes.executing(stages, bench, processes.n_workers(options.threads, options.workers)) as execute:
+            yield execute
+    else:
+        yield lambda: serial.execute(stages, bench)
 
 
 def save(results: Results, output: Path) -> None:

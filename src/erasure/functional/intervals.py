@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from erasure.errors import DataError
 
@@ -54,10 +53,17 @@ def student_t(values: Sequence[float], *, level: float = 0.95) -> tuple[float, f
         >>> student_t([1.0]) is None
         True
     """
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         return None
-    mean, half = float(np.mean(values)), float(t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    mean = math.fsum(values) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _t_quantile(n - 1, (1 + level) / 2) * deviation / math.sqrt(n)
     return mean - half, mean + half
+
+
+@functools.lru_cache(maxsize=1024)
+def _t_quantile(degrees: int, p: float) -> float:
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    return float(stdtrit(degrees, p))

@@ -11,11 +11,11 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, TypeAlias
 
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
 from erasure.events import Event, StageFailed
@@ -25,7 +25,10 @@ from erasure.experiment.executors.schedule import Schedule
 from erasure.experiment.executors.workplace import Workplace
 from erasure.experiment.stages import Stage
 
-__all__ = ["execute", "few_threads", "n_workers"]
+__all__ = ["Execute", "executing", "few_threads", "n_workers"]
+
+Execute: TypeAlias = Callable[[], dict[str, str]]
+"""Runs the stages; address to reason of those that failed."""
 
 MOST_DEATHS = 3
 """A stage that has cost this many workers their life is given up."""
@@ -39,27 +42,32 @@ def n_workers(threads: int, asked: int | None = None) -> int:
     return max(1, cores // threads)
 
 
-def execute(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> dict[str, str]:
-    """Run what the store lacks on ``workers`` processes.
+@contextlib.contextmanager
+def executing(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterator[Execute]:
+    """Processes that run what the store lacks; they start at once, while the caller has other things to do.
 
-    Returns:
-        Address to reason, for every stage that is not in the store afterwards.
+    Yields:
+        A function that runs the stages and returns address to reason, for every stage that is not in the store afterwards. It raises
+        :class:`~erasure.errors.StoreError` if the store itself cannot be used.
 
     Raises:
-        StoreError: If the store itself cannot be used.
         RequirementNotMet: If the stages cannot be sent to other processes.
     """
-    schedule, deaths, total = Schedule(stages), Counter[str](), len(stages)
     with _pool(stages, bench, workers) as pool:
-        while schedule.n_left:
-            _hand_out(schedule, bench, pool)
-            busy = [worker for worker in pool if worker.stage is not None]
-            if not busy:
-                continue
-            ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)])
-            for worker in busy:
-                if worker.connection in ready or worker.process.sentinel in ready:
-                    _hear(worker, schedule, bench, deaths, total)
+        yield lambda: _execute(stages, bench, pool)
+
+
+def _execute(stages: Mapping[str, Stage], bench: Workbench, pool: list[_Worker]) -> dict[str, str]:
+    schedule, deaths, total = Schedule(stages), Counter[str](), len(stages)
+    while schedule.n_left:
+        _hand_out(schedule, bench, pool)
+        busy = [worker for worker in pool if worker.stage is not None]
+        if not busy:
+            continue
+        ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)])
+        for worker in busy:
+            if worker.connection in ready or worker.process.sentinel in ready:
+                _hear(worker, schedule, bench, deaths, total)
     return schedule.failed
 
 
@@ -121,11 +129,13 @@ class _Worker:
     process: Any = None
     connection: Any = None
     stage: Stage | None = None
+    knows_setup: bool = False
 
     def start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.setup), daemon=True)
+        self.knows_setup = False
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with few_threads():
             self.process.start()
         theirs.close()
@@ -133,6 +143,9 @@ class _Worker:
     def send(self, stage: Stage) -> None:
         self.stage = stage
         with contextlib.suppress(OSError):  # it has died: its sentinel says so
+            if not self.knows_setup:  # not when it starts: who writes so much waits until the other has imported everything
+                self.connection.send_bytes(self.setup)
+                self.knows_setup = True
             self.connection.send(stage.address)
 
     def stop(self) -> None:
@@ -192,10 +205,13 @@ def few_threads() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _serve(connection: Connection, setup: bytes) -> None:
+def _serve(connection: Connection) -> None:
     """A worker: runs the stages it is told until nobody tells it any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
-    workplace, stages = ForkingPickler.loads(setup)  # what the parent process wrote, by the pipe it starts workers with
+    try:
+        workplace, stages = connection.recv()
+    except (EOFError, OSError):
+        return
 
     def tell(event: Event) -> None:
         connection.send(("event", event))
