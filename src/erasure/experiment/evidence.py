@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -416,14 +417,9 @@ def _settings(file: str, changed: int) -> Mapping[str, str]:
 
 
 def _versions() -> dict[str, Json]:
-    import numpy
-    import safetensors
-    import scipy
-    import sklearn
-
     from erasure import __version__
 
-    libraries = {module.__name__: str(module.__version__) for module in (numpy, scipy, sklearn, safetensors)}
+    libraries = {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn", "safetensors")}
     return {"erasure": __version__, "python": platform.python_version(), "torch": str(torch.__version__), **libraries}
 
 
