@@ -1,7 +1,7 @@
 """A sweep on all cores against the same sweep on one: 12 settings of a method, 2 forget sets and 5 seeds.
 
 The sweep is run from the command line, start-up included: with ``--executor serial``, then with ``--executor processes``, each with a
-store of its own; the rows must be the same, timings aside. The data is the census (Adult) where ``ERASURE_TEST_DATA`` has it, else a
+store of its own; the rows must be the same, timings aside. Epochs and batches are those of ``configs/audit_adult.jsonc``. The data is the census (Adult) where ``ERASURE_TEST_DATA`` has it, else a
 table of its size. Run it with ``make bench`` or ``python benchmarks/executors.py``, on a machine that does nothing else. Exits with 1
 if the ratio of the times is above its limit or a row differs.
 """
@@ -38,7 +38,7 @@ def source() -> dict[str, Any]:
 
 
 def configuration() -> dict[str, Any]:
-    scrub = {"epochs": 1, "max_epochs": 1, "forget_batch_size": 256}
+    scrub = {"epochs": 2, "max_epochs": 1, "forget_batch_size": 256}
     return {
         "name": "executors",
         "data": {
@@ -52,7 +52,7 @@ def configuration() -> dict[str, Any]:
             ],
             "batch_size": 256,
         },
-        "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [100, 100]}}, "epochs": 5},
+        "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [100, 100]}}, "epochs": 20},
         "unlearners": [{"class": "SCRUB", "parameters": scrub}],
         "evaluator": {"measures": ["Accuracy", "UMIA", "AverageGap", "RunTime"], "floor_repeats": 0},
         "sweep": {
