@@ -1,9 +1,10 @@
 """A sweep on all cores against the same sweep on one: 12 settings of a method, 2 forget sets and 5 seeds.
 
 The sweep is run from the command line, start-up included: with ``--executor serial``, then with ``--executor processes``, each with a
-store of its own; the rows must be the same, timings aside. Epochs and batches are those of ``configs/audit_adult.jsonc``. The data is the census (Adult) where ``ERASURE_TEST_DATA`` has it, else a
-table of its size. Run it with ``make bench`` or ``python benchmarks/executors.py``, on a machine that does nothing else. Exits with 1
-if the ratio of the times is above its limit or a row differs.
+store of its own; the rows must be the same, timings aside. The data is the census (Adult) where ``ERASURE_TEST_DATA`` has it, else a
+table of its size; epochs and batches are those of ``configs/audit_adult.jsonc``. Run it with ``make bench`` or
+``python benchmarks/executors.py``, on a machine that does nothing else. Exits with 1 if the ratio of the times is above its limit or a
+row differs.
 """
 
 from __future__ import annotations
