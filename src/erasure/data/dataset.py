@@ -35,6 +35,8 @@ class Dataset:
         class_names: Name of each class, if known.
         feature_names: Name of each input column of a table, if known.
         z_names: What each value of ``z`` stands for, if known.
+        token_names: Of texts, how each token id reads, with the space before it, if known. Reports show samples by it; what is read from
+            a store has none.
         x_shape: Shape of one input sample as the model sees it, such as ``(30,)`` or ``(1, 8, 8)``.
         clean_y: The labels before some were made wrong on purpose, like ``y``; None where none were.
         corrupted: ``(N,)`` bool, the samples whose label or input was changed on purpose; None where none were.
@@ -51,6 +53,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     z_names: tuple[str, ...] = ()
+    token_names: tuple[str, ...] = ()
     clean_y: Tensor | None = None
     corrupted: Tensor | None = None
 

@@ -14,7 +14,10 @@ from erasure.training.batches import Column, TensorColumn
 from erasure.training.mapped import MappedColumn
 from erasure.types import Json
 
-__all__ = ["ColumnFormat", "from_artifact", "register_column", "to_artifact"]
+__all__ = ["TOKENS", "ColumnFormat", "from_artifact", "register_column", "to_artifact"]
+
+TOKENS = "tokens"
+"""Name of the list of how tokens read, beside a stored text data set; it is kept apart, for only reports want it."""
 
 _FORMAT = 1
 _NAMES = ("class_names", "feature_names", "z_names")

@@ -1,4 +1,4 @@
-"""Texts as token ids: one row of whole numbers a text, padded with 0."""
+"""Texts as token ids: one row of whole numbers a text, padded with 0; and how each id reads, so that people can be shown the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from torch import Tensor
 
 from erasure.errors import DataError, MissingDependency
 
-__all__ = ["PADDING", "UNKNOWN", "fitted_tokens", "hashed_tokens", "pretrained_tokenizer", "pretrained_tokens", "words"]
+__all__ = [
+    "PADDING",
+    "UNKNOWN",
+    "fitted_tokens",
+    "hashed_tokens",
+    "pretrained_tokenizer",
+    "pretrained_tokens",
+    "words",
+]
 
 PADDING = 0
 """Id of what fills a row up; a model masks it by ``ids != 0``."""
@@ -26,6 +34,10 @@ UNKNOWN = 1
 
 _WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 _CHUNK = 4096
+_CLOSING = frozenset(".,;:!?)]}%")
+"""Marks that are written without a space before them."""
+_SHARING = 3
+"""Words that are shown of those that share an id."""
 
 
 def words(text: str, lowercase: bool = True) -> list[str]:
@@ -38,7 +50,9 @@ def words(text: str, lowercase: bool = True) -> list[str]:
     return _WORD.findall(text.lower() if lowercase else text)
 
 
-def hashed_tokens(texts: Iterable[str], max_length: int, vocabulary_size: int, lowercase: bool = True) -> Tensor:
+def hashed_tokens(
+    texts: Iterable[str], max_length: int, vocabulary_size: int, lowercase: bool = True
+) -> tuple[Tensor, tuple[str, ...]]:
     """Token ids that depend on each word alone, so that nothing is fitted and no text tells about another.
 
     Args:
@@ -48,7 +62,8 @@ def hashed_tokens(texts: Iterable[str], max_length: int, vocabulary_size: int, l
         lowercase: Whether case is ignored.
 
     Returns:
-        ``(N, max_length)``, int64, filled up with 0. A text without words is the one token of the empty word.
+        ``(N, max_length)``, int64, filled up with 0; and how each id reads, with the space before it. A text without words
+        is the one token of the empty word.
     """
     ids: dict[str, int] = {}
 
@@ -60,7 +75,12 @@ def hashed_tokens(texts: Iterable[str], max_length: int, vocabulary_size: int, l
                 ids[word] = 1 + int.from_bytes(digest, "little") % (vocabulary_size - 1)
         return [ids[word] for word in found]
 
-    return _matrix((row(text) for text in texts), max_length)
+    matrix = _matrix((row(text) for text in texts), max_length)
+    by_id: dict[int, list[str]] = {}
+    for word, number in ids.items():
+        by_id.setdefault(number, []).append(word)
+    shown = {number: "|".join(sorted(found)[:_SHARING]) for number, found in by_id.items()}
+    return matrix, tuple(_spaced(shown.get(number, "")) for number in range(max(shown, default=0) + 1))
 
 
 def fitted_tokens(
@@ -77,14 +97,15 @@ def fitted_tokens(
         lowercase: Whether case is ignored.
 
     Returns:
-        ``(N, max_length)``, int64, filled up with 0; and the words with the ids 2, 3, …, most frequent first, ties in order.
+        ``(N, max_length)``, int64, filled up with 0; and how each id reads, with the space before it: words are numbered from 2, most
+        frequent first, ties in order.
     """
     split = [words(text, lowercase) for text in texts]
     counts = Counter(word for row in split for word in row)
     kept = sorted(counts, key=lambda word: (-counts[word], word))[: max(0, vocabulary_size - 2)]
     ids = {word: position for position, word in enumerate(kept, start=2)}
     rows = ([ids.get(word, UNKNOWN) for word in row[:max_length]] or [UNKNOWN] for row in split)
-    return _matrix(rows, max_length), tuple(kept)
+    return _matrix(rows, max_length), ("", " [unknown]", *map(_spaced, kept))
 
 
 def pretrained_tokenizer(path: str, download: bool) -> Any:
@@ -114,7 +135,9 @@ def pretrained_tokenizer(path: str, download: bool) -> Any:
         raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error
 
 
-def pretrained_tokens(texts: Sequence[str], tokenizer: Any, max_length: int, attention: bool = False) -> Tensor:
+def pretrained_tokens(
+    texts: Sequence[str], tokenizer: Any, max_length: int, attention: bool = False
+) -> tuple[Tensor, tuple[str, ...]]:
     """Token ids as a pretrained model reads them, its special tokens included.
 
     Args:
@@ -124,7 +147,8 @@ def pretrained_tokens(texts: Sequence[str], tokenizer: Any, max_length: int, att
         attention: Whether the mask comes along; tokenizers that do not pad with 0 need it.
 
     Returns:
-        ``(N, max_length)``, int64; with ``attention`` ``(N, 2, max_length)``: ids and, below them, 1 where there is a token.
+        ``(N, max_length)``, int64; with ``attention`` ``(N, 2, max_length)``: ids and, below them, 1 where there is a token. And how
+        each id reads, with the space before it, empty for special tokens.
 
     Raises:
         DataError: If the tokenizer's padding is not 0 and no mask is asked for.
@@ -146,10 +170,31 @@ def pretrained_tokens(texts: Sequence[str], tokenizer: Any, max_length: int, att
                 yield found
 
     matrix = _matrix(rows(), max_length, padding if padding is not None else PADDING)
-    if not attention:
-        return matrix
-    mask = torch.arange(max_length)[None] < torch.tensor(lengths)[:, None]
-    return torch.stack([matrix, mask.to(torch.int64)], dim=1)
+    if attention:
+        mask = torch.arange(max_length)[None] < torch.tensor(lengths)[:, None]
+        matrix = torch.stack([matrix, mask.to(torch.int64)], dim=1)
+    return matrix, _pieces(tokenizer)
+
+
+def _pieces(tokenizer: Any) -> tuple[str, ...]:
+    """How each token of a pretrained vocabulary reads, by the marks that word pieces, sentence pieces and byte pairs put on theirs."""
+    known = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    by_id = {number: piece for piece, number in known.items() if number not in special}
+    begin = next((mark for mark in ("Ġ", "▁") if any(piece.startswith(mark) for piece in by_id.values())), None)
+
+    def read(piece: str) -> str:
+        if begin is None:
+            return piece[2:] if piece.startswith("##") else _spaced(piece)
+        if begin == "Ġ":  # bytes written as letters
+            return str(tokenizer.convert_tokens_to_string([piece]))
+        return piece.replace(begin, " ")
+
+    return tuple(read(by_id[number]) if number in by_id else "" for number in range(max(by_id, default=-1) + 1))
+
+
+def _spaced(word: str) -> str:
+    return word if word in _CLOSING or not word else f" {word}"
 
 
 def _matrix(rows: Iterable[Sequence[int]], max_length: int, padding: int = PADDING) -> Tensor:

@@ -19,7 +19,7 @@ from erasure.data.on_disk import left_on_disk
 from erasure.data.partitions import build_partitions
 from erasure.data.progress import hearing
 from erasure.data.standardise import standardised
-from erasure.data.storage import from_artifact, to_artifact
+from erasure.data.storage import TOKENS, from_artifact, to_artifact
 from erasure.errors import RequirementNotMet
 from erasure.events import EpochFinished, Listener, Said, SamplesRead, StageWaits, silent
 from erasure.experiment.blocks import member, split_member
@@ -126,6 +126,8 @@ class Workbench:
         tensors, facts = to_artifact(dataset)
         writer.save_tensors("columns", tensors)
         writer.save_json("dataset", facts)
+        if dataset.token_names:
+            writer.save_json(TOKENS, list(dataset.token_names))
 
     def dataset(self, where: str) -> Dataset:
         """The loaded data at an address, mapped from the store."""

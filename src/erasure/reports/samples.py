@@ -15,13 +15,13 @@ from erasure.store import Artifact, Store
 __all__ = ["samples_of"]
 
 _MOST_FEATURES = 12
-_MOST_TOKENS = 24
+_MOST_TOKENS = 48
 _LARGEST_SIDE = 128
 _MOST_SAMPLES = 400
 
 
 def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
-    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables, tokens for texts.
+    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables, words for texts.
 
     Args:
         folder: The run.
@@ -45,6 +45,7 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         raise StoreError(f'Samples of the modality "{facts["modality"]}" cannot be shown; leave out --with-samples.')
     values, labels = _rows(artifact, ids)
     names = facts["class_names"]
+    pieces = artifact.json("tokens") if "tokens.json" in artifact.files else []
     found = []
     for identity, value, label in zip(ids, values, labels, strict=True):
         called = names[int(label)] if label.ndim == 0 and 0 <= int(label) < len(names) else str(label.tolist())
@@ -52,7 +53,7 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         if facts["modality"] == "image":
             sample["image"] = "data:image/png;base64," + base64.b64encode(_png(value)).decode()
         elif facts["modality"] == "text":
-            sample["text"] += f": {_tokens(value)}"
+            sample["text"] += f": {_words(value, pieces)}"
         else:
             sample["text"] += f": {_columns(value, facts['feature_names'])}"
         found.append(sample)
@@ -82,11 +83,15 @@ def _columns(value: Any, names: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def _tokens(value: Any) -> str:
-    """Ids of the first tokens: the store has no words."""
-    ids = [token for token in value.reshape(-1).tolist() if token]
-    more = f", … ({len(ids)} in all)" if len(ids) > _MOST_TOKENS else ""
-    return f"tokens {', '.join(map(str, ids[:_MOST_TOKENS]))}{more}"
+def _words(value: Any, pieces: Sequence[str]) -> str:
+    """The first words of a text; its ids where a store of an earlier version does not say how they read."""
+    rows = value.reshape(-1, value.shape[-1])
+    ids = [token for token, is_there in zip(rows[0].tolist(), (rows[-1] != 0).tolist(), strict=True) if is_there]
+    more = f"… ({len(ids)} tokens)" if len(ids) > _MOST_TOKENS else ""
+    if pieces:
+        text = "".join(pieces[token] if token < len(pieces) else "?" for token in ids[:_MOST_TOKENS])
+        return f"{text} {more}".strip()
+    return f"tokens {', '.join(map(str, ids[:_MOST_TOKENS]))}{f', {more}' if more else ''}"
 
 
 def _png(value: Any) -> bytes:

@@ -61,7 +61,7 @@ def test_ag_news_is_read():
     assert data.y.bincount().tolist() == [1900] * 4
     assert data.class_names == ("1", "2", "3", "4")
     first = "Fears for T N pension after talks"
-    assert torch.equal(data.x.values[0, : len(first.split())], hashed_tokens([first], 7, 30_000)[0])
+    assert torch.equal(data.x.values[0, : len(first.split())], hashed_tokens([first], 7, 30_000)[0][0])
     assert data.z is None
 
 
@@ -106,7 +106,7 @@ def test_words_are_words_and_marks():
 
 
 def test_hashed_ids_never_change():
-    assert hashed_tokens(["the cat", "Cat the"], 4, 1000).tolist() == [[HASH_THE, HASH_CAT, 0, 0], [HASH_CAT, HASH_THE, 0, 0]]
+    assert hashed_tokens(["the cat", "Cat the"], 4, 1000)[0].tolist() == [[HASH_THE, HASH_CAT, 0, 0], [HASH_CAT, HASH_THE, 0, 0]]
 
 
 HASH_THE, HASH_CAT = 925, 769
@@ -115,20 +115,22 @@ HASH_THE, HASH_CAT = 925, 769
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=6), st.integers(3, 50), st.integers(1, 8))
 def test_hashed_tokens_depend_on_their_text_alone(texts, vocabulary_size, max_length):
-    ids = hashed_tokens(texts, max_length, vocabulary_size)
+    ids, pieces = hashed_tokens(texts, max_length, vocabulary_size)
     assert ids.shape == (len(texts), max_length)
     assert ids.dtype == torch.int64
     assert int(ids.min()) >= 0
     assert int(ids.max()) < vocabulary_size
     assert bool((ids[:, 0] != 0).all())  # no row is padding alone
     for row, text in zip(ids, texts, strict=True):
-        assert torch.equal(row, hashed_tokens([text], max_length, vocabulary_size)[0])
+        assert torch.equal(row, hashed_tokens([text], max_length, vocabulary_size)[0][0])
         assert int((row != 0).sum()) == min(max(1, len(words(text))), max_length)
+        for number, word in zip(row.tolist(), words(text)[:max_length], strict=False):
+            assert word in pieces[number] or pieces[number].count("|") == 2  # at most three of those that share an id
 
 
 def test_the_fitted_vocabulary_is_the_most_frequent_words():
-    ids, vocabulary = fitted_tokens(["b a b", "c a b", ""], 4, 4)
-    assert vocabulary == ("b", "a")
+    ids, pieces = fitted_tokens(["b a b", "c a b", ""], 4, 4)
+    assert pieces == ("", " [unknown]", " b", " a")
     assert ids.tolist() == [[2, 3, 2, 0], [1, 3, 2, 0], [1, 0, 0, 0]]
 
 
@@ -166,6 +168,35 @@ def test_a_pretrained_tokenizer_of_a_folder_is_used(write, tokenizer):
         files=write(TALK), columns="text", label="mood", tokenizer=tokenizer(), max_length=4, attention=True
     ).load()
     assert short.x.values[2].tolist() == [[2, 1, 5, 3], [1, 1, 1, 1]]
+
+
+def test_token_names_put_the_text_together_again(write, tokenizer):
+    for options in ({}, {"vocabulary": "fitted"}, {"tokenizer": tokenizer()}):
+        data = HuggingFace(files=write(TALK), columns="text", label="mood", **options).load()
+        read = ["".join(data.token_names[i] for i in row if i).strip() for row in data.x.values.tolist()]
+        assert read == ["good day!", "bad day", "[UNK] good dog" if "tokenizer" in options else "a good dog"]
+
+
+def test_byte_pairs_and_sentence_pieces_read_as_they_were_written(write, tmp_path):
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = {
+        "bytes": (
+            ["<pad>", "Good", "Ġday", "!", "ĠBad", "Ġdog", "ĠA", "Ġg", "ood"],
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ),
+        "sentence": (["<pad>", "▁Good", "▁day", "!", "▁Bad", "▁dog", "▁A", "▁g", "ood"], pre_tokenizers.Metaspace()),
+    }
+    for name, (vocabulary, cut) in pieces.items():
+        made = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(vocabulary)}, unk_token="<pad>"))
+        made.pre_tokenizer = cut
+        made.decoder = decoders.ByteLevel() if name == "bytes" else decoders.Metaspace()
+        PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>").save_pretrained(tmp_path / name)
+        data = HuggingFace(files=write(TALK), columns="text", label="mood", tokenizer=str(tmp_path / name)).load()
+        read = "".join(data.token_names[i] for i in (1, 2, 3, 4, 5, 6, 7, 8)).strip()
+        assert read == "Good day! Bad dog A good", name
 
 
 def test_a_tokenizer_that_pads_with_another_id_needs_the_mask(write, tokenizer):
@@ -296,7 +327,7 @@ def test_only_the_most_frequent_values_are_kept(write):
     path = write("text,kind\n" + "".join(f"{text},{kind}\n" for text, kind in rows))
     data = HuggingFace(files=path, columns="text", label="kind", keep_most_frequent={"kind": 2}).load()
     assert (data.class_names, data.y.tolist()) == (("x", "z"), [0, 0, 1, 1, 0])
-    assert torch.equal(data.x.values[1], hashed_tokens(["c"], 128, 30_000)[0])
+    assert torch.equal(data.x.values[1], hashed_tokens(["c"], 128, 30_000)[0][0])
 
 
 # Tables and pictures

@@ -163,11 +163,11 @@ def test_texts_are_searched_joined_and_tokenised(write):
     steps = [ContainsText(contains="good"), JoinColumns(columns=["text", "title"])]
     data = Preprocessed(data_source=source, steps=steps).load()
     texts = ["Good day! One", "Bad day Two", "A good dog Three"]
-    assert torch.equal(data.x.values, hashed_tokens(texts, 4, 40))
+    assert torch.equal(data.x.values, hashed_tokens(texts, 4, 40)[0])
     assert (data.z.tolist(), data.y.tolist(), data.class_names) == ([0, 0, 1], [0, 1, 0], ("glad", "sad"))
     assert (data.modality, data.x_shape) == ("text", (4,))
     own = Preprocessed(data_source=source, steps=[*steps, Tokenize(tokenizer=Words(max_length=6, vocabulary_size=40))]).load()
-    assert torch.equal(own.x.values[:, 0], hashed_tokens(texts, 6, 40))
+    assert torch.equal(own.x.values[:, 0], hashed_tokens(texts, 6, 40)[0])
     assert torch.equal(own.x.values[:, 1], (own.x.values[:, 0] != 0).long())
 
 

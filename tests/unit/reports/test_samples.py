@@ -29,6 +29,8 @@ def stored(tmp_path, x, modality, **names):
     with store.publish(where, "data", content) as writer:
         writer.save_tensors("columns", tensors)
         writer.save_json("dataset", facts)
+        if dataset.token_names:
+            writer.save_json("tokens", list(dataset.token_names))
     kept = evidence("a")
     kept["dataset"]["address"] = where
     kept["groups"][0]["samples"] = [
@@ -68,6 +70,19 @@ def test_a_text_is_its_tokens_without_what_fills_it_up(tmp_path):
     first, second = samples_of(*stored(tmp_path, x, "text"))
     assert first["text"] == "label cat: tokens 9, 8"
     assert second["text"] == "label dog: tokens 5, 6, 7"
+
+
+def test_a_text_is_its_words_where_they_are_known(tmp_path):
+    names = ("", "", " go", " away", "!", " <b>now", " |")
+    x = torch.tensor([[2, 3, 4, 0]] * 4 + [[5, 6, 0, 0]] * 2)
+    first, second = samples_of(*stored(tmp_path / "ids", x, "text", token_names=names))
+    assert (first["text"], second["text"]) == ("label cat: <b>now |", "label dog: go away!")
+    masked = torch.stack([x, (x != 0).long()], dim=1)
+    again, _ = samples_of(*stored(tmp_path / "mask", masked, "text", token_names=names))
+    assert again["text"] == first["text"]
+    long = torch.full((6, 60), 2)
+    cut, _ = samples_of(*stored(tmp_path / "long", long, "text", token_names=names))
+    assert cut["text"] == "label cat: " + "go " * 48 + "… (60 tokens)"
 
 
 def test_what_cannot_be_shown_is_a_clear_error(tmp_path):

@@ -55,6 +55,7 @@ def finished(samples: Samples) -> Dataset:
             class_names=class_names,
             feature_names=feature_names,
             z_names=z_names,
+            token_names=_token_names(samples),
             clean_y=clean_y,
             corrupted=corrupted,
         )
@@ -96,6 +97,14 @@ def _inputs(samples: Samples) -> tuple[Column, tuple[str, ...], str]:
             f'{what} left in the input columns {shown} ("{name}" has {example} in sample 0) after all steps; {remedy}'
         )
     return TensorColumn(torch.from_numpy(np.ascontiguousarray(np.concatenate(blocks, axis=1)))), tuple(names), "table"
+
+
+def _token_names(samples: Samples) -> tuple[str, ...]:
+    if samples.modality != "text":
+        return ()
+    if not isinstance(samples.x, Mapping):
+        return () if samples.origin is None else samples.origin.token_names
+    return next(iter(samples.x.values())).names
 
 
 def _one_hot(name: str, column: Field) -> tuple[npt.NDArray[np.float32], list[str]]:

@@ -28,7 +28,8 @@ class Field:
 
     Args:
         values: ``(N, …)`` numbers, or ``(N,)`` or ``(N, L)`` objects: texts, or lists of any length.
-        names: What each code stands for where the values are codes; or, of ``(N, K)`` numbers, what each of the K is called.
+        names: What each code stands for where the values are codes, such as tokens; or, of other ``(N, K)`` numbers, what each of the K
+            is called.
         count: How many different codes there may be, where that is known and there are no names.
     """
 

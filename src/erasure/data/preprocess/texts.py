@@ -118,7 +118,7 @@ class Tokenize(Step):
 
     def apply(self, samples: Samples) -> Samples:
         """Tokenise the texts."""
-        tokens = self.tokenizer.tokens(joined(samples.inputs, self.columns).tolist())
+        tokens, names = self.tokenizer.tokens(joined(samples.inputs, self.columns).tolist())
         if not self.attention:
             ids, mask = tokens.unbind(dim=1)
             if not torch.equal(ids != PADDING, mask != 0):
@@ -126,7 +126,7 @@ class Tokenize(Step):
                     "the mask cannot be told from the ids, for the tokenizer does not pad with 0; set attention to true"
                 )
             tokens = ids
-        return replace(samples, x={"tokens": Field(tokens.numpy())}, modality="text", categorical=())
+        return replace(samples, x={"tokens": Field(tokens.numpy(), names)}, modality="text", categorical=())
 
 
 def joined(fields: Fields, columns: Columns | Sequence[str]) -> npt.NDArray[Any]:

@@ -35,8 +35,8 @@ class Tokenizer(Component):
         """What the tokens depend on beside the parameters."""
         return None
 
-    def tokens(self, texts: list[str]) -> Tensor:
-        """Ids and, below them, 1 where there is a token: ``(N, 2, max_length)``, int64."""
+    def tokens(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
+        """Ids and, below them, 1 where there is a token: ``(N, 2, max_length)``, int64; and how each id reads, space before it."""
         raise NotImplementedError
 
 
@@ -60,7 +60,7 @@ class Pretrained(Tokenizer):
             found = None
         return {"transformers": found, "folder": folder_digest(Path(self.name_or_path).expanduser())}
 
-    def tokens(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
         """Tokens of the pretrained vocabulary."""
         return pretrained_tokens(texts, pretrained_tokenizer(self.name_or_path, self.download), self.max_length, attention=True)
 
@@ -77,7 +77,7 @@ class Words(Tokenizer):
     vocabulary_size: Annotated[int, Ge(3)] = 30_000
     lowercase: bool = True
 
-    def tokens(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
         """Tokens by the hash of each word."""
-        ids = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
-        return torch.stack([ids, (ids != 0).to(torch.int64)], dim=1)
+        ids, names = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
+        return torch.stack([ids, (ids != 0).to(torch.int64)], dim=1), names

@@ -158,7 +158,12 @@ class HuggingFace(DataSource):
         rows, modality = self._rows()
         if modality == "table":
             return self._table(rows)
-        x = self._texts(rows) if modality == "text" else self._pictures(rows)
+        names: tuple[str, ...] = ()
+        if modality == "text":
+            ids, names = self._tokens(rows.texts(self.columns))
+            x = TensorColumn(ids)
+        else:
+            x = self._pictures(rows)
         y, n_classes, class_names = rows.labels(self.task, self.n_classes)
         z, z_names = self._groups(rows)
         return checked(
@@ -173,6 +178,7 @@ class HuggingFace(DataSource):
                 x_shape=x.sample_shape,
                 class_names=class_names,
                 z_names=z_names,
+                token_names=names,
             )
         )
 
@@ -200,7 +206,8 @@ class HuggingFace(DataSource):
         fields = samples.x
         if samples.modality == "text" and isinstance(fields, Mapping) and any(each.is_text for each in fields.values()):
             texts = joined(fields, list(fields)).tolist()
-            samples = replace(samples, x={"tokens": Field(self._tokens(texts).numpy())})
+            ids, names = self._tokens(texts)
+            samples = replace(samples, x={"tokens": Field(ids.numpy(), names)})
         return super().finished(samples)
 
     def _label(self, rows: Rows) -> Field:
@@ -248,18 +255,15 @@ class HuggingFace(DataSource):
             raise DataError(f'"{self.path}" has no split {", ".join(missing)}; it has {", ".join(found)}')
         return {split: found[split] for split in self.splits or found}
 
-    def _texts(self, rows: Rows) -> TensorColumn:
-        return TensorColumn(self._tokens(rows.texts(self.columns)))
-
-    def _tokens(self, texts: list[str]) -> Tensor:
+    def _tokens(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
         if self.tokenizer:
             made = pretrained_tokenizer(self.tokenizer, self.download)
             return pretrained_tokens(texts, made, self.max_length, self.attention)
         if self.vocabulary == "hashing":
-            ids = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
+            ids, names = hashed_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
         else:
-            ids, _ = fitted_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
-        return torch.stack([ids, (ids != 0).to(torch.int64)], dim=1) if self.attention else ids
+            ids, names = fitted_tokens(texts, self.max_length, self.vocabulary_size, self.lowercase)
+        return (torch.stack([ids, (ids != 0).to(torch.int64)], dim=1) if self.attention else ids), names
 
     def _pictures(self, rows: Rows) -> TensorColumn:
         made = recipe(self.transforms, self.mean, self.std)
