@@ -437,7 +437,10 @@ def _scores(models: Mapping[str, _Series], labels: Sequence[str]) -> dict[_Clust
 
 def _ranks(scores: Sequence[float]) -> list[float]:
     """Ranks of one block; ties share their mean."""
-    return [sum(other < each for other in scores) + (sum(other == each for other in scores) + 1) / 2 for each in scores]
+    from scipy.stats import rankdata
+
+    ranks: list[float] = rankdata(scores).tolist()
+    return ranks
 
 
 def _ranking(title: str, labels: Sequence[str], scores: Sequence[Sequence[float]], problems: int, level: float) -> Ranking:

@@ -51,6 +51,11 @@ class Overview:
         """What the repetitions say."""
         return certainty_of(self.folder, self.order, self.best.label if self.best is not None else None)
 
+    @cached_property
+    def repeated(self) -> Mapping[str, Sequence[Judgement]]:
+        """The verdict on each repetition alone, of methods that were run with several settings and several times."""
+        return _each_repetition(self)
+
     @property
     def order(self) -> list[str]:
         """Labels of the methods, best first."""
@@ -140,14 +145,13 @@ def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     found += [
         figures.trace(folder.trace, order, narrow=narrow),
         figures.costs(folder.models, folder.rows, order, narrow=narrow),
-        figures.sensitivity(folder.models, overview.judgements, _each_repetition(overview), narrow=narrow),
+        figures.sensitivity(folder.models, overview.judgements, overview.repeated, narrow=narrow),
     ]
     short = short_labels(order)
     return [_shortened(figure, short) for figure in found if figure is not None]
 
 
 def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
-    """The verdict on each repetition alone, of methods that were run with several settings and several times."""
     methods: dict[str, set[str]] = {}
     for model in overview.folder.models:
         if model["role"] == "unlearned":

@@ -5,8 +5,9 @@ Training-seed and unlearning-seed variance are kept apart: values of one origina
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ _MOST_EXACT = 60
 """Differences up to which the signed-rank distribution is counted out rather than approximated."""
 _CHUNK = 4_000_000
 """Numbers that a bootstrap holds at a time."""
+_MOST_KEPT = 4_000_000
+"""Numbers of a bootstrap's draws that are kept for the next one."""
 _RELATIVE_ZERO = 1e-12
 
 
@@ -208,27 +211,41 @@ def cluster_bootstrap(
     k = len(each)
     if k < 2:
         return None
+    sizes = tuple(map(len, each))
+    draws = _kept_shares if n_resamples * sum(sizes) <= _MOST_KEPT else _shares
+    flat = np.concatenate(each)
+    whole = len(sizes) * math.lcm(*sizes)
+    means = [shares @ flat / whole for shares in draws(sizes, n_resamples, seed)]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean([values.mean() for values in each])), float(low), float(high), k, level)
+
+
+def _shares(sizes: tuple[int, ...], n_resamples: int, seed: int) -> Iterator[_Floats]:
+    """How much every value counts in each resample, in blocks of resamples; values are those of all clusters, one after another.
+
+    Shares of the mean times the number of clusters and the least common multiple of their sizes, so that they are whole numbers.
+    """
     generator = np.random.default_rng(seed)
-    sizes = np.array([len(values) for values in each])
-    padded = np.zeros((k, sizes.max()))
-    for row, values in zip(padded, each, strict=True):
-        row[: len(values)] = values
-    means: list[_Floats] = []
-    at_once = max(1, _CHUNK // padded.size)
+    whole = float(math.lcm(*sizes))
+    k, most, total = len(sizes), max(sizes), sum(sizes)
+    lengths = np.array(sizes)
+    starts = np.cumsum(lengths) - lengths
+    at_once = max(1, _CHUNK // (k * most))
     for start in range(0, n_resamples, at_once):
         n = min(at_once, n_resamples - start)
         drawn = generator.integers(k, size=(n, k))
-        if padded.shape[1] == 1:
-            means.append(padded[drawn, 0].mean(axis=1))
-            continue
-        width = sizes[drawn][:, :, None]
-        inner = (generator.random((n, k, padded.shape[1])) * width).astype(np.int64)
-        picked = padded[drawn[:, :, None], inner]
+        width = lengths[drawn][:, :, None]
+        inner = (generator.random((n, k, most)) * width).astype(np.int64) if most > 1 else np.zeros((n, k, 1), dtype=np.int64)
         # Only as many draws count as the cluster has values.
-        counts = np.arange(padded.shape[1]) < width
-        means.append(((picked * counts).sum(axis=2) / width[:, :, 0]).mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(np.mean([values.mean() for values in each])), float(low), float(high), k, level)
+        weights = (np.arange(most) < width) * (whole / width)
+        places = np.arange(n)[:, None, None] * total + starts[drawn][:, :, None] + inner
+        yield np.bincount(places.ravel(), weights.ravel(), minlength=n * total).reshape(n, total)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_shares(sizes: tuple[int, ...], n_resamples: int, seed: int) -> tuple[_Floats, ...]:
+    """The same, kept: a report asks for intervals of thousands of cells with the same numbers of repetitions."""
+    return tuple(_shares(sizes, n_resamples, seed))
 
 
 def variance_components(clusters: Mapping[Hashable, Sequence[float]]) -> VarianceComponents:
@@ -325,17 +342,23 @@ def wilcoxon_p(differences: Sequence[float]) -> float:
     positive = float(ranks[known > 0].sum())
     statistic = min(positive, n * (n + 1) / 2 - positive)
     if n <= _MOST_EXACT:
-        doubled = np.rint(2 * ranks).astype(np.int64)  # mean ranks are halves
-        counts = np.zeros(int(doubled.sum()) + 1)
-        counts[0] = 1.0
-        for rank in doubled:
-            shifted = np.zeros_like(counts)
-            shifted[rank:] = counts[:-rank]
-            counts = (counts + shifted) / 2
-        return min(1.0, 2 * float(counts[: round(2 * statistic) + 1].sum()))
+        below = _signed_ranks(tuple(np.sort(np.rint(2 * ranks)).astype(np.int64).tolist()))  # mean ranks are halves
+        return min(1.0, 2 * float(below[round(2 * statistic)]))
     _, ties = np.unique(ranks, return_counts=True)
     variance = n * (n + 1) * (2 * n + 1) / 24 - float((ties**3 - ties).sum()) / 48
     return min(1.0, float(2 * norm.cdf((statistic + 0.5 - n * (n + 1) / 4) / math.sqrt(variance))))
+
+
+@functools.lru_cache(maxsize=64)
+def _signed_ranks(doubled: tuple[int, ...]) -> _Floats:
+    """Chance that the positive ranks, doubled, sum up to at most 0, 1, 2, … if every sign is a coin's."""
+    counts = np.zeros(sum(doubled) + 1)
+    counts[0] = 1.0
+    for rank in doubled:
+        shifted = np.zeros_like(counts)
+        shifted[rank:] = counts[:-rank]
+        counts = (counts + shifted) / 2
+    return np.cumsum(counts)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -378,12 +401,17 @@ def critical_difference(n_methods: int, n_blocks: int, *, level: float = 0.95) -
     Source:
         Demšar, JMLR 7 (2006); tested against its table 5.
     """
-    from scipy.stats import studentized_range
-
     if n_methods < 2 or n_blocks < 1:
         raise DataError(f"mean ranks need two methods and a block, found {n_methods} and {n_blocks}")
-    quantile = float(studentized_range.ppf(level, n_methods, np.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(n_methods * (n_methods + 1) / (6 * n_blocks))
+    return _studentized_range(level, n_methods) / math.sqrt(2) * math.sqrt(n_methods * (n_methods + 1) / (6 * n_blocks))
+
+
+@functools.cache
+def _studentized_range(level: float, n_methods: int) -> float:
+    """Quantile of the range of so many standard normal values; it is integrated numerically, which takes time."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(level, n_methods, np.inf))
 
 
 def rank_test(scores: Sequence[Sequence[float]], *, level: float = 0.95) -> RankTest:
@@ -405,7 +433,7 @@ def rank_test(scores: Sequence[Sequence[float]], *, level: float = 0.95) -> Rank
     if np.isnan(table).any():
         raise DataError("mean ranks need a value of every method in every block; write infinity for a failure")
     n, k = table.shape
-    ranks: _Floats = np.apply_along_axis(rankdata, 1, table)
+    ranks: _Floats = rankdata(table, axis=1)
     ties = sum(float((np.unique(line, return_counts=True)[1] ** 3).sum()) - k for line in ranks)
     correction = 1 - ties / (n * k * (k * k - 1))
     means = ranks.mean(axis=0)

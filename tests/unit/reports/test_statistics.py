@@ -78,6 +78,14 @@ def test_clusters_of_unequal_size_count_the_same():
     assert (found.low, found.high) == (1.0, 3.0)
 
 
+def test_bootstraps_of_many_different_sizes_and_larger_than_what_is_kept_are_the_same(monkeypatch):
+    clusters = {size: [float(size)] * size for size in range(1, 60)}  # the least common multiple of the sizes has 25 digits
+    kept = cluster_bootstrap(clusters, n_resamples=200)
+    assert 20 < kept.low < kept.mean < kept.high < 40
+    monkeypatch.setattr("erasure.reports.statistics._MOST_KEPT", 0)
+    assert cluster_bootstrap(clusters, n_resamples=200) == kept
+
+
 def test_variance_components_are_those_that_the_values_were_made_with():
     generator = np.random.default_rng(7)
     shifts = 2.0 * generator.normal(size=600)
