@@ -239,7 +239,8 @@ def _shares(sizes: tuple[int, ...], n_resamples: int, seed: int) -> Iterator[_Fl
         # Only as many draws count as the cluster has values.
         weights = (np.arange(most) < width) * (whole / width)
         places = np.arange(n)[:, None, None] * total + starts[drawn][:, :, None] + inner
-        yield np.bincount(places.ravel(), weights.ravel(), minlength=n * total).reshape(n, total)
+        counted = np.bincount(places.ravel(), weights.ravel(), minlength=n * total)
+        yield counted.astype(np.float64, copy=False).reshape(n, total)
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -220,23 +221,23 @@ def comparisons(rows: Iterable[Row], roles: Roles) -> tuple[Comparison, ...]:
 
 
 def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles) -> Comparison:
-    value, gold = _mean(row.value for row in cell), _mean(row.gold for row in cell)
+    pairs = [(row.value, row.gold) for row in cell if row.value is not None and row.gold is not None]
+    value, gold = (_mean(part) for part in zip(*pairs, strict=True))
     floors = [row.floor for row in cell if row.floor is not None]
     floor = _mean(floors) if floors else None
-    attack = is_attack(measure) and partition in roles.forget | {""}
+    attack = is_attack(measure) and (not partition or partition in roles.forget)
     counted = attack and cell[0].unit == ""
     if floor is not None and (counted or measure.casefold().startswith("accuracy")) and roles.sizes.get(partition):
         floor = max(floor, 1 / roles.sizes[partition])
     question: Question = "other"
     if partition in roles.forget or attack:
         question = "forgetting"
-    elif partition in roles.retain | roles.test:
+    elif partition in roles.retain or partition in roles.test:
         question = "utility"
-    pairs = [(row.value, row.gold) for row in cell if row.value is not None and row.gold is not None]
-    if attack and cell[0].unit == "" and all(0 <= v <= 1 for pair in pairs for v in pair) and _has_chance(measure):
+    if counted and all(0 <= v <= 1 for pair in pairs for v in pair) and _has_chance(measure):
         pairs = [(max(found, 0.5), max(reference, 0.5)) for found, reference in pairs]
-    gap = _mean(abs(found - reference) for found, reference in pairs)
-    difference = _mean(found - reference for found, reference in pairs)
+    differences = [found - reference for found, reference in pairs]
+    gap, difference = _mean([abs(each) for each in differences]), _mean(differences)
     sign = 1 if attack else {"higher": 1, "lower": -1}.get(cell[0].direction, 0)
     is_scattered = floor is not None and abs(difference) <= floor + _EPSILON < gap
     return Comparison(
@@ -255,6 +256,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     )
 
 
+@functools.cache
 def is_attack(measure: str) -> bool:
     """Whether a measure's name is that of an attack's success."""
     return bool(_ATTACK.search(measure))
@@ -265,14 +267,14 @@ def _samples(partition: str, roles: Roles) -> str:
     return next((words for partitions, words in named if partition in partitions), "")
 
 
+@functools.cache
 def _has_chance(measure: str) -> bool:
     """Whether one half is what a coin would reach: an accuracy or an area, not a rate at a fixed false-positive rate."""
     return not re.search(r"tpr|advantage|@", measure, re.IGNORECASE)
 
 
-def _mean(values: Iterable[float | None]) -> float:
-    found = [value for value in values if value is not None]
-    return math.fsum(found) / len(found)
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def judge_all(rows: Iterable[Row], roles: Roles, costs: Mapping[str, float | None], exact: Iterable[str] = ()) -> list[Judgement]:

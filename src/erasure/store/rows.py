@@ -7,7 +7,7 @@ import json
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -150,7 +150,19 @@ def read_rows(directory: Path) -> list[Row]:
         raise failure("read", path, error, option="--output") from error
     if tuple(table.column_names) != RESULT_FIELDS:
         raise StoreError(f"{path} has the columns {', '.join(table.column_names)}; expected {', '.join(RESULT_FIELDS)}.")
-    return [Row.of(record) for record in table.to_pylist()]
+    # Column by column, and each text once: there may be hundreds of thousands of rows.
+    columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
+    return [Row(**dict(zip(RESULT_FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _values(column: Any, read: Callable[[str], Any] | None) -> list[Any]:
+    import pyarrow
+
+    if not pyarrow.types.is_string(column.type):
+        return list(column.to_pylist())
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist() if read is None else [read(text) for text in encoded.dictionary.to_pylist()]
+    return [None if code is None else texts[code] for code in encoded.indices.to_pylist()]
 
 
 def _cell(row: Row, name: str) -> Json:
