@@ -6,7 +6,7 @@ Every function is pure: numbers in, a figure out. A figure carries its data, whi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ MOST_PANELS = 24
 _MOST_LINES = 40
 TWO_LINES: Mapping[str, Any] = {"labelExpr": "split(datum.label, ', ')", "labelFontSize": 11.5, "labelLimit": 165}
 """A header of a measure above its partition."""
+_MOST_DOTS = 3000
+"""Repetitions that a figure draws as dots; of more, some of each method."""
+_FEWEST_DOTS = 5
 _ROOM = 1.22
 """Length of an axis of bars over its longest bar, for the number behind it."""
 _WIDE = 8.0
@@ -222,6 +225,8 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     if not names:
         return None
     data = [record for name in names for record in by_measure[name]]
+    most = max(_FEWEST_DOTS, _MOST_DOTS // (len(names) * len(methods)))
+    is_thinned = False
     drawn: list[dict[str, Any]] = []
     for name in names:
         low, high = -math.inf, math.inf
@@ -229,9 +234,11 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
             gold, floor = (math.fsum(part) / len(part) for part in zip(*bands[name], strict=True))
             low, high = _reach([record["value"] for record in by_measure[name]], gold, floor)
             drawn.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
-        for record in by_measure[name]:
-            side = "below" if record["value"] < low else "above" if record["value"] > high else "within"
-            drawn.append({**record, "value": min(max(record["value"], low), high), "side": side})
+        dots = _spread(by_measure[name], "value", lambda record: record["method"], most)
+        is_thinned = is_thinned or len(dots) < len(by_measure[name])
+        for dot in dots:
+            side = "below" if dot["value"] < low else "above" if dot["value"] > high else "within"
+            drawn.append({**dot, "value": min(max(dot["value"], low), high), "side": side})
     has_outside = any(record.get("side") in {"below", "above"} for record in drawn)
     columns = 1 if narrow else min(len(names), 4)
     width = 190 if narrow else max(110, (560 - 8 * columns) // columns)
@@ -270,17 +277,35 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         },
     )
     repetitions = len({row.seed_train for row in rows})
-    dots = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition; run more with --seeds"
+    said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition; run more with --seeds"
+    if is_thinned:
+        said = f"{most} dots for each method, evenly from its smallest to its largest value in {repetitions} repetitions"
     return Figure(
         "values",
         "Every value beside retraining",
-        f"The line is the retrained model, the band how far apart retrained models are by chance; {dots}."
+        f"The line is the retrained model, the band how far apart retrained models are by chance; {said}."
         + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
         + _counted(len(methods), len(order)),
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
         spec,
         data,
     )
+
+
+def _spread(
+    records: Iterable[Mapping[str, Any]], value: str, cell: Callable[[Mapping[str, Any]], Hashable], most: int
+) -> list[Mapping[str, Any]]:
+    """At most so many records of each cell, evenly from its smallest value to its largest."""
+    cells: dict[Hashable, list[Mapping[str, Any]]] = {}
+    for record in records:
+        cells.setdefault(cell(record), []).append(record)
+    kept: list[Mapping[str, Any]] = []
+    for own in cells.values():
+        if len(own) > most:
+            ranked = sorted(own, key=lambda record: record[value])
+            own = [ranked[round(i * (len(own) - 1) / (most - 1))] for i in range(most)]
+        kept += own
+    return kept
 
 
 def _reach(values: Sequence[float], gold: float, floor: float) -> tuple[float, float]:
@@ -434,8 +459,16 @@ def sensitivity(
         return None
     colours = {"domain": ["forgetting", "utility"], "range": [COLOURS["forget"], COLOURS["retain"]]}
     panel_specs = []
+    n_cells = len({(record["panel"], record["method"], record["question"]) for record in data})
+    dots = _spread(
+        (record for record in data if record["kind"] == "repetition"),
+        "gap",
+        lambda record: (record["panel"], record["method"], record["question"]),
+        max(2, _MOST_DOTS // n_cells),
+    )
     for panel in panels:
-        own = [record for record in data if record["panel"] == panel]
+        own: list[Mapping[str, Any]] = [r for r in data if r["panel"] == panel and r["kind"] == "mean"]
+        own += [record for record in dots if record["panel"] == panel]
         ticks = sorted({record["parameter"] for record in own})
         x: dict[str, Any] = {
             "field": "parameter",
@@ -457,6 +490,7 @@ def sensitivity(
                 "height": 150,
                 "layer": [
                     {
+                        "data": {"values": [{}]},
                         "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2, "strokeDash": [4, 3]},
                         "encoding": {"y": {"datum": 1}},
                     },
@@ -480,12 +514,13 @@ def sensitivity(
         )
     spec = base([], concat=panel_specs, columns=1 if narrow else 2, spacing={"column": 36, "row": 26})
     del spec["data"]
-    dots = " Small dots are single repetitions." if any(record["kind"] == "repetition" for record in data) else ""
+    n_repetitions = sum(record["kind"] == "repetition" for record in data)
+    said = " Small dots are single repetitions" + (", not all of them." if len(dots) < n_repetitions else ".") if dots else ""
     return Figure(
         "sensitivity",
         "Sensitivity to hyper-parameters",
         "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor."
-        + dots
+        + said
         + " Where several parameters vary at once, a line shows the mean.",
         f"Line plots of the gap over {len(panels)} parameters.",
         spec,

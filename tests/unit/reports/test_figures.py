@@ -44,6 +44,16 @@ def test_every_repetition_is_a_dot():
     assert "3 repetitions" in figure.caption
 
 
+def test_of_very_many_repetitions_some_are_dots_and_all_are_data():
+    rows = [r for seed in range(1500) for r in method("a", forget=0.8 + seed / 1e4, seed_train=seed)]
+    figure = seeds([*references(), *rows], ["a"])
+    drawn = [d for d in figure.spec["data"]["values"] if d["measure"] == "accuracy, forget" and d["kind"] == "value"]
+    assert len(drawn) == 1000
+    assert (drawn[0]["value"], drawn[-1]["value"]) == (0.8, 0.8 + 1499 / 1e4)
+    assert len(figure.data) == 4500
+    assert "1000 dots for each method, evenly from its smallest to its largest value in 1500 repetitions" in figure.caption
+
+
 def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
     models = [*evidence("a")["models"], {**evidence("a")["models"][2], "seed": 1, "elapsed_s": 3.0}]
     found = {(d["model"], d["quantity"], d["part"]): d["value"] for d in costs(models, [], ["a"]).data}
@@ -62,6 +72,11 @@ def test_sensitivity_needs_settings_of_one_method_that_differ_in_a_number():
     assert {d["panel"] for d in figure.data} == {"SSD: alpha"}
     assert [d["parameter"] for d in figure.data if d["question"] == "forgetting"] == [0.0, 1.0, 2.0]
     assert figure.data[0]["gap"] == pytest.approx(2.0)
+    many = {label: [j] * 800 for label, j in zip("abc", judgements, strict=True)}
+    figure = sensitivity(models, judgements, many)
+    assert len(figure.data) == 2 * 3 * 801
+    assert len(figure.spec["concat"][0]["data"]["values"]) == 2 * 3 * 501
+    assert "not all of them" in figure.caption
 
 
 def test_the_trace_shows_one_repetition():
