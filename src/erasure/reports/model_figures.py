@@ -77,9 +77,10 @@ def distributions(
         if series["label"] == gold and role == "forget":
             reference = [{"x": left, "share": count / series["n"]} for left, count in zip(lefts, counts, strict=False)]
     present = list(dict.fromkeys(record["model"] for record in records))
-    methods = [label for label in present if label not in set(order)]
-    panels = _panels(present, order, methods)
-    shown = [record for record in records if record["model"] in set(panels)]
+    judged = set(order)
+    panels = _panels(present, order, [label for label in present if label not in judged])
+    kept = set(panels)
+    shown = [record for record in records if record["model"] in kept]
     if not shown:
         return None
     behind = [{"model": panel, "samples": "gold", **point} for panel in panels for point in reference]
@@ -175,7 +176,8 @@ def rocs(
     """
     fpr = curves["fpr"]
     series = {each["label"]: each for each in curves["series"]}
-    panels = _panels(list(series), order, [label for label in series if label not in set(order)])
+    judged = set(order)
+    panels = _panels(list(series), order, [label for label in series if label not in judged])
     least = max(min((value for value in fpr if value > 0), default=1e-3), 1e-4)
     records: list[dict[str, Any]] = []
     for panel in panels:

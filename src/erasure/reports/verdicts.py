@@ -185,7 +185,15 @@ class Judgement:
 
     def worst(self, question: Question) -> float | None:
         """Largest gap of a question, in noise floors."""
-        return max((c.ratio for c in self.comparisons if c.question == question and c.floor is not None), default=None)
+        return self._worst.get(question)
+
+    @functools.cached_property
+    def _worst(self) -> Mapping[Question, float]:
+        found: dict[Question, float] = {}
+        for c in self.comparisons:
+            if c.floor is not None:
+                found[c.question] = max(found.get(c.question, 0.0), c.ratio)
+        return found
 
     @property
     def distance(self) -> float:
@@ -263,8 +271,9 @@ def is_attack(measure: str) -> bool:
 
 
 def _samples(partition: str, roles: Roles) -> str:
-    named = ((roles.forget, "forgotten"), (roles.retain, "retained"), (roles.test, "unseen"))
-    return next((words for partitions, words in named if partition in partitions), "")
+    if partition in roles.forget:
+        return "forgotten"
+    return "retained" if partition in roles.retain else "unseen" if partition in roles.test else ""
 
 
 @functools.cache
