@@ -30,7 +30,7 @@ class FisherForgetting(Unlearner):
     ``F_r`` is the diagonal of the true Fisher information (labels distributed as the model predicts), at the original, in eval mode.
     As in the authors' code the inverse is capped (at 1e3, at 1e2 in the classifier), averaged over input channels, and multiplied by
     10 in the classifier and in one-dimensional tensors. Where whole classes are forgotten, their rows of the classifier start from 0
-    with a variance of 1e-3. The noise depends on the forget set through the classes alone. Buffers are left alone.
+    with a variance of 1e-3. The noise depends on the forget set through the classes alone. Buffers and frozen weights are left alone.
 
     **Cost**: one pass over the retain set with as many backward passes as classes.
 

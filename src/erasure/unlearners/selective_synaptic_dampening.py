@@ -54,7 +54,8 @@ class SelectiveSynapticDampening(Unlearner):
         \quad\text{if}\quad I_{f,i} > \alpha I_{D,i}
 
     Importances are mean squared gradients of the loss at the original, in eval mode, summed in float64. Buffers are left alone;
-    BatchNorm's weights are dampened like any other. An empty forget set leaves the model as it is.
+    BatchNorm's weights are dampened like any other. Frozen weights (of an encoder under LoRA, say) have not learned the forget set and are
+    left alone, unless the whole model is frozen. An empty forget set leaves the model as it is.
 
     **Cost**: one pass over the training set, which can be done before any request, and one over the forget set.
 

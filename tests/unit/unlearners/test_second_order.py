@@ -93,6 +93,19 @@ def test_forgetting_everything_selects_nothing(cls):
     assert torch.equal(flat(cls(selection_weighting=1.0, forget="train").run(model, task).model), flat(model))
 
 
+@pytest.mark.parametrize("method", [SSD(selection_weighting=1.2), LFSSD(selection_weighting=1.2), FisherForgetting(alpha=1e-3)])
+def test_frozen_weights_are_left_alone_unless_all_are(method):
+    task, model = tiny_task(), net()
+    everything = method.run(model, task).model
+    first, *others = dict(model.named_parameters())
+    model.get_parameter(first).requires_grad_(False)
+    some = method.run(model, task).model
+    assert torch.equal(some.get_parameter(first), model.get_parameter(first))
+    assert not torch.equal(everything.get_parameter(first), model.get_parameter(first))
+    assert all(torch.allclose(some.get_parameter(name), everything.get_parameter(name), atol=1e-12) for name in others)
+    assert torch.equal(flat(method.run(model.requires_grad_(False), task).model), flat(everything))
+
+
 @pytest.mark.parametrize("cls", [SSD, LFSSD])
 @pytest.mark.parametrize("importance", ["sample", "batch"])
 def test_dampening_never_grows_a_weight_or_turns_its_sign(cls, importance):

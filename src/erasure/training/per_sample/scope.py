@@ -15,14 +15,16 @@ __all__ = ["evaluation", "head", "logits_of", "map_tensors", "sample", "selected
 
 
 def selected_parameters(model: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
-    """The floating-point parameters called ``names`` (all of them for None), by name in the model's order.
+    """The floating-point parameters called ``names``, by name in the model's order; for None those that are trained.
+
+    What is trained requires gradients; of a model that is frozen as a whole, all parameters count as trained.
 
     Raises:
         RequirementNotMet: If a name is not a floating-point parameter of the model, with the nearest one.
     """
     floating = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
     if names is None:
-        return floating
+        return {name: p for name, p in floating.items() if p.requires_grad} or floating
     for name in names:
         if name not in floating:
             hint = nearest(name, floating)

@@ -45,7 +45,7 @@ def squared_gradients(
         normaliser: Divide by the number of samples, or do not.
         dtype: Of the sums over batches. float32 is enough for the gradients but moves ratios of importances.
         method: ``auto``, or a fallback for all parameters: ``vmap`` or ``loop``. The numbers are the same.
-        parameters: Names to restrict the work to; None takes all floating-point parameters, frozen ones included.
+        parameters: Names to restrict the work to; None takes those that require gradients, or all if none does.
 
     Returns:
         By parameter name, in the parameter's shape and on its device, each entry at least 0; 0 for a parameter that takes no part.
