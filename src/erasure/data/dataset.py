@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -34,6 +34,8 @@ class Dataset:
         z: Optional group, identity or sensitive attribute, ``(N,)`` or ``(N, m)`` int64.
         class_names: Name of each class, if known.
         feature_names: Name of each input column of a table, if known.
+        value_names: Of input columns of a table that hold codes, what each code stands for, by the column's name, if known. Reports show
+            samples by it.
         z_names: What each value of ``z`` stands for, if known.
         token_names: Of texts, how each token id reads, with the space before it, if known. Reports show samples by it; what is read from
             a store has none.
@@ -52,6 +54,7 @@ class Dataset:
     z: Tensor | None = None
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    value_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     z_names: tuple[str, ...] = ()
     token_names: tuple[str, ...] = ()
     clean_y: Tensor | None = None

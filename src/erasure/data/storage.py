@@ -21,6 +21,7 @@ TOKENS = "tokens"
 
 _FORMAT = 1
 _NAMES = ("class_names", "feature_names", "z_names")
+_VALUES = "value_names"
 _OPTIONAL = ("z", "clean_y", "corrupted")
 _PREFIX = "x."
 
@@ -83,6 +84,8 @@ def to_artifact(data: Dataset) -> tuple[dict[str, Tensor], dict[str, Json]]:
         "column": {"kind": kind, "facts": column_facts},
     }
     facts |= {name: list(getattr(data, name)) for name in _NAMES}
+    if data.value_names:  # left out where there are none, as in data sets that were stored before there were any
+        facts[_VALUES] = {name: list(values) for name, values in data.value_names.items()}
     return _storable(tensors), facts
 
 
@@ -108,6 +111,7 @@ def from_artifact(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> D
         x_shape=tuple(facts["x_shape"]),
         task=facts["task"],
         modality=facts["modality"],
+        value_names={name: tuple(values) for name, values in facts.get(_VALUES, {}).items()},
         **others,
     )
 

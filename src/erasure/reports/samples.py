@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from erasure.errors import StoreError
@@ -14,14 +14,18 @@ from erasure.store import Artifact, Store
 
 __all__ = ["samples_of"]
 
-_MOST_FEATURES = 12
+_MOST_FEATURES = 40
 _MOST_TOKENS = 48
 _LARGEST_SIDE = 128
 _MOST_SAMPLES = 400
+_LARGE = 1e15
+"""From here on whole numbers are written with their exponent."""
 
 
 def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
-    """The most and least forgotten samples that the report names: a picture for images, the first columns for tables, words for texts.
+    """The most and least forgotten samples that the report names.
+
+    A picture for images, the row for tables as it stood in the file, words for texts, and the sizes of graphs.
 
     Args:
         folder: The run.
@@ -31,7 +35,7 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         ``id`` with ``image`` (a PNG as a data address) or ``text``.
 
     Raises:
-        StoreError: If the data set is not in the store, or is of a kind that has no picture and no columns.
+        StoreError: If the data set is not in the store, or is of a kind that cannot be shown.
     """
     ids = list(dict.fromkeys(i for group in folder.groups for side in group.get("samples", ()) for i in side["ids"]))[
         :_MOST_SAMPLES
@@ -41,46 +45,101 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
     artifact = store.open(described["address"])
     facts = artifact.json("dataset")
-    if facts["column"]["kind"] != "tensor" or facts["modality"] not in {"image", "table", "text"}:
-        raise StoreError(f'Samples of the modality "{facts["modality"]}" cannot be shown; leave out --with-samples.')
-    values, labels = _rows(artifact, ids)
-    names = facts["class_names"]
-    pieces = artifact.json("tokens") if "tokens.json" in artifact.files else []
-    found = []
-    for identity, value, label in zip(ids, values, labels, strict=True):
-        called = names[int(label)] if label.ndim == 0 and 0 <= int(label) < len(names) else str(label.tolist())
-        sample: dict[str, Any] = {"id": identity, "text": f"label {called}", "image": ""}
-        if facts["modality"] == "image":
-            sample["image"] = "data:image/png;base64," + base64.b64encode(_png(value)).decode()
-        elif facts["modality"] == "text":
-            sample["text"] += f": {_words(value, pieces)}"
-        else:
-            sample["text"] += f": {_columns(value, facts['feature_names'])}"
-        found.append(sample)
-    return found
+    kind, modality = facts["column"]["kind"], facts["modality"]
+    if kind in {"graph", "node"}:
+        read = _graphs if kind == "graph" else _nodes
+    elif kind == "tensor" and modality in {"image", "table", "text"}:
+        read = {"image": _images, "table": _rows, "text": _texts}[modality]
+    else:
+        raise StoreError(f'Samples of the modality "{modality}" cannot be shown; leave out --with-samples.')
+    shown = read(artifact, facts, ids)
+    return [
+        {"id": identity, "text": f"{_labels(facts, label, group)}{f': {text}' if text else ''}", "image": image}
+        for identity, (text, image), (label, group) in zip(ids, shown, _answers(artifact, ids), strict=True)
+    ]
 
 
-def _rows(artifact: Artifact, ids: Sequence[int]) -> tuple[list[Any], list[Any]]:
+def _columns(artifact: Artifact, ids: Sequence[int], name: str) -> list[Any]:
     from safetensors import safe_open
 
     with safe_open(artifact.path("columns.safetensors"), framework="numpy") as file:
-        x, y = file.get_slice("x.values"), file.get_slice("y")
-        return [x[i : i + 1][0] for i in ids], [y[i : i + 1][0] for i in ids]
+        if name not in file.keys():  # noqa: SIM118 - it is no mapping
+            return [None] * len(ids)
+        values = file.get_slice(name)
+        return [values[i : i + 1][0] for i in ids]
 
 
-def _columns(value: Any, names: Sequence[str]) -> str:
-    """The first columns by name; of the columns that a category was spread over, the one that is set."""
-    called: Mapping[int, str] = dict(enumerate(names))
-    parts: list[str] = []
-    for i, each in enumerate(value.reshape(-1).tolist()):
-        name = called.get(i, f"column {i}")
-        if "=" not in name or each not in {0, 1}:
-            parts.append(f"{name} {each:.4g}")
-        elif each:
-            parts.append(name)
-        if len(parts) > _MOST_FEATURES:
-            return ", ".join(parts[:_MOST_FEATURES]) + ", …"
-    return ", ".join(parts)
+def _answers(artifact: Artifact, ids: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+    return zip(_columns(artifact, ids, "y"), _columns(artifact, ids, "z"), strict=True)
+
+
+def _labels(facts: Mapping[str, Any], label: Any, group: Any) -> str:
+    """Class, or those of several labels that are set, and group in words."""
+    names = facts["class_names"]
+    if facts["task"] == "multilabel":
+        chosen = [_called(names, i) for i, value in enumerate(label.tolist()) if value]
+        text = f"labels {', '.join(chosen) or 'none'}"
+    else:
+        text = f"label {_called(names, int(label))}"
+    groups = [] if group is None else [_called(facts["z_names"], int(code)) for code in group.reshape(-1)]
+    return f"{text}, group {', '.join(groups)}" if facts["z_names"] and groups else text
+
+
+def _called(names: Sequence[str], code: int) -> str:
+    return names[code] if 0 <= code < len(names) else str(code)
+
+
+def _images(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    for value in _columns(artifact, ids, "x.values"):
+        yield "", "data:image/png;base64," + base64.b64encode(_png(value)).decode()
+
+
+def _texts(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    pieces = artifact.json("tokens") if "tokens.json" in artifact.files else []
+    for value in _columns(artifact, ids, "x.values"):
+        yield _words(value, pieces), ""
+
+
+def _rows(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """The columns by name; of those that a category was spread over, the one that is set."""
+    names, values_of = facts["feature_names"], facts.get("value_names", {})
+    for value in _columns(artifact, ids, "x.values"):
+        cells = value.reshape(-1)
+        parts: list[str] = []
+        for i, each in enumerate(cells):
+            name = names[i] if i < len(names) else f"column {i}"
+            if "=" in name and each in {0, 1}:
+                parts += [name] * bool(each)
+            elif name in values_of and each == int(each):
+                parts.append(f"{name}={_called(values_of[name], int(each))}")
+            else:
+                parts.append(f"{name} {_number(each)}")
+            if len(parts) > _MOST_FEATURES:
+                parts[-1] = f"… ({len(cells)} columns)"
+                break
+        yield ", ".join(parts), ""
+
+
+def _number(value: Any) -> str:
+    """As short as it can be without being another number."""
+    return str(int(value)) if value == int(value) and abs(value) < _LARGE else str(value)
+
+
+def _graphs(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    after = [i + 1 for i in ids]
+    counts = (_columns(artifact, each, f"x.{name}") for name in ("node_ptr", "edge_ptr") for each in (ids, after))
+    for first_node, last_node, first_edge, last_edge in zip(*counts, strict=True):
+        yield f"{last_node - first_node} nodes, {last_edge - first_edge} edges (each direction is one)", ""
+
+
+def _nodes(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(artifact.path("columns.safetensors"), framework="numpy") as file:
+        ends = file.get_tensor("x.edge_index")[1]
+    for i in ids:
+        n = int((ends == i).sum())
+        yield f"node {i}, {n} incoming edge{'' if n == 1 else 's'}", ""
 
 
 def _words(value: Any, pieces: Sequence[str]) -> str:

@@ -45,6 +45,14 @@ def test_a_data_set_is_the_same_after_a_round_trip(data, tmp_path):
         assert getattr(again, field) == getattr(data, field)
 
 
+def test_what_codes_stand_for_is_kept_and_older_data_sets_have_none(tmp_path):
+    data = replace(STANDARDISED, value_names={"petal": ("<b>", "é")})
+    assert through_a_file(data, tmp_path).value_names == {"petal": ("<b>", "é")}
+    tensors, facts = to_artifact(STANDARDISED)
+    assert "value_names" not in facts
+    assert from_artifact(tensors, facts).value_names == {}
+
+
 def test_views_and_shared_memory_are_stored(tmp_path):
     base = torch.arange(20).reshape(10, 2)
     labels = base[:, 0].contiguous()

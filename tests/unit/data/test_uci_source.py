@@ -176,6 +176,7 @@ def test_rows_with_missing_values_are_refused_dropped_or_kept(things):
 
 def test_columns_can_be_encoded_and_merged(things):
     data = UCI(id=7, root=things, label_strip=".", missing="drop", encode="colour", keep_values={"colour": "red"}).load()
+    assert data.value_names == {"colour": ("Other", "red")}
     assert data.feature_names == ("size", "colour")
     assert data.x.values[:, 1].tolist() == [1, 0, 0]  # red, then two that became Other
     assert UCI(id=7, root=things, label_strip=".", missing="drop", keep_values={"colour": "red"}).load().feature_names == (

@@ -8,6 +8,7 @@ import pytest
 import torch
 from report_rows import evidence, method
 
+import erasure.data.graphs  # noqa: F401 - makes graphs storable
 from erasure.data.dataset import Dataset
 from erasure.data.storage import to_artifact
 from erasure.errors import StoreError
@@ -15,14 +16,14 @@ from erasure.reports.folder import RunFolder
 from erasure.reports.samples import samples_of
 from erasure.store import Store, address
 from erasure.training.batches import TensorColumn
+from erasure.training.graphs import GraphColumn, NodeColumn
 
 
-def stored(tmp_path, x, modality, **names):
+def stored(tmp_path, x, modality, **changes):
     """A store with a data set of six samples, and a run that names samples 4 and 1."""
-    dataset = Dataset(
-        name="toys", x=TensorColumn(x), y=torch.tensor([0, 1] * 3), n_classes=2, x_shape=tuple(x.shape[1:]), modality=modality,
-        class_names=("cat", "dog"), **names,
-    )  # fmt: skip
+    column = TensorColumn(x) if isinstance(x, torch.Tensor) else x
+    facts = {"y": torch.tensor([0, 1] * 3), "x_shape": column.sample_shape, "class_names": ("cat", "dog")} | changes
+    dataset = Dataset(name="toys", x=column, n_classes=2, modality=modality, **facts)
     store, content = Store(tmp_path / "store"), {"modality": modality}
     where = address("data", content)
     tensors, facts = to_artifact(dataset)
@@ -63,6 +64,47 @@ def test_of_a_category_the_column_that_is_set_is_shown(tmp_path):
     x = torch.tensor([[30.0, 0.0, 1.0]] * 6)
     first, _ = samples_of(*stored(tmp_path, x, "table", feature_names=("age", "work=none", "work=some")))
     assert first["text"] == "label cat: age 30, work=some"
+
+
+def test_numbers_of_a_table_are_those_that_were_read_and_codes_are_what_they_stand_for(tmp_path):
+    x = torch.tensor([[226802.0, 0.1, 1.0, 1e-7, 1e20, 2.5]] * 6)
+    named = {
+        "feature_names": ("weight", "share", "sex", "small", "large", "kind"),
+        "value_names": {"sex": ("f", "m"), "kind": ("a",)},
+    }
+    first, _ = samples_of(*stored(tmp_path / "known", x, "table", **named))
+    assert first["text"] == "label cat: weight 226802, share 0.1, sex=m, small 1e-07, large 1e+20, kind 2.5"
+    older, _ = samples_of(*stored(tmp_path / "older", x, "table", feature_names=named["feature_names"]))
+    assert "share 0.1, sex 1, small" in older["text"]
+    wide, _ = samples_of(*stored(tmp_path / "wide", torch.arange(300.0).repeat(6, 1), "table"))
+    assert wide["text"].endswith("column 38 38, column 39 39, … (300 columns)")
+
+
+def test_groups_and_several_labels_are_named(tmp_path):
+    x, several = torch.zeros(6, 1), torch.tensor([[1.0, 1.0], [0.0, 0.0]] * 3)
+    groups = torch.tensor([[0, 1]] * 6)
+    found = samples_of(*stored(tmp_path, x, "table", y=several, task="multilabel", z=groups, z_names=("<b>", "old")))
+    assert [sample["text"] for sample in found] == [
+        "labels cat, dog, group <b>, old: column 0 0",
+        "labels none, group <b>, old: column 0 0",
+    ]
+    unnamed, _ = samples_of(*stored(tmp_path / "unnamed", x, "table", z=groups[:, 0]))
+    assert unnamed["text"] == "label cat: column 0 0"
+
+
+def test_a_graph_is_its_size_and_a_node_its_edges(tmp_path):
+    graphs = GraphColumn(
+        x=torch.zeros(12, 1),
+        node_ptr=torch.tensor([0, 1, 4, 6, 8, 10, 12]),
+        edge_index=torch.tensor([[0, 1, 0], [1, 2, 1]]),
+        edge_ptr=torch.tensor([0, 0, 2, 2, 2, 3, 3]),
+    )
+    first, second = samples_of(*stored(tmp_path / "graphs", graphs, "graph"))
+    assert first["text"] == "label cat: 2 nodes, 1 edges (each direction is one)"
+    assert second["text"] == "label dog: 3 nodes, 2 edges (each direction is one)"
+    nodes = NodeColumn(torch.zeros(6, 2), torch.tensor([[0, 2, 3], [4, 4, 1]]))
+    first, second = samples_of(*stored(tmp_path / "nodes", nodes, "graph"))
+    assert (first["text"], second["text"]) == ("label cat: node 4, 2 incoming edges", "label dog: node 1, 1 incoming edge")
 
 
 def test_a_text_is_its_tokens_without_what_fills_it_up(tmp_path):

@@ -54,6 +54,7 @@ def finished(samples: Samples) -> Dataset:
             x_shape=x_shape,
             class_names=class_names,
             feature_names=feature_names,
+            value_names=_value_names(samples),
             z_names=z_names,
             token_names=_token_names(samples),
             clean_y=clean_y,
@@ -97,6 +98,13 @@ def _inputs(samples: Samples) -> tuple[Column, tuple[str, ...], str]:
             f'{what} left in the input columns {shown} ("{name}" has {example} in sample 0) after all steps; {remedy}'
         )
     return TensorColumn(torch.from_numpy(np.ascontiguousarray(np.concatenate(blocks, axis=1)))), tuple(names), "table"
+
+
+def _value_names(samples: Samples) -> dict[str, tuple[str, ...]]:
+    if not isinstance(samples.x, Mapping):
+        return {} if samples.origin is None else dict(samples.origin.value_names)
+    codes = ((name, column) for name, column in samples.x.items() if column.values.ndim == 1 and column.values.dtype != object)
+    return {name: column.names for name, column in codes if column.names and not (name in samples.categorical and column.is_text)}
 
 
 def _token_names(samples: Samples) -> tuple[str, ...]:

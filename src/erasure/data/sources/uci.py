@@ -7,7 +7,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -105,14 +105,15 @@ class UCI(DataSource):
 
     def load(self) -> Dataset:
         """Fetch the table if needed, then read, convert and check it."""
-        return self._through(TableFile.load)
+        data, value_names = self._through(TableFile.load)
+        return replace(data, value_names=value_names)
 
     def samples(self) -> Samples:
         """Fetch the table if needed; its columns as they are written."""
-        return self._through(TableFile.samples)
+        return self._through(TableFile.samples)[0]
 
-    def _through(self, read: Callable[[TableFile], _Read]) -> _Read:
-        """What a table file makes of the table."""
+    def _through(self, read: Callable[[TableFile], _Read]) -> tuple[_Read, dict[str, tuple[str, ...]]]:
+        """What a table file makes of the table, and what the codes of its columns stand for."""
         if not self._file.is_file():
             if not self.download:
                 raise DataError(self._absent())
@@ -126,8 +127,9 @@ class UCI(DataSource):
             categorical = tuple(name for name in features if name not in self.encode and numbers_of(table, name) is None)
         called = self.name or str(about.get("name") or f"uci-{self.id}")
         with tempfile.TemporaryDirectory(prefix="erasure-table-") as folder:
+            file, value_names = self._prepared(table, Path(folder))
             made = TableFile(
-                path=(str(self._prepared(table, Path(folder))),),
+                path=(str(file),),
                 label=label,
                 features=features,
                 z=self.z,
@@ -139,7 +141,7 @@ class UCI(DataSource):
                 task=self.task,
                 name=called,
             )
-            return read(made)
+            return read(made), value_names
 
     @property
     def _file(self) -> Path:
@@ -183,8 +185,8 @@ class UCI(DataSource):
             raise DataError(f"UCI data set {self.id}: no feature is left; its columns are {', '.join(table.columns)}")
         return features
 
-    def _prepared(self, table: RawTable, folder: Path) -> Path:
-        """The table with merged and encoded columns, as a file."""
+    def _prepared(self, table: RawTable, folder: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
+        """The table with merged and encoded columns, as a file, and what the codes stand for."""
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -195,12 +197,12 @@ class UCI(DataSource):
             merged = rare if self.missing_is_other else pc.and_(rare, pc.is_valid(columns[name]))
             columns[name] = pc.if_else(merged, pa.scalar(_OTHER), columns[name])
         table = RawTable(columns, table.files, table.rows)
-        for name in self.encode:
-            codes = codes_of(table, name).codes
-            columns[name] = pa.array(codes, mask=codes < 0)
+        coded = {name: codes_of(table, name) for name in self.encode}
+        for name, found in coded.items():
+            columns[name] = pa.array(found.codes, mask=found.codes < 0)
         file = folder / f"uci-{self.id}.parquet"
         pq.write_table(pa.table(columns), file)
-        return file
+        return file, {name: found.names for name, found in coded.items()}
 
 
 def _fetch(number: int, file: Path, about: Path) -> None:
