@@ -86,7 +86,8 @@ def _tables(overview: Overview, directory: Path) -> list[Path]:
     from erasure.reports.exports import write_tables
     from erasure.store import write_atomically
 
-    written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.")
+    parts = [(name, part.table) for name, part in overview.parts]
+    written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.", parts=parts)
     bibliography = directory / "references.bib"
     write_atomically(bibliography, bibtex(overview.folder.evidence.get("sources", ())).encode())
     return [*written, bibliography]

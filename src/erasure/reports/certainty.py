@@ -104,6 +104,16 @@ class Certainty:
         return self.n_originals > 1 or self.n_inside > 1
 
     @property
+    def in_short(self) -> str:
+        """How sure it is, in one sentence for the first screen."""
+        if self.n_originals > 1:
+            return f"Repeated with {self.n_originals} training seeds; the values are means over them."
+        return (
+            "One training seed only: another may order methods that are close differently. Repeat with `--seeds 0-4` before "
+            "relying on it."
+        )
+
+    @property
     def has_inner_spread(self) -> bool:
         """Whether seeds of unlearning or measuring are repeated inside a training seed."""
         return self.n_inside > 1

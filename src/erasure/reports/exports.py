@@ -253,8 +253,16 @@ def _latex_number(text: str) -> str:
     return re.sub(r"(?<![\w{^])-(?=\d)", "$-$", text)
 
 
-def write_tables(table: ResultTable, directory: Path, *, caption: str = "") -> list[Path]:
+def write_tables(
+    table: ResultTable, directory: Path, *, caption: str = "", parts: Sequence[tuple[str, ResultTable]] = ()
+) -> list[Path]:
     """Write ``results.csv``, ``results.parquet``, ``results.md`` and ``results.tex``.
+
+    Args:
+        table: The table.
+        directory: Where to.
+        caption: What the table in LaTeX is called.
+        parts: Of a sweep over several problems, the name and the table of each, which are written instead of ``table``.
 
     Raises:
         StoreError: If a file cannot be written.
@@ -263,13 +271,18 @@ def write_tables(table: ResultTable, directory: Path, *, caption: str = "") -> l
     import pyarrow.parquet
 
     records = table.records()
+    words, paper = markdown(table), latex_table(table, caption)
+    if parts:
+        records = [{"problem": name} | record for name, part in parts for record in part.records()]
+        words = "\n".join(f"## {_markdown_text(name)}\n\n{markdown(part)}" for name, part in parts)
+        paper = "\n".join(latex_table(part, f"{caption} {name}.", f"tab:results-{i}") for i, (name, part) in enumerate(parts, 1))
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table({n: [r[n] for r in records] for n in (records[0] if records else {})}), sink)
     contents = {
         "results.csv": csv_bytes(records),
         "results.parquet": bytes(sink.getvalue().to_pybytes()),
-        "results.md": markdown(table).encode(),
-        "results.tex": latex_table(table, caption).encode(),
+        "results.md": words.encode(),
+        "results.tex": paper.encode(),
     }
     for name, content in contents.items():
         write_atomically(Path(directory) / name, content)

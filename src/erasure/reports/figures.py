@@ -6,7 +6,7 @@ Every function is pure: numbers in, a figure out. A figure carries its data, whi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,9 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
             "is_far": place.is_far,
         }
         for p, place in zip(labelled, places, strict=True)
+        if place.is_clear
     ]
+    n_unnamed = len(points) - len(labels)
     lx, ly = {**x, "field": "x"}, {**y, "field": "y"}
     size: dict[str, Any] = {"value": 110}
     if costs_known:
@@ -188,6 +190,11 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         "Retraining is at the origin; the nearer, the better. Each axis shows the largest gap to retraining, measured in noise "
         "floors: models that were retrained from other seeds are up to 1 apart, which is the shaded square. "
         + ("Larger marks cost more time. " if costs_known else "")
+        + (
+            f"{n_unnamed} without room for {'its name is' if n_unnamed == 1 else 'their names are'} in the data. "
+            if n_unnamed
+            else ""
+        )
         + _counted(len(points), len(judged)).strip(),
         f"Scatter plot of {len(points)} methods. The nearest to retraining is {best.label}.",
         spec,
@@ -415,6 +422,8 @@ def sensitivity(
     judgements: Sequence[Judgement],
     repeated: Mapping[str, Sequence[Judgement]] | None = None,
     *,
+    only: Collection[str] | None = None,
+    name: str = "",
     narrow: bool = False,
 ) -> Figure | None:
     """Gaps to gold over every numeric parameter in which settings of one method differ.
@@ -423,25 +432,31 @@ def sensitivity(
         models: What a run kept of its models.
         judgements: Verdict on each setting.
         repeated: The same of each repetition alone, by label; a dot for each.
+        only: Parameters to show; all by default.
+        name: What to add to the figure's title.
         narrow: For a phone.
     """
     by_label = {j.label: j for j in judgements}
     settings: dict[str, dict[str, Mapping[str, Any]]] = {}
     for model in models:
-        if model["role"] == "unlearned" and math.isfinite(
-            by_label[model["label"]].distance if model["label"] in by_label else math.inf
+        if (
+            model["role"] == "unlearned"
+            and not model.get("exact")
+            and math.isfinite(by_label[model["label"]].distance if model["label"] in by_label else math.inf)
         ):
             settings.setdefault(model["key"], {})[model["label"]] = model["parameters"]
     data: list[dict[str, Any]] = []
     scales: dict[str, str] = {}
     for key, labels in settings.items():
-        names = dict.fromkeys(name for parameters in labels.values() for name in parameters)
-        for name in names:
-            values = [parameters.get(name) for parameters in labels.values()]
+        names = dict.fromkeys(each for parameters in labels.values() for each in parameters)
+        for parameter in names:
+            if only is not None and parameter not in only:
+                continue
+            values = [parameters.get(parameter) for parameters in labels.values()]
             numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             if len(labels) < 2 or not numeric or len(set(values)) < 2:
                 continue
-            panel = f"{key}: {name}"
+            panel = f"{key}: {_last_words(parameter, names)}"
             numbers = [float(v) for v in values if v is not None]
             scales[panel] = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE else "linear"
             for label, parameters in labels.items():
@@ -450,7 +465,7 @@ def sensitivity(
                     for question in ("forgetting", "utility"):
                         gap = judgement.worst("forgetting" if question == "forgetting" else "utility")
                         if gap is not None:
-                            record = {"panel": panel, "method": label, "parameter": parameters[name]}
+                            record = {"panel": panel, "method": label, "parameter": parameters[parameter]}
                             kind = "mean" if repetition is None else "repetition"
                             data.append(record | {"question": question, "kind": kind, "gap": min(gap, 50.0)})
     panels = list(dict.fromkeys(record["panel"] for record in data))[:12]
@@ -518,7 +533,7 @@ def sensitivity(
     said = " Small dots are single repetitions" + (", not all of them." if len(dots) < n_repetitions else ".") if dots else ""
     return Figure(
         "sensitivity",
-        "Sensitivity to hyper-parameters",
+        f"Sensitivity to hyper-parameters{f' {name}' if name else ''}",
         "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor."
         + said
         + " Where several parameters vary at once, a line shows the mean.",
@@ -526,6 +541,16 @@ def sensitivity(
         spec,
         data,
     )
+
+
+def _last_words(path: str, others: Iterable[str]) -> str:
+    """The end of a parameter's path, with as many words as tell it from the others."""
+    words = path.split(".")
+    for n in range(1, len(words)):
+        end = "." + ".".join(words[-n:])
+        if not any(other != path and f".{other}".endswith(end) for other in others):
+            return end[1:]
+    return path
 
 
 def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = False) -> Figure | None:

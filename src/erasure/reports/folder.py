@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.errors import StoreError
-from erasure.reports.swept import Setting, merged_evidence, merged_rows, read_settings, suffixes
+from erasure.reports.swept import Setting, merged_evidence, merged_rows, problems, read_settings, suffixes
 from erasure.store.durable import failure
 from erasure.store.rows import Row, read_rows
 
@@ -53,12 +53,14 @@ class RunFolder:
         evidence: What the run kept beside them; empty if it kept nothing.
         trace: What was measured during unlearning.
         directory: Where it was read from.
+        problems: Of a sweep over several problems (forget sets, originals), the name and the part of each; empty for one problem.
     """
 
     rows: Sequence[Row]
     evidence: Mapping[str, Any] = field(default_factory=dict)
     trace: Sequence[TracePoint] = ()
     directory: Path | None = None
+    problems: Sequence[tuple[str, RunFolder]] = ()
 
     @classmethod
     def load(cls, directory: Path | str) -> RunFolder:
@@ -76,12 +78,30 @@ class RunFolder:
             Setting(label, values, tuple(read_rows(folder)), _evidence(folder / EVIDENCE_FILE))
             for folder, label, values in points
         ]
+        traces = [_trace(folder / "trace.csv") for folder, _, _ in points]
+        return cls.of_settings(settings, traces, directory)
+
+    @classmethod
+    def of_settings(
+        cls, settings: Sequence[Setting], traces: Sequence[Sequence[TracePoint]] = (), directory: Path | None = None
+    ) -> RunFolder:
+        """Settings of a sweep as one run, with a part for each of several problems.
+
+        Args:
+            settings: The settings.
+            traces: What was measured during unlearning in each; nothing by default.
+            directory: Where they were read from.
+        """
         names = suffixes(settings)
         trace: dict[TracePoint, None] = {}
-        for (folder, _, _), suffix in zip(points, names, strict=True):
-            points_of = _trace(folder / "trace.csv")
-            trace |= {replace(p, label=p.label + suffix.get(("unlearned", p.label), "")): None for p in points_of}
-        return cls(tuple(merged_rows(settings, names)), merged_evidence(settings, names), tuple(trace), directory)
+        for points, suffix in zip(traces, names, strict=False):
+            trace |= {replace(p, label=p.label + suffix.get(("unlearned", p.label), "")): None for p in points}
+        apart = problems(settings)
+        parts = [
+            (name, cls.of_settings([settings[i] for i in members], [traces[i] for i in members] if traces else (), directory))
+            for name, members in (apart if len(apart) > 1 else ())
+        ]
+        return cls(tuple(merged_rows(settings, names)), merged_evidence(settings, names), tuple(trace), directory, parts)
 
     @property
     def name(self) -> str:

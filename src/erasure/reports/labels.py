@@ -11,19 +11,22 @@ __all__ = ["LONGEST", "Place", "place_labels", "short_labels"]
 LONGEST = 26
 """Characters of a label in a figure."""
 
-_CHARACTER = 6.3
+_CHARACTER = 5.7
 _HEIGHT = 13.0
-_RADIUS = 9.0
+_RADIUS = 15.0
+_COVERED = 0.2
+"""Share of a label that may be covered; one that would be covered more is left out."""
 _Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Centre of a label, in pixels from the top left, and whether a line should lead to it."""
+    """Centre of a label, in pixels from the top left, whether a line should lead to it, and whether it can be read there."""
 
     x: float
     y: float
     is_far: bool = False
+    is_clear: bool = True
 
 
 def short_labels(labels: Iterable[str]) -> dict[str, str]:
@@ -68,7 +71,7 @@ def place_labels(
     height: float,
     taken: Sequence[_Box] = (),
 ) -> list[Place]:
-    """A place for each label: the nearest one around its point that covers nothing, or else what covers least.
+    """A place for each label: the nearest one around its point that covers nothing, or else what covers least, if it can be read.
 
     Args:
         points: Pixels of each point.
@@ -83,17 +86,19 @@ def place_labels(
     for (x, y), text in zip(points, texts, strict=True):
         half = _CHARACTER * min(len(text), 32) / 2
         candidates = []
-        for ring, distance in enumerate((12.0, 22.0, 36.0, 52.0, 70.0)):
+        for ring, distance in enumerate((14.0, 22.0, 36.0, 52.0, 70.0)):
             for dx, dy in ((1, 0), (0, -1), (0, 1), (-1, 0), (0.8, -0.8), (0.8, 0.8), (-0.8, -0.8), (-0.8, 0.8)):
                 # A label beside its point starts there; one above or below is centred on it.
                 at_x, at_y = x + dx * (half * (1 if dy == 0 else 0.9) + distance * abs(dx)), y + dy * distance
                 box = (at_x - half, at_y - _HEIGHT / 2, at_x + half, at_y + _HEIGHT / 2)
                 outside = max(0.0, -box[0]) + max(0.0, box[2] - width) + max(0.0, -box[1]) + max(0.0, box[3] - height + 2)
                 covered = sum(_overlap(box, other) for other in boxes)
-                candidates.append((covered + 40 * outside + 8 * ring, at_x, at_y, box, ring))
-        _, best_x, best_y, best, ring = min(candidates)
-        boxes.append(best)
-        places.append(Place(best_x, best_y, ring > 1))
+                candidates.append((covered + 40 * outside + 8 * ring, at_x, at_y, box, ring, covered))
+        _, best_x, best_y, best, ring, hidden = min(candidates)
+        is_clear = hidden <= _COVERED * 2 * half * _HEIGHT
+        if is_clear:
+            boxes.append(best)
+        places.append(Place(best_x, best_y, ring > 1, is_clear))
     return places
 
 

@@ -20,8 +20,12 @@ _ODDS = {-6.907: "0.1%", 0.0: "50%", 6.907: "99.9%"}
 """Log-odds that the axis of confidences names."""
 
 
-def _odds_labels() -> str:
-    return " : ".join([*(f"datum.value == {at} ? '{name}'" for at, name in _ODDS.items()), "''"])
+_LOSSES = {1e-6: "10⁻⁶", 1e-4: "10⁻⁴", 1e-2: "0.01", 1.0: "1", 100.0: "100"}
+"""Losses that their axis names."""
+
+
+def _axis_labels(names: Mapping[float, str]) -> str:
+    return " : ".join([*(f"datum.value == {at} ? '{name}'" for at, name in names.items()), "''"])
 
 
 def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) -> list[str]:
@@ -38,6 +42,13 @@ def _columns(n: int) -> int:
 def _panel_width(n: int) -> int:
     columns = _columns(n)
     return min(170, (542 - 18 * (columns - 1)) // columns)
+
+
+def _arranged(n: int, *, narrow: bool) -> dict[str, Any]:
+    """Places of so many panels; where some stay empty, each panel has its own axis, since the last line's would stand there too."""
+    columns = 2 if narrow else _columns(n)
+    apart = {"resolve": {"axis": {"x": "independent"}}} if n % columns else {}
+    return {"columns": columns, "spacing": {"column": 18, "row": 18}, **apart}
 
 
 def _left_out(shown: int, total: int) -> str:
@@ -91,10 +102,10 @@ def distributions(
     x |= (
         {
             "scale": {"type": "log", "nice": False},
-            "axis": {"values": [1e-6, 1e-4, 1e-2, 1, 100], "format": "~e", "grid": False, "labelOverlap": "parity"},
+            "axis": {"values": list(_LOSSES), "labelExpr": _axis_labels(_LOSSES), "grid": False, "labelOverlap": "parity"},
         }
         if logarithmic
-        else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _odds_labels(), "grid": False}}
+        else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _axis_labels(_ODDS), "grid": False}}
     )
     # One model that is sure of everything would flatten all others: higher bars are cut off.
     top = max(0.2, 3 * max((point["share"] for point in reference), default=0.0))
@@ -111,8 +122,7 @@ def distributions(
     spec = base(
         [*shown, *behind],
         facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        columns=2 if narrow else _columns(len(panels)),
-        spacing={"column": 18, "row": 18},
+        **_arranged(len(panels), narrow=narrow),
         spec={
             "width": 112 if narrow else _panel_width(len(panels)),
             "height": 72,
@@ -224,8 +234,7 @@ def rocs(
     spec = base(
         drawn,
         facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        columns=2 if narrow else _columns(len(panels)),
-        spacing={"column": 18, "row": 18},
+        **_arranged(len(panels), narrow=narrow),
         spec={"width": 112 if narrow else _panel_width(len(panels)), "height": 100, "layer": layered},
     )
     return Figure(

@@ -27,7 +27,7 @@ def results_html(folder: RunFolder) -> str:
     overview = overview_of(folder)
     table = html_table(folder.rows)
     try:
-        figures = [figure for figure in figures_of(overview) if figure.key in _SHOWN]
+        figures = [figure for figure in figures_of(overview) if figure.key.partition("_")[0] in _SHOWN]
         pictures = "".join(f"<p><b>{html.escape(f.title)}.</b> {html.escape(f.caption)}</p>{picture(f)}" for f in figures)
     except (MissingDependency, ValueError):
         pictures = ""

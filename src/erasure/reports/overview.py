@@ -14,11 +14,11 @@ from erasure.reports.comparison import ResultTable, result_table
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.labels import short_labels
-from erasure.reports.swept import SERIES
+from erasure.reports.swept import SERIES, is_of_method, settings_of
 from erasure.reports.verdicts import Judgement, Roles, judge_all, recommend
 from erasure.store.rows import Row
 
-__all__ = ["Overview", "figures_of", "overview_of"]
+__all__ = ["Overview", "figures_across", "figures_of", "overview_of", "part_figures"]
 
 _MOST_SETTINGS = 500
 """Settings of one method whose repetitions are judged one by one."""
@@ -36,6 +36,7 @@ class Overview:
         best: The method that the recommendation names, if any.
         table: All values.
         roles: What the partitions are.
+        parts: Of a sweep over several problems, the name of each and what a report says of it: methods compete on one problem only.
     """
 
     folder: RunFolder
@@ -45,6 +46,7 @@ class Overview:
     best: Judgement | None
     table: ResultTable
     roles: Roles = field(default_factory=Roles)
+    parts: Sequence[tuple[str, Overview]] = ()
 
     @cached_property
     def certainty(self) -> Certainty:
@@ -63,7 +65,7 @@ class Overview:
 
 
 def overview_of(folder: RunFolder) -> Overview:
-    """Judge a run."""
+    """Judge a run; of a sweep over several problems each by itself."""
     sizes = {p["name"]: p["n"] for group in folder.groups for p in group.get("partitions", ())}
     roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
     exact = [model["label"] for model in folder.models if model.get("exact")]
@@ -77,7 +79,14 @@ def overview_of(folder: RunFolder) -> Overview:
     has_gold = any(row.gold is not None for row in folder.rows)
     recommendation, best = recommend(judged, has_gold=has_gold)
     judgements = sorted(judged, key=lambda j: j.rank)
-    return Overview(folder, _headline(folder), judgements, recommendation, best, result_table(folder.rows, judged), roles)
+    headline = _headline(folder)
+    parts = [(name, overview_of(part)) for name, part in folder.problems]
+    if parts:
+        recommendation, best = " ".join(f"[{name}] {part.recommendation}" for name, part in parts), None
+        n = len(settings_of(folder.evidence))
+        headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
+    table = result_table(folder.rows, judged)
+    return Overview(folder, headline, judgements, recommendation, best, table, roles, parts)
 
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:
@@ -106,7 +115,7 @@ def _headline(folder: RunFolder) -> str:
             continue
         n, total, classes = forgotten["n"], forgotten["n_training"], forgotten["classes"]
         whole = [each["class"] for each in classes if each["forget"] == each["training"]]
-        share = f" ({100 * n / total:.2g} %)" if total else ""
+        share = f" ({100 * n / total:.2g}\N{NO-BREAK SPACE}%)" if total else ""
         kind = folder.evidence.get("dataset", {}).get("modality", "")
         what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(kind, "samples")
         if whole and len(whole) == len(classes):
@@ -125,7 +134,33 @@ def _headline(folder: RunFolder) -> str:
 
 
 def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
-    """Every figure that the run has the numbers for, in the order of the report."""
+    """Every figure that the run has the numbers for, in the order of the report; of several problems one after the other."""
+    if not overview.parts:
+        return _problem_figures(overview, narrow=narrow)
+    parts = [figure for number, _ in enumerate(overview.parts) for figure in part_figures(overview, number, narrow=narrow)]
+    return parts + figures_across(overview, narrow=narrow)
+
+
+def part_figures(overview: Overview, number: int, *, narrow: bool = False) -> list[Figure]:
+    """Figures of one problem of several, told apart from those of the others."""
+    name, part = overview.parts[number]
+    return [
+        replace(figure, key=f"{figure.key}_problem_{number + 1}", title=f"{figure.title} ({name})")
+        for figure in _problem_figures(part, narrow=narrow)
+    ]
+
+
+def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
+    """Figures over several problems: how much depends on what poses them."""
+    paths = {path for setting in settings_of(overview.folder.evidence) for path in setting["settings"]}
+    around = {path for path in paths if not is_of_method(path)}
+    found = figures.sensitivity(
+        overview.folder.models, overview.judgements, overview.repeated, only=around, name="across problems", narrow=narrow
+    )
+    return [_shortened(found, short_labels(overview.order))] if found is not None else []
+
+
+def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     folder, order = overview.folder, overview.order
     found: list[Figure | None] = [
         figures.tradeoff(overview.judgements, narrow=narrow),

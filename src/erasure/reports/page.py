@@ -7,7 +7,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from erasure.reports.comparison import Cell, Column, Line, ResultTable
 from erasure.reports.exports import number, with_half
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
-from erasure.reports.overview import Overview, figures_of, overview_of
+from erasure.reports.overview import Overview, figures_across, figures_of, overview_of, part_figures
 from erasure.reports.render import inline_svg
 from erasure.reports.swept import settings_of
 from erasure.reports.templating import render, template_text
@@ -30,8 +30,12 @@ _STATIC_LINES = 200
 """Models whose lines are in the page itself; of more, the script draws one page at a time."""
 _MOST_LINES = 5000
 _MOST_VERDICTS = 300
+_MOST_PARTS = 5
+"""Problems of a sweep that are shown in full; of all of them the page says what to do."""
+_MOST_SAMPLED = 12
 _FIRST_VERDICTS = 20
 _LONG_NAME = 24
+_ROUNDING = 1e-12
 _MOST_SEEDS = 50
 _MOST_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
@@ -85,23 +89,17 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         filters={"number": number},
         title=overview.folder.name,
         overview=overview,
-        best=overview.best,
-        best_colour=VERDICT_MARKS[overview.best.verdict][0] if overview.best is not None else "",
+        problems=[_problem(name, part) for name, part in overview.parts or (("", overview),)],
+        parts=_parts(overview),
+        across=_sections(figures_across(overview), figures_across(overview, narrow=True))["cost"] if overview.parts else [],
         evidence=overview.folder.evidence,
         failures=_failures(overview.folder.evidence),
-        verdicts=[_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
-        long_names=any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),
         n_first=_FIRST_VERDICTS,
-        n_verdicts=len(overview.judgements),
         rule=RULE,
         n_floors=_n_floors(overview.folder.evidence),
-        table=_table(overview),
-        certainty=_certainty(overview),
-        figures=_figures(overview),
         seeds=_seeds(overview.folder.evidence.get("seeds", ())),
         settings=[setting["label"] for setting in settings_of(overview.folder.evidence)],
         samples=bool(samples),
-        sampled=[judgement.label for judgement in overview.judgements if not judgement.is_exact],
         has_images=any(sample["image"] for sample in samples),
         samples_by_id={sample["id"]: sample for sample in samples},
         style=template_text("report.css"),
@@ -114,6 +112,52 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
     )
+
+
+def _problem(name: str, overview: Overview) -> dict[str, Any]:
+    """What to do about one problem, for the first screen."""
+    best = overview.best
+    return {
+        "name": name,
+        "headline": overview.headline,
+        "recommendation": overview.recommendation,
+        "best": best,
+        "best_colour": VERDICT_MARKS[best.verdict][0] if best is not None else "",
+        "about": overview.folder.model(best.label) if best is not None else {},
+        "sure": overview.certainty.in_short,
+    }
+
+
+def _parts(overview: Overview) -> list[dict[str, Any]]:
+    """Everything about each problem; nearly always there is one."""
+    if not overview.parts:
+        return [_part("", "", overview, _sections(figures_of(overview), figures_of(overview, narrow=True)))]
+    return [
+        _part(
+            f"-{number + 1}",
+            name,
+            part,
+            _sections(part_figures(overview, number), part_figures(overview, number, narrow=True)),
+        )
+        for number, (name, part) in enumerate(overview.parts[:_MOST_PARTS])
+    ]
+
+
+def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "end": end,
+        "name": name,
+        "headline": overview.headline,
+        "best": overview.best,
+        "evidence": overview.folder.evidence,
+        "verdicts": [_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
+        "long_names": any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),
+        "n_verdicts": len(overview.judgements),
+        "table": _table(overview, end),
+        "certainty": _certainty(overview),
+        "figures": sections,
+        "sampled": [judgement.label for judgement in overview.judgements if not judgement.is_exact][:_MOST_SAMPLED],
+    }
 
 
 def _seeds(repetitions: Sequence[Mapping[str, int]]) -> str:
@@ -158,12 +202,14 @@ def _verdict(judgement: Judgement) -> dict[str, Any]:
 # Table
 
 
-def _table(overview: Overview) -> dict[str, Any]:
+def _table(overview: Overview, end: str) -> dict[str, Any]:
     table, measures = overview.table, overview.folder.evidence.get("measures", {})
     place = {label: i for i, label in enumerate(overview.order)}
     lines = sorted(table.lines, key=lambda line: (line.role == "unlearned", place.get(line.label, -1)))
     return {
-        "columns": [_column(i, column, measures.get(column.measure, {})) for i, column in enumerate(table.columns)],
+        "columns": [
+            _column(f"column{end}-{i}", column, measures.get(column.measure, {})) for i, column in enumerate(table.columns)
+        ],
         "lines": [_line(table, line) for line in lines[:_STATIC_LINES]],
         "data": _json([_line(table, line) for line in lines[:_MOST_LINES]]) if len(lines) > _STATIC_LINES else None,
         "n": len(lines),
@@ -179,7 +225,7 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _column(number_: int, column: Column, described: Mapping[str, Any]) -> dict[str, Any]:
+def _column(identifier: str, column: Column, described: Mapping[str, Any]) -> dict[str, Any]:
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(column.direction, "")
     if column.gold is not None:
         direction = f"Best is the retrained model's value, {number(column.gold)}" + (
@@ -187,7 +233,7 @@ def _column(number_: int, column: Column, described: Mapping[str, Any]) -> dict[
         )
     parts = (described.get("answers"), described.get("summary"), direction)
     return {
-        "id": f"column-{number_}",
+        "id": identifier,
         "title": column.title,
         "unit": column.unit,
         "gold": None if column.gold is None else number(column.gold),
@@ -213,7 +259,7 @@ def _cell(cell: Cell, column: Column) -> dict[str, Any]:
     if cell.value is None:
         return {"text": cell.note, "sort": "", "more": "", "mark": ""}
     text = with_half(cell.value, cell.half)
-    gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > 0 else ""
+    gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > _ROUNDING else ""
     mark = " ".join(part for part in (cell.mark, "within" if cell.is_within else "") if part)
     return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
 
@@ -314,11 +360,11 @@ def _deviation(variance: float | None) -> str:
 # Figures
 
 
-def _figures(overview: Overview) -> dict[str, list[dict[str, Any]]]:
+def _sections(wide: Iterable[Figure], for_phones: Iterable[Figure]) -> dict[str, list[dict[str, Any]]]:
     """Figures of each section, drawn for a wide page and for a phone."""
-    narrow = {figure.key: figure for figure in figures_of(overview, narrow=True)}
+    narrow = {figure.key: figure for figure in for_phones}
     sections: dict[str, list[dict[str, Any]]] = {"overview": [], "certainty": [], "behaviour": [], "cost": []}
-    for figure in figures_of(overview):
+    for figure in wide:
         sections[_WHERE[figure.key.partition("_")[0]]].append(
             {
                 "key": figure.key,

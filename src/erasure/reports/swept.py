@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,18 @@ from erasure.errors import StoreError
 from erasure.store.durable import failure
 from erasure.store.rows import Row
 
-__all__ = ["POINTS_FILE", "SERIES", "Setting", "merged_evidence", "merged_rows", "read_settings", "settings_of", "suffixes"]
+__all__ = [
+    "POINTS_FILE",
+    "SERIES",
+    "Setting",
+    "is_of_method",
+    "merged_evidence",
+    "merged_rows",
+    "problems",
+    "read_settings",
+    "settings_of",
+    "suffixes",
+]
 
 POINTS_FILE = "points.json"
 _LISTS = ("curves", "gold_curves", "intervals", "failures", "missing", "sources", "seeds")
@@ -72,13 +83,41 @@ def read_settings(directory: Path) -> list[tuple[Path, str, Mapping[str, Any]]]:
         raise StoreError(f"{path} is not the list of a sweep's settings ({error}); run the sweep again.") from error
 
 
+def is_of_method(path: str) -> bool:
+    """Whether a configuration path is a method's, and not the data's, the model's or the evaluation's."""
+    return path.startswith("unlearner")
+
+
+def problems(settings: Sequence[Setting]) -> list[tuple[str, list[int]]]:
+    """Positions of the settings that pose the same problem, by what it is called.
+
+    Methods compete on one problem: the same data, forget set, original and measures. What is swept outside the methods poses another.
+    """
+    found: dict[Hashable, list[int]] = {}
+    for number, setting in enumerate(settings):
+        found.setdefault(_problem(setting), []).append(number)
+    paths = [path for path in settings[0].values if not is_of_method(path)] if settings else []
+    named = [_named([settings[i] for i in members], paths) for members in found.values()]
+    if len(set(named)) < len(named):
+        named = [settings[members[0]].label for members in found.values()]
+    return list(zip(named, found.values(), strict=True))
+
+
+def _problem(setting: Setting) -> Hashable:
+    return tuple((path, json.dumps(value, sort_keys=True)) for path, value in setting.values.items() if not is_of_method(path))
+
+
 def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
     """For each setting, what its models are called apart from those of other settings; nothing where they are the same model.
 
-    Models are the same where their addresses are. A suffix names the values that are the same in all settings that share the model.
+    Models are the same where their addresses and the problem are: an original that meets two forget sets has values of its own on each.
+    A suffix names the values that are the same in all settings that share the model.
     """
-    addresses = [_addresses(setting) for setting in settings]
+    addresses = [{model: (_problem(s), found) for model, found in _addresses(s).items()} for s in settings]
     found: list[dict[_Model, str]] = [{} for _ in settings]
+    varied = [
+        path for path in (settings[0].values if settings else ()) if len({_brief(s.values.get(path)) for s in settings}) > 1
+    ]
     for model in dict.fromkeys(model for each in addresses for model in each):
         kinds: dict[Any, list[int]] = {}
         for number, each in enumerate(addresses):
@@ -86,7 +125,7 @@ def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
                 kinds.setdefault(each[model], []).append(number)
         if len(kinds) < 2:
             continue
-        named = [_named([settings[i] for i in members]) for members in kinds.values()]
+        named = [_named([settings[i] for i in members], varied) for members in kinds.values()]
         if len(set(named)) < len(named):
             named = [settings[members[0]].label for members in kinds.values()]
         for name, members in zip(named, kinds.values(), strict=True):
@@ -105,10 +144,10 @@ def _addresses(setting: Setting) -> dict[_Model, tuple[str, ...]]:
     return {model: tuple(each) for model, each in found.items()}
 
 
-def _named(settings: Sequence[Setting]) -> str:
-    """The values that these settings have in common, by the last words of their paths."""
+def _named(settings: Sequence[Setting], among: Iterable[str]) -> str:
+    """The values among these paths that these settings have in common, by the last words of the paths."""
     first = settings[0].values
-    common = {path: value for path, value in first.items() if all(s.values.get(path) == value for s in settings)}
+    common = {path: first[path] for path in among if path in first and all(s.values.get(path) == first[path] for s in settings)}
     short = {path: path.rpartition(".")[2] for path in first}
     twice = {name for name in short.values() if list(short.values()).count(name) > 1}
     parts = [f"{path if short[path] in twice else short[path]}={_brief(value)}" for path, value in common.items()]

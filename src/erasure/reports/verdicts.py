@@ -491,5 +491,5 @@ def _at_cost(judgement: Judgement) -> str:
     if judgement.cost is None:
         return ""
     percent = 100 * judgement.cost
-    text = f"{percent:.0f} %" if percent >= 2 else f"{percent:.1g} %"
+    text = f"{percent:.0f}\u00a0%" if percent >= 2 else f"{percent:.1g}\u00a0%"
     return f", at {text} of the time that retraining takes"

@@ -1,13 +1,17 @@
 """Settings of a sweep as one run: the same model once, others by what sets them apart."""
 
+import csv
 import json
+import re
 
 import pytest
 from report_rows import evidence, method, references
 
 from erasure.errors import StoreError
+from erasure.reports.exports import write_tables
 from erasure.reports.folder import RunFolder
 from erasure.reports.overview import figures_of, overview_of
+from erasure.reports.page import page
 from erasure.reports.swept import Setting, merged_evidence, merged_rows, suffixes
 from erasure.store.rows import write_rows
 
@@ -80,6 +84,70 @@ def test_another_original_is_a_problem_of_its_own():
     assert {m["parameters"][path] for m in kept["models"] if m["role"] == "unlearned"} == {1, 2}
     titles = [figure.title for figure in figures_of(overview_of(RunFolder(merged_rows(settings, names), kept)))]
     assert "Losses (epochs=2)" in titles
+
+
+FORGET = "data.parameters.partitions[1].parameters.percentage"
+
+
+@pytest.fixture
+def two_forget_sets():
+    """Two rates of a on each of two forget sets: it forgets with the larger rate on the first set, with the smaller on the second."""
+    values = {(0.01, 0.1): 1.0, (0.1, 0.1): 0.9, (0.01, 0.2): 0.9, (0.1, 0.2): 1.0}
+    return [
+        setting({PATH: lr, FORGET: share}, f"lr={lr}, percentage={share}", of_a=f"/{lr}/{share}", forget=forget)
+        for (lr, share), forget in values.items()
+    ]
+
+
+def test_methods_compete_on_one_forget_set_only(two_forget_sets):
+    overview = overview_of(RunFolder.of_settings(two_forget_sets))
+    assert [name for name, _ in overview.parts] == ["percentage=0.1", "percentage=0.2"]
+    verdicts = [{j.label: j.verdict for j in part.judgements if j.label != "b"} for _, part in overview.parts]
+    assert [{label for label, verdict in each.items() if verdict == "indistinguishable"} for each in verdicts] == [
+        {"a (lr=0.1)"},
+        {"a (lr=0.01)"},
+    ]
+    assert overview.best is None
+    assert "[percentage=0.1]" in overview.recommendation
+    assert "2 problems" in overview.headline
+
+
+def test_a_model_that_meets_two_forget_sets_has_its_values_on_both(two_forget_sets):
+    folder = RunFolder.of_settings(two_forget_sets)
+    labels = {row.label for row in folder.rows}
+    assert {"b (percentage=0.1)", "b (percentage=0.2)", "original (percentage=0.1)", "original (percentage=0.2)"} <= labels
+    assert [{row.label for row in part.rows} for _, part in folder.problems] == [
+        {"original", "gold", "a (lr=0.01)", "a (lr=0.1)", "b"}
+    ] * 2
+
+
+def test_every_problem_has_its_own_figures_and_one_figure_goes_across(two_forget_sets):
+    figures = figures_of(overview_of(RunFolder.of_settings(two_forget_sets)))
+    keys = [figure.key for figure in figures]
+    assert len(keys) == len(set(keys))
+    assert {"tradeoff_problem_1", "tradeoff_problem_2", "values_problem_1", "sensitivity"} <= set(keys)
+    across = next(figure for figure in figures if figure.key == "sensitivity")
+    assert {record["panel"] for record in across.data} == {"a: percentage", "b: percentage"}
+    assert {record["parameter"] for record in across.data} == {0.1, 0.2}
+
+
+def test_a_page_of_two_problems_says_what_to_do_about_each_and_names_nothing_twice(two_forget_sets):
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    text = page(overview_of(RunFolder.of_settings(two_forget_sets)))
+    assert text.count("Use a (lr=0.1)") == text.count("Use a (lr=0.01)") == 1
+    identifiers = re.findall(r'\sid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    assert {"results-1", "results-2", "part-1", "across"} <= set(identifiers)
+
+
+def test_tables_of_two_problems_are_written_apart(two_forget_sets, tmp_path):
+    overview = overview_of(RunFolder.of_settings(two_forget_sets))
+    write_tables(overview.table, tmp_path, parts=[(name, part.table) for name, part in overview.parts])
+    with (tmp_path / "results.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    assert {record["problem"] for record in records} == {"percentage=0.1", "percentage=0.2"}
+    assert (tmp_path / "results.md").read_text(encoding="utf-8").count("## percentage") == 2
+    assert (tmp_path / "results.tex").read_text(encoding="utf-8").count(r"\toprule") == 2
 
 
 def test_a_folder_of_a_sweep_is_read_setting_by_setting(two, tmp_path):

@@ -151,7 +151,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_from_retraining_is_recommende
     text, best = recommend(found)
     assert best.label == "cheap"
     assert "Use cheap" in text
-    assert "10 % of the time that retraining takes" in text
+    assert "10\u00a0% of the time that retraining takes" in text
 
 
 def test_a_method_that_did_nothing_is_never_recommended():

@@ -41,68 +41,70 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   addEventListener("scroll", hide, true);
 
-  // The table: sorted, filtered, and in pages where it is long.
-  const table = $("results");
-  if (!table) return;
-  const body = table.tBodies[0], size = 100, data = $("lines");
-  const element = (tag, text, kind) => { const made = document.createElement(tag); if (text) made.textContent = text; if (kind) made.className = kind; return made; };
-  const build = (line) => {
-    const row = element("tr", "", line.role), head = element("th", line.label);
-    head.scope = "row";
-    const verdict = element("td");
-    if (line.verdict) verdict.append(element("span", line.verdict, "chip c-" + line.colour));
-    else verdict.textContent = line.role === "gold" ? "the yardstick" : "before forgetting";
-    row.append(head, verdict);
-    for (const cell of line.cells) {
-      const made = element("td", "", "number " + cell.mark);
-      made.append(element("span", cell.text, "v"));
-      if (cell.more) made.append(element("small", cell.more));
-      row.append(made);
-    }
-    return row;
-  };
-  const lines = data
-    ? JSON.parse(data.textContent).map((line) => ({ label: line.label, verdict: line.verdict, values: line.cells.map((cell) => cell.sort), row: () => build(line) }))
-    : Array.from(body.rows, (row) => ({
-        label: row.cells[0].textContent,
-        verdict: row.cells[1].querySelector(".chip") ? row.cells[1].textContent : "",
-        values: Array.from(row.cells).slice(2).map((cell) => (cell.dataset.sort === "" ? "" : Number(cell.dataset.sort))),
-        row: () => row,
-      }));
-  const original = lines.slice();
-  let at = 0, order = original, column = -1, down = false;
-  const find = $("find"), only = $("only"), pages = $("pages");
-  const key = (line) => (column === 0 ? line.label.toLowerCase() : column === 1 ? line.verdict : line.values[column - 2]);
-  const draw = () => {
-    const words = find.value.trim().toLowerCase();
-    const kept = order.filter((line) => line.label.toLowerCase().includes(words) && (!only.value || line.verdict === only.value));
-    const last = Math.max(0, Math.ceil(kept.length / size) - 1);
-    at = Math.min(at, last);
-    body.replaceChildren(...kept.slice(at * size, (at + 1) * size).map((line) => line.row()));
-    $("shown").textContent = kept.length + " of " + lines.length + " models";
-    pages.hidden = last === 0;
-    $("at").textContent = "page " + (at + 1) + " of " + (last + 1);
-    $("back").disabled = at === 0;
-    $("on").disabled = at === last;
-  };
-  const sort = (chosen) => {
-    down = chosen === column ? !down : false;
-    column = chosen;
-    order = original.slice().sort((a, b) => {
-      const x = key(a), y = key(b);
-      if (x === "" || y === "") return x === y ? 0 : x === "" ? 1 : -1;
-      return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
-    });
-    table.querySelectorAll("thead th").forEach((head, i) => head.setAttribute("aria-sort", i === column ? (down ? "descending" : "ascending") : "none"));
-    at = 0;
+  // Tables: sorted, filtered, and in pages where they are long; each has controls of its own.
+  const start = (table) => {
+    const $ = (id) => document.getElementById(id + table.dataset.end);
+    const body = table.tBodies[0], size = 100, data = $("lines");
+    const element = (tag, text, kind) => { const made = document.createElement(tag); if (text) made.textContent = text; if (kind) made.className = kind; return made; };
+    const build = (line) => {
+      const row = element("tr", "", line.role), head = element("th", line.label);
+      head.scope = "row";
+      const verdict = element("td");
+      if (line.verdict) verdict.append(element("span", line.verdict, "chip c-" + line.colour));
+      else verdict.textContent = line.role === "gold" ? "the yardstick" : "before forgetting";
+      row.append(head, verdict);
+      for (const cell of line.cells) {
+        const made = element("td", "", "number " + cell.mark);
+        made.append(element("span", cell.text, "v"));
+        if (cell.more) made.append(element("small", cell.more));
+        row.append(made);
+      }
+      return row;
+    };
+    const lines = data
+      ? JSON.parse(data.textContent).map((line) => ({ label: line.label, verdict: line.verdict, values: line.cells.map((cell) => cell.sort), row: () => build(line) }))
+      : Array.from(body.rows, (row) => ({
+          label: row.cells[0].textContent,
+          verdict: row.cells[1].querySelector(".chip") ? row.cells[1].textContent : "",
+          values: Array.from(row.cells).slice(2).map((cell) => (cell.dataset.sort === "" ? "" : Number(cell.dataset.sort))),
+          row: () => row,
+        }));
+    const original = lines.slice();
+    let at = 0, order = original, column = -1, down = false;
+    const find = $("find"), only = $("only"), pages = $("pages");
+    const key = (line) => (column === 0 ? line.label.toLowerCase() : column === 1 ? line.verdict : line.values[column - 2]);
+    const draw = () => {
+      const words = find.value.trim().toLowerCase();
+      const kept = order.filter((line) => line.label.toLowerCase().includes(words) && (!only.value || line.verdict === only.value));
+      const last = Math.max(0, Math.ceil(kept.length / size) - 1);
+      at = Math.min(at, last);
+      body.replaceChildren(...kept.slice(at * size, (at + 1) * size).map((line) => line.row()));
+      $("shown").textContent = kept.length + " of " + lines.length + " models";
+      pages.hidden = last === 0;
+      $("at").textContent = "page " + (at + 1) + " of " + (last + 1);
+      $("back").disabled = at === 0;
+      $("on").disabled = at === last;
+    };
+    const sort = (chosen) => {
+      down = chosen === column ? !down : false;
+      column = chosen;
+      order = original.slice().sort((a, b) => {
+        const x = key(a), y = key(b);
+        if (x === "" || y === "") return x === y ? 0 : x === "" ? 1 : -1;
+        return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
+      });
+      table.querySelectorAll("thead th").forEach((head, i) => head.setAttribute("aria-sort", i === column ? (down ? "descending" : "ascending") : "none"));
+      at = 0;
+      draw();
+    };
+    table.querySelectorAll("thead button").forEach((button) => button.addEventListener("click", () => sort(Number(button.dataset.column))));
+    find.addEventListener("input", () => { at = 0; draw(); });
+    only.addEventListener("change", () => { at = 0; draw(); });
+    const turn = (by) => { at += by; draw(); table.scrollIntoView({ block: "start" }); };
+    $("back").addEventListener("click", () => turn(-1));
+    $("on").addEventListener("click", () => turn(1));
+    $("controls").hidden = false;
     draw();
   };
-  table.querySelectorAll("thead button").forEach((button) => button.addEventListener("click", () => sort(Number(button.dataset.column))));
-  find.addEventListener("input", () => { at = 0; draw(); });
-  only.addEventListener("change", () => { at = 0; draw(); });
-  const turn = (by) => { at += by; draw(); table.scrollIntoView({ block: "start" }); };
-  $("back").addEventListener("click", () => turn(-1));
-  $("on").addEventListener("click", () => turn(1));
-  $("controls").hidden = false;
-  draw();
+  document.querySelectorAll("table.results").forEach(start);
 })();
