@@ -29,6 +29,8 @@ PAGE_FILE = "report.html"
 _STATIC_LINES = 200
 """Models whose lines are in the page itself; of more, the script draws one page at a time."""
 _MOST_LINES = 5000
+_MOST_CELLS = 100_000
+"""Cells of the table in the page; of more, the best models'."""
 _MOST_VERDICTS = 300
 _MOST_PARTS = 5
 """Problems of a sweep that are shown in full; of all of them the page says what to do."""
@@ -206,14 +208,15 @@ def _table(overview: Overview, end: str) -> dict[str, Any]:
     table, measures = overview.table, overview.folder.evidence.get("measures", {})
     place = {label: i for i, label in enumerate(overview.order)}
     lines = sorted(table.lines, key=lambda line: (line.role == "unlearned", place.get(line.label, -1)))
+    n_kept = min(len(lines), _MOST_LINES, max(_STATIC_LINES, _MOST_CELLS // max(1, len(table.columns))))
     return {
         "columns": [
             _column(f"column{end}-{i}", column, measures.get(column.measure, {})) for i, column in enumerate(table.columns)
         ],
         "lines": [_line(table, line) for line in lines[:_STATIC_LINES]],
-        "data": _json([_line(table, line) for line in lines[:_MOST_LINES]]) if len(lines) > _STATIC_LINES else None,
+        "data": _json([_brief(_line(table, line)) for line in lines[:n_kept]]) if len(lines) > _STATIC_LINES else None,
         "n": len(lines),
-        "n_kept": min(len(lines), _MOST_LINES),
+        "n_kept": n_kept,
         "repetitions": table.n,
         "verdicts": list(dict.fromkeys(judgement.title for judgement in overview.judgements)),
     }
@@ -262,6 +265,17 @@ def _cell(cell: Cell, column: Column) -> dict[str, Any]:
     gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > _ROUNDING else ""
     mark = " ".join(part for part in (cell.mark, "within" if cell.is_within else "") if part)
     return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
+
+
+def _brief(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line whose cells are lists of text, number to sort by, gap and mark, without what is empty at the end: there may be many."""
+    cells = []
+    for cell in line["cells"]:
+        kept = [cell["text"], float(f"{cell['sort']:.6g}") if cell["sort"] != "" else "", cell["more"], cell["mark"]]
+        while kept and kept[-1] == "":
+            kept.pop()
+        cells.append(kept)
+    return {**line, "cells": cells}
 
 
 # Certainty

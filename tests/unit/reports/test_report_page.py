@@ -127,6 +127,7 @@ def test_hostile_names_cannot_end_the_data_of_a_long_table():
     lines = json.loads(data)
     assert len(lines) == 250
     assert lines[0]["label"].startswith(EVIL)
+    assert lines[0]["cells"][0] == ["0.900", 0.9, "", "best within"]
     assert "<" not in data
     assert len(re.findall(r'<tr class="unlearned">', text)) == 200
 
@@ -134,7 +135,7 @@ def test_hostile_names_cannot_end_the_data_of_a_long_table():
 def test_many_methods_leave_the_page_small():
     rows = [r for i in range(6000) for r in method(f"m{i}", forget=0.9 + i * 1e-5)]
     text = made(rows, {})
-    assert len(text) < 5_000_000
+    assert len(text) < 2_000_000
     assert "The page holds the 5,000 best of 6,000 models" in text
     assert "6,000 methods were judged" in text
 

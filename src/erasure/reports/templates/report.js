@@ -53,16 +53,16 @@
       if (line.verdict) verdict.append(element("span", line.verdict, "chip c-" + line.colour));
       else verdict.textContent = line.role === "gold" ? "the yardstick" : "before forgetting";
       row.append(head, verdict);
-      for (const cell of line.cells) {
-        const made = element("td", "", "number " + cell.mark);
-        made.append(element("span", cell.text, "v"));
-        if (cell.more) made.append(element("small", cell.more));
+      for (const [text, , more, mark] of line.cells) {
+        const made = element("td", "", "number " + (mark || ""));
+        made.append(element("span", text, "v"));
+        if (more) made.append(element("small", more));
         row.append(made);
       }
       return row;
     };
     const lines = data
-      ? JSON.parse(data.textContent).map((line) => ({ label: line.label, verdict: line.verdict, values: line.cells.map((cell) => cell.sort), row: () => build(line) }))
+      ? JSON.parse(data.textContent).map((line) => ({ label: line.label, verdict: line.verdict, values: line.cells.map(([, number]) => (number === undefined ? "" : number)), row: () => build(line) }))
       : Array.from(body.rows, (row) => ({
           label: row.cells[0].textContent,
           verdict: row.cells[1].querySelector(".chip") ? row.cells[1].textContent : "",
