@@ -1,8 +1,14 @@
 """A small experiment that runs in seconds, and the command line in a process of its own."""
 
+import atexit
+import contextlib
+import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -45,18 +51,75 @@ def small_experiment(**changes):
     return configuration | changes
 
 
-def command(*arguments, cwd=None, **options):
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "erasure", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        **options,
-    )
+def new_command(*arguments, cwd=None, kill_after_s=None):
+    """Run the command line in a new interpreter."""
+    given = [sys.executable, "-m", "erasure", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "check": False, "timeout": kill_after_s or _PATIENCE_S}
+    try:
+        return subprocess.run(given, cwd=cwd, env={**os.environ, "NO_COLOR": "1"}, **options)
+    except subprocess.TimeoutExpired:
+        if kill_after_s is None:
+            raise
+        return subprocess.CompletedProcess(given, -signal.SIGKILL, "", "")
+
+
+_PATIENCE_S = 600
+_servers = []
+
+
+def _server():
+    """The process that forks; it ends with this one."""
+    if not _servers:
+        here = str(Path(__file__).with_name("fork_server.py"))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(
+            [sys.executable, here],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+            start_new_session=True,
+        )
+        _servers.append(server)
+    return _servers[0]
+
+
+@atexit.register
+def _end():
+    for server in _servers:
+        server.stdin.close()
+        server.stdout.close()
+        server.wait()
+
+
+def command(*arguments, cwd=None, kill_after_s=None):
+    """Run the command line in a process of its own, forked from one that has imported the libraries; it may be killed."""
+    if sys.platform != "linux":
+        return new_command(*arguments, cwd=cwd, kill_after_s=kill_after_s)
+    given = [*map(str, arguments)]
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        out.touch()
+        err.touch()
+        request = {
+            "arguments": given,
+            "cwd": str(cwd or Path.cwd()),
+            "environment": {**os.environ, "NO_COLOR": "1"},
+            "out": str(out),
+            "err": str(err),
+        }
+        server = _server()
+        server.stdin.write(json.dumps(request).encode() + b"\n")
+        server.stdin.flush()
+        pid = int(server.stdout.readline())
+        if not select.select([server.stdout], [], [], kill_after_s or _PATIENCE_S)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            if kill_after_s is None:
+                server.stdout.readline()
+                raise subprocess.TimeoutExpired(given, _PATIENCE_S)
+        returncode = int(server.stdout.readline())
+        return subprocess.CompletedProcess(given, returncode, out.read_text("utf-8"), err.read_text("utf-8"))
 
 
 TIMINGS = {"elapsed_s"}

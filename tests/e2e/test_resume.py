@@ -1,13 +1,13 @@
 """Runs that are killed, repeated, shared and extended."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
-import pytest
-from small import command, small_experiment, without_timings
+from small import command, new_command, small_experiment, without_timings
 
 import erasure
 from erasure.events import StageFinished
@@ -73,7 +73,7 @@ def test_the_order_of_unlearners_does_not_matter(tmp_path):
 def test_another_process_gives_the_same_bytes(tmp_path, write_config):
     path = write_config(small_experiment())
     for name in ("a", "b"):
-        done = command("run", path, "--store", tmp_path / f"store-{name}", "--output", tmp_path / name)
+        done = new_command("run", path, "--store", tmp_path / f"store-{name}", "--output", tmp_path / name, "--no-report")
         assert done.returncode == 0, done.stderr
     assert without_timings(read_rows(tmp_path / "a")) == without_timings(read_rows(tmp_path / "b"))
 
@@ -92,6 +92,7 @@ def test_two_runs_at_once_share_a_store_and_end_alike(tmp_path, write_config):
                 str(tmp_path / "store"),
                 "--output",
                 str(tmp_path / name),
+                "--no-report",
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -117,34 +118,24 @@ def test_a_damaged_object_is_computed_again(tmp_path):
     assert any("corrupt" in str(getattr(event, "text", "")).lower() for event in said)
 
 
-@pytest.mark.slow
 def test_twenty_kills_at_random_moments_end_with_the_same_rows(tmp_path, write_config):
-    path = write_config(small_experiment())
-    done = command("run", path, "--store", tmp_path / "calm", "--output", tmp_path / "undisturbed")
+    path, store, chance = write_config(small_experiment()), tmp_path / "killed", random.Random(0)
+    begun = time.monotonic()
+    done = command("run", path, "--store", tmp_path / "calm", "--output", tmp_path / "undisturbed", "--no-report")
     assert done.returncode == 0, done.stderr
-    chance = random.Random(0)
-    arguments = [
-        sys.executable,
-        "-m",
-        "erasure",
-        "run",
-        str(path),
-        "--store",
-        str(tmp_path / "killed"),
-        "--output",
-        str(tmp_path / "after"),
-    ]
-    kills = 0
-    while kills < 20:
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(1.2, 4.5))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    done = command("run", path, "--store", tmp_path / "killed", "--output", tmp_path / "after")
-    assert done.returncode == 0, done.stderr
-    assert without_timings(read_rows(tmp_path / "after")) == without_timings(read_rows(tmp_path / "undisturbed"))
+    whole_s, expected = time.monotonic() - begun, without_timings(read_rows(tmp_path / "undisturbed"))
+    kills = completed = 0
+    while kills < 20 or not completed:
+        moment = chance.uniform(0.05, whole_s / 3) if kills < 20 else None
+        options = ("--store", store, "--output", tmp_path / "after", "--no-report")
+        done = command("run", path, *options, kill_after_s=moment)
+        if done.returncode == -signal.SIGKILL:
+            kills += 1
+            continue
+        assert done.returncode == 0, done.stderr
+        assert without_timings(read_rows(tmp_path / "after")) == expected
+        shutil.rmtree(store)
+        completed += 1
 
 
 def test_a_failing_unlearner_leaves_failed_rows_and_the_rest_complete(tmp_path):
