@@ -36,6 +36,8 @@ SERIES: Mapping[str, str] = {
     "layers": "rows",
 }
 """Pieces of evidence that have a series for each model, and under which name."""
+_LABELLED = frozenset({"outputs", "samples"})
+"""Pieces of evidence that are lists with a label in each entry."""
 _COMMON = {"losses": "edges", "confidences": "edges", "rocs": "fpr", "classes": "names", "groups": "names", "layers": "names"}
 _Model = tuple[str, str]
 """Role and label."""
@@ -242,7 +244,7 @@ def _merge_group(found: dict[str, Any], group: Mapping[str, Any], labels: Mappin
     wanted = set(new)
     for name, piece in group.items():
         within = SERIES.get(name)
-        if within is None and name != "samples":
+        if within is None and name not in _LABELLED:
             found.setdefault(name, piece)
             continue
         series = [_renamed(each, labels) for each in (piece if within is None else piece[within])]

@@ -121,6 +121,18 @@ def test_a_model_that_meets_two_forget_sets_has_its_values_on_both(two_forget_se
     ] * 2
 
 
+def test_what_every_model_said_is_found_again_under_its_name_in_the_sweep(two_forget_sets):
+    for each in two_forget_sets:
+        for group in each.evidence["groups"]:
+            labels = [model["label"] for model in each.evidence["models"]]
+            group["outputs"] = [{"label": label, "partition": "forget", "address": each.label} for label in labels]
+    groups = RunFolder.of_settings(two_forget_sets).groups
+    assert [group["problem"] for group in groups] == [" (percentage=0.1)", " (percentage=0.2)"]
+    said = {entry["label"]: entry["address"] for group in groups for entry in group["outputs"]}
+    assert said["a (lr=0.1, percentage=0.2)"] == "lr=0.1, percentage=0.2"
+    assert {"original (percentage=0.1)", "b (percentage=0.2)", "a (lr=0.01, percentage=0.1)"} <= set(said)
+
+
 def test_every_problem_has_its_own_figures_and_one_figure_goes_across(two_forget_sets):
     figures = figures_of(overview_of(RunFolder.of_settings(two_forget_sets)))
     keys = [figure.key for figure in figures]
