@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from erasure.reports.exports import latex
-from erasure.reports.titles import TITLES
+from erasure.reports.titles import OLDER_TITLES, TITLES
 
 __all__ = ["bibtex"]
 
@@ -22,8 +22,8 @@ _DOI = re.compile(r"\b(?:doi:\s*)?(10\.\d{4,9}/[^\s,;]+)", re.IGNORECASE)
 def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
     """An entry for each paper, with what uses it in a note; an entry that a component brings is taken as it is.
 
-    Components cite a paper by authors, venue and identifier. Titles are known of papers with an arXiv number; complete the others
-    before you publish.
+    Components cite a paper by authors, venue and identifier. Titles that are not known are left out; complete those
+    entries before you publish.
 
     Args:
         sources: ``name``, ``paper`` and ``bibtex`` of each component.
@@ -71,7 +71,7 @@ def _key(paper: str) -> str:
 def _entry(key: str, paper: str, names: Iterable[str]) -> str:
     year, arxiv, doi = _YEAR.search(paper), _ARXIV.search(paper), _DOI.search(paper)
     authors, rest = _split(paper)
-    title = TITLES.get(arxiv.group(1), "") if arxiv else ""
+    title = TITLES.get(arxiv.group(1), "") if arxiv else OLDER_TITLES.get(_key(paper), "")
     fields = {
         "author": latex(" and ".join(authors)),
         "title": f"{{{latex(title)}}}" if title else "",

@@ -1,10 +1,10 @@
-"""Titles of papers that components cite by authors, venue and arXiv number alone."""
+"""Titles of papers that components cite by authors, venue and identifier alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["TITLES"]
+__all__ = ["OLDER_TITLES", "TITLES"]
 
 TITLES: Mapping[str, str] = {
     "1610.02413": "Equality of Opportunity in Supervised Learning",
@@ -46,3 +46,20 @@ TITLES: Mapping[str, str] = {
     "2410.23232": "Attribute-to-Delete: Machine Unlearning via Datamodel Matching",
 }
 """By arXiv number."""
+
+OLDER_TITLES: Mapping[str, str] = {
+    "brier1950": "Verification of Forecasts Expressed in Terms of Probability",
+    "browne2000": "A Portable Programming Interface for Performance Evaluation on Modern Processors",
+    "calders2009": "Building Classifiers with Independency Constraints",
+    "cao2015": "Towards Making Systems Forget with Machine Unlearning",
+    "clopper1934": "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial",
+    "cohen1960": "A Coefficient of Agreement for Nominal Scales",
+    "fard2016": "Launch and Iterate: Reducing Prediction Churn",
+    "good1952": "Rational Decisions",
+    "hellinger1909": "Neue Begründung der Theorie quadratischer Formen von unendlichvielen Veränderlichen",
+    "lecun1998": "Gradient-Based Learning Applied to Document Recognition",
+    "lin1991": "Divergence Measures Based on the Shannon Entropy",
+    "pedregosa2011": "Scikit-learn: Machine Learning in Python",
+    "rumelhart1986": "Learning Representations by Back-propagating Errors",
+}
+"""By first author and year, of papers that have no arXiv number."""

@@ -201,3 +201,9 @@ def test_keys_are_unique_and_a_given_entry_is_kept():
 
 def test_bookkeeping_without_a_paper_has_no_entry():
     assert bibtex([{"name": "RunTime", "paper": "Bookkeeping"}]) == ""
+
+
+def test_papers_without_an_arxiv_number_have_their_titles():
+    text = bibtex([{"name": "GoldModel", "paper": "Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015"}])
+    assert "Towards Making Systems Forget with Machine Unlearning" in text
+    assert "title" not in bibtex([{"name": "X", "paper": "Cao & Yang, IEEE S&P 2016"}])
