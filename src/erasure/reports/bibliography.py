@@ -38,7 +38,7 @@ def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
         for paper in re.split(r";\s*", str(source.get("paper", ""))):
             if _YEAR.search(paper) or _ARXIV.search(paper):
                 arxiv = _ARXIV.search(paper)
-                same = arxiv.group(1) if arxiv else paper.strip()
+                same = arxiv.group(1) if arxiv else str(_split(paper))
                 users.setdefault(same, []).append(str(source.get("name", "")))
                 # One paper, cited in several ways: the one with the most authors, and nothing beside it, says most.
                 papers[same] = max(papers.get(same, paper.strip()), paper.strip(), key=_authors_known)
