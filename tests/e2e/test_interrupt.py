@@ -18,16 +18,16 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_conf
     options = ["--store", str(store), "--output", str(tmp_path / "out"), "--executor", executor, "--workers", "2"]
     arguments = [sys.executable, "-m", "erasure", "run", str(path), *options]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "stopped; run the same command again" in errors
     assert "Traceback" not in errors
     assert not list((store / "tmp").iterdir())
     configuration["predictor"]["epochs"] = 5
-    done = command("run", write_config(configuration), "--store", store, "--output", tmp_path / "out")
+    done = command("run", write_config(configuration), "--store", store, "--output", tmp_path / "out", "--no-report")
     assert done.returncode == 0, done.stderr

@@ -39,12 +39,34 @@ def quick(**changes):
     return configuration | changes
 
 
-def in_mount(script, *arguments, cwd):
-    """Run a shell script in a mount namespace of its own; $0 is Python, the arguments follow."""
+# Each command is a process of its own, forked after the imports.
+STEPS = """
+import os, subprocess, sys
+import erasure.experiment.run, torch._dynamo
+from erasure.cli import _run
+
+def mount(*options):
+    if subprocess.run(["mount", *options]).returncode:
+        sys.exit(99)
+
+def step(name, *arguments, **environment):
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update(environment)
+        code = _run([*arguments])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(f"{name}: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
+"""
+
+
+def in_mount(program, *arguments, cwd):
+    """Run a Python program of steps in a mount namespace of its own."""
     return subprocess.run(
-        [*MOUNT, script, sys.executable, *map(str, arguments)],
+        [*MOUNT, 'exec "$0" -c "$@"', sys.executable, STEPS + program, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -65,16 +87,18 @@ def undisturbed(tmp_path_factory):
 def test_a_full_disk_is_named_and_after_room_was_made_the_run_goes_on(tmp_path, write_config, undisturbed, size):
     config, disk = write_config(quick()), tmp_path / "disk"
     disk.mkdir()
-    script = (
-        'mount -t tmpfs -o size="$3" tmpfs "$1" || exit 99\n'
-        '"$0" -m erasure run "$2" --store "$1/store" --output out --quiet; echo "first: $?"\n'
-        '"$0" -m erasure cache verify --store "$1/store"; echo "verify: $?"\n'
-        'ls "$1/store/tmp" 2>/dev/null | wc -l\n'
-        'mount -o remount,size=64m "$1" || exit 98\n'
-        '"$0" -m erasure run "$2" --store "$1/store" --output out --quiet; echo "second: $?"\n'
-        '"$0" -m erasure cache verify --store "$1/store"; echo "verify: $?"\n'
-    )
-    done = in_mount(script, disk, config, size, cwd=tmp_path)
+    program = """
+disk, config, size = sys.argv[1:]
+store = ("--store", disk + "/store")
+mount("-t", "tmpfs", "-o", "size=" + size, "tmpfs", disk)
+step("first", "run", config, *store, "--output", "out", "--quiet", "--no-report")
+step("verify", "cache", "verify", *store)
+print(len(os.listdir(disk + "/store/tmp")) if os.path.isdir(disk + "/store/tmp") else 0, flush=True)
+mount("-o", "remount,size=64m", disk)
+step("second", "run", config, *store, "--output", "out", "--quiet", "--no-report")
+step("verify", "cache", "verify", *store)
+"""
+    done = in_mount(program, disk, config, size, cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -90,21 +114,24 @@ def test_a_full_disk_is_named_and_after_room_was_made_the_run_goes_on(tmp_path, 
 def test_a_read_only_store_serves_a_finished_run_and_refuses_a_new_one(tmp_path, write_config, undisturbed):
     erasure.run(quick(), store=tmp_path / "store")
     configs = write_config(quick(), "old.jsonc"), write_config(quick(globals={"seed": 1}), "new.jsonc")
-    script = (
-        'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 99\n'
-        '"$0" -m erasure run "$2" --store "$1" --output old --quiet; echo "old: $?"\n'
-        '"$0" -m erasure run "$3" --store "$1" --output new --quiet; echo "new: $?"\n'
-        '"$0" -m erasure cache list --store "$1" | tail -1\n'
-        'ERASURE_STORE_BASE="$1" "$0" -m erasure cache list --store "$1-top" | tail -1\n'
-    )
-    done = in_mount(script, tmp_path / "store", *configs, cwd=tmp_path)
+    program = """
+place, old, new = sys.argv[1:]
+mount("--bind", place, place)
+mount("-o", "remount,bind,ro", place)
+step("old", "run", old, "--store", place, "--output", "old", "--quiet", "--no-report")
+step("new", "run", new, "--store", place, "--output", "new", "--quiet", "--no-report")
+step("listed", "cache", "list", "--store", place)
+step("layered", "cache", "list", "--store", place + "-top", ERASURE_STORE_BASE=place)
+"""
+    done = in_mount(program, tmp_path / "store", *configs, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "old: 0" in done.stdout, done.stderr
     assert "new: 1" in done.stdout
     assert "read-only file system; choose a writable directory with --store" in done.stderr
     assert without_timings(read_rows(tmp_path / "old")) == undisturbed
-    *_, listed, layered = done.stdout.splitlines()
+    lines = done.stdout.splitlines()
+    listed, layered = (lines[lines.index(f"{name}: 0") - 1] for name in ("listed", "layered"))
     assert listed == layered
 
 
@@ -130,6 +157,7 @@ def test_a_store_without_permission_is_named(tmp_path, write_config):
         writer.save_json("x", 1)
     directories = [store, *(path for path in store.rglob("*") if path.is_dir())]
     run = [*drop, sys.executable, "-m", "erasure", "run", str(config), "--store", str(store), "--output", "out", "--quiet"]
+    run.append("--no-report")
     denied = "permission denied; ask for the permission or choose another directory with --store"
     for mode, code, said in ((0o555, 1, denied), (0o000, 2, "is not readable")):
         for directory in reversed(directories):
