@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from erasure.reports import certainty_figures, figures, model_figures
+from erasure.reports import certainty_figures, model_figures, setting_figures, verdict_figures
 from erasure.reports.certainty import Certainty, certainty_of
 from erasure.reports.comparison import ResultTable, result_table
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
 from erasure.reports.labels import short_labels
 from erasure.reports.swept import SERIES, is_of_method, settings_of
-from erasure.reports.verdicts import Judgement, Roles, judge_all, recommend
+from erasure.reports.verdicts import Judgement, Roles, comparisons, judge_all, recommend
 from erasure.store.rows import Row
 
 __all__ = ["Overview", "figures_across", "figures_of", "overview_of", "part_figures"]
@@ -55,7 +55,7 @@ class Overview:
 
     @cached_property
     def repeated(self) -> Mapping[str, Sequence[Judgement]]:
-        """The verdict on each repetition alone, of methods that were run with several settings and several times."""
+        """What each repetition alone says against gold, of methods that were run with several settings and several times; no verdicts."""
         return _each_repetition(self)
 
     @property
@@ -154,7 +154,7 @@ def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     """Figures over several problems: how much depends on what poses them."""
     paths = {path for setting in settings_of(overview.folder.evidence) for path in setting["settings"]}
     around = {path for path in paths if not is_of_method(path)}
-    found = figures.sensitivity(
+    found = setting_figures.sensitivity(
         overview.folder.models, overview.judgements, overview.repeated, only=around, name="across problems", narrow=narrow
     )
     return [_shortened(found, short_labels(overview.order))] if found is not None else []
@@ -163,8 +163,8 @@ def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
 def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     folder, order = overview.folder, overview.order
     found: list[Figure | None] = [
-        figures.tradeoff(overview.judgements, narrow=narrow),
-        figures.seeds(folder.rows, order, narrow=narrow),
+        verdict_figures.tradeoff(overview.judgements, narrow=narrow),
+        verdict_figures.seeds(folder.rows, order, narrow=narrow),
         certainty_figures.differences(overview.certainty, order, narrow=narrow),
         certainty_figures.ranks(overview.certainty, narrow=narrow),
     ]
@@ -178,9 +178,9 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [
-        figures.trace(folder.trace, order, narrow=narrow),
-        figures.costs(folder.models, folder.rows, order, narrow=narrow),
-        figures.sensitivity(folder.models, overview.judgements, overview.repeated, narrow=narrow),
+        setting_figures.trace(folder.trace, order, narrow=narrow),
+        setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
+        setting_figures.sensitivity(folder.models, overview.judgements, overview.repeated, narrow=narrow),
     ]
     short = short_labels(order)
     return [_shortened(figure, short) for figure in found if figure is not None]
@@ -199,8 +199,12 @@ def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
     found: dict[str, list[Judgement]] = {}
     if len(repetitions) > 1:
         for rows in repetitions.values():
-            for judgement in judge_all(rows, overview.roles, {}):
-                found.setdefault(judgement.label, []).append(judgement)
+            by_label: dict[str, list[Row]] = {}
+            for row in rows:
+                by_label.setdefault(row.label, []).append(row)
+            for label, own in by_label.items():
+                compared = comparisons(own, overview.roles)
+                found.setdefault(label, []).append(Judgement(label, "undecided", (), compared))
     return found
 
 
