@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +75,22 @@ def write_page(directory: Path | str, output: Path | None = None, *, samples: Se
         StoreError: If there are no results, or the file cannot be written.
     """
     path = output or Path(directory) / PAGE_FILE
-    text = page(overview_of(RunFolder.load(directory)), samples=samples)
+    with _uncollected():
+        text = page(overview_of(RunFolder.load(directory)), samples=samples)
     write_atomically(path, text.encode("utf-8", "replace"))
     return path
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave out searching for reference cycles: among hundreds of thousands of rows it takes a tenth of the time and finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> str:
