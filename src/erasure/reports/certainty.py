@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 from erasure.reports.compare import GOLD, Duel, Ranking, RunComparison, compare_runs
 from erasure.reports.folder import RunFolder
+from erasure.reports.gaps import is_attack
 from erasure.reports.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.reports.swept import settings_of
-from erasure.reports.verdicts import is_attack
 from erasure.store.rows import Row
 
 __all__ = ["AttackInterval", "Certainty", "Estimate", "certainty_of"]

@@ -13,9 +13,10 @@ from erasure.reports.certainty import Certainty, certainty_of
 from erasure.reports.comparison import ResultTable, result_table
 from erasure.reports.figures import Figure
 from erasure.reports.folder import RunFolder
+from erasure.reports.gaps import Roles, comparisons
 from erasure.reports.labels import short_labels
 from erasure.reports.swept import SERIES, is_of_method, settings_of
-from erasure.reports.verdicts import Judgement, Roles, comparisons, judge_all, recommend
+from erasure.reports.verdicts import Judgement, judge_all, recommend
 from erasure.store.rows import Row
 
 __all__ = ["Overview", "figures_across", "figures_of", "overview_of", "part_figures"]

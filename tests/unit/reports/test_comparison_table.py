@@ -3,7 +3,8 @@
 from report_rows import method, references, row
 
 from erasure.reports.comparison import result_table
-from erasure.reports.verdicts import Roles, judge_all
+from erasure.reports.gaps import Roles
+from erasure.reports.verdicts import judge_all
 
 
 def table_of(rows, exact=()):

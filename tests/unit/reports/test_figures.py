@@ -6,12 +6,13 @@ import pytest
 from report_rows import evidence, method, references
 
 from erasure.reports.folder import TracePoint
+from erasure.reports.gaps import Roles
 from erasure.reports.labels import LONGEST, place_labels, short_labels
 from erasure.reports.model_figures import by_class, distributions, layers, measured_rocs, rocs
 from erasure.reports.setting_figures import costs, sensitivity, trace
 from erasure.reports.theme import COLOURS, VERDICT_MARKS
 from erasure.reports.verdict_figures import seeds, tradeoff
-from erasure.reports.verdicts import TITLES, Roles, judge_all
+from erasure.reports.verdicts import TITLES, judge_all
 
 ROLES = {"forget": "forget", "retain": "retain", "test": "test"}
 

@@ -3,7 +3,8 @@
 import pytest
 from report_rows import method, row
 
-from erasure.reports.verdicts import RULE, TITLES, Roles, judge_all, recommend
+from erasure.reports.gaps import Roles
+from erasure.reports.verdicts import RULE, TITLES, judge_all, recommend
 
 
 def verdict_of(rows, **options):
