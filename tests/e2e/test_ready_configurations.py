@@ -192,7 +192,7 @@ class Case:
 GRAPHS, MOLECULES = ("torch_geometric",), ("torch_geometric", "rdkit")
 CASES = {
     "proof_of_concept": Case(bundled, slow=True),
-    "digits_class": Case(bundled),
+    "digits_class": Case(bundled, slow=True),
     "audit_digits": Case(bundled, slow=True),
     "iris": Case(bundled),
     "breast_cancer": Case(bundled),
