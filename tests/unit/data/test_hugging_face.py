@@ -125,7 +125,9 @@ def test_hashed_tokens_depend_on_their_text_alone(texts, vocabulary_size, max_le
         assert torch.equal(row, hashed_tokens([text], max_length, vocabulary_size)[0][0])
         assert int((row != 0).sum()) == min(max(1, len(words(text))), max_length)
         for number, word in zip(row.tolist(), words(text)[:max_length], strict=False):
-            assert word in pieces[number] or pieces[number].count("|") == 2  # at most three of those that share an id
+            assert (
+                word in pieces[number] or pieces[number].count("|") >= 2
+            )  # at most three of those that share an id, "|" one of them
 
 
 def test_the_fitted_vocabulary_is_the_most_frequent_words():
