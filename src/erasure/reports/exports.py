@@ -66,8 +66,15 @@ def _csv_cell(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits behind the point for small numbers, fewer for large ones."""
+    """Three digits behind the point for small numbers, fewer for large ones, and a power of ten for very large ones.
+
+    Example:
+        >>> number(0.25), number(2.4e9)
+        ('0.250', '2.40e+09')
+    """
     size = abs(value)
+    if size >= 1e6:
+        return f"{value:.2e}"
     if size >= 1000:
         return f"{value:.0f}"
     if size >= 100:
@@ -249,7 +256,7 @@ def _latex_cell(cell: Cell) -> str:
 
 def _latex_number(text: str) -> str:
     """With a true minus sign, and powers of ten as such."""
-    text = re.sub(r"(\d\.\d)e([+-])0?(\d+)", lambda m: rf"{m[1]}$\cdot 10^{{{'-' if m[2] == '-' else ''}{m[3]}}}$", text)
+    text = re.sub(r"(\d\.\d+)e([+-])0?(\d+)", lambda m: rf"{m[1]}$\cdot 10^{{{'-' if m[2] == '-' else ''}{m[3]}}}$", text)
     return re.sub(r"(?<![\w{^])-(?=\d)", "$-$", text)
 
 

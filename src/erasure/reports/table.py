@@ -87,7 +87,7 @@ def _number(value: float) -> str:
     size = abs(value)
     if value == int(value) and size < 1e6 and size >= 10:
         return str(int(value))
-    return f"{value:.3f}" if size < 100 else f"{value:.1f}"
+    return f"{value:.3f}" if size < 100 else f"{value:.1f}" if size < 1e6 else f"{value:.2e}"
 
 
 def _status(rows: Sequence[Row]) -> str:

@@ -208,3 +208,8 @@ def test_papers_without_an_arxiv_number_have_their_titles():
     text = bibtex([{"name": "GoldModel", "paper": "Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015"}])
     assert "Towards Making Systems Forget with Machine Unlearning" in text
     assert "title" not in bibtex([{"name": "X", "paper": "Cao & Yang, IEEE S&P 2016"}])
+
+
+def test_operations_are_written_as_a_power_of_ten():
+    flops = [row("gold", "Flops", "", 1.16e9, unit="FLOP"), row("a", "Flops", "", 2.4e8, unit="FLOP")]
+    assert r"2.40$\cdot 10^{8}$" in latex_table(result_table(flops, []))
