@@ -1,4 +1,4 @@
-"""Parameters that several of upstream's make together: small rules, declared as data in ``registry/upstream.py``."""
+"""Parameters that several of upstream's make together: small rules, declared as data beside each name."""
 
 from __future__ import annotations
 
