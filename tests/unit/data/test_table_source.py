@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erasure.data.sources import table_columns, table_spool
 from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, InvalidParameters
 
@@ -20,6 +22,16 @@ CSV = """age, job , city,label
 30, "smith, black", Oslo,no
 40.5, cook, Oslo,yes
 """
+
+
+@pytest.fixture(autouse=True, params=["in memory", "in a file"])
+def place(request, monkeypatch):
+    """Every table is read twice: as a small one, and as one that is too large for memory, three rows at a time."""
+    if request.param == "in a file":
+        monkeypatch.setattr(table_spool, "_IN_MEMORY", 0)
+        if "original" not in request.node.name:
+            monkeypatch.setattr(table_columns, "CHUNK_ROWS", 3)
+    return request.param
 
 
 @pytest.fixture
@@ -44,6 +56,15 @@ def test_text_becomes_stable_codes_and_numbers_stay(write):
     assert (data.y.tolist(), data.class_names) == ([1, 0, 1], ("no", "yes"))
     assert (data.z.tolist(), data.z_names) == ([1, 0, 0], ("Oslo", "Rome"))
     assert (data.name, data.modality, data.x_shape) == ("people", "table", (3,))
+
+
+def test_no_file_is_left_behind(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    source = TableFile(path=write(CSV + ", cook, Bonn,no\n"), label="label", categorical=["job"], z=["city"], missing="drop")
+    assert len(source.load()) == 3
+    with pytest.raises(DataError, match="text in the feature columns city"):
+        source.replace(z=()).load()
+    assert [path.name for path in tmp_path.iterdir()] == ["people.csv"]
 
 
 def test_the_order_of_the_rows_does_not_change_the_codes(write):

@@ -14,12 +14,23 @@ from annotated_types import MinLen
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
 from erasure.data.fields import Name, Names, NonEmptyNames, RowCounts
+from erasure.data.on_disk import empty_column
 from erasure.data.preprocess.samples import Samples
 from erasure.data.sources.files import existing_file, file_digest
-from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
-from erasure.data.sources.table_samples import MISSING, imputed, table_fields
+from erasure.data.sources.table_columns import (
+    RawTable,
+    TextFormat,
+    as_codes,
+    as_numbers,
+    categories_of,
+    codes_of,
+    numbers_of,
+    read_tables,
+)
+from erasure.data.sources.table_samples import MISSING, median, table_fields
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
+from erasure.training.mapped import MappedColumn
 from erasure.types import Json, PositiveInt
 
 __all__ = ["TableFile"]
@@ -116,12 +127,12 @@ class TableFile(DataSource):
         return checked(
             Dataset(
                 name=called,
-                x=TensorColumn(torch.from_numpy(x)),
+                x=x,
                 y=torch.from_numpy(y),
                 z=None if z is None else torch.from_numpy(z),
                 n_classes=n_classes,
                 task=self.task,
-                x_shape=x.shape[1:],
+                x_shape=x.sample_shape,
                 class_names=class_names,
                 feature_names=feature_names,
                 z_names=z_names,
@@ -139,7 +150,7 @@ class TableFile(DataSource):
 
     def _features(self, table: RawTable) -> tuple[str, ...]:
         for name in (self.label, *self.features, *self.z, *self.categorical):
-            table.column(name)
+            table.check(name)
         names = tuple(table.columns)
         index = self.index_column
         if isinstance(index, int):
@@ -147,7 +158,7 @@ class TableFile(DataSource):
                 raise DataError(f"index_column {index}: the table has {len(names)} columns")
             index = names[index]
         elif index is not None:
-            table.column(index)
+            table.check(index)
         features = self.features or tuple(name for name in names if name not in {self.label, index, *self.z})
         odd = [name for name in self.categorical if name not in features]
         if odd:
@@ -158,8 +169,7 @@ class TableFile(DataSource):
 
     def _without_missing(self, table: RawTable, features: tuple[str, ...]) -> RawTable:
         used = dict.fromkeys((self.label, *self.z) if self.missing == "impute" else (self.label, *self.z, *features))
-        gaps = {name: table.column(name).is_null().to_numpy(zero_copy_only=False) for name in used}
-        gaps = {name: gap for name, gap in gaps.items() if gap.any()}
+        gaps = {name: gap for name in used if (gap := table.missing(name)).any()}
         if not gaps:
             return table
         if self.missing == "drop":
@@ -171,32 +181,47 @@ class TableFile(DataSource):
         remedy = 'give missing = "drop"' if self.missing == "impute" else 'give missing = "drop" or "impute"'
         raise DataError(f"missing values in {', '.join(found)}; {remedy}")
 
-    def _inputs(self, table: RawTable, features: tuple[str, ...]) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-        columns: list[npt.NDArray[np.float32]] = []
-        names: list[str] = []
+    def _inputs(self, table: RawTable, features: tuple[str, ...]) -> tuple[TensorColumn, tuple[str, ...]]:
+        """The inputs, a few thousand rows at a time, and what each column is called."""
+        categories = {name: categories_of(table, name) for name in features if name in self.categorical}
+        medians = {}
+        if self.missing == "impute":
+            for name in features:
+                gaps = table.missing(name)
+                if name in categories:
+                    categories[name] += (MISSING,) * bool(gaps.any())
+                elif gaps.any() and (numbers := numbers_of(table, name)) is not None:
+                    medians[name] = median(numbers, name)
+        names = [each for name in features for each in [f"{name}={value}" for value in categories.get(name, ())] or [name]]
+        x = empty_column((len(table), len(names)), torch.float32)
         text: list[str] = []
-        for name in features:
-            if name in self.categorical:
-                coded = codes_of(table, name)
-                codes, values = coded.codes, coded.names
-                if (codes < 0).any():
-                    codes, values = np.where(codes < 0, len(values), codes), (*values, MISSING)
-                columns.append(np.eye(len(values), dtype=np.float32)[codes])
-                names += [f"{name}={value}" for value in values]
-                continue
-            numbers = numbers_of(table, name)
-            if numbers is None:
-                text.append(name)
-                continue
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
-                columns.append(imputed(numbers, name).astype(np.float32)[:, None])
-            names.append(name)
+        for start, columns in table.parts(*features):
+            rows = x.values[start : start + len(columns[0])].numpy()
+            place = 0
+            for name, values in zip(features, columns, strict=True):
+                if name in categories:
+                    width = len(categories[name])
+                    codes = as_codes(values, name, categories[name])
+                    rows[:, place : place + width] = np.eye(width, dtype=np.float32)[
+                        codes
+                    ]  # -1, what is missing, is the last one
+                    place += width
+                    continue
+                numbers = as_numbers(values, name)
+                if numbers is None:
+                    text += [name] * (name not in text)
+                else:
+                    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
+                        rows[:, place] = np.where(np.isnan(numbers), medians.get(name, np.nan), numbers)
+                place += 1
+            if isinstance(x, MappedColumn):
+                x.release()
         if text:
-            example = _first_text(table, text[0])
-            raise DataError(
-                f'text in the feature columns {", ".join(text)} ("{text[0]}" has {example}); list them as categorical'
-            )
-        return np.ascontiguousarray(np.concatenate(columns, axis=1)), tuple(names)
+            shown = ", ".join(name for name in features if name in text)
+            first = next(name for name in features if name in text)
+            example = _first_text(table, first)
+            raise DataError(f'text in the feature columns {shown} ("{first}" has {example}); list them as categorical')
+        return x, tuple(names)
 
     def _labels(self, table: RawTable) -> tuple[npt.NDArray[np.int64], int, tuple[str, ...]]:
         numbers = numbers_of(table, self.label)
@@ -239,11 +264,12 @@ class TableFile(DataSource):
 
 
 def _first_text(table: RawTable, name: str) -> str:
-    for index, value in enumerate(table.column(name).to_pylist()):
-        try:
-            float(value if value is not None else 0)
-        except ValueError:
-            return f"{value!r} in {table.row(index)}"
+    for start, (values,) in table.parts(name):
+        for index, value in enumerate(values.to_pylist()):
+            try:
+                float(value if value is not None else 0)
+            except ValueError:
+                return f"{value!r} in {table.row(start + index)}"
     return "text"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from erasure.data.sources.table_spool import CHUNK_ROWS, Spool, SpooledColumns
 from erasure.errors import DataError, nearest
 
-__all__ = ["Codes", "RawTable", "TextFormat", "codes_of", "numbers_of", "read_tables"]
+__all__ = [
+    "Codes",
+    "RawTable",
+    "TextFormat",
+    "as_codes",
+    "as_numbers",
+    "categories_of",
+    "codes_of",
+    "numbers_of",
+    "read_tables",
+]
 
 _SHOWN = 8
 _BUFFER_BYTES = 1 << 20
-_CHUNK_ROWS = 1 << 16
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
 
 
@@ -46,17 +57,29 @@ class RawTable:
     """Columns by name, and where their rows come from.
 
     Args:
-        columns: Name to a one-chunk arrow array, missing values null.
+        columns: Name to an arrow array, missing values null; columns of a large table are read from a file when they are asked for.
         files: Name and number of rows of each file, in order.
         rows: Position of each row in the files put one below the other.
     """
 
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]
     files: tuple[tuple[str, int], ...]
     rows: npt.NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def column(self, name: str) -> Any:
         """A column by name.
+
+        Raises:
+            DataError: If there is none; says which there are.
+        """
+        self.check(name)
+        return self.columns[name]
+
+    def check(self, name: str) -> None:
+        """That there is a column of this name; it is not read.
 
         Raises:
             DataError: If there is none; says which there are.
@@ -65,7 +88,15 @@ class RawTable:
             hint = nearest(name, self.columns)
             there = ", ".join(self.columns)
             raise DataError(f'{self.files[0][0]} has no column "{name}"; it has {there}{f"; {hint}" if hint else ""}')
-        return self.columns[name]
+
+    def parts(self, *names: str) -> Iterator[tuple[int, list[Any]]]:
+        """Some columns a few thousand rows at a time: the number of the first row, and an arrow array for each name."""
+        if isinstance(self.columns, SpooledColumns):
+            yield from self.columns.parts(names)
+            return
+        columns = [self.column(name) for name in names]
+        for start in range(0, len(self), CHUNK_ROWS):
+            yield start, [column.slice(start, CHUNK_ROWS) for column in columns]
 
     def row(self, index: int) -> str:
         """Where a row is in its file, counted from 1 without the line of names."""
@@ -76,12 +107,20 @@ class RawTable:
             position -= n_rows
         raise IndexError(index)
 
+    def missing(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which rows have no value in a column."""
+        self.check(name)
+        return np.concatenate([column.is_null().to_numpy(zero_copy_only=False) for _, (column,) in self.parts(name)])
+
     def keep(self, mask: npt.NDArray[np.bool_]) -> RawTable:
         """The rows that ``mask`` selects."""
         import pyarrow as pa
 
-        columns = {name: values.filter(pa.array(mask)) for name, values in self.columns.items()}
-        return RawTable(columns, self.files, self.rows[mask])
+        with Spool() as spool:
+            for start, columns in self.parts(*self.columns):
+                chosen = pa.array(mask[start : start + len(columns[0])])
+                spool.append(pa.record_batch([column.filter(chosen) for column in columns], names=list(self.columns)))
+            return RawTable(spool.columns(), self.files, self.rows[mask])
 
 
 @dataclass(frozen=True)
@@ -93,35 +132,51 @@ class Codes:
 
 
 def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextFormat) -> RawTable:
-    """Several files with the same columns, one below the other.
+    """Several files with the same columns, one below the other; a table that is too large for memory goes to a temporary file.
 
     Raises:
         DataError: If a file is unreadable or ragged (with its line), or if the files differ in their columns.
     """
     import pyarrow as pa
 
-    tables: list[Any] = []
+    schemas: list[Any] = []
     for file, skipped in zip(files, skip_rows, strict=True):
-        try:
-            table = _read_parquet(file) if _kind(file) == ".parquet" else _read_text(file, skipped, text)
-        except UnicodeError as error:
-            raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "latin-1"') from error
-        except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
-            raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
-        if tables and set(table.column_names) != set(tables[0].column_names):
-            odd = ", ".join(sorted(set(table.column_names) ^ set(tables[0].column_names)))
+        with _reported(file, text):
+            schemas.append(_parquet_schema(file) if _kind(file) == ".parquet" else _text_schema(file, skipped, text))
+        if set(schemas[-1].names) != set(schemas[0].names):
+            odd = ", ".join(sorted(set(schemas[-1].names) ^ set(schemas[0].names)))
             raise DataError(f'"{file}" has other columns than "{files[0]}": {odd}')
-        tables.append(table.select(tables[0].column_names) if tables else table)
-    n_rows = sum(table.num_rows for table in tables)
-    if n_rows == 0:
-        raise DataError(f"{', '.join(str(file) for file in files)}: no rows")
     try:
-        joined = pa.concat_tables(tables, promote_options="permissive")
+        common = pa.unify_schemas(schemas, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(f"the files hold different types in one column: {str(error).splitlines()[0]}") from error
-    columns = {name: _cleaned(joined.column(name), text) for name in joined.column_names}
-    counts = tuple((file.name, table.num_rows) for file, table in zip(files, tables, strict=True))
-    return RawTable(columns, counts, np.arange(n_rows))
+    counts: list[tuple[str, int]] = []
+    with Spool() as spool:
+        for file, skipped in zip(files, skip_rows, strict=True):
+            n_rows = 0
+            with _reported(file, text):
+                for batch in _parquet_batches(file) if _kind(file) == ".parquet" else _text_batches(file, skipped, text):
+                    n_rows += batch.num_rows
+                    columns = [_cleaned(batch.column(field.name).cast(field.type), text) for field in common]
+                    spool.append(pa.record_batch(columns, names=common.names))
+            counts.append((file.name, n_rows))
+        total = sum(n_rows for _, n_rows in counts)
+        if total == 0:
+            raise DataError(f"{', '.join(str(file) for file in files)}: no rows")
+        return RawTable(spool.columns(), tuple(counts), np.arange(total))
+
+
+@contextmanager
+def _reported(file: Path, text: TextFormat) -> Iterator[None]:
+    """Say which file cannot be read, and what to do."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except UnicodeError as error:
+        raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "latin-1"') from error
+    except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
+        raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
 
 
 def numbers_of(table: RawTable, name: str) -> npt.NDArray[np.float64] | None:
@@ -130,13 +185,25 @@ def numbers_of(table: RawTable, name: str) -> npt.NDArray[np.float64] | None:
     Raises:
         DataError: If it holds neither numbers nor text, such as lists or bytes.
     """
+    chunks: list[npt.NDArray[np.float64]] = []
+    for _, (values,) in table.parts(name):
+        numbers = as_numbers(values, name)
+        if numbers is None:
+            return None
+        chunks.append(numbers)
+    return np.concatenate(chunks)
+
+
+def as_numbers(values: Any, name: str) -> npt.NDArray[np.float64] | None:
+    """Some values of a column as float64, missing ones NaN; None if they hold text.
+
+    Raises:
+        DataError: If they are neither numbers nor text, such as lists or bytes.
+    """
     import pyarrow as pa
 
-    values = table.column(name)
-    if not _is_plain(values.type):
-        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
     try:
-        numbers: npt.NDArray[np.float64] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers: npt.NDArray[np.float64] = _plain(values, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return numbers
@@ -150,32 +217,54 @@ def codes_of(table: RawTable, name: str, strip_characters: str = "") -> Codes:
         name: The column.
         strip_characters: Removed from both ends of each value.
     """
+    table.check(name)
+    names = categories_of(table, name, strip_characters)
+    return Codes(np.concatenate([as_codes(values, name, names, strip_characters) for _, (values,) in table.parts(name)]), names)
+
+
+def categories_of(table: RawTable, name: str, strip_characters: str = "") -> tuple[str, ...]:
+    """The values of a column, each once, sorted: as numbers if all are, else as text."""
+    import pyarrow.compute as pc
+
+    found: set[str] = set()
+    for _, (values,) in table.parts(name):
+        found.update(pc.unique(_as_text(values, name, strip_characters)).drop_null().to_pylist())
+    return tuple(sorted(sorted(found), key=_sort_key(found)))
+
+
+def as_codes(values: Any, name: str, names: Sequence[str], strip_characters: str = "") -> npt.NDArray[np.int64]:
+    """Position of each value in ``names``, -1 for missing ones."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = table.column(name)
-    if not _is_plain(values.type):
-        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
+    found = pc.index_in(_as_text(values, name, strip_characters), value_set=pa.array(names, pa.string()))
+    codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
+
+
+def _as_text(values: Any, name: str, strip_characters: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = _plain(values, name)
     if not pa.types.is_string(values.type):
         values = values.cast(pa.string())
-    if strip_characters:
-        values = pc.utf8_trim(values, characters=strip_characters)
-    encoded = values.dictionary_encode()
-    found: list[str] = encoded.dictionary.to_pylist()
-    order = sorted(range(len(found)), key=_sort_key(found))
-    position = np.empty(len(found) + 1, dtype=np.int64)
-    position[order] = np.arange(len(found))
-    position[-1] = -1
-    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return Codes(position[indices], tuple(found[i] for i in order))
+    return pc.utf8_trim(values, characters=strip_characters) if strip_characters else values
 
 
-def _sort_key(values: Sequence[str]) -> Any:
+def _plain(values: Any, name: str) -> Any:
+    if not _is_plain(values.type):
+        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
+    return values
+
+
+def _sort_key(values: Iterable[str]) -> Any:
     try:
-        numbers = [float(value) for value in values]
+        for value in values:
+            float(value)
     except ValueError:
-        return values.__getitem__
-    return numbers.__getitem__
+        return str
+    return float
 
 
 def _kind(file: Path) -> str:
@@ -192,11 +281,10 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _cleaned(values: Any, text: TextFormat) -> Any:
-    """One chunk, text trimmed, and everything that stands for a missing value null."""
+    """Text trimmed, and everything that stands for a missing value null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
@@ -210,14 +298,39 @@ def _cleaned(values: Any, text: TextFormat) -> Any:
     return values
 
 
-def _read_parquet(file: Path) -> Any:
+def _parquet_schema(file: Path) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.read_table(file)
+    return pq.read_schema(file)
 
 
-def _read_text(file: Path, skipped: int, text: TextFormat) -> Any:
+def _parquet_batches(file: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as stream:
+        yield from stream.iter_batches(batch_size=CHUNK_ROWS)
+
+
+def _text_schema(file: Path, skipped: int, text: TextFormat) -> Any:
+    import pyarrow as pa
+
+    with _text_reader(file, skipped, text) as (_, names):
+        return pa.schema([(name, pa.string()) for name in names])
+
+
+def _text_batches(file: Path, skipped: int, text: TextFormat) -> Iterator[Any]:
     """All columns as text; every row has as many values as there are columns."""
+    import pyarrow as pa
+
+    with _text_reader(file, skipped, text) as (reader, names):
+        for rows in _row_chunks(file, reader, skipped, names):
+            columns = [pa.array(values, pa.string()) for values in zip(*rows, strict=True)]
+            yield pa.record_batch(columns, names=list(names))
+
+
+@contextmanager
+def _text_reader(file: Path, skipped: int, text: TextFormat) -> Iterator[tuple[Any, Sequence[str]]]:
+    """The rows of a text file behind the line of names, and the names."""
     import pyarrow as pa
 
     separator = text.separator or ("\t" if _kind(file) in {".tsv", ".tab"} else ",")
@@ -235,12 +348,7 @@ def _read_text(file: Path, skipped: int, text: TextFormat) -> Any:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f'"{file}": columns of the same name: {", ".join(twice)}')
-        schema = pa.schema([(name, pa.string()) for name in names])
-        chunks = [
-            pa.table([pa.array(values, pa.string()) for values in zip(*rows, strict=True)], schema=schema)
-            for rows in _row_chunks(file, reader, skipped, names)
-        ]
-    return pa.concat_tables(chunks) if chunks else schema.empty_table()
+        yield reader, names
 
 
 def _row_chunks(file: Path, reader: Any, skipped: int, names: Sequence[str]) -> Iterator[list[list[str]]]:
@@ -252,7 +360,7 @@ def _row_chunks(file: Path, reader: Any, skipped: int, names: Sequence[str]) -> 
             shown = ", ".join(names[:_SHOWN]) + (", …" if width > _SHOWN else "")
             raise DataError(f'"{file}", line {skipped + reader.line_num}: {len(row)} values, expected {width} ({shown})')
         rows.append(row)
-        if len(rows) == _CHUNK_ROWS:
+        if len(rows) == CHUNK_ROWS:
             yield rows
             rows = []
     if rows:

@@ -12,7 +12,7 @@ from erasure.data.preprocess.samples import Field, Fields, objects
 from erasure.data.sources.table_columns import RawTable, numbers_of
 from erasure.errors import DataError
 
-__all__ = ["MISSING", "imputed", "is_text", "table_fields"]
+__all__ = ["MISSING", "imputed", "is_text", "median", "table_fields"]
 
 MISSING = "missing"
 """The category of missing texts that are imputed."""
@@ -37,9 +37,19 @@ def imputed(numbers: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float
         DataError: If there is no number at all.
     """
     gaps = np.isnan(numbers)
-    if gaps.all():
+    return np.where(gaps, median(numbers, name), numbers) if gaps.any() else numbers
+
+
+def median(numbers: npt.NDArray[np.float64], name: str) -> float:
+    """The median of the numbers that are there.
+
+    Raises:
+        DataError: If there is none.
+    """
+    there = numbers[~np.isnan(numbers)]
+    if not len(there):
         raise DataError(f'column "{name}" has no value at all; leave it out of the features')
-    return np.where(gaps, np.median(numbers[~gaps]), numbers) if gaps.any() else numbers
+    return float(np.median(there))
 
 
 def is_text(kind: Any) -> bool:
