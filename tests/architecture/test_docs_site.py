@@ -36,7 +36,7 @@ GENERATED = {
 def shell_lines():
     for page, language, text in BLOCKS:
         if language == "shell":
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 if line.startswith("erasure "):
                     yield pytest.param(line.partition("  #")[0].strip(), id=f"{page}: {line[:60]}")
 
