@@ -31,3 +31,19 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_conf
     configuration["predictor"]["epochs"] = 5
     done = command("run", write_config(configuration), "--store", store, "--output", tmp_path / "out", "--no-report")
     assert done.returncode == 0, done.stderr
+
+
+def test_workers_of_a_run_that_is_terminated_end_without_a_word(tmp_path, write_config):
+    configuration = small_experiment()
+    configuration["predictor"]["epochs"] = 3000
+    options = ["--store", str(tmp_path / "store"), "--output", str(tmp_path / "out"), "--executor", "processes", "--workers", "2"]
+    arguments = [sys.executable, "-m", "erasure", "run", str(write_config(configuration)), *options]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 300
+    while not list((tmp_path / "store").glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(3)
+    process.terminate()
+    _, errors = process.communicate(timeout=300)  # until the last worker has closed it
+    assert process.returncode == -signal.SIGTERM
+    assert "Traceback" not in errors

@@ -207,7 +207,7 @@ def _export(file: Path, addresses: tuple[str, ...], store: Path | None, runs: tu
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_store_option
 def _import(file: Path, store: Path | None) -> int:
     """Take in the objects of a tar FILE that export wrote; every byte is checked first, and damaged objects are refused.

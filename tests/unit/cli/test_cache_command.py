@@ -208,6 +208,9 @@ def test_a_damaged_file_is_refused_with_exit_code_1(cli, copied, tmp_path):
     assert code == 1
     assert "nothing was taken" in err
     assert "\x1b" not in out + err
+    code, out, err = cli("cache", "import", tmp_path / "missing.tar", "--store", tmp_path / "other")
+    assert code == 2
+    assert "missing.tar' does not exist" in err
 
 
 @pytest.mark.parametrize("arguments", [["--older", "soon"], ["--larger", "big"], ["--larger", "3 parsecs"]])

@@ -363,6 +363,12 @@ def test_only_the_files_that_are_absent_are_named(mnist):
         TorchVision(dataset="MNIST", root=str(mnist)).load()
 
 
+def test_files_of_different_sets_are_refused(mnist):
+    (mnist / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(4, dtype=np.uint8)))
+    with pytest.raises(DataError, match=r"MNIST, train: 5 pictures and 4 labels; a file in .* is damaged"):
+        TorchVision(dataset="MNIST", root=str(mnist)).load()
+
+
 def test_a_damaged_cifar_is_never_unpickled(tmp_path):
     place = tmp_path / "cifar-100-python"
     place.mkdir()

@@ -214,7 +214,10 @@ def _serve(connection: Connection) -> None:
         return
 
     def tell(event: Event) -> None:
-        connection.send(("event", event))
+        try:
+            connection.send(("event", event))
+        except OSError:  # the parent is gone, and nobody wants the rest of the stage
+            raise SystemExit from None
 
     bench = workplace.bench(tell)
     while True:
