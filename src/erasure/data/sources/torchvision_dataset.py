@@ -122,7 +122,9 @@ class TorchVision(DataSource):
             n_labels = len(getattr(part, "targets", part))
             if n_labels != len(part):
                 what = f"{cls.__name__}{f', {name}' if name else ''}: {len(part)} pictures and {n_labels} labels"
-                raise DataError(f'{what}; a file in "{data_folder(cls, self._root())}" is damaged or of another set: get them again')
+                raise DataError(
+                    f'{what}; a file in "{data_folder(cls, self._root())}" is damaged or of another set: get them again'
+                )
         made = recipe(self.transforms, self.mean, self.std)
         x = made.column(_pictures(parts, made, cls.__name__, self.channels))
         columns = columns_of(list(parts.values()), self.attributes)
