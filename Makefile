@@ -36,7 +36,7 @@ demo: $(VENV)/.runtime ## run the proof of concept: fourteen methods against ret
 	$(BIN)/python main.py configs/proof_of_concept.jsonc
 
 # Neighbours stay on one worker, so that what a file prepares is prepared once.
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 12
 
 test: check ## everything that CI runs, from nothing
 	$(PYTEST)

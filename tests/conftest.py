@@ -16,3 +16,8 @@ settings.load_profile("erasure")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and their children would inherit it: no test could interrupt one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """The long tests first, so that no worker waits for the last of them."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
