@@ -90,7 +90,8 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
         groups.append(pieces)
         missing += reasons
     found["groups"] = groups
-    found["failures"] = [{"stage": plan.stages[address].name, "reason": reason} for address, reason in failed.items()]
+    own = (address for address in failed if address in plan.stages)  # what fails may be another experiment's of the same run
+    found["failures"] = [{"stage": plan.stages[address].name, "reason": failed[address]} for address in own]
     found["missing"] = missing
     return found
 

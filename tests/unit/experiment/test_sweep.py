@@ -100,6 +100,20 @@ def test_axes_are_swept_on_their_own(tmp_path):
     assert (tmp_path / "out" / "points" / points[0]["folder"] / "rows.json").exists()
 
 
+def test_a_setting_that_fails_costs_the_others_nothing(tmp_path):
+    optimizer = "unlearners[1].parameters.optimizer"
+    settings = [{optimizer: {"class": "SGD", "parameters": {"lr": lr}}} for lr in (0.01, 1e30)]
+    results = run_sweep(load_sweep(_sweep(points=settings)), RunOptions(store=tmp_path / "store", output=tmp_path / "out"))
+    good, bad = (
+        json.loads((tmp_path / "out" / "points" / point["folder"] / "report.json").read_text())["failures"]
+        for point in json.loads((tmp_path / "out" / "points.json").read_text())
+    )
+    assert good == []
+    assert bad, results.failures
+    assert {failure["stage"] for failure in bad} == set(results.failures)
+    assert len({row.experiment for row in results if row.status == "failed"}) == 1
+
+
 def test_repetitions_of_one_original_count_as_one(tmp_path):
     configuration = _sweep(over={EPOCHS: [2]})
     one = run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", axes={"unlearn": (0, 1, 2)}))
