@@ -69,12 +69,12 @@ def command(
 
 
 def say_failures(failures: Mapping[str, str]) -> None:
-    """Tell every reason once: the stage it began with, and how many need it."""
+    """Tell every reason once: the stage it began with, and how many it cost beside it."""
     by_reason: dict[str, list[str]] = {}
     for stage, reason in failures.items():
         by_reason.setdefault(reason, []).append(stage)
     for reason, stages in by_reason.items():
-        others = f" (so did {len(stages) - 1} stages that need it)" if len(stages) > 1 else ""
+        others = f" ({len(stages) - 1} more could not run or failed alike)" if len(stages) > 1 else ""
         click.echo(printable(f"failed: {stages[0]}: {reason}{others}"), err=True)
 
 

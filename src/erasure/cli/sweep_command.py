@@ -22,7 +22,7 @@ __all__ = ["command"]
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the settings and run nothing.")
-@click.option("--quiet", is_flag=True, help="No progress; the summary and errors remain.")
+@click.option("--quiet", is_flag=True, help="No progress and no notices; the summary and errors remain.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON in the place of the summary.")
 def command(
     config: Path,
@@ -61,6 +61,9 @@ def command(
         return 0
     where = output or Path("runs") / directory_name(sweep.name)
     terminal = Terminal(quiet=quiet)
+    if not quiet:
+        for notice in dict.fromkeys(notice for point in sweep.points for notice in point.experiment.notices):
+            terminal.say(f"note: {notice}")
     with listening(terminal, log_json, trackers) as listener:
         results = run_sweep(sweep, options_from(output=where, **options), listener)
     if as_json:

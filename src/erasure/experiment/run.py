@@ -190,7 +190,11 @@ def run_experiments(
             is_sound=all(found.is_sound for found in results),
             elapsed_s=time.perf_counter() - start,
             rows=sum(len(found) for found in results),
-            failures={stage: reason for found in results for stage, reason in found.failures.items()},
+            failures={
+                stage if len(wanted) == 1 else f"{stage} of {experiment.name}": reason
+                for (experiment, _), found in zip(wanted, results, strict=True)
+                for stage, reason in found.failures.items()
+            },
             output=output,
         )
     )

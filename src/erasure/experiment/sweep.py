@@ -105,7 +105,11 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
     found = run_experiments(wanted, replace(options, report=False), listener)
     together = Results(
         rows=tuple(row for results in found for row in results.rows),
-        failures={stage: reason for results in found for stage, reason in results.failures.items()},
+        failures={
+            f"{stage} at {point.label}" if point.label else stage: reason
+            for point, results in zip(sweep.points, found, strict=True)
+            for stage, reason in results.failures.items()
+        },
         output=options.output,
     )
     if options.output is not None:
