@@ -5,8 +5,10 @@ import inspect
 import pkgutil
 
 import pytest
+import torch
 
 import erasure.measures
+from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.entropy_attack import EntropyAttack
 from erasure.measures.attacks.mia_efficacy import MIAEfficacy
 from erasure.measures.aus import AUS
@@ -198,6 +200,35 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
         cls.__name__ for cls in _concrete_measures() if cls not in tested and cls.__name__ not in _ELSEWHERE | _WITH_A_BANK
     ]
     assert not missing, f"measures without a suite: {missing}"
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in _concrete_measures() if cls.__name__ not in _WITH_A_BANK], ids=lambda cls: cls.__name__
+)
+def test_a_model_that_diverged_gets_no_number(cls):
+    try:
+        measure = cls()
+    except TypeError:
+        pytest.skip("has no defaults")
+    given = bench("classification")
+
+    def values():
+        kind = "unlearned" if "unlearned" in measure.judges else "original"
+        return {(value.name, value.partition): value.value for value in measure.measure(given.evaluation(measure, "fair", kind))}
+
+    try:
+        sound = values()
+    except RequirementNotMet:
+        pytest.skip("asks for more than the toy has")
+    with torch.no_grad():
+        given.models["fair"].weight[1] = float("nan")
+    try:
+        found = values()
+    except RequirementNotMet as error:
+        assert "not finite" in str(error) or "diverged" in str(error)
+        return
+    of_the_model = {name: value for name, value in found.items() if sound != found and value == value}
+    assert not of_the_model, f"numbers of a model that says nothing: {of_the_model}"
 
 
 class _TouchesTheModel(Accuracy):

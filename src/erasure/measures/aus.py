@@ -104,4 +104,4 @@ class AUS(Measure):
         if not bool(remaining.any()):
             raise RequirementNotMet(f'AUS needs test samples of classes that were not forgotten; "{self.test}" has none')
         right = correctness(outputs.task, outputs.logits[remaining], outputs.labels[remaining])
-        return float(right.mean())
+        return float(right.double().mean())

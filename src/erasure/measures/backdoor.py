@@ -86,6 +86,10 @@ class AttackSuccessRate(Measure):
             criterion=evaluation.criterion,
             task=evaluation.task,
         )
+        if not outputs.is_finite:
+            raise RequirementNotMet(
+                "some of what the model says of marked samples is not finite: its training or unlearning diverged"
+            )
         hits = int((outputs.predictions == target).sum())
         low, high = clopper_pearson(hits, n)
         return [Value(value=hits / n, partition=self.partition, low=low, high=high)]

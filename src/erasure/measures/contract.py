@@ -202,11 +202,18 @@ class Evaluation:
 
         Raises:
             PartitionError: If there is no such partition, or it is empty.
-            RequirementNotMet: If the measure did not declare that it compares with the model.
+            RequirementNotMet: If the measure did not declare that it compares with the model, or some of what it says is not finite: the
+                largest of numbers that are none is the first, and would pass for a prediction.
         """
         if not len(self.ids(partition)):
             raise PartitionError(f'the partition "{partition}" is empty')
-        return self.candidate(model).outputs(partition)
+        candidate = self.candidate(model)
+        outputs = candidate.outputs(partition)
+        if not outputs.is_finite:
+            raise RequirementNotMet(
+                f'some of what the {candidate.kind} model says of "{partition}" is not finite: its training or unlearning diverged'
+            )
+        return outputs
 
     def candidate(self, model: Literal["subject", "original", "gold"]) -> Candidate:
         """The subject or a declared reference."""

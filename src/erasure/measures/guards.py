@@ -86,7 +86,7 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
         return ModelVerdict("non-finite", f"{name} holds values that are not finite")
     present = [name for name in dict.fromkeys((forget, retain)) if _has(evaluation, name)]
     for partition in present:
-        if not bool(evaluation.outputs(partition).logits.isfinite().all()):
+        if not evaluation.subject.outputs(partition).is_finite:
             return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite')
     if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
         return ModelVerdict("no-op", "every weight is the original's")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -46,9 +47,14 @@ class Outputs:
         """Predicted class ``(n,)``, or labels ``(n, C)``."""
         return predictions(self.task, self.logits)
 
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether every logit is a finite number; where one is not, predictions mean nothing."""
+        return bool(self.logits.isfinite().all())
+
     @property
     def accuracy(self) -> float:
         """Share of samples predicted rightly, in [0, 1] (for ``multilabel``, of labels)."""
         if not len(self):
             raise PartitionError("accuracy is not defined on an empty partition")
-        return float(correctness(self.task, self.logits, self.labels).mean())
+        return float(correctness(self.task, self.logits, self.labels).double().mean())

@@ -99,13 +99,18 @@ class _Relearning(Measure):
                 try:
                     trainer.train_on(unit, loss)
                 except Diverged as error:
-                    raise RequirementNotMet(f"relearning diverged after {time} {self.count}; lower the learning rate") from error
+                    raise self._diverged(time) from error
                 found = forward_pass(
                     model, x=evaluation.x, y=evaluation.y, ids=chosen, criterion=evaluation.criterion, task=evaluation.task
                 )
+                if not found.is_finite:
+                    raise self._diverged(time)
                 if self._reached(found, each, wanted):
                     return _Relearned(time, censored=False)
         return _Relearned(self.cap, censored=True)
+
+    def _diverged(self, time: int) -> RequirementNotMet:
+        return RequirementNotMet(f"relearning diverged after {time} {self.count}; lower the learning rate")
 
     def _units(self, batches: Batches) -> Iterable[Iterable[Batch]]:
         if self.count == "epochs":

@@ -71,6 +71,13 @@ def test_the_success_rate_is_the_brute_force_share(labels, target, seed):
     assert (value.low, value.high) == clopper_pearson(sum(obeyed), len(obeyed))
 
 
+def test_a_model_that_diverges_on_marked_samples_is_refused():
+    model = linear(torch.ones(3, 4), torch.zeros(3))
+    measure = AttackSuccessRate(trigger=FeatureTrigger(features=(3,), values=(float("inf"),)), target=0)
+    with pytest.raises(RequirementNotMet, match="marked samples is not finite"):
+        measure.measure(an_evaluation(model, torch.zeros(4, 4), [1, 2, 1, 2], n_classes=3))
+
+
 def test_the_trigger_is_put_on_before_a_table_is_standardised():
     column = TensorColumn(torch.tensor([[10.0, 0.0], [20.0, 0.0]]), mean=torch.tensor([15.0, 0.0]), std=torch.tensor([5.0, 1.0]))
     model = linear(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([0.0, 0.0]))

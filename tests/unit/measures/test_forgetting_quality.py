@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from population_toys import Population, PopulationBench, run_rows
+from population_toys import Answers, Population, PopulationBench, run_rows
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
@@ -101,6 +103,19 @@ def test_models_that_diverged_are_refused():
     with torch.no_grad():
         next(iter(population.models[Retrained(number=2), ""].parameters())).fill_(float("nan"))
     with pytest.raises(RequirementNotMet, match=r'not defined on "forget".*not numbers'):
+        population.values(ForgettingQuality(n_models=3), "original")
+
+
+def test_a_gold_that_is_finite_on_the_forget_set_alone_is_refused(population, monkeypatch):
+    said = Answers.outputs
+
+    def outputs(self, request, partition):
+        found = said(self, request, partition)
+        broken = partition == "retain" and request == Retrained(number=2)
+        return replace(found, logits=torch.full_like(found.logits, float("nan"))) if broken else found
+
+    monkeypatch.setattr(Answers, "outputs", outputs)
+    with pytest.raises(RequirementNotMet, match='says of "retain" is not finite'):
         population.values(ForgettingQuality(n_models=3), "original")
 
 

@@ -157,6 +157,13 @@ def test_divergence_and_empty_partitions_are_refused_with_the_reason(bench):
     wild = RelearnTime(optimizer=Optimizer.of("SGD", lr=1e30), batch_size=8)
     with pytest.raises(RequirementNotMet, match="diverged"):
         _found(bench, wild, "far")
+    # The loss of the only batch is finite, and the step that it leads to is not; the first of numbers that are none is class 0.
+    first = replace(
+        bench, y=torch.zeros_like(bench.y), models={**bench.models, "far": _fitted(2, bench.x, bench.y * 0 + 1, torch.arange(60))}
+    )
+    first.models["original"] = _fitted(0, first.x, first.y, torch.arange(60), steps=20)
+    with pytest.raises(RequirementNotMet, match="diverged after 1 steps"):
+        _found(first, RelearnTime(optimizer=Optimizer.of("SGD", lr=1e38), cap=1, batch_size=256), "far")
     nothing = replace(bench, partitions={**bench.partitions, "none": torch.zeros(0, dtype=torch.int64)})
     with pytest.raises(PartitionError, match='"none" is empty'):
         _found(nothing, RelearnTime(relearn="none"), "far")

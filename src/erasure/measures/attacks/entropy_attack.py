@@ -63,7 +63,7 @@ class EntropyAttack(Measure):
         """The share."""
         require_defined(self, evaluation)
         asked, members, others = (
-            attack_features(evaluation.outputs(name), "entropy", name) for name in (self.forget, self.retain, self.test)
+            attack_features(evaluation.outputs(name), "entropy") for name in (self.forget, self.retain, self.test)
         )
         share = min(1.0, self.max_samples / (len(members) + len(others)))
         members = drawn(members, max(1, round(share * len(members))), evaluation.streams, "retain")

@@ -126,5 +126,9 @@ class ForgettingQuality(Measure):
         return mine / golds
 
     def _accuracy(self, evaluation: Evaluation, requests: Sequence[Request], partition: str) -> float:
-        bank = evaluation.bank()
-        return sum(bank.outputs(request, partition).accuracy for request in requests) / len(requests)
+        said = [evaluation.bank().outputs(request, partition) for request in requests]
+        if not all(outputs.is_finite for outputs in said):
+            raise RequirementNotMet(
+                f'some of what a model says of "{partition}" is not finite: its training or unlearning diverged'
+            )
+        return sum(outputs.accuracy for outputs in said) / len(said)
