@@ -30,12 +30,16 @@ from erasure.reports.table import text_tables
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from erasure.reports.overview import Overview
+
 __all__ = ["Terminal"]
 
 _SLOW_S = 0.5
 """Stages that took longer get a line of their own where there is no progress bar."""
 _LEFT_EVERY_S = 30.0
 """How often the time left gets a line where there is no progress bar."""
+_NEAREST = 3
+"""Methods and settings of a sweep's problem that are named; the report has all."""
 
 
 class Terminal:
@@ -134,3 +138,12 @@ class Terminal:
     def table(self, results: Results) -> None:
         """The summary, as many tables beside one another as the width of the terminal asks for."""
         click.echo(text_tables(results.rows, shutil.get_terminal_size((160, 24)).columns))
+
+    def findings(self, overview: Overview) -> None:
+        """For each problem of a sweep what to do, and the settings that came nearest to retraining."""
+        for name, part in overview.parts or [("", overview)]:
+            click.echo(printable(f"{name}: {part.recommendation}" if name else part.recommendation))
+            for judgement in part.judgements[:_NEAREST]:
+                click.echo(printable(f"  {judgement.label}: {judgement.title}. {judgement.evidence[0]}"))
+            if len(part.judgements) > _NEAREST:
+                click.echo(f"  ... and {len(part.judgements) - _NEAREST} more")

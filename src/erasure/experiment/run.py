@@ -309,10 +309,11 @@ def _prepare(plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIs
                 serial.run_or_raise(stage, bench)
     for number, scene in enumerate({scene.split: scene for scene in plan.scenes}.values()):
         material = bench.material(scene)
-        if scene.split not in inspected:
+        is_told = scene.split in inspected
+        if not is_told:
             partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
             inspected[scene.split] = inspect_partitions(partitions, material.dataset)
-        tell = listener if number == 0 else silent
+        tell = listener if number == 0 and not is_told else silent
         problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material)]
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))

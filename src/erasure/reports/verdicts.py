@@ -259,6 +259,13 @@ def recommend(judgements: Sequence[Judgement], *, has_gold: bool = True) -> tupl
             f"{degree} {more} about the forgotten data than a retrained one would. Where that is not acceptable, retrain.",
             best,
         )
+    undecided = next((j for j in candidates if j.verdict == "undecided"), None)
+    if undecided is not None:
+        why = undecided.evidence[0]
+        floor = ' Give the evaluator a "floor_repeats" of at least 1.' if "floor" in why else ""
+        is_compared = math.isfinite(undecided.mean_gap)
+        start = f"{undecided.label} comes nearest to the retrained model, but whether" if is_compared else "Whether"
+        return f"{start} any method here has forgotten cannot be told: {why[:1].lower()}{why[1:]}{floor}", None
     return "No method here gives a usable model that has forgotten. Retrain without the data to be forgotten.", None
 
 

@@ -167,6 +167,14 @@ def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
     assert "still knows more" in text
 
 
+def test_without_a_floor_nothing_is_said_to_have_failed():
+    text, best = recommend(judged({}, method("far", forget=0.99, floor=None), method("near", forget=0.91, floor=None)))
+    assert best is None
+    assert text.startswith("near comes nearest")
+    assert "no noise floor" in text
+    assert "floor_repeats" in text
+
+
 def test_without_gold_nothing_is_recommended():
     text, best = recommend(judged({}, method("a")), has_gold=False)
     assert best is None
