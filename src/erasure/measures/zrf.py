@@ -40,8 +40,10 @@ class _AgainstRandom(Measure):
         mean = float(np.mean(scores))
         if not math.isfinite(mean):
             raise RequirementNotMet(f'{self.title} is not finite on "{self.partition}": some logits are not')
-        low, high = student_t(scores) or (None, None)
-        return [Value(value=mean, partition=self.partition, low=low, high=high)]
+        interval, (least, most) = student_t(scores), self.value_range
+        if interval is None:
+            return [Value(value=mean, partition=self.partition)]
+        return [Value(value=mean, partition=self.partition, low=max(interval[0], least), high=min(interval[1], most))]
 
     def _teachers(self, evaluation: Evaluation, ids: Tensor) -> Iterator[Tensor]:
         """Log-probabilities of each random network; the same networks for every model that is judged."""

@@ -44,7 +44,8 @@ def test_the_score_is_one_less_scipys_divergence_averaged_over_teachers():
     ]
     value = _measured(measure)
     assert value.value == pytest.approx(np.mean(each), abs=1e-6)
-    assert (value.low, value.high) == pytest.approx(stats.t.interval(0.95, 3, np.mean(each), stats.sem(each)), abs=1e-5)
+    interval = np.clip(stats.t.interval(0.95, 3, np.mean(each), stats.sem(each)), 1 - math.log(2), 1)
+    assert (value.low, value.high) == pytest.approx(tuple(interval), abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:reduction. 'mean'")
@@ -66,6 +67,10 @@ def test_the_legacy_score_hides_a_difference_that_the_right_one_shows():
     given = replace(_BENCH, models={"mine": sure(0)})
     [right] = ZRF(n_teachers=1).measure(replace(given.evaluation(ZRF(), "mine"), fresh=lambda seed: sure(1)))
     assert right.value == pytest.approx(1 - math.log(2), abs=1e-6)
+    # One teacher like the model and one as far as can be: the interval of two is wider than the range, and ends with it.
+    teachers = iter((sure(0), sure(1)))
+    [both] = ZRF(n_teachers=2).measure(replace(given.evaluation(ZRF(), "mine"), fresh=lambda seed: next(teachers)))
+    assert (both.low, both.high) == (1 - math.log(2), 1.0)
 
 
 def test_a_model_that_is_the_teacher_scores_one():
