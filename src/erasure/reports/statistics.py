@@ -190,6 +190,9 @@ def cluster_bootstrap(
     With the training seed as cluster and unlearning seeds inside, repetitions of one original do not pass for independent ones: ten
     unlearning seeds of one original are one cluster, and no interval comes of them.
 
+    Like every percentile bootstrap it is too narrow for few clusters: of single values with a normal distribution, a 95 % interval holds
+    the mean in 50 % of cases for two clusters, 75 % for three, 83 % for five and 91 % for ten, where :func:`student_interval` keeps 95 %.
+
     Args:
         clusters: Values of each cluster; every cluster counts the same, however many values it has.
         level: Coverage, in (0, 1).

@@ -1,5 +1,6 @@
 """The rule of verdicts, line by line, and what is recommended."""
 
+import numpy as np
 import pytest
 from report_rows import method, row
 
@@ -63,6 +64,32 @@ def test_an_attack_worse_than_a_coin_counts_as_a_coin():
     judgement = verdict_of(leak)
     assert judgement.verdict == "under-forgotten"
     assert "UMIA" in judgement.evidence[0]
+
+
+def test_a_share_taken_for_members_is_not_said_to_be_right():
+    (said, *_) = verdict_of([*method("m"), row("m", "EntropyAttack logistic", value=0.90, gold=0.60, floor=0.01)]).evidence
+    assert "(EntropyAttack logistic) takes 90.0\u00a0% of the forgotten samples for ones that were trained on" in said
+
+
+@pytest.mark.parametrize(("n_floors", "share"), [(1, 1 / 2), (3, 3 / 4)])
+def test_another_retraining_is_within_the_floor_as_often_as_it_should(n_floors, share):
+    """Of ``k`` further golds and a model that is retrained too, each is as likely the farthest from gold."""
+    generator, n = np.random.default_rng(7), 800
+
+    def found(shift):
+        names = []
+        for _ in range(n):
+            gold, other, *further = 0.9 + 0.01 * generator.normal(size=2 + n_floors)
+            floor = max(abs(each - gold) for each in further)
+            names.append(verdict_of([row("m", value=other + shift, gold=gold, floor=floor)]).verdict)
+        return {name: names.count(name) / n for name in set(names)}
+
+    as_gold = found(0.0)
+    error = 3 * (share * (1 - share) / n) ** 0.5
+    assert as_gold["indistinguishable"] == pytest.approx(share, abs=error)
+    assert as_gold["under-forgotten"] == pytest.approx(as_gold["over-forgotten"], abs=2 * error)
+    knows = found(0.1)
+    assert knows["under-forgotten"] > 0.9 and "over-forgotten" not in knows
 
 
 def test_a_rate_at_few_false_alarms_is_compared_as_it_is():
