@@ -67,7 +67,9 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         "indistinguishable",
         "Every value on forgotten, retained and held-out samples is within the noise floor of the retrained model's. "
-        "A floor is never taken to be smaller than one sample; over several repetitions, distances and floors are averaged.",
+        "A floor is never taken to be smaller than one sample; over several repetitions, distances and floors are averaged. Of k further "
+        "golds and a model that is retrained too, each is as likely the farthest from gold: with one further gold such a model is within "
+        "the floor of one value every other time, with three in three of four.",
     ),
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
@@ -203,7 +205,10 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
     apart = outside + worst_first(c for c in utility if c.floor is not None and not c.is_within)
     if apart:
         average = "On average as" if any(c.is_scattered for c in outside) else "As"
-        return judged("close", f"{average} good as retraining on the forgotten samples.", *sentences(apart), *some)
+        said = f"{average} good as retraining on the forgotten samples."
+        if not all(c.is_scattered for c in outside):
+            said = "It differs from retraining on the forgotten samples, and no accuracy or attack says in which direction."
+        return judged("close", said, *sentences(apart), *some)
     within = listed([*forgetting, *(c for c in utility if c.floor is not None)])
     return judged("indistinguishable", f"No difference beyond the noise floor in {within}.", *some)
 

@@ -102,6 +102,13 @@ def test_a_lower_loss_on_forgotten_samples_is_under_forgetting():
     assert verdict_of(rows).verdict == "under-forgotten"
 
 
+def test_what_differs_on_forgotten_samples_is_not_called_as_good():
+    judgement = verdict_of([*method("m"), row("m", "KLoM mean", value=9.0, gold=1.7, floor=0.1, unit="nats")])
+    assert judgement.verdict == "close"
+    assert judgement.evidence[0].startswith("It differs from retraining on the forgotten samples")
+    assert verdict_of(method("m", test=0.965)).evidence[0].startswith("As good as retraining on the forgotten samples")
+
+
 def test_retrained_models_that_agree_exactly_leave_room_for_one_sample():
     rows = method("m", forget=0.91, floor=0.0)
     assert verdict_of(rows).verdict == "under-forgotten"
