@@ -41,7 +41,8 @@ class AttackSuccessRate(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="Gu, Dolan-Gavitt, Garg, 2017, arXiv:1708.06733; for verifying deletion: Sommer, Song, Wagh, Mittal, PoPETs 2022, "
-        "arXiv:2003.04247"
+        "arXiv:2003.04247",
+        deviations=("The success rate and its interval are given; the hypothesis test that Sommer et al. make of it is not.",),
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -69,7 +69,8 @@ RULE: tuple[tuple[str, str], ...] = (
         "Every value on forgotten, retained and held-out samples is within the noise floor of the retrained model's. "
         "A floor is never taken to be smaller than one sample; over several repetitions, distances and floors are averaged. Of k further "
         "golds and a model that is retrained too, each is as likely the farthest from gold: with one further gold such a model is within "
-        "the floor of one value every other time, with three in three of four.",
+        "the floor of one value every other time, with three in three of four. Of many values some are then beyond it by chance: the more "
+        "are compared, the more golds and repetitions it takes to accuse a method.",
     ),
 )
 """The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""

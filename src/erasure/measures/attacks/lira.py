@@ -67,6 +67,7 @@ class LiRA(RememberedGame):
             "The shared variance is the mean variance within samples; the authors' code takes that of all values together.",
             "Means are means (the authors' code takes medians).",
             "Shadow models see all of the retain set and half of the pool, so that they resemble the original (the paper: half of all).",
+            "32 shadow models by default (the paper: 256).",
             "Upstream's measure of this name is a mean of ratios of kernel densities of the raw loss, and another quantity.",
         ),
     )
@@ -182,6 +183,7 @@ class ULiRA(LiRA):
             "Never-seen samples are scored under models that went through the method with other forget sets, not under originals.",
             "Each shadow model forgets one set (the paper and its port: several sets of a tenth).",
             "The variance is shared by all samples below 64 shadow models.",
+            "32 shadow models by default, which see all of the retain set (the port: 64 random halves).",
         ),
     )
     attack: ClassVar[str] = "U-LiRA"
