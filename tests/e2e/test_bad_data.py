@@ -73,6 +73,17 @@ FILES = {
         {"path": "colours.csv", "label": "y"},
         "text in the feature columns b (\"b\" has 'red' in row 1 of colours.csv); list them as categorical",
     ),
+    "another separator": (
+        "TableFile",
+        {"path": "semicolons.csv", "label": "y"},
+        'semicolons.csv has no column "y"; it has a;b;y; the values are probably separated otherwise: give separator = ";"',
+    ),
+    "another encoding": ("TableFile", {"path": "wide.csv", "label": "y"}, 'give its encoding, such as "utf-16"'),
+    "no tensors": (
+        "TensorFile",
+        {"path": "good.csv"},
+        '"good.csv" is damaged, or neither .safetensors, .npz nor a file that torch.save wrote; tables are read by TableFile',
+    ),
     "too many labels": (
         "TableFile",
         {"path": "colours.csv", "label": "b", "features": ["a"], "n_classes": 1},
@@ -93,6 +104,8 @@ def test_files_that_cannot_be_used_are_named(refused, tmp_path, source, paramete
     (tmp_path / "ragged.csv").write_text("a,b,y\n1,2,0\n3,4\n5,6,1\n")
     (tmp_path / "halves.csv").write_text("a,b,y\n1,2,0\n3,4,0.5\n")
     (tmp_path / "colours.csv").write_text("a,b,y\n1,red,0\n3,blue,1\n")
+    (tmp_path / "semicolons.csv").write_text("a;b;y\n1;2;0\n3;4;1\n")
+    (tmp_path / "wide.csv").write_text("a,b,y\n1,2,0\n", encoding="utf-16")
     (tmp_path / "data.pkl").write_bytes(pickle.dumps({"x": np.zeros((4, 2)), "y": [0, 1, 1, 0]}))
     np.savez(tmp_path / "objects.npz", x=np.zeros((2, 2), np.float32), y=np.array(["yes", None], dtype=object))
     errors = refused(experiment(source, parameters))

@@ -92,7 +92,7 @@ def _check_labels(data: Dataset) -> None:
         if data.task == "binary" and data.n_classes != 2:
             raise DataError(f'"{data.name}": a binary task has 2 classes, found n_classes = {data.n_classes}')
         bad = (y < 0) | (y >= data.n_classes)
-        expected = f"0 to {data.n_classes - 1}"
+        expected = f"whole numbers from 0 to {data.n_classes - 1}" if data.n_classes > 1 else "whole numbers from 0"
     if bad.any():
         first = int(bad.nonzero()[0, 0])
         raise DataError(

@@ -128,7 +128,7 @@ def inspect_partitions(
 
     Errors: a training, forget or retain set that is empty; forget and retain overlapping; forget outside train; held-out samples
     in train, forget or retain. Warnings: other empty partitions, a retain set that is not what remains of train, a class that
-    retain no longer has, held-out samples whose input is a byte-for-byte copy of a training sample.
+    retain no longer has, a training set with a single class, held-out samples whose input is a byte-for-byte copy of a training sample.
 
     **Cost**: set operations on ids; ``find_duplicates`` hashes each row of train and of the held-out partitions once, a pass
     over its bytes each.
@@ -151,6 +151,7 @@ def inspect_partitions(
         *_outside(partitions, forget, retain, train),
         *_leaks(partitions, held_out, (train, forget, retain)),
         *_lost_classes(partitions, data, retain, train),
+        *_single_class(partitions, data, train),
     ]
     if find_duplicates:
         issues += _copies(partitions, data, held_out, train, forget)
@@ -219,6 +220,18 @@ def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, 
         names = [data.class_names[k] if k < len(data.class_names) else str(k) for k in lost]
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
         yield PartitionIssue("warning", retain, f"it has no sample of {len(lost)} of the classes to be learned: {listed}")
+
+
+def _single_class(partitions: Mapping[str, Tensor], data: Dataset, train: str) -> Iterator[PartitionIssue]:
+    ids = partitions.get(train, torch.empty(0, dtype=torch.int64))
+    if data.task == "multilabel" or not len(ids):
+        return
+    present = _present(data, ids).nonzero().flatten().tolist()
+    if len(present) == 1:
+        name = data.class_names[present[0]] if present[0] < len(data.class_names) else str(present[0])
+        yield PartitionIssue(
+            "warning", train, f"every sample is of class {name}: there is nothing to learn, and nothing to forget"
+        )
 
 
 def _fingerprints(x: TensorColumn, ids: Tensor) -> Tensor:

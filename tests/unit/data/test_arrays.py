@@ -170,7 +170,7 @@ def test_data_that_cannot_be_used_is_refused_with_the_reason(data, said):
 
 
 def test_labels_beyond_the_given_number_of_classes_are_refused():
-    with pytest.raises(DataError, match="2 labels are out of range: sample 2 has 2, expected 0 to 1"):
+    with pytest.raises(DataError, match="2 labels are out of range: sample 2 has 2, expected whole numbers from 0 to 1"):
         dataset_from((X, Y), n_classes=2)
 
 

@@ -49,7 +49,10 @@ def test_labels_that_teach_little_are_a_warning(data, warning):
         (a_dataset(z=torch.zeros(3).long()), "but z has 3"),
         (a_dataset(z=torch.zeros(4)), "z must be int64 of shape (N,) or (N, m), found float32 of shape (4,)"),
         (a_dataset(class_names=("a",)), "1 class names for 2 classes"),
-        (a_dataset(y=torch.tensor([0, 1, 2, 2])), "2 labels are out of range: sample 2 has 2, expected 0 to 1"),
+        (
+            a_dataset(y=torch.tensor([0, 1, 2, 2])),
+            "2 labels are out of range: sample 2 has 2, expected whole numbers from 0 to 1",
+        ),
         (a_dataset(y=torch.zeros(4)), "y must be int64 of shape (N,), found float32"),
         (a_dataset(task="binary", n_classes=3), "a binary task has 2 classes, found n_classes = 3"),
         (replace(MULTILABEL, n_classes=3), "y must be float32 of shape (N, 3), found float32 of shape (4, 2)"),

@@ -120,6 +120,7 @@ BAD = [
     ({"train": range(50), "validation": [3]}, ("error", "validation"), '1 in "train"'),
     ({"forget": range(50), "test": [3]}, ("error", "test"), '1 in "forget"'),
     ({"train": range(50), "retain": range(0, 50, 2)}, ("warning", "retain"), "2 of the classes to be learned: b, d"),
+    ({"train": range(1, 50, 4)}, ("warning", "train"), "every sample is of class b"),
 ]
 
 

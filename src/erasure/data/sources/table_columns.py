@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class RawTable:
             DataError: If there is none; says which there are.
         """
         if name not in self.columns:
-            hint = nearest(name, self.columns)
+            hint = _separator_hint(self.columns) or nearest(name, self.columns)
             there = ", ".join(self.columns)
             raise DataError(f'{self.files[0][0]} has no column "{name}"; it has {there}{f"; {hint}" if hint else ""}')
 
@@ -166,6 +167,18 @@ def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextForma
         return RawTable(spool.columns(), tuple(counts), np.arange(total))
 
 
+def _separator_hint(columns: Iterable[str]) -> str:
+    """What to do if a file's names are all in one column, since it separates its values by something else."""
+    names = list(columns)
+    found = next((mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]), None)
+    return "" if found is None else f"the values are probably separated otherwise: give separator = {json.dumps(found)}"
+
+
+def _starts_with(file: Path, marks: tuple[bytes, ...]) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) in marks
+
+
 @contextmanager
 def _reported(file: Path, text: TextFormat) -> Iterator[None]:
     """Say which file cannot be read, and what to do."""
@@ -174,7 +187,8 @@ def _reported(file: Path, text: TextFormat) -> Iterator[None]:
     try:
         yield
     except UnicodeError as error:
-        raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "latin-1"') from error
+        likely = "utf-16" if _starts_with(file, (b"\xff\xfe", b"\xfe\xff")) else "latin-1"
+        raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "{likely}"') from error
     except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
         raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
 

@@ -108,10 +108,12 @@ def _read(file: Path, wanted: Container[str]) -> Any:
         return _read_safetensors(file) if suffix == ".safetensors" else _read_torch(file)
     except DataError:
         raise
+    except PermissionError as error:
+        raise DataError(f'"{file}" cannot be read: {error.strerror}') from error
     except Exception as error:  # damaged bytes make the readers fail in every possible way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # What they say of it is about their own insides, or recommends to unpickle it.
         raise DataError(
-            f'"{file}" cannot be read: {reason}; expected .safetensors, .npz or a file that torch.save wrote'
+            f'"{file}" is damaged, or neither .safetensors, .npz nor a file that torch.save wrote; tables are read by TableFile'
         ) from error
 
 
