@@ -43,11 +43,12 @@ _ORDER: tuple[Verdict, ...] = (
 
 RULE: tuple[tuple[str, str], ...] = (
     ("failed", "The method stopped with an error, or none of its values could be measured."),
-    ("changed nothing", "Every weight is the original's."),
+    ("changed nothing", "Every weight is the original's, in most of the repetitions."),
     (
         "damaged",
-        "The weights or outputs are not finite, or the model predicts the retained samples no better than a constant, or it is worse "
-        "than the retrained model on retained or held-out samples by more than three noise floors and by more than two percentage points.",
+        "In some repetition the weights or outputs are not finite, or the model predicts the retained samples no better than a constant; "
+        "or it is worse than the retrained model on retained or held-out samples by more than three noise floors and by more than two "
+        "percentage points.",
     ),
     (
         "over-forgotten",
@@ -177,19 +178,21 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
         return judged(
             "failed", failures[0] if failures else next((r.reason for r in rows if r.reason), "no value could be measured")
         )
-    guard = _guard(rows, n, {"no-op"})
-    if guard:
+    guard, is_usual = _guard(rows, n, {"no-op"})
+    if is_usual:
         return judged("no-op", guard, *some)
-    guard = _guard(rows, n, _SEVERE)
+    some = (*filter(None, [guard]), *some)
+    guard, _ = _guard(rows, n, _SEVERE)
     if guard:
         return judged("damaged", guard, *some)
     utility = [c for c in compared if c.question == "utility"]
     broken = [c for c in utility if _is_damage(c)]
     if broken:
         return judged("damaged", *sentences(worst_first(broken)), *some)
-    guard = _guard(rows, n, {"over-forgotten"})
-    if guard:
+    guard, is_usual = _guard(rows, n, {"over-forgotten"})
+    if is_usual:
         return judged("over-forgotten", guard, *some)
+    some = (*filter(None, [guard]), *some)
     forgetting = [c for c in compared if c.question == "forgetting" and c.floor is not None]
     if not forgetting:
         what = "no value on the forgotten samples" if not any(c.question == "forgetting" for c in compared) else "no noise floor"
@@ -214,14 +217,15 @@ def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *,
     return judged("indistinguishable", f"No difference beyond the noise floor in {within}.", *some)
 
 
-def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> str:
+def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> tuple[str, bool]:
+    """What a guard found in words, and whether it did in most repetitions."""
     found = [row for row in rows if row.status in set(wanted)]
     if not found:
-        return ""
+        return "", False
     n_found = len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in found})
     reason = (found[0].reason or found[0].status).rstrip(".")
     times = f" (in {n_found} of {n} repetitions)" if n_found < n else ""
-    return f"{reason[:1].upper()}{reason[1:]}{times}."
+    return f"{reason[:1].upper()}{reason[1:]}{times}.", 2 * n_found > n
 
 
 def _is_damage(c: Comparison) -> bool:

@@ -45,6 +45,24 @@ def test_guards_go_before_values(status, verdict):
     assert "ecause of the guard" in judgement.evidence[0]
 
 
+@pytest.mark.parametrize(
+    ("status", "usual"), [("no-op", "no-op"), ("over-forgotten", "over-forgotten"), ("collapsed", "damaged")]
+)
+def test_one_of_several_repetitions_decides_only_where_it_does_damage(status, usual):
+    def judgement(n_found):
+        rows = [
+            each
+            for seed in range(3)
+            for each in method("m", seed_train=seed, **({"status": status, "reason": "because"} if seed < n_found else {}))
+        ]
+        return verdict_of(rows)
+
+    assert judgement(2).verdict == usual
+    once = judgement(1)
+    assert once.verdict == ("damaged" if usual == "damaged" else "indistinguishable")
+    assert "Because (in 1 of 3 repetitions)." in once.evidence
+
+
 def test_a_method_without_any_value_has_failed_and_says_why():
     judgement = verdict_of([row("m", value=None, status="failed", reason="out of memory")])
     assert (judgement.verdict, judgement.evidence) == ("failed", ("out of memory",))
