@@ -10,10 +10,11 @@ from erasure.config.jsonc import parse
 from erasure.config.tree import MAX_DEPTH, Loaded, Node, Notice, child_path
 from erasure.errors import ConfigError, Position, Problem, nearest
 
-__all__ = ["apply_overrides"]
+__all__ = ["OVERRIDES", "apply_overrides"]
 
 _STEP = re.compile(r'\[(?P<index>[0-9]{1,9})\]|\["(?P<quoted>(?:[^"\\]|\\.)*)"\]|(?P<dot>\.?)(?P<name>[^.\[\]="]+)')
-_FILE = "--set"
+OVERRIDES = "--set"
+"""The file that positions in such a value name."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def apply_overrides(root: Node, overrides: Sequence[str]) -> Loaded:
 
 
 def _at(column: int) -> Position:
-    return Position(_FILE, 1, column)
+    return Position(OVERRIDES, 1, column)
 
 
 def _fail(message: str, column: int, path: str = "", hint: str = "") -> ConfigError:
@@ -82,7 +83,7 @@ def _split(override: str) -> tuple[list[_Step], Node]:
         steps.append(_Step(key, end + 1 + len(match["dot"] or "")))
         end = match.end()
     if end == len(override) or not steps:
-        raise _fail(f'expected path=value, found "{override}"', 1, hint=f"such as {_FILE} unlearners[0].parameters.epochs=3")
+        raise _fail(f'expected path=value, found "{override}"', 1, hint=f"such as {OVERRIDES} unlearners[0].parameters.epochs=3")
     if len(steps) > MAX_DEPTH:
         raise _fail(f"nested deeper than {MAX_DEPTH} levels", 1)
     return steps, _value(override[end + 1 :], end + 2, MAX_DEPTH - len(steps))
@@ -91,7 +92,7 @@ def _split(override: str) -> tuple[list[_Step], Node]:
 def _value(text: str, column: int, max_depth: int) -> Node:
     # The spaces give every position of the value its column in the whole argument.
     try:
-        return parse(" " * (column - 1) + text, _FILE, max_depth)
+        return parse(" " * (column - 1) + text, OVERRIDES, max_depth)
     except ConfigError:
         if text.lstrip().startswith(("{", "[", '"')):
             raise

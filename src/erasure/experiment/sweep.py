@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from erasure.config import Node, from_python, load
+from erasure.config.overrides import OVERRIDES
 from erasure.config.tree import Loaded
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.events import Listener, silent
@@ -81,7 +82,8 @@ def load_sweep(
         raise ConfigError(sorted(reader.problems, key=lambda problem: (problem.position, problem.path)))
     labels = _labels(settings)
     experiments = [
-        _experiment(configuration, overrides, trust, chosen, label) for chosen, label in zip(settings, labels, strict=True)
+        _experiment(configuration, overrides, trust, chosen, label, reader.places(number))
+        for number, (chosen, label) in enumerate(zip(settings, labels, strict=True))
     ]
     points = tuple(Point(*parts) for parts in zip(settings, labels, experiments, strict=True))
     return Sweep(experiments[0].name, points, axes)
@@ -137,13 +139,22 @@ def _experiment(
     trust: Iterable[str],
     settings: Mapping[str, Json],
     label: str,
+    places: Mapping[str, Position],
 ) -> Experiment:
     chosen = [f"{path}={json.dumps(value)}" for path, value in settings.items()]
     try:
         return load_experiment(configuration, overrides=[*overrides, *chosen], trust=trust)
     except ConfigError as error:
-        problems = [replace(problem, message=f"{problem.message} (in the sweep, at {label})") for problem in error.problems]
-        raise ConfigError(problems) from error
+        problems = [_told(problem, label, places) for problem in error.problems]
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path))) from error
+
+
+def _told(problem: Problem, label: str, places: Mapping[str, Position]) -> Problem:
+    """The problem of a setting; a value that the section gives is at its place there, not on the command line."""
+    along = (path for path in places if path.startswith(problem.path) or problem.path.startswith(path))
+    swept = max(along, key=len, default=None) if problem.path and problem.position.file == OVERRIDES else None
+    position = problem.position if swept is None else places[swept]
+    return replace(problem, message=f"{problem.message} (in the sweep, at {label})", position=position)
 
 
 def _folders(sweep: Sweep, output: Path | None) -> list[Path | None]:
@@ -178,9 +189,13 @@ class _Reader:
             if key not in _KEYS:
                 self._problem(f'"{key}" is not known here', f"sweep.{key}", section.key_position(key), nearest(key, _KEYS))
 
+    @property
+    def _mode(self) -> Any:
+        return self._plain("mode", "list" if self.section.get("points") is not None else "grid")
+
     def settings(self) -> list[dict[str, Json]]:
         """Every setting, in order."""
-        mode = self._plain("mode", "list" if self.section.get("points") is not None else "grid")
+        mode = self._mode
         if mode not in {"grid", "random", "list"}:
             self._problem('mode is "grid", "random" or "list"', "sweep.mode", self._position("mode"))
             return []
@@ -213,6 +228,14 @@ class _Reader:
             else:
                 found[axis] = tuple(values)
         return found
+
+    def places(self, number: int) -> Mapping[str, Position]:
+        """Where the paths of a setting are written."""
+        written = self.section.get("over")
+        if self._mode == "list":
+            points = self.section.get("points")
+            written = list(points.elements())[number] if points is not None else None
+        return {path: written.key_position(path) for path, _ in written.items()} if written is not None else {}
 
     def _points(self) -> list[dict[str, Json]]:
         node = self.section.get("points")

@@ -75,6 +75,24 @@ def test_a_bad_section_is_explained(section, said):
     assert any(said in problem for problem in _problems(**section))
 
 
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ('"over": {\n"unlearners[1].parameters.epochz": [1, 2]\n}', 3),
+        ('"over": {\n"globals.seed": [1],\n"unlearnerz[1].parameters.epochs": [1, 2]}', 4),
+        ('"points": [\n{"globals.seed": 1},\n{"unlearners[1].parameters.epochs": -1}\n]', 4),
+    ],
+)
+def test_a_bad_setting_is_found_where_the_section_has_it(tmp_path, section, line):
+    file = tmp_path / "swept.jsonc"
+    text = json.dumps(small_experiment())[:-1]
+    file.write_text(f'{text}, "sweep": {{\n{section}}}}}', encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(file)
+    (problem,) = caught.value.problems
+    assert (problem.position.file, problem.position.line) == (str(file), line)
+
+
 def test_settings_share_what_does_not_depend_on_them():
     sweep = load_sweep(_sweep(over={EPOCHS: [1, 2, 3]}))
     options = RunOptions()
