@@ -111,7 +111,7 @@ class RULIEfficacy(RULI):
     As :class:`RULI`, but never having seen a sample is what models say that unlearned nothing, trained on as many samples as the shadow
     models keep. Members are the forgotten samples under the model, non-members the same samples under gold, for which the AUC is 0.5 by
     definition. What a method does to a model as a whole is found here too, not only what is left of the samples. Rows are those of
-    :class:`RULI`.
+    :class:`RULI`; the interval of an AUC takes the two sides for different samples, which makes it wider than it need be.
 
     **Cost**: the models of :class:`RULI`, and half as many that are only trained.
 
