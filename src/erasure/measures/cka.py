@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from erasure.errors import PartitionError, RequirementNotMet, nearest
 from erasure.functional.cka import alignment, gram
 from erasure.measures.contract import Evaluation, Value
+from erasure.measures.layer_rows import column_of, rows_of_samples
 from erasure.measures.referenced import Referenced
 from erasure.training.layer_outputs import listening, name_of
 from erasure.types import Partition, Source
@@ -29,9 +30,10 @@ class CKA(Referenced):
 
     .. math:: \frac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F \lVert Y^\top Y \rVert_F}
 
-    with the centred outputs :math:`X` and :math:`Y` of a layer, one row a sample. One value ``CKA[layer]`` for each layer that has a
-    matrix of weights, and ``CKA``, their mean. In [0, 1], in [-1, 1] if unbiased; 1 for equality up to rotation and scale. Early layers
-    of any two networks are alike, so read it beside the noise floor.
+    with the centred outputs :math:`X` and :math:`Y` of a layer, one row a sample. Of the nodes of a graph, all of which a layer
+    computes, those of the partition count. One value ``CKA[layer]`` for each layer that has a matrix of weights, and ``CKA``, their
+    mean. In [0, 1], in [-1, 1] if unbiased; 1 for equality up to rotation and scale. Early layers of any two networks are alike, so
+    read it beside the noise floor.
 
     **Cost**: one pass of both models over the samples, in one batch, and :math:`O(n^2 d)` for a layer of width :math:`d`.
 
@@ -67,7 +69,7 @@ class CKA(Referenced):
         least = 4 if self.unbiased else 2
         if len(ids) < least:
             raise RequirementNotMet(f'alignment needs at least {least} samples; "{self.partition}" has {len(ids)}')
-        x = evaluation.x.gather(ids)
+        x = column_of(evaluation, self.partition).gather(ids)
         mine = self._grams(evaluation.subject.load(), x, len(ids))
         other = self._grams(evaluation.candidate(self.reference).load(), x, len(ids))
         if mine.keys() != other.keys():
@@ -98,8 +100,8 @@ class CKA(Referenced):
         found: dict[str, Tensor] = {}
 
         def note(name: str, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple | list) and len(output) else output
-            if not isinstance(first, Tensor) or first.ndim == 0 or len(first) != n:
+            first = rows_of_samples(output[0] if isinstance(output, tuple | list) and len(output) else output, x, n)
+            if first is None:
                 raise RequirementNotMet(
                     f'the output of the layer "{name_of(name)}" is not one row for each sample; choose others'
                 )

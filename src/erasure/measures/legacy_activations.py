@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.distances import DISTANCES
 from erasure.measures.contract import Evaluation
+from erasure.measures.layer_rows import rows_of_samples
 from erasure.training.batches import Batches
 from erasure.training.layer_outputs import listening, name_of
 
@@ -51,11 +52,11 @@ def _rows(model: nn.Module, x: Any, n: int) -> list[Tensor]:
     def note(name: str, output: Any) -> None:
         # Of a pair (features, logits) the second counts, as upstream.
         found = output[1] if isinstance(output, tuple) and len(output) > 1 else getattr(output, "logits", output)
-        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != n:
+        if rows_of_samples(found, x, n) is None:
             raise RequirementNotMet(f'the output of the module "{name_of(name)}" is not one row for each sample')
         outputs.append(found)
 
     with listening(dict(model.named_modules()), note):
         model(x)
     # Looked at after the whole pass, like upstream: a layer that writes over its input changes what came before.
-    return [output.reshape(n, 1, -1) for output in outputs]
+    return [rows.reshape(n, 1, -1) for output in outputs if (rows := rows_of_samples(output, x, n)) is not None]

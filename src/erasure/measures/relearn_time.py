@@ -13,6 +13,7 @@ from torch import Tensor
 
 from erasure.errors import Diverged, PartitionError, RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, Outputs, Reference, Value, forward_pass
+from erasure.measures.layer_rows import column_of
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
@@ -89,7 +90,7 @@ class _Relearning(Measure):
         # Sorted, so that the order of the partition plays no part.
         ids = evaluation.ids(self._taught).sort().values
         batches = Batches(evaluation.x, evaluation.y, ids, self.batch_size, evaluation.streams.torch("shuffle"))
-        each = torch.arange(len(chosen))
+        each, column = torch.arange(len(chosen)), column_of(evaluation, self.forget)
 
         def loss(batch: Batch) -> Tensor:
             return evaluation.criterion(logits_of(model(batch.x)), batch.y)
@@ -101,7 +102,7 @@ class _Relearning(Measure):
                 except Diverged as error:
                     raise self._diverged(time) from error
                 found = forward_pass(
-                    model, x=evaluation.x, y=evaluation.y, ids=chosen, criterion=evaluation.criterion, task=evaluation.task
+                    model, x=column, y=evaluation.y, ids=chosen, criterion=evaluation.criterion, task=evaluation.task
                 )
                 if not found.is_finite:
                     raise self._diverged(time)

@@ -1,5 +1,7 @@
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from network_toys import WithFeatures, bench_of, network
@@ -7,6 +9,7 @@ from torch import nn
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.cka import CKA
+from erasure.training.graphs import NodeColumn
 
 
 def _bench(make=network, **changes):
@@ -111,3 +114,35 @@ def test_what_cannot_be_aligned_is_refused_with_the_reason():
         broken.models["mine"][0].bias.fill_(float("inf"))
     with pytest.raises(RequirementNotMet, match="not finite"):
         _values(CKA(), broken)
+
+
+class OnNodes(nn.Module):
+    """Sums over neighbours, then a layer on every node, and the logits of the samples."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.body, _, self.head = network(seed)[:3]
+
+    def forward(self, batch):
+        first, second = batch.edge_index
+        return self.head(self.body(batch.x.index_add(0, second, batch.x[first])).relu()[batch.rows])
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_of_the_nodes_of_a_graph_those_of_the_partition_count_as_the_whole_partition_sees_them(is_whole):
+    generator = torch.Generator().manual_seed(3)
+    plain = _bench(OnNodes)
+    edges = torch.randint(0, 60, (2, 300), generator=generator)
+    background = None if is_whole else torch.ones(60, dtype=torch.bool).index_fill(0, plain.partitions["forget"], False)
+    column = NodeColumn(plain.x, edges, background=background)
+    measure = CKA(max_samples=12)
+    evaluation = replace(plain.evaluation(measure, "mine"), x=column)
+    found = {value.name or measure.title: value.value for value in measure.measure(evaluation)}
+    forget = plain.partitions["forget"].sort().values
+    chosen = forget[torch.from_numpy(np.sort(evaluation.streams.numpy("samples").permutation(20)[:12]))]
+    # A partition sees the background and itself: here that is every node.
+    summed = plain.x.index_add(0, edges[1], plain.x[edges[0]])
+    hidden = {model: plain.models[model].body(summed)[chosen] for model in ("mine", "gold")}
+    assert found["CKA[body]"] == pytest.approx(_plain(hidden["mine"], hidden["gold"]), abs=1e-6)
+    logits = {model: plain.models[model].head[0](hidden[model].relu()) for model in hidden}
+    assert found["CKA[head.0]"] == pytest.approx(_plain(logits["mine"], logits["gold"]), abs=1e-6)

@@ -8,8 +8,10 @@ from network_toys import bench_of, network
 from torch import nn
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.measures.contract import forward_pass
 from erasure.measures.relearn_time import AIN, RelearnTime
-from erasure.training.calls import Optimizer
+from erasure.training.calls import Criterion, Optimizer
+from erasure.training.graphs import NodeColumn
 
 
 def _fitted(seed, x, y, ids, steps=150):
@@ -167,3 +169,42 @@ def test_divergence_and_empty_partitions_are_refused_with_the_reason(bench):
     nothing = replace(bench, partitions={**bench.partitions, "none": torch.zeros(0, dtype=torch.int64)})
     with pytest.raises(PartitionError, match='"none" is empty'):
         _found(nothing, RelearnTime(relearn="none"), "far")
+
+
+class CountsNeighbours(nn.Module):
+    """Says class 1 of nodes with neighbours if its weight is positive; of lonely nodes it knows nothing."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, batch):
+        first, second = batch.edge_index
+        n = torch.zeros(len(batch.x)).index_add(0, second, torch.ones(len(first)))[batch.rows]
+        return torch.stack([torch.zeros_like(n), self.weight * n], dim=1)
+
+
+def test_the_nodes_that_are_looked_at_see_their_whole_partition():
+    models = {"original": CountsNeighbours(1.0), "mine": CountsNeighbours(-1.0)}
+    given = bench_of(models)
+    forget = given.partitions["forget"]
+    ring = torch.stack([forget, forget.roll(1)])
+    background = torch.ones(60, dtype=torch.bool).index_fill(0, forget, False)
+    measure = RelearnTime(eval_samples=1, cap=20, optimizer=Optimizer.of("SGD", lr=1.0))
+    column, y = NodeColumn(given.x, ring, background=background), torch.ones_like(given.y)
+
+    def said(model):
+        return lambda name: forward_pass(
+            models[model], x=column, y=y, ids=given.partitions[name], criterion=Criterion("classification"), task="classification"
+        )
+
+    evaluation = given.evaluation(measure, "mine")
+    evaluation = replace(
+        evaluation,
+        x=column,
+        y=y,
+        subject=replace(evaluation.subject, outputs=said("mine")),
+        references={"original": replace(evaluation.references["original"], outputs=said("original"))},
+    )
+    time, censored = (value.value for value in measure.measure(evaluation))
+    assert 0 < time < 20 and not censored
