@@ -368,6 +368,8 @@ def test_too_few_shadow_models_are_refused_at_once():
             ULiRA(**options)
     with pytest.raises(InvalidParameters, match="at least 16"):
         LiRA(n_shadows=14, interval="models")
+    with pytest.raises(InvalidParameters, match="use share 1"):
+        ULiRA(n_shadows=48, interval="models", share=0.5)
 
 
 @pytest.mark.parametrize("attack", [LiRA, ULiRA, RMIA, ShokriAttack, ForgettingRate])

@@ -171,7 +171,7 @@ class ULiRA(LiRA):
         n_shadows: Number of shadow models, even and at least 4; each is unlearned once.
         top: Play with this share of the samples only, in (0, 1]: those that the shadow models remember best before they unlearn.
         variant: As for LiRA.
-        interval: As for LiRA.
+        interval: As for LiRA; over ``models`` with ``share`` 1 only.
         share: Share of what a shadow model has seen of the two sides that it forgets, in (0, 1]. 1 forgets all of it, which calibrates
             best but may be more than the model under test had to forget.
     """
@@ -189,6 +189,13 @@ class ULiRA(LiRA):
     attack: ClassVar[str] = "U-LiRA"
 
     share: Share = 1.0
+
+    def check(self) -> None:
+        """Drawing pairs anew leaves every sample its models only where one of each pair has forgotten it."""
+        super().check()
+        if self.interval == "models" and self.share < 1:
+            message = 'an interval over models needs shadow models that forget all they have seen of both sides: use share 1, or "samples"'
+            raise InvalidParameters([Problem(message, path="interval")])
 
     @property
     def unlearned(self) -> tuple[UnlearnedShadow, ...]:
