@@ -236,6 +236,17 @@ def test_rmia_is_a_loop_over_pairs(variant):
         ratios.append(1 / (1 + math.exp(-phi)) / prior)
     scores = [np.mean([x / z >= 2 for z in ratios[SIZES["forget"] :]]) for x in ratios]
     assert given.values(measure, "original")["RMIA AUC"].value == pytest.approx(_areas(scores))
+    # The same against samples that no model has seen, whose prior is the mean over all models.
+    measure = RMIA(variant=variant, population="population", gamma=1.2)
+    evaluation = given.evaluation(measure, "original")
+
+    def probabilities(outputs):
+        return (-outputs.losses.double()).exp().numpy()
+
+    prior = np.mean([probabilities(evaluation.provider.outputs(each, "population")) for each in measure.shadows], axis=0)
+    pool = probabilities(evaluation.outputs("population")) / ((1.3 * prior + 0.7) / 2 if variant == "offline" else prior)
+    scores = [np.mean(x / pool >= 1.2) for x in ratios]
+    assert given.values(measure, "original")["RMIA AUC"].value == pytest.approx(_areas(scores))
 
 
 def test_rulis_privacy_game_is_scipys_kernel_densities():
