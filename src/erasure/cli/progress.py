@@ -139,6 +139,10 @@ class Terminal:
         """The summary, as many tables beside one another as the width of the terminal asks for."""
         click.echo(text_tables(results.rows, shutil.get_terminal_size((160, 24)).columns))
 
+    def advice(self, overview: Overview) -> None:
+        """What to do, in a sentence."""
+        click.echo(printable(overview.recommendation))
+
     def findings(self, overview: Overview) -> None:
         """For each problem of a sweep what to do, and the settings that came nearest to retraining."""
         for name, part in overview.parts or [("", overview)]:

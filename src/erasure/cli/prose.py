@@ -25,10 +25,10 @@ def without_markup(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""The same text in one line; control characters, with which a configuration could steer the terminal, become ``?``.
+    r"""The same text in one line, all spaces plain; control characters, which could steer the terminal, become ``?``.
 
     Example:
         >>> printable("clear \x1b[2J\n")
         'clear ?[2J '
     """
-    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+    return "".join(c if c.isprintable() else " " if c in "\n\t\u00a0" else "?" for c in text)

@@ -78,7 +78,8 @@ def overview_of(folder: RunFolder) -> Overview:
         if model.get("failed") and model["role"] == "unlearned" and model["label"] not in {j.label for j in judged}
     ]
     has_gold = any(row.gold is not None for row in folder.rows)
-    recommendation, best = recommend(judged, has_gold=has_gold)
+    original = comparisons((row for row in folder.rows if row.model == "original"), roles)
+    recommendation, best = recommend(judged, has_gold=has_gold, original=original)
     judgements = sorted(judged, key=lambda j: j.rank)
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]

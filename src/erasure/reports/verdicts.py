@@ -244,8 +244,16 @@ def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
     return tuple(sentence(c) for c in lost[:1])
 
 
-def recommend(judgements: Sequence[Judgement], *, has_gold: bool = True) -> tuple[str, Judgement | None]:
-    """What to do, in sentences for somebody who never heard of unlearning, and the method it names."""
+def recommend(
+    judgements: Sequence[Judgement], *, has_gold: bool = True, original: Iterable[Comparison] = ()
+) -> tuple[str, Judgement | None]:
+    """What to do, in sentences for somebody who never heard of unlearning, and the method it names.
+
+    Args:
+        judgements: The verdicts.
+        has_gold: Whether there is a retrained model.
+        original: The original, which has forgotten nothing, against gold: measures that cannot tell the two apart recommend nobody.
+    """
     if not has_gold:
         return (
             "There is no retrained model in this run, so nobody can say which method forgets best. Add a partition to retrain on.",
@@ -254,6 +262,14 @@ def recommend(judgements: Sequence[Judgement], *, has_gold: bool = True) -> tupl
     candidates = sorted((j for j in judgements if not j.is_exact), key=lambda j: j.rank)
     if not candidates:
         return "No method was tried beside retraining itself.", None
+    sighted = [c for c in original if c.question == "forgetting" and c.floor is not None]
+    if sighted and all(c.is_within for c in sighted):
+        return (
+            "These measures cannot show whether a method has forgotten: by them the original model, which has forgotten nothing, cannot "
+            f"be told from a retrained one either ({listed(sighted)}). Add one that looks at single samples, such as LiRA, or repeat with "
+            "more seeds.",
+            None,
+        )
     best = candidates[0]
     if best.verdict in {"indistinguishable", "close"}:
         equal = [j for j in candidates if j.verdict == best.verdict == "indistinguishable" and j.cost is not None]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from report_rows import method, row
 
-from erasure.reports.gaps import Roles
+from erasure.reports.gaps import Roles, comparisons
 from erasure.reports.verdicts import RULE, TITLES, judge_all, recommend
 
 
@@ -217,6 +217,15 @@ def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
     text, best = recommend(judged({"a": 0.2, "b": 0.1}, method("a", forget=0.92), method("b", forget=0.97)))
     assert best.label == "a"
     assert "still knows more" in text
+
+
+def test_measures_that_cannot_tell_the_original_from_gold_recommend_nobody():
+    found = judged({"m": 0.1}, method("m"))
+    blind = comparisons(method("original", forget=0.905), Roles())
+    text, best = recommend(found, original=blind)
+    assert best is None
+    assert "cannot show whether a method has forgotten" in text
+    assert recommend(found, original=comparisons(method("original", forget=1.0), Roles()))[1].label == "m"
 
 
 def test_without_a_floor_nothing_is_said_to_have_failed():
