@@ -8,6 +8,7 @@ from network_toys import WithFeatures, bench_of, network
 from torch import nn
 
 from erasure.errors import RequirementNotMet
+from erasure.functional.cka import alignment, gram
 from erasure.measures.cka import CKA
 from erasure.training.graphs import NodeColumn
 
@@ -58,6 +59,14 @@ def test_gold_is_aligned_with_itself_and_so_is_gold_with_its_units_in_another_or
     for model in ("gold", "shuffled"):
         for unbiased in (False, True):
             assert list(_values(CKA(unbiased=unbiased), bench, model).values()) == pytest.approx([1.0] * 4)
+
+
+def test_the_unbiased_form_is_taken_where_it_is_asked_for():
+    bench = _bench()
+    mine, gold = (gram(_outputs(bench.models[model], bench)["0"].detach()) for model in ("mine", "gold"))
+    found = _values(CKA(unbiased=True), bench)["unbiased CKA[0]"]
+    assert found == pytest.approx(alignment(mine, gold, unbiased=True), abs=1e-6)
+    assert found < _values(CKA(), bench)["CKA[0]"] - 0.05
 
 
 def test_layers_can_be_named_and_unknown_ones_are_refused_with_the_nearest():

@@ -325,6 +325,25 @@ def test_more_shadow_models_narrow_the_interval_over_models():
     assert widths[1] < widths[0]
 
 
+def test_the_interval_over_models_is_that_of_pairs_drawn_again():
+    given, measure = world(), LiRA(n_shadows=16, interval="models")
+    observed, models = _parts(given, measure, "original")
+    said, seen = np.array([each for each, _, _ in models]), np.array([each for _, each, _ in models])
+    generator = given.evaluation(measure, "original").streams.torch("models")
+    areas = []
+    for _ in range(200):
+        drawn = [2 * int(pair) + k for pair in torch.randint(8, (8,), generator=generator) for k in (0, 1)]
+        sides = []
+        for inside in (seen[drawn], ~seen[drawn]):
+            values = np.ma.masked_array(said[drawn], ~inside)
+            spread = max(float(np.sqrt(((values - values.mean(0)) ** 2).sum() / (inside.sum(0) - 1).sum())), 1e-6)
+            sides.append(stats.norm(values.mean(0).data, spread).logpdf(observed))
+        areas.append(_areas(sides[0] - sides[1]))
+    area = given.values(measure, "original")["LiRA AUC"]
+    low, high = np.quantile(areas, [0.025, 0.975])
+    assert (area.low, area.high) == pytest.approx((min(low, area.value), max(high, area.value)))
+
+
 def test_rates_without_enough_nonmembers_are_those_without_a_false_positive():
     values = world().values(LiRA(), "original")
     assert values["LiRA TPR at 1% FPR"].value == values["LiRA TPR at 0.1% FPR"].value > 0

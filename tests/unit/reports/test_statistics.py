@@ -1,5 +1,6 @@
 """Intervals, tests and ranks, against scipy, brute force and published tables."""
 
+import dataclasses
 import itertools
 import math
 
@@ -202,6 +203,12 @@ def test_a_failure_is_the_last_rank():
 def test_groups_join_what_is_closer_than_the_critical_difference():
     found = RankTest((1.0, 1.8, 2.6, 4.0), 30, 50.0, 1e-9, 1.0)
     assert found.groups() == [(0, 1), (1, 2)]
+
+
+def test_nothing_is_told_apart_where_friedmans_test_sees_no_difference():
+    far_apart = RankTest((2.0, 1.0, 3.0), 4, 3.0, 0.2, critical_difference=0.5)
+    assert far_apart.groups() == [(1, 0, 2)]
+    assert dataclasses.replace(far_apart, p=0.01).groups() == []
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ def test_scatter_is_no_damage():
 def test_within_two_floors_is_slight():
     assert verdict_of(method("m", forget=0.918)).title == "slightly under-forgotten"
     assert verdict_of(method("m", forget=0.95)).title == "under-forgotten"
+    both = [*method("m", forget=0.95), row("m", "LiRA AUC", value=0.62, gold=0.60, floor=0.015)]
+    assert verdict_of(both).title == "under-forgotten"
 
 
 def test_the_rule_says_every_verdict():
