@@ -15,7 +15,14 @@ __all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons", "is_atta
 
 Question: TypeAlias = Literal["forgetting", "utility", "other"]
 
-_ATTACK = re.compile(r"(?<![a-z])(?:u?mia|r?lira|rmia)(?![a-z])|attack(?!\s*success)|membership|leakage", re.IGNORECASE)
+_ATTACK = re.compile(
+    r"(?<![a-z])(?<!tow-)(?:u?mia|r?lira|rmia|ruli|shokri)(?![a-z])|attack(?!\s*success)|membership|leakage", re.IGNORECASE
+)
+_NO_CHANCE = re.compile(r"tpr|advantage|@|entropyattack", re.IGNORECASE)
+_TRACES = re.compile(r"AttackSuccessRate|InterclassConfusion|IC-Err|WrongLabelAccuracy")
+"""What forgotten samples have planted, whatever it is looked for on: more of it is knowledge of them, and less says nothing."""
+_SIDES = {"MIAEfficacy": -1, "Forgetting rate": -1, "ForgettingQuality": 0, "TrueLabelAccuracy": 0, "ECE": 0, "adaptive ECE": 0}
+"""What a larger value on forgotten samples is: less knowledge of them (-1), or either (0). Of all others the direction tells."""
 EPSILON = 1e-9
 _FAR = 1e3
 """Ratio of a gap to a floor of zero."""
@@ -44,7 +51,7 @@ class Comparison:
         gap: Distance of the two, that of attacks after counting values below chance as chance; the mean over repetitions, so that a
             method that does too well with one seed and too badly with another is not taken for gold.
         signed: The same with a sign: positive where the method does better (or is easier attacked) than gold; None if unknown
-            or neither on average.
+            or neither on average, and of distances to gold, which have no side.
         floor: Mean noise floor, or None.
         unit: Unit of the values.
         is_attack: Whether it is an attack's success.
@@ -104,11 +111,14 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
         question = "forgetting"
     elif partition in roles.retain or partition in roles.test:
         question = "utility"
+    is_trace = bool(_TRACES.match(measure))
+    if is_trace:
+        question = "forgetting"
     if counted and all(0 <= v <= 1 for pair in pairs for v in pair) and _has_chance(measure):
         pairs = [(max(found, 0.5), max(reference, 0.5)) for found, reference in pairs]
     differences = [found - reference for found, reference in pairs]
     gap, difference = _mean([abs(each) for each in differences]), _mean(differences)
-    sign = 1 if attack else {"higher": 1, "lower": -1}.get(cell[0].direction, 0)
+    sign = _side(cell[0], question) if not (attack or is_trace) else 1 if attack or difference > 0 else 0
     is_scattered = floor is not None and abs(difference) <= floor + EPSILON < gap
     return Comparison(
         measure=measure,
@@ -126,6 +136,17 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     )
 
 
+def _side(row: Row, question: Question) -> int:
+    """1 if a larger value is more knowledge or use, -1 if a smaller one is, 0 if it does not say."""
+    if row.ideal != "gold":
+        return 0
+    if question == "forgetting":
+        for name, side in _SIDES.items():
+            if row.measure.startswith(name):
+                return side
+    return {"higher": 1, "lower": -1}.get(row.direction, 0)
+
+
 @functools.cache
 def is_attack(measure: str) -> bool:
     """Whether a measure's name is that of an attack's success."""
@@ -140,8 +161,8 @@ def _samples(partition: str, roles: Roles) -> str:
 
 @functools.cache
 def _has_chance(measure: str) -> bool:
-    """Whether one half is what a coin would reach: an accuracy or an area, not a rate at a fixed false-positive rate."""
-    return not re.search(r"tpr|advantage|@", measure, re.IGNORECASE)
+    """Whether one half is what a coin would reach: an accuracy or an area, not a rate at a fixed false-positive rate, nor a share."""
+    return not _NO_CHANCE.search(measure)
 
 
 def _mean(values: Sequence[float]) -> float:

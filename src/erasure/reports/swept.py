@@ -22,6 +22,7 @@ __all__ = [
     "problems",
     "read_settings",
     "settings_of",
+    "shown_value",
     "suffixes",
 ]
 
@@ -99,7 +100,7 @@ def problems(settings: Sequence[Setting]) -> list[tuple[str, list[int]]]:
     for number, setting in enumerate(settings):
         found.setdefault(_problem(setting), []).append(number)
     paths = [path for path in settings[0].values if not is_of_method(path)] if settings else []
-    named = [_named([settings[i] for i in members], paths) for members in found.values()]
+    named = [_named([settings[i] for i in members], paths, settings) for members in found.values()]
     if len(set(named)) < len(named):
         named = [settings[members[0]].label for members in found.values()]
     return list(zip(named, found.values(), strict=True))
@@ -118,7 +119,7 @@ def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
     addresses = [{model: (_problem(s), found) for model, found in _addresses(s).items()} for s in settings]
     found: list[dict[_Model, str]] = [{} for _ in settings]
     varied = [
-        path for path in (settings[0].values if settings else ()) if len({_brief(s.values.get(path)) for s in settings}) > 1
+        path for path in (settings[0].values if settings else ()) if len({json.dumps(s.values.get(path)) for s in settings}) > 1
     ]
     for model in dict.fromkeys(model for each in addresses for model in each):
         kinds: dict[Any, list[int]] = {}
@@ -127,7 +128,7 @@ def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
                 kinds.setdefault(each[model], []).append(number)
         if len(kinds) < 2:
             continue
-        named = [_named([settings[i] for i in members], varied) for members in kinds.values()]
+        named = [_named([settings[i] for i in members], varied, settings) for members in kinds.values()]
         if len(set(named)) < len(named):
             named = [settings[members[0]].label for members in kinds.values()]
         for name, members in zip(named, kinds.values(), strict=True):
@@ -146,19 +147,40 @@ def _addresses(setting: Setting) -> dict[_Model, tuple[str, ...]]:
     return {model: tuple(each) for model, each in found.items()}
 
 
-def _named(settings: Sequence[Setting], among: Iterable[str]) -> str:
+def _named(settings: Sequence[Setting], among: Iterable[str], everyone: Sequence[Setting]) -> str:
     """The values among these paths that these settings have in common, by the last words of the paths."""
     first = settings[0].values
     common = {path: first[path] for path in among if path in first and all(s.values.get(path) == first[path] for s in settings)}
     short = {path: path.rpartition(".")[2] for path in first}
     twice = {name for name in short.values() if list(short.values()).count(name) > 1}
-    parts = [f"{path if short[path] in twice else short[path]}={_brief(value)}" for path, value in common.items()]
+    parts = [
+        f"{path if short[path] in twice else short[path]}={shown_value(value, [s.values.get(path) for s in everyone])}"
+        for path, value in common.items()
+    ]
     return ", ".join(parts) or settings[0].label
 
 
-def _brief(value: Any) -> str:
+def shown_value(value: Any, among: Iterable[Any] = ()) -> str:
+    """A value of a setting in few words; of a component its class and the parameters that not all of them share.
+
+    Args:
+        value: The value.
+        among: What the sweep has in the same place.
+
+    Example:
+        >>> shown_value(
+        ...     {"class": "Class", "parameters": {"labels": 8, "ref_data": "train"}}, [{"parameters": {"ref_data": "train"}}]
+        ... )
+        'Class(labels=8)'
+    """
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping) and isinstance(value.get("class"), str) and set(value) <= {"class", "parameters"}:
+        given = value.get("parameters") or {}
+        others = [(other.get("parameters") or {}) if isinstance(other, Mapping) else {} for other in among]
+        own = {name: each for name, each in given.items() if not others or any(other.get(name) != each for other in others)}
+        inside = ", ".join(f"{name}={shown_value(each)}" for name, each in own.items())
+        return f"{value['class']}({inside})" if inside else str(value["class"])
     return value if isinstance(value, str) else json.dumps(value)
 
 

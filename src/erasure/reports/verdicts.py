@@ -58,12 +58,14 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         "under-forgotten",
         "It does better on the forgotten samples than the retrained model, or an attack that looks for traces of them succeeds more "
-        "often than on the retrained model, by more than the noise floor. Attacks no better than a coin count as a coin.",
+        "often than on the retrained model, or a backdoor or a confusion that they planted is there more often, by more than the noise "
+        "floor. Attacks no better than a coin count as a coin.",
     ),
     ("undecided", "There is no retrained model, no noise floor, or no value on the forgotten samples to compare."),
     (
         "close to retraining",
-        "Nothing of the above, but some value differs from the retrained model's by more than the noise floor.",
+        "Nothing of the above, but some value differs from the retrained model's by more than the noise floor. A distance of outputs from "
+        "the retrained model's has no side: by itself it tells neither under- nor over-forgetting.",
     ),
     (
         "indistinguishable",

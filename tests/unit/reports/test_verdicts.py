@@ -120,6 +120,38 @@ def test_a_lower_loss_on_forgotten_samples_is_under_forgetting():
     assert verdict_of(rows).verdict == "under-forgotten"
 
 
+@pytest.mark.parametrize(
+    ("measure", "value", "gold", "changes", "verdict"),
+    [
+        # Distances to gold are as large for a model that forgot nothing as for one that forgot too much.
+        ("JSDivergence", 0.3, 0.0, {"direction": "lower", "ideal": 0.0}, "close"),
+        ("Completeness", 0.5, 1.0, {"direction": "higher", "ideal": 1.0}, "close"),
+        ("Churn", 0.3, 0.0, {"direction": "lower", "ideal": 0.0, "partition": "test"}, "close"),
+        ("ForgettingQuality", 0.0, 0.18, {"direction": "higher"}, "close"),
+        ("ForgettingQuality mean epsilon", 50.0, 1.2, {"direction": "lower"}, "close"),
+        ("TrueLabelAccuracy", 0.1, 0.8, {"direction": "higher"}, "close"),
+        ("ECE", 0.1, 0.8, {"direction": "lower"}, "close"),
+        ("ToW-MIA", 0.7, 1.0, {"direction": "higher", "ideal": 1.0, "partition": ""}, "indistinguishable"),
+        # Attacks by whatever name, and shares, of which a coin would not reach one half.
+        ("RULI AUC", 0.9, 0.5, {}, "under-forgotten"),
+        ("RULI efficacy AUC", 0.9, 0.5, {}, "under-forgotten"),
+        ("Shokri balanced accuracy", 0.9, 0.5, {}, "under-forgotten"),
+        ("EntropyAttack", 0.4, 0.1, {}, "under-forgotten"),
+        ("MIAEfficacy", 0.02, 0.3, {}, "under-forgotten"),
+        ("MIAEfficacy by entropy", 0.9, 0.3, {}, "over-forgotten"),
+        ("Forgetting rate", 0.0, 0.5, {}, "under-forgotten"),
+        # What forgotten samples have planted.
+        ("AttackSuccessRate[0]", 0.9, 0.1, {"direction": "lower", "partition": "test"}, "under-forgotten"),
+        ("AttackSuccessRate[0]", 0.0, 0.1, {"direction": "lower", "partition": "test"}, "close"),
+        ("InterclassConfusion[0,1]", 90, 10, {"direction": "lower", "partition": "test", "unit": "samples"}, "under-forgotten"),
+        ("IC-Err[0,1]", 0.4, 0.1, {"direction": "lower", "partition": "test"}, "under-forgotten"),
+        ("WrongLabelAccuracy", 0.9, 0.1, {"direction": "lower"}, "under-forgotten"),
+    ],
+)
+def test_every_measure_is_taken_for_what_it_says_of_forgetting(measure, value, gold, changes, verdict):
+    assert verdict_of([*method("m"), row("m", measure, value=value, gold=gold, floor=0.02, **changes)]).verdict == verdict
+
+
 def test_what_differs_on_forgotten_samples_is_not_called_as_good():
     judgement = verdict_of([*method("m"), row("m", "KLoM mean", value=9.0, gold=1.7, floor=0.1, unit="nats")])
     assert judgement.verdict == "close"
