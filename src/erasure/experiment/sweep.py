@@ -21,7 +21,7 @@ from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.experiment.run import RunOptions, report_page, run_experiments, save
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
-from erasure.reports.swept import shown_value
+from erasure.reports.swept import shown_setting
 from erasure.types import Json
 
 __all__ = ["Point", "Sweep", "load_sweep", "run_sweep"]
@@ -170,9 +170,7 @@ def _labels(settings: Sequence[Mapping[str, Json]]) -> list[str]:
     twice = {name for name in short.values() if list(short.values()).count(name) > 1}
     names = {path: path if name in twice else name for path, name in short.items()}
     values = {path: [chosen[path] for chosen in settings if path in chosen] for path in paths}
-    return [
-        ", ".join(f"{names[path]}={shown_value(value, values[path])}" for path, value in chosen.items()) for chosen in settings
-    ]
+    return [", ".join(shown_setting(names[path], value, values[path]) for path, value in chosen.items()) for chosen in settings]
 
 
 class _Reader:

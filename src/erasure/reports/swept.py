@@ -22,7 +22,7 @@ __all__ = [
     "problems",
     "read_settings",
     "settings_of",
-    "shown_value",
+    "shown_setting",
     "suffixes",
 ]
 
@@ -154,32 +154,39 @@ def _named(settings: Sequence[Setting], among: Iterable[str], everyone: Sequence
     short = {path: path.rpartition(".")[2] for path in first}
     twice = {name for name in short.values() if list(short.values()).count(name) > 1}
     parts = [
-        f"{path if short[path] in twice else short[path]}={shown_value(value, [s.values.get(path) for s in everyone])}"
+        shown_setting(path if short[path] in twice else short[path], value, [s.values.get(path) for s in everyone])
         for path, value in common.items()
     ]
     return ", ".join(parts) or settings[0].label
 
 
-def shown_value(value: Any, among: Iterable[Any] = ()) -> str:
-    """A value of a setting in few words; of a component its class and the parameters that not all of them share.
+def shown_setting(name: str, value: Any, among: Iterable[Any] = ()) -> str:
+    """A setting in few words; of a component its class and the parameters that not all of them share.
 
     Args:
+        name: What is set.
         value: The value.
         among: What the sweep has in the same place.
 
     Example:
-        >>> shown_value(
-        ...     {"class": "Class", "parameters": {"labels": 8, "ref_data": "train"}}, [{"parameters": {"ref_data": "train"}}]
-        ... )
+        >>> shown_setting("epochs", 3)
+        'epochs=3'
+        >>> everyone = [{"class": "Class", "parameters": {"labels": k, "ref_data": "train"}} for k in (3, 8)]
+        >>> shown_setting("partitions[1]", everyone[1], everyone)
         'Class(labels=8)'
     """
+    shown = _shown_value(value, among)
+    return shown if isinstance(value, Mapping) and not shown.startswith("{") else f"{name}={shown}"
+
+
+def _shown_value(value: Any, among: Iterable[Any] = ()) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping) and isinstance(value.get("class"), str) and set(value) <= {"class", "parameters"}:
         given = value.get("parameters") or {}
         others = [(other.get("parameters") or {}) if isinstance(other, Mapping) else {} for other in among]
         own = {name: each for name, each in given.items() if not others or any(other.get(name) != each for other in others)}
-        inside = ", ".join(f"{name}={shown_value(each)}" for name, each in own.items())
+        inside = ", ".join(f"{name}={_shown_value(each)}" for name, each in own.items())
         return f"{value['class']}({inside})" if inside else str(value["class"])
     return value if isinstance(value, str) else json.dumps(value)
 
