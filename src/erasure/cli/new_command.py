@@ -6,9 +6,9 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +21,9 @@ __all__ = ["RECOMMENDED", "command"]
 RECOMMENDED = ("GoldModel", "Finetuning", "SCRUB", "SSD", "SalUn", "Identity")
 """Retraining, four methods of different kinds, and doing nothing."""
 
+_T = TypeVar("_T")
+_ASKED_FOR = {"table": "File (CSV, TSV or Parquet)", "pictures": "Folder, with one folder of pictures for each class"}
+"""What is asked next about data that has a place of its own."""
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%|(0?\.\d+)")
 _FEWEST_ATTACKED = 10
 _WHOLE_NUMBER = re.compile(r"\d{1,9}")
@@ -59,10 +62,14 @@ def command(
     questions = _Questions(asks=not yes)
     if file.exists() and not overwrite and not questions.may_replace(file):
         raise refused(f'"{file}" is already there and stays as it is', "give another name, or --overwrite")
-    chosen = questions.data(data, label)
-    forgetting = _forgetting(questions.forget(forget, chosen), chosen)
-    entries = _entries(questions.methods(methods), chosen)
-    text = _written(file, chosen, forgetting, entries, questions.epochs(epochs, chosen))
+    try:
+        chosen = questions.data(data, label)
+        forgetting = questions.understood(forget, lambda: questions.forget(chosen), lambda said: _forgetting(said, chosen))
+        entries = questions.understood(methods, questions.methods, lambda said: _entries(said, chosen))
+        text = _written(file, chosen, forgetting, entries, questions.epochs(epochs, chosen))
+    except (KeyboardInterrupt, EOFError):
+        click.echo("\nstopped; nothing was written", err=True)
+        return 130
     _check(text)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
@@ -84,31 +91,44 @@ class _Questions:
         self._asks = asks
 
     def data(self, given: str | None, label: str | None) -> Chosen:
-        kind = given or self._ask("Data", "--data", "digits", [*SHIPPED, "table", "pictures"])
-        if given is None and kind not in SHIPPED:
-            title = "File (CSV, TSV or Parquet)" if kind == "table" else "Folder, with one folder of pictures for each class"
-            kind = self._ask(title, "--data", None)
+        def ask() -> str:
+            kind = self._ask(f"Data ({', '.join(SHIPPED)}, table, pictures, or a path)", "--data", "digits")
+            if kind not in _ASKED_FOR:
+                return kind
+            return self._ask(_ASKED_FOR[kind], "--data", None)
 
         def ask_label(columns: Sequence[str]) -> str:
             return label or self._ask("Column to predict", "--label", None, columns)
 
-        return chosen_data(kind, ask_label)
+        return self.understood(given, ask, lambda said: chosen_data(said, ask_label))
 
-    def forget(self, given: str | None, chosen: Chosen) -> str:
-        if given is not None:
-            return given
-        kind = self._ask("What to forget", "--forget", "share", ["share", "class", "samples"], standard_answer="10%")
+    def understood(self, given: str | None, ask: Callable[[], str], understand: Callable[[str], _T]) -> _T:
+        """What an answer means; a person whose answer cannot be used is told why, and asked again.
+
+        Raises:
+            ConfigError: If what an option gave cannot be used, or nobody can be asked.
+        """
+        while True:
+            answer = ask() if given is None else given
+            try:
+                return understand(answer)
+            except ConfigError as error:
+                if given is not None or not self._asks or not sys.stdin.isatty():
+                    raise
+                for problem in error.problems:
+                    click.echo(printable(f"{problem.message}; {problem.hint}" if problem.hint else problem.message), err=True)
+
+    def forget(self, chosen: Chosen) -> str:
+        kind = self._ask("What to forget (share, class, samples)", "--forget", "share", standard_answer="10%")
         if kind == "share":
             return self._ask("Share of the training samples", "--forget", "10%")
         if kind == "class":
             return "class:" + self._ask(
                 "Class", "--forget", str(next(iter(chosen.classes))), [str(each) for each in chosen.classes]
             )
-        return kind if not self._asks else self._ask("How many samples", "--forget", "10")
+        return self._ask("How many samples", "--forget", "10") if kind == "samples" else kind
 
-    def methods(self, given: str | None) -> str:
-        if given is not None:
-            return given
+    def methods(self) -> str:
         if self._ask("Methods", "--methods", "recommended", ["recommended", "chosen"]) == "recommended":
             return "recommended"
         return self._ask("Names, with commas between (erasure list unlearners shows them)", "--methods", "SCRUB,SSD")

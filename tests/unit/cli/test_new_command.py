@@ -216,3 +216,21 @@ def test_shells_get_a_script_for_completion(mode, word):
 def test_completion_answers(words, expected):
     done = complete(mode="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
     assert expected in done.stdout.splitlines()
+
+
+def test_answers_that_cannot_be_used_are_asked_for_again(cli, typed, patients):
+    typed("patience", "table", "nobody.csv", patients, "state", "class:cured", "class:ill", "recommended", "0", "2")
+    code, _, err = cli("new")
+    assert code == 0, err
+    assert all(
+        said in err for said in ('no data "patience"', 'no data "nobody.csv"', 'no class "cured"', "a whole number, 1 or more")
+    )
+    assert partitions()[1][1]["labels"] == "ill"
+
+
+def test_who_stops_answering_has_written_nothing(cli, typed, here):
+    typed("digits")
+    code, _, err = cli("new")
+    assert code == 130
+    assert "nothing was written" in err
+    assert not (here / "experiment.jsonc").exists()
