@@ -48,8 +48,6 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
     from erasure.experiment.run import run_experiment
-    from erasure.reports.folder import RunFolder
-    from erasure.reports.overview import overview_of
 
     experiment = experiment_from(config, overrides, trust)
     where = output or Path("runs") / directory_name(experiment.name)
@@ -63,7 +61,7 @@ def command(
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
         terminal.table(results)
-        terminal.advice(overview_of(RunFolder.load(where)))
+        terminal.advice(results.overview())
     say_failures(results.failures)
     click.echo(f"results in {where}", err=as_json)
     if (where / "report.html").exists():

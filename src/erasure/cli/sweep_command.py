@@ -53,8 +53,6 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
     from erasure.experiment.sweep import load_sweep, run_sweep
-    from erasure.reports.folder import RunFolder
-    from erasure.reports.overview import overview_of
 
     sweep = load_sweep(config, overrides=overrides, trust=trust)
     if dry_run:
@@ -71,7 +69,7 @@ def command(
     if as_json:
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
-        terminal.findings(overview_of(RunFolder.load(where)))
+        terminal.findings(results.overview())
     say_failures(results.failures)
     click.echo(f"{len(sweep.points)} settings, {len(results)} rows, results in {where}", err=as_json)
     if (where / "report.html").exists():

@@ -63,6 +63,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
+    def class_name(self, k: int) -> str:
+        """Name of class ``k``; its number where classes have no names."""
+        return str(self.class_names[k]) if k < len(self.class_names) else str(k)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource(Component):

@@ -217,7 +217,7 @@ def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, 
     before = _present(data, partitions.get(train, torch.arange(len(data))))
     lost = (before & ~_present(data, partitions[retain])).nonzero().flatten().tolist()
     if lost:
-        names = [data.class_names[k] if k < len(data.class_names) else str(k) for k in lost]
+        names = [data.class_name(k) for k in lost]
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
         yield PartitionIssue("warning", retain, f"it has no sample of {len(lost)} of the classes to be learned: {listed}")
 
@@ -228,10 +228,8 @@ def _single_class(partitions: Mapping[str, Tensor], data: Dataset, train: str) -
         return
     present = _present(data, ids).nonzero().flatten().tolist()
     if len(present) == 1:
-        name = data.class_names[present[0]] if present[0] < len(data.class_names) else str(present[0])
-        yield PartitionIssue(
-            "warning", train, f"every sample is of class {name}: there is nothing to learn, and nothing to forget"
-        )
+        message = f"every sample is of class {data.class_name(present[0])}: there is nothing to learn, and nothing to forget"
+        yield PartitionIssue("warning", train, message)
 
 
 def _fingerprints(x: TensorColumn, ids: Tensor) -> Tensor:

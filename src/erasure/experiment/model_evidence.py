@@ -128,15 +128,11 @@ class ModelEvidence:
             wanted = torch.bincount(y[forget.cpu()].long(), minlength=self.dataset.n_classes).tolist()
             there = torch.bincount(y[training.cpu()].long(), minlength=self.dataset.n_classes).tolist()
             found["classes"] = [
-                {"class": self._class_name(k), "forget": wanted[k], "training": there[k]}
+                {"class": self.dataset.class_name(k), "forget": wanted[k], "training": there[k]}
                 for k in range(min(len(wanted), 1000))
                 if wanted[k]
             ]
         return found
-
-    def _class_name(self, k: int) -> str:
-        names = self.dataset.class_names
-        return str(names[k]) if k < len(names) else str(k)
 
     def _outputs(self, model: str, partition: str) -> Outputs | None:
         return self.bench.outputs(self.scene, model, partition) if self._place(model, partition) else None
@@ -221,7 +217,7 @@ class ModelEvidence:
     # Classes and groups
 
     def _classes(self) -> Json:
-        names = [self._class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
+        names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
         rows = []
         for label, partition, outputs in self._each():
             right, labels = _right(outputs), outputs.labels

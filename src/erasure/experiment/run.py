@@ -40,7 +40,7 @@ from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["RunOptions", "make_plan", "report_page", "run_experiment", "run_experiments"]
+__all__ = ["RunOptions", "make_plan", "merged_failures", "report_page", "run_experiment", "run_experiments"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +190,7 @@ def run_experiments(
             is_sound=all(found.is_sound for found in results),
             elapsed_s=time.perf_counter() - start,
             rows=sum(len(found) for found in results),
-            failures={
-                stage if len(wanted) == 1 else f"{stage} of {experiment.name}": reason
-                for (experiment, _), found in zip(wanted, results, strict=True)
-                for stage, reason in found.failures.items()
-            },
+            failures=merged_failures([(experiment.name, found) for (experiment, _), found in zip(wanted, results, strict=True)]),
             output=output,
         )
     )
@@ -253,6 +249,15 @@ def report_page(output: Path, listener: Listener) -> None:
         listener(Said(f"No report was made: {error}"))
     except Exception as error:  # the results are on the disk already; a page must not cost them
         listener(Said(f"No report was made: {type(error).__name__}: {error}", level="warning"))
+
+
+def merged_failures(found: Sequence[tuple[str, Results]]) -> dict[str, str]:
+    """Stage to reason in several experiments; where there are several, the stage says of which one it is."""
+    return {
+        stage if len(found) == 1 else f"{stage} of {name}": reason
+        for name, results in found
+        for stage, reason in results.failures.items()
+    }
 
 
 def _named(plan: Plan, failed: Mapping[str, str]) -> dict[str, str]:

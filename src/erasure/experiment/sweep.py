@@ -18,7 +18,7 @@ from erasure.config.tree import Loaded
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, load_experiment
-from erasure.experiment.run import RunOptions, report_page, run_experiments, save
+from erasure.experiment.run import RunOptions, merged_failures, report_page, run_experiments, save
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
 from erasure.reports.swept import shown_setting
@@ -108,11 +108,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
     found = run_experiments(wanted, replace(options, report=False), listener)
     together = Results(
         rows=tuple(row for results in found for row in results.rows),
-        failures={
-            f"{stage} at {point.label}" if point.label else stage: reason
-            for point, results in zip(sweep.points, found, strict=True)
-            for stage, reason in results.failures.items()
-        },
+        failures=merged_failures([(experiment.name, results) for (experiment, _), results in zip(wanted, found, strict=True)]),
         output=options.output,
     )
     if options.output is not None:

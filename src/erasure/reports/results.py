@@ -13,6 +13,9 @@ from erasure.store.rows import RESULT_FIELDS, Row, read_rows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from erasure.reports.folder import RunFolder
+    from erasure.reports.overview import Overview
+
 __all__ = ["Results"]
 
 _UNSOUND = frozenset({"failed", "non-finite"})
@@ -46,13 +49,23 @@ class Results:
 
     def _repr_html_(self) -> str:
         """What to do, the table and figures, in a notebook."""
-        from erasure.reports.folder import EVIDENCE_FILE, RunFolder
         from erasure.reports.notebook import results_html
+
+        return results_html(self._folder())
+
+    def overview(self) -> Overview:
+        """The verdicts and what to do, as the report says them; from the rows alone where no result files were written."""
+        from erasure.reports.overview import overview_of
+
+        return overview_of(self._folder())
+
+    def _folder(self) -> RunFolder:
+        from erasure.reports.folder import EVIDENCE_FILE, RunFolder
         from erasure.reports.swept import POINTS_FILE
 
         output = self.output
         kept = output is not None and any((output / name).is_file() for name in (EVIDENCE_FILE, POINTS_FILE))
-        return results_html(RunFolder.load(output) if kept and output is not None else RunFolder(self.rows))
+        return RunFolder.load(output) if kept and output is not None else RunFolder(self.rows)
 
     @property
     def is_sound(self) -> bool:

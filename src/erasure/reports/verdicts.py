@@ -280,11 +280,11 @@ def recommend(
         among = f" and is the cheapest of the {len(equal)} that do so" if len(equal) > 1 else ""
         return f"Use {best.label}: its model {how} one retrained without the forgotten data{_at_cost(best)}{among}.", best
     if best.verdict in {"under-forgotten", "over-forgotten"}:
-        more = "still knows more" if best.verdict == "under-forgotten" else "knows less"
         degree = "a little" if best.is_slight else "clearly"
+        knows = f"still knows {degree} more" if best.verdict == "under-forgotten" else f"knows {degree} less"
         return (
             f"No method here forgets exactly as retraining does. {best.label} is the closest{_at_cost(best)}, but its model "
-            f"{degree} {more} about the forgotten data than a retrained one would. Where that is not acceptable, retrain.",
+            f"{knows} about the forgotten data than a retrained one would. Where that is not acceptable, retrain.",
             best,
         )
     undecided = next((j for j in candidates if j.verdict == "undecided"), None)

@@ -128,8 +128,7 @@ def test_a_setting_that_fails_costs_the_others_nothing(tmp_path):
     )
     assert good == []
     assert bad, results.failures
-    label = "SGD(lr=1e+30)"
-    assert {f"{failure['stage']} at {label}" for failure in bad} == set(results.failures)
+    assert {f"{failure['stage']} of small (SGD(lr=1e+30))" for failure in bad} == set(results.failures)
     assert len({row.experiment for row in results if row.status == "failed"}) == 1
 
 

@@ -174,11 +174,6 @@ def _separator_hint(columns: Iterable[str]) -> str:
     return "" if found is None else f"the values are probably separated otherwise: give separator = {json.dumps(found)}"
 
 
-def _starts_with(file: Path, marks: tuple[bytes, ...]) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(2) in marks
-
-
 @contextmanager
 def _reported(file: Path, text: TextFormat) -> Iterator[None]:
     """Say which file cannot be read, and what to do."""
@@ -187,7 +182,8 @@ def _reported(file: Path, text: TextFormat) -> Iterator[None]:
     try:
         yield
     except UnicodeError as error:
-        likely = "utf-16" if _starts_with(file, (b"\xff\xfe", b"\xfe\xff")) else "latin-1"
+        with file.open("rb") as stream:
+            likely = "utf-16" if stream.read(2) in {b"\xff\xfe", b"\xfe\xff"} else "latin-1"
         raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "{likely}"') from error
     except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
         raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
