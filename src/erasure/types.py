@@ -21,6 +21,7 @@ __all__ = [
     "Role",
     "Source",
     "TaskKind",
+    "Tells",
 ]
 
 Json: TypeAlias = Any
@@ -28,6 +29,10 @@ Json: TypeAlias = Any
 
 TaskKind: TypeAlias = Literal["classification", "binary", "multilabel"]
 """How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, or K independent yes/no labels."""
+
+Tells: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
+"""What a larger value on forgotten samples tells: that the model knows more of them, or less; that an attack finds them better; that more
+of what they planted (a backdoor, a confusion) is there; or none of these."""
 
 Role: TypeAlias = Literal["forget", "retain", "train", "validation"]
 """What a partition is to an unlearner, whatever the configuration calls it."""

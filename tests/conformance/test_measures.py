@@ -202,6 +202,22 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
     assert not missing, f"measures without a suite: {missing}"
 
 
+_TELLING = {
+    "attack": {"EntropyAttack", "LiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "UMIA", "ULiRA"},
+    "ignorance": {"ForgettingRate", "MIAEfficacy"},
+    "trace": {"AttackSuccessRate", "InterclassConfusion"},
+    "": {"ECE", "ForgettingQuality", "TrueLabelAccuracy"},
+}
+"""What a larger value tells of forgotten samples, of measures where its direction does not say it."""
+
+
+@pytest.mark.parametrize("cls", list(_concrete_measures()), ids=lambda cls: cls.__name__)
+def test_a_measure_says_what_its_values_tell_of_forgotten_samples(cls):
+    assert cls.tells == next((tells for tells, names in _TELLING.items() if cls.__name__ in names), None)
+    low, high = cls.value_range
+    assert cls.chance is None or (cls.tells == "attack" and low < cls.chance < high)
+
+
 @pytest.mark.parametrize(
     "cls", [cls for cls in _concrete_measures() if cls.__name__ not in _WITH_A_BANK], ids=lambda cls: cls.__name__
 )

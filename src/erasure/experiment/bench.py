@@ -495,4 +495,4 @@ def _record(job: Job, value: Value) -> dict[str, Json]:
         "unit": measure.unit if value.unit is None else value.unit,
         "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
         "ideal": measure.ideal if value.ideal is None else value.ideal,
-    } | ({} if value.evidence is None else {"evidence": dict(value.evidence)})
+    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}

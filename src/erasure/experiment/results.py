@@ -89,17 +89,15 @@ class _GroupRows:
         if not known:
             yield replace(base, measure=measure.title + self.suffixes[number])
         for (name, partition), record in known.items():
-            direction = _direction(record["higher_is_better"])
-            title = name + self.suffixes[number]
-            yield replace(
-                base, measure=title, partition=partition, unit=record["unit"], direction=direction, ideal=record["ideal"]
-            )
+            yield replace(base, measure=name + self.suffixes[number], partition=partition, **_meaning(record, measure))
 
     def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
         """Rows of every epoch, with gold's value beside each."""
         records = self.store.open(subject.trace).json("trace")
         gold = {(r["number"], r["name"], r["partition"]): r["value"] for r in records if r["epoch"] == "gold"}
         base = self._base(subject, subject.trace)
+        followed = self.plan.experiment.evaluator.trace
+        traced = followed.measures if followed is not None else ()
         for record in records:
             if record["epoch"] == "gold":
                 continue
@@ -113,9 +111,7 @@ class _GroupRows:
                     measure=record["name"],
                     partition=record["partition"],
                     value=value,
-                    unit=record["unit"],
-                    direction=_direction(record["higher_is_better"]),
-                    ideal=record["ideal"],
+                    **_meaning(record, traced[record["number"]]),
                     gold=reference if compared else None,
                     gap=abs(value - reference) if compared else None,
                     status="ok" if value is not None else "non-finite",
@@ -152,8 +148,7 @@ class _GroupRows:
         key = (record["name"], record["partition"])
         value = record["value"]
         gold = self.gold[number].get(key, {}).get("value")
-        ideal = record["ideal"]
-        compared = ideal is not None
+        compared = record["ideal"] is not None
         gap = abs(value - gold) if compared and value is not None and gold is not None else None
         floor = self._floor(number, key, gold) if compared else None
         if value is None:
@@ -165,9 +160,7 @@ class _GroupRows:
             measure=record["name"] + self.suffixes[number],
             partition=record["partition"],
             value=value,
-            unit=record["unit"],
-            direction=_direction(record["higher_is_better"]),
-            ideal=ideal,
+            **_meaning(record, measure),
             gold=gold if compared else None,
             gap=gap,
             floor=floor,
@@ -198,8 +191,19 @@ def _suffixes(measures: Sequence[Measure]) -> list[str]:
     return suffixes
 
 
-def _direction(higher_is_better: bool | None) -> str:
-    return {True: "higher", False: "lower", None: ""}[higher_is_better]
+def _meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """How a row's value is to be read: what the value itself says, else the measure's class data."""
+    direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
+    tells = record.get("tells", measure.tells)
+    if tells is None and record["ideal"] == "gold":
+        tells = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
+    return {
+        "unit": record["unit"],
+        "direction": direction,
+        "ideal": record["ideal"],
+        "tells": tells or "",
+        "chance": record.get("chance", measure.chance) if tells == "attack" else None,
+    }
 
 
 def _with_intervals(rows: Sequence[Row]) -> list[Row]:

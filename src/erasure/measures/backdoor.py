@@ -16,7 +16,7 @@ from erasure.measures.requirements import class_id, require_defined
 from erasure.training.batches import TensorColumn
 from erasure.training.predictor import ModelInput
 from erasure.training.triggers import Trigger
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, TaskKind, Tells
 
 __all__ = ["AttackSuccessRate"]
 
@@ -46,6 +46,7 @@ class AttackSuccessRate(Measure):
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    tells: ClassVar[Tells | None] = "trace"
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
 
     trigger: Trigger

@@ -15,7 +15,7 @@ from erasure.functional.confusion import confusion_matrix
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import class_id, class_names, require_defined
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, TaskKind, Tells
 
 __all__ = ["ConfusionMatrix", "InterclassConfusion"]
 
@@ -107,6 +107,7 @@ class InterclassConfusion(Measure):
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "samples"
+    tells: ClassVar[Tells | None] = "trace"
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
 
     first: int | str = 0

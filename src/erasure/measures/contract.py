@@ -19,7 +19,7 @@ from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
-from erasure.types import TaskKind
+from erasure.types import TaskKind, Tells
 
 __all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
 
@@ -42,6 +42,8 @@ class Value:
         unit: Unit of the number.
         higher_is_better: Direction.
         ideal: ``gold``, or a number, or None if there is no such thing.
+        tells: What a larger value tells of forgotten samples.
+        chance: What guessing reaches.
         evidence: What a figure of it is drawn from, as JSON with a ``kind``: ``{"kind": "roc", "fpr": [...], "tpr": [...]}``, thinned to
             some hundred points. It is kept beside the row and does not become one.
     """
@@ -54,6 +56,8 @@ class Value:
     unit: str | None = None
     higher_is_better: bool | None = None
     ideal: Literal["gold"] | float | None = None
+    tells: Tells | None = None
+    chance: float | None = None
     evidence: Mapping[str, Any] | None = None
 
 
@@ -66,6 +70,10 @@ class Measure(Component):
         value_range: Smallest and largest possible value.
         unit: Unit of the value; empty for a share or a score.
         ideal: ``gold``: what a retrained model has is best; a number: that is best; None: there is no best.
+        tells: What a larger value on forgotten samples tells; None: knowledge of them where higher is better, ignorance where lower is.
+            Verdicts rest on it. What compares with another ideal than gold tells of neither.
+        chance: What guessing reaches: an attack that does worse is no better. An attack without it is a share of the forgotten samples
+            that are taken for members.
         references: Models it compares with, beside the one it judges.
         judges: Kinds of model it makes sense for.
     """
@@ -75,6 +83,8 @@ class Measure(Component):
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), float("inf"))
     unit: ClassVar[str] = ""
     ideal: ClassVar[Literal["gold"] | float | None] = "gold"
+    tells: ClassVar[Tells | None] = None
+    chance: ClassVar[float | None] = None
     references: ClassVar[frozenset[Reference]] = frozenset()
     judges: ClassVar[frozenset[ModelKind]] = frozenset({"original", "gold", "unlearned"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})

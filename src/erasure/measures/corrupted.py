@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, TaskKind, Tells
 
 __all__ = ["TrueLabelAccuracy", "true_labels"]
 
@@ -31,6 +31,7 @@ class TrueLabelAccuracy(Measure):
 
     source: ClassVar[Source | None] = Source(paper="Goel, Prabhu, Torr, Kumaraguru, Sanyal, TMLR 2024, arXiv:2402.14015")
     higher_is_better: ClassVar[bool | None] = True
+    tells: ClassVar[Tells | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
 
@@ -50,12 +51,12 @@ class TrueLabelAccuracy(Measure):
         said = outputs.predictions[wrong]
         return [
             self._share(int((said == truth[wrong]).sum()), n),
-            self._share(int((said == labels[wrong]).sum()), n, name="WrongLabelAccuracy", higher_is_better=False),
+            self._share(int((said == labels[wrong]).sum()), n, name="WrongLabelAccuracy", higher_is_better=False, tells="trace"),
         ]
 
-    def _share(self, hits: int, n: int, *, name: str | None = None, higher_is_better: bool | None = None) -> Value:
+    def _share(self, hits: int, n: int, **otherwise: Any) -> Value:
         low, high = clopper_pearson(hits, n)
-        return Value(value=hits / n, name=name, partition=self.partition, low=low, high=high, higher_is_better=higher_is_better)
+        return Value(value=hits / n, partition=self.partition, low=low, high=high, **otherwise)
 
 
 def true_labels(evaluation: Evaluation, ids: Tensor) -> Tensor:

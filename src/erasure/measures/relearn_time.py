@@ -180,7 +180,7 @@ class RelearnTime(_Relearning):
         """The time, and whether it is cut off."""
         found = self._relearned(evaluation, "subject")
         return [
-            Value(value=found.time, partition=self.forget, unit=self.count),
+            Value(value=found.time, partition=self.forget, unit=self.count, tells="ignorance"),
             Value(value=float(found.censored), name=f"{self.title} censored", partition=self.forget),
         ]
 
@@ -232,7 +232,9 @@ class AIN(_Relearning):
         censored = float(mine.censored or gold.censored)
         return [
             Value(value=index, partition=self.forget),
-            Value(value=mine.time, name=f"{self.title} time", partition=self.forget, unit=self.count, ideal="gold"),
+            Value(
+                value=mine.time, name=f"{self.title} time", partition=self.forget, unit=self.count, ideal="gold", tells="ignorance"
+            ),
             Value(value=gold.time, name=f"{self.title} time of gold", partition=self.forget, unit=self.count, ideal="gold"),
             Value(value=censored, name=f"{self.title} censored", partition=self.forget, ideal="gold"),
         ]

@@ -14,7 +14,7 @@ from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams, derive
-from erasure.types import OpenFraction, Partition, PositiveInt, Source
+from erasure.types import OpenFraction, Partition, PositiveInt, Source, Tells
 
 __all__ = ["UMIA"]
 
@@ -62,6 +62,8 @@ class UMIA(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    tells: ClassVar[Tells | None] = "attack"
+    chance: ClassVar[float | None] = 0.5
 
     forget: Partition = "forget"
     test: Partition = "test"

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from erasure.reports.compare import GOLD, Duel, Ranking, RunComparison, compare_runs
 from erasure.reports.folder import RunFolder
-from erasure.reports.gaps import is_attack
 from erasure.reports.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.reports.swept import settings_of
 from erasure.store.rows import Row
@@ -247,10 +246,10 @@ def _attacks(
             gold_rows.setdefault((row.measure, row.partition), []).append(row)
     for each in folder.evidence.get("intervals", ()):
         key = (str(each["measure"]), str(each["label"]))
-        if key in found or not is_attack(str(each["measure"])):
-            continue
         column = (str(each["measure"]), str(each["partition"]))
         rows = gold_rows.get(column, ()) if each["role"] == "gold" else columns.get(column, {}).get(str(each["label"]), ())
+        if key in found or not any(row.tells == "attack" for row in rows):
+            continue
         means = [math.fsum(values) / len(values) for values in _clusters(rows).values()]
         ends = (each["low"], each["high"])
         is_bank = each.get("over") == "models"

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from erasure.store.rows import Row
 
-__all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons", "is_attack"]
+__all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons"]
 
 Question: TypeAlias = Literal["forgetting", "utility", "other"]
 
-_ATTACK = re.compile(
-    r"(?<![a-z])(?<!tow-)(?:u?mia|r?lira|rmia|ruli|shokri)(?![a-z])|attack(?!\s*success)|membership|leakage", re.IGNORECASE
-)
-_NO_CHANCE = re.compile(r"tpr|advantage|@|entropyattack", re.IGNORECASE)
-_TRACES = re.compile(r"AttackSuccessRate|InterclassConfusion|IC-Err|WrongLabelAccuracy")
-"""What forgotten samples have planted, whatever it is looked for on: more of it is knowledge of them, and less says nothing."""
-_SIDES = {"MIAEfficacy": -1, "Forgetting rate": -1, "ForgettingQuality": 0, "TrueLabelAccuracy": 0, "ECE": 0, "adaptive ECE": 0}
-"""What a larger value on forgotten samples is: less knowledge of them (-1), or either (0). Of all others the direction tells."""
 EPSILON = 1e-9
 _FAR = 1e3
 """Ratio of a gap to a floor of zero."""
@@ -55,6 +45,7 @@ class Comparison:
         floor: Mean noise floor, or None.
         unit: Unit of the values.
         is_attack: Whether it is an attack's success.
+        chance: What guessing reaches, or None.
         samples: What the partition holds, in words.
         is_scattered: Whether it is only seed by seed that the two differ by more than the floor, and not on average.
     """
@@ -69,6 +60,7 @@ class Comparison:
     floor: float | None
     unit: str = ""
     is_attack: bool = False
+    chance: float | None = None
     samples: str = ""
     is_scattered: bool = False
 
@@ -102,23 +94,23 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     value, gold = (_mean(part) for part in zip(*pairs, strict=True))
     floors = [row.floor for row in cell if row.floor is not None]
     floor = _mean(floors) if floors else None
-    attack = is_attack(measure) and (not partition or partition in roles.forget)
-    counted = attack and cell[0].unit == ""
-    if floor is not None and (counted or measure.casefold().startswith("accuracy")) and roles.sizes.get(partition):
+    unit, tells, chance = cell[0].unit, cell[0].tells, cell[0].chance
+    is_attack = tells == "attack" and (not partition or partition in roles.forget)
+    is_share = unit == "" and (is_attack or measure.casefold().startswith("accuracy"))
+    if floor is not None and is_share and roles.sizes.get(partition):
         floor = max(floor, 1 / roles.sizes[partition])
     question: Question = "other"
-    if partition in roles.forget or attack:
+    if partition in roles.forget or is_attack or tells == "trace":
         question = "forgetting"
     elif partition in roles.retain or partition in roles.test:
         question = "utility"
-    is_trace = bool(_TRACES.match(measure))
-    if is_trace:
-        question = "forgetting"
-    if counted and all(0 <= v <= 1 for pair in pairs for v in pair) and _has_chance(measure):
-        pairs = [(max(found, 0.5), max(reference, 0.5)) for found, reference in pairs]
+    if is_attack and chance is not None:
+        pairs = [(max(found, chance), max(reference, chance)) for found, reference in pairs]
     differences = [found - reference for found, reference in pairs]
     gap, difference = _mean([abs(each) for each in differences]), _mean(differences)
-    sign = _side(cell[0], question) if not (attack or is_trace) else 1 if attack or difference > 0 else 0
+    sign = _side(cell[0], question)
+    if tells == "trace" and difference <= 0:
+        sign = 0
     is_scattered = floor is not None and abs(difference) <= floor + EPSILON < gap
     return Comparison(
         measure=measure,
@@ -129,8 +121,9 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
         gap=gap,
         signed=sign * difference if sign and not is_scattered else None,
         floor=floor,
-        unit=cell[0].unit,
-        is_attack=attack,
+        unit=unit,
+        is_attack=is_attack,
+        chance=chance,
         samples=_samples(partition, roles),
         is_scattered=is_scattered,
     )
@@ -138,31 +131,15 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
 
 def _side(row: Row, question: Question) -> int:
     """1 if a larger value is more knowledge or use, -1 if a smaller one is, 0 if it does not say."""
-    if row.ideal != "gold":
-        return 0
     if question == "forgetting":
-        for name, side in _SIDES.items():
-            if row.measure.startswith(name):
-                return side
-    return {"higher": 1, "lower": -1}.get(row.direction, 0)
-
-
-@functools.cache
-def is_attack(measure: str) -> bool:
-    """Whether a measure's name is that of an attack's success."""
-    return bool(_ATTACK.search(measure))
+        return {"knowledge": 1, "attack": 1, "trace": 1, "ignorance": -1}.get(row.tells, 0)
+    return {"higher": 1, "lower": -1}.get(row.direction, 0) if row.ideal == "gold" else 0
 
 
 def _samples(partition: str, roles: Roles) -> str:
     if partition in roles.forget:
         return "forgotten"
     return "retained" if partition in roles.retain else "unseen" if partition in roles.test else ""
-
-
-@functools.cache
-def _has_chance(measure: str) -> bool:
-    """Whether one half is what a coin would reach: an accuracy or an area, not a rate at a fixed false-positive rate, nor a share."""
-    return not _NO_CHANCE.search(measure)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -80,7 +80,7 @@ def _attack_sentence(c: Comparison) -> str:
         return (
             f"An attack ({attack}) finds {value} of the forgotten samples at {alarms} false alarms; on a retrained model {gold}."
         )
-    if attack.startswith("EntropyAttack"):
+    if c.chance is None:
         return f"An attack ({attack}) takes {value} of the forgotten samples for ones that were trained on; on a retrained model {gold}."
     pairs = " of pairs" if attack.endswith("AUC") else ""
     return f"An attack that looks for traces ({c.measure}) is right in {value}{pairs}; on a retrained model in {gold}."

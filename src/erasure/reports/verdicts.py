@@ -59,7 +59,7 @@ RULE: tuple[tuple[str, str], ...] = (
         "under-forgotten",
         "It does better on the forgotten samples than the retrained model, or an attack that looks for traces of them succeeds more "
         "often than on the retrained model, or a backdoor or a confusion that they planted is there more often, by more than the noise "
-        "floor. Attacks no better than a coin count as a coin.",
+        "floor. Attacks no better than guessing count as guessing.",
     ),
     ("undecided", "There is no retrained model, no noise floor, or no value on the forgotten samples to compare."),
     (

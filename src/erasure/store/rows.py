@@ -14,16 +14,16 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from erasure.errors import StoreError
 from erasure.store.durable import failure, write_atomically
-from erasure.types import Json
+from erasure.types import Json, Tells
 
 __all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
 
 ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
-_NUMBERS = ("value", "gold", "gap", "floor", "low", "high", "elapsed_s")
+_NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
 _COUNTS = ("n", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
-_CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status)}
+_CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -45,6 +45,8 @@ class Row:
         unit: Its unit; empty for a plain number.
         direction: Which way is better, as the measure says.
         ideal: ``"gold"``, a number, or None if there is none. Tables hold it as text.
+        tells: What a larger value on forgotten samples tells of them; see :class:`erasure.measures.contract.Measure`.
+        chance: What guessing reaches, or None if that makes no sense.
         gold: The same measure of the gold model.
         gap: Distance of ``value`` from ``gold``.
         floor: Noise floor: the same distance between two gold models.
@@ -72,6 +74,8 @@ class Row:
     unit: str = ""
     direction: str = ""
     ideal: str | float | None = None
+    tells: Tells = ""
+    chance: float | None = None
     gold: float | None = None
     gap: float | None = None
     floor: float | None = None
@@ -149,7 +153,10 @@ def read_rows(directory: Path) -> list[Row]:
     except OSError as error:
         raise failure("read", path, error, option="--output") from error
     if tuple(table.column_names) != RESULT_FIELDS:
-        raise StoreError(f"{path} has the columns {', '.join(table.column_names)}; expected {', '.join(RESULT_FIELDS)}.")
+        raise StoreError(
+            f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "
+            f"{', '.join(RESULT_FIELDS)}. Run the experiment again: what the store has is not computed anew."
+        )
     # Column by column, and each text once: there may be hundreds of thousands of rows.
     columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
     return [Row(**dict(zip(RESULT_FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]

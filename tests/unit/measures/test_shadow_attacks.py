@@ -202,6 +202,7 @@ def test_lira_is_a_loop_over_samples_and_models(variant):
     m, scores = SIZES["forget"], np.array(scores)
     assert values["LiRA AUC"].value == pytest.approx(_areas(scores))
     assert values["LiRA balanced accuracy"].value == pytest.approx(((scores[:m] > 0).mean() + (scores[m:] <= 0).mean()) / 2)
+    assert [value.chance for value in values.values()] == [0.5, 0.5, 0.01, 0.001]
     rate = values["LiRA TPR at 1% FPR"]
     assert rate.value == pytest.approx((scores[:m] > scores[m:].max()).mean())
     assert (rate.low, rate.high) == pytest.approx(tuple(stats.binomtest(round(rate.value * m), m).proportion_ci()))

@@ -2,6 +2,7 @@
 
 from erasure.store.rows import Row
 
+ATTACKS = ("UMIA", "LiRA", "RULI", "Shokri")
 GOLD = {"forget": 0.90, "retain": 0.99, "test": 0.95}
 
 
@@ -30,6 +31,11 @@ def row(label, measure="accuracy", partition="forget", value=None, *, gold=None,
         "n": 1,
         "address": "a" * 8,
     }
+    if measure.startswith(ATTACKS):
+        fields |= {"tells": "attack", "chance": 0.5}
+    else:
+        direction = (fields | changes)["direction"] if (fields | changes)["ideal"] == "gold" else ""
+        fields["tells"] = {"higher": "knowledge", "lower": "ignorance"}.get(direction, "")
     return Row(**fields | changes)
 
 

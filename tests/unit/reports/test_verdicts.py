@@ -85,7 +85,7 @@ def test_an_attack_worse_than_a_coin_counts_as_a_coin():
 
 
 def test_a_share_taken_for_members_is_not_said_to_be_right():
-    (said, *_) = verdict_of([*method("m"), row("m", "EntropyAttack logistic", value=0.90, gold=0.60, floor=0.01)]).evidence
+    (said, *_) = verdict_of([*method("m"), row("m", "EntropyAttack logistic", value=0.90, gold=0.60, tells="attack")]).evidence
     assert "(EntropyAttack logistic) takes 90.0\u00a0% of the forgotten samples for ones that were trained on" in said
 
 
@@ -111,7 +111,7 @@ def test_another_retraining_is_within_the_floor_as_often_as_it_should(n_floors, 
 
 
 def test_a_rate_at_few_false_alarms_is_compared_as_it_is():
-    rows = [*method("m"), row("m", "LiRA TPR@0.1%", value=0.10, gold=0.01, floor=0.01)]
+    rows = [*method("m"), row("m", "LiRA TPR at 0.1% FPR", value=0.10, gold=0.01, chance=0.001)]
     assert verdict_of(rows).verdict == "under-forgotten"
 
 
@@ -127,25 +127,25 @@ def test_a_lower_loss_on_forgotten_samples_is_under_forgetting():
         ("JSDivergence", 0.3, 0.0, {"direction": "lower", "ideal": 0.0}, "close"),
         ("Completeness", 0.5, 1.0, {"direction": "higher", "ideal": 1.0}, "close"),
         ("Churn", 0.3, 0.0, {"direction": "lower", "ideal": 0.0, "partition": "test"}, "close"),
-        ("ForgettingQuality", 0.0, 0.18, {"direction": "higher"}, "close"),
-        ("ForgettingQuality mean epsilon", 50.0, 1.2, {"direction": "lower"}, "close"),
-        ("TrueLabelAccuracy", 0.1, 0.8, {"direction": "higher"}, "close"),
-        ("ECE", 0.1, 0.8, {"direction": "lower"}, "close"),
+        ("ForgettingQuality", 0.0, 0.18, {"direction": "higher", "tells": ""}, "close"),
+        ("ForgettingQuality mean epsilon", 50.0, 1.2, {"direction": "lower", "tells": ""}, "close"),
+        ("TrueLabelAccuracy", 0.1, 0.8, {"direction": "higher", "tells": ""}, "close"),
+        ("ECE", 0.1, 0.8, {"direction": "lower", "tells": ""}, "close"),
         ("ToW-MIA", 0.7, 1.0, {"direction": "higher", "ideal": 1.0, "partition": ""}, "indistinguishable"),
-        # Attacks by whatever name, and shares, of which a coin would not reach one half.
+        # Attacks, with a level that guessing reaches or without.
         ("RULI AUC", 0.9, 0.5, {}, "under-forgotten"),
         ("RULI efficacy AUC", 0.9, 0.5, {}, "under-forgotten"),
         ("Shokri balanced accuracy", 0.9, 0.5, {}, "under-forgotten"),
-        ("EntropyAttack", 0.4, 0.1, {}, "under-forgotten"),
-        ("MIAEfficacy", 0.02, 0.3, {}, "under-forgotten"),
-        ("MIAEfficacy by entropy", 0.9, 0.3, {}, "over-forgotten"),
-        ("Forgetting rate", 0.0, 0.5, {}, "under-forgotten"),
+        ("EntropyAttack", 0.4, 0.1, {"tells": "attack"}, "under-forgotten"),
+        ("MIAEfficacy", 0.02, 0.3, {"tells": "ignorance"}, "under-forgotten"),
+        ("MIAEfficacy by entropy", 0.9, 0.3, {"tells": "ignorance"}, "over-forgotten"),
+        ("Forgetting rate", 0.0, 0.5, {"tells": "ignorance"}, "under-forgotten"),
         # What forgotten samples have planted.
-        ("AttackSuccessRate[0]", 0.9, 0.1, {"direction": "lower", "partition": "test"}, "under-forgotten"),
-        ("AttackSuccessRate[0]", 0.0, 0.1, {"direction": "lower", "partition": "test"}, "close"),
-        ("InterclassConfusion[0,1]", 90, 10, {"direction": "lower", "partition": "test", "unit": "samples"}, "under-forgotten"),
-        ("IC-Err[0,1]", 0.4, 0.1, {"direction": "lower", "partition": "test"}, "under-forgotten"),
-        ("WrongLabelAccuracy", 0.9, 0.1, {"direction": "lower"}, "under-forgotten"),
+        ("AttackSuccessRate[0]", 0.9, 0.1, {"tells": "trace", "partition": "test"}, "under-forgotten"),
+        ("AttackSuccessRate[0]", 0.0, 0.1, {"tells": "trace", "partition": "test"}, "close"),
+        ("InterclassConfusion[0,1]", 90, 10, {"tells": "trace", "partition": "test", "unit": "samples"}, "under-forgotten"),
+        ("IC-Err[0,1]", 0.4, 0.1, {"tells": "trace", "partition": "test"}, "under-forgotten"),
+        ("WrongLabelAccuracy", 0.9, 0.1, {"tells": "trace"}, "under-forgotten"),
     ],
 )
 def test_every_measure_is_taken_for_what_it_says_of_forgetting(measure, value, gold, changes, verdict):
@@ -172,14 +172,19 @@ def test_without_floor_gold_or_forget_values_nothing_is_claimed():
     assert verdict_of([row("m", partition="test", value=0.95)]).verdict == "undecided"
 
 
-@pytest.mark.parametrize("name", ["UMIA", "LiRA TPR@0.1%", "RMIA (shadows=4)", "PopulationAttack", "membership advantage"])
-def test_membership_attacks_are_known_by_their_names(name):
-    assert verdict_of([row("m", name, value=0.9, gold=0.9)]).comparisons[0].is_attack
+def test_an_attack_is_one_by_what_it_tells_whatever_its_name():
+    (own,) = verdict_of([row("m", "MyProbe", value=0.9, gold=0.9, tells="attack")]).comparisons
+    (named,) = verdict_of([row("m", "membership attack", value=0.9, gold=0.9)]).comparisons
+    (elsewhere,) = verdict_of([row("m", "MyProbe", "retain", value=0.9, gold=0.9, tells="attack")]).comparisons
+    assert (own.is_attack, named.is_attack, elsewhere.is_attack) == (True, False, False)
 
 
-@pytest.mark.parametrize("name", ["AttackSuccessRate", "accuracy", "roc_auc_score", "inference time"])
-def test_other_measures_of_forgotten_samples_are_no_attacks(name):
-    assert not verdict_of([row("m", name, value=0.9, gold=0.9)]).comparisons[0].is_attack
+def test_below_what_guessing_reaches_nothing_is_told():
+    found = [
+        verdict_of([*method("m"), row("m", "MyProbe", value=0.009, gold=0.0, floor=0.001, tells="attack", chance=chance)]).verdict
+        for chance in (None, 0.01, 0.001)
+    ]
+    assert found == ["under-forgotten", "indistinguishable", "under-forgotten"]
 
 
 def test_partitions_may_have_other_names():

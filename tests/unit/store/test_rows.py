@@ -38,8 +38,8 @@ def _row(**changes):
 
 def test_the_columns_are_those_of_the_specification_in_its_order():
     expected = (
-        "experiment dataset unlearner label model measure partition value unit direction ideal gold gap floor low high n status "
-        "reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address"
+        "experiment dataset unlearner label model measure partition value unit direction ideal tells chance gold gap floor low high n "
+        "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address"
     )
     assert " ".join(RESULT_FIELDS) == expected
 

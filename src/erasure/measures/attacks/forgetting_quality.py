@@ -15,7 +15,7 @@ from erasure.functional.membership import confidence_margin
 from erasure.measures.bank import Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
 
 __all__ = ["ForgettingQuality"]
 
@@ -61,6 +61,7 @@ class ForgettingQuality(Measure):
         ),
     )
     higher_is_better: ClassVar[bool | None] = True
+    tells: ClassVar[Tells | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
 

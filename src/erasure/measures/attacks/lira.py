@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -141,14 +141,7 @@ class LiRA(RememberedGame):
             scores = score(torch.bincount(drawn, minlength=n_pairs).repeat_interleave(2).double())
             areas.append(auc(scores[members], scores[others]))
         low, high = torch.tensor(areas, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return Value(
-            value=value.value,
-            name=value.name,
-            partition=value.partition,
-            low=min(low, value.value),
-            high=max(high, value.value),
-            evidence=value.evidence,
-        )
+        return replace(value, low=min(low, value.value), high=max(high, value.value))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from erasure.functional.divergences import log_probabilities
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.randomness import Streams
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
 
 __all__ = ["Feature", "MIAEfficacy", "attack_features", "drawn", "entropy", "modified_entropy"]
 
@@ -53,6 +53,7 @@ class MIAEfficacy(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    tells: ClassVar[Tells | None] = "ignorance"
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
 
     forget: Partition = "forget"

@@ -23,7 +23,7 @@ from erasure.functional.membership import (
 from erasure.functional.membership_scores import most_separated
 from erasure.measures.bank import Request, Shadow
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.types import Partition, PositiveInt
+from erasure.types import Partition, PositiveInt, Tells
 
 __all__ = ["RememberedGame", "ShadowGame", "Share", "Sides", "least_models", "margins", "outcome"]
 
@@ -52,6 +52,7 @@ class ShadowGame(Measure):
     """
 
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    tells: ClassVar[Tells | None] = "attack"
     attack: ClassVar[str] = ""
     seen_share: ClassVar[float] = 0.5
 
@@ -245,11 +246,15 @@ def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, thre
     fpr, tpr = thinned_roc(members, others)
     low, high = auc_interval(members, others)
     evidence = {"kind": "roc", "fpr": fpr, "tpr": tpr, "n_members": len(members), "n_others": len(others)}
-    area = Value(value=auc(members, others), name=f"{title} AUC", partition=partition, low=low, high=high, evidence=evidence)
+    area = Value(
+        value=auc(members, others), name=f"{title} AUC", partition=partition, low=low, high=high, chance=0.5, evidence=evidence
+    )
     right = balanced_accuracy(members, others, threshold)
-    values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition)]
+    values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition, chance=0.5)]
     for percent, bound in (("1%", 0.01), ("0.1%", 0.001)):
         rate = tpr_at_fpr(members, others, bound)
         low, high = tpr_interval(rate, len(members))
-        values.append(Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high))
+        values.append(
+            Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high, chance=bound)
+        )
     return values

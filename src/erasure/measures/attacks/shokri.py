@@ -14,7 +14,7 @@ from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models
 from erasure.measures.bank import Request
 from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import PositiveInt, Source, TaskKind
+from erasure.types import PositiveInt, Source, TaskKind, Tells
 
 __all__ = ["ForgettingRate", "ShokriAttack"]
 
@@ -93,6 +93,7 @@ class ForgettingRate(ShokriAttack):
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"original"})
     attack: ClassVar[str] = "Forgetting rate"
+    tells: ClassVar[Tells | None] = "ignorance"
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The rate."""
