@@ -233,7 +233,12 @@ class AIN(_Relearning):
         return [
             Value(value=index, partition=self.forget),
             Value(
-                value=mine.time, name=f"{self.title} time", partition=self.forget, unit=self.count, ideal="gold", tells="ignorance"
+                value=mine.time,
+                name=f"{self.title} time",
+                partition=self.forget,
+                unit=self.count,
+                ideal="gold",
+                tells="ignorance",
             ),
             Value(value=gold.time, name=f"{self.title} time of gold", partition=self.forget, unit=self.count, ideal="gold"),
             Value(value=censored, name=f"{self.title} censored", partition=self.forget, ideal="gold"),

@@ -25,6 +25,7 @@ GOLD = "GoldModel"
 RULE = (
     "Repetitions of one training seed are averaged; pairs are training seeds. A measure that is compared with gold is won by the "
     "smaller gap to gold (against gold itself it can only be tied or lost), any other by the better value, costs by their ratio. "
+    "Where gold's value is the ideal by definition, as of distances to it, the gap is tested against the noise floor of the same seed. "
     "A mean difference within the noise floor is a tie, and so is one whose paired t-test, after Holm's correction over the methods "
     "on that data set and measure, is above the level; where a spread cannot be estimated, Wilcoxon's signed-rank test decides."
 )
@@ -177,6 +178,17 @@ class _Series:
         return any(row.gap is not None for row in self.rows)
 
     @property
+    def is_distance(self) -> bool:
+        """Whether gold has the ideal by definition: any other model is at some distance from it."""
+        return self.is_gapped and all(row.ideal != "gold" for row in self.rows)
+
+    def p_beyond_floor(self, level: float) -> float | None:
+        """P-value of the gaps against the floors of the same seeds; None without floors."""
+        gaps, floors = self.by_cluster("gap"), self.by_cluster("floor")
+        common = [cluster for cluster in gaps if cluster in floors]
+        return paired_test([gaps[c] for c in common], [floors[c] for c in common], level=level).p if common else None
+
+    @property
     def has_failed(self) -> bool:
         return any(row.status in _FAILED for row in self.rows)
 
@@ -306,7 +318,7 @@ def _duels(problem: str, cells: _Cells, reference: str, level: float) -> list[Du
         if reference not in models and not (reference == GOLD and gapped):
             continue
         other = models.get(reference, _Series())
-        tested: list[tuple[Duel, PairedTest]] = []
+        tested: list[tuple[Duel, PairedTest, float | None]] = []
         for label, series in models.items():
             if label == reference:
                 continue
@@ -322,11 +334,13 @@ def _duels(problem: str, cells: _Cells, reference: str, level: float) -> list[Du
                 found.append(replace(duel, reason="no training seed in common"))
                 continue
             test = paired_test(first, second, level=level)
-            tested.append((replace(duel, difference=test.mean, floor=floor, n=test.n, low=test.low, high=test.high), test))
-        corrected = holm([test.p for _, test in tested])
+            p = series.p_beyond_floor(level) if reference == GOLD and series.is_distance else test.p
+            tested.append((replace(duel, difference=test.mean, floor=floor, n=test.n, low=test.low, high=test.high), test, p))
+        corrected = iter(holm([p for _, _, p in tested if p is not None]))
         against_gold = reference == GOLD and gapped
         found += [
-            _judged(duel, test, p, level, against_gold=against_gold) for (duel, test), p in zip(tested, corrected, strict=True)
+            _judged(duel, test, None if p is None else next(corrected), level, against_gold=against_gold)
+            for duel, test, p in tested
         ]
     return found
 
@@ -353,13 +367,15 @@ def _pair(series: _Series, other: _Series, *, is_gold: bool) -> tuple[list[float
     return [sign * v for v in first], [sign * v for v in second], None
 
 
-def _judged(duel: Duel, test: PairedTest, p: float, level: float, *, against_gold: bool) -> Duel:
+def _judged(duel: Duel, test: PairedTest, p: float | None, level: float, *, against_gold: bool) -> Duel:
     if duel.floor is not None and abs(test.mean) <= duel.floor + _EPSILON:
         return replace(duel, p=p if test.n > 1 else None, reason="within the noise floor")
     if test.mean == 0:
         return replace(duel, p=p if test.n > 1 else None, reason="equal")
     if test.n < 2:
         return replace(duel, reason="one training seed: nothing can be tested")
+    if p is None:
+        return replace(duel, reason="a distance to gold, and no noise floor to compare it with")
     if p > 1 - level:
         return replace(duel, p=p, reason=f"not significant over {test.n} training seeds")
     if against_gold:

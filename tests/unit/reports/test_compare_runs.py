@@ -50,6 +50,22 @@ def test_a_floor_as_large_as_the_difference_makes_it_a_tie():
     assert outcomes(compare_runs([folder(values, floor=0.29)], ["a"])) == {"far": "loss"}
 
 
+def test_a_distance_to_gold_is_tested_against_the_floor_and_not_against_nothing():
+    distance = {"gold": 0.0, "ideal": 0.0, "measure": "JSDivergence"}
+
+    def told(values, floors):
+        rows = [row("m", value=v, floor=f, seed_train=s, **distance) for s, (v, f) in enumerate(zip(values, floors, strict=True))]
+        (duel,) = compare_runs([RunFolder(rows, {})], ["a"]).duels
+        return duel
+
+    far, close = [0.31, 0.30, 0.32, 0.29], [0.11, 0.05, 0.12, 0.06]
+    assert told(far, [0.05] * 4).outcome == "loss"
+    assert told(close, [0.05, 0.09, 0.04, 0.10]).outcome == "tie"
+    assert told(close, [0.05, 0.09, 0.04, 0.10]).p > 0.4
+    assert told(close, [0.05, 0.09, 0.04, 0.10]).difference == pytest.approx(0.085)
+    assert (told(far, [None] * 4).outcome, told(far, [None] * 4).p) == ("tie", None)
+
+
 def test_against_a_method_the_smaller_gap_wins():
     runs = [folder({"far": [0.6, 0.61, 0.59], "near": [0.905, 0.895, 0.902], "other": [0.61, 0.59, 0.6]})]
     found = compare_runs(runs, ["a"], against="FAR")
