@@ -137,12 +137,18 @@ class _GroupRows:
         )
 
     def _verdict(self, subject: Subject) -> tuple[str, str]:
-        if subject.entry is None or not subject.verdict:
-            return "ok", ""
-        if subject.verdict in self.failed:
-            return "ok", ""
-        verdict = self.store.open(subject.verdict).json("verdict")
-        return cast(str, verdict["status"]), cast(str, verdict["reason"])
+        """Status and reason of a model; of gold what the guards of the methods that it is compared with have found."""
+        if subject.role == "gold":
+            found = [self._judged(each).get("gold", "") for each in self.group.unlearned]
+            reason = next(filter(None, found), "")
+            return ("collapsed", reason) if reason else ("ok", "")
+        verdict = self._judged(subject)
+        return cast(str, verdict.get("status", "ok")), cast(str, verdict.get("reason", ""))
+
+    def _judged(self, subject: Subject) -> dict[str, Any]:
+        if not subject.verdict or subject.verdict in self.failed:
+            return {}
+        return dict(self.store.open(subject.verdict).json("verdict"))
 
     def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
         key = (record["name"], record["partition"])

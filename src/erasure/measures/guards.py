@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -28,10 +28,12 @@ class ModelVerdict:
         status: ``ok``, ``non-finite`` (a weight or a logit is), ``no-op`` (no weight changed), ``collapsed`` (predicts the retain set
             no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
         reason: One sentence; empty if ``ok``.
+        gold: Why gold is no yardstick for anybody, in a sentence: it predicts the retain set no better than a constant. Else empty.
     """
 
     status: Status
     reason: str = ""
+    gold: str = ""
 
 
 def collapse_threshold(chance: float, n: int) -> float:
@@ -70,8 +72,8 @@ def over_forgetting_margin(right: Tensor, gold_right: Tensor, *, floor: float = 
 def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "retain", floor: float = 0.0) -> ModelVerdict:
     """What is conspicuous about an unlearned model; the first of ``non-finite``, ``no-op``, ``collapsed``, ``over-forgotten``.
 
-    Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original itself is no
-    better than a constant, and nothing is over-forgotten without gold to compare with. After whole classes were forgotten gold's
+    Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original or gold itself is
+    no better than a constant, and nothing is over-forgotten without gold to compare with. After whole classes were forgotten gold's
     forget accuracy is about 0, so no model is over-forgotten.
 
     Args:
@@ -80,6 +82,11 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
         retain: The kept samples.
         floor: Difference of forget accuracy between two golds, if known.
     """
+    useless = _constant(evaluation, retain, "gold") if _has(evaluation, retain) and "gold" in evaluation.references else None
+    return replace(_found(evaluation, forget, retain, floor), gold=useless or "")
+
+
+def _found(evaluation: Evaluation, forget: str, retain: str, floor: float) -> ModelVerdict:
     state = evaluation.subject.load().state_dict()
     name = first_nonfinite(state)
     if name is not None:
@@ -102,14 +109,20 @@ def _has(evaluation: Evaluation, partition: str) -> bool:
 
 
 def _collapse(evaluation: Evaluation, retain: str) -> str | None:
-    outputs = evaluation.outputs(retain)
+    reason = _constant(evaluation, retain, "subject")
+    others: tuple[Literal["original", "gold"], ...] = ("original", "gold")
+    if reason and any(_constant(evaluation, retain, model) for model in others if model in evaluation.references):
+        return None
+    return reason
+
+
+def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"]) -> str | None:
+    """Why a model's accuracy cannot be told from that of the most frequent class, or None if it can."""
+    outputs = evaluation.outputs(partition, model)
     chance = majority_share(outputs.task, outputs.labels)
-    threshold = collapse_threshold(chance, len(outputs))
-    if outputs.accuracy > threshold:
+    if outputs.accuracy > collapse_threshold(chance, len(outputs)):
         return None
-    if "original" in evaluation.references and evaluation.outputs(retain, "original").accuracy <= threshold:
-        return None
-    return f'accuracy {outputs.accuracy:.3f} on "{retain}" is that of a constant prediction ({chance:.3f})'
+    return f'accuracy {outputs.accuracy:.3f} on "{partition}" is that of a constant prediction ({chance:.3f})'
 
 
 def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str | None:

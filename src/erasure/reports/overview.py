@@ -79,7 +79,7 @@ def overview_of(folder: RunFolder) -> Overview:
     ]
     has_gold = any(row.gold is not None for row in folder.rows)
     original = comparisons((row for row in folder.rows if row.model == "original"), roles)
-    recommendation, best = recommend(judged, has_gold=has_gold, original=original)
+    recommendation, best = recommend(judged, has_gold=has_gold, original=original, useless=_useless(folder.rows))
     judgements = sorted(judged, key=lambda j: j.rank)
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
@@ -89,6 +89,14 @@ def overview_of(folder: RunFolder) -> Overview:
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
     table = result_table(folder.rows, judged)
     return Overview(folder, headline, judgements, recommendation, best, table, roles, parts)
+
+
+def _useless(rows: Sequence[Row]) -> str:
+    """Why gold is no yardstick, if it is none in most of the repetitions."""
+    golds = [row for row in rows if row.model == "gold"]
+    seeds = {(row.seed_split, row.seed_train) for row in golds}
+    found = {(row.seed_split, row.seed_train): row.reason for row in golds if row.status == "collapsed"}
+    return next(iter(found.values())) if 2 * len(found) > len(seeds) else ""
 
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:

@@ -247,7 +247,7 @@ def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
 
 
 def recommend(
-    judgements: Sequence[Judgement], *, has_gold: bool = True, original: Iterable[Comparison] = ()
+    judgements: Sequence[Judgement], *, has_gold: bool = True, original: Iterable[Comparison] = (), useless: str = ""
 ) -> tuple[str, Judgement | None]:
     """What to do, in sentences for somebody who never heard of unlearning, and the method it names.
 
@@ -255,10 +255,17 @@ def recommend(
         judgements: The verdicts.
         has_gold: Whether there is a retrained model.
         original: The original, which has forgotten nothing, against gold: measures that cannot tell the two apart recommend nobody.
+        useless: Why the retrained model is no yardstick, if it is none.
     """
     if not has_gold:
         return (
             "There is no retrained model in this run, so nobody can say which method forgets best. Add a partition to retrain on.",
+            None,
+        )
+    if useless:
+        return (
+            f"The retrained model itself has learned nothing to speak of: its {useless}. To be close to it says nothing of forgetting. "
+            "Train better first (more epochs, another model or learning rate, other data), then judge the methods.",
             None,
         )
     candidates = sorted((j for j in judgements if not j.is_exact), key=lambda j: j.rank)

@@ -93,6 +93,15 @@ def test_a_model_has_not_collapsed_where_the_original_is_at_chance_too():
     assert _judge(retain=100, original=(50, 110)).status == "ok"
 
 
+def test_a_model_has_not_collapsed_where_gold_is_at_chance_too_and_gold_is_said_to_be_no_yardstick():
+    verdict = _judge(retain=100, gold=(90, 104))
+    assert verdict.status == "ok"
+    assert verdict.gold == 'accuracy 0.520 on "retain" is that of a constant prediction (0.500)'
+    assert _judge(retain=190, gold=(90, 104)).gold
+    assert not _judge(retain=100, gold=(90, 195)).gold
+    assert _judge(retain=100, gold=None) == _judge(retain=100, gold=(90, 195))
+
+
 def test_chance_of_several_labels_is_taken_label_by_label():
     y = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 0]])
     assert majority_share("multilabel", y) == 0.75

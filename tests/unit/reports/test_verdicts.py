@@ -1,10 +1,14 @@
 """The rule of verdicts, line by line, and what is recommended."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from report_rows import method, row
+from report_rows import evidence, method, references, row
 
+from erasure.reports.folder import RunFolder
 from erasure.reports.gaps import Roles, comparisons
+from erasure.reports.overview import overview_of
 from erasure.reports.verdicts import RULE, TITLES, judge_all, recommend
 
 
@@ -221,6 +225,24 @@ def test_within_two_floors_is_slight():
     assert verdict_of(method("m", forget=0.95)).title == "under-forgotten"
     both = [*method("m", forget=0.95), row("m", "LiRA AUC", value=0.62, gold=0.60, floor=0.015)]
     assert verdict_of(both).title == "under-forgotten"
+
+
+def test_nobody_is_recommended_by_a_retrained_model_that_has_learned_nothing():
+    reason = 'accuracy 0.540 on "retain" is that of a constant prediction (0.540)'
+
+    def overview(*statuses):
+        golds = [
+            replace(each, status=status, reason=reason if status == "collapsed" else "", seed_train=seed)
+            for seed, status in enumerate(statuses)
+            for each in references()
+            if each.model == "gold"
+        ]
+        return overview_of(RunFolder([*golds, *method("good"), *method("bad", 0.99)], evidence("good", "bad")))
+
+    useless = overview("collapsed", "collapsed", "ok")
+    assert useless.best is None
+    assert useless.recommendation.startswith("The retrained model itself has learned nothing to speak of: its accuracy 0.540")
+    assert overview("ok", "ok", "collapsed").best.label == "good"
 
 
 def test_the_rule_says_every_verdict():
