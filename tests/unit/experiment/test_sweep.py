@@ -141,7 +141,7 @@ def test_repetitions_of_one_original_count_as_one(tmp_path):
 
 
 def test_a_sweep_ends_with_one_page_unless_none_is_wanted(tmp_path):
-    pytest.importorskip("altair", reason="the extra report is not installed")
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
     configuration = small_experiment(unlearners=["Identity"]) | {"sweep": {"over": {"predictor.epochs": [1, 2]}}}
     page = tmp_path / "out" / "report.html"
     run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out"))
