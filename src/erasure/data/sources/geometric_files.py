@@ -107,6 +107,8 @@ def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool)
                 raise
             except Exception as error:  # damaged files make the readers fail in every possible way
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if isinstance(error, (IndexError, KeyError, ValueError)):
+                    reason = f"its raw files are not laid out as those that were published ({reason})"
                 raise DataError(f'{_named(cls, parameters)} in "{home}" cannot be read: {reason}') from error
         return graphs, sum("zero atoms" in str(each.message) for each in said)
 
