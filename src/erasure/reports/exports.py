@@ -130,7 +130,7 @@ def _markdown_cell(cell: Cell) -> str:
 def _legend(best: str, second: str, within: str, tie: str, n: int) -> str:
     mean = f"Mean ± half of its 95 % interval over {n} repetitions. " if n > 1 else ""
     return (
-        f"{mean}{best}: closest to retraining in its column; "
+        f"{mean}{best}: closest to retraining in its column, or the cheapest; "
         f"{tie} marks those that tie with it because both are within the noise floor of retraining; {second}: second. "
         f"{within}: not distinguishable from retraining (gap within the noise floor). Retraining itself, and methods that failed, "
         "changed nothing or did damage, do not compete."

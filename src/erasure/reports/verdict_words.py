@@ -16,7 +16,7 @@ def listed(compared: Iterable[Comparison]) -> str:
     """Measures in words, each with all that it was measured on."""
     measured: dict[str, list[str]] = {}
     for c in compared:
-        measured.setdefault(c.measure, []).append(c.samples or c.partition)
+        measured.setdefault(f"the attack {c.measure}" if c.is_attack else c.measure, []).append(c.samples or c.partition)
     parts = []
     for measure, where in measured.items():
         on = _and([each for each in dict.fromkeys(where) if each])
