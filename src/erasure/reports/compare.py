@@ -31,6 +31,7 @@ RULE = (
 )
 _COST_UNITS = frozenset({"s", "MiB", "J", "Wh", "kWh", "FLOP", "GFLOP"})
 _EPSILON = 1e-12
+_FEW_SEEDS = 5
 _FAILED = frozenset({"failed", "non-finite"})
 _Cluster: TypeAlias = tuple[int | None, int | None]
 _Column: TypeAlias = tuple[str, str]
@@ -233,6 +234,10 @@ def compare_runs(
             cells.setdefault((row.measure, row.partition), {}).setdefault(label, _Series()).rows.append(row)
     reference = _reference(against, problems)
     duels = [duel for problem, cells in problems.items() for duel in _duels(problem, cells, reference, level)]
+    most = max((duel.n for duel in duels), default=0)
+    if 1 <= most < _FEW_SEEDS:
+        seeds = "One training seed shows no" if most == 1 else f"{most} training seeds show only large"
+        notes.append(f"{seeds} differences: a tie here is no proof of equality. Add runs with other seeds.")
     return RunComparison(
         runs=tuple(runs),
         against=reference,
@@ -278,20 +283,30 @@ def _problem_key(folder: RunFolder) -> str:
 
 
 def _renamed(runs: Iterable[ComparedRun]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """New labels where one label stands for different parameters in different runs."""
-    parameters: dict[str, dict[str, str]] = {}
+    """New labels, by run, where one label stands for different parameters in runs of one problem.
+
+    On other data a method may well have parameters of its own: it is one method still.
+    """
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
     for run in runs:
         for model in run.folder.models:
             if model.get("role") == "unlearned" and "parameters" in model:
                 form = json.dumps([model.get("key"), model["parameters"]], sort_keys=True)
-                parameters.setdefault(str(model["label"]), {})[run.name] = form
+                sharing = found.setdefault(str(model["label"]), {}).setdefault(run.problem, {}).setdefault(form, [])
+                sharing += [run.name] if run.name not in sharing else []
     renamed: dict[str, dict[str, str]] = {}
     notes = []
-    for label, forms in parameters.items():
-        if len(set(forms.values())) > 1:
-            notes.append(f"{label} has other parameters in different runs; each is a method of its own here.")
-            for run_name in forms:
-                renamed.setdefault(run_name, {})[label] = f"{label} ({run_name})"
+    for label, problems in found.items():
+        for problem, forms in problems.items():
+            if len(forms) > 1:
+                notes.append(f"{label} has other parameters in different runs of {problem}; each is a method of its own here.")
+                for names in forms.values():
+                    for name in names:
+                        renamed.setdefault(name, {})[label] = f"{label} ({names[0]})"
+        if len({form for forms in problems.values() for form in forms}) > 1 and all(
+            len(forms) == 1 for forms in problems.values()
+        ):
+            notes.append(f"{label} has other parameters on other data or originals.")
     return renamed, notes
 
 

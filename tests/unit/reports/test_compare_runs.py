@@ -88,6 +88,7 @@ def test_one_training_seed_tests_nothing_however_often_it_was_unlearned():
     rows = [row("far", value=0.6 + seed / 1000, seed_unlearn=seed) for seed in range(10)]
     (duel,) = compare_runs([RunFolder(rows)], ["a"]).duels
     assert (duel.outcome, duel.n, duel.p) == ("tie", 1, None)
+    assert "One training seed shows no differences" in compare_runs([RunFolder(rows)], ["a"]).notes[0]
 
 
 def test_runs_of_other_seeds_are_repetitions_of_one_problem():
@@ -95,6 +96,7 @@ def test_runs_of_other_seeds_are_repetitions_of_one_problem():
     found = compare_runs([one, two, three], ["a", "b", "c"])
     assert {run.problem for run in found.runs} == {"toys"}
     assert [duel.n for duel in found.duels] == [3]
+    assert "3 training seeds show only large differences" in found.notes[0]
 
 
 def test_a_failure_is_a_loss_and_the_last_rank():
@@ -153,13 +155,23 @@ def test_retraining_does_not_compete_in_ranks():
 
 
 def test_one_label_with_other_parameters_is_two_methods():
-    def run(epochs):
+    def run(epochs, seed=0):
         models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
-        return RunFolder(folder({"a": [0.9, 0.8]}).rows, {"models": models})
+        return RunFolder([row("a", value=0.9, seed_train=seed)], {"models": models})
 
-    found = compare_runs([run(1), run(2)], ["old", "new"])
-    assert {duel.label for duel in found.duels} == {"a (old)", "a (new)"}
+    found = compare_runs([run(1), run(2), run(1, seed=1)], ["one", "two", "three"])
+    assert {duel.label: duel.n for duel in found.duels} == {"a (one)": 2, "a (two)": 1}
     assert "other parameters" in found.notes[0]
+
+
+def test_a_method_with_parameters_of_its_own_on_every_data_set_is_one_method():
+    def run(epochs, dataset):
+        models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
+        return RunFolder([row("a", value=0.9, dataset=dataset)], {"models": models})
+
+    found = compare_runs([run(1, "x"), run(2, "y")], ["one", "two"])
+    assert [(duel.label, duel.problem) for duel in found.duels] == [("a", "x"), ("a", "y")]
+    assert found.notes[0] == "a has other parameters on other data or originals."
 
 
 def test_an_unknown_method_is_refused_with_a_suggestion():
