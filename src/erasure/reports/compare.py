@@ -295,7 +295,7 @@ def _renamed(runs: Iterable[ComparedRun]) -> tuple[dict[str, dict[str, str]], li
                 sharing = found.setdefault(str(model["label"]), {}).setdefault(run.problem, {}).setdefault(form, [])
                 sharing += [run.name] if run.name not in sharing else []
     renamed: dict[str, dict[str, str]] = {}
-    notes = []
+    notes, own = [], []
     for label, problems in found.items():
         for problem, forms in problems.items():
             if len(forms) > 1:
@@ -306,7 +306,10 @@ def _renamed(runs: Iterable[ComparedRun]) -> tuple[dict[str, dict[str, str]], li
         if len({form for forms in problems.values() for form in forms}) > 1 and all(
             len(forms) == 1 for forms in problems.values()
         ):
-            notes.append(f"{label} has other parameters on other data or originals.")
+            own.append(label)
+    if own:
+        who = f"{', '.join(own[:-1])} and {own[-1]} have" if len(own) > 1 else f"{own[0]} has"
+        notes.append(f"{who} other parameters on other data or originals.")
     return renamed, notes
 
 
