@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from erasure.errors import MissingDependency
 from erasure.reports.figures import Figure
@@ -12,8 +12,9 @@ from erasure.reports.folder import RunFolder
 from erasure.reports.overview import figures_of, overview_of
 from erasure.reports.render import plain_svg
 from erasure.reports.table import html_table
+from erasure.store.rows import Row
 
-__all__ = ["flow_svg", "picture", "results_html"]
+__all__ = ["flow_svg", "picture", "results_html", "runs_html"]
 
 _SHOWN = ("tradeoff", "values", "differences", "sensitivity")
 _BOX, _GAP, _LINE = (118, 40), 34, 58
@@ -32,6 +33,27 @@ def results_html(folder: RunFolder) -> str:
     except (MissingDependency, ValueError):
         pictures = ""
     return f"<p><b>{html.escape(overview.recommendation)}</b></p>{table}{pictures}"
+
+
+def runs_html(runs: Iterable[tuple[str, Sequence[Row]]]) -> str:
+    """What each of several runs holds, one line a run."""
+    lines = []
+    for name, rows in runs:
+        methods = dict.fromkeys(row.label for row in rows if row.model == "unlearned")
+        cells = (
+            name,
+            ", ".join(dict.fromkeys(row.dataset for row in rows)),
+            ", ".join(methods),
+            str(len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in rows if row.model == "unlearned"})),
+            str(len(rows)),
+            str(sum(row.value is None for row in rows)),
+        )
+        lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    head = "".join(
+        f'<th scope="col">{title}</th>' for title in ("run", "data", "methods", "repetitions", "rows", "without a value")
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def picture(figure: Figure) -> str:

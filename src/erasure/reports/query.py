@@ -69,10 +69,22 @@ class Runs:
         Raises:
             KeyError: If there is no such run.
         """
-        if run not in self.names:
+        if run not in self._by_run:
             raise KeyError(f"no run {run!r}; there are {', '.join(self.names)}")
-        names = self.table.column("run").to_pylist()
-        return Results(rows=tuple(row for row, name in zip(self.rows, names, strict=True) if name == run))
+        return Results(rows=tuple(self._by_run[run]))
+
+    @cached_property
+    def _by_run(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for name, row in zip(self.table.column("run").to_pylist(), self.rows, strict=True):
+            found.setdefault(name, []).append(row)
+        return found
+
+    def _repr_html_(self) -> str:
+        """What each run holds, in a notebook."""
+        from erasure.reports.notebook import runs_html
+
+        return runs_html(self._by_run.items())
 
     def to_pandas(self) -> pd.DataFrame:
         """One line a row; the column ``run`` comes first."""
@@ -144,7 +156,11 @@ def results(pattern: str | Path | Iterable[str | Path] = "runs/**") -> Runs:
 
     patterns = [pattern] if isinstance(pattern, str | Path) else list(pattern)
     directories = dict.fromkeys(directory for one in patterns for directory in run_directories(one))
-    return Runs(pyarrow.concat_tables([_table(directory) for directory in directories], promote_options="default"))
+    table = pyarrow.concat_tables([_table(directory) for directory in directories], promote_options="default")
+    for name in RESULT_FIELDS:
+        if name not in table.column_names:  # all runs are of another version
+            table = table.append_column(name, pyarrow.nulls(table.num_rows))
+    return Runs(table)
 
 
 def run_directories(pattern: str | Path) -> list[Path]:

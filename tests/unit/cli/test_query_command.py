@@ -130,6 +130,7 @@ def test_runs_of_versions_with_other_columns_are_joined(runs):
     found = erasure.results("runs")
     assert len(found) == 6
     assert set(found.to_pandas().columns) == {"run", *RESULT_FIELDS}
+    assert {row.floor for row in erasure.results("runs/a")} == {None}
 
 
 def test_a_damaged_file_of_rows_is_named(cli, runs):

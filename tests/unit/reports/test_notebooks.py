@@ -2,6 +2,7 @@ import base64
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from report_rows import method, references
@@ -11,8 +12,9 @@ from erasure.experiment.configuration import load_experiment
 from erasure.experiment.run import RunOptions, make_plan
 from erasure.measures.sklearn_metric import Accuracy
 from erasure.reports.notebook import flow_svg
+from erasure.reports.query import results
 from erasure.reports.results import Results
-from erasure.store.rows import Row
+from erasure.store.rows import Row, write_rows
 from erasure.testing.evaluations import bench
 
 
@@ -34,6 +36,17 @@ def test_results_are_a_table_in_a_notebook():
     assert html.startswith("<p><b>There is no retrained model in this run")
     assert "<td>SCRUB</td>" in html
     assert "0.500" in html
+
+
+def test_several_runs_are_a_line_each(tmp_path):
+    for name, rows in (("one", [*references(), *method("good")]), ("two", [*method("<b>"), replace(_row("bad"), value=None)])):
+        (tmp_path / name).mkdir()
+        write_rows(rows, tmp_path / name)
+    html = results(tmp_path)._repr_html_()
+    assert re.findall(r"<tr><td>(.*?)</td></tr>", html) == [
+        f"{tmp_path.as_posix()}/one</td><td>toys</td><td>good</td><td>1</td><td>8</td><td>0",
+        f"{tmp_path.as_posix()}/two</td><td>toys, d</td><td>&lt;b&gt;, bad</td><td>2</td><td>4</td><td>1",
+    ]
 
 
 def test_results_bring_their_figures_as_images():
