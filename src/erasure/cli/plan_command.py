@@ -65,6 +65,9 @@ def command(
         seconds = "cached" if record["cached"] else "?" if record["estimated_s"] is None else f"{record['estimated_s']:.2f} s"
         memory = "" if record["cached"] or record["peak_memory_mib"] is None else f"{record['peak_memory_mib']:.0f} MiB"
         click.echo(printable(f"{record['name']:{width}}  {seconds:>9}  {memory:>9}  {record['address'][:12]}"))
+    if not missing:
+        click.echo(f"{len(records)} stages, all cached: a run computes nothing")
+        return 0
     at_least = "at least " if unknown else ""
     rest = f", {unknown} of them never run before" if unknown else ""
     click.echo(

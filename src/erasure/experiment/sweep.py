@@ -76,7 +76,8 @@ def load_sweep(
     loaded = _loaded(configuration, overrides)
     section = loaded.root.get("sweep")
     if section is None:
-        raise ConfigError([Problem('the section "sweep" is missing', "sweep", loaded.root.position, kind="structure")])
+        hint = 'say what to vary, as "sweep": {"over": {"predictor.epochs": [10, 20]}}; for several seeds alone there is erasure run --seeds'
+        raise ConfigError([Problem('the section "sweep" is missing', "sweep", loaded.root.position, hint, "structure")])
     reader = _Reader(section)
     settings, axes = reader.settings(), reader.axes()
     if reader.problems:
