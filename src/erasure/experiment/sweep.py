@@ -76,7 +76,9 @@ def load_sweep(
     loaded = _loaded(configuration, overrides)
     section = loaded.root.get("sweep")
     if section is None:
-        hint = 'say what to vary, as "sweep": {"over": {"predictor.epochs": [10, 20]}}; for seeds alone there is erasure run --seeds'
+        hint = (
+            'say what to vary, as "sweep": {"over": {"predictor.epochs": [10, 20]}}; for seeds alone there is erasure run --seeds'
+        )
         raise ConfigError([Problem('the section "sweep" is missing', "sweep", loaded.root.position, hint, "structure")])
     reader = _Reader(section)
     settings, axes = reader.settings(), reader.axes()

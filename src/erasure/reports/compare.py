@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -145,19 +146,16 @@ class RunComparison:
     @property
     def tallies(self) -> tuple[Tally, ...]:
         """Wins, ties and losses of each method, the best balance first."""
-        labels = dict.fromkeys(duel.label for duel in self.duels)
+        n = Counter((duel.label, duel.outcome, duel.is_gapped) for duel in self.duels)
         counted = [
             Tally(
                 label,
-                *(self._count(label, outcome) for outcome in ("win", "tie", "loss")),
-                *(self._count(label, outcome, is_gapped=False) for outcome in ("win", "loss")),
+                *(n[label, outcome, True] for outcome in ("win", "tie", "loss")),
+                *(n[label, outcome, False] for outcome in ("win", "loss")),
             )
-            for label in labels
+            for label in dict.fromkeys(duel.label for duel in self.duels)
         ]
         return tuple(sorted(counted, key=lambda tally: (tally.losses - tally.wins, tally.label)))
-
-    def _count(self, label: str, outcome: str, *, is_gapped: bool = True) -> int:
-        return sum(duel.label == label and duel.outcome == outcome and duel.is_gapped == is_gapped for duel in self.duels)
 
 
 @dataclass

@@ -16,6 +16,7 @@ __all__ = ["leaderboard", "write_leaderboard"]
 
 _MOST = 500
 """Lines of one table."""
+_LETTERS = 26
 _LONGEST = 200
 """Characters of a value of the configuration."""
 
@@ -45,7 +46,7 @@ def leaderboard(comparison: RunComparison) -> str:
         overall=_ranking(overall) if overall is not None else None,
         headline=_headline(comparison, overall),
         singles=[_ranking(ranking) for ranking in comparison.rankings if not ranking.is_overall][:_MOST],
-        decided=[duel for duel in comparison.duels if duel.outcome != "tie"][:_MOST],
+        decided=[duel for duel in comparison.duels if duel.outcome != "tie"],
         n_tied=sum(duel.outcome == "tie" for duel in comparison.duels),
         where=_where,
         shown=_shown,
@@ -71,22 +72,24 @@ def _ranking(ranking: Ranking) -> dict[str, Any]:
     test = ranking.test
     groups = test.groups()
     best, worst = min(test.ranks), max(len(test.ranks), 2)
+    # Letters as in tables of multiple comparisons: methods that share one are not told apart.
+    letters: dict[int, str] = {}
+    for position, group in enumerate(groups[:_LETTERS]):
+        for place in group:
+            letters[place] = letters.get(place, "") + chr(ord("a") + position)
+    for place in set().union(*groups[_LETTERS:]):
+        letters[place] = letters.get(place, "") + "…"
     lines = [
         {
             "label": label,
             "rank": f"{rank:.2f}",
-            # Letters as in tables of multiple comparisons: methods that share one are not told apart.
-            "letters": "".join(_letter(i) for i, group in enumerate(groups) if place in group),
+            "letters": letters.get(place, ""),
             "share": max(0.0, min(1.0, (worst - rank) / (worst - 1))),
             "is_tied": rank - best < test.critical_difference or test.p > 1 - test.level,
         }
-        for place, (label, rank) in enumerate(zip(ranking.labels, test.ranks, strict=True))
+        for place, (label, rank) in enumerate(zip(ranking.labels[:_MOST], test.ranks, strict=False))
     ]
-    return {"title": ranking.title, "lines": lines, "test": test, "problems": ranking.problems}
-
-
-def _letter(position: int) -> str:
-    return chr(ord("a") + position) if position < 26 else "…"
+    return {"title": ranking.title, "lines": lines, "n": len(ranking.labels), "test": test, "problems": ranking.problems}
 
 
 def _where(what: Duel | ValueChange) -> str:

@@ -34,37 +34,31 @@ class SummaryTable:
 def summarise(rows: Iterable[Row]) -> SummaryTable:
     """Rows as a table: mean over repetitions, half of the interval after ``±``, a star where the gap to gold is within the floor."""
     rows = list(rows)
-    columns = list(dict.fromkeys((row.measure, row.partition) for row in rows))
     # An untrusted name may hold a line break or a pipe; cells are made safe where they are printed.
-    models = list(dict.fromkeys((row.model, row.label) for row in rows))
-    by_cell: dict[tuple[str, str, str, str], list[Row]] = {}
+    models: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    columns: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        by_cell.setdefault((row.model, row.label, row.measure, row.partition), []).append(row)
+        models.setdefault((row.model, row.label), {}).setdefault((row.measure, row.partition), []).append(row)
+        columns.setdefault((row.measure, row.partition), []).append(row)
     flagged = any(_status([row]) for row in rows)
+    floors = [_floor(column) for column in columns.values()]
     lines = []
-    for model, label in models:
-        own = [row for row in rows if row.model == model and row.label == label]
-        cells = [_cell(by_cell.get((model, label, *column), [])) for column in columns]
-        lines.append((label, *([_status(own)] if flagged else []), *cells))
-        floors = [_floor(rows, *column) for column in columns]
+    for (model, label), own in models.items():
+        status = _status([row for cell in own.values() for row in cell])
+        lines.append((label, *([status] if flagged else []), *(_cell(own.get(column, [])) for column in columns)))
         if model == "gold" and any(floors):
             lines.append(("noise floor", *([""] if flagged else []), *floors))
-    header = ("model", *(["verdict"] if flagged else []), *(_title(*column, rows) for column in columns))
+    header = ("model", *(["verdict"] if flagged else []), *(_title(*name, column[0].unit) for name, column in columns.items()))
     return SummaryTable(header, tuple(lines), _notes(rows))
 
 
-def _floor(rows: Sequence[Row], measure: str, partition: str) -> str:
+def _floor(column: Sequence[Row]) -> str:
     """How far golds of other seeds are apart by a measure; the mean over repetitions."""
-    floors = {
-        row.seed_train: row.floor
-        for row in rows
-        if (row.measure, row.partition) == (measure, partition) and row.floor is not None
-    }
+    floors = {(row.seed_split, row.seed_train): row.floor for row in column if row.floor is not None}
     return f"± {_number(math.fsum(floors.values()) / len(floors))}" if floors else ""
 
 
-def _title(measure: str, partition: str, rows: Sequence[Row]) -> str:
-    unit = next((row.unit for row in rows if (row.measure, row.partition) == (measure, partition)), "")
+def _title(measure: str, partition: str, unit: str) -> str:
     return " ".join(part for part in (measure, partition, f"[{unit}]" if unit else "") if part)
 
 

@@ -174,6 +174,14 @@ def test_a_method_with_parameters_of_its_own_on_every_data_set_is_one_method():
     assert found.notes[0] == "a has other parameters on other data or originals."
 
 
+def test_a_leaderboard_of_very_many_methods_says_what_it_leaves_out():
+    values = {f"m{i}": [0.9 + i / 10_000, 0.9 + i / 10_001, 0.9 + i / 9_999] for i in range(600)}
+    page = leaderboard(compare_runs([folder(values)], ["a"]))
+    assert page.count("The best 500 of 600 methods.") == 3  # ranks over all and by the measure, and wins
+    assert page.count('<th scope="row">m') <= 2_000
+    assert len(page) < 1_000_000
+
+
 def test_an_unknown_method_is_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match='did you mean "Finetuning"'):
         compare_runs([folder({"Finetuning": [0.9]})], ["a"], against="finetunning")
