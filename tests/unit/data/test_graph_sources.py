@@ -188,7 +188,7 @@ def test_a_damaged_file_is_an_error_of_the_data(tmp_path):
     folder = tmp_path / "MUTAG" / "raw"
     shutil.copytree(Path(tu_root()) / "MUTAG" / "raw", folder)
     (folder / "MUTAG_A.txt").write_text("one, two\n")
-    with pytest.raises(DataError, match=r'TUDataset "MUTAG" in .* cannot be read'):
+    with pytest.raises(DataError, match=r'TUDataset "MUTAG" in .* cannot be read: its raw files are not laid out as those'):
         TUDataset(name="MUTAG", root=str(tmp_path), download=False).load()
 
 
