@@ -30,6 +30,7 @@ class TrueLabelAccuracy(Measure):
     """
 
     source: ClassVar[Source | None] = Source(paper="Goel, Prabhu, Torr, Kumaraguru, Sanyal, TMLR 2024, arXiv:2402.14015")
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool | None] = True
     tells: ClassVar[Tells | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

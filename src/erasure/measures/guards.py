@@ -28,7 +28,8 @@ class ModelVerdict:
         status: ``ok``, ``non-finite`` (a weight or a logit is), ``no-op`` (no weight changed), ``collapsed`` (predicts the retain set
             no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
         reason: One sentence; empty if ``ok``.
-        gold: Why gold is no yardstick for anybody, in a sentence: it predicts the retain set no better than a constant. Else empty.
+        gold: Why gold is no yardstick for anybody: its training has diverged, or it predicts the retain set no better than a constant.
+            Empty if it is one.
     """
 
     status: Status
@@ -73,7 +74,7 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
     """What is conspicuous about an unlearned model; the first of ``non-finite``, ``no-op``, ``collapsed``, ``over-forgotten``.
 
     Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original or gold itself is
-    no better than a constant, and nothing is over-forgotten without gold to compare with. After whole classes were forgotten gold's
+    no better than a constant, and nothing is over-forgotten without a gold that is a yardstick. After whole classes were forgotten gold's
     forget accuracy is about 0, so no model is over-forgotten.
 
     Args:
@@ -82,11 +83,11 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
         retain: The kept samples.
         floor: Difference of forget accuracy between two golds, if known.
     """
-    useless = _constant(evaluation, retain, "gold") if _has(evaluation, retain) and "gold" in evaluation.references else None
-    return replace(_found(evaluation, forget, retain, floor), gold=useless or "")
+    useless = _useless_gold(evaluation, retain) if _has(evaluation, retain) and "gold" in evaluation.references else ""
+    return replace(_found(evaluation, forget, retain, floor, useless=bool(useless)), gold=useless)
 
 
-def _found(evaluation: Evaluation, forget: str, retain: str, floor: float) -> ModelVerdict:
+def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool) -> ModelVerdict:
     state = evaluation.subject.load().state_dict()
     name = first_nonfinite(state)
     if name is not None:
@@ -97,10 +98,11 @@ def _found(evaluation: Evaluation, forget: str, retain: str, floor: float) -> Mo
             return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite')
     if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
         return ModelVerdict("no-op", "every weight is the original's")
-    reason = _collapse(evaluation, retain) if retain in present else None
+    reason = _collapse(evaluation, retain) if retain in present and not useless else None
     if reason is not None:
         return ModelVerdict("collapsed", reason)
-    reason = _over_forgetting(evaluation, forget, floor) if forget in present and "gold" in evaluation.references else None
+    is_compared = forget in present and "gold" in evaluation.references and not useless
+    reason = _over_forgetting(evaluation, forget, floor) if is_compared else None
     return ModelVerdict("over-forgotten", reason) if reason is not None else ModelVerdict("ok")
 
 
@@ -110,10 +112,16 @@ def _has(evaluation: Evaluation, partition: str) -> bool:
 
 def _collapse(evaluation: Evaluation, retain: str) -> str | None:
     reason = _constant(evaluation, retain, "subject")
-    others: tuple[Literal["original", "gold"], ...] = ("original", "gold")
-    if reason and any(_constant(evaluation, retain, model) for model in others if model in evaluation.references):
+    if reason and "original" in evaluation.references and _constant(evaluation, retain, "original"):
         return None
     return reason
+
+
+def _useless_gold(evaluation: Evaluation, retain: str) -> str:
+    """Why gold is no yardstick; empty if it is one."""
+    if not evaluation.candidate("gold").outputs(retain).is_finite:
+        return f'training has diverged: logits on "{retain}" are not finite'
+    return _constant(evaluation, retain, "gold") or ""
 
 
 def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"]) -> str | None:

@@ -174,6 +174,7 @@ class RelearnTime(_Relearning):
             "Upstream stops by the running accuracy in training mode and gives each model its own, decayed, optimizer.",
         ),
     )
+    version: ClassVar[int] = 2
     references: ClassVar[frozenset[Reference]] = frozenset({"original"})
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
@@ -220,6 +221,7 @@ class AIN(_Relearning):
             "The target is looked for on the forget set itself (the paper takes unseen samples of the forgotten class).",
         ),
     )
+    version: ClassVar[int] = 2
     ideal: ClassVar[Literal["gold"] | float | None] = 1.0
     references: ClassVar[frozenset[Reference]] = frozenset({"original", "gold"})
 

@@ -16,6 +16,7 @@ from erasure.errors import ConfigError, Problem, nearest
 from erasure.reports.changes import RunChanges, run_changes
 from erasure.reports.folder import RunFolder
 from erasure.reports.statistics import PairedTest, RankTest, holm, paired_test, rank_test
+from erasure.reports.verdict_words import joined
 from erasure.store.rows import Row
 
 __all__ = ["GOLD", "RULE", "ComparedRun", "Duel", "Ranking", "RunComparison", "Tally", "compare_runs"]
@@ -306,8 +307,7 @@ def _renamed(runs: Iterable[ComparedRun]) -> tuple[dict[str, dict[str, str]], li
         ):
             own.append(label)
     if own:
-        who = f"{', '.join(own[:-1])} and {own[-1]} have" if len(own) > 1 else f"{own[0]} has"
-        notes.append(f"{who} other parameters on other data or originals.")
+        notes.append(f"{joined(own)} {'have' if len(own) > 1 else 'has'} other parameters on other data or originals.")
     return renamed, notes
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from erasure.reports.gaps import Comparison
 
-__all__ = ["listed", "number", "sentence", "sentences"]
+__all__ = ["joined", "listed", "number", "sentence", "sentences"]
 
 _FEW = 3
 """Pieces of evidence that are spelled out; the table has all of them."""
@@ -19,13 +19,14 @@ def listed(compared: Iterable[Comparison]) -> str:
         measured.setdefault(f"the attack {c.measure}" if c.is_attack else c.measure, []).append(c.samples or c.partition)
     parts = []
     for measure, where in measured.items():
-        on = _and([each for each in dict.fromkeys(where) if each])
+        on = joined([each for each in dict.fromkeys(where) if each])
         parts.append(f"{measure} on {on} samples" if on else measure)
     more = len(parts) - _FEW
-    return _and(parts if more <= 0 else [*parts[:_FEW], f"{more} further {'measure' if more == 1 else 'measures'}"])
+    return joined(parts if more <= 0 else [*parts[:_FEW], f"{more} further {'measure' if more == 1 else 'measures'}"])
 
 
-def _and(words: Sequence[str]) -> str:
+def joined(words: Sequence[str]) -> str:
+    """Words as an enumeration: ``a, b and c``."""
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 

@@ -102,6 +102,19 @@ def test_a_model_has_not_collapsed_where_gold_is_at_chance_too_and_gold_is_said_
     assert _judge(retain=100, gold=None) == _judge(retain=100, gold=(90, 195))
 
 
+def test_a_gold_that_has_diverged_is_no_yardstick_and_costs_no_verdict():
+    evaluation = evaluation_of(
+        _LABELS,
+        _logits(10, 190),
+        original=_logits(100, 200),
+        gold={name: torch.full_like(logits, float("nan")) for name, logits in _logits(90, 195).items()},
+        models={"unlearned": _ORIGINAL, "original": _ORIGINAL},
+    )
+    verdict = judge(evaluation)
+    assert verdict.status == "no-op"
+    assert verdict.gold == 'training has diverged: logits on "retain" are not finite'
+
+
 def test_chance_of_several_labels_is_taken_label_by_label():
     y = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 0]])
     assert majority_share("multilabel", y) == 0.75

@@ -51,6 +51,7 @@ class ShadowGame(Measure):
         seen_share: Share of both sides that a shadow model has seen.
     """
 
+    version: ClassVar[int] = 2
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     tells: ClassVar[Tells | None] = "attack"
     attack: ClassVar[str] = ""
