@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.cli import COMMANDS, _erasure
 from erasure.component import Call, Component
 from erasure.config.docs import parameters_of, prose_of
 from erasure.config.slots import SLOTS
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.lookup import Registry
 from erasure.reports.verdicts import RULE
 from erasure.unlearners.contract import Unlearner

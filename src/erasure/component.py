@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from annotated_types import BaseMetadata, Interval
 
+from erasure.catalogue import address_name
 from erasure.errors import InvalidParameters, Problem, nearest, with_article
 from erasure.types import Json, PartitionReference, Source
 
@@ -287,7 +288,8 @@ def _listed(names: Mapping[str, Any]) -> str:
 def canonical(value: Any) -> Json:
     """The one JSON form of a component or a parameter: defaults filled in, aliases resolved, keys sorted.
 
-    Two spellings of the same experiment have the same canonical form, and therefore the same cache address. Fields with
+    Two spellings of the same experiment have the same canonical form, and therefore the same cache address. A component goes by its
+    registered name (``unlearner:SCRUB``), which a move of its code does not change. Fields with
     ``metadata={"address": False}`` (labels, notes) are left out, those with ``{"address": "changed"}`` where they have their default:
     a field that came later leaves the addresses of those who do not use it as they were.
 
@@ -299,8 +301,7 @@ def canonical(value: Any) -> Json:
     if isinstance(value, Component):
         cls = type(value)
         parameters = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_addressed(f, value)}
-        name = f"{cls.__module__}:{cls.__qualname__}"
-        return {"class": name, "version": cls.version, "parameters": dict(sorted(parameters.items()))}
+        return {"class": address_name(cls.kind, cls), "version": cls.version, "parameters": dict(sorted(parameters.items()))}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, tuple | list):

@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
+from erasure.catalogue import BUILTINS
 from erasure.cli import COMMANDS, _erasure
 from erasure.config import load_text
 from erasure.experiment.configuration import load_experiment
 from erasure.experiment.sweep import load_sweep
-from erasure.registry.builtins import BUILTINS
 from erasure.reports.verdicts import RULE
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ import jsonschema
 import pytest
 
 import erasure
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.config import load
 from erasure.config.docs import parameters_of
 from erasure.config.slots import SLOTS
 from erasure.experiment.configuration import load_experiment
 from erasure.experiment.schema import configuration_schema
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.facts import facts_of
 from erasure.registry.lookup import Registry
 from erasure.registry.upstream import UPSTREAM

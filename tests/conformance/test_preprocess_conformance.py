@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from erasure.catalogue import BUILTINS
 from erasure.component import canonical
 from erasure.config.slots import SLOTS
 from erasure.data.preprocess.finish import finished
 from erasure.data.preprocess.samples import Field, Samples, objects
 from erasure.data.preprocess.tokenizers import Words
 from erasure.errors import DataError
-from erasure.registry.builtins import BUILTINS
 from erasure.registry.lookup import Registry
 from erasure.training.batches import TensorColumn
 

@@ -3,7 +3,7 @@
 from small import small_experiment
 
 import erasure
-from erasure.registry.builtins import BUILTINS
+from erasure.catalogue import BUILTINS
 
 NEEDS = {"GroupAccuracy", "DemographicParity", "EqualisedOdds", "AttackSuccessRate", "TrueLabelAccuracy", "HardwareCounters"}
 """Measures of groups and of corrupted samples, which the data does not have, and of counters that few machines let users read."""

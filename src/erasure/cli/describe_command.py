@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.cli.prose import without_markup
 from erasure.errors import UnknownComponent, with_article
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 
 __all__ = ["command"]
 

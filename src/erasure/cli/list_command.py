@@ -6,9 +6,9 @@ import json
 
 import click
 
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.cli.prose import without_markup
 from erasure.errors import ConfigError, Problem, nearest
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.facts import Facts, facts_of
 
 __all__ = ["command"]

@@ -88,7 +88,7 @@ def _places(paths: Sequence[str]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, dict) and "class" in value:
         parameters = ", ".join(f"{name}={_shown(each)}" for name, each in value.get("parameters", {}).items())
-        return f"{value['class'].rpartition('.')[2]}({parameters})"
+        return f"{value['class'].rpartition(':')[2]}({parameters})"
     return json.dumps(value)
 
 

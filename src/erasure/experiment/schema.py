@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import get_args
 
+from erasure.catalogue import ALSO_KNOWN_AS
 from erasure.component import Call, Component, component_slot, field_types
 from erasure.config.docs import parameters_of, prose_of, wrapping_type
 from erasure.config.slots import SLOTS
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import DataSection, EvaluatorSection, Globals, Trace
-from erasure.registry.builtins import ALSO_KNOWN_AS
 from erasure.registry.lookup import Registry
 from erasure.training.predictor import Predictor
 from erasure.types import Json

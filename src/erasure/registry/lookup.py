@@ -7,12 +7,11 @@ import importlib
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins
 from erasure.component import Call, Component
 from erasure.errors import ErasureError, Problem, UnknownComponent, nearest, with_article
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
 __all__ = ["ALLOWED_MODULES", "Registry", "Resolved"]
@@ -70,7 +69,7 @@ class Registry:
 
     def names(self, kind: str) -> dict[str, str]:
         """Registered names of a kind, built in and from other packages, with their ``module:Class``."""
-        return BUILTINS.get(kind, {}) | {name: point.value for name, point in _plugins(kind).items()}
+        return BUILTINS.get(kind, {}) | {name: point.value for name, point in plugins(kind).items()}
 
     def resolve(self, name: str, slot: type[Component]) -> Resolved:
         """The class called ``name`` for a slot that takes ``slot``.
@@ -224,11 +223,6 @@ def _public(namespace: str, expects: str) -> list[str]:
         for name, value in vars(module).items()
         if not name.startswith("_") and (inspect.isclass(value) and issubclass(value, wanted) if wanted else callable(value))
     ]
-
-
-@functools.cache
-def _plugins(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"erasure.{kind}s")}
 
 
 def _short_upstream() -> dict[str, dict[str, list[str]]]:

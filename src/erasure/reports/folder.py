@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from erasure.catalogue import present_name
 from erasure.errors import StoreError
 from erasure.reports.swept import Setting, merged_evidence, merged_rows, problems, read_settings, suffixes
 from erasure.store.durable import failure
@@ -139,7 +140,24 @@ def _evidence(path: Path) -> Mapping[str, Any]:
         raise StoreError(f"{path} is not JSON ({error}); run the experiment again.") from error
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise StoreError(f"{path} is not of format {_FORMAT}; run the experiment again with this version.")
-    return found
+    return _with_present_names(found)
+
+
+def _with_present_names(evidence: dict[str, Any]) -> Mapping[str, Any]:
+    """The same with components by the names that they have today, so that runs of several versions can be compared."""
+    configuration = evidence.get("configuration")
+    if not isinstance(configuration, dict) or "canonical" not in configuration:
+        return evidence
+    return evidence | {"configuration": configuration | {"canonical": _renamed(configuration["canonical"])}}
+
+
+def _renamed(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: present_name(value) if key == "class" and isinstance(value, str) else _renamed(value)
+            for key, value in node.items()
+        }
+    return [_renamed(each) for each in node] if isinstance(node, list) else node
 
 
 def _trace(path: Path) -> Sequence[TracePoint]:

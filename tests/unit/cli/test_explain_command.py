@@ -37,7 +37,7 @@ def test_one_address_shows_its_content_and_inputs(cli, two_settings):
     code, out, _ = cli("explain", where[:8], "--store", two_settings)
     assert code == 0
     assert out.startswith(f"unlearned {where} is made of\n")
-    assert '"class": "erasure.unlearners.identity:Identity"' in out
+    assert '"class": "unlearner:Identity"' in out
     assert ": model\n" in out
     record = json.loads(cli("explain", where, "--store", two_settings, "--json")[1])
     assert record["content"]["seed"] == Store(two_settings).open(where).content["seed"]

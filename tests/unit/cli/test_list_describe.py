@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 
 
 def test_a_list_names_every_component_of_every_kind(cli):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from erasure.catalogue import BUILTINS
 from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.experiment.configuration import load_experiment
-from erasure.registry.builtins import BUILTINS
 
 GUIDE = Path(__file__).parents[3] / "docs" / "scenarios.md"
 EXAMPLES = re.findall(r"```jsonc\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)

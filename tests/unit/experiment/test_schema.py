@@ -6,11 +6,11 @@ import functools
 import jsonschema
 import pytest
 
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.config.slots import SLOTS
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
 from erasure.experiment.schema import configuration_schema
-from erasure.registry.builtins import ALSO_KNOWN_AS, BUILTINS
 
 SPLITS = [
     {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.7}},

@@ -1,5 +1,6 @@
 """Runs side by side: who wins, what is a tie, and what changed; the leaderboard stays inert."""
 
+import json
 import math
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ from erasure.reports.changes import node_changes, value_changes
 from erasure.reports.compare import compare_runs
 from erasure.reports.folder import RunFolder
 from erasure.reports.leaderboard import leaderboard, write_leaderboard
+from erasure.store.rows import write_rows
 
 
 def configured(**unlearner):
@@ -305,3 +307,14 @@ def test_a_single_method_is_not_ranked():
     found = compare_runs([folder({"a": [0.9, 0.8]})], ["x"])
     assert found.rankings == ()
     assert not math.isnan(found.duels[0].difference)
+
+
+def test_a_run_of_a_version_that_named_classes_by_their_paths_is_of_the_same_problem(tmp_path):
+    for name, section in (("old", "erasure.experiment.configuration:DataSection"), ("new", "data:Data")):
+        (tmp_path / name).mkdir()
+        write_rows([row("near", value=0.9, seed_train=seed) for seed in range(2)], tmp_path / name)
+        canonical = {"data": {"class": section, "parameters": {}}, "predictor": {"class": section, "parameters": {}}}
+        record = {"format": 1, "configuration": {"canonical": canonical}}
+        (tmp_path / name / "report.json").write_text(json.dumps(record), encoding="utf-8")
+    found = compare_runs([RunFolder.load(tmp_path / name) for name in ("old", "new")], ["old", "new"])
+    assert len({run.problem for run in found.runs}) == 1

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from erasure.catalogue import BUILTINS
 from erasure.errors import InvalidParameters
-from erasure.registry.builtins import BUILTINS
 from erasure.registry.lookup import Registry
 from erasure.training.calls import Optimizer
 from erasure.types import Fraction, PositiveFloat, PositiveInt

@@ -6,7 +6,11 @@ Adding a component is one new file and one line here. Another package adds one b
 
 from __future__ import annotations
 
-__all__ = ["ALSO_KNOWN_AS", "BUILTINS"]
+import functools
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+
+__all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "present_name"]
 
 BUILTINS: dict[str, dict[str, str]] = {
     "source": {
@@ -218,3 +222,57 @@ ALSO_KNOWN_AS: dict[str, dict[str, str]] = {
     },
 }
 """Kind to other names in use to the registered one."""
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "data": {"Data": "erasure.experiment.configuration:DataSection"},
+    "predictor": {"Predictor": "erasure.training.predictor:Predictor"},
+    "evaluator": {"Evaluator": "erasure.experiment.configuration:EvaluatorSection"},
+    "trace": {"Trace": "erasure.experiment.configuration:Trace"},
+    "globals": {"Globals": "erasure.experiment.configuration:Globals"},
+    "model": {"Module": "erasure.models.module:Module"},
+}
+"""Kind to name to ``module:Class`` of components that a configuration implies: nobody types these names, but addresses contain them."""
+
+_FORMERLY_AT = {
+    "erasure.measures.umia:UMIA": "measure:UMIA",
+}
+"""Where records of older versions say that a component is which has moved since, to its name in addresses."""
+
+
+@functools.cache
+def plugins(kind: str) -> dict[str, EntryPoint]:
+    """Components of a kind that other packages add, by name."""
+    return {point.name: point for point in entry_points(group=f"erasure.{kind}s")}
+
+
+@functools.cache
+def address_name(kind: str, cls: type) -> str:
+    """What an address calls a class: its kind and registered name, so that results outlive a move of the code.
+
+    Names of other packages carry the package's name too, since two of them may register the same one. A class that nobody has
+    registered is known by its path alone.
+    """
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if path in _NAMES:
+        return _NAMES[path]
+    for name, point in plugins(kind).items():
+        if point.attr == cls.__qualname__ and _stands_for(point, cls):
+            package = point.dist.name if point.dist is not None else point.module.partition(".")[0]
+            return f"{kind}:{package}/{name}"
+    return path
+
+
+def _stands_for(point: EntryPoint, cls: type) -> bool:
+    # The package may export the class under a shorter path than it is defined at; only its own modules are imported for that.
+    same_package = point.module.partition(".")[0] == cls.__module__.partition(".")[0]
+    return same_package and getattr(importlib.import_module(point.module), point.attr, None) is cls
+
+
+def present_name(recorded: str) -> str:
+    """The name in addresses of a class that a record names by the path it had then; any other text as it is."""
+    return _FORMERLY_AT.get(recorded) or _NAMES.get(recorded, recorded)
+
+
+_NAMES = {
+    path: f"{kind}:{name}" for table in (SECTIONS, BUILTINS) for kind, names in table.items() for name, path in names.items()
+}
