@@ -1,0 +1,1 @@
+"""Statistics of results: arrays in, p-values, limits and choices out; no torch, no files."""

@@ -1,0 +1,130 @@
+"""What a design would miss: the shift of one value that is found in four of five cases, before and after a run."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasure.analysis.labellings import Design, labellings
+from erasure.analysis.relabelling_test import relabel
+
+__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "level_of_look"]
+
+LEVEL = 0.05
+"""Share of reports of retrained methods in which any of them may be accused."""
+POWER = 0.8
+_QUANTILE = 0.8416212335729143
+"""Of the normal distribution at the power of 80 %."""
+_LEAST_DEGREES = 4
+_DATASETS = 300
+_TRIED = 2000
+_FAR = 40.0
+
+_Floats = NDArray[np.float64]
+Basis = str
+"""``labellings``, ``t`` (assuming normal golds), or empty where nobody can be accused."""
+
+
+def level_of_look(planned: int = 1, level: float = LEVEL) -> float:
+    """Level of each of so many planned looks at growing seeds: the level of all is shared out evenly."""
+    return level / max(1, planned)
+
+
+def basis_of(design: Design, n_methods: int, *, level: float = LEVEL) -> Basis:
+    """By what a design can accuse one of ``n_methods``: ``labellings``, ``t``, or nothing."""
+    if n_methods * design.smallest_p <= level + 1e-12:
+        return "labellings"
+    return "t" if design.degrees >= _LEAST_DEGREES else ""
+
+
+def detectable_shift(golds: _Floats, design: Design, n_methods: int = 1, *, level: float = LEVEL, seed: int = 0) -> float | None:
+    """Shift of one value, in standard deviations of a gold, that a run finds in 80 % of cases; from its own golds.
+
+    The quantile of the largest statistic over labellings in which golds play the method, plus that of the normal distribution at 80 %,
+    in standard errors.
+
+    Args:
+        golds: ``(golds, values)``, blocks one after the other.
+        design: The blocks of the methods that are tested.
+        n_methods: Methods tested together.
+        level: Share of reports in which a retrained method may be accused.
+        seed: Of the labellings.
+
+    Returns:
+        None if the design can accuse nobody.
+    """
+    from scipy.special import stdtrit
+
+    basis = basis_of(design, n_methods, level=level)
+    if not basis:
+        return None
+    if basis == "t":
+        quantile = -float(stdtrit(design.degrees, level / n_methods / 2 / max(1, golds.shape[1])))
+        return (quantile + _QUANTILE) * design.error
+    alone = design.golds_alone()
+    if alone is None or not golds.shape[1]:
+        return expected_shift(design, max(1, golds.shape[1]), n_methods, level=level)
+    maxima = relabel(golds, alone, seed=seed).maxima
+    return (float(np.quantile(maxima, 1 - level / n_methods, method="higher")) + _QUANTILE) * design.error
+
+
+@functools.lru_cache(maxsize=64)
+def expected_shift(design: Design, n_values: int = 10, n_methods: int = 1, *, level: float = LEVEL) -> float | None:
+    """The same before a run: simulated with so many normal values, each two correlated by one half, one of them shifted.
+
+    Returns:
+        In standard deviations of a gold; None if the design can accuse nobody, infinity if no shift is found so often.
+    """
+    basis = basis_of(design, n_methods, level=level)
+    if not basis:
+        return None
+    generator = np.random.default_rng(0)
+    shape = (_DATASETS, design.n_models, n_values)
+    noise = (generator.standard_normal(shape) + generator.standard_normal((*shape[:2], 1))) / math.sqrt(2)
+    found = _found_by_labellings if basis == "labellings" else _found_by_t
+    low, high = 0.0, _FAR
+    if found(noise, design, high, level / n_methods) < POWER:
+        return math.inf
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(noise, design, middle, level / n_methods) >= POWER else (middle, high)
+    return high
+
+
+def _found_by_labellings(noise: _Floats, design: Design, shift: float, level: float) -> float:
+    """Share of data sets in which the shifted value is found."""
+    ways = labellings(design, seed=0, most=min(10_000, max(_TRIED, math.ceil(5 / level))))
+    data = _shifted(noise, design, shift)
+    spread = np.sqrt((data**2).mean(axis=1, keepdims=True))
+    table = data / np.where(spread > 0, spread, 1)
+    hits = 0
+    for values in table:
+        statistics = np.abs(ways.weights @ values)
+        statistics /= np.sqrt((statistics**2).mean(axis=0))
+        hits += (statistics.max(axis=1) >= statistics[0, 0] - 1e-9).mean() <= level + 1e-12
+    return hits / len(table)
+
+
+def _found_by_t(noise: _Floats, design: Design, shift: float, level: float) -> float:
+    from scipy.special import stdtr
+
+    difference = np.zeros(len(noise))
+    squares = np.zeros(len(noise))
+    for rows, share, (unlearned, _) in zip(design.slices, design.shares, design.blocks, strict=True):
+        mine, golds = noise[:, rows, 0][:, :unlearned] + shift, noise[:, rows, 0][:, unlearned:]
+        difference += share * (mine.mean(axis=1) - golds.mean(axis=1))
+        squares += ((golds - golds.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    statistic = np.abs(difference) / (np.sqrt(squares / design.degrees) * design.error)
+    return float((2 * stdtr(design.degrees, -statistic) * noise.shape[2] <= level).mean())
+
+
+def _shifted(noise: _Floats, design: Design, shift: float) -> _Floats:
+    """The data sets with the first value of the unlearned models shifted, centred in blocks."""
+    data = noise.copy()
+    for rows, (unlearned, _) in zip(design.slices, design.blocks, strict=True):
+        data[:, rows.start : rows.start + unlearned, 0] += shift
+        data[:, rows] -= data[:, rows].mean(axis=1, keepdims=True)
+    return data

@@ -1,0 +1,206 @@
+r"""Is a method retraining? An exact test over all values at once, by relabelling models; and a t-test where there are too few labellings.
+
+Under the null hypothesis the models of a block are exchangeable: which of them are called unlearned is then as good as drawn by lot.
+Nothing is assumed of distributions, nor of how values depend on one another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasure.analysis.labellings import Design, labellings
+from erasure.errors import DataError
+
+__all__ = ["Relabelled", "differences", "gold_spread", "relabel", "t_test", "usable_by_t"]
+
+_Floats = NDArray[np.float64]
+_TOLERANCE = 1e-9
+"""Statistics that differ by less are equal."""
+_RELATIVE_ZERO = 1e-12
+_SCATTER_WEIGHT = 1.3
+"""The statistic of scatter is divided by it: differences in location are what is looked for first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelled:
+    """What the relabelling test says of every value.
+
+    Args:
+        adjusted: P-value of each value, adjusted for all of them; NaN for values that do not vary.
+        location: Standardised difference of means of each value, as observed.
+        scatter: Standardised excess of spread over golds, as observed; ``-inf`` where it is not tested.
+        maxima: Largest statistic of any value under each labelling; the first is the observed one.
+    """
+
+    adjusted: _Floats
+    location: _Floats
+    scatter: _Floats
+    maxima: _Floats
+
+    @property
+    def p(self) -> float:
+        """The method's p-value: the smallest adjusted one; 1 if no value varies."""
+        known = self.adjusted[~np.isnan(self.adjusted)]
+        return float(known.min()) if len(known) else 1.0
+
+    @property
+    def is_scattered(self) -> NDArray[np.bool_]:
+        """Whether it is the spread of a value, more than its mean, that is unlike golds'."""
+        return self.scatter > self.location
+
+
+def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
+    r"""Westfall and Young's step-down maximum test over values, by relabelling the models of each block.
+
+    .. math:: T = \frac{|W x|}{s}, \qquad Q = \frac{1}{K} \sum_{i \text{ plays}} \Bigl(\frac{x_i - \bar x_b}{s}\Bigr)^2
+
+    ``W`` holds differences of means over blocks, weighted inversely to their variance, and ``s`` is the spread inside blocks over all
+    models, so that it does not depend on the labelling. T is divided by its root mean square over labellings; Q, which asks whether the
+    unlearned models scatter more than golds, is standardised over them and divided by 1.3. The larger one counts.
+
+    Args:
+        values: ``(models, values)``, finite; blocks one after the other, in each the unlearned models first.
+        design: The blocks.
+        seed: Of the labellings, where there are too many to try all.
+
+    Raises:
+        DataError: If values are not finite or do not fit the design.
+
+    Source:
+        Westfall & Young, Resampling-Based Multiple Testing (1993); tested against an enumeration.
+    """
+    x = _checked(values, design)
+    spread = np.sqrt(_squares(x, design).sum(axis=0) / max(1, design.n_models - len(design.blocks)))
+    varies = spread > _RELATIVE_ZERO * np.maximum(np.abs(x).max(axis=0, initial=0), np.finfo(float).tiny)
+    adjusted = np.full(x.shape[1], np.nan)
+    location, scatter = np.zeros(x.shape[1]), np.full(x.shape[1], -np.inf)
+    if not varies.any():
+        return Relabelled(adjusted, location, scatter, np.zeros(1))
+    table = _centred(x[:, varies], design) / spread[varies]
+    ways = labellings(design, seed=seed)
+    if not ways.is_exact:
+        table = _sorted_golds(table, design)
+    found = np.abs(ways.weights @ table)
+    found /= np.sqrt((found**2).mean(axis=0))
+    location[varies] = found[0]
+    if design.tests_scatter:
+        excess = (ways.players / design.n_unlearned) @ table**2
+        deviation = excess.std(axis=0)
+        is_known = deviation > _TOLERANCE * np.maximum(excess.mean(axis=0), _TOLERANCE)
+        excess = np.where(is_known, (excess - excess.mean(axis=0)) / np.where(is_known, deviation, 1), -np.inf) / _SCATTER_WEIGHT
+        scatter[varies] = excess[0]
+        found = np.maximum(found, excess)
+    adjusted[varies], maxima = _step_down(found)
+    return Relabelled(adjusted, location, scatter, maxima)
+
+
+def _step_down(statistics: _Floats) -> tuple[_Floats, _Floats]:
+    """Adjusted p-values of values from ``(labellings, values)``, the observed labelling first; and the maxima over all values."""
+    order = np.argsort(-statistics[0], kind="stable")
+    maxima = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[:, ::-1]
+    shares = (maxima >= statistics[0, order] - _TOLERANCE).mean(axis=0)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(shares)
+    return adjusted, maxima[:, 0]
+
+
+def differences(values: _Floats, design: Design) -> _Floats:
+    """Weighted mean over blocks of what the unlearned models have more than the golds, ``(values,)``."""
+    x = np.asarray(values, dtype=np.float64)
+    apart = [
+        share * (x[rows][:unlearned].mean(axis=0) - x[rows][unlearned:].mean(axis=0))
+        for rows, share, (unlearned, _) in zip(design.slices, design.shares, design.blocks, strict=True)
+    ]
+    return np.asarray(np.sum(apart, axis=0))
+
+
+def gold_spread(values: _Floats, design: Design) -> _Floats:
+    """Standard deviation of the golds inside blocks, pooled, ``(values,)``; NaN without two golds in any block."""
+    if not design.degrees:
+        return np.full(np.shape(values)[1], np.nan)
+    return np.asarray(np.sqrt(_gold_squares(np.asarray(values, dtype=np.float64), design) / design.degrees))
+
+
+def usable_by_t(values: _Floats, design: Design) -> NDArray[np.bool_]:
+    """Values of which the golds take different numbers enough for a t-test: at least four, and at least half as many as there are golds.
+
+    Without it, rates at a strict threshold, which are 0 for nearly every gold, would make the test accuse several times too often.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    golds = np.concatenate([x[rows][unlearned:] for rows, (unlearned, _) in zip(design.slices, design.blocks, strict=True)])
+    least = max(4, math.ceil(len(golds) / 2))
+    return np.array([len(np.unique(column)) >= least for column in golds.T], dtype=bool)
+
+
+def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats | None = None) -> _Floats:
+    r"""Two-sided t-tests of the weighted difference of means against the spread of golds, Bonferroni-corrected over the usable values.
+
+    .. math:: t = \frac{W x}{\sqrt{(s_g^2 + \mathrm{step}^2 / 12) \sum_b w_b^2 (1/K_b + 1/N_b)}}
+
+    It assumes that golds are normally distributed. Use it where a design has too few labellings to accuse anybody.
+
+    Args:
+        values: ``(models, values)``, finite.
+        design: The blocks.
+        steps: Smallest step of each value, as of shares of a finite sample; 0 for none.
+
+    Returns:
+        ``(values,)``; NaN for values that are not usable.
+
+    Raises:
+        DataError: If values are not finite, do not fit the design, or no block has two golds.
+    """
+    from scipy.special import stdtr
+
+    x = _checked(values, design)
+    if not design.degrees:
+        raise DataError("a t-test needs a block with two retrained models")
+    step = np.zeros(x.shape[1]) if steps is None else np.asarray(steps, dtype=np.float64)
+    spread = np.sqrt(_gold_squares(x, design) / design.degrees + step**2 / 12)
+    usable = usable_by_t(x, design) & (spread > 0)
+    found = np.full(x.shape[1], np.nan)
+    if usable.any():
+        statistic = np.abs(differences(x, design)[usable]) / (spread[usable] * design.error)
+        found[usable] = np.minimum(1.0, 2 * stdtr(design.degrees, -statistic) * usable.sum())
+    return found
+
+
+def _checked(values: _Floats, design: Design) -> _Floats:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 2 or len(x) != design.n_models:
+        raise DataError(f"the design has {design.n_models} models; expected an array (models, values), found {x.shape}")
+    if not np.isfinite(x).all():
+        raise DataError("values of models must be finite; leave out values that a model lacks")
+    scale = np.abs(x).max(axis=0, initial=0)
+    # Squares of huge values would overflow; no statistic depends on the scale of a value.
+    return np.where(scale > 1e100, x / np.where(scale > 1e100, scale, 1), x)
+
+
+def _centred(x: _Floats, design: Design) -> _Floats:
+    return np.concatenate([x[rows] - x[rows].mean(axis=0) for rows in design.slices])
+
+
+def _squares(x: _Floats, design: Design) -> _Floats:
+    return np.asarray(_centred(x, design) ** 2)
+
+
+def _gold_squares(x: _Floats, design: Design) -> _Floats:
+    golds = [x[rows][unlearned:] for rows, (unlearned, _) in zip(design.slices, design.blocks, strict=True)]
+    return np.asarray(sum(((own - own.mean(axis=0)) ** 2).sum(axis=0) for own in golds))
+
+
+def _sorted_golds(table: _Floats, design: Design) -> _Floats:
+    """The same with the models of each side of a block in an order of their own: how they are numbered must not decide which labellings
+    are drawn.
+    """
+    sums = np.array([math.fsum(row) for row in table])
+    order: list[int] = []
+    for rows, (unlearned, _) in zip(design.slices, design.blocks, strict=True):
+        first, last = list(range(rows.start, rows.start + unlearned)), list(range(rows.start + unlearned, rows.stop))
+        order += sorted(first, key=lambda row: sums[row]) + sorted(last, key=lambda row: sums[row])
+    return table[order]
