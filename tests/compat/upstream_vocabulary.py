@@ -50,11 +50,15 @@ VISION = {
 ACCURACY = {"class": "sklearn.metrics.accuracy_score", "parameters": {}}
 RESNETS = (
     "resnet18_for_celeba.CelebAResNet18",
+    "resnet18_for_celeba.CelebAResNet18_logits",
     "resnet18_for_celeba.CelebAResNet50",
+    "resnet18_for_celeba.CelebAResNet50_logits",
     "resnet50_for_celeba.CelebAResNet50",
-    "resnet18_for_cifar10.CIFAR10ResNet18",
-    "resnet18_for_cifar100.CIFAR100ResNet18",
-    "resnet18_for_cifar20.CIFAR20ResNet18",
+    "resnet18_for_cifar10.Cifar10ResNet18",
+    "resnet18_for_cifar100.Cifar100ResNet18",
+    "resnet18_for_cifar100.Cifar100ResNet50",
+    "resnet18_for_cifar20.Cifar20ResNet18",
+    "resnet18_for_cifar20.Cifar20ResNet50",
     "resnet18_for_fairface.FairFaceResNet18",
     "Food101_classifier.Food101ResNet18",
     "Foor101_classifier.Food101ResNet18",
@@ -66,10 +70,10 @@ RESNETS = (
 SOURCES = {
     f"{DATA}TVDataSource.TVDataSource": {"path": "torchvision.datasets.FashionMNIST", **VISION},
     f"{DATA}TVDataSource.TVDataSourceCelebA": {
-        "path": "torchvision.datasets.CelebA", "target_type": ["attr", "identity"], **VISION,
+        "path": "torchvision.datasets.CelebA", "target_type": ["attr", "identity"], "label_columns": [0, 1], **VISION,
     },
     f"{DATA}TVDataSourceCelebA.TVDataSourceCelebA": {"path": "torchvision.datasets.CelebA", "label_column": "attr"},
-    f"{DATA}TVDataSource.TVDataSourceCifar100": {"path": "torchvision.datasets.CIFAR100", "classes": 100},
+    f"{DATA}TVDataSource.TVDataSourceCifar100": {"path": "torchvision.datasets.CIFAR100", "classes": 100, "transform": ["ToTensor"]},
     f"{DATA}TVDataSourceCifar100.TVDataSourceCifar100": {"path": "torchvision.datasets.CIFAR100"},
     f"{DATA}HFDataSource.HFDataSource": HUGGING_FACE,
     f"{DATA}HFDataSource.IMDBHFDataSource": HUGGING_FACE | {"path": "stanfordnlp/imdb"},
@@ -105,9 +109,9 @@ SPLITTERS = {
     f"{SPLIT}Concat": {"parts_names": ["forget", "retain"], "concat_splits": ["train", "test"]},
 }
 MODELS = {
-    f"{MODEL}classifiers.standard_classifier.IrisNN": {"n_classes": 3},
-    f"{MODEL}classifiers.standard_classifier.AdultNN": {"n_layers": 2, "hidden_size": 64, "n_classes": 3},
-    f"{MODEL}classifiers.standard_classifier.SpotifyNN": {"n_layers": 1, "hidden_size": 100},
+    f"{MODEL}classifiers.standard_classifier.IrisNN": {"n_classes": 3, "inputsize": 4},
+    f"{MODEL}classifiers.standard_classifier.AdultNN": {"n_layers": 2, "hidden_size": 64, "n_classes": 3, "inputsize": 68},
+    f"{MODEL}classifiers.standard_classifier.SpotifyNN": {"n_layers": 1, "hidden_size": 100, "inputsize": 15},
     f"{MODEL}FF.LogisticRegression": {"n_classes": 4},
     f"{MODEL}FF.MIAAttack": {"n_classes": 4},
     f"{MODEL}FF.FlexSeqBin": {"n_classes": 4, "mult": [2, 1, 0.5]},
@@ -131,7 +135,7 @@ UNLEARNERS = {
     f"{UNLEARN}eu_k.eu_k": TRAINED | {"ref_data": "retain", "last_trainable_layers": 2},
     f"{UNLEARN}NegGrad.NegGrad": TRAINED | LAYERS | {"ref_data": "forget"},
     f"{UNLEARN}AdvancedNegGrad.AdvancedNegGrad": TRAINED | LAYERS | BOTH,
-    f"{UNLEARN}UNSIR.UNSIR": TRAINED | LAYERS | BOTH | {"noise_lr": 0.1},
+    f"{UNLEARN}UNSIR.UNSIR": TRAINED | LAYERS | BOTH | {"noise_lr": 0.1, "sample_tipe": "text"},
     f"{UNLEARN}BadTeaching.BadTeaching": TRAINED | LAYERS | BOTH | {
         "KL_temperature": 1.0, "transform": None, "bad_teacher": PREDICTOR,
     },
@@ -162,7 +166,7 @@ MEASURES = {
     f"{EVAL}measures.Accuracy": {"partition": "test", "target": "unlearned", "name": "accuracy"},
     f"{EVAL}measures.PartitionInfo": {"partition": "retain"},
     f"{EVAL}measures.ForgetSetInfo": {},
-    f"{EVAL}measures.AUS": {"forget_part": "forget", "test_part": "test"},
+    f"{EVAL}measures.AUS": {"forget_part": "forget", "test_part": "test", "task": "multilabel"},
     f"{EVAL}measures.RelearnTime": {"forget_part": "forget"},
     f"{EVAL}measures.AIN": {
         "alpha": 0.001, "forget_part": "forget",
@@ -170,8 +174,8 @@ MEASURES = {
     },
     f"{EVAL}measures.NoMUS": {"l": 0.5, "acc_split": "test"},
     f"{EVAL}measures.SaveValues": {"path": "out.json", "output_format": "xlsx"},
-    f"{EVAL}MIA.umia.Attack": {"forget_part": "forget"},
-    f"{EVAL}MIA.mia.Attack": SHADOWS,
+    f"{EVAL}MIA.umia.Attack": SHADOWS | {"test_part": "test"},
+    f"{EVAL}MIA.mia.Attack": SHADOWS | {"attack_test_part": "test"},
     f"{EVAL}MIA.lira.Attack": SHADOWS,
     f"{EVAL}MIA.lira_revised.Attack": SHADOWS,
     f"{EVAL}distances.ModelDistance": {

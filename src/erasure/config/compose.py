@@ -7,6 +7,8 @@ In an object the file's keys join in its place::
 An object of nothing but one such key *is* the file's content, and in a list the elements of a composed list join::
 
     [{"compose_a": "node.json"}, {"compose_b": "two_nodes.json"}]   →   [node, first, second]
+
+So do those of ``{"unlearners": […]}`` in a list that is itself called ``unlearners``.
 """
 
 from __future__ import annotations
@@ -175,6 +177,9 @@ class _Composer:
                 self._notice_notes(element, here)
                 if (snippet := self._snippet(element, name, here)) is not None:
                     content, file = snippet
+                    key = place.path.rpartition(".")[2]
+                    if _live(content) == [key]:  # a snippet that could also join at the top, such as {"unlearners": […]}
+                        content = content.get(key) or content
                     for inner in content.elements() if content.is_list else (content,):
                         self._element(inner, elements, place.through(file))
             case _:
@@ -234,6 +239,9 @@ class _Composer:
             problem = missing(reference.value, tried)
             self._problem(problem.message, reference.position, place, problem.hint)
             return None
+        if found_at.parts[-len(Path(reference.value).parts) :] != Path(reference.value).parts:
+            said = f'"{reference.value}" is read from {found_at}, which differs in upper and lower case'
+            self.notices.append(Notice(said, place.path, reference.position))
         file = _File(str(found_at), found_at.resolve())
         if any(other.identity == file.identity for other in place.chain):
             chain = " → ".join(other.name for other in (*place.chain, file))

@@ -46,6 +46,10 @@ def read_text(path: Path) -> str:
 def find(reference: str, beside: str) -> tuple[Path | None, list[Path]]:
     """The file that a composed path means.
 
+    A file is looked for relative to the working directory, then relative to the file that names it, then to each folder above that:
+    published files name others from the root of their repository. A path whose letters differ in case alone is taken where it is the
+    only one, as on systems that do not tell them apart.
+
     Args:
         reference: The path as written.
         beside: The file it is written in.
@@ -53,10 +57,36 @@ def find(reference: str, beside: str) -> tuple[Path | None, list[Path]]:
     Returns:
         The file, None if there is none, and the places tried: relative to the working directory, then relative to ``beside``.
     """
-    places = [Path(reference)]
-    if (other := Path(beside).parent / reference) not in places:
-        places.append(other)
-    return next((place for place in places if _is_there(place)), None), places
+    folder = Path(beside).parent
+    places = list(dict.fromkeys((Path(reference), folder / reference)))
+    above = [parent / reference for parent in _absolute(folder).parents]
+    found = next((place for place in (*places, *above) if _is_there(place)), None)
+    if found is None:
+        found = next((other for place in (*places, *above) if (other := _in_other_letters(place, Path(reference))) is not None), None)
+    return found, places
+
+
+def _absolute(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return folder
+
+
+def _in_other_letters(place: Path, reference: Path) -> Path | None:
+    """The file at ``place`` if the last parts, those of ``reference``, may be written in upper or lower case."""
+    found = place
+    for _ in reference.parts:
+        found = found.parent
+    try:
+        for part in reference.parts:
+            same = [entry for entry in found.iterdir() if entry.name.casefold() == part.casefold()]
+            if part in {".", ".."} or len(same) != 1:
+                return None
+            (found,) = same
+    except (OSError, ValueError):
+        return None
+    return found if _is_there(found) else None
 
 
 def missing(reference: str, places: list[Path]) -> Problem:

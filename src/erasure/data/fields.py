@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from erasure.types import NonNegativeInt
 
-__all__ = ["Label", "Labels", "Name", "Names", "NonEmptyNames", "RowCounts"]
+__all__ = ["Label", "Labels", "Name", "Names", "NonEmptyNames", "OneOrMore", "RowCounts"]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -32,6 +32,11 @@ Labels: TypeAlias = Annotated[tuple[Label, ...], BeforeValidator(_as_tuple), Min
 
 Name: TypeAlias = Annotated[str, BeforeValidator(_only_one), MinLen(1), _one_or_more("string")]
 """One name, which may come as a list of one."""
+
+OneOrMore: TypeAlias = Annotated[
+    str | tuple[Annotated[str, MinLen(1)], ...], BeforeValidator(_only_one), MinLen(1), _one_or_more("string")
+]
+"""One name, or a list of several."""
 
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), _one_or_more("string")]
 NonEmptyNames: TypeAlias = Annotated[

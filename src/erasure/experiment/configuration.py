@@ -16,6 +16,7 @@ from erasure.config.build import Builder, PartitionUse, Place
 from erasure.data.dataset import DataSource, Splitter
 from erasure.data.preprocess.contract import Step
 from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.experiment.brought_partitions import with_brought_partitions
 from erasure.measures.contract import Measure
 from erasure.registry.lookup import Registry
 from erasure.training.predictor import Predictor
@@ -210,6 +211,7 @@ class _Assembly:
         evaluator = cast(EvaluatorSection | None, self._section("evaluator", EvaluatorSection))
         settings = cast(Globals | None, self._section("globals", Globals))
         if data is not None:
+            data = with_brought_partitions(data, self.builder)
             self._check_partitions(data)
         if self.builder.problems:
             raise ConfigError(sorted(self.builder.problems, key=lambda p: (p.position, p.path)))

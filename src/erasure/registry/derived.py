@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Among", "Chosen", "Counts", "Derived", "Joined", "Lifted", "Products", "Repeated"]
+__all__ = ["Among", "Chosen", "Counts", "Derived", "Joined", "Lifted", "MovedBack", "Products", "Repeated"]
 
 
 class Derived(Protocol):
@@ -139,6 +139,35 @@ class Among:
         said = [f'"{each}" is the label, which becomes codes by itself' for each in columns if each == label]
         said += [f'"{each}" is no input' for each in columns if each not in kept and each != label]
         return kept, "; ".join(said)
+
+
+@dataclass(frozen=True)
+class MovedBack:
+    """The columns of a list, with some at its end: those that upstream takes out and puts back, which steps count by position.
+
+    Args:
+        columns: The list.
+        last: What comes last, in order: columns, or the parameter that lists them.
+    """
+
+    columns: str
+    last: tuple[tuple[str, ...] | str, ...]
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The list; what comes last is used elsewhere too."""
+        return (self.columns,)
+
+    def made(self, given: Mapping[str, Any]) -> tuple[Any, str]:
+        """The columns."""
+        columns = given.get(self.columns)
+        if not isinstance(columns, list):
+            return columns, ""
+        named = [given.get(each, ()) if isinstance(each, str) else each for each in self.last]
+        last = [name for each in named if isinstance(each, list | tuple) for name in each if name in columns]
+        moved = [name for name in columns if name not in last] + last
+        said = "" if moved == columns else "columns that upstream takes out and puts back come last, where steps count them"
+        return moved, said
 
 
 @dataclass(frozen=True)

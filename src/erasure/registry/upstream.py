@@ -29,6 +29,7 @@ SECTIONS: dict[str, Alias] = {
         kind="data",
         target="",
         rename={"DataSource": "data_source"},
+        ignored={"loss_fn": "the loss is the predictor's"},
         fault="training shuffles each epoch and keeps the last short batch (upstream does neither)",
     ),
     "TorchModel": _PREDICTOR,

@@ -30,6 +30,8 @@ class Alias:
         dropped: Why the node is left out, if it is.
         spliced: Parameter that holds a list of nodes which take this node's place.
         derived: Parameter of ours to the rule that makes it of several of upstream's.
+        brings: Where the node has splitters of its own, as ``parameter.key``: a list of them, or a data section. What they make joins the
+            data's partitions where the node names it.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Alias:
     dropped: str = ""
     spliced: str = ""
     derived: Mapping[str, Derived] = field(default_factory=dict)
+    brings: tuple[str, ...] = ()
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.registry.derived import Among, Chosen, Counts, Joined
+from erasure.registry.derived import Among, Chosen, Counts, Joined, MovedBack
 from erasure.registry.upstream_alias import Alias
 
 __all__ = ["SOURCES", "SPLITTERS", "STEPS"]
@@ -43,14 +43,25 @@ SOURCES: dict[str, Alias] = {
     **{
         path: Alias(
             **_TORCHVISION
-            | {"ignored": _TORCHVISION["ignored"] | {"target_type": "attributes are learned, the identity is the group"}},
+            | {
+                "ignored": _TORCHVISION["ignored"]
+                | {
+                    "target_type": "attributes are learned, the identity is the group",
+                    "label_columns": "the step that reads the labels says which attributes they are",
+                }
+            },
             defaults={"download": True, "dataset": "CelebA"},
         )
         for path in ("TVDataSource.TVDataSourceCelebA", "TVDataSourceCelebA.TVDataSourceCelebA")
     },
     **{
         path: Alias(
-            **_TORCHVISION, defaults={"download": True, "dataset": "CIFAR100", "transforms": ["Resize((224,224))", "ToTensor"]}
+            **_TORCHVISION
+            | {
+                "rename": {name: ours for name, ours in _TORCHVISION["rename"].items() if name != "transform"},
+                "ignored": _TORCHVISION["ignored"] | {"transform": "pictures of this source are always resized to 224×224"},
+            },
+            defaults={"download": True, "dataset": "CIFAR100", "transforms": ["Resize((224,224))", "ToTensor"]},
         )
         for path in ("TVDataSource.TVDataSourceCifar100", "TVDataSourceCifar100.TVDataSourceCifar100")
     },
@@ -67,10 +78,17 @@ SOURCES: dict[str, Alias] = {
         rename={"data_columns": "features", "label_columns": "label"},
         defaults={"label": "targets", "index_column": 0},
     ),
-    "HFDataSource.HFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True}),
-    "HFDataSource.IMDBHFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True, "splits": ["train", "test"]}),
+    "HFDataSource.HFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True, "column_order": "file"}),
+    "HFDataSource.IMDBHFDataSource": Alias(
+        **_HUGGING_FACE, defaults={"download": True, "column_order": "file", "splits": ["train", "test"]}
+    ),
     "HFDataSource.SpotifyHFDataSource": Alias(
-        **_HUGGING_FACE | {"derived": _HUGGING_FACE["derived"] | {"keep_most_frequent": _TOP_OF_SPOTIFY}},
+        **_HUGGING_FACE
+        | {
+            "rename": {"classes": "n_classes"},
+            "derived": _HUGGING_FACE["derived"]
+            | {"columns": MovedBack("data_columns", (("artists",), "to_normalize")), "keep_most_frequent": _TOP_OF_SPOTIFY},
+        },
         defaults={"download": True},
         ignored={"to_normalize": _STANDARDIZED},
         note="a row of several artists counts as an artist of its own",

@@ -10,6 +10,7 @@ from erasure.registry.upstream_alias import ALWAYS_CACHED, Alias
 __all__ = ["MEASURES", "UNLEARNERS"]
 
 _NO_TRAINING = "the method takes no gradient steps"
+_TASK = {"task": "the data says how labels are read"}
 _BOTH = {"ref_data_retain": "retain", "ref_data_forget": "forget"}
 _RETAIN = {"ref_data": "retain", "ref_data_retain": "retain"}
 _FORGET = {"ref_data": "forget", "ref_data_forget": "forget"}
@@ -59,6 +60,7 @@ UNLEARNERS: dict[str, Alias] = {
         "SampleUNSIR",
         rename=_BOTH,
         defaults=_adam(epochs=1, noise_lr=0.01, repair_epochs=0, batch_size=None),
+        ignored=dict.fromkeys(("sample_type", "sample_tipe"), "the data says what the inputs are; tokens are noised as embeddings"),
         wrap=_INSIDE,
         note="the impairing phase alone, as upstream; the noise keeps to the range of the inputs",
     ),
@@ -89,7 +91,7 @@ UNLEARNERS: dict[str, Alias] = {
         "FisherForgetting",
         rename={**_RETAIN, "ff_epochs": "max_samples"},
         defaults={"alpha": 1e-6, "max_samples": 1000},
-        ignored={"task": "the data says how labels are read", "epochs": _NO_TRAINING, "optimizer": _NO_TRAINING},
+        ignored=_TASK | {"epochs": _NO_TRAINING, "optimizer": _NO_TRAINING},
         note="alpha is used (upstream always takes 3e-6), and the samples are drawn at random",
     ),
     "SaliencyMapGeneration.SaliencyMapGeneration": _unlearner(
@@ -101,7 +103,7 @@ UNLEARNERS: dict[str, Alias] = {
         "SuccessiveRandomLabels",
         rename=_BOTH,
         defaults=_adam(epochs=5, order="sequential"),
-        ignored={"task": "the data says how labels are read"},
+        ignored=_TASK,
         wrap=_INSIDE,
         fault=_FREED,
     ),
@@ -113,16 +115,16 @@ UNLEARNERS: dict[str, Alias] = {
 def _measure(target: str, **facts: Any) -> Alias:
     return Alias(kind="measure", target=target, **facts)
 
-
 _MODEL_DISTANCE = _measure(
     "ModelDistance", rename={"ref_data": "partition"}, ignored={"name": "the measure has a name of its own"}
 )
-_SHADOWS = {
-    "attack_in_data": "shadow models learn from the run's own partitions",
+_ATTACK = {
+    "attack_in_data": "the attack learns from what models say of the run's own partitions",
     "attack_model": "the attack is fixed",
     "data_out_path": "results are kept in the store",
-    "loss_fn": "the attack reads log-odds or posteriors",
 }
+_SHADOWS = _ATTACK | {"loss_fn": "the attack reads log-odds or posteriors"}
+_ATTACK_PARTITIONS = ("shadows.dataset_preproc", "shadows.shadow_in_data", "attack_in_data")
 _N_SHADOWS = {
     "n_shadows": Lifted(
         "shadows",
@@ -140,13 +142,13 @@ MEASURES: dict[str, Alias] = {
     "running.ChainOfRunners": _measure("", spliced="runners"),
     "running.TorchFlops": _measure("Flops"),
     "running.PAPI": _measure("HardwareCounters", defaults={"events": ["PAPI_TOT_INS", "PAPI_TOT_CYC", "PAPI_LST_INS"]}),
-    "measures.TorchSKLearn": _measure("SklearnMetric", ignored={"task": "the data says how labels are read"}),
+    "measures.TorchSKLearn": _measure("SklearnMetric", ignored=_TASK),
     "measures.Accuracy": _measure("Accuracy", ignored={"name": "the measure is called accuracy"}),
     "measures.PartitionInfo": _measure(
         "PartitionInfo", fault="all samples are counted (upstream leaves out the last short batch)"
     ),
     "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
-    "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}),
+    "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}, ignored=_TASK),
     "measures.RelearnTime": _measure(
         "RelearnTime",
         rename={"forget_part": "forget"},
@@ -175,15 +177,27 @@ MEASURES: dict[str, Alias] = {
     "MIA.umia.Attack": _measure(
         "UMIA",
         rename={"forget_part": "forget", "test_part": "test"},
+        ignored=_ATTACK
+        | {
+            "loss_fn": "each sample is judged by the predictor's loss",
+            "shadows": "the attack needs no shadow models",
+        },
         note="5 splits with a tenth held out, and unseen samples of the forgotten classes, as published (upstream trains on a fifth)",
     ),
-    "MIA.mia.Attack": _measure("ForgettingRate", rename={"forget_part": "forget"}, ignored=_SHADOWS, derived=_N_SHADOWS),
+    "MIA.mia.Attack": _measure(
+        "ForgettingRate",
+        rename={"forget_part": "forget", "attack_test_part": "test"},
+        ignored=_SHADOWS,
+        derived=_N_SHADOWS,
+        brings=_ATTACK_PARTITIONS,
+    ),
     **{
         path: _measure(
             "LiRA",
             rename={"forget_part": "forget"},
             ignored=_SHADOWS,
             derived=_N_SHADOWS,
+            brings=_ATTACK_PARTITIONS,
             note="the likelihood-ratio attack as published: area under the curve and rates (upstream: a mean ratio of densities of losses)",
         )
         for path in ("MIA.lira.Attack", "MIA.lira_revised.Attack")

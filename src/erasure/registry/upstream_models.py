@@ -12,10 +12,15 @@ __all__ = ["MODELS"]
 _ATTACK_MODEL = "n_classes is the number of inputs; the outputs are the classes of the data"
 _LAYERS = {"hidden_sizes": Repeated(("hidden_size", 100), ("n_layers", 3))}
 _RESNET = {"name": "resnet18", "hidden": 512}
+_WIDTH_OF_DATA = {"inputsize": "the number of inputs is that of the data"}
 
 
 def _classifier(target: str, **defaults: Any) -> Alias:
     return Alias(kind="model", target=target, rename={"n_attrs": "n_classes"}, defaults=defaults)
+
+
+def _perceptron(**facts: Any) -> Alias:
+    return Alias(kind="model", target="MLP", ignored=_WIDTH_OF_DATA, **facts)
 
 
 MODELS: dict[str, Alias] = {
@@ -58,9 +63,9 @@ MODELS: dict[str, Alias] = {
         },
         ignored={"batch_size": "the network takes batches of any size"},
     ),
-    "classifiers.standard_classifier.IrisNN": Alias(kind="model", target="MLP", defaults={"hidden_sizes": [50, 30]}),
-    "classifiers.standard_classifier.AdultNN": Alias(kind="model", target="MLP", derived=_LAYERS),
-    "classifiers.standard_classifier.SpotifyNN": Alias(kind="model", target="MLP", derived=_LAYERS),
+    "classifiers.standard_classifier.IrisNN": _perceptron(defaults={"hidden_sizes": [50, 30]}),
+    "classifiers.standard_classifier.AdultNN": _perceptron(derived=_LAYERS),
+    "classifiers.standard_classifier.SpotifyNN": _perceptron(derived=_LAYERS),
     "cnns.standardCNN.FashionCNN": Alias(
         kind="model",
         target="CNN",
@@ -71,9 +76,10 @@ MODELS: dict[str, Alias] = {
         f"classifiers.{path}": _classifier("TorchVisionModel", **_RESNET)
         for path in (
             "resnet18_for_celeba.CelebAResNet18",
-            "resnet18_for_cifar10.CIFAR10ResNet18",
-            "resnet18_for_cifar100.CIFAR100ResNet18",
-            "resnet18_for_cifar20.CIFAR20ResNet18",
+            "resnet18_for_celeba.CelebAResNet18_logits",
+            "resnet18_for_cifar10.Cifar10ResNet18",
+            "resnet18_for_cifar100.Cifar100ResNet18",
+            "resnet18_for_cifar20.Cifar20ResNet18",
             "resnet18_for_fairface.FairFaceResNet18",
             "Food101_classifier.Food101ResNet18",
             "Foor101_classifier.Food101ResNet18",
@@ -82,7 +88,13 @@ MODELS: dict[str, Alias] = {
     },
     **{
         f"classifiers.{path}": _classifier("TorchVisionModel", **_RESNET | {"name": "resnet50"})
-        for path in ("resnet18_for_celeba.CelebAResNet50", "resnet50_for_celeba.CelebAResNet50")
+        for path in (
+            "resnet18_for_celeba.CelebAResNet50",
+            "resnet18_for_celeba.CelebAResNet50_logits",
+            "resnet50_for_celeba.CelebAResNet50",
+            "resnet18_for_cifar100.Cifar100ResNet50",
+            "resnet18_for_cifar20.Cifar20ResNet50",
+        )
     },
     **{
         f"classifiers.MNIST_classifiers.{name}": _classifier("TorchVisionModel", **_RESNET, stem="small")

@@ -145,6 +145,33 @@ def test_a_missing_snippet_is_named_with_both_places_and_the_nearest_name(files)
     assert 'did you mean "u_fine.jsonc"?' in problem.hint
 
 
+def test_a_file_is_also_looked_for_from_every_folder_above(files, monkeypatch, tmp_path):
+    files(configs__deep__main={"a": [{"compose_x": "configs/snippets/one.jsonc"}]}, configs__snippets__one={"b": 1})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    loaded = load(tmp_path / "configs" / "deep" / "main.jsonc")
+    assert loaded.root.plain() == {"a": [{"b": 1}]}
+    assert loaded.notices == []
+
+
+def test_a_path_in_other_letters_is_taken_where_it_is_the_only_one_and_said(files, tmp_path):
+    files(main={"a": {"compose_x": "configs/summer/one.jsonc"}}, configs__SUMMER__one={"b": 1})
+    loaded = load("main.jsonc")
+    assert loaded.root.plain() == {"a": {"b": 1}}
+    (notice,) = loaded.notices
+    assert "differs in upper and lower case" in notice.message and "SUMMER" in notice.message
+    (tmp_path / "configs" / "Summer").mkdir()
+    if len(list((tmp_path / "configs").iterdir())) == 2:  # not on systems that do not tell letters apart
+        assert 'no file "configs/summer/one.jsonc"' in the_problem("main.jsonc").message
+
+
+def test_an_object_of_the_lists_own_name_stands_for_its_elements(files):
+    files(main={"parts": [1, {"compose_x": "more.jsonc"}, 4]}, more={"parts": [2, 3]}, other={"parts": 5})
+    assert load("main.jsonc").root.plain() == {"parts": [1, 2, 3, 4]}
+    files(main={"things": [1, {"compose_x": "more.jsonc"}]})
+    assert load("main.jsonc").root.plain() == {"things": [1, {"parts": [2, 3]}]}
+
+
 def test_the_nearest_name_may_be_that_of_a_directory(files):
     files(main={"compose_x": "confgs/a.jsonc"}, configs__a={})
     assert 'did you mean "configs"?' in the_problem("main.jsonc").hint

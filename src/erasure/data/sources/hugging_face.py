@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from annotated_types import Ge
 from pydantic import BeforeValidator, WithJsonSchema
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
-from erasure.data.fields import Name, Names, NonEmptyNames
+from erasure.data.fields import Name, Names
 from erasure.data.preprocess.samples import Field, Samples
 from erasure.data.preprocess.texts import joined
 from erasure.data.sources.files import file_digest
@@ -55,7 +56,9 @@ class HuggingFace(DataSource):
     A name on the hub without ``revision`` may stand for other data tomorrow; results are kept by name and revision.
 
     Args:
-        columns: The inputs: columns of text, which are joined by spaces, one column of pictures, or columns of a table.
+        columns: The inputs: columns of text, which are joined by spaces, one column of pictures, or columns of a table; with preprocess
+            steps, also a column of pictures and others that they move. Empty for all but label and z.
+        column_order: ``given`` as ``columns`` lists them, ``file`` as the data set has them, where steps count them by position.
         label: Column of the labels. Classes that the data set names keep their numbers; other values become codes, in sorted order,
             unless they are whole numbers 0…K-1. Lists of classes are read with ``task: multilabel``.
         path: Name on the hub, or a local folder: one that ``save_to_disk`` wrote, or that has files of a format the library knows.
@@ -95,7 +98,7 @@ class HuggingFace(DataSource):
         name: How results call the data; by default the name on the hub, or of the folder or first file.
     """
 
-    columns: NonEmptyNames
+    columns: Names = ()
     label: Name
     path: str = ""
     files: Names = field(default=(), metadata=_ELSEWHERE)
@@ -117,6 +120,7 @@ class HuggingFace(DataSource):
     encode: Names = ()
     keep_most_frequent: Mapping[str, PositiveInt] = field(default_factory=dict)
     missing: Literal["error", "drop", "impute"] = "error"
+    column_order: Literal["given", "file"] = field(default="given", metadata={"address": "changed"})
     transforms: Names = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -132,7 +136,7 @@ class HuggingFace(DataSource):
             raise InvalidParameters("HuggingFace: give either path (a hub name or a folder) or files")
         if self.label in self.columns:
             raise InvalidParameters(f'HuggingFace.columns: "{self.label}" is the label; a model must not see it')
-        odd = [name for name in (*self.categorical, *self.encode) if name not in self.columns]
+        odd = [name for name in (*self.categorical, *self.encode) if self.columns and name not in self.columns]
         if odd:
             raise InvalidParameters(f"HuggingFace.columns: {', '.join(odd)} is categorical or in encode, but no input")
         if self.contains and self.z:
@@ -160,7 +164,7 @@ class HuggingFace(DataSource):
             return self._table(rows)
         names: tuple[str, ...] = ()
         if modality == "text":
-            ids, names = self._tokens(rows.texts(self.columns))
+            ids, names = self._tokens(rows.texts(rows.inputs))
             x = TensorColumn(ids)
         else:
             x = self._pictures(rows)
@@ -185,21 +189,32 @@ class HuggingFace(DataSource):
     def samples(self) -> Samples:
         """The columns of tables and texts as they are written; pictures are decoded."""
         rows, modality = self._rows()
-        if modality == "image":
+        if modality == "image" and len(rows.inputs) == 1:
             return super().samples()
         if modality == "table":
             return self._through(rows, TableFile.samples)
         z, z_names = self._groups(rows)
-        written = [name for name in self.columns if is_text(rows.table.column(name).type)]
+        x = {name: self._pixels(rows, name) if rows.is_picture(name) else self._written(rows, name) for name in rows.inputs}
         return Samples(
             name=self._called,
-            x=table_fields(rows.table, self.columns, as_text=written),
+            x=x,
             y={self.label: self._label(rows)},
             z={} if z is None else {"z": Field(z.numpy(), z_names)},
             task="binary" if self.task == "binary" else None,
-            modality="text",
+            modality=modality,
             n_classes=self.n_classes,
         )
+
+    def _written(self, rows: Rows, name: str) -> Field:
+        kept = [name] if is_text(rows.table.column(name).type) else []
+        return table_fields(rows.table, (name,), as_text=kept)[name]
+
+    def _pixels(self, rows: Rows, name: str) -> Field:
+        """Pictures as they are before a batch is cut, for steps that move what stands beside them."""
+        made = recipe(self.transforms, self.mean, self.std)
+        if made.mean:
+            raise DataError(f"{self._called}: pictures beside other columns cannot be normalised; leave out Normalize")
+        return Field(stacked(len(rows), rows.pictures((name,)), made, rows.table.row, self.channels).values.numpy())
 
     def finished(self, samples: Samples) -> Dataset:
         """The data set of samples; texts that no step has tokenised are tokenised as the source says."""
@@ -208,6 +223,10 @@ class HuggingFace(DataSource):
             texts = joined(fields, list(fields)).tolist()
             ids, names = self._tokens(texts)
             samples = replace(samples, x={"tokens": Field(ids.numpy(), names)})
+        if samples.modality == "image" and isinstance(fields, Mapping) and len(fields) == 1:
+            (only,) = fields.values()
+            if only.values.ndim == 4 and only.values.dtype == np.uint8:
+                samples = replace(samples, x=TensorColumn(torch.from_numpy(only.values), scale=1 / 255))
         return super().finished(samples)
 
     def _label(self, rows: Rows) -> Field:
@@ -219,7 +238,9 @@ class HuggingFace(DataSource):
 
     def _rows(self) -> tuple[Rows, str]:
         """The rows in use, and what their inputs are."""
-        rows = rows_of(self._read(), self.columns, self.label, self.z, tuple(self.keep_most_frequent))
+        splits = self._read()
+        columns = self._inputs(list(next(iter(splits.values())).features))
+        rows = rows_of(splits, columns, self.label, self.z, tuple(self.keep_most_frequent))
         modality = self.modality or rows.modality({*self.categorical, *self.encode})
         if self.contains and modality != "text":
             raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
@@ -227,8 +248,16 @@ class HuggingFace(DataSource):
             rows = rows.keep_most_frequent(column, count)
         if modality == "table":
             return rows, modality
-        used = (*(self.columns if modality == "text" else ()), self.label, *(each for each in self.z if each != SPLIT))
+        used = (*(name for name in rows.inputs if not rows.is_picture(name)), self.label, *(each for each in self.z if each != SPLIT))
         return rows.without_missing(used, drop=self.missing == "drop"), modality
+
+    def _inputs(self, there: list[str]) -> tuple[str, ...]:
+        """The inputs in the order that is asked for."""
+        if not self.columns:
+            return tuple(name for name in there if name != self.label and name not in self.z)
+        if self.column_order == "given":
+            return self.columns
+        return tuple(sorted(self.columns, key=lambda name: there.index(name) if name in there else len(there)))
 
     @property
     def _called(self) -> str:
@@ -267,12 +296,12 @@ class HuggingFace(DataSource):
 
     def _pictures(self, rows: Rows) -> TensorColumn:
         made = recipe(self.transforms, self.mean, self.std)
-        read = rows.pictures(self.columns)
+        read = rows.pictures(rows.inputs)
         return made.column(stacked(len(rows), read, made, rows.table.row, self.channels))
 
     def _groups(self, rows: Rows) -> tuple[Tensor | None, tuple[str, ...]]:
         if self.contains:
-            found = [any(each in text for each in self.contains) for text in rows.texts(self.columns)]
+            found = [any(each in text for each in self.contains) for text in rows.texts(rows.inputs)]
             shown = ", ".join(self.contains)
             return torch.tensor(found, dtype=torch.int64), (f"without {shown}", f"with {shown}")
         return rows.groups(self.z or ((SPLIT,) if rows.n_splits > 1 else ()))
@@ -291,7 +320,7 @@ class HuggingFace(DataSource):
             made = TableFile(
                 path=(str(rows.write(Path(folder), self._called, self.encode)),),
                 label=self.label,
-                features=self.columns,
+                features=rows.inputs,
                 z=z,
                 categorical=self.categorical,
                 missing=self.missing,

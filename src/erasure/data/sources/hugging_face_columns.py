@@ -58,6 +58,10 @@ class Rows:
         feature = getattr(feature, "feature", feature)
         return tuple(getattr(feature, "names", None) or ())
 
+    def is_picture(self, column: str) -> bool:
+        """Whether a column holds pictures."""
+        return _is_picture(self.features[column])
+
     def modality(self, coded: set[str]) -> str:
         """What the inputs are: ``image``, ``text`` or ``table``; text in the columns ``coded`` is of a table."""
         import pyarrow as pa

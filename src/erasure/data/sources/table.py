@@ -13,7 +13,7 @@ from annotated_types import MinLen
 
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset, DataSource
-from erasure.data.fields import Name, Names, NonEmptyNames, RowCounts
+from erasure.data.fields import Names, NonEmptyNames, OneOrMore, RowCounts
 from erasure.data.on_disk import empty_column
 from erasure.data.preprocess.samples import Samples
 from erasure.data.sources.files import existing_file, file_digest
@@ -49,7 +49,8 @@ class TableFile(DataSource):
     Args:
         path: One file or several, put one below the other; relative to the working directory. ``.parquet`` is Parquet, everything
             else is text; ``.gz``, ``.bz2`` and ``.zst`` are unpacked.
-        label: Column of the labels. Whole numbers 0…K-1 are taken as they are; other whole numbers and text become codes.
+        label: Column of the labels, or several, among which preprocess steps choose; without steps they must hold 0 and 1, which is
+            read as a multilabel task. Whole numbers 0…K-1 are taken as they are; other whole numbers and text become codes.
         features: Columns of the inputs, in this order; empty for all but label, z and index, in the file's order.
         z: Columns of the group, identity or sensitive attribute; they are not features unless ``features`` lists them. One column
             of whole numbers is taken as it is; otherwise each value becomes a code, called ``value``, or ``column=value`` where
@@ -72,7 +73,7 @@ class TableFile(DataSource):
     """
 
     path: NonEmptyNames
-    label: Name
+    label: OneOrMore
     features: Names = ()
     z: Names = ()
     categorical: Names = ()
@@ -93,8 +94,9 @@ class TableFile(DataSource):
         """Fields that must fit each other."""
         if len(self.skip_rows) not in {1, len(self.path)}:
             raise InvalidParameters(f"TableFile.skip_rows: {len(self.skip_rows)} counts for {len(self.path)} files")
-        if self.label in self.features:
-            raise InvalidParameters(f'TableFile.features: "{self.label}" is the label; a model must not see it')
+        seen = next((name for name in self._label_columns if name in self.features), None)
+        if seen is not None:
+            raise InvalidParameters(f'TableFile.features: "{seen}" is the label; a model must not see it')
         if self.separator is not None and len(self.separator) != 1:
             raise InvalidParameters(f"TableFile.separator: expected one character, found {self.separator!r}")
         odd = [name for name in self.categorical if self.features and name not in self.features]
@@ -111,7 +113,7 @@ class TableFile(DataSource):
         return Samples(
             name=called,
             x=table_fields(table, features, as_text=self.categorical),
-            y=table_fields(table, (self.label,), strip_characters=self.label_strip),
+            y=table_fields(table, self._label_columns, strip_characters=self.label_strip),
             z=table_fields(table, self.z),
             task="binary" if self.task == "binary" else None,
             n_classes=self.n_classes,
@@ -120,6 +122,8 @@ class TableFile(DataSource):
 
     def load(self) -> Dataset:
         """Read, convert and check the table."""
+        if len(self._label_columns) > 1:
+            return self.finished(self.samples())
         table, features, called = self._read()
         x, feature_names = self._inputs(table, features)
         y, n_classes, class_names = self._labels(table)
@@ -139,6 +143,10 @@ class TableFile(DataSource):
             )
         )
 
+    @property
+    def _label_columns(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label
+
     def _read(self) -> tuple[RawTable, tuple[str, ...], str]:
         """The rows in use, the names of the features, and how results call the data."""
         files = [existing_file(path) for path in self.path]
@@ -149,7 +157,7 @@ class TableFile(DataSource):
         return self._without_missing(table, features), features, self.name or _stem(files[0])
 
     def _features(self, table: RawTable) -> tuple[str, ...]:
-        for name in (self.label, *self.features, *self.z, *self.categorical):
+        for name in (*self._label_columns, *self.features, *self.z, *self.categorical):
             table.check(name)
         names = tuple(table.columns)
         index = self.index_column
@@ -159,7 +167,7 @@ class TableFile(DataSource):
             index = names[index]
         elif index is not None:
             table.check(index)
-        features = self.features or tuple(name for name in names if name not in {self.label, index, *self.z})
+        features = self.features or tuple(name for name in names if name not in {*self._label_columns, index, *self.z})
         odd = [name for name in self.categorical if name not in features]
         if odd:
             raise DataError(f"categorical columns that are no features: {', '.join(odd)}")
@@ -168,7 +176,7 @@ class TableFile(DataSource):
         return features
 
     def _without_missing(self, table: RawTable, features: tuple[str, ...]) -> RawTable:
-        used = dict.fromkeys((self.label, *self.z) if self.missing == "impute" else (self.label, *self.z, *features))
+        used = dict.fromkeys((*self._label_columns, *self.z, *(() if self.missing == "impute" else features)))
         gaps = {name: gap for name in used if (gap := table.missing(name)).any()}
         if not gaps:
             return table
@@ -224,23 +232,24 @@ class TableFile(DataSource):
         return x, tuple(names)
 
     def _labels(self, table: RawTable) -> tuple[npt.NDArray[np.int64], int, tuple[str, ...]]:
-        numbers = numbers_of(table, self.label)
+        (label,) = self._label_columns
+        numbers = numbers_of(table, label)
         if numbers is not None:
             whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
             if not whole.all():
                 first = int((~whole).argmax())
                 odd = f"{numbers[first]} in {table.row(first)}"
-                raise DataError(f'the label column "{self.label}" is not a class: {odd}; expected whole numbers or text')
+                raise DataError(f'the label column "{label}" is not a class: {odd}; expected whole numbers or text')
             found = np.unique(numbers)
             in_range = found[0] >= 0 and (found[-1] < self.n_classes if self.n_classes else found[-1] == len(found) - 1)
             if in_range:
                 return numbers.astype(np.int64), self._count(len(found)), ()
-        coded = codes_of(table, self.label, self.label_strip)
+        coded = codes_of(table, label, self.label_strip)
         n_classes = self._count(len(coded.names))
         if n_classes < len(coded.names):
             shown = ", ".join(coded.names[:_SHOWN]) + (", …" if len(coded.names) > _SHOWN else "")
             raise DataError(
-                f'the label column "{self.label}" has {len(coded.names)} values, expected {n_classes} classes: {shown}'
+                f'the label column "{label}" has {len(coded.names)} values, expected {n_classes} classes: {shown}'
             )
         return coded.codes, n_classes, coded.names if len(coded.names) == n_classes else ()
 

@@ -138,7 +138,8 @@ class TorchVision(DataSource):
             or self.label not in {None, "attributes"}
             or self.z not in {None, "identity"}
         ):
-            return super().samples()
+            # The number of classes is that of the labels which the steps make.
+            return replace(samples_of(self.replace(n_classes=None).load()), n_classes=self.n_classes)
         data = self.replace(z="identity", task="multilabel").load()
         bits, identity = Field(data.y.to(torch.int64).numpy(), data.class_names), Field(cast(Tensor, data.z).numpy())
         return replace(samples_of(data), y={"attributes": bits, "identity": identity}, z={"identity": identity}, task=None)
