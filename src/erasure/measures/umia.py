@@ -12,7 +12,6 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams, derive
 from erasure.types import OpenFraction, Partition, PositiveInt, Source, Tells
 
@@ -47,7 +46,7 @@ class UMIA(Measure):
         forget: The forgotten samples.
         test: Samples that no model was trained on.
         protocol: ``kurmanji``: 5 splits, losses clipped to [-100, 100], held-out samples only of classes that occur in the forget
-            set. ``choi-na``: 10 splits, losses as they are, all held-out samples.
+            set (of multilabel samples, which have no one class, all). ``choi-na``: 10 splits, losses as they are, all held-out samples.
         n_splits: Random stratified splits; by default the protocol's.
         test_size: Share of each split that is scored, in (0, 1); by default the protocol's, 0.1.
     """
@@ -71,12 +70,6 @@ class UMIA(Measure):
     n_splits: PositiveInt | None = None
     test_size: OpenFraction | None = None
 
-    def refuse(self, data: ModelInput) -> str | None:
-        """Samples with several labels have no class to be matched by."""
-        if data.task == "multilabel" and self._settings.same_classes:
-            return 'UMIA with protocol "kurmanji" matches classes, which multilabel samples do not have; use "choi-na"'
-        return super().refuse(data)
-
     @property
     def _settings(self) -> _Protocol:
         defaults = _PROTOCOLS[self.protocol]
@@ -84,24 +77,22 @@ class UMIA(Measure):
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Mean accuracy of the attack."""
-        reason = self.refuse(evaluation.model_input)
-        if reason is not None:
-            raise RequirementNotMet(reason)
         settings = self._settings
+        matched = settings.same_classes and evaluation.task != "multilabel"
         forget, test = evaluation.outputs(self.forget), evaluation.outputs(self.test)
-        unseen = torch.isin(test.labels, forget.labels) if settings.same_classes else torch.ones(len(test), dtype=torch.bool)
+        unseen = torch.isin(test.labels, forget.labels) if matched else torch.ones(len(test), dtype=torch.bool)
         members, others = _losses(forget, settings.clip), _losses(test, settings.clip, unseen)
         n = min(len(members), len(others))
-        self._require(len(members), len(others), n)
+        self._require(len(members), len(others), n, matched)
         streams = evaluation.streams
         features = np.concatenate([_subsample(members, n, streams, "forget"), _subsample(others, n, streams, "test")])
         membership = np.concatenate([np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.int64)])
         accuracy = _attack_accuracy(features, membership, settings, seed=derive(streams.seed, "splits") % 2**32)
         return [Value(value=accuracy, partition=self.forget)]
 
-    def _require(self, n_forget: int, n_test: int, n: int) -> None:
+    def _require(self, n_forget: int, n_test: int, n: int, matched: bool) -> None:
         """Every split must train and score on both kinds of sample."""
-        kind = " of the forgotten classes" if self._settings.same_classes else ""
+        kind = " of the forgotten classes" if matched else ""
         if not n:
             raise RequirementNotMet(f'UMIA needs held-out samples{kind}; "{self.test}" has none')
         n_scored = int(np.ceil(self._settings.test_size * 2 * n))
