@@ -55,7 +55,9 @@ MADE_ELSEWHERE = (
     ("all_reduced", "other_ids_full"), ("other_ids", "-"), ("forget set", "-"), ("dist_part", "-"), ("shadow_data", "-"),
 )  # fmt: skip
 CASES = [
-    pytest.param(path, name, id=f"{path}, {name}") for path, given in PUBLISHED.items() for name in (*given, *([] if given else [""]))
+    pytest.param(path, name, id=f"{path}, {name}")
+    for path, given in PUBLISHED.items()
+    for name in (*given, *([] if given else [""]))
 ]
 
 

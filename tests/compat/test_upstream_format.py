@@ -183,6 +183,69 @@ def test_parameters_are_given_to_every_named_section():
     assert first.optimizer == second.optimizer
 
 
+# Partitions of an attack's own
+
+
+def attacked(**parameters):
+    written = vocabulary.experiment()
+    attack = {"class": f"{vocabulary.EVAL}MIA.lira.Attack", "parameters": parameters}
+    written["evaluator"]["parameters"]["measures"].append(attack)
+    return written
+
+
+def cut(kind, *names, **parameters):
+    return {"class": f"{vocabulary.SPLIT}{kind}", "parameters": {"parts_names": names, **parameters}}
+
+
+FEW = cut("NSamples", "few", "-", n_samples=3, ref_data="half")
+HALF = cut("Percentage", "half", "retain", percentage=0.5, ref_data="forget")
+UNUSED = cut("Percentage", "shadow_data", "-", percentage=1.0, ref_data="forget")
+
+
+def test_a_partition_that_an_attack_cuts_for_itself_joins_the_data():
+    experiment = load_experiment(attacked(forget_part="few", shadows={"n_shadows": 4, "dataset_preproc": [UNUSED, HALF, FEW]}))
+    # What the data has already stays as it is, and what nobody names is not cut.
+    assert [splitter.parts for splitter in experiment.data.partitions[3:]] == [("half", "-"), ("few", "-")]
+    assert any('"few" is cut by a splitter of this node' in notice.message for notice in experiment.notices)
+    plain = load_experiment(attacked(forget_part="forget", shadows={"n_shadows": 4, "dataset_preproc": [UNUSED, HALF, FEW]}))
+    assert len(plain.data.partitions) == 3
+
+
+def test_an_attacks_own_data_section_may_cut_what_the_data_has():
+    section = {"class": "erasure.data.datasets.DatasetManager.DatasetManager", "parameters": {"partitions": [HALF, FEW]}}
+    experiment = load_experiment(attacked(forget_part="few", attack_in_data=section))
+    assert [splitter.parts for splitter in experiment.data.partitions[3:]] == [("half", "-"), ("few", "-")]
+
+
+def test_what_is_cut_from_other_data_is_refused_with_the_reason():
+    other = cut("Percentage", "few", "-", percentage=0.5, ref_data="all")
+    section = {"class": "erasure.data.datasets.DatasetManager.DatasetManager", "parameters": {"partitions": [other]}}
+    with pytest.raises(ConfigError, match='"few" is cut from data that this node names for itself, which are not read'):
+        load_experiment(attacked(forget_part="few", attack_in_data=section))
+    with pytest.raises(ConfigError, match='there is no partition "nowhere"'):
+        load_experiment(attacked(forget_part="nowhere", shadows={"n_shadows": 4, "dataset_preproc": [FEW]}))
+
+
+def test_two_attacks_may_not_mean_different_samples_by_one_name():
+    written = attacked(forget_part="few", shadows={"n_shadows": 4, "dataset_preproc": [HALF, FEW]})
+    measures = written["evaluator"]["parameters"]["measures"]
+    measures.append(json.loads(json.dumps(measures[-1])))
+    assert len(load_experiment(written).data.partitions) == 5
+    measures[-1]["parameters"]["shadows"]["dataset_preproc"][1]["parameters"]["n_samples"] = 7
+    with pytest.raises(ConfigError, match='"few" is cut in two ways by two nodes'):
+        load_experiment(written)
+
+
+def test_partitions_may_come_from_a_snippet(files):
+    written = vocabulary.experiment()
+    cuts = written["data"]["parameters"]["partitions"]
+    meant = load_experiment(written).data.partitions
+    for snippet in (cuts[1:], {"partitions": cuts[1:]}):
+        composed = json.loads(json.dumps(written))
+        composed["data"]["parameters"]["partitions"] = [cuts[0], {"compose_cuts": "cuts.json"}]
+        assert load_experiment(files(cuts=snippet, main=composed)).data.partitions == meant
+
+
 # Habits of the published files
 
 

@@ -41,5 +41,15 @@ def test_a_row_says_what_a_class_path_stands_for(path):
         assert sentence.replace("|", "\\|") in said
 
 
+def test_the_page_says_why_a_parameter_has_no_effect():
+    table = PAGE.partition("## What has no effect, and why")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| `")]
+    said = {(path, name, why) for names, paths, why in rows for name in names.split(", ") for path in paths.split(", ")}
+    for path, alias in {**UPSTREAM, **SECTIONS}.items():
+        short = ".".join(path.split(".")[-2:]) if path.endswith(".Attack") else path.rpartition(".")[2]
+        for name, why in alias.ignored.items():
+            assert (f"`{short}`", f"`{name}`", why) in said, (path, name)
+
+
 def test_the_page_names_the_sections():
     assert all(f"`{name}`" in PAGE for name in SECTIONS)

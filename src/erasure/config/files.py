@@ -62,7 +62,9 @@ def find(reference: str, beside: str) -> tuple[Path | None, list[Path]]:
     above = [parent / reference for parent in _absolute(folder).parents]
     found = next((place for place in (*places, *above) if _is_there(place)), None)
     if found is None:
-        found = next((other for place in (*places, *above) if (other := _in_other_letters(place, Path(reference))) is not None), None)
+        found = next(
+            (other for place in (*places, *above) if (other := _in_other_letters(place, Path(reference))) is not None), None
+        )
     return found, places
 
 

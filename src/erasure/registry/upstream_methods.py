@@ -60,7 +60,9 @@ UNLEARNERS: dict[str, Alias] = {
         "SampleUNSIR",
         rename=_BOTH,
         defaults=_adam(epochs=1, noise_lr=0.01, repair_epochs=0, batch_size=None),
-        ignored=dict.fromkeys(("sample_type", "sample_tipe"), "the data says what the inputs are; tokens are noised as embeddings"),
+        ignored=dict.fromkeys(
+            ("sample_type", "sample_tipe"), "the data says what the inputs are; tokens are noised as embeddings"
+        ),
         wrap=_INSIDE,
         note="the impairing phase alone, as upstream; the noise keeps to the range of the inputs",
     ),
@@ -114,6 +116,7 @@ UNLEARNERS: dict[str, Alias] = {
 
 def _measure(target: str, **facts: Any) -> Alias:
     return Alias(kind="measure", target=target, **facts)
+
 
 _MODEL_DISTANCE = _measure(
     "ModelDistance", rename={"ref_data": "partition"}, ignored={"name": "the measure has a name of its own"}

@@ -17,7 +17,9 @@ pytest.importorskip("datasets")
 import datasets as library
 
 from erasure.component import canonical
+from erasure.data.preprocess.moving import MoveInputs
 from erasure.data.sources.hugging_face import HuggingFace
+from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.data.text import fitted_tokens, hashed_tokens, words
 from erasure.errors import DataError, InvalidParameters, MissingDependency
@@ -345,6 +347,17 @@ def test_columns_of_numbers_are_a_table(write):
     assert encoded.x.values.tolist() == [[0, 1], [1, 3], [0, 5]]
 
 
+def test_columns_may_follow_the_order_of_the_data_set(write):
+    path = write("a,b,c,y\n1,2,3,no\n4,5,6,yes\n")
+    given = HuggingFace(files=path, columns=["c", "a"], label="y")
+    assert given.load().x.values.tolist() == [[3, 1], [6, 4]]
+    assert given.replace(column_order="file").load().x.values.tolist() == [[1, 3], [4, 6]]
+    assert canonical(given) != canonical(given.replace(column_order="file"))
+    assert "column_order" not in json.dumps(canonical(given))
+    everything = HuggingFace(files=path, label="y", z="b").load()
+    assert (everything.feature_names, everything.x.values.tolist()) == (("a", "c"), [[1, 3], [4, 6]])
+
+
 def test_tables_keep_named_classes_and_splits(saved):
     path = saved(
         {"train": {"a": [1.0, 2.0], "label": [1, 0]}, "test": {"a": [3.0], "label": [1]}},
@@ -375,6 +388,21 @@ def test_a_folder_of_pictures_is_read(folder):
     assert torch.equal(data.x.values[3], torch.from_numpy(pixels).permute(2, 0, 1))
     grey = HuggingFace(path=str(folder), columns="image", label="label", transforms=["Resize((4, 4))", "Grayscale"]).load()
     assert grey.x_shape == (1, 4, 4)
+
+
+def test_pictures_with_columns_beside_them_are_for_steps_and_not_normalised(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    features = library.Features(image=library.Image(), kind=library.Value("string"), y=library.Value("int64"))
+    rows = {"image": [image.new("L", (4, 3), shade) for shade in (0, 255)], "kind": ["p", "q"], "y": [0, 1]}
+    library.DatasetDict({"train": library.Dataset.from_dict(rows, features=features)}).save_to_disk(str(tmp_path / "two"))
+    source = HuggingFace(path=str(tmp_path / "two"), columns=["image", "kind"], label="y")
+    data = Preprocessed(data_source=source, steps=[MoveInputs(move=["kind"])]).load()
+    assert (data.modality, data.x_shape, data.z.tolist(), data.z_names) == ("image", (1, 3, 4), [0, 1], ("p", "q"))
+    assert data.x.gather(torch.tensor([1]))[0].unique().tolist() == [1.0]
+    with pytest.raises(DataError, match="expected one column of pictures"):
+        source.load()
+    with pytest.raises(DataError, match="cannot be normalised"):
+        source.replace(mean=(0.5,), std=(0.5,)).samples()
 
 
 def test_an_undecodable_picture_is_named(folder):

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasure.data.sources import table_columns, table_spool
 from erasure.data.preprocess.moving import MoveLabels
 from erasure.data.preprocess.values import ParseLists
+from erasure.data.sources import table_columns, table_spool
 from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, InvalidParameters
@@ -141,7 +141,7 @@ def test_several_label_columns_are_a_multilabel_task_or_for_steps_to_choose_from
     several = TableFile(path=write("a,p,q\n1,0,1\n2,1,1\n3,1,0\n"), label=["p", "q"]).load()
     assert (several.task, several.class_names, several.feature_names) == ("multilabel", ("p", "q"), ("a",))
     assert several.y.tolist() == [[0, 1], [1, 1], [1, 0]]
-    named = TableFile(path=write("a,kind,sold\n1,x,[3]\n2,y,\"[4, 3]\"\n"), label=["kind", "sold"], features=["a"])
+    named = TableFile(path=write('a,kind,sold\n1,x,[3]\n2,y,"[4, 3]"\n'), label=["kind", "sold"], features=["a"])
     with pytest.raises(DataError, match=r"the labels have 2 columns \(kind, sold\)"):
         named.load()
     steps = [MoveLabels(keep=[0], move=[1]), ParseLists(z=True, max_length=2)]

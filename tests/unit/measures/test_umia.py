@@ -119,12 +119,10 @@ def test_infinite_losses_are_clipped_by_kurmanji_and_refused_by_choi_and_na():
         _accuracy(infinite, torch.ones(20), measure=UMIA(protocol="choi-na"))
 
 
-def test_multilabel_samples_have_no_class_to_match():
-    labels = torch.zeros(20, 4, dtype=torch.int64)
-    with pytest.raises(RequirementNotMet, match='use "choi-na"'):
-        _accuracy(torch.ones(20), torch.ones(20), labels, labels, task="multilabel")
-    value = _accuracy(torch.ones(20), torch.ones(20), labels, labels, task="multilabel", measure=UMIA(protocol="choi-na"))
-    assert value == 0.5
+def test_multilabel_samples_have_no_class_to_match_and_are_all_compared():
+    forget, test = torch.zeros(20, 4, dtype=torch.int64), torch.ones(20, 4, dtype=torch.int64)
+    assert _accuracy(torch.ones(20), torch.ones(20), forget, test, task="multilabel") == 0.5
+    assert _accuracy(torch.ones(20), torch.full((20,), 9.0), forget, test, task="multilabel") == 1.0
 
 
 def test_an_unknown_protocol_is_refused():

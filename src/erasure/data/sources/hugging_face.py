@@ -248,7 +248,11 @@ class HuggingFace(DataSource):
             rows = rows.keep_most_frequent(column, count)
         if modality == "table":
             return rows, modality
-        used = (*(name for name in rows.inputs if not rows.is_picture(name)), self.label, *(each for each in self.z if each != SPLIT))
+        used = (
+            *(name for name in rows.inputs if not rows.is_picture(name)),
+            self.label,
+            *(each for each in self.z if each != SPLIT),
+        )
         return rows.without_missing(used, drop=self.missing == "drop"), modality
 
     def _inputs(self, there: list[str]) -> tuple[str, ...]:

@@ -248,9 +248,7 @@ class TableFile(DataSource):
         n_classes = self._count(len(coded.names))
         if n_classes < len(coded.names):
             shown = ", ".join(coded.names[:_SHOWN]) + (", …" if len(coded.names) > _SHOWN else "")
-            raise DataError(
-                f'the label column "{label}" has {len(coded.names)} values, expected {n_classes} classes: {shown}'
-            )
+            raise DataError(f'the label column "{label}" has {len(coded.names)} values, expected {n_classes} classes: {shown}')
         return coded.codes, n_classes, coded.names if len(coded.names) == n_classes else ()
 
     def _count(self, n_found: int) -> int:
