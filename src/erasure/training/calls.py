@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from erasure.component import Call
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
+from erasure.training.optimizers import uncompiled
 from erasure.types import TaskKind
 
 __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
@@ -35,9 +36,9 @@ class Optimizer(Call):
         with _reported(self):
             self.build([nn.Parameter(torch.zeros(1))])
 
-    def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """A new optimizer with fresh state for ``parameters``."""
-        optimizer: torch.optim.Optimizer = self(parameters)
+    def build(self, parameters: list[nn.Parameter], **overrides: Any) -> torch.optim.Optimizer:
+        """A new optimizer with fresh state for ``parameters``; ``overrides`` win over the bound parameters."""
+        optimizer: torch.optim.Optimizer = uncompiled(self.target())(parameters, **{**self.parameters, **overrides})  # type: ignore[arg-type]
         return optimizer
 
     @property
@@ -61,7 +62,7 @@ class Schedule(Call):
     def check(self) -> None:
         """The class must accept its parameters."""
         with _reported(self):
-            self.build(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1), epochs=1)
+            self.build(uncompiled(torch.optim.SGD)([nn.Parameter(torch.zeros(1))], lr=0.1), epochs=1)
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule bound to ``optimizer``."""

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from erasure.errors import RequirementNotMet
+from erasure.training.optimizers import uncompiled
 
 __all__ = ["PeakMemory", "Precision", "autocast", "resolve_device", "synchronise", "warm_up"]
 
@@ -87,7 +88,7 @@ def warm_up(device: torch.device) -> None:
 
     with isolated(0, device):
         model = torch.nn.Linear(1, 1).to(device)
-        optimizer = torch.optim.Adam(model.parameters())
+        optimizer = uncompiled(torch.optim.Adam)(model.parameters())
         model(torch.ones(1, 1, device=device)).sum().backward()
         optimizer.step()
         torch.nn.functional.cross_entropy(

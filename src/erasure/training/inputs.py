@@ -19,6 +19,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batches
 from erasure.training.forward import logits_of
 from erasure.training.graphs import GraphBatch, NodeBatch
+from erasure.training.optimizers import uncompiled
 
 __all__ = ["fixed", "logits_on", "optimised", "value_range", "values_of"]
 
@@ -149,7 +150,7 @@ def optimised(
         Shape of ``start``, detached.
     """
     values = (start if bounds is None else start.clamp(*bounds)).detach().clone().requires_grad_(True)
-    adam = torch.optim.Adam([values], lr=lr)
+    adam = uncompiled(torch.optim.Adam)([values], lr=lr)
     with fixed(model), torch.enable_grad():
         for _ in range(steps):
             adam.zero_grad(set_to_none=True)

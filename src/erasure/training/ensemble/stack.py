@@ -71,7 +71,7 @@ class StackedOptimizer:
         self.parameters = [[nn.Parameter(stack.tensors[name][a:b]) for a, b in runs] for name in stack.trained]
         every = [parameter for parts in self.parameters for parameter in parts]
         is_free = optimizer.target().__name__ in _FUSED and not any(way in optimizer.parameters for way in _WAYS)
-        self.torch: torch.optim.Optimizer = optimizer(every, fused=True) if is_free else optimizer.build(every)
+        self.torch = optimizer.build(every, fused=True) if is_free else optimizer.build(every)
 
     def step(self, gradients: Sequence[Tensor | None], n_models: int) -> None:
         """Update the first ``n_models`` models with their gradients, given in the order of ``Stack.trained``."""
