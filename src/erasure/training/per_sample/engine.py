@@ -110,7 +110,7 @@ class Engine:
         rules = [self._observed[i].rule(self._observed[i].module, call.inputs) for i, call in zip(layers, calls, strict=True)]
         for j in range(seeds.count):
             keep = j + 1 < seeds.count
-            gradients = torch.autograd.grad(logits, edges, seeds.at(j), retain_graph=keep, allow_unused=True)
+            gradients = seeds.gradients(j, logits, edges, keep=keep)
             for rule, gradient in zip(rules, gradients, strict=True):
                 if gradient is not None:
                     rule.add(gradient)

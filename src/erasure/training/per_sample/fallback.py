@@ -59,7 +59,7 @@ def one_by_one(
                 yield {name: torch.zeros_like(p) for name, p in parameters.items()}
                 continue
             keep = j + 1 < count
-            grads = torch.autograd.grad(logits, leaves, seeds.at(j), retain_graph=keep, allow_unused=True)
+            grads = seeds.gradients(j, logits, leaves, keep=keep)
             yield {
                 name: torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g
                 for name, p, g in zip(names, leaves, grads, strict=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,19 @@ class Seeds:
     def stacked(self, first: int, last: int) -> Tensor:
         """Seeds ``first`` to ``last - 1``, shape ``(n, B, …)``."""
         return torch.stack([self.at(j) for j in range(first, last)])
+
+    def gradients(self, j: int, logits: Tensor, inputs: Sequence[Any], *, keep: bool) -> tuple[Tensor | None, ...]:
+        """Gradients of pass ``j`` with respect to ``inputs`` (tensors or edges of the graph); None where they are unused.
+
+        Args:
+            j: The pass.
+            logits: Of this batch, with their graph.
+            inputs: What to differentiate by.
+            keep: Whether another pass over the same graph follows.
+        """
+        # The gradient of this sum at the logits is the seed itself; handing the seed to torch as `grad_outputs` would import sympy.
+        start = (logits * self.at(j)).sum()
+        return torch.autograd.grad(start, inputs, retain_graph=keep, allow_unused=True)
 
 
 Seeder = Callable[[Tensor, Tensor], Seeds]
