@@ -62,7 +62,7 @@ class Schedule(Call):
     def check(self) -> None:
         """The class must accept its parameters."""
         with _reported(self):
-            self.build(uncompiled(torch.optim.SGD)([nn.Parameter(torch.zeros(1))], lr=0.1), epochs=1)
+            self.build(Optimizer.of("SGD", lr=0.1).build([nn.Parameter(torch.zeros(1))]), epochs=1)
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule bound to ``optimizer``."""

@@ -18,7 +18,7 @@ _WRAPPED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
 @functools.cache
-def uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def uncompiled(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
     """A class like ``kind``, with the same arithmetic, that does not import ``torch.compile``.
 
     Args:
