@@ -38,7 +38,7 @@ class Optimizer(Call):
 
     def build(self, parameters: list[nn.Parameter], **overrides: Any) -> torch.optim.Optimizer:
         """A new optimizer with fresh state for ``parameters``; ``overrides`` win over the bound parameters."""
-        optimizer: torch.optim.Optimizer = uncompiled(self.target())(parameters, **{**self.parameters, **overrides})  # type: ignore[arg-type]
+        optimizer: torch.optim.Optimizer = uncompiled(self.target())(parameters, **{**self.parameters, **overrides})
         return optimizer
 
     @property
