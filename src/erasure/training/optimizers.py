@@ -1,7 +1,7 @@
 """Optimizers of PyTorch without the hooks of ``torch.compile``, whose import takes longer than a small experiment.
 
 ``torch.optim`` wraps a few methods so that ``torch.compile`` leaves them alone. Each wrapper imports the compiler when it is first called,
-about two seconds for a program that compiles nothing. The functions inside the wrappers do the arithmetic; these classes call them directly.
+about two seconds for a program that compiles nothing. The functions inside them do the arithmetic; these classes call those directly.
 """
 
 from __future__ import annotations
