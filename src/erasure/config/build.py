@@ -12,7 +12,7 @@ from erasure.errors import ConfigError, InvalidParameters, Position, Problem, ne
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import Alias
 
-__all__ = ["BroughtSplitters", "Builder", "PartitionUse", "Place"]
+__all__ = ["Builder", "PartitionUse", "Place"]
 
 _SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "trace", "globals"})
 _NODE_KEYS = frozenset({"class", "parameters", "label"})
@@ -46,21 +46,6 @@ class Place:
     assumed: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class BroughtSplitters:
-    """Splitters that a node has for itself.
-
-    Args:
-        nodes: Each as it is written.
-        path: Of their list.
-        of_other_data: Whether they cut data that the node names, and not the configuration's: what ``all`` is differs then.
-    """
-
-    nodes: tuple[Node, ...]
-    path: str
-    of_other_data: bool
-
-
 @dataclass
 class Builder:
     """Builds components from nodes and remembers everything it had to say.
@@ -74,7 +59,7 @@ class Builder:
         keys: Registered name of the component at a path.
         places: Each component that was built and where it is written; by identity, since equal ones may stand in several places.
         understood: Parameters of the component at a path that were renamed, and those that were assumed.
-        brought: Path of each component whose node has splitters of its own, to the lists of them and whether each is of other data.
+        bringing: Path of each component whose node may have splitters of its own, to the node and where in it they are.
     """
 
     registry: Registry
@@ -85,7 +70,7 @@ class Builder:
     keys: dict[str, str] = field(default_factory=dict)
     places: list[tuple[Component, Place]] = field(default_factory=list)
     understood: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
-    brought: dict[str, list[BroughtSplitters]] = field(default_factory=dict)
+    bringing: dict[str, tuple[Node, tuple[str, ...]]] = field(default_factory=dict)
 
     def build(self, node: Node, slot: type[Component], path: str) -> Component | None:
         """The component that ``node`` describes for a slot, or None if it cannot be built (the reason is in ``problems``)."""
@@ -102,7 +87,7 @@ class Builder:
         self.keys[path] = resolved.key
         self._label(node, path)
         if resolved.alias is not None and resolved.alias.brings:
-            self.brought[path] = list(_brought(node, resolved.alias.brings, f"{path}.parameters"))
+            self.bringing[path] = node, resolved.alias.brings
         if resolved.alias is not None and resolved.alias.note:
             self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position, "unlike"))
         under = f"{path}.parameters" if node.get("parameters") is not None else path
@@ -368,21 +353,6 @@ class Builder:
 
     def _problem(self, message: str, position: Position, path: str, kind: str, hint: str = "") -> None:
         self.problems.append(Problem(message, path, position, hint, kind))
-
-
-def _brought(node: Node, places: tuple[str, ...], path: str) -> Iterator[BroughtSplitters]:
-    """The lists of splitters inside a node's parameters, at ``parameter.key``: lists, or those of a data section."""
-    for place in places:
-        found, where = node.get("parameters"), path
-        for key in place.split("."):
-            found, where = None if found is None else found.get(key), f"{where}.{key}"
-        if found is not None and found.is_list:
-            yield BroughtSplitters(tuple(found.elements()), where, of_other_data=False)
-        elif found is not None:
-            inner = found.get("parameters") or found
-            listed = inner.get("partitions")
-            if listed is not None:
-                yield BroughtSplitters(tuple(listed.elements()), f"{where}.partitions", of_other_data=True)
 
 
 def _written_at(value: Any, position: Position) -> Node:

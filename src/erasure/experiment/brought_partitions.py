@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from erasure.config import Node, Notice
-from erasure.config.build import BroughtSplitters, Builder, PartitionUse, Place
+from erasure.config.build import Builder, PartitionUse, Place
 from erasure.data.dataset import Splitter
 from erasure.errors import Problem
 
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     from erasure.experiment.configuration import DataSection
 
 __all__ = ["with_brought_partitions"]
+
+
+@dataclass(frozen=True)
+class _Splitters:
+    """Splitters that a node has for itself.
+
+    Args:
+        nodes: Each as it is written.
+        path: Of their list.
+        of_other_data: Whether they cut data that the node names, and not the configuration's: what ``all`` is differs then.
+    """
+
+    nodes: tuple[Node, ...]
+    path: str
+    of_other_data: bool
 
 
 def with_brought_partitions(data: DataSection, builder: Builder) -> DataSection:
@@ -26,10 +42,11 @@ def with_brought_partitions(data: DataSection, builder: Builder) -> DataSection:
     names = {"all", *(part for splitter in data.partitions for part in splitter.parts)}
     makers: dict[str, Splitter] = {}
     for use in tuple(builder.uses):
-        holder = max((path for path in builder.brought if use.path.startswith(f"{path}.")), key=len, default=None)
+        holder = max((path for path in builder.bringing if use.path.startswith(f"{path}.")), key=len, default=None)
         if holder is None or use.name in names:
             continue
-        for splitter in _splitters_for(use, builder.brought[holder], names, builder):
+        node, places = builder.bringing[holder]
+        for splitter in _splitters_for(use, list(_listed(node, places, f"{holder}.parameters")), names, builder):
             for part in splitter.parts:
                 if part != "-" and makers.setdefault(part, splitter) != splitter:
                     message = f'"{part}" is cut in two ways by two nodes; give one of the parts another name'
@@ -41,7 +58,7 @@ def with_brought_partitions(data: DataSection, builder: Builder) -> DataSection:
     return made
 
 
-def _splitters_for(use: PartitionUse, lists: Sequence[BroughtSplitters], names: set[str], builder: Builder) -> list[Splitter]:
+def _splitters_for(use: PartitionUse, lists: Sequence[_Splitters], names: set[str], builder: Builder) -> list[Splitter]:
     """The splitters of a node that make the partition which it names, each after those whose parts it cuts."""
     for listed in lists:
         position = next((i for i, node in enumerate(listed.nodes) if use.name in _parts_of(node)), None)
@@ -59,12 +76,26 @@ def _splitters_for(use: PartitionUse, lists: Sequence[BroughtSplitters], names: 
                 message = f'"{use.name}" is cut from data that this node names for itself, which are not read'
                 builder.problems.append(Problem(message, use.path, use.position, kind="partition"))
             elif each.name not in names:
-                earlier = BroughtSplitters(listed.nodes[:position], listed.path, listed.of_other_data)
+                earlier = _Splitters(listed.nodes[:position], listed.path, listed.of_other_data)
                 before += _splitters_for(each, [earlier], names, builder)
         # What the data's own splitters make stays theirs.
         splitter = splitter.replace(parts_names=tuple("-" if part in names else part for part in splitter.parts))
         return [*before, splitter]
     return []
+
+
+def _listed(node: Node, places: Sequence[str], path: str) -> Iterator[_Splitters]:
+    """The lists of splitters inside a node's parameters, at ``parameter.key``: lists, or those of a data section."""
+    for place in places:
+        found, where = node.get("parameters"), path
+        for key in place.split("."):
+            found, where = None if found is None else found.get(key), f"{where}.{key}"
+        if found is not None and found.is_list:
+            yield _Splitters(tuple(found.elements()), where, of_other_data=False)
+        elif found is not None:
+            listed = (found.get("parameters") or found).get("partitions")
+            if listed is not None:
+                yield _Splitters(tuple(listed.elements()), f"{where}.partitions", of_other_data=True)
 
 
 def _parts_of(node: Node) -> tuple[str, ...]:
