@@ -86,12 +86,13 @@ SOURCES: dict[str, Alias] = {
         **_HUGGING_FACE
         | {
             "rename": {"classes": "n_classes"},
+            "fault": "codes follow the sorted values (upstream's follow the order of the rows)",
             "derived": _HUGGING_FACE["derived"]
             | {"columns": MovedBack("data_columns", (("artists",), "to_normalize")), "keep_most_frequent": _TOP_OF_SPOTIFY},
         },
         defaults={"download": True},
         ignored={"to_normalize": _STANDARDIZED},
-        note="a row of several artists counts as an artist of its own",
+        note="a row of several artists counts as an artist of its own (upstream drops it)",
     ),
     "UCIRepositoryDataSource.UCIRepositoryDataSource": Alias(
         kind="source",
