@@ -135,7 +135,7 @@ _N_SHADOWS = {
         at_least=4,
         multiple_of=2,
         rounding="shadow models come in pairs, at least two",
-        others="all else in it has no effect: shadow models follow the predictor's recipe",
+        others="all else in it has no effect, but for splitters that make forget_part: shadow models follow the predictor's recipe",
     )
 }
 
