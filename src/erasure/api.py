@@ -127,7 +127,7 @@ def unlearn(
         UnknownComponent: If there is no such method.
         InvalidParameters: If it does not accept its parameters.
         RequirementNotMet: If it needs data that was not given, or is not defined for the task.
-        Diverged: If the unlearned model is not finite.
+        Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
     """
     unlearner = _unlearner(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -451,7 +451,7 @@ class Workbench:
         forget = job.unlearner.forget
         if not job.floors or "gold" not in job.references or not len(evaluation.partition_ids.get(forget, ())):
             return 0.0
-        if not evaluation.candidate("gold").outputs(forget).is_finite:
+        if evaluation.candidate("gold").outputs(forget).diverged:
             return 0.0  # the guards say so
         gold = evaluation.outputs(forget, "gold").accuracy
         return max(abs(self.outputs(job.scene, other, forget).accuracy - gold) for other in job.floors)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["changed_share", "first_nonfinite", "relative_distance"]
+__all__ = ["changed_share", "relative_distance"]
 
 
 def changed_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
@@ -27,16 +27,6 @@ def changed_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> 
     n = sum(value.numel() for value in first.values())
     changed = sum(int(torch.ne(value, second[name].to(value.device)).sum()) for name, value in first.items())
     return changed / n if n else 0.0
-
-
-def first_nonfinite(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the first tensor that holds an infinite value or not a number, or None.
-
-    Example:
-        >>> first_nonfinite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])})
-        'b'
-    """
-    return next((name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())), None)
 
 
 def relative_distance(values: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> float | None:

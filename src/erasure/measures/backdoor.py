@@ -88,9 +88,9 @@ class AttackSuccessRate(Measure):
             criterion=evaluation.criterion,
             task=evaluation.task,
         )
-        if not outputs.is_finite:
+        if outputs.diverged:
             raise RequirementNotMet(
-                "some of what the model says of marked samples is not finite: its training or unlearning diverged"
+                "some of what the model says of marked samples is not finite or runs away: its training or unlearning diverged"
             )
         hits = int((outputs.predictions == target).sum())
         low, high = clopper_pearson(hits, n)

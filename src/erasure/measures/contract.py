@@ -212,16 +212,16 @@ class Evaluation:
 
         Raises:
             PartitionError: If there is no such partition, or it is empty.
-            RequirementNotMet: If the measure did not declare that it compares with the model, or some of what it says is not finite: the
+            RequirementNotMet: If the measure did not declare that it compares with the model, or what it says has diverged: the
                 largest of numbers that are none is the first, and would pass for a prediction.
         """
         if not len(self.ids(partition)):
             raise PartitionError(f'the partition "{partition}" is empty')
         candidate = self.candidate(model)
         outputs = candidate.outputs(partition)
-        if not outputs.is_finite:
+        if outputs.diverged:
             raise RequirementNotMet(
-                f'some of what the {candidate.kind} model says of "{partition}" is not finite: its training or unlearning diverged'
+                f'what the {candidate.kind} model says of "{partition}" is not finite or runs away: its training or unlearning diverged'
             )
         return outputs
 

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from erasure.functional.counts import majority_share
+from erasure.functional.diverged import weight_that_diverged
 from erasure.functional.losses import correctness
-from erasure.functional.weights import changed_share, first_nonfinite
+from erasure.functional.weights import changed_share
 from erasure.measures.contract import Evaluation, Outputs
 
 __all__ = ["ModelVerdict", "Status", "collapse_threshold", "judge", "over_forgetting_margin"]
@@ -25,8 +26,8 @@ class ModelVerdict:
     """What the guards found.
 
     Args:
-        status: ``ok``, ``non-finite`` (a weight or a logit is), ``no-op`` (no weight changed), ``collapsed`` (predicts the retain set
-            no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
+        status: ``ok``, ``non-finite`` (a weight or a logit is, or is beyond its bound), ``no-op`` (no weight changed), ``collapsed``
+            (predicts the retain set no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
         reason: One sentence; empty if ``ok``.
         gold: Why gold is no yardstick for anybody: its training has diverged, or it predicts the retain set no better than a constant.
             Empty if it is one.
@@ -88,14 +89,15 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
 
 
 def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool) -> ModelVerdict:
-    state = evaluation.subject.load().state_dict()
-    name = first_nonfinite(state)
-    if name is not None:
-        return ModelVerdict("non-finite", f"{name} holds values that are not finite")
+    model = evaluation.subject.load()
+    state = model.state_dict()
+    reason = weight_that_diverged(dict(model.named_parameters()), dict(model.named_buffers()))
+    if reason is not None:
+        return ModelVerdict("non-finite", reason)
     present = [name for name in dict.fromkeys((forget, retain)) if _has(evaluation, name)]
     for partition in present:
-        if not evaluation.subject.outputs(partition).is_finite:
-            return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite')
+        if evaluation.subject.outputs(partition).diverged:
+            return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite or run away')
     if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
         return ModelVerdict("no-op", "every weight is the original's")
     reason = _collapse(evaluation, retain) if retain in present and not useless else None
@@ -119,8 +121,8 @@ def _collapse(evaluation: Evaluation, retain: str) -> str | None:
 
 def _useless_gold(evaluation: Evaluation, retain: str) -> str:
     """Why gold is no yardstick; empty if it is one."""
-    if not evaluation.candidate("gold").outputs(retain).is_finite:
-        return f'training has diverged: logits on "{retain}" are not finite'
+    if evaluation.candidate("gold").outputs(retain).diverged:
+        return f'training has diverged: logits on "{retain}" are not finite or run away'
     return _constant(evaluation, retain, "gold") or ""
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from erasure.errors import PartitionError
+from erasure.functional.diverged import outputs_diverged
 from erasure.functional.losses import predictions, probabilities
 from erasure.types import TaskKind
 
@@ -48,9 +49,9 @@ class Outputs:
         return predictions(self.task, self.logits)
 
     @cached_property
-    def is_finite(self) -> bool:
-        """Whether every logit is a finite number; where one is not, predictions mean nothing."""
-        return bool(self.logits.isfinite().all())
+    def diverged(self) -> bool:
+        """Whether a logit is not finite, or beyond :data:`~erasure.functional.diverged.OUTPUT_BOUND`: predictions mean nothing then."""
+        return outputs_diverged(self.logits)
 
     @property
     def accuracy(self) -> float:

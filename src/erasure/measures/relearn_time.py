@@ -104,7 +104,7 @@ class _Relearning(Measure):
                 found = forward_pass(
                     model, x=column, y=evaluation.y, ids=chosen, criterion=evaluation.criterion, task=evaluation.task
                 )
-                if not found.is_finite:
+                if found.diverged:
                     raise self._diverged(time)
                 if self._reached(found, each, wanted):
                     return _Relearned(time, censored=False)

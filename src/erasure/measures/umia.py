@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
+from erasure.functional.diverged import outputs_diverged
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.training.randomness import Streams, derive
 from erasure.types import OpenFraction, Partition, PositiveInt, Source, Tells
@@ -110,8 +111,8 @@ def _losses(outputs: Outputs, clip: float | None, kept: Tensor | None = None) ->
         order = order[kept[order]]
     losses = outputs.losses[order].double()
     losses = losses if clip is None else losses.clamp(-clip, clip)
-    if not bool(losses.isfinite().all()):
-        raise RequirementNotMet("UMIA compares losses, and some are not finite")
+    if outputs_diverged(losses):
+        raise RequirementNotMet("UMIA compares losses, and some are not finite or run away")
     return losses.numpy()
 
 

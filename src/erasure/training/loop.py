@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from erasure.errors import Diverged, RequirementNotMet
+from erasure.functional.diverged import OUTPUT_BOUND, has_diverged, weights_diverged
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import Precision, autocast
 
@@ -132,7 +133,7 @@ class Trainer:
             Mean of the losses, a scalar on the device (0 for an empty pass).
 
         Raises:
-            Diverged: If the losses of the pass are not finite.
+            Diverged: If the loss, or a weight after the pass, is not finite or beyond :mod:`its bound <erasure.functional.diverged>`.
         """
         self.prepare()
         total = torch.zeros((), device=self.device)
@@ -143,9 +144,17 @@ class Trainer:
             self.update()
             steps += 1
         self._steps_in_epoch += steps
-        if steps and not torch.isfinite(total):
-            raise Diverged(f"the loss is not finite in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
-        return total / max(1, steps)
+        mean = total / max(1, steps)
+        if steps:
+            self._check(mean)
+        return mean
+
+    def _check(self, mean: Tensor) -> None:
+        lost, ran_away = has_diverged(mean, OUTPUT_BOUND), weights_diverged(self.parameters)
+        if not bool(lost | ran_away):  # the one place where a pass waits for the device
+            return
+        what = f"the loss is {float(mean):g}" if lost else "the weights have run away"
+        raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
 
     def _loss_and_gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
         # A single sample has no batch statistics: its BatchNorm layers use their running ones for this step.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component, field_types
 from erasure.errors import Diverged, PartitionError, RequirementNotMet
+from erasure.functional.diverged import weight_that_diverged, weights_diverged
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
@@ -135,7 +136,7 @@ class Unlearner(Component):
 
         Raises:
             RequirementNotMet: If the method is not defined for the task.
-            Diverged: If the unlearned model is not finite.
+            Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
         """
         reason = self.refuse(task.model_input)
         if reason is not None:
@@ -483,11 +484,11 @@ def plain_training(unlearner: Unlearner) -> PlainTraining | None:
 
 
 def check_finite(model: nn.Module, method: str) -> None:
-    """Refuse a model with weights or buffers that are not finite.
+    """Refuse a model whose weights or buffers have diverged.
 
     Raises:
         Diverged: If there are any.
     """
-    tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
-    if tensors and not bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all()):
-        raise Diverged(f"{method} ended with weights that are not finite; lower its learning rate")
+    if bool(weights_diverged(list(model.parameters()), list(model.buffers()))):
+        reason = weight_that_diverged(dict(model.named_parameters()), dict(model.named_buffers()))
+        raise Diverged(f"{method} has diverged: {reason}; lower its learning rate")

@@ -8,7 +8,7 @@ from measure_toys import accurate, evaluation_of
 from torch import nn
 
 from erasure.functional.counts import majority_share
-from erasure.functional.weights import changed_share, first_nonfinite
+from erasure.functional.weights import changed_share
 from erasure.measures.guards import collapse_threshold, judge, over_forgetting_margin
 
 _LABELS = {"forget": torch.tensor([0, 1] * 50), "retain": torch.tensor([0, 1] * 100)}
@@ -112,7 +112,7 @@ def test_a_gold_that_has_diverged_is_no_yardstick_and_costs_no_verdict():
     )
     verdict = judge(evaluation)
     assert verdict.status == "no-op"
-    assert verdict.gold == 'training has diverged: logits on "retain" are not finite'
+    assert verdict.gold == 'training has diverged: logits on "retain" are not finite or run away'
 
 
 def test_chance_of_several_labels_is_taken_label_by_label():
@@ -126,7 +126,17 @@ def test_a_non_finite_weight_comes_before_everything_else():
         broken.bias[1] = float("nan")
     verdict = _judge(model=broken, retain=0)
     assert (verdict.status, "bias" in verdict.reason) == ("non-finite", True)
-    assert first_nonfinite(_ORIGINAL.state_dict()) is None
+
+
+def test_a_weight_or_a_logit_beyond_the_bound_is_as_bad_as_one_that_is_not_finite():
+    broken = copy.deepcopy(_ORIGINAL)
+    with torch.no_grad():
+        broken.bias[1] = 1e12
+    verdict = _judge(model=broken, retain=0)
+    assert (verdict.status, verdict.reason) == ("non-finite", "bias holds values beyond 1e+10")
+    logits = _logits(90, 190)
+    logits["retain"][3, 0] = 1e25
+    assert _judge(logits=logits).status == "non-finite"
 
 
 def test_non_finite_logits_are_found_although_every_weight_is_finite():

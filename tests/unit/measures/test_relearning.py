@@ -160,6 +160,9 @@ def test_divergence_and_empty_partitions_are_refused_with_the_reason(bench):
     wild = RelearnTime(optimizer=Optimizer.of("SGD", lr=1e30), batch_size=8)
     with pytest.raises(RequirementNotMet, match="diverged"):
         _found(bench, wild, "far")
+    # Everything is finite after the first step, and no number of a model.
+    with pytest.raises(RequirementNotMet, match="diverged after 1 steps"):
+        _found(bench, RelearnTime(optimizer=Optimizer.of("SGD", lr=1e14), batch_size=8), "far")
     # The loss of the only batch is finite, and the step that it leads to is not; the first of numbers that are none is class 0.
     first = replace(
         bench, y=torch.zeros_like(bench.y), models={**bench.models, "far": _fitted(2, bench.x, bench.y * 0 + 1, torch.arange(60))}

@@ -184,7 +184,14 @@ def test_the_models_that_diverge_are_named():
     models = built(MODELS["MLP"], 3)
     for k in (0, 2):
         models[k].head.weight.data.fill_(float("inf"))
-    with pytest.raises(Diverged, match=r"models 0, 2 is not finite in epoch 1 of 3"):
+    with pytest.raises(Diverged, match=r"training of models 0, 2 diverged in epoch 1 of 3"):
+        together(models, recipe(MODELS["MLP"]), (10, 10, 40))
+
+
+def test_a_model_whose_weights_run_away_is_named_while_they_are_still_finite():
+    models = built(MODELS["MLP"], 3)
+    models[1].head.weight.data.fill_(1e12)
+    with pytest.raises(Diverged, match=r"training of model 1 diverged in epoch 1 of 3"):
         together(models, recipe(MODELS["MLP"]), (10, 10, 40))
 
 

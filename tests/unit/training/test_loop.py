@@ -123,6 +123,23 @@ def test_a_loss_that_is_not_finite_stops_the_training(data):
             trainer.train_on(batches(data), lambda batch, e=epoch: loss_of(model)(batch) * (float("nan") if e == 1 else 1.0))
 
 
+def test_weights_that_run_away_stop_the_training_while_they_are_still_finite():
+    """What a processor with shorter sums would not have called infinite."""
+    model = nn.Linear(1, 1, bias=False)
+    trainer = Trainer(model, Optimizer.of("SGD", lr=1e12), epochs=3)
+    with pytest.raises(Diverged, match="the weights have run away in epoch 1 of 3"):
+        for _ in trainer.epochs():
+            trainer.train_on([None], lambda _: -model.weight.sum())
+    assert torch.isfinite(model.weight).all()
+
+
+def test_a_loss_beyond_any_model_stops_the_training_while_it_is_still_finite():
+    model = nn.Linear(1, 1, bias=False)
+    trainer = Trainer(model, Optimizer.of("SGD", lr=1e-25), epochs=1)
+    with pytest.raises(Diverged, match=r"the loss is 1e\+20 in epoch 1 of 1"):
+        trainer.train_on([None], lambda _: model.weight.sum() * 0 + 1e20)
+
+
 def test_nothing_to_train_is_refused():
     model = network()
     for parameter in model.parameters():

@@ -19,6 +19,7 @@ from erasure.data.partitions import ids_of
 from erasure.data.scenarios.bank import Recipe, balanced, folds
 from erasure.data.selection import portion
 from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.functional.diverged import outputs_diverged
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import Streams
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
@@ -108,9 +109,9 @@ class Ranking(Splitter):
             predictor, batch_size = self.predictor, self.batch_size
             recipe = Recipe(data=data, ids=population, predictor=predictor, batch_size=batch_size, seed=seed)
             scores = self.score(recipe, Streams(seed))
-            if not all(bool(score.isfinite().all()) for score in scores):
+            if any(outputs_diverged(score) for score in scores):
                 raise PartitionError(
-                    "the models that rank the samples diverged: their outputs are not finite; lower the learning rate"
+                    "the models that rank the samples diverged: their outputs are not finite or run away; lower the learning rate"
                 )
             kept[key] = scores
         return kept[key]

@@ -128,8 +128,8 @@ class ForgettingQuality(Measure):
 
     def _accuracy(self, evaluation: Evaluation, requests: Sequence[Request], partition: str) -> float:
         said = [evaluation.bank().outputs(request, partition) for request in requests]
-        if not all(outputs.is_finite for outputs in said):
+        if any(outputs.diverged for outputs in said):
             raise RequirementNotMet(
-                f'some of what a model says of "{partition}" is not finite: its training or unlearning diverged'
+                f'some of what a model says of "{partition}" is not finite or runs away: its training or unlearning diverged'
             )
         return sum(outputs.accuracy for outputs in said) / len(said)

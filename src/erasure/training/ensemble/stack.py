@@ -42,6 +42,11 @@ class Stack:
             self._views[n_models] = views
         return self._views[n_models]
 
+    def largest(self) -> Tensor:
+        """Largest magnitude of a trained weight of each model, ``(M,)``; not a number where a weight is none."""
+        found = [tensor.reshape(len(tensor), -1) for name in self.trained if (tensor := self.tensors[name]).numel()]
+        return torch.stack([torch.linalg.vector_norm(each, float("inf"), dim=1) for each in found]).amax(0)
+
     @torch.no_grad()
     def write(self, number: int, model: nn.Module) -> None:
         """Copy the tensors of model ``number`` into ``model``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.errors import DataError, Diverged, RequirementNotMet
+from erasure.functional.diverged import OUTPUT_BOUND, WEIGHT_BOUND
 from erasure.training.batches import Column
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
@@ -62,7 +63,7 @@ def train_together(
     Raises:
         RequirementNotMet: If they cannot be trained together; the message says why.
         DataError: If one of them has nothing to train on.
-        Diverged: If the loss of one is no longer finite; the models are unfinished then and must be built anew.
+        Diverged: If the loss or a weight of one is not finite, or beyond its bound; the models are unfinished then and must be built anew.
     """
     if not models:
         return []
@@ -96,7 +97,7 @@ def train_together(
         bad = session.epoch(x, y)
         if bad:
             raise Diverged(
-                f"the loss of {_named([order[row] for row in bad])} is not finite in epoch {epoch + 1} of {predictor.epochs}; "
+                f"the training of {_named([order[row] for row in bad])} diverged in epoch {epoch + 1} of {predictor.epochs}; "
                 "lower the learning rate"
             )
         if on_epoch is not None:
@@ -127,14 +128,16 @@ class _Session:
         self.schedule = schedule.build(self.optimizer.torch, predictor.epochs) if schedule is not None else None
 
     def epoch(self, x: Column, y: Tensor) -> list[int]:
-        """One pass of every model; returns the models whose loss is not finite."""
+        """One pass of every model; returns the models whose training has diverged."""
         table = self.epochs.draw()
         total = torch.zeros(len(table), device=table.device)
         for step in self.epochs.steps:
             total[: step.n_models] += self._step(step, table, x, y)
         if self.schedule is not None:
             self.schedule.step()
-        return [row for row, is_finite in enumerate(torch.isfinite(total).tolist()) if not is_finite]
+        lost = ~(total.abs() / len(self.epochs.steps) <= OUTPUT_BOUND)
+        ran_away = ~(self.stack.largest() <= WEIGHT_BOUND)
+        return [row for row, diverged in enumerate((lost | ran_away).tolist()) if diverged]
 
     def _step(self, step: Step, table: Tensor, x: Column, y: Tensor) -> Tensor:
         shape = (step.n_models, step.size)
