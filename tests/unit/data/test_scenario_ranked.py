@@ -249,10 +249,8 @@ def test_what_cannot_be_ranked_is_refused_with_what_there_is():
     ):
         cut(separation(predictor=SMALL.replace(model=MLP(n_inputs=7)), n_samples=1), blobs(8))
     with pytest.raises(PartitionError, match=r"cannot be trained: .*diverged"):
-        wild = SMALL.replace(model=MLP(hidden_sizes=(8,)), optimizer=Optimizer.of("SGD", lr=1e30), epochs=5)
+        wild = SMALL.replace(model=MLP(hidden_sizes=(8,)), optimizer=Optimizer.of("SGD", lr=1e30), epochs=1)
         cut(separation(predictor=wild, n_samples=1), blobs(8))
-    with pytest.raises(PartitionError, match="outputs are not finite"):
-        cut(separation(predictor=wild.replace(epochs=1), n_samples=1), blobs(8))
 
 
 def test_parameters_that_make_no_sense_are_refused():
