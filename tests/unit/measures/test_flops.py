@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from population_toys import SIZES, Population, run_rows
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -62,6 +63,77 @@ def test_convolutions_are_counted(population):
     evaluation = _remaking(population, Flops(), lambda: net(x))
     [value] = Flops().measure(evaluation)
     assert value.value == 2 * 4 * 3 * 6 * 6 * 2 * 9
+
+
+def _counted(population, remake):
+    [value] = Flops().measure(_remaking(population, Flops(), remake))
+    return value.value
+
+
+def test_attention_counts_as_its_matrix_products(population):
+    b, h, n, d = 2, 4, 10, 8
+    q, k, v = (torch.randn(b, h, n, d, requires_grad=True) for _ in range(3))
+    products = 2 * (2 * b * h * n * n * d)
+    assert _counted(population, lambda: F.scaled_dot_product_attention(q, k, v)) == products
+    assert _counted(population, lambda: F.scaled_dot_product_attention(q, k, v).sum().backward()) == 3 * products
+
+
+@pytest.mark.parametrize(("layer", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_recurrent_layers_count_as_the_products_of_their_gates(population, layer, gates):
+    net, x = layer(6, 8, batch_first=True), torch.randn(5, 7, 6)
+    from_input, from_state = (2 * 5 * 7 * size * gates * 8 for size in (6, 8))
+    with torch.no_grad():
+        assert _counted(population, lambda: net(x)) == from_input + from_state
+    # Backward: both weights, and every state but the first, which nobody asks for.
+    assert _counted(population, lambda: net(x)[0].sum().backward()) == 2 * from_input + 3 * from_state - from_state // 7
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_transformer_layer_in_eval_mode_counts_what_it_does_in_training(population, mode):
+    net, x = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True), torch.randn(3, 5, 16)
+    expected = 2 * 3 * 5 * (16 * 48 + 16 * 16 + 2 * 16 * 32) + 2 * (2 * 3 * 5 * 5 * 16)
+
+    def forward():
+        with mode():
+            net(x)
+
+    assert _counted(population, forward) == expected
+    net.eval()
+    assert _counted(population, forward) == expected
+
+
+def test_products_with_vectors_and_linear_systems_are_counted(population):
+    matrix, vector, columns = torch.eye(6), torch.ones(6), torch.ones(6, 2)
+    for operation, expected in [
+        (lambda: matrix @ vector, 72),
+        (lambda: vector @ vector, 12),
+        (lambda: torch.addmv(vector, matrix, vector), 72),
+        (lambda: torch.addbmm(torch.zeros(6, 2), matrix.expand(3, 6, 6), columns.expand(3, 6, 2)), 3 * 144),
+        (lambda: torch.linalg.cholesky(matrix), 72),
+        (lambda: torch.cholesky_solve(columns, matrix), 144),
+        (lambda: torch.linalg.solve(matrix, vector), 144 + 72),
+        (lambda: torch.linalg.solve(matrix.expand(3, 6, 6), columns), 3 * (144 + 144)),
+        (lambda: torch.linalg.solve_triangular(matrix, columns, upper=True), 72),
+        (lambda: torch.linalg.inv(matrix), 432),
+    ]:
+        assert _counted(population, operation) == expected
+
+
+def test_an_operator_without_a_formula_is_named_and_gives_no_number(population):
+    bilinear = nn.Bilinear(4, 5, 6)
+    with pytest.raises(RequirementNotMet, match=r"no formula for aten::_linalg_svd, aten::_trilinear,"):
+        _counted(population, lambda: (bilinear(torch.ones(3, 4), torch.ones(3, 5)), torch.linalg.svd(torch.eye(3))))
+
+
+def test_counting_leaves_the_kernels_of_the_process_as_they_were(population):
+    def kernels():
+        return (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled, torch.backends.mha.get_fastpath_enabled())
+
+    before = kernels()
+    seen = []
+    _counted(population, lambda: seen.append(kernels()))
+    assert seen == [(False, before[1], False)]
+    assert kernels() == before
 
 
 def test_an_error_of_the_method_is_not_hidden_and_ends_the_counting(population):
