@@ -33,6 +33,12 @@ _ONE_HOT = frozenset({"coverage_error", "dcg_score", "label_ranking_average_prec
 _NOT_MULTILABEL = frozenset({"brier_score_loss", "d2_brier_score", "d2_log_loss_score", "log_loss"})
 """Read a matrix of labels as one-hot classes, which independent labels are not; they would answer, wrongly."""
 
+_BETWEEN_CLASSES = frozenset({"average_precision_score", "cohen_kappa_score", "matthews_corrcoef"})
+"""Say how well classes are told apart, and are 0 or 1 for every model (scikit-learn 1.9) where there is one class only."""
+
+_OF_EACH_CLASS = frozenset({"f1_score", "fbeta_score", "jaccard_score", "precision_score", "recall_score"})
+"""Count hits of a class, and are 0 for every model where no sample is of that class."""
+
 _LOWER_IS_BETTER = ("_loss", "_error", "_deviance")
 """scikit-learn's convention: functions with these endings are to be minimised."""
 
@@ -113,7 +119,9 @@ class SklearnMetric(Measure):
     class 1 above 0, each label of a multilabel task above 0 of its own logit, and ``accuracy`` is there the share of samples with
     every label right. ``multi_class`` is ``ovr`` unless given, ``labels`` is every class wherever probabilities are compared, and
     ``average="binary"`` (scikit-learn's default) becomes ``macro`` where there are more than two classes or several labels: the mean
-    over the classes that occur among labels or predictions. Precision or recall without a single case counts as 0.
+    over the classes that occur among labels or predictions. Precision or recall without a single case counts as 0. A metric that the
+    labels of the partition leave undefined is refused: one that tells classes apart where all samples are of one class, and one that
+    counts hits of the positive class, or the mean of such over classes, where no sample is of it, or all are of one class.
 
     Args:
         function: The metric; a short name is looked up in ``sklearn.metrics``.
@@ -166,6 +174,9 @@ class SklearnMetric(Measure):
         if outputs.task == "multilabel" and function.is_sklearn and function.name in _NOT_MULTILABEL:
             raise RequirementNotMet(f"{function.name} is not defined for multilabel tasks: it takes one class of several")
         y_true, y_pred, extra = self._arguments(outputs)
+        reason = _undefined(function, extra, outputs) if function.is_sklearn else None
+        if reason is not None:
+            raise RequirementNotMet(f'{function.name} is not defined on "{self.partition}": {reason}')
         with warnings.catch_warnings(record=True) as caught:
             # What a metric warns of is undefined for the partition: it shows in the value, or becomes the reason below.
             warnings.simplefilter("always")
@@ -178,8 +189,9 @@ class SklearnMetric(Measure):
         if np.ndim(result) != 0 or not isinstance(result, int | float | np.number):
             raise RequirementNotMet(f"{function.name} gives {_described(result)}; a measure is one number")
         number = float(result)
-        if not math.isfinite(number):
-            why = _why(caught[-1].message if caught else f"it gives {number}", outputs)
+        undefined = [each for each in caught if each.category.__name__ == "UndefinedMetricWarning"]
+        if undefined or not math.isfinite(number):
+            why = _why((undefined or caught)[-1].message if caught else f"it gives {number}", outputs)
             raise RequirementNotMet(f'{function.name} is not defined on "{self.partition}": {why}')
         return number
 
@@ -260,6 +272,32 @@ def _decisions(outputs: Outputs) -> Any:
         margin = logits[:, 1] - logits[:, 0]
         return torch.stack([-margin, margin], dim=1).numpy()
     return logits.numpy()
+
+
+def _undefined(function: Metric, extra: Mapping[str, Any], outputs: Outputs) -> str | None:
+    """Why the labels of a partition leave a metric undefined for every model, or None."""
+    labels = outputs.labels.reshape(len(outputs), -1)
+    is_constant = (labels == labels[0]).all(0)
+    if function.name in _BETWEEN_CLASSES and bool(is_constant.any()):
+        return _one_class(is_constant, outputs)
+    if function.name not in _OF_EACH_CLASS:
+        return None
+    average = extra.get("average", function.parameters.get("average", "binary"))
+    if average == "binary":
+        positive = function.parameters.get("pos_label", 1)
+        return None if bool((labels == positive).any()) else f"no sample is of class {positive}"
+    if average != "macro":
+        return None
+    nowhere = is_constant if outputs.task != "multilabel" else ~(labels != 0).any(0)
+    return _one_class(nowhere, outputs) if bool(nowhere.all()) else None
+
+
+def _one_class(is_constant: torch.Tensor, outputs: Outputs) -> str:
+    if outputs.task == "multilabel":
+        number = int(is_constant.nonzero()[0])
+        value = int(outputs.labels[0, number])
+        return f"label {number} is {value} for all {len(outputs)} samples"
+    return f"all {len(outputs)} samples are of class {int(outputs.labels.reshape(-1)[0])}"
 
 
 def _why(reason: object, outputs: Outputs) -> str:

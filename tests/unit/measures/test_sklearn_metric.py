@@ -163,6 +163,44 @@ def test_average_precision_without_samples_of_a_class_is_refused():
         _value("average_precision_score", torch.tensor([0, 1, 1]), _LOGITS[:3])
 
 
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("name", ["matthews_corrcoef", "average_precision_score", "cohen_kappa_score", "roc_auc_score"])
+@pytest.mark.parametrize("predicted", [[0, 0, 0], [1, 1, 1], [0, 1, 1]])
+def test_what_tells_classes_apart_is_refused_where_there_is_one_class(name, label, predicted):
+    """scikit-learn answers 0.0 (or 1.0) for every model, which would then not be told from gold."""
+    with pytest.raises(RequirementNotMet, match=f'{name} is not defined on "test": .*class'):
+        _value(name, torch.full((3,), label), predicting(predicted, 2))
+
+
+@pytest.mark.parametrize("name", ["f1_score", "precision_score", "recall_score", "jaccard_score"])
+def test_hits_of_a_class_that_no_sample_is_of_are_refused(name):
+    with pytest.raises(RequirementNotMet, match="no sample is of class 1"):
+        _value(name, torch.zeros(3, dtype=torch.int64), predicting([0, 1, 1], 2))
+    with pytest.raises(RequirementNotMet, match="no sample is of class 1"):
+        _value(name, torch.zeros(3, dtype=torch.int64), torch.tensor([-1.0, 1.0, 1.0]), task="binary")
+    with pytest.raises(RequirementNotMet, match="all 3 samples are of class 2"):
+        _value(name, torch.full((3,), 2), predicting([2, 1, 2], 3))
+    assert _value(name, torch.ones(3, dtype=torch.int64), predicting([0, 1, 1], 2)).value > 0
+    assert _value(name, torch.full((3,), 2), predicting([2, 1, 2], 3), average="micro").value > 0
+
+
+def test_what_one_class_leaves_defined_is_measured():
+    labels, logits = torch.full((4,), 2), predicting([2, 1, 2, 2], 3)
+    assert _value("accuracy_score", labels, logits).value == 0.75
+    assert _value("balanced_accuracy_score", labels, logits).value == 0.75
+    assert _value("log_loss", labels, logits).value > 0
+
+
+def test_independent_labels_need_samples_of_both_kinds_for_each_label():
+    labels = torch.tensor([[1, 0], [0, 0], [1, 0]])
+    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(RequirementNotMet, match="label 1 is 0 for all 3 samples"):
+        _value("average_precision_score", labels, logits, task="multilabel")
+    assert _value("f1_score", labels, logits, task="multilabel").value == 0.5
+    with pytest.raises(RequirementNotMet, match="label 0 is 0 for all 3 samples"):
+        _value("f1_score", labels * 0, logits, task="multilabel")
+
+
 def test_precision_without_a_prediction_is_zero_and_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
