@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench docs clean fix test-fast test-slow
+.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +71,9 @@ bench: $(VENV)/.develop ## speed against bare PyTorch loops
 $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP_INSTALL) -e ".[docs]"
 	@touch $@
+
+pages: $(VENV)/.develop ## regenerate the pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 docs: $(VENV)/.docs ## build the documentation into site/; every link is checked
 	$(BIN)/python docs/generate.py --check
