@@ -81,3 +81,12 @@ docs: $(VENV)/.docs ## build the documentation into site/; every link is checked
 
 clean: ## remove everything that the commands above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site
+
+package: $(VENV)/.develop ## build wheel and source distribution, check them, and try the wheel alone
+	rm -rf dist build
+	$(PIP_INSTALL) build twine
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	rm -rf build/smoke && $(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip install --disable-pip-version-check --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) dist/*.whl
+	cd build/smoke && bin/erasure doctor && bin/erasure run ../../configs/breast_cancer.jsonc --store store --output out

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from python_reference import python_reference
 
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.cli import COMMANDS, _erasure
@@ -182,7 +183,16 @@ def verdicts() -> str:
     return "\n".join(lines) + "\n"
 
 
+PYTHON = {
+    "erasure": "What most programs need. Names are loaded when they are first used, so that `import erasure` is quick.",
+    "erasure.events": "What a run reports while it works: pass a function as `listener` to receive it.",
+    "erasure.testing": "Conformance suites for components that you write: inherit one in your tests.",
+    "erasure.errors": "Everything that can go wrong on purpose; all are `ErasureError`.",
+}
+"""Modules of the Python API and what they are for."""
+
 PAGES: dict[str, Callable[[], str]] = {
+    "python.md": lambda: python_reference(PYTHON, markdown),
     "unlearners.md": unlearners,
     "commands.md": commands,
     "verdicts.md": verdicts,
