@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
+from erasure.component import canonical
 from erasure.errors import RequirementNotMet
 from erasure.experiment.stages import Job, training_content
 from erasure.store import Writer
@@ -87,7 +88,14 @@ class MethodBank:
         if not self.stored:
             start = time.perf_counter()
             return compute(), time.perf_counter() - start
-        described = {"name": name, "view": self.job.scene.view, "numerics": self.bench.numerics, "content": content}
+        scene = self.job.scene
+        described = {
+            "name": name,
+            "view": scene.view,
+            "loss": canonical(scene.predictor.loss_fn),
+            "numerics": self.bench.numerics,
+            "content": content,
+        }
 
         def computed(writer: Writer) -> None:
             start = time.perf_counter()

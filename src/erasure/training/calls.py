@@ -125,6 +125,19 @@ class Criterion:
         value: Tensor = self._mean(logits, targets(self.task, logits, y))
         return value
 
+    def over_samples(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean of the samples' losses, a scalar: what to average over batches so that the result does not depend on how they are cut.
+
+        With class weights the mean loss of a batch is divided by the weights of its samples; here every sample's weighted loss counts
+        alike. A loss that gives no per-sample losses is taken as it is.
+        """
+        if self._own:
+            return self(logits, y)
+        try:
+            return self.per_sample(logits, y).mean()
+        except RequirementNotMet:
+            return self(logits, y)
+
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
         """Loss of each sample, ``(B,)``.
 

@@ -21,7 +21,7 @@ from erasure.errors import MissingDependency, RequirementNotMet
 from erasure.training.batches import Batch, Column, TensorColumn
 from erasure.training.calls import Loss, Optimizer
 from erasure.training.devices import autocast
-from erasure.training.loop import Trainer
+from erasure.training.loop import Trainer, needing_statistics
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import derive
 
@@ -299,9 +299,7 @@ class _SharingTrainer(Trainer):
         for norm in self.batch_norms:
             if isinstance(norm, SyncedBatchNorm):
                 norm.counts = size > 0
-            if n == 1:  # a single sample has no batch statistics
-                norm.eval()
-        with autocast(self.device, self.precision):
+        with needing_statistics(self.batch_norms if n == 1 else ()), autocast(self.device, self.precision):
             value: Tensor = loss(mine) * (size / n)
         # Gradients are averaged over the processes; their sum is wanted.
         (value * self.rank.n).backward()  # type: ignore[no-untyped-call]

@@ -1,25 +1,28 @@
-"""What a model returns: plain logits, ``(features, logits)``, or an object with ``.logits``."""
+"""What a model returns: plain logits, ``(features, logits)``, or an object or mapping with ``logits``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["features_of", "logits_of"]
+__all__ = ["features_of", "logits_of", "unclear_logits"]
 
 
 def logits_of(output: Any) -> Tensor:
-    """Logits in a model's output.
+    """Logits in a model's output: what is called ``logits`` if anything is, also in a tuple with names; else the second of a pair.
 
     Raises:
-        RequirementNotMet: If the output is none of the three forms.
+        RequirementNotMet: If the output is none of these forms.
     """
     if isinstance(output, Tensor):
         return output
-    logits = output[-1] if isinstance(output, tuple | list) and len(output) == 2 else getattr(output, "logits", None)
+    logits = _named(output, "logits")
+    if not isinstance(logits, Tensor) and _is_pair(output):
+        logits = output[1]
     if isinstance(logits, Tensor):
         return logits
     raise RequirementNotMet(
@@ -28,7 +31,39 @@ def logits_of(output: Any) -> Tensor:
 
 
 def features_of(output: Any) -> Tensor | None:
-    """Features in a model's output, or None where it returns logits alone."""
-    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[0], Tensor):
-        return output[0]
-    return None
+    """Features in a model's output: what is called ``features``, or the first of a pair without names; None where there are none."""
+    if isinstance(_named(output, "logits"), Tensor):
+        features = _named(output, "features")
+        return features if isinstance(features, Tensor) else None
+    return output[0] if _is_pair(output) and isinstance(output[0], Tensor) else None
+
+
+def unclear_logits(output: Any, n_outputs: int) -> str | None:
+    """Why the logits of a pair without names cannot be told, or None.
+
+    The second is taken for the logits. Where the first has the width of logits, that may be wrong: the pair may be the other way
+    round, or the logits of two heads, as some networks return them in training.
+
+    Args:
+        output: What the model returned.
+        n_outputs: Width of the logits.
+    """
+    if isinstance(_named(output, "logits"), Tensor) or not _is_pair(output):
+        return None
+    first, second = output
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)) or first.ndim != 2 or first.shape[1] != n_outputs:
+        return None
+    shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+    which = "looks like (logits, features)" if second.shape[-1] != n_outputs else "may be two times logits, or features and logits"
+    return (
+        f"the model returns a pair of shapes {shapes}, which {which}; return the logits alone, or an object or named tuple with a "
+        "field logits"
+    )
+
+
+def _named(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _is_pair(output: Any) -> bool:
+    return isinstance(output, tuple | list) and len(output) == 2

@@ -14,6 +14,7 @@ Nothing inside a pass waits for the device; the mean loss of a pass is looked at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -25,7 +26,7 @@ from erasure.functional.diverged import OUTPUT_BOUND, has_diverged, weights_dive
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import Precision, autocast
 
-__all__ = ["EpochListener", "Trainer", "paired"]
+__all__ = ["EpochListener", "Trainer", "needing_statistics", "paired"]
 
 _B = TypeVar("_B")
 _C = TypeVar("_C")
@@ -157,16 +158,13 @@ class Trainer:
         raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
 
     def _loss_and_gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
-        # A single sample has no batch statistics: its BatchNorm layers use their running ones for this step.
         single = bool(self.batch_norms) and _is_single(batch)
-        if single:
-            for norm in self.batch_norms:
-                norm.eval()
-        if self.precision == "fp32":
-            value = loss(batch)
-        else:
-            with autocast(self.device, self.precision):
+        with needing_statistics(self.batch_norms) if single else nullcontext():
+            if self.precision == "fp32":
                 value = loss(batch)
+            else:
+                with autocast(self.device, self.precision):
+                    value = loss(batch)
         value.backward()  # type: ignore[no-untyped-call]
         if single:
             self.prepare()
@@ -186,6 +184,25 @@ class Trainer:
             for state in self.optimizer.state.get(parameter, {}).values():
                 if isinstance(state, Tensor) and state.shape == parameter.shape:
                     state.mul_(keep)
+
+
+@contextmanager
+def needing_statistics(norms: Iterable[nn.Module]) -> Iterator[None]:
+    """BatchNorm layers that get one value a channel use their running statistics: one value has none of its own, and torch refuses it.
+
+    A single image has statistics, over its pixels, and is normalised by them, as torch does.
+    """
+
+    def choose(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            norm.eval()
+
+    handles = [norm.register_forward_pre_hook(choose) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _is_single(batch: Any) -> bool:

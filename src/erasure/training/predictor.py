@@ -216,12 +216,12 @@ def _observed(batches: Batches, model: nn.Module, on_step: StepListener) -> Iter
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: Batches, criterion: Criterion) -> float:
-    """Mean loss over all samples in eval mode; the model's modes are restored."""
+    """Mean loss over all samples in eval mode, however they are batched; the model's modes are restored."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     total = torch.zeros((), device=batches.ids.device)
     for batch in batches:
-        total += criterion(logits_of(model(batch.x)), batch.y) * len(batch.y)
+        total += criterion.over_samples(logits_of(model(batch.x)), batch.y) * len(batch.y)
     for module, training in modes.items():
         module.training = training
     return float(total) / max(1, batches.n_samples)

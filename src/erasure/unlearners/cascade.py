@@ -42,4 +42,5 @@ class Cascade(Unlearner):
         """One step after another."""
         for number, step in enumerate(self.steps):
             model = step.unlearn(model.eval(), task.step(number).seen_by(step))
+            task.confine(model)
         return model

@@ -23,6 +23,7 @@ from erasure.training.forward import logits_of
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
+from erasure.training.trial import initialised, keep_inputs, layer_at_fault, release_inputs
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, TaskKind
 
 __all__ = [
@@ -122,6 +123,26 @@ class Unlearner(Component):
                     names |= set(part.partitions().values())
         return frozenset(names)
 
+    def inner_methods(self) -> Iterator[Unlearner]:
+        """The methods that it is composed of, as its parameters name them."""
+        for name in field_types(type(self)):
+            value = getattr(self, name)
+            yield from (part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Unlearner))
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """Try what the method needs of a network beyond training it; asked before anything is trained.
+
+        Args:
+            model: A network of the kind, in eval mode; as before afterwards.
+            batch: A few samples; the inputs may be written over.
+            criterion: The loss.
+
+        Raises:
+            RequirementNotMet: If the network lacks it; names the layer.
+        """
+        for method in self.inner_methods():
+            method.try_on(model, batch, criterion)
+
     def refuse(self, data: ModelInput) -> str | None:
         """Why the method is not defined for this kind of data, or None; asked before anything is trained."""
         if data.task not in self.defined_for:
@@ -131,27 +152,31 @@ class Unlearner(Component):
     def run(self, model: nn.Module, task: UnlearningTask) -> Unlearned:
         """Apply the method to a copy of ``model`` with everything that must hold around it.
 
-        The model is not changed; torch's global generators are seeded from the task's stream and put back; ``requires_grad`` flags
-        and hooks are as before; the result is in eval mode.
+        The model is not changed, nor are the inputs by a model that writes over them; torch's global generators are seeded from the
+        task's stream and put back; ``requires_grad`` flags and hooks are as before; the result is in eval mode.
 
         Raises:
-            RequirementNotMet: If the method is not defined for the task.
+            RequirementNotMet: If the method is not defined for the task or the network; names the layer that cannot do what it needs.
             Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
         """
-        reason = self.refuse(task.model_input)
+        reason = self.refuse(task.model_input) or initialised(model)
         if reason is not None:
             raise RequirementNotMet(reason)
-        student = copy.deepcopy(model).eval()
+        student = keep_inputs(copy.deepcopy(model).eval())
+        sparse = _dense_gradients(student)
         before = {name: p.requires_grad for name, p in student.named_parameters()}
         synchronise(task.device)
         start = time.perf_counter()
         with isolated(task.streams.child("global").seed, task.device):
-            unlearned = self.unlearn(student, task.seen_by(self))
+            unlearned = release_inputs(self._applied(student, task))
         synchronise(task.device)
         elapsed_s = time.perf_counter() - start
         for name, parameter in unlearned.named_parameters():
             parameter.requires_grad_(before.get(name, True))
             parameter.grad = None
+        for name, module in unlearned.named_modules():
+            if name in sparse and isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = True
         check_finite(unlearned, type(self).__name__)
         ledger = task.ledger
         return Unlearned(
@@ -159,6 +184,18 @@ class Unlearner(Component):
             elapsed_s=elapsed_s - ledger.measured_s + ledger.charged_s,
             precompute_s=ledger.precompute_s,
         )
+
+
+    def _applied(self, student: nn.Module, task: UnlearningTask) -> nn.Module:
+        try:
+            return self.unlearn(student, task.seen_by(self))
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            layer = layer_at_fault(student, error)
+            if isinstance(error, torch.OutOfMemoryError) or not layer:
+                raise
+            raise RequirementNotMet(
+                f"{type(self).__name__} cannot be applied to this model: the layer {layer} failed with {type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +319,7 @@ class UnlearningTask:
     roles: Mapping[Role, str] = field(default_factory=dict)
     reader: str = "the method"
     mask: Mapping[str, Tensor] | None = None
+    held: Mapping[str, Tensor] = field(default_factory=dict)
     frozen: tuple[nn.Module, ...] = ()
     masks: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     ledger: _Ledger = field(default_factory=_Ledger)
@@ -354,6 +392,7 @@ class UnlearningTask:
         max_grad_norm: float | None = None,
     ) -> Trainer:
         """The training loop for ``model``, with the masks and frozen layers that an enclosing method asked for."""
+        self.confine(model)
         return Trainer(
             model,
             optimizer,
@@ -371,7 +410,8 @@ class UnlearningTask:
 
     def fresh_model(self, *names: str | int) -> nn.Module:
         """A randomly initialised network of the original's architecture, frozen, from the stream ``names``."""
-        return frozen_copy(self._bank("a randomly initialised model").fresh(self.streams.child(*names).seed).to(self.device))
+        fresh = self._bank("a randomly initialised model").fresh(self.streams.child(*names).seed)
+        return frozen_copy(keep_inputs(fresh.to(self.device)))
 
     def retrained(self, role: Role) -> nn.Module:
         """A model trained from scratch on a partition, as the original was; its training time is the method's."""
@@ -379,7 +419,7 @@ class UnlearningTask:
         with self._clocked():
             model, seconds = self._bank("a training recipe").retrained(self.roles[role])
         self.ledger.charged_s += seconds
-        return model
+        return keep_inputs(model)
 
     def replay_training(self, on_step: StepListener) -> None:
         """Show every update of the original's training; the time is precomputation, as the log would be kept while training."""
@@ -396,7 +436,7 @@ class UnlearningTask:
 
         Args:
             name: What it is, such as ``squared_gradients``.
-            model: The model it belongs to.
+            model: The model it belongs to: its weights, and which of them may be trained, are part of the key.
             roles: Partitions it was computed from.
             compute: Computes it.
             content: Parameters it depends on.
@@ -405,7 +445,14 @@ class UnlearningTask:
         if self.bank is None:
             return compute()
         digests = {role: _ids_digest(self.ids(role)) for role in chosen}
-        described = {"model": model_digest(model), "ids": digests, "batch_size": self.batch_size, **content}
+        trained = sorted(name for name, p in model.named_parameters() if p.requires_grad)
+        described = {
+            "model": model_digest(model),
+            "trained": trained,
+            "ids": digests,
+            "batch_size": self.batch_size,
+            **content,
+        }
         with self._clocked():
             tensors, seconds = self.bank.cached(name, described, compute)
         if chosen == ["train"]:
@@ -443,16 +490,43 @@ class UnlearningTask:
         """The same task with random streams of its own, for step ``number`` of a composition."""
         return replace(self, streams=self.streams.child("step", number))
 
-    def masked(self, mask: Mapping[str, Tensor]) -> UnlearningTask:
-        """The same task, in which only weights where ``mask`` is 1 may change (and where an enclosing mask is 1)."""
+    def masked(self, mask: Mapping[str, Tensor], held: Mapping[str, Tensor] | None = None) -> UnlearningTask:
+        """The same task, in which only weights where ``mask`` is 1 may change (and where an enclosing mask is 1).
+
+        Args:
+            mask: Parameter name to a mask of its shape.
+            held: The values that these parameters keep where their mask is 0, for :meth:`confine`.
+        """
         merged = dict(self.mask or {})
         for name, keep in mask.items():
             merged[name] = keep * merged[name] if name in merged else keep
-        return replace(self, mask=merged)
+        return replace(self, mask=merged, held={**self.held, **(held or {})})
+
+    @torch.no_grad()
+    def confine(self, model: nn.Module) -> None:
+        """Put the weights that an enclosing mask holds back to their values.
+
+        What changes weights without gradient steps cannot see the mask. Where something else follows it, that has to start from the
+        weights that there will be in the end, and not from others that are put back only then.
+        """
+        for name, parameter in model.named_parameters() if self.held else ():
+            if name in self.held and self.mask is not None:
+                keep = self.mask[name].to(parameter.device) != 0
+                parameter.copy_(torch.where(keep, parameter, self.held[name]))
 
     def with_frozen(self, modules: Iterable[nn.Module]) -> UnlearningTask:
         """The same task, in which ``modules`` stay in eval mode during training."""
         return replace(self, frozen=(*self.frozen, *modules))
+
+
+def _dense_gradients(model: nn.Module) -> frozenset[str]:
+    """Let embeddings have dense gradients, which all optimizers and all arithmetic take; the names of those that had sparse ones."""
+    names = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
+            module.sparse = False
+            names.add(name)
+    return frozenset(names)
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import true_fisher
 from erasure.types import NonNegativeFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
@@ -29,8 +32,9 @@ class FisherForgetting(Unlearner):
 
     ``F_r`` is the diagonal of the true Fisher information (labels distributed as the model predicts), at the original, in eval mode.
     As in the authors' code the inverse is capped (at 1e3, at 1e2 in the classifier), averaged over input channels, and multiplied by
-    10 in the classifier and in one-dimensional tensors. Where whole classes are forgotten, their rows of the classifier start from 0
-    with a variance of 1e-3. The noise depends on the forget set through the classes alone. Buffers and frozen weights are left alone.
+    10 in the classifier and in one-dimensional tensors. The padding row of an embedding, which nothing learns, gets no noise. Where
+    whole classes are forgotten, their rows of the classifier start from 0 with a variance of 1e-3. The noise depends on the forget
+    set through the classes alone. Buffers and frozen weights are left alone.
 
     **Cost**: one pass over the retain set with as many backward passes as classes.
 
@@ -66,18 +70,28 @@ class FisherForgetting(Unlearner):
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Estimate the information, add the noise."""
+        with plain_weights(model):
+            self._add_noise(model, task)
+        return model
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """Weights must take what is assigned to them."""
+        require_assignable(model, type(self).__name__)
+
+    def _add_noise(self, model: nn.Module, task: UnlearningTask) -> None:
         fisher = self._fisher(model, task)
         rows = self._forgotten_classes(task)
         generator = task.generator("noise")
-        classifier = self._classifier(model, task.model_input.n_outputs)
+        classifier, padding = self._classifier(model, task.model_input.n_outputs), _padding_rows(model)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
                 if name not in fisher:
                     continue
+                if name in padding:
+                    noise[padding[name]] = 0.0
                 mean, variance = self._distribution(weight, fisher[name], rows if name in classifier else [], name in classifier)
                 weight.copy_(mean + (variance.sqrt() * noise).to(weight.dtype))
-        return model
 
     def _distribution(self, weight: Tensor, fisher: Tensor, rows: list[int], is_classifier: bool) -> tuple[Tensor, Tensor]:
         """Mean and variance that a tensor is drawn from."""
@@ -122,3 +136,13 @@ class FisherForgetting(Unlearner):
             return frozenset()
         layer = weights[-1].rpartition(".")[0]
         return frozenset(name for name in named if name.rpartition(".")[0] == layer)
+
+
+def _padding_rows(model: nn.Module) -> dict[str, int]:
+    """The row that stands for padding in each embedding that has one, by the name of its weight."""
+    rows = {
+        id(module.weight): module.padding_idx
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None
+    }
+    return {name: rows[id(weight)] for name, weight in model.named_parameters() if id(weight) in rows}

@@ -159,7 +159,8 @@ class InfluenceUnlearning(Unlearner):
         weights = list(_weights(model).values())
         total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
         for batch in task.batches(role, shuffle=False):
-            gradients = torch.autograd.grad(task.loss(model, batch) * len(batch.y), weights, allow_unused=True)
+            loss = task.criterion.over_samples(logits_of(model(batch.x)), batch.y) * len(batch.y)
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             total += torch.cat(
                 [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
             )
@@ -213,12 +214,12 @@ class _Curvature:
     def _gauss_newton(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
         logits, pull_back = vjp(self._logits(batch), self.weights)[:2]
         moved = jvp(self._logits(batch), (self.weights,), (direction,))[1]
-        of_logits = grad(lambda z: self.task.criterion(z, batch.y))
+        of_logits = grad(lambda z: self.task.criterion.over_samples(z, batch.y))
         weighted = jvp(of_logits, (logits,), (moved,))[1]
         return self._flat(pull_back(weighted)[0])
 
     def _hessian(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
-        of_weights = grad(lambda weights: self.task.criterion(self._logits(batch)(weights), batch.y))
+        of_weights = grad(lambda weights: self.task.criterion.over_samples(self._logits(batch)(weights), batch.y))
         product = jvp(of_weights, (self.weights,), (direction,))[1]
         return self._flat(product)
 

@@ -82,14 +82,19 @@ class L1Sparse(IterativeUnlearner):
         """Fine-tune with the penalty."""
         trainer = self.trainer(model, task)
         retain = task.batches("retain")
-        penalised = [p for p in trainer.parameters if self.penalised == "all" or p.ndim >= 2]
+        computed = any(parametrize.is_parametrized(module) for module in model.modules())
 
+        def penalised() -> list[Tensor]:
+            weights = [w for w in effective_weights(model) if w.requires_grad] if computed else trainer.parameters
+            return [weight for weight in weights if self.penalised == "all" or weight.ndim >= 2]
+
+        some = bool(penalised())
         for epoch in trainer.epochs():
-            gamma = self.strength(epoch) if penalised else 0.0
+            gamma = self.strength(epoch) if some else 0.0
 
             def loss(batch: Batch, gamma: float = gamma) -> Tensor:
                 fit = task.loss(model, batch)
-                return fit + gamma * torch.stack([p.abs().sum() for p in penalised]).sum() if gamma else fit
+                return fit + gamma * torch.stack([p.abs().sum() for p in penalised()]).sum() if gamma else fit
 
             trainer.train_on(retain, loss)
         return model

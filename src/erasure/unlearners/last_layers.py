@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from erasure.errors import RequirementNotMet
+from erasure.training.parametrized import drawn_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.types import NonNegativeInt, Role, Source
@@ -105,6 +107,7 @@ def on_last_layers(
     before |= {name: b.detach().clone() for name, b in model.named_buffers() if id(b) in kept}
     if reset:
         _reset(trained, task)
+        task.confine(model)
     for parameter in held:
         parameter.requires_grad_(False)
     try:
@@ -164,15 +167,11 @@ def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
     """Draw the weights of ``modules`` anew on the CPU, so that a seed gives the same weights on every device."""
     with isolated(task.streams.child("reset").seed):
         for module in modules:
-            renew = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if renew is None:
-                if any(True for _ in module.parameters(recurse=False)):
-                    raise RequirementNotMet(
-                        f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew"
-                    )
-                continue
+            if isinstance(module, parametrize.ParametrizationList):
+                continue  # drawn with the layer whose weight it computes
             module.to("cpu")
-            renew()
+            if not drawn_anew(module) and any(True for _ in module.parameters(recurse=False)):
+                raise RequirementNotMet(f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew")
             module.to(task.device)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Annotated, ClassVar
 
-import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
@@ -47,7 +46,8 @@ class Masked(Unlearner):
     .. math:: \theta_u = m \odot U(\theta_o) + (1 - m) \odot \theta_o
 
     During gradient steps the other weights and their optimizer state never move, whatever weight decay and momentum would do;
-    for methods without gradient steps they are put back at the end. Either way they are those of the original, bit for bit.
+    what methods without gradient steps did to them is undone at the end, and between the steps of a composition, so that no step
+    trains around weights that are not there in the end. They are those of the original, bit for bit.
     Buffers are not masked: BatchNorm's running statistics move as the inner method moves them.
 
     **Cost**: the inner method, the mask, one copy of the masked weights.
@@ -109,11 +109,9 @@ def confined(
     if misfits:
         raise RequirementNotMet(f"the mask was made for another model; these parameters differ: {', '.join(misfits[:5])}")
     before = {name: parameters[name].detach().clone() for name in mask}
-    unlearned = unlearn(model, task.masked(mask))
-    with torch.no_grad():
-        for name, parameter in unlearned.named_parameters():
-            if name in mask:
-                parameter.copy_(torch.where(mask[name].to(parameter.device) != 0, parameter, before[name]))
+    within = task.masked(mask, before)
+    unlearned = unlearn(model, within)
+    within.confine(unlearned)
     return unlearned
 
 

@@ -41,6 +41,8 @@ class NegGrad(IterativeUnlearner):
         code="OPTML-Group/Unlearn-Saliency at a6e89fd (GA, whose settings are the defaults)",
         deviations=(
             'Choi & Na (arXiv:2311.02240) count an epoch by the retain loader: NegGrad.choi_na(), steps_per_epoch="retain".',
+            'With steps_per_epoch="retain" every retain batch makes a step; Choi & Na\'s code makes none where the retain batch and the '
+            "forget batch beside it differ in size, as the last ones of a pass do.",
             "An optional stop at a target forget loss, which the reference codes do not have.",
         ),
     )

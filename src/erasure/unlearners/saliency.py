@@ -61,10 +61,7 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
         return sums
 
     model.eval()
-    trained = sorted(name for name, p in model.named_parameters() if p.requires_grad)
-    sums = task.precomputed(
-        "forget_gradient", model, ["forget"], gradients, samples_per_batch=batches.batch_size, parameters=trained
-    )
+    sums = task.precomputed("forget_gradient", model, ["forget"], gradients, samples_per_batch=batches.batch_size)
     ordered = {name: sums[name].abs() for name, _ in model.named_parameters() if name in sums}
     return top_fraction_mask(ordered, fraction)
 

@@ -9,7 +9,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from erasure.training.batches import Batches
+from erasure.training.batches import Batch, Batches
+from erasure.training.calls import Criterion
+from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
@@ -55,7 +57,8 @@ class SelectiveSynapticDampening(Unlearner):
 
     Importances are mean squared gradients of the loss at the original, in eval mode, summed in float64. Buffers are left alone;
     BatchNorm's weights are dampened like any other. Frozen weights (of an encoder under LoRA, say) have not learned the forget set and are
-    left alone, unless the whole model is frozen. An empty forget set leaves the model as it is.
+    left alone, unless the whole model is frozen. A weight that is computed from others (weight norm) is dampened itself. An empty
+    forget set leaves the model as it is.
 
     **Cost**: one pass over the training set, which can be done before any request, and one over the forget set.
 
@@ -89,13 +92,18 @@ class SelectiveSynapticDampening(Unlearner):
         """Compare the importances, dampen."""
         if not task.n_samples("forget"):
             return model
-        train, forget = self._shared_importances(model, task, "train"), self._shared_importances(model, task, "forget")
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if name in forget:
-                    alpha, strength = self.selection_weighting, self.dampening_constant
-                    weight.copy_(dampened(weight, forget[name], train[name], alpha=alpha, strength=strength))
+        with plain_weights(model):
+            train, forget = self._shared_importances(model, task, "train"), self._shared_importances(model, task, "forget")
+            alpha, strength = self.selection_weighting, self.dampening_constant
+            with torch.no_grad():
+                for name, weight in model.named_parameters():
+                    if name in forget:
+                        weight.copy_(dampened(weight, forget[name], train[name], alpha=alpha, strength=strength))
         return model
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """Weights must take what is assigned to them."""
+        require_assignable(model, type(self).__name__)
 
     def _shared_importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
         """Importances from the store, where another setting of the method has left them."""

@@ -79,6 +79,7 @@ class Sequential(Unlearner):
         for number, step in enumerate(steps):
             request = replace(task.step(number).seen_by(step), on_epoch=None)
             model = step.unlearn(model.eval(), request)
+            task.confine(model)
             if task.on_epoch is not None:
                 task.on_epoch(number + 1, len(steps), model)
         return model

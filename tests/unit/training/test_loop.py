@@ -8,7 +8,7 @@ from torch import nn
 
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.losses import per_sample_loss
-from erasure.training.batches import Batches, TensorColumn
+from erasure.training.batches import Batch, Batches, TensorColumn
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.loop import Trainer, paired
 
@@ -181,3 +181,31 @@ def test_paired_batches_cycle_the_shorter_side(data):
     assert [len(b.y) for _, b in pairs] == [16, 4, 16, 4, 16]
     assert not torch.equal(pairs[0][1].ids, pairs[2][1].ids)
     assert list(paired(longer, batches(data, n=0))) == []
+
+
+def test_a_single_image_is_normalised_by_its_own_pixels_as_torch_does():
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
+    plain = copy.deepcopy(ours)
+    x, y = torch.randn(1, 1, 4, 4), torch.tensor([1])
+    batch = Batch(x, y, torch.tensor([0]))
+    trainer = Trainer(ours, Optimizer.of("SGD", lr=0.1), epochs=1)
+    for _ in trainer.epochs():
+        trainer.train_on([batch], lambda b: nn.functional.cross_entropy(ours(b.x), b.y))
+    optimizer = torch.optim.SGD(plain.train().parameters(), lr=0.1)
+    nn.functional.cross_entropy(plain(x), y).backward()
+    optimizer.step()
+    for one, other in zip(ours.state_dict().values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_single_value_a_channel_is_normalised_by_the_running_statistics():
+    ours = nn.Sequential(nn.Conv2d(1, 3, 4), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    before = {name: value.clone() for name, value in ours[1].named_buffers()}
+    batch = Batch(torch.randn(1, 1, 4, 4), torch.tensor([1]), torch.tensor([0]))
+    trainer = Trainer(ours, Optimizer.of("SGD", lr=0.1), epochs=1)
+    for _ in trainer.epochs():
+        trainer.train_on([batch], lambda b: nn.functional.cross_entropy(ours(b.x), b.y))
+    assert all(torch.equal(value, before[name]) for name, value in ours[1].named_buffers())
+    assert ours[1].training
+    assert not ours[1]._forward_pre_hooks

@@ -137,11 +137,11 @@ def _affine(own: Mapping[str, Tensor], centred: Tensor, var: Tensor) -> Tensor:
 
 
 def _masked_batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, real: Tensor, counts: Tensor) -> Tensor:
-    """BatchNorm in training over the real samples; a model with one sample uses its running statistics, as the loop does."""
+    """BatchNorm in training over the real samples; a model with one value a channel uses its running statistics, as the loop does."""
     dims = (1, *range(3, x.dim()))
     weight = real.reshape(*real.shape, *(1,) * (x.dim() - 2))
     n_values = (counts * (x[0, 0, 0].numel())).unsqueeze(1)
-    single = (counts == 1).unsqueeze(1)
+    single = n_values == 1
     mean = (x * weight).sum(dims) / n_values
     var = ((x - _along(mean, x)).square() * weight).sum(dims) / n_values
     before_mean, before_var = own["running_mean"].clone(), own["running_var"].clone()
@@ -149,7 +149,7 @@ def _masked_batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, real: 
         unbiased = var * (n_values / (n_values - 1).clamp(min=1))
         for name, now in (("running_mean", mean), ("running_var", unbiased)):
             own[name].lerp_(torch.where(single, own[name], now), module.momentum)
-        own["num_batches_tracked"].add_(counts != 1)
+        own["num_batches_tracked"].add_(~single.squeeze(1))
     mean, var = torch.where(single, before_mean, mean), torch.where(single, before_var, var)
     return _affine(own, x - _along(mean, x), var + module.eps)
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
+from erasure.training.forward import logits_of
 from erasure.training.per_sample.comparison import agreeing, close, same_layout
 from erasure.training.per_sample.fallback import one_by_one, vectorised
 from erasure.training.per_sample.layer import rule_for
 from erasure.training.per_sample.recording import Recording, observe, recording
-from erasure.training.per_sample.scope import head, logits_of, sample
+from erasure.training.per_sample.scope import head, sample
 from erasure.training.per_sample.seeds import Seeder, Seeds
 from erasure.training.per_sample.twins import Twin, max_pool2d
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from erasure.errors import RequirementNotMet
-from erasure.training.per_sample.scope import logits_of, map_tensors, sample
+from erasure.training.forward import logits_of
+from erasure.training.per_sample.scope import map_tensors, sample
 from erasure.training.per_sample.seeds import Seeder, Seeds
 
 __all__ = ["one_by_one", "vectorised"]

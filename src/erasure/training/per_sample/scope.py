@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet, nearest
 
-__all__ = ["evaluation", "head", "logits_of", "map_tensors", "sample", "selected_parameters"]
+__all__ = ["evaluation", "head", "map_tensors", "sample", "selected_parameters"]
 
 
 def selected_parameters(model: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
@@ -61,18 +61,6 @@ def evaluation(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iter
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-
-
-def logits_of(output: Any) -> Tensor:
-    """Logits of a model that returns them, ``(features, logits)``, or an object with ``.logits``."""
-    logits = getattr(output, "logits", output)
-    if isinstance(logits, tuple | list) and logits:
-        logits = logits[-1]
-    if not isinstance(logits, Tensor):
-        raise RequirementNotMet(
-            f"the model returned {type(output).__name__}; expected logits as a tensor, (features, logits) or an object with .logits"
-        )
-    return logits
 
 
 def sample(x: Any, i: int, n: int) -> Any:

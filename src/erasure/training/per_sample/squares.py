@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from erasure.errors import DataError, Diverged
+from erasure.training.forward import logits_of
 from erasure.training.per_sample.engine import Engine, Method
-from erasure.training.per_sample.scope import evaluation, logits_of, selected_parameters
+from erasure.training.per_sample.scope import evaluation, selected_parameters
 from erasure.training.per_sample.seeds import PerSampleLoss, Seeder, fisher_seeder, loss_seeder
 from erasure.types import TaskKind
 

@@ -1,0 +1,178 @@
+"""Weights that are computed from other tensors: weight norm, spectral norm and whatever else ``torch.nn.utils.parametrize`` registers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, remove_weight_norm, weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from erasure.errors import RequirementNotMet
+
+__all__ = ["drawn_anew", "effective_weights", "plain_weights", "require_assignable", "unassignable"]
+
+_TOLERANCE = 1e-4
+_REMEDY = "use a method that trains, or fold the weight with torch.nn.utils.parametrize.remove_parametrizations first"
+
+
+def unassignable(model: nn.Module) -> str | None:
+    """Why a weight of ``model`` does not take what is assigned to it, or None: its norm is divided away, say.
+
+    A method that changes weights in one step would then do something else than it says, or nothing.
+    """
+    for name, module in model.named_modules():
+        if _hook(module, SpectralNorm) is not None:
+            return _refusal(name, module, "torch.nn.utils.spectral_norm")
+        if not parametrize.is_parametrized(module):
+            continue
+        kept = copy.deepcopy(module).eval()
+        for weight, rules in kept.parametrizations.items():  # type: ignore[union-attr, operator]
+            generator = torch.Generator().manual_seed(0)
+            before = getattr(kept, weight).detach()
+            factors = 0.5 + torch.rand(before.shape, generator=generator, dtype=torch.float64)
+            if not _assigned(kept, weight, before * factors.to(before)):
+                return _refusal(name, module, ", ".join(type(rule).__name__.strip("_") for rule in rules))
+    return None
+
+
+def require_assignable(model: nn.Module, method: str) -> None:
+    """Every weight takes what is assigned to it.
+
+    Raises:
+        RequirementNotMet: If one does not; names the layer.
+    """
+    reason = unassignable(model)
+    if reason is not None:
+        raise RequirementNotMet(f"{method} changes weights by assignment, but {reason}")
+
+
+@contextmanager
+def plain_weights(model: nn.Module) -> Iterator[None]:
+    """Every computed weight of ``model`` as a parameter of its own; what becomes of it is assigned to the tensors it is computed from.
+
+    Raises:
+        RequirementNotMet: If a weight does not take what is assigned to it.
+    """
+    require_assignable(model, "the method")
+    undo: list[Callable[[], None]] = []
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            undo += [_plain(module, weight) for weight in list(module.parametrizations)]  # type: ignore[arg-type]
+        old = _hook(module, WeightNorm)
+        if old is not None:
+            undo.append(_plain_of_old(module, old))
+    try:
+        yield
+    finally:
+        for put_back in reversed(undo):
+            put_back()
+
+
+def effective_weights(model: nn.Module) -> list[Tensor]:
+    """The weights that the network computes with: its parameters, and in place of those that others are computed from, the others."""
+    found: list[Tensor] = []
+    inner = {
+        id(parameter)
+        for module in model.modules()
+        if parametrize.is_parametrized(module)
+        for parameter in module.parametrizations.parameters()  # type: ignore[union-attr, operator]
+    }
+    for module in model.modules():
+        found += [p for p in module.parameters(recurse=False) if id(p) not in inner]
+        if parametrize.is_parametrized(module):
+            found += [getattr(module, weight) for weight in module.parametrizations]  # type: ignore[union-attr]
+    return list({id(tensor): tensor for tensor in found}.values())
+
+
+def drawn_anew(module: nn.Module) -> bool:
+    """Draw the weights of one module by its own initialisation; whether it has one.
+
+    Where a weight is computed, what the initialisation writes to it would be lost: it is drawn as a plain one and assigned.
+    """
+    renew = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+    if not callable(renew):
+        return False
+    computed = list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]
+    old = _hook(module, WeightNorm) or _hook(module, SpectralNorm)
+    if not computed and old is None:
+        renew()
+        return True
+    plain = copy.deepcopy(module)
+    if old is not None:
+        raise RequirementNotMet(
+            f"{type(module).__name__} has a weight of torch.nn.utils.{type(old).__name__}, which cannot be drawn anew; use the one of "
+            "torch.nn.utils.parametrizations"
+        )
+    for weight in computed:
+        parametrize.remove_parametrizations(plain, weight)
+    (getattr(plain, "reset_parameters", None) or plain._reset_parameters)()  # type: ignore[union-attr, operator]
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters(recurse=False):
+            if name in computed:
+                setattr(module, name, parameter.detach())
+            else:
+                getattr(module, name).copy_(parameter)
+        for name, buffer in plain.named_buffers(recurse=False):
+            getattr(module, name).copy_(buffer)
+    return True
+
+
+def _hook(module: nn.Module, kind: type) -> Any:
+    return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kind)), None)
+
+
+def _refusal(name: str, module: nn.Module, rules: str) -> str:
+    kind = type(module).__name__.removeprefix("Parametrized")
+    return f'the layer "{name or "model"}" ({kind}) computes its weight by {rules}, which undoes what is assigned to it; {_REMEDY}'
+
+
+def _assigned(module: nn.Module, weight: str, value: Tensor) -> bool:
+    """Assign ``value``; whether the weight is that afterwards."""
+    try:
+        with torch.no_grad():
+            setattr(module, weight, value)
+            found = getattr(module, weight)
+    except (NotImplementedError, RuntimeError, ValueError):  # the rule has no inverse, or not for this value
+        return False
+    scale = float(value.abs().max()) if value.numel() else 1.0
+    return found.shape == value.shape and bool(torch.allclose(found, value, rtol=_TOLERANCE, atol=_TOLERANCE * scale))
+
+
+def _plain(module: nn.Module, weight: str) -> Callable[[], None]:
+    rules = module.parametrizations[weight]  # type: ignore[union-attr, index]
+    functions, flags = list(rules), [p.requires_grad for p in rules.parameters(recurse=False)]
+    parametrize.remove_parametrizations(module, weight)
+    getattr(module, weight).requires_grad_(any(flags))
+
+    def put_back() -> None:
+        value = getattr(module, weight).detach().clone()
+        for function in functions:
+            parametrize.register_parametrization(module, weight, function, unsafe=True)
+        if not _assigned(module, weight, value):
+            raise RequirementNotMet(f"a weight of {type(module).__name__} cannot be assigned to; {_REMEDY}")
+        for parameter, flag in zip(module.parametrizations[weight].parameters(recurse=False), flags, strict=True):  # type: ignore[union-attr, index]
+            parameter.requires_grad_(flag)
+
+    return put_back
+
+
+def _plain_of_old(module: nn.Module, rule: WeightNorm) -> Callable[[], None]:
+    flags = [getattr(module, f"{rule.name}_{part}").requires_grad for part in "gv"]
+    remove_weight_norm(module, rule.name)
+    getattr(module, rule.name).requires_grad_(any(flags))
+
+    def put_back() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            weight_norm(module, rule.name, rule.dim)
+        for part, flag in zip("gv", flags, strict=True):
+            getattr(module, f"{rule.name}_{part}").requires_grad_(flag)
+
+    return put_back

@@ -1,0 +1,131 @@
+"""What is tried on a network before any work starts, and how its inputs are kept from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from erasure.errors import RequirementNotMet
+from erasure.training.forward import logits_of, unclear_logits
+from erasure.training.randomness import isolated
+
+__all__ = ["as_before", "copied", "initialised", "keep_inputs", "layer_at_fault", "release_inputs", "try_outputs"]
+
+
+def copied(x: Any) -> Any:
+    """A copy of a model's input, every tensor in it of its own; what is no tensor stays."""
+    if isinstance(x, Tensor):
+        return x.clone()
+    if isinstance(x, Mapping):
+        return type(x)({key: copied(value) for key, value in x.items()})  # type: ignore[call-arg]
+    if isinstance(x, tuple | list):
+        parts = [copied(value) for value in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    if is_dataclass(x) and not isinstance(x, type):
+        return replace(x, **{name: value.clone() for name, value in vars(x).items() if isinstance(value, Tensor)})
+    clone = getattr(x, "clone", None)
+    return clone() if callable(clone) else x
+
+
+def _copies(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(copied(value) for value in args), {name: copied(value) for name, value in kwargs.items()}
+
+
+def keep_inputs(model: nn.Module) -> nn.Module:
+    """Let ``model`` and every deep copy of it work on copies of their inputs, so that one that writes over them harms nobody."""
+    if _copies not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_copies, with_kwargs=True, prepend=True)
+    return model
+
+
+def release_inputs(model: nn.Module) -> nn.Module:
+    """Undo :func:`keep_inputs`, also on a deep copy."""
+    for number in [number for number, hook in model._forward_pre_hooks.items() if hook is _copies]:
+        del model._forward_pre_hooks[number]
+        model._forward_pre_hooks_with_kwargs.pop(number, None)
+    return model
+
+
+@contextmanager
+def as_before(model: nn.Module) -> Iterator[None]:
+    """Modes, buffers and torch's generators are put back at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with isolated(0, device):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+@torch.no_grad()
+def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tensor:
+    """Logits of ``model`` in eval mode for a few samples; in training mode it must return logits of the same shape.
+
+    Args:
+        model: As before afterwards.
+        x: Its input, left as it is.
+        n_outputs: Width of the logits, if it is known; a pair whose first part has it is refused.
+
+    Raises:
+        RequirementNotMet: If which output is the logits cannot be told, or differs between the modes.
+    """
+    found: list[Tensor] = []
+    with as_before(model):
+        for training in (False, True):
+            try:
+                output = model.train(training)(copied(x))
+            except ValueError as error:
+                # BatchNorm needs more than one value a channel; the loop gives a single sample the running statistics.
+                if training and "more than 1 value per channel" in str(error):
+                    break
+                raise
+            logits = logits_of(output)
+            width = n_outputs if n_outputs is not None else logits.shape[-1] if logits.ndim > 1 else 1
+            reason = None if type(model).__module__.startswith("erasure.") else unclear_logits(output, width)
+            if reason is not None:
+                raise RequirementNotMet(f"{reason} (in {'training' if training else 'eval'} mode)")
+            found.append(logits)
+    if len({tuple(logits.shape) for logits in found}) > 1:
+        raise RequirementNotMet(
+            f"the model returns logits of shape {tuple(found[0].shape)} in eval mode and {tuple(found[1].shape)} in training mode"
+        )
+    return found[0]
+
+
+def initialised(model: nn.Module) -> str | None:
+    """Why a network has no weights yet, or None."""
+    for name, module in model.named_modules():
+        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for tensor in tensors):
+            return (
+                f'the layer "{name or "model"}" ({type(module).__name__}) does not know its shape yet; run the model once on a sample '
+                "before it is used"
+            )
+    return None
+
+
+def layer_at_fault(model: nn.Module, error: BaseException) -> str:
+    """The innermost layer that was running when ``error`` was raised, as ``"name" (Class)``; of a loss or another model: empty."""
+    names = {id(module): name for name, module in model.named_modules()}
+    kinds = {type(module): name for name, module in reversed(list(model.named_modules()))}
+    found, trace = "", error.__traceback__
+    while isinstance(trace, TracebackType):
+        module = trace.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and (id(module) in names or type(module) in kinds):
+            name = names.get(id(module), kinds.get(type(module), ""))
+            found = f'"{name or "model"}" ({type(module).__name__})'
+        trace = trace.tb_next
+    return found
