@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +28,10 @@ from erasure.reports.results import Results
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision, resolve_device
-from erasure.training.forward import logits_of
+from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
+from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Role, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
@@ -97,6 +97,8 @@ def unlearn(
     forget: Any,
     retain: Any = None,
     train: Any = None,
+    validation: Any = None,
+    modality: Literal["image", "table", "text"] | None = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -112,6 +114,8 @@ def unlearn(
         forget: The samples to forget: a map-style data set of ``(x, y)``, or a pair of tensors. They reach the model as they are.
         retain: The samples to keep, in the same form, where the method reads them.
         train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
+        validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
+        modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
         loss_fn: Loss of ``(logits, labels)``, averaged over the batch; by default the task's cross-entropy.
         seed: Seeds every random choice of the method; torch's global generators are left alone.
         batch_size: Samples per step, where the method does not say.
@@ -132,11 +136,11 @@ def unlearn(
     unlearner = _unlearner(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
-    parts = _parts(unlearner, forget=forget, retain=retain, train=train)
+    parts = _parts(unlearner, forget=forget, retain=retain, train=train, validation=validation)
     x, y, partitions = _joined(parts)
-    private = copy.deepcopy(model).to(target)
+    private = deep_copy(model).to(target)
     column, labels = x.to(target), y.to(target)
-    data = _model_input(private, column, labels)
+    data = _model_input(private, column, labels, modality)
     task = UnlearningTask(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
@@ -209,23 +213,23 @@ def _joined(parts: Mapping[Role, Dataset]) -> tuple[TensorColumn, Tensor, dict[s
 
 
 @torch.no_grad()
-def _model_input(model: nn.Module, x: TensorColumn, y: Tensor) -> ModelInput:
+def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None = None) -> ModelInput:
     """The task, read off the model's logits and the labels."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    reason = initialised(model)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    n_seen = int(y.max()) + 1 if len(y) and y.dim() == 1 else y.shape[-1] if y.dim() == 2 else None
     try:
-        logits = logits_of(model(x.gather(torch.arange(min(2, len(x)), device=x.values.device))))
+        logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
     except (RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}") from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     width = 1 if logits.dim() == 1 else logits.shape[1]
     task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
     n_classes = 2 if task == "binary" else width
     if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
         raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
-    return ModelInput(x.sample_shape, n_classes, task)
+    is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
+    return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table"))
 
 
 def _with_names(task: UnlearningTask, unlearner: Unlearner) -> UnlearningTask:
@@ -242,17 +246,9 @@ class _OwnModelBank:
 
     def fresh(self, seed: int) -> nn.Module:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        fresh = copy.deepcopy(self.model)
+        fresh = deep_copy(self.model)
         with isolated(seed, device):
-            for name, module in fresh.named_modules():
-                own = list(module.parameters(recurse=False))
-                reset = getattr(module, "reset_parameters", None)
-                if callable(reset):
-                    reset()
-                elif own:
-                    raise RequirementNotMet(
-                        f'a random initialisation needs reset_parameters() on "{name}" ({type(module).__name__})'
-                    )
+            draw_anew(fresh)
         return fresh.eval()
 
     def retrained(self, partition: str) -> tuple[nn.Module, float]:

@@ -54,7 +54,9 @@ def unclear_logits(output: Any, n_outputs: int) -> str | None:
     if not (isinstance(first, Tensor) and isinstance(second, Tensor)) or first.ndim != 2 or first.shape[1] != n_outputs:
         return None
     shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
-    which = "looks like (logits, features)" if second.shape[-1] != n_outputs else "may be two times logits, or features and logits"
+    which = (
+        "looks like (logits, features)" if second.shape[-1] != n_outputs else "may be two times logits, or features and logits"
+    )
     return (
         f"the model returns a pair of shapes {shapes}, which {which}; return the logits alone, or an object or named tuple with a "
         "field logits"

@@ -16,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["drawn_anew", "effective_weights", "plain_weights", "require_assignable", "unassignable"]
+__all__ = ["draw_anew", "drawn_anew", "effective_weights", "plain_weights", "require_assignable", "unassignable"]
 
 _TOLERANCE = 1e-4
 _REMEDY = "use a method that trains, or fold the weight with torch.nn.utils.parametrize.remove_parametrizations first"
@@ -33,7 +33,7 @@ def unassignable(model: nn.Module) -> str | None:
         if not parametrize.is_parametrized(module):
             continue
         kept = copy.deepcopy(module).eval()
-        for weight, rules in kept.parametrizations.items():  # type: ignore[union-attr, operator]
+        for weight, rules in _rules(kept).items():
             generator = torch.Generator().manual_seed(0)
             before = getattr(kept, weight).detach()
             factors = 0.5 + torch.rand(before.shape, generator=generator, dtype=torch.float64)
@@ -64,7 +64,7 @@ def plain_weights(model: nn.Module) -> Iterator[None]:
     undo: list[Callable[[], None]] = []
     for module in model.modules():
         if parametrize.is_parametrized(module):
-            undo += [_plain(module, weight) for weight in list(module.parametrizations)]  # type: ignore[arg-type]
+            undo += [_plain(module, weight) for weight in list(_rules(module))]
         old = _hook(module, WeightNorm)
         if old is not None:
             undo.append(_plain_of_old(module, old))
@@ -82,12 +82,12 @@ def effective_weights(model: nn.Module) -> list[Tensor]:
         id(parameter)
         for module in model.modules()
         if parametrize.is_parametrized(module)
-        for parameter in module.parametrizations.parameters()  # type: ignore[union-attr, operator]
+        for parameter in _rules(module).parameters()
     }
     for module in model.modules():
         found += [p for p in module.parameters(recurse=False) if id(p) not in inner]
         if parametrize.is_parametrized(module):
-            found += [getattr(module, weight) for weight in module.parametrizations]  # type: ignore[union-attr]
+            found += [getattr(module, weight) for weight in _rules(module)]
     return list({id(tensor): tensor for tensor in found}.values())
 
 
@@ -99,7 +99,7 @@ def drawn_anew(module: nn.Module) -> bool:
     renew = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     if not callable(renew):
         return False
-    computed = list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]
+    computed = list(_rules(module)) if parametrize.is_parametrized(module) else []
     old = _hook(module, WeightNorm) or _hook(module, SpectralNorm)
     if not computed and old is None:
         renew()
@@ -112,7 +112,8 @@ def drawn_anew(module: nn.Module) -> bool:
         )
     for weight in computed:
         parametrize.remove_parametrizations(plain, weight)
-    (getattr(plain, "reset_parameters", None) or plain._reset_parameters)()  # type: ignore[union-attr, operator]
+    again: Any = getattr(plain, "reset_parameters", None) or getattr(plain, "_reset_parameters", None)
+    again()
     with torch.no_grad():
         for name, parameter in plain.named_parameters(recurse=False):
             if name in computed:
@@ -124,13 +125,36 @@ def drawn_anew(module: nn.Module) -> bool:
     return True
 
 
+def draw_anew(model: nn.Module) -> None:
+    """Draw all weights of a network anew, from torch's global generator.
+
+    Each layer by its own initialisation. Weights of a module that has none (a class token, positions, a scale) come from the normal
+    distribution with the mean and the standard deviation that they have; the row of padding of an embedding stays 0 either way.
+    """
+    for module in model.modules():
+        if isinstance(module, parametrize.ParametrizationList) or drawn_anew(module):
+            continue
+        with torch.no_grad():
+            for parameter in module.parameters(recurse=False):
+                if parameter.is_floating_point() and parameter.numel():
+                    spread = parameter.std(correction=0)
+                    parameter.copy_(parameter.mean() + spread * torch.randn_like(parameter))
+
+
+def _rules(module: nn.Module) -> Any:
+    """The module's computed weights by name, each with its rules (a ParametrizationList)."""
+    return module.parametrizations
+
+
 def _hook(module: nn.Module, kind: type) -> Any:
     return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kind)), None)
 
 
 def _refusal(name: str, module: nn.Module, rules: str) -> str:
     kind = type(module).__name__.removeprefix("Parametrized")
-    return f'the layer "{name or "model"}" ({kind}) computes its weight by {rules}, which undoes what is assigned to it; {_REMEDY}'
+    return (
+        f'the layer "{name or "model"}" ({kind}) computes its weight by {rules}, which undoes what is assigned to it; {_REMEDY}'
+    )
 
 
 def _assigned(module: nn.Module, weight: str, value: Tensor) -> bool:
@@ -146,7 +170,7 @@ def _assigned(module: nn.Module, weight: str, value: Tensor) -> bool:
 
 
 def _plain(module: nn.Module, weight: str) -> Callable[[], None]:
-    rules = module.parametrizations[weight]  # type: ignore[union-attr, index]
+    rules = _rules(module)[weight]
     functions, flags = list(rules), [p.requires_grad for p in rules.parameters(recurse=False)]
     parametrize.remove_parametrizations(module, weight)
     getattr(module, weight).requires_grad_(any(flags))
@@ -157,7 +181,7 @@ def _plain(module: nn.Module, weight: str) -> Callable[[], None]:
             parametrize.register_parametrization(module, weight, function, unsafe=True)
         if not _assigned(module, weight, value):
             raise RequirementNotMet(f"a weight of {type(module).__name__} cannot be assigned to; {_REMEDY}")
-        for parameter, flag in zip(module.parametrizations[weight].parameters(recurse=False), flags, strict=True):  # type: ignore[union-attr, index]
+        for parameter, flag in zip(_rules(module)[weight].parameters(recurse=False), flags, strict=True):
             parameter.requires_grad_(flag)
 
     return put_back

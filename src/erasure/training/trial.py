@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
@@ -11,12 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from erasure.errors import RequirementNotMet
 from erasure.training.forward import logits_of, unclear_logits
 from erasure.training.randomness import isolated
 
-__all__ = ["as_before", "copied", "initialised", "keep_inputs", "layer_at_fault", "release_inputs", "try_outputs"]
+__all__ = [
+    "as_before",
+    "copied",
+    "deep_copy",
+    "initialised",
+    "keep_inputs",
+    "layer_at_fault",
+    "release_inputs",
+    "require_gradients",
+    "try_outputs",
+]
+
+
+def deep_copy(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a network with weights of the older ``weight_norm`` and ``spectral_norm``, which do not copy by themselves."""
+    for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                # What the hook has computed in the last call, and computes again in the next one.
+                setattr(module, hook.name, getattr(module, hook.name).detach())
+    return copy.deepcopy(model)
 
 
 def copied(x: Any) -> Any:
@@ -115,6 +138,29 @@ def initialised(model: nn.Module) -> str | None:
                 "before it is used"
             )
     return None
+
+
+def require_gradients(model: nn.Module, output: Tensor) -> None:
+    """Gradients by ``torch.autograd.grad`` reach all weights that ``output`` was computed with.
+
+    A reentrant checkpoint hides the weights inside it: such gradients would be silently 0.
+
+    Raises:
+        RequirementNotMet: If there is one.
+    """
+    seen: set[Any] = set()
+    waiting: list[Any] = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "CheckpointFunctionBackward":
+            raise RequirementNotMet(
+                f"{type(model).__name__} computes some of its layers in a reentrant checkpoint, which hides their weights from the "
+                "gradients that this method takes; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            )
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
 
 
 def layer_at_fault(model: nn.Module, error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from erasure.training.forward import logits_of
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
-from erasure.training.trial import initialised, keep_inputs, layer_at_fault, release_inputs
+from erasure.training.trial import deep_copy, initialised, keep_inputs, layer_at_fault, release_inputs
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, TaskKind
 
 __all__ = [
@@ -162,7 +161,7 @@ class Unlearner(Component):
         reason = self.refuse(task.model_input) or initialised(model)
         if reason is not None:
             raise RequirementNotMet(reason)
-        student = keep_inputs(copy.deepcopy(model).eval())
+        student = keep_inputs(deep_copy(model).eval())
         sparse = _dense_gradients(student)
         before = {name: p.requires_grad for name, p in student.named_parameters()}
         synchronise(task.device)
@@ -184,7 +183,6 @@ class Unlearner(Component):
             elapsed_s=elapsed_s - ledger.measured_s + ledger.charged_s,
             precompute_s=ledger.precompute_s,
         )
-
 
     def _applied(self, student: nn.Module, task: UnlearningTask) -> nn.Module:
         try:
@@ -531,7 +529,7 @@ def _dense_gradients(model: nn.Module) -> frozenset[str]:
 
 def frozen_copy(model: nn.Module) -> nn.Module:
     """A deep copy in eval mode that shares no storage with ``model`` and takes no gradients: a teacher."""
-    teacher = copy.deepcopy(model).eval()
+    teacher = deep_copy(model).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None

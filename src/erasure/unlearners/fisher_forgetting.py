@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
+from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import true_fisher
+from erasure.training.trial import require_gradients
 from erasure.types import NonNegativeFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -75,8 +77,9 @@ class FisherForgetting(Unlearner):
         return model
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
-        """Weights must take what is assigned to them."""
+        """Weights must take what is assigned to them, and all have gradients."""
         require_assignable(model, type(self).__name__)
+        require_gradients(model, logits_of(model(batch.x)))
 
     def _add_noise(self, model: nn.Module, task: UnlearningTask) -> None:
         fisher = self._fisher(model, task)

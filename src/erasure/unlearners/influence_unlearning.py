@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vjp
 
 from erasure.errors import Diverged, InvalidParameters, Problem
 from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.curvature import Curvature
 from erasure.training.forward import logits_of
 from erasure.training.per_sample import per_sample_gradients
+from erasure.training.trial import require_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -95,7 +97,9 @@ class InfluenceUnlearning(Unlearner):
         v = \frac1N \sum_{D_f} \nabla \ell - \frac{n_f}{N n_r} \sum_{D_r} \nabla \ell
 
     Exact for a quadratic loss at its optimum with ``alpha = 1`` and no damping. Model in eval mode; buffers are left alone. An empty
-    forget set leaves the model as it is.
+    forget set leaves the model as it is. With class weights each sample's weighted loss counts alike, however the samples are batched.
+    Attention is computed by its formula; a network without second derivatives (reentrant checkpoints) is refused, and can be moved with
+    ``solver="woodfisher"``.
 
     **Cost**: one pass over both sets for ``v``; then ``max_steps`` products with the curvature of ``max_samples`` retain samples, or
     the gradients of ``max_samples`` samples in memory.
@@ -154,12 +158,22 @@ class InfluenceUnlearning(Unlearner):
                 start += weight.numel()
         return model
 
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """The curvature's products, or gradients of single samples."""
+        if self.solver == "woodfisher":
+            _flat_gradients(model, batch, criterion)
+            return
+        product = Curvature(model, [batch], criterion, self.curvature)
+        product(torch.cat([w.detach().flatten() for w in _weights(model).values()]))
+
     def _summed(self, model: nn.Module, task: UnlearningTask, role: Role) -> Tensor:
         """Sum of the samples' loss gradients, flat."""
         weights = list(_weights(model).values())
         total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
         for batch in task.batches(role, shuffle=False):
-            loss = task.criterion.over_samples(logits_of(model(batch.x)), batch.y) * len(batch.y)
+            logits = logits_of(model(batch.x))
+            require_gradients(model, logits)
+            loss = task.criterion.over_samples(logits, batch.y) * len(batch.y)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             total += torch.cat(
                 [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
@@ -173,9 +187,9 @@ class InfluenceUnlearning(Unlearner):
             ids = ids[order.to(ids.device)]
         chosen = task.batches("retain", shuffle=False, ids=ids)
         if self.solver == "woodfisher":
-            rows = [_flat_gradients(model, batch, task) for batch in chosen]
+            rows = [_flat_gradients(model, batch, task.criterion) for batch in chosen]
             return inverse_fisher_product(torch.cat(rows), v, self.damping)
-        product = _Curvature(model, list(chosen), task, self.curvature, self.damping)
+        product = Curvature(model, list(chosen), task.criterion, self.curvature, self.damping)
         return conjugate_gradient(product, v, max_steps=self.max_steps, tolerance=self.tolerance)[0]
 
 
@@ -183,45 +197,6 @@ def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _flat_gradients(model: nn.Module, batch: Batch, task: UnlearningTask) -> Tensor:
-    found = per_sample_gradients(model, batch.x, batch.y, task.criterion.per_sample, parameters=list(_weights(model)))
+def _flat_gradients(model: nn.Module, batch: Batch, criterion: Criterion) -> Tensor:
+    found = per_sample_gradients(model, batch.x, batch.y, criterion.per_sample, parameters=list(_weights(model)))
     return torch.cat([found[name].flatten(1) for name in _weights(model)], dim=1)
-
-
-class _Curvature:
-    """Products with the damped curvature of the mean loss of some batches."""
-
-    def __init__(self, model: nn.Module, batches: list[Batch], task: UnlearningTask, kind: str, damping: float) -> None:
-        self.model, self.batches, self.task, self.kind, self.damping = model, batches, task, kind, damping
-        self.weights = {name: p.detach() for name, p in _weights(model).items()}
-        self.n_samples = sum(len(batch.y) for batch in batches)
-
-    def __call__(self, flat: Tensor) -> Tensor:
-        direction = self._shaped(flat)
-        total = self.damping * flat
-        for batch in self.batches:
-            of_batch = self._gauss_newton if self.kind == "gauss-newton" else self._hessian
-            total = total + of_batch(batch, direction) * (len(batch.y) / self.n_samples)
-        return total
-
-    def _shaped(self, flat: Tensor) -> dict[str, Tensor]:
-        pieces = torch.split(flat, [w.numel() for w in self.weights.values()])
-        return {name: piece.reshape(w.shape) for (name, w), piece in zip(self.weights.items(), pieces, strict=True)}
-
-    def _logits(self, batch: Batch) -> Callable[[Any], Tensor]:
-        return lambda weights: logits_of(functional_call(self.model, weights, (batch.x,)))
-
-    def _gauss_newton(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
-        logits, pull_back = vjp(self._logits(batch), self.weights)[:2]
-        moved = jvp(self._logits(batch), (self.weights,), (direction,))[1]
-        of_logits = grad(lambda z: self.task.criterion.over_samples(z, batch.y))
-        weighted = jvp(of_logits, (logits,), (moved,))[1]
-        return self._flat(pull_back(weighted)[0])
-
-    def _hessian(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
-        of_weights = grad(lambda weights: self.task.criterion.over_samples(self._logits(batch)(weights), batch.y))
-        product = jvp(of_weights, (self.weights,), (direction,))[1]
-        return self._flat(product)
-
-    def _flat(self, tensors: dict[str, Tensor]) -> Tensor:
-        return torch.cat([tensors[name].flatten() for name in self.weights])

@@ -7,10 +7,12 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from erasure.errors import InvalidParameters, Problem
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
+from erasure.training.parametrized import effective_weights
 from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace

@@ -171,7 +171,9 @@ def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
                 continue  # drawn with the layer whose weight it computes
             module.to("cpu")
             if not drawn_anew(module) and any(True for _ in module.parameters(recurse=False)):
-                raise RequirementNotMet(f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew")
+                raise RequirementNotMet(
+                    f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew"
+                )
             module.to(task.device)
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.per_sample import per_sample_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
@@ -80,6 +82,10 @@ class NTKForgetting(Unlearner):
                 start += weight.numel()
         return model
 
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """Gradients of a logit of single samples."""
+        per_sample_gradients(model, batch.x, batch.y, _first_logit, parameters=list(_weights(model)))
+
     def _check_size(self, model: nn.Module, n_samples: int, n_outputs: int) -> None:
         if n_samples > self.max_samples:
             raise RequirementNotMet(
@@ -123,6 +129,10 @@ class NTKForgetting(Unlearner):
 def _logit(k: int, n_outputs: int, logits: Tensor, y: Tensor) -> Tensor:
     """Logit ``k`` of each sample."""
     return logits.reshape(len(logits), n_outputs)[:, k]
+
+
+def _first_logit(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.reshape(len(logits), -1)[:, 0]
 
 
 def _weights(model: nn.Module) -> dict[str, nn.Parameter]:

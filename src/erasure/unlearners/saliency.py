@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.masks import top_fraction_mask
+from erasure.training.trial import require_gradients
 from erasure.types import Fraction, Partition, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.masked import Mask, mask_key
@@ -54,7 +55,9 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
         for batch in batches:
-            found = torch.autograd.grad(-task.loss(model, batch), list(parameters.values()), allow_unused=True)
+            loss = task.loss(model, batch)
+            require_gradients(model, loss)
+            found = torch.autograd.grad(-loss, list(parameters.values()), allow_unused=True)
             for total, gradient in zip(sums.values(), found, strict=True):
                 if gradient is not None:
                     total += gradient

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Criterion
+from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
+from erasure.training.trial import require_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -102,8 +104,9 @@ class SelectiveSynapticDampening(Unlearner):
         return model
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
-        """Weights must take what is assigned to them."""
+        """Weights must take what is assigned to them, and all have gradients."""
         require_assignable(model, type(self).__name__)
+        require_gradients(model, logits_of(model(batch.x)))
 
     def _shared_importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
         """Importances from the store, where another setting of the method has left them."""

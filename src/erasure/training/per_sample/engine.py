@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
-from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.forward import logits_of
+from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.per_sample.comparison import agreeing, close, same_layout
 from erasure.training.per_sample.fallback import one_by_one, vectorised
 from erasure.training.per_sample.layer import rule_for
@@ -18,6 +18,7 @@ from erasure.training.per_sample.recording import Recording, observe, recording
 from erasure.training.per_sample.scope import head, sample
 from erasure.training.per_sample.seeds import Seeder, Seeds
 from erasure.training.per_sample.twins import Twin, max_pool2d
+from erasure.training.trial import require_gradients
 
 __all__ = ["Engine", "Method"]
 
@@ -53,6 +54,7 @@ class Engine:
             self._twins |= {m: max_pool2d for m in model.modules() if type(m) is nn.MaxPool2d and "forward" not in vars(m)}
         self._distrusted: set[int] = set()
         self._compared = 0
+        self._reached = False
         self._vmap_verified: dict[tuple[frozenset[str], int], bool] = {}
 
     def add(self, x: Any, y: Tensor) -> None:
@@ -100,6 +102,9 @@ class Engine:
     def _forward(self, x: Any) -> tuple[Recording, Tensor]:
         with recording(self._observed, self._twins) as record:
             logits = logits_of(self.model(x))
+        if not self._reached:
+            require_gradients(self.model, logits)
+            self._reached = True
         return record, logits
 
     def _closed_forms(self, record: Recording, layers: list[int], logits: Tensor, seeds: Seeds) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from erasure.training.forward import logits_of
 from erasure.training.per_sample.engine import Engine, Method
 from erasure.training.per_sample.scope import evaluation, selected_parameters
 from erasure.training.per_sample.seeds import PerSampleLoss, Seeder, fisher_seeder, loss_seeder
+from erasure.training.trial import require_gradients
 from erasure.types import TaskKind
 
 __all__ = ["batch_absolute_gradients", "batch_squared_gradients", "per_sample_gradients", "squared_gradients", "true_fisher"]
@@ -259,7 +260,10 @@ def _over_minibatches(
             if len(y) == 0:
                 continue
             n_batches += 1
-            loss = mean_loss(logits_of(model(x)), y)
+            logits = logits_of(model(x))
+            if n_batches == 1:
+                require_gradients(model, logits)
+            loss = mean_loss(logits, y)
             if not loss.requires_grad:
                 continue
             gradients = torch.autograd.grad(loss, list(chosen.values()), allow_unused=True)
