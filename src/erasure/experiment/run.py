@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import tempfile
 import time
@@ -33,10 +34,11 @@ from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
 from erasure.store.durable import write_atomically
+from erasure.training.batches import Batch
 from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
-from erasure.training.forward import logits_of
 from erasure.training.predictor import build_model
+from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
@@ -354,6 +356,7 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
         logits, y = _first_logits(model, material)
+        problems += _untrainable(experiment, model, material)
         problems += [
             _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, material, logits, y)
         ]
@@ -369,11 +372,26 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
 def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Tensor, torch.Tensor]:
     """What a fresh model says about the first two samples, and their labels."""
     ids = torch.arange(min(2, len(material.dataset)))
+    reason = initialised(model)
+    if reason is not None:
+        raise RequirementNotMet(reason)
     try:
-        logits = logits_of(model.eval()(material.dataset.x.gather(ids)))
+        logits = try_outputs(model, material.dataset.x.gather(ids), material.model_input.n_outputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
     return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
+
+
+def _untrainable(experiment: Experiment, model: torch.nn.Module, material: Material) -> Iterator[Problem]:
+    """Methods that need of the network what it does not have, found on the first two samples."""
+    ids = torch.arange(min(2, len(material.dataset)))
+    y, criterion = material.dataset.y.index_select(0, ids), copy.deepcopy(material.criterion).to(torch.device("cpu"))
+    for entry in experiment.unlearners:
+        batch = Batch(material.dataset.x.gather(ids), y, ids)
+        try:
+            entry.unlearner.try_on(deep_copy(model).eval(), batch, criterion)
+        except RequirementNotMet as error:
+            yield _problem(experiment, entry.unlearner, str(error), "requirement")
 
 
 def _unfit(plan: Plan, material: Material, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
