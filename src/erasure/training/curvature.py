@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -70,6 +71,9 @@ def _hooked_weight_norm(hook: WeightNorm) -> Callable[[nn.Module], Tensor]:
 def _without_fused_layers() -> Iterator[None]:
     """Recurrent layers and convolutions by operators that can be differentiated twice."""
     with ExitStack() as stack:
+        # Switching oneDNN off and on again sets its other options too, of which torch warns where the machine lacks them.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN", UserWarning)
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         if torch.cuda.is_available():
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
