@@ -142,6 +142,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "U-LiRA": "erasure.measures.attacks.lira:ULiRA",
         "ForgettingQuality": "erasure.measures.attacks.forgetting_quality:ForgettingQuality",
         "KLoM": "erasure.measures.attacks.klom:KLoM",
+        "ResidualMemory": "erasure.measures.residual_memory:ResidualMemory",
         "RMIA": "erasure.measures.attacks.rmia:RMIA",
         "RULI": "erasure.measures.attacks.ruli:RULI",
         "RULIEfficacy": "erasure.measures.attacks.ruli:RULIEfficacy",

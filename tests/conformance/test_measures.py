@@ -173,6 +173,7 @@ _WITH_A_BANK: frozenset[str] = frozenset(
         "ForgettingRate",
         "KLoM",
         "ForgettingQuality",
+        "ResidualMemory",
         "Energy",
         "Flops",
         "HardwareCounters",
@@ -205,6 +206,7 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
 _TELLING = {
     "attack": {"EntropyAttack", "LiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "UMIA", "ULiRA"},
     "ignorance": {"ForgettingRate", "MIAEfficacy"},
+    "knowledge": {"ResidualMemory"},
     "trace": {"AttackSuccessRate", "InterclassConfusion"},
     "": {"ECE", "ForgettingQuality", "TrueLabelAccuracy"},
 }

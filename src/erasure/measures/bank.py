@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from erasure.measures.outputs import Outputs
 
-__all__ = ["Original", "Provider", "Repeated", "Request", "Retrained", "Shadow", "UnlearnedShadow"]
+__all__ = ["FIRST_FITTED", "Original", "Provider", "Repeated", "Request", "Retrained", "Shadow", "UnlearnedShadow"]
+
+FIRST_FITTED = 1001
+"""Number from which on measures take golds and originals that they are fitted on: smaller ones may be judged beside the methods, and a
+model that a measure was fitted on says nothing of others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Request):
-    """A gold model of another training seed: trained on the subject's retain partition. Numbers start at 1."""
+    """A gold model of another training seed: trained on the subject's retain partition.
+
+    Numbers start at 1; a measure that is fitted on golds takes those from :data:`FIRST_FITTED` on.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from population_toys import Answers, Population, PopulationBench, run_rows
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.measures.attacks.forgetting_quality import ForgettingQuality
-from erasure.measures.bank import Repeated, Retrained
+from erasure.measures.bank import FIRST_FITTED, Repeated, Retrained
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 
@@ -39,7 +39,7 @@ def _accuracy(population, requests, way, partition):
 def test_values_follow_the_definition_on_trained_models(population, thresholds):
     measure = ForgettingQuality(n_models=N, thresholds=thresholds)
     values = population.values(measure)
-    mine, golds = [Repeated(number=k) for k in range(1, N + 1)], [Retrained(number=k) for k in range(1, N + 1)]
+    mine, golds = [Repeated(number=k) for k in range(1, N + 1)], [Retrained(number=FIRST_FITTED + k) for k in range(N)]
     found = epsilons(_margins(population, mine, "repaired"), _margins(population, golds, "gold"), families=thresholds)
     quality = float(forgetting_scores(found, N).mean())
     ratio = 1.0
@@ -64,7 +64,9 @@ def test_originals_are_told_from_golds_and_golds_are_not(population):
 def test_all_runs_of_the_method_start_from_the_same_original(population):
     asked = MEASURE.requests("unlearned")
     assert {request for request, _ in asked if isinstance(request, Repeated)} == {Repeated(number=k) for k in range(1, N + 1)}
-    assert {request for request, _ in asked if isinstance(request, Retrained)} == {Retrained(number=k) for k in range(1, N + 1)}
+    assert {request for request, _ in asked if isinstance(request, Retrained)} == {
+        Retrained(number=FIRST_FITTED + k) for k in range(N)
+    }
     population.asked.clear()
     population.values(MEASURE)
     assert population.asked == {(request, name) for request, names in asked for name in names}
@@ -90,8 +92,8 @@ def test_a_gold_that_is_never_right_is_refused():
     population.values(ForgettingQuality(n_models=3), "original")
     population.y[population.partitions["test"]] = 2
     with torch.no_grad():
-        for k in (1, 2, 3):
-            last = list(population.models[Retrained(number=k), ""].parameters())[-1]
+        for k in range(3):
+            last = list(population.models[Retrained(number=FIRST_FITTED + k), ""].parameters())[-1]
             last += torch.tensor([1e4, 0.0, 0.0])
     with pytest.raises(RequirementNotMet, match='accuracy of gold on "test", which is 0'):
         population.values(ForgettingQuality(n_models=3), "original")
@@ -101,7 +103,7 @@ def test_models_that_diverged_are_refused():
     population = Population()
     population.values(ForgettingQuality(n_models=3), "original")
     with torch.no_grad():
-        next(iter(population.models[Retrained(number=2), ""].parameters())).fill_(float("nan"))
+        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(float("nan"))
     with pytest.raises(RequirementNotMet, match=r'not defined on "forget".*not numbers'):
         population.values(ForgettingQuality(n_models=3), "original")
 
@@ -111,7 +113,7 @@ def test_a_gold_that_is_finite_on_the_forget_set_alone_is_refused(population, mo
 
     def outputs(self, request, partition):
         found = said(self, request, partition)
-        broken = partition == "retain" and request == Retrained(number=2)
+        broken = partition == "retain" and request == Retrained(number=FIRST_FITTED + 1)
         return replace(found, logits=torch.full_like(found.logits, float("nan"))) if broken else found
 
     monkeypatch.setattr(Answers, "outputs", outputs)

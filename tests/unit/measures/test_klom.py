@@ -7,7 +7,7 @@ from scipy.stats import entropy
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.measures.attacks.klom import KLoM
-from erasure.measures.bank import Repeated, Retrained
+from erasure.measures.bank import FIRST_FITTED, Repeated, Retrained
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 
@@ -30,7 +30,7 @@ def _margins(population, requests, partition, way):
 
 def _expected(population, way, partition, origins):
     mine = _margins(population, [Repeated(number=k, origin=k * origins) for k in range(1, N + 1)], partition, way)
-    golds = _margins(population, [Retrained(number=k) for k in range(1, N + 1)], partition, way)
+    golds = _margins(population, [Retrained(number=FIRST_FITTED + k) for k in range(N)], partition, way)
     found = []
     for a, b in zip(mine.T, golds.T, strict=True):
         edges = (min(a.min(), b.min()), max(a.max(), b.max()))
@@ -78,7 +78,7 @@ def test_gold_against_gold_is_the_null_value_of_independent_populations(populati
 def test_a_plan_sees_the_models_it_needs(subject, origins, expected):
     asked = KLoM(n_models=3, origins=origins).requests(subject)
     assert [r.origin for r, _ in asked if isinstance(r, Repeated)] == expected
-    assert [r.number for r, _ in asked if isinstance(r, Retrained)] == [1, 2, 3]
+    assert [r.number for r, _ in asked if isinstance(r, Retrained)] == [1001, 1002, 1003]
     assert {partitions for _, partitions in asked} == {("forget", "retain", "test")}
 
 
@@ -113,7 +113,7 @@ def test_models_that_diverged_are_refused():
     for name in ("gold", "repaired"):
         population.values(KLoM(n_models=2), name)
     with torch.no_grad():
-        next(iter(population.models[Retrained(number=2), ""].parameters())).fill_(float("nan"))
+        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(float("nan"))
     with pytest.raises(RequirementNotMet, match=r'not defined on "forget".*not numbers'):
         population.values(KLoM(n_models=2))
 

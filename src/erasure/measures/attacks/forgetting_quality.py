@@ -12,7 +12,7 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.functional.membership import confidence_margin
-from erasure.measures.bank import Repeated, Request, Retrained
+from erasure.measures.bank import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
@@ -92,7 +92,7 @@ class ForgettingQuality(Measure):
 
     @property
     def _golds(self) -> list[Request]:
-        return [Retrained(number=k) for k in range(1, self.n_models + 1)]
+        return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """F, the final score and the mean ε."""

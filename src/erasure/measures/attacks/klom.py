@@ -13,7 +13,7 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.margins import histogram_divergence
 from erasure.functional.membership import confidence_margin
-from erasure.measures.bank import Repeated, Request, Retrained
+from erasure.measures.bank import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, PositiveInt, Source, TaskKind
@@ -91,7 +91,7 @@ class KLoM(Measure):
         return [Repeated(number=k, origin=k if many else 0) for k in range(1, self.n_models + 1)]
 
     def _golds(self) -> list[Request]:
-        return [Retrained(number=k) for k in range(1, self.n_models + 1)]
+        return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Mean and high percentiles over the samples of each partition."""
