@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 __all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "present_name"]
 
@@ -247,7 +248,7 @@ def plugins(kind: str) -> dict[str, EntryPoint]:
 
 
 @functools.cache
-def address_name(kind: str, cls: type) -> str:
+def address_name(kind: str, cls: Any) -> str:
     """What an address calls a class: its kind and registered name, so that results outlive a move of the code.
 
     Names of other packages carry the package's name too, since two of them may register the same one. A class that nobody has
