@@ -132,11 +132,11 @@ def start(work: Path) -> int:
     from erasure.data.partitions import inspect_partitions
     from erasure.data.sources.torchvision_dataset import TorchVision
     from erasure.data.splitters import PercentageSplitter
-    from erasure.experiment.bench import Workbench
+    from erasure.engine.session import Workbench
     from erasure.experiment.configuration import DataSection, EvaluatorSection, Experiment, Globals
-    from erasure.experiment.plan import build_plan
-    from erasure.experiment.seeds import Seeds
-    from erasure.experiment.stages import Numerics
+    from erasure.planning.planner import build_plan
+    from erasure.planning.seeds import Seeds
+    from erasure.planning.stages import Numerics
     from erasure.store import Store
     from erasure.training.predictor import Predictor
 

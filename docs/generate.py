@@ -13,13 +13,13 @@ from typing import Any
 import click
 from python_reference import python_reference
 
+from erasure.analysis.verdicts import RULE
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
 from erasure.cli import COMMANDS, _erasure
 from erasure.component import Call, Component
 from erasure.config.docs import parameters_of, prose_of
 from erasure.config.slots import SLOTS
 from erasure.registry.lookup import Registry
-from erasure.reports.verdicts import RULE
 from erasure.unlearners.contract import Unlearner
 
 FOLDER = Path(__file__).parent

@@ -22,7 +22,6 @@ from erasure.data.dataset import Dataset
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions, run_experiment
 from erasure.registry.lookup import Registry
 from erasure.reports.results import Results
 from erasure.training.batches import TensorColumn
@@ -34,6 +33,7 @@ from erasure.training.randomness import Streams, isolated
 from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Role, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["run", "unlearn"]
 

@@ -136,7 +136,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Flops": "erasure.measures.flops:Flops",
         "Energy": "erasure.measures.energy:Energy",
         "HardwareCounters": "erasure.measures.flops:HardwareCounters",
-        "UMIA": "erasure.measures.umia:UMIA",
+        "UMIA": "erasure.measures.attacks.umia:UMIA",
         "MIAEfficacy": "erasure.measures.attacks.mia_efficacy:MIAEfficacy",
         "EntropyAttack": "erasure.measures.attacks.entropy_attack:EntropyAttack",
         "LiRA": "erasure.measures.attacks.lira:LiRA",
@@ -236,7 +236,7 @@ SECTIONS: dict[str, dict[str, str]] = {
 """Kind to name to ``module:Class`` of components that a configuration implies: nobody types these names, but addresses contain them."""
 
 _FORMERLY_AT = {
-    "erasure.measures.umia:UMIA": "measure:UMIA",
+    "erasure.measures.attacks.umia:UMIA": "measure:UMIA",
 }
 """Where records of older versions say that a component is which has moved since, to its name in addresses."""
 

@@ -299,7 +299,7 @@ def canonical(value: Any) -> Json:
     if isinstance(value, Call):
         return {"call": value.path, "parameters": _call_parameters(value)}
     if isinstance(value, Component):
-        cls = type(value)
+        cls: Any = type(value)
         parameters = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_addressed(f, value)}
         return {"class": address_name(cls.kind, cls), "version": cls.version, "parameters": dict(sorted(parameters.items()))}
     if isinstance(value, Mapping):

@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import pytest
 
+from erasure.analysis.verdicts import RULE
 from erasure.catalogue import BUILTINS
 from erasure.cli import COMMANDS, _erasure
 from erasure.config import load_text
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.sweep import load_sweep
-from erasure.reports.verdicts import RULE
+from erasure.experiment.sweep_section import load_sweep
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

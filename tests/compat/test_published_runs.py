@@ -244,7 +244,7 @@ def test_cifar10_with_its_resnet(tmp_path, monkeypatch, run):
 def test_pictures_of_cifar100_are_enlarged_whatever_the_file_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     datasets = importlib.import_module("erasure.training.torchvision_operators").torchvision("datasets", "a test")
-    from erasure.data.sources.torchvision_labels import CIFAR100_COARSE
+    from erasure.data.reading.torchvision_labels import CIFAR100_COARSE
 
     place = tmp_path / "resources" / "data" / "cifar-100-python"
     place.mkdir(parents=True)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from erasure.measures.activations import ActivationDistance, LegacyActivationDistance
+from erasure.measures.attacks.umia import UMIA
 from erasure.measures.calibration import ECE, NLL, Brier
 from erasure.measures.cka import CKA
 from erasure.measures.composites import CGUM, GUM, Indiscernibility, NoMUS
@@ -23,7 +24,6 @@ from erasure.measures.gold_distance import (
 from erasure.measures.groups import ClassAccuracy, DemographicParity, EqualisedOdds, GroupAccuracy
 from erasure.measures.model_distance import ModelDistance
 from erasure.measures.relearn_time import AIN, RelearnTime
-from erasure.measures.umia import UMIA
 from erasure.measures.weights import WeightDistance
 from erasure.measures.zrf import ZRF, LegacyZRF
 from erasure.testing.evaluations import Bench

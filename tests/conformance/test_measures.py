@@ -11,6 +11,7 @@ import erasure.measures
 from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.entropy_attack import EntropyAttack
 from erasure.measures.attacks.mia_efficacy import MIAEfficacy
+from erasure.measures.attacks.umia import UMIA
 from erasure.measures.aus import AUS
 from erasure.measures.average_gap import AverageGap
 from erasure.measures.contract import Measure
@@ -18,7 +19,6 @@ from erasure.measures.partition_info import PartitionInfo
 from erasure.measures.run_time import RunTime, SpeedUp
 from erasure.measures.sklearn_metric import Accuracy, Metric, SklearnMetric
 from erasure.measures.tow import ToW
-from erasure.measures.umia import UMIA
 from erasure.testing.evaluations import bench
 from erasure.testing.measures import MeasureConformance
 

@@ -16,8 +16,8 @@ import torch
 # Whatever a run imports on its way; what is missing is imported, or missed, by the command itself.
 _LIBRARIES = (
     "erasure.cli.run_command",
-    "erasure.experiment.run",
-    "erasure.experiment.stages",
+    "erasure.workflows.run",
+    "erasure.planning.stages",
     "torch._dynamo",
     "torch.distributed.fsdp",
     "sklearn.datasets",

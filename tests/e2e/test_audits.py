@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions, run_experiment
+from erasure.workflows.run import RunOptions, run_experiment
 
 ROOT = Path(__file__).parents[2]
 ADULT = Path(os.environ.get("ERASURE_TEST_DATA", ROOT.parent / "shared" / "data")) / "tabular"

@@ -11,7 +11,7 @@ from small import command, new_command, small_experiment, without_timings
 
 import erasure
 from erasure.events import StageFinished
-from erasure.store import read_rows
+from erasure.records.rows import read_rows
 
 
 def computed(configuration, **options):

@@ -6,7 +6,8 @@ from small import small_experiment
 
 import erasure
 from erasure.events import RowReady, RunFinished, RunStarted, StageFinished
-from erasure.store import Store, read_stages
+from erasure.records.stages_file import read_stages
+from erasure.store import Store
 
 
 def heard(configuration, **options):

@@ -16,7 +16,8 @@ from small import small_experiment, without_timings
 
 import erasure
 import erasure.errors
-from erasure.store import Store, address, read_rows
+from erasure.records.rows import read_rows
+from erasure.store import Store, address
 
 MOUNT = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 
@@ -42,7 +43,7 @@ def quick(**changes):
 # Each command is a process of its own, forked after the imports.
 STEPS = """
 import os, subprocess, sys
-import erasure.experiment.run, torch._dynamo
+import erasure.workflows.run, torch._dynamo
 from erasure.cli import _run
 
 def mount(*options):

@@ -10,8 +10,8 @@ from small import small_experiment
 from erasure.config import load
 from erasure.errors import ConfigError, MissingDependency
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions
-from erasure.experiment.tuning import tune
+from erasure.workflows.run import RunOptions
+from erasure.workflows.tuning import tune
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 
@@ -57,7 +57,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(tmp_path):
 
 
 def test_a_trial_killed_halfway_is_tried_again(tmp_path, monkeypatch):
-    from erasure.experiment import tuning
+    from erasure.workflows import tuning
 
     whole, calls = tuning.run_experiment, []
 
@@ -191,7 +191,7 @@ def test_the_time_limit_ends_the_search_and_says_so(tmp_path):
 
 
 def test_a_gap_within_the_floor_is_said_to_be_nothing_to_tune(tmp_path):
-    from erasure.experiment.tuning import _remarks
+    from erasure.workflows.tuning import _remarks
 
     found = tune(configured(), "Finetuning", output=tmp_path / "out", trials=2, n_seeds=1, options=options(tmp_path))
     floors = [row.floor for row in found.report if row.label == "Finetuning (tuned)" and row.measure in {"accuracy", "UMIA"}]

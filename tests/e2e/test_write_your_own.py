@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from erasure.store import read_rows
+from erasure.records.rows import read_rows
 
 GUIDE = Path(__file__).parents[2] / "docs" / "write-your-own.md"
 BLOCK = re.compile(r"```(python|jsonc)\n(?:#|//) (\S+)\n(.*?)```", re.DOTALL)

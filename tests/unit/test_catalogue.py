@@ -87,5 +87,5 @@ def erasure(directory, *arguments):
 
 
 def test_records_of_older_versions_are_read_with_the_names_of_today():
-    assert present_name("erasure.measures.umia:UMIA") == "measure:UMIA"
+    assert present_name("erasure.measures.attacks.umia:UMIA") == "measure:UMIA"
     assert present_name("mine:Own") == "mine:Own"

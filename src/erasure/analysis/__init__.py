@@ -1,1 +1,1 @@
-"""Statistics of results: arrays in, p-values, limits and choices out; no torch, no files."""
+"""Computing on records without torch: gaps to gold, verdicts, intervals, comparisons of runs."""

@@ -251,8 +251,8 @@ def _chosen(
 
 def _used_by(patterns: Iterable[str]) -> set[str]:
     """Addresses of the stages of all runs that the patterns name."""
+    from erasure.records.stages_file import read_stages
     from erasure.reports.query import run_directories
-    from erasure.store import read_stages
 
     return {address for pattern in patterns for directory in run_directories(pattern) for address in read_stages(directory)}
 

@@ -12,8 +12,8 @@ import click
 from erasure.cli.prose import printable
 
 if TYPE_CHECKING:
-    from erasure.reports.changes import RunChanges
-    from erasure.reports.compare import RunComparison
+    from erasure.analysis.run_changes import RunChanges
+    from erasure.analysis.run_comparison import RunComparison
 
 __all__ = ["command"]
 
@@ -40,8 +40,8 @@ def command(runs: tuple[str, ...], against: str, level: float, html: Path | None
     erasure compare "runs/**" --against Finetuning --html leaderboard.html
     erasure compare runs/before runs/after
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.reports.compare import compare_runs
-    from erasure.reports.folder import RunFolder
+    from erasure.analysis.run_comparison import compare_runs
+    from erasure.records.run_folder import RunFolder
     from erasure.reports.query import run_directories
 
     directories = list(dict.fromkeys(path for run in runs for path in run_directories(run)))

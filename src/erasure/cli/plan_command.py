@@ -32,7 +32,7 @@ def command(
     erasure plan configs/proof_of_concept.jsonc --seeds 0-4 --json
     erasure plan my_sweep.jsonc --sweep
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.experiment.estimate import costs, estimate
+    from erasure.planning.estimate import costs, estimate
     from erasure.store import Store, default_base_path, default_store_path
 
     run = options_from(**options)
@@ -77,7 +77,7 @@ def command(
 
 
 def _stages(experiment: Any, options: Any) -> dict[str, Any]:
-    from erasure.experiment.run import make_plan
+    from erasure.workflows.run import make_plan
 
     return make_plan(experiment, options).stages
 
@@ -86,7 +86,7 @@ def _sweep_stages(config: Path, overrides: tuple[str, ...], trust: tuple[str, ..
     """The stages of all settings; those that are equal are one."""
     from dataclasses import replace
 
-    from erasure.experiment.sweep import load_sweep
+    from erasure.experiment.sweep_section import load_sweep
 
     sweep = load_sweep(config, overrides=overrides, trust=trust)
     chosen = options if options.axes else replace(options, axes=sweep.axes)

@@ -30,7 +30,7 @@ from erasure.reports.table import text_tables
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from erasure.reports.overview import Overview
+    from erasure.analysis.overview import Overview
 
 __all__ = ["Terminal"]
 

@@ -11,8 +11,8 @@ import click
 from erasure.cli.show_command import _check_is_run as check_is_run
 
 if TYPE_CHECKING:
-    from erasure.reports.folder import RunFolder
-    from erasure.reports.overview import Overview
+    from erasure.analysis.overview import Overview
+    from erasure.records.run_folder import RunFolder
 
 __all__ = ["command"]
 
@@ -55,8 +55,9 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     kinds = _kinds(formats)
     check_is_run(run)
-    from erasure.reports.folder import RunFolder
-    from erasure.reports.overview import figures_of, overview_of
+    from erasure.analysis.overview import overview_of
+    from erasure.records.run_folder import RunFolder
+    from erasure.reports.figures.of_run import figures_of
     from erasure.reports.page import write_page
 
     folder = RunFolder.load(run)
@@ -65,7 +66,7 @@ def command(
     if tables is not None:
         written += _tables(overview, tables)
     if figures is not None:
-        from erasure.reports.render import write_figures
+        from erasure.reports.figures.render import write_figures
 
         written += write_figures(figures_of(overview), figures, kinds)
     written.append(write_page(run, output, samples=_samples(folder, store) if with_samples else ()))
@@ -82,9 +83,9 @@ def command(
 
 
 def _tables(overview: Overview, directory: Path) -> list[Path]:
+    from erasure.durable import write_atomically
     from erasure.reports.bibliography import bibtex
     from erasure.reports.exports import write_tables
-    from erasure.store import write_atomically
 
     parts = [(name, part.table) for name, part in overview.parts]
     written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.", parts=parts)

@@ -47,7 +47,7 @@ def command(
     erasure run configs/proof_of_concept.jsonc --set predictor.parameters.epochs=5
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
-    from erasure.experiment.run import run_experiment
+    from erasure.workflows.run import run_experiment
 
     experiment = experiment_from(config, overrides, trust)
     where = output or Path("runs") / directory_name(experiment.name)

@@ -24,7 +24,7 @@ def command(output: Path | None) -> int:
     if output is None:
         click.echo(text)
     else:
-        from erasure.store import write_atomically
+        from erasure.durable import write_atomically
 
         write_atomically(output, f"{text}\n".encode())
         click.echo(f"schema written to {output}")

@@ -52,7 +52,8 @@ def command(
     }
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
-    from erasure.experiment.sweep import load_sweep, run_sweep
+    from erasure.experiment.sweep_section import load_sweep
+    from erasure.workflows.sweep import run_sweep
 
     sweep = load_sweep(config, overrides=overrides, trust=trust)
     if dry_run:

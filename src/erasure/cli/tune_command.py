@@ -13,7 +13,7 @@ from erasure.cli.prose import printable
 from erasure.cli.run_command import directory_name
 
 if TYPE_CHECKING:
-    from erasure.experiment.tuning import Trial, Tuned
+    from erasure.workflows.tuning import Trial, Tuned
 
 __all__ = ["command"]
 
@@ -67,7 +67,7 @@ def command(
     erasure tune configs/proof_of_concept.jsonc --method SCRUB --trials 30 --seeds 0-2
     erasure tune configs/proof_of_concept.jsonc --method SSD --protocol gold-free
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.experiment.tuning import tune
+    from erasure.workflows.tuning import tune
 
     experiment = experiment_from(config, overrides, trust)
     where = output or Path("runs") / directory_name(f"{experiment.name}_tune_{method}")

@@ -32,8 +32,8 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
     erasure ui runs --port 9000 --store .erasure/store
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.errors import MissingDependency
-    from erasure.reports.ui import Library, Site, UiServer
     from erasure.store import Store, default_base_path, default_store_path
+    from erasure.ui import Library, Site, UiServer
 
     for module, package in (("jinja2", "jinja2"), ("vl_convert", "vl-convert-python")):
         if not _is_installed(module):

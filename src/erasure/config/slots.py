@@ -18,10 +18,10 @@ def _load(target: str) -> Any:
 SLOTS: dict[str, Callable[[], Any]] = {
     kind: functools.partial(_load, target)
     for kind, target in {
-        "source": "erasure.data.dataset:DataSource",
+        "source": "erasure.data.contract:DataSource",
         "step": "erasure.data.preprocess.contract:Step",
         "tokenizer": "erasure.data.preprocess.tokenizers:Tokenizer",
-        "splitter": "erasure.data.dataset:Splitter",
+        "splitter": "erasure.data.contract:Splitter",
         "model": "erasure.training.predictor:Model",
         "unlearner": "erasure.unlearners.contract:Unlearner",
         "mask": "erasure.unlearners.masked:Mask",

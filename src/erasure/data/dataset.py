@@ -1,22 +1,16 @@
-"""The contracts of data: what a source yields and what a splitter does."""
+"""A data set in columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from erasure.component import Component
 from erasure.training.batches import Column
-from erasure.types import Json, Partition, TaskKind
+from erasure.types import TaskKind
 
-if TYPE_CHECKING:
-    from erasure.data.preprocess.samples import Samples
-
-__all__ = ["DataSource", "Dataset", "Splitter"]
+__all__ = ["Dataset"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,87 +60,3 @@ class Dataset:
     def class_name(self, k: int) -> str:
         """Name of class ``k``; its number where classes have no names."""
         return str(self.class_names[k]) if k < len(self.class_names) else str(k)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSource(Component):
-    """Where data comes from."""
-
-    kind: ClassVar[str] = "source"
-    wraps: ClassVar[Mapping[str, tuple[str, str]]] = {"preprocess": ("Preprocessed", "steps")}
-
-    def fingerprint(self) -> Json:
-        """What the content depends on beside the parameters: digests of files, versions of the libraries that ship the data.
-
-        Cheap, and never downloads.
-
-        Raises:
-            DataError: If a file is missing or unreadable.
-        """
-        return None
-
-    def load(self) -> Dataset:
-        """Read everything into columns.
-
-        Raises:
-            DataError: If the data cannot be used; names the file, column or row.
-        """
-        raise NotImplementedError
-
-    def samples(self) -> Samples:
-        """The columns that preprocess steps work on: by default those of :meth:`load`.
-
-        A source whose columns are texts before they become numbers gives those, so that steps can change them.
-
-        Raises:
-            DataError: If the data cannot be used.
-        """
-        from erasure.data.preprocess.samples import samples_of
-
-        return samples_of(self.load())
-
-    def finished(self, samples: Samples) -> Dataset:
-        """The data set that :meth:`samples` make after all steps.
-
-        Raises:
-            DataError: If they are no numbers yet, or cannot be learned from.
-        """
-        from erasure.data.preprocess.finish import finished
-
-        return finished(samples)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splitter(Component):
-    """Cuts one partition in two.
-
-    Args:
-        parts_names: Names of the first and the second part; ``-`` throws a part away.
-        ref_data: The partition to cut.
-    """
-
-    kind: ClassVar[str] = "splitter"
-
-    parts_names: tuple[str, str]
-    ref_data: Partition = "all"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of all parts that :meth:`split` gives, in its order; ``-`` for one that is thrown away."""
-        return self.parts_names
-
-    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, ...]:
-        """Ids of the two parts, or of as many as :attr:`parts` names.
-
-        Args:
-            data: The data set, for labels and groups.
-            partitions: Ids of every partition made so far, each ``(n,)`` int64.
-            generator: The splitter's own random stream.
-
-        Returns:
-            Two int64 tensors without an id in common, together the ids of ``ref_data``, in a stable order.
-
-        Raises:
-            PartitionError: If the data cannot be split so; says what there is.
-        """
-        raise NotImplementedError

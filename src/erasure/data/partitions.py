@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from erasure.data.dataset import Dataset, Splitter
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
 from erasure.errors import PartitionError, nearest
 from erasure.training.batches import TensorColumn
 from erasure.training.randomness import derive

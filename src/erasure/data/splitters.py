@@ -15,7 +15,8 @@ import torch
 from annotated_types import Interval, MinLen
 from torch import Tensor
 
-from erasure.data.dataset import Dataset, Splitter
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Label, Labels
 from erasure.data.partitions import ids_of
 from erasure.data.selection import code_of, divided, of_class, ordered, portion, shown

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from erasure.config import Node, Notice
 from erasure.config.build import Builder, PartitionUse, Place
-from erasure.data.dataset import Splitter
+from erasure.data.contract import Splitter
 from erasure.errors import Problem
 
 if TYPE_CHECKING:

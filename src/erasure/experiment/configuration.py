@@ -13,7 +13,7 @@ from annotated_types import MinLen
 from erasure.component import Call, Component, canonical, field_types
 from erasure.config import Loaded, Node, Notice, from_python, load
 from erasure.config.build import Builder, PartitionUse, Place
-from erasure.data.dataset import DataSource, Splitter
+from erasure.data.contract import DataSource, Splitter
 from erasure.data.preprocess.contract import Step
 from erasure.errors import ConfigError, Position, Problem, nearest
 from erasure.experiment.brought_partitions import with_brought_partitions

@@ -14,8 +14,8 @@ from erasure.functional.composites import (
     no_mus,
 )
 from erasure.functional.confusion import macro_f1
+from erasure.measures.attacks.umia import UMIA
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Reference, Value
-from erasure.measures.umia import UMIA
 from erasure.training.predictor import ModelInput
 from erasure.types import Fraction, Partition, PositiveFloat, Source
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from erasure.component import Component, partition_fields
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.measures.bank import Provider, Request
 from erasure.measures.outputs import Outputs
+from erasure.measures.requested_models import Provider, Request
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erasure.reports.comparison import Cell, Column, Line, ResultTable
-from erasure.store.durable import write_atomically
+from erasure.analysis.result_table import Cell, Column, Line, ResultTable
+from erasure.durable import write_atomically
 
 __all__ = ["csv_bytes", "latex", "latex_table", "markdown", "number", "with_half", "write_tables"]
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from erasure.reports.changes import ValueChange
-from erasure.reports.compare import RULE, Duel, Ranking, RunComparison
+from erasure.analysis.run_changes import ValueChange
+from erasure.analysis.run_comparison import RULE, Duel, Ranking, RunComparison
+from erasure.durable import write_atomically
 from erasure.reports.exports import number
 from erasure.reports.templating import render, template_text
-from erasure.store.durable import write_atomically
 
 __all__ = ["leaderboard", "write_leaderboard"]
 

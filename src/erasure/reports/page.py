@@ -13,17 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from erasure.reports.comparison import Cell, Column, Line, ResultTable
+from erasure.analysis.overview import Overview, overview_of
+from erasure.analysis.result_table import Cell, Column, Line, ResultTable
+from erasure.analysis.verdicts import RULE, Judgement
+from erasure.durable import write_atomically
+from erasure.records.run_folder import RunFolder
+from erasure.records.sweep_folder import settings_of
 from erasure.reports.exports import number, with_half
-from erasure.reports.figures import Figure
-from erasure.reports.folder import RunFolder
-from erasure.reports.overview import Overview, figures_across, figures_of, overview_of, part_figures
-from erasure.reports.render import inline_svg
-from erasure.reports.swept import settings_of
+from erasure.reports.figures.figure import Figure
+from erasure.reports.figures.of_run import figures_across, figures_of, part_figures
+from erasure.reports.figures.render import inline_svg
+from erasure.reports.figures.theme import VERDICT_MARKS
 from erasure.reports.templating import render, template_text
-from erasure.reports.theme import VERDICT_MARKS
-from erasure.reports.verdicts import RULE, Judgement
-from erasure.store.durable import write_atomically
 
 __all__ = ["PAGE_FILE", "page", "write_page"]
 

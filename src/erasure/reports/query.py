@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasure.errors import ConfigError, MissingDependency, Problem, StoreError, nearest
+from erasure.records.rows import RESULT_FIELDS, Row
 from erasure.reports.results import Results
-from erasure.store.rows import RESULT_FIELDS, Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erasure.records.rows import RESULT_FIELDS, Row, read_rows
 from erasure.reports.table import markdown_table, text_table
-from erasure.store.rows import RESULT_FIELDS, Row, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from erasure.reports.folder import RunFolder
-    from erasure.reports.overview import Overview
+    from erasure.analysis.overview import Overview
+    from erasure.records.run_folder import RunFolder
 
 __all__ = ["Results"]
 
@@ -55,13 +55,13 @@ class Results:
 
     def overview(self) -> Overview:
         """The verdicts and what to do, as the report says them; from the rows alone where no result files were written."""
-        from erasure.reports.overview import overview_of
+        from erasure.analysis.overview import overview_of
 
         return overview_of(self._folder())
 
     def _folder(self) -> RunFolder:
-        from erasure.reports.folder import EVIDENCE_FILE, RunFolder
-        from erasure.reports.swept import POINTS_FILE
+        from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
+        from erasure.records.sweep_folder import POINTS_FILE
 
         output = self.output
         kept = output is not None and any((output / name).is_file() for name in (EVIDENCE_FILE, POINTS_FILE))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from erasure.errors import StoreError
-from erasure.reports.folder import RunFolder
+from erasure.records.run_folder import RunFolder
 from erasure.store import Artifact, Store
 
 __all__ = ["samples_of"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from erasure.store.rows import Row
+from erasure.records.rows import Row
 
 __all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
 

@@ -14,14 +14,19 @@ __all__ = ["render", "template_text"]
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, half characters, and those that turn the direction of the text around them."""
 
+_HOME = "erasure.reports"
 
-def render(template: str, purpose: str, *, filters: Mapping[str, Callable[..., Any]], **content: Any) -> str:
+
+def render(
+    template: str, purpose: str, *, filters: Mapping[str, Callable[..., Any]], package: str = _HOME, **content: Any
+) -> str:
     """A page as HTML.
 
     Args:
         template: File name of the template.
         purpose: What is being done, for the message where the library is missing.
         filters: Functions of the template by name.
+        package: Package whose folder ``templates`` has the template.
         content: Names of the template; text in them is escaped, and characters that nobody sees are replaced.
 
     Raises:
@@ -32,7 +37,7 @@ def render(template: str, purpose: str, *, filters: Mapping[str, Callable[..., A
     except ImportError as error:
         raise MissingDependency("jinja2", "report", purpose) from error
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(template_text),
+        loader=jinja2.FunctionLoader(lambda name: template_text(name, package)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -43,6 +48,6 @@ def render(template: str, purpose: str, *, filters: Mapping[str, Callable[..., A
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def template_text(name: str) -> str:
-    """A file of the templates' folder, as it is."""
-    return (resources.files("erasure.reports") / "templates" / name).read_text("utf-8")
+def template_text(name: str, package: str = _HOME) -> str:
+    """A file of a package's folder ``templates``, as it is."""
+    return (resources.files(package) / "templates" / name).read_text("utf-8")

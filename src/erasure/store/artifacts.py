@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erasure.durable import failure
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store.addresses import FORMAT_VERSION, address, canonical_json, file_digest, plain_json
-from erasure.store.durable import failure
 from erasure.types import Json
 
 if TYPE_CHECKING:

@@ -45,10 +45,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from erasure.durable import failure, fsync, is_abandoned, locked, owned, reported, write_atomically
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store.addresses import address, check_address
 from erasure.store.artifacts import MANIFEST, Artifact, Manifest
-from erasure.store.durable import failure, fsync, is_abandoned, locked, owned, reported, write_atomically
 from erasure.store.index import Entry, Index
 from erasure.store.shelf import ABSENT, Shelf
 from erasure.store.writer import Writer, store_failures_of

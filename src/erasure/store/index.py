@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from erasure.durable import write_atomically
 from erasure.errors import StoreError
 from erasure.store.artifacts import Manifest
-from erasure.store.durable import write_atomically
 from erasure.types import Json
 
 __all__ = ["Entry", "Index"]

@@ -10,10 +10,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from erasure.durable import failure, reported, write_atomically
 from erasure.errors import StoreError
 from erasure.store.addresses import FORMAT_VERSION, check_address
 from erasure.store.artifacts import MANIFEST, other_format
-from erasure.store.durable import failure, reported, write_atomically
 
 __all__ = ["ABSENT", "SHORTEST_PREFIX", "Shelf"]
 

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from erasure.durable import fsync, reported
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store.addresses import FORMAT_VERSION
 from erasure.store.artifacts import MANIFEST, Manifest, other_format
 from erasure.store.directory import Store
-from erasure.store.durable import fsync, reported
 
 __all__ = ["Imported", "export_objects", "import_objects"]
 

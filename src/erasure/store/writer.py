@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erasure.durable import failure, fsync, reported
 from erasure.errors import StoreError
 from erasure.store.addresses import file_digest, plain_json
 from erasure.store.artifacts import JSON_SUFFIX, MANIFEST, TENSORS_SUFFIX, FileFacts, Manifest
-from erasure.store.durable import failure, fsync, reported
 from erasure.types import Json
 
 if TYPE_CHECKING:

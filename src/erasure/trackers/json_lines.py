@@ -10,9 +10,9 @@ import datetime
 import json
 from pathlib import Path
 
+from erasure.durable import failure
 from erasure.errors import StoreError
 from erasure.events import Event, event_record
-from erasure.store.durable import failure
 
 __all__ = ["JsonLines"]
 

@@ -7,7 +7,8 @@ import tarfile
 
 import pytest
 
-from erasure.store import Store, read_stages, write_stages
+from erasure.records.stages_file import read_stages, write_stages
+from erasure.store import Store
 
 
 @pytest.fixture

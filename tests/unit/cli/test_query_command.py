@@ -10,7 +10,7 @@ import pytest
 
 import erasure
 from erasure.errors import ConfigError, MissingDependency, StoreError
-from erasure.store import RESULT_FIELDS, Row, write_rows
+from erasure.records.rows import RESULT_FIELDS, Row, write_rows
 
 pytest.importorskip("duckdb", reason="duckdb is not installed")
 

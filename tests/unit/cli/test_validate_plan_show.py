@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from erasure.store import RESULT_FIELDS
+from erasure.records.rows import RESULT_FIELDS
 
 
 def test_a_valid_configuration_is_called_valid(cli, write_config):

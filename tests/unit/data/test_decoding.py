@@ -11,8 +11,8 @@ from PIL import Image
 
 from erasure.data import on_disk
 from erasure.data.progress import hearing, report
-from erasure.data.sources import images
-from erasure.data.sources.images import recipe, stacked
+from erasure.data.reading import images
+from erasure.data.reading.images import recipe, stacked
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
 from erasure.training.mapped import MappedColumn

@@ -14,7 +14,7 @@ from erasure.data.preprocess.samples import Field, Samples, objects, samples_of
 from erasure.data.preprocess.texts import ContainsText, JoinColumns, MatchPatterns, Tokenize
 from erasure.data.preprocess.tokenizers import Words
 from erasure.data.preprocess.values import Add, Encode, ListToTensor, ParseLists, RemoveCharacter
-from erasure.data.sources.torchvision_labels import CIFAR100_COARSE
+from erasure.data.reading.torchvision_labels import CIFAR100_COARSE
 from erasure.data.text import hashed_tokens
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn

@@ -13,8 +13,8 @@ from torch import nn
 from erasure.data.corruption import Mislabel
 from erasure.data.dataset import Dataset
 from erasure.data.scenarios import ranked
-from erasure.data.scenarios.bank import Bank, Recipe, Said, balanced, folds
 from erasure.data.scenarios.ranked import MemorisedSplitter, VulnerableSplitter
+from erasure.data.scenarios.ranking_models import Bank, Recipe, Said, balanced, folds
 from erasure.data.sources.poisoned import Poisoned
 from erasure.data.sources.scikit_learn import Sklearn
 from erasure.data.standardise import standardised

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from erasure.data.preprocess.moving import MoveLabels
 from erasure.data.preprocess.values import ParseLists
-from erasure.data.sources import table_columns, table_spool
+from erasure.data.reading import table_columns, table_spool
 from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, InvalidParameters

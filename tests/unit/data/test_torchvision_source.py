@@ -18,10 +18,10 @@ from PIL import Image
 from erasure.component import canonical
 from erasure.data.preprocess.images import CelebALabels, CoarseClasses
 from erasure.data.preprocess.moving import MoveLabels, PickLabels
-from erasure.data.sources.images import recipe
+from erasure.data.reading.images import recipe
+from erasure.data.reading.torchvision_labels import CIFAR100_COARSE
 from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.sources.torchvision_dataset import TorchVision
-from erasure.data.sources.torchvision_labels import CIFAR100_COARSE
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.training.batches import Batches

@@ -11,10 +11,10 @@ from erasure.config import load_text
 from erasure.errors import ConfigError, DataError
 from erasure.events import StageFinished
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions, make_plan, run_experiment
 from erasure.experiment.schema import configuration_schema
 from erasure.registry.upstream import UPSTREAM
 from erasure.store import Store
+from erasure.workflows.run import RunOptions, make_plan, run_experiment
 
 ROOT = Path(__file__).parents[3]
 THEIRS = "erasure.data.preprocessing."

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions, run_experiment
-from erasure.measures.bank import Original, Repeated, Retrained
 from erasure.measures.contract import Candidate, Evaluation, forward_pass
+from erasure.measures.requested_models import Original, Repeated, Retrained
 from erasure.models.mlp import MLP
 from erasure.testing.evaluations import Bench
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
 from erasure.training.randomness import Streams, derive
+from erasure.workflows.run import RunOptions, run_experiment
 
 SIZES = {"forget": 12, "retain": 36, "test": 24}
 _RECIPE = Predictor(model=MLP(hidden_sizes=(16,)), epochs=25, optimizer=Optimizer.of("Adam", lr=0.02), batch_size=24)

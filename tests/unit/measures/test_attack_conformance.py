@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields
 import pytest
 import torch
 
-from erasure.experiment.blocks import Block, forgotten_ids, seen_ids
 from erasure.measures.attacks.lira import LiRA, ULiRA
 from erasure.measures.attacks.rmia import RMIA
 from erasure.measures.attacks.ruli import RULI, RULIEfficacy
 from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
-from erasure.measures.bank import UnlearnedShadow
 from erasure.measures.contract import forward_pass
+from erasure.measures.requested_models import UnlearnedShadow
+from erasure.planning.blocks import Block, forgotten_ids, seen_ids
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import Bench, bench
 from erasure.training.batches import TensorColumn

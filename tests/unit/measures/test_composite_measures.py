@@ -9,10 +9,10 @@ from sklearn.metrics import f1_score
 from erasure.component import canonical
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.composites import corrected_global_unlearning_metric, global_unlearning_metric
+from erasure.measures.attacks.umia import UMIA
 from erasure.measures.aus import AUS
 from erasure.measures.composites import CGUM, GUM, Indiscernibility, NoMUS
 from erasure.measures.contract import Measure, Value
-from erasure.measures.umia import UMIA
 from erasure.training.predictor import ModelInput
 from erasure.types import Partition
 

@@ -9,6 +9,7 @@ from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.measures.attacks.forgetting_quality import ForgettingQuality
 from erasure.measures.bank import FIRST_FITTED, Repeated, Retrained
+from erasure.measures.requested_models import Repeated, Retrained
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 

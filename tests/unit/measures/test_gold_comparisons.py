@@ -8,11 +8,11 @@ from measure_toys import accurate, evaluation_of
 from erasure.component import canonical
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.functional.composites import average_gap, tug_of_war
+from erasure.measures.attacks.umia import UMIA
 from erasure.measures.aus import AUS
 from erasure.measures.average_gap import AverageGap
 from erasure.measures.sklearn_metric import SklearnMetric
 from erasure.measures.tow import ToW
-from erasure.measures.umia import UMIA
 
 _LABELS = {name: torch.tensor([0, 1] * 20) for name in ("forget", "retain", "test")}
 _COUNTS = st.integers(0, 40)

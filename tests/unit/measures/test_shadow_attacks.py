@@ -17,7 +17,7 @@ from erasure.measures.attacks.lira import LiRA, ULiRA
 from erasure.measures.attacks.rmia import RMIA
 from erasure.measures.attacks.ruli import RULI, RULIEfficacy
 from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
-from erasure.measures.bank import Shadow
+from erasure.measures.requested_models import Shadow
 
 ATTACKS = [
     LiRA(),

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
 from erasure.errors import InvalidParameters, RequirementNotMet
-from erasure.measures.umia import UMIA
+from erasure.measures.attacks.umia import UMIA
 from erasure.training.randomness import derive
 
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as parquet
 import pytest
 from report_rows import method, references, row
 
+from erasure.analysis.gaps import Roles
+from erasure.analysis.result_table import result_table
+from erasure.analysis.verdicts import judge_all
 from erasure.reports.bibliography import bibtex
-from erasure.reports.comparison import result_table
 from erasure.reports.exports import csv_bytes, latex, latex_table, markdown, with_half, write_tables
-from erasure.reports.gaps import Roles
-from erasure.reports.verdicts import judge_all
 
 HOSTILE = [
     '=HYPERLINK("http://evil","x")',

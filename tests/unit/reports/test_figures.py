@@ -5,14 +5,14 @@ import csv
 import pytest
 from report_rows import evidence, method, references
 
-from erasure.reports.folder import TracePoint
-from erasure.reports.gaps import Roles
-from erasure.reports.labels import LONGEST, place_labels, short_labels
-from erasure.reports.model_figures import by_class, distributions, layers, measured_rocs, rocs
-from erasure.reports.setting_figures import costs, sensitivity, trace
-from erasure.reports.theme import COLOURS, VERDICT_MARKS
-from erasure.reports.verdict_figures import seeds, tradeoff
-from erasure.reports.verdicts import TITLES, judge_all
+from erasure.analysis.gaps import Roles
+from erasure.analysis.verdicts import TITLES, judge_all
+from erasure.records.run_folder import TracePoint
+from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
+from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
+from erasure.reports.figures.settings import costs, sensitivity, trace
+from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
+from erasure.reports.figures.verdicts import seeds, tradeoff
 
 ROLES = {"forget": "forget", "retain": "retain", "test": "test"}
 
@@ -157,7 +157,7 @@ def test_labels_of_crowded_points_do_not_cover_one_another():
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_a_figure_is_written_with_its_data(tmp_path, kind):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
-    from erasure.reports.render import write_figures
+    from erasure.reports.figures.render import write_figures
 
     figure = tradeoff(judged("=evil()", "b"))
     drawn, data = write_figures([figure], tmp_path, [kind])
@@ -169,7 +169,7 @@ def test_a_figure_is_written_with_its_data(tmp_path, kind):
 
 def test_characters_that_no_svg_may_hold_do_not_end_the_process():
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
-    from erasure.reports.render import inline_svg
+    from erasure.reports.figures.render import inline_svg
 
     label = "clear\x1b[2J\x00\x07\ud800\ufffe\u202e\n" + "long " * 500
     drawn = inline_svg(tradeoff(judged(label)), "x")

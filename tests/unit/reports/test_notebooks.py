@@ -9,13 +9,13 @@ from report_rows import method, references
 from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
-from erasure.experiment.run import RunOptions, make_plan
 from erasure.measures.sklearn_metric import Accuracy
-from erasure.reports.notebook import flow_svg
+from erasure.planning.flow import flow_svg
+from erasure.records.rows import Row, write_rows
 from erasure.reports.query import results
 from erasure.reports.results import Results
-from erasure.store.rows import Row, write_rows
 from erasure.testing.evaluations import bench
+from erasure.workflows.run import RunOptions, make_plan
 
 
 def _row(label):

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 import pytest
 from report_rows import evidence, method, references, row
 
+from erasure.analysis.overview import overview_of
 from erasure.errors import MissingDependency, StoreError
-from erasure.reports.folder import RunFolder, TracePoint
-from erasure.reports.overview import figures_of, overview_of
+from erasure.records.rows import write_rows
+from erasure.records.run_folder import RunFolder, TracePoint
+from erasure.reports.figures.of_run import figures_of
 from erasure.reports.page import page, write_page
-from erasure.store.rows import write_rows
 
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 pytest.importorskip("jinja2", reason="the extra report is not installed")

@@ -12,7 +12,7 @@ import erasure.data.graphs  # noqa: F401 - makes graphs storable
 from erasure.data.dataset import Dataset
 from erasure.data.storage import to_artifact
 from erasure.errors import StoreError
-from erasure.reports.folder import RunFolder
+from erasure.records.run_folder import RunFolder
 from erasure.reports.samples import samples_of
 from erasure.store import Store, address
 from erasure.training.batches import TensorColumn

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from erasure.durable import owned
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store import Store, address, default_store_path
-from erasure.store.durable import owned
 
 
 class Compute:

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import pytest
 
 from erasure.errors import StoreError
-from erasure.experiment.estimate import costs
+from erasure.planning.estimate import costs
 from erasure.store import Artifact, Store, address
 from erasure.store.index import Entry, Index
 

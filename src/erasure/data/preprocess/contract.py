@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from erasure.component import Component
 from erasure.data.fields import Label
 from erasure.data.preprocess.samples import Part, Samples
-from erasure.data.sources.files import file_digest
+from erasure.data.reading.files import file_digest
 from erasure.types import Json
 
 __all__ = ["Columns", "NonEmptyColumns", "PartStep", "Step", "code_digest"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from erasure.data.preprocess.contract import NonEmptyColumns, Step
 from erasure.data.preprocess.moving import elements
 from erasure.data.preprocess.samples import Field, Samples, names_of
-from erasure.data.sources.torchvision_labels import CIFAR100_COARSE, Coded, combined
+from erasure.data.reading.torchvision_labels import CIFAR100_COARSE, Coded, combined
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
 

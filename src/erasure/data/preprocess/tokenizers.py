@@ -12,7 +12,7 @@ from annotated_types import Ge, MinLen
 from torch import Tensor
 
 from erasure.component import Component
-from erasure.data.sources.folders import folder_digest
+from erasure.data.reading.folders import folder_digest
 from erasure.data.text import hashed_tokens, pretrained_tokenizer, pretrained_tokens
 from erasure.types import Json, PositiveInt
 

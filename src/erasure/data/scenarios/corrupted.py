@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from erasure.data.dataset import Dataset, Splitter
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
 from erasure.data.selection import divided
 from erasure.errors import PartitionError

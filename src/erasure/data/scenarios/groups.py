@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erasure.data.dataset import Dataset, Splitter
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
 from erasure.data.selection import divided, portion
 from erasure.errors import InvalidParameters, PartitionError, Problem

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from erasure.component import canonical
-from erasure.data.dataset import Dataset, Splitter
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
-from erasure.data.scenarios.bank import Recipe, balanced, folds
+from erasure.data.scenarios.ranking_models import Recipe, balanced, folds
 from erasure.data.selection import portion
 from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.functional.diverged import outputs_diverged

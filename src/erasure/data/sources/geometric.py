@@ -15,9 +15,10 @@ from torch import Tensor
 
 from erasure.component import Call
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.graphs import MissingFeatures, class_labels, graph_dataset, node_column
-from erasure.data.sources.geometric_files import digests, raw_folder, read_graphs
+from erasure.data.reading.geometric_files import digests, raw_folder, read_graphs
 from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.training.graphs import torch_geometric
 from erasure.types import Json, NonNegativeInt

@@ -16,17 +16,18 @@ from pydantic import BeforeValidator, WithJsonSchema
 from torch import Tensor
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Name, Names
 from erasure.data.preprocess.samples import Field, Samples
 from erasure.data.preprocess.texts import joined
-from erasure.data.sources.files import file_digest
-from erasure.data.sources.folders import folder_digest
-from erasure.data.sources.hugging_face_columns import SPLIT, Rows, rows_of
-from erasure.data.sources.hugging_face_files import read_files, read_folder, read_hub
-from erasure.data.sources.images import recipe, stacked
+from erasure.data.reading.files import file_digest
+from erasure.data.reading.folders import folder_digest
+from erasure.data.reading.hugging_face_columns import SPLIT, Rows, rows_of
+from erasure.data.reading.hugging_face_files import read_files, read_folder, read_hub
+from erasure.data.reading.images import recipe, stacked
+from erasure.data.reading.table_samples import is_text, table_fields
 from erasure.data.sources.table import TableFile
-from erasure.data.sources.table_samples import is_text, table_fields
 from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn

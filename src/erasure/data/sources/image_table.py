@@ -13,11 +13,12 @@ import torch
 from annotated_types import MinLen
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Name, Names
-from erasure.data.sources.files import existing_file, file_digest
-from erasure.data.sources.images import pillow, recipe, stacked
-from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, read_tables
+from erasure.data.reading.files import existing_file, file_digest
+from erasure.data.reading.images import pillow, recipe, stacked
+from erasure.data.reading.table_columns import RawTable, TextFormat, codes_of, read_tables
 from erasure.errors import DataError, InvalidParameters
 from erasure.types import Json, PositiveInt
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from erasure.data.checks import checked
+from erasure.data.contract import DataSource
 from erasure.data.corruption import Corruption
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.dataset import Dataset
 from erasure.training.randomness import Streams
 from erasure.types import Json, NonNegativeInt
 

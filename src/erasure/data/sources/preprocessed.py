@@ -8,7 +8,8 @@ from typing import Annotated
 
 from annotated_types import MinLen
 
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.preprocess.contract import Step
 from erasure.errors import DataError
 from erasure.types import Json

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.training.batches import TensorColumn
 from erasure.types import Json
 

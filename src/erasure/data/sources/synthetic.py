@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.errors import InvalidParameters
 from erasure.training.batches import TensorColumn
 from erasure.training.randomness import Streams

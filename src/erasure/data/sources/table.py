@@ -12,12 +12,13 @@ import torch
 from annotated_types import MinLen
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Names, NonEmptyNames, OneOrMore, RowCounts
 from erasure.data.on_disk import empty_column
 from erasure.data.preprocess.samples import Samples
-from erasure.data.sources.files import existing_file, file_digest
-from erasure.data.sources.table_columns import (
+from erasure.data.reading.files import existing_file, file_digest
+from erasure.data.reading.table_columns import (
     RawTable,
     TextFormat,
     as_codes,
@@ -27,7 +28,7 @@ from erasure.data.sources.table_columns import (
     numbers_of,
     read_tables,
 )
-from erasure.data.sources.table_samples import MISSING, median, table_fields
+from erasure.data.reading.table_samples import MISSING, median, table_fields
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
 from erasure.training.mapped import MappedColumn

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from erasure.data.arrays import Modality, dataset_from
-from erasure.data.dataset import Dataset, DataSource
-from erasure.data.sources.files import existing_file, file_digest
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
+from erasure.data.reading.files import existing_file, file_digest
 from erasure.errors import DataError, nearest
 from erasure.types import Json, PositiveFloat, PositiveInt, TaskKind
 

@@ -19,13 +19,14 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Names
 from erasure.data.preprocess.samples import Field, Samples, samples_of
-from erasure.data.sources.folders import folder_digest
-from erasure.data.sources.images import Recipe, recipe, stacked
-from erasure.data.sources.torchvision_files import data_folder, missing_files
-from erasure.data.sources.torchvision_labels import Coded, columns_of, combined
+from erasure.data.reading.folders import folder_digest
+from erasure.data.reading.images import Recipe, recipe, stacked
+from erasure.data.reading.torchvision_files import data_folder, missing_files
+from erasure.data.reading.torchvision_labels import Coded, columns_of, combined
 from erasure.errors import DataError, InvalidParameters, nearest
 from erasure.training.batches import TensorColumn
 from erasure.training.torchvision_operators import torchvision

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import MinLen
 from pydantic import BeforeValidator, WithJsonSchema
 
-from erasure.data.dataset import Dataset, DataSource
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
 from erasure.data.fields import Names
 from erasure.data.preprocess.samples import Samples
-from erasure.data.sources.files import file_digest
+from erasure.data.reading.files import file_digest
+from erasure.data.reading.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
 from erasure.data.sources.table import TableFile
-from erasure.data.sources.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
 from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.types import Json, PositiveInt
 

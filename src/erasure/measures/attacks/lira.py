@@ -13,8 +13,8 @@ from erasure.errors import InvalidParameters, Problem
 from erasure.functional.membership import auc
 from erasure.functional.membership_scores import gaussian_fits, offline_score, online_score
 from erasure.measures.attacks.shadow_game import RememberedGame, Share, Sides, least_models, outcome
-from erasure.measures.bank import Request, UnlearnedShadow
 from erasure.measures.contract import Evaluation, ModelKind, Value
+from erasure.measures.requested_models import Request, UnlearnedShadow
 from erasure.measures.requirements import require_defined
 from erasure.types import Source
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from erasure.functional.membership_scores import log_mean_probability, offline_prior, pairwise_rank
 from erasure.measures.attacks.shadow_game import RememberedGame, least_models, margins, outcome
-from erasure.measures.bank import Request
 from erasure.measures.contract import Evaluation, ModelKind, Value
+from erasure.measures.requested_models import Request
 from erasure.measures.requirements import require_defined
 from erasure.types import Fraction, Partition, PositiveInt, Source
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from erasure.functional.membership_scores import kernel_log_density, most_separated
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, margins, outcome
-from erasure.measures.bank import Request, Shadow, UnlearnedShadow
 from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
+from erasure.measures.requested_models import Request, Shadow, UnlearnedShadow
 from erasure.measures.requirements import require_defined
 from erasure.types import PositiveInt, Source
 

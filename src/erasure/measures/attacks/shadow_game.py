@@ -21,8 +21,8 @@ from erasure.functional.membership import (
     tpr_interval,
 )
 from erasure.functional.membership_scores import most_separated
-from erasure.measures.bank import Request, Shadow
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
+from erasure.measures.requested_models import Request, Shadow
 from erasure.types import Partition, PositiveInt, Tells
 
 __all__ = ["RememberedGame", "ShadowGame", "Share", "Sides", "least_models", "margins", "outcome"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, outcome
-from erasure.measures.bank import Request
 from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
+from erasure.measures.requested_models import Request
 from erasure.measures.requirements import require_defined
 from erasure.types import PositiveInt, Source, TaskKind, Tells
 

@@ -1,0 +1,262 @@
+"""How sure a run's numbers are: intervals over seeds, tests against retraining and between methods, attacks' intervals.
+
+Training seeds are what is repeated; seeds of unlearning and measuring inside one are averaged first, and their spread is given apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from erasure.analysis.run_comparison import GOLD, Duel, Ranking, RunComparison, compare_runs
+from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
+from erasure.records.rows import Row
+from erasure.records.run_folder import RunFolder
+from erasure.records.sweep_folder import settings_of
+
+__all__ = ["AttackInterval", "Certainty", "Estimate", "certainty_of"]
+
+_MOST_METHODS = 40
+_MOST_COLUMNS = 40
+_RESAMPLES = 4000
+_Cluster: TypeAlias = Hashable
+"""Seeds of split and training: one original."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One measure of one method over the repetitions.
+
+    Args:
+        label: The method.
+        measure: The measure.
+        partition: What it was measured on.
+        unit: Unit of the values.
+        mean: Mean over training seeds of the means over what is repeated inside them.
+        student: Its Student-t interval over training seeds; None for one of them.
+        bootstrap: Its bootstrap interval, training seeds drawn and then repetitions inside them; None for one training seed.
+        spread: Variance between and within training seeds.
+        against_gold: The paired test against the golds of the same training seeds, where there is one.
+    """
+
+    label: str
+    measure: str
+    partition: str
+    unit: str
+    mean: float
+    student: Interval | None
+    bootstrap: Interval | None
+    spread: VarianceComponents
+    against_gold: Duel | None
+
+
+@dataclass(frozen=True)
+class AttackInterval:
+    """How sure the success of an attack is.
+
+    Args:
+        label: The model.
+        measure: The attack.
+        value: Its success on the first repetition.
+        samples: Interval over the attacked samples, the model being given; None if unknown.
+        bank: Interval over the attack's own shadow models, if it was asked for.
+        models: Interval over training seeds; None for one of them.
+    """
+
+    label: str
+    measure: str
+    value: float
+    samples: tuple[float, float] | None
+    bank: tuple[float, float] | None
+    models: Interval | None
+
+
+@dataclass(frozen=True, eq=False)
+class Certainty:
+    """What repetitions say.
+
+    Args:
+        n_originals: Training seeds (with their splits).
+        n_inside: Most repetitions of unlearning and measuring that one of them has.
+        sentences: What is repeated, in words, with commands in backticks.
+        estimates: Every measure of every method, best method first; empty without repetitions.
+        between: Tests between methods: the others against the one that is recommended.
+        against: The method of those tests.
+        ranking: Mean ranks by all measures that are compared with gold, if there are repetitions.
+        attacks: Intervals of attacks.
+    """
+
+    n_originals: int
+    n_inside: int
+    sentences: Sequence[str]
+    estimates: Sequence[Estimate] = ()
+    between: Sequence[Duel] = ()
+    against: str = ""
+    ranking: Ranking | None = None
+    attacks: Sequence[AttackInterval] = ()
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether anything is repeated."""
+        return self.n_originals > 1 or self.n_inside > 1
+
+    @property
+    def in_short(self) -> str:
+        """How sure it is, in one sentence for the first screen."""
+        if self.n_originals > 1:
+            return f"Repeated with {self.n_originals} training seeds; the values are means over them."
+        return (
+            "One training seed only: another may order methods that are close differently. Repeat with `--seeds 0-4` before "
+            "relying on it."
+        )
+
+    @property
+    def has_inner_spread(self) -> bool:
+        """Whether seeds of unlearning or measuring are repeated inside a training seed."""
+        return self.n_inside > 1
+
+
+def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = None) -> Certainty:
+    """What the repetitions of a run say.
+
+    Args:
+        folder: The run.
+        order: Methods, best first.
+        best: The method that the others are tested against.
+    """
+    kept = list(order)[:_MOST_METHODS]
+    wanted = set(kept)
+    rows = [row for row in folder.rows if row.model != "unlearned" or row.label in wanted]
+    columns: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row.model == "unlearned" and row.value is not None:
+            columns.setdefault((row.measure, row.partition), {}).setdefault(row.label, []).append(row)
+    clusters = [_clusters(cell) for cells in columns.values() for cell in cells.values()]
+    n_originals = max(map(len, clusters), default=1)
+    n_inside = max((len(values) for found in clusters for values in found.values()), default=1)
+    sentences = _sentences(n_originals, n_inside)
+    settings = settings_of(folder.evidence)
+    if len(settings) > 1:
+        sentences.append(
+            f"The best of {len(settings)} settings was chosen by the values that it is judged by, which flatters it: confirm it with "
+            "seeds that had no part in the choice."
+        )
+    attacks = _attacks(folder, columns, ["original", "gold", *kept])
+    if n_originals < 2 and n_inside < 2:
+        return Certainty(n_originals, n_inside, sentences, attacks=attacks)
+    lean = RunFolder(rows, {}, (), None)
+    against_gold = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
+    duels = {(d.measure, d.partition, d.label): d for d in (against_gold.duels if against_gold is not None else ())}
+    estimates = [
+        _estimate(label, measure, partition, cells[label], duels.get((measure, partition, label)))
+        for label in kept
+        for (measure, partition), cells in list(columns.items())[:_MOST_COLUMNS]
+        if label in cells
+    ]
+    between = None
+    if best in wanted and n_originals > 1:
+        # Retraining does not compete, and must not count among the tests that are corrected for.
+        between = _compared(
+            RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD], {}, (), None), best
+        )
+    ranking = None
+    if n_originals > 1 and against_gold is not None:
+        ranking = next((found for found in against_gold.rankings if found.is_overall), None)
+    return Certainty(
+        n_originals,
+        n_inside,
+        sentences,
+        estimates,
+        [duel for duel in between.duels if duel.is_gapped and duel.label not in {GOLD, best}] if between is not None else (),
+        best if between is not None and best is not None else "",
+        ranking,
+        attacks,
+    )
+
+
+def _compared(folder: RunFolder, against: str) -> RunComparison:
+    return compare_runs([folder], ["run"], against=against)
+
+
+def _clusters(rows: Iterable[Row]) -> dict[_Cluster, list[float]]:
+    found: dict[_Cluster, list[float]] = {}
+    for row in rows:
+        if row.value is not None:
+            found.setdefault((row.seed_split, row.seed_train), []).append(row.value)
+    return found
+
+
+def _sentences(n_originals: int, n_inside: int) -> list[str]:
+    if n_originals > 1:
+        inside = f", each with {n_inside} repetitions of unlearning or measuring, which count as one" if n_inside > 1 else ""
+        return [
+            f"Everything was repeated with {n_originals} training seeds{inside}. Intervals are 95 % intervals of the mean over training "
+            "seeds; tests compare each method with the model retrained from the same seed."
+        ]
+    if n_inside > 1:
+        return [
+            f"One training seed, with {n_inside} repetitions of unlearning or measuring. Intervals are over these alone: they say nothing "
+            "of other originals, so there are no tests. Run with `--train-seeds 0-4` to have them."
+        ]
+    return [
+        "One repetition: there are no intervals over seeds and no tests, and another seed may order close methods differently. "
+        "Run with `--seeds 0-4` to have them."
+    ]
+
+
+def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], duel: Duel | None) -> Estimate:
+    clusters = _clusters(rows)
+    means = [math.fsum(values) / len(values) for values in clusters.values()]
+    student = student_interval(means)
+    if student is None:
+        student = student_interval(next(iter(clusters.values())))
+    return Estimate(
+        label,
+        measure,
+        partition,
+        rows[0].unit,
+        math.fsum(means) / len(means),
+        student,
+        cluster_bootstrap(clusters, n_resamples=_RESAMPLES),
+        variance_components(clusters),
+        duel if duel is not None and duel.n > 1 and duel.is_gapped else None,
+    )
+
+
+# Attacks
+
+
+def _attacks(
+    folder: RunFolder, columns: Mapping[tuple[str, str], Mapping[str, Sequence[Row]]], labels: Sequence[str]
+) -> list[AttackInterval]:
+    """Intervals of attacks on the first repetition, over samples and over shadow models, and over training seeds."""
+    found: dict[tuple[str, str], AttackInterval] = {}
+    for group in folder.groups[:1]:
+        for series in group.get("rocs", {}).get("series", ()):
+            if series.get("auc_low") is not None:
+                ends = (series["auc_low"], series["auc_high"])
+                found["loss attack AUC", series["label"]] = AttackInterval(
+                    series["label"], "loss attack AUC", series["auc"], ends, None, None
+                )
+    gold_rows: dict[tuple[str, str], list[Row]] = {}
+    for row in folder.rows:
+        if row.model == "gold":
+            gold_rows.setdefault((row.measure, row.partition), []).append(row)
+    for each in folder.evidence.get("intervals", ()):
+        key = (str(each["measure"]), str(each["label"]))
+        column = (str(each["measure"]), str(each["partition"]))
+        rows = gold_rows.get(column, ()) if each["role"] == "gold" else columns.get(column, {}).get(str(each["label"]), ())
+        if key in found or not any(row.tells == "attack" for row in rows):
+            continue
+        means = [math.fsum(values) / len(values) for values in _clusters(rows).values()]
+        ends = (each["low"], each["high"])
+        is_bank = each.get("over") == "models"
+        found[key] = AttackInterval(
+            key[1], key[0], each["value"], None if is_bank else ends, ends if is_bank else None, student_interval(means)
+        )
+    place = {label: number for number, label in enumerate(labels)}
+    kept = [attack for attack in found.values() if attack.label in place]
+    measures = {attack.measure: number for number, attack in reversed(list(enumerate(kept)))}
+    return sorted(kept, key=lambda attack: (measures[attack.measure], place[attack.label]))

@@ -1,0 +1,162 @@
+"""A run in words: what was forgotten and from what, the verdicts in order, what to do, and the figures that go with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from erasure.analysis.certainty import Certainty, certainty_of
+from erasure.analysis.gaps import Roles, comparisons
+from erasure.analysis.result_table import ResultTable, result_table
+from erasure.analysis.verdicts import Judgement, judge_all, recommend
+from erasure.records.rows import Row
+from erasure.records.run_folder import RunFolder
+from erasure.records.sweep_folder import settings_of
+
+__all__ = ["Overview", "overview_of"]
+
+_MOST_SETTINGS = 500
+"""Settings of one method whose repetitions are judged one by one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """What a report says.
+
+    Args:
+        folder: The run.
+        headline: What was forgotten and from what.
+        judgements: Verdict on each method, best first.
+        recommendation: What to do.
+        best: The method that the recommendation names, if any.
+        table: All values.
+        roles: What the partitions are.
+        parts: Of a sweep over several problems, the name of each and what a report says of it: methods compete on one problem only.
+    """
+
+    folder: RunFolder
+    headline: str
+    judgements: Sequence[Judgement]
+    recommendation: str
+    best: Judgement | None
+    table: ResultTable
+    roles: Roles = field(default_factory=Roles)
+    parts: Sequence[tuple[str, Overview]] = ()
+
+    @cached_property
+    def certainty(self) -> Certainty:
+        """What the repetitions say."""
+        return certainty_of(self.folder, self.order, self.best.label if self.best is not None else None)
+
+    @cached_property
+    def repeated(self) -> Mapping[str, Sequence[Judgement]]:
+        """What each repetition alone says against gold, of methods that were run with several settings and several times; no verdicts."""
+        return _each_repetition(self)
+
+    @property
+    def order(self) -> list[str]:
+        """Labels of the methods, best first."""
+        return [judgement.label for judgement in self.judgements]
+
+
+def overview_of(folder: RunFolder) -> Overview:
+    """Judge a run; of a sweep over several problems each by itself."""
+    sizes = {p["name"]: p["n"] for group in folder.groups for p in group.get("partitions", ())}
+    roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
+    exact = [model["label"] for model in folder.models if model.get("exact")]
+    exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
+    judged = judge_all(folder.rows, roles, _costs(folder), exact)
+    judged += [
+        Judgement(model["label"], "failed", (str(model["failed"]),))
+        for model in folder.models
+        if model.get("failed") and model["role"] == "unlearned" and model["label"] not in {j.label for j in judged}
+    ]
+    has_gold = any(row.gold is not None for row in folder.rows)
+    original = comparisons((row for row in folder.rows if row.model == "original"), roles)
+    recommendation, best = recommend(judged, has_gold=has_gold, original=original, useless=_useless(folder.rows))
+    judgements = sorted(judged, key=lambda j: j.rank)
+    headline = _headline(folder)
+    parts = [(name, overview_of(part)) for name, part in folder.problems]
+    if parts:
+        recommendation, best = " ".join(f"[{name}] {part.recommendation}" for name, part in parts), None
+        n = len(settings_of(folder.evidence))
+        headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
+    table = result_table(folder.rows, judged)
+    return Overview(folder, headline, judgements, recommendation, best, table, roles, parts)
+
+
+def _useless(rows: Sequence[Row]) -> str:
+    """Why gold is no yardstick, if it is none in most of the repetitions."""
+    golds = [row for row in rows if row.model == "gold"]
+    seeds = {(row.seed_split, row.seed_train) for row in golds}
+    found = {(row.seed_split, row.seed_train): row.reason for row in golds if row.status == "collapsed"}
+    return next(iter(found.values())) if 2 * len(found) > len(seeds) else ""
+
+
+def _costs(folder: RunFolder) -> dict[str, float | None]:
+    """Time of each method, one-off work included, as a share of retraining's in the same repetition; the mean."""
+    seconds: dict[str, list[tuple[tuple[Any, ...], float]]] = {}
+    golds: dict[tuple[Any, ...], float] = {}
+    for model in folder.models:
+        if model.get("elapsed_s") is None:
+            continue
+        key = (model["retain"], model["seed"], model.get("problem", ""))
+        total = model["elapsed_s"] + (model.get("precompute_s") or 0.0)
+        if model["role"] == "gold":
+            golds[key] = total
+        elif model["role"] == "unlearned":
+            seconds.setdefault(model["label"], []).append((key, total))
+    shares = {label: [s / golds[key] for key, s in found if golds.get(key)] for label, found in seconds.items()}
+    return {label: math.fsum(found) / len(found) if found else None for label, found in shares.items()}
+
+
+def _headline(folder: RunFolder) -> str:
+    dataset = folder.evidence.get("dataset", {}).get("name") or next((row.dataset for row in folder.rows), "the data")
+    sentences = []
+    for group in folder.groups:
+        forgotten = group.get("forgotten")
+        if not forgotten:
+            continue
+        n, total, classes = forgotten["n"], forgotten["n_training"], forgotten["classes"]
+        whole = [each["class"] for each in classes if each["forget"] == each["training"]]
+        share = f" ({100 * n / total:.2g}\N{NO-BREAK SPACE}%)" if total else ""
+        kind = folder.evidence.get("dataset", {}).get("modality", "")
+        what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(kind, "samples")
+        if whole and len(whole) == len(classes):
+            names = ", ".join(f"“{name}”" for name in whole[:5]) + (" and others" if len(whole) > 5 else "")
+            sentence = f"All {n:,} training {what} of {'class' if len(whole) == 1 else 'the classes'} {names}"
+            sentence += f", of {total:,}{share}, were to be forgotten"
+        else:
+            n_classes = folder.evidence.get("dataset", {}).get("n_classes", 0)
+            some = f"all {n_classes}" if len(classes) == n_classes else f"{len(classes)} of {n_classes}"
+            from_all = f", from {some} classes" if classes else ""
+            sentence = f"{n:,} of {total:,} training {what}{share} were to be forgotten{from_all}"
+        sentences.append(sentence if len(folder.groups) == 1 else f"{sentence} (kept: {group['retain']})")
+    if not sentences:
+        return f"Models trained on {dataset} were made to forget a part of it."
+    return f"Data: {dataset}. " + ". ".join(dict.fromkeys(sentences)) + "."
+
+
+def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
+    methods: dict[str, set[str]] = {}
+    for model in overview.folder.models:
+        if model["role"] == "unlearned":
+            methods.setdefault(model["key"], set()).add(model["label"])
+    wanted = {label for labels in methods.values() if 1 < len(labels) <= _MOST_SETTINGS for label in labels}
+    repetitions: dict[tuple[Any, ...], list[Row]] = {}
+    for row in overview.folder.rows:
+        if row.model == "unlearned" and row.label in wanted:
+            repetitions.setdefault((row.seed_split, row.seed_train, row.seed_unlearn, row.seed_evaluate), []).append(row)
+    found: dict[str, list[Judgement]] = {}
+    if len(repetitions) > 1:
+        for rows in repetitions.values():
+            by_label: dict[str, list[Row]] = {}
+            for row in rows:
+                by_label.setdefault(row.label, []).append(row)
+            for label, own in by_label.items():
+                compared = comparisons(own, overview.roles)
+                found.setdefault(label, []).append(Judgement(label, "undecided", (), compared))
+    return found

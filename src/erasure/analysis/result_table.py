@@ -1,0 +1,223 @@
+"""The table of results as numbers: each model, each measure, with gold, gap, floor, interval, and which are best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from erasure.analysis.verdicts import Judgement
+from erasure.records.rows import Row
+
+__all__ = ["Cell", "Column", "Line", "ResultTable", "result_table"]
+
+_EPSILON = 1e-12
+_UNRANKED = frozenset({"no-op", "failed", "damaged"})
+_SHOWN = {"failed": "failed", "non-finite": "not finite"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure on a partition.
+
+    Args:
+        measure: The measure.
+        partition: What it was measured on.
+        unit: Its unit.
+        direction: ``higher``, ``lower`` or empty.
+        gold: Gold's mean, if values are compared with it.
+        floor: Mean noise floor.
+    """
+
+    measure: str
+    partition: str
+    unit: str = ""
+    direction: str = ""
+    gold: float | None = None
+    floor: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Measure and partition."""
+        return f"{self.measure}, {self.partition}" if self.partition else self.measure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model's value.
+
+    Args:
+        value: Mean over repetitions; None where there is none.
+        half: Half of the 95 % interval of the mean, if there are repetitions.
+        gap: Mean distance to gold.
+        is_within: Whether the mean gap is within the mean noise floor: a tie with retraining.
+        mark: ``best``, ``tie`` (with the best, within the floor), ``second`` or empty.
+        note: What is there in the place of a value.
+    """
+
+    value: float | None = None
+    half: float | None = None
+    gap: float | None = None
+    is_within: bool = False
+    mark: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model.
+
+    Args:
+        label: How it is called.
+        role: ``original``, ``gold`` or ``unlearned``.
+        cells: One for each column.
+        judgement: The verdict, for a method.
+    """
+
+    label: str
+    role: str
+    cells: tuple[Cell, ...]
+    judgement: Judgement | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        return self.judgement.title if self.judgement is not None else ""
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """All models by all measures.
+
+    Args:
+        columns: The measures.
+        lines: The models.
+        n: Largest number of repetitions.
+    """
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    n: int = 1
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each model and measure."""
+        return [
+            {
+                "model": line.label,
+                "role": line.role,
+                "verdict": line.verdict,
+                "measure": column.measure,
+                "partition": column.partition,
+                "unit": column.unit,
+                "value": cell.value,
+                "half_interval": cell.half,
+                "gold": column.gold,
+                "gap": cell.gap,
+                "floor": column.floor,
+                "within_floor": cell.is_within,
+                "mark": cell.mark,
+                "note": cell.note,
+            }
+            for line in self.lines
+            for column, cell in zip(self.columns, line.cells, strict=True)
+        ]
+
+
+def result_table(rows: Iterable[Row], judgements: Iterable[Judgement]) -> ResultTable:
+    """Rows as a table of means; lines and columns in the order of the rows.
+
+    Best is the smallest gap to gold, or the better value where there is no gold to compare with. Where the best gap is within the noise
+    floor, every other one within it ties with the best. Retraining itself, and methods that failed, changed nothing or did damage, do not
+    compete.
+    """
+    found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    columns: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        key = (row.measure, row.partition)
+        found.setdefault((row.model, row.label), {}).setdefault(key, []).append(row)
+        columns.setdefault(key, []).append(row)
+    judged = {j.label: j for j in judgements}
+    described = {key: _column(*key, cell) for key, cell in columns.items()}
+    lines = [
+        Line(
+            label,
+            role,
+            tuple(_cell(cells.get(key, ()), column) for key, column in described.items()),
+            judged.get(label) if role == "unlearned" else None,
+        )
+        for (role, label), cells in found.items()
+    ]
+    for number, column in enumerate(described.values()):
+        lines = _ranked(lines, number, column)
+    n = max((row.n or 1 for cells in columns.values() for row in cells), default=1)
+    return ResultTable(tuple(described.values()), tuple(lines), n)
+
+
+def _column(measure: str, partition: str, rows: Sequence[Row]) -> Column:
+    golds = {row.seed_train: row.gold for row in rows if row.gold is not None}
+    floors = {row.seed_train: row.floor for row in rows if row.floor is not None}
+    return Column(
+        measure,
+        partition,
+        unit=next((row.unit for row in rows if row.unit), ""),
+        direction=next((row.direction for row in rows if row.direction), ""),
+        gold=_mean(golds.values()),
+        floor=_mean(floors.values()),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return math.fsum(known) / len(known) if known else None
+
+
+def _cell(rows: Sequence[Row], column: Column) -> Cell:
+    values = [row.value for row in rows if row.value is not None]
+    if not values:
+        return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
+    low, high = rows[0].low, rows[0].high
+    half = (high - low) / 2 if len(values) > 1 and low is not None and high is not None else None
+    if half is not None and half <= _EPSILON * max(map(abs, values)):
+        half = 0.0  # equal values, but for rounding
+    gaps = [row.gap for row in rows if row.gap is not None]
+    gap = _mean(gaps)
+    pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
+    within = rows[0].model == "unlearned" and bool(pairs) and math.fsum(g - f for g, f in pairs) <= _EPSILON * len(pairs)
+    return Cell(_mean(values), half, gap, within)
+
+
+def _ranked(lines: Sequence[Line], number: int, column: Column) -> list[Line]:
+    sign = {"higher": -1.0, "lower": 1.0}.get(column.direction)
+    scores: dict[int, float] = {}
+    for position, line in enumerate(lines):
+        cell = line.cells[number]
+        if not _competes(line) or cell.value is None:
+            continue
+        if cell.gap is not None:
+            scores[position] = cell.gap
+        elif column.gold is None and sign is not None:
+            scores[position] = sign * cell.value
+    if not scores:
+        return list(lines)
+    best = min(scores.values())
+    if column.gold is None and best == 0:
+        return list(lines)  # nothing was needed, which is no merit
+    within = {i for i in scores if lines[i].cells[number].is_within}
+    firsts = {i for i, score in scores.items() if score <= best + _EPSILON}
+    ties = within - firsts if within & firsts else set()
+    rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
+    second = min(rest.values(), default=0.0)
+    seconds = {i for i, score in rest.items() if score <= second + _EPSILON}
+    marks = {i: mark for mark, those in (("best", firsts), ("tie", ties), ("second", seconds)) for i in those}
+    return [
+        replace(line, cells=(*line.cells[:number], replace(line.cells[number], mark=marks[i]), *line.cells[number + 1 :]))
+        if i in marks
+        else line
+        for i, line in enumerate(lines)
+    ]
+
+
+def _competes(line: Line) -> bool:
+    judgement = line.judgement
+    return line.role == "unlearned" and judgement is not None and not judgement.is_exact and judgement.verdict not in _UNRANKED

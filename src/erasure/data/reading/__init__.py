@@ -1,0 +1,1 @@
+"""How bytes on disk become columns; sources are made of these."""

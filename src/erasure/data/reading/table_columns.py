@@ -1,0 +1,381 @@
+"""Columns of table files: read as they are written, then turned into numbers and codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from erasure.data.reading.table_spool import CHUNK_ROWS, Spool, SpooledColumns
+from erasure.errors import DataError, nearest
+
+__all__ = [
+    "Codes",
+    "RawTable",
+    "TextFormat",
+    "as_codes",
+    "as_numbers",
+    "categories_of",
+    "codes_of",
+    "numbers_of",
+    "read_tables",
+]
+
+_SHOWN = 8
+_BUFFER_BYTES = 1 << 20
+_COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How a text file writes a table.
+
+    Args:
+        separator: Between two values; None goes by the file's name.
+        column_names: Names of the columns if the file has no line of names.
+        na_values: What stands for a missing value.
+        strip: Spaces around values do not count.
+        encoding: Of the text.
+    """
+
+    separator: str | None
+    column_names: tuple[str, ...]
+    na_values: tuple[str, ...]
+    strip: bool
+    encoding: str
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Columns by name, and where their rows come from.
+
+    Args:
+        columns: Name to an arrow array, missing values null; columns of a large table are read from a file when they are asked for.
+        files: Name and number of rows of each file, in order.
+        rows: Position of each row in the files put one below the other.
+    """
+
+    columns: Mapping[str, Any]
+    files: tuple[tuple[str, int], ...]
+    rows: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> Any:
+        """A column by name.
+
+        Raises:
+            DataError: If there is none; says which there are.
+        """
+        self.check(name)
+        return self.columns[name]
+
+    def check(self, name: str) -> None:
+        """That there is a column of this name; it is not read.
+
+        Raises:
+            DataError: If there is none; says which there are.
+        """
+        if name not in self.columns:
+            hint = _separator_hint(self.columns) or nearest(name, self.columns)
+            there = ", ".join(self.columns)
+            raise DataError(f'{self.files[0][0]} has no column "{name}"; it has {there}{f"; {hint}" if hint else ""}')
+
+    def parts(self, *names: str) -> Iterator[tuple[int, list[Any]]]:
+        """Some columns a few thousand rows at a time: the number of the first row, and an arrow array for each name."""
+        if isinstance(self.columns, SpooledColumns):
+            yield from self.columns.parts(names)
+            return
+        columns = [self.column(name) for name in names]
+        for start in range(0, len(self), CHUNK_ROWS):
+            yield start, [column.slice(start, CHUNK_ROWS) for column in columns]
+
+    def row(self, index: int) -> str:
+        """Where a row is in its file, counted from 1 without the line of names."""
+        position = int(self.rows[index])
+        for name, n_rows in self.files:
+            if position < n_rows:
+                return f"row {position + 1} of {name}"
+            position -= n_rows
+        raise IndexError(index)
+
+    def missing(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which rows have no value in a column."""
+        self.check(name)
+        return np.concatenate([column.is_null().to_numpy(zero_copy_only=False) for _, (column,) in self.parts(name)])
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> RawTable:
+        """The rows that ``mask`` selects."""
+        import pyarrow as pa
+
+        with Spool() as spool:
+            for start, columns in self.parts(*self.columns):
+                chosen = pa.array(mask[start : start + len(columns[0])])
+                spool.append(pa.record_batch([column.filter(chosen) for column in columns], names=list(self.columns)))
+            return RawTable(spool.columns(), self.files, self.rows[mask])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Values as codes: ``codes[i]`` is the position of row i's value in ``names``, or -1 if it is missing."""
+
+    codes: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextFormat) -> RawTable:
+    """Several files with the same columns, one below the other; a table that is too large for memory goes to a temporary file.
+
+    Raises:
+        DataError: If a file is unreadable or ragged (with its line), or if the files differ in their columns.
+    """
+    import pyarrow as pa
+
+    schemas: list[Any] = []
+    for file, skipped in zip(files, skip_rows, strict=True):
+        with _reported(file, text):
+            schemas.append(_parquet_schema(file) if _kind(file) == ".parquet" else _text_schema(file, skipped, text))
+        if set(schemas[-1].names) != set(schemas[0].names):
+            odd = ", ".join(sorted(set(schemas[-1].names) ^ set(schemas[0].names)))
+            raise DataError(f'"{file}" has other columns than "{files[0]}": {odd}')
+    try:
+        common = pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"the files hold different types in one column: {str(error).splitlines()[0]}") from error
+    counts: list[tuple[str, int]] = []
+    with Spool() as spool:
+        for file, skipped in zip(files, skip_rows, strict=True):
+            n_rows = 0
+            with _reported(file, text):
+                for batch in _parquet_batches(file) if _kind(file) == ".parquet" else _text_batches(file, skipped, text):
+                    n_rows += batch.num_rows
+                    columns = [_cleaned(batch.column(field.name).cast(field.type), text) for field in common]
+                    spool.append(pa.record_batch(columns, names=common.names))
+            counts.append((file.name, n_rows))
+        total = sum(n_rows for _, n_rows in counts)
+        if total == 0:
+            raise DataError(f"{', '.join(str(file) for file in files)}: no rows")
+        return RawTable(spool.columns(), tuple(counts), np.arange(total))
+
+
+def _separator_hint(columns: Iterable[str]) -> str:
+    """What to do if a file's names are all in one column, since it separates its values by something else."""
+    names = list(columns)
+    found = next((mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]), None)
+    return "" if found is None else f"the values are probably separated otherwise: give separator = {json.dumps(found)}"
+
+
+@contextmanager
+def _reported(file: Path, text: TextFormat) -> Iterator[None]:
+    """Say which file cannot be read, and what to do."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except UnicodeError as error:
+        with file.open("rb") as stream:
+            likely = "utf-16" if stream.read(2) in {b"\xff\xfe", b"\xfe\xff"} else "latin-1"
+        raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "{likely}"') from error
+    except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
+        raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
+
+
+def numbers_of(table: RawTable, name: str) -> npt.NDArray[np.float64] | None:
+    """A column as float64, missing values NaN; None if it holds text.
+
+    Raises:
+        DataError: If it holds neither numbers nor text, such as lists or bytes.
+    """
+    chunks: list[npt.NDArray[np.float64]] = []
+    for _, (values,) in table.parts(name):
+        numbers = as_numbers(values, name)
+        if numbers is None:
+            return None
+        chunks.append(numbers)
+    return np.concatenate(chunks)
+
+
+def as_numbers(values: Any, name: str) -> npt.NDArray[np.float64] | None:
+    """Some values of a column as float64, missing ones NaN; None if they hold text.
+
+    Raises:
+        DataError: If they are neither numbers nor text, such as lists or bytes.
+    """
+    import pyarrow as pa
+
+    try:
+        numbers: npt.NDArray[np.float64] = _plain(values, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return numbers
+
+
+def codes_of(table: RawTable, name: str, strip_characters: str = "") -> Codes:
+    """A column as codes of its sorted values: as numbers if all are, else as text.
+
+    Args:
+        table: The table.
+        name: The column.
+        strip_characters: Removed from both ends of each value.
+    """
+    table.check(name)
+    names = categories_of(table, name, strip_characters)
+    return Codes(np.concatenate([as_codes(values, name, names, strip_characters) for _, (values,) in table.parts(name)]), names)
+
+
+def categories_of(table: RawTable, name: str, strip_characters: str = "") -> tuple[str, ...]:
+    """The values of a column, each once, sorted: as numbers if all are, else as text."""
+    import pyarrow.compute as pc
+
+    found: set[str] = set()
+    for _, (values,) in table.parts(name):
+        found.update(pc.unique(_as_text(values, name, strip_characters)).drop_null().to_pylist())
+    return tuple(sorted(sorted(found), key=_sort_key(found)))
+
+
+def as_codes(values: Any, name: str, names: Sequence[str], strip_characters: str = "") -> npt.NDArray[np.int64]:
+    """Position of each value in ``names``, -1 for missing ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.index_in(_as_text(values, name, strip_characters), value_set=pa.array(names, pa.string()))
+    codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
+
+
+def _as_text(values: Any, name: str, strip_characters: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = _plain(values, name)
+    if not pa.types.is_string(values.type):
+        values = values.cast(pa.string())
+    return pc.utf8_trim(values, characters=strip_characters) if strip_characters else values
+
+
+def _plain(values: Any, name: str) -> Any:
+    if not _is_plain(values.type):
+        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
+    return values
+
+
+def _sort_key(values: Iterable[str]) -> Any:
+    try:
+        for value in values:
+            float(value)
+    except ValueError:
+        return str
+    return float
+
+
+def _kind(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    return next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
+
+
+def _is_plain(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    checks = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_string, types.is_null)
+    return any(check(kind) for check in checks)
+
+
+def _cleaned(values: Any, text: TextFormat) -> Any:
+    """Text trimmed, and everything that stands for a missing value null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    if pa.types.is_string(values.type):
+        values = pc.utf8_trim_whitespace(values) if text.strip else values
+        missing = pc.is_in(values, value_set=pa.array(text.na_values, type=pa.string()))
+        return pc.if_else(missing, pa.scalar(None, pa.string()), values)
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return values
+
+
+def _parquet_schema(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(file)
+
+
+def _parquet_batches(file: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as stream:
+        yield from stream.iter_batches(batch_size=CHUNK_ROWS)
+
+
+def _text_schema(file: Path, skipped: int, text: TextFormat) -> Any:
+    import pyarrow as pa
+
+    with _text_reader(file, skipped, text) as (_, names):
+        return pa.schema([(name, pa.string()) for name in names])
+
+
+def _text_batches(file: Path, skipped: int, text: TextFormat) -> Iterator[Any]:
+    """All columns as text; every row has as many values as there are columns."""
+    import pyarrow as pa
+
+    with _text_reader(file, skipped, text) as (reader, names):
+        for rows in _row_chunks(file, reader, skipped, names):
+            columns = [pa.array(values, pa.string()) for values in zip(*rows, strict=True)]
+            yield pa.record_batch(columns, names=list(names))
+
+
+@contextmanager
+def _text_reader(file: Path, skipped: int, text: TextFormat) -> Iterator[tuple[Any, Sequence[str]]]:
+    """The rows of a text file behind the line of names, and the names."""
+    import pyarrow as pa
+
+    separator = text.separator or ("\t" if _kind(file) in {".tsv", ".tab"} else ",")
+    # A byte-order mark is no part of the first column's name.
+    encoding = "utf-8-sig" if text.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else text.encoding
+    raw = io.BufferedReader(pa.input_stream(str(file)), _BUFFER_BYTES)
+    with io.TextIOWrapper(raw, encoding=encoding, newline="") as stream:
+        for _ in range(skipped):
+            stream.readline()
+        # csv.reader, not arrow's: that one fails on a quote after a space and does not count blank lines.
+        reader = csv.reader(stream, delimiter=separator, skipinitialspace=text.strip)
+        names = text.column_names or next((_stripped(row, text) for row in reader if row), ())
+        if not names:
+            raise DataError(f'"{file}" is empty')
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f'"{file}": columns of the same name: {", ".join(twice)}')
+        yield reader, names
+
+
+def _row_chunks(file: Path, reader: Any, skipped: int, names: Sequence[str]) -> Iterator[list[list[str]]]:
+    width, rows = len(names), []
+    for row in reader:
+        if len(row) != width:
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            shown = ", ".join(names[:_SHOWN]) + (", …" if width > _SHOWN else "")
+            raise DataError(f'"{file}", line {skipped + reader.line_num}: {len(row)} values, expected {width} ({shown})')
+        rows.append(row)
+        if len(rows) == CHUNK_ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _stripped(row: Sequence[str], text: TextFormat) -> tuple[str, ...]:
+    return tuple(name.strip() if text.strip else name for name in row)

@@ -1,0 +1,1 @@
+"""Running stages: session, handlers, executors, and what is recorded of a run."""

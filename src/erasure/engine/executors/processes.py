@@ -1,0 +1,235 @@
+"""A fixed pool of worker processes on this machine, each with its share of the cores.
+
+Workers take one stage at a time and publish it in the store themselves; only names, events and reasons travel between processes. A worker
+that dies is replaced and its stage is tried again. Workers end when this process does, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeAlias
+
+from erasure.engine.executors import serial
+from erasure.engine.executors.schedule import Schedule
+from erasure.engine.session import Workbench
+from erasure.engine.worker_settings import Workplace
+from erasure.errors import ErasureError, RequirementNotMet, StoreError
+from erasure.events import Event, StageFailed
+from erasure.planning.stages import Stage
+
+__all__ = ["Execute", "executing", "few_threads", "n_workers"]
+
+Execute: TypeAlias = Callable[[], dict[str, str]]
+"""Runs the stages; address to reason of those that failed."""
+
+MOST_DEATHS = 3
+"""A stage that has cost this many workers their life is given up."""
+
+
+def n_workers(threads: int, asked: int | None = None) -> int:
+    """How many workers there are: as many as asked for, otherwise one for each ``threads`` cores this process may use."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+@contextlib.contextmanager
+def executing(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterator[Execute]:
+    """Processes that run what the store lacks; they start at once, while the caller has other things to do.
+
+    Yields:
+        A function that runs the stages and returns address to reason, for every stage that is not in the store afterwards. It raises
+        :class:`~erasure.errors.StoreError` if the store itself cannot be used.
+
+    Raises:
+        RequirementNotMet: If the stages cannot be sent to other processes.
+    """
+    with _pool(stages, bench, workers) as pool:
+        yield lambda: _execute(stages, bench, pool)
+
+
+def _execute(stages: Mapping[str, Stage], bench: Workbench, pool: list[_Worker]) -> dict[str, str]:
+    schedule, deaths, total = Schedule(stages), Counter[str](), len(stages)
+    while schedule.n_left:
+        _hand_out(schedule, bench, pool)
+        busy = [worker for worker in pool if worker.stage is not None]
+        if not busy:
+            continue
+        ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)])
+        for worker in busy:
+            if worker.connection in ready or worker.process.sentinel in ready:
+                _hear(worker, schedule, bench, deaths, total)
+    return schedule.failed
+
+
+def _hand_out(schedule: Schedule, bench: Workbench, pool: list[_Worker]) -> None:
+    """Give idle workers something to do; what the store has is only looked at, here."""
+    idle = [worker for worker in pool if worker.stage is None]
+    while (stage := schedule.take()) is not None:
+        if bench.store.contains(stage.address):
+            reason = serial.attempt(stage, bench, len(schedule.stages))
+            if reason:
+                schedule.fail(stage, reason)
+            else:
+                schedule.finish(stage)
+        elif idle:
+            idle.pop().send(stage)
+        else:
+            schedule.put_back(stage)
+            return
+
+
+def _hear(worker: _Worker, schedule: Schedule, bench: Workbench, deaths: Counter[str], total: int) -> None:
+    """Take what a worker says, or replace it if it has died."""
+    stage = worker.stage
+    assert stage is not None  # noqa: S101 - it is busy
+    try:
+        while worker.connection.poll():
+            word, said = worker.connection.recv()
+            if word == "event":
+                bench.listener(said)
+                continue
+            if word == "broken":
+                raise StoreError(said)
+            worker.stage = None
+            if said:
+                schedule.fail(stage, said)
+            else:
+                schedule.finish(stage)
+            return
+        if worker.process.is_alive():
+            return
+    except (EOFError, OSError):
+        pass
+    code = worker.restart()
+    deaths[stage.address] += 1
+    if deaths[stage.address] < MOST_DEATHS:
+        schedule.put_back(stage)
+        return
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    reason = f"the worker process died {MOST_DEATHS} times in {stage.name} ({how}); it may need more memory than there is"
+    bench.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
+    schedule.fail(stage, reason)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process and the stage it is working on."""
+
+    setup: bytes
+    process: Any = None
+    connection: Any = None
+    stage: Stage | None = None
+    knows_setup: bool = False
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.knows_setup = False
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with few_threads():
+            self.process.start()
+        theirs.close()
+
+    def send(self, stage: Stage) -> None:
+        self.stage = stage
+        with contextlib.suppress(OSError):  # it has died: its sentinel says so
+            if not self.knows_setup:  # not when it starts: who writes so much waits until the other has imported everything
+                self.connection.send_bytes(self.setup)
+                self.knows_setup = True
+            self.connection.send(stage.address)
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.close()
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def restart(self) -> int | None:
+        """Replace a process that has died; its exit code."""
+        self.process.join(5)
+        code: int | None = self.process.exitcode
+        self.stop()
+        self.stage = None
+        self.start()
+        return code
+
+
+@contextlib.contextmanager
+def _pool(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterator[list[_Worker]]:
+    missing = len(stages) - len(bench.store.contains_many(stages))
+    if not missing:
+        yield []
+        return
+    try:
+        setup = bytes(ForkingPickler.dumps((Workplace.of(bench), dict(stages))))
+    except Exception as error:
+        raise RequirementNotMet(
+            f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
+        ) from error
+    pool = [_Worker(setup) for _ in range(max(1, min(workers, missing)))]
+    try:
+        for worker in pool:
+            worker.start()
+        yield pool
+    finally:
+        for worker in pool:
+            if worker.process is not None:
+                worker.stop()
+
+
+@contextlib.contextmanager
+def few_threads() -> Iterator[None]:
+    """Libraries that count cores when they are imported find one."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _serve(connection: Connection) -> None:
+    """A worker: runs the stages it is told until nobody tells it any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    try:
+        workplace, stages = connection.recv()
+    except (EOFError, OSError):
+        return
+
+    def tell(event: Event) -> None:
+        try:
+            connection.send(("event", event))
+        except OSError:  # the parent is gone, and nobody wants the rest of the stage
+            raise SystemExit from None
+
+    bench = workplace.bench(tell)
+    while True:
+        try:
+            address = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ("done", serial.attempt(stages[address], bench, len(stages)))
+        except ErasureError as error:
+            answer = ("broken", str(error))
+        try:
+            connection.send(answer)
+        except OSError:
+            return

@@ -1,0 +1,1 @@
+"""From finished stages to rows and the record of a run."""

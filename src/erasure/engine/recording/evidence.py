@@ -1,0 +1,431 @@
+"""What a report shows beside the rows: what was forgotten, from what, how, at what cost, and where everything comes from.
+
+It is written to ``report.json`` at the end of a run. Nothing is trained or run for it: what the store does not have is left out,
+with the reason. It holds numbers and names of samples (their positions in the data set), never a sample itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import platform
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from erasure.component import Call, Component, canonical, field_types
+from erasure.config.docs import prose_of
+from erasure.durable import write_atomically
+from erasure.engine.recording.model_evidence import ModelEvidence, Named
+from erasure.engine.session import Workbench
+from erasure.errors import ErasureError
+from erasure.experiment.configuration import Experiment, load_experiment
+from erasure.planning.seeds import Seeds
+from erasure.planning.stages import Group, Plan, Subject
+from erasure.records.rows import Row
+from erasure.store.addresses import plain_json
+from erasure.types import Json
+
+__all__ = ["EVIDENCE_FILE", "collect", "write_evidence"]
+
+EVIDENCE_FILE = "report.json"
+_FORMAT = 1
+_LONGEST_SOURCE = 200_000
+"""Characters of a configuration file that are kept."""
+_MOST_EVIDENCE = 500
+"""Curves of measures that are kept; a run may have many more."""
+_MOST_INTERVALS = 5000
+_AXES = ("split", "train", "unlearn", "evaluate")
+
+
+def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> dict[str, Json]:
+    """Everything a report needs beside the rows, as JSON.
+
+    Distributions, classes, layers and samples are those of the first repetition; rows have every repetition.
+
+    Args:
+        plan: What was run.
+        bench: The workbench that ran it; its store answers.
+        failed: Address to reason of what could not be computed.
+        rows: The result rows.
+    """
+    found: dict[str, Json] = {"format": _FORMAT, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    missing: list[dict[str, str]] = []
+
+    def piece(name: str, make: Callable[[], Json]) -> None:
+        try:
+            found[name] = make()
+        except Exception as error:  # a picture that cannot be drawn must not cost the results
+            missing.append({"what": name, "reason": str(error).strip() or type(error).__name__})
+
+    experiment = plan.experiment
+    piece("experiment", lambda: experiment.name)
+    piece("configuration", lambda: _configuration(experiment))
+    piece("command", lambda: _command(plan))
+    piece("versions", _versions)
+    piece("machine", lambda: _machine(plan, bench))
+    piece("dataset", lambda: _dataset(plan, bench))
+    piece("seeds", lambda: [vars(seeds) for seeds in dict.fromkeys(group.seeds for group in plan.groups)])
+    piece("models", lambda: [model for group in plan.groups for model in _models(plan, bench, failed, group)])
+    piece("measures", lambda: _measures(plan, rows))
+    piece("sources", lambda: _sources(plan))
+    stored: list[_Record] = []
+    piece("curves", lambda: _curves(_filled(stored, plan, bench, failed, rows)))
+    piece("gold_curves", lambda: _curves(_filled(stored, plan, bench, failed, rows), further=True))
+    piece("intervals", lambda: _intervals(_filled(stored, plan, bench, failed, rows)))
+    first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
+    several = len({group.retain for group in plan.groups}) > 1
+    groups = []
+    for group in first:
+        models = ModelEvidence(plan, bench, failed, group, named=_named(group, several=several))
+        pieces, reasons = models.pieces()
+        groups.append(pieces)
+        missing += reasons
+    found["groups"] = groups
+    own = (address for address in failed if address in plan.stages)  # what fails may be another experiment's of the same run
+    found["failures"] = [{"stage": plan.stages[address].name, "reason": failed[address]} for address in own]
+    found["missing"] = missing
+    return found
+
+
+def write_evidence(evidence: Mapping[str, Json], directory: Path) -> None:
+    """Write ``report.json``; numbers that are not finite become null.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    text = json.dumps(_finite(evidence), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_atomically(Path(directory) / EVIDENCE_FILE, text.encode("utf-8", "replace"))
+
+
+def _finite(value: Any) -> Json:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    return value
+
+
+# Models
+
+
+def _named(group: Group, *, several: bool) -> list[Named]:
+    """Original, gold and unlearned models with the names that rows have."""
+    suffix = f" ({group.retain})" if several else ""
+    subjects = [group.original, *([group.gold] if group.gold is not None else []), *group.unlearned]
+    return [Named(_label_of(subject, suffix), subject) for subject in subjects]
+
+
+def _label_of(subject: Subject, suffix: str) -> str:
+    """How rows call a model."""
+    return subject.entry.label if subject.entry is not None else f"{subject.role}{suffix}"
+
+
+def _models(plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group) -> list[dict[str, Json]]:
+    several = len({each.retain for each in plan.groups}) > 1
+    return [_model(bench, failed, group, named) for named in _named(group, several=several)]
+
+
+def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Named) -> dict[str, Json]:
+    subject = named.subject
+    entry = subject.entry
+    described: dict[str, Json] = {
+        "label": named.label,
+        "role": subject.role,
+        "retain": group.retain,
+        "seed": group.seeds.train,
+        "address": subject.model,
+    }
+    if entry is not None:
+        described |= {
+            "key": entry.key,
+            "exact": entry.unlearner.exact,
+            "forget": entry.unlearner.forget,
+            "summary": _summary(type(entry.unlearner))[0],
+            "parameters": _flat(canonical(entry.unlearner)),
+        }
+    if subject.model in failed:
+        return described | {"failed": failed[subject.model]}
+    facts = bench.store.open(subject.model).facts
+    return described | {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib")}
+
+
+def _flat(node: Json, prefix: str = "") -> dict[str, Json]:
+    """Parameters of a canonical component, those of inner ones by dotted names."""
+    flat: dict[str, Json] = {}
+    for name, value in node.get("parameters", {}).items():
+        inner = value if isinstance(value, list) else [value]
+        for number, each in enumerate(inner):
+            here = f"{prefix}{name}" + (f"[{number}]" if isinstance(value, list) else "")
+            if isinstance(each, dict) and "parameters" in each:
+                flat[here] = str(each.get("class") or each.get("call")).rpartition(":")[2].rpartition(".")[2]
+                flat |= _flat(each, f"{here}.")
+            elif each is None or isinstance(each, bool | int | float | str):
+                flat[here] = each
+    return flat
+
+
+# Measures and papers
+
+
+def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, Json]:
+    """What each column of the tables means, by the name that rows have."""
+    by_address: dict[str, dict[str, None]] = {}
+    for row in rows:
+        by_address.setdefault(row.address, {})[row.measure] = None
+    described: dict[str, Json] = {}
+    for group in plan.groups:
+        for subject in (group.original, *([group.gold] if group.gold else []), *group.unlearned):
+            for measure, address in zip(plan.experiment.evaluator.measures, subject.values, strict=True):
+                for name in by_address.get(address or "", ()):
+                    if name not in described:
+                        summary, answers = _summary(type(measure))
+                        described[name] = {
+                            "component": type(measure).__name__,
+                            "summary": summary,
+                            "answers": answers,
+                            "ideal": measure.ideal,
+                            "higher_is_better": measure.higher_is_better,
+                        }
+    return described
+
+
+def _summary(cls: type[Component]) -> tuple[str, str]:
+    """First sentence of a component's documentation, and the question it answers."""
+    paragraphs = [" ".join(text.split()) for text in prose_of(cls).split("\n\n")]
+    answers = next((text.removeprefix("Answers: ") for text in paragraphs if text.startswith("Answers: ")), "")
+    question = answers.partition("?")
+    return paragraphs[0], f"{question[0]}?" if question[1] else answers
+
+
+def _sources(plan: Plan) -> list[dict[str, Json]]:
+    """Papers of every method and measure, those inside others too, each once."""
+    experiment = plan.experiment
+    evaluator = experiment.evaluator
+    traced = evaluator.trace.measures if evaluator.trace is not None else ()
+    sources: dict[tuple[str, str], dict[str, Json]] = {}
+    for kind, component in [
+        *(("method", entry.unlearner) for entry in experiment.unlearners),
+        *(("measure", measure) for measure in (*evaluator.measures, *traced)),
+        ("data", experiment.data.data_source),
+        ("model", experiment.predictor.model),
+    ]:
+        for inner in _components(component):
+            cls = type(inner)
+            if cls.source is not None:
+                sources.setdefault(
+                    (kind, cls.__name__),
+                    {
+                        "kind": kind,
+                        "name": cls.__name__,
+                        "summary": _summary(cls)[0],
+                        "paper": cls.source.paper,
+                        "code": cls.source.code,
+                        "deviations": list(cls.source.deviations),
+                        "bibtex": cls.source.bibtex,
+                    },
+                )
+    return list(sources.values())
+
+
+def _components(value: Any) -> Iterable[Component]:
+    if isinstance(value, Component) and not isinstance(value, Call):
+        yield value
+        for name in field_types(type(value)):
+            yield from _components(getattr(value, name))
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _components(inner)
+
+
+_Record: TypeAlias = tuple[dict[str, Json], dict[str, Json]]
+"""A stored value: whose it is and how rows call it, and what the measure said."""
+
+
+def _filled(found: list[_Record], *where: Any) -> list[_Record]:
+    found[:] = found or _records(*where)
+    return found
+
+
+def _curves(records: Iterable[_Record], *, further: bool = False) -> list[dict[str, Json]]:
+    """What measures brought for their figures, with the address by which rows are found; or on further golds, which have no rows."""
+    kept = (each for each in records if each[1].get("evidence") and (each[0]["role"] == "further gold") == further)
+    return [described | record["evidence"] for described, record in kept][:_MOST_EVIDENCE]
+
+
+def _intervals(records: Iterable[_Record]) -> list[dict[str, Json]]:
+    """Intervals that measures gave to their own values, over samples or over the models of a bank; repeated rows lack them."""
+    return [
+        described | {name: record[name] for name in ("value", "low", "high")}
+        for described, record in records
+        if record["low"] is not None and record["high"] is not None and described["role"] != "further gold"
+    ][:_MOST_INTERVALS]
+
+
+def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
+    several = len({group.retain for group in plan.groups}) > 1
+    called: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        called.setdefault((row.address, row.partition), []).append(row.measure)
+    found: list[_Record] = []
+    for group in plan.groups:
+        named = _named(group, several=several)
+        gold = group.gold.values if group.gold is not None else ()
+        # Further golds have no rows; what is measured on them is called as on gold.
+        each: list[tuple[str, str, Sequence[str | None], Sequence[str | None]]] = []
+        each += [(n.label, n.subject.role, n.subject.values, n.subject.values) for n in named]
+        each += [("gold", "further gold", floor.values, gold) for floor in group.floors]
+        for label, role, addresses, row_addresses in each:
+            for number, (address, row_address) in enumerate(zip(addresses, row_addresses, strict=True)):
+                if address is None or address in failed:
+                    continue
+                measure = plan.experiment.evaluator.measures[number]
+                over = "models" if getattr(measure, "interval", "") == "models" else "samples"
+                for record in bench.store.open(address).json("values"):
+                    names = called.get((row_address or "", record["partition"]), [])
+                    name = next((n for n in names if n == record["name"]), "") or next(
+                        (n for n in names if n.startswith(record["name"])), record["name"]
+                    )
+                    described = {"label": label, "role": role, "seed": group.seeds.train, "address": address}
+                    found.append((described | {"measure": name, "partition": record["partition"], "over": over}, record))
+    return found
+
+
+# Where it comes from
+
+
+def _dataset(plan: Plan, bench: Workbench) -> dict[str, Json]:
+    scene = plan.scenes[0]
+    dataset = bench.dataset(scene.data)
+    content = plan.stages[scene.data].content
+    return {
+        "name": dataset.name,
+        "source": type(scene.source).__name__,
+        "modality": dataset.modality,
+        "task": dataset.task,
+        "n": len(dataset),
+        "n_classes": dataset.n_classes,
+        "x_shape": list(dataset.x_shape),
+        "class_names": list(dataset.class_names)[:1000],
+        "address": scene.data,
+        "fingerprint": plain_json(content["fingerprint"], "fingerprint"),
+        "parameters": canonical(scene.source)["parameters"],
+    }
+
+
+def _files(experiment: Experiment) -> list[str]:
+    files = dict.fromkeys(place.position.file for _, place in experiment.places)
+    return [file for file in files if not file.startswith("<") and Path(file).is_file()]
+
+
+def _configuration(experiment: Experiment) -> dict[str, Json]:
+    texts = [{"file": _shown(file), "text": Path(file).read_text("utf-8")[:_LONGEST_SOURCE]} for file in _files(experiment)]
+    return {"files": texts, "canonical": experiment.canonical()}
+
+
+def _shown(file: str) -> str:
+    """A path as others may see it: from the working directory, or its name alone."""
+    path = Path(file).absolute()
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
+def _command(plan: Plan) -> dict[str, Json]:
+    """The command that gives these numbers again, and whether that is certain."""
+    experiment, numerics = plan.experiment, plan.numerics
+    options = ["--device", numerics.device, "--precision", numerics.precision, "--threads", str(numerics.threads)]
+    seeds = _seed_options(list(dict.fromkeys(group.seeds for group in plan.groups)), experiment)
+    files = _files(experiment)
+    if not files:
+        return {"text": "", "note": "The configuration was given from Python; run it with erasure.run(configuration)."}
+    whole = next((file for file in files if _is_whole(file, experiment)), None)
+    note = ""
+    if whole is None:
+        swept = next(((file, label) for file in files if (label := _setting(file, experiment)) is not None), None)
+        if swept is not None:
+            text = shlex.join(["erasure", "sweep", _shown(swept[0]), *seeds, *options])
+            return {"text": text, "note": f"It runs every setting of the sweep; this one is {swept[1]}."}
+        note = (
+            "The file alone gives another configuration: values were set on the command line (--set), a module was trusted "
+            "(--trust), or the file has changed. The canonical configuration below is what was run."
+        )
+    return {"text": shlex.join(["erasure", "run", _shown(whole or files[0]), *seeds, *options]), "note": note}
+
+
+def _seed_options(repetitions: Sequence[Seeds], experiment: Experiment) -> list[str]:
+    """The fewest options that give these repetitions: root seeds, with axes of their own where they do not follow the root."""
+    fixed = {} if experiment.data.split_seed is None else {"split": (experiment.data.split_seed,)}
+    for n_own in range(len(_AXES) + 1):
+        for own in itertools.combinations(_AXES, n_own):
+            following = [axis for axis in _AXES if axis not in own and axis not in fixed]
+            roots = list(dict.fromkeys(getattr(s, following[0]) if following else experiment.globals.seed for s in repetitions))
+            axes = fixed | {axis: tuple(dict.fromkeys(getattr(seeds, axis) for seeds in repetitions)) for axis in own}
+            if len(roots) * math.prod(map(len, axes.values())) != len(repetitions):
+                continue
+            made = {
+                replace(Seeds.all(root), **dict(zip(axes, chosen, strict=True)))
+                for root in roots
+                for chosen in itertools.product(*axes.values())
+            }
+            if made == set(repetitions):
+                options = [] if roots == [experiment.globals.seed] else ["--seeds", ",".join(map(str, roots))]
+                return options + [word for axis in own for word in (f"--{axis}-seeds", ",".join(map(str, axes[axis])))]
+    return []
+
+
+def _is_whole(file: str, experiment: Experiment) -> bool:
+    return _alone(file, Path(file).stat().st_mtime_ns) == _text(experiment)
+
+
+@functools.lru_cache(maxsize=2)
+def _alone(file: str, changed: int) -> str:
+    """The configuration of a file as it stands; empty if that is none."""
+    try:
+        return _text(load_experiment(file))
+    except ErasureError:
+        return ""
+
+
+def _text(experiment: Experiment) -> str:
+    return json.dumps(experiment.canonical(), sort_keys=True)
+
+
+def _setting(file: str, experiment: Experiment) -> str | None:
+    """Which setting of the file's sweep the experiment is, if it is one."""
+    found = _settings(file, Path(file).stat().st_mtime_ns)
+    return found.get(_text(experiment))
+
+
+@functools.lru_cache(maxsize=2)
+def _settings(file: str, changed: int) -> Mapping[str, str]:
+    """Label of every setting of a sweep by its configuration; all settings of a sweep ask one after the other."""
+    from erasure.experiment.sweep_section import load_sweep
+
+    try:
+        sweep = load_sweep(file)
+    except ErasureError:
+        return {}
+    return {_text(point.experiment): point.label for point in sweep.points}
+
+
+def _versions() -> dict[str, Json]:
+    from erasure import __version__
+
+    libraries = {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn", "safetensors")}
+    return {"erasure": __version__, "python": platform.python_version(), "torch": str(torch.__version__), **libraries}
+
+
+def _machine(plan: Plan, bench: Workbench) -> dict[str, Json]:
+    name = platform.machine()
+    if bench.device.type == "cuda":
+        name = torch.cuda.get_device_name(bench.device)
+    return {"system": platform.system(), "processor": name, **cast(dict[str, Json], plan.numerics.json())}

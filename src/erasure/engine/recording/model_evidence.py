@@ -1,0 +1,350 @@
+"""Distributions, classes, layers and samples of the models of one repetition, from what the store has."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erasure.engine.session import Workbench
+from erasure.errors import RequirementNotMet
+from erasure.functional.losses import correctness
+from erasure.functional.membership import auc, auc_interval
+from erasure.measures.contract import Outputs
+from erasure.planning.stages import Group, Plan, Subject, outputs_content
+from erasure.store.addresses import address
+from erasure.types import Json
+
+__all__ = ["ModelEvidence", "Named"]
+
+_BINS = 40
+_LEAST_LOSS, _MOST_LOSS = 1e-6, 1e2
+"""Ends of the axis of losses, the same in every run, so that runs can be put together; losses beyond are counted at the ends."""
+_MOST_ODDS = 14.0
+_ROC_POINTS = 50
+_MOST_MODELS = 60
+_MOST_CLASSES = 100
+_MOST_LAYERS = 60
+_MOST_BYTES = 2 << 30
+"""Weights that are read to compare layers."""
+_N_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model and how rows call it."""
+
+    label: str
+    subject: Subject
+
+
+class ModelEvidence:
+    """What figures show of one group of models.
+
+    Args:
+        plan: What was run.
+        bench: The workbench that ran it.
+        failed: Address to reason of what could not be computed.
+        group: The models that are compared with one another.
+        named: Original, gold and unlearned models with the names that rows have.
+    """
+
+    def __init__(self, plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
+        self.bench, self.failed, self.group = bench, failed, group
+        self.scene = next(scene for scene in plan.scenes if scene.split == plan.stages[group.original.model].job.scene.split)
+        self.numerics = plan.numerics.json()
+        self.partitions = bench.material(self.scene).partitions
+        self.dataset = bench.dataset(self.scene.data)
+        self.training = self.scene.predictor.training_set
+        entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
+        self.forget = entries[0].unlearner.forget if entries else "forget"
+        self.n_left_out = max(0, len(named) - _MOST_MODELS)
+        self.models = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
+
+    def pieces(self) -> tuple[dict[str, Json], list[dict[str, str]]]:
+        """Each piece by name, and the reason for each that there is none of."""
+        found: dict[str, Json] = {
+            "retain": self.group.retain,
+            "forget": self.forget,
+            "training": self.training,
+            "heldout": self.heldout,
+            "seed": self.group.seeds.train,
+        }
+        reasons: list[dict[str, str]] = []
+        makers: dict[str, Callable[[], Json]] = {
+            "partitions": self._sizes,
+            "forgotten": self._forgotten,
+            "losses": self._losses,
+            "confidences": self._confidences,
+            "rocs": self._rocs,
+            "classes": self._classes,
+            "groups": self._groups,
+            "layers": self._layers,
+            "samples": self._samples,
+            "outputs": self._stored,
+        }
+        for name, make in makers.items():
+            try:
+                found[name] = make()
+            except Exception as error:  # a picture that cannot be drawn must not cost the results
+                reasons.append({"what": name, "reason": str(error).strip() or type(error).__name__})
+        if self.n_left_out:
+            reasons.append({"what": "models", "reason": f"distributions are kept of {_MOST_MODELS} models, not of all"})
+        return found, reasons
+
+    # Partitions
+
+    @functools.cached_property
+    def heldout(self) -> str:
+        """The partition that no model saw: ``test``, or the first one apart from the training set that was measured."""
+        used = self.partitions.get(self.training, torch.empty(0, dtype=torch.int64))
+        candidates = [name for name in ("test", *self.partitions) if name in self.partitions and name != "all"]
+        apart = (
+            name
+            for name in dict.fromkeys(candidates)
+            if len(self.partitions[name]) and not bool(torch.isin(self.partitions[name], used).any())
+        )
+        return next((name for name in apart if self._outputs(self.group.original.model, name) is not None), "")
+
+    @property
+    def _shown(self) -> list[str]:
+        return [name for name in (self.forget, self.group.retain, self.heldout) if name in self.partitions]
+
+    def _sizes(self) -> Json:
+        return [{"name": name, "n": len(ids)} for name, ids in self.partitions.items()]
+
+    def _forgotten(self) -> Json:
+        """How many samples of each class were to be forgotten, and how many of it were kept."""
+        forget, training = self.partitions[self.forget], self.partitions[self.training]
+        found: dict[str, Json] = {"n": len(forget), "n_training": len(training), "classes": []}
+        y = self.dataset.y
+        if y.dim() == 1 and len(forget):
+            wanted = torch.bincount(y[forget.cpu()].long(), minlength=self.dataset.n_classes).tolist()
+            there = torch.bincount(y[training.cpu()].long(), minlength=self.dataset.n_classes).tolist()
+            found["classes"] = [
+                {"class": self.dataset.class_name(k), "forget": wanted[k], "training": there[k]}
+                for k in range(min(len(wanted), 1000))
+                if wanted[k]
+            ]
+        return found
+
+    def _outputs(self, model: str, partition: str) -> Outputs | None:
+        return self.bench.outputs(self.scene, model, partition) if self._place(model, partition) else None
+
+    def _place(self, model: str, partition: str) -> str:
+        """Address of a model's outputs on a partition; empty if the run has not looked at them."""
+        if partition not in self.scene.lineage or model in self.failed or not len(self.partitions[partition]):
+            return ""
+        where = address("outputs", outputs_content(self.scene, model, partition, self.numerics))
+        return where if self.bench.store.contains(where) else ""
+
+    def _each(self) -> list[tuple[str, str, Outputs]]:
+        """Label, partition and outputs, wherever the run looked at them."""
+        found = [(n.label, p, self._outputs(n.subject.model, p)) for n in self.models for p in self._shown]
+        kept = [(label, partition, outputs) for label, partition, outputs in found if outputs is not None]
+        if not kept:
+            raise RequirementNotMet("no model was run on the forget, retain or held-out samples")
+        return kept
+
+    # Distributions
+
+    def _losses(self) -> Json:
+        edges = np.geomspace(_LEAST_LOSS, _MOST_LOSS, _BINS + 1)
+        each = ((label, partition, outputs.losses.double().numpy()) for label, partition, outputs in self._each())
+        return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
+
+    def _confidences(self) -> Json:
+        """Of the log-odds of the right label, in which sure models still differ."""
+        edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
+        return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
+
+    @staticmethod
+    def _histograms(each: Any, edges: Any) -> Json:
+        series = []
+        for label, partition, values in each:
+            counts, _ = np.histogram(values[np.isfinite(values)], bins=edges)
+            series.append({"label": label, "partition": partition, "n": len(values), "counts": counts.tolist()})
+        return {"edges": edges.tolist(), "series": series}
+
+    def _rocs(self) -> Json:
+        """An attack that calls a sample forgotten if its loss is small, forgotten against held-out samples."""
+        if not self.heldout:
+            raise RequirementNotMet("no partition that no model saw was measured")
+        n_negatives = len(self.partitions[self.heldout])
+        grid = np.unique(np.concatenate([np.geomspace(1 / n_negatives, 1, _ROC_POINTS), [1.0]]))
+        series = []
+        for named in self.models:
+            curve = self._roc(named.subject.model, grid)
+            if curve is not None:
+                series.append({"label": named.label, **curve})
+        if not series:
+            raise RequirementNotMet("no model was run on both the forget and the held-out samples")
+        golds = [self.group.gold, *self.group.floors] if self.group.gold is not None else []
+        curves = [c["tpr"] for c in (self._roc(gold.model, grid) for gold in golds) if c is not None]
+        band = {"low": np.min(curves, 0).tolist(), "high": np.max(curves, 0).tolist(), "n": len(curves)} if curves else None
+        return {"fpr": grid.tolist(), "series": series, "gold": band}
+
+    def _roc(self, model: str, grid: Any) -> dict[str, Any] | None:
+        forget, heldout = self._outputs(model, self.forget), self._outputs(model, self.heldout)
+        if forget is None or heldout is None:
+            return None
+        positives, negatives = -forget.losses.double().numpy(), np.sort(-heldout.losses.double().numpy())[::-1]
+        if not np.isfinite(positives).all() or not np.isfinite(negatives).all():
+            return None
+        # A sample is called forgotten if it scores above every held-out one but the first k.
+        allowed = np.floor(grid * len(negatives) + 1e-9).astype(int)
+        thresholds = np.where(allowed < len(negatives), negatives[np.minimum(allowed, len(negatives) - 1)], -np.inf)
+        tpr = (positives[None, :] > thresholds[:, None]).mean(1)
+        low, high = _wilson(tpr, len(positives))
+        members, others = -forget.losses.double(), -heldout.losses.double()
+        auc_low, auc_high = auc_interval(members, others)
+        return {
+            "tpr": tpr.tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "auc": auc(members, others),
+            "auc_low": auc_low,
+            "auc_high": auc_high,
+            "n": len(positives),
+        }
+
+    # Classes and groups
+
+    def _classes(self) -> Json:
+        names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
+        rows = []
+        for label, partition, outputs in self._each():
+            right, labels = _right(outputs), outputs.labels
+            if labels.dim() == 2:  # several labels: each is a class of its own
+                predicted = outputs.predictions.eq(labels).double().mean(0)
+                rows.append({"label": label, "partition": partition, "values": predicted[: len(names)].tolist()})
+                continue
+            rows.append({"label": label, "partition": partition, "values": _by_group(right, labels, len(names))})
+        return {"names": names, "rows": rows, "n_classes": self.dataset.n_classes}
+
+    def _groups(self) -> Json:
+        z = self.dataset.z
+        if z is None or z.dim() != 1:
+            raise RequirementNotMet("the data has no groups")
+        kinds = torch.unique(z)[:_MOST_CLASSES]
+        place = torch.searchsorted(kinds, z.contiguous())
+        names = [str(self.dataset.z_names[k]) if k < len(self.dataset.z_names) else str(k) for k in kinds.tolist()]
+        rows = [
+            {"label": label, "partition": partition, "values": _by_group(_right(outputs), place[outputs.ids], len(names))}
+            for label, partition, outputs in self._each()
+        ]
+        return {"names": names, "rows": rows, "n_classes": len(names)}
+
+    # Weights
+
+    def _layers(self) -> Json:
+        original = self._state(self.group.original)
+        size = sum(value.numel() * value.element_size() for value in original.values())
+        if size * len(self.models) > _MOST_BYTES:
+            raise RequirementNotMet(f"the weights of {len(self.models)} models are too many to compare ({size >> 20} MiB each)")
+        layers: dict[str, list[str]] = {}
+        for name in self.bench.model(self.scene, self.group.original.model).state_dict():  # in the order of the network
+            if original[name].is_floating_point():
+                layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+        kept = list(layers)[:_MOST_LAYERS]
+        rows = []
+        for named in self.models:
+            if named.subject.role == "original":
+                continue
+            state = self._state(named.subject)
+            changes = [_relative_change(original, state, layers[layer]) for layer in kept]
+            rows.append({"label": named.label, "values": changes})
+        return {"names": kept, "rows": rows, "n_layers": len(layers)}
+
+    def _state(self, subject: Subject) -> Mapping[str, Tensor]:
+        return self.bench.store.open(subject.model).tensors("model")
+
+    # Samples
+
+    def _stored(self) -> Json:
+        """Where the store has what each model says about each sample; ``erasure ui`` reads it there."""
+        found = [(n.label, p, self._place(n.subject.model, p)) for n in self.models for p in self._shown]
+        return [{"label": label, "partition": partition, "address": where} for label, partition, where in found if where]
+
+    def _samples(self) -> Json:
+        """Forgotten samples whose loss is farthest below gold's (least forgotten) and farthest above (most forgotten)."""
+        if self.group.gold is None:
+            raise RequirementNotMet("there is no gold model to compare losses with")
+        gold = self._outputs(self.group.gold.model, self.forget)
+        original = self._outputs(self.group.original.model, self.forget)
+        if gold is None or original is None:
+            raise RequirementNotMet("gold was not run on the forget set")
+        found = []
+        for named in self.models:
+            outputs = self._outputs(named.subject.model, self.forget)
+            if named.subject.role != "unlearned" or outputs is None:
+                continue
+            difference = (outputs.losses - gold.losses).double().nan_to_num(0.0)
+            order = torch.argsort(difference, stable=True)
+            n = min(_N_SAMPLES, len(order) // 2)
+            for side, chosen in (("least", order[:n]), ("most", order.flip(0)[:n])):
+                found.append(
+                    {
+                        "label": named.label,
+                        "side": side,
+                        "ids": outputs.ids[chosen].tolist(),
+                        "loss": outputs.losses[chosen].tolist(),
+                        "gold": gold.losses[chosen].tolist(),
+                        "original": original.losses[chosen].tolist(),
+                    }
+                )
+        return found
+
+
+def _right(outputs: Outputs) -> Tensor:
+    return correctness(outputs.task, outputs.logits, outputs.labels).double()
+
+
+def _confidence(outputs: Outputs) -> Any:
+    """Probability of the right label; the mean over labels where there are several."""
+    probabilities, labels = outputs.probabilities.double(), outputs.labels
+    if labels.dim() == 2:
+        return torch.where(labels > 0, probabilities, 1 - probabilities).mean(1).numpy()
+    if probabilities.dim() == 1 or probabilities.shape[1] == 1:
+        positive = probabilities.flatten()
+        return torch.where(labels > 0, positive, 1 - positive).numpy()
+    return probabilities.gather(1, labels.long()[:, None])[:, 0].numpy()
+
+
+def _log_odds(outputs: Outputs) -> Any:
+    confidence = np.clip(_confidence(outputs), 1e-300, 1.0)
+    odds = np.log(confidence) - np.log(np.maximum(1.0 - confidence, 1e-300))
+    return np.clip(odds, -_MOST_ODDS + 1e-6, _MOST_ODDS - 1e-6)
+
+
+def _by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[float | None]:
+    groups = groups.long().cpu()
+    kept = groups < n_groups
+    totals = torch.zeros(n_groups, dtype=torch.float64).index_add_(0, groups[kept], values.double()[kept])
+    counts = torch.bincount(groups[kept], minlength=n_groups)
+    return [float(t) / int(n) if int(n) else None for t, n in zip(totals, counts, strict=True)]
+
+
+def _relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor], names: Sequence[str]) -> float | None:
+    """Length of the change of a layer's weights over the length of the weights; None if the layer is no longer the same."""
+    change = total = 0.0
+    for name in names:
+        if name not in after or after[name].shape != before[name].shape:
+            return None
+        change += float((after[name].double() - before[name].double()).square().sum())
+        total += float(before[name].double().square().sum())
+    return math.sqrt(change / total) if total else math.sqrt(change)
+
+
+def _wilson(share: Any, n: int) -> tuple[Any, Any]:
+    """95 % interval of a share of ``n`` samples."""
+    z = 1.959963984540054
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)

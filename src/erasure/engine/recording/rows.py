@@ -1,0 +1,242 @@
+"""From stored values to result rows: gold, gap, noise floor, interval and status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from erasure.experiment.configuration import difference
+from erasure.functional.intervals import student_t
+from erasure.measures.contract import Measure
+from erasure.planning.stages import Group, Plan, Subject
+from erasure.records.rows import Row
+from erasure.store import Store
+
+__all__ = ["assemble", "assemble_trace"]
+
+_Key = tuple[str, str]
+"""Name of a value and its partition."""
+
+
+def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[Row]:
+    """All rows of a plan, in a stable order: by repetition, then original, gold and unlearned models.
+
+    Args:
+        plan: What was run.
+        store: Where the values are.
+        failed: Address to reason of what could not be computed.
+        dataset: Name of the data set.
+    """
+    rows: list[Row] = []
+    n_groups = len({group.retain for group in plan.groups})
+    for group in plan.groups:
+        rows += _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).rows()
+    return _with_intervals(rows)
+
+
+def assemble_trace(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[tuple[int, Row]]:
+    """Epoch and row of everything that was measured during unlearning."""
+    rows: list[tuple[int, Row]] = []
+    for group in plan.groups:
+        maker = _GroupRows(plan, store, failed, dataset, group, several=False)
+        for subject in group.unlearned:
+            if subject.trace and subject.trace not in failed:
+                rows += maker.trace_rows(subject)
+    return rows
+
+
+class _GroupRows:
+    """Rows of one repetition and one gold."""
+
+    def __init__(self, plan: Plan, store: Store, failed: Mapping[str, str], dataset: str, group: Group, *, several: bool) -> None:
+        self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, group
+        self.several = several
+        self.measures = plan.experiment.evaluator.measures
+        self.suffixes = _suffixes(self.measures)
+        gold = [self._values(address) for address in group.gold.values] if group.gold is not None else []
+        self.gold = gold or [{} for _ in self.measures]
+        self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
+
+        self.subjects = [group.original, *([group.gold] if group.gold else []), *group.unlearned]
+
+    def rows(self) -> list[Row]:
+        return [row for subject in self.subjects for row in self._subject_rows(subject)]
+
+    def _values(self, address: str | None) -> dict[_Key, dict[str, Any]]:
+        if address is None or address in self.failed:
+            return {}
+        return {(record["name"], record["partition"]): record for record in self.store.open(address).json("values")}
+
+    def _subject_rows(self, subject: Subject) -> Iterable[Row]:
+        status, reason = self._verdict(subject)
+        for number, (measure, address) in enumerate(zip(self.measures, subject.values, strict=True)):
+            if address is None:
+                continue
+            base = self._base(subject, address)
+            if address in self.failed:
+                yield from self._failed_rows(replace(base, status="failed", reason=self.failed[address]), number, measure)
+                continue
+            artifact = self.store.open(address)
+            base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
+            for record in artifact.json("values"):
+                yield self._row(base, record, number, measure, status, reason)
+
+    def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
+        """A row for each value that other models have of the measure; one row if no model has any."""
+        known = next(filter(None, (self._values(subject.values[number]) for subject in self.subjects)), {})
+        if not known:
+            yield replace(base, measure=measure.title + self.suffixes[number])
+        for (name, partition), record in known.items():
+            yield replace(base, measure=name + self.suffixes[number], partition=partition, **_meaning(record, measure))
+
+    def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
+        """Rows of every epoch, with gold's value beside each."""
+        records = self.store.open(subject.trace).json("trace")
+        gold = {(r["number"], r["name"], r["partition"]): r["value"] for r in records if r["epoch"] == "gold"}
+        base = self._base(subject, subject.trace)
+        followed = self.plan.experiment.evaluator.trace
+        traced = followed.measures if followed is not None else ()
+        for record in records:
+            if record["epoch"] == "gold":
+                continue
+            reference = gold.get((record["number"], record["name"], record["partition"]))
+            value = record["value"]
+            compared = record["ideal"] is not None and value is not None and reference is not None
+            yield (
+                int(record["epoch"]),
+                replace(
+                    base,
+                    measure=record["name"],
+                    partition=record["partition"],
+                    value=value,
+                    **_meaning(record, traced[record["number"]]),
+                    gold=reference if compared else None,
+                    gap=abs(value - reference) if compared else None,
+                    status="ok" if value is not None else "non-finite",
+                    reason="" if value is not None else f"the value is {record['found']}",
+                ),
+            )
+
+    def _base(self, subject: Subject, address: str) -> Row:
+        entry, seeds = subject.entry, self.group.seeds
+        suffix = f" ({self.group.retain})" if self.several else ""
+        return Row(
+            experiment=self.plan.experiment.name,
+            dataset=self.dataset,
+            unlearner=entry.key if entry is not None else "",
+            label=entry.label if entry is not None else f"{subject.role}{suffix}",
+            model=subject.role,
+            measure="",
+            seed_split=seeds.split,
+            seed_train=seeds.train,
+            seed_unlearn=seeds.unlearn if entry is not None else None,
+            seed_evaluate=seeds.evaluate,
+            address=address,
+        )
+
+    def _verdict(self, subject: Subject) -> tuple[str, str]:
+        """Status and reason of a model; of gold what the guards of the methods that it is compared with have found."""
+        if subject.role == "gold":
+            found = [self._judged(each).get("gold", "") for each in self.group.unlearned]
+            reason = next(filter(None, found), "")
+            return ("collapsed", reason) if reason else ("ok", "")
+        verdict = self._judged(subject)
+        return cast(str, verdict.get("status", "ok")), cast(str, verdict.get("reason", ""))
+
+    def _judged(self, subject: Subject) -> dict[str, Any]:
+        if not subject.verdict or subject.verdict in self.failed:
+            return {}
+        return dict(self.store.open(subject.verdict).json("verdict"))
+
+    def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
+        key = (record["name"], record["partition"])
+        value = record["value"]
+        gold = self.gold[number].get(key, {}).get("value")
+        compared = record["ideal"] is not None
+        gap = abs(value - gold) if compared and value is not None and gold is not None else None
+        floor = self._floor(number, key, gold) if compared else None
+        if value is None:
+            status, reason = "non-finite", f"the value is {record['found']}"
+        elif status == "ok" and base.model == "unlearned" and gap is not None and floor is not None and gap <= floor:
+            status, reason = "indistinguishable", "the gap to gold is within the noise floor"
+        return replace(
+            base,
+            measure=record["name"] + self.suffixes[number],
+            partition=record["partition"],
+            value=value,
+            **_meaning(record, measure),
+            gold=gold if compared else None,
+            gap=gap,
+            floor=floor,
+            low=record["low"],
+            high=record["high"],
+            n=1,
+            status=cast(Any, status),
+            reason=reason,
+        )
+
+    def _floor(self, number: int, key: _Key, gold: float | None) -> float | None:
+        """The largest distance of another gold's value from gold's."""
+        others = [floor[number].get(key, {}).get("value") for floor in self.floors]
+        gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
+        return max(gaps) if gaps else None
+
+
+def _suffixes(measures: Sequence[Measure]) -> list[str]:
+    """What sets each measure apart from others of its title whose values are of the same partition, the first that it names: their rows
+    would be taken for repetitions.
+    """
+    names = [(measure.title, measure.partitions()[:1]) for measure in measures]
+    suffixes = []
+    for measure, name in zip(measures, names, strict=True):
+        twins = [other for other, theirs in zip(measures, names, strict=True) if theirs == name]
+        found = difference(measure, twins) if len(twins) > 1 else ""
+        suffixes.append(f" ({found})" if found else "")
+    return suffixes
+
+
+def _meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """How a row's value is to be read: what the value itself says, else the measure's class data."""
+    direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
+    tells = record.get("tells", measure.tells)
+    if tells is None and record["ideal"] == "gold":
+        tells = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
+    return {
+        "unit": record["unit"],
+        "direction": direction,
+        "ideal": record["ideal"],
+        "tells": tells or "",
+        "chance": record.get("chance", measure.chance) if tells == "attack" else None,
+    }
+
+
+def _with_intervals(rows: Sequence[Row]) -> list[Row]:
+    """Give rows that are repeated the 95 % Student-t interval of their mean; ``n`` counts the repetitions it rests on.
+
+    Repetitions of one original (other seeds of unlearning or measuring) are not independent of one another: they count as one, by their
+    mean. Where there is one original only, the interval is over its repetitions, and says nothing of other originals.
+    """
+    repeated: dict[tuple[str, ...], dict[tuple[int | None, int | None], list[float]]] = {}
+    for row in rows:
+        if row.value is not None:
+            of_original = repeated.setdefault(_identity(row), {})
+            of_original.setdefault((row.seed_split, row.seed_train), []).append(row.value)
+    result = []
+    for row in rows:
+        by_original = list(repeated.get(_identity(row), {}).values())
+        values = (
+            [math.fsum(own) / len(own) for own in by_original]
+            if len(by_original) > 1
+            else [v for own in by_original for v in own]
+        )
+        interval = student_t(values)
+        if interval is not None and row.value is not None:
+            row = replace(row, low=interval[0], high=interval[1], n=len(values))
+        result.append(row)
+    return result
+
+
+def _identity(row: Row) -> tuple[str, str, str, str]:
+    return row.label, row.model, row.measure, row.partition

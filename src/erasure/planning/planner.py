@@ -1,0 +1,351 @@
+"""The plan: every stage of an experiment under the address of what it is computed from.
+
+Building a plan loads no data and trains nothing. Stages that are equal, in one experiment or in several, are one stage.
+A partition's address is its lineage: the splitters that lead to it, not those beside it, so two forget sets of one training set
+share their original model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from erasure.component import Component, canonical
+from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
+from erasure.measures.contract import Measure, ModelKind
+from erasure.planning.blocks import split_member
+from erasure.planning.requested_models import BankPlanner
+from erasure.planning.seeds import Seeds
+from erasure.planning.stages import Group, Job, Numerics, Plan, Scene, Stage, Subject, outputs_content, short, training_content
+from erasure.store.addresses import address
+from erasure.training.predictor import Predictor
+from erasure.types import Json
+
+__all__ = ["Planner", "build_plan"]
+
+
+def build_plan(experiment: Experiment, repetitions: Iterable[Seeds], numerics: Numerics | None = None) -> Plan:
+    """Plan an experiment.
+
+    Args:
+        experiment: The validated configuration.
+        repetitions: Seeds of each repetition.
+        numerics: Options that change the numbers.
+
+    Raises:
+        DataError: If a file of the data is missing.
+    """
+    plan = Plan(experiment=experiment, numerics=numerics or Numerics())
+    fingerprint = experiment.data.data_source.fingerprint()
+    for seeds in repetitions:
+        Planner(plan, seeds, fingerprint).plan()
+    return plan
+
+
+class Planner:
+    """Adds one repetition to a plan."""
+
+    def __init__(self, plan: Plan, seeds: Seeds, fingerprint: Json) -> None:
+        self.plan_, self.seeds, self.experiment = plan, seeds, plan.experiment
+        self.measures = self.experiment.evaluator.measures
+        self.like = ""
+        self.scene = self._scene(fingerprint)
+        self.train_seed = seeds.stream("train")
+        self.retain = "retain"
+        self.passes: dict[tuple[str, str], str] = {}
+        self.bank = BankPlanner(self)
+
+    def plan(self) -> None:
+        """The original, then each retain partition with its golds and methods."""
+        self.plan_.scenes.append(self.scene)
+        predictor = self.experiment.predictor
+        original = self._train("train original", predictor.training_set, self.train_seed)
+        by_retain: dict[str, list[LabelledUnlearner]] = {}
+        for entry in self.experiment.unlearners:
+            by_retain.setdefault(entry.unlearner.retain, []).append(entry)
+        for retain, entries in (by_retain or {"retain": []}).items():
+            self._group(retain, entries, original, self._suffix(retain, len(by_retain)))
+
+    @staticmethod
+    def _suffix(retain: str, n_groups: int) -> str:
+        return f" on {retain}" if n_groups > 1 else ""
+
+    def _group(self, retain: str, entries: Sequence[LabelledUnlearner], original: str, suffix: str) -> None:
+        self.retain = retain
+        has_gold = retain in self.scene.lineage
+        gold = self._train(f"train gold{suffix}", retain, self.train_seed) if has_gold else ""
+        n_floors = self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0
+        floors = [
+            self._train(f"train gold {number}{suffix}", retain, self.seeds.stream("train", "gold", number))
+            for number in range(1, n_floors + 1)
+        ]
+        references = {"original": original} | ({"gold": gold} if gold else {})
+        self.plan_.groups.append(
+            Group(
+                seeds=self.seeds,
+                retain=retain,
+                original=self._subject("original", None, original, references),
+                gold=self._subject("gold", None, gold, references) if gold else None,
+                floors=tuple(self._floor(number, other, references) for number, other in enumerate(floors, start=1)),
+                unlearned=tuple(self._unlearned(entry, original, references, tuple(floors)) for entry in entries),
+            )
+        )
+
+    def _floor(self, number: int, model: str, references: Mapping[str, str]) -> Subject:
+        self.bank.population = number
+        subject = self._subject("gold", None, model, references)
+        self.bank.population = 0
+        return subject
+
+    def _like(self, component: Component | None, role: str) -> str:
+        """What stages have in common that take the same time."""
+        made_of = self.plan_.canonical(component) if component is not None else None
+        return address("like", [self.like, made_of, role])[:8]
+
+    # Stages
+
+    def _scene(self, fingerprint: Json) -> Scene:
+        section, predictor = self.experiment.data, self.experiment.predictor
+        seed = self.seeds.stream("split")
+        content = {"source": self.plan_.canonical(section.data_source), "fingerprint": fingerprint, "task": section.task}
+        data = address("data", content)
+        explains: dict[str, Json] = {}
+
+        def named(kind: str, made_of: Json) -> str:
+            where = address(kind, made_of)
+            explains[where] = {"kind": kind, "content": made_of}
+            return where
+
+        lineage = {"all": named("partition", {"of": data})}
+        for splitter in section.partitions:
+            above = {name: lineage[name] for name in self._referred(splitter)}
+            parts = {"splitter": self.plan_.canonical(splitter), "above": above, "seed": seed}
+            lineage |= {
+                name: named("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
+            }
+        standardize = self._standardised_by(section.standardize, predictor.training_set)
+        scaling = lineage[standardize] if standardize is not None else None
+        recipe = self.plan_.once(("recipe", id(predictor)), predictor, lambda: _recipe(predictor))
+        split_content = {"data": data, "partitions": dict(lineage), "order": list(lineage)}
+        scene = Scene(
+            source=section.data_source,
+            data=data,
+            split=address("split", split_content),
+            splitters=section.partitions,
+            seed=seed,
+            task=section.task,
+            standardize=standardize,
+            batch_size=section.batch_size,
+            predictor=predictor,
+            lineage=lineage,
+            recipe=recipe,
+            view=named("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
+            memory_cap_gib=self.experiment.globals.memory_cap_gib,
+            explains=explains,
+        )
+        job = Job(scene=scene)
+        self.like = address("like", {"data": data, "recipe": recipe, "batch_size": section.batch_size})
+        source = type(section.data_source).__name__
+        self.add("data", "load data", content, (), job, f"data {source}")
+        self.add("split", "cut partitions", split_content, (data,), job, f"split {source}")
+        return scene
+
+    @staticmethod
+    def _referred(splitter: Any) -> tuple[str, ...]:
+        from erasure.component import partition_fields
+
+        names: list[str] = []
+        for name in partition_fields(type(splitter)):
+            value = getattr(splitter, name)
+            names += [value] if isinstance(value, str) else list(value or ())
+        return tuple(dict.fromkeys(names))
+
+    @staticmethod
+    def _standardised_by(standardize: bool | str, training_set: str) -> str | None:
+        if isinstance(standardize, str):
+            return standardize
+        return training_set if standardize else None
+
+    def _train(self, name: str, partition: str, seed: int) -> str:
+        content = training_content(self.scene, partition, seed, self.plan_.numerics.json())
+        job = Job(scene=self.scene, seed=seed, partition=partition)
+        return self.add("model", name, content, (self.scene.split,), job, f"train {short(self.scene.predictor.model)}")
+
+    def _unlearned(
+        self, entry: LabelledUnlearner, original: str, references: Mapping[str, str], floors: tuple[str, ...]
+    ) -> Subject:
+        unlearner, trace = entry.unlearner, self.experiment.evaluator.trace
+        lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
+        content = {
+            "unlearner": self.plan_.canonical(unlearner),
+            "original": original,
+            "partitions": lineage,
+            "batch_size": self.scene.batch_size,
+            "seed": self.seeds.stream("unlearn"),
+            "numerics": self.plan_.numerics.json(),
+        } | ({"checkpoints": True} if trace is not None else {})
+        job = Job(
+            scene=self.scene,
+            seed=self.seeds.stream("unlearn"),
+            model=original,
+            unlearner=unlearner,
+            role="unlearned",
+            train_seed=self.train_seed,
+            trace=trace,
+        )
+        gold = (references["gold"],) if "gold" in references else ()
+        requires = (self.scene.split, original, *gold) if unlearner.exact else (self.scene.split, original)
+        name, signature = f"unlearn {entry.label}", f"unlearn {short(unlearner)}"
+        model = self.add("unlearned", name, content, requires, job, signature, unlearner)
+        traced = ""
+        if trace is not None:
+            traced = self._trace(trace, entry, model, references)
+            if trace.select != "last":
+                chosen = {"model": model, "trace": traced, "select": trace.select}
+                job = Job(scene=self.scene, model=model, trace=trace, traced=traced, role="unlearned")
+                model = self.add("selected", f"select an epoch of {entry.label}", chosen, (model, traced), job, "select")
+        subject = self._subject("unlearned", entry, model, references)
+        return replace(subject, verdict=self._verdict(entry, model, references, floors), trace=traced)
+
+    def _trace(self, trace: Trace, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
+        partitions = [name for measure in trace.measures for name in measure.partitions() if name in self.scene.lineage]
+        seed = self.seeds.stream("evaluate")
+        content = {
+            "measures": self.plan_.canonical(trace.measures),
+            "model": model,
+            "references": dict(references),
+            "partitions": {name: self.scene.lineage[name] for name in partitions},
+            "view": self.scene.view,
+            "seed": seed,
+            "numerics": self.plan_.numerics.json(),
+        }
+        outputs = self.outputs(set(references.values()), dict.fromkeys(partitions))
+        job = Job(scene=self.scene, seed=seed, model=model, references=references, role="unlearned", trace=trace)
+        requires = (self.scene.split, model, *references.values(), *outputs)
+        return self.add(
+            "trace", f"trace {entry.label}", content, requires, job, f"trace {short(entry.unlearner)}", content["measures"]
+        )
+
+    def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str, references: Mapping[str, str]) -> Subject:
+        values = tuple(
+            self._values(measure, role, model, references, entry) if role in measure.targets() else None
+            for measure in self.measures
+        )
+        return Subject(role=role, entry=entry, model=model, values=values)
+
+    def _values(
+        self, measure: Measure, role: ModelKind, model: str, references: Mapping[str, str], entry: LabelledUnlearner | None
+    ) -> str:
+        needed: dict[str, str] = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
+        partitions = [name for name in measure.partitions() if name in self.scene.lineage]
+        seed = self.seeds.stream("evaluate")
+        content: dict[str, Json] = {
+            "measure": self.plan_.canonical(measure),
+            "model": model,
+            "role": role,
+            "references": needed,
+            "partitions": {name: self.scene.lineage[name] for name in partitions},
+            "view": self.scene.view,
+            "seed": seed,
+            "numerics": self.plan_.numerics.json(),
+        }
+        outputs = self.outputs({model, *needed.values()}, partitions)
+        bank, blocks = self.bank.requested(measure, role, entry, references.get("original", model))
+        if blocks:
+            content["bank"] = sorted({*bank.values()})
+        job = Job(
+            scene=self.scene,
+            seed=seed,
+            model=model,
+            measure=measure,
+            references=needed,
+            role=role,
+            bank=bank,
+            blocks={where: self.plan_.stages[where].job.block for where in {split_member(model)[0] for model in bank.values()}},
+            maker=self.plan_.stages[model],
+        )
+        of = entry.label if entry is not None else role
+        requires = (self.scene.split, model, *needed.values(), *outputs, *blocks)
+        signature, name = f"measure {short(measure)}", f"measure {measure.title} of {of}"
+        return self.add("values", name, content, requires, job, signature, measure, role)
+
+    def _verdict(self, entry: LabelledUnlearner, model: str, references: Mapping[str, str], floors: tuple[str, ...]) -> str:
+        unlearner = entry.unlearner
+        roles = {
+            role: name
+            for role, name in (("forget", unlearner.forget), ("retain", unlearner.retain))
+            if name in self.scene.lineage
+        }
+        content = {
+            "model": model,
+            "references": dict(references),
+            "floors": list(floors),
+            "partitions": {role: self.scene.lineage[name] for role, name in roles.items()},
+            "version": 2,
+        }
+        outputs = self.outputs({model, *references.values(), *floors}, list(roles.values()))
+        job = Job(scene=self.scene, model=model, references=references, role="unlearned", unlearner=unlearner, floors=floors)
+        requires = (self.scene.split, model, *references.values(), *outputs)
+        return self.add("verdict", f"judge {entry.label}", content, requires, job, "judge")
+
+    def outputs(self, models: Iterable[str], partitions: Iterable[str]) -> list[str]:
+        """One pass for each model and partition, whoever asks for it."""
+        addresses = []
+        for model in sorted(models):
+            for partition in partitions:
+                key = (model, partition)
+                if key in self.passes:
+                    addresses.append(self.passes[key])
+                    continue
+                content = outputs_content(self.scene, model, partition, self.plan_.numerics.json())
+                job = Job(scene=self.scene, model=model, partition=partition, block=self.plan_.stages[model].job.block)
+                name = f"run {self.plan_.stages[model].name.removeprefix('train ').removeprefix('unlearn ')} on {partition}"
+                n = f" x{len(job.block.requests)}" if job.block is not None else ""
+                signature = f"run {short(self.experiment.predictor.model)}{n}"
+                self.passes[key] = self.add("outputs", name, content, (self.scene.split, model), job, signature)
+                addresses.append(self.passes[key])
+        return addresses
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        content: Json,
+        requires: Iterable[str],
+        job: Job,
+        signature: str,
+        component: Component | None = None,
+        role: str = "",
+    ) -> str:
+        """Plan a stage, unless an equal one is planned; its address.
+
+        Args:
+            kind: Kind of stage.
+            name: For people.
+            content: What the address is made of.
+            requires: Stages that must be there before.
+            job: What to do.
+            signature: The family of stages that it is one of.
+            component: What, beside data and recipe, its cost depends on.
+            role: Of the model that is measured, on which the cost may depend too.
+        """
+        where = address(kind, content)
+        if where not in self.plan_.stages:
+            like = self.plan_.once((self.like, id(component), role), component, lambda: self._like(component, role))
+            signature = f"{signature} #{like}"
+            self.plan_.stages[where] = Stage(
+                kind=kind,
+                name=name,
+                address=where,
+                content=content,
+                requires=tuple(dict.fromkeys(requires)),
+                job=job,
+                signature=signature,
+            )
+        return where
+
+
+def _recipe(predictor: Predictor) -> Json:
+    """A recipe as addresses have it: which partitions it names does not matter, their content does."""
+    return canonical(predictor.replace(training_set="train", validation_set="validation" if predictor.validation_set else None))

@@ -1,0 +1,252 @@
+"""Result rows: one measured value of one model, with everything needed to judge it, as Parquet, CSV and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import numbers
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from erasure.durable import failure, write_atomically
+from erasure.errors import StoreError
+from erasure.types import Json, Tells
+
+__all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
+
+ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
+Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
+
+_NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
+_COUNTS = ("n", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
+_CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One value of one measure on one model and partition.
+
+    Args:
+        experiment: Name of the experiment.
+        dataset: Name of the data set.
+        unlearner: Registered name of the method; empty for the original and the gold model's own rows.
+        label: What the reader calls this setting of the method.
+        model: Which model was measured.
+        measure: Name of the measure.
+        partition: What it was measured on; empty where that makes no sense.
+        value: The value, or None with ``reason``.
+        unit: Its unit; empty for a plain number.
+        direction: Which way is better, as the measure says.
+        ideal: ``"gold"``, a number, or None if there is none. Tables hold it as text.
+        tells: What a larger value on forgotten samples tells of them; see :class:`erasure.measures.contract.Measure`.
+        chance: What guessing reaches, or None if that makes no sense.
+        gold: The same measure of the gold model.
+        gap: Distance of ``value`` from ``gold``.
+        floor: Noise floor: the same distance between two gold models.
+        low: Lower end of the confidence interval.
+        high: Upper end of the confidence interval.
+        n: How many samples or repetitions the value rests on.
+        status: Whether the value can be believed.
+        reason: Why not, in a sentence.
+        seed_split: Seed of the split.
+        seed_train: Seed of training.
+        seed_unlearn: Seed of unlearning.
+        seed_evaluate: Seed of measuring.
+        elapsed_s: How long measuring took.
+        address: Content address of the stage that measured it.
+    """
+
+    experiment: str
+    dataset: str
+    unlearner: str
+    label: str = ""
+    model: ModelRole
+    measure: str
+    partition: str = ""
+    value: float | None = None
+    unit: str = ""
+    direction: str = ""
+    ideal: str | float | None = None
+    tells: Tells = ""
+    chance: float | None = None
+    gold: float | None = None
+    gap: float | None = None
+    floor: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    status: Status = "ok"
+    reason: str = ""
+    seed_split: int | None = None
+    seed_train: int | None = None
+    seed_unlearn: int | None = None
+    seed_evaluate: int | None = None
+    elapsed_s: float | None = None
+    address: str = ""
+
+    def record(self) -> dict[str, Json]:
+        """The row as JSON by column: text, float, int or None; ``ideal`` is text.
+
+        Raises:
+            StoreError: If a value does not fit its column or is not finite; names the column and the row.
+        """
+        return {name: _cell(self, name) for name in RESULT_FIELDS}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Json]) -> Row:
+        """The row that ``record`` was made from."""
+        return cls(**{**record, "ideal": _ideal(record["ideal"])})
+
+
+RESULT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Row))
+"""Columns of the result tables, in their order."""
+
+
+def write_rows(rows: Iterable[Row], directory: Path) -> None:
+    """Write ``rows.csv``, ``rows.json`` and ``rows.parquet``, in the order given.
+
+    Each file is replaced in one step, and ``rows.parquet``, which :func:`read_rows` reads, last. Equal rows give equal bytes.
+    In the CSV file a text that a spreadsheet would run as a formula gets an apostrophe in front; the other two have it as it is.
+
+    Raises:
+        StoreError: If a value does not fit its column or is not finite, or a file cannot be written.
+    """
+    records = [row.record() for row in rows]
+    directory = Path(directory)
+    write_atomically(directory / "rows.csv", _csv(records))
+    write_atomically(directory / "rows.json", _json(records))
+    write_atomically(directory / "rows.parquet", _parquet(records))
+
+
+def write_trace(rows: Iterable[tuple[int, Row]], directory: Path) -> None:
+    """Write ``trace.csv`` and ``trace.json``: rows of single epochs, with the epoch in front (0 is the original).
+
+    Raises:
+        StoreError: As :func:`write_rows`.
+    """
+    records = [{"epoch": epoch, **row.record()} for epoch, row in rows]
+    write_atomically(Path(directory) / "trace.csv", _csv(records, ("epoch", *RESULT_FIELDS)))
+    write_atomically(Path(directory) / "trace.json", _json(records))
+
+
+def read_rows(directory: Path) -> list[Row]:
+    """The rows that :func:`write_rows` wrote, in their order.
+
+    Raises:
+        StoreError: If ``rows.parquet`` is missing, damaged or has other columns.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    path = Path(directory) / "rows.parquet"
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))
+    except pyarrow.ArrowException as error:
+        raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
+    except OSError as error:
+        raise failure("read", path, error, option="--output") from error
+    if tuple(table.column_names) != RESULT_FIELDS:
+        raise StoreError(
+            f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "
+            f"{', '.join(RESULT_FIELDS)}. Run the experiment again: what the store has is not computed anew."
+        )
+    # Column by column, and each text once: there may be hundreds of thousands of rows.
+    columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
+    return [Row(**dict(zip(RESULT_FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _values(column: Any, read: Callable[[str], Any] | None) -> list[Any]:
+    import pyarrow
+
+    if not pyarrow.types.is_string(column.type):
+        return list(column.to_pylist())
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist() if read is None else [read(text) for text in encoded.dictionary.to_pylist()]
+    return [None if code is None else texts[code] for code in encoded.indices.to_pylist()]
+
+
+def _cell(row: Row, name: str) -> Json:
+    value = getattr(row, name)
+    if value is None and (name in _NUMBERS or name in _COUNTS or name == "ideal"):
+        return None
+    if name in _NUMBERS:
+        return _number(row, name, value)
+    if name in _COUNTS:
+        return _count(row, name, value)
+    if name == "ideal" and not isinstance(value, str):
+        return repr(_number(row, name, value))
+    return _text(row, name, value)
+
+
+def _text(row: Row, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _misfit(row, name, value, "text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _misfit(row, name, value, "valid Unicode text") from None
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise _misfit(row, name, value, f"one of {', '.join(_CHOICES[name])}")
+    return str(value)
+
+
+def _number(row: Row, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _misfit(row, name, value, "a number or None")
+    number = float(value)
+    if not math.isfinite(number):
+        raise _misfit(row, name, value, 'a finite number, or None with status "non-finite" and a reason')
+    return number
+
+
+def _count(row: Row, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value).bit_length() > 63:
+        raise _misfit(row, name, value, "a whole number of at most 63 bits or None")
+    return int(value)
+
+
+def _misfit(row: Row, name: str, value: Any, expected: str) -> StoreError:
+    where = f"{row.unlearner or row.model}, {row.measure} on {row.partition or 'no partition'}"
+    return StoreError(f"The column {name} of the row of {where} is {value!r}; expected {expected}.")
+
+
+def _ideal(text: str | None) -> str | float | None:
+    return float(text) if text is not None and _PLAIN_NUMBER.fullmatch(text) else text
+
+
+def _json(records: list[dict[str, Json]]) -> bytes:
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
+    return f"[\n{lines}\n]\n".encode() if records else b"[]\n"
+
+
+def _csv(records: list[dict[str, Json]], header: tuple[str, ...] = RESULT_FIELDS) -> bytes:
+    lines = [",".join(header), *(",".join(_csv_cell(value) for value in record.values()) for record in records)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _csv_cell(value: Json) -> str:
+    # Not csv.writer: with lines that end in "\n" it leaves a lone carriage return unquoted, and readers see two rows.
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return repr(value)
+    text = f"'{value}" if value.startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(value) else str(value)
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def _parquet(records: list[dict[str, Json]]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    types = {name: pyarrow.float64() for name in _NUMBERS} | {name: pyarrow.int64() for name in _COUNTS}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in RESULT_FIELDS])
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema), sink)
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,187 @@
+"""A run's folder as reports read it: rows, trace, and what the run kept beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from erasure.catalogue import present_name
+from erasure.durable import failure
+from erasure.errors import StoreError
+from erasure.records.rows import Row, read_rows
+from erasure.records.sweep_folder import Setting, merged_evidence, merged_rows, problems, read_settings, suffixes
+
+__all__ = ["EVIDENCE_FILE", "ROLE_PARTITIONS", "RunFolder", "TracePoint"]
+
+EVIDENCE_FILE = "report.json"
+ROLE_PARTITIONS = ("forget", "retain", "test")
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One value measured during unlearning.
+
+    Args:
+        epoch: Epoch of the method; 0 is the original.
+        label: The method.
+        measure: The measure.
+        partition: What it was measured on.
+        value: The value, or None.
+        gold: Gold's value, or None.
+        seed: Seed of the repetition.
+    """
+
+    epoch: int
+    label: str
+    measure: str
+    partition: str
+    value: float | None
+    gold: float | None
+    seed: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """What is in the folder of a run.
+
+    Args:
+        rows: The result rows.
+        evidence: What the run kept beside them; empty if it kept nothing.
+        trace: What was measured during unlearning.
+        directory: Where it was read from.
+        problems: Of a sweep over several problems (forget sets, originals), the name and the part of each; empty for one problem.
+    """
+
+    rows: Sequence[Row]
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    trace: Sequence[TracePoint] = ()
+    directory: Path | None = None
+    problems: Sequence[tuple[str, RunFolder]] = ()
+
+    @classmethod
+    def load(cls, directory: Path | str) -> RunFolder:
+        """Read a folder; one of an older run, without ``report.json``, gives rows alone, and one of a sweep all its settings.
+
+        Raises:
+            StoreError: If there are no rows, or a file cannot be read.
+        """
+        directory = Path(directory)
+        points = read_settings(directory)
+        if not points:
+            evidence = _evidence(directory / EVIDENCE_FILE)
+            return cls(tuple(read_rows(directory)), evidence, _trace(directory / "trace.csv"), directory)
+        settings = [
+            Setting(label, values, tuple(read_rows(folder)), _evidence(folder / EVIDENCE_FILE))
+            for folder, label, values in points
+        ]
+        traces = [_trace(folder / "trace.csv") for folder, _, _ in points]
+        return cls.of_settings(settings, traces, directory)
+
+    @classmethod
+    def of_settings(
+        cls, settings: Sequence[Setting], traces: Sequence[Sequence[TracePoint]] = (), directory: Path | None = None
+    ) -> RunFolder:
+        """Settings of a sweep as one run, with a part for each of several problems.
+
+        Args:
+            settings: The settings.
+            traces: What was measured during unlearning in each; nothing by default.
+            directory: Where they were read from.
+        """
+        names = suffixes(settings)
+        trace: dict[TracePoint, None] = {}
+        for points, suffix in zip(traces, names, strict=False):
+            trace |= {replace(p, label=p.label + suffix.get(("unlearned", p.label), "")): None for p in points}
+        apart = problems(settings)
+        parts = [
+            (name, cls.of_settings([settings[i] for i in members], [traces[i] for i in members] if traces else (), directory))
+            for name, members in (apart if len(apart) > 1 else ())
+        ]
+        return cls(tuple(merged_rows(settings, names)), merged_evidence(settings, names), tuple(trace), directory, parts)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return str(self.evidence.get("experiment") or next((row.experiment for row in self.rows), "") or "experiment")
+
+    @property
+    def groups(self) -> Sequence[Mapping[str, Any]]:
+        """What was kept of each group of models that are compared with one another."""
+        return list(self.evidence.get("groups", ()))
+
+    @property
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Every model of every repetition."""
+        return list(self.evidence.get("models", ()))
+
+    def model(self, label: str) -> Mapping[str, Any]:
+        """The first repetition's model of a label; empty if nothing is known about it."""
+        return next((model for model in self.models if model["label"] == label), {})
+
+    def partitions(self, role: str) -> frozenset[str]:
+        """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
+        key = {"forget": "forget", "retain": "retain", "test": "heldout"}[role]
+        return frozenset(group[key] for group in self.groups if group.get(key)) or frozenset({role})
+
+
+def _evidence(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise failure("read", path, error, option="RUN") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is not JSON ({error}); run the experiment again.") from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise StoreError(f"{path} is not of format {_FORMAT}; run the experiment again with this version.")
+    return _with_present_names(found)
+
+
+def _with_present_names(evidence: dict[str, Any]) -> Mapping[str, Any]:
+    """The same with components by the names that they have today, so that runs of several versions can be compared."""
+    configuration = evidence.get("configuration")
+    if not isinstance(configuration, dict) or "canonical" not in configuration:
+        return evidence
+    return evidence | {"configuration": configuration | {"canonical": _renamed(configuration["canonical"])}}
+
+
+def _renamed(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: present_name(value) if key == "class" and isinstance(value, str) else _renamed(value)
+            for key, value in node.items()
+        }
+    return [_renamed(each) for each in node] if isinstance(node, list) else node
+
+
+def _trace(path: Path) -> Sequence[TracePoint]:
+    if not path.exists():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(
+                TracePoint(
+                    epoch=int(record["epoch"]),
+                    label=record["label"],
+                    measure=record["measure"],
+                    partition=record["partition"],
+                    value=_number(record["value"]),
+                    gold=_number(record["gold"]),
+                    seed=record["seed_train"],
+                )
+                for record in csv.DictReader(file)
+            )
+    except OSError as error:
+        raise failure("read", path, error, option="RUN") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} is not a trace of this version ({error}); run the experiment again.") from error
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,1 @@
+"""Figures: one file a group of them, from records and verdicts to specification, caption and data."""

@@ -1,0 +1,221 @@
+"""Figures of how sure numbers are: differences from retraining with their intervals, and mean ranks. Pure functions, as in ``figures``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erasure.analysis.certainty import Certainty
+from erasure.reports.figures.figure import STEP, TWO_LINES, Figure, base
+from erasure.reports.figures.theme import COLOURS
+
+__all__ = ["differences", "ranks"]
+
+_MOST_PANELS = 8
+_MOST_LINES = 40
+
+
+def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+    """Mean difference of each method from the golds of the same training seeds, with its interval, beside the noise floor."""
+    tested = {each.label for each in certainty.estimates if each.against_gold is not None}
+    methods = [label for label in order if label in tested][:_MOST_LINES]
+    data: list[dict[str, Any]] = []
+    floors: dict[str, float] = {}
+    for each in certainty.estimates:
+        test = each.against_gold
+        if test is None or test.difference is None or each.label not in set(methods) or not each.partition:
+            continue
+        name = f"{each.measure}, {each.partition}"
+        if test.floor is not None:
+            floors[name] = test.floor
+        student, bootstrap = each.student, each.bootstrap
+        data.append(
+            {
+                "measure": name,
+                "method": each.label,
+                "difference": test.difference,
+                "low": test.low,
+                "high": test.high,
+                "floor": test.floor,
+                "p_holm": test.p,
+                "training_seeds": test.n,
+                "reading": test.reason,
+                "mean": each.mean,
+                "mean_low": student.low if student is not None else None,
+                "mean_high": student.high if student is not None else None,
+                "bootstrap_low": bootstrap.low if bootstrap is not None else None,
+                "bootstrap_high": bootstrap.high if bootstrap is not None else None,
+                "kind": "value",
+                "is_apart": "differs" if test.outcome == "loss" else "not told apart",
+            }
+        )
+    names = list(dict.fromkeys(record["measure"] for record in data))[:_MOST_PANELS]
+    data = [record for record in data if record["measure"] in set(names)]
+    if not data:
+        return None
+    shown: list[dict[str, Any]] = []
+    for name in names:
+        own = [record for record in data if record["measure"] == name]
+        reach = _reach(own, floors.get(name))
+        shown += [_cut(record, reach) for record in own]
+        if name in floors:
+            shown.append({"measure": name, "kind": "floor", "low": -floors[name], "high": floors[name]})
+    columns = 1 if narrow else min(len(names), 4)
+    method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
+    x: dict[str, Any] = {
+        "type": "quantitative",
+        "title": None,
+        "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "grid": False},
+    }
+    of_value = [{"filter": "datum.kind == 'value'"}]
+    colour = {
+        "field": "is_apart",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": ["not told apart", "differs"], "range": [COLOURS["good"], COLOURS["under"]]},
+    }
+    layers: list[dict[str, Any]] = [
+        {
+            "transform": [{"filter": "datum.kind == 'floor'"}],
+            "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
+            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {"mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2}, "encoding": {"x": {"datum": 0, **x}}},
+        {
+            "transform": of_value,
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": method, "color": colour},
+        },
+        {
+            "transform": of_value,
+            "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+            "encoding": {
+                "x": {**x, "field": "difference"},
+                "y": method,
+                "color": colour,
+                "shape": {
+                    "field": "status",
+                    "type": "nominal",
+                    "legend": None,
+                    "scale": {
+                        "domain": ["not told apart", "differs", "below", "above"],
+                        "range": ["circle", "diamond", "triangle-left", "triangle-right"],
+                    },
+                },
+            },
+        },
+    ]
+    spec = base(
+        shown,
+        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
+        columns=columns,
+        spacing={"column": 14, "row": 24},
+        resolve={"scale": {"x": "independent"}},
+        spec={"width": 190 if narrow else max(110, (560 - 8 * columns) // columns), "height": {"step": STEP}, "layer": layers},
+    )
+    n = certainty.n_originals
+    return Figure(
+        "differences",
+        "Differences from retraining",
+        f"Mean difference from the model retrained from the same seed, over {n} training seeds, with its 95 % Student-t interval; the "
+        "band is the noise floor. A method differs where the difference is beyond the floor and its paired t-test, corrected by Holm "
+        "for the number of methods, is below 0.05. What is beyond the axis is cut off, a triangle stands for a difference beyond it.",
+        f"Dot plot with intervals of {len(methods)} methods by {len(names)} measures; the numbers are in the table below.",
+        spec,
+        [{name: value for name, value in record.items() if name not in {"kind", "is_apart"}} for record in data],
+    )
+
+
+def _reach(records: Sequence[Mapping[str, Any]], floor: float | None) -> float:
+    """How far the axis goes to either side, so that a few values far off do not press all others into a line."""
+    distances = sorted(abs(record["difference"]) for record in records)
+    widths = sorted(record["high"] - record["low"] for record in records if record["low"] is not None)
+    usual = distances[(3 * (len(distances) - 1)) // 4] + (widths[len(widths) // 2] if widths else 0.0)
+    return max(2.0 * usual, 4 * (floor or 0.0)) or math.inf
+
+
+def _cut(record: Mapping[str, Any], reach: float) -> dict[str, Any]:
+    """A record that stays on its axis; what is beyond is marked by a triangle at the end."""
+    value = record["difference"]
+    side = "below" if value < -reach else "above" if value > reach else "within"
+    status = record["is_apart"] if side == "within" else side
+    cut = {
+        name: None if record[name] is None else min(max(record[name], -reach), reach) for name in ("difference", "low", "high")
+    }
+    return {**record, **cut, "status": status}
+
+
+def ranks(certainty: Certainty, *, narrow: bool = False) -> Figure | None:
+    """Mean rank of each method; those in the band behind the best are not told apart from it."""
+    ranking = certainty.ranking
+    if ranking is None:
+        return None
+    test = ranking.test
+    best, cd = min(test.ranks), test.critical_difference
+    is_alike = test.p > 1 - test.level
+    data = [
+        {
+            "method": label,
+            "rank": rank,
+            "told_apart_from_best": not is_alike and rank - best >= cd,
+            "status": "told apart from the best" if not is_alike and rank - best >= cd else "not told apart from the best",
+        }
+        for label, rank in zip(ranking.labels, test.ranks, strict=True)
+    ][:_MOST_LINES]
+    end = float(len(ranking.labels))
+    x: dict[str, Any] = {"type": "quantitative", "scale": {"domain": [1, end], "nice": False}}
+    x |= {"title": "mean rank; 1 is best", "axis": {"tickCount": 6, "tickMinStep": 1}}
+    y = {"field": "method", "type": "nominal", "sort": list(ranking.labels), "title": None}
+    statuses = ["not told apart from the best", "told apart from the best"]
+    spec = base(
+        data,
+        width=220 if narrow else 520,
+        height={"step": STEP},
+        layer=[
+            {
+                "data": {"values": [{"low": best, "high": end if is_alike else min(end, best + cd)}]},
+                "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {
+                    "x": {**x, "field": "rank"},
+                    "y": y,
+                    "color": {
+                        "field": "status",
+                        "type": "nominal",
+                        "title": None,
+                        "scale": {"domain": statuses, "range": [COLOURS["good"], COLOURS["under"]]},
+                    },
+                    "shape": {
+                        "field": "status",
+                        "type": "nominal",
+                        "title": None,
+                        "scale": {"domain": statuses, "range": ["circle", "diamond"]},
+                    },
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 8, "color": COLOURS["muted"]},
+                "encoding": {
+                    "x": {**x, "field": "rank"},
+                    "y": y,
+                    "text": {"field": "rank", "type": "quantitative", "format": ".1f"},
+                },
+            },
+        ],
+    )
+    p = f"p = {test.p:.2g}" if test.p >= 0.001 else "p < 0.001"
+    alike = " It sees no difference between the methods at all, so none are told apart." if is_alike else ""
+    return Figure(
+        "ranks",
+        "Mean ranks",
+        f"Methods are ranked by their gap to retraining in each measure and training seed; gaps within the noise floor tie. Friedman’s "
+        f"test over {test.n} training seeds: {p}.{alike} Ranks closer than {cd:.1f} (Nemenyi’s critical difference, the band) are not "
+        "told apart. Retraining does not compete.",
+        f"Mean ranks of {len(ranking.labels)} methods, {ranking.labels[0]} first.",
+        spec,
+        [{name: value for name, value in record.items() if name != "status"} for record in data],
+    )

@@ -1,0 +1,75 @@
+"""What a figure is, and what figures have in common.
+
+Every function is pure: numbers in, a figure out. A figure carries its data, which is also what is exported as CSV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from erasure.reports.figures.theme import CONFIG
+
+__all__ = ["MOST_DOTS", "MOST_LINES", "MOST_PANELS", "STEP", "TWO_LINES", "Figure", "base", "counted", "spread"]
+
+MOST_PANELS = 24
+"""Methods that get a panel of their own."""
+MOST_LINES = 40
+TWO_LINES: Mapping[str, Any] = {"labelExpr": "split(datum.label, ', ')", "labelFontSize": 11.5, "labelLimit": 165}
+"""A header of a measure above its partition."""
+MOST_DOTS = 3000
+"""Repetitions that a figure draws as dots; of more, some of each method."""
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+STEP = 19
+"""Height of a line in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A figure as Vega-Lite.
+
+    Args:
+        key: Name of its files.
+        title: What it shows.
+        caption: How to read it.
+        alt: What a reader who cannot see it should know.
+        spec: The Vega-Lite specification, data included.
+        data: The records it is drawn from.
+    """
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    spec: Mapping[str, Any]
+    data: Sequence[Mapping[str, Any]]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"application/vnd.vegalite.v5+json": dict(self.spec), "text/plain": f"{self.title}: {self.alt}"}
+
+
+def base(data: Sequence[Mapping[str, Any]], **spec: Any) -> dict[str, Any]:
+    """A specification with our theme and its data."""
+    return {"$schema": _SCHEMA, "config": dict(CONFIG), "data": {"values": [dict(record) for record in data]}, **spec}
+
+
+def counted(shown: int, total: int, what: str = "methods") -> str:
+    """How many are shown, where not all are."""
+    return f" The {shown} best of {total} {what} are shown." if shown < total else ""
+
+
+def spread(
+    records: Iterable[Mapping[str, Any]], value: str, cell: Callable[[Mapping[str, Any]], Hashable], most: int
+) -> list[Mapping[str, Any]]:
+    """At most so many records of each cell, evenly from its smallest value to its largest."""
+    cells: dict[Hashable, list[Mapping[str, Any]]] = {}
+    for record in records:
+        cells.setdefault(cell(record), []).append(record)
+    kept: list[Mapping[str, Any]] = []
+    for own in cells.values():
+        if len(own) > most:
+            ranked = sorted(own, key=lambda record: record[value])
+            own = [ranked[round(i * (len(own) - 1) / (most - 1))] for i in range(most)]
+        kept += own
+    return kept

@@ -1,0 +1,462 @@
+"""Figures of what models do: distributions, membership curves, classes, layers. Pure functions, as in ``figures``."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erasure.reports.figures.figure import MOST_PANELS, Figure, base
+from erasure.reports.figures.theme import COLOURS
+
+__all__ = ["by_class", "distributions", "layers", "measured_rocs", "rocs"]
+
+_MOST_LINES = 40
+_GRID = 40
+
+
+_ODDS = {-6.907: "0.1%", 0.0: "50%", 6.907: "99.9%"}
+"""Log-odds that the axis of confidences names."""
+
+
+_LOSSES = {1e-6: "10⁻⁶", 1e-4: "10⁻⁴", 1e-2: "0.01", 1.0: "1", 100.0: "100"}
+"""Losses that their axis names."""
+
+
+def _axis_labels(names: Mapping[float, str]) -> str:
+    return " : ".join([*(f"datum.value == {at} ? '{name}'" for at, name in names.items()), "''"])
+
+
+def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) -> list[str]:
+    known = set(present)
+    first = [label for label in present if label in set(fixed)]
+    return [*first, *[label for label in order if label in known and label not in set(first)]][: MOST_PANELS + len(first)]
+
+
+def _columns(n: int) -> int:
+    """Columns of so many panels that leave few places empty in the last line."""
+    return min(n, min((4, 5, 3), key=lambda columns: -n % columns + abs(columns - 4) / 2)) or 1
+
+
+def _panel_width(n: int) -> int:
+    columns = _columns(n)
+    return min(170, (542 - 18 * (columns - 1)) // columns)
+
+
+def _arranged(n: int, *, narrow: bool) -> dict[str, Any]:
+    """Places of so many panels; where some stay empty, each panel has its own axis, since the last line's would stand there too."""
+    columns = 2 if narrow else _columns(n)
+    apart = {"resolve": {"axis": {"x": "independent"}}} if n % columns else {}
+    return {"columns": columns, "spacing": {"column": 18, "row": 18}, **apart}
+
+
+def _left_out(shown: int, total: int) -> str:
+    return f" The {shown} best of {total} models are shown." if shown < total else ""
+
+
+def distributions(
+    histograms: Mapping[str, Any],
+    *,
+    quantity: str,
+    order: Sequence[str],
+    roles: Mapping[str, str],
+    gold: str | None,
+    narrow: bool = False,
+) -> Figure | None:
+    """Losses or confidences of forgotten, retained and held-out samples, a panel for each model, gold's forgotten ones behind.
+
+    Args:
+        histograms: ``edges`` and ``series`` with ``label``, ``partition``, ``n`` and ``counts``.
+        quantity: ``loss`` or ``confidence``.
+        order: Methods, best first.
+        roles: ``forget``, ``retain`` or ``test`` for each partition.
+        gold: Label of gold, if there is one.
+        narrow: For a phone.
+    """
+    edges, merged = histograms["edges"], 2
+    lefts = edges[:-1:merged]
+    records: list[dict[str, Any]] = []
+    reference: list[dict[str, Any]] = []
+    for series in histograms["series"]:
+        role = roles.get(series["partition"])
+        if role is None or not series["n"]:
+            continue
+        counts = [sum(series["counts"][i : i + merged]) for i in range(0, len(series["counts"]), merged)]
+        for left, count in zip(lefts, counts, strict=False):
+            records.append({"model": series["label"], "samples": role, "x": left, "share": count / series["n"]})
+        if series["label"] == gold and role == "forget":
+            reference = [{"x": left, "share": count / series["n"]} for left, count in zip(lefts, counts, strict=False)]
+    present = list(dict.fromkeys(record["model"] for record in records))
+    judged = set(order)
+    panels = _panels(present, order, [label for label in present if label not in judged])
+    kept = set(panels)
+    shown = [record for record in records if record["model"] in kept]
+    if not shown:
+        return None
+    behind = [{"model": panel, "samples": "gold", **point} for panel in panels for point in reference]
+    names = {"forget": "forgotten", "retain": "retained", "test": "held out"}
+    shown = [{**record, "samples": names[record["samples"]]} for record in shown]
+    logarithmic = quantity == "loss"
+    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": None}
+    x |= (
+        {
+            "scale": {"type": "log", "nice": False},
+            "axis": {"values": list(_LOSSES), "labelExpr": _axis_labels(_LOSSES), "grid": False, "labelOverlap": "parity"},
+        }
+        if logarithmic
+        else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _axis_labels(_ODDS), "grid": False}}
+    )
+    # One model that is sure of everything would flatten all others: higher bars are cut off.
+    top = max(0.2, 3 * max((point["share"] for point in reference), default=0.0))
+    top = min(top, max(record["share"] for record in shown) * 1.05)
+    y = {"field": "share", "type": "quantitative", "title": None, "axis": {"tickCount": 2, "format": "%"}}
+    y["scale"] = {"domain": [0, top], "nice": False}
+    colour = {
+        "field": "samples",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(names.values()), "range": [COLOURS[role] for role in names]},
+        "legend": {"symbolType": "stroke"},
+    }
+    spec = base(
+        [*shown, *behind],
+        facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
+        **_arranged(len(panels), narrow=narrow),
+        spec={
+            "width": 112 if narrow else _panel_width(len(panels)),
+            "height": 72,
+            "layer": [
+                {
+                    "transform": [{"filter": "datum.samples == 'gold'"}],
+                    "mark": {
+                        "type": "area",
+                        "interpolate": "step-after",
+                        "color": COLOURS["gold"],
+                        "opacity": 0.35,
+                        "clip": True,
+                    },
+                    "encoding": {"x": x, "y": y},
+                },
+                {
+                    "transform": [{"filter": "datum.samples != 'gold'"}],
+                    "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "clip": True},
+                    "encoding": {
+                        "x": x,
+                        "y": y,
+                        "color": colour,
+                        "strokeDash": {
+                            "field": "samples",
+                            "type": "nominal",
+                            "scale": {"domain": list(names.values()), "range": [[1, 0], [5, 2], [2, 2]]},
+                            "title": None,
+                        },
+                    },
+                },
+            ],
+        },
+    )
+    what = {
+        "loss": "Loss of each sample, on a logarithmic axis",
+        "confidence": "Probability that the model gives to the right label",
+    }
+    return Figure(
+        quantity,
+        {"loss": "Losses", "confidence": "Confidence"}[quantity],
+        f"{what[quantity]}. The shaded area is the retrained model on the forgotten samples: where the line of the forgotten "
+        "samples follows it, the method treats them as retraining does. Very high bars are cut off."
+        + _left_out(len(panels), len(present)),
+        f"Histograms for {len(panels)} models of forgotten, retained and held-out samples.",
+        spec,
+        shown,
+    )
+
+
+def rocs(
+    curves: Mapping[str, Any], order: Sequence[str], *, key: str = "roc", name: str = "Loss attack", narrow: bool = False
+) -> Figure | None:
+    """How well an attack finds the forgotten samples, on logarithmic axes, beside what it reaches on retrained models.
+
+    Args:
+        curves: ``fpr``, ``series`` with ``label``, ``tpr`` and bands, and ``gold`` with ``low`` and ``high``.
+        order: Methods, best first.
+        key: Name of the figure.
+        name: Name of the attack.
+        narrow: For a phone.
+    """
+    fpr = curves["fpr"]
+    series = {each["label"]: each for each in curves["series"]}
+    judged = set(order)
+    panels = _panels(list(series), order, [label for label in series if label not in judged])
+    least = max(min((value for value in fpr if value > 0), default=1e-3), 1e-4)
+    records: list[dict[str, Any]] = []
+    for panel in panels:
+        each, gold = series[panel], curves.get("gold")
+        for i, at in enumerate(fpr):
+            if at < least:
+                continue
+            record = {"model": panel, "fpr": at, "tpr": each["tpr"][i], "chance": at}
+            if each.get("low"):
+                record |= {"low": max(each["low"][i], least), "high": max(each["high"][i], least)}
+            if gold:
+                record |= {"gold_low": max(gold["low"][i], least), "gold_high": max(gold["high"][i], least)}
+            records.append(record)
+    if not records:
+        return None
+    drawn = [{**record, "tpr": max(record["tpr"], least)} for record in records]
+    ticks = [tick for tick in (1e-4, 1e-3, 1e-2, 1e-1, 1) if tick >= least * 0.99]
+    scale = {"type": "log", "domain": [least, 1], "nice": False}
+    axis = {"values": ticks, "format": "~%", "labelOverlap": "parity"}
+    x = {"field": "fpr", "type": "quantitative", "scale": scale, "axis": axis, "title": None}
+    y = {"type": "quantitative", "scale": scale, "axis": axis, "title": None}
+    layered: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "area", "color": COLOURS["gold"], "opacity": 0.4},
+            "encoding": {"x": x, "y": {**y, "field": "gold_low"}, "y2": {"field": "gold_high"}},
+        },
+        {
+            "mark": {"type": "area", "color": COLOURS["forget"], "opacity": 0.14},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "line", "color": COLOURS["muted"], "strokeDash": [3, 3], "strokeWidth": 1},
+            "encoding": {"x": x, "y": {**y, "field": "chance"}},
+        },
+        {
+            "mark": {"type": "line", "color": COLOURS["forget"], "strokeWidth": 1.8},
+            "encoding": {"x": x, "y": {**y, "field": "tpr"}},
+        },
+    ]
+    if "gold_low" not in records[0]:
+        layered.pop(0)
+    if not any("low" in record for record in records):
+        layered = [layer for layer in layered if layer["encoding"].get("y2", {}).get("field") != "high"]
+    spec = base(
+        drawn,
+        facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
+        **_arranged(len(panels), narrow=narrow),
+        spec={"width": 112 if narrow else _panel_width(len(panels)), "height": 100, "layer": layered},
+    )
+    return Figure(
+        key,
+        f"Membership: {name.removesuffix(' AUC')}",
+        "Share of the forgotten samples that the attack finds (upwards) at each share of false alarms (to the right), both on "
+        "logarithmic axes. Dashed: guessing. Light band: 95 % interval over samples, or the range over repetitions. Yellow band: "
+        "what the attack reaches on retrained models; forgetting is complete where the line stays within."
+        + _left_out(len(panels), len(series)),
+        f"ROC curves of {len(panels)} models.",
+        spec,
+        records,
+    )
+
+
+def measured_rocs(curves: Sequence[Mapping[str, Any]], golds: Sequence[Mapping[str, Any]] = ()) -> dict[str, dict[str, Any]]:
+    """ROC curves that measures brought, by measure: the mean over repetitions, with a band, and the range that golds have apart.
+
+    The band is the range over repetitions; of a single one, the 95 % interval over its samples.
+
+    Args:
+        curves: Those of all models.
+        golds: Those of further golds, which widen the range of golds.
+    """
+    by_measure: dict[str, dict[tuple[str, str], list[list[float]]]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    every = [curve for curve in (*curves, *golds) if curve.get("kind") == "roc" and len(curve["fpr"]) == len(curve["tpr"]) > 1]
+    positive = [x for curve in every for x in curve["fpr"] if x > 0]
+    grid = _log_grid(max(min(positive, default=1e-3), 1e-4))
+    for curve in every:
+        models = by_measure.setdefault(str(curve["measure"]), {})
+        models.setdefault((curve["label"], curve["role"]), []).append(_on_grid(curve["fpr"], curve["tpr"], grid))
+        sizes[str(curve["measure"]), curve["label"]] = int(curve.get("n_members") or 0)
+    found: dict[str, dict[str, Any]] = {}
+    for measure, models in by_measure.items():
+        series = []
+        retrained = [each for (_, role), repeated in models.items() if role in {"gold", "further gold"} for each in repeated]
+        for (label, role), repeated in models.items():
+            if role == "further gold":
+                continue
+            columns = list(zip(*repeated, strict=True))
+            mean, n = [math.fsum(c) / len(c) for c in columns], sizes[measure, label]
+            band: dict[str, list[float]] = {}
+            if len(repeated) > 1:
+                band = {"low": [min(c) for c in columns], "high": [max(c) for c in columns]}
+            elif n:
+                ends = [_wilson(share, n) for share in mean]
+                band = {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
+            series.append({"label": label, "tpr": mean, **band})
+        ranges = list(zip(*retrained, strict=True))
+        gold = {"low": [min(c) for c in ranges], "high": [max(c) for c in ranges]} if retrained else None
+        found[measure] = {"fpr": grid, "series": series, "gold": gold}
+    return found
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share of ``n`` samples."""
+    z = 1.959963984540054
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _log_grid(least: float) -> list[float]:
+    return [least ** (1 - i / (_GRID - 1)) for i in range(_GRID)]
+
+
+def _on_grid(fpr: Sequence[float], tpr: Sequence[float], grid: Sequence[float]) -> list[float]:
+    """The highest true-positive rate at no more than each false-positive rate."""
+    pairs = sorted(zip(fpr, tpr, strict=True))
+    xs = [x for x, _ in pairs]
+    return [pairs[i - 1][1] if (i := bisect_right(xs, at + 1e-12)) else 0.0 for at in grid]
+
+
+def by_class(
+    classes: Mapping[str, Any],
+    *,
+    order: Sequence[str],
+    gold: str,
+    roles: Mapping[str, str],
+    what: str = "class",
+    narrow: bool = False,
+) -> Figure | None:
+    """Accuracy of each class, or group, less gold's, on forgotten and on held-out samples."""
+    values = {(row["label"], row["partition"]): row["values"] for row in classes["rows"]}
+    titles = {"forget": "forgotten samples", "test": "held-out samples", "retain": "retained samples"}
+    wanted = [(p, role) for p, role in roles.items() if (gold, p) in values and role in {"forget", "test", "retain"}]
+    wanted = sorted(wanted, key=lambda each: list(titles).index(each[1]))[:2]
+    methods = [label for label in order if any((label, p) in values for p, _ in wanted)][:_MOST_LINES]
+    names = _distinct(classes["names"])
+    effect = [0.0] * len(names)
+    records: list[dict[str, Any]] = []
+    for partition, role in wanted:
+        reference = values[gold, partition]
+        for label in methods:
+            for k, (value, base_value) in enumerate(zip(values.get((label, partition), ()), reference, strict=False)):
+                if value is None or base_value is None:
+                    continue
+                change = 100 * (value - base_value)
+                effect[k] = max(effect[k], abs(change))
+                record = {"model": label, what: names[k], "samples": titles[role], "accuracy": value, "gold": base_value}
+                records.append({**record, "difference": change, "side": "more" if change > 0 else "less"})
+    kept = sorted(sorted(range(len(names)), key=lambda k: -effect[k])[:30])
+    columns = [names[k] for k in kept]
+    records = [record for record in records if record[what] in set(columns)]
+    if not records:
+        return None
+    top = max(10.0, *(abs(record["difference"]) for record in records))
+    numbered = len(columns) <= 12 and not narrow
+    cell = 25 if numbered else max(9, min(22, 300 // len(columns)))
+    opacity = {"field": "size", "type": "quantitative", "scale": {"domain": [0, top], "range": [0.04, 1]}, "legend": None}
+    x = {
+        "field": what,
+        "type": "nominal",
+        "sort": columns,
+        "title": what,
+        "axis": {"labelAngle": -45 if _is_long(columns) else 0},
+    }
+    y = {"field": "model", "type": "nominal", "sort": methods, "title": None}
+    sides = {"domain": ["more", "less"], "range": [COLOURS["forget"], COLOURS["retain"]]}
+    layered: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "rect", "stroke": COLOURS["grid"], "strokeWidth": 0.5},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "opacity": opacity,
+                "color": {"field": "side", "type": "nominal", "scale": sides, "title": "right answers, against retraining"},
+            },
+        }
+    ]
+    if numbered:
+        layered.append(
+            {
+                "transform": [{"filter": "datum.size >= 0.5"}],
+                "mark": {"type": "text", "fontSize": 9.5},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "text": {"field": "difference", "type": "quantitative", "format": "+.0f"},
+                    "color": {
+                        "condition": {"test": f"datum.size > {0.55 * top}", "value": COLOURS["surface"]},
+                        "value": COLOURS["ink"],
+                    },
+                },
+            }
+        )
+    panels = [titles[role] for _, role in wanted]
+    spec = base(
+        [{**record, "size": abs(record["difference"])} for record in records],
+        facet={"field": "samples", "type": "nominal", "sort": panels, "title": None},
+        columns=1 if narrow else 2,
+        spacing={"column": 16, "row": 26},
+        spec={"width": {"step": cell}, "height": {"step": 19}, "layer": layered},
+    )
+    return Figure(
+        f"by_{what}",
+        f"Effect on each {what}",
+        f"Percentage points by which each model is right more (orange) or less often (blue) than the retrained model; pale means "
+        f"equal.{f' The {len(columns)} {what} columns with the largest effect are shown.' if len(columns) < len(names) else ''}",
+        f"Heat map of {len(methods)} methods by {len(columns)} {what} columns.",
+        spec,
+        records,
+    )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names that are each used once; equal ones are numbered."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _is_long(names: Sequence[str]) -> bool:
+    return max((len(name) for name in names), default=0) > 3
+
+
+def layers(changes: Mapping[str, Any], order: Sequence[str], *, gold: str | None, narrow: bool = False) -> Figure | None:
+    """Relative change of each layer's weights, method by method, gold first."""
+    names = list(changes["names"])
+    values = {row["label"]: row["values"] for row in changes["rows"]}
+    models = [*([gold] if gold in values else []), *[label for label in order if label in values]][:_MOST_LINES]
+    records = [
+        {"model": str(label), "layer": name, "change": value}
+        for label in models
+        for name, value in zip(names, values[str(label)], strict=True)
+        if value is not None
+    ]
+    if not records:
+        return None
+    numbered = len(names) <= (5 if narrow else 12)
+    cell = (46 if narrow else 54) if numbered else max(8, (230 if narrow else 560) // len(names))
+    positive = [record["change"] for record in records if record["change"] > 0]
+    low, high = min(positive, default=1e-3), max(positive, default=1.0)
+    low = max(low, high * 1e-4)
+    drawn = [
+        {**record, "depth": (math.log(max(record["change"], low) / low) / math.log(high / low) if high > low else 1.0)}
+        for record in records
+    ]
+    drawn = [{**record, "depth": record["depth"] if record["change"] else 0.0} for record in drawn]
+    x = {"field": "layer", "type": "nominal", "sort": names, "title": "layer, input to output", "axis": {"labelAngle": -35}}
+    y = {"field": "model", "type": "nominal", "sort": models, "title": None}
+    opacity = {"field": "depth", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0.03, 0.75]}, "legend": None}
+    layered: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "rect", "color": COLOURS["over"], "stroke": COLOURS["grid"], "strokeWidth": 0.5},
+            "encoding": {"x": x, "y": y, "opacity": opacity},
+        }
+    ]
+    if numbered:
+        text = {"field": "change", "type": "quantitative", "format": ".2~g"}
+        layered.append({"mark": {"type": "text", "fontSize": 10}, "encoding": {"x": x, "y": y, "text": text}})
+    spec = base(drawn, width={"step": cell}, height={"step": 19}, layer=layered)
+    return Figure(
+        "layers",
+        "Where the weights changed",
+        "Length of the change of each layer's weights against the original, as a share of the length of the weights; darker is "
+        "more, on a logarithmic scale. A method that changes little, or only the last layer, may hide what it should forget.",
+        f"Heat map of {len(models)} models by {len(names)} layers.",
+        spec,
+        records,
+    )

@@ -1,0 +1,130 @@
+"""Every figure that a run has the numbers for, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from erasure.analysis.overview import Overview
+from erasure.records.run_folder import RunFolder
+from erasure.records.sweep_folder import SERIES, is_of_method, settings_of
+from erasure.reports.figures import certainty as certainty_figures
+from erasure.reports.figures import models as model_figures
+from erasure.reports.figures import settings as setting_figures
+from erasure.reports.figures import verdicts as verdict_figures
+from erasure.reports.figures.figure import Figure
+from erasure.reports.figures.labels import short_labels
+
+__all__ = ["figures_across", "figures_of", "part_figures"]
+
+
+def figures_of(overview: Overview, *, narrow: bool = False) -> list[Figure]:
+    """Every figure that the run has the numbers for, in the order of the report; of several problems one after the other."""
+    if not overview.parts:
+        return _problem_figures(overview, narrow=narrow)
+    parts = [figure for number, _ in enumerate(overview.parts) for figure in part_figures(overview, number, narrow=narrow)]
+    return parts + figures_across(overview, narrow=narrow)
+
+
+def part_figures(overview: Overview, number: int, *, narrow: bool = False) -> list[Figure]:
+    """Figures of one problem of several, told apart from those of the others."""
+    name, part = overview.parts[number]
+    return [
+        replace(figure, key=f"{figure.key}_problem_{number + 1}", title=f"{figure.title} ({name})")
+        for figure in _problem_figures(part, narrow=narrow)
+    ]
+
+
+def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
+    """Figures over several problems: how much depends on what poses them."""
+    paths = {path for setting in settings_of(overview.folder.evidence) for path in setting["settings"]}
+    around = {path for path in paths if not is_of_method(path)}
+    found = setting_figures.sensitivity(
+        overview.folder.models, overview.judgements, overview.repeated, only=around, name="across problems", narrow=narrow
+    )
+    return [_shortened(found, short_labels(overview.order))] if found is not None else []
+
+
+def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
+    folder, order = overview.folder, overview.order
+    found: list[Figure | None] = [
+        verdict_figures.tradeoff(overview.judgements, narrow=narrow),
+        verdict_figures.seeds(folder.rows, order, narrow=narrow),
+        certainty_figures.differences(overview.certainty, order, narrow=narrow),
+        certainty_figures.ranks(overview.certainty, narrow=narrow),
+    ]
+    repeated = _same_as_gold(folder)
+    for number, whole in enumerate(folder.groups):
+        group = _without(whole, repeated)
+        suffix = f"_{number + 1}" if number else ""
+        found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
+    curves_of = [curve for curve in folder.evidence.get("curves", ()) if curve["label"] not in repeated]
+    measured = model_figures.measured_rocs(curves_of, folder.evidence.get("gold_curves", ()))
+    for number, (measure, curves) in enumerate(measured.items(), 1):
+        found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
+    found += [
+        setting_figures.trace(folder.trace, order, narrow=narrow),
+        setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
+        setting_figures.sensitivity(folder.models, overview.judgements, overview.repeated, narrow=narrow),
+    ]
+    short = short_labels(order)
+    return [_shortened(figure, short) for figure in found if figure is not None]
+
+
+def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:
+    """The figure with short labels; its data keeps the whole ones."""
+
+    def drawn(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: drawn(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [drawn(inner) for inner in value]
+        return short.get(value, value) if isinstance(value, str) else value
+
+    return replace(figure, spec=drawn(figure.spec)) if short else figure
+
+
+def _same_as_gold(folder: RunFolder) -> frozenset[str]:
+    """Methods that retrain, where gold is there already: their panels would be the same pictures twice."""
+    has_gold = any(model["role"] == "gold" and not model.get("failed") for model in folder.models)
+    return frozenset(model["label"] for model in folder.models if has_gold and model.get("exact"))
+
+
+def _without(group: Mapping[str, Any], labels: frozenset[str]) -> dict[str, Any]:
+    kept = dict(group)
+    for name, within in SERIES.items():
+        if name in kept and labels:
+            kept[name] = {**kept[name], within: [each for each in kept[name][within] if each["label"] not in labels]}
+    return kept
+
+
+def _group_figures(group: Mapping[str, Any], order: Sequence[str], *, narrow: bool) -> list[Figure | None]:
+    roles = {group["forget"]: "forget", group["retain"]: "retain"}
+    if group.get("heldout"):
+        roles[group["heldout"]] = "test"
+    labels = [series["label"] for series in group.get("losses", {}).get("series", ())]
+    gold = next((label for label in labels if label not in set(order) and label.startswith("gold")), None)
+    found: list[Figure | None] = []
+    for key, quantity in (("losses", "loss"), ("confidences", "confidence")):
+        if key in group:
+            histograms = group[key]
+            found.append(
+                model_figures.distributions(histograms, quantity=quantity, order=order, roles=roles, gold=gold, narrow=narrow)
+            )
+    if "rocs" in group:
+        found.append(model_figures.rocs(group["rocs"], order, narrow=narrow))
+    for key, what in (("classes", "class"), ("groups", "group")):
+        if key in group and gold is not None:
+            found.append(model_figures.by_class(group[key], order=order, gold=gold, roles=roles, what=what, narrow=narrow))
+    if "layers" in group:
+        found.append(model_figures.layers(group["layers"], order, gold=gold, narrow=narrow))
+    return found
+
+
+def _renamed(figure: Figure | None, suffix: str, group: Mapping[str, Any]) -> Figure | None:
+    """A figure of a further group, told apart from the first one's."""
+    if figure is None or not suffix:
+        return figure
+    apart = group.get("problem") or f"kept: {group['retain']}"
+    return replace(figure, key=f"{figure.key}{suffix}", title=f"{figure.title} ({apart.strip(' ()')})")

@@ -1,0 +1,104 @@
+"""Figures as SVG for the page, and as SVG, PNG and PDF files with their data."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from erasure.durable import write_atomically
+from erasure.errors import MissingDependency
+from erasure.reports.exports import csv_bytes
+from erasure.reports.figures.figure import Figure
+from erasure.reports.figures.theme import variables_of
+
+__all__ = ["FORMATS", "inline_svg", "plain_svg", "write_figures"]
+
+FORMATS = ("svg", "png", "pdf")
+_VERSION = "5.20"
+_ROOT = re.compile(r"<svg\b[^>]*>")
+_SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+_ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
+_PNG_SCALE = 2.0
+_LONGEST_TEXT = 300
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise MissingDependency("vl-convert-python", "report", "drawing figures") from error
+    return vl_convert
+
+
+def _drawable(value: Any) -> Any:
+    """A specification without characters that no XML may hold: at one of them the renderer ends the process."""
+    if isinstance(value, Mapping):
+        return {key: _drawable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drawable(inner) for inner in value]
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:_LONGEST_TEXT])
+    return value
+
+
+def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
+    """A figure for the page: colours follow its theme, names inside are unique, and a screen reader says what it is.
+
+    Raises:
+        MissingDependency: If the renderer is not installed.
+        ValueError: If the renderer cannot draw it.
+    """
+    svg: str = _converter().vegalite_to_svg(_drawable(figure.spec), vl_version=_VERSION)
+    svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
+    svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
+    size = _SIZE.search(svg)
+    width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
+    title = html.escape(_drawable(f"{figure.title}. {figure.alt}"))
+    drawn = f'viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}"'
+    root = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-labelledby="{identifier}-title" {drawn}><title id="{identifier}-title">{title}</title>'
+    )
+    return variables_of(_ROOT.sub(lambda _: root, svg, count=1))
+
+
+def plain_svg(figure: Figure) -> str:
+    """A figure with a white background and its own colours, for where our page is not around it.
+
+    Raises:
+        MissingDependency: If the renderer is not installed.
+        ValueError: If the renderer cannot draw it.
+    """
+    spec = {**_drawable(figure.spec), "background": "white"}
+    return str(_converter().vegalite_to_svg(spec, vl_version=_VERSION))
+
+
+def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write each figure in each format, and its data as CSV.
+
+    Args:
+        figures: The figures.
+        directory: Where to; made if need be.
+        formats: Some of ``svg``, ``png`` and ``pdf``.
+
+    Raises:
+        MissingDependency: If the renderer is not installed.
+        StoreError: If a file cannot be written.
+    """
+    converter = _converter()
+    written = []
+    for figure in figures:
+        spec = {**_drawable(figure.spec), "background": "white"}
+        for kind in formats:
+            path = Path(directory) / f"{figure.key}.{kind}"
+            options = {"scale": _PNG_SCALE} if kind == "png" else {}
+            made = getattr(converter, f"vegalite_to_{kind}")(spec, vl_version=_VERSION, **options)
+            write_atomically(path, made.encode() if isinstance(made, str) else made)
+            written.append(path)
+        path = Path(directory) / f"{figure.key}.csv"
+        write_atomically(path, csv_bytes(figure.data))
+        written.append(path)
+    return written

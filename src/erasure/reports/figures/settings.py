@@ -1,0 +1,312 @@
+"""Figures of cost, sensitivity to hyper-parameters, and the trace of unlearning. Pure functions, as in ``figures``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from erasure.analysis.verdicts import Judgement
+from erasure.records.rows import Row
+from erasure.records.run_folder import TracePoint
+from erasure.reports.figures.figure import MOST_DOTS, MOST_LINES, MOST_PANELS, STEP, Figure, base, counted, spread
+from erasure.reports.figures.theme import COLOURS
+
+__all__ = ["costs", "sensitivity", "trace"]
+
+_ROOM = 1.22
+"""Length of an axis of bars over its longest bar, for the number behind it."""
+_WIDE = 8.0
+"""Ratio of the ends of a parameter from which its axis is logarithmic."""
+
+
+def costs(
+    models: Sequence[Mapping[str, Any]], rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False
+) -> Figure | None:
+    """Time, one-off work apart, memory, and operations if they were counted; the mean over repetitions."""
+    shown = ["original", "gold", *list(order)[:MOST_LINES]]
+    found: dict[tuple[str, str, str], list[float]] = {}
+    parts = (("elapsed_s", "time [s]", "each request"), ("precompute_s", "time [s]", "once, in advance"))
+    for model in models:
+        for field, quantity, part in (*parts, ("peak_memory_mib", "peak memory [MiB]", "each request")):
+            if model.get(field) is not None:
+                name = model["role"] if model["role"] != "unlearned" else model["label"]
+                found.setdefault((name, quantity, part), []).append(model[field])
+    for row in rows:
+        if "flop" in row.measure.lower() and row.value is not None:
+            name = row.label if row.model == "unlearned" else row.model
+            found.setdefault((name, f"{row.measure} [{row.unit or 'operations'}]", "each request"), []).append(row.value)
+    data: list[dict[str, Any]] = [
+        {"model": name, "quantity": quantity, "part": part, "value": math.fsum(values) / len(values)}
+        for (name, quantity, part), values in found.items()
+        if name in set(shown)
+    ]
+    if not data:
+        return None
+    totals: dict[tuple[str, str], float] = {}
+    for record in data:
+        key = (record["model"], record["quantity"])
+        totals[key] = totals.get(key, 0.0) + record["value"]
+    data = [{**record, "total": totals[record["model"], record["quantity"]]} for record in data]
+    quantities = list(dict.fromkeys(record["quantity"] for record in data))
+    columns = 1 if narrow else min(2, len(quantities))
+    width = 200 if narrow else 560 // columns - 30
+    brief = "datum.value >= 10000 ? format(datum.value, '~s') : datum.label"
+    axis = {
+        "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "labelExpr": brief},
+        "scale": {"nice": False, "zero": True},
+        "title": None,
+    }
+    y = {"field": "model", "type": "nominal", "sort": shown, "title": None}
+    colour = {
+        "field": "part",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": ["each request", "once, in advance"], "range": [COLOURS["retain"], COLOURS["gold"]]},
+    }
+    spec = base(
+        data,
+        facet={"field": "quantity", "type": "nominal", "sort": quantities, "title": None},
+        columns=columns,
+        spacing={"column": 20, "row": 24},
+        resolve={"scale": {"x": "independent"}},
+        spec={
+            "width": width,
+            "height": {"step": STEP},
+            "layer": [
+                {
+                    "mark": {"type": "bar", "height": 12, "cornerRadiusEnd": 2},
+                    "encoding": {
+                        "x": {"field": "value", "type": "quantitative", "stack": "zero", **axis},
+                        "y": y,
+                        "color": colour,
+                        "order": {"field": "part", "sort": "ascending"},
+                    },
+                },
+                {
+                    "transform": [{"calculate": f"{_ROOM} * datum.total", "as": "room"}],
+                    "mark": {"type": "point", "opacity": 0, "color": COLOURS["muted"]},
+                    "encoding": {"x": {"field": "room", "type": "quantitative", **axis}, "y": y},
+                },
+                {
+                    "transform": [
+                        {"filter": "datum.part == 'each request'"},
+                        {"calculate": "format(datum.total, datum.total >= 10000 ? '.3~s' : '.3~g')", "as": "said"},
+                    ],
+                    "mark": {"type": "text", "align": "left", "dx": 4, "color": COLOURS["muted"]},
+                    "encoding": {
+                        "x": {"field": "total", "type": "quantitative", **axis},
+                        "y": y,
+                        "text": {"field": "said", "type": "nominal"},
+                    },
+                },
+            ],
+        },
+    )
+    return Figure(
+        "costs",
+        "What it costs",
+        "Time of making each model, work that is done once in advance apart, and the largest memory of the process meanwhile. "
+        "Times compare only on one machine." + counted(len(shown) - 2, len(order)),
+        "Bars of time and memory for each model; the numbers are in the data table.",
+        spec,
+        data,
+    )
+
+
+def sensitivity(
+    models: Sequence[Mapping[str, Any]],
+    judgements: Sequence[Judgement],
+    repeated: Mapping[str, Sequence[Judgement]] | None = None,
+    *,
+    only: Collection[str] | None = None,
+    name: str = "",
+    narrow: bool = False,
+) -> Figure | None:
+    """Gaps to gold over every numeric parameter in which settings of one method differ.
+
+    Args:
+        models: What a run kept of its models.
+        judgements: Verdict on each setting.
+        repeated: The same of each repetition alone, by label; a dot for each.
+        only: Parameters to show; all by default.
+        name: What to add to the figure's title.
+        narrow: For a phone.
+    """
+    by_label = {j.label: j for j in judgements}
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for model in models:
+        if (
+            model["role"] == "unlearned"
+            and not model.get("exact")
+            and math.isfinite(by_label[model["label"]].distance if model["label"] in by_label else math.inf)
+        ):
+            settings.setdefault(model["key"], {})[model["label"]] = model["parameters"]
+    data: list[dict[str, Any]] = []
+    scales: dict[str, str] = {}
+    for key, labels in settings.items():
+        names = dict.fromkeys(each for parameters in labels.values() for each in parameters)
+        for parameter in names:
+            if only is not None and parameter not in only:
+                continue
+            values = [parameters.get(parameter) for parameters in labels.values()]
+            numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            if len(labels) < 2 or not numeric or len(set(values)) < 2:
+                continue
+            panel = f"{key}: {_last_words(parameter, names)}"
+            numbers = [float(v) for v in values if v is not None]
+            scales[panel] = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE else "linear"
+            for label, parameters in labels.items():
+                each = [(None, by_label[label]), *enumerate((repeated or {}).get(label, ()))]
+                for repetition, judgement in each:
+                    for question in ("forgetting", "utility"):
+                        gap = judgement.worst("forgetting" if question == "forgetting" else "utility")
+                        if gap is not None:
+                            record = {"panel": panel, "method": label, "parameter": parameters[parameter]}
+                            kind = "mean" if repetition is None else "repetition"
+                            data.append(record | {"question": question, "kind": kind, "gap": min(gap, 50.0)})
+    panels = list(dict.fromkeys(record["panel"] for record in data))[:12]
+    data = [record for record in data if record["panel"] in set(panels)]
+    if not data:
+        return None
+    colours = {"domain": ["forgetting", "utility"], "range": [COLOURS["forget"], COLOURS["retain"]]}
+    panel_specs = []
+    n_cells = len({(record["panel"], record["method"], record["question"]) for record in data})
+    dots = spread(
+        (record for record in data if record["kind"] == "repetition"),
+        "gap",
+        lambda record: (record["panel"], record["method"], record["question"]),
+        max(2, MOST_DOTS // n_cells),
+    )
+    for panel in panels:
+        own: list[Mapping[str, Any]] = [r for r in data if r["panel"] == panel and r["kind"] == "mean"]
+        own += [record for record in dots if record["panel"] == panel]
+        ticks = sorted({record["parameter"] for record in own})
+        x: dict[str, Any] = {
+            "field": "parameter",
+            "type": "quantitative",
+            "title": panel,
+            "scale": {"type": scales[panel], "zero": False, "padding": 12, "nice": False},
+            "axis": {"values": ticks, "format": "~g", "grid": False, "labelOverlap": True, "labelSeparation": 8}
+            if len(ticks) <= 8
+            else {"tickCount": 4},
+        }
+        y: dict[str, Any] = {"field": "gap", "type": "quantitative", "title": "gap, in noise floors"}
+        y["scale"] = {"type": "sqrt", "nice": False, "domain": [0, max(1.6, *(1.1 * record["gap"] for record in own))]}
+        y["axis"] = {"values": [0, 1, 3, 10, 30, 50], "format": "~r", "labelOverlap": False}
+        colour = {"field": "question", "type": "nominal", "scale": colours, "title": None, "legend": {"symbolOpacity": 1}}
+        panel_specs.append(
+            {
+                "data": {"values": own},
+                "width": 250 if narrow else 240,
+                "height": 150,
+                "layer": [
+                    {
+                        "data": {"values": [{}]},
+                        "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2, "strokeDash": [4, 3]},
+                        "encoding": {"y": {"datum": 1}},
+                    },
+                    {
+                        "transform": [{"filter": "datum.kind == 'repetition'"}],
+                        "mark": {"type": "point", "filled": True, "size": 22, "opacity": 0.45},
+                        "encoding": {"x": x, "y": y, "color": colour},
+                    },
+                    {
+                        "transform": [{"filter": "datum.kind == 'mean'"}],
+                        "mark": {"type": "line", "point": {"filled": True, "size": 55}, "strokeWidth": 1.8},
+                        "encoding": {
+                            "x": x,
+                            "y": {**y, "aggregate": "mean"},
+                            "color": colour,
+                            "strokeDash": {"field": "question", "type": "nominal", "legend": None},
+                        },
+                    },
+                ],
+            }
+        )
+    spec = base([], concat=panel_specs, columns=1 if narrow else 2, spacing={"column": 36, "row": 26})
+    del spec["data"]
+    n_repetitions = sum(record["kind"] == "repetition" for record in data)
+    said = " Small dots are single repetitions" + (", not all of them." if len(dots) < n_repetitions else ".") if dots else ""
+    return Figure(
+        "sensitivity",
+        f"Sensitivity to hyper-parameters{f' {name}' if name else ''}",
+        "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor."
+        + said
+        + " Where several parameters vary at once, a line shows the mean.",
+        f"Line plots of the gap over {len(panels)} parameters.",
+        spec,
+        data,
+    )
+
+
+def _last_words(path: str, others: Iterable[str]) -> str:
+    """The end of a parameter's path, with as many words as tell it from the others."""
+    words = path.split(".")
+    for n in range(1, len(words)):
+        end = "." + ".".join(words[-n:])
+        if not any(other != path and f".{other}".endswith(end) for other in others):
+            return end[1:]
+    return path
+
+
+def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+    """What was measured after each epoch of unlearning; gold dashed."""
+    traced = {point.label for point in points if point.epoch > 0}
+    methods = [label for label in order if label in traced][:MOST_PANELS]
+    first_seed = next((point.seed for point in points), "")
+    data = []
+    for point in points:
+        if point.seed == first_seed and point.label in set(methods) and point.value is not None:
+            series = f"{point.measure}, {point.partition}" if point.partition else point.measure
+            data.append({"method": point.label, "epoch": point.epoch, "series": series, "value": point.value, "gold": point.gold})
+    if not data:
+        return None
+    names = list(dict.fromkeys(record["series"] for record in data))
+    palette = [COLOURS[name] for name in ("forget", "retain", "test", "over", "gold", "fourth", "none")]
+    colour = {
+        "field": "series",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": names, "range": [palette[i % len(palette)] for i in range(len(names))]},
+    }
+    spec = base(
+        data,
+        facet={"field": "method", "type": "nominal", "sort": methods, "title": None},
+        columns=2 if narrow else 4,
+        spec={
+            "width": 125,
+            "height": 100,
+            "layer": [
+                {
+                    "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7, "strokeWidth": 1.3},
+                    "encoding": {
+                        "x": {
+                            "field": "epoch",
+                            "type": "quantitative",
+                            "title": "epoch",
+                            "axis": {"tickMinStep": 1, "tickCount": 4},
+                        },
+                        "y": {"field": "gold", "type": "quantitative", "title": None, "scale": {"zero": False}},
+                        "color": colour,
+                    },
+                },
+                {
+                    "mark": {"type": "line", "point": {"filled": True, "size": 22}, "strokeWidth": 1.8},
+                    "encoding": {
+                        "x": {"field": "epoch", "type": "quantitative"},
+                        "y": {"field": "value", "type": "quantitative"},
+                        "color": colour,
+                    },
+                },
+            ],
+        },
+    )
+    return Figure(
+        "trace",
+        "While it unlearns",
+        "After each epoch; epoch 0 is the original, the dashed line the retrained model." + counted(len(methods), len(traced)),
+        f"Line plots of {len(names)} values over the epochs of {len(methods)} methods.",
+        spec,
+        data,
+    )

@@ -1,0 +1,256 @@
+"""Figures of verdicts: forgetting against utility, and every value by seed. Pure functions, as in ``figures``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from erasure.analysis.verdicts import TITLES, Judgement
+from erasure.records.rows import Row
+from erasure.reports.figures.figure import MOST_DOTS, MOST_LINES, STEP, TWO_LINES, Figure, base, counted, spread
+from erasure.reports.figures.labels import LONGEST, place_labels
+from erasure.reports.figures.theme import COLOURS, CONFIG, VERDICT_MARKS
+
+__all__ = ["seeds", "tradeoff"]
+
+_FEWEST_DOTS = 5
+
+
+def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+    """How far each method is from gold where it should forget, against how far where it should not."""
+    width, height = (330, 330) if narrow else (640, 400)
+    judged = sorted((j for j in judgements if math.isfinite(j.distance) and not j.is_exact), key=lambda j: j.rank)
+    points: list[dict[str, Any]] = [
+        {
+            "method": j.label,
+            "forgetting": min(j.worst("forgetting") or 0.0, 50.0),
+            "utility": min(j.worst("utility") or 0.0, 50.0),
+            "cost": j.cost,
+            "verdict": TITLES[j.verdict],
+        }
+        for j in judged[: 2 * MOST_LINES]
+    ]
+    if not points:
+        return None
+    x_top, y_top = (max(1.6, *(p[axis] * 1.15 for p in points)) for axis in ("forgetting", "utility"))
+    costs_known = any(p["cost"] is not None for p in points)
+    marks = {TITLES[j.verdict]: VERDICT_MARKS[j.verdict] for j in judged}
+    verdict_scale = {"domain": list(marks), "range": [COLOURS[colour] for colour, _ in marks.values()]}
+    shape_scale = {"domain": list(marks), "range": [shape for _, shape in marks.values()]}
+    x, y = (
+        {
+            "field": field,
+            "type": "quantitative",
+            "title": f"{field} gap to retraining, in noise floors",
+            "scale": {"type": "sqrt", "domain": [0, top], "nice": False},
+            "axis": {"values": [0, 0.5, 1, 2, 3, 5, 10, 20, 50], "format": "~r", "offset": 12, "grid": False},
+        }
+        for field, top in (("forgetting", x_top), ("utility", y_top))
+    )
+    labelled = points[:MOST_LINES]
+    spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
+    places = place_labels(
+        spots,
+        [p["method"][:LONGEST] for p in labelled],
+        width,
+        height,
+        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(min(1, y_top) / y_top)) + 16.0, 75.0, 16.0)],
+    )
+    labels = [
+        {
+            "method": p["method"],
+            "x": x_top * (place.x / width) ** 2,
+            "y": y_top * max(0.0, 1 - place.y / height) ** 2,
+            "x0": p["forgetting"],
+            "y0": p["utility"],
+            "is_far": place.is_far,
+        }
+        for p, place in zip(labelled, places, strict=True)
+        if place.is_clear
+    ]
+    n_unnamed = len(points) - len(labels)
+    lx, ly = {**x, "field": "x"}, {**y, "field": "y"}
+    size: dict[str, Any] = {"value": 110}
+    if costs_known:
+        size = {
+            "field": "cost",
+            "type": "quantitative",
+            "title": "time, as a share of retraining's",
+            "scale": {"type": "sqrt", "range": [70, 420], "zero": True},
+            "legend": {
+                "format": ".0%",
+                "values": _size_ticks(points),
+                "symbolFillColor": COLOURS["none"],
+                "symbolType": "circle",
+                "orient": "bottom",
+                "direction": "horizontal",
+            },
+        }
+    layers = [
+        {
+            "data": {"values": [{"x": 0, "y": 0, "x1": min(1, x_top), "y1": min(1, y_top)}]},
+            "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.16},
+            "encoding": {"x": lx, "y": ly, "x2": {"field": "x1"}, "y2": {"field": "y1"}},
+        },
+        {
+            "data": {"values": [label for label in labels if label["is_far"]]},
+            "mark": {"type": "rule", "color": COLOURS["muted"], "opacity": 0.45, "strokeWidth": 0.8},
+            "encoding": {"x": {**x, "field": "x0"}, "y": {**y, "field": "y0"}, "x2": {"field": "x"}, "y2": {"field": "y"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "opacity": 0.9, "stroke": COLOURS["surface"], "strokeWidth": 0.8},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "size": size,
+                "color": {"field": "verdict", "type": "nominal", "scale": verdict_scale, "title": None},
+                "shape": {"field": "verdict", "type": "nominal", "scale": shape_scale, "title": None},
+            },
+        },
+        {
+            "data": {"values": [{"x": 0, "y": min(1, y_top), "text": "noise floor"}]},
+            "mark": {"type": "text", "align": "left", "dx": 6, "dy": 9, "color": COLOURS["muted"], "fontStyle": "italic"},
+            "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
+        },
+        {
+            "data": {"values": labels},
+            "mark": {"type": "text", "baseline": "middle", "align": "center"},
+            "encoding": {"x": lx, "y": ly, "text": {"field": "method"}},
+        },
+        {
+            "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
+            "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 240, "color": COLOURS["gold"], "opacity": 1},
+            "encoding": {"x": lx, "y": ly},
+        },
+        {
+            "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
+            "mark": {"type": "text", "align": "left", "dx": 14, "dy": -9, "fontWeight": 600},
+            "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
+        },
+    ]
+    best = judged[0]
+    legend = {"legend": {**CONFIG["legend"], "columns": 2, "direction": "horizontal"}} if narrow else {}
+    spec = base(points, width=width, height=height, layer=layers)
+    spec["config"] = {**CONFIG, **legend}
+    return Figure(
+        "tradeoff",
+        "Forgetting against utility",
+        "Retraining is at the origin; the nearer, the better. Each axis shows the largest gap to retraining, measured in noise "
+        "floors: models that were retrained from other seeds are up to 1 apart, which is the shaded square. "
+        + ("Larger marks cost more time. " if costs_known else "")
+        + (
+            f"{n_unnamed} without room for {'its name is' if n_unnamed == 1 else 'their names are'} in the data. "
+            if n_unnamed
+            else ""
+        )
+        + counted(len(points), len(judged)).strip(),
+        f"Scatter plot of {len(points)} methods. The nearest to retraining is {best.label}.",
+        spec,
+        points,
+    )
+
+
+def _size_ticks(points: Iterable[Mapping[str, Any]]) -> list[float]:
+    top = max(p["cost"] or 0.0 for p in points)
+    return [tick for tick in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0) if tick <= max(top * 1.1, 0.01)][-3:]
+
+
+def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+    """Every value of the headline measures: a dot for each repetition, gold as a line, its noise floor as a band."""
+    methods = list(order)[:MOST_LINES]
+    kept = set(methods)
+    by_measure: dict[str, list[dict[str, Any]]] = {}
+    bands: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.gap is None or row.gold is None or row.value is None or row.partition == "":
+            continue
+        name = f"{row.measure}, {row.partition}"
+        if row.floor is not None:
+            bands.setdefault(name, []).append((row.gold, row.floor))
+        if row.model == "unlearned" and row.label in kept:
+            record: dict[str, Any] = {
+                "measure": name,
+                "method": row.label,
+                "seed": row.seed_train,
+                "value": row.value,
+                "kind": "value",
+            }
+            by_measure.setdefault(name, []).append(record)
+    names = list(by_measure)[:8]
+    if not names:
+        return None
+    data = [record for name in names for record in by_measure[name]]
+    most = max(_FEWEST_DOTS, MOST_DOTS // (len(names) * len(methods)))
+    is_thinned = False
+    drawn: list[dict[str, Any]] = []
+    for name in names:
+        low, high = -math.inf, math.inf
+        if bands.get(name):
+            gold, floor = (math.fsum(part) / len(part) for part in zip(*bands[name], strict=True))
+            low, high = _reach([record["value"] for record in by_measure[name]], gold, floor)
+            drawn.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
+        dots = spread(by_measure[name], "value", lambda record: record["method"], most)
+        is_thinned = is_thinned or len(dots) < len(by_measure[name])
+        for dot in dots:
+            side = "below" if dot["value"] < low else "above" if dot["value"] > high else "within"
+            drawn.append({**dot, "value": min(max(dot["value"], low), high), "side": side})
+    has_outside = any(record.get("side") in {"below", "above"} for record in drawn)
+    columns = 1 if narrow else min(len(names), 4)
+    width = 190 if narrow else max(110, (560 - 8 * columns) // columns)
+    of_kind = [{"transform": [{"filter": f"datum.kind == '{kind}'"}]} for kind in ("gold", "gold", "value")]
+    method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
+    value = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}}
+    value["axis"] = {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8}
+    shape: dict[str, Any] = {"field": "side", "type": "nominal", "legend": None}
+    shape["scale"] = {"domain": ["within", "below", "above"], "range": ["circle", "triangle-left", "triangle-right"]}
+    spec = base(
+        drawn,
+        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
+        columns=columns,
+        spacing={"column": 14, "row": 24},
+        resolve={"scale": {"x": "independent"}},
+        spec={
+            "width": width,
+            "height": {"step": STEP},
+            "layer": [
+                {
+                    **of_kind[0],
+                    "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
+                    "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
+                },
+                {
+                    **of_kind[1],
+                    "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2},
+                    "encoding": {"x": value},
+                },
+                {
+                    **of_kind[2],
+                    "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
+                    "encoding": {"x": value, "y": method, "shape": shape},
+                },
+            ],
+        },
+    )
+    repetitions = len({row.seed_train for row in rows})
+    said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition; run more with --seeds"
+    if is_thinned:
+        said = f"{most} dots for each method, evenly from its smallest to its largest value in {repetitions} repetitions"
+    return Figure(
+        "values",
+        "Every value beside retraining",
+        f"The line is the retrained model, the band how far apart retrained models are by chance; {said}."
+        + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
+        + counted(len(methods), len(order)),
+        f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
+        spec,
+        data,
+    )
+
+
+def _reach(values: Sequence[float], gold: float, floor: float) -> tuple[float, float]:
+    """How far an axis goes, so that a few values far off do not press all others into a line."""
+    distances = sorted(abs(value - gold) for value in values)
+    usual = distances[(3 * (len(distances) - 1)) // 4]
+    reach = max(2.5 * usual, 4 * floor)
+    return (gold - reach, gold + reach) if reach > 0 else (-math.inf, math.inf)

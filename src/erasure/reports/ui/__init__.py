@@ -1,7 +1,0 @@
-"""A small local page to browse the runs of a folder and to look at two models side by side; reads runs and store, writes nothing."""
-
-from erasure.reports.ui.library import Library
-from erasure.reports.ui.routes import Site
-from erasure.reports.ui.server import UiServer
-
-__all__ = ["Library", "Site", "UiServer"]

@@ -1,0 +1,265 @@
+"""The runs of a folder: what each was about and how it ended, also where it did not end well."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from erasure.analysis.overview import Overview, overview_of
+from erasure.errors import ConfigError, ErasureError, Problem, StoreError
+from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
+from erasure.reports.figures.theme import VERDICT_MARKS
+
+__all__ = ["Library", "Run", "State", "Verdict"]
+
+State: TypeAlias = Literal["finished", "with failures", "unfinished", "damaged"]
+
+_ROWS = "rows.parquet"
+_READ = (_ROWS, EVIDENCE_FILE, "trace.csv")
+"""Files of a run that are read; nothing else of the folder is."""
+_TRACES = ("rows.csv", "rows.json", EVIDENCE_FILE, "stages.json")
+"""Files that a run leaves before its rows, which it writes last."""
+_MOST_DIRECTORIES = 20_000
+_KEPT = 32
+_MISREAD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading JSON of another shape ends in."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one method of a run.
+
+    Args:
+        label: The method.
+        title: The verdict in words.
+        colour: Name of its colour.
+    """
+
+    label: str
+    title: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the list shows it.
+
+    Args:
+        name: Its path from the folder; ``.`` is the folder itself.
+        state: How it ended.
+        reason: Why it is not finished, or what failed.
+        experiment: Name of the experiment.
+        data: Name of the data set.
+        date: When it was made, ISO 8601 in UTC.
+        headline: What was forgotten and from what.
+        methods: Names of the methods, each once, however many settings it was tried at.
+        verdicts: Verdict on each setting, best first; retraining itself is left out.
+        n_seeds: Repetitions.
+        has_outputs: Whether it says where its models' outputs are, which looking at two models side by side needs.
+        title: What people call it.
+    """
+
+    name: str
+    state: State
+    reason: str = ""
+    experiment: str = ""
+    data: str = ""
+    date: str = ""
+    headline: str = ""
+    methods: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    n_seeds: int = 0
+    has_outputs: bool = False
+    title: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """The run as JSON."""
+        return asdict(self)
+
+
+class Library:
+    """The runs of a folder, read anew when their files change. Nothing is ever written.
+
+    Directories that are links are not followed, and a run whose files lead out of the folder is not read.
+
+    Args:
+        root: The folder, which may be a run itself.
+
+    Raises:
+        ConfigError: If it is not a directory.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().resolve()
+        if not self.root.is_dir():
+            hint = "name a folder of runs; erasure run CONFIG makes one"
+            raise ConfigError([Problem(f"{root} is not a directory", hint=hint, kind="data")])
+        self.is_cut = False
+        self._lock = threading.Lock()
+        self._runs: dict[str, tuple[Any, Run]] = {}
+        self._overviews: dict[str, tuple[Any, Overview]] = {}
+
+    def runs(self) -> list[Run]:
+        """All runs there are now, the newest first."""
+        found = [self._run(name, directory) for name, directory in self._directories().items()]
+        return sorted(sorted(found, key=lambda run: run.name), key=lambda run: run.date, reverse=True)
+
+    def run(self, name: str) -> Run:
+        """One run.
+
+        Raises:
+            StoreError: If there is no run of this name.
+        """
+        return self._run(name, self._directory(name))
+
+    def overview(self, name: str) -> Overview:
+        """A run with its verdicts.
+
+        Raises:
+            StoreError: If there is no run of this name, or it cannot be read.
+        """
+        return self._overview(name, self._directory(name))
+
+    def _overview(self, name: str, directory: Path) -> Overview:
+        stamp = _stamp(directory)
+        with self._lock:
+            if name in self._overviews and self._overviews[name][0] == stamp:
+                return self._overviews[name][1]
+        self._check_inside(directory)
+        if not (directory / _ROWS).exists():
+            raise StoreError(f"The run {name} is not finished: it has no file {_ROWS}. Run its configuration again to go on.")
+        try:
+            found = overview_of(RunFolder.load(directory))
+        except _MISREAD as error:
+            raise StoreError(
+                f"{directory / EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again."
+            ) from error
+        with self._lock:
+            self._overviews[name] = (stamp, found)
+            while len(self._overviews) > _KEPT:
+                self._overviews.pop(next(iter(self._overviews)))
+        return found
+
+    def stamp(self, name: str) -> Any:
+        """Something that changes when the files of a run change.
+
+        Raises:
+            StoreError: If there is no run of this name.
+        """
+        return _stamp(self._directory(name))
+
+    def _directory(self, name: str) -> Path:
+        # Looked up among what was found, never joined to a path: a name cannot lead anywhere else.
+        directories = self._directories()
+        if name not in directories:
+            raise StoreError(f"There is no run {name[:200]!r} in {self.root}.")
+        return directories[name]
+
+    def _directories(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        seen = 0
+        self.is_cut = False
+        for place, directories, files in os.walk(self.root, followlinks=False):
+            if seen >= _MOST_DIRECTORIES:
+                self.is_cut = True
+                break
+            seen += 1
+            if "objects" in directories and "FORMAT" in files:  # a store
+                directories.clear()
+                continue
+            directories[:] = sorted(name for name in directories if not name.startswith("."))
+            if _ROWS in files or any(name in files for name in _TRACES):
+                found[Path(place).relative_to(self.root).as_posix()] = Path(place)
+        return found
+
+    def _run(self, name: str, directory: Path) -> Run:
+        stamp = _stamp(directory)
+        with self._lock:
+            if name in self._runs and self._runs[name][0] == stamp:
+                return self._runs[name][1]
+        found = replace(self._summary(name, directory), title=self.root.name if name == "." else name)
+        with self._lock:
+            self._runs[name] = (stamp, found)
+        return found
+
+    def _summary(self, name: str, directory: Path) -> Run:
+        date = _date(directory)
+        if not (directory / _ROWS).exists():
+            return Run(name, "unfinished", "it has no rows yet; run its configuration again to go on", date=date)
+        try:
+            overview = self._overview(name, directory)
+            return _described(name, overview, date)
+        except ErasureError as error:
+            return Run(name, "damaged", str(error), date=date)
+        except _MISREAD as error:
+            reason = f"its {EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again"
+            return Run(name, "damaged", reason, date=date)
+
+    def _check_inside(self, directory: Path) -> None:
+        for path in (directory / name for name in _READ):
+            if not path.resolve().is_relative_to(self.root):
+                raise StoreError(f"{path} is a link that leads out of {self.root}; it is not read.")
+            if path.exists() and not path.is_file():
+                raise StoreError(f"{path} is not a plain file; it is not read.")
+
+
+def _described(name: str, overview: Overview, date: str) -> Run:
+    folder = overview.folder
+    failures = folder.evidence.get("failures", ())
+    n_failed = len(failures) or sum(row.status in {"failed", "non-finite"} for row in folder.rows)
+    labels = [judgement.label for judgement in overview.judgements]
+    keys = {model["label"]: str(model["key"]) for model in folder.models if model.get("key")}
+    keys |= {row.label: row.unlearner for row in folder.rows if row.unlearner and row.label not in keys}
+    reason = f"{failures[0]['stage']}: {failures[0]['reason']}" if failures else "some values could not be measured"
+    return Run(
+        name=name,
+        state="with failures" if n_failed else "finished",
+        reason=reason if n_failed else "",
+        experiment=folder.name,
+        data=_data(folder),
+        date=str(folder.evidence.get("created_at") or date),
+        headline=overview.headline,
+        methods=tuple(dict.fromkeys(keys.get(label, label) for label in sorted(labels))),
+        verdicts=tuple(
+            Verdict(j.label, j.title, VERDICT_MARKS[j.verdict][0])
+            for j in overview.judgements
+            if not j.is_exact or len(labels) == 1
+        ),
+        n_seeds=max((judgement.n for judgement in overview.judgements), default=0),
+        has_outputs=any(group.get("outputs") for group in folder.groups),
+    )
+
+
+def _data(folder: RunFolder) -> str:
+    described: Mapping[str, Any] = folder.evidence.get("dataset", {})
+    return str(described.get("name") or next((row.dataset for row in folder.rows), ""))
+
+
+def _date(directory: Path) -> str:
+    times = [_time(directory / name) for name in (_ROWS, *_TRACES)]
+    newest = max((time for time in times if time is not None), default=0.0)
+    return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
+
+
+def _time(path: Path) -> float | None:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return None
+
+
+def _stamp(directory: Path) -> Sequence[Any]:
+    stamps: list[tuple[str, int | None, int | None]] = []
+    for name in (*_READ, *_TRACES):
+        try:
+            facts = (directory / name).stat()
+        except OSError:
+            stamps.append((name, None, None))
+        else:
+            stamps.append((name, facts.st_mtime_ns, facts.st_size))
+    return stamps

@@ -1,0 +1,409 @@
+"""Running an experiment: check, plan, execute, and put the results into files."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from erasure.component import Component
+from erasure.data.partitions import PartitionIssue, inspect_partitions
+from erasure.durable import write_atomically
+from erasure.engine.executors import processes, serial
+from erasure.engine.recording.evidence import collect, write_evidence
+from erasure.engine.recording.rows import assemble, assemble_trace
+from erasure.engine.session import Material, Workbench
+from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
+from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
+from erasure.experiment.configuration import Experiment
+from erasure.measures.contract import Measure
+from erasure.planning.devices import check_devices, unshareable
+from erasure.planning.estimate import forecasting
+from erasure.planning.planner import build_plan
+from erasure.planning.seeds import Seeds
+from erasure.planning.stages import Numerics, Plan, Stage
+from erasure.records.rows import write_rows, write_trace
+from erasure.records.stages_file import write_stages
+from erasure.reports.page import PAGE_FILE, write_page
+from erasure.reports.results import Results
+from erasure.reports.table import markdown_table
+from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
+from erasure.store.durable import write_atomically
+from erasure.training.batches import Batch
+from erasure.store import Store, default_base_path, default_store_path
+from erasure.training.devices import resolve_device
+from erasure.training.fit import loss_misfit, output_misfit
+from erasure.training.predictor import build_model
+from erasure.training.trial import deep_copy, initialised, try_outputs
+from erasure.types import Json
+from erasure.unlearners.contract import Unlearner
+
+__all__ = ["RunOptions", "make_plan", "merged_failures", "report_page", "run_experiment", "run_experiments"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out; none of it belongs to the configuration.
+
+    Args:
+        seeds: Root seed of each repetition; by default the configuration's alone.
+        store: Where intermediate results are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
+        output: Where result files go; None writes none.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads of one operation; results on the CPU are the same bytes for the same number.
+        executor: ``serial`` runs one stage after the other in this process, ``processes`` a pool of processes on this machine, ``ray``
+            a cluster. The results are the same bytes.
+        workers: How many stages run at a time; by default as many as there are cores for.
+        address: Address of a running Ray cluster; by default one is started on this machine.
+        axes: Seeds of an axis (``split``, ``train``, ``unlearn``, ``evaluate``) in the place of the root's; every combination is a
+            repetition.
+        report: Whether a page for people is made beside the result files.
+        shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
+        devices: Devices of this machine that train a model together, one process each; methods and measures run on one.
+        strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    store: Path | None = None
+    output: Path | None = None
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 1
+    executor: Literal["serial", "processes", "ray"] = "serial"
+    workers: int | None = None
+    address: str | None = None
+    shared_store: bool = True
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    report: bool = True
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+
+    def repetitions(self, experiment: Experiment) -> list[Seeds]:
+        """Seeds of every repetition: each root seed with every combination of the axes that have seeds of their own."""
+        roots = dict.fromkeys(self.seeds or (experiment.globals.seed,))
+        fixed = {} if experiment.data.split_seed is None else {"split": (experiment.data.split_seed,)}
+        axes = fixed | {axis: tuple(dict.fromkeys(seeds)) for axis, seeds in self.axes.items() if seeds}
+        found = [
+            replace(Seeds.all(root), **dict(zip(axes, chosen, strict=True)))
+            for root in roots
+            for chosen in itertools.product(*axes.values())
+        ]
+        return list(dict.fromkeys(found))
+
+    def record(self) -> dict[str, Json]:
+        """The options as JSON."""
+        return {
+            "seeds": None if self.seeds is None else list(self.seeds),
+            "axes": {axis: list(seeds) for axis, seeds in self.axes.items()},
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "executor": self.executor,
+            "workers": self.workers,
+            **({"devices": self.devices, "strategy": self.strategy} if self.devices > 1 else {}),
+        }
+
+
+def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
+    """The plan of an experiment under some options; nothing is loaded or trained.
+
+    Raises:
+        DataError: If a data file is missing.
+        RequirementNotMet: If the device does not exist, or a model cannot be trained on so many.
+        MissingDependency: If what several devices need is not installed.
+    """
+    device = resolve_device(options.device)
+    check_devices(options.devices, options.device, options.executor)
+    numerics = Numerics(device.type, options.precision, options.threads, options.devices, options.strategy)
+    with _located(experiment):
+        return build_plan(experiment, options.repetitions(experiment), numerics)
+
+
+def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = silent) -> Results:
+    """Run an experiment; what the store has is not computed again.
+
+    Args:
+        experiment: The validated configuration.
+        options: How to run it.
+        listener: Hears what happens.
+
+    Returns:
+        The rows; failed ones carry their reason.
+
+    Raises:
+        ConfigError: If the data, the model and the components do not fit together; before anything is trained.
+        DataError: If the data cannot be read or cut.
+        StoreError: If the store cannot be used.
+    """
+    options = options or RunOptions()
+    return run_experiments([(experiment, options.output)], options, listener)[0]
+
+
+def run_experiments(
+    wanted: Sequence[tuple[Experiment, Path | None]], options: RunOptions, listener: Listener = silent
+) -> list[Results]:
+    """Run several experiments as one plan: stages that are equal are one stage, whichever experiment they belong to.
+
+    Args:
+        wanted: Each experiment, and where its result files go.
+        options: How to run them; ``output`` is that of the whole, for those who listen.
+        listener: Hears what happens.
+
+    Raises:
+        As :func:`run_experiment`.
+    """
+    start = time.perf_counter()
+    plans = [make_plan(experiment, options) for experiment, _ in wanted]
+    stages = {address: stage for plan in plans for address, stage in plan.stages.items()}
+    name, output = wanted[0][0].name, str(options.output or "")
+    with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
+        listener = forecasting(listener, stages, store)
+        bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
+        with _executing(stages, bench, options) as execute:
+            inspected: dict[str, list[PartitionIssue]] = {}
+            for plan in plans:
+                _prepare(plan, bench, inspected, listener)
+            listener(
+                RunStarted(
+                    experiment=name,
+                    configuration=plans[0].experiment.canonical(),
+                    options=options.record(),
+                    total=len(stages),
+                    cached=len(store.contains_many(stages)),
+                    output=output,
+                )
+            )
+            failed = execute()
+        results = [
+            _results(plan, bench, failed, where, listener if options.report else None)
+            for plan, (_, where) in zip(plans, wanted, strict=True)
+        ]
+    for found in results:
+        for row in found:
+            listener(RowReady(row.record()))
+    listener(
+        RunFinished(
+            experiment=name,
+            is_sound=all(found.is_sound for found in results),
+            elapsed_s=time.perf_counter() - start,
+            rows=sum(len(found) for found in results),
+            failures=merged_failures([(experiment.name, found) for (experiment, _), found in zip(wanted, results, strict=True)]),
+            output=output,
+        )
+    )
+    return results
+
+
+def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:
+    """The rows of a plan that was run, in files where they are wanted, with a page if there is someone to tell about it."""
+    store = bench.store
+    dataset = bench.dataset(plan.scenes[0].data).name
+    results = Results(
+        rows=tuple(assemble(plan, store, failed, dataset)),
+        failures=_named(plan, failed),
+        output=output,
+        trace=tuple(assemble_trace(plan, store, failed, dataset)),
+    )
+    if output is not None:
+        save(results, output)
+        write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
+        write_evidence(collect(plan, bench, failed, results.rows), output)
+        (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
+        if listener is not None:
+            report_page(output, listener)
+    return results
+
+
+@contextmanager
+def _executing(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions) -> Iterator[processes.Execute]:
+    """What runs the stages by the executor that was asked for."""
+    if options.executor == "ray":
+        from erasure.engine.executors import ray_cluster
+
+        yield lambda: ray_cluster.execute(
+            stages, bench, workers=options.workers, address=options.address, shared=options.shared_store
+        )
+    elif options.executor == "processes":
+        with processes.executing(stages, bench, processes.n_workers(options.threads, options.workers)) as execute:
+            yield execute
+    else:
+        yield lambda: serial.execute(stages, bench)
+
+
+def save(results: Results, output: Path) -> None:
+    """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, and ``trace.csv`` and ``trace.json`` if there is a trace."""
+    write_rows(results.rows, output)
+    if results.trace:
+        write_trace(results.trace, output)
+    write_atomically(output / "table.md", markdown_table(results.rows).encode())
+
+
+def report_page(output: Path, listener: Listener) -> None:
+    """The page for people; a run is complete without it."""
+    try:
+        write_page(output)
+    except MissingDependency as error:
+        listener(Said(f"No report was made: {error}"))
+    except Exception as error:  # the results are on the disk already; a page must not cost them
+        listener(Said(f"No report was made: {type(error).__name__}: {error}", level="warning"))
+
+
+def merged_failures(found: Sequence[tuple[str, Results]]) -> dict[str, str]:
+    """Stage to reason in several experiments; where there are several, the stage says of which one it is."""
+    return {
+        stage if len(found) == 1 else f"{stage} of {name}": reason
+        for name, results in found
+        for stage, reason in results.failures.items()
+    }
+
+
+def _named(plan: Plan, failed: Mapping[str, str]) -> dict[str, str]:
+    return {plan.stages[address].name: reason for address, reason in failed.items() if address in plan.stages}
+
+
+@contextmanager
+def _store(experiment: Experiment, options: RunOptions, listener: Listener) -> Iterator[Store]:
+    def report(address: str, reason: str) -> None:
+        listener(Said(f"{reason} It is computed again.", level="warning"))
+
+    if experiment.globals.cached:
+        yield Store(options.store or default_store_path(), on_corrupt=report, base=default_base_path())
+        return
+    with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
+        yield Store(Path(directory) / "store", on_corrupt=report)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _located(experiment: Experiment) -> Iterator[None]:
+    """Give an error of the data the place in the configuration that asked for them."""
+    data = experiment.data
+    try:
+        yield
+    except DataError as error:
+        number = error.splitter if isinstance(error, PartitionError) else None
+        error.problem = _problem(experiment, data.data_source if number is None else data.partitions[number], str(error), "data")
+        raise
+
+
+def _problem(experiment: Experiment, component: Component | None, message: str, kind: str) -> Problem:
+    place = experiment.place_of(component)
+    return Problem(message, path=place.path, position=place.position, kind=kind)
+
+
+def _prepare(plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIssue]], listener: Listener) -> None:
+    """Load and cut the data, and ask every component whether it is defined for it, before anything is trained.
+
+    What is wrong with the partitions of a split is found once, and kept in ``inspected``.
+    """
+    with _located(plan.experiment):
+        for stage in plan.stages.values():
+            if stage.kind in {"data", "split"}:
+                serial.run_or_raise(stage, bench)
+    for number, scene in enumerate({scene.split: scene for scene in plan.scenes}.values()):
+        material = bench.material(scene)
+        is_told = scene.split in inspected
+        if not is_told:
+            partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
+            inspected[scene.split] = inspect_partitions(partitions, material.dataset)
+        tell = listener if number == 0 and not is_told else silent
+        problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material)]
+        if problems:
+            raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
+
+
+def _partition_problems(plan: Plan, material: Material, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
+    experiment = plan.experiment
+    made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
+    problems = []
+    training_set = experiment.predictor.training_set
+    if experiment.predictor.epochs and not len(material.partitions[training_set]):
+        problems.append(
+            _problem(experiment, made_by.get(training_set), f'the training partition "{training_set}" is empty', "partition")
+        )
+    for issue in issues:
+        if issue.severity == "error":
+            message = f'partition "{issue.partition}": {issue.message}'
+            problems.append(_problem(experiment, made_by.get(issue.partition), message, "partition"))
+        else:
+            listener(Said(f"{issue.partition}: {issue.message}", level="warning"))
+    return problems
+
+
+def _misfits(plan: Plan, material: Material) -> list[Problem]:
+    """Components that are not defined for the data."""
+    experiment, data = plan.experiment, material.model_input
+    problems = []
+    components: list[Unlearner | Measure] = [entry.unlearner for entry in experiment.unlearners]
+    for component in components + list(experiment.evaluator.measures):
+        reason = component.refuse(data)
+        if reason is not None:
+            problems.append(_problem(experiment, component, reason, "requirement"))
+    try:
+        model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
+        logits, y = _first_logits(model, material)
+        problems += _untrainable(experiment, model, material)
+        problems += [
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, material, logits, y)
+        ]
+        problems += [
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, material.x, model)
+        ]
+    except RequirementNotMet as error:
+        problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
+    return problems
+
+
+@torch.no_grad()
+def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a fresh model says about the first two samples, and their labels."""
+    ids = torch.arange(min(2, len(material.dataset)))
+    reason = initialised(model)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    try:
+        logits = try_outputs(model, material.dataset.x.gather(ids), material.model_input.n_outputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
+    return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
+
+
+def _untrainable(experiment: Experiment, model: torch.nn.Module, material: Material) -> Iterator[Problem]:
+    """Methods that need of the network what it does not have, found on the first two samples."""
+    ids = torch.arange(min(2, len(material.dataset)))
+    y, criterion = material.dataset.y.index_select(0, ids), copy.deepcopy(material.criterion).to(torch.device("cpu"))
+    for entry in experiment.unlearners:
+        batch = Batch(material.dataset.x.gather(ids), y, ids)
+        try:
+            entry.unlearner.try_on(deep_copy(model).eval(), batch, criterion)
+        except RequirementNotMet as error:
+            yield _problem(experiment, entry.unlearner, str(error), "requirement")
+
+
+def _unfit(plan: Plan, material: Material, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
+    """Why the loss or the augmentation does not fit the data and the model."""
+    predictor, data = plan.experiment.predictor, material.model_input
+    reason = output_misfit(logits, data, len(y))
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    reasons = [loss_misfit(material.criterion, predictor.loss_fn, data, logits, y)]
+    reasons += [augmentation.refuse(material.dataset.x) for augmentation in predictor.augment]
+    yield from (each for each in reasons if each is not None)

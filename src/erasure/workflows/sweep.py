@@ -1,0 +1,54 @@
+"""Sweeps: one configuration at many settings, as one plan, so that what they share is computed once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from erasure.events import Listener, silent
+from erasure.experiment.sweep_section import Sweep
+from erasure.reports.page import PAGE_FILE
+from erasure.reports.results import Results
+from erasure.workflows.run import RunOptions, merged_failures, report_page, run_experiments, save
+
+__all__ = ["run_sweep"]
+
+
+def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) -> Results:
+    """Run every setting; rows carry the setting in their experiment's name.
+
+    The output directory has a folder for each setting, ``points.json``, the rows of all of them together and one page for people.
+
+    Raises:
+        As :func:`~erasure.workflows.run.run_experiment`.
+    """
+    if not options.axes:
+        options = replace(options, axes=sweep.axes)
+    folders = _folders(sweep, options.output)
+    wanted = [
+        (replace(point.experiment, name=f"{sweep.name} ({point.label})" if point.label else sweep.name), folder)
+        for point, folder in zip(sweep.points, folders, strict=True)
+    ]
+    found = run_experiments(wanted, replace(options, report=False), listener)
+    together = Results(
+        rows=tuple(row for results in found for row in results.rows),
+        failures=merged_failures([(experiment.name, results) for (experiment, _), results in zip(wanted, found, strict=True)]),
+        output=options.output,
+    )
+    if options.output is not None:
+        save(together, options.output)
+        record = [
+            {"folder": folder.name if folder else None, "label": point.label, "settings": dict(point.settings)}
+            for point, folder in zip(sweep.points, folders, strict=True)
+        ]
+        (options.output / "points.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        (options.output / PAGE_FILE).unlink(missing_ok=True)
+        if options.report:
+            report_page(options.output, listener)
+    return together
+
+
+def _folders(sweep: Sweep, output: Path | None) -> list[Path | None]:
+    width = len(str(len(sweep.points) - 1))
+    return [None if output is None else output / "points" / f"{number:0{width}}" for number in range(len(sweep.points))]

@@ -1,0 +1,475 @@
+"""Tuning a method's parameters: trials on seeds of their own, then the defaults against what was found, on the reported seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from erasure.component import Call, Component, canonical
+from erasure.durable import write_atomically
+from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, nearest
+from erasure.events import Listener, silent
+from erasure.experiment.configuration import Experiment, LabelledUnlearner, load_experiment
+from erasure.records.rows import Row
+from erasure.reports.exports import csv_bytes
+from erasure.reports.results import Results
+from erasure.training.randomness import derive
+from erasure.types import Json
+from erasure.unlearners.contract import Unlearner
+from erasure.unlearners.search import Range, SearchSpace, current, search_space, with_parameters
+from erasure.workflows.run import RunOptions, run_experiment
+
+__all__ = ["Protocol", "Trial", "Tuned", "tune"]
+
+Protocol: TypeAlias = Literal["gold", "gold-free", "transfer"]
+"""``gold``: smallest mean gap to gold. ``gold-free``: the loss of forgotten samples as on unseen ones, utility kept. ``transfer``: as
+``gold`` on one seed, reported on others."""
+
+_VALIDATION = ("validation", "valid", "val")
+_UTILITY_DROP = 0.02
+_PENALTY = 10.0
+_DATABASE = "study.db"
+_COMPARED = ("accuracy", "UMIA")
+"""What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried.
+
+    Args:
+        number: Its number, from 0.
+        parameters: The setting.
+        objective: What is minimised; None if it was pruned.
+        state: ``complete`` or ``pruned``.
+        reason: Why it was pruned.
+        unlearning_s: Seconds of the method itself, over the tuning seeds.
+        elapsed_s: Seconds that the trial took, measuring included; little where the store had it.
+    """
+
+    number: int
+    parameters: Mapping[str, Any]
+    objective: float | None
+    state: str
+    reason: str = ""
+    unlearning_s: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What tuning found.
+
+    Args:
+        method: The method's label in the configuration.
+        protocol: How it was judged.
+        trials: Every trial, in order.
+        best: The best setting.
+        snippet: It as an entry of ``unlearners``, in JSON.
+        gaps: Objective on the reported seeds: of the published defaults (a composition has none), of the configured setting if it
+            differs, and of the tuned one.
+        floor: The same of models retrained with other seeds, below which nothing can be told apart; None without gold.
+        tuning_s: Seconds of unlearning that tuning cost; part of the tuned method's total.
+        gold_s: Seconds of retraining that tuning cost; 0 without gold.
+        total_s: Seconds of one unlearning with the tuned setting, and of tuning.
+        report: Results on the reported seeds.
+        notes: What a reader must know.
+    """
+
+    method: str
+    protocol: Protocol
+    trials: tuple[Trial, ...]
+    best: Mapping[str, Any]
+    snippet: Json
+    gaps: Mapping[str, float | None]
+    floor: float | None
+    tuning_s: float
+    gold_s: float
+    total_s: float
+    report: Results
+    notes: tuple[str, ...] = ()
+
+    @property
+    def improvement(self) -> float | None:
+        """By what share the tuned objective is smaller than the defaults', or else the configured setting's; None if unknown."""
+        before, after = self.gaps.get("default", self.gaps.get("configured")), self.gaps.get("tuned")
+        return None if not before or after is None else 1 - after / before
+
+
+def tune(
+    configuration: Path | str | Mapping[str, Any],
+    method: str,
+    *,
+    output: Path,
+    trials: int = 30,
+    protocol: Protocol = "gold",
+    n_seeds: int = 3,
+    time_limit_s: float | None = None,
+    overrides: Sequence[str] = (),
+    trust: Iterable[str] = (),
+    options: RunOptions | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+    listener: Listener = silent,
+) -> Tuned:
+    """Tune a method of a configuration; an interrupted call, made again, goes on where it stopped.
+
+    Args:
+        configuration: Path of a JSONC file, or the configuration as a mapping.
+        method: Label or name of one of its unlearners.
+        output: Folder of the study, the trials and the report.
+        trials: Budget; failed trials count. Give all methods the same.
+        protocol: How a setting is judged.
+        n_seeds: Tuning seeds, which are none of those reported; ``transfer`` has one, the first of the reported.
+        time_limit_s: No trial is begun after so many seconds of this call; the best of those there are is reported.
+        overrides: ``path=value`` settings.
+        trust: Modules whose classes the configuration may name.
+        options: How experiments are run; ``seeds`` are those reported.
+        on_trial: Hears of every new trial.
+        listener: Hears the report's run.
+
+    Raises:
+        ConfigError: If the configuration, the method or its partitions do not allow it, or every trial failed.
+        MissingDependency: If Optuna is not installed.
+        StoreError: If a file cannot be written.
+    """
+    optuna = _optuna()
+    trust = tuple(trust)
+    experiment = load_experiment(configuration, overrides=overrides, trust=trust)
+    entry = _entry(experiment, method)
+    space = search_space(entry.unlearner)
+    if not space:
+        raise ConfigError([Problem(f"{entry.label} has no parameters to tune", kind="requirement")])
+    heldout, notes = _heldout(experiment)
+    options = options or RunOptions()
+    roots = options.seeds or (experiment.globals.seed,)
+    tuning, reported = _seeds(roots, protocol, n_seeds)
+    judged = _judged(configuration, (*overrides, _evaluator(entry.unlearner, heldout)), trust)
+    quiet = replace(options, output=None, report=False)
+
+    def attempt(parameters: Mapping[str, Any]) -> tuple[float | None, str, float, float]:
+        """Objective, reason if there is none, seconds of unlearning, seconds of retraining."""
+        try:
+            tried = replace(entry, unlearner=with_parameters(entry.unlearner, parameters), label="trial")
+            results = run_experiment(replace(judged, unlearners=(tried,)), replace(quiet, seeds=tuning))
+        except ConfigError as error:
+            return None, str(error), 0.0, 0.0
+        return _judge(results, "trial", protocol, heldout, entry.unlearner)
+
+    output.mkdir(parents=True, exist_ok=True)
+    identity = [judged.canonical(), canonical(entry.unlearner), {k: asdict(v) for k, v in space.items()}, protocol, tuning]
+    name = f"{entry.label}-{protocol}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(output / _DATABASE).absolute().as_posix()}")
+    try:
+        study = _study(optuna, storage, name, derive(roots[0], "tune", "sampler"))
+        _start(study, optuna, entry.unlearner, space)
+        end = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
+        _search(study, optuna, space, trials, attempt, on_trial, end)
+        history = _history(study)
+        gold_s = max((float(t.user_attrs.get("gold_s", 0.0)) for t in study.trials), default=0.0)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    complete = [trial for trial in history if trial.objective is not None]
+    if not complete:
+        reason = history[0].reason if history else "no trial was made"
+        raise ConfigError([Problem(f"every trial of {entry.label} failed: {reason}", hint="raise --trials", kind="requirement")])
+    best = min(complete, key=lambda trial: (trial.objective or 0.0, trial.number))
+    contenders = _contenders(entry, best.parameters)
+    final = replace(judged, unlearners=tuple(contenders.values()))
+    if protocol != "gold-free":
+        final = replace(final, evaluator=replace(final.evaluator, floor_repeats=1))
+    results = run_experiment(final, replace(options, output=output / "report", seeds=reported), listener)
+    verdicts = {kind: _judge(results, each.label, protocol, heldout, entry.unlearner) for kind, each in contenders.items()}
+    floor = _floor(results, contenders["tuned"].label)
+    notes += _remarks(history, trials, floor, verdicts)
+    spent = math.fsum(trial.unlearning_s for trial in history)
+    found = Tuned(
+        method=entry.label,
+        protocol=protocol,
+        trials=tuple(history),
+        best=best.parameters,
+        snippet=_snippet(entry, contenders["tuned"].unlearner),
+        gaps={kind: verdict[0] for kind, verdict in verdicts.items()},
+        floor=floor,
+        tuning_s=spent,
+        gold_s=gold_s if protocol != "gold-free" else 0.0,
+        total_s=spent + (gold_s if protocol != "gold-free" else 0.0) + verdicts["tuned"][2] / max(1, len(reported)),
+        report=results,
+        notes=(*notes, f"Tuned on the seeds {_listed(tuning)}; reported on {_listed(reported)}."),
+    )
+    _write(found, output)
+    return found
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingDependency("optuna", "tune", "tuning") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _entry(experiment: Experiment, method: str) -> LabelledUnlearner:
+    for entry in experiment.unlearners:
+        if method.casefold() in {entry.label.casefold(), entry.key.casefold()}:
+            return entry
+    labels = [entry.label for entry in experiment.unlearners]
+    hint = nearest(method, labels) or f"there are {', '.join(labels)}"
+    raise ConfigError([Problem(f'the configuration has no unlearner "{method}"', "unlearners", hint=hint, kind="structure")])
+
+
+def _heldout(experiment: Experiment) -> tuple[str, list[str]]:
+    """The partition on which settings are judged: validation if there is one, never the reported test set then."""
+    names = [name for splitter in experiment.data.partitions for name in splitter.parts]
+    for name in _VALIDATION:
+        if name in names:
+            return name, []
+    if "test" in names:
+        note = (
+            'There is no partition "validation": settings are judged on the test set, cut with other seeds than those reported.'
+        )
+        return "test", [note]
+    raise ConfigError([Problem('tuning needs a partition "validation" or "test"', "data.partitions", kind="partition")])
+
+
+def _seeds(roots: Sequence[int], protocol: Protocol, n_seeds: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Seeds of tuning and of the report; none is both."""
+    if protocol == "transfer":
+        others = tuple(roots[1:]) or tuple(derive(roots[0], "transfer", i) % 2**31 for i in range(max(1, n_seeds)))
+        return (roots[0],), others
+    chosen = (derive(roots[0], "tune", i) % 2**31 for i in range(n_seeds + len(roots)))
+    return tuple(seed for seed in chosen if seed not in roots)[:n_seeds], tuple(roots)
+
+
+def _evaluator(unlearner: Unlearner, heldout: str) -> str:
+    accuracies = (unlearner.forget, unlearner.retain, heldout)
+    measures: list[Json] = [{"class": "Accuracy", "parameters": {"partition": partition}} for partition in accuracies]
+    measures.append({"class": "UMIA", "parameters": {"forget": unlearner.forget, "test": heldout}})
+    measures += [{"class": "NLL", "parameters": {"partition": partition}} for partition in (unlearner.forget, heldout)]
+    return "evaluator=" + json.dumps({"measures": [*measures, "RunTime"], "floor_repeats": 0})
+
+
+def _judged(configuration: Path | str | Mapping[str, Any], overrides: Sequence[str], trust: Iterable[str]) -> Experiment:
+    return load_experiment(configuration, overrides=overrides, trust=trust)
+
+
+def _judge(
+    results: Results, label: str, protocol: Protocol, heldout: str, unlearner: Unlearner
+) -> tuple[float | None, str, float, float]:
+    mine = [row for row in results if row.model == "unlearned" and row.label == label]
+    seconds = _seconds(mine)
+    gold_s = _seconds([row for row in results if row.model == "gold"])
+    broken = next((row for row in mine if row.status in {"failed", "non-finite"}), None)
+    if broken is not None or not mine:
+        return None, broken.reason if broken is not None else "there are no rows", seconds, gold_s
+    if protocol == "gold-free":
+        return _gold_free(results, mine, heldout, unlearner.forget), "", seconds, gold_s
+    gaps = [row.gap for row in mine if row.gap is not None and row.measure in _COMPARED]
+    if not gaps:
+        return None, "there is no gold to compare with", seconds, gold_s
+    return math.fsum(gaps) / len(gaps), "", seconds, gold_s
+
+
+def _floor(results: Results, label: str) -> float | None:
+    """What the objective is for models retrained with other seeds."""
+    floors = [row.floor for row in results if row.label == label and row.measure in _COMPARED and row.floor is not None]
+    return math.fsum(floors) / len(floors) if floors else None
+
+
+def _remarks(
+    history: Sequence[Trial], budget: int, floor: float | None, verdicts: Mapping[str, tuple[float | None, str, float, float]]
+) -> list[str]:
+    remarks = []
+    if len(history) < budget:
+        remarks.append(
+            f"The time limit ended the search after {len(history)} of {budget} trials; the same command goes on with it."
+        )
+    first = verdicts.get("default", verdicts.get("configured"))
+    if floor is not None and first is not None and first[0] is not None and first[0] <= floor:
+        remarks.append(
+            f"The gap before tuning ({first[0]:.4f}) is within that of models retrained with other seeds ({floor:.4f}): "
+            "there is nothing to tune here that could be told from chance."
+        )
+    return remarks
+
+
+def _gold_free(results: Results, mine: Sequence[Row], heldout: str, forget: str) -> float:
+    """How far the loss of forgotten samples is from that of unseen ones, and a penalty where utility drops by more than 2 points."""
+
+    def mean(rows: Iterable[Row], measure: str, partition: str) -> float:
+        known = [row.value for row in rows if row.measure == measure and row.partition == partition and row.value is not None]
+        return math.fsum(known) / len(known) if known else math.nan
+
+    original = mean([row for row in results if row.model == "original"], "accuracy", heldout)
+    drop = original - mean(mine, "accuracy", heldout)
+    mismatch = abs(mean(mine, "NLL", forget) - mean(mine, "NLL", heldout))
+    return mismatch + _PENALTY * max(0.0, drop - _UTILITY_DROP)
+
+
+def _seconds(rows: Iterable[Row]) -> float:
+    return math.fsum(row.value for row in rows if row.measure in {"RunTime", "precompute"} and row.value is not None)
+
+
+# The study
+
+
+def _study(optuna: Any, storage: Any, name: str, seed: int) -> Any:
+    names = {each.study_name for each in storage.get_all_studies()}
+    done = len(optuna.load_study(study_name=name, storage=storage).trials) if name in names else 0
+    sampler = optuna.samplers.TPESampler(seed=derive(seed, done) % 2**32)
+    return optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize", load_if_exists=True)
+
+
+def _start(study: Any, optuna: Any, unlearner: Unlearner, space: SearchSpace) -> None:
+    """Begin with the defaults and the configured setting; try again what was interrupted."""
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+        study.enqueue_trial(trial.params, skip_if_exists=False)
+    if study.trials:
+        return
+    for start in filter(None, (_published(unlearner), unlearner)):
+        values = {name: current(start, name) for name in space}
+        known = {name: value for name, value in values.items() if value is not None and _fits(space[name], value)}
+        study.enqueue_trial(known, skip_if_exists=True)
+
+
+def _published(unlearner: Unlearner) -> Unlearner | None:
+    """The method as its paper has it, on the same partitions; None for a composition, which no paper has."""
+    roles = {name: getattr(unlearner, name) for name in ("forget", "retain", "train")}
+    try:
+        return type(unlearner)(**roles)
+    except TypeError:  # something that has no default
+        return None
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    return kind.low <= value <= kind.high if isinstance(kind, Range) else value in kind.values
+
+
+def _search(
+    study: Any,
+    optuna: Any,
+    space: SearchSpace,
+    budget: int,
+    attempt: Callable[[Mapping[str, Any]], tuple[float | None, str, float, float]],
+    on_trial: Callable[[Trial], None] | None,
+    end: float,
+) -> None:
+    states = optuna.trial.TrialState
+    while time.monotonic() < end and len(study.get_trials(states=(states.COMPLETE, states.PRUNED))) < budget:
+        trial = study.ask()
+        parameters = {name: _suggest(trial, name, kind) for name, kind in space.items()}
+        start = time.perf_counter()
+        try:
+            objective, reason, seconds, gold_s = attempt(parameters)
+        except ErasureError as error:
+            study.tell(trial, state=states.FAIL)
+            raise error
+        elapsed = time.perf_counter() - start
+        for key, value in {"reason": reason, "unlearning_s": seconds, "gold_s": gold_s, "elapsed_s": elapsed}.items():
+            trial.set_user_attr(key, value)
+        if objective is None or not math.isfinite(objective):
+            study.tell(trial, state=states.PRUNED)
+        else:
+            study.tell(trial, objective)
+        if on_trial is not None:
+            on_trial(_history(study)[-1])
+
+
+def _suggest(trial: Any, name: str, kind: Any) -> Any:
+    if not isinstance(kind, Range):
+        return trial.suggest_categorical(name, kind.values)
+    if kind.is_whole:
+        return trial.suggest_int(name, kind.low, kind.high, log=kind.log)
+    return trial.suggest_float(name, kind.low, kind.high, log=kind.log)
+
+
+def _history(study: Any) -> list[Trial]:
+    """Trials that ended, numbered in their order; those that were interrupted are not among them."""
+    ended = [trial for trial in study.trials if trial.state.name in {"COMPLETE", "PRUNED"}]
+    return [
+        Trial(
+            number=number,
+            parameters=dict(trial.params),
+            objective=trial.value if trial.state.name == "COMPLETE" else None,
+            state=trial.state.name.lower(),
+            reason=str(trial.user_attrs.get("reason", "")),
+            unlearning_s=float(trial.user_attrs.get("unlearning_s", 0.0)),
+            elapsed_s=float(trial.user_attrs.get("elapsed_s", 0.0)),
+        )
+        for number, trial in enumerate(ended)
+    ]
+
+
+# Results
+
+
+def _contenders(entry: LabelledUnlearner, best: Mapping[str, Any]) -> dict[str, LabelledUnlearner]:
+    plain = _published(entry.unlearner)
+    found = {} if plain is None else {"default": replace(entry, unlearner=plain, label=f"{entry.label} (default)")}
+    if plain is None or canonical(plain) != canonical(entry.unlearner):
+        found["configured"] = replace(entry, label=f"{entry.label} (configured)")
+    tuned = with_parameters(entry.unlearner, best)
+    return found | {"tuned": replace(entry, unlearner=tuned, label=f"{entry.label} (tuned)")}
+
+
+def _snippet(entry: LabelledUnlearner, tuned: Unlearner) -> Json:
+    return {"class": entry.key, "parameters": _parameters(tuned)}
+
+
+def _parameters(component: Component) -> dict[str, Json]:
+    """The parameters that are not at their defaults, as they are written in a configuration."""
+    values = {each.name: (getattr(component, each.name), _default(each)) for each in fields(component)}
+    return {name: _written(value) for name, (value, default) in values.items() if canonical(value) != canonical(default)}
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else None
+
+
+def _written(value: Any) -> Json:
+    if isinstance(value, Call):
+        return {"class": value.name, "parameters": {name: canonical(each) for name, each in value.parameters.items()}}
+    if isinstance(value, tuple):
+        return [_written(each) for each in value]
+    if isinstance(value, Component):
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", "parameters": _parameters(value)}
+    return canonical(value)
+
+
+def _write(found: Tuned, output: Path) -> None:
+    """``trials.csv``, ``trials.json``, ``tuning.json`` and ``best.jsonc``."""
+    records = [asdict(trial) for trial in found.trials]
+    flat = [{**{k: v for k, v in r.items() if k != "parameters"}, **dict(r["parameters"])} for r in records]
+    write_atomically(output / "trials.csv", csv_bytes(flat))
+    write_atomically(output / "trials.json", json.dumps(records, indent=1, ensure_ascii=False).encode())
+    summary = {
+        "method": found.method,
+        "protocol": found.protocol,
+        "trials": len(found.trials),
+        "best": dict(found.best),
+        "gaps": dict(found.gaps),
+        "floor": found.floor,
+        "improvement": found.improvement,
+        "tuning_s": found.tuning_s,
+        "gold_s": found.gold_s,
+        "total_s": found.total_s,
+        "notes": list(found.notes),
+    }
+    write_atomically(output / "tuning.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    head = f'// {found.method}, tuned by the protocol {found.protocol} in {len(found.trials)} trials; an entry of "unlearners".\n'
+    write_atomically(output / "best.jsonc", (head + json.dumps(found.snippet, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))

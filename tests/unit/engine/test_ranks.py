@@ -1,0 +1,110 @@
+"""Two processes train the model that one does, and leave nothing behind however they end."""
+
+import os
+from pathlib import Path
+
+import many_ranks
+import pytest
+import torch
+from torch import nn
+
+from erasure.engine.ranks import on_ranks
+from erasure.errors import Diverged, RequirementNotMet
+from erasure.events import silent
+from erasure.training.calls import Loss, Optimizer
+from erasure.training.distributed import refuse, share
+from erasure.training.predictor import Predictor
+
+pytest.importorskip("lightning_fabric")
+
+
+def _gone(pid):
+    """Whether a process has ended; the parent has waited for it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _pids(directory):
+    return [int(path.read_text()) for path in Path(directory).glob("pid-*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_the_model_that_one_does(strategy, tmp_path):
+    cases = many_ranks.cases()
+    first, second = on_ranks(many_ranks.work, list(cases), 2, strategy, "cpu", tmp_path, silent)
+    for name, case in cases.items():
+        expected = many_ranks.trained(case).state_dict()
+        assert first[name].keys() == expected.keys()
+        tolerance = 1e-9 if case.double else 1e-4
+        for key, value in expected.items():
+            found = torch.from_numpy(first[name][key])
+            assert (found - value).abs().max() <= tolerance, f"{name}: {key}"
+            if strategy == "ddp":
+                assert (first[name][key] == second[name][key]).all(), f"{name}: {key} differs between the processes"
+
+
+def test_an_error_of_one_process_is_the_error_and_ends_the_others(tmp_path):
+    with pytest.raises(Diverged, match="not finite in epoch 1 of 4"):
+        on_ranks(many_ranks.fail, None, 2, "ddp", "cpu", tmp_path, silent)
+    assert len(_pids(tmp_path)) == 2
+    assert all(_gone(pid) for pid in _pids(tmp_path))
+
+
+def test_a_process_that_is_killed_is_named_and_ends_the_others(tmp_path):
+    with pytest.raises(RequirementNotMet, match=r"process 2 of 2 died \(signal 9\)"):
+        on_ranks(many_ranks.die, None, 2, "ddp", "cpu", tmp_path, silent)
+    assert len(_pids(tmp_path)) == 2
+    assert all(_gone(pid) for pid in _pids(tmp_path))
+
+
+def test_an_error_of_a_library_says_where_it_happened(tmp_path):
+    with pytest.raises(RequirementNotMet, match="ZeroDivisionError in process 1 of 2: no such thing"):
+        on_ranks(many_ranks.complain, None, 2, "ddp", "cpu", tmp_path, silent)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_cuda_devices_train_the_model_that_one_cpu_does(strategy, tmp_path):
+    names = ["mlp-SGD-double", "cnn-SGD-double", "transformer-SGD-double"]
+    found = on_ranks(many_ranks.work, names, 2, strategy, "cuda", tmp_path, silent)[0]
+    for name in names:
+        expected = many_ranks.trained(many_ranks.cases()[name]).state_dict()
+        assert all((torch.from_numpy(found[name][key]) - value).abs().max() <= 1e-9 for key, value in expected.items())
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 16])
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 5])
+def test_shares_are_all_of_a_batch_and_differ_by_one_at_most(n, n_ranks):
+    shares = [share(n, rank, n_ranks) for rank in range(n_ranks)]
+    assert [i for start, size in shares for i in range(start, start + size)] == list(range(n))
+    sizes = [size for _, size in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "reason"),
+    [
+        ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", reduction="sum")}, 'reduction="sum" is no mean'),
+        ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", ignore_index=1)}, "weight or ignore_index"),
+        ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", label_smoothing=0.1)}, None),
+        ("fsdp", {"optimizer": Optimizer.of("Adafactor", lr=0.1)}, "Adafactor needs all weights at once"),
+        ("ddp", {"optimizer": Optimizer.of("Adafactor", lr=0.1)}, None),
+        ("fsdp", {"optimizer": Optimizer.of("AdamW", lr=0.1)}, None),
+    ],
+)
+def test_a_recipe_that_cannot_be_shared_is_refused(strategy, changes, reason):
+    predictor = Predictor(model=many_ranks.MLP(), **changes)
+    found = refuse(nn.Linear(2, 2), predictor, None, strategy)
+    assert found is None if reason is None else reason in found
+
+
+def test_a_layer_whose_statistics_cannot_be_shared_is_refused():
+    class OwnNorm(nn.BatchNorm1d):
+        """Does something more."""
+
+    reason = refuse(nn.Sequential(OwnNorm(3)), Predictor(model=many_ranks.MLP()), None, "ddp")
+    assert reason == "OwnNorm layers cannot take their statistics over several devices"
