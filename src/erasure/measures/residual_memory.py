@@ -12,8 +12,8 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.membership import confidence_margin
 from erasure.functional.residual_memory import memory_left
-from erasure.measures.bank import FIRST_FITTED, Original, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
+from erasure.measures.requested_models import FIRST_FITTED, Original, Request, Retrained
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, PositiveInt, Source, Tells
 

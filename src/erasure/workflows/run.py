@@ -35,10 +35,8 @@ from erasure.records.stages_file import write_stages
 from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
-from erasure.store import Store, default_base_path, default_store_path, write_rows, write_stages, write_trace
-from erasure.store.durable import write_atomically
-from erasure.training.batches import Batch
 from erasure.store import Store, default_base_path, default_store_path
+from erasure.training.batches import Batch
 from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
 from erasure.training.predictor import build_model

@@ -8,8 +8,7 @@ from population_toys import Answers, Population, PopulationBench, run_rows
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.measures.attacks.forgetting_quality import ForgettingQuality
-from erasure.measures.bank import FIRST_FITTED, Repeated, Retrained
-from erasure.measures.requested_models import Repeated, Retrained
+from erasure.measures.requested_models import FIRST_FITTED, Repeated, Retrained
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 

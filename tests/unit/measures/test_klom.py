@@ -7,8 +7,7 @@ from scipy.stats import entropy
 
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.measures.attacks.klom import KLoM
-from erasure.measures.bank import FIRST_FITTED, Repeated, Retrained
-from erasure.measures.requested_models import Repeated, Retrained
+from erasure.measures.requested_models import FIRST_FITTED, Repeated, Retrained
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 

@@ -7,7 +7,7 @@ from population_toys import SIZES, Population, run_rows
 
 from erasure.errors import DataError, InvalidParameters
 from erasure.functional.residual_memory import memory_left
-from erasure.measures.bank import FIRST_FITTED, Original, Retrained
+from erasure.measures.requested_models import FIRST_FITTED, Original, Retrained
 from erasure.measures.residual_memory import ResidualMemory
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.margins import histogram_divergence
 from erasure.functional.membership import confidence_margin
-from erasure.measures.bank import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
-from erasure.measures.requested_models import Repeated, Request, Retrained
+from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, PositiveInt, Source, TaskKind
 
