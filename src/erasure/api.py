@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from erasure.config import Node
 from erasure.config.build import Builder
 from erasure.data.arrays import dataset_from
 from erasure.data.dataset import Dataset
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet, UnlearningWarning
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import load_experiment
 from erasure.registry.lookup import Registry
@@ -31,8 +33,9 @@ from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
 from erasure.training.trial import deep_copy, initialised, try_outputs
-from erasure.types import Role, TaskKind
+from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.outcome import Outcome, accuracies, compared, ruined, shared_samples
 from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["run", "unlearn"]
@@ -99,14 +102,22 @@ def unlearn(
     train: Any = None,
     validation: Any = None,
     modality: Literal["image", "table", "text"] | None = None,
+    test: Any = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: str = "auto",
     precision: Precision = "fp32",
+    verbose: bool = False,
     **hyperparameters: Any,
 ) -> nn.Module:
     """Remove the influence of some samples from a trained model.
+
+    The result is a model of the same class with the same names of weights. Its attribute ``unlearning`` (an
+    :class:`~erasure.unlearners.outcome.Outcome`) tells what share of the weights changed and how often the model is right on each given
+    part, before and after. An :class:`~erasure.errors.UnlearningWarning` tells where nothing changed, where the model has lost more than
+    ten points of accuracy on ``retain`` (else ``train``) or ``test``, and where ``retain`` still holds samples to forget. Whether it
+    has forgotten can only be told beside a retrained model: :func:`erasure.run`.
 
     Args:
         model: Any network that returns logits, ``(features, logits)`` or an object with ``.logits``. It is not changed.
@@ -116,11 +127,13 @@ def unlearn(
         train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
         modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
+        test: Samples that the model has never seen, to look at before and after; no method reads them.
         loss_fn: Loss of ``(logits, labels)``, averaged over the batch; by default the task's cross-entropy.
         seed: Seeds every random choice of the method; torch's global generators are left alone.
         batch_size: Samples per step, where the method does not say.
         device: Where to compute; ``auto`` takes an accelerator if there is one.
         precision: ``fp32`` or ``bf16``.
+        verbose: Whether to print what ``unlearning`` tells.
         **hyperparameters: The method's parameters (``erasure describe SCRUB``); ``optimizer="SGD"`` and
             ``optimizer={"class": "SGD", "parameters": {"lr": 0.1}}`` both work.
 
@@ -136,7 +149,7 @@ def unlearn(
     unlearner = _unlearner(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
-    parts = _parts(unlearner, forget=forget, retain=retain, train=train, validation=validation)
+    parts = _parts(unlearner, forget=forget, retain=retain, train=train, validation=validation, test=test)
     x, y, partitions = _joined(parts)
     private = deep_copy(model).to(target)
     column, labels = x.to(target), y.to(target)
@@ -152,7 +165,32 @@ def unlearn(
         bank=_OwnModelBank(private),
         precision=precision,
     )
-    return unlearner.run(private, _with_names(task, unlearner)).model.to(home)
+    kept_part = "retain" if "retain" in parts else "train"
+    measured: dict[str, Tensor] = {}
+    measured |= {name: task.partitions[name] for name in ("forget", kept_part, "test") if name in parts}
+    before = accuracies(private, column, task.y, measured, data.task, batch_size)
+    unlearned = unlearner.run(private, _with_names(task, unlearner))
+    after = accuracies(unlearned.model, column, task.y, measured, data.task, batch_size)
+    changed, unchanged = compared(unlearner, private, unlearned.model)
+    kept = shared_samples(column, task.y, task.partitions["forget"], task.partitions["retain"]) if "retain" in parts else 0
+    both = f"{kept} of the samples to forget are in retain as well: what is in both is learned again. Take them out of retain."
+    outcome = Outcome(
+        method=type(unlearner).__name__,
+        changed=changed,
+        before=before,
+        after=after,
+        sizes={name: len(ids) for name, ids in measured.items()},
+        elapsed_s=unlearned.elapsed_s + unlearned.precompute_s,
+        remarks=tuple(filter(None, (unchanged, both if kept else "", *ruined(before, after)))),
+    )
+    for remark in outcome.remarks:
+        warnings.warn(remark, UnlearningWarning, stacklevel=2)
+    if verbose:
+        sys.stdout.write(f"{outcome}\n")
+    result = unlearned.model.to(home)
+    # Not a module or a tensor, so weights, parameters and their names stay as they are.
+    object.__setattr__(result, "unlearning", outcome)
+    return result
 
 
 def _unlearner(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> Unlearner:
@@ -179,8 +217,8 @@ def _unlearner(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> U
     return unlearner
 
 
-def _parts(unlearner: Unlearner, **given: Any) -> dict[Role, Dataset]:
-    """The data that the method reads, as columns."""
+def _parts(unlearner: Unlearner, **given: Any) -> dict[str, Dataset]:
+    """The data that the method reads, and what is looked at besides, as columns."""
     if given["forget"] is None:
         raise DataError("there is nothing to forget: give the samples as forget=")
     roles = {
@@ -192,10 +230,10 @@ def _parts(unlearner: Unlearner, **given: Any) -> dict[Role, Dataset]:
         missing.append("train")
     if missing:
         raise RequirementNotMet(f"{type(unlearner).__name__} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
-    return {role: dataset_from(data, keep_float64=True, name=role) for role, data in given.items() if data is not None}  # type: ignore[misc]
+    return {role: dataset_from(data, keep_float64=True, name=role) for role, data in given.items() if data is not None}
 
 
-def _joined(parts: Mapping[Role, Dataset]) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
+def _joined(parts: Mapping[str, Dataset]) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
     """One column for all parts, and the ids of each."""
     shapes = {role: (part.x_shape, part.y.shape[1:]) for role, part in parts.items()}
     if len(set(shapes.values())) > 1:
@@ -204,7 +242,7 @@ def _joined(parts: Mapping[Role, Dataset]) -> tuple[TensorColumn, Tensor, dict[s
     columns = {role: part.x for role, part in parts.items() if isinstance(part.x, TensorColumn)}
     partitions, start = {}, 0
     for role, part in parts.items():
-        partitions[str(role)] = torch.arange(start, start + len(part))
+        partitions[role] = torch.arange(start, start + len(part))
         start += len(part)
     if "train" not in partitions and "retain" in partitions:
         partitions["train"] = torch.cat([partitions["forget"], partitions["retain"]])
@@ -220,7 +258,8 @@ def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | N
         raise RequirementNotMet(reason)
     n_seen = int(y.max()) + 1 if len(y) and y.dim() == 1 else y.shape[-1] if y.dim() == 2 else None
     try:
-        logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
+        with isolated(0, y.device):
+            logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
     except (RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}") from error
     width = 1 if logits.dim() == 1 else logits.shape[1]

@@ -15,7 +15,8 @@
     │   └── CorruptArtifact     a stored object does not match its checksums
     └── StageFailed             a stage of the plan failed; carries stage, address and cause        (exit code 1)
 
-A message says what was found, what was expected and what to do.
+A message says what was found, what was expected and what to do. ``UnlearningWarning`` is no error: :func:`erasure.unlearn` gives it where a
+model comes back that has not forgotten, or is of no use.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ __all__ = [
     "StageFailed",
     "StoreError",
     "UnknownComponent",
+    "UnlearningWarning",
     "nearest",
     "with_article",
 ]
@@ -184,3 +186,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
         by_folded.setdefault(candidate.casefold(), candidate)
     match = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.55)
     return f'did you mean "{by_folded[match[0]]}"?' if match else ""
+
+
+class UnlearningWarning(UserWarning):
+    """An unlearned model that should not be used without a look: nothing changed, it is ruined, or what was to be forgotten is kept."""

@@ -40,6 +40,7 @@ def state(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.filterwarnings("ignore::erasure.errors.UnlearningWarning")  # the network is untrained
 @pytest.mark.parametrize(
     "method", ["SSD", "SCRUB", "NegGrad", "SalUn", "BadTeaching", "FisherForgetting", "InfluenceUnlearning", "EU-k"]
 )
@@ -79,6 +80,7 @@ def test_optimizers_are_given_by_name_or_as_in_a_configuration(own):
     assert not torch.equal(state(fast), state(plain))
 
 
+@pytest.mark.filterwarnings("ignore::erasure.errors.UnlearningWarning")  # what is forgotten is retained
 def test_binary_and_multilabel_models_are_recognised(own):
     _, (x, y), _ = own
     one_logit = nn.Linear(5, 1)

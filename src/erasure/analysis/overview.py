@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from erasure.analysis.advice import Advice, advise, references_of
+from erasure.analysis.advice_words import recommendation
 from erasure.analysis.certainty import Certainty, certainty_of
 from erasure.analysis.gaps import Roles, comparisons
 from erasure.analysis.result_table import ResultTable, result_table
-from erasure.analysis.verdicts import Judgement, judge_all, recommend
+from erasure.analysis.verdicts import Judgement, judge_all
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import settings_of
@@ -30,8 +32,7 @@ class Overview:
         folder: The run.
         headline: What was forgotten and from what.
         judgements: Verdict on each method, best first.
-        recommendation: What to do.
-        best: The method that the recommendation names, if any.
+        advice: What to do; of a sweep over several problems each part has its own.
         table: All values.
         roles: What the partitions are.
         parts: Of a sweep over several problems, the name of each and what a report says of it: methods compete on one problem only.
@@ -40,16 +41,27 @@ class Overview:
     folder: RunFolder
     headline: str
     judgements: Sequence[Judgement]
-    recommendation: str
-    best: Judgement | None
+    advice: Advice
     table: ResultTable
     roles: Roles = field(default_factory=Roles)
     parts: Sequence[tuple[str, Overview]] = ()
 
+    @property
+    def recommendation(self) -> str:
+        """What to do, in words."""
+        if self.parts:
+            return " ".join(f"[{name}] {part.recommendation}" for name, part in self.parts)
+        return recommendation(self.advice)
+
+    @property
+    def best(self) -> Judgement | None:
+        """The method to use, if one is named."""
+        return None if self.parts else self.advice.best
+
     @cached_property
     def certainty(self) -> Certainty:
         """What the repetitions say."""
-        return certainty_of(self.folder, self.order, self.best.label if self.best is not None else None)
+        return certainty_of(self.folder, self.order, self.advice.named.label if self.advice.named is not None else None)
 
     @cached_property
     def repeated(self) -> Mapping[str, Sequence[Judgement]]:
@@ -74,26 +86,15 @@ def overview_of(folder: RunFolder) -> Overview:
         for model in folder.models
         if model.get("failed") and model["role"] == "unlearned" and model["label"] not in {j.label for j in judged}
     ]
-    has_gold = any(row.gold is not None for row in folder.rows)
-    original = comparisons((row for row in folder.rows if row.model == "original"), roles)
-    recommendation, best = recommend(judged, has_gold=has_gold, original=original, useless=_useless(folder.rows))
+    advice = advise(judged, references_of(folder.rows, folder.models, roles))
     judgements = sorted(judged, key=lambda j: j.rank)
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
     if parts:
-        recommendation, best = " ".join(f"[{name}] {part.recommendation}" for name, part in parts), None
         n = len(settings_of(folder.evidence))
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
     table = result_table(folder.rows, judged)
-    return Overview(folder, headline, judgements, recommendation, best, table, roles, parts)
-
-
-def _useless(rows: Sequence[Row]) -> str:
-    """Why gold is no yardstick, if it is none in most of the repetitions."""
-    golds = [row for row in rows if row.model == "gold"]
-    seeds = {(row.seed_split, row.seed_train) for row in golds}
-    found = {(row.seed_split, row.seed_train): row.reason for row in golds if row.status == "collapsed"}
-    return next(iter(found.values())) if 2 * len(found) > len(seeds) else ""
+    return Overview(folder, headline, judgements, advice, table, roles, parts)
 
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:

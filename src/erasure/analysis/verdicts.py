@@ -12,7 +12,7 @@ from erasure.analysis.gaps import EPSILON, Comparison, Question, Roles, comparis
 from erasure.analysis.verdict_words import listed, sentence, sentences
 from erasure.records.rows import Row
 
-__all__ = ["RULE", "TITLES", "Judgement", "Verdict", "judge_all", "recommend"]
+__all__ = ["RULE", "TITLES", "Judgement", "Verdict", "judge_all"]
 
 Verdict: TypeAlias = Literal[
     "indistinguishable", "close", "under-forgotten", "over-forgotten", "damaged", "no-op", "failed", "undecided"
@@ -244,69 +244,3 @@ def worst_first(compared: Iterable[Comparison]) -> list[Comparison]:
 def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
     lost = worst_first(c for c in utility if c.signed is not None and c.signed < 0 and c.floor is not None and not c.is_within)
     return tuple(sentence(c) for c in lost[:1])
-
-
-def recommend(
-    judgements: Sequence[Judgement], *, has_gold: bool = True, original: Iterable[Comparison] = (), useless: str = ""
-) -> tuple[str, Judgement | None]:
-    """What to do, in sentences for somebody who never heard of unlearning, and the method it names.
-
-    Args:
-        judgements: The verdicts.
-        has_gold: Whether there is a retrained model.
-        original: The original, which has forgotten nothing, against gold: measures that cannot tell the two apart recommend nobody.
-        useless: Why the retrained model is no yardstick, if it is none.
-    """
-    if not has_gold:
-        return (
-            "There is no retrained model in this run, so nobody can say which method forgets best. Add a partition to retrain on.",
-            None,
-        )
-    if useless:
-        return (
-            f"The retrained model itself has learned nothing to speak of: its {useless}. To be close to it says nothing of forgetting. "
-            "Train better first (more epochs, another model or learning rate, other data), then judge the methods.",
-            None,
-        )
-    candidates = sorted((j for j in judgements if not j.is_exact), key=lambda j: j.rank)
-    if not candidates:
-        return "No method was tried beside retraining itself.", None
-    sighted = [c for c in original if c.question == "forgetting" and c.floor is not None]
-    if sighted and all(c.is_within for c in sighted):
-        return (
-            "These measures cannot show whether a method has forgotten: by them the original model, which has forgotten nothing, cannot "
-            f"be told from a retrained one either ({listed(sighted)}). Add one that looks at single samples, such as LiRA, or repeat with "
-            "more seeds.",
-            None,
-        )
-    best = candidates[0]
-    if best.verdict in {"indistinguishable", "close"}:
-        equal = [j for j in candidates if j.verdict == best.verdict == "indistinguishable" and j.cost is not None]
-        best = min(equal, key=lambda j: (j.cost or 0.0, j.distance)) if equal else best
-        how = "cannot be told from" if best.verdict == "indistinguishable" else "is closest to"
-        among = f" and is the cheapest of the {len(equal)} that do so" if len(equal) > 1 else ""
-        return f"Use {best.label}: its model {how} one retrained without the forgotten data{_at_cost(best)}{among}.", best
-    if best.verdict in {"under-forgotten", "over-forgotten"}:
-        degree = "a little" if best.is_slight else "clearly"
-        knows = f"still knows {degree} more" if best.verdict == "under-forgotten" else f"knows {degree} less"
-        return (
-            f"No method here forgets exactly as retraining does. {best.label} is the closest{_at_cost(best)}, but its model "
-            f"{knows} about the forgotten data than a retrained one would. Where that is not acceptable, retrain.",
-            best,
-        )
-    undecided = next((j for j in candidates if j.verdict == "undecided"), None)
-    if undecided is not None:
-        why = undecided.evidence[0]
-        floor = ' Give the evaluator a "floor_repeats" of at least 1.' if "floor" in why else ""
-        is_compared = math.isfinite(undecided.mean_gap)
-        start = f"{undecided.label} comes nearest to the retrained model, but whether" if is_compared else "Whether"
-        return f"{start} any method here has forgotten cannot be told: {why[:1].lower()}{why[1:]}{floor}", None
-    return "No method here gives a usable model that has forgotten. Retrain without the data to be forgotten.", None
-
-
-def _at_cost(judgement: Judgement) -> str:
-    if judgement.cost is None:
-        return ""
-    percent = 100 * judgement.cost
-    text = f"{percent:.0f}\u00a0%" if percent >= 2 else f"{percent:.1g}\u00a0%"
-    return f", at {text} of the time that retraining takes"

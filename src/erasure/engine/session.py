@@ -443,7 +443,7 @@ class Workbench:
         assert job.unlearner is not None  # noqa: S101 - narrows the type
         unlearner, evaluation = job.unlearner, self.evaluation(job, "judge")
         verdict = judge(evaluation, forget=unlearner.forget, retain=unlearner.retain, floor=self._forget_floor(job, evaluation))
-        writer.save_json("verdict", {"status": verdict.status, "reason": verdict.reason, "gold": verdict.gold})
+        writer.save_json("verdict", {field: getattr(verdict, field) for field in ("status", "reason", "gold", "original")})
 
     def _forget_floor(self, job: Job, evaluation: Evaluation) -> float:
         """How far the forget accuracy of golds of other seeds is from gold's."""

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from erasure.functional.counts import majority_share
+from erasure.functional.counts import association, majority_share
 from erasure.functional.diverged import weight_that_diverged
-from erasure.functional.losses import correctness
+from erasure.functional.losses import correctness, predictions
 from erasure.functional.weights import changed_share
 from erasure.measures.contract import Evaluation, Outputs
 
@@ -19,6 +19,8 @@ __all__ = ["ModelVerdict", "Status", "collapse_threshold", "judge", "over_forget
 Status: TypeAlias = Literal["ok", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
 _LEAST_MARGIN = 0.05
+_SAME_ACCURACY = 5e-4
+"""Accuracies that are printed alike."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class ModelVerdict:
         reason: One sentence; empty if ``ok``.
         gold: Why gold is no yardstick for anybody: its training has diverged, or it predicts the retain set no better than a constant.
             Empty if it is one.
+        original: Why the original has learned nothing that could be forgotten, likewise.
     """
 
     status: Status
     reason: str = ""
     gold: str = ""
+    original: str = ""
 
 
 def collapse_threshold(chance: float, n: int) -> float:
@@ -84,8 +88,8 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
         retain: The kept samples.
         floor: Difference of forget accuracy between two golds, if known.
     """
-    useless = _useless_gold(evaluation, retain) if _has(evaluation, retain) and "gold" in evaluation.references else ""
-    return replace(_found(evaluation, forget, retain, floor, useless=bool(useless)), gold=useless)
+    useless, untrained = (_useless(evaluation, retain, model) for model in ("gold", "original"))
+    return replace(_found(evaluation, forget, retain, floor, useless=bool(useless)), gold=useless, original=untrained)
 
 
 def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool) -> ModelVerdict:
@@ -119,20 +123,33 @@ def _collapse(evaluation: Evaluation, retain: str) -> str | None:
     return reason
 
 
-def _useless_gold(evaluation: Evaluation, retain: str) -> str:
-    """Why gold is no yardstick; empty if it is one."""
-    if evaluation.candidate("gold").outputs(retain).diverged:
+def _useless(evaluation: Evaluation, retain: str, model: Literal["original", "gold"]) -> str:
+    """Why a reference is no yardstick; empty if it is one, or if there is none."""
+    if model not in evaluation.references or not _has(evaluation, retain):
+        return ""
+    if evaluation.candidate(model).outputs(retain).diverged:
         return f'training has diverged: logits on "{retain}" are not finite or run away'
-    return _constant(evaluation, retain, "gold") or ""
+    return _constant(evaluation, retain, model) or ""
 
 
 def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"]) -> str | None:
-    """Why a model's accuracy cannot be told from that of the most frequent class, or None if it can."""
+    """Why a model cannot be told from one that always answers the most frequent class, or None if it can.
+
+    Both its accuracy and what it knows of rare classes must be within three standard errors of such a model's: beside a class of 95 %
+    hardly any model is more often right than a constant, and most have learned something.
+    """
     outputs = evaluation.outputs(partition, model)
     chance = majority_share(outputs.task, outputs.labels)
-    if outputs.accuracy > collapse_threshold(chance, len(outputs)):
+    threshold = collapse_threshold(chance, len(outputs))
+    if outputs.accuracy > threshold or association(outputs.task, predictions(outputs.task, outputs.logits), outputs.labels) > 3:
         return None
-    return f'accuracy {outputs.accuracy:.3f} on "{partition}" is that of a constant prediction ({chance:.3f})'
+    start = f'accuracy {outputs.accuracy:.3f} on "{partition}"'
+    if abs(outputs.accuracy - chance) < _SAME_ACCURACY:
+        return f"{start} is that of a constant prediction ({chance:.3f})"
+    if outputs.accuracy < 2 * chance - threshold:
+        return f"{start} is below that of a constant prediction ({chance:.3f})"
+    error = threshold - chance
+    return f"{start} cannot be told from that of a constant prediction ({chance:.3f} ± {error:.3f} with {len(outputs)} samples)"
 
 
 def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str | None:

@@ -134,15 +134,15 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
 
 def _problem(name: str, overview: Overview) -> dict[str, Any]:
     """What to do about one problem, for the first screen."""
-    best = overview.best
+    nearest = overview.advice.named
     return {
         "name": name,
         "headline": overview.headline,
         "recommendation": overview.recommendation,
-        "best": best,
-        "best_colour": VERDICT_MARKS[best.verdict][0] if best is not None else "",
-        "about": overview.folder.model(best.label) if best is not None else {},
-        "sure": overview.certainty.in_short,
+        "nearest": nearest,
+        "nearest_colour": VERDICT_MARKS[nearest.verdict][0] if nearest is not None else "",
+        "about": overview.folder.model(nearest.label) if nearest is not None else {},
+        "sure": overview.certainty.in_short if overview.best is not None else "",
     }
 
 
@@ -166,7 +166,7 @@ def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) 
         "end": end,
         "name": name,
         "headline": overview.headline,
-        "best": overview.best,
+        "nearest": overview.advice.named,
         "evidence": overview.folder.evidence,
         "verdicts": [_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
         "long_names": any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),

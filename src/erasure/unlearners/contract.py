@@ -142,6 +142,11 @@ class Unlearner(Component):
         for method in self.inner_methods():
             method.try_on(model, batch, criterion)
 
+    def changes_nothing(self) -> bool:
+        """Whether the method is meant to leave the model as it is, with these parameters; a composition if all its methods are."""
+        inner = list(self.inner_methods())
+        return bool(inner) and all(method.changes_nothing() for method in inner)
+
     def refuse(self, data: ModelInput) -> str | None:
         """Why the method is not defined for this kind of data, or None; asked before anything is trained."""
         if data.task not in self.defined_for:
@@ -213,6 +218,10 @@ class IterativeUnlearner(Unlearner):
     schedule: Schedule | None = None
     batch_norm: Literal["train", "frozen"] = "train"
     max_grad_norm: PositiveFloat | None = None
+
+    def changes_nothing(self) -> bool:
+        """Whether there is no epoch."""
+        return self.epochs == 0
 
     def trainer(self, model: nn.Module, task: UnlearningTask, *, epochs: int | None = None) -> Trainer:
         """The loop with this method's optimizer; ``epochs`` overrides the field."""

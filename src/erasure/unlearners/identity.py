@@ -23,6 +23,10 @@ class Identity(Unlearner):
     cost: ClassVar[str] = "none"
     search_space: ClassVar[SearchSpace] = {}
 
+    def changes_nothing(self) -> bool:
+        """Always."""
+        return True
+
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Return the model as it is."""
         return model

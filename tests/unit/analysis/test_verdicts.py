@@ -1,15 +1,11 @@
-"""The rule of verdicts, line by line, and what is recommended."""
-
-from dataclasses import replace
+"""The rule of verdicts, line by line."""
 
 import numpy as np
 import pytest
-from report_rows import evidence, method, references, row
+from report_rows import method, row
 
-from erasure.analysis.gaps import Roles, comparisons
-from erasure.analysis.overview import overview_of
-from erasure.analysis.verdicts import RULE, TITLES, judge_all, recommend
-from erasure.records.run_folder import RunFolder
+from erasure.analysis.gaps import Roles
+from erasure.analysis.verdicts import RULE, TITLES, judge_all
 
 
 def verdict_of(rows, **options):
@@ -227,77 +223,6 @@ def test_within_two_floors_is_slight():
     assert verdict_of(both).title == "under-forgotten"
 
 
-def test_nobody_is_recommended_by_a_retrained_model_that_has_learned_nothing():
-    reason = 'accuracy 0.540 on "retain" is that of a constant prediction (0.540)'
-
-    def overview(*statuses):
-        golds = [
-            replace(each, status=status, reason=reason if status == "collapsed" else "", seed_train=seed)
-            for seed, status in enumerate(statuses)
-            for each in references()
-            if each.model == "gold"
-        ]
-        return overview_of(RunFolder([*golds, *method("good"), *method("bad", 0.99)], evidence("good", "bad")))
-
-    useless = overview("collapsed", "collapsed", "ok")
-    assert useless.best is None
-    assert useless.recommendation.startswith("The retrained model itself has learned nothing to speak of: its accuracy 0.540")
-    assert overview("ok", "ok", "collapsed").best.label == "good"
-
-
 def test_the_rule_says_every_verdict():
     said = {name for name, _ in RULE}
     assert said == set(TITLES.values())
-
-
-def judged(costs, *methods, exact=()):
-    return judge_all([r for rows in methods for r in rows], Roles(), costs, exact)
-
-
-def test_the_cheapest_of_those_that_cannot_be_told_from_retraining_is_recommended():
-    found = judged(
-        {"dear": 0.5, "cheap": 0.1, "GoldModel": 1.0},
-        method("GoldModel"),
-        method("dear"),
-        method("cheap", forget=0.905),
-        exact=["GoldModel"],
-    )
-    text, best = recommend(found)
-    assert best.label == "cheap"
-    assert "Use cheap" in text
-    assert "10\u00a0% of the time that retraining takes" in text
-
-
-def test_a_method_that_did_nothing_is_never_recommended():
-    text, best = recommend(judged({"nothing": 0.0}, method("nothing", status="no-op", reason="every weight is the original's")))
-    assert best is None
-    assert "Retrain" in text
-
-
-def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
-    text, best = recommend(judged({"a": 0.2, "b": 0.1}, method("a", forget=0.92), method("b", forget=0.97)))
-    assert best.label == "a"
-    assert "still knows clearly more about" in text
-
-
-def test_measures_that_cannot_tell_the_original_from_gold_recommend_nobody():
-    found = judged({"m": 0.1}, method("m"))
-    blind = comparisons(method("original", forget=0.905), Roles())
-    text, best = recommend(found, original=blind)
-    assert best is None
-    assert "cannot show whether a method has forgotten" in text
-    assert recommend(found, original=comparisons(method("original", forget=1.0), Roles()))[1].label == "m"
-
-
-def test_without_a_floor_nothing_is_said_to_have_failed():
-    text, best = recommend(judged({}, method("far", forget=0.99, floor=None), method("near", forget=0.91, floor=None)))
-    assert best is None
-    assert text.startswith("near comes nearest")
-    assert "no noise floor" in text
-    assert "floor_repeats" in text
-
-
-def test_without_gold_nothing_is_recommended():
-    text, best = recommend(judged({}, method("a")), has_gold=False)
-    assert best is None
-    assert "no retrained model" in text

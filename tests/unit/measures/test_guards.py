@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from measure_toys import accurate, evaluation_of
+from measure_toys import accurate, evaluation_of, predicting
 from torch import nn
 
-from erasure.functional.counts import majority_share
+from erasure.functional.counts import association, majority_share
 from erasure.functional.weights import changed_share
 from erasure.measures.guards import collapse_threshold, judge, over_forgetting_margin
 
@@ -78,15 +78,49 @@ def test_collapse_ends_three_standard_errors_above_chance():
     assert (_judge(retain=121).status, _judge(retain=122).status) == ("collapsed", "ok")
 
 
-def test_chance_is_the_share_of_the_most_frequent_class():
+def _beside_a_frequent_class(predicted):
     labels = {**_LABELS, "retain": torch.tensor([0] * 180 + [1] * 20)}
-    logits = {"forget": _logits(90, 0)["forget"], "retain": accurate(labels["retain"], 185)}
-    # 0.925 would be far above one half, but 0.9 is what a constant reaches.
-    assert majority_share("classification", labels["retain"]) == 0.9
-    assert _judge(labels=labels, logits=logits).status == "ok"  # the toy's original is at chance here
+    logits = {"forget": _logits(90, 0)["forget"], "retain": predicting(predicted, 2)}
     original = {"forget": logits["forget"], "retain": accurate(labels["retain"], 200)}
     models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
-    assert judge(evaluation_of(labels, logits, original=original, models=models)).status == "collapsed"
+    return judge(evaluation_of(labels, logits, original=original, models=models))
+
+
+def test_chance_is_the_share_of_the_most_frequent_class():
+    assert majority_share("classification", torch.tensor([0] * 180 + [1] * 20)) == 0.9
+    constant = _beside_a_frequent_class(torch.zeros(200, dtype=torch.long))
+    # 0.92 would be far above one half, but 0.9 is what a constant reaches.
+    assert (constant.status, "is that of a constant prediction (0.900)" in constant.reason) == ("collapsed", True)
+
+
+def test_who_finds_rare_samples_has_not_collapsed_though_a_constant_is_as_often_right():
+    looks_nowhere = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1] * 20)
+    finds_some = torch.tensor([0] * 180 + [0] * 12 + [1] * 8)
+    misses_some = torch.tensor([1] * 8 + [0] * 172 + [1] * 8 + [0] * 12)  # as often right as a constant
+    assert _beside_a_frequent_class(looks_nowhere).status == "collapsed"
+    assert [_beside_a_frequent_class(found).status for found in (finds_some, misses_some)] == ["ok", "ok"]
+
+
+def test_near_a_constant_is_not_called_one():
+    assert "cannot be told from that of a constant prediction (0.500 ± 0.106 with 200 samples)" in _judge(retain=110).reason
+    assert "is below that of a constant prediction (0.500)" in _judge(retain=20).reason
+
+
+def test_predictions_that_know_nothing_are_within_three_standard_errors():
+    generator = torch.Generator().manual_seed(0)
+    for task in ("classification", "multilabel"):
+        found = []
+        for _ in range(400):
+            if task == "classification":
+                y, predicted = (
+                    torch.multinomial(torch.tensor([0.7, 0.2, 0.1]), 300, True, generator=generator) for _ in range(2)
+                )
+            else:
+                y, predicted = ((torch.rand(300, 4, generator=generator) < 0.3).long() for _ in range(2))
+            found.append(association(task, predicted, y))
+        assert abs(float(torch.tensor(found).mean())) < 0.2
+        assert 0.8 < float(torch.tensor(found).std()) < 1.2
+        assert association(task, y, y) > 10
 
 
 def test_a_model_has_not_collapsed_where_the_original_is_at_chance_too():
@@ -96,10 +130,17 @@ def test_a_model_has_not_collapsed_where_the_original_is_at_chance_too():
 def test_a_model_has_not_collapsed_where_gold_is_at_chance_too_and_gold_is_said_to_be_no_yardstick():
     verdict = _judge(retain=100, gold=(90, 104))
     assert verdict.status == "ok"
-    assert verdict.gold == 'accuracy 0.520 on "retain" is that of a constant prediction (0.500)'
+    assert verdict.gold.startswith('accuracy 0.520 on "retain" cannot be told from that of a constant prediction (0.500 ±')
+    assert not verdict.original
     assert _judge(retain=190, gold=(90, 104)).gold
     assert not _judge(retain=100, gold=(90, 195)).gold
     assert _judge(retain=100, gold=None) == _judge(retain=100, gold=(90, 195))
+
+
+def test_an_original_that_has_learned_nothing_is_said_whatever_gold_has_learned():
+    verdict = _judge(retain=100, original=(50, 110))
+    assert (verdict.status, verdict.gold) == ("ok", "")
+    assert verdict.original.startswith('accuracy 0.550 on "retain"')
 
 
 def test_a_gold_that_has_diverged_is_no_yardstick_and_costs_no_verdict():

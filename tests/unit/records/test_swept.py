@@ -147,7 +147,7 @@ def test_every_problem_has_its_own_figures_and_one_figure_goes_across(two_forget
 def test_a_page_of_two_problems_says_what_to_do_about_each_and_names_nothing_twice(two_forget_sets):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
     text = page(overview_of(RunFolder.of_settings(two_forget_sets)))
-    assert text.count("Use a (lr=0.1)") == text.count("Use a (lr=0.01)") == 1
+    assert text.count("a (lr=0.1) came nearest") == text.count("a (lr=0.01) came nearest") == 1
     identifiers = re.findall(r'\sid="([^"]+)"', text)
     assert len(identifiers) == len(set(identifiers))
     assert {"results-1", "results-2", "part-1", "across"} <= set(identifiers)

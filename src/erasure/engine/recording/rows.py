@@ -137,9 +137,9 @@ class _GroupRows:
         )
 
     def _verdict(self, subject: Subject) -> tuple[str, str]:
-        """Status and reason of a model; of gold what the guards of the methods that it is compared with have found."""
-        if subject.role == "gold":
-            found = [self._judged(each).get("gold", "") for each in self.group.unlearned]
+        """Status and reason of a model; of a reference what the guards of the methods that are compared with it have found."""
+        if subject.role != "unlearned":
+            found = [self._judged(each).get(subject.role, "") for each in self.group.unlearned]
             reason = next(filter(None, found), "")
             return ("collapsed", reason) if reason else ("ok", "")
         verdict = self._judged(subject)
