@@ -7,10 +7,10 @@ from report_rows import evidence, method, references, row
 
 from erasure.analysis.advice import Advised, References, advise, references_of
 from erasure.analysis.advice_words import recommendation
-from erasure.records.run_folder import RunFolder
 from erasure.analysis.gaps import Roles, comparisons
 from erasure.analysis.overview import overview_of
 from erasure.analysis.verdicts import judge_all
+from erasure.records.run_folder import RunFolder
 
 
 def judged(costs, *methods, exact=()):
