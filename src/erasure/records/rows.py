@@ -22,7 +22,7 @@ ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
 _NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
-_COUNTS = ("n", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
+_COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
 _CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
@@ -61,6 +61,8 @@ class Row:
         seed_evaluate: Seed of measuring.
         elapsed_s: How long measuring took.
         address: Content address of the stage that measured it.
+        number: Of a gold, which one: 0 is the one shown, 1 and more are further golds of the same repetition. None for other models, and
+            in tables of versions that did not keep further golds.
     """
 
     experiment: str
@@ -90,6 +92,7 @@ class Row:
     seed_evaluate: int | None = None
     elapsed_s: float | None = None
     address: str = ""
+    number: int | None = None
 
     def record(self) -> dict[str, Json]:
         """The row as JSON by column: text, float, int or None; ``ideal`` is text.
@@ -103,6 +106,11 @@ class Row:
     def of(cls, record: Mapping[str, Json]) -> Row:
         """The row that ``record`` was made from."""
         return cls(**{**record, "ideal": _ideal(record["ideal"])})
+
+    @property
+    def is_juror(self) -> bool:
+        """Whether it is of a further gold: methods are judged beside those, and tables do not show them."""
+        return bool(self.number)
 
 
 RESULT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Row))
@@ -152,6 +160,8 @@ def read_rows(directory: Path) -> list[Row]:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
         raise failure("read", path, error, option="--output") from error
+    if tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index("number")]:
+        table = table.append_column("number", pyarrow.nulls(len(table), pyarrow.int64()))
     if tuple(table.column_names) != RESULT_FIELDS:
         raise StoreError(
             f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "

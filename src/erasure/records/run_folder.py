@@ -50,11 +50,12 @@ class RunFolder:
     """What is in the folder of a run.
 
     Args:
-        rows: The result rows.
+        rows: The result rows, without those of further golds.
         evidence: What the run kept beside them; empty if it kept nothing.
         trace: What was measured during unlearning.
         directory: Where it was read from.
         problems: Of a sweep over several problems (forget sets, originals), the name and the part of each; empty for one problem.
+        jury: Rows of further golds, beside which methods are judged; empty for sweeps and for runs that kept none.
     """
 
     rows: Sequence[Row]
@@ -62,6 +63,7 @@ class RunFolder:
     trace: Sequence[TracePoint] = ()
     directory: Path | None = None
     problems: Sequence[tuple[str, RunFolder]] = ()
+    jury: Sequence[Row] = ()
 
     @classmethod
     def load(cls, directory: Path | str) -> RunFolder:
@@ -74,9 +76,10 @@ class RunFolder:
         points = read_settings(directory)
         if not points:
             evidence = _evidence(directory / EVIDENCE_FILE)
-            return cls(tuple(read_rows(directory)), evidence, _trace(directory / "trace.csv"), directory)
+            rows, jury = _parted(read_rows(directory))
+            return cls(rows, evidence, _trace(directory / "trace.csv"), directory, jury=jury)
         settings = [
-            Setting(label, values, tuple(read_rows(folder)), _evidence(folder / EVIDENCE_FILE))
+            Setting(label, values, _parted(read_rows(folder))[0], _evidence(folder / EVIDENCE_FILE))
             for folder, label, values in points
         ]
         traces = [_trace(folder / "trace.csv") for folder, _, _ in points]
@@ -127,6 +130,11 @@ class RunFolder:
         """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
         key = {"forget": "forget", "retain": "retain", "test": "heldout"}[role]
         return frozenset(group[key] for group in self.groups if group.get(key)) or frozenset({role})
+
+
+def _parted(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Rows that are shown, and those of further golds."""
+    return tuple(row for row in rows if not row.is_juror), tuple(row for row in rows if row.is_juror)
 
 
 def _evidence(path: Path) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ class Runs:
         """
         if run not in self._by_run:
             raise KeyError(f"no run {run!r}; there are {', '.join(self.names)}")
-        return Results(rows=tuple(self._by_run[run]))
+        return Results.of(self._by_run[run])
 
     @cached_property
     def _by_run(self) -> dict[str, list[Row]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ class Results:
         failures: Stage to reason, for stages that failed or could not run.
         output: Directory of the result files, if they were written.
         trace: Epoch and row of what was measured during unlearning; epoch 0 is the original.
+        jury: Rows of further golds, beside which methods are judged; the files have them after the others.
 
     Example:
         >>> Results(rows=()).is_sound
@@ -40,6 +41,7 @@ class Results:
     failures: Mapping[str, str] = field(default_factory=dict)
     output: Path | None = None
     trace: tuple[tuple[int, Row], ...] = ()
+    jury: tuple[Row, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,7 +67,7 @@ class Results:
 
         output = self.output
         kept = output is not None and any((output / name).is_file() for name in (EVIDENCE_FILE, POINTS_FILE))
-        return RunFolder.load(output) if kept and output is not None else RunFolder(self.rows)
+        return RunFolder.load(output) if kept and output is not None else RunFolder(self.rows, jury=self.jury)
 
     @property
     def is_sound(self) -> bool:
@@ -109,7 +111,19 @@ class Results:
         Raises:
             StoreError: If there are none, or they cannot be read.
         """
-        return cls(rows=tuple(read_rows(Path(directory))), output=Path(directory))
+        return cls.of(read_rows(Path(directory)), Path(directory))
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], output: Path | None = None) -> Results:
+        """Results from rows as the files have them, those of further golds among them.
+
+        Args:
+            rows: The rows.
+            output: Directory of the files.
+        """
+        found = tuple(rows)
+        shown, jury = (tuple(row for row in found if row.is_juror == wanted) for wanted in (False, True))
+        return cls(rows=shown, output=output, jury=jury)
 
     def __repr__(self) -> str:
         return text_table(self.rows)

@@ -19,7 +19,7 @@ from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.durable import write_atomically
 from erasure.engine.executors import processes, serial
 from erasure.engine.recording.evidence import collect, write_evidence
-from erasure.engine.recording.rows import assemble, assemble_trace
+from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
 from erasure.engine.session import Material, Workbench
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
@@ -210,6 +210,7 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
         failures=_named(plan, failed),
         output=output,
         trace=tuple(assemble_trace(plan, store, failed, dataset)),
+        jury=tuple(assemble_jury(plan, store, failed, dataset)),
     )
     if output is not None:
         save(results, output)
@@ -239,7 +240,7 @@ def _executing(stages: Mapping[str, Stage], bench: Workbench, options: RunOption
 
 def save(results: Results, output: Path) -> None:
     """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, and ``trace.csv`` and ``trace.json`` if there is a trace."""
-    write_rows(results.rows, output)
+    write_rows((*results.rows, *results.jury), output)
     if results.trace:
         write_trace(results.trace, output)
     write_atomically(output / "table.md", markdown_table(results.rows).encode())

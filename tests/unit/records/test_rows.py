@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ _rows = st.builds(
         ("experiment", "dataset", "unlearner", "label", "measure", "partition", "unit", "direction", "reason"), _text
     ),
     **dict.fromkeys(("value", "gold", "gap", "floor", "low", "high", "elapsed_s"), _number),
-    **dict.fromkeys(("n", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate"), _count),
+    **dict.fromkeys(("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate"), _count),
     model=st.sampled_from(["original", "gold", "unlearned"]),
     status=st.sampled_from(["ok", "failed", "no-op", "non-finite"]),
     ideal=st.none() | st.just("gold") | st.floats(allow_nan=False, allow_infinity=False),
@@ -39,7 +40,7 @@ def _row(**changes):
 def test_the_columns_are_those_of_the_specification_in_its_order():
     expected = (
         "experiment dataset unlearner label model measure partition value unit direction ideal tells chance gold gap floor low high n "
-        "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address"
+        "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address number"
     )
     assert " ".join(RESULT_FIELDS) == expected
 
@@ -55,6 +56,17 @@ def test_rows_read_back_equal_and_in_order(tmp_path_factory, rows):
     with (directory / "rows.csv").open(newline="", encoding="utf-8") as file:
         labels = [record["label"] for record in csv.DictReader(file)]
     assert [label.removeprefix("'") for label in labels] == [row.label.removeprefix("'") for row in rows]
+
+
+def test_a_table_of_a_version_without_further_golds_is_read(tmp_path):
+    write_rows([_row()], tmp_path)
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table.drop_columns(["number"]), path)
+    assert read_rows(tmp_path) == [_row()]
+    assert not _row().is_juror
+    assert not _row(model="gold", number=0).is_juror
+    assert _row(model="gold", number=2).is_juror
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):

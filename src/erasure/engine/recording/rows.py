@@ -14,7 +14,7 @@ from erasure.planning.stages import Group, Plan, Subject
 from erasure.records.rows import Row
 from erasure.store import Store
 
-__all__ = ["assemble", "assemble_trace"]
+__all__ = ["assemble", "assemble_jury", "assemble_trace"]
 
 _Key = tuple[str, str]
 """Name of a value and its partition."""
@@ -34,6 +34,14 @@ def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) 
     for group in plan.groups:
         rows += _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).rows()
     return _with_intervals(rows)
+
+
+def assemble_jury(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[Row]:
+    """Rows of the further golds, whose ``number`` is 1 and more; they have neither gap nor floor."""
+    n_groups = len({group.retain for group in plan.groups})
+    return [
+        row for group in plan.groups for row in _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).jury_rows()
+    ]
 
 
 def assemble_trace(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[tuple[int, Row]]:
@@ -82,6 +90,29 @@ class _GroupRows:
             base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
             for record in artifact.json("values"):
                 yield self._row(base, record, number, measure, status, reason)
+
+    def jury_rows(self) -> Iterable[Row]:
+        """Rows of the golds of other seeds; of what could not be measured on one there is none."""
+        for place, subject in enumerate(self.group.floors):
+            for number, (measure, address) in enumerate(zip(self.measures, subject.values, strict=True)):
+                if address is None or address in self.failed:
+                    continue
+                artifact = self.store.open(address)
+                base = replace(self._base(subject, address), number=place + 1, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
+                for record in artifact.json("values"):
+                    is_known = record["value"] is not None
+                    yield replace(
+                        base,
+                        measure=record["name"] + self.suffixes[number],
+                        partition=record["partition"],
+                        value=record["value"],
+                        **_meaning(record, measure),
+                        low=record["low"],
+                        high=record["high"],
+                        n=1,
+                        status="ok" if is_known else "non-finite",
+                        reason="" if is_known else f"the value is {record['found']}",
+                    )
 
     def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
         """A row for each value that other models have of the measure; one row if no model has any."""
@@ -134,6 +165,7 @@ class _GroupRows:
             seed_unlearn=seeds.unlearn if entry is not None else None,
             seed_evaluate=seeds.evaluate,
             address=address,
+            number=0 if subject.role == "gold" else None,
         )
 
     def _verdict(self, subject: Subject) -> tuple[str, str]:

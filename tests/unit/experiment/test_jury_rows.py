@@ -1,0 +1,46 @@
+"""Further golds have rows of their own, which files keep and tables do not show."""
+
+import pytest
+from small import small_experiment
+
+from erasure.experiment.configuration import load_experiment
+from erasure.workflows.run import RunOptions, run_experiment
+from erasure.records.run_folder import RunFolder
+from erasure.reports.results import Results
+from erasure.store import read_rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jury")
+    measures = [{"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "test")]
+    configuration = small_experiment(unlearners=["Identity"], evaluator={"measures": measures, "floor_repeats": 3})
+    return run_experiment(
+        load_experiment(configuration), RunOptions(store=folder / "store", output=folder / "out")
+    ), folder / "out"
+
+
+def test_every_further_gold_has_a_row_for_each_value(run):
+    results, _ = run
+    assert [(row.number, row.partition) for row in results.jury] == [(k, p) for k in (1, 2, 3) for p in ("forget", "test")]
+    assert {row.model for row in results.jury} == {"gold"}
+    assert {row.gap for row in results.jury} == {None}
+    for row in results.rows:
+        if row.model == "unlearned":
+            others = [each.value for each in results.jury if each.partition == row.partition]
+            assert row.floor == pytest.approx(max(abs(value - row.gold) for value in others))
+
+
+def test_the_gold_shown_is_number_zero_and_other_models_have_none(run):
+    results, _ = run
+    assert {row.number for row in results.rows if row.model == "gold"} == {0}
+    assert {row.number for row in results.rows if row.model != "gold"} == {None}
+
+
+def test_files_keep_them_and_tables_do_not_show_them(run):
+    results, output = run
+    assert read_rows(output) == [*results.rows, *results.jury]
+    for found in (RunFolder.load(output), Results.load(output)):
+        assert tuple(found.rows) == results.rows
+        assert tuple(found.jury) == results.jury
+    assert Results.load(output).value("accuracy", "test") == results.value("accuracy", "test")
