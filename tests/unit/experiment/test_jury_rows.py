@@ -4,10 +4,10 @@ import pytest
 from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.records.rows import read_rows
 from erasure.records.run_folder import RunFolder
 from erasure.reports.results import Results
-from erasure.store import read_rows
+from erasure.workflows.run import RunOptions, run_experiment
 
 
 @pytest.fixture(scope="module")
