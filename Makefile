@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow
+.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow test-processors test-runtime
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,24 @@ test-fast: $(VENV)/.develop
 test-slow: $(VENV)/.develop
 	$(PYTEST) -m slow
 
+# The numeric tests with the kernels of other processors: no test may know more than these have in common.
+NUMERIC := tests/golden tests/unit/functional tests/unit/training/test_loop.py tests/unit/training/test_ensemble.py \
+	tests/unit/measures/test_relearning.py tests/unit/measures/test_guards.py tests/unit/measures/test_flops.py tests/e2e/test_trace.py \
+	tests/e2e/test_vision_and_text.py
+NUMERIC_RUN := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow" $(NUMERIC)
+
+test-processors: $(VENV)/.develop ## the numeric tests with the instruction sets of other processors, and two threads
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(NUMERIC_RUN)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERIC_RUN)
+	ERASURE_TEST_THREADS=2 $(NUMERIC_RUN)
+
+# The packages of a user, without those of developers and extras: the demo ends with its report, and prints what the README shows.
+RUNTIME := $(VENV)-runtime
+test-runtime: ## the demo in an environment of its own with runtime dependencies alone
+	$(MAKE) VENV=$(RUNTIME) $(RUNTIME)/.runtime
+	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --store $$folder --output runs/proof_of_concept > $$folder/printed \
+		&& $(RUNTIME)/bin/python .ci/readme.py < $$folder/printed && test -s runs/proof_of_concept/report.html && rm -r $$folder
+
 check: lint types ## lint, types, import contracts, dependencies, spelling
 
 lint: $(VENV)/.develop
@@ -80,7 +98,7 @@ docs: $(VENV)/.docs ## build the documentation into site/; every link is checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove everything that the commands above made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site
+	rm -rf $(VENV) $(VENV)-runtime .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site
 
 package: $(VENV)/.develop ## build wheel and source distribution, check them, and try the wheel alone
 	rm -rf dist build

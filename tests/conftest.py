@@ -10,7 +10,7 @@ import signal
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))  # `make test-processors` takes two
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("erasure")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

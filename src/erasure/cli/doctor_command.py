@@ -27,6 +27,7 @@ REQUIRED: dict[str, str] = {
     "annotated-types": "0.6",
     "click": "8.1",
     "filelock": "3.12",
+    "jinja2": "3.1",
     "lark": "1.1.9",
     "numpy": "1.26",
     "pandas": "2.1",
@@ -38,6 +39,7 @@ REQUIRED: dict[str, str] = {
     "scikit-learn": "1.4",
     "scipy": "1.11",
     "torch": "2.4",
+    "vl-convert-python": "1.6",
 }
 """Packages that every run needs, with their oldest versions."""
 
