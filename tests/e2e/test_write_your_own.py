@@ -1,16 +1,22 @@
 """The guide to own components is complete and works."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from erasure.catalogue import BUILTINS
+from erasure.extend import Streams
 from erasure.records.rows import read_rows
 
-GUIDE = Path(__file__).parents[2] / "docs" / "write-your-own.md"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "write-your-own.md"
 BLOCK = re.compile(r"```(python|jsonc)\n(?:#|//) (\S+)\n(.*?)```", re.DOTALL)
 
 
@@ -26,13 +32,13 @@ def written(tmp_path):
 
 
 def run(*command, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(cwd)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(cwd), str(ROOT / "src")])}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_each_example_is_under_thirty_lines():
     blocks = [text for kind, name, text in BLOCK.findall(GUIDE.read_text(encoding="utf-8")) if name == "my_components.py"]
-    assert len(blocks) == 4
+    assert len(blocks) == 10
     assert max(len(text.strip().splitlines()) for text in blocks) < 35  # imports and blank lines included
     assert max(len([line for line in text.splitlines() if line.strip()]) for text in blocks) <= 30
 
@@ -60,3 +66,29 @@ def test_the_own_unlearner_passes_the_conformance_suite(written):
     done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_components.py", cwd=written)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_guide_names_every_kind_of_entry_point_and_imports_from_one_place():
+    text = GUIDE.read_text(encoding="utf-8")
+    assert [kind for kind in BUILTINS if f"`{kind}s`" not in text] == []
+    assert set(re.findall(r"from (erasure[.a-z_]*) import", text)) == {"erasure.extend", "erasure.testing"}
+
+
+def test_every_other_component_of_the_guide_works(written, monkeypatch):
+    monkeypatch.syspath_prepend(str(written))
+    mine = importlib.import_module("my_components")
+    data = mine.TwoMoons(n_samples=40).load()
+    left, right = mine.LeftHalf(parts_names=("left", "right")).split(data, {"all": torch.arange(40)}, np.random.default_rng(0))
+    assert sorted([*left.tolist(), *right.tolist()]) == list(range(40))
+    assert data.x.gather(left)[:, 0].max() < 0.5 <= data.x.gather(right)[:, 0].min()
+    assert mine.Scale(factor=2.0).sample(3.0, 1, None) == (6.0, 1, None)
+    ids, names = mine.Characters(max_length=4).tokens(["ab", "abcdef"])
+    assert ids.tolist() == [[[97, 98, 0, 0], [1, 1, 0, 0]], [[97, 98, 99, 100], [1, 1, 1, 1]]]
+    assert names[97] == "a"
+    wrong = mine.NextClass(n_samples=3).corrupt(data, Streams(0))
+    assert int(wrong.corrupted.sum()) == int((wrong.y != data.y).sum()) == 3
+    assert mine.Corner().stamp(data.x).gather(torch.arange(40))[:, 0].tolist() == [9.0] * 40
+    pictures = torch.zeros(2, 1, 4, 4)
+    brighter = mine.Brighter().apply(pictures, torch.Generator().manual_seed(0))
+    assert brighter.shape == pictures.shape
+    assert 0 < float(brighter.max()) <= 0.1

@@ -1,0 +1,115 @@
+"""The one import path for authors of components: contracts, what they are given, and the types of their parameters.
+
+Names stay here when the modules behind them move. ``docs/write-your-own.md`` has an example of every kind; the conformance suites are in
+:mod:`erasure.testing`.
+"""
+
+from erasure.component import Call, Component
+from erasure.data.contract import DataSource, Splitter
+from erasure.data.corruption import Corruption
+from erasure.data.dataset import Dataset
+from erasure.data.preprocess.contract import PartStep, Step
+from erasure.data.preprocess.per_sample import SampleStep
+from erasure.data.preprocess.samples import Field, Samples
+from erasure.data.preprocess.tokenizers import Tokenizer
+from erasure.errors import (
+    ConfigError,
+    DataError,
+    InvalidParameters,
+    MissingDependency,
+    PartitionError,
+    Problem,
+    RequirementNotMet,
+)
+from erasure.events import Event
+from erasure.measures.contract import Evaluation, Measure, Outputs, Value
+from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
+from erasure.reports.figures.figure import Figure
+from erasure.trackers.contract import Tracker
+from erasure.training.augmentation import Augmentation
+from erasure.training.batches import Batch, Batches, Column, TensorColumn
+from erasure.training.calls import Loss, Optimizer, Schedule
+from erasure.training.predictor import Model, ModelInput
+from erasure.training.randomness import Streams
+from erasure.training.triggers import Trigger
+from erasure.types import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenFraction,
+    Partition,
+    PositiveFloat,
+    PositiveInt,
+    Role,
+    Source,
+    TaskKind,
+    Tells,
+)
+from erasure.unlearners.contract import IterativeUnlearner, Unlearner, UnlearningTask, frozen_copy
+from erasure.unlearners.masked import Mask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "Batches",
+    "Call",
+    "Column",
+    "Component",
+    "ConfigError",
+    "Corruption",
+    "DataError",
+    "DataSource",
+    "Dataset",
+    "Evaluation",
+    "Event",
+    "Field",
+    "Figure",
+    "Fraction",
+    "InvalidParameters",
+    "IterativeUnlearner",
+    "Loss",
+    "Mask",
+    "Measure",
+    "MissingDependency",
+    "Model",
+    "ModelInput",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "OpenFraction",
+    "Optimizer",
+    "Original",
+    "Outputs",
+    "PartStep",
+    "Partition",
+    "PartitionError",
+    "PositiveFloat",
+    "PositiveInt",
+    "Problem",
+    "Range",
+    "Repeated",
+    "Request",
+    "RequirementNotMet",
+    "Retrained",
+    "Role",
+    "SampleStep",
+    "Samples",
+    "Schedule",
+    "SearchSpace",
+    "Shadow",
+    "Source",
+    "Splitter",
+    "Step",
+    "Streams",
+    "TaskKind",
+    "Tells",
+    "TensorColumn",
+    "Tokenizer",
+    "Tracker",
+    "Trigger",
+    "UnlearnedShadow",
+    "Unlearner",
+    "UnlearningTask",
+    "Value",
+    "frozen_copy",
+]
