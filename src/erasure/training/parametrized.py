@@ -111,7 +111,7 @@ def drawn_anew(module: nn.Module) -> bool:
             "torch.nn.utils.parametrizations"
         )
     for weight in computed:
-        parametrize.remove_parametrizations(plain, weight)
+        _remove(plain, weight)
     again: Any = getattr(plain, "reset_parameters", None) or getattr(plain, "_reset_parameters", None)
     again()
     with torch.no_grad():
@@ -146,6 +146,18 @@ def _rules(module: nn.Module) -> Any:
     return module.parametrizations
 
 
+def _remove(module: nn.Module, weight: str) -> None:
+    """Make ``weight`` a plain parameter.
+
+    ``torch.nn.utils.parametrize`` puts a property on a class that it makes for the module. A deep copy shares that class, and removing
+    the property from the copy would take the weight from the module it was copied from: the class is copied first.
+    """
+    shared = type(module)
+    own = {name: value for name, value in vars(shared).items() if name not in {"__dict__", "__weakref__"}}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
+    parametrize.remove_parametrizations(module, weight)
+
+
 def _hook(module: nn.Module, kind: type) -> Any:
     return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kind)), None)
 
@@ -172,7 +184,7 @@ def _assigned(module: nn.Module, weight: str, value: Tensor) -> bool:
 def _plain(module: nn.Module, weight: str) -> Callable[[], None]:
     rules = _rules(module)[weight]
     functions, flags = list(rules), [p.requires_grad for p in rules.parameters(recurse=False)]
-    parametrize.remove_parametrizations(module, weight)
+    _remove(module, weight)
     getattr(module, weight).requires_grad_(any(flags))
 
     def put_back() -> None:
