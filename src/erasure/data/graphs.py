@@ -122,13 +122,16 @@ def node_column(name: str, graph: Any, background: Tensor | None, missing_featur
     """
     _check_graph(f'"{name}"', graph)
     edge_index, x, edge_attr = graph.edge_index.to(torch.int64), graph.x, graph.edge_attr
-    if x is None or x.shape[1] == 0:
+    has_features = x is not None and x.shape[1] > 0
+    if not has_features:
         codes, categories = _structural(
             edge_index, torch.tensor([0, graph.num_nodes]), torch.tensor([0, edge_index.shape[1]]), missing_features
         )
         x = one_hot(codes, categories)
     edge_attr = None if edge_attr is None else _features(f'"{name}": the edge features', _as_matrix(edge_attr), ())
-    return NodeColumn(_features(f'"{name}": the node features', _as_matrix(x), ()), edge_index, edge_attr, background)
+    counts_degrees = not has_features and missing_features == "degree"
+    features = _features(f'"{name}": the node features', _as_matrix(x), ())
+    return NodeColumn(features, edge_index, edge_attr, background, counts_degrees)
 
 
 def degree_codes(edge_index: Tensor, n_nodes: int, most: int = _MOST_DEGREES) -> Tensor:
@@ -236,11 +239,12 @@ def _graphs_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json
 
 def _nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, Json]]:
     parts = {name: getattr(column, name) for name in ("x", "edge_index", "edge_attr", "background")}
-    return {name: part for name, part in parts.items() if part is not None}, {}
+    return {name: part for name, part in parts.items() if part is not None}, {"counts_degrees": column.counts_degrees}
 
 
 def _nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> NodeColumn:
-    return NodeColumn(tensors["x"], tensors["edge_index"], tensors.get("edge_attr"), tensors.get("background"))
+    counts_degrees = bool(facts.get("counts_degrees", False))
+    return NodeColumn(tensors["x"], tensors["edge_index"], tensors.get("edge_attr"), tensors.get("background"), counts_degrees)
 
 
 register_column("graph", ColumnFormat(GraphColumn, _graphs_to_tensors, _graphs_from_tensors))

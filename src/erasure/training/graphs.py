@@ -202,12 +202,15 @@ class NodeColumn:
         edge_index: From and to which node each edge goes, shape ``(2, m)``, int64.
         edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
         background: Nodes that are always part of the graph, shape ``(N,)``, bool: those no model is trained on. None for all.
+        counts_degrees: Whether ``x`` is the nodes' one-hot degree. It is then counted in the subgraph that a partition sees, so that the
+            edges to forgotten nodes are in nobody's features; only the number of columns comes from the whole graph.
     """
 
     x: Tensor
     edge_index: Tensor
     edge_attr: Tensor | None = None
     background: Tensor | None = None
+    counts_degrees: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
@@ -242,9 +245,13 @@ class NodeColumn:
         visible = self.background.index_fill(0, ids, True)
         edges = visible[self.edge_index].all(0)
         row_of = visible.cumsum(0) - 1
+        edge_index, x = row_of[self.edge_index[:, edges]], self.x[visible]
+        if self.counts_degrees:
+            degrees = torch.bincount(edge_index[1], minlength=len(x)).clamp_(max=self.n_features - 1)
+            x = one_hot(degrees[:, None], (self.n_features,)).to(x.dtype)
         return Subgraph(
-            x=self.x[visible],
-            edge_index=row_of[self.edge_index[:, edges]],
+            x=x,
+            edge_index=edge_index,
             edge_attr=None if self.edge_attr is None else self.edge_attr[edges],
             row_of=torch.where(visible, row_of, -1),
         )
@@ -258,7 +265,7 @@ class NodeColumn:
     def to(self, device: torch.device) -> NodeColumn:
         """The same column on ``device``."""
         edge_attr, background = (None if t is None else t.to(device) for t in (self.edge_attr, self.background))
-        return NodeColumn(self.x.to(device), self.edge_index.to(device), edge_attr, background)
+        return NodeColumn(self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,7 @@ class FisherForgetting(Unlearner):
         max_samples: Samples of the retain set to look at, drawn at random; by default all.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933",
         code="AdityaGolatkar/SelectiveForgetting at 4c02825",

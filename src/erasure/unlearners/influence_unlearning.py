@@ -115,6 +115,7 @@ class InfluenceUnlearning(Unlearner):
         tolerance: Relative residual at which conjugate gradients stop.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Koh & Liang, ICML 2017, arXiv:1703.04730; Izzo et al., AISTATS 2021, arXiv:2002.10077; WoodFisher: Singh & Alistarh, "
         "NeurIPS 2020, arXiv:2004.14340",

@@ -40,6 +40,7 @@ class L1Sparse(IterativeUnlearner):
         penalised: ``all`` parameters, or ``weights`` alone (tensors of two and more dimensions: no biases, no normalisation).
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, NeurIPS 2023, arXiv:2304.04934",
         code="OPTML-Group/Unlearn-Sparse at 80ba55d (FT_prune)",

@@ -58,6 +58,7 @@ class Masked(Unlearner):
         mask_file: In place of ``mask``: the name of a mask that an earlier step of the same Cascade made, otherwise a safetensors file.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Fan et al., ICLR 2024, arXiv:2310.12508",
         deviations=("Weights outside the mask stay exact under weight decay and momentum (gradient hooks let them move).",),

@@ -72,6 +72,7 @@ class SelectiveSynapticDampening(Unlearner):
             so both sets are read in minibatches of one size, and a short last minibatch of the forget set biases the ratio.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707",
         code="if-loops/selective-synaptic-dampening at cdfdc0e",

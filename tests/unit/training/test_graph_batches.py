@@ -186,3 +186,14 @@ def test_columns_and_batches_can_be_moved():
         batch = column.to(torch.device("cpu")).gather(torch.tensor([2, 0])).to("meta")
         assert {t.device.type for t in vars(batch).values() if isinstance(t, torch.Tensor)} == {"meta"}
         assert len(batch) == 2
+
+
+def test_degrees_are_counted_in_the_graph_that_a_partition_sees():
+    edges = torch.tensor([[0, 1, 0, 2, 1, 3], [1, 0, 2, 0, 3, 1]])
+    whole = one_hot(torch.tensor([[2], [2], [1], [1]]), (3,))
+    column = NodeColumn(whole, edges, background=torch.zeros(4, dtype=torch.bool), counts_degrees=True)
+    retain = column.within(torch.tensor([0, 1, 2]))
+    # Without node 3 the second node has one neighbour less.
+    assert retain.x.argmax(1).tolist() == [2, 1, 1]
+    assert column.within(torch.arange(4)).x.argmax(1).tolist() == [2, 2, 1, 1]
+    assert column.to(torch.device("cpu")).counts_degrees

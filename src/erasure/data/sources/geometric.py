@@ -204,6 +204,8 @@ class GraphDataset(_Geometric):
         download: Whether raw files that are not there are fetched.
     """
 
+    version: ClassVar[int] = 2
+
     dataset: GeometricDataset
     target: NonNegativeInt | None = None
     missing: Literal["drop", "error"] = "drop"
