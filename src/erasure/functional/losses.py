@@ -11,7 +11,7 @@ from torch import Tensor
 
 from erasure.types import TaskKind
 
-__all__ = ["correctness", "distillation_divergence", "per_sample_loss", "predictions", "probabilities", "targets"]
+__all__ = ["class_logits", "correctness", "distillation_divergence", "per_sample_loss", "predictions", "probabilities", "targets"]
 
 
 def targets(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
@@ -42,6 +42,23 @@ def per_sample_loss(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, reduction="none")
     losses = F.binary_cross_entropy_with_logits(logits, targets(task, logits, y), reduction="none")
     return losses.flatten(1).mean(1) if task == "multilabel" else losses.reshape(-1)
+
+
+def class_logits(task: TaskKind, logits: Tensor) -> Tensor:
+    """Logits with a column for every class, ``(B, K)``: a binary logit stands beside a zero, and its softmax is the sigmoid.
+
+    Args:
+        task: ``classification`` or ``binary``; labels of a ``multilabel`` task are no classes.
+        logits: Shape as the task asks.
+
+    Example:
+        >>> class_logits("binary", torch.tensor([2.0]))
+        tensor([[0., 2.]])
+    """
+    if task == "classification":
+        return logits
+    positive = logits.reshape(-1)
+    return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
 def probabilities(task: TaskKind, logits: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ Nothing inside a pass waits for the device; the mean loss of a pass is looked at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -48,6 +48,7 @@ class Trainer:
         optimizer: Built anew here, so no state is carried over from an earlier training.
         epochs: Length of the training, for the schedule and the progress.
         schedule: Stepped after each epoch; None keeps the rate constant.
+        schedule_steps: Updates that the schedule lasts, if it is to step after each update and not after each epoch.
         precision: ``fp32`` or ``bf16``.
         mask: Parameter name to a 0/1 tensor of its shape: where it is 0, weights and optimizer state never change, whatever weight
             decay and momentum would do. Parameters it does not name are free.
@@ -67,6 +68,7 @@ class Trainer:
         *,
         epochs: int,
         schedule: Schedule | None = None,
+        schedule_steps: int | None = None,
         precision: Precision = "fp32",
         mask: Mapping[str, Tensor] | None = None,
         frozen: Iterable[nn.Module] = (),
@@ -80,7 +82,9 @@ class Trainer:
             raise RequirementNotMet("the model has no parameter that may be trained (requires_grad is False everywhere)")
         self.device = self.parameters[0].device
         self.optimizer = optimizer.build(self.parameters)
-        self.schedule = schedule.build(self.optimizer, epochs) if schedule is not None else None
+        self.schedule_steps = schedule_steps
+        horizon = epochs if schedule_steps is None else schedule_steps
+        self.schedule = schedule.build(self.optimizer, horizon) if schedule is not None else None
         self.precision: Precision = precision
         self.max_grad_norm = max_grad_norm
         self.frozen = tuple(frozen)
@@ -105,7 +109,7 @@ class Trainer:
         for epoch in range(self.n_epochs):
             self._epoch, self._steps_in_epoch = epoch, 0
             yield epoch
-            if self.schedule is not None and self._steps_in_epoch:
+            if self.schedule is not None and self.schedule_steps is None and self._steps_in_epoch:
                 self.schedule.step()
             if self.on_epoch is not None:
                 self.on_epoch(epoch + 1, self.n_epochs, self.model)
@@ -136,13 +140,32 @@ class Trainer:
         Raises:
             Diverged: If the loss, or a weight after the pass, is not finite or beyond :mod:`its bound <erasure.functional.diverged>`.
         """
+        return self.step_on(batches, lambda batch: self._loss_and_gradient(batch, loss))
+
+    def step_on(self, batches: Iterable[_B], differentiate: Callable[[_B], Tensor]) -> Tensor:
+        """One pass: for every batch a step along the gradients that ``differentiate(batch)`` leaves in the parameters.
+
+        For methods whose step is not the gradient of one loss; :meth:`gradient` and :meth:`set_gradients` are made for them.
+
+        Args:
+            batches: Any iterable; an empty one does nothing.
+            differentiate: Fills the gradients, which are empty when it is called, and returns a loss to report.
+
+        Returns:
+            As :meth:`train_on`.
+
+        Raises:
+            Diverged: As :meth:`train_on`.
+        """
         self.prepare()
         total = torch.zeros((), device=self.device)
         steps = 0
         for batch in batches:
             self.optimizer.zero_grad(set_to_none=True)
-            total += self._loss_and_gradient(batch, loss)
+            total += differentiate(batch)
             self.update()
+            if self.schedule is not None and self.schedule_steps is not None:
+                self.schedule.step()
             steps += 1
         self._steps_in_epoch += steps
         mean = total / max(1, steps)
@@ -157,18 +180,33 @@ class Trainer:
         what = f"the loss is {float(mean):g}" if lost else "the weights have run away"
         raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
 
+    def gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Loss of a batch and its gradient for each of :attr:`parameters` (zeros where one takes no part); ``.grad`` is left alone."""
+        with self._statistics(batch):
+            value = self._loss(batch, loss)
+        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True, materialize_grads=True)
+        return value.detach(), list(gradients)
+
+    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """The gradients of the next update, one for each of :attr:`parameters`."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+
     def _loss_and_gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
-        single = bool(self.batch_norms) and _is_single(batch)
-        with needing_statistics(self.batch_norms) if single else nullcontext():
-            if self.precision == "fp32":
-                value = loss(batch)
-            else:
-                with autocast(self.device, self.precision):
-                    value = loss(batch)
+        with self._statistics(batch):
+            value = self._loss(batch, loss)
         value.backward()  # type: ignore[no-untyped-call]
-        if single:
-            self.prepare()
         return value.detach()
+
+    def _loss(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
+        if self.precision == "fp32":
+            return loss(batch)
+        with autocast(self.device, self.precision):
+            return loss(batch)
+
+    def _statistics(self, batch: Any) -> AbstractContextManager[None]:
+        single = bool(self.batch_norms) and _is_single(batch)
+        return needing_statistics(self.batch_norms) if single else nullcontext()
 
     def update(self) -> None:
         """Clip, mask and apply the gradients that the parameters hold."""

@@ -223,13 +223,16 @@ class IterativeUnlearner(Unlearner):
         """Whether there is no epoch."""
         return self.epochs == 0
 
-    def trainer(self, model: nn.Module, task: UnlearningTask, *, epochs: int | None = None) -> Trainer:
-        """The loop with this method's optimizer; ``epochs`` overrides the field."""
+    def trainer(
+        self, model: nn.Module, task: UnlearningTask, *, epochs: int | None = None, schedule_steps: int | None = None
+    ) -> Trainer:
+        """The loop with this method's optimizer; ``epochs`` overrides the field, ``schedule_steps`` is as in :class:`Trainer`."""
         return task.trainer(
             model,
             self.optimizer,
             epochs=self.epochs if epochs is None else epochs,
             schedule=self.schedule,
+            schedule_steps=schedule_steps,
             batch_norm=self.batch_norm,
             max_grad_norm=self.max_grad_norm,
         )
@@ -395,6 +398,7 @@ class UnlearningTask:
         *,
         epochs: int,
         schedule: Schedule | None = None,
+        schedule_steps: int | None = None,
         batch_norm: str = "train",
         max_grad_norm: float | None = None,
     ) -> Trainer:
@@ -405,6 +409,7 @@ class UnlearningTask:
             optimizer,
             epochs=epochs,
             schedule=schedule,
+            schedule_steps=schedule_steps,
             precision=self.precision,
             mask=self.mask,
             frozen=self.frozen,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from erasure.training.per_sample import batch_absolute_gradients, squared_gradients
+from erasure.training.per_sample import absolute_gradients, batch_absolute_gradients, squared_gradients
 from erasure.types import Role, Source
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
@@ -33,6 +33,8 @@ class LFSSD(SelectiveSynapticDampening):
     Args:
         importance: ``batch`` takes the absolute gradient of each minibatch's mean, as published; ``sample`` the root of the mean
             squared gradient of single samples, which does not depend on the batch size.
+        combined_by: With ``sample``: ``root-mean-square``, or ``mean-absolute``, the published expectation without minibatches
+            (LFSSD-Det), which needs the gradient of each sample of a batch in memory.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -41,11 +43,16 @@ class LFSSD(SelectiveSynapticDampening):
         deviations=("With importance=sample, by default, gradients of single samples are combined by their root mean square.",),
     )
 
+    combined_by: Literal["root-mean-square", "mean-absolute"] = field(default="root-mean-square", metadata={"address": "changed"})
+
     def _kind(self) -> str:
-        return "squared norm of the logits"
+        means = self.importance == "sample" and self.combined_by == "mean-absolute"
+        return "squared norm of the logits" + (", mean of absolute values" if means else "")
 
     def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
         batches = task.batches(role, shuffle=False)
         if self.importance == "batch":
             return batch_absolute_gradients(model, batches, lambda logits, y: _squared_norm(logits, y).mean())
+        if self.combined_by == "mean-absolute":
+            return absolute_gradients(model, batches, _squared_norm)
         return {name: value.sqrt() for name, value in squared_gradients(model, batches, _squared_norm).items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
-__all__ = ["SelectiveSynapticDampening", "dampened"]
+__all__ = ["SelectiveSynapticDampening", "adaptive_weighting", "dampened"]
 
 Importances = Callable[[nn.Module, Batches], dict[str, Tensor]]
 
@@ -49,6 +50,35 @@ def dampened(weight: Tensor, forget: Tensor, train: Tensor, *, alpha: float, str
     return torch.where(selected, ratio.clamp(max=1.0).to(weight.dtype) * weight, weight)
 
 
+def adaptive_weighting(forget: Mapping[str, Tensor], train: Mapping[str, Tensor], share: float) -> float:
+    r"""A selection weighting that depends on how much is to be forgotten: Adaptive SSD.
+
+    .. math:: \alpha = \max\bigl(1,\; \text{the percentile } q \text{ of } I_f / I_D\bigr), \qquad q = 100 - \ln(1 + 100\, n_f / n)
+
+    Args:
+        forget: ``I_f`` by parameter.
+        train: ``I_D`` by parameter.
+        share: ``n_f / n`` in [0, 1].
+
+    Returns:
+        The percentile, between neighbours linearly interpolated, over the finite ratios of all parameters; at least 1, as anything
+        below would dampen weights that matter more to the training set. Infinity if no ratio is finite.
+
+    Example:
+        >>> ratios = torch.arange(101.0)
+        >>> round(adaptive_weighting({"w": ratios}, {"w": torch.ones(101)}, share=0.1), 4)
+        97.6021
+    """
+    ratios = torch.cat([(forget[name] / train[name]).flatten() for name in forget])
+    ratios = ratios[ratios.isfinite()].sort().values
+    if not len(ratios):
+        return math.inf
+    place = (100 - math.log1p(100 * share)) / 100 * (len(ratios) - 1)
+    # Not torch.quantile, which refuses more than 2**24 numbers.
+    below, above = ratios[math.floor(place)], ratios[math.ceil(place)]
+    return max(1.0, float(torch.lerp(below, above, place - math.floor(place))))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SelectiveSynapticDampening(Unlearner):
     r"""Dampens the weights that are disproportionately important to the forget set; nothing is trained.
@@ -65,19 +95,22 @@ class SelectiveSynapticDampening(Unlearner):
     **Cost**: one pass over the training set, which can be done before any request, and one over the forget set.
 
     Args:
-        selection_weighting: ``alpha``: how many times more important a weight must be; infinity changes nothing.
+        selection_weighting: ``alpha``: how many times more important a weight must be; infinity changes nothing. ``adaptive`` takes
+            the percentile of the ratios of importances that the size of the forget set asks for (Adaptive SSD).
         dampening_constant: ``lambda``: how strongly selected weights are kept.
-        importance: ``sample`` squares the gradient of each sample, the diagonal of the empirical Fisher information of the paper.
+        importance: ``sample`` squares the gradient of each sample, the diagonal of the empirical Fisher information of the paper,
+            which no batching changes (SSD-Det).
             ``batch`` squares the gradient of each minibatch's mean loss, as the authors' code does; it shrinks with the batch size,
             so both sets are read in minibatches of one size, and a short last minibatch of the forget set biases the ratio.
     """
 
     version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
-        paper="Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707",
-        code="if-loops/selective-synaptic-dampening at cdfdc0e",
+        paper="Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707; adaptive: Schoepf, Foster, Brintrup, 2024, arXiv:2402.10098",
+        code="if-loops/selective-synaptic-dampening at cdfdc0e; pedroandreou/supreme-unlearning at 71877ad",
         deviations=(
             "Importances are per sample by default, as the paper defines them; the authors' code takes them per minibatch.",
+            "An adaptive weighting is at least 1; in the reference code it can fall below, where all weights are dampened.",
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
@@ -87,7 +120,7 @@ class SelectiveSynapticDampening(Unlearner):
         "dampening_constant": Range(0.1, 5.0, log=True),
     }
 
-    selection_weighting: PositiveFloat = 10.0
+    selection_weighting: PositiveFloat | Literal["adaptive"] = 10.0
     dampening_constant: NonNegativeFloat = 1.0
     importance: Literal["sample", "batch"] = "sample"
 
@@ -97,7 +130,9 @@ class SelectiveSynapticDampening(Unlearner):
             return model
         with plain_weights(model):
             train, forget = self._shared_importances(model, task, "train"), self._shared_importances(model, task, "forget")
-            alpha, strength = self.selection_weighting, self.dampening_constant
+            strength, alpha = self.dampening_constant, self.selection_weighting
+            if alpha == "adaptive":
+                alpha = adaptive_weighting(forget, train, task.n_samples("forget") / task.n_samples("train"))
             with torch.no_grad():
                 for name, weight in model.named_parameters():
                     if name in forget:

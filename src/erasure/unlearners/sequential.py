@@ -14,7 +14,7 @@ from erasure.training.predictor import ModelInput
 from erasure.types import Partition, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
-__all__ = ["Sequential"]
+__all__ = ["Sequential", "renamed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Sequential(Unlearner):
         """The method as it is applied to each request."""
         trains = (self.train, *self.remaining)
         return tuple(
-            _renamed(self.method, {"forget": forget, "retain": retain, "train": train})
+            renamed(self.method, {"forget": forget, "retain": retain, "train": train})
             for forget, retain, train in zip(self.requests, self.remaining, trains, strict=False)
         )
 
@@ -85,13 +85,13 @@ class Sequential(Unlearner):
         return model
 
 
-def _renamed(unlearner: Unlearner, names: dict[str, str]) -> Unlearner:
+def renamed(unlearner: Unlearner, names: dict[str, str]) -> Unlearner:
     """The method with other partitions, and the methods inside it too."""
     changed: dict[str, Any] = dict(names)
     for name in field_types(type(unlearner)):
         value = getattr(unlearner, name)
         if isinstance(value, Unlearner):
-            changed[name] = _renamed(value, names)
+            changed[name] = renamed(value, names)
         elif isinstance(value, tuple) and any(isinstance(part, Unlearner) for part in value):
-            changed[name] = tuple(_renamed(part, names) if isinstance(part, Unlearner) else part for part in value)
+            changed[name] = tuple(renamed(part, names) if isinstance(part, Unlearner) else part for part in value)
     return unlearner.replace(**changed)

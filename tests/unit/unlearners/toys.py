@@ -83,6 +83,20 @@ def norm_net(seed: int = 1, *, n_outputs: int = 3, dropout: float = 0.0) -> nn.S
         return nn.Sequential(body, head, nn.Linear(5, n_outputs)).double().eval()
 
 
+def picture_task(n_forget: int = 6, *, seed: int = 7, batch_size: int = 4) -> UnlearningTask:
+    """24 random pictures in float64 of 5x5 pixels and 3 classes: the first ``n_forget`` to forget, 18 to keep."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(24, 1, 5, 5, generator=generator, dtype=torch.float64)
+    partitions = {"forget": range(n_forget), "retain": range(6, 24), "train": range(24)}
+    return make_task(x, torch.arange(24) % 3, partitions, seed=seed, batch_size=batch_size)
+
+
+def conv_net(seed: int = 1, *, n_outputs: int = 3) -> nn.Sequential:
+    """A 3x3 convolution with 2 channels, tanh and a linear map of what it gives, in float64."""
+    with isolated(seed):
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(18, n_outputs)).double().eval()
+
+
 def unlearned(unlearner: Unlearner, model: nn.Module, task: UnlearningTask) -> nn.Module:
     return unlearner.run(model, task).model
 
@@ -121,6 +135,14 @@ def logits_by_hand(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
     return (x @ w1.T + b1).tanh() @ w2.T + b2
 
 
+def conv_logits_by_hand(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """What :func:`conv_net` computes, pixel by pixel."""
+    kernel, bias, weight, shift = parameters
+    places = [[(x[:, 0, i : i + 3, j : j + 3], kernel[:, 0]) for j in range(3)] for i in range(3)]
+    maps = torch.stack([torch.stack([torch.einsum("nab,oab->no", *part) for part in row], -1) for row in places], -2)
+    return (maps + bias[None, :, None, None]).tanh().flatten(1) @ weight.T + shift
+
+
 def cross_entropy_by_hand(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.logsumexp(1) - logits.gather(1, y[:, None])[:, 0]).mean()
 
@@ -157,7 +179,9 @@ class SgdByHand:
         self.velocity: list[Tensor | None] = [None] * len(parameters)
 
     def step(self, loss: Tensor) -> None:
-        gradients = torch.autograd.grad(loss, self.parameters)
+        self.step_along(torch.autograd.grad(loss, self.parameters))
+
+    def step_along(self, gradients: Sequence[Tensor]) -> None:
         with torch.no_grad():
             for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
                 g = g + self.weight_decay * p

@@ -8,6 +8,7 @@ sum the squares from these alone. Whatever no rule covers is recognised and diff
 from __future__ import annotations
 
 from erasure.training.per_sample.squares import (
+    absolute_gradients,
     batch_absolute_gradients,
     batch_squared_gradients,
     per_sample_gradients,
@@ -15,4 +16,11 @@ from erasure.training.per_sample.squares import (
     true_fisher,
 )
 
-__all__ = ["batch_absolute_gradients", "batch_squared_gradients", "per_sample_gradients", "squared_gradients", "true_fisher"]
+__all__ = [
+    "absolute_gradients",
+    "batch_absolute_gradients",
+    "batch_squared_gradients",
+    "per_sample_gradients",
+    "squared_gradients",
+    "true_fisher",
+]

@@ -16,7 +16,14 @@ from erasure.training.per_sample.seeds import PerSampleLoss, Seeder, fisher_seed
 from erasure.training.trial import require_gradients
 from erasure.types import TaskKind
 
-__all__ = ["batch_absolute_gradients", "batch_squared_gradients", "per_sample_gradients", "squared_gradients", "true_fisher"]
+__all__ = [
+    "absolute_gradients",
+    "batch_absolute_gradients",
+    "batch_squared_gradients",
+    "per_sample_gradients",
+    "squared_gradients",
+    "true_fisher",
+]
 
 
 def squared_gradients(
@@ -168,6 +175,41 @@ def per_sample_gradients(
         gradients = Engine(model, chosen, loss_seeder(per_sample_loss), method, torch.float64).gradients(x, y)
     _require_finite(gradients)
     return gradients
+
+
+def absolute_gradients(
+    model: nn.Module,
+    batches: Iterable[Any],
+    per_sample_loss: PerSampleLoss,
+    *,
+    parameters: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    r"""Mean absolute gradient of single samples' losses, for each parameter.
+
+    .. math:: I = \frac1N \sum_{i=1}^N \Bigl|\frac{\partial \ell_i}{\partial \theta}\Bigr|
+
+    The result does not depend on how the samples are batched; a batch needs memory for as many copies of the parameters as it has
+    samples. Args, returns and raises are those of :func:`squared_gradients`.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> batches = [(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.zeros(2))]
+        >>> absolute_gradients(model, batches, lambda logits, y: logits[:, 0])["weight"]
+        tensor([[2., 1.]], dtype=torch.float64)
+    """
+    totals: dict[str, Tensor] = {}
+    n_samples = 0
+    for batch in batches:
+        x, y = batch[0], batch[1]
+        if len(y) == 0:
+            continue
+        n_samples += len(y)
+        for name, gradients in per_sample_gradients(model, x, y, per_sample_loss, parameters=parameters).items():
+            size = gradients.to(torch.float64).abs().sum(0)
+            totals[name] = totals[name] + size if name in totals else size
+    if not n_samples:
+        raise DataError("no samples: absolute gradients need at least one sample, and the batches gave none")
+    return {name: total / n_samples for name, total in totals.items()}
 
 
 def batch_squared_gradients(

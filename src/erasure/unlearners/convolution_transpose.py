@@ -1,0 +1,72 @@
+"""Convolution transpose: swap the axes of every kernel, then repair on the retain set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from erasure.errors import RequirementNotMet
+from erasure.training.calls import Optimizer, Schedule
+from erasure.types import NonNegativeInt, PositiveInt, Role, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["ConvolutionTranspose"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionTranspose(IterativeUnlearner):
+    r"""Swaps the two spatial axes of every convolution's kernel, then fine-tunes on the retain set.
+
+    .. math:: W_{o,i,a,b} \leftarrow W_{o,i,b,a}, \qquad\text{then}\qquad \min_\theta\; \mathbb{E}_{D_r}\, \ell(f_\theta(x), y)
+
+    The forget set is not looked at: the swap disturbs what the network knows, and the retain set brings back what may stay. Kernels of
+    1x1 are their own transpose. Swapping twice gives the original; ``epochs = 0`` swaps and does not repair. Frozen convolutions are
+    left alone, unless the whole model is frozen.
+
+    **Cost**: ``epochs`` passes over the retain set.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Fifth of the NeurIPS 2023 unlearning challenge: Triantafillou et al., 2024, arXiv:2406.09073; benchmarked by Cadet et al., "
+        "2024, arXiv:2410.01276",
+        code="xcadet/deepunlearn at 6830ff6 (kgltop5)",
+        deviations=(
+            "Kernels that are not square stay as they are; in the code they change shape while their padding does not.",
+            "A model without square kernels larger than 1x1 is refused, as nothing but fine-tuning would be left.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    cost: ClassVar[str] = "epochs passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
+
+    epochs: NonNegativeInt = 3
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.001, momentum=0.9, weight_decay=5e-4))
+    schedule: Schedule | None = field(default_factory=lambda: Schedule.of("CosineAnnealingLR"))
+    batch_size: PositiveInt | None = 64
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Swap, then fine-tune."""
+        _transpose_kernels(model)
+        trainer = self.trainer(model, task)
+        retain = task.batches("retain")
+        for _ in trainer.epochs():
+            trainer.train_on(retain, lambda batch: task.loss(model, batch))
+        return model
+
+
+@torch.no_grad()
+def _transpose_kernels(model: nn.Module) -> None:
+    """Swap the spatial axes of all square kernels in place; the parameters stay the same objects."""
+    kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+    turned = [kernel for kernel in kernels if kernel.shape[2] == kernel.shape[3] > 1]
+    if not turned:
+        raise RequirementNotMet(
+            f"ConvolutionTranspose needs two-dimensional convolutions with square kernels larger than 1x1; {type(model).__name__} has none"
+        )
+    free = [kernel for kernel in turned if kernel.requires_grad] if any(p.requires_grad for p in model.parameters()) else turned
+    for kernel in free:
+        kernel.copy_(kernel.transpose(2, 3).clone())
