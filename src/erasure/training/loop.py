@@ -14,7 +14,7 @@ Nothing inside a pass waits for the device; the mean loss of a pass is looked at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -184,7 +184,7 @@ class Trainer:
         """Loss of a batch and its gradient for each of :attr:`parameters` (zeros where one takes no part); ``.grad`` is left alone."""
         with self._statistics(batch):
             value = self._loss(batch, loss)
-        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True, materialize_grads=True)
+            gradients = torch.autograd.grad(value, self.parameters, allow_unused=True, materialize_grads=True)
         return value.detach(), list(gradients)
 
     def set_gradients(self, gradients: Sequence[Tensor]) -> None:
@@ -195,7 +195,7 @@ class Trainer:
     def _loss_and_gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
         with self._statistics(batch):
             value = self._loss(batch, loss)
-        value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
     def _loss(self, batch: _B, loss: Callable[[_B], Tensor]) -> Tensor:
@@ -204,9 +204,14 @@ class Trainer:
         with autocast(self.device, self.precision):
             return loss(batch)
 
-    def _statistics(self, batch: Any) -> AbstractContextManager[None]:
-        single = bool(self.batch_norms) and _is_single(batch)
-        return needing_statistics(self.batch_norms) if single else nullcontext()
+    @contextmanager
+    def _statistics(self, batch: Any) -> Iterator[None]:
+        if not self.batch_norms or not _is_single(batch):
+            yield
+            return
+        with needing_statistics(self.batch_norms):
+            yield
+        self.prepare()
 
     def update(self) -> None:
         """Clip, mask and apply the gradients that the parameters hold."""

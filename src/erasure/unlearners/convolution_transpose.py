@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
-from erasure.training.calls import Optimizer, Schedule
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion, Optimizer, Schedule
+from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.types import NonNegativeInt, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -50,23 +52,38 @@ class ConvolutionTranspose(IterativeUnlearner):
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Swap, then fine-tune."""
-        _transpose_kernels(model)
+        with plain_weights(model):
+            _transpose(_square_kernels(model), whole=not any(p.requires_grad for p in model.parameters()))
         trainer = self.trainer(model, task)
         retain = task.batches("retain")
         for _ in trainer.epochs():
             trainer.train_on(retain, lambda batch: task.loss(model, batch))
         return model
 
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """There must be kernels to swap, and they must take what is assigned to them."""
+        require_assignable(model, type(self).__name__)
+        _square_kernels(model)
 
-@torch.no_grad()
-def _transpose_kernels(model: nn.Module) -> None:
-    """Swap the spatial axes of all square kernels in place; the parameters stay the same objects."""
+
+def _square_kernels(model: nn.Module) -> list[Tensor]:
+    """Kernels that are not their own transpose for their size.
+
+    Raises:
+        RequirementNotMet: If there are none.
+    """
     kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
-    turned = [kernel for kernel in kernels if kernel.shape[2] == kernel.shape[3] > 1]
-    if not turned:
+    square = [kernel for kernel in kernels if kernel.shape[2] == kernel.shape[3] > 1]
+    if not square:
         raise RequirementNotMet(
             f"ConvolutionTranspose needs two-dimensional convolutions with square kernels larger than 1x1; {type(model).__name__} has none"
         )
-    free = [kernel for kernel in turned if kernel.requires_grad] if any(p.requires_grad for p in model.parameters()) else turned
-    for kernel in free:
-        kernel.copy_(kernel.transpose(2, 3).clone())
+    return square
+
+
+@torch.no_grad()
+def _transpose(kernels: list[Tensor], *, whole: bool) -> None:
+    """Swap the spatial axes in place, so that the parameters stay the same objects; frozen ones only if the ``whole`` model is."""
+    for kernel in kernels:
+        if whole or kernel.requires_grad:
+            kernel.copy_(kernel.transpose(2, 3).clone())

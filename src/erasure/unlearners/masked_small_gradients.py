@@ -12,7 +12,8 @@ from torch.nn.init import _calculate_fan_in_and_fan_out
 
 from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
-from erasure.training.calls import Optimizer, Schedule
+from erasure.training.calls import Criterion, Optimizer, Schedule
+from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -28,10 +29,11 @@ class MaskedSmallGradients(IterativeUnlearner):
         g = \nabla_\theta \Bigl( \sum_{B \subset S \subset D_r} \ell(B) - \sum_{B \subset D_f} \ell(B) \Bigr), \quad |S| = n_f; \qquad
         w_i \sim \mathcal{N}\bigl(0,\, 2 / \mathrm{fan}_{out}\bigr) \;\text{ for the } \rho \text{ smallest } |g_i| \text{ of a layer}
 
-    In the repair, redrawn weights learn at the full rate; all others of those layers get ``kept_rate`` of their gradient (weight decay
-    is not scaled). The gradient is taken at the original, in eval mode, summed over the means of batches. The rate rises to the middle
-    epoch and falls again. Biases, normalisation and other layers keep their values. Frozen layers are left alone. An empty forget set
-    leaves the model as it is; ``epochs = 0`` redraws and does not repair.
+    In the repair, redrawn weights learn at the full rate; all others of those layers get ``kept_rate`` of their gradient (weight decay is
+    not scaled). The gradient is taken at the original, in eval mode, summed over the means of batches. The rate rises to the middle
+    epoch and falls again. Biases, normalisation and other layers keep their values. Frozen layers are left alone; computed weights
+    (weight norm) are trained as plain ones. An empty forget set leaves the model as it is; ``epochs = 0`` redraws and does not
+    repair.
 
     **Cost**: one pass over the forget set and over as many retain samples, then ``epochs`` passes over the retain set.
 
@@ -71,9 +73,20 @@ class MaskedSmallGradients(IterativeUnlearner):
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Find the small gradients, redraw, fine-tune."""
-        kernels = self._kernels(model)
         if not task.n_samples("forget"):
+            self._kernels(model)
             return model
+        with plain_weights(model):
+            self._redraw_and_repair(model, task)
+        return model
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """There must be layers to redraw, and they must take what is assigned to them."""
+        require_assignable(model, type(self).__name__)
+        self._kernels(model)
+
+    def _redraw_and_repair(self, model: nn.Module, task: UnlearningTask) -> None:
+        kernels = self._kernels(model)
         redrawn = {name: _smallest(size, self.fraction) for name, size in self._gradients(model, kernels, task).items()}
         _redraw(kernels, redrawn, task)
         trainer = self.trainer(model, task)
@@ -93,12 +106,11 @@ class MaskedSmallGradients(IterativeUnlearner):
 
         for _ in trainer.epochs():
             trainer.step_on(retain, scaled)
-        return model
 
-    def _kernels(self, model: nn.Module) -> dict[str, nn.Parameter]:
+    def _kernels(self, model: nn.Module) -> dict[str, Tensor]:
         kinds = nn.Conv2d if self.layers == "convolutions" else (nn.Conv2d, nn.Linear)
         layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-        found = {name: module.get_parameter("weight") for name, module in layers.items() if module.weight.requires_grad}
+        found = {name: module.weight for name, module in layers.items() if module.weight.requires_grad}
         if not found:
             what = "two-dimensional convolutions" if self.layers == "convolutions" else "convolutions or linear maps"
             hint = '; layers="all" also takes linear maps' if self.layers == "convolutions" else ""
@@ -107,7 +119,7 @@ class MaskedSmallGradients(IterativeUnlearner):
             )
         return found
 
-    def _gradients(self, model: nn.Module, kernels: Mapping[str, nn.Parameter], task: UnlearningTask) -> dict[str, Tensor]:
+    def _gradients(self, model: nn.Module, kernels: Mapping[str, Tensor], task: UnlearningTask) -> dict[str, Tensor]:
         """Gradient of keeping as many retain samples as there are to forget, and of forgetting, by layer."""
         retain = task.ids("retain")
         order = torch.randperm(len(retain), generator=task.generator("subset")).to(retain.device)
@@ -131,7 +143,7 @@ def _smallest(gradient: Tensor, fraction: float) -> Tensor:
 
 
 @torch.no_grad()
-def _redraw(kernels: Mapping[str, nn.Parameter], redrawn: Mapping[str, Tensor], task: UnlearningTask) -> None:
+def _redraw(kernels: Mapping[str, Tensor], redrawn: Mapping[str, Tensor], task: UnlearningTask) -> None:
     """Draw the chosen weights as Kaiming's initialisation for ReLU does, on the CPU, so that a seed is the same on every device."""
     generator = task.generator("redraw")
     for name, chosen in redrawn.items():
