@@ -1,0 +1,210 @@
+"""Checks of a certificate, and what they do and do not prove."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erasure.certificates.digests import file_digest, model_digest
+from erasure.certificates.signing import PAYLOAD_TYPE, public_key
+from erasure.certificates.statement import Statement
+from erasure.errors import DataError, ErasureError
+from erasure.records.requests import Ledger
+from erasure.durable import reported
+
+__all__ = ["Check", "Verification", "opened", "verify"]
+
+MAX_BYTES = 16 * 2**20
+"""A larger file is no certificate."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: ``signature``, ``signer``, ``unlearned model``, ``original model``, ``evidence`` or ``ledger``.
+        passed: Whether it holds.
+        sentence: What was found.
+    """
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of all checks.
+
+    Args:
+        statement: What the certificate claims; None where it cannot be read.
+        checks: In the order in which they were made.
+    """
+
+    statement: Statement | None
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check that was made holds."""
+        return self.statement is not None and all(check.passed for check in self.checks)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the certificate does not prove, one sentence each."""
+        made = {check.name for check in self.checks if check.passed}
+        said = []
+        if "signer" not in made:
+            said.append(
+                "Who signed is not shown: give the signer's public key with --key, obtained by another way than this file."
+            )
+        if "unlearned model" not in made:
+            said.append("Which model is meant was not checked: give it with --model.")
+        if "evidence" not in made:
+            said.append("The numbers were not compared with the stored results: give their folder with --evidence.")
+        said.append(
+            "It does not show that the signer told the truth about data and training, nor that other copies of the model are gone."
+        )
+        if self.statement is not None and self.statement.guarantee.kind == "none":
+            said.append(
+                "The verdict rests on measurements, which can miss what they do not look at; the method gives no guarantee by proof."
+            )
+        return tuple(said)
+
+
+def opened(data: bytes) -> tuple[Statement, dict[str, Any]]:
+    """The statement of a certificate and its envelope, unchecked.
+
+    Raises:
+        DataError: If the bytes are no certificate.
+    """
+    from securesystemslib.dsse import Envelope
+
+    try:
+        record = json.loads(data)
+        envelope = Envelope.from_dict(copy.deepcopy(record))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"this file is no certificate: expected a signed envelope in JSON ({type(error).__name__})") from error
+    except Exception as error:  # the library's own errors share no base with ours
+        raise DataError(f"this file is no certificate: {error}") from error
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise DataError(f"this envelope holds {envelope.payload_type!r}, expected {PAYLOAD_TYPE!r}")
+    return Statement.from_bytes(envelope.payload), record
+
+
+def verify(
+    certificate: Path,
+    *,
+    key: Path | None = None,
+    model: Path | None = None,
+    original: Path | None = None,
+    evidence: Path | None = None,
+    ledger: Path | None = None,
+) -> Verification:
+    """Check a certificate against everything that is at hand.
+
+    Args:
+        certificate: The file.
+        key: Public key of the expected signer, in PEM form.
+        model: The unlearned model, as it was saved: a file or a folder.
+        original: The model before.
+        evidence: The file of rows, or the run's folder that holds ``rows.parquet``.
+        ledger: The ledger of requests that should list the certificate.
+
+    Raises:
+        DataError: If something that was given cannot be used, such as a private key.
+        StoreError: If a file cannot be read.
+    """
+    with reported("read", certificate, option="CERTIFICATE"):
+        if certificate.stat().st_size > MAX_BYTES:
+            raise DataError(f"{certificate} is larger than {MAX_BYTES // 2**20} MiB, which no certificate is")
+        data = certificate.read_bytes()
+    try:
+        statement, record = opened(data)
+    except DataError as error:
+        return Verification(None, (Check("signature", False, str(error)),))
+    checks = [_signature(record)]
+    if key is not None:
+        checks.append(_signer(record, key))
+    if model is not None:
+        checks.append(_model("unlearned model", model, statement.unlearned, statement))
+    if original is not None:
+        checks.append(_model("original model", original, statement.original, statement))
+    if evidence is not None:
+        checks.append(_evidence(evidence, statement))
+    if ledger is not None:
+        checks.append(_listed(ledger, statement, file_digest(certificate)))
+    return Verification(statement, tuple(checks))
+
+
+def _signature(record: dict[str, Any]) -> Check:
+    """Whether the envelope is signed by the key that it carries."""
+    from securesystemslib.signer import Key
+
+    try:
+        carried = dict(record["publicKey"])
+        embedded = Key.from_dict(str(carried.pop("keyid")), carried)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Check(
+            "signature", False, f"The certificate carries no public key ({type(error).__name__}), so nothing can be checked."
+        )
+    if not _signed_by(record, embedded):
+        return Check("signature", False, "The signature does not fit: the certificate was changed after it was signed.")
+    return Check("signature", True, f"The certificate is unchanged since key {embedded.keyid[:16]} signed it.")
+
+
+def _signer(record: dict[str, Any], path: Path) -> Check:
+    expected = public_key(path)
+    if _signed_by(record, expected):
+        return Check("signer", True, f"It was signed with the key in {path}.")
+    return Check("signer", False, f"It was not signed with the key in {path}.")
+
+
+def _signed_by(record: dict[str, Any], key: Any) -> bool:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+
+    envelope = Envelope.from_dict(copy.deepcopy(record))
+    try:
+        envelope.verify([key], 1)
+    except (VerificationError, ValueError):
+        return False
+    return True
+
+
+def _model(name: str, path: Path, expected: str, statement: Statement) -> Check:
+    found = model_digest(path)
+    if found == expected:
+        return Check(name, True, f"{path} is the {name} that the certificate is about.")
+    other = {statement.original: "the original model", statement.unlearned: "the unlearned model"}.get(found)
+    why = f"it is {other}" if other else "it is another model, or was changed"
+    return Check(name, False, f"{path} is not the {name} that the certificate is about: {why}.")
+
+
+def _evidence(path: Path, statement: Statement) -> Check:
+    file = path / "rows.parquet" if path.is_dir() else path
+    if not statement.rows:
+        return Check("evidence", False, "The certificate names no rows, so there is nothing to compare.")
+    try:
+        found = file_digest(file)
+    except ErasureError as error:
+        return Check("evidence", False, str(error))
+    if found != statement.rows:
+        return Check("evidence", False, f"{file} is not the file of results that the verdict was computed from.")
+    return Check("evidence", True, f"{file} holds the results that the verdict was computed from.")
+
+
+def _listed(path: Path, statement: Statement, digest: str) -> Check:
+    try:
+        entry = next((each for each in Ledger(path) if each.certificate == digest), None)
+    except ErasureError as error:
+        return Check("ledger", False, str(error))
+    if entry is None:
+        return Check("ledger", False, f"{path} does not list this certificate.")
+    if (entry.original, entry.unlearned, entry.request) != (statement.original, statement.unlearned, statement.request):
+        return Check("ledger", False, f"{path} lists this certificate as request {entry.number}, but for other models or people.")
+    return Check("ledger", True, f"It is the answer to request {entry.number} of {path}.")

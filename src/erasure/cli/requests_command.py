@@ -1,0 +1,96 @@
+"""``erasure requests``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erasure.cli.prose import printable
+
+__all__ = ["command"]
+
+_LEDGER = click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("requests/ledger.jsonl"),
+    show_default=True,
+    help="The ledger.",
+)
+
+
+@click.group("requests")
+def command() -> None:
+    """Look at the ledger of deletion requests: what was asked, done and shown, one line a request.
+
+    \b
+    erasure requests list
+    erasure requests show 3
+    erasure requests verify
+    """  # noqa: D301 - click's mark for lines that stay as they are
+
+
+@command.command("list")
+@_LEDGER
+@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
+def list_requests(ledger: Path, as_json: bool) -> int:
+    """List all requests."""
+    entries = _entries(ledger)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        return 0
+    if not entries:
+        click.echo("no requests yet")
+    for entry in entries:
+        proof = "certificate" if entry.certificate else "no certificate"
+        line = f"{entry.number:>4}  {entry.finished}  {entry.n_forgotten:,} forgotten by {entry.method}: {entry.verdict}, {proof}"
+        click.echo(printable(f"{line}, {entry.cost_s:.0f} s"))
+    return 0
+
+
+@command.command("show")
+@click.argument("number", type=click.IntRange(min=1))
+@_LEDGER
+def show_request(number: int, ledger: Path) -> int:
+    """Show one request and the requests that its model descends from."""
+    from erasure.errors import ConfigError, Problem
+    from erasure.records.requests import Ledger
+
+    entries = _entries(ledger)
+    if number > len(entries):
+        raise ConfigError([Problem(f"there is no request {number}: {ledger} has {len(entries)}", kind="data")])
+    entry = entries[number - 1]
+    for name, value in dataclasses.asdict(entry).items():
+        if value not in ("", None):
+            click.echo(printable(f"{name:<14} {value}"))
+    line = [str(each.number) for each in Ledger(ledger).lineage(entry.unlearned)]
+    click.echo(f"{'lineage':<14} original model, then requests {', '.join(line)}")
+    return 0
+
+
+@command.command("verify")
+@_LEDGER
+@click.option("--head", help="Digest of the last line as noted elsewhere; shows whether the end was cut off.")
+def verify_requests(ledger: Path, head: str | None) -> int:
+    """Check that no line was changed, removed or inserted."""
+    from erasure.records.requests import Ledger
+
+    entries = _entries(ledger)
+    found = Ledger(ledger).head
+    if head is not None and head not in {found, *(entry.digest for entry in entries)}:
+        click.echo(f"FAIL  {ledger} does not hold the line with digest {head}: its end was cut off, or it is another ledger")
+        return 1
+    click.echo(f"ok    {len(entries)} requests, unchanged; the last line has digest {found}")
+    return 0
+
+
+def _entries(ledger: Path) -> Any:
+    from erasure.errors import ConfigError, Problem
+    from erasure.records.requests import Ledger
+
+    if not ledger.exists():
+        raise ConfigError([Problem(f"there is no ledger at {ledger}", hint="name it with --ledger", kind="data")])
+    return Ledger(ledger).entries()
