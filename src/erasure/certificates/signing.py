@@ -24,7 +24,7 @@ def _library() -> Any:
         import securesystemslib.signer as library
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: F401 - is it there?
     except ModuleNotFoundError as error:
-        raise MissingDependency("securesystemslib[crypto]", "certify", "signing and verifying certificates") from error
+        raise MissingDependency("securesystemslib", "certify", "signing and verifying certificates") from error
     return library
 
 
