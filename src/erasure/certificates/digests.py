@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from erasure.errors import DataError
 from erasure.durable import reported
+from erasure.errors import DataError
 
 __all__ = ["file_digest", "model_digest", "new_salt", "person_digest"]
 

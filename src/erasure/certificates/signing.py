@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasure.certificates.statement import Statement
-from erasure.errors import DataError, MissingDependency, StoreError
 from erasure.durable import reported, write_atomically
+from erasure.errors import DataError, MissingDependency, StoreError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key

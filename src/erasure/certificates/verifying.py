@@ -11,9 +11,9 @@ from typing import Any
 from erasure.certificates.digests import file_digest, model_digest
 from erasure.certificates.signing import PAYLOAD_TYPE, public_key
 from erasure.certificates.statement import Statement
+from erasure.durable import reported
 from erasure.errors import DataError, ErasureError
 from erasure.records.requests import Ledger
-from erasure.durable import reported
 
 __all__ = ["Check", "Verification", "opened", "verify"]
 

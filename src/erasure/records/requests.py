@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import DataError, StoreError
 from erasure.durable import fsync, locked, reported
+from erasure.errors import DataError, StoreError
 
 __all__ = ["GENESIS", "Ledger", "RequestEntry"]
 
