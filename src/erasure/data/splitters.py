@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +20,7 @@ from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.fields import Label, Labels
 from erasure.data.partitions import ids_of
-from erasure.data.selection import code_of, divided, of_class, ordered, portion, shown
+from erasure.data.selection import code_of, divided, number_of, of_class, ordered, portion, shown
 from erasure.errors import InvalidParameters, PartitionError
 from erasure.types import NonNegativeInt, OpenFraction, Partition
 
@@ -103,8 +104,8 @@ class ClassSplitter(Splitter):
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.
         ref_data: The partition to cut.
-        labels: A class or a list of classes, by number or by name. A multi-label sample belongs to the first part if it has any
-            of them.
+        labels: A class or a list of classes, by name or by number; a number is the class that the data call so where they call classes
+            by numbers. A multi-label sample belongs to the first part if it has any of them.
     """
 
     labels: Labels
@@ -212,7 +213,7 @@ class ByZSplitter(Splitter):
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Select by group."""
         z = _groups(data)
-        values = torch.tensor([_group_code(label, data) for label in self.z_labels], dtype=torch.int64)
+        values = torch.tensor(sorted({code for label in self.z_labels for code in _group_codes(label, data)}), dtype=torch.int64)
         there = torch.unique(z)
         unknown = values[~torch.isin(values, there)]
         if len(unknown):
@@ -229,7 +230,8 @@ class ZRangeSplitter(Splitter):
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.
         ref_data: The partition to cut; must hold at least one matching sample.
-        z_labels: First and last value, both included. Where a sample has several z values, any of them decides.
+        z_labels: First and last value, both included, as they are written in the data; codes where groups are called by words. Where a
+            sample has several z values, any of them decides.
     """
 
     z_labels: tuple[int, int]
@@ -244,7 +246,11 @@ class ZRangeSplitter(Splitter):
         """Select by range."""
         z = _groups(data)
         first, last = self.z_labels
-        return _with_groups(self, z, (z >= first) & (z <= last), partitions)
+        values = _values_of_groups(data)
+        if values is None:
+            return _with_groups(self, z, (z >= first) & (z <= last), partitions)
+        within = torch.tensor([code for code, value in values.items() if first <= value <= last], dtype=torch.int64)
+        return _with_groups(self, z, torch.isin(z, within), partitions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,8 +285,42 @@ def _groups(data: Dataset) -> Tensor:
     return data.z
 
 
-def _group_code(label: Label, data: Dataset) -> int:
-    return code_of(label, data.z_names, "z", data.name)
+def _group_codes(label: Label, data: Dataset) -> list[int]:
+    """Codes of a group that is given by number or name; a number is looked for in every column that has numbers."""
+    columns = _columns_of_groups(data)
+    if len(columns) < 2 or not isinstance(label, int):
+        return [code_of(label, data.z_names, "z", data.name)]
+    found = [code for values in columns.values() for code, value in values.items() if number_of(value) == label]
+    if not found and any(number_of(value) is not None for values in columns.values() for value in values.values()):
+        raise PartitionError(f'"{data.name}" has no z {label}; it has {shown(data.z_names)}')
+    if len(found) > 1:
+        raise PartitionError(f"z {label} is the value of several columns: {shown([data.z_names[code] for code in found])}; give its name")
+    return found or [label]
+
+
+def _columns_of_groups(data: Dataset) -> dict[str, dict[int, str]]:
+    """Of several columns of groups, the values by their codes; empty for one column."""
+    found: dict[str, dict[int, str]] = {}
+    if data.z is None or data.z.ndim == 1 or data.z.shape[1] == 1:
+        return found
+    for code, name in enumerate(data.z_names):
+        column, _, value = name.partition("=")
+        found.setdefault(column, {})[code] = value
+    return found
+
+
+def _values_of_groups(data: Dataset) -> dict[int, Decimal] | None:
+    """Code to value where groups are numbers that became codes; None where codes are all that there is."""
+    columns = _columns_of_groups(data) or {"": dict(enumerate(data.z_names))}
+    numeric = {column: each for column, values in columns.items() if (each := _as_numbers(values))}
+    if len(numeric) > 1:
+        raise PartitionError(f'"{data.name}" has several columns of numbers as z ({shown(list(numeric))}); a range is cut from one')
+    return next(iter(numeric.values()), None)
+
+
+def _as_numbers(values: Mapping[int, str]) -> dict[int, Decimal]:
+    numbers = {code: number for code, value in values.items() if (number := number_of(value)) is not None}
+    return numbers if len(numbers) == len(values) else {}
 
 
 def _with_groups(splitter: Splitter, z: Tensor, matches: Tensor, partitions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

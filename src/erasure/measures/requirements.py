@@ -34,12 +34,15 @@ def class_id(evaluation: Evaluation, label: int | str) -> int:
         RequirementNotMet: If there is no such class.
     """
     names, n_classes = class_names(evaluation), evaluation.model_input.n_classes
+    # As in the splitters, a number is the name that is written in the data where classes are called by numbers.
+    if str(label) in names:
+        return names.index(str(label))
     if isinstance(label, int):
+        if evaluation.facts.get("class_names") and all(_is_whole(name) for name in names):
+            raise RequirementNotMet(f"there is no class {label}; classes are {', '.join(names[:10])}")
         if 0 <= label < n_classes:
             return label
         raise RequirementNotMet(f"there is no class {label}; classes are 0 to {n_classes - 1}")
-    if label in names:
-        return names.index(label)
     hint = nearest(label, names)
     raise RequirementNotMet(f'there is no class "{label}"; {hint or "classes are " + ", ".join(names[:10])}')
 
@@ -66,3 +69,7 @@ def group_names(evaluation: Evaluation, groups: Tensor) -> list[str]:
     """Name of each group, or its number where it has none."""
     known = evaluation.facts.get("z_names") or ()
     return [str(known[code]) if 0 <= code < len(known) else str(code) for code in groups.tolist()]
+
+
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
