@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from erasure.component import component_slot, field_types
 from erasure.config import Node
 from erasure.config.build import Builder
-from erasure.data.arrays import dataset_from
+from erasure.data.arrays import datasets_from
 from erasure.data.dataset import Dataset
+from erasure.data.reading.held import Held, held_columns
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet, UnlearningWarning
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import load_experiment
@@ -39,6 +41,8 @@ from erasure.unlearners.outcome import Outcome, accuracies, compared, ruined, sh
 from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["run", "unlearn"]
+
+_SHOWN = 10
 
 
 def run(
@@ -104,6 +108,7 @@ def unlearn(
     modality: Literal["image", "table", "text"] | None = None,
     test: Any = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+    task: TaskKind | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: str = "auto",
@@ -122,13 +127,17 @@ def unlearn(
     Args:
         model: Any network that returns logits, ``(features, logits)`` or an object with ``.logits``. It is not changed.
         method: Name of an unlearner (``erasure list unlearners``), or an unlearner.
-        forget: The samples to forget: a map-style data set of ``(x, y)``, or a pair of tensors. They reach the model as they are.
+        forget: The samples to forget: a pair of tensors, arrays or data frames, a map-style data set of ``(x, y)`` or of dicts with keys
+            such as ``input_ids``, ``attention_mask`` and ``label``, or a ``DataLoader``. They reach the model as they are, fractions in the
+            model's own type. Labels that are texts are the model's outputs in sorted order.
         retain: The samples to keep, in the same form, where the method reads them.
         train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
         modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
         test: Samples that the model has never seen, to look at before and after; no method reads them.
         loss_fn: Loss of ``(logits, labels)``, averaged over the batch; by default the task's cross-entropy.
+        task: How labels are read; by default as labels and logits say. Labels with one 1 in each row are classes unless this says
+            ``multilabel``.
         seed: Seeds every random choice of the method; torch's global generators are left alone.
         batch_size: Samples per step, where the method does not say.
         device: Where to compute; ``auto`` takes an accelerator if there is one.
@@ -146,15 +155,19 @@ def unlearn(
         RequirementNotMet: If it needs data that was not given, or is not defined for the task.
         Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
     """
+    _check_model(model)
     unlearner = _unlearner(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
-    parts = _parts(unlearner, forget=forget, retain=retain, train=train, validation=validation, test=test)
-    x, y, partitions = _joined(parts)
+    held = _held(unlearner, forget=forget, retain=retain, train=train, validation=validation, test=test)
+    parts = datasets_from(held, keep_float64=True, axes="as_they_are", task=_told_task(task, loss_fn, held["forget"].y))
     private = deep_copy(model).to(target)
+    x, y, partitions = _joined(parts, private)
     column, labels = x.to(target), y.to(target)
-    data = _model_input(private, column, labels, modality)
-    task = UnlearningTask(
+    restored = _called_by_name(private, held["forget"].arguments)
+    data = _model_input(private, column, labels, modality, task)
+    _check_names(next(iter(parts.values())).class_names, data)
+    work = UnlearningTask(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
         partitions={name: ids.to(target) for name, ids in partitions.items()},
@@ -167,12 +180,12 @@ def unlearn(
     )
     kept_part = "retain" if "retain" in parts else "train"
     measured: dict[str, Tensor] = {}
-    measured |= {name: task.partitions[name] for name in ("forget", kept_part, "test") if name in parts}
-    before = accuracies(private, column, task.y, measured, data.task, batch_size)
-    unlearned = unlearner.run(private, _with_names(task, unlearner))
-    after = accuracies(unlearned.model, column, task.y, measured, data.task, batch_size)
+    measured |= {name: work.partitions[name] for name in ("forget", kept_part, "test") if name in parts}
+    before = accuracies(private, column, work.y, measured, data.task, batch_size)
+    unlearned = unlearner.run(private, _with_names(work, unlearner))
+    after = accuracies(unlearned.model, column, work.y, measured, data.task, batch_size)
     changed, unchanged = compared(unlearner, private, unlearned.model)
-    kept = shared_samples(column, task.y, task.partitions["forget"], task.partitions["retain"]) if "retain" in parts else 0
+    kept = shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"]) if "retain" in parts else 0
     both = f"{kept} of the samples to forget are in retain as well: what is in both is learned again. Take them out of retain."
     outcome = Outcome(
         method=type(unlearner).__name__,
@@ -187,10 +200,18 @@ def unlearn(
         warnings.warn(remark, UnlearningWarning, stacklevel=2)
     if verbose:
         sys.stdout.write(f"{outcome}\n")
-    result = unlearned.model.to(home)
+    result = restored(unlearned.model.to(home))
     # Not a module or a tensor, so weights, parameters and their names stay as they are.
     object.__setattr__(result, "unlearning", outcome)
     return result
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise RequirementNotMet(
+            f"the model is a {type(model).__name__}, expected a torch.nn.Module: methods change weights by gradients; a model of another "
+            "library, such as scikit-learn, is trained again on the retain set instead"
+        )
 
 
 def _unlearner(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> Unlearner:
@@ -217,7 +238,7 @@ def _unlearner(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> U
     return unlearner
 
 
-def _parts(unlearner: Unlearner, **given: Any) -> dict[str, Dataset]:
+def _held(unlearner: Unlearner, **given: Any) -> dict[str, Held]:
     """The data that the method reads, and what is looked at besides, as columns."""
     if given["forget"] is None:
         raise DataError("there is nothing to forget: give the samples as forget=")
@@ -230,10 +251,24 @@ def _parts(unlearner: Unlearner, **given: Any) -> dict[str, Dataset]:
         missing.append("train")
     if missing:
         raise RequirementNotMet(f"{type(unlearner).__name__} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
-    return {role: dataset_from(data, keep_float64=True, name=role) for role, data in given.items() if data is not None}
+    return {role: _named_in_errors(role, data) for role, data in given.items() if data is not None}
 
 
-def _joined(parts: Mapping[str, Dataset]) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
+def _named_in_errors(role: str, data: Any) -> Held:
+    try:
+        return held_columns(data)
+    except DataError as error:
+        raise DataError(f"{role}: {error}") from error
+
+
+def _told_task(task: TaskKind | None, loss: Any, y: Any) -> TaskKind | None:
+    """``multilabel`` where the caller says so, by the task or by a loss that compares each of several logits with its label."""
+    if task is None and isinstance(loss, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss) and y.ndim == 2 and y.shape[1] > 1:
+        return "multilabel"
+    return "multilabel" if task == "multilabel" else None
+
+
+def _joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
     """One column for all parts, and the ids of each."""
     shapes = {role: (part.x_shape, part.y.shape[1:]) for role, part in parts.items()}
     if len(set(shapes.values())) > 1:
@@ -247,11 +282,14 @@ def _joined(parts: Mapping[str, Dataset]) -> tuple[TensorColumn, Tensor, dict[st
     if "train" not in partitions and "retain" in partitions:
         partitions["train"] = torch.cat([partitions["forget"], partitions["retain"]])
     values = torch.cat([column.values for column in columns.values()])
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    if own is not None and values.is_floating_point():
+        values = values.to(own)  # numpy's default is float64, torch's float32
     return TensorColumn(values), torch.cat([part.y for part in parts.values()]), partitions
 
 
 @torch.no_grad()
-def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None = None) -> ModelInput:
+def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None) -> ModelInput:
     """The task, read off the model's logits and the labels."""
     reason = initialised(model)
     if reason is not None:
@@ -261,14 +299,62 @@ def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | N
         with isolated(0, y.device):
             logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}") from error
+        whole = (
+            ""
+            if x.values.is_floating_point()
+            else "; whole numbers reach the model as they are: give x.float() if it wants fractions"
+        )
+        raise DataError(
+            f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}{whole}"
+        ) from error
     width = 1 if logits.dim() == 1 else logits.shape[1]
     task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
     n_classes = 2 if task == "binary" else width
     if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
         raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
+    if told is not None and told != task:
+        raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
     is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
     return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table"))
+
+
+def _check_names(names: Sequence[str], data: ModelInput) -> None:
+    """That labels given as texts are the model's outputs: as many, and in sorted order."""
+    if not names:
+        return
+    if len(names) != data.n_classes:
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        which = f'; the model cannot have "{names[-1]}"' if len(names) > data.n_classes else ", so nobody knows which is which"
+        raise DataError(
+            f"the labels of all parts have {len(names)} different texts ({shown}), and the model has {data.n_classes} outputs{which}; "
+            "give labels as numbers of the outputs"
+        )
+
+
+def _called_by_name(model: nn.Module, arguments: tuple[str, ...]) -> Callable[[nn.Module], nn.Module]:
+    """Have the model called with the parts of an input by their names, such as ``input_ids`` and ``attention_mask``.
+
+    Only a model whose ``forward`` has these names; others, such as those of this package, take the parts as one tensor. What is given
+    takes the change off a model that was made from it.
+    """
+    accepted = inspect.signature(model.forward).parameters
+    if not arguments or not set(arguments) <= set(accepted):
+        return lambda made: made
+
+    def by_name(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if len(args) != 1 or kwargs:
+            return None
+        return (), {name: args[0][:, position] for position, name in enumerate(arguments)}
+
+    hook = model.register_forward_pre_hook(by_name, with_kwargs=True)
+
+    def restored(made: nn.Module) -> nn.Module:
+        for module in made.modules():  # a copy keeps the number of the hook
+            module._forward_pre_hooks.pop(hook.id, None)
+            module._forward_pre_hooks_with_kwargs.pop(hook.id, None)
+        return made
+
+    return restored
 
 
 def _with_names(task: UnlearningTask, unlearner: Unlearner) -> UnlearningTask:

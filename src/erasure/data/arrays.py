@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset
+from erasure.data.reading.held import Texts, as_tensor, held_columns
+from erasure.data.reading.picture_axes import Axes, channels_first
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
 from erasure.types import TaskKind
 
-__all__ = ["Modality", "as_tensor", "dataset_from"]
+__all__ = ["Modality", "as_tensor", "coded_jointly", "dataset_from", "datasets_from", "is_one_hot"]
 
 Modality: TypeAlias = Literal["table", "image", "text", "graph"]
 
@@ -33,23 +36,26 @@ def dataset_from(
     modality: Modality | None = None,
     scale: float | None = None,
     keep_float64: bool = False,
+    axes: Axes | None = None,
 ) -> Dataset:
     """A columnar data set from tensors, arrays or a map-style PyTorch data set.
 
     **Cost**: one pass; a map-style data set is read sample by sample, once.
 
     Args:
-        data: A pair ``(x, y)`` or triple ``(x, y, z)`` of tensors or arrays, a ``TensorDataset`` of as many tensors, any object
-            with ``len()`` and ``[i]`` that gives such pairs or triples, or a :class:`Dataset`, which is returned as it is.
+        data: A pair ``(x, y)`` or triple ``(x, y, z)`` of tensors, arrays, data frames or series, any other form that
+            :func:`~erasure.data.reading.held.held_columns` takes, or a :class:`Dataset`, which is returned as it is.
         n_classes: Number of classes, or of labels of a multi-label task; by default the data's own attribute ``n_classes`` or,
             failing that, one more than the largest label.
-        task: How labels are read; by default ``multilabel`` if a label is a vector, else ``classification``.
+        task: How labels are read; by default ``multilabel`` if a label is a vector, else ``classification``. Rows with one 1 each are
+            classes unless this says ``multilabel``, and a warning says so.
         name: How results call the data set.
         modality: By default ``image`` for samples with two axes or more, ``text`` for whole numbers other than uint8 (taken for
             token ids), else ``table``.
         scale: Factor that turns whole numbers into model inputs; by default 1/255 for uint8 images, 1 for tables of whole
             numbers; token ids are not scaled.
-        keep_float64: Keep double precision; by default it becomes float32. Other types are kept.
+        keep_float64: Keep the type of fractions; by default they become float32.
+        axes: Of pictures; by default they are recognised, see :func:`~erasure.data.reading.picture_axes.channels_first`.
 
     Returns:
         A checked data set. ``y`` is int64, or float32 for ``multilabel``. String labels become codes in sorted order.
@@ -63,144 +69,83 @@ def dataset_from(
     """
     if isinstance(data, Dataset):
         return data
-    x, y, z = _columns_of(data)
-    if len(x) == 0:
-        raise DataError(f'"{name}" is empty')
-    column, modality = _input_column(x, modality, scale, keep_float64)
-    own = getattr(data, "n_classes", None)
-    if n_classes is None and isinstance(own, int):
-        n_classes = own
-    labels, n_classes, task, class_names = _labels(y, n_classes, task)
-    if not class_names:
-        class_names = _class_names(data, n_classes)
-    return checked(
-        Dataset(
-            name=name,
-            x=column,
-            y=labels,
-            z=None if z is None else _groups(z),
-            n_classes=n_classes,
-            task=task,
-            modality=modality,
-            x_shape=column.sample_shape,
-            class_names=class_names,
-        )
+    made = datasets_from(
+        {name: data}, n_classes=n_classes, task=task, modality=modality, scale=scale, keep_float64=keep_float64, axes=axes
     )
+    return made[name]
 
 
-def as_tensor(values: Any, what: str) -> Tensor:
-    """A tensor on the CPU from a tensor, an array or nested lists of numbers.
+def datasets_from(
+    parts: Mapping[str, Any],
+    *,
+    n_classes: int | None = None,
+    task: TaskKind | None = None,
+    modality: Modality | None = None,
+    scale: float | None = None,
+    keep_float64: bool = False,
+    axes: Axes | None = None,
+) -> dict[str, Dataset]:
+    """The same of several parts, such as forget and retain, whose labels and groups are read jointly.
 
     Args:
-        values: The values; an array is not copied if PyTorch can use its memory.
-        what: What they are, for the error message.
+        parts: Name of each part to its data, as in :func:`dataset_from`.
+        n_classes: As there.
+        task: As there; ``multilabel`` only if no part has classes.
+        modality: As there.
+        scale: As there.
+        keep_float64: As there.
+        axes: As there.
+
+    Returns:
+        One data set a part; a label or group that is a text has the same code in all.
 
     Raises:
-        DataError: If they are not numbers in a regular grid.
+        DataError: If a part cannot be used, or one has texts where another one has numbers.
     """
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{what} is not a regular grid of numbers: {error}") from error
-    if array.dtype.kind not in "biuf":
-        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise DataError(f"{what} is {found}, expected numbers: a tensor or an array (for pictures, add a transform to tensors)")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
+    held = {name: held_columns(data) for name, data in parts.items() if not isinstance(data, Dataset)}
+    empty = next((name for name, each in held.items() if len(each.x) == 0), None)
+    if empty is not None:
+        raise DataError(f'"{empty}" is empty')
+    made = {name: data for name, data in parts.items() if isinstance(data, Dataset)}
+    if not held:
+        return made
+    own = {name: getattr(parts[name], "n_classes", None) for name in held}
+    n_classes = n_classes or next((each for each in own.values() if isinstance(each, int)), None)
+    labels = _labels({name: each.y for name, each in held.items()}, n_classes, task)
+    groups, z_names = coded_jointly({name: each.z for name, each in held.items() if each.z is not None}, "groups (z)")
+    for (name, each), y in zip(held.items(), labels.y, strict=True):
+        column, kind = _input_column(each.x, modality, scale, keep_float64, axes)
+        made[name] = checked(
+            Dataset(
+                name=name,
+                x=column,
+                y=y,
+                z=_groups(groups[name]) if name in groups else None,
+                n_classes=labels.n_classes,
+                task=labels.task,
+                modality=kind,
+                x_shape=column.sample_shape,
+                class_names=labels.names or _class_names(parts[name], labels.n_classes),
+                z_names=z_names,
+            )
+        )
+    return {name: made[name] for name in parts}
 
 
-def _columns_of(data: Any) -> tuple[Tensor, Tensor | np.ndarray[Any, Any], Tensor | None]:
-    if isinstance(data, TensorDataset):
-        data = data.tensors
-    if not (isinstance(data, tuple | list) and data and isinstance(data[0], Tensor | np.ndarray)):
-        return _read_samples(data)
-    if len(data) not in {2, 3}:
-        raise DataError(f"expected the columns (x, y) or (x, y, z), found {len(data)}")
-    x = as_tensor(data[0], "x")
-    y = np.asarray(data[1]) if not isinstance(data[1], Tensor) else data[1]
-    if isinstance(y, Tensor) or y.dtype.kind not in "US":
-        y = as_tensor(y, "y")
-    z = as_tensor(data[2], "z") if len(data) == 3 and data[2] is not None else None
-    for column, values in (("x", x), ("y", y), ("z", z)):
-        if values is not None and values.ndim == 0:
-            raise DataError(f"{column} is a single number, expected one value a sample")
-        if values is not None and len(values) != len(x):
-            raise DataError(f"x has {len(x)} samples, but {column} has {len(values)}")
-    return x, y, z
-
-
-def _read_samples(data: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
-        raise DataError(f"expected tensors (x, y) or a data set with len() and [i], found {type(data).__name__}")
-    n_samples = len(data)
-    if n_samples == 0:
-        return torch.empty(0), torch.empty(0, dtype=torch.int64), None
-    x: Tensor | None = None
-    labels: list[Tensor] = []
-    groups: list[Tensor] = []
-    for i in range(n_samples):
-        parts = _sample(data, i)
-        value = as_tensor(parts[0], f"x of sample {i}")
-        if x is None:
-            x = torch.empty((n_samples, *value.shape), dtype=value.dtype)
-        elif value.shape != x.shape[1:] or value.dtype != x.dtype:
-            found, expected = f"{_kind(value)} of shape {tuple(value.shape)}", f"{_kind(x)} of shape {tuple(x.shape[1:])}"
-            raise DataError(f"x of sample {i} is {found}, but sample 0 is {expected}; all samples must be alike")
-        x[i] = value
-        labels.append(_whole(parts[1], f"the label of sample {i}"))
-        if len(parts) == 3:
-            groups.append(_whole(parts[2], f"z of sample {i}"))
-        if len(groups) not in {0, i + 1}:
-            raise DataError(f"sample {i} has {len(parts)} parts, but the first one has {3 if groups else 2}")
-    assert x is not None  # noqa: S101 # n_samples > 0
-    return x, _stacked(labels, "label"), _stacked(groups, "z value") if groups else None
-
-
-def _sample(data: Any, i: int) -> Sequence[Any]:
-    try:
-        sample = data[i]
-    except Exception as error:
-        raise DataError(f"sample {i} cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(sample, tuple | list) or len(sample) not in {2, 3}:
-        found = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
-        raise DataError(f"sample {i} is a {found}, expected a pair (x, y) or a triple (x, y, z)")
-    return sample
-
-
-def _whole(value: Any, what: str) -> Tensor:
-    if isinstance(value, str) or value is None:
-        raise DataError(f"{what} is {value!r}, expected a whole number")
-    tensor = as_tensor(value, what)
-    if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
-        raise DataError(f"{what} is {tensor.tolist()}, expected {'a whole number' if tensor.ndim == 0 else 'whole numbers'}")
-    return tensor
-
-
-def _stacked(values: list[Tensor], what: str) -> Tensor:
-    odd = next((i for i, value in enumerate(values) if value.shape != values[0].shape), None)
-    if odd is not None:
-        shapes = f"{tuple(values[odd].shape)}, but that of sample 0 has {tuple(values[0].shape)}"
-        raise DataError(f"the {what} of sample {odd} has shape {shapes}")
-    return torch.stack(values)
-
-
-def _input_column(x: Tensor, modality: Modality | None, scale: float | None, keep_float64: bool) -> tuple[TensorColumn, Modality]:
+def _input_column(
+    x: Tensor, modality: Modality | None, scale: float | None, keep_float64: bool, axes: Axes | None
+) -> tuple[TensorColumn, Modality]:
     if x.is_complex():
         raise DataError(f"x is {_kind(x)}; give its real and imaginary parts as two features")
     if x.ndim == 1:
         x = x.unsqueeze(1)
-    if x.dtype == torch.float64 and not keep_float64:
+    if x.is_floating_point() and not keep_float64:
         x = x.float()
-    is_token = not x.is_floating_point() and x.dtype not in {torch.uint8, torch.bool}
-    if modality is None:
-        modality = "text" if is_token else "image" if x.ndim >= 3 else "table"
+    modality = modality or _modality(x, scale, axes)
+    if modality == "image":
+        x = channels_first(x, axes)
     if not x.is_floating_point() and scale is None:
-        if modality == "image" and x.dtype == torch.uint8:
+        if modality == "image" and (x.dtype == torch.uint8 or _is_of_bytes(x)):
             scale = 1 / 255
         elif modality != "text":
             scale = 1.0
@@ -209,33 +154,120 @@ def _input_column(x: Tensor, modality: Modality | None, scale: float | None, kee
     return TensorColumn(x.contiguous(), scale=None if x.is_floating_point() else scale), modality
 
 
-def _labels(
-    y: Tensor | np.ndarray[Any, Any], n_classes: int | None, task: TaskKind | None
-) -> tuple[Tensor, int, TaskKind, tuple[str, ...]]:
+def _modality(x: Tensor, scale: float | None, axes: Axes | None) -> Modality:
+    """What inputs are, by their type and shape; a warning says so where they could be something else."""
+    if x.is_floating_point() or x.dtype in {torch.uint8, torch.bool}:
+        return "image" if x.ndim >= 3 else "table"
+    kind = f"{_kind(x)} of shape {tuple(x.shape[1:])}"
+    if x.ndim >= 4 or (x.ndim == 3 and not _is_ids_and_mask(x)):
+        if scale is None and not _is_of_bytes(x):
+            low, high = int(x.min()), int(x.max())
+            raise DataError(
+                f"inputs are {kind} from {low} to {high}: for pictures of more than 8 bits give scale, such as {1 / max(high, 1):.3g}"
+            )
+        if axes != "as_they_are":
+            warnings.warn(
+                f'inputs are {kind} and are taken for pictures of 8 bits; give modality = "text" if they are ids', stacklevel=4
+            )
+        return "image"
+    if x.numel() and int(x.min()) < 0:
+        return "table"  # ids of tokens are not negative
+    return "text"
+
+
+def _is_ids_and_mask(x: Tensor) -> bool:
+    return x.shape[1] == 2 and bool(((x[:, 1] == 0) | (x[:, 1] == 1)).all())
+
+
+def _is_of_bytes(x: Tensor) -> bool:
+    return bool(x.numel()) and not x.is_floating_point() and int(x.min()) >= 0 and 1 < int(x.max()) <= 255
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels of several parts, read jointly: one task, one number of classes, one table of names."""
+
+    y: tuple[Tensor, ...]
+    n_classes: int
+    task: TaskKind
+    names: tuple[str, ...]
+
+
+def _labels(parts: Mapping[str, Tensor | Texts], n_classes: int | None, task: TaskKind | None) -> _Labels:
     names: tuple[str, ...] = ()
-    if isinstance(y, np.ndarray):
-        values, codes = np.unique(y, return_inverse=True)
-        names, y = tuple(str(value) for value in values), torch.from_numpy(codes.reshape(y.shape).astype(np.int64))
+    codes, names = coded_jointly(parts, "labels")
+    if names:
         n_classes = n_classes or len(names)
-    if y.ndim == 2 and y.shape[1] == 1 and task != "multilabel":
-        y = y.squeeze(1)
+    shapes = {tuple(y.shape[1:]) for y in codes.values()}
+    if len(shapes) > 1:
+        found = "; ".join(f"those of {name} have {tuple(y.shape[1:])}" for name, y in codes.items())
+        raise DataError(f"the labels of all samples must have one shape: {found}")
+    if all(y.ndim == 2 and y.shape[1] == 1 for y in codes.values()) and task != "multilabel":
+        codes = {name: y.squeeze(1) for name, y in codes.items()}
+    if task != "multilabel" and all(map(is_one_hot, codes.values())):
+        codes, n_classes = _of_one_hot(codes, n_classes, told=task is not None)
+    y = next(iter(codes.values()))
     task = task or ("classification" if y.ndim == 1 else "multilabel")
     if y.ndim != (2 if task == "multilabel" else 1):
         expected = "(N, K)" if task == "multilabel" else "(N,)"
         raise DataError(f"the labels of a {task} task have shape {expected}, found {tuple(y.shape)}")
-    if y.is_floating_point():
-        bad = (y != y.round()).reshape(len(y), -1).any(dim=1).nonzero().flatten()
-        if len(bad):
-            first = int(bad[0])
-            raise DataError(f"the label of sample {first} is {y[first].tolist()}, expected whole numbers ({len(bad)} are not)")
+    for name, each in codes.items():
+        _check_whole(each, "" if len(codes) == 1 else f" of {name}")
     if task == "multilabel":
-        return y.float(), n_classes or y.shape[1], task, names
-    y = y.long()
+        return _Labels(tuple(each.float() for each in codes.values()), n_classes or y.shape[1], task, names)
+    whole = tuple(each.long() for each in codes.values())
     if n_classes is None:
-        n_classes = 2 if task == "binary" else max(1, int(y.max()) + 1)
-        if n_classes > max(_ID_LIKE, len(y)):
-            raise DataError(f"the largest of {len(y)} labels is {n_classes - 1}: these are hardly classes; give n_classes if so")
-    return y, n_classes, task, names if len(names) == n_classes else ()
+        largest, n_samples = max(int(each.max()) for each in whole), sum(map(len, whole))
+        n_classes = 2 if task == "binary" else max(1, largest + 1)
+        if n_classes > max(_ID_LIKE, n_samples):
+            raise DataError(
+                f"the largest of {n_samples} labels is {n_classes - 1}: these are hardly classes; give n_classes if so"
+            )
+    return _Labels(whole, n_classes, task, names if len(names) == n_classes else ())
+
+
+def coded_jointly(parts: Mapping[str, Tensor | Texts], what: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Texts of several parts as codes of their sorted values, the same in all; numbers as they are.
+
+    Raises:
+        DataError: If one part has texts and another one numbers.
+    """
+    texts = {name: values for name, values in parts.items() if isinstance(values, np.ndarray)}
+    numbers = {name: values for name, values in parts.items() if isinstance(values, Tensor)}
+    if not texts:
+        return numbers, ()
+    if numbers:
+        text, number = next(iter(texts)), next(iter(numbers))
+        found = f"{text} has texts ({str(texts[text].flat[0])!r}), {number} has numbers"
+        raise DataError(f"the {what} must be alike in all parts: {found}; give texts or numbers everywhere")
+    names = np.unique(np.concatenate([values.ravel() for values in texts.values()]))
+    codes = {name: torch.from_numpy(np.searchsorted(names, values).astype(np.int64)) for name, values in texts.items()}
+    return codes, tuple(str(name) for name in names)
+
+
+def is_one_hot(y: Tensor) -> bool:
+    """Whether every row has one 1 and otherwise 0, in two columns or more."""
+    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all()) and bool((y.sum(dim=1) == 1).all())
+
+
+def _of_one_hot(codes: dict[str, Tensor], n_classes: int | None, *, told: bool) -> tuple[dict[str, Tensor], int]:
+    width, n_samples = next(iter(codes.values())).shape[1], sum(map(len, codes.values()))
+    if not told:
+        warnings.warn(
+            f"the labels are {n_samples} rows of {width} values with one 1 each and are taken for classes; "
+            f'give task = "multilabel" if they are {width} labels of their own',
+            stacklevel=5,
+        )
+    return {name: y.to(torch.float32).argmax(dim=1) for name, y in codes.items()}, n_classes or width
+
+
+def _check_whole(y: Tensor, whose: str) -> None:
+    if not y.is_floating_point():
+        return
+    bad = (y != y.round()).reshape(len(y), -1).any(dim=1).nonzero().flatten()
+    if len(bad):
+        first = int(bad[0])
+        raise DataError(f"the label{whose} of sample {first} is {y[first].tolist()}, expected whole numbers ({len(bad)} are not)")
 
 
 def _groups(z: Tensor) -> Tensor:

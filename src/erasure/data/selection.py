@@ -90,7 +90,9 @@ def _of_number(number: int, names: Sequence[str], what: str, owner: str, n_codes
         (code,) = alike
         if code != number and 0 <= number < n_codes:
             other = f'; the {what} with the code {number} is "{names[number]}"' if number < len(names) else ""
-            warnings.warn(f'"{owner}": {what} {number} is taken for the one that the data call "{names[code]}"{other}', stacklevel=3)
+            warnings.warn(
+                f'"{owner}": {what} {number} is taken for the one that the data call "{names[code]}"{other}', stacklevel=3
+            )
         return code
     if names and all(number_of(name) is not None for name in names):
         raise PartitionError(f'"{owner}" has no {what} {number}; it has {shown(names)}')

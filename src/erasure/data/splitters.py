@@ -294,7 +294,9 @@ def _group_codes(label: Label, data: Dataset) -> list[int]:
     if not found and any(number_of(value) is not None for values in columns.values() for value in values.values()):
         raise PartitionError(f'"{data.name}" has no z {label}; it has {shown(data.z_names)}')
     if len(found) > 1:
-        raise PartitionError(f"z {label} is the value of several columns: {shown([data.z_names[code] for code in found])}; give its name")
+        raise PartitionError(
+            f"z {label} is the value of several columns: {shown([data.z_names[code] for code in found])}; give its name"
+        )
     return found or [label]
 
 
@@ -314,7 +316,9 @@ def _values_of_groups(data: Dataset) -> dict[int, Decimal] | None:
     columns = _columns_of_groups(data) or {"": dict(enumerate(data.z_names))}
     numeric = {column: each for column, values in columns.items() if (each := _as_numbers(values))}
     if len(numeric) > 1:
-        raise PartitionError(f'"{data.name}" has several columns of numbers as z ({shown(list(numeric))}); a range is cut from one')
+        raise PartitionError(
+            f'"{data.name}" has several columns of numbers as z ({shown(list(numeric))}); a range is cut from one'
+        )
     return next(iter(numeric.values()), None)
 
 

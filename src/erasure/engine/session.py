@@ -6,7 +6,8 @@ import functools
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -115,19 +116,22 @@ class Workbench:
 
     def _load_data(self, job: Job, writer: Writer) -> None:
         name = self._stage.name if self._stage is not None else ""
-        with (
-            warnings.catch_warnings(record=True) as said,
-            hearing(lambda done, total: self.listener(SamplesRead(name=name, done=done, total=total))),
-        ):
-            warnings.simplefilter("always", UserWarning)
+        with self._told(), hearing(lambda done, total: self.listener(SamplesRead(name=name, done=done, total=total))):
             dataset = read_as(job.scene.source.load(), cast(Any, job.scene.task))
-        for each in said:
-            self.listener(Said(str(each.message), level="warning"))
         tensors, facts = to_artifact(dataset)
         writer.save_tensors("columns", tensors)
         writer.save_json("dataset", facts)
         if dataset.token_names:
             writer.save_json(TOKENS, list(dataset.token_names))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the listener what sources and splitters warn of."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            yield
+        for message in dict.fromkeys(str(each.message) for each in said):
+            self.listener(Said(message, level="warning"))
 
     def dataset(self, where: str) -> Dataset:
         """The loaded data at an address, mapped from the store."""
@@ -137,7 +141,8 @@ class Workbench:
         return self._datasets[where]
 
     def _split(self, job: Job, writer: Writer) -> None:
-        partitions = build_partitions(self.dataset(job.scene.data), job.scene.splitters, job.scene.seed)
+        with self._told():
+            partitions = build_partitions(self.dataset(job.scene.data), job.scene.splitters, job.scene.seed)
         writer.save_tensors("partitions", dict(partitions))
         writer.save_json("order", list(partitions))
         writer.facts["explains"] = dict(job.scene.explains)

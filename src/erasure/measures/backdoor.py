@@ -62,7 +62,9 @@ class AttackSuccessRate(Measure):
         """The inputs must be able to bear the trigger."""
         reason = super().refuse(data) or self.trigger.refuse(data.x_shape)
         if reason is None and isinstance(self.target, int) and not 0 <= self.target < data.n_classes:
-            reason = f"there is no class {self.target} to lead to; classes are 0 to {data.n_classes - 1}"
+            reason = (
+                f"there is no class {self.target} to lead to; classes are 0 to {data.n_classes - 1}, or give its name as text"
+            )
         return reason
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:

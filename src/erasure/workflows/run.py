@@ -381,7 +381,9 @@ def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Ten
     try:
         logits = try_outputs(model, material.dataset.x.gather(ids), material.model_input.n_outputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise RequirementNotMet(f"the model does not take samples of shape {material.dataset.x_shape}: {error}") from error
+        read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'
+        shape = f"{material.dataset.x_shape}{read if material.dataset.modality == 'text' else ''}"
+        raise RequirementNotMet(f"the model does not take samples of shape {shape}: {error}") from error
     return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
 
 

@@ -193,10 +193,10 @@ def test_parquet_is_read_with_its_types(tmp_path):
 
 
 def test_parquet_columns_that_are_neither_numbers_nor_text_are_refused_only_if_used(tmp_path):
-    pd.DataFrame({"a": [1, 2], "b": [[1], [2]], "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({"a": [1, 2], "b": [["u"], ["v"]], "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
     source = TableFile(path=str(tmp_path / "t.parquet"), label="y")
     assert source.replace(features=("a",)).load().feature_names == ("a",)
-    with pytest.raises(DataError, match='column "b" holds list'):
+    with pytest.raises(DataError, match='column "b" holds lists of string'):
         source.load()
 
 
@@ -264,7 +264,7 @@ BAD = [
     (numbers("1,2,0"), {"z": ("groop",)}, ['no column "groop"']),
     (numbers("1,2,0"), {"index_column": 5}, ["index_column 5: the table has 3 columns"]),
     (numbers("1,2,0"), {"z": ("a", "b")}, ["no feature is left"]),
-    (numbers("1,2,0", "2,x,1"), {}, ["text in the feature columns b", "'x' in row 2 of people.csv", "categorical"]),
+    (numbers("1,2,0", "2,x,1"), {}, ["text in the feature columns b", "'x' in row 2 of people.csv", "na_values"]),
     (numbers("1,2,0", "2,inf,1"), {}, ['NaN or infinite values in "b" (1)', "first samples: 1"]),
     (numbers("1,2,0", "2,1e60,1"), {}, ['"b" (1)']),
     (numbers("1,2,0", "2,3,0.5"), {}, ['"y" is not a class: 0.5 in row 2']),

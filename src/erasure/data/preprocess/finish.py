@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ __all__ = ["finished"]
 
 _SHOWN = 6
 _CUT = 40
+_EXACT_DIGITS = 15
+_PLAIN = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def finished(samples: Samples) -> Dataset:
@@ -156,7 +159,7 @@ def _classes(samples: Samples, name: str, column: Field) -> tuple[Tensor, TaskKi
     """One class a sample: whole numbers from 0 as they are, anything else as codes."""
     task: TaskKind = "binary" if samples.task == "binary" else "classification"
     declared = samples.n_classes or (2 if task == "binary" else None) or len(column.names) or column.count
-    numbers = column.numbers()
+    numbers = _exact(column)
     if numbers is None and not column.is_text:
         raise DataError(f'the label "{name}" has {_example(column)} in sample 0, expected a class')
     codes = column
@@ -180,12 +183,19 @@ def _classes(samples: Samples, name: str, column: Field) -> tuple[Tensor, TaskKi
     return torch.from_numpy(codes.values), task, n_classes, codes.names if len(codes.names) == n_classes else ()
 
 
+def _exact(column: Field) -> npt.NDArray[Any] | None:
+    """The values as numbers; None where texts would become equal that are not, such as 007 and 7 or long identifiers."""
+    if column.is_text and not all(_PLAIN.fullmatch(each) and len(each) <= _EXACT_DIGITS for each in column.values):
+        return None
+    return column.numbers()
+
+
 def _groups(fields: Fields) -> tuple[Tensor | None, tuple[str, ...]]:
     if not fields:
         return None, ()
     if len(fields) == 1:
         ((called, only),) = fields.items()
-        numbers = only.numbers()
+        numbers = _exact(only)
         if numbers is not None and (numbers == np.floor(numbers)).all() and numbers.ndim <= 2:
             return torch.from_numpy(numbers.astype(np.int64)), only.names
         made = coded(called, only)

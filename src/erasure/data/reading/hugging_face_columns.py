@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from erasure.data.reading.table_columns import RawTable, codes_of, numbers_of
+from erasure.data.reading.table_columns import RawTable
+from erasure.data.reading.table_values import codes_of, whole_numbers_of
 from erasure.errors import DataError, nearest
 from erasure.types import TaskKind
 
@@ -136,7 +137,7 @@ class Rows:
             raise DataError(f'the label column "{self.label}" holds {found}, which does not fit the task {task}')
         if task == "multilabel":
             return self._multilabel(values.to_pylist(), n_classes, names)
-        numbers = None if names else numbers_of(self.table, self.label)
+        numbers = None if names else whole_numbers_of(self.table, self.label)
         if names:
             codes = values.to_numpy(zero_copy_only=False).astype(np.int64)
             unlabelled = codes < 0

@@ -1,4 +1,4 @@
-"""Columns of table files: read as they are written, then turned into numbers and codes."""
+"""Columns of table files, read as they are written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,7 @@ import numpy.typing as npt
 from erasure.data.reading.table_spool import CHUNK_ROWS, Spool, SpooledColumns
 from erasure.errors import DataError, nearest
 
-__all__ = [
-    "Codes",
-    "RawTable",
-    "TextFormat",
-    "as_codes",
-    "as_numbers",
-    "categories_of",
-    "codes_of",
-    "numbers_of",
-    "read_tables",
-]
+__all__ = ["RawTable", "TextFormat", "read_tables"]
 
 _SHOWN = 8
 _BUFFER_BYTES = 1 << 20
@@ -44,6 +34,7 @@ class TextFormat:
         na_values: What stands for a missing value.
         strip: Spaces around values do not count.
         encoding: Of the text.
+        decimal: What stands before the fraction of a number: ``.``, or ``,`` with points between the thousands.
     """
 
     separator: str | None
@@ -51,6 +42,7 @@ class TextFormat:
     na_values: tuple[str, ...]
     strip: bool
     encoding: str
+    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -124,14 +116,6 @@ class RawTable:
             return RawTable(spool.columns(), self.files, self.rows[mask])
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Values as codes: ``codes[i]`` is the position of row i's value in ``names``, or -1 if it is missing."""
-
-    codes: npt.NDArray[np.int64]
-    names: tuple[str, ...]
-
-
 def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextFormat) -> RawTable:
     """Several files with the same columns, one below the other; a table that is too large for memory goes to a temporary file.
 
@@ -189,105 +173,9 @@ def _reported(file: Path, text: TextFormat) -> Iterator[None]:
         raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
 
 
-def numbers_of(table: RawTable, name: str) -> npt.NDArray[np.float64] | None:
-    """A column as float64, missing values NaN; None if it holds text.
-
-    Raises:
-        DataError: If it holds neither numbers nor text, such as lists or bytes.
-    """
-    chunks: list[npt.NDArray[np.float64]] = []
-    for _, (values,) in table.parts(name):
-        numbers = as_numbers(values, name)
-        if numbers is None:
-            return None
-        chunks.append(numbers)
-    return np.concatenate(chunks)
-
-
-def as_numbers(values: Any, name: str) -> npt.NDArray[np.float64] | None:
-    """Some values of a column as float64, missing ones NaN; None if they hold text.
-
-    Raises:
-        DataError: If they are neither numbers nor text, such as lists or bytes.
-    """
-    import pyarrow as pa
-
-    try:
-        numbers: npt.NDArray[np.float64] = _plain(values, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
-    return numbers
-
-
-def codes_of(table: RawTable, name: str, strip_characters: str = "") -> Codes:
-    """A column as codes of its sorted values: as numbers if all are, else as text.
-
-    Args:
-        table: The table.
-        name: The column.
-        strip_characters: Removed from both ends of each value.
-    """
-    table.check(name)
-    names = categories_of(table, name, strip_characters)
-    return Codes(np.concatenate([as_codes(values, name, names, strip_characters) for _, (values,) in table.parts(name)]), names)
-
-
-def categories_of(table: RawTable, name: str, strip_characters: str = "") -> tuple[str, ...]:
-    """The values of a column, each once, sorted: as numbers if all are, else as text."""
-    import pyarrow.compute as pc
-
-    found: set[str] = set()
-    for _, (values,) in table.parts(name):
-        found.update(pc.unique(_as_text(values, name, strip_characters)).drop_null().to_pylist())
-    return tuple(sorted(sorted(found), key=_sort_key(found)))
-
-
-def as_codes(values: Any, name: str, names: Sequence[str], strip_characters: str = "") -> npt.NDArray[np.int64]:
-    """Position of each value in ``names``, -1 for missing ones."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found = pc.index_in(_as_text(values, name, strip_characters), value_set=pa.array(names, pa.string()))
-    codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes
-
-
-def _as_text(values: Any, name: str, strip_characters: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    values = _plain(values, name)
-    if not pa.types.is_string(values.type):
-        values = values.cast(pa.string())
-    return pc.utf8_trim(values, characters=strip_characters) if strip_characters else values
-
-
-def _plain(values: Any, name: str) -> Any:
-    if not _is_plain(values.type):
-        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
-    return values
-
-
-def _sort_key(values: Iterable[str]) -> Any:
-    try:
-        for value in values:
-            float(value)
-    except ValueError:
-        return str
-    return float
-
-
 def _kind(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     return next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
-
-
-def _is_plain(kind: Any) -> bool:
-    import pyarrow as pa
-
-    types = pa.types
-    checks = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_string, types.is_null)
-    return any(check(kind) for check in checks)
 
 
 def _cleaned(values: Any, text: TextFormat) -> Any:
@@ -301,11 +189,24 @@ def _cleaned(values: Any, text: TextFormat) -> Any:
         values = values.cast(pa.string())
     if pa.types.is_string(values.type):
         values = pc.utf8_trim_whitespace(values) if text.strip else values
+        values = _with_points(values) if text.decimal == "," else values
         missing = pc.is_in(values, value_set=pa.array(text.na_values, type=pa.string()))
         return pc.if_else(missing, pa.scalar(None, pa.string()), values)
     if pa.types.is_floating(values.type):
         return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     return values
+
+
+def _with_points(values: Any) -> Any:
+    """Numbers that are written with a decimal comma, and may have points between the thousands, as programs write them."""
+    import pyarrow.compute as pc
+
+    bare = pc.replace_substring(pc.replace_substring(values, ".", ""), ",", ".")
+    return pc.if_else(
+        pc.match_substring_regex(values, r"^[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*,?[0-9]+|[0-9]{1,3}(\.[0-9]{3})+,[0-9]+)$"),
+        bare,
+        values,
+    )
 
 
 def _parquet_schema(file: Path) -> Any:

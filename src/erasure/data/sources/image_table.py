@@ -18,7 +18,8 @@ from erasure.data.dataset import Dataset
 from erasure.data.fields import Name, Names
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.reading.images import pillow, recipe, stacked
-from erasure.data.reading.table_columns import RawTable, TextFormat, codes_of, read_tables
+from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
+from erasure.data.reading.table_values import codes_of
 from erasure.errors import DataError, InvalidParameters
 from erasure.types import Json, PositiveInt
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,23 +15,13 @@ from erasure.data.checks import checked
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.fields import Names, NonEmptyNames, OneOrMore, RowCounts
-from erasure.data.on_disk import empty_column
 from erasure.data.preprocess.samples import Samples
 from erasure.data.reading.files import existing_file, file_digest
-from erasure.data.reading.table_columns import (
-    RawTable,
-    TextFormat,
-    as_codes,
-    as_numbers,
-    categories_of,
-    codes_of,
-    numbers_of,
-    read_tables,
-)
-from erasure.data.reading.table_samples import MISSING, median, table_fields
+from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
+from erasure.data.reading.table_features import bookkeeping, inputs_of
+from erasure.data.reading.table_samples import table_fields
+from erasure.data.reading.table_values import codes_of, numbers_of, whole_numbers_of
 from erasure.errors import DataError, InvalidParameters
-from erasure.training.batches import TensorColumn
-from erasure.training.mapped import MappedColumn
 from erasure.types import Json, PositiveInt
 
 __all__ = ["TableFile"]
@@ -51,8 +41,10 @@ class TableFile(DataSource):
         path: One file or several, put one below the other; relative to the working directory. ``.parquet`` is Parquet, everything
             else is text; ``.gz``, ``.bz2`` and ``.zst`` are unpacked.
         label: Column of the labels, or several, among which preprocess steps choose; without steps they must hold 0 and 1, which is
-            read as a multilabel task. Whole numbers 0…K-1 are taken as they are; other whole numbers and text become codes.
-        features: Columns of the inputs, in this order; empty for all but label, z and index, in the file's order.
+            read as a multilabel task. Whole numbers 0…K-1 are taken as they are; other whole numbers and text become codes,
+            called by their values wherever a class is named. Equal numbers are one class, however they are written.
+        features: Columns of the inputs, in this order; empty for all but label, z, index and row numbers that a program has written, in
+            the file's order. A column of lists of numbers of one length becomes as many columns, called ``column[0]`` and so on.
         z: Columns of the group, identity or sensitive attribute; they are not features unless ``features`` lists them. One column
             of whole numbers is taken as it is; otherwise each value becomes a code, called ``value``, or ``column=value`` where
             there are several columns.
@@ -68,6 +60,7 @@ class TableFile(DataSource):
             ``impute`` fills numbers with the column's median over the whole table and gives missing categories a category
             ``missing`` of their own; rows without label or group are still refused.
         encoding: Of text files.
+        decimal: ``,`` where numbers are written with a decimal comma, as 1.234,5.
         n_classes: Number of classes, 1 or more; by default as many as there are.
         task: ``classification``, or ``binary`` for models with a single logit.
         name: How results call the data; by default the first file's name.
@@ -87,6 +80,7 @@ class TableFile(DataSource):
     na_values: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null")
     missing: Literal["error", "drop", "impute"] = "error"
     encoding: str = "utf-8"
+    decimal: Literal[".", ","] = field(default=".", metadata={"address": "changed"})
     n_classes: PositiveInt | None = None
     task: Literal["classification", "binary"] = "classification"
     name: str = ""
@@ -114,8 +108,8 @@ class TableFile(DataSource):
         return Samples(
             name=called,
             x=table_fields(table, features, as_text=self.categorical),
-            y=table_fields(table, self._label_columns, strip_characters=self.label_strip),
-            z=table_fields(table, self.z),
+            y=table_fields(table, self._label_columns, strip_characters=self.label_strip, exact=True),
+            z=table_fields(table, self.z, exact=True),
             task="binary" if self.task == "binary" else None,
             n_classes=self.n_classes,
             categorical=self.categorical,
@@ -126,7 +120,7 @@ class TableFile(DataSource):
         if len(self._label_columns) > 1:
             return self.finished(self.samples())
         table, features, called = self._read()
-        x, feature_names = self._inputs(table, features)
+        x, feature_names = inputs_of(table, features, self.categorical, impute=self.missing == "impute")
         y, n_classes, class_names = self._labels(table)
         z, z_names = self._groups(table)
         return checked(
@@ -152,7 +146,7 @@ class TableFile(DataSource):
         """The rows in use, the names of the features, and how results call the data."""
         files = [existing_file(path) for path in self.path]
         skip_rows = self.skip_rows * len(files) if len(self.skip_rows) == 1 else self.skip_rows
-        text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding)
+        text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding, self.decimal)
         table = read_tables(files, skip_rows, text)
         features = self._features(table)
         return self._without_missing(table, features), features, self.name or _stem(files[0])
@@ -168,7 +162,10 @@ class TableFile(DataSource):
             index = names[index]
         elif index is not None:
             table.check(index)
-        features = self.features or tuple(name for name in names if name not in {*self._label_columns, index, *self.z})
+        if not self.features:
+            left_out = {*self._label_columns, index, *self.z}
+            left_out |= bookkeeping(table, *(each for each in left_out if isinstance(each, str)), *self.categorical)
+        features = self.features or tuple(name for name in names if name not in left_out)
         odd = [name for name in self.categorical if name not in features]
         if odd:
             raise DataError(f"categorical columns that are no features: {', '.join(odd)}")
@@ -190,61 +187,19 @@ class TableFile(DataSource):
         remedy = 'give missing = "drop"' if self.missing == "impute" else 'give missing = "drop" or "impute"'
         raise DataError(f"missing values in {', '.join(found)}; {remedy}")
 
-    def _inputs(self, table: RawTable, features: tuple[str, ...]) -> tuple[TensorColumn, tuple[str, ...]]:
-        """The inputs, a few thousand rows at a time, and what each column is called."""
-        categories = {name: categories_of(table, name) for name in features if name in self.categorical}
-        medians = {}
-        if self.missing == "impute":
-            for name in features:
-                gaps = table.missing(name)
-                if name in categories:
-                    categories[name] += (MISSING,) * bool(gaps.any())
-                elif gaps.any() and (numbers := numbers_of(table, name)) is not None:
-                    medians[name] = median(numbers, name)
-        names = [each for name in features for each in [f"{name}={value}" for value in categories.get(name, ())] or [name]]
-        x = empty_column((len(table), len(names)), torch.float32)
-        text: list[str] = []
-        for start, columns in table.parts(*features):
-            rows = x.values[start : start + len(columns[0])].numpy()
-            place = 0
-            for name, values in zip(features, columns, strict=True):
-                if name in categories:
-                    width = len(categories[name])
-                    codes = as_codes(values, name, categories[name])
-                    rows[:, place : place + width] = np.eye(width, dtype=np.float32)[
-                        codes
-                    ]  # -1, what is missing, is the last one
-                    place += width
-                    continue
-                numbers = as_numbers(values, name)
-                if numbers is None:
-                    text += [name] * (name not in text)
-                else:
-                    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
-                        rows[:, place] = np.where(np.isnan(numbers), medians.get(name, np.nan), numbers)
-                place += 1
-            if isinstance(x, MappedColumn):
-                x.release()
-        if text:
-            shown = ", ".join(name for name in features if name in text)
-            first = next(name for name in features if name in text)
-            example = _first_text(table, first)
-            raise DataError(f'text in the feature columns {shown} ("{first}" has {example}); list them as categorical')
-        return x, tuple(names)
-
     def _labels(self, table: RawTable) -> tuple[npt.NDArray[np.int64], int, tuple[str, ...]]:
         (label,) = self._label_columns
-        numbers = numbers_of(table, label)
-        if numbers is not None:
-            whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
-            if not whole.all():
-                first = int((~whole).argmax())
-                odd = f"{numbers[first]} in {table.row(first)}"
-                raise DataError(f'the label column "{label}" is not a class: {odd}; expected whole numbers or text')
-            found = np.unique(numbers)
-            in_range = found[0] >= 0 and (found[-1] < self.n_classes if self.n_classes else found[-1] == len(found) - 1)
-            if in_range:
-                return numbers.astype(np.int64), self._count(len(found)), ()
+        whole = whole_numbers_of(table, label)
+        if whole is not None:
+            found = np.unique(whole)
+            if found[0] >= 0 and (found[-1] < self.n_classes if self.n_classes else found[-1] == len(found) - 1):
+                return whole, self._count(len(found)), ()
+        elif (numbers := numbers_of(table, label)) is not None:
+            odd = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)))
+            if odd.any():
+                first = int(odd.argmax())
+                message = f"{numbers[first]} in {table.row(first)}; expected whole numbers or text"
+                raise DataError(f'the label column "{label}" is not a class: {message}')
         coded = codes_of(table, label, self.label_strip)
         n_classes = self._count(len(coded.names))
         if n_classes < len(coded.names):
@@ -258,9 +213,9 @@ class TableFile(DataSource):
     def _groups(self, table: RawTable) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
         if not self.z:
             return None, ()
-        numbers = numbers_of(table, self.z[0]) if len(self.z) == 1 else None
-        if numbers is not None and (numbers == np.floor(numbers)).all():
-            return numbers.astype(np.int64), ()
+        whole = whole_numbers_of(table, self.z[0]) if len(self.z) == 1 else None
+        if whole is not None:
+            return whole, ()
         columns: list[npt.NDArray[np.int64]] = []
         names: list[str] = []
         for name in self.z:
@@ -269,16 +224,6 @@ class TableFile(DataSource):
             columns.append(coded.codes + len(names))
             names += coded.names if len(self.z) == 1 else [f"{name}={value}" for value in coded.names]
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1), tuple(names)
-
-
-def _first_text(table: RawTable, name: str) -> str:
-    for start, (values,) in table.parts(name):
-        for index, value in enumerate(values.to_pylist()):
-            try:
-                float(value if value is not None else 0)
-            except ValueError:
-                return f"{value!r} in {table.row(start + index)}"
-    return "text"
 
 
 def _stem(file: Path) -> str:

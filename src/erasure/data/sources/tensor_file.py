@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from erasure.data.arrays import Modality, dataset_from
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.reading.files import existing_file, file_digest
+from erasure.data.reading.picture_axes import Axes
 from erasure.errors import DataError, nearest
 from erasure.types import Json, PositiveFloat, PositiveInt, TaskKind
 
@@ -46,6 +47,8 @@ class TensorFile(DataSource):
         task: How labels are read; by default ``multilabel`` if a label is a vector, else ``classification``.
         modality: What the inputs are; by default read off their type and shape.
         scale: Factor that turns whole numbers into model inputs, above 0; by default 1/255 for uint8 images.
+        axes: Of pictures: ``channels_first``, ``channels_last`` or ``as_they_are``; by default they are recognised by their number of
+            channels, and grey pictures without an axis for it get one.
     """
 
     path: Annotated[str, MinLen(1)]
@@ -56,6 +59,7 @@ class TensorFile(DataSource):
     task: TaskKind | None = None
     modality: Modality | None = None
     scale: PositiveFloat | None = None
+    axes: Axes | None = field(default=None, metadata={"address": "changed"})
 
     def fingerprint(self) -> Json:
         """SHA-256 of the file."""
@@ -71,7 +75,13 @@ class TensorFile(DataSource):
             content = self._columns(content)
         try:
             return dataset_from(
-                content, n_classes=n_classes, task=self.task, name=file.stem, modality=self.modality, scale=self.scale
+                content,
+                n_classes=n_classes,
+                task=self.task,
+                name=file.stem,
+                modality=self.modality,
+                scale=self.scale,
+                axes=self.axes,
             )
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from error

@@ -19,7 +19,9 @@ from erasure.data.dataset import Dataset
 from erasure.data.fields import Names
 from erasure.data.preprocess.samples import Samples
 from erasure.data.reading.files import file_digest
-from erasure.data.reading.table_columns import RawTable, TextFormat, codes_of, numbers_of, read_tables
+from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
+from erasure.data.reading.table_features import bookkeeping
+from erasure.data.reading.table_values import codes_of, numbers_of
 from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.types import Json, PositiveInt
@@ -179,9 +181,8 @@ class UCI(DataSource):
     def _features(self, about: Mapping[str, Any], table: RawTable, label: str) -> tuple[str, ...]:
         for name in (label, *self.features, *self.z, *(self.categorical or ()), *self.encode, *self.keep_values):
             table.column(name)
-        features = self.features or tuple(
-            name for name in about.get("features") or table.columns if name not in {label, *self.z} and name in table.columns
-        )
+        known = about.get("features") or [name for name in table.columns if name not in bookkeeping(table, label)]
+        features = self.features or tuple(name for name in known if name not in {label, *self.z} and name in table.columns)
         if not features:
             raise DataError(f"UCI data set {self.id}: no feature is left; its columns are {', '.join(table.columns)}")
         return features

@@ -1,0 +1,194 @@
+"""Input columns of a table: which there are, and their values as one block of numbers."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from erasure.data.on_disk import empty_column
+from erasure.data.reading.table_advice import advice
+from erasure.data.reading.table_columns import RawTable
+from erasure.data.reading.table_samples import MISSING, median
+from erasure.data.reading.table_values import as_codes, as_numbers, categories_of, numbers_of, whole_numbers_of
+from erasure.errors import DataError
+from erasure.training.batches import TensorColumn
+from erasure.training.mapped import MappedColumn
+
+__all__ = ["bookkeeping", "inputs_of"]
+
+_WRITTEN_BY_PROGRAMS = re.compile(r"|Unnamed: \d+(\.\d+)*|Unnamed: \d+_level_\d+|__index_level_\d+__|index|level_\d+")
+"""Names under which pandas and its like keep row numbers; nobody names a feature so."""
+
+_ROUNDED = 2**24
+"""Whole numbers from here on are rounded in float32."""
+
+
+def bookkeeping(table: RawTable, *known: str) -> set[str]:
+    """Columns that number the rows and were written by a program, not by a person; a warning names them.
+
+    They number the rows of each file: 0, 1, …, or what is left of that after rows were shuffled or left out.
+
+    Args:
+        table: The table.
+        known: Columns whose role has been given.
+
+    Raises:
+        DataError: If a column without a name is anything else.
+    """
+    found: set[str] = set()
+    for position, name in enumerate(table.columns):
+        if name in known or not _WRITTEN_BY_PROGRAMS.fullmatch(name):
+            continue
+        if _numbers_rows(table, name):
+            warnings.warn(f'column {position} ("{name}") numbers the rows and is left out of the features', stacklevel=4)
+            found.add(name)
+        elif not name.strip():
+            remedy = f"name it in the file, or give index_column = {position} to leave it out"
+            raise DataError(f"column {position} has no name, and does not number the rows; {remedy}")
+    return found
+
+
+def _numbers_rows(table: RawTable, name: str) -> bool:
+    try:
+        numbers = whole_numbers_of(table, name)
+    except DataError:
+        return False
+    if numbers is None or numbers.min() < 0:
+        return False
+    ends = np.cumsum([n_rows for _, n_rows in table.files])
+    files = np.searchsorted(ends, table.rows, side="right")
+    return all(len(np.unique(part)) == len(part) for part in (numbers[files == k] for k in range(len(ends))))
+
+
+def inputs_of(
+    table: RawTable, features: tuple[str, ...], categorical: tuple[str, ...], *, impute: bool
+) -> tuple[TensorColumn, tuple[str, ...]]:
+    """The inputs, a few thousand rows at a time, and what each column is called.
+
+    Args:
+        table: The table.
+        features: Columns of the inputs.
+        categorical: Those that become one 0/1 column a value.
+        impute: Whether what is missing is filled: numbers with the median, categories with a category of their own.
+
+    Raises:
+        DataError: If a column holds anything but numbers; says what it looks like and what reads it.
+    """
+    categories = {name: categories_of(table, name) for name in features if name in categorical}
+    medians = _filled(table, features, categories) if impute else {}
+    widths = {name: _width(table, name) for name in features if name not in categories}
+    names = tuple(each for name in features for each in _names(name, categories.get(name), widths.get(name)))
+    x = empty_column((len(table), len(names)), torch.float32)
+    text: list[str] = []
+    for start, columns in table.parts(*features):
+        rows = x.values[start : start + len(columns[0])].numpy()
+        place = 0
+        for name, values in zip(features, columns, strict=True):
+            if name in categories:
+                codes = as_codes(values, name, categories[name])
+                # -1, what is missing, is the last one.
+                block: npt.NDArray[Any] | None = np.eye(len(categories[name]), dtype=np.float32)[codes]
+            elif width := widths[name]:
+                block = as_numbers(values.flatten(), name)
+                block = None if block is None else block.reshape(-1, width)
+            else:
+                block = as_numbers(values, name)
+                block = None if block is None else np.where(np.isnan(block), medians.get(name, np.nan), block)[:, None]
+            if block is None:
+                text += [name] * (name not in text)
+                place += widths[name] or 1
+                continue
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused with its column's name
+                rows[:, place : place + block.shape[1]] = block
+            place += block.shape[1]
+        if isinstance(x, MappedColumn):
+            x.release()
+    if text:
+        raise DataError(advice(table, [name for name in features if name in text]))
+    _warn_of_long_numbers(table, [name for name, width in widths.items() if not width], names, x)
+    return x, names
+
+
+def _filled(table: RawTable, features: tuple[str, ...], categories: dict[str, tuple[str, ...]]) -> dict[str, float]:
+    """Medians of the columns with gaps; categories with gaps get one more."""
+    medians = {}
+    for name in features:
+        gaps = table.missing(name)
+        if name in categories:
+            categories[name] += (MISSING,) * bool(gaps.any())
+        elif gaps.any() and (numbers := numbers_of(table, name)) is not None:
+            medians[name] = median(numbers, name)
+    return medians
+
+
+def _names(name: str, categories: tuple[str, ...] | None, width: int | None) -> list[str]:
+    if categories is not None:
+        return [f"{name}={value}" for value in categories]
+    return [f"{name}[{k}]" for k in range(width)] if width else [name]
+
+
+def _width(table: RawTable, name: str) -> int:
+    """Length of the lists in a column; 0 if it holds no lists.
+
+    Raises:
+        DataError: If they differ in length, or hold anything but numbers.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths: set[int] = set()
+    for start, (values,) in table.parts(name):
+        kind = values.type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            return 0
+        inner = kind.value_type
+        if not (
+            pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_boolean(inner) or pa.types.is_decimal(inner)
+        ):
+            raise DataError(f'column "{name}" holds lists of {inner}, expected lists of numbers; leave it out of the features')
+        if name.casefold() in _TOKENS and pa.types.is_integer(inner):
+            raise DataError(
+                f'column "{name}" holds ids of tokens: these texts are tokenised already; give the column of the texts themselves, '
+                "or pad the ids to one length and read them by TensorFile as int64, which takes them for tokens"
+            )
+        if values.null_count:
+            where = table.row(start + int(values.is_null().to_numpy(zero_copy_only=False).argmax()))
+            raise DataError(f'column "{name}" has no list in {where}, and there is none to fill in; give missing = "drop"')
+        lengths.update(pc.unique(pc.list_value_length(values)).drop_null().to_pylist())
+        if len(lengths) > 1:
+            parameters = f'"x": true, "columns": ["{name}"], "max_length": {max(lengths)}'
+            step = f'{{"class": "ParseLists", "parameters": {{{parameters}}}}}'
+            raise DataError(
+                f'column "{name}" holds lists of different lengths ({min(lengths)} to {max(lengths)}, first found in '
+                f'{table.row(start)} and below); the step {step} in "preprocess" pads them, or leave the column out'
+            )
+    return lengths.pop() if lengths else 0
+
+
+_TOKENS = {"input_ids", "token_ids", "attention_mask", "token_type_ids"}
+
+
+def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, ...], x: TensorColumn) -> None:
+    """Whole numbers that float32 makes alike, as of identifiers, are hardly meant as inputs."""
+    places: Mapping[str, int] = {name: place for place, name in enumerate(names)}
+    for name in plain:
+        column = x.values[:, places[name]]
+        if not len(column) or float(column.abs().max()) <= _ROUNDED:
+            continue
+        numbers = numbers_of(table, name)
+        if numbers is None or not bool((numbers == np.floor(numbers)).all()):
+            continue
+        n_values, n_kept = len(np.unique(numbers)), int(column.unique().numel())
+        if n_kept < n_values:
+            message = (
+                f'"{name}" has {n_values} different whole numbers of up to {int(np.log10(np.abs(numbers).max())) + 1} digits'
+            )
+            warnings.warn(
+                f"{message}, of which inputs keep {n_kept} apart; give it as index_column if it is an identifier", stacklevel=4
+            )
