@@ -165,8 +165,7 @@ def unlearn(
     x, y, partitions = _joined(parts, private)
     column, labels = x.to(target), y.to(target)
     restored = _called_by_name(private, held["forget"].arguments)
-    data = _model_input(private, column, labels, modality, task)
-    _check_names(next(iter(parts.values())).class_names, data)
+    data = _model_input(private, column, labels, modality, task, next(iter(parts.values())).class_names)
     work = UnlearningTask(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
@@ -289,7 +288,9 @@ def _joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColum
 
 
 @torch.no_grad()
-def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None) -> ModelInput:
+def _model_input(
+    model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None, names: Sequence[str]
+) -> ModelInput:
     """The task, read off the model's logits and the labels."""
     reason = initialised(model)
     if reason is not None:
@@ -310,6 +311,7 @@ def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | N
     width = 1 if logits.dim() == 1 else logits.shape[1]
     task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
     n_classes = 2 if task == "binary" else width
+    _check_names(names, n_classes)
     if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
         raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
     if told is not None and told != task:
@@ -318,15 +320,15 @@ def _model_input(model: nn.Module, x: TensorColumn, y: Tensor, modality: str | N
     return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table"))
 
 
-def _check_names(names: Sequence[str], data: ModelInput) -> None:
+def _check_names(names: Sequence[str], n_outputs: int) -> None:
     """That labels given as texts are the model's outputs: as many, and in sorted order."""
     if not names:
         return
-    if len(names) != data.n_classes:
+    if len(names) != n_outputs:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        which = f'; the model cannot have "{names[-1]}"' if len(names) > data.n_classes else ", so nobody knows which is which"
+        which = f'; the model cannot have "{names[-1]}"' if len(names) > n_outputs else ", so nobody knows which is which"
         raise DataError(
-            f"the labels of all parts have {len(names)} different texts ({shown}), and the model has {data.n_classes} outputs{which}; "
+            f"the labels of all parts have {len(names)} different texts ({shown}), and the model has {n_outputs} outputs{which}; "
             "give labels as numbers of the outputs"
         )
 

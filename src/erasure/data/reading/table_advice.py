@@ -55,15 +55,6 @@ def looks_like(texts: Sequence[str], name: str) -> str:
         'list them as categorical'
     """
     values = list(dict.fromkeys(texts))
-    odd = [each for each in values if not _fits(_NUMBER)(each)]
-    if (
-        values
-        and len(odd) < len(values)
-        and sum(each in set(odd) for each in texts) <= max(2, _ODD_SHARE * len(texts))
-        and len(odd) <= 2
-    ):
-        marks = " and ".join(repr(each) for each in odd)
-        return f"all other values are numbers: if {marks} stands for a missing value, add it to na_values"
     written = _as_written(values)
     if written is not None:
         what, characters, comma = written
@@ -76,6 +67,15 @@ def looks_like(texts: Sequence[str], name: str) -> str:
             if not comma
             else f'these are {what}: the source TableFile reads them with decimal = ","'
         )
+    odd = [each for each in values if not _fits(_NUMBER)(each)]
+    if (
+        values
+        and len(odd) < len(values)
+        and sum(each in set(odd) for each in texts) <= max(2, _ODD_SHARE * len(texts))
+        and len(odd) <= 2
+    ):
+        marks = " and ".join(repr(each) for each in odd)
+        return f"all other values are numbers: if {marks} stands for a missing value, add it to na_values"
     if all(map(_DATE.fullmatch, values)):
         return (
             "these are dates: give parts of them (year, month, days since a day) as numbers in the file, or leave the column out"
