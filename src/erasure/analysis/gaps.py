@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from erasure.records.rows import Row
 
-__all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons"]
+__all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons", "side_of"]
 
 Question: TypeAlias = Literal["forgetting", "utility", "other"]
 
@@ -108,7 +108,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
         pairs = [(max(found, chance), max(reference, chance)) for found, reference in pairs]
     differences = [found - reference for found, reference in pairs]
     gap, difference = _mean([abs(each) for each in differences]), _mean(differences)
-    sign = _side(cell[0], question)
+    sign = side_of(cell[0], question)
     if tells == "trace" and difference <= 0:
         sign = 0
     is_scattered = floor is not None and abs(difference) <= floor + EPSILON < gap
@@ -129,7 +129,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     )
 
 
-def _side(row: Row, question: Question) -> int:
+def side_of(row: Row, question: Question) -> int:
     """1 if a larger value is more knowledge or use, -1 if a smaller one is, 0 if it does not say."""
     if question == "forgetting":
         return {"knowledge": 1, "attack": 1, "trace": 1, "ignorance": -1}.get(row.tells, 0)

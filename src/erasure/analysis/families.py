@@ -1,0 +1,196 @@
+"""The values of a method and of its jury as one array: which of them are compared, and in which blocks models may trade places."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasure.analysis.gaps import Roles, side_of
+from erasure.analysis.labellings import Design
+from erasure.records.rows import Row
+
+__all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Column", "Family", "families_of"]
+
+Claim: TypeAlias = Literal["forgotten", "traces", "retained", "held-out"]
+CLAIMS: tuple[Claim, ...] = ("forgotten", "traces", "retained", "held-out")
+FORGETTING: frozenset[Claim] = frozenset({"forgotten", "traces"})
+UTILITY: tuple[Claim, ...] = ("retained", "held-out")
+
+_COMPOSITES = ("AverageGap", "ToW", "AUS", "NoMUS", "GUM")
+_POPULATIONS = ("KLoM", "ForgettingQuality")
+_UNFIT = frozenset({"collapsed", "non-finite", "failed"})
+_Unit: TypeAlias = tuple[int | None, int | None]
+_Key: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value: a measure on a partition.
+
+    Args:
+        measure: The measure.
+        partition: The partition.
+        claim: What it tells about.
+        side: 1 if a larger value is more knowledge or use, -1 if a smaller one is, 0 if it has no side.
+        tells: What a larger value tells of forgotten samples.
+        unit: Its unit.
+        is_share: Whether it is a share of samples.
+        step: One sample, as a share; 0 for other values.
+    """
+
+    measure: str
+    partition: str
+    claim: Claim
+    side: int
+    tells: str
+    unit: str
+    is_share: bool
+    step: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Measure and partition."""
+        return self.measure, self.partition
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """The values of a method and of its jury.
+
+    Args:
+        columns: The values, by measure and partition.
+        values: ``(models, values)``; originals one after the other, in each the method and then the jury.
+        units: The originals.
+        design: The blocks; None if nothing can be compared.
+        reason: Why not.
+        left_out: Values that some model lacks.
+        seed: Of the labellings, where there are too many to try all.
+    """
+
+    columns: Sequence[Column] = ()
+    values: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    units: Sequence[_Unit] = ()
+    design: Design | None = None
+    reason: str = ""
+    left_out: Sequence[str] = ()
+    seed: int = 0
+
+    @property
+    def n_originals(self) -> int:
+        """Originals."""
+        return len(self.units)
+
+    @property
+    def is_testable(self) -> bool:
+        """Whether there are values beside a jury."""
+        return self.design is not None and bool(self.columns)
+
+    def _parts(self, index: int) -> list[tuple[float, NDArray[np.float64]]]:
+        column = self.values[:, index]
+        slices = self.design.slices if self.design is not None else ()
+        return [(float(column[rows.start]), column[rows.start + 1 : rows.stop]) for rows in slices]
+
+    def apart(self, index: int) -> NDArray[np.float64]:
+        """What the method has more than the mean of its jury, for each original."""
+        return np.array([mine - jury.mean() for mine, jury in self._parts(index)])
+
+    def distance(self, index: int) -> float:
+        """How far the method lies from its jury, whichever way: the root mean square over originals."""
+        return math.sqrt(float((self.apart(index) ** 2).mean()))
+
+    def means(self, index: int) -> tuple[float, float]:
+        """Means over originals of the method and of the jury."""
+        parts = self._parts(index)
+        return float(np.mean([mine for mine, _ in parts])), float(np.mean([jury.mean() for _, jury in parts]))
+
+
+def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], list[str]]:
+    """The family of every method, and of the original under its own label; and what a reader must know of the jury.
+
+    Args:
+        rows: Rows of all models, further golds among them.
+        roles: What the partitions are.
+    """
+    columns: dict[_Key, Column] = {}
+    models: dict[str, dict[_Unit, dict[_Key, list[float]]]] = {}
+    jury: dict[_Unit, dict[int, dict[_Key, list[float]]]] = {}
+    unfit: set[tuple[_Unit, int]] = set()
+    golds: set[str] = set()
+    seen: set[str] = set()
+    for row in rows:
+        unit = (row.seed_split, row.seed_train)
+        if row.model == "gold":
+            golds.add(row.label)
+            if not row.number:
+                continue
+            if row.status in _UNFIT:
+                unfit.add((unit, row.number))
+            of = jury.setdefault(unit, {}).setdefault(row.number, {})
+        else:
+            of = models.setdefault("original" if row.model == "original" else row.label, {}).setdefault(unit, {})
+        if row.value is None or not _is_compared(row):
+            continue
+        key = (row.measure, row.partition)
+        column = columns.get(key) or _column(row, roles)
+        if column is not None:
+            columns[key] = column
+            of.setdefault(key, []).append(row.value)
+            seen.add(row.address)
+    for unit, number in unfit:
+        del jury[unit][number]
+    notices = [f"{len(unfit)} further gold(s) broke down and left the jury."] if unfit else []
+    if len(golds) > 1:
+        # Rows do not name the gold that a method belongs to.
+        reason = "methods with different retrain partitions are in one run; run them one by one to have them judged"
+        return {label: Family(reason=reason) for label in models}, notices
+    seed = int.from_bytes(hashlib.sha256("".join(sorted(seen)).encode()).digest()[:4], "big")
+    ordered = [columns[key] for key in sorted(columns)]
+    return {label: _family(of, jury, ordered, seed) for label, of in models.items()}, notices
+
+
+def _is_compared(row: Row) -> bool:
+    return row.ideal is not None and not row.measure.startswith((*_COMPOSITES, *_POPULATIONS)) and "CGUM" not in row.measure
+
+
+def _column(row: Row, roles: Roles) -> Column | None:
+    is_attack = row.tells == "attack" and (not row.partition or row.partition in roles.forget)
+    if is_attack or row.tells == "trace":
+        claim: Claim = "traces"
+    elif row.partition in roles.forget:
+        claim = "forgotten"
+    elif row.partition in roles.retain:
+        claim = "retained"
+    elif row.partition in roles.test:
+        claim = "held-out"
+    else:
+        return None
+    is_share = row.unit == "" and (is_attack or row.measure.casefold().startswith("accuracy"))
+    size = roles.sizes.get(row.partition)
+    step = 1 / size if is_share and size else 0.0
+    side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
+    return Column(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step)
+
+
+def _family(
+    of: Mapping[_Unit, Mapping[_Key, Sequence[float]]],
+    jury: Mapping[_Unit, Mapping[int, Mapping[_Key, Sequence[float]]]],
+    columns: Sequence[Column],
+    seed: int,
+) -> Family:
+    units = sorted((unit for unit in of if of[unit] and jury.get(unit)), key=str)
+    if not units:
+        return Family(reason="there are no further golds to judge it beside")
+    members = [[of[unit], *(jury[unit][number] for number in sorted(jury[unit]))] for unit in units]
+    every = [model for block in members for model in block]
+    kept = [column for column in columns if all(column.key in model for model in every)]
+    some = [column for column in columns if column not in kept and any(column.key in model for model in every)]
+    values = np.array([[math.fsum(model[c.key]) / len(model[c.key]) for c in kept] for model in every])
+    design = Design(tuple((1, len(block) - 1) for block in members))
+    left_out = tuple(f"{c.measure} on {c.partition}" if c.partition else c.measure for c in some)
+    return Family(kept, values.reshape(len(every), len(kept)), units, design, "", left_out, seed)

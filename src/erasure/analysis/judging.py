@@ -1,0 +1,370 @@
+"""Is each method of a report retraining? Its models beside the jury, the further golds of the same originals, by all values at once.
+
+Of all reports in which every method truly is retraining, at most 5 % accuse any of them. An original is what is repeated: seeds of
+unlearning and measuring inside one are averaged first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasure.analysis.choice import Choice, choose
+from erasure.analysis.equivalence import Limits, limits, telling_rate
+from erasure.analysis.families import CLAIMS, FORGETTING, UTILITY, Claim, Column, Family, families_of
+from erasure.analysis.gaps import Roles
+from erasure.analysis.power import LEVEL, Basis, basis_of
+from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
+from erasure.analysis.statistics import holm
+from erasure.records.rows import Row
+
+__all__ = ["Difference", "Finding", "Tested", "TestedReport", "judge_report"]
+
+MEMORY_MARGIN = 0.2
+"""Memory left, either way, that is as good as none."""
+UTILITY_MARGIN = 0.02
+"""Loss of accuracy from which on a model is worse."""
+_LEAST_ORIGINALS = 3
+_LEAST_CONTRAST = 4.0
+_SLIGHT_SHARE = 0.005
+_SLIGHT_OTHER = 0.01
+_SLIGHT_SPREAD = 0.5
+_MEMORY = "memory left"
+_FAR = 1e6
+_Floats: TypeAlias = NDArray[np.float64]
+
+
+class Finding(StrEnum):
+    """What the test finds of a method; guards, such as a model that did not change, come before it."""
+
+    DAMAGED = "damaged"
+    UNDER_FORGOTTEN = "under-forgotten"
+    OVER_FORGOTTEN = "over-forgotten"
+    DIFFERENT = "different"
+    UNDECIDED = "undecided"
+    INDISTINGUISHABLE = "indistinguishable"
+    NOT_TOLD_APART = "not-told-apart"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value of a method beside the golds'.
+
+    Args:
+        column: The value.
+        value: Mean of the method.
+        gold: Mean of the jury.
+        amount: Difference in the value's own unit; of a method that scatters, how far its models lie from the jury's mean.
+        gold_sd: Standard deviation of one gold.
+        p: P-value, adjusted for all values of the method; None if the test cannot use it.
+        is_scattered: Whether the models scatter more than golds, rather than lie to one side.
+        is_negligible: Whether it is too small to matter, however sure.
+    """
+
+    column: Column
+    value: float
+    gold: float
+    amount: float
+    gold_sd: float
+    p: float | None
+    is_scattered: bool = False
+    is_negligible: bool = False
+
+    @property
+    def deviations(self) -> float:
+        """The difference in standard deviations of a gold."""
+        return min(abs(self.amount) / self.gold_sd, _FAR) if self.gold_sd else (_FAR if self.amount else 0.0)
+
+    @property
+    def telling_rate(self) -> float:
+        """How often the value picks out the unlearned one of a pair."""
+        return telling_rate(self.deviations)
+
+    @property
+    def side(self) -> int:
+        """1 if the method knows or keeps more than golds, -1 if less, 0 if the value has no side."""
+        if self.is_scattered or not self.amount:
+            return 0
+        side = self.column.side * (1 if self.amount > 0 else -1)
+        return 0 if self.column.tells == "trace" and side < 0 else side
+
+    def accuses(self, level: float) -> bool:
+        """Whether the value by itself speaks against the method."""
+        return self.p is not None and self.p <= level + 1e-12 and not self.is_negligible
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the test says of one method.
+
+    Args:
+        label: The method.
+        finding: What was found.
+        differences: Every value, those that accuse first and the farthest first.
+        basis: ``labellings``, ``t`` (assuming normal golds), or empty where nobody can be accused.
+        p: The method's p-value.
+        adjusted: The same after Holm's correction over the methods; None for retraining itself, which is not tested.
+        n_originals: Originals.
+        n_labellings: Ways to label the models.
+        memory: Share of the original's memory that is left, over originals.
+        reason: Why it is undecided, or not shown to be indistinguishable.
+        left_out: Values that are in no test, because some model lacks them.
+    """
+
+    label: str
+    finding: Finding
+    differences: Sequence[Difference] = ()
+    basis: Basis = ""
+    p: float | None = None
+    adjusted: float | None = None
+    n_originals: int = 0
+    n_labellings: int = 0
+    memory: Limits | None = None
+    reason: str = ""
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TestedReport:
+    """The tests of all methods of a report.
+
+    Args:
+        methods: By label.
+        n_tested: Methods that were tested together.
+        level: Share of reports of retrained methods in which any may be accused.
+        control: The original, tested like a method: unless it is accused of knowing more, nobody is indistinguishable.
+        choice: The nearest method with its ties; indices are those of ``candidates``. None for fewer than three originals.
+        candidates: Labels that were compared for the choice.
+        notices: What a reader must know of the jury.
+    """
+
+    methods: Mapping[str, Tested]
+    n_tested: int
+    level: float
+    control: Tested | None = None
+    choice: Choice | None = None
+    candidates: Sequence[str] = ()
+    notices: Sequence[str] = field(default=())
+
+
+def judge_report(
+    rows: Iterable[Row], roles: Roles, *, exact: Iterable[str] = (), excluded: Iterable[str] = (), level: float = LEVEL
+) -> TestedReport:
+    """Test every method of one problem beside the jury.
+
+    Args:
+        rows: Rows of all models, those of further golds among them.
+        roles: What the partitions are.
+        exact: Labels of methods that retrain; they are shown and not counted among the tests.
+        excluded: Labels that guards have judged already (failed, changed nothing).
+        level: Share of reports in which a retrained method may be accused.
+    """
+    families, notices = families_of(rows, roles)
+    original = families.pop("original", None)
+    retraining, out = set(exact), set(excluded)
+    tried = {label: family for label, family in families.items() if label not in out}
+    counted = [label for label, family in tried.items() if label not in retraining and family.is_testable]
+    n_tested = len(counted)
+    bases = {
+        label: basis_of(family.design, max(1, n_tested), level=level) if family.design is not None and family.columns else ""
+        for label, family in tried.items()
+    }
+    compared = {label: _differences(family, bases[label]) for label, family in tried.items()}
+    p_values = {label: _p(found) for label, found in compared.items()}
+    tested = [label for label in counted if bases[label]]
+    # Methods that cannot be accused count too: one more golds would have let them be.
+    corrected = holm([p_values[label] for label in tested] + [1.0] * (n_tested - len(tested)))
+    adjusted = dict(zip(tested, corrected, strict=False))
+    control = _control(original, level) if original is not None else None
+    ruler = _ruler(original)
+    methods = {
+        label: _tested(label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level)
+        for label, family in tried.items()
+    }
+    choice, candidates = _choice([(label, tried[label]) for label in counted])
+    return TestedReport(methods, n_tested, level, control, choice, candidates, notices)
+
+
+def _differences(family: Family, basis: Basis) -> list[Difference]:
+    if family.design is None or not family.columns:
+        return []
+    design, values = family.design, family.values
+    steps = np.array([column.step for column in family.columns])
+    spread = np.sqrt(np.nan_to_num(gold_spread(values, design)) ** 2 + steps**2 / 12)
+    apart = differences(values, design)
+    found = relabel(values, design, seed=family.seed)
+    adjusted = found.adjusted if basis == "labellings" else t_test(values, design, steps=steps) if basis == "t" else None
+    scattered = found.is_scattered if basis == "labellings" else np.zeros(len(apart), dtype=bool)
+    result = []
+    for index, column in enumerate(family.columns):
+        mine, golds = family.means(index)
+        amount = float(family.distance(index)) if scattered[index] else float(apart[index])
+        p = None if adjusted is None or math.isnan(adjusted[index]) else float(adjusted[index])
+        small = _is_negligible(column, amount, golds, float(spread[index]))
+        result.append(Difference(column, mine, golds, amount, float(spread[index]), p, bool(scattered[index]), small))
+    return result
+
+
+def _is_negligible(column: Column, amount: float, gold: float, spread: float) -> bool:
+    least = max(column.step, _SLIGHT_SHARE) if column.is_share else _SLIGHT_OTHER * abs(gold)
+    return abs(amount) <= max(least, _SLIGHT_SPREAD * spread) + 1e-12
+
+
+def _p(found: Sequence[Difference]) -> float:
+    return min((each.p for each in found if each.p is not None), default=1.0)
+
+
+def _tested(
+    label: str,
+    family: Family,
+    compared: Sequence[Difference],
+    basis: Basis,
+    adjusted: float | None,
+    control: Tested | None,
+    ruler: _Ruler | None,
+    level: float,
+) -> Tested:
+    order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
+    memory = _memory(family, ruler)
+
+    def tested(finding: Finding, reason: str = "") -> Tested:
+        return Tested(
+            label,
+            finding,
+            tuple(order),
+            basis,
+            _p(compared) if basis else None,
+            adjusted,
+            family.n_originals,
+            family.design.n_labellings if family.design is not None else 0,
+            memory,
+            reason,
+            family.left_out,
+        )
+
+    if family.design is None:
+        return tested(Finding.UNDECIDED, family.reason)
+    if not any(each.column.claim in FORGETTING for each in compared):
+        return tested(Finding.UNDECIDED, "no value on the forgotten samples is compared with retrained models")
+    if not basis:
+        return tested(Finding.UNDECIDED, _cannot(family))
+    is_accused = adjusted is not None and adjusted <= level + 1e-12
+    accusing = [each for each in order if each.accuses(level)] if is_accused else []
+    if accusing:
+        return tested(_accusation(accusing))
+    missing = _not_shown(family, memory, control)
+    return tested(Finding.NOT_TOLD_APART, missing) if missing else tested(Finding.INDISTINGUISHABLE)
+
+
+def _accusation(accusing: Sequence[Difference]) -> Finding:
+    """What differences that accuse, the farthest first, accuse of."""
+    for each in accusing:
+        if each.column.claim in UTILITY and each.column.is_share and each.side < 0 and abs(each.amount) > UTILITY_MARGIN + 1e-9:
+            return Finding.DAMAGED
+    sided = next((each for each in accusing if each.column.claim in FORGETTING and each.side), None)
+    if sided is None:
+        return Finding.DIFFERENT
+    return Finding.UNDER_FORGOTTEN if sided.side > 0 else Finding.OVER_FORGOTTEN
+
+
+def _cannot(family: Family) -> str:
+    """Why nobody can be accused by the design, and which one could."""
+    design = family.design
+    n = design.degrees + len(design.blocks) if design is not None else 0
+    golds = f"{n} further {'gold' if n == 1 else 'golds'}"
+    if family.n_originals == 1:
+        return f"{golds} cannot accuse; 5 can by a t-test, 19 without assumptions"
+    return f"{family.n_originals} originals with {golds} in all cannot accuse so many methods; five originals with four golds each can"
+
+
+def _control(family: Family, level: float) -> Tested:
+    basis = basis_of(family.design, 1, level=level) if family.design is not None and family.columns else ""
+    compared = _differences(family, basis)
+    return _tested("original", family, compared, basis, _p(compared) if basis else None, None, None, level)
+
+
+# Equivalence
+
+
+@dataclass(frozen=True)
+class _Ruler:
+    """How a value becomes a share of memory: what it is on originals more than on golds."""
+
+    key: tuple[str, str]
+    unit: float
+
+
+def _ruler(original: Family | None) -> _Ruler | None:
+    """Memory left where it was measured; else the value that tells originals from golds most, if it does so clearly."""
+    if original is None or original.design is None:
+        return None
+    for column in original.columns:
+        if column.measure == _MEMORY:
+            return _Ruler(column.key, 1.0)
+    found = [d for d in _differences(original, "") if d.column.claim in FORGETTING and d.column.side and not d.is_scattered]
+    best = max(found, key=lambda d: d.deviations, default=None)
+    if best is None or best.deviations < _LEAST_CONTRAST:
+        return None
+    return _Ruler(best.column.key, best.amount)
+
+
+def _memory(family: Family, ruler: _Ruler | None) -> Limits | None:
+    index = next((i for i, column in enumerate(family.columns) if ruler is not None and column.key == ruler.key), None)
+    if ruler is None or index is None:
+        return None
+    return limits([float(each) / ruler.unit for each in family.apart(index)])
+
+
+def _not_shown(family: Family, memory: Limits | None, control: Tested | None) -> str:
+    """What is missing to call a method indistinguishable; empty if nothing is."""
+    if family.n_originals < _LEAST_ORIGINALS:
+        return f"it takes {_LEAST_ORIGINALS} originals or more to show that there is no difference"
+    if control is None or control.finding != Finding.UNDER_FORGOTTEN:
+        return "these values do not even tell the original from retrained models"
+    if memory is None:
+        return "no value tells originals from retrained models sharply enough to bound what is left"
+    if not memory.is_within(MEMORY_MARGIN):
+        return f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's"
+    for claim in UTILITY:
+        found = [i for i, column in enumerate(family.columns) if column.claim == claim and column.is_share]
+        if not found:
+            return "no accuracy on retained and on held-out samples was measured"
+        for index in found:
+            loss = limits([float(each) for each in family.apart(index)])
+            if loss is None or not loss.is_above(-UTILITY_MARGIN):
+                return f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more"
+    return ""
+
+
+# Choice
+
+
+def _choice(candidates: Sequence[tuple[str, Family]]) -> tuple[Choice | None, list[str]]:
+    """The nearest method over the originals that all of them have."""
+    known = [(label, family) for label, family in candidates if family.design is not None and family.columns]
+    units = [set(family.units) for _, family in known]
+    common = sorted(set.intersection(*units), key=str) if units else []
+    if len(common) < _LEAST_ORIGINALS:
+        return None, []
+    keys = set.intersection(*[{column.key for column in family.columns} for _, family in known])
+    table = [[_log_distance(family, family.units.index(unit), keys) for unit in common] for _, family in known]
+    return choose(np.array(table)), [label for label, _ in known]
+
+
+def _log_distance(family: Family, block: int, keys: set[tuple[str, str]]) -> float:
+    """Log of the root mean square over claims of the distance from the jury's mean, in standard deviations of a gold."""
+    assert family.design is not None  # noqa: S101 - narrows the type
+    spread = np.nan_to_num(gold_spread(family.values, family.design))
+    squares: dict[Claim, list[float]] = {}
+    for index, column in enumerate(family.columns):
+        deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)
+        if column.key in keys and deviation:
+            squares.setdefault(column.claim, []).append((float(family.apart(index)[block]) / deviation) ** 2)
+    means = [math.fsum(squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
+    return 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0

@@ -1,0 +1,242 @@
+"""Methods beside a jury of golds: from rows to what is found, at the level that is promised."""
+
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import Finding, judge_report
+from erasure.records.rows import Row
+
+ROLES = Roles(sizes={"forget": 200, "retain": 2000, "test": 1000})
+VALUES = {
+    ("accuracy", "forget"): (0.85, 0.015),
+    ("accuracy", "retain"): (0.99, 0.003),
+    ("accuracy", "test"): (0.92, 0.006),
+    ("UMIA", "forget"): (0.51, 0.02),
+    ("memory left", "forget"): (0.0, 0.05),
+    ("NLL", "forget"): (0.5, 0.05),
+}
+"""Mean and standard deviation of golds."""
+ORIGINAL = {"accuracy forget": 0.14, "UMIA forget": 0.15, "memory left forget": 1.0, "NLL forget": -0.4}
+
+
+def model_rows(label, model, seed, values, **changes):
+    for (measure, partition), value in values.items():
+        tells = {"UMIA": "attack", "NLL": "ignorance"}.get(measure, "knowledge")
+        yield Row(
+            experiment="made up",
+            dataset="toys",
+            unlearner=label if model == "unlearned" else "",
+            label=label,
+            model=model,
+            measure=measure,
+            partition=partition,
+            value=float(value),
+            direction={"accuracy": "higher", "NLL": "lower"}.get(measure, ""),
+            ideal="gold",
+            tells=tells if partition == "forget" else "",
+            chance=0.5 if measure == "UMIA" else None,
+            seed_split=0,
+            seed_train=seed,
+            **changes,
+        )
+
+
+def draw(generator, shift=()):
+    """Values of one model, half of whose deviations are common to all values."""
+    shift = dict(shift)
+    common = generator.normal()
+    return {
+        key: mean + shift.get(" ".join(key), 0) + deviation * (common + generator.normal()) / math.sqrt(2)
+        for key, (mean, deviation) in VALUES.items()
+    }
+
+
+def report(generator, methods, n_originals=5, n_golds=4):
+    rows = []
+    for seed in range(n_originals):
+        rows += model_rows("original", "original", seed, draw(generator, ORIGINAL))
+        for number in range(n_golds + 1):
+            rows += model_rows("gold", "gold", seed, draw(generator), number=number)
+        for label, shift in methods.items():
+            rows += model_rows(label, "unlearned", seed, draw(generator, shift), seed_unlearn=0)
+    return rows
+
+
+def found(rows, **options):
+    return {label: tested.finding for label, tested in judge_report(rows, ROLES, **options).methods.items()}
+
+
+ACCUSED = {Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN, Finding.DIFFERENT, Finding.DAMAGED}
+
+
+@pytest.mark.parametrize(("n_originals", "n_golds"), [(5, 4), (3, 9), (1, 9), (1, 19)])
+def test_of_reports_of_retrained_methods_few_accuse_any(n_originals, n_golds):
+    generator, n = np.random.default_rng(n_golds), 200
+    methods = {label: {} for label in ("A", "B", "C")}
+    accused = sum(bool(ACCUSED & {*found(report(generator, methods, n_originals, n_golds)).values()}) for _ in range(n))
+    assert accused / n <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / n)
+
+
+def test_three_golds_of_one_original_accuse_nobody_and_it_is_said_what_would():
+    rows = report(np.random.default_rng(0), {"Identity": ORIGINAL}, 1, 3)
+    tested = judge_report(rows, ROLES).methods["Identity"]
+    assert (tested.finding, tested.basis, tested.p) == (Finding.UNDECIDED, "", None)
+    assert tested.reason == "3 further golds cannot accuse; 5 can by a t-test, 19 without assumptions"
+
+
+@pytest.mark.parametrize(
+    ("n_originals", "n_golds", "basis"), [(5, 4, "labellings"), (3, 9, "labellings"), (1, 9, "t"), (1, 19, "labellings")]
+)
+def test_a_method_that_forgets_nothing_is_under_forgotten(n_originals, n_golds, basis):
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        tested = judge_report(report(generator, {"Identity": ORIGINAL}, n_originals, n_golds), ROLES).methods["Identity"]
+        assert (tested.finding, tested.basis) == (Finding.UNDER_FORGOTTEN, basis)
+        assert tested.differences[0].telling_rate > 0.9
+
+
+def test_what_differs_decides_the_finding():
+    methods = {
+        "under": {"accuracy forget": 0.1},
+        "over": {"NLL forget": 0.4},
+        "damaged": {"accuracy test": -0.05},
+        "harmless": {"accuracy test": 0.04},
+        "retrained": {},
+    }
+    assert found(report(np.random.default_rng(2), methods)) == {
+        "under": Finding.UNDER_FORGOTTEN,
+        "over": Finding.OVER_FORGOTTEN,
+        "damaged": Finding.DAMAGED,
+        "harmless": Finding.DIFFERENT,
+        "retrained": Finding.INDISTINGUISHABLE,
+    }
+
+
+def test_a_sure_but_negligible_difference_accuses_nobody():
+    rows = report(np.random.default_rng(3), {"m": {"accuracy retain": 0.003}}, 10, 9)
+    tested = judge_report(rows, ROLES).methods["m"]
+    difference = next(d for d in tested.differences if d.column.partition == "retain")
+    assert difference.p <= 0.05
+    assert difference.is_negligible
+    assert tested.finding not in ACCUSED
+
+
+def test_retrained_methods_are_often_indistinguishable_and_the_original_never():
+    generator, hits = np.random.default_rng(4), []
+    for _ in range(40):
+        given = report(generator, {"retrained": {}, "Identity": ORIGINAL, "quarter": {k: v / 4 for k, v in ORIGINAL.items()}})
+        said = found(given)
+        hits.append(said["retrained"] == Finding.INDISTINGUISHABLE)
+        assert Finding.INDISTINGUISHABLE not in {said["Identity"], said["quarter"]}
+    assert np.mean(hits) >= 0.6
+
+
+def test_without_a_positive_control_nobody_is_indistinguishable():
+    rows = [
+        replace(row, label="original", model="original", unlearner="") if row.label == "blind" else row
+        for row in report(np.random.default_rng(5), {"m": {}, "blind": {}})
+        if row.model != "original"
+    ]
+    tested = judge_report(rows, ROLES).methods["m"]
+    assert tested.finding == Finding.NOT_TOLD_APART
+    assert "do not even tell the original" in tested.reason
+
+
+def test_two_originals_show_no_equivalence():
+    tested = judge_report(report(np.random.default_rng(6), {"m": {}}, 2, 9), ROLES).methods["m"]
+    assert tested.finding == Finding.NOT_TOLD_APART
+    assert "3 originals" in tested.reason
+
+
+def test_rows_without_numbers_are_undecided():
+    rows = [replace(row, number=None) for row in report(np.random.default_rng(7), {"Identity": ORIGINAL})]
+    assert found(rows) == {"Identity": Finding.UNDECIDED}
+
+
+def test_the_gold_shown_is_no_juror():
+    rows = report(np.random.default_rng(8), {"m": {}})
+    spoiled = [replace(row, value=1e6) if row.number == 0 else row for row in rows]
+    assert judge_report(spoiled, ROLES).methods == judge_report(rows, ROLES).methods
+
+
+def test_the_order_of_rows_methods_and_golds_changes_nothing():
+    rows = report(np.random.default_rng(9), {"a": {}, "b": {"accuracy forget": 0.02}}, 5, 9)
+
+    def said(given):
+        result = judge_report(given, ROLES)
+        of = {label: (t.finding, t.p, t.adjusted) for label, t in result.methods.items()}
+        return dict(sorted(of.items())), result.candidates[result.choice.best]
+
+    expected = said(rows)
+    assert said(random.Random(0).sample(rows, len(rows))) == expected
+    renumbered = [replace(row, number=10 - row.number) if row.number else row for row in rows]
+    assert said(renumbered) == expected
+
+
+def test_composites_costs_and_populations_are_left_out():
+    rows = report(np.random.default_rng(10), {"m": {}})
+    extra = [
+        replace(row, measure=measure, ideal=None if measure == "run time" else "gold", value=99.0 if row.label == "m" else 1.0)
+        for row in rows
+        if (row.measure, row.partition) == ("accuracy", "forget")
+        for measure in ("AverageGap", "KLoM mean", "GUM", "run time")
+    ]
+    assert judge_report(rows + extra, ROLES).methods["m"].finding == judge_report(rows, ROLES).methods["m"].finding
+
+
+def test_a_value_that_a_model_lacks_is_left_out_and_named():
+    rows = report(np.random.default_rng(11), {"m": {"UMIA forget": 5.0}})
+    lacking = [row for row in rows if not (row.measure == "UMIA" and row.number == 2 and row.seed_train == 1)]
+    tested = judge_report(lacking, ROLES).methods["m"]
+    assert tested.left_out == ("UMIA on forget",)
+    assert tested.finding not in ACCUSED
+
+
+def test_a_gold_that_broke_down_leaves_the_jury():
+    rows = report(np.random.default_rng(12), {"Identity": ORIGINAL})
+    broken = [replace(row, value=0.1, status="collapsed") if row.number == 3 and row.seed_train == 0 else row for row in rows]
+    result = judge_report(broken, ROLES)
+    assert result.methods["Identity"].n_labellings == 4 * 5**4
+    assert result.methods["Identity"].finding == Finding.UNDER_FORGOTTEN
+    assert len(result.notices) == 1
+
+
+def test_retraining_and_methods_that_did_nothing_are_not_counted():
+    rows = report(np.random.default_rng(13), {"GoldModel": {}, "no-op": ORIGINAL, "m": {}})
+    result = judge_report(rows, ROLES, exact=["GoldModel"], excluded=["no-op"])
+    assert result.n_tested == 1
+    assert set(result.methods) == {"GoldModel", "m"}
+    assert result.methods["GoldModel"].adjusted is None
+    assert list(result.candidates) == ["m"]
+
+
+def test_models_that_scatter_have_no_side():
+    rows = [
+        replace(row, value=row.value + 0.2 * (-1) ** row.seed_train) if row.label == "m" and row.partition == "forget" else row
+        for row in report(np.random.default_rng(14), {"m": {}}, 6, 9)
+    ]
+    tested = judge_report(rows, ROLES).methods["m"]
+    assert tested.differences[0].is_scattered
+    assert tested.finding == Finding.DIFFERENT
+
+
+def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():
+    methods = {"far": {"accuracy forget": 0.1}, "near": {}, "near too": {}}
+    result = judge_report(report(np.random.default_rng(15), methods), ROLES)
+    assert {result.candidates[i] for i in result.choice.ties} == {"near", "near too"}
+    assert result.choice.cross_fitted >= 0.9 * result.choice.distance
+    assert judge_report(report(np.random.default_rng(15), methods, 2, 9), ROLES).choice is None
+
+
+def test_memory_left_is_bounded():
+    tested = judge_report(report(np.random.default_rng(16), {"half": {"memory left forget": 0.5}}), ROLES).methods["half"]
+    assert tested.memory.low < 0.5 < tested.memory.high
+    assert tested.memory.n == 5
+    given = report(np.random.default_rng(16), {"half": {key: value / 2 for key, value in ORIGINAL.items()}})
+    without = [row for row in given if row.measure != "memory left"]
+    assert judge_report(without, ROLES).methods["half"].memory.mean == pytest.approx(0.5, abs=0.15)
