@@ -12,12 +12,14 @@ from erasure.training.calls import Optimizer
 from erasure.unlearners.contract import IterativeUnlearner, Unlearner
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
+from erasure.unlearners.neg_grad_plus import NegGradPlus
 from erasure.unlearners.saliency import SaliencyMask
 
 SGD = Optimizer.of("SGD", lr=0.05, momentum=0.9)
 
 # Parameters that make a method small enough to be run dozens of times, and arguments without a default.
 PARAMETERS = {
+    "AMUN": {"epochs": 2, "batch_size": 8, "attack_steps": 5, "epsilon": 0.5},
     "AmnesiacUnlearning": {},
     "BadTeaching": {"batch_size": 8},
     "BoundaryExpand": {"epochs": 2, "optimizer": SGD},
@@ -32,9 +34,15 @@ PARAMETERS = {
     "LoTUS": {"epochs": 2, "optimizer": SGD, "batch_size": 8},
     "MaskedSmallGradients": {"epochs": 2, "batch_size": 8, "layers": "all"},
     "Masked": {"inner": Finetuning(epochs=1), "mask": SaliencyMask()},
+    "MUNBa": {"epochs": 2},
+    "NegMerge": {"epochs": 2, "learning_rates": (0.05, 0.1)},
+    "OrthoGrad": {"epochs": 2, "retain_batch_size": 4},
+    "RUM": {"steps": (Finetuning(epochs=1), NegGradPlus(epochs=1))},
+    "SFRon": {"steps": 8},
     "Scrub": {"epochs": 2, "max_epochs": 1},
     "ScrubRewind": {"epochs": 4, "optimizer": Optimizer.of("Adam", lr=0.05)},
     "Sequential": {"method": Finetuning(epochs=1), "requests": ("forget",), "remaining": ("retain",)},
+    "UAM": {"epochs": 2},
     "UNSIR": {"noise_batch_size": 8, "noise_steps": 5, "noise_copies": 2, "batch_size": 8},
 }
 
@@ -49,8 +57,10 @@ FACTS = {
     "LFSSD": {"stochastic": False},
     "MaskedSmallGradients": {"zero_epochs_change_nothing": False},
     "NTKForgetting": {"stochastic": False},
+    "RUM": {"zero_epochs_change_nothing": False},
     "SaliencyMapGeneration": {"stochastic": False},
     "SelectiveSynapticDampening": {"stochastic": False},
+    "SVDClassForgetting": {"forget": "class", "stochastic": False},
     "UNSIR": {"forget": "class"},
 }
 

@@ -1,0 +1,269 @@
+"""Methods whose step is made of a forget and a retain gradient: SFRon, MUNBa, UAM with ROSU, and OrthoGrad."""
+
+import math
+
+import pytest
+import torch
+from toys import (
+    SgdByHand,
+    Shuffles,
+    check_forget_sizes,
+    check_whole_class,
+    distance,
+    logits_by_hand,
+    loss_by_hand,
+    memorised,
+    norm_net,
+    same_model,
+    sgd,
+    start,
+    tiny_net,
+    tiny_task,
+    unlearned,
+    weights,
+)
+
+from erasure.functional.projections import orthogonal_part
+from erasure.unlearners.finetuning import Finetuning
+from erasure.unlearners.munba import MUNBa, nash_weights
+from erasure.unlearners.ortho_grad import OrthoGrad
+from erasure.unlearners.sfron import SFRon, importance_mask, sample_weights
+from erasure.unlearners.uam import UAM
+
+
+def gradients(parameters, task, ids, y=None):
+    return torch.autograd.grad(loss_by_hand(parameters, task, ids, y), parameters)
+
+
+def flat(parts):
+    return torch.cat([part.flatten() for part in parts])
+
+
+def like(vector, parts):
+    return [piece.view_as(part) for piece, part in zip(vector.split([p.numel() for p in parts]), parts, strict=True)]
+
+
+def clipped(parts, limit):
+    return [part * min(1.0, limit / (float(flat(parts).norm()) + 1e-6)) for part in parts]
+
+
+# SFRon
+
+
+def importances_by_hand(parameters, task, role):
+    squares = [[g**2 for g in gradients(parameters, task, ids)] for ids in task.partitions[role].split(4)]
+    return [sum(each) / len(squares) for each in zip(*squares, strict=True)]
+
+
+def test_sfron_climbs_every_few_steps_and_repairs_at_each():
+    task, model = tiny_task(), tiny_net()
+    by_hand = start(model)
+    forget_f, retain_f = (importances_by_hand(by_hand, task, role) for role in ("forget", "retain"))
+    mask = [((f + 1e-15) / (r + 1e-15) >= 0.8).double() for f, r in zip(forget_f, retain_f, strict=True)]
+    assert 0 < flat(mask).mean() < 1
+    steps, total = SgdByHand(by_hand, 0.0, momentum=0.9, weight_decay=0.01), 13
+    forget, retain = Shuffles(task, "forget"), Shuffles(task, "retain")
+    ascents = iter(forget.cycled(math.ceil(total / 3)))
+    for t, kept in enumerate(retain.cycled(total)):
+        steps.lr = 0.05 * (1 + math.cos(math.pi * t / total)) / 2
+        if t % 3 == 0:
+            ids = next(ascents)
+            logits = logits_by_hand(by_hand, task.x.values[ids])
+            losses = logits.logsumexp(1) - logits[torch.arange(len(ids)), task.y[ids]]
+            w = [1 / (float(loss.detach()) ** 0.5 + 1e-15) for loss in losses]
+            strength = 2.0 * (1 + math.cos(math.pi * t / total)) / 2
+            value = -strength * sum(a / sum(w) * loss for a, loss in zip(w, losses, strict=True))
+            masked = [g * m for g, m in zip(torch.autograd.grad(value, by_hand), mask, strict=True)]
+            steps.step_along(clipped(masked, 0.5))
+        steps.step_along(gradients(by_hand, task, kept))
+    method = SFRon(
+        steps=total, forget_every=3, alpha=2.0, ratio=0.8, ascent_norm=0.5, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.01)
+    )
+    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+
+
+def test_sfron_without_ascent_is_fine_tuning():
+    model, task = tiny_net(), tiny_task()
+    plain = SFRon(steps=10, alpha=0.0, optimizer=sgd(), schedule=None)  # 18 retain samples are 5 batches
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, task)
+    assert distance(weights(unlearned(plain, model, task)), weights(tuned)) < 1e-12
+    assert same_model(model, unlearned(SFRon(steps=0), model, task))
+    empty = tiny_task(0)
+    norm = norm_net()
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), norm, empty)
+    assert same_model(tuned, unlearned(plain.replace(alpha=5.0), norm, empty))
+
+
+def test_sfron_weights_sum_to_the_batch_and_its_mask_can_be_all():
+    losses = torch.tensor([0.1, 1.0, 5.0], dtype=torch.float64)
+    assert float(sample_weights(losses, 0.5).sum()) == pytest.approx(3)
+    assert torch.allclose(sample_weights(losses, 0.0), torch.ones(3, dtype=torch.float64))
+    assert bool(importance_mask(torch.zeros(3), torch.ones(3), 0.0).all())
+
+
+# MUNBa
+
+
+def test_munba_steps_along_the_bargain():
+    task, model = tiny_task(), tiny_net()
+    by_hand = start(model)
+    steps, labels = SgdByHand(by_hand, 0.1, momentum=0.9), task.streams.torch("labels")
+    retain, forget = Shuffles(task, "retain"), Shuffles(task, "forget")
+    for _ in range(3):
+        forgotten = forget.one_pass()
+        for number, ids in enumerate(retain.one_pass()):
+            keeping = gradients(by_hand, task, ids)
+            if number >= len(forgotten):
+                steps.step_along(keeping)
+                continue
+            drawn = torch.randint(0, 3, (len(forgotten[number]),), generator=labels)
+            forgetting = gradients(by_hand, task, forgotten[number], drawn)
+            r, f = flat(keeping), flat(forgetting)
+            a = 1 / math.sqrt(float(r @ r + (r @ f) * r.norm() / f.norm()))
+            b = a * float(r.norm() / f.norm())
+            assert torch.allclose(a * r.norm(), b * f.norm())
+            steps.step_along(clipped(like(a * r + b * f, keeping), 0.9))
+    method = MUNBa(epochs=3, bargain_norm=0.9, optimizer=sgd(0.1, momentum=0.9))
+    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+
+
+def test_the_bargain_solves_its_equation_and_ignores_scales():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        g = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+        a = nash_weights(g @ g.T)
+        assert float((g @ g.T @ a - 1 / a).abs().max()) < 1e-5
+        step = a @ g
+        assert bool((g @ step > 0).all())
+        scaled = torch.tensor([[1e-3], [7.0]], dtype=torch.float64) * g
+        assert torch.allclose(nash_weights(scaled @ scaled.T) @ scaled, step)
+    fallback = torch.tensor([1.0, 0.1], dtype=torch.float64)
+    for pair in ([[1.0, 0.0], [-2.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]):
+        g = torch.tensor(pair, dtype=torch.float64)
+        assert torch.equal(nash_weights(g @ g.T), fallback)
+    orthogonal = torch.eye(2, dtype=torch.float64)  # where a division by the inner product fails
+    assert torch.allclose(nash_weights(orthogonal), torch.ones(2, dtype=torch.float64))
+
+
+def test_munba_uses_forget_sets_that_have_more_batches_than_the_retain_set():
+    from toys import make_task
+
+    task = tiny_task()
+    turned = make_task(task.x.values, task.y, {"forget": range(6, 24), "retain": range(6)})
+    assert not same_model(tiny_net(), unlearned(MUNBa(epochs=1), tiny_net(), turned))
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), norm_net(), tiny_task(0))
+    assert same_model(tuned, unlearned(MUNBa(epochs=2, optimizer=sgd()), norm_net(), tiny_task(0)))
+
+
+# UAM and ROSU
+
+
+@pytest.mark.parametrize("surrogate", ["ascent", "orthogonal"])
+def test_uam_takes_the_retain_gradient_up_the_forget_loss(surrogate):
+    task, model = tiny_task(), tiny_net()
+    by_hand = start(model)
+    steps, t = SgdByHand(by_hand, 0.1, momentum=0.9), 0
+    retain, forget = Shuffles(task, "retain"), Shuffles(task, "forget")
+    for _ in range(2):
+        passed = retain.one_pass()
+        for kept, forgotten in zip(passed, forget.cycled(len(passed)), strict=True):
+            e = flat(gradients(by_hand, task, forgotten))
+            if surrogate == "orthogonal":
+                r = flat(gradients(by_hand, task, kept))
+                e = e - (e @ r) / (r @ r) * r
+                assert abs(float(e @ r)) < 1e-12
+            up = 0.4 * (1 + math.cos(math.pi * t / 10)) / 2 * e / e.norm()
+            there = [(p.detach() + d).requires_grad_(True) for p, d in zip(by_hand, like(up, by_hand), strict=True)]
+            steps.step_along(gradients(there, task, kept))
+            t += 1
+    assert t == 10
+    method = UAM(epochs=2, rho=0.4, surrogate=surrogate, optimizer=sgd(0.1, momentum=0.9))
+    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+
+
+def test_uam_without_a_step_up_is_fine_tuning_and_needs_a_forget_set():
+    model, task = tiny_net(), tiny_task()
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, task)
+    assert same_model(tuned, unlearned(UAM(epochs=2, rho=0.0, optimizer=sgd()), model, task))
+    assert same_model(model, unlearned(UAM(), model, tiny_task(0)))
+
+
+# OrthoGrad
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+@pytest.mark.parametrize("per", ["model", "parameter"])
+def test_ortho_grad_climbs_across_the_retain_gradients(per, weight):
+    task, model = tiny_task(), tiny_net()
+    by_hand = start(model)
+    steps, retain, forget = SgdByHand(by_hand, 0.2), Shuffles(task, "retain", batch_size=3), Shuffles(task, "forget")
+    for _ in range(2):
+        passed = forget.one_pass()
+        for forgotten, kept in zip(passed, retain.cycled(len(passed)), strict=True):
+            ascent = [-g for g in gradients(by_hand, task, forgotten)]
+            single = [gradients(by_hand, task, kept[i : i + 1]) for i in range(len(kept))]
+            groups = [[k] for k in range(4)] if per == "parameter" else [[0, 1, 2, 3]]
+            step = [None] * 4
+            for group in groups:
+                q, _ = torch.linalg.qr(torch.stack([flat([s[k] for k in group]) for s in single], 1))
+                g = flat([ascent[k] for k in group])
+                across = g - q @ (q.T @ g)
+                for k, part in zip(group, like(across, [ascent[k] for k in group]), strict=True):
+                    step[k] = part + weight * sum(s[k] for s in single) / len(single)
+            steps.step_along(step)
+    method = OrthoGrad(epochs=2, retain_batch_size=3, per=per, retain_weight=weight, optimizer=sgd(0.2))
+    # The last bias has 3 entries, which 3 independent gradients span: what is left there is rounding.
+    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-9
+
+
+def test_the_part_across_is_orthogonal_also_to_rows_that_depend_on_each_other():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    rows = torch.cat([rows, rows[:1] + rows[1:2], torch.zeros(1, 8, dtype=torch.float64)])
+    vector = torch.randn(8, generator=generator, dtype=torch.float64)
+    across = orthogonal_part(vector, rows)
+    assert float((rows @ across).abs().max()) < 1e-13
+    assert torch.allclose(across, orthogonal_part(vector, rows[:3]))
+    assert torch.equal(orthogonal_part(vector, rows[:0]), vector)
+    one = rows[:1]
+    assert torch.allclose(orthogonal_part(vector, one), vector - (one[0] @ vector) / (one[0] @ one[0]) * one[0])
+    assert float(orthogonal_part(vector, torch.eye(8, dtype=torch.float64)).abs().max()) < 1e-15
+
+
+def test_ortho_grad_leaves_the_retain_losses_to_first_order():
+    task, model = tiny_task(), tiny_net()
+    ids = task.partitions["retain"]
+    before = [float(loss_by_hand(start(model), task, ids[i : i + 1]).detach()) for i in range(18)]
+    rises = {}
+    for lr in (1e-3, 2e-3):
+        moved = unlearned(OrthoGrad(epochs=1, batch_size=6, retain_batch_size=18, optimizer=sgd(lr)), model, task)
+        after = [float(loss_by_hand(start(moved), task, ids[i : i + 1]).detach()) for i in range(18)]
+        rises[lr] = max(abs(a - b) for a, b in zip(after, before, strict=True))
+    assert rises[2e-3] / rises[1e-3] == pytest.approx(4, rel=0.05)  # nothing but the second order is left
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    "method",
+    [SFRon(steps=6), MUNBa(epochs=1), UAM(epochs=1, surrogate="orthogonal"), OrthoGrad(epochs=1, retain_batch_size=4)],
+    ids=lambda method: type(method).__name__,
+)
+def test_forget_sets_of_every_size_work(method):
+    check_forget_sizes(method)
+    check_whole_class(method)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        SFRon(steps=120, alpha=5.0, batch_size=16, optimizer=sgd(0.02, momentum=0.9)),
+        MUNBa(epochs=10, batch_size=16, optimizer=sgd(0.05, momentum=0.9)),
+        UAM(epochs=10, rho=3.0, batch_size=16, optimizer=sgd(0.05, momentum=0.9)),
+        OrthoGrad(epochs=10, batch_size=16, retain_weight=1.0, max_grad_norm=1.0, optimizer=sgd(0.1)),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_memorised_samples_are_forgotten(method):
+    memorised().check_effect(method, gap=0.8, retain_at_least=0.8)
