@@ -244,6 +244,11 @@ class _Assembly:
         for key, _ in self.root.items():
             if key not in _KNOWN_SECTIONS:
                 hint = nearest(key, _KNOWN_SECTIONS)
+                close = next((known for known in _KNOWN_SECTIONS if nearest(key, [known])), None)
+                if close is not None and self.root.get(close) is None:
+                    position = self.root.key_position(key)
+                    self.builder.problems.append(Problem(f'there is no section "{key}"', key, position, hint, "structure"))
+                    continue
                 text = f'section "{key}" is ignored{f"; {hint}" if hint else ""}'
                 self.builder.notices.append(Notice(text, key, self.root.key_position(key)))
         for key in ("data", "predictor"):

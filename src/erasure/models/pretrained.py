@@ -23,6 +23,7 @@ _CONVERT = (
     "safetensors.torch.save_file({name: t.contiguous() for name, t in model.state_dict().items()}, path) and name that file here"
 )
 _SHOWN = 4
+_DEEPEST = 3
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -52,7 +53,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dropped: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Copy a file's tensors into a network, by name.
 
-    A prefix that all names of the file share, such as ``module.`` or ``model.``, is taken off. The head keeps its fresh weights where
+    The prefix that makes the most names fit, such as ``module.`` or ``model.``, is taken off, and what is no part of the network, such as
+    the weights of a loss, is left out with a warning. The head keeps its fresh weights where
     the file has none or has some of another shape, as for another number of classes. Where the network reads one channel and the
     file's stem several, the file's are summed up, which gives what the file's network makes of an image repeated in each.
 
@@ -83,6 +85,7 @@ def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dr
         found[kernel] = found[kernel].sum(1, keepdim=True)
     # Files from before BatchNorm counted its batches do not have the count, which nothing depends on.
     found |= {name: own[name] for name in own if name not in found and name.endswith(".num_batches_tracked")}
+    found = _without_strangers(found, own, path)
     misfits = _misfits(found, own)
     if misfits:
         raise RequirementNotMet(
@@ -179,12 +182,40 @@ def _read_torch(file: Path) -> Any:
 
 
 def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    while not any(name in own for name in found):
-        prefix = next(iter(found)).partition(".")[0] + "."
-        if not all(name.startswith(prefix) and len(name) > len(prefix) for name in found):
-            break
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+    """The names as the network has them: the prefix that makes the most of them fit is taken off.
+
+    Names that fit without it, such as a plain ``fc.`` beside ``backbone.``, stay; all others keep their names and are left over.
+    """
+    prefixes = {"": 0}
+    for name in found:
+        parts = name.split(".")
+        prefixes |= {".".join(parts[:k]) + ".": k for k in range(1, min(len(parts), _DEEPEST + 1))}
+
+    def fitting(prefix: str) -> int:
+        names = (name.removeprefix(prefix) for name in found if name.startswith(prefix))
+        return sum(name in own for name in names)
+
+    # Of equally good ones an average of weights (ema.) is the last choice, and the shortest the first.
+    best = max(prefixes, key=lambda prefix: (fitting(prefix), "ema" not in prefix, -prefixes[prefix]))
+    stripped = {name.removeprefix(best): value for name, value in found.items() if name.startswith(best)}
+    if not best or not any(name in own for name in stripped):
+        return found
+    rest = {name: value for name, value in found.items() if not name.startswith(best)}
+    return {**rest, **stripped}
+
+
+def _without_strangers(found: dict[str, Tensor], own: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    """What is not left over of parts that the network does not have, as of a loss or a normalisation; a warning names that.
+
+    Only where all of the network's own tensors are there: otherwise the file is of another network, and nothing is left out.
+    """
+    inside = {name.partition(".")[0] for name in own}
+    strangers = [name for name in found if name not in own and name.partition(".")[0] not in inside]
+    if not strangers or any(name not in found and not name.endswith(".num_batches_tracked") for name in own):
+        return found
+    shown = ", ".join(strangers[:_SHOWN]) + (", …" if len(strangers) > _SHOWN else "")
+    warnings.warn(f'"{path}" also holds {shown}, which the network does not have; it is left out', stacklevel=4)
+    return {name: value for name, value in found.items() if name not in strangers}
 
 
 def _misfits(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

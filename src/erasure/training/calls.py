@@ -85,6 +85,16 @@ class Loss(Call):
         with _reported(self):
             self()
 
+    def __call__(self, *args: Any, **overrides: Any) -> Any:
+        """The loss; what its class takes as tensors may be numbers and lists, such as the weights of classes."""
+        accepted = inspect.signature(self.target()).parameters
+        tensors = {
+            name: torch.tensor(value, dtype=torch.get_default_dtype())
+            for name, value in self.parameters.items()
+            if name in accepted and "Tensor" in str(accepted[name].annotation) and isinstance(value, int | float | list | tuple)
+        }
+        return super().__call__(*args, **{**tensors, **overrides})
+
 
 @contextmanager
 def _reported(call: Call) -> Iterator[None]:

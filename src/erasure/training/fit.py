@@ -90,6 +90,11 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
         return f"{name} compares the logits of all classes with the number of one, and the labels are {labels}; {remedy}"
     if name == "NLLLoss" and bool(((logits.float().exp().sum(-1) - 1).abs() > _ROUNDING).any()):
         return "NLLLoss reads log-probabilities, and the model has no log-softmax at its end; give CrossEntropyLoss"
+    for parameter in ("weight", "pos_weight"):
+        given = None if loss is None else loss.parameters.get(parameter)
+        if isinstance(given, list | tuple) and len(given) != data.n_outputs and len(given) != 1:
+            what = "labels" if data.task == "multilabel" else "classes"
+            return f"{name}.{parameter} has {len(given)} numbers, expected {data.n_outputs}: one for each of the {what}, in their order"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

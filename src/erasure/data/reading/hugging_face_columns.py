@@ -70,7 +70,14 @@ class Rows:
         inputs = [name for name in self.inputs if name not in coded]
         if any(_is_picture(self.features[name]) for name in inputs):
             return "image"
-        return "text" if any(pa.types.is_string(self.table.columns[name].type) for name in inputs) else "table"
+        text = [name for name in inputs if pa.types.is_string(self.table.columns[name].type)]
+        if text and len(text) < len(self.inputs):
+            others = ", ".join(f'"{name}"' for name in self.inputs if name not in text)
+            remedy = 'list it as categorical or in encode, or give modality: "text" if all of it is one text'
+            raise DataError(
+                f"text in the column{'s' if len(text) > 1 else ''} {', '.join(map(repr, text))} beside {others} of a table; {remedy}"
+            )
+        return "text" if text else "table"
 
     def keep_most_frequent(self, column: str, count: int) -> Rows:
         """Only rows with one of the ``count`` most frequent values of a column; of equally frequent ones the first in order."""
@@ -95,6 +102,24 @@ class Rows:
             )
             raise DataError(f'missing values in {found}; give missing = "drop"')
         return self._kept(~np.logical_or.reduce(list(gaps.values())))
+
+    def without_missing_pictures(self, columns: Sequence[str], drop: bool) -> Rows:
+        """Rows that have a picture in each of the columns of pictures.
+
+        Raises:
+            DataError: If others are not to be dropped, or none is left.
+        """
+        for name in (each for each in columns if _is_picture(self.features[each])):
+            there = [
+                _has_picture(split.select_columns([name]).with_format("arrow")[:].column(name)) for split in self.splits.values()
+            ]
+            gaps = ~np.concatenate(there)[self.table.rows]
+            if gaps.any() and not drop:
+                first = self.table.row(int(gaps.argmax()))
+                raise DataError(f'missing values in "{name}" ({gaps.sum()}, first in {first}); give missing = "drop"')
+            if gaps.any():
+                return self._kept(~gaps).without_missing_pictures(columns, drop)
+        return self
 
     def texts(self, columns: Sequence[str]) -> list[str]:
         """One text a row, several columns joined by spaces."""
@@ -269,6 +294,21 @@ def _cleaned(values: Any) -> Any:
 
 def _is_picture(feature: Any) -> bool:
     return type(feature).__name__ == "Image"
+
+
+def _has_picture(column: Any) -> npt.NDArray[np.bool_]:
+    """Which rows of a column of pictures have bytes or a path."""
+    import pyarrow as pa
+
+    found = (
+        [
+            each is not None and not (isinstance(each, dict) and each.get("bytes") is None and not each.get("path"))
+            for each in column.to_pylist()
+        ]
+        if pa.types.is_struct(column.type)
+        else column.is_valid().to_pylist()
+    )
+    return np.array(found, dtype=bool)
 
 
 def _is_list(kind: Any) -> bool:

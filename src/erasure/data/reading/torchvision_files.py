@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_folder", "missing_files"]
+__all__ = ["data_folder", "image_folder", "missing_files", "opened"]
 
 _FOLDERS = {
     "Caltech101": "caltech101",
@@ -82,3 +83,40 @@ def _address(cls: Any) -> str:
 
 def _downloads(cls: Any) -> bool:
     return any("download" in inspect.signature(each).parameters for each in cls.__mro__[:-1] if "__init__" in vars(each))
+
+
+@functools.cache
+def image_folder(cls: Any) -> Any:
+    """``ImageFolder`` without hidden folders and files, which programs leave behind and nobody means as a class."""
+
+    class ImageFolder(cls):  # type: ignore[misc]
+        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+            names = sorted(each.name for each in Path(directory).iterdir() if each.is_dir() and not _is_hidden(each.name))
+            if not names:
+                raise FileNotFoundError(f'there is no folder of a class in "{directory}"')
+            return names, {name: code for code, name in enumerate(names)}
+
+        def make_dataset(self, *args: Any, **kwargs: Any) -> list[tuple[str, int]]:
+            found = super().make_dataset(*args, **kwargs)
+            return [(file, code) for file, code in found if not _is_hidden(Path(file).relative_to(self.root))]
+
+    return ImageFolder
+
+
+def opened(path: str) -> Any:
+    """A picture in colour, as torchvision's own loader gives it.
+
+    Raises:
+        ValueError: If it has more than 8 bits a channel, which that loader cuts off.
+    """
+    from PIL import Image
+
+    with Path(path).open("rb") as stream:
+        picture = Image.open(stream)
+        if picture.mode.startswith("I") or picture.mode == "F":
+            raise ValueError(f"it has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits")
+        return picture.convert("RGB")
+
+
+def _is_hidden(name: str | Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)

@@ -249,6 +249,8 @@ class HuggingFace(DataSource):
             rows = rows.keep_most_frequent(column, count)
         if modality == "table":
             return rows, modality
+        if modality == "image":
+            rows = rows.without_missing_pictures(self.columns, drop=self.missing == "drop")
         used = (
             *(name for name in rows.inputs if not rows.is_picture(name)),
             self.label,

@@ -25,7 +25,7 @@ from erasure.data.fields import Names
 from erasure.data.preprocess.samples import Field, Samples, samples_of
 from erasure.data.reading.folders import folder_digest
 from erasure.data.reading.images import Recipe, recipe, stacked
-from erasure.data.reading.torchvision_files import data_folder, missing_files
+from erasure.data.reading.torchvision_files import data_folder, image_folder, missing_files, opened
 from erasure.data.reading.torchvision_labels import Coded, columns_of, combined
 from erasure.errors import DataError, InvalidParameters, nearest
 from erasure.training.batches import TensorColumn
@@ -244,6 +244,8 @@ class TorchVision(DataSource):
             inspect.signature(cls).bind(**given)
         except TypeError as error:
             raise DataError(f"{cls.__name__} does not accept its parameters: {error}") from error
+        if cls.__name__ == "ImageFolder":
+            cls, given = image_folder(cls), {**given, "loader": opened}
         try:
             return cls(**given)
         except ModuleNotFoundError as error:
