@@ -317,6 +317,6 @@ def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _counts_up(numbers: npt.NDArray[np.float64]) -> bool:
+def _counts_up(numbers: npt.NDArray[Any]) -> bool:
     found = np.unique(numbers)
     return bool(np.isfinite(found).all() and np.array_equal(found, np.arange(len(found))))

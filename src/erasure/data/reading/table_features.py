@@ -184,7 +184,7 @@ def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, .
         numbers = numbers_of(table, name)
         if numbers is None or not bool((numbers == np.floor(numbers)).all()):
             continue
-        n_values, n_kept = len(np.unique(numbers)), int(column.unique().numel())
+        n_values, n_kept = len(np.unique(numbers)), len(np.unique(column.numpy()))
         if n_kept < n_values:
             message = (
                 f'"{name}" has {n_values} different whole numbers of up to {int(np.log10(np.abs(numbers).max())) + 1} digits'
