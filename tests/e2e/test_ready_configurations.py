@@ -193,6 +193,7 @@ GRAPHS, MOLECULES = ("torch_geometric",), ("torch_geometric", "rdkit")
 CASES = {
     "proof_of_concept": Case(bundled, slow=True),
     "digits_class": Case(bundled, slow=True),
+    "newest_methods": Case(bundled, slow=True),
     "audit_digits": Case(bundled, slow=True),
     "iris": Case(bundled),
     "breast_cancer": Case(bundled),
