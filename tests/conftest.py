@@ -6,6 +6,7 @@ tests are the same in every run; elsewhere they are drawn anew.
 
 import os
 import signal
+import tempfile
 
 import torch
 from hypothesis import settings
@@ -13,6 +14,7 @@ from hypothesis import settings
 torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))  # `make test-processors` takes two
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("erasure")
+os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="erasure-test-cache-"))  # validate remembers there
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and their children would inherit it: no test could interrupt one.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -53,6 +53,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "query": ("duckdb", "polars"),
     "track": ("alembic", "mlflow-skinny", "sqlalchemy", "tensorboard", "wandb"),
+    "certify": ("cryptography", "securesystemslib"),
     "report": ("jinja2", "vl-convert-python"),
 }
 """Packages of each extra."""

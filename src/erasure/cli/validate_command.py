@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from erasure.cli.options import configuration_options, experiment_from
+from erasure.cli.options import configuration_options
 from erasure.cli.prose import printable
 from erasure.cli.understanding import explained
-from erasure.errors import ConfigError, Problem
+from erasure.errors import ConfigError, Position, Problem
 
 __all__ = ["command"]
 
@@ -30,44 +30,37 @@ def command(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], ex
     erasure validate my_experiment.jsonc
     erasure validate my_experiment.jsonc --explain
     """  # noqa: D301 - click's mark for lines that stay as they are
+    from erasure.config import Notice
+    from erasure.workflows.validation import validated
+
     try:
-        experiment = experiment_from(config, overrides, trust)
+        found = validated(config, overrides, trust)
     except ConfigError as error:
         if not as_json:
             raise
         click.echo(json.dumps({"valid": False, "problems": [_record(p) for p in error.problems], "notices": []}))
         return 2
-    notices = [{"message": n.message, "path": n.path, "kind": n.kind, **_place(n.position)} for n in experiment.notices]
-    places = sorted(experiment.places, key=lambda entry: entry[1].position)
-    names = [_name(component, place) for component, place in places if place.name]
     if as_json:
-        record = {"valid": True, "problems": [], "notices": notices}
-        click.echo(json.dumps(record | ({"names": names, "experiment": experiment.canonical()} if explain else {})))
+        record = {"valid": True, "problems": [], "notices": found["notices"]}
+        click.echo(json.dumps(record | ({key: found[key] for key in ("names", "experiment")} if explain else {})))
         return 0
+    notices = [Notice(n["message"], n["path"], Position(n["file"], n["line"], n["column"]), n["kind"]) for n in found["notices"]]
     if not explain:
-        _show(f"note: {notice}" for notice in experiment.notices)
-    labels = ", ".join(entry.label for entry in experiment.unlearners)
-    unlearners = _counted(len(experiment.unlearners), "unlearner") + (f" ({labels})" if labels else "")
-    measures = _counted(len(experiment.evaluator.measures), "measure")
-    _show([f"{config} is valid: {unlearners}, {measures}"])
+        _show(f"note: {notice}" for notice in notices)
+    labels = ", ".join(found["labels"])
+    unlearners = _counted(len(found["labels"]), "unlearner") + (f" ({labels})" if labels else "")
+    _show([f"{config} is valid: {unlearners}, {_counted(found['n_measures'], 'measure')}"])
     if explain:
-        for title, lines in explained(names, experiment.notices):
+        for title, lines in explained(found["names"], notices):
             _show(["", f"{title}:", *(f"  {line}" for line in lines)])
         click.echo("\nWith every default filled in:")
-        click.echo(json.dumps(experiment.canonical(), indent=2))
+        click.echo(json.dumps(found["experiment"], indent=2))
     return 0
 
 
 def _show(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(printable(line))
-
-
-def _name(component: Any, place: Any) -> dict[str, Any]:
-    cls = type(component)
-    target = component.path if hasattr(component, "namespaces") else f"{cls.__module__}:{cls.__qualname__}"
-    record = {"name": place.name, "class": target, "path": place.path, **_place(place.position)}
-    return record | {key: dict(getattr(place, key)) for key in ("renamed", "assumed") if getattr(place, key)}
 
 
 def _counted(n: int, noun: str) -> str:

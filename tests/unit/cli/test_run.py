@@ -71,7 +71,7 @@ def test_a_failed_method_makes_exit_code_1_and_names_its_cause_once(cli, write_c
     assert code == 1
     assert "NegGrad" in out
     assert err.count("failed: ") == 1
-    assert "failed: unlearn NegGrad: the loss is not finite" in err
+    assert "failed: unlearn NegGrad: the weights have run away" in err
     assert "more could not run or failed alike" in err
     rows = json.loads((tmp_path / "runs" / "tiny" / "rows.json").read_text())
     by_label = {row["label"]: row for row in rows}

@@ -1,0 +1,143 @@
+"""Checking a configuration, and remembering that it is valid.
+
+Importing the classes that a configuration names takes seconds, checking it once they are there a few hundredths of one. What was found
+valid is therefore kept under a digest of everything that the answer depends on: the composed configuration with its positions, our own
+code, and the installed packages with their versions. Problems are never kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from erasure.config import Node, load
+from erasure.durable import write_atomically
+from erasure.errors import StoreError
+
+__all__ = ["memory_directory", "validated"]
+
+_FORMAT = 1
+_KEPT = 200
+"""Configurations that are remembered; the oldest are dropped."""
+
+
+def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, Any]:
+    """Check a configuration.
+
+    Args:
+        config: Path of a JSONC file.
+        overrides: ``path=value`` settings, applied after composition.
+        trust: Modules whose classes the configuration may name; with any, nothing is remembered.
+
+    Returns:
+        ``notices`` and ``names`` (records with their positions), ``labels`` of the unlearners, ``n_measures``, and ``experiment``, the
+        configuration with every default filled in.
+
+    Raises:
+        ConfigError: With every problem.
+    """
+    loaded = load(config, overrides)
+    file = None if trust else memory_directory() / f"{_digest(loaded.root, [str(n) for n in loaded.notices])}.json"
+    if file is not None and (known := _read(file)) is not None:
+        return known
+    record, is_lasting = _checked(config, overrides, trust)
+    if file is not None and is_lasting:
+        _keep(file, record)
+    return record
+
+
+def memory_directory() -> Path:
+    """Where valid configurations are remembered: ``erasure/validated`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(chosen) if chosen else Path("~/.cache").expanduser()) / "erasure" / "validated"
+
+
+def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The record, and whether it holds as long as nothing of the digest changes."""
+    from erasure.catalogue import BUILTINS, plugins
+    from erasure.experiment.configuration import load_experiment
+
+    if trust and "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    experiment = load_experiment(config, overrides=overrides, trust=trust)
+    places = sorted(experiment.places, key=lambda entry: entry[1].position)
+    record = {
+        "notices": [{"message": n.message, "path": n.path, "kind": n.kind, **_place(n.position)} for n in experiment.notices],
+        "names": [_name(component, place) for component, place in places if place.name],
+        "labels": [entry.label for entry in experiment.unlearners],
+        "n_measures": len(experiment.evaluator.measures),
+        "experiment": experiment.canonical(),
+    }
+    # The code of other packages' components may change without a new version.
+    return record, not any(plugins(kind) for kind in BUILTINS)
+
+
+def _name(component: Any, place: Any) -> dict[str, Any]:
+    cls = type(component)
+    target = component.path if hasattr(component, "namespaces") else f"{cls.__module__}:{cls.__qualname__}"
+    record = {"name": place.name, "class": target, "path": place.path, **_place(place.position)}
+    return record | {key: dict(getattr(place, key)) for key in ("renamed", "assumed") if getattr(place, key)}
+
+
+def _place(position: Any) -> dict[str, Any]:
+    return {"file": position.file, "line": position.line, "column": position.column}
+
+
+def _digest(root: Node, notices: Sequence[str]) -> str:
+    """Everything that decides what the answer is."""
+    content = [_FORMAT, sys.version, _written(root), notices, list(_own_code()), sorted(_packages())]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
+
+
+def _written(node: Node) -> Any:
+    """A node with the positions of its values and keys."""
+    place = [node.position.file, node.position.line, node.position.column]
+    if isinstance(node.value, dict):
+        return [place, [[name, list(_key(node, name)), _written(child)] for name, child in node.value.items()]]
+    if isinstance(node.value, list):
+        return [place, *map(_written, node.value)]
+    return [place, type(node.value).__name__, node.value]
+
+
+def _key(node: Node, name: str) -> tuple[str, int, int]:
+    position = node.key_position(name)
+    return position.file, position.line, position.column
+
+
+def _own_code() -> Iterator[tuple[str, int, int]]:
+    package = Path(__file__).parents[1]
+    for file in sorted(package.rglob("*.py")):
+        stat = file.stat()
+        yield str(file.relative_to(package)), stat.st_mtime_ns, stat.st_size
+
+
+def _packages() -> set[str]:
+    """Names with versions of everything that is installed, as the folders of their metadata are called."""
+    found = set()
+    for place in sys.path:
+        with suppress(OSError):
+            found |= {entry.name for entry in os.scandir(place or ".") if entry.name.endswith((".dist-info", ".egg-info"))}
+    return found
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if set(record) == {"notices", "names", "labels", "n_measures", "experiment"} else None
+
+
+def _keep(file: Path, record: dict[str, Any]) -> None:
+    """Remember a record; where that is not possible it is checked again next time."""
+    with suppress(StoreError, OSError, ValueError, TypeError):
+        write_atomically(file, json.dumps(record).encode())
+        oldest = sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_KEPT]
+        for each in oldest:
+            each.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""What was found valid is remembered as long as nothing that decides it changes, and problems never are."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from erasure.errors import ConfigError
+from erasure.workflows import validation
+from erasure.workflows.validation import memory_directory, validated
+
+CONFIGURATION = """{
+  // one comment
+  "data": {
+    "data_source": {"class": "Sklearn", "parameters": {"name": "iris"}},
+    "partitions": [
+      {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.7}},
+      {"class": "Percentage", "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.1}},
+    ],
+  },
+  "predictor": {"model": "MLP", "epochs": EPOCHS},
+  "unlearners": ["GoldModel", "Identity"],
+  "evaluator": {"measures": ["UMIA"]},
+}"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "small.jsonc"
+    file.write_text(CONFIGURATION.replace("EPOCHS", "2"))
+    return file
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """How often a configuration was really checked."""
+    counted = []
+    checked = validation._checked
+    monkeypatch.setattr(validation, "_checked", lambda *a: counted.append(a) or checked(*a))
+    return counted
+
+
+def test_the_second_answer_is_the_first_without_checking(config, checks):
+    first = validated(config)
+    assert validated(config) == first
+    assert len(checks) == 1
+    assert first["labels"] == ["GoldModel", "Identity"]
+
+
+def test_changed_values_positions_and_overrides_are_checked(config, checks):
+    validated(config)
+    config.write_text(CONFIGURATION.replace("EPOCHS", "3"))
+    assert validated(config)["experiment"]["predictor"]["parameters"]["epochs"] == 3
+    config.write_text("\n" + CONFIGURATION.replace("EPOCHS", "3"))
+    validated(config)
+    validated(config, ["globals.seed=4"])
+    assert len(checks) == 4
+
+
+def test_changed_code_is_noticed(config, checks, monkeypatch):
+    validated(config)
+    monkeypatch.setattr(validation, "_own_code", lambda: iter([("component.py", 1, 2)]))
+    validated(config)
+    monkeypatch.setattr(validation, "_packages", lambda: {"torch-99.dist-info"})
+    validated(config)
+    assert len(checks) == 3
+
+
+def test_problems_and_trusted_modules_are_never_remembered(config, checks):
+    config.write_text(CONFIGURATION.replace("EPOCHS", "-1"))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="epochs"):
+            validated(config)
+    config.write_text(CONFIGURATION.replace("EPOCHS", "2"))
+    for _ in range(2):
+        validated(config, trust=["json"])
+    assert len(checks) == 4
+    assert not memory_directory().exists()
+
+
+def test_a_damaged_memory_is_no_memory(config, checks):
+    first = validated(config)
+    (file,) = memory_directory().iterdir()
+    for text in ("", "{", "[]", json.dumps({"labels": []})):
+        file.write_text(text)
+        assert validated(config) == first
+    assert len(checks) == 5
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_cannot_be_written_is_no_error(config, tmp_path):
+    tmp_path.chmod(0o500)
+    validated(config)
+    tmp_path.chmod(0o700)
+
+
+def test_a_remembered_answer_needs_no_torch(config):
+    validated(config)
+    program = (
+        "import sys\nfrom erasure.cli import main\n"
+        f"sys.argv = ['erasure', 'validate', {str(config)!r}, '--explain']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
+        "assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is valid: 2 unlearners" in done.stdout
