@@ -1,4 +1,3 @@
-import doctest
 import itertools
 
 import numpy as np
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
 from erasure.errors import DataError
-from erasure.functional import calibration
 from erasure.functional.calibration import brier_score, expected_calibration_error
 
 _SAMPLES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
@@ -24,10 +22,6 @@ def _plain_ece(confidence, right, edges):
         if inside.any():
             total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     return total
-
-
-def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(calibration, extraglobs={"torch": torch}).failed == 0
 
 
 @given(_SAMPLES, st.integers(1, 20))

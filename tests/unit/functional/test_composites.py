@@ -1,21 +1,11 @@
-import doctest
-
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasure.functional import composites, counts, weights
 from erasure.functional.composites import adaptive_unlearning_score
 from erasure.functional.counts import label_counts
 
 _SHARE = st.floats(0, 1)
-
-
-@pytest.mark.parametrize("module", [composites, counts, weights])
-def test_the_examples_in_the_docstrings_hold(module):
-    result = doctest.testmod(module, extraglobs={"torch": torch})
-    assert result.attempted > 0 and result.failed == 0
 
 
 @given(_SHARE, _SHARE, _SHARE, st.booleans())

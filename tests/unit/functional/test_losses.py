@@ -1,5 +1,3 @@
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
-from erasure.functional import losses
 from erasure.functional.losses import correctness, distillation_divergence, per_sample_loss, predictions, probabilities, targets
 
 _TASKS = ["classification", "binary", "multilabel"]
@@ -24,10 +21,6 @@ def _problems(draw, n_max=6, k_max=5, n_matrices=1):
     ]
     labels = torch.tensor(draw(st.lists(st.integers(0, k - 1), min_size=n, max_size=n)))
     return (*matrices, labels)
-
-
-def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(losses).failed == 0
 
 
 # Losses

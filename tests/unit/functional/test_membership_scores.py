@@ -1,6 +1,5 @@
 """Scores from shadow models against loops, scipy and closed forms."""
 
-import doctest
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from scipy import stats
 
 from erasure.errors import DataError
-from erasure.functional import membership_scores
 from erasure.functional.membership import auc, balanced_accuracy
 from erasure.functional.membership_scores import (
     Gaussians,
@@ -32,11 +30,6 @@ def _halves(n_models, n, seed=0):
     """Masks of complementary pairs."""
     first = torch.as_tensor(np.random.default_rng(seed).random((n_models // 2, n)) < 0.5)
     return torch.stack([first, ~first], 1).reshape(n_models, n)
-
-
-def test_the_examples_in_the_docstrings_hold():
-    result = doctest.testmod(membership_scores, extraglobs={"torch": torch})
-    assert result.attempted > 0 and result.failed == 0
 
 
 def test_fits_are_those_of_a_loop_over_samples():
