@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
-from erasure.training.graphs import GraphBatch, NodeBatch, torch_geometric
+from erasure.training.graphs import GraphBatch, NodeBatch, normalised_edges, torch_geometric
 from erasure.training.predictor import Model, ModelInput
+from erasure.training.sparse_rows import FeatureLinear, SparseRows
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
 
 __all__ = ["GNN"]
@@ -109,6 +110,7 @@ class GNN(Model):
         if self.conv == "gcn":
             # The network normalises the edges, once for all its layers.
             conv = library.GCNConv(before, after, normalize=False)
+            conv.lin = FeatureLinear(conv.lin.weight)
         elif self.conv == "sage":
             conv = library.SAGEConv(before, after)
         elif self.conv == "gat":
@@ -130,7 +132,7 @@ class _Block(nn.Module):
         super().__init__()
         self.conv, self.norm, self.dropout = conv, norm, dropout
 
-    def forward(self, x: Tensor, edges: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, x: Tensor | SparseRows, edges: tuple[Tensor, ...]) -> Tensor:
         """Features of the nodes."""
         return F.dropout(F.relu(self.norm(self.conv(x, *edges))), self.dropout, self.training)
 
@@ -148,13 +150,23 @@ class _Network(nn.Module):
     def forward(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor, Tensor]:
         """Features and logits."""
         edges = self._edges(inputs)
-        x = F.dropout(inputs.x, self.family.input_dropout, self.training)
+        x = self._features(inputs)
         for block in self.blocks:
             x = block(x, edges)
         if self.family.dense_layers:
             features = self.dense(self._samples(x, inputs))
             return features, self.head(features)
         return self._samples(x, inputs), self._samples(self.head(x, *edges), inputs)
+
+    def _features(self, inputs: GraphBatch | NodeBatch) -> Tensor | SparseRows:
+        """Features of the nodes, some dropped while training; those that are nearly all zero without their zeros, where that helps."""
+        p = self.family.input_dropout if self.training else 0.0
+        sparse = inputs.sparse() if isinstance(inputs, NodeBatch) else None
+        if sparse is None or (self.family.conv != "gcn" and not p):
+            return F.dropout(inputs.x, p, self.training)
+        chosen = sparse.dropped_out(p) if p else sparse
+        # Only a GCN multiplies the features by its weights first; the others add up those of the neighbours.
+        return chosen if self.family.conv == "gcn" else chosen.dense()
 
     def _samples(self, x: Tensor, inputs: GraphBatch | NodeBatch) -> Tensor:
         """A row for each sample from a row for each node."""
@@ -164,9 +176,11 @@ class _Network(nn.Module):
         """What each convolution is told of the edges."""
         family, edge_index, edge_attr = self.family, inputs.edge_index, inputs.edge_attr
         if family.conv == "gcn":
-            gcn_norm = torch_geometric("nn.conv.gcn_conv", "a graph network").gcn_norm
-            normalised: tuple[Tensor, Tensor] = gcn_norm(edge_index, num_nodes=len(inputs.x), dtype=inputs.x.dtype)
-            return normalised
+            return (
+                inputs.normalised()
+                if isinstance(inputs, NodeBatch)
+                else normalised_edges(edge_index, len(inputs.x), inputs.x.dtype)
+            )
         if not family.edge_features:
             return (edge_index,)
         found = 0 if edge_attr is None else edge_attr.shape[1]

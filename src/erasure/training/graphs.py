@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,15 @@ import torch
 from torch import Tensor
 
 from erasure.errors import MissingDependency
+from erasure.training.sparse_rows import SparseRows
 
-__all__ = ["GraphBatch", "GraphColumn", "NodeBatch", "NodeColumn", "one_hot", "torch_geometric"]
+__all__ = ["GraphBatch", "GraphColumn", "NodeBatch", "NodeColumn", "Subgraph", "normalised_edges", "one_hot", "torch_geometric"]
+
+_MOST_VIEWS = 4
+"""Views of a graph that are kept: one for each of the usual partitions."""
+
+_MOST_VIEW_BYTES = 1 << 28
+"""Features in views that are kept; of larger graphs only the last view is."""
 
 
 def torch_geometric(module: str, purpose: str) -> Any:
@@ -84,15 +91,32 @@ class NodeBatch:
         edge_index: From and to which row of ``x`` each edge goes, shape ``(2, m)``, int64.
         edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
         rows: The samples as rows of ``x``, shape ``(B,)``, int64.
+        view: What the graph was cut from, for what has been computed of it already; None if nothing has.
     """
 
     x: Tensor
     edge_index: Tensor
     edge_attr: Tensor | None
     rows: Tensor
+    view: Subgraph | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes of the graph."""
+        return len(self.x)
+
+    def sparse(self) -> SparseRows | None:
+        """The features without their zeros, if nearly all of them are zero and known in advance; None otherwise."""
+        return self.view.sparse if self.view is not None and self.view.x is self.x else None
+
+    def normalised(self) -> tuple[Tensor, Tensor]:
+        """The edges of a GCN: with self-loops, and the weight of each."""
+        if self.view is not None and self.view.edge_index is self.edge_index:
+            return self.view.normalised
+        return normalised_edges(self.edge_index, self.n_nodes, self.x.dtype)
 
     def __getitem__(self, part: slice) -> NodeBatch:
         """The same graph with fewer samples."""
@@ -103,6 +127,13 @@ class NodeBatch:
         edge_attr = None if self.edge_attr is None else self.edge_attr.to(device)
         x, edge_index, rows = (t.to(device) for t in (self.x, self.edge_index, self.rows))
         return NodeBatch(x, edge_index, edge_attr, rows)
+
+
+def normalised_edges(edge_index: Tensor, n_nodes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Edges with a self-loop at every node, and their weights by the degrees of both ends, as a GCN has them."""
+    gcn_norm = torch_geometric("nn.conv.gcn_conv", "a graph network").gcn_norm
+    normalised: tuple[Tensor, Tensor] = gcn_norm(edge_index, num_nodes=n_nodes, dtype=dtype)
+    return normalised
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +242,7 @@ class NodeColumn:
     edge_attr: Tensor | None = None
     background: Tensor | None = None
     counts_degrees: bool = False
+    _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -240,7 +272,19 @@ class NodeColumn:
         Args:
             ids: The partition, shape ``(n,)``, int64.
         """
-        if self.background is None:
+        wanted = None if self.background is None else ids
+        written = tuple(0 if t is None else t._version for t in (self.x, self.edge_index, self.edge_attr, self.background))
+        for seen, version, view in self._views:
+            is_same = seen is wanted or (seen is not None and wanted is not None and torch.equal(seen, wanted))
+            if is_same and version == written:
+                return view
+        view = self._view(wanted)
+        keep = max(0, min(_MOST_VIEWS - 1, _MOST_VIEW_BYTES // max(1, view.x.nbytes) - 1))
+        self._views[:] = [(None if wanted is None else wanted.clone(), written, view), *self._views[:keep]]
+        return view
+
+    def _view(self, ids: Tensor | None) -> Subgraph:
+        if self.background is None or ids is None:
             return Subgraph(self.x, self.edge_index, self.edge_attr)
         visible = self.background.index_fill(0, ids, True)
         edges = visible[self.edge_index].all(0)
@@ -270,7 +314,7 @@ class NodeColumn:
 
 @dataclass(frozen=True, eq=False)
 class Subgraph:
-    """What a partition sees of a :class:`NodeColumn`.
+    """What a partition sees of a :class:`NodeColumn`, and what has been computed of it: once, whatever batches are cut from it.
 
     Args:
         x: Features of the visible nodes.
@@ -290,7 +334,17 @@ class Subgraph:
     def gather(self, ids: Tensor) -> NodeBatch:
         """The nodes ``ids``; they must be visible."""
         rows = ids if self.row_of is None else self.row_of.index_select(0, ids)
-        return NodeBatch(self.x, self.edge_index, self.edge_attr, rows)
+        return NodeBatch(self.x, self.edge_index, self.edge_attr, rows, view=self)
+
+    @cached_property
+    def sparse(self) -> SparseRows | None:
+        """The features without their zeros; None if they are not nearly all zero."""
+        return SparseRows.of(self.x)
+
+    @cached_property
+    def normalised(self) -> tuple[Tensor, Tensor]:
+        """The edges of a GCN: with self-loops, and the weight of each."""
+        return normalised_edges(self.edge_index, len(self.x), self.x.dtype)
 
     def to(self, device: torch.device) -> Subgraph:
         """The same on ``device``."""
