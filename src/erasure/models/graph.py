@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -109,8 +109,9 @@ class GNN(Model):
         conv: nn.Module
         if self.conv == "gcn":
             # The network normalises the edges, once for all its layers.
-            conv = library.GCNConv(before, after, normalize=False)
-            conv.lin = FeatureLinear(conv.lin.weight)
+            gcn = library.GCNConv(before, after, normalize=False)
+            gcn.lin = FeatureLinear(gcn.lin.weight)
+            conv = gcn
         elif self.conv == "sage":
             conv = library.SAGEConv(before, after)
         elif self.conv == "gat":
@@ -150,7 +151,7 @@ class _Network(nn.Module):
     def forward(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor, Tensor]:
         """Features and logits."""
         edges = self._edges(inputs)
-        x = self._features(inputs)
+        x: Any = self._features(inputs)
         for block in self.blocks:
             x = block(x, edges)
         if self.family.dense_layers:

@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.measures.contract import forward_pass
 from erasure.models.graph import GNN
 from erasure.training.calls import Criterion, Optimizer
+from erasure.training.graphs import NodeBatch, NodeColumn
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
 
 CONVS = ["gcn", "gin", "sage", "gat"]
@@ -169,3 +171,36 @@ def test_gcn_learns_cora_from_the_public_split(forgets):
     model = GNN(conv="gcn", layers=2, dense_layers=0, batch_norm=False, dropout=0.5)
     found = [accuracy(data, model, ids, test_ids, seed=seed, epochs=100, lr=0.01, weight_decay=5e-4) for seed in range(2)]
     assert sum(found) / 2 >= 0.80
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_nodes_with_mostly_zero_features_are_what_they_are_with_dense_ones(conv):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 40, generator=generator) * (torch.rand(12, 40, generator=generator) < 0.05)
+    edges = torch.randint(0, 12, (2, 30), generator=generator)
+    background = torch.arange(12) > 6
+    column, ids = NodeColumn(x, edges, background=background), torch.arange(5)
+    batch = column.gather(ids)
+    assert batch.sparse() is not None
+    model = built(ModelInput((40,), 3, modality="graph"), conv=conv, dense_layers=0, input_dropout=0.5)
+    dense = NodeBatch(batch.x, batch.edge_index, None, batch.rows)
+    assert torch.allclose(model(batch)[1], model(dense)[1], atol=1e-6)
+    model.train()
+    assert model(batch)[1].isfinite().all()
+    # Other features in the same graph, as noise and adversarial samples put them there, are read as they are.
+    model.eval()
+    moved = replace(batch, x=batch.x + 1)
+    assert torch.allclose(model(moved)[1], model(replace(dense, x=batch.x + 1))[1], atol=1e-6)
+
+
+def test_what_is_known_of_a_view_is_shared_by_its_batches_and_forgotten_when_the_graph_changes():
+    x, edges = torch.eye(20), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    column, ids = NodeColumn(x, edges, background=torch.arange(20) > 9), torch.arange(6)
+    first = column.within(ids)
+    assert column.within(ids.clone()) is first
+    assert first.gather(ids[:2]).normalised()[1] is first.gather(ids[2:]).normalised()[1]
+    assert column.within(ids[:3]) is not first
+    column.x[0] += 1
+    changed = column.within(ids)
+    assert changed is not first
+    assert changed.x[0, 0] == 2
