@@ -10,20 +10,17 @@ import functools
 import itertools
 import json
 import math
-import platform
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias, cast
-
-import torch
+from typing import Any, TypeAlias
 
 from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
 from erasure.durable import write_atomically
+from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
 from erasure.engine.session import Workbench
 from erasure.errors import ErasureError
@@ -70,8 +67,8 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
     piece("experiment", lambda: experiment.name)
     piece("configuration", lambda: _configuration(experiment))
     piece("command", lambda: _command(plan))
-    piece("versions", _versions)
-    piece("machine", lambda: _machine(plan, bench))
+    piece("versions", provenance.versions)
+    piece("machine", lambda: provenance.machine(plan.numerics, bench.device))
     piece("dataset", lambda: _dataset(plan, bench))
     piece("seeds", lambda: [vars(seeds) for seeds in dict.fromkeys(group.seeds for group in plan.groups)])
     piece("models", lambda: [model for group in plan.groups for model in _models(plan, bench, failed, group)])
@@ -415,17 +412,3 @@ def _settings(file: str, changed: int) -> Mapping[str, str]:
     except ErasureError:
         return {}
     return {_text(point.experiment): point.label for point in sweep.points}
-
-
-def _versions() -> dict[str, Json]:
-    from erasure import __version__
-
-    libraries = {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn", "safetensors")}
-    return {"erasure": __version__, "python": platform.python_version(), "torch": str(torch.__version__), **libraries}
-
-
-def _machine(plan: Plan, bench: Workbench) -> dict[str, Json]:
-    name = platform.machine()
-    if bench.device.type == "cuda":
-        name = torch.cuda.get_device_name(bench.device)
-    return {"system": platform.system(), "processor": name, **cast(dict[str, Json], plan.numerics.json())}
