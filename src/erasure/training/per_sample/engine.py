@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.training.forward import logits_of
+from erasure.training.graphs import NodeBatch
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.per_sample.comparison import agreeing, close, same_layout
 from erasure.training.per_sample.fallback import one_by_one, vectorised
 from erasure.training.per_sample.layer import rule_for
+from erasure.training.per_sample.nodes import NodeSquares
 from erasure.training.per_sample.recording import Recording, observe, recording
 from erasure.training.per_sample.scope import head, sample
 from erasure.training.per_sample.seeds import Seeder, Seeds
@@ -52,6 +54,7 @@ class Engine:
         self._twins: dict[nn.Module, Twin] = {x.module: x.rule.twin for x in self._observed if x.rule.has_twin}
         if method == "auto":
             self._twins |= {m: max_pool2d for m in model.modules() if type(m) is nn.MaxPool2d and "forward" not in vars(m)}
+        self._nodes = NodeSquares(model, parameters, seeder, self.totals) if method == "auto" else None
         self._distrusted: set[int] = set()
         self._compared = 0
         self._reached = False
@@ -63,6 +66,8 @@ class Engine:
         if n == 0:
             return
         self.n_samples += n
+        if self._nodes is not None and isinstance(x, NodeBatch) and self._nodes.add(x, y):
+            return
         if self._alone:
             self._add_one_by_one(self.parameters, x, y, n)
             return
