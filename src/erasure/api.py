@@ -135,7 +135,8 @@ def unlearn(
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
         modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
         test: Samples that the model has never seen, to look at before and after; no method reads them.
-        loss_fn: Loss of ``(logits, labels)``, averaged over the batch; by default the task's cross-entropy.
+        loss_fn: Loss of ``(logits, labels)``, one number for a batch, or one for each sample, which are averaged; by default the task's
+            cross-entropy. It is tried on a few samples first.
         task: How labels are read; by default as labels and logits say. Labels with one 1 in each row are classes unless this says
             ``multilabel``.
         seed: Seeds every random choice of the method; torch's global generators are left alone.
@@ -165,13 +166,15 @@ def unlearn(
     x, y, partitions = _joined(parts, private)
     column, labels = x.to(target), y.to(target)
     restored = _called_by_name(private, held["forget"].arguments)
-    data = _model_input(private, column, labels, modality, task, next(iter(parts.values())).class_names)
+    data, logits = _model_input(private, column, labels, modality, task, next(iter(parts.values())).class_names)
+    criterion = Criterion(data.task, loss_fn)
+    _try_loss(criterion, logits, labels[: len(logits)])
     work = UnlearningTask(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
         partitions={name: ids.to(target) for name, ids in partitions.items()},
         model_input=data,
-        criterion=Criterion(data.task, loss_fn),
+        criterion=criterion,
         streams=Streams(seed),
         batch_size=batch_size,
         bank=_OwnModelBank(private),
@@ -290,8 +293,8 @@ def _joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColum
 @torch.no_grad()
 def _model_input(
     model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None, names: Sequence[str]
-) -> ModelInput:
-    """The task, read off the model's logits and the labels."""
+) -> tuple[ModelInput, Tensor]:
+    """The task, read off the model's logits and the labels, and these logits of the first samples."""
     reason = initialised(model)
     if reason is not None:
         raise RequirementNotMet(reason)
@@ -317,7 +320,22 @@ def _model_input(
     if told is not None and told != task:
         raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
     is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
-    return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table"))
+    return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table")), logits
+
+
+def _try_loss(criterion: Criterion, logits: Tensor, y: Tensor) -> None:
+    """That the loss can be had and differentiated, before any work."""
+    found = logits.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            loss = criterion(found, y)
+    except RequirementNotMet:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} ({y.dtype})"
+        raise RequirementNotMet(f"the loss does not take {shapes}: {error}") from error
+    if not loss.requires_grad:
+        raise RequirementNotMet("the loss has no gradient with respect to the logits")
 
 
 def _check_names(names: Sequence[str], n_outputs: int) -> None:

@@ -81,9 +81,11 @@ class Loss(Call):
     expects: ClassVar[str] = "torch.nn:Module"
 
     def check(self) -> None:
-        """The class must accept its parameters."""
+        """The class must accept its parameters, and give a mean over the samples or one value for each."""
         with _reported(self):
-            self()
+            reason = _summed(self())
+        if reason is not None:
+            raise InvalidParameters([Problem(reason, path=self.name)])
 
     def __call__(self, *args: Any, **overrides: Any) -> Any:
         """The loss; what its class takes as tensors may be numbers and lists, such as the weights of classes."""
@@ -110,7 +112,11 @@ class Criterion:
 
     Args:
         task: How labels are read.
-        loss: A loss module or function of ``(logits, labels)``; None takes the task's own cross-entropy.
+        loss: A loss module or function of ``(logits, labels)``, which gives the mean of a batch or one value for each sample; None takes
+            the task's own cross-entropy.
+
+    Raises:
+        RequirementNotMet: If a loss of torch sums over the samples.
     """
 
     def __init__(self, task: TaskKind, loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
@@ -119,6 +125,9 @@ class Criterion:
         self._each: nn.Module | None = None
         if isinstance(loss, Loss) and "reduction" in inspect.signature(loss.target()).parameters:
             self._each = loss(reduction="none")
+        reason = _summed(self._mean)
+        if reason is not None:
+            raise RequirementNotMet(reason)
         self._own = self._mean is None or (isinstance(self._mean, nn.CrossEntropyLoss) and _is_plain(self._mean))
 
     def to(self, device: torch.device) -> Criterion:
@@ -129,11 +138,22 @@ class Criterion:
         return self
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of a batch, a scalar."""
+        """Mean loss of a batch, a scalar.
+
+        Raises:
+            RequirementNotMet: If the loss is neither one number nor one value (or row of values) for each sample.
+        """
         if self._mean is None:
             return per_sample_loss(self.task, logits, y).mean()
-        value: Tensor = self._mean(logits, targets(self.task, logits, y))
-        return value
+        value: Any = self._mean(logits, targets(self.task, logits, y))
+        if isinstance(value, Tensor) and value.dim() == 0:
+            return value
+        if isinstance(value, Tensor) and len(value) == len(y):
+            return value.reshape(len(y), -1).mean(1).mean()
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise RequirementNotMet(
+            f"the loss must be one number for a batch or one value for each sample; {self._name()} gives {found} for {len(y)} samples"
+        )
 
     def over_samples(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean of the samples' losses, a scalar: what to average over batches so that the result does not depend on how they are cut.
@@ -161,15 +181,43 @@ class Criterion:
         loss: Any = self._mean
         before = getattr(loss, "reduction", None)
         if before is None:
-            raise RequirementNotMet(f"{type(loss).__name__} gives no per-sample losses; use a loss of torch.nn with a reduction")
+            return self._one_by_one(logits, y)
         loss.reduction = "none"
         try:
             losses: Tensor = loss(logits, targets(self.task, logits, y))
         finally:
             loss.reduction = before
         if losses.dim() == 0 or len(losses) != len(y):
-            raise RequirementNotMet(f"{type(loss).__name__} has a reduction but gives no per-sample losses when it is none")
+            return self._one_by_one(logits, y)
         return losses.reshape(len(y), -1).mean(1)
+
+    def _one_by_one(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Losses of a function that knows no reduction: it is given one sample at a time."""
+        if len(y) == 0:
+            return logits.new_zeros(0)
+        losses = torch.stack([self(logits[i : i + 1], y[i : i + 1]) for i in range(len(y))])
+        # A function that divides by the weights of a batch, or compares its samples with each other, has no such losses.
+        whole, mean = self(logits, y).detach(), losses.detach().mean()
+        tolerance = 1e-4 if torch.finfo(mean.dtype).eps < 1e-5 else 0.05  # noqa: PLR2004
+        if not torch.allclose(whole, mean.to(whole.dtype), rtol=tolerance, atol=1e-6, equal_nan=True):
+            raise RequirementNotMet(
+                f"{self._name()} gives no per-sample losses: for a batch of {len(y)} it is {float(whole):.6g}, the mean of its samples' "
+                f"losses {float(mean):.6g}; let it return one value for each sample, or use a loss of torch.nn"
+            )
+        return losses
+
+    def _name(self) -> str:
+        return getattr(self._mean, "__name__", None) or type(self._mean).__name__
+
+
+def _summed(loss: Any) -> str | None:
+    """Why a loss of torch does not average over the samples, or None."""
+    if isinstance(loss, nn.Module) and type(loss).__module__.startswith("torch.nn.") and getattr(loss, "reduction", "") == "sum":
+        return (
+            f'{type(loss).__name__} with reduction="sum" makes every step as many times larger as its batch has samples; '
+            'give reduction="mean", or "none", which is averaged'
+        )
+    return None
 
 
 def _is_plain(loss: nn.CrossEntropyLoss) -> bool:

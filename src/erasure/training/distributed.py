@@ -70,7 +70,7 @@ def _refuse_loss(loss: Loss | None) -> str | None:
     if loss is None:
         return None
     module = loss()
-    if getattr(module, "reduction", "mean") != "mean":
+    if getattr(module, "reduction", "mean") not in {"mean", "none"}:
         return f'a loss with reduction="{module.reduction}" is no mean over the samples, so devices cannot share a batch'
     by_weight = isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss)
     if by_weight and (module.weight is not None or module.ignore_index != -100):

@@ -105,7 +105,6 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         return f"the loss does not accept {_LOGITS[data.task].format(n=logits.shape[-1])} and labels that are {labels} ({why}); {remedy}"
-    if not isinstance(mean, Tensor) or mean.dim() != 0 or each.shape != y.shape[:1]:
-        found = f"shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
-        return f'the loss of a batch must be one number, this one gives {found}; leave its "reduction" out'
+    if mean.dim() != 0 or each.shape != y.shape[:1]:
+        return f"the loss gives shape {tuple(each.shape)} for {len(y)} samples; {remedy}"
     return None

@@ -88,7 +88,8 @@ def test_shares_are_all_of_a_batch_and_differ_by_one_at_most(n, n_ranks):
 @pytest.mark.parametrize(
     ("strategy", "changes", "reason"),
     [
-        ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", reduction="sum")}, 'reduction="sum" is no mean'),
+        ("ddp", {"loss_fn": Loss.of("KLDivLoss", reduction="batchmean")}, 'reduction="batchmean" is no mean'),
+        ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", reduction="none")}, None),
         ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", ignore_index=1)}, "weight or ignore_index"),
         ("ddp", {"loss_fn": Loss.of("CrossEntropyLoss", label_smoothing=0.1)}, None),
         ("fsdp", {"optimizer": Optimizer.of("Adafactor", lr=0.1)}, "Adafactor needs all weights at once"),

@@ -31,7 +31,7 @@ def test_small_networks_of_our_families_are_trained_together(name):
         ({"optimizer": Optimizer.of("LBFGS", lr=0.1)}, "LBFGS does not treat every weight by itself"),
         ({"loss_fn": Loss.of("CrossEntropyLoss", weight=torch.ones(3))}, "CrossEntropyLoss is not known to be a plain mean"),
         ({"loss_fn": Loss.of("CrossEntropyLoss", ignore_index=1)}, "CrossEntropyLoss is not known to be a plain mean"),
-        ({"loss_fn": Loss.of("MSELoss", reduction="sum")}, "MSELoss is not known to be a plain mean"),
+        ({"loss_fn": Loss.of("MSELoss", reduction="none")}, "MSELoss is not known to be a plain mean"),
         ({"loss_fn": Loss.of("PoissonNLLLoss")}, "PoissonNLLLoss is not known to be a plain mean"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
