@@ -13,6 +13,8 @@ from erasure.cli.prose import printable
 
 __all__ = ["command"]
 
+_LEAST_SHOWN_S = 0.05
+
 
 @click.command("plan")
 @configuration_options
@@ -25,7 +27,7 @@ def command(
     """Show the stages of CONFIG, which of them are cached, and what the others will cost.
 
     Nothing is loaded or trained. Seconds are the median, and memory is the most, of earlier stages of the same kind in the store: with
-    the same parameters and data if there are any, else with others; "?" where there is none at all.
+    the same parameters and data if there are any, else with others; "?" or "unknown" where there is none at all.
 
     \b
     erasure plan configs/proof_of_concept.jsonc
@@ -54,8 +56,9 @@ def command(
         for cost in [expected[stage.signature]]
     ]
     missing = [record for record in records if not record["cached"]]
-    known = sum(record["estimated_s"] or 0.0 for record in missing)
-    unknown = sum(record["estimated_s"] is None for record in missing)
+    estimates = [record["estimated_s"] for record in missing if record["estimated_s"] is not None]
+    unknown = len(missing) - len(estimates)
+    known = sum(estimates) if estimates or not missing else None
     if as_json:
         total = {"stages": len(records), "cached": len(records) - len(missing), "estimated_s": known, "without_estimate": unknown}
         click.echo(json.dumps({"stages": records, "total": total}))
@@ -68,12 +71,17 @@ def command(
     if not missing:
         click.echo(f"{len(records)} stages, all cached: a run computes nothing")
         return 0
-    at_least = "at least " if unknown else ""
+    time = _time(known, is_all=not unknown)
     rest = f", {unknown} of them never run before" if unknown else ""
-    click.echo(
-        f"{len(records)} stages, {len(records) - len(missing)} cached; the other {len(missing)} take {at_least}{known:.1f} s{rest}"
-    )
+    click.echo(f"{len(records)} stages, {len(records) - len(missing)} cached; the other {len(missing)} take {time}{rest}")
     return 0
+
+
+def _time(seconds: float | None, *, is_all: bool) -> str:
+    """The sum of the estimates in words; ``is_all`` says whether every stage has one."""
+    if is_all and seconds is not None:
+        return f"{seconds:.1f} s" if seconds >= _LEAST_SHOWN_S else "less than 0.1 s"
+    return "an unknown time" if seconds is None or seconds < _LEAST_SHOWN_S else f"at least {seconds:.1f} s"
 
 
 def _stages(experiment: Any, options: Any) -> dict[str, Any]:

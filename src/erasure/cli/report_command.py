@@ -55,6 +55,7 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     kinds = _kinds(formats)
     check_is_run(run)
+    _check_places(output or run / "report.html", figures, tables)
     from erasure.analysis.overview import overview_of
     from erasure.records.run_folder import RunFolder
     from erasure.reports.figures.of_run import figures_of
@@ -80,6 +81,19 @@ def command(
         for path in written:
             click.echo(path)
     return 0
+
+
+def _check_places(page: Path, figures: Path | None, tables: Path | None) -> None:
+    """Before anything is computed, try whether all of it can be written."""
+    from erasure.errors import StoreError
+    from erasure.records.output_folder import check_writable
+
+    if page.is_dir():
+        raise StoreError(f"{page} is a directory; name the file of the page with --output, such as {page / 'report.html'}.")
+    places = {"--output": page.parent, "--figures": figures, "--tables": tables}
+    for option, place in places.items():
+        if place is not None:
+            check_writable(place, option=option)
 
 
 def _tables(overview: Overview, directory: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Protocol, cast
 from erasure.errors import ConfigError, MissingDependency, Problem, nearest
 from erasure.events import Event
 
-__all__ = ["TRACKERS", "Guarded", "Tracker", "open_tracker"]
+__all__ = ["TRACKERS", "Guarded", "Tracker", "check_tracker", "open_tracker"]
 
 TRACKERS = {
     "mlflow": ("erasure.trackers.mlflow", "MLflow", "mlflow-skinny", "mlruns.db"),
@@ -72,6 +73,22 @@ class Guarded:
             self._say(f"{self._name} stopped listening, the run goes on: {type(error).__name__}: {error}")
 
 
+def check_tracker(choice: str) -> None:
+    """Refuse a choice that :func:`open_tracker` would refuse whatever its place is; nothing is opened.
+
+    Args:
+        choice: As there.
+
+    Raises:
+        ConfigError: If there is no such tracker.
+        MissingDependency: If its library is not installed.
+    """
+    name = choice.partition(":")[0]
+    _check_name(name)
+    if importlib.util.find_spec(name) is None:
+        raise MissingDependency(TRACKERS[name][2], "track", f"The tracker {name}")
+
+
 def open_tracker(choice: str) -> Tracker:
     """The tracker that ``choice`` names, as ``name`` or ``name:PLACE``.
 
@@ -83,11 +100,7 @@ def open_tracker(choice: str) -> Tracker:
         MissingDependency: If its library is not installed.
     """
     name, _, place = choice.partition(":")
-    if name not in TRACKERS:
-        known = ", ".join(TRACKERS)
-        raise ConfigError(
-            [Problem(f'there is no tracker "{name}"; there are {known}', hint=nearest(name, TRACKERS), kind="structure")]
-        )
+    _check_name(name)
     module, cls, package, default = TRACKERS[name]
     try:
         with warnings.catch_warnings():
@@ -98,3 +111,11 @@ def open_tracker(choice: str) -> Tracker:
     except Exception as error:
         message = f'the tracker {name} cannot use "{place or default}": {type(error).__name__}: {error}'
         raise ConfigError([Problem(message, kind="data")]) from error
+
+
+def _check_name(name: str) -> None:
+    if name not in TRACKERS:
+        known = ", ".join(TRACKERS)
+        raise ConfigError(
+            [Problem(f'there is no tracker "{name}"; there are {known}', hint=nearest(name, TRACKERS), kind="structure")]
+        )

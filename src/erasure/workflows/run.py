@@ -30,6 +30,7 @@ from erasure.planning.estimate import forecasting
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Numerics, Plan, Stage
+from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
 from erasure.records.stages_file import write_stages
 from erasure.reports.page import PAGE_FILE, write_page
@@ -140,9 +141,15 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
     Raises:
         ConfigError: If the data, the model and the components do not fit together; before anything is trained.
         DataError: If the data cannot be read or cut.
-        StoreError: If the store cannot be used.
+        StoreError: If the store or the output directory cannot be used, or the latter has another experiment's results; before
+            anything is computed.
     """
     options = options or RunOptions()
+    if options.output is not None:
+        check_output(options.output, experiment.name)
+        if holds_other_configuration(options.output, experiment.canonical()):
+            text = f'{options.output} has results of "{experiment.name}" with other settings; those of this run replace them.'
+            listener(Said(text, level="warning"))
     return run_experiments([(experiment, options.output)], options, listener)[0]
 
 

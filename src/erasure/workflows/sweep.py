@@ -8,6 +8,7 @@ from pathlib import Path
 
 from erasure.events import Listener, silent
 from erasure.experiment.sweep_section import Sweep
+from erasure.records.output_folder import check_output
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
 from erasure.workflows.run import RunOptions, merged_failures, report_page, run_experiments, save
@@ -23,6 +24,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
     Raises:
         As :func:`~erasure.workflows.run.run_experiment`.
     """
+    if options.output is not None:
+        check_output(options.output, sweep.name, "sweep")
     if not options.axes:
         options = replace(options, axes=sweep.axes)
     folders = _folders(sweep, options.output)

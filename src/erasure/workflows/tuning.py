@@ -7,15 +7,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from erasure.component import Call, Component, canonical
 from erasure.durable import write_atomically
-from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, nearest
+from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, StoreError, nearest
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, load_experiment
+from erasure.records.output_folder import check_free, check_writable
 from erasure.records.rows import Row
 from erasure.reports.exports import csv_bytes
 from erasure.reports.results import Results
@@ -34,7 +36,7 @@ Protocol: TypeAlias = Literal["gold", "gold-free", "transfer"]
 _VALIDATION = ("validation", "valid", "val")
 _UTILITY_DROP = 0.02
 _PENALTY = 10.0
-_DATABASE = "study.db"
+_DATABASE, _SUMMARY, _REPORT = "study.db", "tuning.json", "report"
 _COMPARED = ("accuracy", "UMIA")
 """What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
 
@@ -136,12 +138,13 @@ def tune(
     Raises:
         ConfigError: If the configuration, the method or its partitions do not allow it, or every trial failed.
         MissingDependency: If Optuna is not installed.
-        StoreError: If a file cannot be written.
+        StoreError: If a file cannot be written, or the folder is that of another experiment or method; before any trial.
     """
     optuna = _optuna()
     trust = tuple(trust)
     experiment = load_experiment(configuration, overrides=overrides, trust=trust)
     entry = _entry(experiment, method)
+    _check_folder(output, experiment.name, entry.label)
     space = search_space(entry.unlearner)
     if not space:
         raise ConfigError([Problem(f"{entry.label} has no parameters to tune", kind="requirement")])
@@ -184,7 +187,7 @@ def tune(
     final = replace(judged, unlearners=tuple(contenders.values()))
     if protocol != "gold-free":
         final = replace(final, evaluator=replace(final.evaluator, floor_repeats=1))
-    results = run_experiment(final, replace(options, output=output / "report", seeds=reported), listener)
+    results = run_experiment(final, replace(options, output=output / _REPORT, seeds=reported), listener)
     verdicts = {kind: _judge(results, each.label, protocol, heldout, entry.unlearner) for kind, each in contenders.items()}
     floor = _floor(results, contenders["tuned"].label)
     notes += _remarks(history, trials, floor, verdicts)
@@ -223,6 +226,18 @@ def _entry(experiment: Experiment, method: str) -> LabelledUnlearner:
     labels = [entry.label for entry in experiment.unlearners]
     hint = nearest(method, labels) or f"there are {', '.join(labels)}"
     raise ConfigError([Problem(f'the configuration has no unlearner "{method}"', "unlearners", hint=hint, kind="structure")])
+
+
+def _check_folder(output: Path, name: str, label: str) -> None:
+    check_free(output / _REPORT, name)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        there = str(json.loads((output / _SUMMARY).read_bytes())["method"])
+        if there != label:
+            raise StoreError(
+                f"{output} is the study of {there}, whose results those of {label} would overwrite; "
+                "choose another directory with --output, or remove this one."
+            )
+    check_writable(output)
 
 
 def _heldout(experiment: Experiment) -> tuple[str, list[str]]:
@@ -466,7 +481,7 @@ def _write(found: Tuned, output: Path) -> None:
         "total_s": found.total_s,
         "notes": list(found.notes),
     }
-    write_atomically(output / "tuning.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    write_atomically(output / _SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     head = f'// {found.method}, tuned by the protocol {found.protocol} in {len(found.trials)} trials; an entry of "unlearners".\n'
     write_atomically(output / "best.jsonc", (head + json.dumps(found.snippet, indent=2, ensure_ascii=False) + "\n").encode())
 

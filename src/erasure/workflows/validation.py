@@ -22,7 +22,7 @@ from erasure.errors import StoreError
 
 __all__ = ["memory_directory", "validated"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 200
 """Configurations that are remembered; the oldest are dropped."""
 
@@ -36,8 +36,8 @@ def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] 
         trust: Modules whose classes the configuration may name; with any, nothing is remembered.
 
     Returns:
-        ``notices`` and ``names`` (records with their positions), ``labels`` of the unlearners, ``n_measures``, and ``experiment``, the
-        configuration with every default filled in.
+        ``notices`` and ``names`` (records with their positions), ``labels`` of the unlearners, ``n_measures``, the experiment's
+        ``name``, and ``experiment``, the configuration with every default filled in.
 
     Raises:
         ConfigError: With every problem.
@@ -68,6 +68,7 @@ def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tu
     experiment = load_experiment(config, overrides=overrides, trust=trust)
     places = sorted(experiment.places, key=lambda entry: entry[1].position)
     record = {
+        "name": experiment.name,
         "notices": [{"message": n.message, "path": n.path, "kind": n.kind, **_place(n.position)} for n in experiment.notices],
         "names": [_name(component, place) for component, place in places if place.name],
         "labels": [entry.label for entry in experiment.unlearners],
@@ -131,7 +132,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None
-    return record if set(record) == {"notices", "names", "labels", "n_measures", "experiment"} else None
+    return record if set(record) == {"name", "notices", "names", "labels", "n_measures", "experiment"} else None
 
 
 def _keep(file: Path, record: dict[str, Any]) -> None:

@@ -152,3 +152,50 @@ def test_ctrl_c_leaves_a_store_from_which_the_run_goes_on(cli, write_config, tin
     stages = json.loads(cli("plan", file, "--json")[1])["stages"]
     assert [stage["cached"] for stage in stages if stage["kind"] == "model"] == [True, True]
     assert cli("run", file)[0] == 0
+
+
+@pytest.mark.parametrize("place", ["config.jsonc", "config.jsonc/below", "file/below/it"])
+@pytest.mark.parametrize("command", [("run",), ("sweep",), ("tune", "--method", "Finetuning")])
+def test_a_place_that_cannot_be_written_is_found_first(cli, write_config, tiny, tmp_path, command, place):
+    config = write_config(tiny(unlearners=["Finetuning"]) | {"sweep": {"over": {"predictor.epochs": [1, 2]}}})
+    (tmp_path / "file").touch()
+    name, *options = command
+    code, _, err = cli(name, config, *options, "--store", tmp_path / "store", "--output", tmp_path / place)
+    assert code == 1
+    assert "--output" in err
+    assert not (tmp_path / "store").exists()  # nothing was computed
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_another_experiments_results_are_not_overwritten(cli, in_finished, tiny, tmp_path):
+    mine, other = tmp_path / "mine", tmp_path / "other.jsonc"
+    assert cli("run", "config.jsonc", "--output", mine)[0] == 0
+    before = {path.name: path.read_bytes() for path in mine.iterdir() if path.is_file()}
+    other.write_text(json.dumps(tiny(name="other") | {"sweep": {"over": {"predictor.epochs": [1, 2]}}}))
+    for command in ("run", "sweep"):
+        code, _, err = cli(command, other, "--store", tmp_path / "store", "--output", mine)
+        assert code == 1
+        assert '"tiny"' in err
+        assert "--output" in err
+    assert {path.name: path.read_bytes() for path in mine.iterdir() if path.is_file()} == before
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_same_experiment_may_be_run_again_and_other_settings_are_said(cli, in_finished, tmp_path):
+    mine = tmp_path / "mine"
+    for _ in range(2):
+        code, _, err = cli("run", "config.jsonc", "--output", mine, "--no-report")
+        assert code == 0
+        assert "other settings" not in err
+    code, _, err = cli("run", "config.jsonc", "--output", mine, "--set", "predictor.epochs=2")
+    assert code == 0
+    assert "other settings" in err
+
+
+def test_a_run_does_not_go_where_a_sweep_is(cli, write_config, tiny, tmp_path):
+    config = write_config(tiny() | {"sweep": {"over": {"predictor.epochs": [1]}}})
+    for _ in range(2):
+        assert cli("sweep", config, "--output", tmp_path / "out", "--no-report")[0] == 0
+    code, _, err = cli("run", config, "--output", tmp_path / "out")
+    assert code == 1
+    assert "sweep" in err
