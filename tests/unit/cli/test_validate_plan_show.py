@@ -6,7 +6,6 @@ import pytest
 
 from erasure.cli.run_command import command as run_command
 from erasure.cli.validate_command import command as command_
-
 from erasure.records.rows import RESULT_FIELDS
 
 
@@ -80,7 +79,17 @@ def test_options_leave_the_answer_as_it_is(cli, write_config, tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = write_config()
     plain = cli("validate", config)
-    options = ("--seeds", "0-2", "--device", "cpu", "--store", tmp_path / "store", "--output", tmp_path / "a" / "b", "--no-report")
+    options = (
+        "--seeds",
+        "0-2",
+        "--device",
+        "cpu",
+        "--store",
+        tmp_path / "store",
+        "--output",
+        tmp_path / "a" / "b",
+        "--no-report",
+    )
     for _ in range(2):  # the second time from memory
         assert cli("validate", config, *options) == plain
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", config]
