@@ -92,9 +92,7 @@ def _check_options(
         raise click.UsageError("give --seed or --seeds, not both")
     if options["device"] != "auto" or options["devices"] > 1:
         from erasure.planning.devices import check_devices
-        from erasure.training.devices import resolve_device
 
-        resolve_device(options["device"])
         check_devices(options["devices"], options["device"], options["executor"])
     if trackers:
         from erasure.trackers import check_tracker

@@ -18,7 +18,7 @@ __all__ = ["check_devices", "unshareable"]
 
 
 def check_devices(devices: int, device: str, executor: str) -> None:
-    """Whether there are so many devices, and something to run them with.
+    """Whether the device is there, so many of them, and something to run them with.
 
     Args:
         devices: How many are to train a model together.
@@ -31,13 +31,13 @@ def check_devices(devices: int, device: str, executor: str) -> None:
     """
     if devices < 1:
         raise RequirementNotMet(f"a model cannot be trained on {devices} devices; give 1 or more")
+    found = resolve_device(device)
     if devices == 1:
         return
     if executor != "serial":
         raise RequirementNotMet(
             f"--devices {devices} needs the devices for one stage at a time, and the executor is {executor}; use --executor serial"
         )
-    found = resolve_device(device)
     if found.type not in {"cpu", "cuda"}:
         raise RequirementNotMet(f"several devices of type {found.type} cannot train together; use --device cpu or --devices 1")
     if ":" in device:
