@@ -83,7 +83,7 @@ fix: $(VENV)/.develop ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.develop ## speed against bare PyTorch loops
+bench: $(VENV)/.develop ## speed against bare PyTorch loops and an older build
 	$(BIN)/python benchmarks/run.py
 
 $(VENV)/.docs: $(VENV)/.runtime
