@@ -17,6 +17,7 @@ from erasure.measures.contract import Evaluation, Value
 from erasure.measures.layer_rows import column_of, rows_of_samples
 from erasure.measures.referenced import Referenced
 from erasure.training.layer_outputs import listening, name_of
+from erasure.training.trial import inputs_kept
 from erasure.types import Partition, Source
 
 __all__ = ["CKA"]
@@ -109,7 +110,7 @@ class CKA(Referenced):
                 raise RequirementNotMet(f'the output of the layer "{name_of(name)}" is not finite')
             found[name] = gram(first)
 
-        with listening(self._modules(model), note):
+        with listening(self._modules(model), note), inputs_kept(model):
             model(x)
         if not found:
             raise RequirementNotMet("none of the layers ran")

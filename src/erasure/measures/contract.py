@@ -19,6 +19,7 @@ from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
+from erasure.training.trial import inputs_kept
 from erasure.types import TaskKind, Tells
 
 __all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
@@ -261,7 +262,8 @@ def forward_pass(
     model.eval()
     logits, features, losses = [], [], []
     for batch in Batches(x, y, ids, batch_size):
-        output = model(batch.x)
+        with inputs_kept(model):
+            output = model(batch.x)
         each, found = logits_of(output).float(), features_of(output)
         logits.append(each)
         losses.append(criterion.per_sample(each, batch.y).float())

@@ -13,6 +13,7 @@ from erasure.measures.contract import Evaluation
 from erasure.measures.layer_rows import rows_of_samples
 from erasure.training.batches import Batches
 from erasure.training.layer_outputs import listening, name_of
+from erasure.training.trial import inputs_kept
 
 __all__ = ["mean_activation_distance"]
 
@@ -56,7 +57,7 @@ def _rows(model: nn.Module, x: Any, n: int) -> list[Tensor]:
             raise RequirementNotMet(f'the output of the module "{name_of(name)}" is not one row for each sample')
         outputs.append(found)
 
-    with listening(dict(model.named_modules()), note):
+    with listening(dict(model.named_modules()), note), inputs_kept(model):
         model(x)
     # Looked at after the whole pass, like upstream: a layer that writes over its input changes what came before.
     return [rows.reshape(n, 1, -1) for output in outputs if (rows := rows_of_samples(output, x, n)) is not None]

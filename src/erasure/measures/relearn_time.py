@@ -19,6 +19,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
 from erasure.training.randomness import isolated
+from erasure.training.trial import inputs_kept
 from erasure.types import Fraction, Partition, PositiveFloat, PositiveInt, Source
 
 __all__ = ["AIN", "RelearnTime"]
@@ -93,7 +94,8 @@ class _Relearning(Measure):
         each, column = torch.arange(len(chosen)), column_of(evaluation, self.forget)
 
         def loss(batch: Batch) -> Tensor:
-            return evaluation.criterion(logits_of(model(batch.x)), batch.y)
+            with inputs_kept(model):
+                return evaluation.criterion(logits_of(model(batch.x)), batch.y)
 
         with isolated(evaluation.streams.child("dropout").seed, ids.device), torch.enable_grad():
             for time, unit in enumerate(self._units(batches), start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,8 +17,10 @@ from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.devices import Precision
 from erasure.training.forward import logits_of
+from erasure.training.graphs import NodeColumn
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import Streams, derive, isolated
+from erasure.training.trial import inputs_kept
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, TaskKind
 
 __all__ = ["Model", "ModelInput", "Predictor", "StepListener", "build_model", "mean_loss", "train"]
@@ -196,7 +199,9 @@ def train(
     )
     if on_step is not None:
         on_step(model, None)
-    with isolated(streams.child("dropout").seed, ids.device):
+    # Nodes share one tensor of features among all batches; of other samples a batch is a copy already.
+    kept = inputs_kept(model) if isinstance(x, NodeColumn) else nullcontext()
+    with isolated(streams.child("dropout").seed, ids.device), kept:
         for _ in trainer.epochs():
             source = batches if on_step is None else _observed(batches, trainer.model, on_step)
             trainer.train_on(source, lambda batch: criterion(logits_of(trainer.model(batch.x)), batch.y))
