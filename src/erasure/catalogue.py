@@ -155,6 +155,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "EntropyAttack": "erasure.measures.attacks.entropy_attack:EntropyAttack",
         "LiRA": "erasure.measures.attacks.lira:LiRA",
         "U-LiRA": "erasure.measures.attacks.lira:ULiRA",
+        "PersonLiRA": "erasure.measures.attacks.person_lira:PersonLiRA",
         "ForgettingQuality": "erasure.measures.attacks.forgetting_quality:ForgettingQuality",
         "KLoM": "erasure.measures.attacks.klom:KLoM",
         "ResidualMemory": "erasure.measures.residual_memory:ResidualMemory",

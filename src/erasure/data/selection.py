@@ -141,3 +141,21 @@ def of_class(label: Label, data: Dataset, ids: Tensor, ref_data: str) -> Tensor:
         there = shown([data.class_names[k] if data.class_names else k for k in present.tolist()]) or "none"
         raise PartitionError(f'"{ref_data}" has no sample of class {label!r}; it has samples of {there}')
     return chosen
+
+
+def group_column(data: Dataset, column: int) -> Tensor:
+    """One column of z, ``(n,)``.
+
+    Args:
+        data: The data set.
+        column: Which one, counted from 0.
+
+    Raises:
+        PartitionError: If there is no z, or no such column.
+    """
+    if data.z is None:
+        raise PartitionError(f'"{data.name}" has no z column (group, identity or attribute) to split by')
+    columns = data.z.reshape(len(data.z), -1)
+    if column >= columns.shape[1]:
+        raise PartitionError(f'z of "{data.name}" has no column {column}; it has {columns.shape[1]}, counted from 0')
+    return columns[:, column]

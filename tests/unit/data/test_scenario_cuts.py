@@ -141,6 +141,43 @@ def test_requests_are_the_same_as_cutting_again_and_again():
         assert torch.equal(chained[name], made[ours])
 
 
+@given(
+    st.lists(st.integers(0, 9), min_size=4, max_size=60), st.integers(1, 2), st.integers(1, 2), st.booleans(), st.integers(0, 99)
+)
+def test_requests_of_groups_take_all_samples_of_each(groups, n_requests, n_groups, shuffle, seed):
+    data = people(groups)
+    splitter = RequestsSplitter(parts_names=("f", "r"), n_requests=n_requests, n_groups=n_groups, shuffle=shuffle)
+    if n_requests * n_groups > len(set(groups)):
+        with pytest.raises(PartitionError, match=f"{n_requests * n_groups} groups, but"):
+            cut(splitter, data)
+        return
+    parts, left = cut(splitter, data, seed=seed), list(range(len(groups)))
+    for forget, retain in zip(parts[::2], parts[1::2], strict=True):
+        gone = {groups[i] for i in forget}
+        assert len(gone) == n_groups
+        assert forget == [i for i in left if groups[i] in gone]
+        left = [i for i in left if groups[i] not in gone]
+        assert retain == left
+
+
+def test_unshuffled_requests_of_groups_go_by_first_sample():
+    splitter = RequestsSplitter(parts_names=("f", "r"), n_requests=2, n_groups=1, shuffle=False)
+    assert cut(splitter, people([7, 3, 7, 3, 5])) == [[0, 2], [1, 3, 4], [1, 3], [4]]
+
+
+def test_named_people_ask_in_their_order():
+    data = people([0, 1, 2, 0, 3], z_names=("ann", "bo", "cy", "dee"))
+    splitter = RequestsSplitter(parts_names=("f", "r"), groups=(("cy",), ("ann", "dee")))
+    assert splitter.parts == ("f 1", "r 1", "f 2", "r 2")
+    assert cut(splitter, data) == [[2], [0, 1, 3, 4], [0, 3, 4], [1]]
+    with pytest.raises(PartitionError, match="request 1 asks for 'bo', of whom \"all\" has no sample"):
+        cut(RequestsSplitter(parts_names=("f", "r"), groups=(("bo",),)), data, ids=[0, 2])
+    with pytest.raises(InvalidParameters, match="'ann' is asked for twice"):
+        RequestsSplitter(parts_names=("f", "r"), groups=(("ann",), ("bo", "ann")))
+    with pytest.raises(PartitionError, match="no z column"):
+        cut(splitter, replace(data, z=None))
+
+
 def test_more_requests_than_there_are_samples_are_refused():
     with pytest.raises(PartitionError, match='5 requests of 3 samples are 15 samples, but "all" has 8'):
         cut(RequestsSplitter(parts_names=PARTS, n_samples=3), people([0] * 8))

@@ -1,11 +1,12 @@
 """The conformance suite on the attacks with shadow models, which are linear models fitted in closed form."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
 
 from erasure.measures.attacks.lira import LiRA, ULiRA
+from erasure.measures.attacks.person_lira import PersonLiRA
 from erasure.measures.attacks.rmia import RMIA
 from erasure.measures.attacks.ruli import RULI, RULIEfficacy
 from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
@@ -31,8 +32,6 @@ class BankBench(Bench):
     first: tuple
 
     def evaluation(self, measure, model="fair", kind="unlearned", *, elapsed_s=1.0):
-        from dataclasses import replace
-
         given = super().evaluation(measure, model, kind, elapsed_s=elapsed_s)
         return replace(given, provider=Fitted(self, dict(measure.requests(kind)), kind))
 
@@ -95,6 +94,18 @@ def _ridge(task, x, y, ids):
     return layer.eval()
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeopleBench(BankBench):
+    """A bench whose samples are those of persons, five each, nobody on two sides."""
+
+    def evaluation(self, measure, model="fair", kind="unlearned", *, elapsed_s=1.0):
+        z = torch.full((len(self.x),), -1)
+        for side, name in enumerate(("forget", "test")):
+            ids = self.partitions[name].unique()
+            z[ids] = 1000 * side + torch.arange(len(ids)) // 5
+        return replace(super().evaluation(measure, model, kind, elapsed_s=elapsed_s), z=z)
+
+
 class AttackConformance(MeasureConformance):
     """The suite, with a provider."""
 
@@ -121,6 +132,15 @@ class TestULiRAConformance(AttackConformance):
 class TestULiRATopConformance(AttackConformance):
     def make(self):
         return ULiRA(n_shadows=8, top=0.5, variant="online")
+
+
+class TestPersonLiRAConformance(AttackConformance):
+    def make(self):
+        return PersonLiRA(n_shadows=8, fpr=0.3)
+
+    def bench(self, task="classification", seed=0):
+        given = super().bench(task, seed)
+        return PeopleBench(**{f.name: getattr(given, f.name) for f in fields(given)})
 
 
 class TestRMIAConformance(AttackConformance):

@@ -12,7 +12,7 @@ from torch import Tensor
 from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
-from erasure.data.selection import divided, portion
+from erasure.data.selection import divided, group_column, portion
 from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.types import NonNegativeInt, OpenFraction, PositiveInt
 
@@ -47,19 +47,11 @@ class GroupSplitter(Splitter):
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw groups, and select their samples; both parts keep the order of ``ref_data``."""
         ids = ids_of(partitions, self.ref_data)
-        groups, own, sizes = torch.unique(self._column(data)[ids], return_inverse=True, return_counts=True)
+        groups, own, sizes = torch.unique(group_column(data, self.column)[ids], return_inverse=True, return_counts=True)
         order = torch.from_numpy(generator.permutation(len(groups)))
         chosen = torch.zeros(len(groups), dtype=torch.bool)
         chosen[order[: self._n_drawn(sizes[order], len(ids))]] = True
         return divided(ids, chosen[own])
-
-    def _column(self, data: Dataset) -> Tensor:
-        if data.z is None:
-            raise PartitionError(f'"{data.name}" has no z column (group, identity or attribute) to split by')
-        columns = data.z.reshape(len(data.z), -1)
-        if self.column >= columns.shape[1]:
-            raise PartitionError(f'z of "{data.name}" has no column {self.column}; it has {columns.shape[1]}, counted from 0')
-        return columns[:, self.column]
 
     def _n_drawn(self, sizes: Tensor, n_samples: int) -> int:
         """How many groups to take, of sizes in the order drawn."""
