@@ -62,7 +62,7 @@ def test_persons_of_different_sizes_meet_groups_of_their_own_size(world):
 
 
 def test_too_few_persons_or_none_is_an_answer(world):
-    with pytest.raises(RequirementNotMet, match="none can tell.*12 other persons with 5 samples or more"):
+    with pytest.raises(RequirementNotMet, match=r"none can tell.*12 other persons with 5 samples or more"):
         _values(world, PersonLiRA(fpr=0.05), "identity", _people(world))
     with pytest.raises(RequirementNotMet, match="none can tell persons apart"):
         _values(world, PersonLiRA(), "identity", None)
