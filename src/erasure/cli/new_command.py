@@ -31,7 +31,11 @@ _WHOLE_NUMBER = re.compile(r"\d{1,9}")
 
 @click.command("new")
 @click.argument("file", type=click.Path(path_type=Path), default="experiment.jsonc")
-@click.option("--data", metavar="DATA", help="digits, breast_cancer, a table (CSV, TSV, Parquet) or a folder of pictures.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="digits, breast_cancer, a table (CSV, TSV, Parquet), tensors (npz, safetensors, pt) or a folder (pictures, graphs, data set).",
+)
 @click.option("--label", metavar="COLUMN", help="The table's column to predict.")
 @click.option("--forget", metavar="WHAT", help="10% at random, 25 samples at random, or class:NAME.")
 @click.option("--methods", metavar="LIST", help="recommended, or names: SCRUB,SSD,Finetuning.")
@@ -71,6 +75,8 @@ def command(
         click.echo("\nstopped; nothing was written", err=True)
         return 130
     _check(text)
+    for notice in chosen.notices:
+        click.echo(printable(f"notice: {notice}"), err=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     if as_json:
@@ -224,19 +230,28 @@ def _entries(given: str, chosen: Chosen) -> list[str | dict[str, Any]]:
             if required:
                 raise refused(f"{key} needs {', '.join(required)}", f"add it to the file by hand; erasure describe {key}")
         names = list(dict.fromkeys(["GoldModel", *found, "Identity"]))
-    settings = _settings(chosen.pictures)
+    settings = _settings(chosen.kind)
     return [{"class": name, "parameters": settings[name]} if name in settings else name for name in names]
 
 
-def _settings(pictures: bool) -> dict[str, dict[str, Any]]:
+def _settings(kind: str) -> dict[str, dict[str, Any]]:
     def sgd(lr: float) -> dict[str, Any]:
         return {"class": "SGD", "parameters": {"lr": lr, "momentum": 0.9}}
 
+    if kind == "text":  # a small transformer, which plain SGD hardly moves
+        adam = {"class": "Adam", "parameters": {"lr": 0.0002}}
+        return {
+            "Finetuning": {"epochs": 1, "optimizer": {"class": "Adam", "parameters": {"lr": 0.0005}}},
+            "SCRUB": {"epochs": 2, "max_epochs": 1, "forget_batch_size": 32, "optimizer": adam},
+            "SSD": {"selection_weighting": 3.0},
+            "SalUn": {"epochs": 1, "optimizer": adam},
+        }
+    finetuning = {"pictures": 0.05, "graphs": 0.005}.get(kind, 0.05)
     return {
-        "Finetuning": {"epochs": 5, "optimizer": sgd(0.05)},
-        "SCRUB": {"epochs": 3, "max_epochs": 2, "optimizer": sgd(0.02 if pictures else 0.003)},
-        "SSD": {"selection_weighting": 3.0 if pictures else 5.0},
-        "SalUn": {"epochs": 3, "optimizer": sgd(0.02 if pictures else 0.003)},
+        "Finetuning": {"epochs": 5, "optimizer": sgd(finetuning)},
+        "SCRUB": {"epochs": 3, "max_epochs": 2, "optimizer": sgd(0.02 if kind == "pictures" else 0.003)},
+        "SSD": {"selection_weighting": 3.0 if kind == "pictures" else 5.0},
+        "SalUn": {"epochs": 3, "optimizer": sgd(0.02 if kind == "pictures" else 0.003)},
     }
 
 
@@ -247,7 +262,7 @@ def _written(file: Path, chosen: Chosen, forgetting: tuple[dict[str, Any], str, 
     if attacked < _FEWEST_ATTACKED:
         attack = "// There are too few samples to try the attack UMIA on."
     train = {"class": "StratifiedPercentage", "parameters": {"parts_names": ["train", "test"], "percentage": chosen.train}}
-    adam = {"class": "Adam", "parameters": {"lr": 0.002 if chosen.pictures else 0.005}}
+    adam = {"class": "Adam", "parameters": {"lr": 0.005 if chosen.kind == "table" else 0.002}}
     accuracies = [{"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "retain", "test")]
     optimiser = "How the original model and every gold model are trained; gold is the same training without the forget set."
     return f"""// Made by  erasure new.  Check it with  erasure validate,  run it with  erasure run {printable(file.name)}.

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from erasure.errors import ConfigError, Problem, nearest
+from erasure.errors import ConfigError, DataError, InvalidParameters, Problem, nearest
 
-__all__ = ["SHIPPED", "Chosen", "chosen_data", "refused"]
+if TYPE_CHECKING:
+    from erasure.data.dataset import Dataset
+
+__all__ = ["SHIPPED", "Chosen", "chosen_data", "chosen_from", "refused"]
 
 SHIPPED = ("digits", "breast_cancer")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-_MISSING = ["", "?", "NA", "N/A", "NaN", "nan", "null"]
-_MANY_VALUES = 50
+_TENSORS = {".npz", ".safetensors", ".pt", ".pth"}
+_MOLECULES = {
+    "bace": "bace.csv",
+    "bbbp": "BBBP.csv",
+    "clintox": "clintox.csv",
+    "hiv": "HIV.csv",
+    "muv": "muv.csv",
+    "pcba": "pcba.csv",
+    "sider": "sider.csv",
+    "tox21": "tox21.csv",
+    "toxcast": "toxcast_data.csv",
+}
+"""Sets of MoleculeNet and the files they are published in."""
 _DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
@@ -28,22 +43,24 @@ class Chosen:
         source: The source with its parameters.
         comment: One sentence on the data.
         model: The model with its parameters.
-        pictures: Whether samples are pictures, which take other settings than tables.
+        kind: What samples are; each kind takes other settings.
         epochs: Epochs that suit it.
         train: Share of the samples to train on.
         n_samples: How many samples there are.
         classes: The classes as a splitter takes them, by number or by name, and how many samples each has.
+        notices: What was left out of the inputs, and why: one sentence each.
     """
 
     name: str
     source: dict[str, Any]
     comment: str
     model: str | dict[str, Any]
-    pictures: bool
+    kind: Literal["table", "pictures", "text", "graphs"]
     epochs: int
     train: float
     n_samples: int
     classes: Mapping[int | str, int]
+    notices: tuple[str, ...] = ()
 
 
 def refused(message: str, hint: str = "") -> ConfigError:
@@ -52,36 +69,38 @@ def refused(message: str, hint: str = "") -> ConfigError:
 
 
 def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
-    """The data called ``data``: shipped, a folder with one folder of pictures a class, or a table.
+    """The data called ``data``: shipped, a table, named tensors, or a folder of pictures, of graphs or of a Hugging Face data set.
 
     Args:
         data: ``digits``, ``breast_cancer`` or a path.
-        ask_label: Chooses the label among the columns of a table.
+        ask_label: Chooses the label among the columns of a table or of a Hugging Face data set.
 
     Raises:
         ConfigError: If there is no such data, or no classifier can learn from it.
     """
     if data == "digits":
-        return _shipped("digits", "1,797 handwritten digits of 8x8 pixels", "CNN", True, 25, 0.5, _DIGITS)
+        return _shipped("digits", "1,797 handwritten digits of 8x8 pixels", "CNN", "pictures", 25, 0.5, _DIGITS)
     if data == "breast_cancer":
-        return _shipped("breast_cancer", "569 patients, 30 measurements each", _mlp(64, 64), False, 40, 0.8, (212, 357))
+        return _shipped("breast_cancer", "569 patients, 30 measurements each", _mlp(64, 64), "table", 40, 0.8, (212, 357))
     path = Path(data).expanduser()
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, ask_label)
+    if path.is_file() and path.suffix.casefold() in _TENSORS:
+        return _tensors(path)
     if path.is_file():
-        return _table(path, ask_label)
+        return _molecules(path) or _table(path, ask_label)
     raise refused(
-        f'there is no data "{data}"; give {", ".join(SHIPPED)}, a table or a folder of pictures', nearest(data, SHIPPED)
+        f'there is no data "{data}"; give {", ".join(SHIPPED)}, a table, a file of tensors or a folder', nearest(data, SHIPPED)
     )
 
 
-def _shipped(name: str, comment: str, model: Any, pictures: bool, epochs: int, train: float, sizes: Sequence[int]) -> Chosen:
+def _shipped(name: str, comment: str, model: Any, kind: Any, epochs: int, train: float, sizes: Sequence[int]) -> Chosen:
     return Chosen(
         name=name,
         source={"class": "Sklearn", "parameters": {"name": name}},
         comment=f"{comment}, shipped with scikit-learn",
         model=model,
-        pictures=pictures,
+        kind=kind,
         epochs=epochs,
         train=train,
         n_samples=sum(sizes),
@@ -93,8 +112,85 @@ def _mlp(*widths: int) -> dict[str, Any]:
     return {"class": "MLP", "parameters": {"hidden_sizes": list(widths)}}
 
 
-def _folder(path: Path) -> Chosen:
-    classes = sorted(each for each in path.iterdir() if each.is_dir())
+def chosen_from(name: str, parameters: Mapping[str, Any], comment: str, notices: Sequence[str] = ()) -> Chosen:
+    """Data as its own source reads it, so that what is written here is what a run sees.
+
+    Args:
+        name: The source, as a configuration names it.
+        parameters: Its parameters.
+        comment: What the data is, in a few words behind the number of samples.
+        notices: What has been left out.
+
+    Raises:
+        ConfigError: If the source refuses it, or no classifier can learn from it.
+    """
+    from erasure.config.slots import SLOTS
+    from erasure.registry.lookup import Registry
+
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            source: Any = Registry().resolve(name, SLOTS["source"]()).cls(**parameters)
+            data: Dataset = source.load()
+    except (DataError, InvalidParameters) as error:
+        raise refused(str(error)) from error
+    if data.task == "multilabel":
+        raise refused("each sample has several labels; begin with a configuration that has them, such as configs/bace.jsonc")
+    counts = data.y.long().bincount(minlength=data.n_classes).tolist()
+    called: Sequence[int | str] = data.class_names or range(len(counts))
+    classes = {each: count for each, count in zip(called, counts, strict=True) if count}
+    if len(classes) < 2:
+        raise refused(f"{comment}: all samples are of one class; a classifier needs two")
+    kind, model, epochs = _suited(data)
+    return Chosen(
+        name=data.name,
+        source={"class": name, "parameters": dict(parameters)},
+        comment=f"{len(data.y):,} {comment}, {len(classes)} classes",
+        model=model,
+        kind=kind,
+        epochs=epochs,
+        train=0.8,
+        n_samples=len(data.y),
+        classes=classes,
+        notices=(*notices, *dict.fromkeys(str(each.message) for each in said)),
+    )
+
+
+def _suited(data: Dataset) -> tuple[Literal["table", "pictures", "text", "graphs"], Any, int]:
+    """What samples are, a small model for them, and how many epochs it takes."""
+    if data.modality == "image":
+        return "pictures", "CNN", 20
+    if data.modality == "graph":
+        return "graphs", {"class": "GNN", "parameters": {"conv": "gin"}}, 50
+    if data.modality == "text":
+        import torch
+
+        largest = max(int(data.x.gather(ids).max()) for ids in torch.split(torch.arange(len(data.x)), 1024))
+        n_tokens = max(30_000, largest + 1)  # what HuggingFace numbers words with, and what is in a file of ids
+        return "text", {"class": "SmallTransformer", "parameters": {"n_tokens": n_tokens, "width": 32, "n_layers": 1}}, 6
+    return "table", _mlp(64, 64), 40
+
+
+def _folder(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+    edges = sorted(path.glob("*_A.txt*")) + sorted(path.glob("raw/*_A.txt*"))
+    if edges:
+        return _graphs(path, edges[0].name.partition("_A.txt")[0])
+    if any((path / each).exists() for each in ("state.json", "dataset_dict.json", "metadata.csv", "metadata.jsonl")):
+        return _hugging_face(path, ask_label)
+    names = [name for _, _, names in os.walk(path) for name in names if not name.startswith(".")]
+    if not any(Path(name).suffix.casefold() in _PICTURES for name in names) and any(map(_is_data_file, names)):
+        return _hugging_face(path, ask_label)
+    return _pictures(path)
+
+
+def _is_data_file(name: str) -> bool:
+    """Whether a file belongs to a data set of Hugging Face; a table by itself is given as such."""
+    suffix, stem = Path(name).suffix.casefold(), name.casefold().partition(".")[0]
+    return suffix in {".parquet", ".jsonl"} or (suffix in {".csv", ".json"} and stem.startswith(("train", "test", "validation")))
+
+
+def _pictures(path: Path) -> Chosen:
+    classes = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith((".", "__MACOSX")))
     counts: dict[int | str, int] = {
         each.name: sum(file.suffix.casefold() in _PICTURES for file in each.rglob("*")) for each in classes
     }
@@ -108,7 +204,7 @@ def _folder(path: Path) -> Chosen:
         source={"class": "TorchVision", "parameters": parameters},
         comment=f"{sum(counts.values()):,} pictures of {len(counts)} classes, all resized to 32x32",
         model="CNN",
-        pictures=True,
+        kind="pictures",
         epochs=20,
         train=0.8,
         n_samples=sum(counts.values()),
@@ -116,75 +212,62 @@ def _folder(path: Path) -> Chosen:
     )
 
 
-def _read(path: Path) -> Any:
-    import pandas as pd
+def _graphs(path: Path, name: str) -> Chosen:
+    """A collection of the TU benchmark, in ROOT/NAME/raw; ``path`` is ROOT/NAME or its folder of raw files."""
+    path = path.resolve() if path.name in {"", ".."} else path
+    home = path.parent if path.name == "raw" else path
+    if not list((home / "raw").glob(f"{name}_A.txt*")) or home.name != name:
+        raise refused(
+            f'"{path}" holds the collection of graphs {name}, which is read from a folder {name}/raw',
+            f"move {name}_A.txt and the files with it into {name}/raw and give the folder {name}",
+        )
+    parameters = {"name": name, "root": str(home.parent), "download": False}
+    return chosen_from("TUDataset", parameters, "graphs of the TU benchmark")
 
+
+def _molecules(path: Path) -> Chosen | None:
+    """A file of MoleculeNet in ROOT/name/raw, or None if it is another file."""
+    known = {file: name for name, file in _MOLECULES.items()}
+    name = known.get(path.name.removesuffix(".gz"))
+    if name is None or path.resolve().parent.name != "raw" or path.resolve().parent.parent.name != name:
+        return None
+    parameters = {"name": name, "root": os.path.relpath(path.resolve().parents[2]), "download": False}
+    return chosen_from("MoleculeNet", parameters, "molecules")
+
+
+def _tensors(path: Path) -> Chosen:
+    return chosen_from("TensorFile", {"path": str(path)}, "samples")
+
+
+def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+    """A data set that the library ``datasets`` reads from a folder."""
+    from erasure.data.reading.hugging_face_files import read_folder
+
+    path = path.resolve() if path.name in {"", ".."} else path
     try:
-        if ".parquet" in path.suffixes:
-            return pd.read_parquet(path)
-        separator = "\t" if ".tsv" in path.suffixes else ","
-        table = pd.read_csv(path, sep=separator, na_values=_MISSING, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise refused(f'"{path}" cannot be read as a table: {error}') from error
-    return table.rename(columns=lambda name: str(name).strip())
+        features = dict(next(iter(read_folder(path, None).values())).features)
+    except DataError as error:
+        raise refused(str(error)) from error
+    label = ask_label(list(features))
+    if label not in features:
+        raise refused(f'"{path}" has no column "{label}"; there are {", ".join(features)}', nearest(label, features))
+    parameters: dict[str, Any] = {"path": str(path), "label": label}
+    inputs = {name: feature for name, feature in features.items() if name != label}
+    pictures = [name for name, feature in inputs.items() if type(feature).__name__ == "Image"]
+    texts = [name for name, feature in inputs.items() if getattr(feature, "dtype", "") in {"string", "large_string"}]
+    chosen, what = (pictures[:1], "pictures") if pictures else (texts, "texts")
+    notices = []
+    if chosen:
+        parameters["columns"] = chosen
+        left_out = [name for name in inputs if name not in chosen]
+        notices += [f"the columns {', '.join(left_out)} are left out: the inputs are {what}"] if left_out else []
+    if pictures:
+        parameters["transforms"] = ["Resize((32, 32))"]
+    found = chosen_from("HuggingFace", parameters, what if chosen else "rows", notices)
+    return replace(found, comment=f"{found.comment}, all resized to 32x32") if pictures else found
 
 
 def _table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
-    table = _read(path)
-    columns = list(table.columns)
-    if len(columns) < 2 or len(set(columns)) < len(columns):
-        raise refused(f'"{path}" needs a line of names, two columns or more, all different; found {json.dumps(columns[:10])}')
-    label = ask_label(columns)
-    if label not in columns:
-        raise refused(f'"{path}" has no column "{label}"; there are {", ".join(columns[:20])}', nearest(label, columns))
-    classes = _classes(table[label], label)
-    inputs = table.drop(columns=label)
-    text = [name for name in inputs if not _is_number(inputs[name])]
-    # Nearly as many values as rows are names and notes, which would only be learned by heart.
-    names = [name for name in text if inputs[name].nunique() > max(_MANY_VALUES, len(table) // 10)]
-    features = [name for name in inputs if name not in names]
-    if not features:
-        raise refused(f'"{path}" has no column to learn from besides "{label}"')
-    parameters: dict[str, Any] = {"path": str(path), "label": label}
-    if names:
-        parameters["features"] = features
-    if set(text) - set(names):
-        parameters["categorical"] = [name for name in text if name not in names]
-    if sum(classes.values()) < len(table):
-        parameters["missing"] = "drop"
-    elif inputs[features].isna().any(axis=None):
-        parameters["missing"] = "impute"
-    left_out = f", without {len(names)} column{'s' if len(names) > 1 else ''} of free text" if names else ""
-    return Chosen(
-        name=path.name.partition(".")[0],
-        source={"class": "TableFile", "parameters": parameters},
-        comment=f"{len(table):,} rows, {len(features)} inputs, {len(classes)} classes{left_out}",
-        model=_mlp(64, 64),
-        pictures=False,
-        epochs=40,
-        train=0.8,
-        n_samples=int(table[[*features, label]].notna().all(axis=1).sum()) if parameters.get("missing") == "drop" else len(table),
-        classes=classes,
-    )
+    from erasure.cli.new_tables import chosen_table
 
-
-def _is_number(column: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
-
-
-def _classes(column: Any, label: str) -> dict[int | str, int]:
-    """The classes as a splitter takes them, and how many rows each has."""
-    counts = {value: int(count) for value, count in column.value_counts().items()}
-    if len(counts) < 2:
-        raise refused(f'column "{label}" has {len(counts)} different value{"" if len(counts) == 1 else "s"}; a label needs two')
-    if len(counts) > sum(counts.values()) // 2:
-        raise refused(f'column "{label}" has {len(counts)} different values in {len(column)} rows; a label has few')
-    if not _is_number(column):
-        return {str(value).strip(): counts[value] for value in sorted(counts, key=str)}
-    if any(value != int(value) for value in counts):
-        raise refused(f'column "{label}" has fractions; a label is a class, as a whole number or as text')
-    values = sorted(counts)
-    by_number = [int(value) for value in values] == list(range(len(values)))
-    return {int(value) if by_number else str(int(value)): counts[value] for value in values}
+    return chosen_table(path, ask_label)

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 
 from erasure.config import load
@@ -234,3 +236,120 @@ def test_who_stops_answering_has_written_nothing(cli, typed, here):
     assert code == 130
     assert "nothing was written" in err
     assert not (here / "experiment.jsonc").exists()
+
+
+def made_and_run(cli, *arguments, name="experiment.jsonc"):
+    """What ``new`` wrote: its source, after it has run; and what ``new`` said."""
+    code, _, said = cli("new", name, *arguments, "--methods", "SSD", "--epochs", "1", "--yes", "--overwrite")
+    assert code == 0, said
+    code, _, err = cli("run", name, "--quiet", "--no-report", "--set", "evaluator.floor_repeats=0")
+    assert code == 0, err
+    return written(name)["data"]["parameters"]["data_source"], said
+
+
+def test_row_numbers_are_left_out_and_what_is_written_runs(cli, here):
+    lines = [f"{i},{i % 5},{i % 7 / 2},{('yes', 'no')[i % 2]}" for i in range(60)]
+    (here / "t.csv").write_text("\n".join([",a,b,y", *lines]), encoding="utf-8")
+    source, said = made_and_run(cli, "--data", "t.csv", "--label", "y")
+    assert source["parameters"] == {"path": "t.csv", "label": "y", "features": ["a", "b"]}
+    assert "numbers the rows" in said
+    noted = [f"{line},a note on number {i}" for i, line in enumerate(lines)]
+    (here / "t.csv").write_text("\n".join([",a,b,y,note", *noted]), encoding="utf-8")
+    source, said = made_and_run(cli, "--data", "t.csv", "--label", "y")
+    assert source["parameters"]["features"] == ["a", "b"]
+    assert 'column "note" is left out: this is free text' in said
+
+
+def test_a_column_without_a_name_that_does_not_number_the_rows_is_refused(cli, here):
+    (here / "t.csv").write_text("\n".join(["a,,y", *(f"{i},{i % 3},{i % 2}" for i in range(60))]), encoding="utf-8")
+    code, _, err = cli("new", "--data", "t.csv", "--label", "y", "--yes")
+    assert code == 2
+    assert "column 1 has no name" in err
+    assert "index_column = 1" in err
+
+
+def test_other_separators_are_seen(cli, here):
+    (here / "t.csv").write_text("\n".join(["a;b;y", *(f"{i % 9};{i % 4};{i % 2}" for i in range(60))]), encoding="utf-8")
+    assert made_and_run(cli, "--data", "t.csv", "--label", "y")[0]["parameters"]["separator"] == ";"
+
+
+def test_numbers_that_are_written_otherwise_are_left_out_with_a_remedy(cli, here):
+    lines = [f'{i % 9},"1,{100 + i}",{i % 2}' for i in range(60)]
+    (here / "t.csv").write_text("\n".join(["a,pay,y", *lines]), encoding="utf-8")
+    source, said = made_and_run(cli, "--data", "t.csv", "--label", "y")
+    assert source["parameters"]["features"] == ["a"]
+    assert "thousands" in said
+    assert "RemoveCharacter" in said
+
+
+def test_texts_are_read_as_text(cli, here):
+    pytest.importorskip("datasets", reason="needs the extra text")
+    words = ("good", "fine", "bad", "poor")
+    lines = [f"this film is {words[i % 4]} and number {i},{('up', 'down')[i % 4 > 1]}" for i in range(60)]
+    (here / "films.csv").write_text("\n".join(["review,verdict", *lines]), encoding="utf-8")
+    source, _ = made_and_run(cli, "--data", "films.csv", "--label", "verdict", "--forget", "class:up")
+    assert source == {
+        "class": "HuggingFace",
+        "parameters": {"files": ["films.csv"], "columns": ["review"], "label": "verdict"},
+    }
+    assert written()["predictor"]["parameters"]["model"]["class"] == "SmallTransformer"
+
+
+def test_molecules_in_a_table_of_ones_own_are_answered_by_what_reads_them(cli, here):
+    lines = [f"{'C' * (1 + i)}(=O)N,{i % 2}" for i in range(60)]
+    (here / "m.csv").write_text("\n".join(["smiles,active", *lines]), encoding="utf-8")
+    code, _, err = cli("new", "--data", "m.csv", "--label", "active", "--yes")
+    assert code == 2
+    assert "MoleculeNet" in err
+
+
+def test_a_file_of_molecule_net_becomes_graphs(cli, here):
+    for package in ("rdkit", "torch_geometric"):
+        pytest.importorskip(package, reason="needs the extra graph")
+    folder = here / "sets" / "bbbp" / "raw"
+    folder.mkdir(parents=True)
+    lines = [f"{i},molecule {i},{i % 2},{'C' * (1 + i % 9)}{'NO'[i % 2]}" for i in range(40)]
+    (folder / "BBBP.csv").write_text("\n".join(["num,name,p_np,smiles", *lines]) + "\n", encoding="utf-8")
+    source, _ = made_and_run(cli, "--data", "sets/bbbp/raw/BBBP.csv")
+    assert source == {"class": "MoleculeNet", "parameters": {"name": "bbbp", "root": "sets", "download": False}}
+
+
+@pytest.mark.parametrize(
+    ("shape", "model"), [((60, 12), "MLP"), ((60, 12, 12, 3), "CNN"), ((60, 12, 12), "CNN")], ids=["table", "colour", "grey"]
+)
+def test_named_tensors_run(cli, here, shape, model):
+    generator = np.random.default_rng(0)
+    x = generator.random(shape, dtype=np.float32) if len(shape) == 2 else generator.integers(0, 255, shape, dtype=np.uint8)
+    np.savez(here / "t.npz", x=x, y=np.arange(60) % 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run says again which axes were moved
+        assert made_and_run(cli, "--data", "t.npz")[0] == {"class": "TensorFile", "parameters": {"path": "t.npz"}}
+    chosen = written()["predictor"]["parameters"]["model"]
+    assert (chosen if isinstance(chosen, str) else chosen["class"]) == model
+
+
+@pytest.mark.parametrize("given", ["sets/RINGS", "sets/RINGS/raw"])
+def test_a_folder_of_graphs_runs(cli, here, given):
+    pytest.importorskip("torch_geometric", reason="needs the extra graph")
+    folder = here / "sets" / "RINGS" / "raw"
+    folder.mkdir(parents=True)
+    edges, owners, n = [], [], 0
+    for graph in range(40):
+        size = 3 + graph % 3
+        edges += [f"{n + k + 1}, {n + (k + 1) % size + 1}\n{n + (k + 1) % size + 1}, {n + k + 1}" for k in range(size)]
+        owners += [str(graph + 1)] * size
+        n += size
+    files = {"A": edges, "graph_indicator": owners, "graph_labels": [str(graph % 2) for graph in range(40)]}
+    for name, lines in files.items():
+        (folder / f"RINGS_{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    parameters = {"name": "RINGS", "root": "sets", "download": False}
+    assert made_and_run(cli, "--data", given)[0] == {"class": "TUDataset", "parameters": parameters}
+
+
+def test_a_folder_of_hugging_face_runs(cli, here):
+    datasets = pytest.importorskip("datasets", reason="needs the extra text")
+    rows = {"text": [f"a line that is {('long', 'short')[i % 2]} {i}" for i in range(60)], "kind": [i % 2 for i in range(60)]}
+    features = datasets.Features({"text": datasets.Value("string"), "kind": datasets.ClassLabel(names=["a", "b"])})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(here / "lines"))
+    source, _ = made_and_run(cli, "--data", "lines", "--label", "kind", "--forget", "class:b")
+    assert source == {"class": "HuggingFace", "parameters": {"path": "lines", "label": "kind", "columns": ["text"]}}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from erasure.data.reading.table_columns import RawTable
 
-__all__ = ["advice", "looks_like"]
+__all__ = ["advice", "is_molecule", "looks_like", "written_otherwise"]
 
 _LOOKED_AT = 5000
 _SHOWN = 8
@@ -84,13 +84,19 @@ def looks_like(texts: Sequence[str], name: str) -> str:
         longest = max(each.count(",") + 1 for each in values)
         step = f'{{"class": "ParseLists", "parameters": {{"x": true, "columns": ["{name}"], "max_length": {longest}}}}}'
         return f'these are lists: the step {step} in "preprocess" reads them'
-    if all(map(_is_smiles, values)):
+    if all(map(is_molecule, values)):
         return "these are molecules (SMILES): the source MoleculeNet makes graphs of them"
     if len(values) <= max(2, len(texts) // 2):
         return "list them as categorical"
     if sum(" " in each for each in values) > len(values) // 2:
         return "this is free text: leave the column out, or read it as text by the source HuggingFace"
     return "nearly every row has another value, as identifiers have: leave the column out of the features"
+
+
+def written_otherwise(texts: Sequence[str]) -> bool:
+    """Whether texts are numbers, written otherwise than a source reads them: with thousands, signs, or a mark among them."""
+    said = looks_like(texts, "")
+    return said.startswith(("these are numbers", "all other values are numbers"))
 
 
 def _as_written(values: Sequence[str]) -> tuple[str, list[str], bool] | None:
@@ -128,7 +134,7 @@ def _fits(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.fullmatch(text) is not None
 
 
-def _is_smiles(text: str) -> bool:
+def is_molecule(text: str) -> bool:
     """Whether a text reads like a molecule: atoms, and brackets, bonds or rings between them."""
     rest = re.sub(r"[0-9@+\-()=#$/\\%.:*H]", "", _ATOMS.sub("", text))
     return bool(_SMILES.fullmatch(text)) and not rest and bool(re.search(r"[()=#\[\]]|[a-z]\d|[CNO]{2}", text))
