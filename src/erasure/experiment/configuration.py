@@ -34,6 +34,12 @@ __all__ = [
     "load_experiment",
 ]
 
+_ROLES = ("train", "test", "forget", "retain")
+"""Partitions that components read unless they are told otherwise."""
+
+_OF_FRAGMENTS = ("class", "parameters")
+"""What a published file has at its top if it is made to be included; it means nothing in an experiment."""
+
 _KNOWN_SECTIONS = ("data", "predictor", "unlearners", "evaluator", "globals", "sweep", "experiment", "name", "$schema")
 
 
@@ -242,15 +248,15 @@ class _Assembly:
 
     def _check_sections(self) -> None:
         for key, _ in self.root.items():
-            if key not in _KNOWN_SECTIONS:
-                hint = nearest(key, _KNOWN_SECTIONS)
-                close = next((known for known in _KNOWN_SECTIONS if nearest(key, [known])), None)
-                if close is not None and self.root.get(close) is None:
-                    position = self.root.key_position(key)
-                    self.builder.problems.append(Problem(f'there is no section "{key}"', key, position, hint, "structure"))
-                    continue
-                text = f'section "{key}" is ignored{f"; {hint}" if hint else ""}'
-                self.builder.notices.append(Notice(text, key, self.root.key_position(key)))
+            if key in _KNOWN_SECTIONS:
+                continue
+            position = self.root.key_position(key)
+            if key in _OF_FRAGMENTS or key.startswith("_"):
+                self.builder.notices.append(Notice(f'section "{key}" is ignored', key, position))
+                continue
+            hint = nearest(key, _KNOWN_SECTIONS) or f"there are {', '.join(_KNOWN_SECTIONS)}; remarks are written behind //"
+            self.builder.problems.append(Problem(f'there is no section "{key}"', key, position, hint, "structure"))
+        self._note_what_is_left_out()
         for key in ("data", "predictor"):
             if self.root.get(key) is None:
                 close = next((k for k, _ in self.root.items() if k not in _KNOWN_SECTIONS and nearest(k, [key])), None)
@@ -258,6 +264,17 @@ class _Assembly:
                 position = self.root.key_position(close) if close else self.root.position
                 self.builder.problems.append(Problem(f'the section "{key}" is missing', key, position, hint, "structure"))
         self._note_missing_seed()
+
+    def _note_what_is_left_out(self) -> None:
+        """Say that nothing is unlearned or measured, where that was not written down."""
+        if self.root.get("unlearners") is None:
+            text = "there is no section unlearners: models are trained and measured, and none unlearns ([] says so without this notice)"
+            self.builder.notices.append(Notice(text, "unlearners", self.root.position))
+        evaluator = self.root.get("evaluator")
+        inner = evaluator if evaluator is None or not evaluator.is_object else evaluator.get("parameters") or evaluator
+        if inner is None or (inner.is_object and inner.get("measures") is None):
+            text = "there are no evaluator.measures: nothing is measured ([] says so without this notice)"
+            self.builder.notices.append(Notice(text, "evaluator", self.root.position))
 
     def _note_missing_seed(self) -> None:
         settings = self.root.get("globals")
@@ -273,10 +290,12 @@ class _Assembly:
 
     def _unlearners(self) -> tuple[LabelledUnlearner, ...]:
         node = self.root.get("unlearners")
-        if node is None or node.value is None:
+        if node is None:
             return ()
         if not node.is_list:
-            self.builder.problems.append(Problem("expected a list of unlearners", "unlearners", node.position, kind="structure"))
+            empty = node.value is None and not node.is_object
+            hint = "this section is empty; write [] if no method is meant" if empty else ""
+            self.builder.problems.append(Problem("expected a list of unlearners", "unlearners", node.position, hint, "structure"))
             return ()
         entries: list[tuple[Unlearner, str, str | None]] = []
         for number, element in enumerate(node.elements()):
@@ -303,7 +322,9 @@ class _Assembly:
                 message = f'there is no partition "{use.name}"; there are {", ".join(available)}'
                 if use.name in names:
                     message = f'the partition "{use.name}" is made only later; so far there are {", ".join(available)}'
-                self.builder.problems.append(Problem(message, use.path, use.position, nearest(use.name, available), "partition"))
+                self.builder.problems.append(
+                    Problem(message, use.path, use.position, _partition_hint(use, available), "partition")
+                )
         if isinstance(data.standardize, str) and data.standardize not in names:
             position = _position_of(self.root, ("data", "parameters", "standardize"))
             message = f'standardize: there is no partition "{data.standardize}"; there are {", ".join(names)}'
@@ -322,6 +343,16 @@ class _Assembly:
         if message:
             place = next((place for built, place in self.builder.places if built is splitter), Place())
             self.builder.problems.append(Problem(message, place.path, place.position, kind="partition"))
+
+
+def _partition_hint(use: PartitionUse, available: Sequence[str]) -> str:
+    """What to do about a name that no partition has; a role's name is answered by how roles are given, not by another role."""
+    if use.name not in _ROLES:
+        return nearest(use.name, available)
+    others = [name for name in available if name not in (*_ROLES, "all")]
+    field_name = use.path.rpartition(".")[2]
+    example = others[0] if len(others) == 1 else "NAME"
+    return f'call the partition "{use.name}" in parts_names, or say here which one it is: "{field_name}": "{example}"'
 
 
 def _splitter_number(use: PartitionUse) -> int:

@@ -21,11 +21,11 @@ def test_validating_loads_no_data_and_makes_no_store(cli, write_config, tmp_path
 
 
 def test_notices_say_how_it_was_understood(cli, write_config, tiny):
-    configuration = tiny(globals={}, predictr={})
+    configuration = tiny(globals={}, _remark={})
     code, out, _ = cli("validate", write_config(configuration))
     assert code == 0
     assert "globals.seed is not given: 0 is taken" in out
-    assert 'section "predictr" is ignored; did you mean "predictor"?' in out
+    assert 'section "_remark" is ignored' in out
 
 
 def test_explain_says_what_each_name_stands_for(cli, write_config, tiny):

@@ -1,0 +1,74 @@
+"""Sections of a configuration that are misspelled, unknown, empty or not there, and partitions that are called otherwise."""
+
+import pytest
+
+from erasure.errors import ConfigError
+from erasure.experiment.configuration import load_experiment
+
+HALVES = {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.5}}
+
+
+def configuration(*names, **changed):
+    """An experiment that forgets a tenth of half of iris; ``names`` are those of the forgotten and the kept part."""
+    cut = {"class": "Percentage", "parameters": {"parts_names": list(names or ("forget", "retain")), "ref_data": "train"}}
+    cut["parameters"]["percentage"] = 0.1
+    source = {"class": "Sklearn", "parameters": {"name": "iris"}}
+    return {
+        "data": {"data_source": source, "partitions": [HALVES, cut]},
+        "predictor": {"model": "MLP"},
+        "unlearners": ["Identity"],
+        "evaluator": {"measures": ["RunTime"]},
+        "globals": {"seed": 0},
+    } | changed
+
+
+def problems(given):
+    with pytest.raises(ConfigError) as raised:
+        load_experiment(given)
+    return [(problem.message, problem.hint) for problem in raised.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("unlerners", '"unlearners"'),
+        ("evalutor", '"evaluator"'),
+        ("predictr", '"predictor"'),
+        ("metrics", "there are data, predictor"),
+    ],
+)
+def test_a_section_that_there_is_not_is_an_error_also_if_the_right_one_is_there(name, hint):
+    ((message, found),) = problems(configuration(**{name: []}))
+    assert message == f'there is no section "{name}"'
+    assert hint in found
+
+
+@pytest.mark.parametrize("name", ["class", "parameters", "_remark"])
+def test_what_files_have_that_are_made_to_be_included_is_a_notice(name):
+    notices = [notice.message for notice in load_experiment(configuration(**{name: "x"})).notices]
+    assert f'section "{name}" is ignored' in notices
+
+
+@pytest.mark.parametrize("missing", ["unlearners", "evaluator"])
+def test_nothing_to_unlearn_or_to_measure_is_said_unless_it_was_written(missing):
+    given = configuration()
+    assert not load_experiment(given | {"unlearners": [], "evaluator": {"measures": []}}).notices
+    del given[missing]
+    (notice,) = load_experiment(given).notices
+    assert notice.path == missing
+
+
+def test_an_empty_section_is_no_list_of_methods():
+    ((message, hint),) = problems(configuration(unlearners=None))
+    assert message == "expected a list of unlearners"
+    assert "[]" in hint
+
+
+def test_a_partition_by_another_name_is_answered_by_how_roles_are_named():
+    found = problems(configuration("forget", "keep", unlearners=["Finetuning"]))
+    assert found
+    for message, hint in found:
+        assert 'there is no partition "retain"' in message
+        assert hint == 'call the partition "retain" in parts_names, or say here which one it is: "retain": "keep"'
+    named = {"class": "Finetuning", "parameters": {"retain": "keep"}}
+    assert len(load_experiment(configuration("forget", "keep", unlearners=[named])).unlearners) == 1
