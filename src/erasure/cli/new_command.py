@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
-from erasure.cli.new_data import SHIPPED, Chosen, chosen_data, refused
 from erasure.cli.prose import printable
 from erasure.errors import ConfigError, nearest
+from erasure.workflows.new_data import SHIPPED, Chosen, chosen_data, refused
 
 __all__ = ["RECOMMENDED", "command"]
 

@@ -268,6 +268,6 @@ def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chos
 
 
 def _table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
-    from erasure.cli.new_tables import chosen_table
+    from erasure.workflows.new_tables import chosen_table
 
     return chosen_table(path, ask_label)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from erasure.cli.new_data import Chosen, chosen_from, refused
 from erasure.data.reading.table_advice import is_molecule, looks_like, written_otherwise
 from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_values import categories_of, numbers_of
 from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, nearest
+from erasure.workflows.new_data import Chosen, chosen_from, refused
 
 __all__ = ["chosen_table"]
 
