@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from erasure.data.reading.table_advice import is_molecule, looks_like, written_otherwise
-from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
+from erasure.data.reading.table_columns import MARKS_OF_MISSING, RawTable, TextFormat, read_tables
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_values import categories_of, numbers_of
-from erasure.data.sources.table import TableFile
 from erasure.errors import DataError, nearest
 from erasure.workflows.new_data import Chosen, chosen_from, refused
 
@@ -23,7 +22,6 @@ __all__ = ["chosen_table"]
 _MANY_VALUES = 50
 _LOOKED_AT = 5000
 _JSON = {".json", ".jsonl", ".ndjson"}
-_MISSING: tuple[str, ...] = TableFile.na_values
 
 
 def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
@@ -56,7 +54,7 @@ def _read(path: Path) -> tuple[RawTable, str | None]:
     """The table, and its separator if that is not what the file's name says."""
 
     def read(separator: str | None) -> RawTable:
-        return read_tables([path], [0], TextFormat(separator, (), _MISSING, True, "utf-8"))
+        return read_tables([path], [0], TextFormat(separator, (), MARKS_OF_MISSING, True, "utf-8"))
 
     table = read(None)
     names = list(table.columns)

@@ -17,7 +17,10 @@ import numpy.typing as npt
 from erasure.data.reading.table_spool import CHUNK_ROWS, Spool, SpooledColumns
 from erasure.errors import DataError, nearest
 
-__all__ = ["RawTable", "TextFormat", "read_tables"]
+__all__ = ["MARKS_OF_MISSING", "RawTable", "TextFormat", "read_tables"]
+
+MARKS_OF_MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null")
+"""What stands for a missing value in text, unless a source is told otherwise."""
 
 _SHOWN = 8
 _BUFFER_BYTES = 1 << 20

@@ -17,7 +17,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.fields import Names, NonEmptyNames, OneOrMore, RowCounts
 from erasure.data.preprocess.samples import Samples
 from erasure.data.reading.files import existing_file, file_digest
-from erasure.data.reading.table_columns import RawTable, TextFormat, read_tables
+from erasure.data.reading.table_columns import MARKS_OF_MISSING, RawTable, TextFormat, read_tables
 from erasure.data.reading.table_features import bookkeeping, inputs_of
 from erasure.data.reading.table_samples import table_fields
 from erasure.data.reading.table_values import codes_of, numbers_of, whole_numbers_of
@@ -77,7 +77,7 @@ class TableFile(DataSource):
     index_column: int | str | None = None
     strip: bool = True
     label_strip: str = ""
-    na_values: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null")
+    na_values: tuple[str, ...] = MARKS_OF_MISSING
     missing: Literal["error", "drop", "impute"] = "error"
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = field(default=".", metadata={"address": "changed"})
