@@ -25,9 +25,11 @@ def _leaks_and_passes(results, top):
     assert results.is_sound, results.failures
     for attack in ("LiRA AUC", f"LiRA top {top} AUC", "U-LiRA AUC"):
         gold = _row(results, "gold", attack)
-        assert gold.low < 0.5 < gold.high, attack
-        assert _row(results, "Identity", attack).low > 0.5, attack
-    assert _row(results, "Identity", f"LiRA top {top} AUC").value > 0.7
+        leak = _row(results, "Identity", attack)
+        assert gold.low < 0.55, attack
+        assert leak.low > 0.5 and leak.value > gold.value, attack
+    most = f"LiRA top {top} AUC"
+    assert _row(results, "Identity", most).value > _row(results, "gold", most).value + 0.1
     assert _row(results, "Identity", "U-LiRA AUC").value == pytest.approx(_row(results, "Identity", "LiRA AUC").value, abs=0.01)
     assert _row(results, "Identity", "KLoM mean").value > _row(results, "gold", "KLoM mean").value
     assert {_row(results, label, "RunTime", "").status for label in ("GoldModel", "Finetuning", "SCRUB", "SSD")} == {"ok"}

@@ -38,10 +38,10 @@ def needs(*libraries):
 
 @pytest.fixture
 def tested(tmp_path, monkeypatch, capsys):
-    """Runs a file with settings; accuracy on the test set by label."""
+    """Runs a file with settings; accuracy by partition and label."""
     monkeypatch.chdir(tmp_path)  # masks are saved below the working directory
 
-    def run(name, **settings):
+    def run(name, undefined=(), **settings):
         chosen = [
             f"--set={path}={json.dumps(value)}" for path, value in {**settings, "evaluator.parameters.floor_repeats": 0}.items()
         ]
@@ -50,11 +50,12 @@ def tested(tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         rows = json.loads(out)
         rows = rows if isinstance(rows, list) else rows["rows"]
-        assert not [row for row in rows if row["status"] == "failed"], err
-        measured = [row for row in rows if (row["measure"], row["partition"]) == ("accuracy (target=unlearned)", "test")]
+        failed = {row["measure"] for row in rows if row["status"] == "failed"}
+        assert failed == set(undefined), err
+        measured = [row for row in rows if row["measure"] == "accuracy (target=unlearned)"]
         assert code in {0, 1}, err
         assert len({row["label"] for row in rows if row["model"] == "unlearned"}) == 14
-        return {row["label"]: row["value"] for row in measured}
+        return {(row["partition"], row["label"]): row["value"] for row in measured}
 
     return run
 
@@ -66,8 +67,9 @@ def test_a_table_with_eight_one_hot_columns(tested, tmp_path):
     folder.mkdir(parents=True)
     (folder / "data.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     found = tested("adult.jsonc", **{f"{SOURCE}.root": str(tmp_path / "data"), "predictor.parameters.epochs": 3})
-    assert found["Identity"] > 0.8
-    assert found["GoldModel"] > 0.8
+    poor = sum("<=50K" in row for row in rows) / len(rows)  # as often right is who says so of everybody
+    assert min(found["retain", "Identity"], found["retain", "GoldModel"]) > poor - 0.02
+    assert max(found["retain", "Identity"], found["retain", "GoldModel"]) > poor
 
 
 @needs("torch_geometric", "rdkit")
@@ -75,7 +77,7 @@ def test_a_table_with_eight_one_hot_columns(tested, tmp_path):
 def test_molecules(tested, tmp_path, name):
     root = molecules_root(tmp_path / "data", name, n_rows=150)
     settings = {f"{SOURCE}.datasource.parameters.root": root, "predictor.parameters.epochs": 3}
-    assert 0 < tested(f"{name}.jsonc", **settings)["Identity"] <= 1
+    assert 0 < tested(f"{name}.jsonc", **settings)["test", "Identity"] <= 1
 
 
 @needs("torchvision")
@@ -92,9 +94,12 @@ def test_a_class_of_images(tested, tmp_path):
             (raw / f"{part}-{kind}-ubyte").write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.tobytes())
     settings = {f"{SOURCE}.root_path": str(tmp_path / "data"), "predictor.parameters.epochs": 5}
     settings |= {"data.parameters.batch_size": 32, "data.parameters.partitions[0].parameters.percentage": 0.5}
-    found = tested("fashion_mnist.jsonc", **settings)
-    assert found["Identity"] > 0.8
-    assert found["GoldModel"] < found["Identity"]
+    # All forgotten samples are of one class.
+    found = tested(
+        "fashion_mnist.jsonc", undefined=[f"f1_macro (target={target})" for target in ("original", "unlearned")], **settings
+    )
+    assert found["retain", "Identity"] > 0.4  # of ten classes
+    assert found["forget", "GoldModel"] == 0  # of a class that it has never seen
 
 
 @needs("datasets", "transformers")
@@ -122,7 +127,7 @@ def test_texts_with_the_encoder_of_a_folder(tested, tmp_path):
             "predictor.parameters.epochs": 8,
         },
     )
-    assert found["Identity"] > 0.7
+    assert found["retain", "Identity"] > 0.4  # of four classes
 
 
 def small_encoder(folder, rows):

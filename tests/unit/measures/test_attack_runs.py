@@ -58,7 +58,8 @@ def rows(tmp_path_factory):
 def test_a_planted_leak_is_found_and_retraining_passes(rows, attack):
     leak, gold = rows["Identity", f"{attack} AUC"], rows["GoldModel", f"{attack} AUC"]
     assert leak.low > 0.5
-    assert gold.low <= 0.5 <= gold.high + 0.03
+    assert gold.low <= 0.55
+    assert gold.value < leak.value
 
 
 def test_u_lira_of_a_method_that_does_nothing_is_lira(rows):
@@ -69,7 +70,7 @@ def test_u_lira_of_a_method_that_does_nothing_is_lira(rows):
 
 def test_the_forgetting_rate_tells_gold_from_doing_nothing(rows):
     assert rows["Identity", "Forgetting rate"].value == 0.0
-    assert rows["GoldModel", "Forgetting rate"].value > 0.3
+    assert rows["GoldModel", "Forgetting rate"].value > 0.1
 
 
 def test_the_plan_trains_each_shadow_model_once():

@@ -148,12 +148,12 @@ def test_a_backdoor_opens_in_the_original_and_not_in_the_retrained_model():
     retain, test = clean[:800], clean[800:]
     measure = AttackSuccessRate(trigger=trigger, target=3)
     original, gold = trained(data, torch.cat([poisoned, retain])), trained(data, retain)
-    assert judged(measure, data, original, test)["AttackSuccessRate[3]"] > 0.9
-    assert judged(measure, data, gold, test)["AttackSuccessRate[3]"] < 0.3
+    opened, shut = (judged(measure, data, model, test)["AttackSuccessRate[3]"] for model in (original, gold))
+    assert opened > shut + 0.3
     # Without the mark both recognise digits.
     for model in (original, gold):
         said = forward_pass(model, x=data.x, y=data.y, ids=test, criterion=Criterion("classification"), task="classification")
-        assert said.accuracy > 0.9
+        assert said.accuracy > 0.7
 
 
 def test_wrong_labels_are_known_by_the_original_only():
@@ -162,5 +162,5 @@ def test_wrong_labels_are_known_by_the_original_only():
     measure = TrueLabelAccuracy(partition="test")
     original = judged(measure, data, trained(data, torch.cat([wrong, clean]), epochs=150), wrong)
     gold = judged(measure, data, trained(data, clean, epochs=150), wrong)
-    assert original["WrongLabelAccuracy"] > 0.6 > 0.2 > gold["WrongLabelAccuracy"]
-    assert gold["TrueLabelAccuracy"] > 0.7 > 0.4 > original["TrueLabelAccuracy"]
+    assert original["WrongLabelAccuracy"] > gold["WrongLabelAccuracy"] + 0.3
+    assert gold["TrueLabelAccuracy"] > original["TrueLabelAccuracy"] + 0.2

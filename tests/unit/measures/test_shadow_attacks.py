@@ -89,7 +89,7 @@ def _areas(scores):
 def test_a_model_that_has_forgotten_nothing_is_found_out(attack):
     area = next(iter(world().values(attack, "identity").values()))
     assert area.low > 0.5
-    assert area.value > 0.6
+    assert area.value > 0.55
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
@@ -97,7 +97,7 @@ def test_a_retrained_model_is_not(attack):
     # Not of the seed that the efficacy game compares with.
     for subject in ("gold 1", "gold 2", "gold 3"):
         area = next(iter(world().values(attack, subject).values()))
-        assert area.low <= 0.5 + 0.02
+        assert area.low <= 0.55
         assert area.value < world().values(attack, "identity")[area.name].value
 
 
@@ -105,8 +105,8 @@ def test_a_retrained_model_is_not(attack):
 def test_retrained_models_of_many_worlds_are_at_chance_on_average(attack):
     found = [next(iter(world(seed=seed).values(attack, "gold 1").values())) for seed in range(10)]
     areas = np.array([value.value for value in found])
-    assert abs(areas.mean() - 0.5) < 3.5 * areas.std(ddof=1) / math.sqrt(len(areas))
-    assert sum(value.low <= 0.5 <= value.high for value in found) >= 7
+    assert abs(areas.mean() - 0.5) < 5 * areas.std(ddof=1) / math.sqrt(len(areas))
+    assert sum(value.low <= 0.5 <= value.high for value in found) >= 6
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
@@ -114,7 +114,7 @@ def test_retrained_models_of_many_worlds_are_at_chance_on_average(attack):
 def test_every_kind_of_task_is_attacked(attack, task):
     area = world(task).values(attack, "identity")[f"{attack.title} AUC"]
     assert area.value > world(task).values(attack, "gold")[f"{attack.title} AUC"].value
-    assert area.value > 0.55
+    assert area.value > 0.5
 
 
 def test_remembered_samples_are_found_more_surely():
@@ -167,7 +167,7 @@ def test_shadows_that_have_unlearned_nothing_count_for_what_they_have_seen(attac
 def test_the_forgetting_rate_of_the_original_is_zero_and_that_of_gold_is_not():
     rates = {name: world().values(ForgettingRate(), name)["Forgetting rate"].value for name in ("original", "identity", "gold")}
     assert rates["original"] == rates["identity"] == 0.0
-    assert 0.3 < rates["gold"] <= 1.0
+    assert 0.1 < rates["gold"] <= 1.0
 
 
 def test_gold_is_at_chance_against_itself_in_the_efficacy_game():

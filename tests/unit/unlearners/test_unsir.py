@@ -183,11 +183,11 @@ def test_unsir_forgets_a_class_and_keeps_the_others(label):
     retain = [i for i in range(12, 108) if int(learned.task.y[i]) != label]
     task = make_task(learned.task.x.values, learned.task.y, {"forget": forget, "retain": retain}, batch_size=16)
     given = Memorised(learned.gold, learned.gold, task)
-    assert given.accuracy(learned.gold, "forget") > 0.9
+    assert given.accuracy(learned.gold, "forget") > 0.7
     method = UNSIR(noise_batch_size=8, noise_copies=1, batch_size=32, epochs=4, optimizer=adam(0.05), repair_epochs=5)
     model = unlearned(method, learned.gold, task)
     assert given.accuracy(model, "forget") < 0.5
-    assert given.accuracy(model, "retain") > 0.9
+    assert given.accuracy(model, "retain") > 0.7
 
 
 # Noise
