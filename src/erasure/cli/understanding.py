@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def _places(paths: Sequence[str]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, dict) and "class" in value:
         parameters = ", ".join(f"{name}={_shown(each)}" for name, each in value.get("parameters", {}).items())
-        return f"{value['class'].rpartition(':')[2]}({parameters})"
+        return f"{re.split('[:.]', value['class'])[-1]}({parameters})"
     return json.dumps(value)
 
 

@@ -71,8 +71,8 @@ class Rows:
         if any(_is_picture(self.features[name]) for name in inputs):
             return "image"
         text = [name for name in inputs if pa.types.is_string(self.table.columns[name].type)]
-        if text and len(text) < len(self.inputs):
-            others = ", ".join(f'"{name}"' for name in self.inputs if name not in text)
+        if text and len(text) < len(inputs):
+            others = ", ".join(f'"{name}"' for name in inputs if name not in text)
             remedy = 'list it as categorical or in encode, or give modality: "text" if all of it is one text'
             raise DataError(
                 f"text in the column{'s' if len(text) > 1 else ''} {', '.join(map(repr, text))} beside {others} of a table; {remedy}"
