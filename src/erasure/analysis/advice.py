@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from erasure.analysis.gaps import EPSILON, Comparison, Roles, comparisons
 from erasure.analysis.verdicts import Judgement
+from erasure.records.evidence import ModelRecord
 from erasure.records.rows import Row
 
 __all__ = ["LEAST_ORIGINALS", "Advice", "Advised", "References", "advise", "references_of"]
@@ -191,7 +192,7 @@ def _is_nearer(judgement: Judgement, original: Iterable[Comparison]) -> bool:
     return not pairs or any(c.gap - mine.gap > (c.floor or 0.0) + EPSILON for c, mine in pairs)
 
 
-def references_of(rows: Sequence[Row], models: Iterable[Mapping[str, Any]], roles: Roles) -> References:
+def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Roles) -> References:
     """What rows and the kept facts of models tell of the original and of gold.
 
     Args:
@@ -204,7 +205,7 @@ def references_of(rows: Sequence[Row], models: Iterable[Mapping[str, Any]], role
     failed = next(filter(None, (_failure(own[role], models, role) for role in own)), "")
     forgotten = [size for name, size in roles.sizes.items() if name in roles.forget]
     return References(
-        has_gold=any(row.gold is not None for row in rows) or any(model["role"] == "gold" for model in models),
+        has_gold=any(row.gold is not None for row in rows) or any(model.role == "gold" for model in models),
         failed=failed,
         untrained=_useless(own["original"]),
         useless=_useless(own["gold"]),
@@ -214,9 +215,9 @@ def references_of(rows: Sequence[Row], models: Iterable[Mapping[str, Any]], role
     )
 
 
-def _failure(rows: Sequence[Row], models: Iterable[Mapping[str, Any]], role: str) -> str:
+def _failure(rows: Sequence[Row], models: Iterable[ModelRecord], role: str) -> str:
     """Why a reference has no value at all; empty if it has one, or if there is none of its kind."""
-    failed = [str(model["failed"]) for model in models if model["role"] == role and model.get("failed")]
+    failed = [model.failed for model in models if model.role == role and model.failed]
     if any(row.value is not None for row in rows) or not (rows or failed):
         return ""
     name = "the retrained model" if role == "gold" else "the original model"

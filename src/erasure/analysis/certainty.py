@@ -14,7 +14,6 @@ from erasure.analysis.run_comparison import GOLD, Duel, Ranking, RunComparison, 
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
-from erasure.records.sweep_folder import settings_of
 
 __all__ = ["AttackInterval", "Certainty", "Estimate", "certainty_of"]
 
@@ -23,6 +22,7 @@ _MOST_COLUMNS = 40
 _RESAMPLES = 4000
 _Cluster: TypeAlias = Hashable
 """Seeds of split and training: one original."""
+_LOSS_ATTACK = "loss attack AUC"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
     n_originals = max(map(len, clusters), default=1)
     n_inside = max((len(values) for found in clusters for values in found.values()), default=1)
     sentences = _sentences(n_originals, n_inside)
-    settings = settings_of(folder.evidence)
+    settings = folder.evidence.sweep
     if len(settings) > 1:
         sentences.append(
             f"The best of {len(settings)} settings was chosen by the values that it is judged by, which flatters it: confirm it with "
@@ -146,7 +146,7 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
     attacks = _attacks(folder, columns, ["original", "gold", *kept])
     if n_originals < 2 and n_inside < 2:
         return Certainty(n_originals, n_inside, sentences, attacks=attacks)
-    lean = RunFolder(rows, {}, (), None)
+    lean = RunFolder(rows)
     against_gold = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
     duels = {(d.measure, d.partition, d.label): d for d in (against_gold.duels if against_gold is not None else ())}
     estimates = [
@@ -158,9 +158,7 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
     between = None
     if best in wanted and n_originals > 1:
         # Retraining does not compete, and must not count among the tests that are corrected for.
-        between = _compared(
-            RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD], {}, (), None), best
-        )
+        between = _compared(RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD]), best)
     ranking = None
     if n_originals > 1 and against_gold is not None:
         ranking = next((found for found in against_gold.rankings if found.is_overall), None)
@@ -234,27 +232,24 @@ def _attacks(
     """Intervals of attacks on the first repetition, over samples and over shadow models, and over training seeds."""
     found: dict[tuple[str, str], AttackInterval] = {}
     for group in folder.groups[:1]:
-        for series in group.get("rocs", {}).get("series", ()):
-            if series.get("auc_low") is not None:
-                ends = (series["auc_low"], series["auc_high"])
-                found["loss attack AUC", series["label"]] = AttackInterval(
-                    series["label"], "loss attack AUC", series["auc"], ends, None, None
-                )
+        for roc in group.rocs.series if group.rocs is not None else ():
+            if roc.auc is not None and roc.auc_low is not None and roc.auc_high is not None:
+                over_samples = (roc.auc_low, roc.auc_high)
+                found[_LOSS_ATTACK, roc.label] = AttackInterval(roc.label, _LOSS_ATTACK, roc.auc, over_samples, None, None)
     gold_rows: dict[tuple[str, str], list[Row]] = {}
     for row in folder.rows:
         if row.model == "gold":
             gold_rows.setdefault((row.measure, row.partition), []).append(row)
-    for each in folder.evidence.get("intervals", ()):
-        key = (str(each["measure"]), str(each["label"]))
-        column = (str(each["measure"]), str(each["partition"]))
-        rows = gold_rows.get(column, ()) if each["role"] == "gold" else columns.get(column, {}).get(str(each["label"]), ())
-        if key in found or not any(row.tells == "attack" for row in rows):
+    for each in folder.evidence.intervals:
+        key, column = (each.measure, each.label), (each.measure, each.partition)
+        rows = gold_rows.get(column, ()) if each.role == "gold" else columns.get(column, {}).get(each.label, ())
+        if each.value is None or key in found or not any(row.tells == "attack" for row in rows):
             continue
         means = [math.fsum(values) / len(values) for values in _clusters(rows).values()]
-        ends = (each["low"], each["high"])
-        is_bank = each.get("over") == "models"
+        ends = (each.low, each.high)
+        is_bank = each.over == "models"
         found[key] = AttackInterval(
-            key[1], key[0], each["value"], None if is_bank else ends, ends if is_bank else None, student_interval(means)
+            key[1], key[0], each.value, None if is_bank else ends, ends if is_bank else None, student_interval(means)
         )
     place = {label: number for number, label in enumerate(labels)}
     kept = [attack for attack in found.values() if attack.label in place]

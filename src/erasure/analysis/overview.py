@@ -14,9 +14,9 @@ from erasure.analysis.certainty import Certainty, certainty_of
 from erasure.analysis.gaps import Roles, comparisons
 from erasure.analysis.result_table import ResultTable, result_table
 from erasure.analysis.verdicts import Judgement, judge_all
+from erasure.records.evidence import DatasetRecord
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
-from erasure.records.sweep_folder import settings_of
 
 __all__ = ["Overview", "overview_of"]
 
@@ -76,22 +76,22 @@ class Overview:
 
 def overview_of(folder: RunFolder) -> Overview:
     """Judge a run; of a sweep over several problems each by itself."""
-    sizes = {p["name"]: p["n"] for group in folder.groups for p in group.get("partitions", ())}
+    sizes = {p.name: p.n for group in folder.groups for p in group.partitions}
     roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
-    exact = [model["label"] for model in folder.models if model.get("exact")]
+    exact = [model.label for model in folder.models if model.exact]
     exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
     judged = judge_all(folder.rows, roles, _costs(folder), exact)
     judged += [
-        Judgement(model["label"], "failed", (str(model["failed"]),))
+        Judgement(model.label, "failed", (model.failed,))
         for model in folder.models
-        if model.get("failed") and model["role"] == "unlearned" and model["label"] not in {j.label for j in judged}
+        if model.failed and model.role == "unlearned" and model.label not in {j.label for j in judged}
     ]
     advice = advise(judged, references_of(folder.rows, folder.models, roles))
     judgements = sorted(judged, key=lambda j: j.rank)
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
     if parts:
-        n = len(settings_of(folder.evidence))
+        n = len(folder.evidence.sweep)
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
     table = result_table(folder.rows, judged)
     return Overview(folder, headline, judgements, advice, table, roles, parts)
@@ -102,40 +102,39 @@ def _costs(folder: RunFolder) -> dict[str, float | None]:
     seconds: dict[str, list[tuple[tuple[Any, ...], float]]] = {}
     golds: dict[tuple[Any, ...], float] = {}
     for model in folder.models:
-        if model.get("elapsed_s") is None:
+        if model.elapsed_s is None:
             continue
-        key = (model["retain"], model["seed"], model.get("problem", ""))
-        total = model["elapsed_s"] + (model.get("precompute_s") or 0.0)
-        if model["role"] == "gold":
+        key = (model.retain, model.seed, model.problem)
+        total = model.elapsed_s + (model.precompute_s or 0.0)
+        if model.role == "gold":
             golds[key] = total
-        elif model["role"] == "unlearned":
-            seconds.setdefault(model["label"], []).append((key, total))
+        elif model.role == "unlearned":
+            seconds.setdefault(model.label, []).append((key, total))
     shares = {label: [s / golds[key] for key, s in found if golds.get(key)] for label, found in seconds.items()}
     return {label: math.fsum(found) / len(found) if found else None for label, found in shares.items()}
 
 
 def _headline(folder: RunFolder) -> str:
-    dataset = folder.evidence.get("dataset", {}).get("name") or next((row.dataset for row in folder.rows), "the data")
+    described = folder.evidence.dataset or DatasetRecord()
+    dataset = described.name or next((row.dataset for row in folder.rows), "the data")
     sentences = []
     for group in folder.groups:
-        forgotten = group.get("forgotten")
-        if not forgotten:
+        if group.forgotten is None:
             continue
-        n, total, classes = forgotten["n"], forgotten["n_training"], forgotten["classes"]
-        whole = [each["class"] for each in classes if each["forget"] == each["training"]]
+        n, total, classes = group.forgotten.n, group.forgotten.n_training, group.forgotten.classes
+        whole = [each.name for each in classes if each.forget == each.training]
         share = f" ({100 * n / total:.2g}\N{NO-BREAK SPACE}%)" if total else ""
-        kind = folder.evidence.get("dataset", {}).get("modality", "")
-        what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(kind, "samples")
+        what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(described.modality, "samples")
         if whole and len(whole) == len(classes):
             names = ", ".join(f"“{name}”" for name in whole[:5]) + (" and others" if len(whole) > 5 else "")
             sentence = f"All {n:,} training {what} of {'class' if len(whole) == 1 else 'the classes'} {names}"
             sentence += f", of {total:,}{share}, were to be forgotten"
         else:
-            n_classes = folder.evidence.get("dataset", {}).get("n_classes", 0)
+            n_classes = described.n_classes
             some = f"all {n_classes}" if len(classes) == n_classes else f"{len(classes)} of {n_classes}"
             from_all = f", from {some} classes" if classes else ""
             sentence = f"{n:,} of {total:,} training {what}{share} were to be forgotten{from_all}"
-        sentences.append(sentence if len(folder.groups) == 1 else f"{sentence} (kept: {group['retain']})")
+        sentences.append(sentence if len(folder.groups) == 1 else f"{sentence} (kept: {group.retain})")
     if not sentences:
         return f"Models trained on {dataset} were made to forget a part of it."
     return f"Data: {dataset}. " + ". ".join(dict.fromkeys(sentences)) + "."
@@ -144,8 +143,8 @@ def _headline(folder: RunFolder) -> str:
 def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
     methods: dict[str, set[str]] = {}
     for model in overview.folder.models:
-        if model["role"] == "unlearned":
-            methods.setdefault(model["key"], set()).add(model["label"])
+        if model.role == "unlearned":
+            methods.setdefault(model.key, set()).add(model.label)
     wanted = {label for labels in methods.values() if 1 < len(labels) <= _MOST_SETTINGS for label in labels}
     repetitions: dict[tuple[Any, ...], list[Row]] = {}
     for row in overview.folder.rows:

@@ -105,8 +105,8 @@ def run_changes(runs: Sequence[tuple[str, RunFolder]]) -> list[RunChanges]:
 
 
 def _between(old_name: str, old: RunFolder, new_name: str, new: RunFolder) -> RunChanges:
-    before, after = (folder.evidence.get("configuration", {}).get("canonical") for folder in (old, new))
-    known = before is not None and after is not None
+    before, after = (folder.evidence.canonical for folder in (old, new))
+    known = bool(before and after)
     labels = [list(dict.fromkeys(row.label for row in folder.rows)) for folder in (old, new)]
     return RunChanges(
         old_name,

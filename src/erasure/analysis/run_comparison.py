@@ -275,8 +275,8 @@ def _with_problems(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
 
 
 def _problem_key(folder: RunFolder) -> str:
-    canonical = folder.evidence.get("configuration", {}).get("canonical")
-    if not isinstance(canonical, Mapping) or "data" not in canonical:
+    canonical = folder.evidence.canonical
+    if "data" not in canonical:
         return json.dumps([next((row.dataset for row in folder.rows), ""), folder.name])
     return json.dumps([canonical["data"], canonical.get("predictor")], sort_keys=True)
 
@@ -289,9 +289,9 @@ def _renamed(runs: Iterable[ComparedRun]) -> tuple[dict[str, dict[str, str]], li
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
     for run in runs:
         for model in run.folder.models:
-            if model.get("role") == "unlearned" and "parameters" in model:
-                form = json.dumps([model.get("key"), model["parameters"]], sort_keys=True)
-                sharing = found.setdefault(str(model["label"]), {}).setdefault(run.problem, {}).setdefault(form, [])
+            if model.role == "unlearned" and model.parameters is not None:
+                form = json.dumps([model.key, model.parameters], sort_keys=True)
+                sharing = found.setdefault(model.label, {}).setdefault(run.problem, {}).setdefault(form, [])
                 sharing += [run.name] if run.name not in sharing else []
     renamed: dict[str, dict[str, str]] = {}
     notes, own = [], []

@@ -104,7 +104,7 @@ def _tables(overview: Overview, directory: Path) -> list[Path]:
     parts = [(name, part.table) for name, part in overview.parts]
     written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.", parts=parts)
     bibliography = directory / "references.bib"
-    write_atomically(bibliography, bibtex(overview.folder.evidence.get("sources", ())).encode())
+    write_atomically(bibliography, bibtex(overview.folder.evidence.sources).encode())
     return [*written, bibliography]
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from erasure.catalogue import present_name
 from erasure.durable import failure
 from erasure.errors import StoreError
+from erasure.records.evidence import EVIDENCE_FILE, Evidence, GroupRecord, ModelRecord, read_evidence
 from erasure.records.rows import Row, read_rows
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_rows, problems, read_settings, suffixes
 
 __all__ = ["EVIDENCE_FILE", "ROLE_PARTITIONS", "RunFolder", "TracePoint"]
 
-EVIDENCE_FILE = "report.json"
 ROLE_PARTITIONS = ("forget", "retain", "test")
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class RunFolder:
     """
 
     rows: Sequence[Row]
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     trace: Sequence[TracePoint] = ()
     directory: Path | None = None
     problems: Sequence[tuple[str, RunFolder]] = ()
@@ -75,12 +71,11 @@ class RunFolder:
         directory = Path(directory)
         points = read_settings(directory)
         if not points:
-            evidence = _evidence(directory / EVIDENCE_FILE)
+            evidence = read_evidence(directory)
             rows, jury = _parted(read_rows(directory))
             return cls(rows, evidence, _trace(directory / "trace.csv"), directory, jury=jury)
         settings = [
-            Setting(label, values, _parted(read_rows(folder))[0], _evidence(folder / EVIDENCE_FILE))
-            for folder, label, values in points
+            Setting(label, values, _parted(read_rows(folder))[0], read_evidence(folder)) for folder, label, values in points
         ]
         traces = [_trace(folder / "trace.csv") for folder, _, _ in points]
         return cls.of_settings(settings, traces, directory)
@@ -110,62 +105,31 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the experiment."""
-        return str(self.evidence.get("experiment") or next((row.experiment for row in self.rows), "") or "experiment")
+        return self.evidence.experiment or next((row.experiment for row in self.rows), "") or "experiment"
 
     @property
-    def groups(self) -> Sequence[Mapping[str, Any]]:
+    def groups(self) -> Sequence[GroupRecord]:
         """What was kept of each group of models that are compared with one another."""
-        return list(self.evidence.get("groups", ()))
+        return self.evidence.groups
 
     @property
-    def models(self) -> Sequence[Mapping[str, Any]]:
+    def models(self) -> Sequence[ModelRecord]:
         """Every model of every repetition."""
-        return list(self.evidence.get("models", ()))
+        return self.evidence.models
 
-    def model(self, label: str) -> Mapping[str, Any]:
-        """The first repetition's model of a label; empty if nothing is known about it."""
-        return next((model for model in self.models if model["label"] == label), {})
+    def model(self, label: str) -> ModelRecord | None:
+        """The first repetition's model of a label; None if nothing is known about it."""
+        return next((model for model in self.models if model.label == label), None)
 
     def partitions(self, role: str) -> frozenset[str]:
         """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
-        key = {"forget": "forget", "retain": "retain", "test": "heldout"}[role]
-        return frozenset(group[key] for group in self.groups if group.get(key)) or frozenset({role})
+        names = ({"forget": group.forget, "retain": group.retain, "test": group.heldout}[role] for group in self.groups)
+        return frozenset(filter(None, names)) or frozenset({role})
 
 
 def _parted(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Rows that are shown, and those of further golds."""
     return tuple(row for row in rows if not row.is_juror), tuple(row for row in rows if row.is_juror)
-
-
-def _evidence(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise failure("read", path, error, option="RUN") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is not JSON ({error}); run the experiment again.") from error
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise StoreError(f"{path} is not of format {_FORMAT}; run the experiment again with this version.")
-    return _with_present_names(found)
-
-
-def _with_present_names(evidence: dict[str, Any]) -> Mapping[str, Any]:
-    """The same with components by the names that they have today, so that runs of several versions can be compared."""
-    configuration = evidence.get("configuration")
-    if not isinstance(configuration, dict) or "canonical" not in configuration:
-        return evidence
-    return evidence | {"configuration": configuration | {"canonical": _renamed(configuration["canonical"])}}
-
-
-def _renamed(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {
-            key: present_name(value) if key == "class" and isinstance(value, str) else _renamed(value)
-            for key, value in node.items()
-        }
-    return [_renamed(each) for each in node] if isinstance(node, list) else node
 
 
 def _trace(path: Path) -> Sequence[TracePoint]:

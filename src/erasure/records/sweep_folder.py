@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from erasure.durable import failure
 from erasure.errors import StoreError
+from erasure.records.evidence import CommandRecord, Evidence, GroupRecord, MeasureRecord, ModelRecord, SettingRecord
 from erasure.records.rows import Row
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "merged_rows",
     "problems",
     "read_settings",
-    "settings_of",
     "shown_setting",
     "suffixes",
 ]
@@ -37,7 +37,7 @@ SERIES: Mapping[str, str] = {
     "layers": "rows",
 }
 """Pieces of evidence that have a series for each model, and under which name."""
-_LABELLED = frozenset({"outputs", "samples"})
+_LABELLED = ("samples", "outputs")
 """Pieces of evidence that are lists with a label in each entry."""
 _COMMON = {"losses": "edges", "confidences": "edges", "rocs": "fpr", "classes": "names", "groups": "names", "layers": "names"}
 _Model = tuple[str, str]
@@ -58,12 +58,12 @@ class Setting:
     label: str
     values: Mapping[str, Any]
     rows: Sequence[Row]
-    evidence: Mapping[str, Any]
+    evidence: Evidence
 
     @property
     def name(self) -> str:
         """Name of the experiment without the setting."""
-        name = str(self.evidence.get("experiment") or next((row.experiment for row in self.rows), ""))
+        name = self.evidence.experiment or next((row.experiment for row in self.rows), "")
         return name.removesuffix(f" ({self.label})")
 
 
@@ -140,8 +140,8 @@ def suffixes(settings: Sequence[Setting]) -> list[dict[_Model, str]]:
 def _addresses(setting: Setting) -> dict[_Model, tuple[str, ...]]:
     """The models of each label; of a run without evidence, the setting itself stands for them."""
     found: dict[_Model, list[str]] = {}
-    for model in setting.evidence.get("models", ()):
-        found.setdefault((model["role"], model["label"]), []).append(str(model["address"]))
+    for model in setting.evidence.models:
+        found.setdefault((model.role, model.label), []).append(model.address)
     if not found:
         return {(row.model, row.label): (setting.label,) for row in setting.rows}
     return {model: tuple(each) for model, each in found.items()}
@@ -206,85 +206,91 @@ def merged_rows(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
     return rows
 
 
-def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> dict[str, Any]:
+def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> Evidence:
     """What all settings kept, put together; figures of the first repetition of every original."""
-    if not all(setting.evidence for setting in settings):
-        return {}
-    first = settings[0].evidence
-    found: dict[str, Any] = {**first, "experiment": settings[0].name, "models": [], "groups": [], "measures": {}}
-    found["sweep"] = [{"label": setting.label, "settings": dict(setting.values)} for setting in settings]
-    found |= {name: [] for name in _LISTS}
+    if any(setting.evidence.is_empty for setting in settings):
+        return Evidence()
+    models: list[ModelRecord] = []
+    lists: dict[str, list[Any]] = {name: [] for name in _LISTS}
+    measures: dict[str, MeasureRecord] = {}
+    groups: dict[Any, GroupRecord] = {}
     seen: set[_Model] = set()
-    groups: dict[Any, dict[str, Any]] = {}
     for setting, suffix in zip(settings, names, strict=True):
+        evidence = setting.evidence
         labels = {label: label + end for (_, label), end in suffix.items()}
-        known = {(m["role"], labels.get(m["label"], m["label"])) for m in setting.evidence["models"]}
+        known = {(str(m.role), labels.get(m.label, m.label)) for m in evidence.models}
         new = {label for _, label in known - seen}
         problem = suffix.get(("original", _original(setting)), "")
-        found["models"] += [
-            model | {"label": label, "problem": problem} | _swept_parameters(model, setting.values)
-            for model in setting.evidence["models"]
-            if (label := labels.get(model["label"], model["label"])) in new
+        models += [
+            replace(model, label=label, problem=problem, parameters=_swept_parameters(model, setting.values))
+            for model in evidence.models
+            if (label := labels.get(model.label, model.label)) in new
         ]
         seen |= known
-        found["measures"] = dict(setting.evidence.get("measures", {})) | found["measures"]
-        for name in _LISTS:
-            kept = [_renamed(each, labels) for each in setting.evidence.get(name, ())]
-            unlabelled = found[name] if any("label" not in each for each in kept) else ()
-            found[name] += [each for each in kept if (each["label"] in new if "label" in each else each not in unlabelled)]
-        for number, group in enumerate(setting.evidence.get("groups", ())):
-            _merge_group(groups.setdefault((number, problem), {"problem": problem}), group, labels, new)
-    found["groups"] = list(groups.values())
-    found["command"] = _command([setting.evidence.get("command", {}) for setting in settings])
-    return found
+        measures = dict(evidence.measures) | measures
+        for name, found in lists.items():
+            kept = [_relabelled(each, labels) for each in getattr(evidence, name)]
+            unlabelled = found if any(not hasattr(each, "label") for each in kept) else ()
+            found += [each for each in kept if (each.label in new if hasattr(each, "label") else each not in unlabelled)]
+        for number, group in enumerate(evidence.groups):
+            key = (number, problem)
+            groups[key] = _merged_group(groups.get(key), replace(group, problem=problem), labels, new)
+    together: dict[str, Any] = {name: tuple(found) for name, found in lists.items()}
+    return replace(
+        settings[0].evidence,
+        experiment=settings[0].name,
+        models=tuple(models),
+        groups=tuple(groups.values()),
+        measures=measures,
+        command=_command([setting.evidence.command for setting in settings]),
+        sweep=tuple(SettingRecord(label=setting.label, settings=dict(setting.values)) for setting in settings),
+        **together,
+    )
 
 
-def _command(commands: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def _command(commands: Sequence[CommandRecord]) -> CommandRecord:
     """The command of the whole sweep: a setting that is the file as it stands names ``run``, all others ``sweep``."""
     for command in commands:
-        text = command.get("text", "")
-        if text.startswith("erasure sweep "):
-            return {"text": text, "note": ""}
-        if text.startswith("erasure run ") and not command.get("note") and len(commands) == 1:
-            return {"text": text.replace("erasure run ", "erasure sweep ", 1), "note": ""}
-    return dict(commands[0])
+        if command.text.startswith("erasure sweep "):
+            return CommandRecord(text=command.text)
+        if command.text.startswith("erasure run ") and not command.note and len(commands) == 1:
+            return CommandRecord(text=command.text.replace("erasure run ", "erasure sweep ", 1))
+    return commands[0]
 
 
 def _original(setting: Setting) -> str:
-    return next((str(m["label"]) for m in setting.evidence["models"] if m["role"] == "original"), "original")
+    return next((m.label for m in setting.evidence.models if m.role == "original"), "original")
 
 
-def _swept_parameters(model: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _swept_parameters(model: ModelRecord, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A method's parameters with what was swept around it, such as the original's learning rate."""
-    if "parameters" not in model:
-        return {}
-    around = {path: value for path, value in values.items() if not path.startswith("unlearners")}
-    return {"parameters": dict(model["parameters"]) | around}
+    if model.parameters is None:
+        return None
+    return dict(model.parameters) | {path: value for path, value in values.items() if not path.startswith("unlearners")}
 
 
-def _renamed(record: Any, labels: Mapping[str, str]) -> Any:
-    if isinstance(record, Mapping) and record.get("label") in labels:
-        return {**record, "label": labels[record["label"]]}
-    return record
+def _relabelled(record: Any, labels: Mapping[str, str]) -> Any:
+    label = str(getattr(record, "label", ""))
+    return replace(record, label=labels[label]) if label in labels else record
 
 
-def _merge_group(found: dict[str, Any], group: Mapping[str, Any], labels: Mapping[str, str], new: Iterable[str]) -> None:
+def _merged_group(found: GroupRecord | None, group: GroupRecord, labels: Mapping[str, str], new: Collection[str]) -> GroupRecord:
     """Add a setting's series to those of an earlier one; pieces that are not measured alike are left to the first."""
-    wanted = set(new)
-    for name, piece in group.items():
-        within = SERIES.get(name)
-        if within is None and name not in _LABELLED:
-            found.setdefault(name, piece)
-            continue
-        series = [_renamed(each, labels) for each in (piece if within is None else piece[within])]
-        if name not in found:
-            found[name] = series if within is None else {**piece, within: series}
-        elif within is None:
-            found[name] = found[name] + [each for each in series if each["label"] in wanted]
-        elif found[name][_COMMON[name]] == piece[_COMMON[name]]:
-            found[name] = {**found[name], within: found[name][within] + [each for each in series if each["label"] in wanted]}
-
-
-def settings_of(evidence: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The settings of a sweep that evidence is put together from; empty for a single run."""
-    return list(evidence.get("sweep", ()))
+    own: dict[str, Any] = {name: tuple(_relabelled(each, labels) for each in getattr(group, name)) for name in _LABELLED}
+    for name, within in SERIES.items():
+        if (piece := getattr(group, name)) is not None:
+            own[name] = replace(piece, **{within: tuple(_relabelled(each, labels) for each in getattr(piece, within))})
+    if found is None:
+        return replace(group, **own)
+    merged: dict[str, Any] = {}
+    for name in _LABELLED:
+        earlier = getattr(found, name)
+        merged[name] = earlier + tuple(each for each in own[name] if each.label in new) if earlier else own[name]
+    for name, within in SERIES.items():
+        earlier, piece = getattr(found, name), own.get(name)
+        if earlier is None or piece is None:
+            merged[name] = piece if earlier is None else earlier
+        elif getattr(earlier, _COMMON[name]) == getattr(piece, _COMMON[name]):
+            series = tuple(each for each in getattr(piece, within) if each.label in new)
+            merged[name] = replace(earlier, **{within: getattr(earlier, within) + series})
+    return replace(found, **merged)

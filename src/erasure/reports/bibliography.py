@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from erasure.records.evidence import SourceRecord
 from erasure.reports.exports import latex
 from erasure.reports.titles import OLDER_TITLES, TITLES
 
@@ -19,27 +19,27 @@ _ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 _DOI = re.compile(r"\b(?:doi:\s*)?(10\.\d{4,9}/[^\s,;]+)", re.IGNORECASE)
 
 
-def bibtex(sources: Iterable[Mapping[str, Any]]) -> str:
+def bibtex(sources: Iterable[SourceRecord]) -> str:
     """An entry for each paper, with what uses it in a note; an entry that a component brings is taken as it is.
 
     Components cite a paper by authors, venue and identifier. Titles that are not known are left out; complete those
     entries before you publish.
 
     Args:
-        sources: ``name``, ``paper`` and ``bibtex`` of each component.
+        sources: The components and their papers.
     """
     users: dict[str, list[str]] = {}
     papers: dict[str, str] = {}
     given: dict[str, None] = {}
     for source in sources:
-        if str(source.get("bibtex", "")).strip():
-            given[str(source["bibtex"]).strip()] = None
+        if source.bibtex.strip():
+            given[source.bibtex.strip()] = None
             continue
-        for paper in re.split(r";\s*", str(source.get("paper", ""))):
+        for paper in re.split(r";\s*", source.paper):
             if _YEAR.search(paper) or _ARXIV.search(paper):
                 arxiv = _ARXIV.search(paper)
                 same = arxiv.group(1) if arxiv else str(_split(paper))
-                users.setdefault(same, []).append(str(source.get("name", "")))
+                users.setdefault(same, []).append(source.name)
                 # One paper, cited in several ways: the one with the most authors, and nothing beside it, says most.
                 papers[same] = max(papers.get(same, paper.strip()), paper.strip(), key=_authors_known)
     entries: dict[str, str] = {}

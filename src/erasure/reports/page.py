@@ -17,8 +17,8 @@ from erasure.analysis.overview import Overview, overview_of
 from erasure.analysis.result_table import Cell, Column, Line, ResultTable
 from erasure.analysis.verdicts import RULE, Judgement
 from erasure.durable import write_atomically
+from erasure.records.evidence import Evidence, MeasureRecord
 from erasure.records.run_folder import RunFolder
-from erasure.records.sweep_folder import settings_of
 from erasure.reports.exports import number, with_half
 from erasure.reports.figures.figure import Figure
 from erasure.reports.figures.of_run import figures_across, figures_of, part_figures
@@ -115,17 +115,15 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         n_first=_FIRST_VERDICTS,
         rule=RULE,
         n_floors=_n_floors(overview.folder.evidence),
-        seeds=_seeds(overview.folder.evidence.get("seeds", ())),
-        settings=[setting["label"] for setting in settings_of(overview.folder.evidence)],
+        seeds=_seeds(overview.folder.evidence.seeds),
+        settings=[setting.label for setting in overview.folder.evidence.sweep],
         samples=bool(samples),
         has_images=any(sample["image"] for sample in samples),
         samples_by_id={sample["id"]: sample for sample in samples},
         style=template_text("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        canonical=json.dumps(
-            overview.folder.evidence.get("configuration", {}).get("canonical", {}), indent=1, ensure_ascii=False
-        ),
+        canonical=json.dumps(overview.folder.evidence.canonical, indent=1, ensure_ascii=False),
         pretty_number=_text,
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
@@ -141,7 +139,7 @@ def _problem(name: str, overview: Overview) -> dict[str, Any]:
         "recommendation": overview.recommendation,
         "nearest": nearest,
         "nearest_colour": VERDICT_MARKS[nearest.verdict][0] if nearest is not None else "",
-        "about": overview.folder.model(nearest.label) if nearest is not None else {},
+        "about": overview.folder.model(nearest.label) if nearest is not None else None,
         "sure": overview.certainty.in_short if overview.best is not None else "",
     }
 
@@ -191,18 +189,17 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_MOST_SEEDS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _n_floors(evidence: Mapping[str, Any]) -> int:
+def _n_floors(evidence: Evidence) -> int:
     """Further golds that the noise floor is taken from; 0 if unknown."""
-    canonical = evidence.get("configuration", {}).get("canonical", {})
-    found = canonical.get("evaluator", {}).get("parameters", {}).get("floor_repeats", 0)
+    found = evidence.canonical.get("evaluator", {}).get("parameters", {}).get("floor_repeats", 0)
     return int(found)
 
 
-def _failures(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _failures(evidence: Evidence) -> list[dict[str, Any]]:
     """Stages that failed for one reason together; the first one is the cause."""
     grouped: dict[str, dict[str, Any]] = {}
-    for failure in evidence.get("failures", ()):
-        grouped.setdefault(failure["reason"], {"stage": failure["stage"], "reason": failure["reason"], "n": 0})["n"] += 1
+    for failure in evidence.failures:
+        grouped.setdefault(failure.reason, {"stage": failure.stage, "reason": failure.reason, "n": 0})["n"] += 1
     return list(grouped.values())
 
 
@@ -221,13 +218,14 @@ def _verdict(judgement: Judgement) -> dict[str, Any]:
 
 
 def _table(overview: Overview, end: str) -> dict[str, Any]:
-    table, measures = overview.table, overview.folder.evidence.get("measures", {})
+    table, measures = overview.table, overview.folder.evidence.measures
     place = {label: i for i, label in enumerate(overview.order)}
     lines = sorted(table.lines, key=lambda line: (line.role == "unlearned", place.get(line.label, -1)))
     n_kept = min(len(lines), _MOST_LINES, max(_STATIC_LINES, _MOST_CELLS // max(1, len(table.columns))))
     return {
         "columns": [
-            _column(f"column{end}-{i}", column, measures.get(column.measure, {})) for i, column in enumerate(table.columns)
+            _column(f"column{end}-{i}", column, measures.get(column.measure, MeasureRecord()))
+            for i, column in enumerate(table.columns)
         ],
         "lines": [_line(table, line) for line in lines[:_STATIC_LINES]],
         "data": _json([_brief(_line(table, line)) for line in lines[:n_kept]]) if len(lines) > _STATIC_LINES else None,
@@ -244,13 +242,13 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _column(identifier: str, column: Column, described: Mapping[str, Any]) -> dict[str, Any]:
+def _column(identifier: str, column: Column, described: MeasureRecord) -> dict[str, Any]:
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(column.direction, "")
     if column.gold is not None:
         direction = f"Best is the retrained model's value, {number(column.gold)}" + (
             f"; retrained models are up to {number(column.floor)} apart." if column.floor is not None else "."
         )
-    parts = (described.get("answers"), described.get("summary"), direction)
+    parts = (described.answers, described.summary, direction)
     return {
         "id": identifier,
         "title": column.title,

@@ -37,13 +37,11 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
     Raises:
         StoreError: If the data set is not in the store, or is of a kind that cannot be shown.
     """
-    ids = list(dict.fromkeys(i for group in folder.groups for side in group.get("samples", ()) for i in side["ids"]))[
-        :_MOST_SAMPLES
-    ]
-    described = folder.evidence.get("dataset")
+    ids = list(dict.fromkeys(i for group in folder.groups for side in group.samples for i in side.ids))[:_MOST_SAMPLES]
+    described = folder.evidence.dataset
     if described is None or not ids:
         raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
-    artifact = store.open(described["address"])
+    artifact = store.open(described.address)
     facts = artifact.json("dataset")
     kind, modality = facts["column"]["kind"], facts["modality"]
     if kind in {"graph", "node"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,19 +210,19 @@ class Library:
 
 def _described(name: str, overview: Overview, date: str) -> Run:
     folder = overview.folder
-    failures = folder.evidence.get("failures", ())
+    failures = folder.evidence.failures
     n_failed = len(failures) or sum(row.status in {"failed", "non-finite"} for row in folder.rows)
     labels = [judgement.label for judgement in overview.judgements]
-    keys = {model["label"]: str(model["key"]) for model in folder.models if model.get("key")}
+    keys = {model.label: model.key for model in folder.models if model.key}
     keys |= {row.label: row.unlearner for row in folder.rows if row.unlearner and row.label not in keys}
-    reason = f"{failures[0]['stage']}: {failures[0]['reason']}" if failures else "some values could not be measured"
+    reason = f"{failures[0].stage}: {failures[0].reason}" if failures else "some values could not be measured"
     return Run(
         name=name,
         state="with failures" if n_failed else "finished",
         reason=reason if n_failed else "",
         experiment=folder.name,
         data=_data(folder),
-        date=str(folder.evidence.get("created_at") or date),
+        date=folder.evidence.created_at or date,
         headline=overview.headline,
         methods=tuple(dict.fromkeys(keys.get(label, label) for label in sorted(labels))),
         verdicts=tuple(
@@ -231,13 +231,13 @@ def _described(name: str, overview: Overview, date: str) -> Run:
             if not j.is_exact or len(labels) == 1
         ),
         n_seeds=max((judgement.n for judgement in overview.judgements), default=0),
-        has_outputs=any(group.get("outputs") for group in folder.groups),
+        has_outputs=any(group.outputs for group in folder.groups),
     )
 
 
 def _data(folder: RunFolder) -> str:
-    described: Mapping[str, Any] = folder.evidence.get("dataset", {})
-    return str(described.get("name") or next((row.dataset for row in folder.rows), ""))
+    described = folder.evidence.dataset
+    return (described.name if described is not None else "") or next((row.dataset for row in folder.rows), "")
 
 
 def _date(directory: Path) -> str:

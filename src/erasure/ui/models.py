@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import StoreError
+from erasure.records.evidence import DatasetRecord, GroupRecord
 from erasure.records.run_folder import ROLE_PARTITIONS, RunFolder
 from erasure.store import Artifact, Store
 
@@ -129,11 +130,7 @@ class Models:
         """
         if not 0 <= group < len(folder.groups):
             raise StoreError(f"This run has no group {group} of models.")
-        try:
-            return RunModels(self, folder, folder.groups[group])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreError(f"The report.json of this run is not as this version writes it ({reason}); run it again.") from error
+        return RunModels(self, folder, folder.groups[group])
 
     def open(self, address: str) -> Artifact:
         """A stored object.
@@ -162,23 +159,23 @@ class RunModels:
         group: What the run kept of the group.
     """
 
-    def __init__(self, models: Models, folder: RunFolder, group: Mapping[str, Any]) -> None:
-        if not group.get("outputs"):
+    def __init__(self, models: Models, folder: RunFolder, group: GroupRecord) -> None:
+        if not group.outputs:
             raise StoreError(
                 "This run does not say where its models' outputs are: it is of an older version. Run its configuration again, which "
                 "costs nothing while its objects are in the store."
             )
         self._models, self._group = models, group
-        described = folder.evidence.get("dataset", {})
-        self.task = str(described.get("task", "classification"))
-        self.n_classes = int(described.get("n_classes") or 0)
-        self.class_names = tuple(map(str, described.get("class_names", ())))
-        self.seed = group.get("seed")
-        partitions = {"forget": group.get("forget"), "retain": group.get("retain"), "test": group.get("heldout")}
-        self.partitions = {role: str(partitions[role]) for role in ROLE_PARTITIONS if partitions[role]}
-        self._places = {(str(each["label"]), str(each["partition"])): str(each["address"]) for each in group["outputs"]}
+        described = folder.evidence.dataset or DatasetRecord()
+        self.task = described.task
+        self.n_classes = described.n_classes
+        self.class_names = described.class_names
+        self.seed = group.seed
+        partitions = {"forget": group.forget, "retain": group.retain, "test": group.heldout}
+        self.partitions = {role: partitions[role] for role in ROLE_PARTITIONS if partitions[role]}
+        self._places = {(each.label, each.partition): each.address for each in group.outputs}
         self.labels = list(dict.fromkeys(label for label, _ in self._places))
-        known = {str(model["label"]): str(model["role"]) for model in folder.models}
+        known = {model.label: model.role for model in folder.models}
         self.gold = next((label for label in self.labels if known.get(label) == "gold"), None)
         self.roles = [role for role, name in self.partitions.items() if any(p == name for _, p in self._places)]
 

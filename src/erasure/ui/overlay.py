@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import StoreError
+from erasure.records.evidence import Curve
 from erasure.ui.attacks import ATTACKS, auc, axis_of, curve_at, in_words, position, rates, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
 from erasure.ui.models import ROLE_NAMES, Outputs, RunModels
@@ -165,25 +166,25 @@ def attack(models: RunModels, a: str, b: str, key: str) -> dict[str, Any]:
     }
 
 
-def measured_attacks(curves: Sequence[Mapping[str, Any]], labels: Sequence[str], seed: Any) -> list[str]:
+def measured_attacks(curves: Sequence[Curve], labels: Sequence[str], seed: Any) -> list[str]:
     """Names of the attacks that measures brought a curve of, for each of some models."""
     found: dict[str, set[str]] = {}
     for curve in _rocs(curves, seed):
-        found.setdefault(str(curve["measure"]), set()).add(str(curve["label"]))
+        found.setdefault(curve.measure, set()).add(curve.label)
     return [name for name, present in found.items() if set(labels) <= present]
 
 
-def measured_attack(curves: Sequence[Mapping[str, Any]], models: RunModels, a: str, b: str, name: str) -> dict[str, Any]:
+def measured_attack(curves: Sequence[Curve], models: RunModels, a: str, b: str, name: str) -> dict[str, Any]:
     """An attack that a measure carried out, at every share of false alarms; its scores of single samples are not kept.
 
     Raises:
         StoreError: If there is no curve of it for both models.
     """
     wanted = [a, b, *([models.gold] if models.gold not in {None, a, b} else [])]
-    found = {str(c["label"]): c for c in _rocs(curves, models.seed) if c["measure"] == name and c["label"] in wanted}
+    found = {c.label: c for c in _rocs(curves, models.seed) if c.measure == name and c.label in wanted}
     if a not in found or b not in found:
         raise StoreError(f"There is no curve of the attack {name[:100]!r} on both {a} and {b}.")
-    at = np.unique(np.concatenate([[0.0, 1.0], *(np.asarray(curve["fpr"], float) for curve in found.values())]))
+    at = np.unique(np.concatenate([[0.0, 1.0], *(np.asarray(curve.fpr, float) for curve in found.values())]))
     return {
         "key": name,
         "title": name,
@@ -197,7 +198,7 @@ def measured_attack(curves: Sequence[Mapping[str, Any]], models: RunModels, a: s
             {
                 "label": label,
                 "is_reference": label not in {a, b},
-                "tpr": _rounded(curve_at(found[label]["fpr"], found[label]["tpr"], at)),
+                "tpr": _rounded(curve_at(found[label].fpr, found[label].tpr, at)),
                 "fpr": _rounded(at),
                 "auc": None,
                 "n": None,
@@ -209,8 +210,8 @@ def measured_attack(curves: Sequence[Mapping[str, Any]], models: RunModels, a: s
     }
 
 
-def _rocs(curves: Sequence[Mapping[str, Any]], seed: Any) -> list[Mapping[str, Any]]:
-    return [c for c in curves if c.get("kind") == "roc" and c.get("seed") == seed and len(c["fpr"]) == len(c["tpr"]) > 1]
+def _rocs(curves: Sequence[Curve], seed: Any) -> list[Curve]:
+    return [c for c in curves if c.kind == "roc" and c.seed == seed and len(c.fpr) == len(c.tpr) > 1]
 
 
 def _scores(models: RunModels, label: str, role: str, key: str) -> NDArray[Any]:

@@ -128,7 +128,7 @@ def overlay_page(
         b=b,
         role=role,
         group=group,
-        groups=[str(each.get("problem") or each.get("retain", "")).strip(" ()") for each in overview.folder.groups],
+        groups=[(each.problem or each.retain).strip(" ()") for each in overview.folder.groups],
         judged=judged,
         labels=sorted(models.labels, key=lambda label: (label in places, places.get(label, 0))),
         gold=models.gold,

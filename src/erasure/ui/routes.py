@@ -97,7 +97,7 @@ class Site:
             found, problem = overlay.predictions(models, a, b, role), ""
         except StoreError as error:
             found, problem = {}, str(error)
-        measured = overlay.measured_attacks(overview.folder.evidence.get("curves", ()), (a, b), models.seed)
+        measured = overlay.measured_attacks(overview.folder.evidence.curves, (a, b), models.seed)
         return _page(
             overlay_page(
                 self.library.run(name),
@@ -132,7 +132,7 @@ class Site:
         models = self._models(overview, query)
         a, b, key = _required(query, "a"), _required(query, "b"), query.get("attack", "loss")
         if key.startswith("measured:"):
-            curves = overview.folder.evidence.get("curves", ())
+            curves = overview.folder.evidence.curves
             return _json(overlay.measured_attack(curves, models, a, b, key.removeprefix("measured:")))
         return _json(overlay.attack(models, a, b, key))
 

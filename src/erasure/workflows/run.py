@@ -18,7 +18,7 @@ from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.durable import write_atomically
 from erasure.engine.executors import processes, serial
-from erasure.engine.recording.evidence import collect, write_evidence
+from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
 from erasure.engine.session import Material, Workbench
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
@@ -30,6 +30,7 @@ from erasure.planning.estimate import forecasting
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Numerics, Plan, Stage
+from erasure.records.evidence import write_evidence
 from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
 from erasure.records.stages_file import write_stages

@@ -10,6 +10,7 @@ from erasure.analysis.advice_words import recommendation
 from erasure.analysis.gaps import Roles, comparisons
 from erasure.analysis.overview import overview_of
 from erasure.analysis.verdicts import judge_all
+from erasure.records.evidence import Evidence
 from erasure.records.run_folder import RunFolder
 
 
@@ -125,7 +126,7 @@ def _overview(*changed, models=None, methods=("good", "bad")):
         rows = [replace(each, **changes(each)) if each.model == role else each for each in rows]
     kept = evidence(*methods)
     kept["models"] = models(kept["models"]) if models else kept["models"]
-    return overview_of(RunFolder([*rows, *method("good"), *method("bad", 0.99)], kept))
+    return overview_of(RunFolder([*rows, *method("good"), *method("bad", 0.99)], Evidence.of(kept)))
 
 
 def test_nobody_is_recommended_by_a_retrained_model_that_has_learned_nothing():
@@ -152,7 +153,7 @@ def test_a_gold_that_diverged_is_not_said_to_be_missing():
     gone = {"value": None, "gold": None, "gap": None, "status": "failed", "reason": "logits on forget are not finite"}
     rows = [*references(), *(replace(each, gold=None, gap=None, floor=None) for each in method("good"))]
     rows = [replace(each, **gone) if each.model == "gold" else each for each in rows]
-    found = overview_of(RunFolder(rows, evidence("good")))
+    found = overview_of(RunFolder(rows, Evidence.of(evidence("good"))))
     assert found.advice.kind is Advised.TRAINING_FAILED
     assert "logits on forget are not finite" in found.recommendation
     assert "no retrained model" not in found.recommendation

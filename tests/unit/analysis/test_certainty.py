@@ -7,6 +7,7 @@ from scipy import stats
 
 from erasure.analysis.certainty import certainty_of
 from erasure.analysis.overview import overview_of
+from erasure.records.evidence import Evidence
 from erasure.records.run_folder import RunFolder
 from erasure.reports.figures.certainty import differences, ranks
 from erasure.reports.page import page
@@ -25,7 +26,7 @@ def repeated(values=FORGET, golds=GOLDS):
 
 
 def found(rows, best="good", kept=None):
-    return certainty_of(RunFolder(rows, kept or {}), ["good", "bad"], best)
+    return certainty_of(RunFolder(rows, Evidence.of(kept or {})), ["good", "bad"], best)
 
 
 def estimate(certainty, label, partition="forget"):
@@ -160,7 +161,7 @@ def test_hostile_names_stay_text_in_the_tables_of_tests():
         }
     ]
     kept["sweep"] = [{"label": evil, "settings": {evil: evil}}] * 2
-    text = page(overview_of(RunFolder(rows, kept)))
+    text = page(overview_of(RunFolder(rows, Evidence.of(kept))))
     assert "<img src=x" not in text
     assert text.count("<script") == 1
     assert 'id="tests"' in text
@@ -172,10 +173,10 @@ def test_the_page_has_the_tests_and_says_so_in_words():
     rows = repeated()
     for seed in range(4):
         rows += [row(label, partition="test", value=GOLD["test"], seed_train=seed) for label in FORGET]
-    text = page(overview_of(RunFolder(rows, evidence("good", "bad"))))
+    text = page(overview_of(RunFolder(rows, Evidence.of(evidence("good", "bad")))))
     assert "Everything was repeated with 4 training seeds." in text
     assert "1 of 4 values differ" in text
     assert "mean differs from retraining" in text
-    once = page(overview_of(RunFolder([*references(), *method("good")], evidence("good"))))
+    once = page(overview_of(RunFolder([*references(), *method("good")], Evidence.of(evidence("good")))))
     assert '<code class="whole">--seeds 0-4</code>' in once
     assert 'id="tests"' not in once

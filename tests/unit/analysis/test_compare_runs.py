@@ -10,6 +10,7 @@ from report_rows import row
 from erasure.analysis.run_changes import node_changes, value_changes
 from erasure.analysis.run_comparison import compare_runs
 from erasure.errors import ConfigError, MissingDependency
+from erasure.records.evidence import Evidence
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
 from erasure.reports.leaderboard import leaderboard, write_leaderboard
@@ -30,7 +31,7 @@ def folder(values, *, dataset="toys", canonical=None, floor=0.01, **changes):
         for seed, value in enumerate(known)
     ]
     evidence = {} if canonical is None else {"configuration": {"canonical": canonical}}
-    return RunFolder(rows, evidence)
+    return RunFolder(rows, Evidence.of(evidence))
 
 
 def outcomes(found):
@@ -57,7 +58,7 @@ def test_a_distance_to_gold_is_tested_against_the_floor_and_not_against_nothing(
 
     def told(values, floors):
         rows = [row("m", value=v, floor=f, seed_train=s, **distance) for s, (v, f) in enumerate(zip(values, floors, strict=True))]
-        (duel,) = compare_runs([RunFolder(rows, {})], ["a"]).duels
+        (duel,) = compare_runs([RunFolder(rows)], ["a"]).duels
         return duel
 
     far, close = [0.31, 0.30, 0.32, 0.29], [0.11, 0.05, 0.12, 0.06]
@@ -159,7 +160,7 @@ def test_retraining_does_not_compete_in_ranks():
 def test_one_label_with_other_parameters_is_two_methods():
     def run(epochs, seed=0):
         models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
-        return RunFolder([row("a", value=0.9, seed_train=seed)], {"models": models})
+        return RunFolder([row("a", value=0.9, seed_train=seed)], Evidence.of({"models": models}))
 
     found = compare_runs([run(1), run(2), run(1, seed=1)], ["one", "two", "three"])
     assert {duel.label: duel.n for duel in found.duels} == {"a (one)": 2, "a (two)": 1}
@@ -169,7 +170,7 @@ def test_one_label_with_other_parameters_is_two_methods():
 def test_a_method_with_parameters_of_its_own_on_every_data_set_is_one_method():
     def run(epochs, dataset):
         models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
-        return RunFolder([row("a", value=0.9, dataset=dataset)], {"models": models})
+        return RunFolder([row("a", value=0.9, dataset=dataset)], Evidence.of({"models": models}))
 
     found = compare_runs([run(1, "x"), run(2, "y")], ["one", "two"])
     assert [(duel.label, duel.problem) for duel in found.duels] == [("a", "x"), ("a", "y")]
@@ -278,7 +279,9 @@ def test_hostile_names_stay_text():
     rows = [row(f"{EVIL}{i}", EVIL, EVIL, 0.2 * i, gold=0.9, dataset=EVIL, seed_train=s) for i in range(3) for s in range(3)]
     canonical = {"data": {EVIL: 1}}
     other = {"data": {EVIL: EVIL}}
-    runs = [RunFolder(rows, {"configuration": {"canonical": form}, "experiment": EVIL}) for form in (canonical, other)]
+    runs = [
+        RunFolder(rows, Evidence.of({"configuration": {"canonical": form}, "experiment": EVIL})) for form in (canonical, other)
+    ]
     text = leaderboard(compare_runs(runs, [EVIL, f"{EVIL}2"]))
     tags = Elements(text).tags
     assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in tags}

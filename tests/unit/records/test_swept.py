@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from report_rows import evidence, method, references
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import StoreError
+from erasure.records.evidence import CommandRecord, Evidence, StoredOutputs, write_evidence
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_rows, suffixes
@@ -28,7 +30,7 @@ def setting(values, label, *, of_a="", of_original="", forget=0.9):
             model["parameters"] = {"lr": next(iter(values.values()))} if model["label"] == "a" else {}
     kept["experiment"] = f"sweep ({label})"
     kept["command"] = {"text": "erasure sweep x.jsonc", "note": f"this one is {label}"}
-    return Setting(label, values, [*references(), *method("a", forget=forget), *method("b")], kept)
+    return Setting(label, values, [*references(), *method("a", forget=forget), *method("b")], Evidence.of(kept))
 
 
 @pytest.fixture
@@ -57,11 +59,11 @@ def test_a_suffix_names_only_what_makes_the_difference():
 
 def test_evidence_has_every_model_once_and_series_under_the_same_names(two):
     kept = merged_evidence(two, suffixes(two))
-    assert [model["label"] for model in kept["models"]] == ["original", "gold", "a (lr=0.01)", "b", "a (lr=0.1)"]
-    (group,) = kept["groups"]
-    assert [each["label"] for each in group["layers"]["rows"]] == ["a (lr=0.01)", "b", "a (lr=0.1)"]
-    assert kept["command"] == {"text": "erasure sweep x.jsonc", "note": ""}
-    assert [each["label"] for each in kept["sweep"]] == ["lr=0.01", "lr=0.1"]
+    assert [model.label for model in kept.models] == ["original", "gold", "a (lr=0.01)", "b", "a (lr=0.1)"]
+    (group,) = kept.groups
+    assert [each.label for each in group.layers.rows] == ["a (lr=0.01)", "b", "a (lr=0.1)"]
+    assert kept.command == CommandRecord(text="erasure sweep x.jsonc")
+    assert [each.label for each in kept.sweep] == ["lr=0.01", "lr=0.1"]
 
 
 def test_what_was_swept_is_a_parameter_whose_sensitivity_is_shown(two):
@@ -78,11 +80,11 @@ def test_another_original_is_a_problem_of_its_own():
     settings = [setting({path: n}, f"epochs={n}", of_original=f"/{n}") for n in (1, 2)]
     names = suffixes(settings)
     kept = merged_evidence(settings, names)
-    assert {m["label"] for m in kept["models"] if m["role"] == "gold"} == {"gold (epochs=1)", "gold (epochs=2)"}
-    assert [group["problem"] for group in kept["groups"]] == [" (epochs=1)", " (epochs=2)"]
+    assert {m.label for m in kept.models if m.role == "gold"} == {"gold (epochs=1)", "gold (epochs=2)"}
+    assert [group.problem for group in kept.groups] == [" (epochs=1)", " (epochs=2)"]
     costs = {j.label: j.cost for j in overview_of(RunFolder(merged_rows(settings, names), kept)).judgements}
     assert costs["a (epochs=1)"] == costs["a (epochs=2)"] == pytest.approx(0.15)
-    assert {m["parameters"][path] for m in kept["models"] if m["role"] == "unlearned"} == {1, 2}
+    assert {m.parameters[path] for m in kept.models if m.role == "unlearned"} == {1, 2}
     titles = [figure.title for figure in figures_of(overview_of(RunFolder(merged_rows(settings, names), kept)))]
     assert "Losses (epochs=2)" in titles
 
@@ -123,13 +125,14 @@ def test_a_model_that_meets_two_forget_sets_has_its_values_on_both(two_forget_se
 
 
 def test_what_every_model_said_is_found_again_under_its_name_in_the_sweep(two_forget_sets):
+    settings = []
     for each in two_forget_sets:
-        for group in each.evidence["groups"]:
-            labels = [model["label"] for model in each.evidence["models"]]
-            group["outputs"] = [{"label": label, "partition": "forget", "address": each.label} for label in labels]
-    groups = RunFolder.of_settings(two_forget_sets).groups
-    assert [group["problem"] for group in groups] == [" (percentage=0.1)", " (percentage=0.2)"]
-    said = {entry["label"]: entry["address"] for group in groups for entry in group["outputs"]}
+        said = tuple(StoredOutputs(label=m.label, partition="forget", address=each.label) for m in each.evidence.models)
+        groups = tuple(replace(group, outputs=said) for group in each.evidence.groups)
+        settings.append(replace(each, evidence=replace(each.evidence, groups=groups)))
+    groups = RunFolder.of_settings(settings).groups
+    assert [group.problem for group in groups] == [" (percentage=0.1)", " (percentage=0.2)"]
+    said = {entry.label: entry.address for group in groups for entry in group.outputs}
     assert said["a (lr=0.1, percentage=0.2)"] == "lr=0.1, percentage=0.2"
     assert {"original (percentage=0.1)", "b (percentage=0.2)", "a (lr=0.01, percentage=0.1)"} <= set(said)
 
@@ -168,7 +171,7 @@ def test_a_folder_of_a_sweep_is_read_setting_by_setting(two, tmp_path):
         where = tmp_path / "points" / str(number)
         where.mkdir(parents=True)
         write_rows(each.rows, where)
-        (where / "report.json").write_text(json.dumps(each.evidence), encoding="utf-8")
+        write_evidence(each.evidence, where)
     points = [{"folder": str(n), "label": each.label, "settings": each.values} for n, each in enumerate(two)]
     (tmp_path / "points.json").write_text(json.dumps(points), encoding="utf-8")
     folder = RunFolder.load(tmp_path)

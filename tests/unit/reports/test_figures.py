@@ -1,12 +1,14 @@
 """Figures: what they are drawn from, and what they leave out."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from report_rows import evidence, method, references
 
 from erasure.analysis.gaps import Roles
 from erasure.analysis.verdicts import TITLES, judge_all
+from erasure.records.evidence import Curve, Evidence, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
@@ -57,7 +59,8 @@ def test_of_very_many_repetitions_some_are_dots_and_all_are_data():
 
 
 def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
-    models = [*evidence("a")["models"], {**evidence("a")["models"][2], "seed": 1, "elapsed_s": 3.0}]
+    models = Evidence.of(evidence("a")).models
+    models = [*models, replace(models[2], seed=1, elapsed_s=3.0)]
     found = {(d["model"], d["quantity"], d["part"]): d["value"] for d in costs(models, [], ["a"]).data}
     assert found["a", "time [s]", "each request"] == 2.0
     assert found["a", "time [s]", "once, in advance"] == 0.5
@@ -65,11 +68,13 @@ def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
 
 
 def test_sensitivity_needs_settings_of_one_method_that_differ_in_a_number():
-    models = evidence("a", "b", "c")["models"]
+    models = Evidence.of(evidence("a", "b", "c")).models
     judgements = judged("a", "b", "c", forget=0.92)
     assert sensitivity(models, judgements) is None
-    for number, model in enumerate(models[2:]):
-        model |= {"key": "SSD", "parameters": {"alpha": float(number), "same": 1, "name": "x"}}
+    models = [
+        replace(model, key="SSD", parameters={"alpha": float(number), "same": 1, "name": "x"})
+        for number, model in enumerate(models[2:])
+    ]
     figure = sensitivity(models, judgements)
     assert {d["panel"] for d in figure.data} == {"SSD: alpha"}
     assert [d["parameter"] for d in figure.data if d["question"] == "forgetting"] == [0.0, 1.0, 2.0]
@@ -88,38 +93,31 @@ def test_the_trace_shows_one_repetition():
 
 
 def test_distributions_are_shares_of_each_partition():
-    losses = evidence("a")["groups"][0]["losses"]
+    losses = Evidence.of(evidence("a")).groups[0].losses
     figure = distributions(losses, quantity="loss", order=["a"], roles=ROLES, gold="gold")
     mine = [d["share"] for d in figure.data if d["model"] == "a" and d["samples"] == "forgotten"]
     assert mine == [0.3, 0.7]
-    empty = {"edges": [0, 1], "series": [{"label": "a", "partition": "forget", "n": 0, "counts": [0]}]}
+    empty = Histograms(edges=(0, 1), series=(Histogram(label="a", partition="forget", n=0, counts=(0,)),))
     assert distributions(empty, quantity="loss", order=["a"], roles=ROLES, gold=None) is None
 
 
 def test_measured_curves_become_a_mean_with_a_range():
     def curve(label, role, tpr):
-        return {
-            "kind": "roc",
-            "measure": "LiRA",
-            "label": label,
-            "role": role,
-            "fpr": [0.0, 0.01, 0.1, 1.0],
-            "tpr": [0.0, *tpr, 1.0],
-        }
+        return Curve(label=label, role=role, measure="LiRA", kind="roc", fpr=(0.0, 0.01, 0.1, 1.0), tpr=(0.0, *tpr, 1.0))
 
     curves = [curve("a", "unlearned", (0.2, 0.4)), curve("a", "unlearned", (0.4, 0.6)), curve("gold", "gold", (0.0, 0.1))]
-    found = measured_rocs([*curves, {"kind": "bars", "measure": "x"}])
+    found = measured_rocs([*curves, Curve(label="a", role="unlearned", kind="bars", measure="x")])
     assert list(found) == ["LiRA"]
-    (mine,) = [each for each in found["LiRA"]["series"] if each["label"] == "a"]
-    at = next(i for i, fpr in enumerate(found["LiRA"]["fpr"]) if fpr >= 0.01 - 1e-12)
-    assert (mine["low"][at], mine["high"][at]) == (0.2, 0.4)
-    assert mine["tpr"][at] == pytest.approx(0.3)
-    assert found["LiRA"]["gold"]["high"][-1] == 1.0
+    (mine,) = [each for each in found["LiRA"].series if each.label == "a"]
+    at = next(i for i, fpr in enumerate(found["LiRA"].fpr) if fpr >= 0.01 - 1e-12)
+    assert (mine.low[at], mine.high[at]) == (0.2, 0.4)
+    assert mine.tpr[at] == pytest.approx(0.3)
+    assert found["LiRA"].gold.high[-1] == 1.0
     assert rocs(found["LiRA"], ["a"]).data[0]["model"] == "gold"
 
 
 def test_classes_without_samples_are_left_out():
-    classes = evidence("a")["groups"][0]["classes"]
+    classes = Evidence.of(evidence("a")).groups[0].classes
     figure = by_class(classes, order=["a"], gold="gold", roles=ROLES)
     assert {(d["class"], d["samples"]) for d in figure.data} == {
         ("cat", "forgotten samples"),
@@ -129,12 +127,12 @@ def test_classes_without_samples_are_left_out():
 
 
 def test_classes_of_one_name_stay_apart():
-    classes = {**evidence("a")["groups"][0]["classes"], "names": ["cat", "cat"]}
+    classes = replace(Evidence.of(evidence("a")).groups[0].classes, names=("cat", "cat"))
     assert {d["class"] for d in by_class(classes, order=["a"], gold="gold", roles=ROLES).data} == {"cat", "cat (2)"}
 
 
 def test_layers_that_did_not_change_are_pale():
-    figure = layers(evidence("a")["groups"][0]["layers"], ["a"], gold=None)
+    figure = layers(Evidence.of(evidence("a")).groups[0].layers, ["a"], gold=None)
     assert [(d["layer"], d["change"]) for d in figure.data] == [("conv", 0.1), ("head", 0.0)]
     assert [d["depth"] for d in figure.spec["data"]["values"]][1] == 0.0
 

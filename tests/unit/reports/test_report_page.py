@@ -12,6 +12,7 @@ from report_rows import evidence, method, references, row
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import MissingDependency, StoreError
+from erasure.records.evidence import Evidence
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder, TracePoint
 from erasure.reports.figures.of_run import figures_of
@@ -51,7 +52,7 @@ class Elements(HTMLParser):
 def made(rows=None, kept=None, trace=()):
     rows = rows or [*references(), *method("good"), *method("bad", retain=0.5)]
     kept = evidence("good", "bad") if kept is None else kept
-    return page(overview_of(RunFolder(rows, kept, trace)))
+    return page(overview_of(RunFolder(rows, Evidence.of(kept), trace)))
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_a_failed_method_is_shown_with_its_reason():
     kept["models"][-1] = {**kept["models"][-1], "failed": "the loss is not finite", "elapsed_s": None}
     text = made([*references(), *method("good")], kept)
     assert "the loss is not finite" in text
-    assert [j.verdict for j in overview_of(RunFolder([*references(), *method("good")], kept)).judgements] == [
+    assert [j.verdict for j in overview_of(RunFolder([*references(), *method("good")], Evidence.of(kept))).judgements] == [
         "indistinguishable",
         "failed",
     ]
@@ -190,7 +191,7 @@ def test_an_older_run_without_evidence_has_a_report_of_its_rows(tmp_path):
 
 def test_a_run_without_methods_or_values_has_a_report():
     assert "No method was tried" in made(references(), {})
-    assert "All values" in page(overview_of(RunFolder([], {})))
+    assert "All values" in page(overview_of(RunFolder([])))
 
 
 def test_evidence_that_is_no_json_is_a_clear_error(tmp_path):
@@ -215,7 +216,7 @@ def test_every_figure_is_drawn_from_the_evidence():
     kept = evidence("good", "bad")
     for number, model in enumerate(kept["models"][2:]):
         model |= {"key": "SSD", "parameters": {"selection_weighting": 1.0 + number}}
-    overview = overview_of(RunFolder([*references(), *method("good"), *method("bad", retain=0.5)], kept, trace))
+    overview = overview_of(RunFolder([*references(), *method("good"), *method("bad", retain=0.5)], Evidence.of(kept), trace))
     keys = [figure.key for figure in figures_of(overview)]
     assert keys == ["tradeoff", "values", "loss", "roc", "by_class", "layers", "trace", "costs", "sensitivity"]
     assert [figure.key for figure in figures_of(overview, narrow=True)] == keys

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
-from erasure.durable import write_atomically
 from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
 from erasure.engine.session import Workbench
@@ -27,14 +26,28 @@ from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Group, Plan, Subject
+from erasure.records.evidence import (
+    CommandRecord,
+    ConfigurationFile,
+    ConfigurationRecord,
+    Curve,
+    DatasetRecord,
+    Evidence,
+    FailureRecord,
+    GroupRecord,
+    MeasureRecord,
+    MissingRecord,
+    ModelRecord,
+    SourceRecord,
+    ValueInterval,
+)
+from erasure.records.reading import as_record
 from erasure.records.rows import Row
 from erasure.store.addresses import plain_json
 from erasure.types import Json
 
-__all__ = ["EVIDENCE_FILE", "collect", "write_evidence"]
+__all__ = ["collect"]
 
-EVIDENCE_FILE = "report.json"
-_FORMAT = 1
 _LONGEST_SOURCE = 200_000
 """Characters of a configuration file that are kept."""
 _MOST_EVIDENCE = 500
@@ -43,8 +56,8 @@ _MOST_INTERVALS = 5000
 _AXES = ("split", "train", "unlearn", "evaluate")
 
 
-def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> dict[str, Json]:
-    """Everything a report needs beside the rows, as JSON.
+def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> Evidence:
+    """Everything a report needs beside the rows.
 
     Distributions, classes, layers and samples are those of the first repetition; rows have every repetition.
 
@@ -54,14 +67,14 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
         failed: Address to reason of what could not be computed.
         rows: The result rows.
     """
-    found: dict[str, Json] = {"format": _FORMAT, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    missing: list[dict[str, str]] = []
+    found: dict[str, Any] = {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    missing: list[MissingRecord] = []
 
-    def piece(name: str, make: Callable[[], Json]) -> None:
+    def piece(name: str, make: Callable[[], Any]) -> None:
         try:
             found[name] = make()
         except Exception as error:  # a picture that cannot be drawn must not cost the results
-            missing.append({"what": name, "reason": str(error).strip() or type(error).__name__})
+            missing.append(MissingRecord(what=name, reason=str(error).strip() or type(error).__name__))
 
     experiment = plan.experiment
     piece("experiment", lambda: experiment.name)
@@ -70,8 +83,8 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
     piece("versions", provenance.versions)
     piece("machine", lambda: provenance.machine(plan.numerics, bench.device))
     piece("dataset", lambda: _dataset(plan, bench))
-    piece("seeds", lambda: [vars(seeds) for seeds in dict.fromkeys(group.seeds for group in plan.groups)])
-    piece("models", lambda: [model for group in plan.groups for model in _models(plan, bench, failed, group)])
+    piece("seeds", lambda: tuple(dict(vars(seeds)) for seeds in dict.fromkeys(group.seeds for group in plan.groups)))
+    piece("models", lambda: tuple(model for group in plan.groups for model in _models(plan, bench, failed, group)))
     piece("measures", lambda: _measures(plan, rows))
     piece("sources", lambda: _sources(plan))
     stored: list[_Record] = []
@@ -80,37 +93,15 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
     piece("intervals", lambda: _intervals(_filled(stored, plan, bench, failed, rows)))
     first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
     several = len({group.retain for group in plan.groups}) > 1
-    groups = []
+    groups: list[GroupRecord] = []
     for group in first:
         models = ModelEvidence(plan, bench, failed, group, named=_named(group, several=several))
-        pieces, reasons = models.pieces()
-        groups.append(pieces)
+        record, reasons = models.record()
+        groups.append(record)
         missing += reasons
-    found["groups"] = groups
     own = (address for address in failed if address in plan.stages)  # what fails may be another experiment's of the same run
-    found["failures"] = [{"stage": plan.stages[address].name, "reason": failed[address]} for address in own]
-    found["missing"] = missing
-    return found
-
-
-def write_evidence(evidence: Mapping[str, Json], directory: Path) -> None:
-    """Write ``report.json``; numbers that are not finite become null.
-
-    Raises:
-        StoreError: If it cannot be written.
-    """
-    text = json.dumps(_finite(evidence), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    write_atomically(Path(directory) / EVIDENCE_FILE, text.encode("utf-8", "replace"))
-
-
-def _finite(value: Any) -> Json:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    return value
+    failures = tuple(FailureRecord(stage=plan.stages[address].name, reason=failed[address]) for address in own)
+    return Evidence(**found, groups=tuple(groups), failures=failures, missing=tuple(missing))
 
 
 # Models
@@ -128,33 +119,31 @@ def _label_of(subject: Subject, suffix: str) -> str:
     return subject.entry.label if subject.entry is not None else f"{subject.role}{suffix}"
 
 
-def _models(plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group) -> list[dict[str, Json]]:
+def _models(plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group) -> list[ModelRecord]:
     several = len({each.retain for each in plan.groups}) > 1
     return [_model(bench, failed, group, named) for named in _named(group, several=several)]
 
 
-def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Named) -> dict[str, Json]:
+def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Named) -> ModelRecord:
     subject = named.subject
     entry = subject.entry
-    described: dict[str, Json] = {
-        "label": named.label,
-        "role": subject.role,
-        "retain": group.retain,
-        "seed": group.seeds.train,
-        "address": subject.model,
-    }
+    described = ModelRecord(
+        label=named.label, role=subject.role, retain=group.retain, seed=group.seeds.train, address=subject.model
+    )
     if entry is not None:
-        described |= {
-            "key": entry.key,
-            "exact": entry.unlearner.exact,
-            "forget": entry.unlearner.forget,
-            "summary": _summary(type(entry.unlearner))[0],
-            "parameters": _flat(canonical(entry.unlearner)),
-        }
+        described = replace(
+            described,
+            key=entry.key,
+            exact=entry.unlearner.exact,
+            forget=entry.unlearner.forget,
+            summary=_summary(type(entry.unlearner))[0],
+            parameters=_flat(canonical(entry.unlearner)),
+        )
     if subject.model in failed:
-        return described | {"failed": failed[subject.model]}
+        return replace(described, failed=failed[subject.model])
     facts = bench.store.open(subject.model).facts
-    return described | {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib")}
+    costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib")}
+    return replace(described, **cast(dict[str, Any], costs))
 
 
 def _flat(node: Json, prefix: str = "") -> dict[str, Json]:
@@ -175,25 +164,25 @@ def _flat(node: Json, prefix: str = "") -> dict[str, Json]:
 # Measures and papers
 
 
-def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, Json]:
+def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, MeasureRecord]:
     """What each column of the tables means, by the name that rows have."""
     by_address: dict[str, dict[str, None]] = {}
     for row in rows:
         by_address.setdefault(row.address, {})[row.measure] = None
-    described: dict[str, Json] = {}
+    described: dict[str, MeasureRecord] = {}
     for group in plan.groups:
         for subject in (group.original, *([group.gold] if group.gold else []), *group.unlearned):
             for measure, address in zip(plan.experiment.evaluator.measures, subject.values, strict=True):
                 for name in by_address.get(address or "", ()):
                     if name not in described:
                         summary, answers = _summary(type(measure))
-                        described[name] = {
-                            "component": type(measure).__name__,
-                            "summary": summary,
-                            "answers": answers,
-                            "ideal": measure.ideal,
-                            "higher_is_better": measure.higher_is_better,
-                        }
+                        described[name] = MeasureRecord(
+                            component=type(measure).__name__,
+                            summary=summary,
+                            answers=answers,
+                            ideal=measure.ideal,
+                            higher_is_better=measure.higher_is_better,
+                        )
     return described
 
 
@@ -205,12 +194,12 @@ def _summary(cls: type[Component]) -> tuple[str, str]:
     return paragraphs[0], f"{question[0]}?" if question[1] else answers
 
 
-def _sources(plan: Plan) -> list[dict[str, Json]]:
+def _sources(plan: Plan) -> tuple[SourceRecord, ...]:
     """Papers of every method and measure, those inside others too, each once."""
     experiment = plan.experiment
     evaluator = experiment.evaluator
     traced = evaluator.trace.measures if evaluator.trace is not None else ()
-    sources: dict[tuple[str, str], dict[str, Json]] = {}
+    sources: dict[tuple[str, str], SourceRecord] = {}
     for kind, component in [
         *(("method", entry.unlearner) for entry in experiment.unlearners),
         *(("measure", measure) for measure in (*evaluator.measures, *traced)),
@@ -222,17 +211,17 @@ def _sources(plan: Plan) -> list[dict[str, Json]]:
             if cls.source is not None:
                 sources.setdefault(
                     (kind, cls.__name__),
-                    {
-                        "kind": kind,
-                        "name": cls.__name__,
-                        "summary": _summary(cls)[0],
-                        "paper": cls.source.paper,
-                        "code": cls.source.code,
-                        "deviations": list(cls.source.deviations),
-                        "bibtex": cls.source.bibtex,
-                    },
+                    SourceRecord(
+                        kind=kind,
+                        name=cls.__name__,
+                        summary=_summary(cls)[0],
+                        paper=cls.source.paper,
+                        code=cls.source.code,
+                        deviations=tuple(cls.source.deviations),
+                        bibtex=cls.source.bibtex,
+                    ),
                 )
-    return list(sources.values())
+    return tuple(sources.values())
 
 
 def _components(value: Any) -> Iterable[Component]:
@@ -254,19 +243,21 @@ def _filled(found: list[_Record], *where: Any) -> list[_Record]:
     return found
 
 
-def _curves(records: Iterable[_Record], *, further: bool = False) -> list[dict[str, Json]]:
+def _curves(records: Iterable[_Record], *, further: bool = False) -> tuple[Curve, ...]:
     """What measures brought for their figures, with the address by which rows are found; or on further golds, which have no rows."""
     kept = (each for each in records if each[1].get("evidence") and (each[0]["role"] == "further gold") == further)
-    return [described | record["evidence"] for described, record in kept][:_MOST_EVIDENCE]
+    curves = (as_record(Curve, described | record["evidence"]) for described, record in kept)
+    return tuple(itertools.islice(curves, _MOST_EVIDENCE))
 
 
-def _intervals(records: Iterable[_Record]) -> list[dict[str, Json]]:
+def _intervals(records: Iterable[_Record]) -> tuple[ValueInterval, ...]:
     """Intervals that measures gave to their own values, over samples or over the models of a bank; repeated rows lack them."""
-    return [
-        described | {name: record[name] for name in ("value", "low", "high")}
+    found = (
+        ValueInterval(**described, **{name: record[name] for name in ("value", "low", "high")})
         for described, record in records
         if record["low"] is not None and record["high"] is not None and described["role"] != "further gold"
-    ][:_MOST_INTERVALS]
+    )
+    return tuple(itertools.islice(found, _MOST_INTERVALS))
 
 
 def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
@@ -301,23 +292,23 @@ def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequ
 # Where it comes from
 
 
-def _dataset(plan: Plan, bench: Workbench) -> dict[str, Json]:
+def _dataset(plan: Plan, bench: Workbench) -> DatasetRecord:
     scene = plan.scenes[0]
     dataset = bench.dataset(scene.data)
     content = plan.stages[scene.data].content
-    return {
-        "name": dataset.name,
-        "source": type(scene.source).__name__,
-        "modality": dataset.modality,
-        "task": dataset.task,
-        "n": len(dataset),
-        "n_classes": dataset.n_classes,
-        "x_shape": list(dataset.x_shape),
-        "class_names": list(dataset.class_names)[:1000],
-        "address": scene.data,
-        "fingerprint": plain_json(content["fingerprint"], "fingerprint"),
-        "parameters": canonical(scene.source)["parameters"],
-    }
+    return DatasetRecord(
+        name=dataset.name,
+        source=type(scene.source).__name__,
+        modality=dataset.modality,
+        task=dataset.task,
+        n=len(dataset),
+        n_classes=dataset.n_classes,
+        x_shape=tuple(dataset.x_shape),
+        class_names=tuple(dataset.class_names)[:1000],
+        address=scene.data,
+        fingerprint=plain_json(content["fingerprint"], "fingerprint"),
+        parameters=canonical(scene.source)["parameters"],
+    )
 
 
 def _files(experiment: Experiment) -> list[str]:
@@ -325,9 +316,11 @@ def _files(experiment: Experiment) -> list[str]:
     return [file for file in files if not file.startswith("<") and Path(file).is_file()]
 
 
-def _configuration(experiment: Experiment) -> dict[str, Json]:
-    texts = [{"file": _shown(file), "text": Path(file).read_text("utf-8")[:_LONGEST_SOURCE]} for file in _files(experiment)]
-    return {"files": texts, "canonical": experiment.canonical()}
+def _configuration(experiment: Experiment) -> ConfigurationRecord:
+    files = tuple(
+        ConfigurationFile(file=_shown(file), text=Path(file).read_text("utf-8")[:_LONGEST_SOURCE]) for file in _files(experiment)
+    )
+    return ConfigurationRecord(files=files, canonical=experiment.canonical())
 
 
 def _shown(file: str) -> str:
@@ -336,26 +329,26 @@ def _shown(file: str) -> str:
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
 
 
-def _command(plan: Plan) -> dict[str, Json]:
+def _command(plan: Plan) -> CommandRecord:
     """The command that gives these numbers again, and whether that is certain."""
     experiment, numerics = plan.experiment, plan.numerics
     options = ["--device", numerics.device, "--precision", numerics.precision, "--threads", str(numerics.threads)]
     seeds = _seed_options(list(dict.fromkeys(group.seeds for group in plan.groups)), experiment)
     files = _files(experiment)
     if not files:
-        return {"text": "", "note": "The configuration was given from Python; run it with erasure.run(configuration)."}
+        return CommandRecord(note="The configuration was given from Python; run it with erasure.run(configuration).")
     whole = next((file for file in files if _is_whole(file, experiment)), None)
     note = ""
     if whole is None:
         swept = next(((file, label) for file in files if (label := _setting(file, experiment)) is not None), None)
         if swept is not None:
             text = shlex.join(["erasure", "sweep", _shown(swept[0]), *seeds, *options])
-            return {"text": text, "note": f"It runs every setting of the sweep; this one is {swept[1]}."}
+            return CommandRecord(text=text, note=f"It runs every setting of the sweep; this one is {swept[1]}.")
         note = (
             "The file alone gives another configuration: values were set on the command line (--set), a module was trusted "
             "(--trust), or the file has changed. The canonical configuration below is what was run."
         )
-    return {"text": shlex.join(["erasure", "run", _shown(whole or files[0]), *seeds, *options]), "note": note}
+    return CommandRecord(text=shlex.join(["erasure", "run", _shown(whole or files[0]), *seeds, *options]), note=note)
 
 
 def _seed_options(repetitions: Sequence[Seeds], experiment: Experiment) -> list[str]:

@@ -18,8 +18,25 @@ from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
 from erasure.planning.stages import Group, Plan, Subject, outputs_content
+from erasure.records.evidence import (
+    ClassShare,
+    ForgottenRecord,
+    GroupRecord,
+    Histogram,
+    Histograms,
+    LayerChanges,
+    Layers,
+    MissingRecord,
+    PartitionSize,
+    Roc,
+    RocRange,
+    Rocs,
+    SampleSide,
+    StoredOutputs,
+    ValuesByName,
+    ValuesOf,
+)
 from erasure.store.addresses import address
-from erasure.types import Json
 
 __all__ = ["ModelEvidence", "Named"]
 
@@ -67,17 +84,17 @@ class ModelEvidence:
         self.n_left_out = max(0, len(named) - _MOST_MODELS)
         self.models = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
 
-    def pieces(self) -> tuple[dict[str, Json], list[dict[str, str]]]:
-        """Each piece by name, and the reason for each that there is none of."""
-        found: dict[str, Json] = {
+    def record(self) -> tuple[GroupRecord, list[MissingRecord]]:
+        """Every piece that there is, and the reason for each that there is none of."""
+        found: dict[str, Any] = {
             "retain": self.group.retain,
             "forget": self.forget,
             "training": self.training,
             "heldout": self.heldout,
             "seed": self.group.seeds.train,
         }
-        reasons: list[dict[str, str]] = []
-        makers: dict[str, Callable[[], Json]] = {
+        reasons: list[MissingRecord] = []
+        makers: dict[str, Callable[[], Any]] = {
             "partitions": self._sizes,
             "forgotten": self._forgotten,
             "losses": self._losses,
@@ -93,10 +110,10 @@ class ModelEvidence:
             try:
                 found[name] = make()
             except Exception as error:  # a picture that cannot be drawn must not cost the results
-                reasons.append({"what": name, "reason": str(error).strip() or type(error).__name__})
+                reasons.append(MissingRecord(what=name, reason=str(error).strip() or type(error).__name__))
         if self.n_left_out:
-            reasons.append({"what": "models", "reason": f"distributions are kept of {_MOST_MODELS} models, not of all"})
-        return found, reasons
+            reasons.append(MissingRecord(what="models", reason=f"distributions are kept of {_MOST_MODELS} models, not of all"))
+        return GroupRecord(**found), reasons
 
     # Partitions
 
@@ -116,23 +133,23 @@ class ModelEvidence:
     def _shown(self) -> list[str]:
         return [name for name in (self.forget, self.group.retain, self.heldout) if name in self.partitions]
 
-    def _sizes(self) -> Json:
-        return [{"name": name, "n": len(ids)} for name, ids in self.partitions.items()]
+    def _sizes(self) -> tuple[PartitionSize, ...]:
+        return tuple(PartitionSize(name=name, n=len(ids)) for name, ids in self.partitions.items())
 
-    def _forgotten(self) -> Json:
+    def _forgotten(self) -> ForgottenRecord:
         """How many samples of each class were to be forgotten, and how many of it were kept."""
         forget, training = self.partitions[self.forget], self.partitions[self.training]
-        found: dict[str, Json] = {"n": len(forget), "n_training": len(training), "classes": []}
+        classes: list[ClassShare] = []
         y = self.dataset.y
         if y.dim() == 1 and len(forget):
             wanted = torch.bincount(y[forget.cpu()].long(), minlength=self.dataset.n_classes).tolist()
             there = torch.bincount(y[training.cpu()].long(), minlength=self.dataset.n_classes).tolist()
-            found["classes"] = [
-                {"class": self.dataset.class_name(k), "forget": wanted[k], "training": there[k]}
+            classes = [
+                ClassShare(name=self.dataset.class_name(k), forget=wanted[k], training=there[k])
                 for k in range(min(len(wanted), 1000))
                 if wanted[k]
             ]
-        return found
+        return ForgottenRecord(n=len(forget), n_training=len(training), classes=tuple(classes))
 
     def _outputs(self, model: str, partition: str) -> Outputs | None:
         return self.bench.outputs(self.scene, model, partition) if self._place(model, partition) else None
@@ -154,25 +171,25 @@ class ModelEvidence:
 
     # Distributions
 
-    def _losses(self) -> Json:
+    def _losses(self) -> Histograms:
         edges = np.geomspace(_LEAST_LOSS, _MOST_LOSS, _BINS + 1)
         each = ((label, partition, outputs.losses.double().numpy()) for label, partition, outputs in self._each())
         return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
 
-    def _confidences(self) -> Json:
+    def _confidences(self) -> Histograms:
         """Of the log-odds of the right label, in which sure models still differ."""
         edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
         return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
 
     @staticmethod
-    def _histograms(each: Any, edges: Any) -> Json:
+    def _histograms(each: Any, edges: Any) -> Histograms:
         series = []
         for label, partition, values in each:
             counts, _ = np.histogram(values[np.isfinite(values)], bins=edges)
-            series.append({"label": label, "partition": partition, "n": len(values), "counts": counts.tolist()})
-        return {"edges": edges.tolist(), "series": series}
+            series.append(Histogram(label=label, partition=partition, n=len(values), counts=tuple(counts.tolist())))
+        return Histograms(edges=tuple(edges.tolist()), series=tuple(series))
 
-    def _rocs(self) -> Json:
+    def _rocs(self) -> Rocs:
         """An attack that calls a sample forgotten if its loss is small, forgotten against held-out samples."""
         if not self.heldout:
             raise RequirementNotMet("no partition that no model saw was measured")
@@ -180,17 +197,20 @@ class ModelEvidence:
         grid = np.unique(np.concatenate([np.geomspace(1 / n_negatives, 1, _ROC_POINTS), [1.0]]))
         series = []
         for named in self.models:
-            curve = self._roc(named.subject.model, grid)
+            curve = self._roc(named.label, named.subject.model, grid)
             if curve is not None:
-                series.append({"label": named.label, **curve})
+                series.append(curve)
         if not series:
             raise RequirementNotMet("no model was run on both the forget and the held-out samples")
         golds = [self.group.gold, *self.group.floors] if self.group.gold is not None else []
-        curves = [c["tpr"] for c in (self._roc(gold.model, grid) for gold in golds) if c is not None]
-        band = {"low": np.min(curves, 0).tolist(), "high": np.max(curves, 0).tolist(), "n": len(curves)} if curves else None
-        return {"fpr": grid.tolist(), "series": series, "gold": band}
+        curves = [c.tpr for c in (self._roc("gold", gold.model, grid) for gold in golds) if c is not None]
+        band = None
+        if curves:
+            low, high = (tuple(end(curves, 0).tolist()) for end in (np.min, np.max))
+            band = RocRange(low=low, high=high, n=len(curves))
+        return Rocs(fpr=tuple(grid.tolist()), series=tuple(series), gold=band)
 
-    def _roc(self, model: str, grid: Any) -> dict[str, Any] | None:
+    def _roc(self, label: str, model: str, grid: Any) -> Roc | None:
         forget, heldout = self._outputs(model, self.forget), self._outputs(model, self.heldout)
         if forget is None or heldout is None:
             return None
@@ -204,46 +224,48 @@ class ModelEvidence:
         low, high = _wilson(tpr, len(positives))
         members, others = -forget.losses.double(), -heldout.losses.double()
         auc_low, auc_high = auc_interval(members, others)
-        return {
-            "tpr": tpr.tolist(),
-            "low": low.tolist(),
-            "high": high.tolist(),
-            "auc": auc(members, others),
-            "auc_low": auc_low,
-            "auc_high": auc_high,
-            "n": len(positives),
-        }
+        return Roc(
+            label=label,
+            tpr=tuple(tpr.tolist()),
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+            auc=auc(members, others),
+            auc_low=auc_low,
+            auc_high=auc_high,
+            n=len(positives),
+        )
 
     # Classes and groups
 
-    def _classes(self) -> Json:
+    def _classes(self) -> ValuesByName:
         names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
         rows = []
         for label, partition, outputs in self._each():
             right, labels = _right(outputs), outputs.labels
             if labels.dim() == 2:  # several labels: each is a class of its own
                 predicted = outputs.predictions.eq(labels).double().mean(0)
-                rows.append({"label": label, "partition": partition, "values": predicted[: len(names)].tolist()})
-                continue
-            rows.append({"label": label, "partition": partition, "values": _by_group(right, labels, len(names))})
-        return {"names": names, "rows": rows, "n_classes": self.dataset.n_classes}
+                values = predicted[: len(names)].tolist()
+            else:
+                values = _by_group(right, labels, len(names))
+            rows.append(ValuesOf(label=label, partition=partition, values=tuple(values)))
+        return ValuesByName(names=tuple(names), rows=tuple(rows), n_classes=self.dataset.n_classes)
 
-    def _groups(self) -> Json:
+    def _groups(self) -> ValuesByName:
         z = self.dataset.z
         if z is None or z.dim() != 1:
             raise RequirementNotMet("the data has no groups")
         kinds = torch.unique(z)[:_MOST_CLASSES]
         place = torch.searchsorted(kinds, z.contiguous())
         names = [str(self.dataset.z_names[k]) if k < len(self.dataset.z_names) else str(k) for k in kinds.tolist()]
-        rows = [
-            {"label": label, "partition": partition, "values": _by_group(_right(outputs), place[outputs.ids], len(names))}
-            for label, partition, outputs in self._each()
-        ]
-        return {"names": names, "rows": rows, "n_classes": len(names)}
+        rows = tuple(
+            ValuesOf(label=label, partition=p, values=tuple(_by_group(_right(outputs), place[outputs.ids], len(names))))
+            for label, p, outputs in self._each()
+        )
+        return ValuesByName(names=tuple(names), rows=rows, n_classes=len(names))
 
     # Weights
 
-    def _layers(self) -> Json:
+    def _layers(self) -> Layers:
         original = self._state(self.group.original)
         size = sum(value.numel() * value.element_size() for value in original.values())
         if size * len(self.models) > _MOST_BYTES:
@@ -258,21 +280,21 @@ class ModelEvidence:
             if named.subject.role == "original":
                 continue
             state = self._state(named.subject)
-            changes = [_relative_change(original, state, layers[layer]) for layer in kept]
-            rows.append({"label": named.label, "values": changes})
-        return {"names": kept, "rows": rows, "n_layers": len(layers)}
+            changes = tuple(_relative_change(original, state, layers[layer]) for layer in kept)
+            rows.append(LayerChanges(label=named.label, values=changes))
+        return Layers(names=tuple(kept), rows=tuple(rows), n_layers=len(layers))
 
     def _state(self, subject: Subject) -> Mapping[str, Tensor]:
         return self.bench.store.open(subject.model).tensors("model")
 
     # Samples
 
-    def _stored(self) -> Json:
+    def _stored(self) -> tuple[StoredOutputs, ...]:
         """Where the store has what each model says about each sample; ``erasure ui`` reads it there."""
         found = [(n.label, p, self._place(n.subject.model, p)) for n in self.models for p in self._shown]
-        return [{"label": label, "partition": partition, "address": where} for label, partition, where in found if where]
+        return tuple(StoredOutputs(label=label, partition=p, address=where) for label, p, where in found if where)
 
-    def _samples(self) -> Json:
+    def _samples(self) -> tuple[SampleSide, ...]:
         """Forgotten samples whose loss is farthest below gold's (least forgotten) and farthest above (most forgotten)."""
         if self.group.gold is None:
             raise RequirementNotMet("there is no gold model to compare losses with")
@@ -290,16 +312,16 @@ class ModelEvidence:
             n = min(_N_SAMPLES, len(order) // 2)
             for side, chosen in (("least", order[:n]), ("most", order.flip(0)[:n])):
                 found.append(
-                    {
-                        "label": named.label,
-                        "side": side,
-                        "ids": outputs.ids[chosen].tolist(),
-                        "loss": outputs.losses[chosen].tolist(),
-                        "gold": gold.losses[chosen].tolist(),
-                        "original": original.losses[chosen].tolist(),
-                    }
+                    SampleSide(
+                        label=named.label,
+                        side=side,
+                        ids=tuple(outputs.ids[chosen].tolist()),
+                        loss=tuple(outputs.losses[chosen].tolist()),
+                        gold=tuple(gold.losses[chosen].tolist()),
+                        original=tuple(original.losses[chosen].tolist()),
+                    )
                 )
-        return found
+        return tuple(found)
 
 
 def _right(outputs: Outputs) -> Tensor:

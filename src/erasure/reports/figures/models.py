@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from erasure.records.evidence import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
 from erasure.reports.figures.figure import MOST_PANELS, Figure, base
 from erasure.reports.figures.theme import COLOURS
 
@@ -56,7 +57,7 @@ def _left_out(shown: int, total: int) -> str:
 
 
 def distributions(
-    histograms: Mapping[str, Any],
+    histograms: Histograms,
     *,
     quantity: str,
     order: Sequence[str],
@@ -67,26 +68,26 @@ def distributions(
     """Losses or confidences of forgotten, retained and held-out samples, a panel for each model, gold's forgotten ones behind.
 
     Args:
-        histograms: ``edges`` and ``series`` with ``label``, ``partition``, ``n`` and ``counts``.
+        histograms: Counts of each model's samples.
         quantity: ``loss`` or ``confidence``.
         order: Methods, best first.
         roles: ``forget``, ``retain`` or ``test`` for each partition.
         gold: Label of gold, if there is one.
         narrow: For a phone.
     """
-    edges, merged = histograms["edges"], 2
+    edges, merged = histograms.edges, 2
     lefts = edges[:-1:merged]
     records: list[dict[str, Any]] = []
     reference: list[dict[str, Any]] = []
-    for series in histograms["series"]:
-        role = roles.get(series["partition"])
-        if role is None or not series["n"]:
+    for series in histograms.series:
+        role = roles.get(series.partition)
+        if role is None or not series.n:
             continue
-        counts = [sum(series["counts"][i : i + merged]) for i in range(0, len(series["counts"]), merged)]
+        counts = [sum(series.counts[i : i + merged]) for i in range(0, len(series.counts), merged)]
         for left, count in zip(lefts, counts, strict=False):
-            records.append({"model": series["label"], "samples": role, "x": left, "share": count / series["n"]})
-        if series["label"] == gold and role == "forget":
-            reference = [{"x": left, "share": count / series["n"]} for left, count in zip(lefts, counts, strict=False)]
+            records.append({"model": series.label, "samples": role, "x": left, "share": count / series.n})
+        if series.label == gold and role == "forget":
+            reference = [{"x": left, "share": count / series.n} for left, count in zip(lefts, counts, strict=False)]
     present = list(dict.fromkeys(record["model"] for record in records))
     judged = set(order)
     panels = _panels(present, order, [label for label in present if label not in judged])
@@ -173,33 +174,33 @@ def distributions(
 
 
 def rocs(
-    curves: Mapping[str, Any], order: Sequence[str], *, key: str = "roc", name: str = "Loss attack", narrow: bool = False
+    curves: Rocs, order: Sequence[str], *, key: str = "roc", name: str = "Loss attack", narrow: bool = False
 ) -> Figure | None:
     """How well an attack finds the forgotten samples, on logarithmic axes, beside what it reaches on retrained models.
 
     Args:
-        curves: ``fpr``, ``series`` with ``label``, ``tpr`` and bands, and ``gold`` with ``low`` and ``high``.
+        curves: The curve of each model, with the range of golds.
         order: Methods, best first.
         key: Name of the figure.
         name: Name of the attack.
         narrow: For a phone.
     """
-    fpr = curves["fpr"]
-    series = {each["label"]: each for each in curves["series"]}
+    fpr = curves.fpr
+    series = {each.label: each for each in curves.series}
     judged = set(order)
     panels = _panels(list(series), order, [label for label in series if label not in judged])
     least = max(min((value for value in fpr if value > 0), default=1e-3), 1e-4)
     records: list[dict[str, Any]] = []
     for panel in panels:
-        each, gold = series[panel], curves.get("gold")
+        each, gold = series[panel], curves.gold
         for i, at in enumerate(fpr):
             if at < least:
                 continue
-            record = {"model": panel, "fpr": at, "tpr": each["tpr"][i], "chance": at}
-            if each.get("low"):
-                record |= {"low": max(each["low"][i], least), "high": max(each["high"][i], least)}
+            record = {"model": panel, "fpr": at, "tpr": each.tpr[i], "chance": at}
+            if each.low:
+                record |= {"low": max(each.low[i], least), "high": max(each.high[i], least)}
             if gold:
-                record |= {"gold_low": max(gold["low"][i], least), "gold_high": max(gold["high"][i], least)}
+                record |= {"gold_low": max(gold.low[i], least), "gold_high": max(gold.high[i], least)}
             records.append(record)
     if not records:
         return None
@@ -250,7 +251,7 @@ def rocs(
     )
 
 
-def measured_rocs(curves: Sequence[Mapping[str, Any]], golds: Sequence[Mapping[str, Any]] = ()) -> dict[str, dict[str, Any]]:
+def measured_rocs(curves: Sequence[Curve], golds: Sequence[Curve] = ()) -> dict[str, Rocs]:
     """ROC curves that measures brought, by measure: the mean over repetitions, with a band, and the range that golds have apart.
 
     The band is the range over repetitions; of a single one, the 95 % interval over its samples.
@@ -261,14 +262,14 @@ def measured_rocs(curves: Sequence[Mapping[str, Any]], golds: Sequence[Mapping[s
     """
     by_measure: dict[str, dict[tuple[str, str], list[list[float]]]] = {}
     sizes: dict[tuple[str, str], int] = {}
-    every = [curve for curve in (*curves, *golds) if curve.get("kind") == "roc" and len(curve["fpr"]) == len(curve["tpr"]) > 1]
-    positive = [x for curve in every for x in curve["fpr"] if x > 0]
+    every = [curve for curve in (*curves, *golds) if curve.kind == "roc" and len(curve.fpr) == len(curve.tpr) > 1]
+    positive = [x for curve in every for x in curve.fpr if x > 0]
     grid = _log_grid(max(min(positive, default=1e-3), 1e-4))
     for curve in every:
-        models = by_measure.setdefault(str(curve["measure"]), {})
-        models.setdefault((curve["label"], curve["role"]), []).append(_on_grid(curve["fpr"], curve["tpr"], grid))
-        sizes[str(curve["measure"]), curve["label"]] = int(curve.get("n_members") or 0)
-    found: dict[str, dict[str, Any]] = {}
+        models = by_measure.setdefault(curve.measure, {})
+        models.setdefault((curve.label, curve.role), []).append(_on_grid(curve.fpr, curve.tpr, grid))
+        sizes[curve.measure, curve.label] = curve.n_members or 0
+    found: dict[str, Rocs] = {}
     for measure, models in by_measure.items():
         series = []
         retrained = [each for (_, role), repeated in models.items() if role in {"gold", "further gold"} for each in repeated]
@@ -276,17 +277,17 @@ def measured_rocs(curves: Sequence[Mapping[str, Any]], golds: Sequence[Mapping[s
             if role == "further gold":
                 continue
             columns = list(zip(*repeated, strict=True))
-            mean, n = [math.fsum(c) / len(c) for c in columns], sizes[measure, label]
-            band: dict[str, list[float]] = {}
+            mean, n = tuple(math.fsum(c) / len(c) for c in columns), sizes[measure, label]
+            band: dict[str, Any] = {}
             if len(repeated) > 1:
-                band = {"low": [min(c) for c in columns], "high": [max(c) for c in columns]}
+                band = {"low": tuple(map(min, columns)), "high": tuple(map(max, columns))}
             elif n:
                 ends = [_wilson(share, n) for share in mean]
-                band = {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
-            series.append({"label": label, "tpr": mean, **band})
+                band = {"low": tuple(low for low, _ in ends), "high": tuple(high for _, high in ends)}
+            series.append(Roc(label=label, tpr=mean, **band))
         ranges = list(zip(*retrained, strict=True))
-        gold = {"low": [min(c) for c in ranges], "high": [max(c) for c in ranges]} if retrained else None
-        found[measure] = {"fpr": grid, "series": series, "gold": gold}
+        gold = RocRange(low=tuple(map(min, ranges)), high=tuple(map(max, ranges))) if retrained else None
+        found[measure] = Rocs(fpr=tuple(grid), series=tuple(series), gold=gold)
     return found
 
 
@@ -310,7 +311,7 @@ def _on_grid(fpr: Sequence[float], tpr: Sequence[float], grid: Sequence[float]) 
 
 
 def by_class(
-    classes: Mapping[str, Any],
+    classes: ValuesByName,
     *,
     order: Sequence[str],
     gold: str,
@@ -319,12 +320,12 @@ def by_class(
     narrow: bool = False,
 ) -> Figure | None:
     """Accuracy of each class, or group, less gold's, on forgotten and on held-out samples."""
-    values = {(row["label"], row["partition"]): row["values"] for row in classes["rows"]}
+    values = {(row.label, row.partition): row.values for row in classes.rows}
     titles = {"forget": "forgotten samples", "test": "held-out samples", "retain": "retained samples"}
     wanted = [(p, role) for p, role in roles.items() if (gold, p) in values and role in {"forget", "test", "retain"}]
     wanted = sorted(wanted, key=lambda each: list(titles).index(each[1]))[:2]
     methods = [label for label in order if any((label, p) in values for p, _ in wanted)][:_MOST_LINES]
-    names = _distinct(classes["names"])
+    names = _distinct(classes.names)
     effect = [0.0] * len(names)
     records: list[dict[str, Any]] = []
     for partition, role in wanted:
@@ -415,12 +416,12 @@ def _is_long(names: Sequence[str]) -> bool:
     return max((len(name) for name in names), default=0) > 3
 
 
-def layers(changes: Mapping[str, Any], order: Sequence[str], *, gold: str | None, narrow: bool = False) -> Figure | None:
+def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: bool = False) -> Figure | None:
     """Relative change of each layer's weights, method by method, gold first."""
-    names = list(changes["names"])
-    values = {row["label"]: row["values"] for row in changes["rows"]}
+    names = list(changes.names)
+    values: Mapping[str, Sequence[float | None]] = {row.label: row.values for row in changes.rows}
     models = [*([gold] if gold in values else []), *[label for label in order if label in values]][:_MOST_LINES]
-    records = [
+    records: list[dict[str, Any]] = [
         {"model": str(label), "layer": name, "change": value}
         for label in models
         for name, value in zip(names, values[str(label)], strict=True)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from erasure.analysis.overview import Overview
+from erasure.records.evidence import GroupRecord
 from erasure.records.run_folder import RunFolder
-from erasure.records.sweep_folder import SERIES, is_of_method, settings_of
+from erasure.records.sweep_folder import SERIES, is_of_method
 from erasure.reports.figures import certainty as certainty_figures
 from erasure.reports.figures import models as model_figures
 from erasure.reports.figures import settings as setting_figures
@@ -38,7 +39,7 @@ def part_figures(overview: Overview, number: int, *, narrow: bool = False) -> li
 
 def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     """Figures over several problems: how much depends on what poses them."""
-    paths = {path for setting in settings_of(overview.folder.evidence) for path in setting["settings"]}
+    paths = {path for setting in overview.folder.evidence.sweep for path in setting.settings}
     around = {path for path in paths if not is_of_method(path)}
     found = setting_figures.sensitivity(
         overview.folder.models, overview.judgements, overview.repeated, only=around, name="across problems", narrow=narrow
@@ -58,9 +59,9 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     for number, whole in enumerate(folder.groups):
         group = _without(whole, repeated)
         suffix = f"_{number + 1}" if number else ""
-        found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, narrow=narrow)]
-    curves_of = [curve for curve in folder.evidence.get("curves", ()) if curve["label"] not in repeated]
-    measured = model_figures.measured_rocs(curves_of, folder.evidence.get("gold_curves", ()))
+        found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, _gold(folder, whole), narrow=narrow)]
+    curves_of = [curve for curve in folder.evidence.curves if curve.label not in repeated]
+    measured = model_figures.measured_rocs(curves_of, folder.evidence.gold_curves)
     for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [
@@ -87,44 +88,48 @@ def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:
 
 def _same_as_gold(folder: RunFolder) -> frozenset[str]:
     """Methods that retrain, where gold is there already: their panels would be the same pictures twice."""
-    has_gold = any(model["role"] == "gold" and not model.get("failed") for model in folder.models)
-    return frozenset(model["label"] for model in folder.models if has_gold and model.get("exact"))
+    has_gold = any(model.role == "gold" and not model.failed for model in folder.models)
+    return frozenset(model.label for model in folder.models if has_gold and model.exact)
 
 
-def _without(group: Mapping[str, Any], labels: frozenset[str]) -> dict[str, Any]:
-    kept = dict(group)
-    for name, within in SERIES.items():
-        if name in kept and labels:
-            kept[name] = {**kept[name], within: [each for each in kept[name][within] if each["label"] not in labels]}
-    return kept
+def _gold(folder: RunFolder, group: GroupRecord) -> str | None:
+    """What the group's gold model is called; None if there is none, or it was not measured."""
+    golds = {model.label for model in folder.models if model.role == "gold"}
+    series = group.losses.series if group.losses is not None else ()
+    return next((each.label for each in series if each.label in golds), None)
 
 
-def _group_figures(group: Mapping[str, Any], order: Sequence[str], *, narrow: bool) -> list[Figure | None]:
-    roles = {group["forget"]: "forget", group["retain"]: "retain"}
-    if group.get("heldout"):
-        roles[group["heldout"]] = "test"
-    labels = [series["label"] for series in group.get("losses", {}).get("series", ())]
-    gold = next((label for label in labels if label not in set(order) and label.startswith("gold")), None)
+def _without(group: GroupRecord, labels: frozenset[str]) -> GroupRecord:
+    changes = {}
+    for name, within in SERIES.items() if labels else ():
+        if (piece := getattr(group, name)) is not None:
+            changes[name] = replace(piece, **{within: tuple(s for s in getattr(piece, within) if s.label not in labels)})
+    return replace(group, **changes)
+
+
+def _group_figures(group: GroupRecord, order: Sequence[str], gold: str | None, *, narrow: bool) -> list[Figure | None]:
+    roles = {group.forget: "forget", group.retain: "retain"}
+    if group.heldout:
+        roles[group.heldout] = "test"
     found: list[Figure | None] = []
-    for key, quantity in (("losses", "loss"), ("confidences", "confidence")):
-        if key in group:
-            histograms = group[key]
+    for histograms, quantity in ((group.losses, "loss"), (group.confidences, "confidence")):
+        if histograms is not None:
             found.append(
                 model_figures.distributions(histograms, quantity=quantity, order=order, roles=roles, gold=gold, narrow=narrow)
             )
-    if "rocs" in group:
-        found.append(model_figures.rocs(group["rocs"], order, narrow=narrow))
-    for key, what in (("classes", "class"), ("groups", "group")):
-        if key in group and gold is not None:
-            found.append(model_figures.by_class(group[key], order=order, gold=gold, roles=roles, what=what, narrow=narrow))
-    if "layers" in group:
-        found.append(model_figures.layers(group["layers"], order, gold=gold, narrow=narrow))
+    if group.rocs is not None:
+        found.append(model_figures.rocs(group.rocs, order, narrow=narrow))
+    for values, what in ((group.classes, "class"), (group.groups, "group")):
+        if values is not None and gold is not None:
+            found.append(model_figures.by_class(values, order=order, gold=gold, roles=roles, what=what, narrow=narrow))
+    if group.layers is not None:
+        found.append(model_figures.layers(group.layers, order, gold=gold, narrow=narrow))
     return found
 
 
-def _renamed(figure: Figure | None, suffix: str, group: Mapping[str, Any]) -> Figure | None:
+def _renamed(figure: Figure | None, suffix: str, group: GroupRecord) -> Figure | None:
     """A figure of a further group, told apart from the first one's."""
     if figure is None or not suffix:
         return figure
-    apart = group.get("problem") or f"kept: {group['retain']}"
+    apart = group.problem or f"kept: {group.retain}"
     return replace(figure, key=f"{figure.key}{suffix}", title=f"{figure.title} ({apart.strip(' ()')})")

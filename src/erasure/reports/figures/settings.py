@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from erasure.analysis.verdicts import Judgement
+from erasure.records.evidence import ModelRecord
 from erasure.records.rows import Row
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.figure import MOST_DOTS, MOST_LINES, MOST_PANELS, STEP, Figure, base, counted, spread
@@ -20,18 +21,16 @@ _WIDE = 8.0
 """Ratio of the ends of a parameter from which its axis is logarithmic."""
 
 
-def costs(
-    models: Sequence[Mapping[str, Any]], rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False
-) -> Figure | None:
+def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """Time, one-off work apart, memory, and operations if they were counted; the mean over repetitions."""
     shown = ["original", "gold", *list(order)[:MOST_LINES]]
     found: dict[tuple[str, str, str], list[float]] = {}
     parts = (("elapsed_s", "time [s]", "each request"), ("precompute_s", "time [s]", "once, in advance"))
     for model in models:
         for field, quantity, part in (*parts, ("peak_memory_mib", "peak memory [MiB]", "each request")):
-            if model.get(field) is not None:
-                name = model["role"] if model["role"] != "unlearned" else model["label"]
-                found.setdefault((name, quantity, part), []).append(model[field])
+            if (value := getattr(model, field)) is not None:
+                name = model.role if model.role != "unlearned" else model.label
+                found.setdefault((name, quantity, part), []).append(value)
     for row in rows:
         if "flop" in row.measure.lower() and row.value is not None:
             name = row.label if row.model == "unlearned" else row.model
@@ -115,7 +114,7 @@ def costs(
 
 
 def sensitivity(
-    models: Sequence[Mapping[str, Any]],
+    models: Sequence[ModelRecord],
     judgements: Sequence[Judgement],
     repeated: Mapping[str, Sequence[Judgement]] | None = None,
     *,
@@ -137,11 +136,11 @@ def sensitivity(
     settings: dict[str, dict[str, Mapping[str, Any]]] = {}
     for model in models:
         if (
-            model["role"] == "unlearned"
-            and not model.get("exact")
-            and math.isfinite(by_label[model["label"]].distance if model["label"] in by_label else math.inf)
+            model.role == "unlearned"
+            and not model.exact
+            and math.isfinite(by_label[model.label].distance if model.label in by_label else math.inf)
         ):
-            settings.setdefault(model["key"], {})[model["label"]] = model["parameters"]
+            settings.setdefault(model.key, {})[model.label] = model.parameters or {}
     data: list[dict[str, Any]] = []
     scales: dict[str, str] = {}
     for key, labels in settings.items():
