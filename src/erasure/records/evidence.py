@@ -105,7 +105,7 @@ class DatasetRecord:
     name: str = ""
     source: str = ""
     modality: str = ""
-    task: str = "classification"
+    task: str = ""
     n: int = 0
     n_classes: int = 0
     x_shape: tuple[int, ...] = ()
@@ -203,7 +203,7 @@ class Curve:
     partition: str = ""
     seed: int | None = None
     address: str = ""
-    over: str = "samples"
+    over: str = ""
     kind: str = ""
     fpr: tuple[float, ...] = ()
     tpr: tuple[float, ...] = ()
@@ -221,7 +221,7 @@ class ValueInterval:
     partition: str
     seed: int | None = None
     address: str = ""
-    over: str = "samples"
+    over: str = ""
     value: float | None = None
     low: float
     high: float

@@ -167,7 +167,7 @@ class RunModels:
             )
         self._models, self._group = models, group
         described = folder.evidence.dataset or DatasetRecord()
-        self.task = described.task
+        self.task = described.task or "classification"
         self.n_classes = described.n_classes
         self.class_names = described.class_names
         self.seed = group.seed

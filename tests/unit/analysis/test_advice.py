@@ -10,7 +10,7 @@ from erasure.analysis.advice_words import recommendation
 from erasure.analysis.gaps import Roles, comparisons
 from erasure.analysis.overview import overview_of
 from erasure.analysis.verdicts import judge_all
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import Evidence, ModelRecord
 from erasure.records.run_folder import RunFolder
 
 
@@ -158,7 +158,7 @@ def test_a_gold_that_diverged_is_not_said_to_be_missing():
     assert "logits on forget are not finite" in found.recommendation
     assert "no retrained model" not in found.recommendation
     without_rows = references_of(
-        [each for each in rows if each.model != "gold"], [{"role": "gold", "failed": "Diverged"}], Roles()
+        [each for each in rows if each.model != "gold"], [ModelRecord(label="gold", role="gold", failed="Diverged")], Roles()
     )
     assert "the retrained model has no values (Diverged)" in without_rows.failed
 

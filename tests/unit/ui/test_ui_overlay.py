@@ -218,7 +218,7 @@ def test_a_model_of_nothing_but_nan_is_refused_in_words(tmp_path):
 
 
 def test_an_attack_of_a_measure_is_shown_by_its_false_alarms(tmp_path):
-    curve = {"kind": "roc", "measure": "LiRA AUC", "seed": 0}
+    curve = {"kind": "roc", "measure": "LiRA AUC", "role": "unlearned", "seed": 0}
     curves = [
         curve | {"label": "good", "fpr": [0.0, 0.5, 1.0], "tpr": [0.2, 0.6, 1.0]},
         curve | {"label": "bad", "fpr": [0.0, 0.25, 1.0], "tpr": [0.0, 0.9, 1.0]},
