@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from erasure.durable import reported
 from erasure.errors import StoreError
+from erasure.records.evidence import read_evidence
 from erasure.records.rows import read_rows
-from erasure.records.run_folder import EVIDENCE_FILE
 from erasure.records.sweep_folder import POINTS_FILE
 
 __all__ = ["check_free", "check_output", "check_writable", "holds_other_configuration"]
@@ -97,15 +97,16 @@ def holds_other_configuration(directory: Path, configuration: Mapping[str, Any])
         directory: The directory; it need not exist.
         configuration: The configuration with every default filled in.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((directory / EVIDENCE_FILE).read_bytes())["configuration"]["canonical"]
-        return bool(found != json.loads(json.dumps(configuration)))
+    with suppress(StoreError):
+        found = read_evidence(directory).canonical
+        return bool(found) and found != json.loads(json.dumps(configuration))
     return False
 
 
 def _name(directory: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((directory / EVIDENCE_FILE).read_bytes())["experiment"])
+    with suppress(StoreError):
+        if name := read_evidence(directory).experiment:
+            return name
     with suppress(StoreError):
         return next((row.experiment for row in read_rows(directory)), "")
     return ""
