@@ -131,6 +131,10 @@ class TextEncoder(Model):
             reason = str(error).strip().splitlines()[0]
             hint = "give a local folder, or set download: true" if not self.download else "see its name and the network"
             raise RequirementNotMet(f'the encoder "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
+        if self.pooling == "first" and _reads_left_to_right(encoder):
+            raise RequirementNotMet(
+                f'{self.name_or_path} reads from left to right: its first token knows nothing of the others; give pooling = "mean"'
+            )
         if getattr(encoder, "pooler", None) is not None:
             # Its weights would never be used, and methods that look at every weight would find them without gradient.
             encoder.pooler = None
@@ -161,6 +165,17 @@ class TextEncoder(Model):
             # Found by whoever draws layers anew, in the place of the class's own method.
             object.__setattr__(module, "reset_parameters", _refuse_to_reset)
         return adapted
+
+
+@torch.no_grad()
+def _reads_left_to_right(encoder: nn.Module) -> bool:
+    """Whether what stands behind a token makes no difference to it, as in decoders; tried, because configurations do not say it."""
+    trains = encoder.training
+    encoder.eval()
+    ids = torch.tensor([[1, 2, 3], [1, 3, 2]])
+    states: Tensor = encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    encoder.train(trains)
+    return torch.allclose(states[0, 0], states[1, 0], rtol=1e-6, atol=1e-7)
 
 
 class _Pooled(nn.Module):

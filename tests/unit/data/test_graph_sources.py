@@ -107,6 +107,21 @@ def test_molecules_that_cannot_be_read_are_dropped_and_counted(tmp_path):
         assert len(MoleculeNet(name="bace", root=root, download=False).load()) == 5
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_last_molecule_counts_also_without_a_line_feed_behind_it(tmp_path, packed):
+    root = molecules_root(tmp_path, "bace", 5)
+    file = tmp_path / "bace" / "raw" / "bace.csv"
+    whole = MoleculeNet(name="bace", root=root, download=False).load()
+    content = file.read_bytes().rstrip(b"\r\n")
+    file.write_bytes(content)
+    if packed:
+        file.unlink()
+        file.with_name("bace.csv.gz").write_bytes(gzip.compress(content))
+    data = MoleculeNet(name="bace", root=root, download=False).load()
+    assert data.y.tolist() == whole.y.tolist()
+    assert packed or file.read_bytes() == content
+
+
 def test_cora_is_the_public_benchmark(tmp_path):
     root = cora_root(tmp_path)
     data = Planetoid(name="Cora", root=root, download=False).load()

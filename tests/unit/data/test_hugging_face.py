@@ -319,6 +319,19 @@ def test_lists_of_classes_are_several_labels(saved):
         HuggingFace(path=path, columns="text", label="label").load()
 
 
+@pytest.mark.parametrize("marks", [[[0, 1, 1], [0, 0, 0], [1, 0, 0]], [[0, 1], [1, 0], [0, 1]]])
+def test_lists_of_zeros_and_ones_say_which_labels_a_row_has(saved, marks):
+    path = saved(
+        {"train": {"text": ["a", "b", "c"], "label": marks}},
+        text=library.Value("string"),
+        label=library.Sequence(library.Value("int64")),
+    )
+    data = HuggingFace(path=path, columns="text", label="label", task="multilabel").load()
+    assert (data.y.tolist(), data.n_classes) == (marks, len(marks[0]))
+    with pytest.raises(DataError, match="numbers of 0 and 1 a row, expected 7"):
+        HuggingFace(path=path, columns="text", label="label", task="multilabel", n_classes=7).load()
+
+
 def test_rows_with_missing_values_are_refused_or_dropped(write):
     path = write('{"text": "a", "mood": "glad"}\n{"text": null, "mood": "sad"}\n{"text": "c", "mood": "sad"}\n', "talk.jsonl")
     with pytest.raises(DataError, match=r'missing values in "text" \(1, first in row 2 of train\)'):

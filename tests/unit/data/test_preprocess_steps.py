@@ -370,8 +370,18 @@ def test_what_no_network_can_learn_is_one_error(changes, message):
 
 
 def test_labels_of_zeros_and_ones_in_several_columns_are_a_multilabel_task():
-    data = finished(people(x={"n": numbers(1, 2, 3)}, y={"a": numbers(0, 1, 1), "b": texts("1", "0", "0")}))
-    assert (data.task, data.y.tolist(), data.class_names) == ("multilabel", [[0, 1], [1, 0], [1, 0]], ("a", "b"))
+    data = finished(people(x={"n": numbers(1, 2, 3)}, y={"a": numbers(0, 1, 1), "b": texts("1", "1", "0")}))
+    assert (data.task, data.y.tolist(), data.class_names) == ("multilabel", [[0, 1], [1, 1], [1, 0]], ("a", "b"))
+
+
+def test_labels_with_a_single_one_in_each_row_are_classes_or_are_told():
+    with pytest.warns(UserWarning, match="one 1 among 2 numbers in each of 3 samples and are taken for labels of their own"):
+        data = finished(people(x={"n": numbers(1, 2, 3)}, y={"a": numbers(0, 1, 1), "b": texts("1", "0", "0")}))
+    assert (data.task, data.y.tolist()) == ("multilabel", [[0, 1], [1, 0], [1, 0]])
+    rows = Field(np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]))
+    with pytest.warns(UserWarning, match="one 1 among 3 numbers in each of 3 samples and are taken for classes"):
+        data = finished(people(x={"n": numbers(1, 2, 3)}, y={"kind": rows}))
+    assert (data.task, data.y.tolist(), data.n_classes) == ("classification", [1, 2, 0], 3)
 
 
 def test_several_groups_have_codes_that_never_coincide():

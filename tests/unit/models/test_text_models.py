@@ -348,3 +348,21 @@ def test_encoders_say_the_same_of_a_batch_that_is_cut(name, with_mask, folders, 
     full, expected = at_full_length(model, x, monkeypatch)
     assert full == {24}
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@needs_transformers
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_model_that_reads_from_left_to_right_is_averaged_or_refused(tmp_path, transformers, family):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if family == "gpt2":
+        sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2}
+    configuration = transformers.AutoConfig.for_model(family, vocab_size=50, bos_token_id=1, eos_token_id=2, **sizes)
+    torch.manual_seed(5)
+    transformers.AutoModel.from_config(configuration).save_pretrained(tmp_path)
+    with pytest.raises(RequirementNotMet, match=r'reads from left to right.*pooling = "mean"'):
+        built(TextEncoder(name_or_path=str(tmp_path)))
+    model = built(TextEncoder(name_or_path=str(tmp_path), pooling="mean")).eval()
+    x = tokens()
+    changed = x.clone()
+    changed[:, 2] = 7
+    assert not torch.allclose(model(x)[0], model(changed)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -152,6 +153,17 @@ def _labels(samples: Samples) -> tuple[Tensor, TaskKind, int, tuple[str, ...]]:
             "PickLabels choose"
         )
     names = tuple(fields) if others else column.names
+    if samples.task is None and bits.shape[1] > 1 and (bits.sum(axis=1) == 1).all():
+        what = f"the labels have one 1 among {bits.shape[1]} numbers in each of {len(bits)} samples"
+        if not others:
+            warnings.warn(
+                f'{what} and are taken for classes; give task = "multilabel" if they are labels of their own', stacklevel=4
+            )
+            called = names if len(names) == bits.shape[1] else ()
+            return torch.from_numpy(bits.argmax(axis=1)), "classification", bits.shape[1], called
+        warnings.warn(
+            f"{what} and are taken for labels of their own; make one column of classes if they exclude each other", stacklevel=4
+        )
     return torch.from_numpy(bits.astype(np.float32)), "multilabel", bits.shape[1], names if len(names) == bits.shape[1] else ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import inspect
+import os
 import pickletools
 import shutil
 import tempfile
@@ -131,12 +132,30 @@ def _stage(there: Path, here: Path) -> None:
             continue
         if file.suffix != ".gz":
             target.symlink_to(file.resolve())
+            _end_last_line(target)
             continue
         try:
             with gzip.open(file) as packed, target.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
         except (OSError, EOFError) as error:
             raise DataError(f'"{file}" cannot be unpacked: {error}') from error
+        _end_last_line(target)
+
+
+def _end_last_line(file: Path) -> None:
+    """Make a staged table end in a line feed: the library takes what is behind the last one for an empty line."""
+    if file.suffix != ".csv" or not file.stat().st_size:
+        return
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) == b"\n":
+            return
+    if file.is_symlink():
+        original = file.resolve()
+        file.unlink()
+        shutil.copyfile(original, file)
+    with file.open("ab") as stream:
+        stream.write(b"\n")
 
 
 def _fetch(cls: Any, dataset: Any, here: Path, there: Path, missing: list[str], download: bool) -> None:

@@ -225,6 +225,11 @@ class Rows:
             raise DataError(
                 f'the label column "{self.label}" holds lists of {type(found[0]).__name__}, expected classes as numbers'
             )
+        if not names and _are_marks(rows):
+            width = len(rows[0])
+            if n_classes not in {None, width}:
+                raise DataError(f'the label column "{self.label}" has {width} numbers of 0 and 1 a row, expected {n_classes}')
+            return torch.tensor(rows, dtype=torch.float32), width, ()
         count = n_classes or len(names) or (found[-1] + 1 if found else 0)
         if found and found[-1] >= count:
             raise DataError(f'the label column "{self.label}" has class {found[-1]}, expected 0 to {count - 1}')
@@ -309,6 +314,14 @@ def _has_picture(column: Any) -> npt.NDArray[np.bool_]:
         else column.is_valid().to_pylist()
     )
     return np.array(found, dtype=bool)
+
+
+def _are_marks(rows: list[list[int]]) -> bool:
+    """Whether lists hold 0 or 1 for each class, and not the numbers of classes, which no list has twice."""
+    width = len(rows[0])
+    alike = width > 1 and all(len(row) == width and set(row) <= {0, 1} for row in rows)
+    # Two different numbers in every row would say that every sample has both classes, which nobody learns.
+    return alike and (width == 2 or any(len(set(row)) < width for row in rows))
 
 
 def _is_list(kind: Any) -> bool:
