@@ -34,7 +34,7 @@ from erasure.training.devices import Precision, resolve_device
 from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import ModelInput, StepListener
 from erasure.training.randomness import Streams, isolated
-from erasure.training.trial import deep_copy, initialised, try_outputs
+from erasure.training.trial import as_before, deep_copy, initialised, try_outputs
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.outcome import Outcome, accuracies, compared, ruined, shared_samples
@@ -183,9 +183,11 @@ def unlearn(
     kept_part = "retain" if "retain" in parts else "train"
     measured: dict[str, Tensor] = {}
     measured |= {name: work.partitions[name] for name in ("forget", kept_part, "test") if name in parts}
-    before = accuracies(private, column, work.y, measured, data.task, batch_size)
+    with as_before(private):
+        before = accuracies(private, column, work.y, measured, data.task, batch_size)
     unlearned = unlearner.run(private, _with_names(work, unlearner))
-    after = accuracies(unlearned.model, column, work.y, measured, data.task, batch_size)
+    with as_before(unlearned.model):
+        after = accuracies(unlearned.model, column, work.y, measured, data.task, batch_size)
     changed, unchanged = compared(unlearner, private, unlearned.model)
     kept = shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"]) if "retain" in parts else 0
     both = f"{kept} of the samples to forget are in retain as well: what is in both is learned again. Take them out of retain."

@@ -62,19 +62,54 @@ def _copies(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return tuple(copied(value) for value in args), {name: copied(value) for name, value in kwargs.items()}
 
 
+def _caching(model: nn.Module) -> list[nn.Module]:
+    """Layers of torch_geometric with ``cached=True``: from their second call on they read the graph, or even the features, of the first."""
+    return [module for module in model.modules() if getattr(module, "cached", None) is True]
+
+
+def _drop_caches(model: nn.Module, *_: Any) -> None:
+    for module in _caching(model):
+        for name in [name for name in vars(module) if name.startswith("_cached_")]:
+            setattr(module, name, None)
+
+
+def _note_flags(model: nn.Module, *_: Any) -> None:
+    object.__setattr__(model, "_flags_before", [parameter.requires_grad for parameter in model.parameters()])
+
+
+def _restore_flags(model: nn.Module, *_: Any) -> None:
+    for parameter, flag in zip(model.parameters(), vars(model).pop("_flags_before"), strict=True):
+        parameter.requires_grad_(flag)
+
+
 def keep_inputs(model: nn.Module) -> nn.Module:
-    """Let ``model`` and every deep copy of it work on copies of their inputs, so that one that writes over them harms nobody."""
+    """Let ``model`` and every deep copy of it work on copies of their inputs, so that one that writes over them harms nobody.
+
+    Layers that keep what they have read of a graph compute it again in every call, so that no forgotten node answers from there. What
+    may be trained is put back after every call of a network with peft's adapters, which turn their gradients on by themselves.
+    """
     if _copies not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(_copies, with_kwargs=True, prepend=True)
+        if _caching(model):
+            model.register_forward_pre_hook(_drop_caches)
+        if any(type(module).__module__.startswith("peft.") for module in model.modules()):
+            model.register_forward_pre_hook(_note_flags)
+            model.register_forward_hook(_restore_flags)
     return model
 
 
 def release_inputs(model: nn.Module) -> nn.Module:
-    """Undo :func:`keep_inputs`, also on a deep copy."""
-    for number in [number for number, hook in model._forward_pre_hooks.items() if hook is _copies]:
+    """Undo :func:`keep_inputs`, also on a deep copy; what layers have kept of a graph is dropped."""
+    for number in [number for number, hook in model._forward_pre_hooks.items() if hook in _HOOKS]:
         del model._forward_pre_hooks[number]
         model._forward_pre_hooks_with_kwargs.pop(number, None)
+    for number in [number for number, hook in model._forward_hooks.items() if hook is _restore_flags]:
+        del model._forward_hooks[number]
+    _drop_caches(model)
     return model
+
+
+_HOOKS = (_copies, _drop_caches, _note_flags)
 
 
 @contextmanager
@@ -93,7 +128,11 @@ def inputs_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def as_before(model: nn.Module) -> Iterator[None]:
-    """Modes, buffers and torch's generators are put back at the end."""
+    """Modes, buffers, what may be trained and torch's generators are put back at the end.
+
+    A pass may change what may be trained: leaving peft's ``disable_adapter()`` turns gradients on for every adapter.
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -103,6 +142,8 @@ def as_before(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
