@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 CELL = re.compile(r"-?\d+\.\d+|\*|±")
+ADVICE = re.compile(r"^Use .+?: its|^.+? (?=came nearest)")
 RATE, GAP = 0.06, 4.0
 N_RATES = 4  # the first columns; time, precompute and memory follow, the average gap is the last
 
@@ -24,8 +25,8 @@ def differences(expected: str, found: str) -> list[str]:
 
 def difference(expected: str, found: str) -> str:
     """Why two lines are not the same, or nothing."""
-    if expected.startswith("Use "):
-        expected, found = (re.sub(r"^Use .+: its|\d+ %", "", line) for line in (expected, found))
+    if ADVICE.search(expected):
+        expected, found = (re.sub(r"\d+ %", "", ADVICE.sub("", line)) for line in (expected, found))
     (words, numbers), (other_words, other_numbers) = parts(expected), parts(found)
     if words != other_words:
         return "the words differ"

@@ -67,12 +67,11 @@ def _blind(advice: Advice) -> str:
 
 def _use(advice: Advice) -> str:
     nearest = _about(advice)
-    how = "cannot be told from" if nearest.verdict in {"indistinguishable", "not-told-apart"} else "is closest to"
+    is_told = nearest.verdict not in {"indistinguishable", "not-told-apart"}
     if advice.best is None:
-        return (
-            f"{nearest.label} came nearest to retraining: its model {how} one retrained without the forgotten data{_at_cost(nearest)}. "
-            f"{_few_seeds(advice)}"
-        )
+        how = "" if is_told else ": its model cannot be told from one retrained without the forgotten data"
+        return f"{nearest.label} came nearest to retraining{how}{_at_cost(nearest)}. {_few_seeds(advice)}"
+    how = "is closest to" if is_told else "cannot be told from"
     among = f" and is the cheapest of the {len(advice.ties) + 1} that do so" if advice.ties else ""
     return f"Use {nearest.label}: its model {how} one retrained without the forgotten data{_at_cost(nearest)}{among}."
 
@@ -149,7 +148,7 @@ def _few_seeds(advice: Advice) -> str:
     n = advice.n_originals
     return (
         f"{also}{'One seed names' if n == 1 else 'Two seeds name'} no method: another may name another. Repeat with at least "
-        f"{LEAST_ORIGINALS} (--seeds 0-4) before choosing."
+        f"{LEAST_ORIGINALS} (--seeds 0-{LEAST_ORIGINALS - 1}) before choosing."
     )
 
 
