@@ -134,6 +134,8 @@ def _headline(folder: RunFolder) -> str:
             some = f"all {n_classes}" if len(classes) == n_classes else f"{len(classes)} of {n_classes}"
             from_all = f", from {some} classes" if classes else ""
             sentence = f"{n:,} of {total:,} training {what}{share} were to be forgotten{from_all}"
+        if len(group.requests) > 1:
+            sentence += f", in {len(group.requests)} requests"
         sentences.append(sentence if len(folder.groups) == 1 else f"{sentence} (kept: {group.retain})")
     if not sentences:
         return f"Models trained on {dataset} were made to forget a part of it."

@@ -365,7 +365,8 @@ class GroupRecord:
 
     Args:
         retain: Partition that methods were to keep.
-        forget: Partition that they were to forget.
+        forget: Partition that they were to forget; of a stream of requests, that of the last.
+        requests: Of a stream of several requests, the partitions of all; empty otherwise.
         training: Partition that the original was trained on.
         heldout: Partition that no model saw; empty if there is none.
         seed: Seed of training.
@@ -384,6 +385,7 @@ class GroupRecord:
 
     retain: str = ""
     forget: str = ""
+    requests: tuple[str, ...] = ()
     training: str = ""
     heldout: str = ""
     seed: int | None = None

@@ -110,6 +110,10 @@ class Unlearner(Component):
         """The partition that plays each role the method reads, also through the methods inside it."""
         return {role: getattr(self, role) for role in sorted(self.reads)}
 
+    def forgotten(self) -> tuple[str, ...]:
+        """Every partition that is forgotten; of a stream of requests, those of all of them in their order."""
+        return (self.forget,)
+
     def partition_names(self) -> frozenset[str]:
         """Every partition that the method, or a component inside it, looks at."""
         names = set(self.partitions().values())

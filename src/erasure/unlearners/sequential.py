@@ -65,6 +65,10 @@ class Sequential(Unlearner):
         """The partitions of the last request."""
         return self.steps[-1].partitions()
 
+    def forgotten(self) -> tuple[str, ...]:
+        """The forget sets of all requests."""
+        return self.requests
+
     def partition_names(self) -> frozenset[str]:
         """The partitions of all requests."""
         return frozenset().union(*(step.partition_names() for step in self.steps))

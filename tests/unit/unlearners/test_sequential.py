@@ -3,7 +3,9 @@ import torch
 from toys import make_task, sgd
 
 from erasure import run
+from erasure.analysis.overview import overview_of
 from erasure.errors import InvalidParameters
+from erasure.records.run_folder import RunFolder
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.neg_grad import NegGrad
@@ -110,8 +112,14 @@ def test_a_stream_of_requests_on_real_data_is_traced_request_by_request(tmp_path
             "globals": {"seed": 0},
         },
         store=tmp_path / "store",
+        output=tmp_path / "out",
     )
     assert not results.failures
+    folder = RunFolder.load(tmp_path / "out")
+    assert folder.partitions("forget") == {"forget 1", "forget 2", "forget 3"}
+    assert folder.groups[0].forgotten.n == 3 * 39  # of 398, a tenth each
+    assert "117 of 398 training rows (29" in overview_of(folder).headline
+    assert "in 3 requests" in overview_of(folder).headline
     epochs = {name: {epoch for epoch, row in results.trace if row.label == name} for name in ("GoldModel", "Finetuning")}
     assert epochs["GoldModel"] >= {1, 2, 3}
     times = {epoch: row.value for epoch, row in results.trace if row.label == "GoldModel" and row.measure == "RunTime"}

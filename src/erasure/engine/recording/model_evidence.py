@@ -81,6 +81,7 @@ class ModelEvidence:
         self.training = self.scene.predictor.training_set
         entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
         self.forget = entries[0].unlearner.forget if entries else "forget"
+        self.requests = max((entry.unlearner.forgotten() for entry in entries), key=len, default=(self.forget,))
         self.n_left_out = max(0, len(named) - _MOST_MODELS)
         self.models = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
 
@@ -89,6 +90,7 @@ class ModelEvidence:
         found: dict[str, Any] = {
             "retain": self.group.retain,
             "forget": self.forget,
+            "requests": self.requests if len(self.requests) > 1 else (),
             "training": self.training,
             "heldout": self.heldout,
             "seed": self.group.seeds.train,
@@ -137,8 +139,9 @@ class ModelEvidence:
         return tuple(PartitionSize(name=name, n=len(ids)) for name, ids in self.partitions.items())
 
     def _forgotten(self) -> ForgottenRecord:
-        """How many samples of each class were to be forgotten, and how many of it were kept."""
-        forget, training = self.partitions[self.forget], self.partitions[self.training]
+        """How many samples of each class were to be forgotten, by all requests together, and how many of it were kept."""
+        forget = torch.cat([self.partitions[name] for name in self.requests])
+        training = self.partitions[self.training]
         classes: list[ClassShare] = []
         y = self.dataset.y
         if y.dim() == 1 and len(forget):
