@@ -64,7 +64,7 @@ test-processors: $(VENV)/.develop ## the numeric tests with the instruction sets
 RUNTIME := $(VENV)-runtime
 test-runtime: ## the demo in an environment of its own with runtime dependencies alone
 	$(MAKE) VENV=$(RUNTIME) $(RUNTIME)/.runtime
-	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --store $$folder --output runs/proof_of_concept > $$folder/printed \
+	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --store $$folder/store --output runs/proof_of_concept > $$folder/printed \
 		&& $(RUNTIME)/bin/python .ci/readme.py < $$folder/printed && test -s runs/proof_of_concept/report.html && rm -r $$folder
 
 check: lint types ## lint, types, import contracts, dependencies, spelling
