@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from erasure.analysis.gaps import EPSILON
 from erasure.analysis.verdicts import Judgement
 from erasure.records.rows import Row
 
 __all__ = ["Cell", "Column", "Line", "ResultTable", "result_table"]
 
-_EPSILON = 1e-12
 _UNRANKED = frozenset({"no-op", "failed", "damaged"})
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
 
@@ -178,12 +178,12 @@ def _cell(rows: Sequence[Row], column: Column) -> Cell:
         return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
     low, high = rows[0].low, rows[0].high
     half = (high - low) / 2 if len(values) > 1 and low is not None and high is not None else None
-    if half is not None and half <= _EPSILON * max(map(abs, values)):
+    if half is not None and half <= EPSILON * max(map(abs, values)):
         half = 0.0  # equal values, but for rounding
     gaps = [row.gap for row in rows if row.gap is not None]
     gap = _mean(gaps)
     pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
-    within = rows[0].model == "unlearned" and bool(pairs) and math.fsum(g - f for g, f in pairs) <= _EPSILON * len(pairs)
+    within = rows[0].model == "unlearned" and bool(pairs) and math.fsum(g - f for g, f in pairs) <= EPSILON * len(pairs)
     return Cell(_mean(values), half, gap, within)
 
 
@@ -204,11 +204,11 @@ def _ranked(lines: Sequence[Line], number: int, column: Column) -> list[Line]:
     if column.gold is None and best == 0:
         return list(lines)  # nothing was needed, which is no merit
     within = {i for i in scores if lines[i].cells[number].is_within}
-    firsts = {i for i, score in scores.items() if score <= best + _EPSILON}
+    firsts = {i for i, score in scores.items() if score <= best + EPSILON}
     ties = within - firsts if within & firsts else set()
     rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
     second = min(rest.values(), default=0.0)
-    seconds = {i for i, score in rest.items() if score <= second + _EPSILON}
+    seconds = {i for i, score in rest.items() if score <= second + EPSILON}
     marks = {i: mark for mark, those in (("best", firsts), ("tie", ties), ("second", seconds)) for i in those}
     return [
         replace(line, cells=(*line.cells[:number], replace(line.cells[number], mark=marks[i]), *line.cells[number + 1 :]))

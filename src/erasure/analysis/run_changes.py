@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from erasure.analysis.gaps import EPSILON
 from erasure.analysis.statistics import student_interval
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
@@ -18,7 +19,6 @@ __all__ = ["NodeChange", "RunChanges", "ValueChange", "node_changes", "run_chang
 
 Judgement: TypeAlias = Literal["changed", "within noise", "same", "undecided"]
 
-_EPSILON = 1e-12
 _Key: TypeAlias = tuple[str, str, str, str]
 _Cluster: TypeAlias = tuple[int | None, int | None]
 
@@ -215,7 +215,7 @@ def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueCha
         return said("same" if both else "changed", "neither has a value" if both else "only one of them has a value")
     if first.keys() == second.keys():
         differences = [second[cluster] - first[cluster] for cluster in first]
-        if all(abs(each) <= _EPSILON * max(1.0, abs(first[c])) for each, c in zip(differences, first, strict=True)):
+        if all(abs(each) <= EPSILON * max(1.0, abs(first[c])) for each, c in zip(differences, first, strict=True)):
             return said("same", "equal at every training seed", 0.0)
         difference = math.fsum(differences) / len(differences)
         interval = student_interval(differences)
@@ -232,7 +232,7 @@ def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueCha
         return said("undecided", f"neither noise floor nor interval is known; {seeds}")
     noise = max(known)
     name = "the noise floor" if noise == floor else "the interval of the difference"
-    if abs(difference) <= noise + _EPSILON:
+    if abs(difference) <= noise + EPSILON:
         return said("within noise", f"within {name}; {seeds}", noise)
     if half is None and first.keys() != second.keys():
         # The floor is the spread of golds on one split; another split moves every model.

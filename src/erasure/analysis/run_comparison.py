@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from erasure.analysis.gaps import EPSILON
 from erasure.analysis.run_changes import RunChanges, run_changes
 from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test, rank_test
 from erasure.analysis.verdict_words import joined
@@ -32,7 +33,6 @@ RULE = (
     "on that data set and measure, is above the level; where a spread cannot be estimated, Wilcoxon's signed-rank test decides."
 )
 _COST_UNITS = frozenset({"s", "MiB", "J", "Wh", "kWh", "FLOP", "GFLOP"})
-_EPSILON = 1e-12
 _FEW_SEEDS = 5
 _FAILED = frozenset({"failed", "non-finite"})
 _Cluster: TypeAlias = tuple[int | None, int | None]
@@ -384,7 +384,7 @@ def _pair(series: _Series, other: _Series, *, is_gold: bool) -> tuple[list[float
 
 
 def _judged(duel: Duel, test: PairedTest, p: float | None, level: float, *, against_gold: bool) -> Duel:
-    if duel.floor is not None and abs(test.mean) <= duel.floor + _EPSILON:
+    if duel.floor is not None and abs(test.mean) <= duel.floor + EPSILON:
         return replace(duel, p=p if test.n > 1 else None, reason="within the noise floor")
     if test.mean == 0:
         return replace(duel, p=p if test.n > 1 else None, reason="equal")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import numbers
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from erasure.durable import failure, write_atomically
 from erasure.errors import StoreError
+from erasure.records.csv_cells import PLAIN_NUMBER, csv_cell
 from erasure.types import Json, Tells
 
 __all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
@@ -24,9 +24,6 @@ Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "colla
 _NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
 _COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
 _CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_NEEDS_QUOTES = re.compile(r'[",\r\n]')
-_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +225,7 @@ def _misfit(row: Row, name: str, value: Any, expected: str) -> StoreError:
 
 
 def _ideal(text: str | None) -> str | float | None:
-    return float(text) if text is not None and _PLAIN_NUMBER.fullmatch(text) else text
+    return float(text) if text is not None and PLAIN_NUMBER.fullmatch(text) else text
 
 
 def _json(records: list[dict[str, Json]]) -> bytes:
@@ -237,18 +234,8 @@ def _json(records: list[dict[str, Json]]) -> bytes:
 
 
 def _csv(records: list[dict[str, Json]], header: tuple[str, ...] = RESULT_FIELDS) -> bytes:
-    lines = [",".join(header), *(",".join(_csv_cell(value) for value in record.values()) for record in records)]
+    lines = [",".join(header), *(",".join(csv_cell(value) for value in record.values()) for record in records)]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _csv_cell(value: Json) -> str:
-    # Not csv.writer: with lines that end in "\n" it leaves a lone carriage return unquoted, and readers see two rows.
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        return repr(value)
-    text = f"'{value}" if value.startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(value) else str(value)
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
 def _parquet(records: list[dict[str, Json]]) -> bytes:

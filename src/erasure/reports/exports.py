@@ -9,12 +9,10 @@ from typing import Any
 
 from erasure.analysis.result_table import Cell, Column, Line, ResultTable
 from erasure.durable import write_atomically
+from erasure.records.csv_cells import csv_cell
 
 __all__ = ["csv_bytes", "latex", "latex_table", "markdown", "number", "with_half", "write_tables"]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
-_NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -47,22 +45,9 @@ def csv_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
     """Records as CSV; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
     records = list(records)
     header = list(dict.fromkeys(name for record in records for name in record))
-    lines = [",".join(_csv_cell(name) for name in header)]
-    lines += [",".join(_csv_cell(record.get(name)) for name in header) for record in records]
+    lines = [",".join(csv_cell(name) for name in header)]
+    lines += [",".join(csv_cell(record.get(name)) for name in header) for record in records]
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
-
-
-def _csv_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    text = str(value)
-    if text.lstrip(" ").startswith(_FORMULA) and not _NUMBER.fullmatch(text):
-        text = f"'{text}"
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
 def number(value: float) -> str:

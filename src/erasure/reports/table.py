@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from erasure.analysis.gaps import EPSILON
 from erasure.records.rows import Row
 
 __all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
 
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
-_EPSILON = 1e-12
 _WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
 
 
@@ -72,7 +72,7 @@ def _cell(rows: Sequence[Row]) -> str:
         text += f" ± {_number((high - low) / 2)}"
     pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
     within = (
-        rows[0].model == "unlearned" and len(pairs) == len(rows) and math.fsum(gap - floor for gap, floor in pairs) <= _EPSILON
+        rows[0].model == "unlearned" and len(pairs) == len(rows) and math.fsum(gap - floor for gap, floor in pairs) <= EPSILON
     )
     return f"{text} *" if within else text
 
