@@ -31,12 +31,15 @@ COMMANDS: dict[str, str] = {
     "verify": "Check a certificate of unlearning, and say what it does and does not prove.",
     "requests": "Look at the ledger of deletion requests.",
     "keys": "Make the key that signs certificates.",
-    "cache": "List, show, verify, prune, export and import stored intermediate results.",
+    "store": "List, show, verify, prune, export and import stored intermediate results.",
     "explain": "Say what a stored result is made of, or why two differ.",
     "schema": "Write the JSON Schema of configurations, for editors.",
     "doctor": "Say what is installed, what it runs on, and whether the store can be used.",
 }
 """Name of each command and its summary; a command is the function ``command`` of the module of its name."""
+
+_FORMER = {"cache": "store"}
+"""What commands were called in the version before; the old names work until the next one."""
 
 _BUG = 70
 
@@ -56,6 +59,10 @@ class _Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         from erasure.errors import nearest
 
+        if args and args[0] in _FORMER:
+            name = _FORMER[args[0]]
+            click.echo(f'"erasure {args[0]}" is now "erasure {name}"; the old name goes with the next version', err=True)
+            args = [name, *args[1:]]
         if args and args[0] not in COMMANDS:
             hint = nearest(args[0], COMMANDS)
             raise click.UsageError(f'there is no command "{args[0]}"{f"; {hint}" if hint else ""}', ctx)

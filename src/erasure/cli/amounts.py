@@ -101,7 +101,7 @@ def address_of(store: Store, text: str) -> str:
         raise _not_an_address(f'"{text}" is no address', "give at least its first six hexadecimal digits")
     found = store.matching(prefix)
     if not found:
-        raise _not_an_address(f'no object in {store.root} begins with "{text}"', "erasure cache list shows what there is")
+        raise _not_an_address(f'no object in {store.root} begins with "{text}"', "erasure store list shows what there is")
     if len(found) > 1:
         several = ", ".join(address[: len(prefix) + 4] for address in found[:5])
         raise _not_an_address(f'{len(found)} objects begin with "{text}"', f"give more digits: {several}")

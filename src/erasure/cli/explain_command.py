@@ -27,7 +27,7 @@ def command(address: str, other: str | None, store: Path | None, as_json: bool) 
     """Say what ADDRESS is made of, or why ADDRESS and OTHER are two.
 
     An address is the SHA-256 of what a result depends on: equal contents share their result. Addresses may be cut to their first
-    digits, six at least; "erasure plan" and "erasure cache list" show them. The exit code is 0, also where the two differ.
+    digits, six at least; "erasure plan" and "erasure store list" show them. The exit code is 0, also where the two differ.
 
     \b
     erasure explain 3fa29c

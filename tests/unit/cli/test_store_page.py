@@ -30,4 +30,4 @@ def test_the_page_shows_every_way_to_look_at_the_store():
     context = click.Context(_erasure)
     shown = {words[2] for words in map(str.split, LINES) if words[1] == "cache"}
     assert shown == set(_erasure.get_command(context, "cache").list_commands(context))
-    assert {"cache", "query", "explain"} <= set(COMMANDS)
+    assert {"store", "query", "explain"} <= set(COMMANDS)

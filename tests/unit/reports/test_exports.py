@@ -13,6 +13,7 @@ from report_rows import method, references, row
 from erasure.analysis.gaps import Roles
 from erasure.analysis.result_table import result_table
 from erasure.analysis.verdicts import judge_all
+from erasure.records.evidence import SourceRecord
 from erasure.reports.bibliography import bibtex
 from erasure.reports.exports import csv_bytes, latex, latex_table, markdown, with_half, write_tables
 
@@ -157,9 +158,15 @@ def test_tables_are_written_in_every_format(table, tmp_path):
         assert len(list(csv.DictReader(file))) == len(table.lines) * len(table.columns)
 
 
+def bibtex_of(sources):
+    return bibtex([SourceRecord(**source) for source in sources])
+
+
 def test_a_paper_becomes_one_entry_with_everything_that_uses_it():
     paper = "Kurmanji, Triantafillou, NeurIPS 2023, arXiv:2302.09880"
-    text = bibtex([{"name": "SCRUB", "paper": paper}, {"name": "UMIA", "paper": f"{paper}; Choi & Na, 2023, arXiv:2311.02240"}])
+    text = bibtex_of(
+        [{"name": "SCRUB", "paper": paper}, {"name": "UMIA", "paper": f"{paper}; Choi & Na, 2023, arXiv:2311.02240"}]
+    )
     assert text.count("@misc{") == 2
     assert "author = {Kurmanji and Triantafillou}" in text
     assert "author = {Choi and Na}" in text
@@ -169,7 +176,7 @@ def test_a_paper_becomes_one_entry_with_everything_that_uses_it():
 
 def test_one_paper_cited_in_two_ways_is_one_entry_with_its_title():
     full = "Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508"
-    text = bibtex(
+    text = bibtex_of(
         [{"name": "AverageGap", "paper": "Fan et al., ICLR 2024, arXiv:2310.12508 (SalUn)"}, {"name": "SalUn", "paper": full}]
     )
     assert text.count("@misc{") == 1
@@ -189,25 +196,25 @@ def test_one_paper_cited_in_two_ways_is_one_entry_with_its_title():
     ],
 )
 def test_authors_end_where_the_venue_begins(paper, authors):
-    assert f"author = {{{authors}}}" in bibtex([{"name": "A", "paper": paper}])
+    assert f"author = {{{authors}}}" in bibtex_of([{"name": "A", "paper": paper}])
 
 
 def test_keys_are_unique_and_a_given_entry_is_kept():
     papers = [{"name": "A", "paper": "Foster et al., AAAI 2024"}, {"name": "B", "paper": "Foster et al., ICLR 2024"}]
-    text = bibtex([*papers, {"name": "C", "paper": "ignored 2020", "bibtex": "@article{mine, title={Mine}}"}])
+    text = bibtex_of([*papers, {"name": "C", "paper": "ignored 2020", "bibtex": "@article{mine, title={Mine}}"}])
     keys = re.findall(r"@\w+\{([^,]+),", text)
     assert sorted(keys) == ["foster2024", "foster2024a", "mine"]
     assert "Foster and others" in text
 
 
 def test_bookkeeping_without_a_paper_has_no_entry():
-    assert bibtex([{"name": "RunTime", "paper": "Bookkeeping"}]) == ""
+    assert bibtex_of([{"name": "RunTime", "paper": "Bookkeeping"}]) == ""
 
 
 def test_papers_without_an_arxiv_number_have_their_titles():
-    text = bibtex([{"name": "GoldModel", "paper": "Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015"}])
+    text = bibtex_of([{"name": "GoldModel", "paper": "Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015"}])
     assert "Towards Making Systems Forget with Machine Unlearning" in text
-    assert "title" not in bibtex([{"name": "X", "paper": "Cao & Yang, IEEE S&P 2016"}])
+    assert "title" not in bibtex_of([{"name": "X", "paper": "Cao & Yang, IEEE S&P 2016"}])
 
 
 def test_operations_are_written_as_a_power_of_ten():

@@ -1,4 +1,4 @@
-"""``erasure cache``."""
+"""``erasure store``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _filters(command: _F) -> _F:
     return command
 
 
-@click.group("cache", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("store", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def command() -> None:
     """Look at the store of intermediate results, check it, and clear it out.
 
@@ -45,10 +45,10 @@ def command() -> None:
     List, show, verify and prune print JSON with --json.
 
     \b
-    erasure cache list --kind model --older 30d
-    erasure cache show 3fa29c
-    erasure cache verify
-    erasure cache prune --unreferenced-by runs --dry-run
+    erasure store list --kind model --older 30d
+    erasure store show 3fa29c
+    erasure store verify
+    erasure store prune --unreferenced-by runs --dry-run
     """  # noqa: D301 - click's mark for lines that stay as they are
 
 
@@ -164,8 +164,8 @@ def _prune(
     """Delete the objects that fulfil all conditions; asks before, and deletes nothing where nobody can be asked.
 
     \b
-    erasure cache prune --kind outputs --older 30d
-    erasure cache prune --unreferenced-by "runs/**" --yes
+    erasure store prune --kind outputs --older 30d
+    erasure store prune --unreferenced-by "runs/**" --yes
     """  # noqa: D301 - click's mark for lines that stay as they are
     if not (runs or everything or any(value not in (None, ()) for value in filters.values())):
         raise click.UsageError("say which objects: --kind, --older, --larger, --unreferenced-by, or --all")
@@ -200,7 +200,7 @@ def _export(file: Path, addresses: tuple[str, ...], store: Path | None, runs: tu
     named = {address_of(opened, text) for text in addresses} | (opened.contains_many(_used_by(runs)) if runs else set())
     chosen = [e.address for e in _chosen(opened.entries(), **filters) if e.address in named or not (addresses or runs)]
     if not chosen:
-        raise ConfigError([Problem(f"there is nothing to export from {opened.root}", hint="erasure cache list", kind="data")])
+        raise ConfigError([Problem(f"there is nothing to export from {opened.root}", hint="erasure store list", kind="data")])
     number = export_objects(opened, chosen, file)
     click.echo(f"{_count(number)} in {file}, {shown_size(file.stat().st_size)}")
     return 0
