@@ -29,5 +29,5 @@ def test_a_command_on_the_page_exists_with_its_options(line):
 def test_the_page_shows_every_way_to_look_at_the_store():
     context = click.Context(_erasure)
     shown = {words[2] for words in map(str.split, LINES) if words[1] == "cache"}
-    assert shown == set(_erasure.get_command(context, "cache").list_commands(context))
+    assert shown == set(_erasure.get_command(context, "store").list_commands(context))
     assert {"store", "query", "explain"} <= set(COMMANDS)
