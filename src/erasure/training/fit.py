@@ -92,7 +92,7 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
         return "NLLLoss reads log-probabilities, and the model has no log-softmax at its end; give CrossEntropyLoss"
     for parameter in ("weight", "pos_weight"):
         given = None if loss is None else loss.parameters.get(parameter)
-        if isinstance(given, list | tuple) and len(given) != data.n_outputs and len(given) != 1:
+        if isinstance(given, list | tuple) and len(given) != data.n_outputs and (len(given) != 1 or name in _OF_ONE_CLASS):
             what = "labels" if data.task == "multilabel" else "classes"
             return f"{name}.{parameter} has {len(given)} numbers, expected {data.n_outputs}: one for each of the {what}, in their order"
     try:

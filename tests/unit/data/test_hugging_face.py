@@ -394,6 +394,19 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
+def test_rows_without_a_picture_are_refused_or_dropped(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pictures = [image.new("RGB", (4, 4), (30 * i, 0, 0)) if i != 2 else None for i in range(5)]
+    kinds = library.Features({"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])})
+    place = str(tmp_path / "pets")
+    library.Dataset.from_dict({"image": pictures, "label": [0, 1, 1, 0, 1]}, features=kinds).save_to_disk(place)
+    with pytest.raises(DataError, match=r'missing values in "image" \(1, first in row 3 of train\); give missing = "drop"'):
+        HuggingFace(path=place, columns="image", label="label").load()
+    data = HuggingFace(path=place, columns="image", label="label", missing="drop").load()
+    assert data.y.tolist() == [0, 1, 0, 1]
+    assert (data.x.gather(torch.tensor([2]))[0, 0] * 255).round().unique().tolist() == [90]
+
+
 def test_a_folder_of_pictures_is_read(folder):
     data = HuggingFace(path=str(folder), columns="image", label="label").load()
     assert (data.modality, data.x_shape, data.class_names, data.y.tolist()) == ("image", (3, 5, 6), ("cat", "dog"), [0, 0, 1, 1])

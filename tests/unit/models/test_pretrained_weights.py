@@ -73,6 +73,28 @@ def test_every_form_of_file_gives_the_same_network(tmp_path, form):
     assert same(own, given)
 
 
+@pytest.mark.parametrize(
+    ("prefixes", "others"),
+    [
+        ({"": "model."}, {"criterion.weight": (2,)}),
+        ({"": "ema."}, {"online.step": (1,)}),
+        ({"": ""}, {"normalize.mean": (3,), "normalize.std": (3,)}),
+        ({"": "backbone.", "fc.": "fc."}, {"criterion.weight": (2,)}),
+    ],
+    ids=["loss", "average", "normalisation", "backbone"],
+)
+def test_what_a_checkpoint_holds_beside_the_network_is_named_and_left_out(tmp_path, prefixes, others):
+    trained, fresh = network(1), network(2)
+    found = {}
+    for name, value in trained.state_dict().items():
+        start = max((each for each in prefixes if name.startswith(each)), key=len)
+        found[prefixes[start] + name.removeprefix(start)] = value
+    torch.save({"state_dict": found | {name: torch.ones(shape) for name, shape in others.items()}}, tmp_path / "w.pt")
+    with pytest.warns(UserWarning, match=f"also holds {', '.join(others)}, which the network does not have"):
+        load_weights(fresh, str(tmp_path / "w.pt"), head="fc")
+    assert same(fresh, trained)
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_head_for_other_classes_keeps_its_fresh_weights(tmp_path, missing):
     given, own, fresh = network(1, n_classes=9), network(2), network(2)

@@ -7,6 +7,8 @@ from torch import nn
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
 from erasure.training.calls import Criterion, Loss
+from erasure.training.fit import loss_misfit
+from erasure.training.predictor import ModelInput
 
 
 def test_weights_of_classes_can_be_written_as_numbers():
@@ -15,6 +17,21 @@ def test_weights_of_classes_can_be_written_as_numbers():
     plain = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0]))
     assert torch.equal(written(logits, y), plain(logits, y))
     assert Loss.of("BCEWithLogitsLoss", pos_weight=3.0)().pos_weight == torch.tensor(3.0)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 2.0, 3.0]])
+def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(weights):
+    loss = Loss.of("CrossEntropyLoss", weight=weights)
+    logits, y = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
+    message = loss_misfit(Criterion("classification", loss), loss, ModelInput((3,), 2), logits, y)
+    assert f"weight has {len(weights)} numbers, expected 2: one for each of the classes, in their order" in message
+
+
+def test_the_losses_of_single_samples_are_weighted_as_torch_does():
+    logits, y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 1, 0])
+    written = Criterion("classification", Loss.of("CrossEntropyLoss", weight=[1.0, 8.0]))
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0]), reduction="none")(logits, y)
+    assert torch.equal(written.per_sample(logits, y), weighted)
 
 
 def test_a_misspelled_section_is_an_error_with_the_right_name():
