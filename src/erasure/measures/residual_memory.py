@@ -87,7 +87,7 @@ class ResidualMemory(Measure):
 
         def rulers(requests: Sequence[Request]) -> Tensor:
             said = [[bank.outputs(request, partition) for partition in self.partitions()] for request in requests]
-            if not all(outputs.is_finite for each in said for outputs in each):
+            if any(outputs.diverged for each in said for outputs in each):
                 raise RequirementNotMet("the margins of a ruler are not finite: its training diverged")
             return torch.stack([_margins(each) for each in said])
 
