@@ -10,7 +10,7 @@ import pytest
 from erasure.cli import COMMANDS, _erasure
 
 PAGE = (Path(__file__).parents[3] / "docs" / "store.md").read_text(encoding="utf-8")
-LINES = [line.partition(" #")[0].strip() for line in PAGE.splitlines() if re.match(r"erasure (cache|query|explain|run) ", line)]
+LINES = [line.partition(" #")[0].strip() for line in PAGE.splitlines() if re.match(r"erasure (store|query|explain|run) ", line)]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -28,6 +28,6 @@ def test_a_command_on_the_page_exists_with_its_options(line):
 
 def test_the_page_shows_every_way_to_look_at_the_store():
     context = click.Context(_erasure)
-    shown = {words[2] for words in map(str.split, LINES) if words[1] == "cache"}
+    shown = {words[2] for words in map(str.split, LINES) if words[1] == "store"}
     assert shown == set(_erasure.get_command(context, "store").list_commands(context))
     assert {"store", "query", "explain"} <= set(COMMANDS)
