@@ -16,7 +16,7 @@ from erasure.data.sources.tensor_file import TensorFile
 from erasure.data.splitters import ClassSplitter
 from erasure.errors import ErasureError
 
-N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "60"))
+N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "300"))
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint16", "bool")
 LABELS = {
     "numbers": lambda k: k,
