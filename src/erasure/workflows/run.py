@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from erasure.analysis.drift import drift_warnings
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.durable import write_atomically
@@ -193,7 +194,9 @@ def run_experiments(
             _results(plan, bench, failed, where, listener if options.report else None)
             for plan, (_, where) in zip(plans, wanted, strict=True)
         ]
-    for found in results:
+    for plan, found in zip(plans, results, strict=True):
+        for text in drift_warnings(found.trace, _streams(plan)):
+            listener(Said(text, level="warning"))
         for row in found:
             listener(RowReady(row.record()))
     listener(
@@ -207,6 +210,12 @@ def run_experiments(
         )
     )
     return results
+
+
+def _streams(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The forget sets of each method that answers several requests, by its label."""
+    found = {entry.label: entry.unlearner.forgotten() for entry in plan.experiment.unlearners}
+    return {label: names for label, names in found.items() if len(names) > 1}
 
 
 def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:

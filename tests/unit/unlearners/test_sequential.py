@@ -5,6 +5,7 @@ from toys import make_task, sgd
 from erasure import run
 from erasure.analysis.overview import overview_of
 from erasure.errors import InvalidParameters
+from erasure.events import Said
 from erasure.records.run_folder import RunFolder
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.finetuning import Finetuning
@@ -70,6 +71,37 @@ def test_every_request_is_an_epoch_to_those_who_listen():
 def test_each_request_needs_its_retain_set():
     with pytest.raises(InvalidParameters, match="2 requests need as many remaining sets; found 1"):
         Sequential(method=Finetuning(), requests=("a", "b"), remaining=("c",))
+
+
+def test_a_run_warns_of_a_model_that_drifts(tmp_path):
+    stream = {"requests": ["f 1", "f 2", "f 3"], "remaining": ["r 1", "r 2", "r 3"], "forget": "f 3", "retain": "r 3"}
+    ruinous = {"class": "NegGrad", "parameters": {"epochs": 3, "optimizer": {"class": "SGD", "parameters": {"lr": 0.05}}}}
+    measure = {"class": "Accuracy", "parameters": {"partition": "test"}}
+    cut = {"parts_names": ["f", "r"], "ref_data": "train", "n_requests": 3, "percentage": 0.1}
+    heard = []
+    run(
+        {
+            "data": {
+                "data_source": {"class": "Sklearn", "parameters": {"name": "iris"}},
+                "partitions": [
+                    {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.5}},
+                    {"class": "Requests", "parameters": cut},
+                ],
+            },
+            "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [16]}}, "epochs": 30},
+            "unlearners": [
+                {"class": "Sequential", "label": name, "parameters": {"method": method, **stream}}
+                for name, method in (("ruined", ruinous), ("retrained", "GoldModel"))
+            ],
+            "evaluator": {"measures": [measure], "trace": {"measures": [measure]}, "floor_repeats": 0},
+            "globals": {"seed": 0},
+        },
+        store=tmp_path / "store",
+        listener=heard.append,
+    )
+    warned = [event.text for event in heard if isinstance(event, Said) and "drifts" in event.text]
+    assert len(warned) == 1
+    assert warned[0].startswith("ruined drifts: after request 1 its accuracy on test is")
 
 
 def test_a_stream_of_requests_on_real_data_is_traced_request_by_request(tmp_path):
