@@ -27,17 +27,17 @@ def drift_warnings(trace: Iterable[tuple[int, Row]], streams: Mapping[str, Seque
     found: dict[tuple[str, str, str], dict[int, list[tuple[float, float]]]] = {}
     for request, row in trace:
         is_kept = row.label in streams and row.partition not in streams[row.label]
-        if is_kept and request > 0 and row.unit == "" and row.measure.casefold().startswith("accuracy"):
-            if row.value is not None and row.gold is not None:
-                of_request = found.setdefault((row.label, row.measure, row.partition), {}).setdefault(request, [])
-                of_request.append((row.value, row.gold))
+        is_accuracy = row.unit == "" and row.measure.casefold().startswith("accuracy")
+        if is_kept and is_accuracy and request > 0 and row.value is not None and row.gold is not None:
+            of_request = found.setdefault((row.label, row.measure, row.partition), {}).setdefault(request, [])
+            of_request.append((row.value, row.gold))
     said = []
     for (label, measure, partition), values in found.items():
         first, last = (_means(values[request]) for request in (min(values), max(values)))
         if len(values) > 1 and first[0] - last[0] > _LEAST and last[1] - last[0] > _LEAST:
             said.append(
                 f"{label} drifts: after request {min(values)} its {measure} on {partition} is {number(first[0])}, after request "
-                f"{max(values)} {number(last[0])}, and a retrained model has {number(last[1])}. Retrain before more requests are answered so."
+                f"{max(values)} {number(last[0])}, and a retrained model has {number(last[1])}. Retrain before the next request."
             )
     return said
 
