@@ -165,6 +165,7 @@ _ELSEWHERE: frozenset[str] = frozenset(
 _WITH_A_BANK: frozenset[str] = frozenset(
     {
         "LiRA",
+        "PersonLiRA",
         "ULiRA",
         "RMIA",
         "RULI",
@@ -204,7 +205,7 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
 
 
 _TELLING = {
-    "attack": {"EntropyAttack", "LiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "UMIA", "ULiRA"},
+    "attack": {"EntropyAttack", "LiRA", "PersonLiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "UMIA", "ULiRA"},
     "ignorance": {"ForgettingRate", "MIAEfficacy"},
     "knowledge": {"ResidualMemory"},
     "trace": {"AttackSuccessRate", "InterclassConfusion"},

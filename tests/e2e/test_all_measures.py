@@ -5,7 +5,15 @@ from small import small_experiment
 import erasure
 from erasure.catalogue import BUILTINS
 
-NEEDS = {"GroupAccuracy", "DemographicParity", "EqualisedOdds", "AttackSuccessRate", "TrueLabelAccuracy", "HardwareCounters"}
+NEEDS = {
+    "GroupAccuracy",
+    "DemographicParity",
+    "EqualisedOdds",
+    "AttackSuccessRate",
+    "TrueLabelAccuracy",
+    "HardwareCounters",
+    "PersonLiRA",
+}
 """Measures of groups and of corrupted samples, which the data does not have, and of counters that few machines let users read."""
 
 FEW = {

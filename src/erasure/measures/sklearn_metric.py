@@ -121,7 +121,8 @@ class SklearnMetric(Measure):
     ``average="binary"`` (scikit-learn's default) becomes ``macro`` where there are more than two classes or several labels: the mean
     over the classes that occur among labels or predictions. Precision or recall without a single case counts as 0. A metric that the
     labels of the partition leave undefined is refused: one that tells classes apart where all samples are of one class, and one that
-    counts hits of the positive class, or the mean of such over classes, where no sample is of it, or all are of one class.
+    counts hits of the positive class, or the mean of such over labels, where no sample has it. The mean over several classes is defined
+    for a partition of one class as well: wrong predictions bring their classes in.
 
     Args:
         function: The metric; a short name is looked up in ``sklearn.metrics``.
@@ -286,9 +287,9 @@ def _undefined(function: Metric, extra: Mapping[str, Any], outputs: Outputs) -> 
     if average == "binary":
         positive = function.parameters.get("pos_label", 1)
         return None if bool((labels == positive).any()) else f"no sample is of class {positive}"
-    if average != "macro":
+    if average != "macro" or outputs.task != "multilabel":
         return None
-    nowhere = is_constant if outputs.task != "multilabel" else ~(labels != 0).any(0)
+    nowhere = ~(labels != 0).any(0)
     return _one_class(nowhere, outputs) if bool(nowhere.all()) else None
 
 

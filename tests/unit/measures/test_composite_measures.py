@@ -120,9 +120,15 @@ def test_only_an_attack_in_the_unit_interval_without_other_models_is_taken():
             score(membership=AUS())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusing(UMIA):
+    def refuse(self, data):
+        return "not for this"
+
+
 def test_partitions_and_refusals_are_those_of_the_attack_too():
     assert NoMUS(membership=UMIA(test="validation")).partitions() == ("test", "forget", "validation")
     data = ModelInput((3,), 4, "multilabel")
     for score in (Indiscernibility, NoMUS, GUM, CGUM):
-        assert score(membership=UMIA()).refuse(data) is not None and score().refuse(data) is None
+        assert score(membership=Refusing()).refuse(data) is not None and score().refuse(data) is None
     assert canonical(NoMUS()) != canonical(NoMUS(membership=UMIA()))

@@ -124,7 +124,7 @@ def test_a_setting_that_fails_costs_the_others_nothing(tmp_path):
     settings = [{optimizer: {"class": "SGD", "parameters": {"lr": lr}}} for lr in (0.01, 1e30)]
     results = run_sweep(load_sweep(_sweep(points=settings)), RunOptions(store=tmp_path / "store", output=tmp_path / "out"))
     good, bad = (
-        json.loads((tmp_path / "out" / "points" / point["folder"] / "report.json").read_text())["failures"]
+        json.loads((tmp_path / "out" / "points" / point["folder"] / "report.json").read_text()).get("failures", [])
         for point in json.loads((tmp_path / "out" / "points.json").read_text())
     )
     assert good == []

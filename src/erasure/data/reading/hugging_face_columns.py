@@ -63,14 +63,20 @@ class Rows:
         """Whether a column holds pictures."""
         return _is_picture(self.features[column])
 
-    def modality(self, coded: set[str]) -> str:
-        """What the inputs are: ``image``, ``text`` or ``table``; text in the columns ``coded`` is of a table."""
+    def modality(self, coded: set[str], *, may_be_mixed: bool = False) -> str:
+        """What the inputs are: ``image``, ``text`` or ``table``; text in the columns ``coded`` is of a table.
+
+        Raises:
+            DataError: If there is text beside other columns, unless that ``may_be_mixed``: it is a table then.
+        """
         import pyarrow as pa
 
         inputs = [name for name in self.inputs if name not in coded]
         if any(_is_picture(self.features[name]) for name in inputs):
             return "image"
         text = [name for name in inputs if pa.types.is_string(self.table.columns[name].type)]
+        if text and len(text) < len(inputs) and may_be_mixed:
+            return "table"
         if text and len(text) < len(inputs):
             others = ", ".join(f'"{name}"' for name in inputs if name not in text)
             remedy = 'list it as categorical or in encode, or give modality: "text" if all of it is one text'

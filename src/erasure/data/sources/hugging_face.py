@@ -189,7 +189,7 @@ class HuggingFace(DataSource):
 
     def samples(self) -> Samples:
         """The columns of tables and texts as they are written; pictures are decoded."""
-        rows, modality = self._rows()
+        rows, modality = self._rows(steps_follow=True)
         if modality == "image" and len(rows.inputs) == 1:
             return super().samples()
         if modality == "table":
@@ -237,12 +237,12 @@ class HuggingFace(DataSource):
             return Field(y.numpy(), names, None if self.task == "multilabel" else n_classes)
         return table_fields(rows.table, (self.label,))[self.label]
 
-    def _rows(self) -> tuple[Rows, str]:
-        """The rows in use, and what their inputs are."""
+    def _rows(self, *, steps_follow: bool = False) -> tuple[Rows, str]:
+        """The rows in use, and what their inputs are; text among numbers is a table where steps may still move it."""
         splits = self._read()
         columns = self._inputs(list(next(iter(splits.values())).features))
         rows = rows_of(splits, columns, self.label, self.z, tuple(self.keep_most_frequent))
-        modality = self.modality or rows.modality({*self.categorical, *self.encode})
+        modality = self.modality or rows.modality({*self.categorical, *self.encode}, may_be_mixed=steps_follow)
         if self.contains and modality != "text":
             raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
         for column, count in self.keep_most_frequent.items():
