@@ -14,6 +14,7 @@ import upstream_vocabulary as vocabulary
 
 import erasure
 from erasure.experiment.configuration import load_experiment
+from erasure.models.text import _library
 from erasure.training.predictor import ModelInput
 
 D, S, M, E, P, U = (getattr(vocabulary, name) for name in ("DATA", "SPLIT", "MODEL", "EVAL", "STEP", "UNLEARN"))
@@ -376,7 +377,7 @@ def test_pictures_of_the_hub_are_forgotten_by_a_column_beside_them(tmp_path, run
 
 @needs("datasets", "transformers")
 def test_reviews_of_some_films_are_forgotten(tmp_path, run):
-    transformers = importlib.import_module("transformers")
+    transformers = _library("transformers", "the test")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "long"]
     encoder = str(tmp_path / "encoder")
     transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(encoder)

@@ -95,9 +95,7 @@ def test_a_class_of_images(tested, tmp_path):
     settings = {f"{SOURCE}.root_path": str(tmp_path / "data"), "predictor.parameters.epochs": 5}
     settings |= {"data.parameters.batch_size": 32, "data.parameters.partitions[0].parameters.percentage": 0.5}
     # All forgotten samples are of one class.
-    found = tested(
-        "fashion_mnist.jsonc", undefined=[f"f1_macro (target={target})" for target in ("original", "unlearned")], **settings
-    )
+    found = tested("fashion_mnist.jsonc", **settings)
     assert found["retain", "Identity"] > 0.4  # of ten classes
     assert found["forget", "GoldModel"] == 0  # of a class that it has never seen
 
@@ -136,7 +134,9 @@ def small_encoder(folder, rows):
 
     if importlib.util.find_spec("torchvision") is not None:
         torchvision("transforms", "a test")
-    import transformers
+    from erasure.models.text import _library
+
+    transformers = _library("transformers", "the test")
 
     counts = Counter(word for row in rows for word in re.findall("[a-z]+", f"{row[1]} {row[2]}".lower()))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(word for word, _ in counts.most_common(2000))]
