@@ -72,7 +72,7 @@ def test_a_class_that_moved_finds_its_stored_results(tmp_path):
     }
     (tmp_path / "halve.json").write_text(json.dumps(config))
     package(tmp_path / "packages", "halving_before")
-    erasure(tmp_path, "run", "halve.json", "--quiet")
+    erasure(tmp_path, "run", "halve.json", "--quiet", "--no-report")
     package(tmp_path / "packages", "halving_after")
     plan = json.loads(erasure(tmp_path, "plan", "halve.json", "--json"))
     assert plan["total"]["stages"] > 5
