@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import Schedule
@@ -208,6 +208,7 @@ def few_threads() -> Iterator[None]:
 def _serve(connection: Connection) -> None:
     """A worker: runs the stages it is told until nobody tells it any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    signal.signal(signal.SIGTERM, _end)  # so that what is half written is cleaned up
     try:
         workplace, stages = connection.recv()
     except (EOFError, OSError):
@@ -233,3 +234,7 @@ def _serve(connection: Connection) -> None:
             connection.send(answer)
         except OSError:
             return
+
+
+def _end(signum: int, frame: object) -> NoReturn:
+    raise SystemExit
