@@ -296,7 +296,14 @@ def _stop(worker: subprocess.Popen[str]) -> None:
 
 def _digest_elsewhere(suite: type[UnlearnerConformance], seed: int) -> str:
     worker = _worker()
-    request = {"module": suite.__module__, "name": suite.__qualname__, "seed": seed, "path": sys.path}
+    # Sums over several threads are rounded in another order, so the other process takes as many as this one.
+    request = {
+        "module": suite.__module__,
+        "name": suite.__qualname__,
+        "seed": seed,
+        "path": sys.path,
+        "n_threads": torch.get_num_threads(),
+    }
     if worker.stdin is None or worker.stdout is None:
         raise RuntimeError("the other process has no pipes")
     worker.stdin.write(json.dumps(request) + "\n")
@@ -315,6 +322,7 @@ def _serve() -> None:
             suite: Any = importlib.import_module(request["module"])
             for part in request["name"].split("."):
                 suite = getattr(suite, part)
+            torch.set_num_threads(request["n_threads"])
             answer = {"digest": suite().digest(request["seed"])}
         except Exception as error:  # whatever it was belongs to the process that asked
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -46,7 +46,11 @@ class Culprit(IterativeUnlearner):
 
     def process(self, model, task):
         with torch.no_grad():
-            next(model.parameters()).add_(1e-3 * (hash("salted by each process") % 1000))
+            next(model.parameters()).add_(1e-6 * (hash("salted by each process") % 1_000_000))
+
+    def threads(self, model, task):
+        with torch.no_grad():
+            next(model.parameters()).add_(1e-3 * torch.get_num_threads())
 
     def memory(self, model, task):
         _LEAKED.append(1)
@@ -117,6 +121,10 @@ class ProcessSuite(Suite):
     breaks = "process"
 
 
+class ThreadsSuite(Suite):
+    breaks = "threads"
+
+
 def suite(breaks: str = "", **facts) -> UnlearnerConformance:
     return type("Local", (Suite,), {"breaks": breaks, **facts})()
 
@@ -142,6 +150,16 @@ def test_a_broken_rule_fails_its_check(breaks, check, message):
 def test_another_process_with_other_bytes_is_noticed():
     with pytest.raises(AssertionError, match="another process"):
         ProcessSuite().test_the_same_seed_gives_the_same_bytes_in_another_process()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_the_other_process_takes_as_many_threads(n_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        ThreadsSuite().test_the_same_seed_gives_the_same_bytes_in_another_process()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_changed_original_is_noticed():
