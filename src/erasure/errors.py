@@ -11,9 +11,8 @@
     │   └── PartitionError      a partition is missing, empty, overlapping or leaking
     ├── RequirementNotMet       a component is not defined for what it was given
     ├── Diverged                a loss or a weight is no longer finite
-    ├── StoreError              the store cannot be read or written
-    │   └── CorruptArtifact     a stored object does not match its checksums
-    └── StageFailed             a stage of the plan failed; carries stage, address and cause        (exit code 1)
+    └── StoreError              the store cannot be read or written
+        └── CorruptArtifact     a stored object does not match its checksums                       (exit code 1)
 
 A message says what was found, what was expected and what to do. ``UnlearningWarning`` is no error: :func:`erasure.unlearn` gives it where a
 model comes back that has not forgotten, or is of no use.
@@ -37,7 +36,6 @@ __all__ = [
     "Position",
     "Problem",
     "RequirementNotMet",
-    "StageFailed",
     "StoreError",
     "UnknownComponent",
     "UnlearningWarning",
@@ -155,23 +153,6 @@ class StoreError(ErasureError):
 
 class CorruptArtifact(StoreError):
     """A stored object whose bytes do not match its manifest."""
-
-
-class StageFailed(ErasureError):
-    """A stage of the plan failed.
-
-    Args:
-        stage: The stage's name, such as ``unlearn[SCRUB]``.
-        address: Its content address.
-        cause: What went wrong, in one sentence.
-    """
-
-    def __init__(self, stage: str, address: str, cause: str) -> None:
-        super().__init__(f"{stage} failed: {cause}")
-        self.stage, self.address, self.cause = stage, address, cause
-
-    def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str, str]]:
-        return type(self), (self.stage, self.address, self.cause)
 
 
 def with_article(noun: str) -> str:

@@ -1,5 +1,6 @@
 """The public surface, the registry and the pages made from it belong together."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -42,6 +43,15 @@ def test_every_name_in_all_exists_and_every_module_says_what_is_public():
         assert found.__doc__, module.name
         for name in getattr(found, "__all__", ()):
             assert hasattr(found, name), f"{module.name}.{name}"
+
+
+def test_no_two_public_classes_share_a_name():
+    homes = {}
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 
 
 @pytest.mark.parametrize(("kind", "name"), REGISTERED, ids=lambda value: value)

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from erasure.analysis.run_comparison import GOLD, Duel, Ranking, RunComparison, compare_runs
+from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
@@ -94,7 +94,7 @@ class Certainty:
     estimates: Sequence[Estimate] = ()
     between: Sequence[Duel] = ()
     against: str = ""
-    ranking: Ranking | None = None
+    ranking: MeanRanks | None = None
     attacks: Sequence[AttackInterval] = ()
 
     @property

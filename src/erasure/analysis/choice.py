@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from erasure.errors import DataError
 
-__all__ = ["Choice", "choose"]
+__all__ = ["MethodChoice", "choose"]
 
 _Floats = NDArray[np.float64]
 _LEAST_ORIGINALS = 3
@@ -18,7 +18,7 @@ _CHUNK = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class MethodChoice:
     """The nearest method and those that may be as near.
 
     Args:
@@ -36,7 +36,7 @@ class Choice:
     cross_fitted: float
 
 
-def choose(log_distances: _Floats, *, level: float = 0.05, seed: int = 0, draws: int = _DRAWS) -> Choice | None:
+def choose(log_distances: _Floats, *, level: float = 0.05, seed: int = 0, draws: int = _DRAWS) -> MethodChoice | None:
     r"""The method with the smallest mean log distance from retraining, its ties and the chances of all.
 
     A method is a tie if its log distance less the best one's, paired over originals, is not above 0 by a one-sided t-test. Chances come
@@ -74,7 +74,7 @@ def choose(log_distances: _Floats, *, level: float = 0.05, seed: int = 0, draws:
     ties = sorted(np.flatnonzero(is_tie).tolist(), key=lambda method: (means[method], method))
     others = (table.sum(axis=1, keepdims=True) - table) / (n - 1)
     fitted = np.take_along_axis(table, others.argmin(axis=0)[None, :], axis=0)
-    return Choice(
+    return MethodChoice(
         best,
         (best, *(method for method in ties if method != best)),
         tuple(_chances(table, means, seed, draws).tolist()),

@@ -15,7 +15,7 @@ from erasure.analysis.gaps import Roles, side_of
 from erasure.analysis.labellings import Design
 from erasure.records.rows import Row
 
-__all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Column", "Family", "families_of"]
+__all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Family", "TestedColumn", "families_of"]
 
 Claim: TypeAlias = Literal["forgotten", "traces", "retained", "held-out"]
 CLAIMS: tuple[Claim, ...] = ("forgotten", "traces", "retained", "held-out")
@@ -30,7 +30,7 @@ _Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Column:
+class TestedColumn:
     """One value: a measure on a partition.
 
     Args:
@@ -73,7 +73,7 @@ class Family:
         seed: Of the labellings, where there are too many to try all.
     """
 
-    columns: Sequence[Column] = ()
+    columns: Sequence[TestedColumn] = ()
     values: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     units: Sequence[_Unit] = ()
     design: Design | None = None
@@ -117,7 +117,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
         rows: Rows of all models, further golds among them.
         roles: What the partitions are.
     """
-    columns: dict[_Key, Column] = {}
+    columns: dict[_Key, TestedColumn] = {}
     models: dict[str, dict[_Unit, dict[_Key, list[float]]]] = {}
     jury: dict[_Unit, dict[int, dict[_Key, list[float]]]] = {}
     unfit: set[tuple[_Unit, int]] = set()
@@ -158,7 +158,7 @@ def _is_compared(row: Row) -> bool:
     return row.ideal is not None and not row.measure.startswith((*_COMPOSITES, *_POPULATIONS)) and "CGUM" not in row.measure
 
 
-def _column(row: Row, roles: Roles) -> Column | None:
+def _column(row: Row, roles: Roles) -> TestedColumn | None:
     is_attack = row.tells == "attack" and (not row.partition or row.partition in roles.forget)
     if is_attack or row.tells == "trace":
         claim: Claim = "traces"
@@ -174,13 +174,13 @@ def _column(row: Row, roles: Roles) -> Column | None:
     size = roles.sizes.get(row.partition)
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
-    return Column(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step)
+    return TestedColumn(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step)
 
 
 def _family(
     of: Mapping[_Unit, Mapping[_Key, Sequence[float]]],
     jury: Mapping[_Unit, Mapping[int, Mapping[_Key, Sequence[float]]]],
-    columns: Sequence[Column],
+    columns: Sequence[TestedColumn],
     seed: int,
 ) -> Family:
     units = sorted((unit for unit in of if of[unit] and jury.get(unit)), key=str)

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from erasure.analysis.choice import Choice, choose
+from erasure.analysis.choice import MethodChoice, choose
 from erasure.analysis.equivalence import Limits, limits, telling_rate
-from erasure.analysis.families import CLAIMS, FORGETTING, UTILITY, Claim, Column, Family, families_of
+from erasure.analysis.families import CLAIMS, FORGETTING, UTILITY, Claim, Family, TestedColumn, families_of
 from erasure.analysis.gaps import Roles
 from erasure.analysis.power import LEVEL, Basis, basis_of
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
@@ -67,7 +67,7 @@ class Difference:
         is_negligible: Whether it is too small to matter, however sure.
     """
 
-    column: Column
+    column: TestedColumn
     value: float
     gold: float
     amount: float
@@ -148,7 +148,7 @@ class TestedReport:
     n_tested: int
     level: float
     control: Tested | None = None
-    choice: Choice | None = None
+    choice: MethodChoice | None = None
     candidates: Sequence[str] = ()
     notices: Sequence[str] = field(default=())
 
@@ -211,7 +211,7 @@ def _differences(family: Family, basis: Basis) -> list[Difference]:
     return result
 
 
-def _is_negligible(column: Column, amount: float, gold: float, spread: float) -> bool:
+def _is_negligible(column: TestedColumn, amount: float, gold: float, spread: float) -> bool:
     least = max(column.step, _SLIGHT_SHARE) if column.is_share else _SLIGHT_OTHER * abs(gold)
     return abs(amount) <= max(least, _SLIGHT_SPREAD * spread) + 1e-12
 
@@ -345,7 +345,7 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
 # Choice
 
 
-def _choice(candidates: Sequence[tuple[str, Family]]) -> tuple[Choice | None, list[str]]:
+def _choice(candidates: Sequence[tuple[str, Family]]) -> tuple[MethodChoice | None, list[str]]:
     """The nearest method over the originals that all of them have."""
     known = [(label, family) for label, family in candidates if family.design is not None and family.columns]
     units = [set(family.units) for _, family in known]

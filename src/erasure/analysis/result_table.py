@@ -11,14 +11,14 @@ from erasure.analysis.gaps import EPSILON
 from erasure.analysis.verdicts import Judgement
 from erasure.records.rows import Row
 
-__all__ = ["Cell", "Column", "Line", "ResultTable", "result_table"]
+__all__ = ["Cell", "Line", "ResultTable", "TableColumn", "result_table"]
 
 _UNRANKED = frozenset({"no-op", "failed", "damaged"})
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A measure on a partition.
 
     Args:
@@ -96,7 +96,7 @@ class ResultTable:
         n: Largest number of repetitions.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     lines: tuple[Line, ...]
     n: int = 1
 
@@ -154,10 +154,10 @@ def result_table(rows: Iterable[Row], judgements: Iterable[Judgement]) -> Result
     return ResultTable(tuple(described.values()), tuple(lines), n)
 
 
-def _column(measure: str, partition: str, rows: Sequence[Row]) -> Column:
+def _column(measure: str, partition: str, rows: Sequence[Row]) -> TableColumn:
     golds = {row.seed_train: row.gold for row in rows if row.gold is not None}
     floors = {row.seed_train: row.floor for row in rows if row.floor is not None}
-    return Column(
+    return TableColumn(
         measure,
         partition,
         unit=next((row.unit for row in rows if row.unit), ""),
@@ -172,7 +172,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _cell(rows: Sequence[Row], column: Column) -> Cell:
+def _cell(rows: Sequence[Row], column: TableColumn) -> Cell:
     values = [row.value for row in rows if row.value is not None]
     if not values:
         return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
@@ -187,7 +187,7 @@ def _cell(rows: Sequence[Row], column: Column) -> Cell:
     return Cell(_mean(values), half, gap, within)
 
 
-def _ranked(lines: Sequence[Line], number: int, column: Column) -> list[Line]:
+def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Line]:
     sign = {"higher": -1.0, "lower": 1.0}.get(column.direction)
     scores: dict[int, float] = {}
     for position, line in enumerate(lines):

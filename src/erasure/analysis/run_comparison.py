@@ -20,7 +20,7 @@ from erasure.errors import ConfigError, Problem, nearest
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
-__all__ = ["GOLD", "RULE", "ComparedRun", "Duel", "Ranking", "RunComparison", "Tally", "compare_runs"]
+__all__ = ["GOLD", "RULE", "ComparedRun", "Duel", "MeanRanks", "RunComparison", "Tally", "compare_runs"]
 
 Outcome: TypeAlias = Literal["win", "tie", "loss"]
 
@@ -104,7 +104,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class MeanRanks:
     """Mean ranks by one measure, or by all that are compared with gold.
 
     Args:
@@ -139,7 +139,7 @@ class RunComparison:
     runs: tuple[ComparedRun, ...]
     against: str
     duels: tuple[Duel, ...]
-    rankings: tuple[Ranking, ...]
+    rankings: tuple[MeanRanks, ...]
     changes: tuple[RunChanges, ...]
     level: float = 0.95
     notes: tuple[str, ...] = ()
@@ -403,14 +403,14 @@ def _judged(duel: Duel, test: PairedTest, p: float | None, level: float, *, agai
 # Ranks
 
 
-def _rankings(problems: Mapping[str, _Cells], exact: set[str], level: float) -> list[Ranking]:
+def _rankings(problems: Mapping[str, _Cells], exact: set[str], level: float) -> list[MeanRanks]:
     """Ranks by all measures that are compared with gold together, then by every measure."""
     labels = _competitors(problems, exact)
     if len(labels) < 2:
         return []
     columns = dict.fromkeys(column for cells in problems.values() for column in cells)
     overall: dict[tuple[str, _Cluster], list[list[float]]] = {}
-    single: list[Ranking] = []
+    single: list[MeanRanks] = []
     for column in columns:
         blocks: dict[tuple[str, _Cluster], list[float]] = {}
         gapped = False
@@ -475,7 +475,7 @@ def _ranks(scores: Sequence[float]) -> list[float]:
     return ranks
 
 
-def _ranking(title: str, labels: Sequence[str], scores: Sequence[Sequence[float]], problems: int, level: float) -> Ranking:
+def _ranking(title: str, labels: Sequence[str], scores: Sequence[Sequence[float]], problems: int, level: float) -> MeanRanks:
     test = rank_test(scores, level=level)
     order = sorted(range(len(labels)), key=lambda i: (test.ranks[i], i))
-    return Ranking(title, tuple(labels[i] for i in order), replace(test, ranks=tuple(test.ranks[i] for i in order)), problems)
+    return MeanRanks(title, tuple(labels[i] for i in order), replace(test, ranks=tuple(test.ranks[i] for i in order)), problems)

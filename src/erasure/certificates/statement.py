@@ -10,7 +10,7 @@ from typing import Any
 
 from erasure.errors import DataError
 
-__all__ = ["PREDICATE_TYPE", "STATEMENT_TYPE", "Finding", "Guarantee", "Statement"]
+__all__ = ["PREDICATE_TYPE", "STATEMENT_TYPE", "CertifiedValue", "Guarantee", "Statement"]
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:erasure:unlearning:v1"
@@ -20,7 +20,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CertifiedValue:
     """One number that the verdict rests on.
 
     Args:
@@ -89,7 +89,7 @@ class Statement:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     verdict: str
     verdict_sentence: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[CertifiedValue, ...] = ()
     n_golds: int = 0
     guarantee: Guarantee = field(default_factory=Guarantee)
     data: str = ""
@@ -137,7 +137,7 @@ class Statement:
         if unknown or set(subjects) != {"original", "unlearned"}:
             raise DataError(f"this statement has unexpected parts: {', '.join(unknown or sorted(subjects))}")
         try:
-            findings = tuple(Finding(**each) for each in predicate.pop("findings", ()))
+            findings = tuple(CertifiedValue(**each) for each in predicate.pop("findings", ()))
             promised = predicate.pop("guarantee", {})
             guarantee = Guarantee(**{**promised, "assumptions": tuple(promised.get("assumptions", ()))})
             return cls(**predicate, **subjects, findings=findings, guarantee=guarantee)

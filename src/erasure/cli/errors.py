@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from erasure.cli.prose import printable
-from erasure.errors import ConfigError, DataError, ErasureError, Problem, StageFailed, StoreError
+from erasure.errors import ConfigError, DataError, ErasureError, Problem, StoreError
 
 __all__ = ["report"]
 
@@ -24,7 +24,7 @@ def report(error: ErasureError) -> int:
         click.echo(f"{_described(error.problem)}\n1 problem", err=True)
         return 2
     click.echo(f"error: {printable(str(error))}", err=True)
-    return 1 if isinstance(error, StoreError | StageFailed) else 2
+    return 1 if isinstance(error, StoreError) else 2
 
 
 def _described(problem: Problem) -> str:

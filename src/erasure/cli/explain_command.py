@@ -13,7 +13,7 @@ from erasure.cli.amounts import address_of
 from erasure.cli.prose import printable
 
 if TYPE_CHECKING:
-    from erasure.store.explain import Difference, Input, Made
+    from erasure.store.explain import ContentDifference, Input, Made
 
 __all__ = ["command"]
 
@@ -65,7 +65,7 @@ def _explained(made: Made, needs: list[Input]) -> Iterator[str]:
         yield f"  {item.path} is {item.address[:12]}: {what}"
 
 
-def _compared(one: Made, other: Made, found: list[Difference]) -> Iterator[str]:
+def _compared(one: Made, other: Made, found: list[ContentDifference]) -> Iterator[str]:
     if one.address == other.address:
         yield f"{one.kind} {one.address[:12]}: both are the same"
         return
@@ -76,7 +76,7 @@ def _compared(one: Made, other: Made, found: list[Difference]) -> Iterator[str]:
     yield from _lines(found, "  ")
 
 
-def _lines(found: tuple[Difference, ...] | list[Difference], indent: str) -> Iterator[str]:
+def _lines(found: tuple[ContentDifference, ...] | list[ContentDifference], indent: str) -> Iterator[str]:
     for item in found:
         if not item.kind:
             yield f"{indent}{item.path or 'everything'}: {_value(item.one)} | {_value(item.other)}"
@@ -96,7 +96,7 @@ def _record(made: Made) -> dict[str, Any]:
     return {"address": made.address, "kind": made.kind}
 
 
-def _difference(item: Difference) -> dict[str, Any]:
+def _difference(item: ContentDifference) -> dict[str, Any]:
     from erasure.store.explain import ABSENT
 
     values = {name: value for name, value in (("one", item.one), ("other", item.other)) if value is not ABSENT}

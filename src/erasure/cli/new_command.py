@@ -14,7 +14,7 @@ import click
 
 from erasure.cli.prose import printable
 from erasure.errors import ConfigError, nearest
-from erasure.workflows.new_data import SHIPPED, Chosen, chosen_data, refused
+from erasure.workflows.new_data import SHIPPED, DataChoice, chosen_data, refused
 
 __all__ = ["RECOMMENDED", "command"]
 
@@ -96,7 +96,7 @@ class _Questions:
     def __init__(self, *, asks: bool) -> None:
         self._asks = asks
 
-    def data(self, given: str | None, label: str | None) -> Chosen:
+    def data(self, given: str | None, label: str | None) -> DataChoice:
         def ask() -> str:
             kind = self._ask(f"Data ({', '.join(SHIPPED)}, table, pictures, or a path)", "--data", "digits")
             if kind not in _ASKED_FOR:
@@ -124,7 +124,7 @@ class _Questions:
                 for problem in error.problems:
                     click.echo(printable(f"{problem.message}; {problem.hint}" if problem.hint else problem.message), err=True)
 
-    def forget(self, chosen: Chosen) -> str:
+    def forget(self, chosen: DataChoice) -> str:
         kind = self._ask("What to forget (share, class, samples)", "--forget", "share", standard_answer="10%")
         if kind == "share":
             return self._ask("Share of the training samples", "--forget", "10%")
@@ -139,7 +139,7 @@ class _Questions:
             return "recommended"
         return self._ask("Names, with commas between (erasure list unlearners shows them)", "--methods", "SCRUB,SSD")
 
-    def epochs(self, given: int | None, chosen: Chosen) -> int:
+    def epochs(self, given: int | None, chosen: DataChoice) -> int:
         if given is not None:
             return given
         while True:
@@ -180,7 +180,7 @@ def _insisted(title: str, console: Any, choices: list[str] | None) -> str:
     return answer
 
 
-def _forgetting(given: str, chosen: Chosen) -> tuple[dict[str, Any], str, int]:
+def _forgetting(given: str, chosen: DataChoice) -> tuple[dict[str, Any], str, int]:
     """The splitter, what it takes in words, and the smaller of the forget set and the unseen samples it is attacked with.
 
     Raises:
@@ -212,7 +212,7 @@ def _forgetting(given: str, chosen: Chosen) -> tuple[dict[str, Any], str, int]:
     raise refused(f'"{given}" says not what to forget', "write 10% for a share, 25 for so many samples, or class:NAME")
 
 
-def _entries(given: str, chosen: Chosen) -> list[str | dict[str, Any]]:
+def _entries(given: str, chosen: DataChoice) -> list[str | dict[str, Any]]:
     """The methods as a configuration names them; those of the recommended set with settings that suit small networks."""
     from erasure.config.docs import parameters_of
     from erasure.config.slots import SLOTS
@@ -255,7 +255,9 @@ def _settings(kind: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _written(file: Path, chosen: Chosen, forgetting: tuple[dict[str, Any], str, int], entries: Sequence[Any], epochs: int) -> str:
+def _written(
+    file: Path, chosen: DataChoice, forgetting: tuple[dict[str, Any], str, int], entries: Sequence[Any], epochs: int
+) -> str:
     """The configuration's text."""
     splitter, sentence, attacked = forgetting
     attack = '"UMIA",         // can an attacker tell forgotten samples from unseen ones?'

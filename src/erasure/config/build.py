@@ -12,7 +12,7 @@ from erasure.errors import ConfigError, InvalidParameters, Position, Problem, ne
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import Alias
 
-__all__ = ["Builder", "PartitionUse", "Place"]
+__all__ = ["Builder", "PartitionUse", "SourceLocation"]
 
 _SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "trace", "globals"})
 _NODE_KEYS = frozenset({"class", "parameters", "label"})
@@ -28,7 +28,7 @@ class PartitionUse:
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLocation:
     """Where in the configuration a component is written, and by which name.
 
     Args:
@@ -68,7 +68,7 @@ class Builder:
     uses: list[PartitionUse] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    places: list[tuple[Component, Place]] = field(default_factory=list)
+    places: list[tuple[Component, SourceLocation]] = field(default_factory=list)
     understood: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
     bringing: dict[str, tuple[Node, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class Builder:
             component = self._own(resolved, parameters, node, under, path)
         if component is not None:
             renamed, assumed = self.understood.get(path, ({}, {}))
-            self.places.append((component, Place(path, node.position, name, renamed, assumed)))
+            self.places.append((component, SourceLocation(path, node.position, name, renamed, assumed)))
         return component
 
     def build_list(self, node: Node, slot: type[Component], path: str) -> tuple[Component, ...]:

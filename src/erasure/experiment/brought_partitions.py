@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from erasure.config import Node, Notice
-from erasure.config.build import Builder, PartitionUse, Place
+from erasure.config.build import Builder, PartitionUse, SourceLocation
 from erasure.data.contract import Splitter
 from erasure.errors import Problem
 
@@ -54,7 +54,7 @@ def with_brought_partitions(data: DataSection, builder: Builder) -> DataSection:
     if not makers:
         return data
     made = data.replace(partitions=(*data.partitions, *dict.fromkeys(makers.values())))
-    builder.places.append((made, next((place for built, place in builder.places if built is data), Place())))
+    builder.places.append((made, next((place for built, place in builder.places if built is data), SourceLocation())))
     return made
 
 

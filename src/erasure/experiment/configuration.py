@@ -12,7 +12,7 @@ from annotated_types import MinLen
 
 from erasure.component import Call, Component, canonical, field_types
 from erasure.config import Loaded, Node, Notice, from_python, load
-from erasure.config.build import Builder, PartitionUse, Place
+from erasure.config.build import Builder, PartitionUse, SourceLocation
 from erasure.data.contract import DataSource, Splitter
 from erasure.data.preprocess.contract import Step
 from erasure.errors import ConfigError, Position, Problem, nearest
@@ -161,11 +161,11 @@ class Experiment:
     evaluator: EvaluatorSection
     globals: Globals
     notices: tuple[Notice, ...] = ()
-    places: tuple[tuple[Component, Place], ...] = field(default=(), repr=False)
+    places: tuple[tuple[Component, SourceLocation], ...] = field(default=(), repr=False)
 
-    def place_of(self, component: Component | None) -> Place:
+    def place_of(self, component: Component | None) -> SourceLocation:
         """Where a component of this experiment is written; an empty place if it is not from the configuration."""
-        return next((place for built, place in self.places if built is component), Place())
+        return next((place for built, place in self.places if built is component), SourceLocation())
 
     def canonical(self) -> dict[str, Any]:
         """The one JSON form of the experiment."""
@@ -238,7 +238,7 @@ class _Assembly:
         if data is None or not data.preprocess:
             return data
         made = self.builder.registry.resolve("Preprocessed", DataSource).cls(data_source=data.data_source, steps=data.preprocess)  # type: ignore[call-arg]
-        place = next((place for built, place in self.builder.places if built is data.data_source), Place())
+        place = next((place for built, place in self.builder.places if built is data.data_source), SourceLocation())
         self.builder.places.append((made, place))
         return data.replace(data_source=made, preprocess=())
 
@@ -341,7 +341,7 @@ class _Assembly:
             both = "both" if len(splitter.parts) == 2 else "two"
             message = f'parts_names: {both} parts are called "{twice}"; name one of them "-" to throw it away'
         if message:
-            place = next((place for built, place in self.builder.places if built is splitter), Place())
+            place = next((place for built, place in self.builder.places if built is splitter), SourceLocation())
             self.builder.problems.append(Problem(message, place.path, place.position, kind="partition"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Among", "Chosen", "Counts", "Derived", "Joined", "Lifted", "MovedBack", "Products", "Repeated"]
+__all__ = ["Among", "ChosenValue", "Counts", "Derived", "Joined", "Lifted", "MovedBack", "Products", "RepeatedValue"]
 
 
 class Derived(Protocol):
@@ -28,7 +28,7 @@ class Derived(Protocol):
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedValue:
     """A list that holds ``value`` as often as ``times`` says; each with the number that upstream assumes."""
 
     value: tuple[str, Any]
@@ -192,7 +192,7 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenValue:
     """One value for each of a few that upstream knows."""
 
     parameter: str

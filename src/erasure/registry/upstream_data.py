@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.registry.derived import Among, Chosen, Counts, Joined, MovedBack
+from erasure.registry.derived import Among, ChosenValue, Counts, Joined, MovedBack
 from erasure.registry.upstream_alias import Alias
 
 __all__ = ["SOURCES", "SPLITTERS", "STEPS"]
@@ -123,7 +123,7 @@ SOURCES: dict[str, Alias] = {
         rename={"transform": "transforms"},
         derived={
             "path": Joined("path", "file_name"),
-            "channels": Chosen("RGB", {"true": 3, "false": 1}, "true"),
+            "channels": ChosenValue("RGB", {"true": 3, "false": 1}, "true"),
         },
     ),
 }

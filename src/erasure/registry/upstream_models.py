@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.registry.derived import Products, Repeated
+from erasure.registry.derived import Products, RepeatedValue
 from erasure.registry.upstream_alias import Alias
 
 __all__ = ["MODELS"]
 
 _ATTACK_MODEL = "n_classes is the number of inputs; the outputs are the classes of the data"
-_LAYERS = {"hidden_sizes": Repeated(("hidden_size", 100), ("n_layers", 3))}
+_LAYERS = {"hidden_sizes": RepeatedValue(("hidden_size", 100), ("n_layers", 3))}
 _RESNET = {"name": "resnet18", "hidden": 512}
 _WIDTH_OF_DATA = {"inputsize": "the number of inputs is that of the data"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erasure.analysis.result_table import Cell, Column, Line, ResultTable
+from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
 from erasure.durable import write_atomically
 from erasure.records.csv_cells import csv_cell
 
@@ -95,7 +95,7 @@ def _after_gold(lines: Sequence[Line]) -> int:
     return next((i + 1 for i, line in enumerate(lines) if line.role == "gold"), 0)
 
 
-def _column_title(column: Column) -> str:
+def _column_title(column: TableColumn) -> str:
     return _markdown_text(f"{column.title} [{column.unit}]" if column.unit else column.title)
 
 
@@ -219,7 +219,7 @@ def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: 
     return "\n".join(text) + "\n"
 
 
-def _arrow(column: Column) -> str:
+def _arrow(column: TableColumn) -> str:
     return "" if column.gold is not None else _DIRECTIONS.get(column.direction, "")
 
 

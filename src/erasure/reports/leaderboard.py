@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.analysis.run_changes import ValueChange
-from erasure.analysis.run_comparison import RULE, Duel, Ranking, RunComparison
+from erasure.analysis.run_comparison import RULE, Duel, MeanRanks, RunComparison
 from erasure.durable import write_atomically
 from erasure.reports.exports import number
 from erasure.reports.templating import render, template_text
@@ -56,7 +56,7 @@ def leaderboard(comparison: RunComparison) -> str:
     )
 
 
-def _headline(comparison: RunComparison, overall: Ranking | None) -> str:
+def _headline(comparison: RunComparison, overall: MeanRanks | None) -> str:
     n, problems = len(comparison.runs), len({run.problem for run in comparison.runs})
     counted = f"{n} run{'s' if n > 1 else ''} on {problems} data set{'s' if problems > 1 else ''}."
     if overall is None:
@@ -68,7 +68,7 @@ def _headline(comparison: RunComparison, overall: Ranking | None) -> str:
     return f"{counted} {overall.labels[0]} has the best mean rank, ahead of all others by more than the critical difference."
 
 
-def _ranking(ranking: Ranking) -> dict[str, Any]:
+def _ranking(ranking: MeanRanks) -> dict[str, Any]:
     test = ranking.test
     groups = test.groups()
     best, worst = min(test.ranks), max(len(test.ranks), 2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.analysis.overview import Overview, overview_of
-from erasure.analysis.result_table import Cell, Column, Line, ResultTable
+from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
 from erasure.analysis.verdicts import RULE, Judgement
 from erasure.durable import write_atomically
 from erasure.records.evidence import Evidence, MeasureRecord
@@ -242,7 +242,7 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _column(identifier: str, column: Column, described: MeasureRecord) -> dict[str, Any]:
+def _column(identifier: str, column: TableColumn, described: MeasureRecord) -> dict[str, Any]:
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(column.direction, "")
     if column.gold is not None:
         direction = f"Best is the retrained model's value, {number(column.gold)}" + (
@@ -272,7 +272,7 @@ def _line(table: ResultTable, line: Line) -> dict[str, Any]:
     return {"label": line.label, "role": line.role, "verdict": line.verdict, "colour": colour, "cells": cells}
 
 
-def _cell(cell: Cell, column: Column) -> dict[str, Any]:
+def _cell(cell: Cell, column: TableColumn) -> dict[str, Any]:
     if cell.value is None:
         return {"text": cell.note, "sort": "", "more": "", "mark": ""}
     text = with_half(cell.value, cell.half)

@@ -11,7 +11,7 @@ from erasure.errors import StoreError
 from erasure.store.directory import Store
 from erasure.types import Json
 
-__all__ = ["ABSENT", "Difference", "Input", "Made", "differences", "inputs", "made_of"]
+__all__ = ["ABSENT", "ContentDifference", "Input", "Made", "differences", "inputs", "made_of"]
 
 ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "absent"})()
 """Stands for a value that one of two addresses has not."""
@@ -40,7 +40,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ContentDifference:
     """A place at which two contents differ.
 
     Args:
@@ -56,7 +56,7 @@ class Difference:
     one: Any
     other: Any
     kind: str = ""
-    because: tuple[Difference, ...] = field(default=())
+    because: tuple[ContentDifference, ...] = field(default=())
     explained_before: bool = False
 
 
@@ -127,12 +127,12 @@ def inputs(store: Store, content: Json) -> list[Input]:
     return list(found.values())
 
 
-def differences(store: Store, one: Made, other: Made) -> list[Difference]:
+def differences(store: Store, one: Made, other: Made) -> list[ContentDifference]:
     """Where two contents differ; two addresses at one place are explained by what they are made of, as deep as it goes."""
     return list(_compared(_Names(store), one.content, other.content, "", set()))
 
 
-def _compared(names: _Names, one: Any, other: Any, path: str, seen: set[tuple[str, str]]) -> Iterator[Difference]:
+def _compared(names: _Names, one: Any, other: Any, path: str, seen: set[tuple[str, str]]) -> Iterator[ContentDifference]:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted({*one, *other}):
             below = f"{path}.{key}" if path else key
@@ -145,16 +145,16 @@ def _compared(names: _Names, one: Any, other: Any, path: str, seen: set[tuple[st
         yield _explained(names, one, other, path, seen)
 
 
-def _explained(names: _Names, one: Any, other: Any, path: str, seen: set[tuple[str, str]]) -> Difference:
+def _explained(names: _Names, one: Any, other: Any, path: str, seen: set[tuple[str, str]]) -> ContentDifference:
     if not (_is_address(one) and _is_address(other)):
-        return Difference(path, one, other)
+        return ContentDifference(path, one, other)
     first, second = names.of(one), names.of(other)
     if first is None or second is None or first.kind != second.kind:
-        return Difference(path, one, other)
+        return ContentDifference(path, one, other)
     if (one, other) in seen:
-        return Difference(path, one, other, first.kind, explained_before=True)
+        return ContentDifference(path, one, other, first.kind, explained_before=True)
     seen.add((one, other))
-    return Difference(path, one, other, first.kind, tuple(_compared(names, first.content, second.content, "", seen)))
+    return ContentDifference(path, one, other, first.kind, tuple(_compared(names, first.content, second.content, "", seen)))
 
 
 def _leaves(value: Json, path: str) -> Iterator[tuple[str, Json]]:

@@ -22,7 +22,7 @@ from erasure.training.randomness import Streams
 from erasure.types import TaskKind
 from erasure.unlearners.contract import UnlearningTask
 
-__all__ = ["ForgetSet", "Kind", "MemoryBank", "Problem", "RecordingColumn", "TinyNetwork", "problem"]
+__all__ = ["ForgetSet", "Kind", "MemoryBank", "RecordingColumn", "TinyNetwork", "ToyProblem", "problem"]
 
 Kind: TypeAlias = Literal["table", "image", "pair", "text"]
 """An MLP with dropout, a CNN with BatchNorm, an MLP that returns ``(features, logits)``, or an embedding of tokens."""
@@ -172,7 +172,7 @@ class MemoryBank:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Problem:
+class ToyProblem:
     """A trained model and what an unlearner is given beside it.
 
     Args:
@@ -190,7 +190,7 @@ class Problem:
 
 def problem(
     kind: Kind = "table", forget: ForgetSet = "some", task: TaskKind = "classification", *, seed: int = 0, batch_size: int = 8
-) -> Problem:
+) -> ToyProblem:
     """A problem of 36 training, 12 test and 12 validation samples; the same arguments give the same problem.
 
     Args:
@@ -236,7 +236,7 @@ def problem(
     )
     original = bank.fresh(0)
     original.load_state_dict(_original(kind, task, batch_size))
-    return Problem(model=original, task=given, bank=bank, column=column)
+    return ToyProblem(model=original, task=given, bank=bank, column=column)
 
 
 @functools.cache

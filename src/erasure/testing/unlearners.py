@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.testing.problems import ForgetSet, Kind, Problem, problem
+from erasure.testing.problems import ForgetSet, Kind, ToyProblem, problem
 from erasure.training.forward import logits_of
 from erasure.types import Role, TaskKind
 from erasure.unlearners.contract import Unlearned, Unlearner, model_digest
@@ -62,7 +62,7 @@ class UnlearnerConformance:
 
     def problem(
         self, kind: Kind | None = None, forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
-    ) -> Problem:
+    ) -> ToyProblem:
         """The problem it is tested on; override it to use one of your own (and ignore what does not apply)."""
         return problem(kind or self.kind, forget or self.forget, task, seed=seed)
 
@@ -210,7 +210,7 @@ class UnlearnerConformance:
             unlearned = _run(method.replace(**dict.fromkeys(counts, 0)), given).model
             _check(model_digest(unlearned) == model_digest(given.model), "the model changed although no epoch was run")
 
-    def _works_or_is_refused(self, given: Problem, method: Unlearner | None = None) -> None:
+    def _works_or_is_refused(self, given: ToyProblem, method: Unlearner | None = None) -> None:
         try:
             _run(method or self.make(), given)
         except (RequirementNotMet, PartitionError) as refusal:
@@ -222,7 +222,7 @@ def _check(condition: bool, failure: str) -> None:
         raise AssertionError(failure)
 
 
-def _run(method: Unlearner, given: Problem) -> Unlearned:
+def _run(method: Unlearner, given: ToyProblem) -> Unlearned:
     """Run the method and check what holds for every result."""
     result = method.run(given.model, given.task)
     _check(not any(m.training for m in result.model.modules()), "the unlearned model is not in eval mode")

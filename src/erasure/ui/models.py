@@ -14,7 +14,7 @@ from erasure.records.evidence import DatasetRecord, GroupRecord
 from erasure.records.run_folder import ROLE_PARTITIONS, RunFolder
 from erasure.store import Artifact, Store
 
-__all__ = ["ROLE_NAMES", "Models", "Outputs", "RunModels"]
+__all__ = ["ROLE_NAMES", "Models", "PartitionOutputs", "RunModels"]
 
 ROLE_NAMES: Mapping[str, str] = {"forget": "forgotten", "retain": "retained", "test": "held out"}
 """What people call the samples of each role."""
@@ -23,7 +23,7 @@ _FILE = "outputs.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Outputs:
+class PartitionOutputs:
     """What one model said about the samples of one partition.
 
     Args:
@@ -187,7 +187,7 @@ class RunModels:
         """Whether a model was run on the samples of a role."""
         return (label, self.partitions.get(role, "")) in self._places
 
-    def outputs(self, label: str, role: str) -> Outputs:
+    def outputs(self, label: str, role: str) -> PartitionOutputs:
         """What a model said about the samples of a role.
 
         Raises:
@@ -201,10 +201,10 @@ class RunModels:
         if place is None:
             raise StoreError(f"{label} was not run on the {ROLE_NAMES.get(role, role)} samples.")
         artifact = self._models.open(place)
-        found = Outputs(label, role, self.task, artifact, 0)
-        return Outputs(label, role, self.task, artifact, len(found.ids))
+        found = PartitionOutputs(label, role, self.task, artifact, 0)
+        return PartitionOutputs(label, role, self.task, artifact, len(found.ids))
 
-    def pair(self, a: str, b: str, role: str) -> tuple[Outputs, Outputs]:
+    def pair(self, a: str, b: str, role: str) -> tuple[PartitionOutputs, PartitionOutputs]:
         """Two models on the same samples.
 
         Raises:

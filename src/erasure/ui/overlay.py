@@ -12,7 +12,7 @@ from erasure.errors import StoreError
 from erasure.records.evidence import Curve
 from erasure.ui.attacks import ATTACKS, auc, axis_of, curve_at, in_words, position, rates, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
-from erasure.ui.models import ROLE_NAMES, Outputs, RunModels
+from erasure.ui.models import ROLE_NAMES, PartitionOutputs, RunModels
 from erasure.ui.predictions import confusion, disagreements, shown_classes
 
 __all__ = ["attack", "embedding", "measured_attack", "measured_attacks", "predictions"]
@@ -89,19 +89,21 @@ def embedding(models: RunModels, a: str, b: str) -> dict[str, Any]:
     }
 
 
-def _vectors(outputs: Outputs, chosen: NDArray[Any]) -> tuple[NDArray[Any], str]:
+def _vectors(outputs: PartitionOutputs, chosen: NDArray[Any]) -> tuple[NDArray[Any], str]:
     features = outputs.rows("features", chosen)
     return (features, "features") if features is not None else (np.zeros((0, 0)), "logits")
 
 
-def _logits(outputs: Outputs, chosen: NDArray[Any]) -> NDArray[Any]:
+def _logits(outputs: PartitionOutputs, chosen: NDArray[Any]) -> NDArray[Any]:
     found = outputs.rows("logits", chosen)
     if found is None:
         raise StoreError(f"There are no logits of {outputs.label} in the store; run the experiment again.")
     return outputs.logits_of(found)
 
 
-def _columns(models: RunModels, role: str, first: Outputs, second: Outputs, chosen: NDArray[Any]) -> dict[str, list[Any]]:
+def _columns(
+    models: RunModels, role: str, first: PartitionOutputs, second: PartitionOutputs, chosen: NDArray[Any]
+) -> dict[str, list[Any]]:
     """What the map says of each sample when a reader points at it."""
     ids, labels = first.ids[chosen].tolist(), first.labels[chosen]
     if first.task == "multilabel":

@@ -14,7 +14,7 @@ from erasure.errors import ConfigError, DataError, InvalidParameters, Problem, n
 if TYPE_CHECKING:
     from erasure.data.dataset import Dataset
 
-__all__ = ["SHIPPED", "Chosen", "chosen_data", "chosen_from", "refused"]
+__all__ = ["SHIPPED", "DataChoice", "chosen_data", "chosen_from", "refused"]
 
 SHIPPED = ("digits", "breast_cancer")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -35,7 +35,7 @@ _DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class DataChoice:
     """Data as a configuration names it.
 
     Args:
@@ -68,7 +68,7 @@ def refused(message: str, hint: str = "") -> ConfigError:
     return ConfigError([Problem(message, hint=hint, kind="data")])
 
 
-def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
     """The data called ``data``: shipped, a table, named tensors, or a folder of pictures, of graphs or of a Hugging Face data set.
 
     Args:
@@ -94,8 +94,8 @@ def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
     )
 
 
-def _shipped(name: str, comment: str, model: Any, kind: Any, epochs: int, train: float, sizes: Sequence[int]) -> Chosen:
-    return Chosen(
+def _shipped(name: str, comment: str, model: Any, kind: Any, epochs: int, train: float, sizes: Sequence[int]) -> DataChoice:
+    return DataChoice(
         name=name,
         source={"class": "Sklearn", "parameters": {"name": name}},
         comment=f"{comment}, shipped with scikit-learn",
@@ -112,7 +112,7 @@ def _mlp(*widths: int) -> dict[str, Any]:
     return {"class": "MLP", "parameters": {"hidden_sizes": list(widths)}}
 
 
-def chosen_from(name: str, parameters: Mapping[str, Any], comment: str, notices: Sequence[str] = ()) -> Chosen:
+def chosen_from(name: str, parameters: Mapping[str, Any], comment: str, notices: Sequence[str] = ()) -> DataChoice:
     """Data as its own source reads it, so that what is written here is what a run sees.
 
     Args:
@@ -142,7 +142,7 @@ def chosen_from(name: str, parameters: Mapping[str, Any], comment: str, notices:
     if len(classes) < 2:
         raise refused(f"{comment}: all samples are of one class; a classifier needs two")
     kind, model, epochs = _suited(data)
-    return Chosen(
+    return DataChoice(
         name=data.name,
         source={"class": name, "parameters": dict(parameters)},
         comment=f"{len(data.y):,} {comment}, {len(classes)} classes",
@@ -171,7 +171,7 @@ def _suited(data: Dataset) -> tuple[Literal["table", "pictures", "text", "graphs
     return "table", _mlp(64, 64), 40
 
 
-def _folder(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+def _folder(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
     edges = sorted(path.glob("*_A.txt*")) + sorted(path.glob("raw/*_A.txt*"))
     if edges:
         return _graphs(path, edges[0].name.partition("_A.txt")[0])
@@ -189,7 +189,7 @@ def _is_data_file(name: str) -> bool:
     return suffix in {".parquet", ".jsonl"} or (suffix in {".csv", ".json"} and stem.startswith(("train", "test", "validation")))
 
 
-def _pictures(path: Path) -> Chosen:
+def _pictures(path: Path) -> DataChoice:
     classes = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith((".", "__MACOSX")))
     counts: dict[int | str, int] = {
         each.name: sum(file.suffix.casefold() in _PICTURES for file in each.rglob("*")) for each in classes
@@ -199,7 +199,7 @@ def _pictures(path: Path) -> Chosen:
         found = f"without pictures: {', '.join(empty[:5])}" if empty else f"found {len(counts)}"
         raise refused(f'"{path}" must hold one folder of pictures for each of two or more classes; {found}')
     parameters = {"dataset": "ImageFolder", "root": str(path), "transforms": ["Resize((32, 32))"]}
-    return Chosen(
+    return DataChoice(
         name=path.resolve().name,
         source={"class": "TorchVision", "parameters": parameters},
         comment=f"{sum(counts.values()):,} pictures of {len(counts)} classes, all resized to 32x32",
@@ -212,7 +212,7 @@ def _pictures(path: Path) -> Chosen:
     )
 
 
-def _graphs(path: Path, name: str) -> Chosen:
+def _graphs(path: Path, name: str) -> DataChoice:
     """A collection of the TU benchmark, in ROOT/NAME/raw; ``path`` is ROOT/NAME or its folder of raw files."""
     path = path.resolve() if path.name in {"", ".."} else path
     home = path.parent if path.name == "raw" else path
@@ -225,7 +225,7 @@ def _graphs(path: Path, name: str) -> Chosen:
     return chosen_from("TUDataset", parameters, "graphs of the TU benchmark")
 
 
-def _molecules(path: Path) -> Chosen | None:
+def _molecules(path: Path) -> DataChoice | None:
     """A file of MoleculeNet in ROOT/name/raw, or None if it is another file."""
     known = {file: name for name, file in _MOLECULES.items()}
     name = known.get(path.name.removesuffix(".gz"))
@@ -235,11 +235,11 @@ def _molecules(path: Path) -> Chosen | None:
     return chosen_from("MoleculeNet", parameters, "molecules")
 
 
-def _tensors(path: Path) -> Chosen:
+def _tensors(path: Path) -> DataChoice:
     return chosen_from("TensorFile", {"path": str(path)}, "samples")
 
 
-def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
     """A data set that the library ``datasets`` reads from a folder."""
     from erasure.data.reading.hugging_face_files import read_folder
 
@@ -267,7 +267,7 @@ def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chos
     return replace(found, comment=f"{found.comment}, all resized to 32x32") if pictures else found
 
 
-def _table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+def _table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
     from erasure.workflows.new_tables import chosen_table
 
     return chosen_table(path, ask_label)

@@ -15,7 +15,7 @@ from erasure.data.reading.table_columns import MARKS_OF_MISSING, RawTable, TextF
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_values import categories_of, numbers_of
 from erasure.errors import DataError, nearest
-from erasure.workflows.new_data import Chosen, chosen_from, refused
+from erasure.workflows.new_data import DataChoice, chosen_from, refused
 
 __all__ = ["chosen_table"]
 
@@ -24,7 +24,7 @@ _LOOKED_AT = 5000
 _JSON = {".json", ".jsonl", ".ndjson"}
 
 
-def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Chosen:
+def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
     """A table as a configuration names it: numbers and categories are its inputs, or texts where there is nothing else.
 
     Args:
@@ -62,7 +62,7 @@ def _read(path: Path) -> tuple[RawTable, str | None]:
     return (table, None) if other is None else (read(other), other)
 
 
-def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> Chosen:
+def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> DataChoice:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         numbering = bookkeeping(table, label)
@@ -90,7 +90,7 @@ def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> C
     return chosen_from("TableFile", parameters, inputs_in_words, notices)
 
 
-def _from_texts(path: Path, table: RawTable, label: str, separator: str | None, texts: dict[str, list[str]]) -> Chosen:
+def _from_texts(path: Path, table: RawTable, label: str, separator: str | None, texts: dict[str, list[str]]) -> DataChoice:
     """A table whose inputs are all text: one that is to be read, or molecules."""
     if not texts:
         raise refused(f'"{path}" has no column to learn from besides "{label}"')

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from erasure.certificates.digests import file_digest, model_digest, new_salt, person_digest
 from erasure.certificates.signing import new_key, public_key, sign, signer
-from erasure.certificates.statement import Finding, Guarantee, Statement
+from erasure.certificates.statement import CertifiedValue, Guarantee, Statement
 from erasure.certificates.verifying import verify
 from erasure.errors import DataError, StoreError
 from erasure.records.requests import Ledger
@@ -42,7 +42,7 @@ def issued(tmp_path_factory, keys):
         parameters={"dampening_constant": 1.0},
         verdict="indistinguishable",
         verdict_sentence="At most 12 % of what the original knew is left.",
-        findings=(Finding(measure="accuracy", partition="forget", unlearned=0.95, gold=0.94, gold_sd=0.01, p=0.4),),
+        findings=(CertifiedValue(measure="accuracy", partition="forget", unlearned=0.95, gold=0.94, gold_sd=0.01, p=0.4),),
         n_golds=20,
         guarantee=Guarantee(),
         rows=file_digest(folder / "rows.parquet"),

@@ -18,7 +18,6 @@ from erasure.errors import (
     Position,
     Problem,
     RequirementNotMet,
-    StageFailed,
     StoreError,
 )
 
@@ -115,7 +114,6 @@ def test_an_interrupt_says_how_to_go_on(cli, raising):
         (RequirementNotMet("wrong"), 2),
         (StoreError("wrong"), 1),
         (CorruptArtifact("wrong"), 1),
-        (StageFailed("train original", "abc", "wrong"), 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

@@ -14,7 +14,7 @@ from erasure.data.corruption import Mislabel
 from erasure.data.dataset import Dataset
 from erasure.data.scenarios import ranked
 from erasure.data.scenarios.ranked import MemorisedSplitter, VulnerableSplitter
-from erasure.data.scenarios.ranking_models import Bank, Recipe, Said, balanced, folds
+from erasure.data.scenarios.ranking_models import Bank, Predictions, RankingRecipe, balanced, folds
 from erasure.data.sources.poisoned import Poisoned
 from erasure.data.sources.scikit_learn import Sklearn
 from erasure.data.standardise import standardised
@@ -58,7 +58,7 @@ def cut(splitter, data, ids=None, seed=0, **others):
 def said(right, confidence=None):
     right = torch.tensor(right, dtype=torch.float64)
     confidence = right if confidence is None else torch.tensor(confidence, dtype=torch.float64)
-    return Said(right, -confidence.log(), torch.zeros_like(right))
+    return Predictions(right, -confidence.log(), torch.zeros_like(right))
 
 
 def test_memorisation_is_feldman_and_zhangs_difference_of_accuracies():
@@ -71,7 +71,7 @@ def test_memorisation_is_feldman_and_zhangs_difference_of_accuracies():
 @pytest.mark.parametrize("task", ["classification", "binary"])
 def test_the_separation_is_the_shift_of_the_logit_of_the_labels_probability(task):
     data = replace(blobs(12), task=task)
-    recipe = Recipe(data=data, ids=torch.arange(12), predictor=SMALL, batch_size=4, seed=0)
+    recipe = RankingRecipe(data=data, ids=torch.arange(12), predictor=SMALL, batch_size=4, seed=0)
     bank = recipe.bank(balanced(4, 12, 2, np.random.default_rng(0)))
     for each in bank.said:
         assert torch.allclose(each.margin, torch.logit(each.confidence), atol=1e-6)
@@ -166,8 +166,8 @@ def test_most_middle_and_least_are_places_of_one_ranking(kind):
 
 def test_splitters_with_one_seed_and_population_share_their_models(monkeypatch):
     trained = []
-    bank = Recipe.bank
-    monkeypatch.setattr(Recipe, "bank", lambda recipe, seen: trained.append(1) or bank(recipe, seen))
+    bank = RankingRecipe.bank
+    monkeypatch.setattr(RankingRecipe, "bank", lambda recipe, seen: trained.append(1) or bank(recipe, seen))
     data = blobs(30)
     options = {"predictor": SMALL, "population": "train", "seed": 5}
     train = torch.arange(24)
@@ -225,7 +225,7 @@ def test_networks_of_any_kind_and_several_labels_can_be_ranked(task):
 
 
 def test_nothing_is_trained_for_an_empty_part(monkeypatch):
-    monkeypatch.setattr(ranked, "Recipe", None)
+    monkeypatch.setattr(ranked, "RankingRecipe", None)
     assert cut(KINDS["separation"](predictor=SMALL, n_samples=0), blobs(5)) == ([], [0, 1, 2, 3, 4])
 
 

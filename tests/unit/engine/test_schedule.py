@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasure.engine.executors.schedule import Schedule
+from erasure.engine.executors.schedule import StageOrder
 
 
 def _stages(edges):
@@ -11,7 +11,7 @@ def _stages(edges):
 
 
 def test_stages_run_in_the_order_of_the_plan_after_what_they_require():
-    schedule = Schedule(_stages({"a": "", "b": "a", "c": "", "d": "bc"}))
+    schedule = StageOrder(_stages({"a": "", "b": "a", "c": "", "d": "bc"}))
     order = []
     while (stage := schedule.take()) is not None:
         order.append(stage.address)
@@ -21,7 +21,7 @@ def test_stages_run_in_the_order_of_the_plan_after_what_they_require():
 
 
 def test_a_failure_takes_what_depends_on_it_and_nothing_else():
-    schedule = Schedule(_stages({"a": "", "b": "a", "c": "b", "d": "", "e": "cd"}))
+    schedule = StageOrder(_stages({"a": "", "b": "a", "c": "b", "d": "", "e": "cd"}))
     schedule.fail(schedule.take(), "broken")
     done = []
     while (stage := schedule.take()) is not None:
@@ -33,14 +33,14 @@ def test_a_failure_takes_what_depends_on_it_and_nothing_else():
 
 
 def test_a_stage_that_is_put_back_comes_again():
-    schedule = Schedule(_stages({"a": "", "b": ""}))
+    schedule = StageOrder(_stages({"a": "", "b": ""}))
     first = schedule.take()
     schedule.put_back(first)
     assert schedule.take() is first
 
 
 def test_what_is_not_planned_is_not_waited_for():
-    schedule = Schedule(_stages({"a": "z"}))
+    schedule = StageOrder(_stages({"a": "z"}))
     assert schedule.take().address == "a"
 
 
@@ -49,7 +49,7 @@ def test_any_graph_is_worked_off_whatever_fails(data):
     n = data.draw(st.integers(1, 12))
     edges = {str(i): [str(j) for j in range(i) if data.draw(st.booleans())] for i in range(n)}
     broken = {str(i) for i in range(n) if data.draw(st.booleans())}
-    schedule = Schedule(_stages(edges))
+    schedule = StageOrder(_stages(edges))
     finished = set()
     while (stage := schedule.take()) is not None:
         assert set(edges[stage.address]) <= finished

@@ -6,7 +6,7 @@ import pytest
 
 from erasure.errors import StoreError
 from erasure.store import address
-from erasure.store.explain import ABSENT, Difference, differences, inputs, made_of
+from erasure.store.explain import ABSENT, ContentDifference, differences, inputs, made_of
 
 
 def publish(store, kind, content, **facts):
@@ -45,27 +45,27 @@ def test_a_difference_is_followed_to_its_cause(store):
     one, other = (made_of(store, chain(store, epochs=epochs)) for epochs in (5, 6))
     (found,) = differences(store, one, other)
     assert (found.path, found.kind) == ("model", "unlearned")
-    assert found.because == (Difference("epochs", 5, 6),)
+    assert found.because == (ContentDifference("epochs", 5, 6),)
 
 
 def test_a_cause_that_several_share_is_explained_once(store):
     one, other = (made_of(store, chain(store, lr=lr)) for lr in (0.1, 0.2))
     model, references = differences(store, one, other)
     (original,) = model.because
-    assert (original.path, original.because) == ("original", (Difference("lr", 0.1, 0.2),))
+    assert (original.path, original.because) == ("original", (ContentDifference("lr", 0.1, 0.2),))
     assert (references.path, references.because, references.explained_before) == ("references.original", (), True)
 
 
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        ({"a": 1}, {"a": 1.0}, [Difference("a", 1, 1.0)]),
-        ({"a": True}, {"a": 1}, [Difference("a", True, 1)]),
-        ({"a": None}, {}, [Difference("a", None, ABSENT)]),
-        ({}, {"b": {"c": 1}}, [Difference("b", ABSENT, {"c": 1})]),
-        ({"a": [1, 2]}, {"a": [1, 3, 4]}, [Difference("a[1]", 2, 3), Difference("a[2]", ABSENT, 4)]),
-        ({"a": {"b": 1}}, {"a": [1]}, [Difference("a", {"b": 1}, [1])]),
-        ([1], {"a": 1}, [Difference("", [1], {"a": 1})]),
+        ({"a": 1}, {"a": 1.0}, [ContentDifference("a", 1, 1.0)]),
+        ({"a": True}, {"a": 1}, [ContentDifference("a", True, 1)]),
+        ({"a": None}, {}, [ContentDifference("a", None, ABSENT)]),
+        ({}, {"b": {"c": 1}}, [ContentDifference("b", ABSENT, {"c": 1})]),
+        ({"a": [1, 2]}, {"a": [1, 3, 4]}, [ContentDifference("a[1]", 2, 3), ContentDifference("a[2]", ABSENT, 4)]),
+        ({"a": {"b": 1}}, {"a": [1]}, [ContentDifference("a", {"b": 1}, [1])]),
+        ([1], {"a": 1}, [ContentDifference("", [1], {"a": 1})]),
     ],
     ids=str,
 )
@@ -78,7 +78,7 @@ def test_every_kind_of_difference_is_found(store, one, other, expected):
 def test_addresses_of_different_kinds_are_not_compared_further(store):
     one, other = publish(store, "model", {"a": 1}), publish(store, "data", {"a": 2})
     found = differences(store, *(made_of(store, publish(store, "x", {"of": where})) for where in (one, other)))
-    assert found == [Difference("of", one, other)]
+    assert found == [ContentDifference("of", one, other)]
 
 
 def test_partitions_are_explained_by_the_split_that_names_them(store):
@@ -89,7 +89,7 @@ def test_partitions_are_explained_by_the_split_that_names_them(store):
         publish(store, "split", {"partitions": {"train": where}}, explains=explains)
     one, other = (made_of(store, publish(store, "model", {"train": lineage[seed]})) for seed in (0, 1))
     (found,) = differences(store, one, other)
-    assert (found.kind, found.because) == ("partition", (Difference("seed", 0, 1),))
+    assert (found.kind, found.because) == ("partition", (ContentDifference("seed", 0, 1),))
     (item,) = inputs(store, one.content)
     assert (item.kind, item.is_stored) == ("partition", False)
     assert made_of(store, lineage[0]).content == {"above": data, "seed": 0}

@@ -19,7 +19,7 @@ from erasure.errors import DataError, InvalidParameters, MissingDependency, near
 from erasure.training.batches import TensorColumn
 from erasure.training.mapped import MappedColumn
 
-__all__ = ["Recipe", "pillow", "recipe", "stacked"]
+__all__ = ["PicturePreparation", "pillow", "recipe", "stacked"]
 
 _ACCEPTED = "ToTensor, Normalize, Resize, Grayscale and CenterCrop"
 _RANDOM = "what a source yields is fixed; for random changes while training, give the predictor augment"
@@ -30,7 +30,7 @@ _PLAIN_MODES = {"1": "L", "L": "L", "RGB": "RGB"}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PicturePreparation:
     """What is done to each picture.
 
     Args:
@@ -70,7 +70,7 @@ def pillow(purpose: str) -> Any:
     return Image
 
 
-def recipe(transforms: Sequence[str], mean: Sequence[float] = (), std: Sequence[float] = ()) -> Recipe:
+def recipe(transforms: Sequence[str], mean: Sequence[float] = (), std: Sequence[float] = ()) -> PicturePreparation:
     """A list of transforms as it is written in configurations, such as ``Resize((32, 32))``; nothing is evaluated.
 
     Args:
@@ -97,14 +97,14 @@ def recipe(transforms: Sequence[str], mean: Sequence[float] = (), std: Sequence[
         else:
             steps.append(_STEPS[call.name](call))
     if normal is None:
-        return Recipe(tuple(steps))
-    return Recipe(tuple(steps), *_normalisation(normal))
+        return PicturePreparation(tuple(steps))
+    return PicturePreparation(tuple(steps), *_normalisation(normal))
 
 
 def stacked(
     n_pictures: int,
     read: Callable[[int], Any],
-    made: Recipe,
+    made: PicturePreparation,
     described: Callable[[int], str],
     channels: int | None = None,
 ) -> TensorColumn:
@@ -154,7 +154,7 @@ class _Decoder:
     """Pixels ``(C, H, W)`` of a picture by its position; all like the first, once there is one."""
 
     read: Callable[[int], Any]
-    made: Recipe
+    made: PicturePreparation
     described: Callable[[int], str]
     channels: int | None
     like: Tensor | None = None

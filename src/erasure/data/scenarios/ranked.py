@@ -17,7 +17,7 @@ from erasure.component import canonical
 from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
-from erasure.data.scenarios.ranking_models import Recipe, balanced, folds
+from erasure.data.scenarios.ranking_models import RankingRecipe, balanced, folds
 from erasure.data.selection import portion
 from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.functional.diverged import outputs_diverged
@@ -77,7 +77,7 @@ class Ranking(Splitter):
         chosen = ranked[start : start + size]
         return chosen, ids[~torch.isin(ids, chosen)]
 
-    def score(self, recipe: Recipe, streams: Streams) -> Scores:
+    def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """Scores of ``recipe.ids``, high for what comes first.
 
         Raises:
@@ -108,7 +108,7 @@ class Ranking(Splitter):
         key = self._key(population, seed)
         if key not in kept:
             predictor, batch_size = self.predictor, self.batch_size
-            recipe = Recipe(data=data, ids=population, predictor=predictor, batch_size=batch_size, seed=seed)
+            recipe = RankingRecipe(data=data, ids=population, predictor=predictor, batch_size=batch_size, seed=seed)
             scores = self.score(recipe, Streams(seed))
             if any(outputs_diverged(score) for score in scores):
                 raise PartitionError(
@@ -180,7 +180,7 @@ class MemorisedSplitter(Ranking):
             message = f"{self.by} compares models that have seen a sample with others; expected 2 or more, found {self._n_models}"
             raise InvalidParameters([Problem(message, path="MemorisedSplitter.n_models")])
 
-    def score(self, recipe: Recipe, streams: Streams) -> Scores:
+    def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """By the chosen definition."""
         n, n_models = len(recipe.ids), self._n_models
         if self.by == "learning-speed":
@@ -233,7 +233,7 @@ class VulnerableSplitter(Ranking):
         if self.n_models < 2:
             raise InvalidParameters([Problem("expected 2 or more, found 1", path="VulnerableSplitter.n_models")])
 
-    def score(self, recipe: Recipe, streams: Streams) -> Scores:
+    def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """Separation of the logit."""
         if recipe.data.task == "multilabel":
             raise PartitionError(

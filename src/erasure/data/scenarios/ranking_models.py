@@ -23,13 +23,13 @@ from erasure.training.predictor import ModelInput, Predictor, build_model, train
 from erasure.training.randomness import derive
 from erasure.types import TaskKind
 
-__all__ = ["Bank", "Recipe", "Said", "balanced", "folds"]
+__all__ = ["Bank", "Predictions", "RankingRecipe", "balanced", "folds"]
 
 _BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class Predictions:
     """What a model says about ``n`` samples.
 
     Args:
@@ -58,21 +58,21 @@ class Bank:
     """
 
     seen: Tensor
-    said: tuple[Said, ...]
+    said: tuple[Predictions, ...]
 
-    def mean(self, statistic: Callable[[Said], Tensor], *, seen: bool) -> Tensor:
+    def mean(self, statistic: Callable[[Predictions], Tensor], *, seen: bool) -> Tensor:
         """Mean of a statistic over the models that have, or have not, seen each sample; ``(n,)`` float64."""
         values = torch.stack([statistic(each) for each in self.said])
         members = (self.seen if seen else ~self.seen).double()
         return (values * members).sum(0) / members.sum(0)
 
-    def difference(self, statistic: Callable[[Said], Tensor]) -> Tensor:
+    def difference(self, statistic: Callable[[Predictions], Tensor]) -> Tensor:
         """Mean over the models that have seen each sample less the mean over those that have not."""
         return self.mean(statistic, seen=True) - self.mean(statistic, seen=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Recipe:
+class RankingRecipe:
     """How the models of a bank are trained, on the CPU and by one thread.
 
     Args:
@@ -165,10 +165,10 @@ class Recipe:
         return Criterion(self.data.task, self.predictor.loss_fn)
 
     @torch.no_grad()
-    def _said(self, model: nn.Module, x: Column) -> Said:
+    def _said(self, model: nn.Module, x: Column) -> Predictions:
         logits = torch.cat([logits_of(model(batch.x)) for batch in Batches(x, self.data.y, self.ids, _BATCH)]).double()
         task, y = self.data.task, self.data.y.index_select(0, self.ids)
-        return Said(correctness(task, logits, y).double(), per_sample_loss(task, logits, y), _margin(task, logits, y))
+        return Predictions(correctness(task, logits, y).double(), per_sample_loss(task, logits, y), _margin(task, logits, y))
 
 
 def _margin(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:

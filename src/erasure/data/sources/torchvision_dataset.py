@@ -24,7 +24,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.fields import Names
 from erasure.data.preprocess.samples import Field, Samples, samples_of
 from erasure.data.reading.folders import folder_digest
-from erasure.data.reading.images import Recipe, recipe, stacked
+from erasure.data.reading.images import PicturePreparation, recipe, stacked
 from erasure.data.reading.torchvision_files import data_folder, image_folder, missing_files, opened
 from erasure.data.reading.torchvision_labels import Coded, columns_of, combined
 from erasure.errors import DataError, InvalidParameters, nearest
@@ -259,7 +259,7 @@ _DRAWN = frozenset({"FakeData"})
 """Data sets that draw pictures from torch's global generator, which threads share."""
 
 
-def _pictures(parts: Mapping[str, Any], made: Recipe, called: str, channels: int | None) -> TensorColumn:
+def _pictures(parts: Mapping[str, Any], made: PicturePreparation, called: str, channels: int | None) -> TensorColumn:
     """All pictures of all parts: the arrays that the data set already is, or one after the other."""
     arrays = [_array(getattr(part, "data", None), len(part)) for part in parts.values()]
     found = [each for each in arrays if each is not None and channels in {None, each.shape[1]}]

@@ -18,7 +18,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn, TypeAlias
 
 from erasure.engine.executors import serial
-from erasure.engine.executors.schedule import Schedule
+from erasure.engine.executors.schedule import StageOrder
 from erasure.engine.session import Workbench
 from erasure.engine.worker_settings import Workplace
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
@@ -58,7 +58,7 @@ def executing(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> It
 
 
 def _execute(stages: Mapping[str, Stage], bench: Workbench, pool: list[_Worker]) -> dict[str, str]:
-    schedule, deaths, total = Schedule(stages), Counter[str](), len(stages)
+    schedule, deaths, total = StageOrder(stages), Counter[str](), len(stages)
     while schedule.n_left:
         _hand_out(schedule, bench, pool)
         busy = [worker for worker in pool if worker.stage is not None]
@@ -71,7 +71,7 @@ def _execute(stages: Mapping[str, Stage], bench: Workbench, pool: list[_Worker])
     return schedule.failed
 
 
-def _hand_out(schedule: Schedule, bench: Workbench, pool: list[_Worker]) -> None:
+def _hand_out(schedule: StageOrder, bench: Workbench, pool: list[_Worker]) -> None:
     """Give idle workers something to do; what the store has is only looked at, here."""
     idle = [worker for worker in pool if worker.stage is None]
     while (stage := schedule.take()) is not None:
@@ -88,7 +88,7 @@ def _hand_out(schedule: Schedule, bench: Workbench, pool: list[_Worker]) -> None
             return
 
 
-def _hear(worker: _Worker, schedule: Schedule, bench: Workbench, deaths: Counter[str], total: int) -> None:
+def _hear(worker: _Worker, schedule: StageOrder, bench: Workbench, deaths: Counter[str], total: int) -> None:
     """Take what a worker says, or replace it if it has died."""
     stage = worker.stage
     assert stage is not None  # noqa: S101 - it is busy

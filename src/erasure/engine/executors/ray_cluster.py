@@ -20,7 +20,7 @@ from typing import Any
 
 from erasure.engine.executors import serial
 from erasure.engine.executors.processes import MOST_DEATHS, n_workers
-from erasure.engine.executors.schedule import Schedule
+from erasure.engine.executors.schedule import StageOrder
 from erasure.engine.session import Workbench
 from erasure.engine.worker_settings import Workplace, WorkplaceBench
 from erasure.errors import ErasureError, MissingDependency, RequirementNotMet, StoreError
@@ -88,7 +88,7 @@ class _Run:
 
     def __init__(self, ray: Any, stages: Mapping[str, Stage], bench: Workbench, *, shared: bool) -> None:
         self.ray, self.stages, self.bench, self.shared = ray, stages, bench, shared
-        self.schedule, self.deaths = Schedule(stages), Counter[str]()
+        self.schedule, self.deaths = StageOrder(stages), Counter[str]()
         workplace = Workplace.of(bench)
         self.token = hashlib.sha256(repr((workplace, *stages)).encode()).hexdigest()
         self.sent = ray.put((workplace, dict(stages)))

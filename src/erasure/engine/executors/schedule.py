@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from erasure.planning.stages import Stage
 
-__all__ = ["Schedule"]
+__all__ = ["StageOrder"]
 
 
-class Schedule:
+class StageOrder:
     """The stages of a plan in an order that respects what they require; among those that are ready, the plan's.
 
     Args:

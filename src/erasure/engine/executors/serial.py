@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from erasure.engine.executors.schedule import Schedule
+from erasure.engine.executors.schedule import StageOrder
 from erasure.engine.session import Workbench
 from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
@@ -26,7 +26,7 @@ def execute(stages: Mapping[str, Stage], bench: Workbench) -> dict[str, str]:
     Raises:
         StoreError: If the store itself cannot be used.
     """
-    schedule = Schedule(stages)
+    schedule = StageOrder(stages)
     if len(bench.store.contains_many(stages)) < len(stages):
         warm_up(bench.device)
     while (stage := schedule.take()) is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["LONGEST", "Place", "place_labels", "short_labels"]
+__all__ = ["LONGEST", "LabelPosition", "place_labels", "short_labels"]
 
 LONGEST = 26
 """Characters of a label in a figure."""
@@ -20,7 +20,7 @@ _Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Place:
+class LabelPosition:
     """Centre of a label, in pixels from the top left, whether a line should lead to it, and whether it can be read there."""
 
     x: float
@@ -70,7 +70,7 @@ def place_labels(
     width: float,
     height: float,
     taken: Sequence[_Box] = (),
-) -> list[Place]:
+) -> list[LabelPosition]:
     """A place for each label: the nearest one around its point that covers nothing, or else what covers least, if it can be read.
 
     Args:
@@ -98,7 +98,7 @@ def place_labels(
         is_clear = hidden <= _COVERED * 2 * half * _HEIGHT
         if is_clear:
             boxes.append(best)
-        places.append(Place(best_x, best_y, ring > 1, is_clear))
+        places.append(LabelPosition(best_x, best_y, ring > 1, is_clear))
     return places
 
 

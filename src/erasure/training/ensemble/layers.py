@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FUNCTIONS", "METHODS", "RULES", "Samples", "refuse_layer"]
+__all__ = ["FUNCTIONS", "METHODS", "RULES", "SampleRows", "refuse_layer"]
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SampleRows:
     """Which rows of a stacked batch are samples.
 
     Args:
@@ -33,7 +33,7 @@ class Samples:
     counts: Tensor | None = None
 
 
-Rule = Callable[[Any, Mapping[str, Tensor], Tensor, Samples], Tensor]
+Rule = Callable[[Any, Mapping[str, Tensor], Tensor, SampleRows], Tensor]
 """``rule(module, stacked tensors by their local name, input, samples)``."""
 
 
@@ -61,7 +61,7 @@ def _along(value: Tensor, like: Tensor) -> Tensor:
     return value.reshape(value.shape[0], 1, value.shape[1], *(1,) * (like.dim() - 3))
 
 
-def _linear(module: nn.Linear, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _linear(module: nn.Linear, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     weight, rows = own["weight"], x.flatten(1, -2)
     if not samples.training:
         out = _product(rows, weight.transpose(1, 2), own, 1)
@@ -75,7 +75,7 @@ def _product(a: Tensor, b: Tensor, own: Mapping[str, Tensor], bias_dim: int) -> 
     return torch.baddbmm(own["bias"].unsqueeze(bias_dim), a, b) if "bias" in own else torch.bmm(a, b)
 
 
-def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     n_models = x.shape[0]
     bias = own["bias"].flatten() if "bias" in own else None
     weight = own["weight"].flatten(0, 1)
@@ -87,25 +87,25 @@ def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: Sa
     return _stacked(out, n_models)
 
 
-def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     return _stacked(module(_images(x)), x.shape[0])
 
 
-def _flatten(module: nn.Flatten, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _flatten(module: nn.Flatten, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     return x.flatten(2)
 
 
-def _alone(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _alone(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     """Layers that treat every element, or every sample's last dimension, by itself and have no weights."""
     out: Tensor = module(_writable(x))
     return out
 
 
-def _unchanged(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _unchanged(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     return x
 
 
-def _layer_norm(module: nn.LayerNorm, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _layer_norm(module: nn.LayerNorm, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     out = F.layer_norm(x, module.normalized_shape, eps=module.eps)
     spread = (-1, *(1,) * (x.dim() - 1 - len(module.normalized_shape)), *module.normalized_shape)
     if "weight" in own:
@@ -113,7 +113,7 @@ def _layer_norm(module: nn.LayerNorm, own: Mapping[str, Tensor], x: Tensor, samp
     return out + own["bias"].reshape(spread) if "bias" in own else out
 
 
-def _batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, samples: Samples) -> Tensor:
+def _batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     if not samples.training:
         scale = (own["running_var"] + module.eps).rsqrt()
         if "weight" in own:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from erasure.errors import DataError, RequirementNotMet
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
-from erasure.training.ensemble.layers import Samples
+from erasure.training.ensemble.layers import SampleRows
 from erasure.training.ensemble.program import Program, difference
 from erasure.training.ensemble.stack import Stack
 from erasure.training.forward import features_of, logits_of
@@ -106,7 +106,7 @@ def forward_together(
             raise RequirementNotMet(
                 f"the models cannot be evaluated together: their input is a {type(inputs).__name__}, not a tensor"
             )
-        output = program.run(inputs.expand(len(models), *inputs.shape), tensors, Samples(training=False))
+        output = program.run(inputs.expand(len(models), *inputs.shape), tensors, SampleRows(training=False))
         each, found = logits_of(output).float(), features_of(output)
         repeated = batch.y.expand(len(models), *batch.y.shape).flatten(0, 1)
         logits.put(number * chunk, each)

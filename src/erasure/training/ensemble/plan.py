@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from erasure.training.ensemble.layers import Samples
+from erasure.training.ensemble.layers import SampleRows
 
-__all__ = ["Epochs", "Step"]
+__all__ = ["EnsembleStep", "Epochs"]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class EnsembleStep:
     """One step of an epoch: the first ``n_models`` models take a batch of up to ``size`` samples.
 
     Args:
@@ -29,7 +29,7 @@ class Step:
     n_models: int
     start: int
     size: int
-    samples: Samples
+    samples: SampleRows
     weights: Tensor | None
 
 
@@ -57,15 +57,17 @@ class Epochs:
         ends = list(itertools.accumulate(lengths))
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
-    def _step(self, number: int, dtype: torch.dtype) -> Step:
+    def _step(self, number: int, dtype: torch.dtype) -> EnsembleStep:
         start = number * self.batch_size
         sizes = [min(self.batch_size, size - start) for size in self.sizes if size > start]
         most = max(sizes)
         if min(sizes) == most > 1:
-            return Step(len(sizes), start, most, Samples(training=True), None)
+            return EnsembleStep(len(sizes), start, most, SampleRows(training=True), None)
         counts = torch.tensor(sizes, dtype=dtype, device=self._ids.device)
         real = (torch.arange(most, device=counts.device) < counts.unsqueeze(1)).to(dtype)
-        return Step(len(sizes), start, most, Samples(training=True, real=real, counts=counts), real / counts.unsqueeze(1))
+        return EnsembleStep(
+            len(sizes), start, most, SampleRows(training=True, real=real, counts=counts), real / counts.unsqueeze(1)
+        )
 
     def draw(self) -> Tensor:
         """Ids of a new epoch, one row a model, each newly shuffled; short rows repeat a sample of their own."""

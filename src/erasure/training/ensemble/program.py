@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from erasure.errors import RequirementNotMet
-from erasure.training.ensemble.layers import FUNCTIONS, METHODS, RULES, Samples, refuse_layer
+from erasure.training.ensemble.layers import FUNCTIONS, METHODS, RULES, SampleRows, refuse_layer
 
 __all__ = ["Program", "difference"]
 
@@ -59,7 +59,7 @@ class Program:
             return f"there is no rule for .{node.target}()"
         return f"the network uses {node.target} outside a layer" if node.op == "get_attr" else None
 
-    def run(self, x: Tensor, tensors: Mapping[str, Tensor], samples: Samples) -> Any:
+    def run(self, x: Tensor, tensors: Mapping[str, Tensor], samples: SampleRows) -> Any:
         """The network's output for every model.
 
         Args:

@@ -14,7 +14,7 @@ from erasure.training.batches import Column
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.ensemble.choice import impossible
-from erasure.training.ensemble.plan import Epochs, Step
+from erasure.training.ensemble.plan import EnsembleStep, Epochs
 from erasure.training.ensemble.program import Program, difference
 from erasure.training.ensemble.stack import Stack, StackedOptimizer
 from erasure.training.forward import logits_of
@@ -139,7 +139,7 @@ class _Session:
         ran_away = ~(self.stack.largest() <= WEIGHT_BOUND)
         return [row for row, diverged in enumerate((lost | ran_away).tolist()) if diverged]
 
-    def _step(self, step: Step, table: Tensor, x: Column, y: Tensor) -> Tensor:
+    def _step(self, step: EnsembleStep, table: Tensor, x: Column, y: Tensor) -> Tensor:
         shape = (step.n_models, step.size)
         chosen = table[: step.n_models, step.start : step.start + step.size].flatten()
         inputs: Any = x.gather(chosen)

@@ -18,7 +18,7 @@ from erasure.training.per_sample.layer import rule_for
 from erasure.training.per_sample.nodes import NodeSquares
 from erasure.training.per_sample.recording import Recording, observe, recording
 from erasure.training.per_sample.scope import head, sample
-from erasure.training.per_sample.seeds import Seeder, Seeds
+from erasure.training.per_sample.seeds import Cotangents, Seeder
 from erasure.training.per_sample.twins import Twin, max_pool2d
 from erasure.training.trial import require_gradients
 
@@ -112,7 +112,7 @@ class Engine:
             self._reached = True
         return record, logits
 
-    def _closed_forms(self, record: Recording, layers: list[int], logits: Tensor, seeds: Seeds) -> dict[str, Tensor]:
+    def _closed_forms(self, record: Recording, layers: list[int], logits: Tensor, seeds: Cotangents) -> dict[str, Tensor]:
         """Sums over samples and passes, by parameter name."""
         calls = [call for i in layers if (call := record.calls[i][0]) is not None]
         edges = [call.edge for call in calls if call.edge is not None]
@@ -136,7 +136,7 @@ class Engine:
             for name, gradient in grads.items():
                 self.totals[name] += gradient.square()
 
-    def _add_fallback(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int, seeds: Seeds) -> None:
+    def _add_fallback(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int, seeds: Cotangents) -> None:
         if not self._can_vectorise(parameters, x, y, n, seeds):
             self._add_one_by_one(parameters, x, y, n)
             return
@@ -144,7 +144,7 @@ class Engine:
             for name, gradient in grads.items():
                 self.totals[name] += gradient.square_().sum((0, 1))
 
-    def _can_vectorise(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int, seeds: Seeds) -> bool:
+    def _can_vectorise(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int, seeds: Cotangents) -> bool:
         """Whether vmap runs and agrees with the definition on two samples; found out once per set of parameters.
 
         Models may refuse vmap (control flow that depends on data) or keep references to parameters that it cannot replace, and some
@@ -153,7 +153,7 @@ class Engine:
         pair = min(n, 2)
         if (key := (frozenset(parameters), pair)) in self._vmap_verified:
             return self._vmap_verified[key]
-        first = Seeds(1, lambda j: seeds.at(j)[:pair])
+        first = Cotangents(1, lambda j: seeds.at(j)[:pair])
         try:
             ((_, found),) = vectorised(self.model, parameters, head(x, pair), pair, first)
         except ErasureError:
@@ -166,7 +166,7 @@ class Engine:
         self._vmap_verified[key] = all(all(agreeing(p).values()) for p in pairs)
         return self._vmap_verified[key]
 
-    def _samples_are_independent(self, record: Recording, logits: Tensor, seeds: Seeds, x: Any, y: Tensor) -> bool:
+    def _samples_are_independent(self, record: Recording, logits: Tensor, seeds: Cotangents, x: Any, y: Tensor) -> bool:
         """Whether the first and last sample run alone give their rows of the batch; distrusts layers for which something differs."""
         n = len(y)
         self._compared = min(n, 2)
@@ -193,6 +193,6 @@ class Engine:
             return set()
         seeds = self.seeder(logits.detach(), y[:1])
         layers, _ = alone.covered(self._observed, logits, self.parameters, self._distrusted)
-        found = self._closed_forms(alone, layers, logits, Seeds(1, seeds.at))
+        found = self._closed_forms(alone, layers, logits, Cotangents(1, seeds.at))
         verdicts = agreeing({name: (squares.sqrt(), expected[name].abs()) for name, squares in found.items()})
         return {k for k in layers if not all(verdicts.get(name, True) for name in self._observed[k].parameters.values())}

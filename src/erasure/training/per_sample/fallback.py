@@ -13,7 +13,7 @@ from torch.func import functional_call, vjp, vmap
 from erasure.errors import RequirementNotMet
 from erasure.training.forward import logits_of
 from erasure.training.per_sample.scope import map_tensors, sample
-from erasure.training.per_sample.seeds import Seeder, Seeds
+from erasure.training.per_sample.seeds import Cotangents, Seeder
 
 __all__ = ["one_by_one", "vectorised"]
 
@@ -68,7 +68,7 @@ def one_by_one(
 
 
 def vectorised(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], x: Any, n: int, seeds: Seeds
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], x: Any, n: int, seeds: Cotangents
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Gradients of many samples at once by ``torch.func.vmap``.
 

@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from erasure.training.per_sample.layer import LayerRule
 from erasure.training.per_sample.twins import Twin, replaced
 
-__all__ = ["Call", "Observed", "Recording", "observe", "parameter_uses", "recording"]
+__all__ = ["LayerCall", "Observed", "Recording", "observe", "parameter_uses", "recording"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerCall:
     """One call of an observed layer.
 
     Args:
@@ -59,7 +59,7 @@ class Call:
 class Recording:
     """The calls of one forward pass, by position in the list of observed layers."""
 
-    calls: dict[int, list[Call | None]] = field(default_factory=dict)
+    calls: dict[int, list[LayerCall | None]] = field(default_factory=dict)
 
     def covered(
         self, observed: list[Observed], logits: Tensor, wanted: Mapping[str, nn.Parameter], distrusted: Collection[int]
@@ -132,7 +132,7 @@ def _hook(record: Recording, i: int, twin_taken: set[nn.Module]) -> Any:
             calls.append(None)
             return
         edge = get_gradient_edge(output) if output.requires_grad else None
-        calls.append(Call(inputs.detach(), inputs._version, inputs, edge, output.shape, module not in twin_taken))
+        calls.append(LayerCall(inputs.detach(), inputs._version, inputs, edge, output.shape, module not in twin_taken))
 
     return hook
 

@@ -13,14 +13,14 @@ from erasure.errors import RequirementNotMet
 from erasure.training.per_sample.recording import parameter_uses
 from erasure.types import TaskKind
 
-__all__ = ["PerSampleLoss", "Seeder", "Seeds", "fisher_seeder", "loss_seeder"]
+__all__ = ["Cotangents", "PerSampleLoss", "Seeder", "fisher_seeder", "loss_seeder"]
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 """``(logits, labels) -> losses`` with one loss per sample, shape ``(B,)``, a function of that sample's logits and label alone."""
 
 
 @dataclass(frozen=True)
-class Seeds:
+class Cotangents:
     """Backward passes of one batch.
 
     Args:
@@ -49,14 +49,14 @@ class Seeds:
         return torch.autograd.grad(start, inputs, retain_graph=keep, allow_unused=True)
 
 
-Seeder = Callable[[Tensor, Tensor], Seeds]
+Seeder = Callable[[Tensor, Tensor], Cotangents]
 """``(detached logits, labels) -> seeds``."""
 
 
 def loss_seeder(per_sample_loss: PerSampleLoss) -> Seeder:
     """One pass that starts from the gradient of each sample's loss with respect to its logits."""
 
-    def seeder(logits: Tensor, y: Tensor) -> Seeds:
+    def seeder(logits: Tensor, y: Tensor) -> Cotangents:
         leaf = logits.detach().requires_grad_()
         with torch.enable_grad():
             losses = per_sample_loss(leaf, y)
@@ -70,9 +70,9 @@ def loss_seeder(per_sample_loss: PerSampleLoss) -> Seeder:
                 "per_sample_loss depends on trainable tensors besides the logits, which per-sample gradients miss"
             )
         if not losses.requires_grad:
-            return Seeds(0, lambda j: leaf)
+            return Cotangents(0, lambda j: leaf)
         (seed,) = torch.autograd.grad(losses.sum(), leaf)
-        return Seeds(1, lambda j: seed)
+        return Cotangents(1, lambda j: seed)
 
     return seeder
 
@@ -90,15 +90,15 @@ def fisher_seeder(n_classes: int, task: TaskKind) -> Seeder:
     so K - 1 passes replace the K of the sum over labels. It is evaluated in float64 on a logarithmic scale.
     """
 
-    def seeder(logits: Tensor, y: Tensor) -> Seeds:
+    def seeder(logits: Tensor, y: Tensor) -> Cotangents:
         _check_shape(logits, n_classes, task)
         z = logits.double()
         if task != "classification":
             root = (torch.sigmoid(z) * torch.sigmoid(-z)).sqrt().to(logits.dtype)
-            return Seeds(1, lambda j: root) if task == "binary" else Seeds(n_classes, lambda j: _only_column(root, j))
+            return Cotangents(1, lambda j: root) if task == "binary" else Cotangents(n_classes, lambda j: _only_column(root, j))
         log_p = z.log_softmax(1)
         log_tail = log_p.flip(1).logcumsumexp(1).flip(1)
-        return Seeds(n_classes - 1, lambda j: _cholesky_column(log_p, log_tail, j).to(logits.dtype))
+        return Cotangents(n_classes - 1, lambda j: _cholesky_column(log_p, log_tail, j).to(logits.dtype))
 
     return seeder
 
