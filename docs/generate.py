@@ -82,6 +82,15 @@ def unlearners() -> str:
         "|---|---|---|---|---|",
     ]
     deviations = ["", "## Deviations", "", "Where a method departs from its paper or from the reference code.", ""]
+    tested = [
+        "",
+        "## What results are held to",
+        "",
+        "The reference code was read; what each method's results are compared with, and the tests that do it.",
+        "",
+        "| name | reference code | tested against |",
+        "|---|---|---|",
+    ]
     for name in BUILTINS["unlearner"]:
         cls = Registry().resolve(name, Unlearner).cls
         assert issubclass(cls, Unlearner)
@@ -90,9 +99,11 @@ def unlearners() -> str:
         reads = ", ".join(sorted(cls.reads)) or "nothing"
         lines.append(f"| **{name}** | {cell(source.paper)} | {reads} | {cell(cls.cost)} | {cell(defaults(cls))} |")
         if source.deviations:
-            code = f" (compared with {source.code})" if source.code else ""
+            code = f" (reference code: {source.code})" if source.code else ""
             deviations += [f"- **{name}**{code}:", *(f"    - {cell(sentence)}" for sentence in source.deviations)]
-    return "\n".join([*lines, *deviations]) + "\n"
+        if source.tested:
+            tested.append(f"| **{name}** | {cell(source.code)} | {cell(source.tested)} |")
+    return "\n".join([*lines, *deviations, *tested]) + "\n"
 
 
 def components(title: str, intro: str, kinds: Iterable[str], keep: Callable[[str], bool] = lambda _: True) -> str:
@@ -112,8 +123,10 @@ def component(kind: str, name: str) -> list[str]:
     if others:
         lines += [f"Also called {', '.join(f'`{other}`' for other in others)}.", ""]
     if cls.source is not None and cls.source.paper:
-        code = f"; compared with {cls.source.code}" if cls.source.code else ""
+        code = f"; reference code: {cls.source.code}" if cls.source.code else ""
         lines += [f"**Paper**: {cls.source.paper}{code}", ""]
+        if cls.source.tested:
+            lines += [f"**Tested against**: {cls.source.tested}", ""]
     parameters = parameters_of(cls)
     if parameters:
         lines += ["| parameter | type | default | meaning |", "|---|---|---|---|"]

@@ -59,12 +59,14 @@ class Source:
 
     Args:
         paper: Authors, venue and identifier.
-        code: Reference code at a commit, if we compared with it.
+        code: Reference code at a commit, if there is any; it was read.
+        tested: What the results are held to, and the tests in the repository that do it.
         deviations: What this implementation does differently from the paper or the reference code, one sentence each.
         bibtex: BibTeX key fields are generated from ``paper``; give an entry here to override them.
     """
 
     paper: str
     code: str = ""
+    tested: str = ""
     deviations: tuple[str, ...] = ()
     bibtex: str = ""

@@ -65,6 +65,7 @@ def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:
         "parameters": parameters_of(cls),
         "paper": source.paper if source else "",
         "reference_code": source.code if source else "",
+        "tested": source.tested if source else "",
         "deviations": list(source.deviations) if source else [],
         "cost": getattr(cls, "cost", ""),
         "reads": _reads(kind, cls),
@@ -102,7 +103,12 @@ def _print(d: dict[str, Any]) -> None:
     click.echo(f"{d['name']}, {with_article(d['kind'])}{others}\n")
     click.echo(without_markup(d["description"]))
     reads = "what the methods inside it read" if d["reads"] is None else ", ".join(d["reads"]) or "nothing"
-    facts = {"Paper": d["paper"], "Reference code": d["reference_code"], "Reads": reads if d["kind"] == "unlearner" else ""}
+    facts = {
+        "Paper": d["paper"],
+        "Reference code": d["reference_code"],
+        "Tested against": d["tested"],
+        "Reads": reads if d["kind"] == "unlearner" else "",
+    }
     if "**Cost**" not in d["description"]:
         facts["Cost"] = d["cost"]
     facts = {title: fact for title, fact in facts.items() if fact}

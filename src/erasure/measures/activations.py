@@ -74,7 +74,8 @@ class LegacyActivationDistance(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="None: the reference implementation's own",
-        code="aiim-research/ERASURE at d5bbbe5 (ActivationDistance; formula tested, not run)",
+        code="aiim-research/ERASURE at d5bbbe5 (ActivationDistance)",
+        tested="upstream's formula, module by module (tests/unit/measures/test_model_distances.py)",
         deviations=("Whole batches are run at once, in eval mode (upstream runs one sample at a time).",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

@@ -42,7 +42,8 @@ class AUS(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="Cotogni et al., 2023, arXiv:2312.02052 (DUCK)",
-        code="OcraM17/DUCK at 0961e3a (formula read, not run)",
+        code="OcraM17/DUCK at 0961e3a",
+        tested="values worked out by hand (tests/unit/measures/test_aus.py)",
         deviations=("Upstream has the form for random samples alone, whatever was forgotten.",),
     )
     higher_is_better: ClassVar[bool | None] = True

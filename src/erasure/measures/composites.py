@@ -77,7 +77,8 @@ class Indiscernibility(_Attacked):
 
     source: ClassVar[Source | None] = Source(
         paper="Cadet, Borovykh, Malekzadeh, Ahmadi-Abhari, Haddadi, 2024, arXiv:2410.01276 (Deep Unlearn)",
-        code="xcadet/deepunlearn at 6830ff6 (formula read, not run)",
+        code="xcadet/deepunlearn at 6830ff6",
+        tested="the formula on a trained model (tests/unit/measures/test_composite_measures.py)",
         deviations=("Compared with gold's value, not with 1.",),
     )
 
@@ -103,7 +104,8 @@ class NoMUS(_Attacked):
 
     source: ClassVar[Source | None] = Source(
         paper="Choi & Na, 2023, arXiv:2311.02240",
-        code="ndb796/MachineUnlearning at 9813cd7 (formula read, not run)",
+        code="ndb796/MachineUnlearning at 9813cd7",
+        tested="the formula on a trained model (tests/unit/measures/test_composite_measures.py)",
         deviations=("Upstream fixes the attack's partitions; here the attack brings its own.",),
     )
     higher_is_better: ClassVar[bool | None] = True
@@ -184,7 +186,8 @@ class GUM(_GlobalMetric):
 
     source: ClassVar[Source | None] = Source(
         paper="Koudounas, Savelli, Giobergia, Baralis, Interspeech 2025, arXiv:2505.15700",
-        code="koudounasalkis/UnSLU-BENCH at cf1ad18 (formula read, not run)",
+        code="koudounasalkis/UnSLU-BENCH at cf1ad18",
+        tested="the notebook's formula on drawn values (tests/unit/measures/test_composite_measures.py)",
         deviations=(
             "A method slower than gold has T = 0; the notebook's T is then negative, of which there is no harmonic mean.",
             "Refused where the attack does no better on the original than on gold; the notebook's E is then 0 or 0 / 0.",
@@ -221,7 +224,8 @@ class CGUM(_GlobalMetric):
 
     source: ClassVar[Source | None] = Source(
         paper="Koudounas, Savelli, Giobergia, Baralis, journal version of Interspeech 2025, arXiv:2505.15700",
-        code="koudounasalkis/UnSLU-BENCH at cf1ad18 (CGUM.ipynb; tested on its example)",
+        code="koudounasalkis/UnSLU-BENCH at cf1ad18 (CGUM.ipynb)",
+        tested="the notebook's formula on drawn values and its example (tests/unit/measures/test_composite_measures.py)",
         deviations=(
             "Refused where the attack finds the original exactly as easy as gold; the notebook then gives 0 or 1 by chance.",
         ),

@@ -102,7 +102,8 @@ class InterclassConfusion(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640",
-        code="shash42/Evaluating-Inexact-Unlearning at a45fe02 (formula read, not run)",
+        code="shash42/Evaluating-Inexact-Unlearning at a45fe02",
+        tested="a count by loops (tests/unit/measures/test_confusion_measures.py)",
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

@@ -45,7 +45,8 @@ class ModelDistance(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="None: the reference implementation's own",
-        code="aiim-research/ERASURE at d5bbbe5 (distances.ModelDistance; formulas tested, not run)",
+        code="aiim-research/ERASURE at d5bbbe5 (distances.ModelDistance)",
+        tested="upstream's formulas with numpy and scipy (tests/unit/measures/test_model_distances.py)",
         deviations=(
             "Computed in double precision and in whole batches; the block-diagonal matrix is never built.",
             "weights.ModelDistance of older versions takes the mean in place of the sum inside its KL, without clamping.",

@@ -30,6 +30,7 @@ class PartitionInfo(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Bookkeeping",
         code="aiim-research/ERASURE at d5bbbe5 (PartitionInfo)",
+        tested="counts by hand (tests/unit/measures/test_partition_info.py)",
         deviations=("Classes are counted on the whole partition (upstream counts full batches and divides by the full size).",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

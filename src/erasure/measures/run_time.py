@@ -25,6 +25,7 @@ class RunTime(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Bookkeeping",
         code="aiim-research/ERASURE at d5bbbe5 (RunTime)",
+        tested="times by hand (tests/unit/measures/test_run_time.py)",
         deviations=("Nothing else is switched on while the clock runs (upstream traces every allocation of Python).",),
     )
     higher_is_better: ClassVar[bool | None] = False

@@ -134,6 +134,7 @@ class SklearnMetric(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Pedregosa et al., JMLR 2011 (scikit-learn)",
         code="aiim-research/ERASURE at d5bbbe5 (TorchSKLearn)",
+        tested="values worked out by hand (tests/unit/measures/test_sklearn_metric.py)",
         deviations=(
             "A binary logit is thresholded at 0, i.e. at a probability of one half (upstream thresholds the logit at 0.5).",
             "Probabilities are given to the metrics that ask for them (upstream gives predicted labels to all).",

@@ -28,7 +28,8 @@ class ToW(GoldComparison):
 
     source: ClassVar[Source | None] = Source(
         paper="Zhao, Kurmanji, Barbulescu, Triantafillou, Triantafillou, NeurIPS 2024, arXiv:2406.01257",
-        code="kairanzhao/RUM at f593c9d (formula read, not run)",
+        code="kairanzhao/RUM at f593c9d",
+        tested="the formula on drawn accuracies (tests/unit/measures/test_gold_comparisons.py)",
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -82,6 +82,7 @@ class ZRF(_AgainstRandom):
     source: ClassVar[Source | None] = Source(
         paper="Chundawat, Tarun, Mandal, Kankanhalli, AAAI 2023, arXiv:2205.08096",
         code="vikram2000b/bad-teaching-unlearning at f1aa988",
+        tested="scipy's divergence (tests/unit/measures/test_zrf.py)",
         deviations=(
             "The divergence is the paper's; the authors' code reverses it and divides by the number of classes (see LegacyZRF).",
             "Several random networks are averaged, since one is a matter of luck.",
@@ -111,7 +112,8 @@ class LegacyZRF(_AgainstRandom):
 
     source: ClassVar[Source | None] = Source(
         paper="Chundawat, Tarun, Mandal, Kankanhalli, AAAI 2023, arXiv:2205.08096",
-        code="vikram2000b/bad-teaching-unlearning at f1aa988 (formula read, not run)",
+        code="vikram2000b/bad-teaching-unlearning at f1aa988",
+        tested="the authors' formula, written out with torch (tests/unit/measures/test_zrf.py)",
     )
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), 1.0)
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})

@@ -39,6 +39,7 @@ class AdvancedNegGrad(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Choi, Na, 2023, arXiv:2311.02240",
         code="ndb796/MachineUnlearning at 9813cd7",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_advanced_neg_grad.py)",
         deviations=('Pairs of unequal size are used; the reference code skips them (unequal_batches="skip").',),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})

@@ -46,6 +46,7 @@ class AmnesiacUnlearning(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Graves, Nagisetty, Ganesh, AAAI 2021, arXiv:2010.10981",
         code="lmgraves/AmnesiacML at ae594cd",
+        tested="the steps by a training written out by hand in float64 (tests/unit/unlearners/test_amnesiac.py)",
         deviations=(
             "Only the sum of the touched updates is kept, not each of them.",
             "Every parameter is logged; the code goes by names that contain weight or bias, and skips what fails to load in silence.",

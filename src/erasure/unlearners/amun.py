@@ -54,6 +54,7 @@ class AMUN(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Ebrahimpour-Boroojeny, Sundaram, Chandrasekaran, ICML 2025, arXiv:2503.00917",
         code="Ali-E/AMUN at 9e341a9",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_weight_edits.py)",
         deviations=(
             "Images are cut to the range of the forget images; the code, made for pixels, cuts to [0, 1].",
             "The number of doublings is limited; the code goes on until every sample is misclassified.",

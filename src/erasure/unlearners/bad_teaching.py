@@ -46,6 +46,7 @@ class BadTeaching(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Chundawat, Tarun, Mandal, Kankanhalli, AAAI 2023, arXiv:2205.08096",
         code="vikram2000b/bad-teaching-unlearning",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_bad_teaching.py)",
         deviations=(
             'The divergence is per sample; the code\'s default, divided by the number of outputs, is reduction="mean".',
             "The student trains in train mode; the code leaves the mode that it finds.",

@@ -36,6 +36,7 @@ class ConvolutionTranspose(IterativeUnlearner):
         paper="Fifth of the NeurIPS 2023 unlearning challenge: Triantafillou et al., 2024, arXiv:2406.09073; benchmarked by Cadet et al., "
         "2024, arXiv:2410.01276",
         code="xcadet/deepunlearn at 6830ff6 (kgltop5)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_perturb_and_repair.py)",
         deviations=(
             "Kernels that are not square stay as they are; in the code they change shape while their padding does not.",
             "A model without square kernels larger than 1x1 is refused, as nothing but fine-tuning would be left.",

@@ -35,6 +35,7 @@ class EUk(Finetuning):
     source: ClassVar[Source | None] = Source(
         paper="Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640",
         code="shash42/Evaluating-Inexact-Unlearning at a45fe02 (k from 1 to 3 is its default range)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_eu_k.py)",
         deviations=(
             "Normalisation layers are reset with the layer they follow; the reference code resets convolutions and linear maps only.",
             "Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",

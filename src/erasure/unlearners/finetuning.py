@@ -26,6 +26,7 @@ class Finetuning(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933 (as a baseline)",
         code="meghdadk/SCRUB at 98ffb11",
+        tested="NegGrad at the opposite rate, whose steps are held to plain formulas (tests/unit/unlearners/test_neg_grad.py)",
         deviations=("No L2 penalty towards the original weights, which the SCRUB code adds.",),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})

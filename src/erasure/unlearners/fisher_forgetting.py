@@ -53,6 +53,7 @@ class FisherForgetting(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933",
         code="AdityaGolatkar/SelectiveForgetting at 4c02825",
+        tested="the variance of the noise, by the exact Fisher information (tests/unit/unlearners/test_second_order.py)",
         deviations=(
             "The variance is alpha / F as in the authors' code; the paper's exponent is one quarter of the curvature.",
             "The classifier is found by its place in the network, not by its width, unless classifier=size.",

@@ -68,6 +68,7 @@ class ForgetContrastStrengthen(IterativeUnlearner):
         paper="First of the NeurIPS 2023 unlearning challenge (fanchuan): Triantafillou et al., 2024, arXiv:2406.09073; benchmarked by "
         "Cadet et al., 2024, arXiv:2410.01276",
         code="xcadet/deepunlearn at 6830ff6 (kgltop1)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_forget_losses.py)",
         deviations=(
             "The cosine of the contrast's rate ends with the last step that is taken; the code counts on one step per forget batch, of "
             "which fewer are taken where the retain set is the smaller one.",

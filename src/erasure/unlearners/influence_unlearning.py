@@ -120,6 +120,7 @@ class InfluenceUnlearning(Unlearner):
         paper="Koh & Liang, ICML 2017, arXiv:1703.04730; Izzo et al., AISTATS 2021, arXiv:2002.10077; WoodFisher: Singh & Alistarh, "
         "NeurIPS 2020, arXiv:2004.14340",
         code="OPTML-Group/Unlearn-Sparse at 80ba55d",
+        tested="the exact Newton step of a quadratic loss, and dense inverses (tests/unit/unlearners/test_second_order.py)",
         deviations=(
             "The reference code's WoodFisher moves along the first sample's gradient only; here the inverse is exact.",
             "Conjugate gradients on the Gauss-Newton matrix are the default; the reference code has WoodFisher alone.",

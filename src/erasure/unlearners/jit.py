@@ -44,6 +44,7 @@ class JustInTime(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Foster, Fogarty, Schoepf, Öztireli, Brintrup, 2024, arXiv:2402.01401",
         code="jwf40/Zeroshot-Unlearning-At-Scale at f7e3f20; pedroandreou/supreme-unlearning at 71877ad",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_forget_losses.py)",
         deviations=(
             "Gradients are cleared before each batch; in the authors' code they add up.",
             "The model is in eval mode, which the authors' code leaves open; mode=\"train\" is SUPREME's.",

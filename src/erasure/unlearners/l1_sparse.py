@@ -44,6 +44,7 @@ class L1Sparse(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, NeurIPS 2023, arXiv:2304.04934",
         code="OPTML-Group/Unlearn-Sparse at 80ba55d (FT_prune)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_l1_sparse.py)",
         deviations=(
             "gamma is 5e-4, recalled from the paper and not checked against it; the reference code's flag defaults to 0.2, which it shares "
             "with other methods.",

@@ -47,6 +47,7 @@ class LastLayers(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640",
         code="shash42/Evaluating-Inexact-Unlearning at a45fe02",
+        tested="EU-k and CF-k, whose steps are held to plain formulas (tests/unit/unlearners/test_last_layers.py)",
         deviations=(
             "Normalisation layers are reset with the layer they follow; the reference code resets convolutions and linear maps only.",
             "Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",

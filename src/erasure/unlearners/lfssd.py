@@ -40,6 +40,7 @@ class LFSSD(SelectiveSynapticDampening):
     source: ClassVar[Source | None] = Source(
         paper="Foster, Schoepf, Brintrup, ICLR 2024 Tiny Papers, arXiv:2402.19308",
         code="if-loops/selective-synaptic-dampening at cdfdc0e",
+        tested="the published importances and formula, by a loop (tests/unit/unlearners/test_second_order.py)",
         deviations=("With importance=sample, by default, gradients of single samples are combined by their root mean square.",),
     )
 

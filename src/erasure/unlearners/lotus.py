@@ -53,6 +53,7 @@ class LoTUS(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Spartalis, Semertzidis, Gavves, Daras, CVPR 2025, arXiv:2503.18314",
         code="cspartalis/LoTUS at 35ae25e",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_forget_losses.py)",
         deviations=(
             'Targets are not sampled by default; the Gumbel noise of the paper is targets="gumbel".',
             "Accuracies are exact; the code rounds them to two digits.",

@@ -47,6 +47,7 @@ class MaskedSmallGradients(IterativeUnlearner):
         paper="Second of the NeurIPS 2023 unlearning challenge: Triantafillou et al., 2024, arXiv:2406.09073; benchmarked by Cadet et al., "
         "2024, arXiv:2410.01276",
         code="xcadet/deepunlearn at 6830ff6 (kgltop2)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_perturb_and_repair.py)",
         deviations=(
             "Biases keep their values; the code builds each convolution again and loses them.",
             "Gradients are scaled while training; the code returns the network with masking layers inside.",

@@ -69,6 +69,7 @@ class MUNBa(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Wu, Harandi, ICCV 2025, arXiv:2411.15537",
         code="JingWu321/MUNBa at 2fe6294 (Classification/unlearn/MUNBa.py)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_gradient_geometry.py)",
         deviations=(
             "The weights are computed in float64 by a form that divides by no inner product; the code's float32 form is 5 % off in a "
             "first real step and fails for orthogonal, equal or tiny gradients.",

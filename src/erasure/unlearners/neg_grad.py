@@ -39,6 +39,7 @@ class NegGrad(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933 (as a baseline); Thudi et al., EuroS&P 2022, arXiv:2109.13398",
         code="OPTML-Group/Unlearn-Saliency at a6e89fd (GA, whose settings are the defaults)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_neg_grad.py)",
         deviations=(
             'Choi & Na (arXiv:2311.02240) count an epoch by the retain loader: NegGrad.choi_na(), steps_per_epoch="retain".',
             'With steps_per_epoch="retain" every retain batch makes a step; Choi & Na\'s code makes none where the retain batch and the '

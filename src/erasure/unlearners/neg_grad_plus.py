@@ -39,6 +39,7 @@ class NegGradPlus(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880",
         code="meghdadk/SCRUB at 98ffb11 (train_negrad)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_neg_grad_plus.py)",
         deviations=(
             "Without the L2 penalty towards the original weights that the notebooks add to the retain loss.",
             'BatchNorm is in training mode, as in train_negrad; the notebooks have it frozen (batch_norm="frozen").',

@@ -55,6 +55,7 @@ class NegMerge(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kim, Han, Choe, ICML 2025, arXiv:2410.05583; task negation: Ilharco et al., ICLR 2023, arXiv:2212.04089",
         code="Harry24k/machine-unlearning-pytorch at 405bab1 (a port; the authors have published no code)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_weight_edits.py)",
         deviations=(
             "Copies differ by learning rate and shuffling; the paper also varies weight decay and augmentation.",
             "The scale is a parameter to tune; the paper chooses it on a validation set.",

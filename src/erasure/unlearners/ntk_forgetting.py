@@ -46,6 +46,7 @@ class NTKForgetting(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Golatkar, Achille, Soatto, ECCV 2020, arXiv:2003.02960",
         code="meghdadk/SCRUB at 98ffb11; if-loops/selective-synaptic-dampening at cdfdc0e",
+        tested="the difference of two ridge regressions (tests/unit/unlearners/test_second_order.py)",
         deviations=(
             "The scale is a parameter; the reference code fits it to the distance between the original and a retrained model.",
         ),

@@ -56,6 +56,7 @@ class RUM(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Zhao, Kurmanji, Bărbulescu, Triantafillou, Triantafillou, NeurIPS 2024, arXiv:2406.01257",
         code="kairanzhao/RUM at fe2df07 (NegGrad+ for each group)",
+        tested="the order of the groups and the steps of NegGrad+ (tests/unit/unlearners/test_weight_edits.py)",
         deviations=(
             "The forget set is cut into groups as it is; the code also makes it up from the most, the least and middling memorised.",
             "Confidence is that of the trained original; the paper averages it over the epochs of its training.",

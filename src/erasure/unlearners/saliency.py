@@ -23,6 +23,7 @@ __all__ = ["SaliencyMapGeneration", "SaliencyMask", "saliency_mask"]
 _SALUN = Source(
     paper="Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508",
     code="OPTML-Group/Unlearn-Saliency at a6e89fd (generate_mask.py)",
+    tested="the signed gradients summed by a loop (tests/unit/unlearners/test_saliency.py)",
     deviations=("Ties are broken by position; the reference code leaves them to an unstable sort.",),
 )
 

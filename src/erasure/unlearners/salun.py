@@ -38,6 +38,7 @@ class SalUn(SuccessiveRandomLabels):
     source: ClassVar[Source | None] = Source(
         paper="Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508",
         code="OPTML-Group/Unlearn-Saliency at a6e89fd",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_salun.py)",
         deviations=(
             'Labels differ from the true ones, as in the paper; the code draws from all classes (classes="all").',
             "Weights outside the mask stay exact under weight decay and momentum, as in the latest reference code; earlier versions "

@@ -53,6 +53,7 @@ class Scrub(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880",
         code="meghdadk/SCRUB at 98ffb11 (small-scale settings)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_scrub.py)",
         deviations=(
             "The published learning-rate steps (x0.1 after epochs 5, 8 and 9) are not the default; they are in Scrub.small_scale().",
             'Choi & Na (arXiv:2311.02240) minimise first and maximise in every epoch (order="min-max"): Scrub.choi_na().',

@@ -40,6 +40,7 @@ class ScrubRewind(Scrub):
     source: ClassVar[Source | None] = Source(
         paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880",
         code="meghdadk/SCRUB at 98ffb11",
+        tested="the choice among checkpoints of SCRUB (tests/unit/unlearners/test_scrub_rewind.py)",
         deviations=("Checkpoint 0, the original, can be chosen; the reference code counts it but saves no file for it.",),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget", "validation"})

@@ -108,6 +108,8 @@ class SelectiveSynapticDampening(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707; adaptive: Schoepf, Foster, Brintrup, 2024, arXiv:2402.10098",
         code="if-loops/selective-synaptic-dampening at cdfdc0e; pedroandreou/supreme-unlearning at 71877ad",
+        tested="the formula with gradients of single samples, by a loop "
+        "(tests/unit/unlearners/test_second_order.py, tests/unit/unlearners/test_ssd_options.py)",
         deviations=(
             "Importances are per sample by default, as the paper defines them; the authors' code takes them per minibatch.",
             "An adaptive weighting is at least 1; in the reference code it can fall below, where all weights are dampened.",

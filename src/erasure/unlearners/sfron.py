@@ -88,6 +88,7 @@ class SFRon(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Huang, Cheng, Zheng, Wang, He, Li, Huang, NeurIPS 2024, arXiv:2409.19732",
         code="K1nght/Unified-Unlearning-w-Remain-Geometry at 1837bf6 (CIFAR-10)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_gradient_geometry.py)",
         deviations=(
             "Without the exponential moving average of the weights, which at the code's setting changes nothing.",
             "Frozen weights take no part in the mask; the code masks them with zeros in silence.",

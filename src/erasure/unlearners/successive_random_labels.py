@@ -44,6 +44,7 @@ class SuccessiveRandomLabels(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Graves, Nagisetty, Ganesh, AAAI 2021, arXiv:2010.10981 (relabelling); Fan et al., ICLR 2024, arXiv:2310.12508 (RL)",
         code="OPTML-Group/Unlearn-Saliency at a6e89fd; xcadet/deepunlearn at 6830ff6",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_successive_random_labels.py)",
         deviations=(
             'Labels differ from the true ones, as in the papers; both reference codes draw from all classes (classes="all").',
             'Graves et al. draw once (redraw="once"); the Unlearn-Saliency code passes over the forget set first on CIFAR-10 and SVHN '

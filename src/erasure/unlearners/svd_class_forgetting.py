@@ -71,6 +71,7 @@ class SVDClassForgetting(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kodge, Saha, Roy, TMLR 2024, arXiv:2312.00761",
         code="sangamesh-kodge/class_forgetting at e27aeb2 (CIFAR-10)",
+        tested="the projections by plain formulas in float64 (tests/unit/unlearners/test_weight_edits.py)",
         deviations=(
             "All patches of the samples count, by sums of outer products; the code keeps at most 10,000 of a random crop per layer.",
             "The forget samples are drawn from the whole set; the code takes one shuffled batch.",

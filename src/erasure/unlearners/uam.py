@@ -45,6 +45,7 @@ class UAM(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kim et al., NeurIPS 2025 (UAM); Cai, Kim, Kim, Choi, Jin, Park, Joo, 2026, arXiv:2605.05871 (ROSU)",
         code="Harry24k/machine-unlearning-pytorch at 405bab1 (torchunlearn, the authors' library)",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_gradient_geometry.py)",
         deviations=(
             "The forget batch goes through the network by itself; the code puts the retain batch beside it, which BatchNorm alone sees.",
             "The weights are put back from a copy; the code subtracts the step, which leaves rounding errors.",

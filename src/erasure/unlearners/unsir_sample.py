@@ -64,6 +64,7 @@ class SampleUNSIR(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Choi, Na, 2023, arXiv:2311.02240; after Tarun et al., IEEE TNNLS 2023, arXiv:2111.08947",
         code="ndb796/MachineUnlearning",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_unsir.py)",
         deviations=(
             'The noise stays in the range of the inputs; the code\'s cut to [0, 1], noise_range="unit", ruins normalised inputs.',
             "Retain and forget batches of unequal size are cut to the smaller one; the code skips them, and with them small forget sets.",

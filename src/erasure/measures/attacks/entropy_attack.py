@@ -38,8 +38,8 @@ class EntropyAttack(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Chundawat, Tarun, Mandal, Kankanhalli, AAAI 2023, arXiv:2205.08096 (svc); "
         "Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707 (logistic)",
-        code="vikram2000b/bad-teaching-unlearning and if-loops/selective-synaptic-dampening (not run against them; "
-        "tested against scikit-learn and scipy)",
+        code="vikram2000b/bad-teaching-unlearning and if-loops/selective-synaptic-dampening",
+        tested="scikit-learn and scipy (tests/unit/measures/test_entropy_attack.py)",
         deviations=(
             "The model is in eval mode (the authors' code leaves the mode as it is).",
             "At most 4000 samples are learned from (the authors' code: all).",

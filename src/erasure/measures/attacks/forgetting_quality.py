@@ -52,7 +52,8 @@ class ForgettingQuality(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="Triantafillou et al., Are we making progress in unlearning?, 2024, arXiv:2406.09073",
-        code="google-deepmind/unlearning_evaluation at ffae0ff (not run against it; tested against a search over a grid)",
+        code="google-deepmind/unlearning_evaluation at ffae0ff",
+        tested="the definition on trained models (tests/unit/measures/test_forgetting_quality.py)",
         deviations=(
             "All thresholds that make a difference are tried (the authors' code: a grid of step 0.01).",
             "Log-odds are computed from logits, without adding 1e-45 to probabilities.",

@@ -61,7 +61,7 @@ class LiRA(RememberedGame):
 
     source: ClassVar[Source | None] = Source(
         paper="Carlini, Chien, Nasr, Song, Terzis, Tramer, IEEE S&P 2022, arXiv:2112.03570",
-        code="none run against it; tested on Gaussians of known distance and on real shadow models",
+        tested="a loop over samples and models, on real shadow models (tests/unit/measures/test_shadow_attacks.py)",
         deviations=(
             "One query a sample, without augmentation.",
             "The shared variance is the mean variance within samples; the authors' code takes that of all values together.",
@@ -171,7 +171,8 @@ class ULiRA(LiRA):
 
     source: ClassVar[Source | None] = Source(
         paper="Hayes, Shumailov, Triantafillou, Khalifa, Papernot, SaTML 2025, arXiv:2403.01218",
-        code="none run against it; tested on real shadow models",
+        tested="a loop over what was forgotten and never seen, on real shadow models "
+        "(tests/unit/measures/test_shadow_attacks.py)",
         deviations=(
             "Never-seen samples are scored under models that went through the method with other forget sets, not under originals.",
             "Each shadow model forgets one set (the paper and its port: several sets of a tenth).",

@@ -46,7 +46,8 @@ class MIAEfficacy(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Jia et al., NeurIPS 2023, arXiv:2304.04934; Fan et al. (SalUn), ICLR 2024, arXiv:2310.12508; "
         "Song & Mittal, USENIX Security 2021, for the features",
-        code="OPTML-Group/Unlearn-Saliency (not run against it; tested against scikit-learn)",
+        code="OPTML-Group/Unlearn-Saliency",
+        tested="scikit-learn, and the modified entropy by its formula (tests/unit/measures/test_mia_efficacy.py)",
         deviations=(
             "The modified entropy is Song & Mittal's (the authors' code takes log p for log(1 - p) and other samples' labels).",
             "Retain samples are drawn at random (the authors' code takes the first ones), and both sides are cut to 2000.",

@@ -57,7 +57,7 @@ class PersonLiRA(ShadowGame):
 
     source: ClassVar[Source | None] = Source(
         paper="Carlini, Chien, Nasr, Song, Terzis, Tramer, IEEE S&P 2022, arXiv:2112.03570 (ratios of single samples)",
-        code="none run against it; tested on Gaussians of known distance and on real shadow models",
+        tested="shares of other persons counted by hand, on real shadow models (tests/unit/measures/test_person_lira.py)",
         deviations=(
             "The paper attacks single samples; the sum over a person is the likelihood ratio of independent samples, which those of a "
             "person are not, so false positive rates are counted on other persons.",

@@ -51,7 +51,8 @@ class RMIA(RememberedGame):
 
     source: ClassVar[Source | None] = Source(
         paper="Zarifzadeh, Liu, Shokri, ICML 2024, arXiv:2312.03262",
-        code="privacytrustlab/ml_privacy_meter at 0b8cb7a (read; not run against it)",
+        code="privacytrustlab/ml_privacy_meter at 0b8cb7a",
+        tested="a loop over pairs, on real shadow models (tests/unit/measures/test_shadow_attacks.py)",
         deviations=(
             "By default the population is the held-out side itself.",
             "The factor is 2 as in the paper; the authors' code compares with 1.",

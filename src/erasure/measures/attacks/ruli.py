@@ -19,7 +19,7 @@ from erasure.types import PositiveInt, Source
 __all__ = ["RULI", "RULIEfficacy"]
 
 _PAPER = "Naderloui et al., USENIX Security 2025, arXiv:2506.13009"
-_CODE = "datasec-lab/Ruli at cb3967e (read; not run against it)"
+_CODE = "datasec-lab/Ruli at cb3967e"
 _DEVIATIONS = (
     "Kernel bandwidths follow Scott's rule for each sample (the authors' code: 1, whatever the spread).",
     "The true positive rate at a bound is the largest within it (the authors' code: the nearest, and of ties the smallest).",
@@ -55,6 +55,7 @@ class RULI(ShadowGame):
     source: ClassVar[Source | None] = Source(
         paper=_PAPER,
         code=_CODE,
+        tested="scipy's kernel densities, on real shadow models (tests/unit/measures/test_shadow_attacks.py)",
         deviations=(
             *_DEVIATIONS,
             "Members and non-members are the forget set and held-out samples, not thirds of one target set.",
@@ -127,6 +128,7 @@ class RULIEfficacy(RULI):
     source: ClassVar[Source | None] = Source(
         paper=_PAPER,
         code=_CODE,
+        tested="gold against itself, on real shadow models (tests/unit/measures/test_shadow_attacks.py)",
         deviations=(
             *_DEVIATIONS,
             "The other side are the same samples under gold, and models retrained at the size of the unlearned ones (the authors' entry "

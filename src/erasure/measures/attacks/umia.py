@@ -54,7 +54,8 @@ class UMIA(Measure):
 
     source: ClassVar[Source | None] = Source(
         paper="Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880; Choi & Na, 2023, arXiv:2311.02240",
-        code="meghdadk/SCRUB at 98ffb11 (not run against it)",
+        code="meghdadk/SCRUB at 98ffb11",
+        tested="scikit-learn's cross-validated accuracy (tests/unit/measures/test_umia.py)",
         deviations=(
             "Whichever side is larger is subsampled (Choi & Na's code cuts the forget side alone).",
             "Splits and subsamples come from the measure's own stream (Choi & Na's code fixes seed 0 for the splits).",
