@@ -116,3 +116,21 @@ def test_attacks_named_in_the_guide_exist():
     table = re.findall(r"`([A-Z][\w+-]*)`", PAGES["audits.md"])
     assert set(table) <= set(BUILTINS["measure"])
     assert len(set(table)) > 8
+
+
+def test_no_text_holds_a_merge_marker():
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *DOCS.glob("*.md"), *(ROOT / "configs").rglob("*.jsonc")]
+    assert len(texts) > 30
+    marker = re.compile(r"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
+    assert [text.name for text in texts if marker.search(text.read_text(encoding="utf-8"))] == []
+
+
+def test_the_rooms_and_files_of_the_architecture_page_exist():
+    package = ROOT / "src" / "erasure"
+    rooms = re.findall(r"^\| (`.+?`) \|", PAGES["architecture.md"], re.MULTILINE)
+    named = {name for room in rooms for name in re.findall(r"`([^`]+)`", room)}
+    named |= set(re.findall(r"`((?:\w+/)+\w+\.py)`", PAGES["architecture.md"]))
+    folders = {path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert folders - named == set()  # no room without a line
+    stages = {"data", "split", "model", "models", "unlearned", "outputs", "values", "verdict", "precomputed"}
+    assert [name for name in sorted(named - stages) if not (package / name).exists()] == []
