@@ -4,6 +4,7 @@ Names stay here when the modules behind them move. ``docs/write-your-own.md`` ha
 :mod:`erasure.testing`.
 """
 
+from erasure.accounting.guarantee import Guarantee
 from erasure.component import Call, Component
 from erasure.data.contract import DataSource, Splitter
 from erasure.data.corruption import Corruption
@@ -66,6 +67,7 @@ __all__ = [
     "Field",
     "Figure",
     "Fraction",
+    "Guarantee",
     "InvalidParameters",
     "IterativeUnlearner",
     "Loss",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from erasure.accounting.guarantee import Guarantee
 from erasure.errors import DataError
 
 __all__ = ["PREDICATE_TYPE", "STATEMENT_TYPE", "CertifiedValue", "Guarantee", "Statement"]
@@ -38,23 +39,6 @@ class CertifiedValue:
     gold: float | None = None
     gold_sd: float | None = None
     p: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guarantee:
-    """What the method promises by proof, apart from what was measured.
-
-    Args:
-        kind: ``exact``, ``certified`` or ``none``.
-        eps: Of a certified removal; None otherwise.
-        delta: Of a certified removal; None otherwise.
-        assumptions: Under which the promise holds, one sentence each.
-    """
-
-    kind: str = "none"
-    eps: float | None = None
-    delta: float | None = None
-    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

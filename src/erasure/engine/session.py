@@ -8,12 +8,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from erasure.accounting.guarantee import Guarantee
 from erasure.data.checks import read_as
 from erasure.data.dataset import Dataset
 from erasure.data.on_disk import left_on_disk
@@ -261,6 +262,7 @@ class Workbench:
         peak = PeakMemory(self.device)
         unlearned = job.unlearner.run(original, replace(task, on_epoch=log or self.on_epoch()))
         _save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+        writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}
         for number, state in enumerate(log.states if log is not None else (), start=1):
             writer.save_tensors(f"epoch-{number:04d}", state)
         writer.facts["epochs"] = len(log.states) if log is not None else 0
@@ -306,9 +308,8 @@ class Workbench:
         artifact = self.store.open(job.model)
         epoch = best_epoch(self.store.open(job.traced).json("trace"), job.trace.select)
         writer.save_tensors("model", artifact.tensors(f"epoch-{epoch:04d}" if epoch else "model"))
-        writer.facts |= {name: artifact.facts[name] for name in ("elapsed_s", "precompute_s", "peak_memory_mib")} | {
-            "epoch": epoch
-        }
+        costs = ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")
+        writer.facts |= {name: artifact.facts[name] for name in costs if name in artifact.facts} | {"epoch": epoch}
 
     # Measuring
 
@@ -485,6 +486,10 @@ def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:
 def _save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: PeakMemory, precompute_s: float = 0.0) -> None:
     writer.save_tensors("model", {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     writer.facts |= {"elapsed_s": elapsed_s, "precompute_s": precompute_s, "peak_memory_mib": peak.mib()}
+
+
+def _promise(guarantee: Guarantee) -> dict[str, Json]:
+    return {"text": str(guarantee), **asdict(guarantee), "assumptions": list(guarantee.assumptions)}
 
 
 def _record(job: Job, value: Value) -> dict[str, Json]:

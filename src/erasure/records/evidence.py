@@ -135,6 +135,10 @@ class ModelRecord:
         elapsed_s: Seconds that each request took.
         precompute_s: Seconds of one-off work.
         peak_memory_mib: Highest memory, in MiB.
+        access: What a request of the method needs; empty for the original and gold.
+        guarantee: What holds by proof, such as ``exact``; empty if unknown.
+        assumptions: Under which it holds, or why there is none.
+        kept_bytes: What has to be kept for the method between training and the requests.
     """
 
     label: str
@@ -152,6 +156,10 @@ class ModelRecord:
     elapsed_s: float | None = None
     precompute_s: float | None = None
     peak_memory_mib: float | None = None
+    access: str = ""
+    guarantee: str = ""
+    assumptions: tuple[str, ...] = ()
+    kept_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ __all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_ro
 ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
+_LATER: Mapping[str, str | None] = {"number": None, "access": "", "guarantee": ""}
+"""Columns that came after the first version, and what stands for them where they are missing; the first ones first."""
 _NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
 _COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
 _CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
@@ -60,6 +62,9 @@ class Row:
         address: Content address of the stage that measured it.
         number: Of a gold, which one: 0 is the one shown, 1 and more are further golds of the same repetition. None for other models, and
             in tables of versions that did not keep further golds.
+        access: What a request of the method needs (:meth:`erasure.unlearners.contract.Unlearner.access`); empty for other models, and in
+            tables of versions that did not tell.
+        guarantee: What the method promises of this model by proof, such as ``exact`` or ``(1, 1e-05)-certified``; as ``access`` empty.
     """
 
     experiment: str
@@ -90,6 +95,8 @@ class Row:
     elapsed_s: float | None = None
     address: str = ""
     number: int | None = None
+    access: str = ""
+    guarantee: str = ""
 
     def record(self) -> dict[str, Json]:
         """The row as JSON by column: text, float, int or None; ``ideal`` is text.
@@ -102,7 +109,8 @@ class Row:
     @classmethod
     def of(cls, record: Mapping[str, Json]) -> Row:
         """The row that ``record`` was made from."""
-        return cls(**{**record, "ideal": _ideal(record["ideal"])})
+        later = {name: record[name] or "" for name, missing in _LATER.items() if missing == "" and name in record}
+        return cls(**{**record, **later, "ideal": _ideal(record["ideal"])})
 
     @property
     def is_juror(self) -> bool:
@@ -157,8 +165,10 @@ def read_rows(directory: Path) -> list[Row]:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
         raise failure("read", path, error, option="--output") from error
-    if tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index("number")]:
-        table = table.append_column("number", pyarrow.nulls(len(table), pyarrow.int64()))
+    for name, missing in _LATER.items():
+        if tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index(name)]:
+            kind = pyarrow.int64() if missing is None else pyarrow.string()
+            table = table.append_column(name, pyarrow.array([missing] * len(table), kind))
     if tuple(table.column_names) != RESULT_FIELDS:
         raise StoreError(
             f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "

@@ -17,7 +17,7 @@ from erasure.analysis.overview import Overview, overview_of
 from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
 from erasure.analysis.verdicts import RULE, Judgement
 from erasure.durable import write_atomically
-from erasure.records.evidence import Evidence, MeasureRecord
+from erasure.records.evidence import Evidence, MeasureRecord, ModelRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.exports import number, with_half
 from erasure.reports.figures.figure import Figure
@@ -159,6 +159,24 @@ def _parts(overview: Overview) -> list[dict[str, Any]]:
     ]
 
 
+def _promises(overview: Overview) -> list[dict[str, Any]]:
+    """What each method promises by proof, what its requests need and what is kept for them; nothing of runs that did not record it."""
+    first: dict[str, ModelRecord] = {}
+    for model in overview.folder.models:
+        if model.role == "unlearned" and model.access and not model.failed:
+            first.setdefault(model.label, model)
+    return [
+        {
+            "label": label,
+            "guarantee": model.guarantee or "none",
+            "assumptions": model.assumptions,
+            "access": model.access,
+            "kept": f"{model.kept_bytes / 2**20:.3g} MiB" if model.kept_bytes else "–",
+        }
+        for label, model in ((label, first[label]) for label in overview.order if label in first)
+    ]
+
+
 def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "end": end,
@@ -167,6 +185,7 @@ def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) 
         "nearest": overview.advice.named,
         "evidence": overview.folder.evidence,
         "verdicts": [_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
+        "promises": _promises(overview),
         "long_names": any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),
         "n_verdicts": len(overview.judgements),
         "table": _table(overview, end),

@@ -1,29 +1,28 @@
-"""What an unlearning method is, and what it is given."""
+"""What an unlearning method is, and what comes of it."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from erasure.accounting.guarantee import Guarantee
 from erasure.component import Component, field_types
-from erasure.errors import Diverged, PartitionError, RequirementNotMet
+from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import weight_that_diverged, weights_diverged
-from erasure.training.batches import Batch, Batches, Column
+from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
-from erasure.training.devices import Precision, synchronise
-from erasure.training.forward import logits_of
-from erasure.training.loop import EpochListener, Trainer
-from erasure.training.predictor import ModelInput, StepListener
-from erasure.training.randomness import Streams, isolated
+from erasure.training.devices import synchronise
+from erasure.training.loop import Trainer
+from erasure.training.predictor import ModelInput
+from erasure.training.randomness import isolated
 from erasure.training.trial import deep_copy, initialised, keep_inputs, layer_at_fault, release_inputs
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, TaskKind
+from erasure.unlearners.task import ModelBank, UnlearningTask, frozen_copy, model_digest
 
 __all__ = [
     "IterativeUnlearner",
@@ -39,26 +38,6 @@ __all__ = [
 ]
 
 
-class ModelBank(Protocol):
-    """Models that a method may ask for beside the one it is given. Training them is charged to the method as precomputation."""
-
-    def fresh(self, seed: int) -> nn.Module:
-        """A randomly initialised network of the same architecture, in eval mode."""
-        ...
-
-    def retrained(self, partition: str) -> tuple[nn.Module, float]:
-        """A model trained from scratch on the named partition with the original's recipe and seed, and the seconds that took."""
-        ...
-
-    def replay(self, on_step: StepListener) -> float:
-        """Train the original again, step by step the same; show its initial weights and every update; returns the seconds."""
-        ...
-
-    def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
-        """Tensors that depend on nothing but ``content``: from the cache if they are there; and the seconds they took to compute."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Unlearner(Component):
     """A method that removes the influence of the forget set from a trained model.
@@ -68,6 +47,7 @@ class Unlearner(Component):
         defined_for: Kinds of task it is defined for.
         cost: What it computes, in words: passes over which partition, model copies.
         exact: Whether it gives a model from the distribution of retraining.
+        at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
 
     Args:
         forget: Partition to forget.
@@ -81,6 +61,7 @@ class Unlearner(Component):
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
     cost: ClassVar[str] = ""
     exact: ClassVar[bool] = False
+    at_training: ClassVar[bool] = False
 
     forget: Partition = "forget"
     retain: Partition = "retain"
@@ -125,6 +106,15 @@ class Unlearner(Component):
                 elif isinstance(part, Component) and hasattr(part, "partitions"):
                     names |= set(part.partitions().values())
         return frozenset(names)
+
+    def access(self) -> str:
+        """What a request needs: ``training time``, ``retain`` (or the training set), ``forget`` alone, or ``nothing``; the most first."""
+        if self.at_training or any(method.access() == "training time" for method in self.inner_methods()):
+            return "training time"
+        roles = set(self.partitions())
+        for method in self.inner_methods():
+            roles |= set(method.partitions())
+        return "retain" if roles & {"retain", "train"} else "forget" if "forget" in roles else "nothing"
 
     def inner_methods(self) -> Iterator[Unlearner]:
         """The methods that it is composed of, as its parameters name them."""
@@ -176,7 +166,8 @@ class Unlearner(Component):
         synchronise(task.device)
         start = time.perf_counter()
         with isolated(task.streams.child("global").seed, task.device):
-            unlearned = release_inputs(self._applied(student, task))
+            seen = task.seen_by(self)
+            unlearned = release_inputs(self._applied(student, seen))
         synchronise(task.device)
         elapsed_s = time.perf_counter() - start
         for name, parameter in unlearned.named_parameters():
@@ -191,11 +182,19 @@ class Unlearner(Component):
             model=unlearned.eval(),
             elapsed_s=elapsed_s - ledger.measured_s + ledger.charged_s,
             precompute_s=ledger.precompute_s,
+            kept_bytes=ledger.kept_bytes,
+            guarantee=seen.promised[-1] if seen.promised else self._by_definition(),
+        )
+
+    def _by_definition(self) -> Guarantee:
+        """What holds of any method: one that retrains is exact, the others promise nothing unless they say so themselves."""
+        return (
+            Guarantee(kind="exact", assumptions=("It is the model trained without the samples.",)) if self.exact else Guarantee()
         )
 
     def _applied(self, student: nn.Module, task: UnlearningTask) -> nn.Module:
         try:
-            return self.unlearn(student, task.seen_by(self))
+            return self.unlearn(student, task)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             layer = layer_at_fault(student, error)
             if isinstance(error, torch.OutOfMemoryError) or not layer:
@@ -284,255 +283,15 @@ class Unlearned:
         model: In eval mode.
         elapsed_s: Seconds of the method itself, models it had trained for it included.
         precompute_s: Seconds of work that does not depend on the forget set and can be done once, before any request.
+        kept_bytes: What has to be kept between training and the requests beside the model: shards, checkpoints, logs, statistics.
+        guarantee: What holds by proof, apart from what is measured.
     """
 
     model: nn.Module
     elapsed_s: float
     precompute_s: float = 0.0
-
-
-@dataclass
-class _Ledger:
-    """Seconds to move between the method's own clock and the one-off work."""
-
-    measured_s: float = 0.0
-    charged_s: float = 0.0
-    precompute_s: float = 0.0
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class UnlearningTask:
-    """What a method is given beside the model.
-
-    Args:
-        x: Inputs of the whole data set, on the device.
-        y: Labels of the whole data set, on the device.
-        partitions: Ids of each partition by name.
-        model_input: Shape of the data.
-        criterion: The loss the original was trained with.
-        streams: The method's random streams.
-        batch_size: Samples per step where the method does not say.
-        bank: Other models.
-        precision: ``fp32`` or ``bf16``.
-        on_epoch: Hears of each epoch.
-        z: Groups of the whole data set, if there are any.
-        masks: Weight masks by file name, which one step of a Cascade makes and a later one uses.
-    """
-
-    x: Column
-    y: Tensor
-    partitions: Mapping[str, Tensor]
-    model_input: ModelInput
-    criterion: Criterion
-    streams: Streams
-    batch_size: int = 64
-    bank: ModelBank | None = None
-    precision: Precision = "fp32"
-    on_epoch: EpochListener | None = None
-    z: Tensor | None = None
-    roles: Mapping[Role, str] = field(default_factory=dict)
-    reader: str = "the method"
-    mask: Mapping[str, Tensor] | None = None
-    held: Mapping[str, Tensor] = field(default_factory=dict)
-    frozen: tuple[nn.Module, ...] = ()
-    masks: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    ledger: _Ledger = field(default_factory=_Ledger)
-
-    # What the task is about
-
-    @property
-    def device(self) -> torch.device:
-        """Where the data is and the model belongs."""
-        return self.y.device
-
-    @property
-    def kind(self) -> TaskKind:
-        """How labels are read."""
-        return self.model_input.task
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes (of labels, for ``multilabel``)."""
-        return self.model_input.n_classes
-
-    def ids(self, role: Role) -> Tensor:
-        """Ids of the partition that plays ``role``.
-
-        Raises:
-            PartitionError: If the method did not declare that it reads it, or if there is none.
-        """
-        if role not in self.roles:
-            raise PartitionError(f'{self.reader} reads the {role} partition but does not declare it; add "{role}" to its reads')
-        name = self.roles[role]
-        if name not in self.partitions:
-            raise PartitionError(f'there is no partition "{name}" ({role}); there are {", ".join(self.partitions)}')
-        return self.partitions[name]
-
-    def n_samples(self, role: Role) -> int:
-        """Size of a partition."""
-        return len(self.ids(role))
-
-    # Batches, losses and the loop
-
-    def batches(self, role: Role, *, shuffle: bool = True, batch_size: int | None = None, ids: Tensor | None = None) -> Batches:
-        """Batches of a partition; every pass over them is a new epoch, shuffled by the role's own stream.
-
-        Args:
-            role: Which partition.
-            shuffle: Whether to shuffle each pass.
-            batch_size: Samples per batch; by default the task's.
-            ids: A subset of the partition, if not all of it is wanted.
-        """
-        chosen = self.ids(role) if ids is None else ids
-        generator = self.streams.torch("shuffle", role) if shuffle else None
-        return Batches(self.x, self.y, chosen, batch_size or self.batch_size, generator)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss of ``model`` on a batch, as in the original's training."""
-        return self.criterion(logits_of(model(batch.x)), batch.y)
-
-    def generator(self, *names: str | int) -> torch.Generator:
-        """A fresh generator on the CPU for the stream ``names``."""
-        return self.streams.torch(*names)
-
-    def trainer(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        *,
-        epochs: int,
-        schedule: Schedule | None = None,
-        schedule_steps: int | None = None,
-        batch_norm: str = "train",
-        max_grad_norm: float | None = None,
-    ) -> Trainer:
-        """The training loop for ``model``, with the masks and frozen layers that an enclosing method asked for."""
-        self.confine(model)
-        return Trainer(
-            model,
-            optimizer,
-            epochs=epochs,
-            schedule=schedule,
-            schedule_steps=schedule_steps,
-            precision=self.precision,
-            mask=self.mask,
-            frozen=self.frozen,
-            batch_norm=batch_norm,
-            max_grad_norm=max_grad_norm,
-            on_epoch=self.on_epoch,
-        )
-
-    # Other models and one-off work
-
-    def fresh_model(self, *names: str | int) -> nn.Module:
-        """A randomly initialised network of the original's architecture, frozen, from the stream ``names``."""
-        fresh = self._bank("a randomly initialised model").fresh(self.streams.child(*names).seed)
-        return frozen_copy(keep_inputs(fresh.to(self.device)))
-
-    def retrained(self, role: Role) -> nn.Module:
-        """A model trained from scratch on a partition, as the original was; its training time is the method's."""
-        self.ids(role)
-        with self._clocked():
-            model, seconds = self._bank("a training recipe").retrained(self.roles[role])
-        self.ledger.charged_s += seconds
-        return keep_inputs(model)
-
-    def replay_training(self, on_step: StepListener) -> None:
-        """Show every update of the original's training; the time is precomputation, as the log would be kept while training."""
-        with self._clocked():
-            self.ledger.precompute_s += self._bank("the original's training").replay(on_step)
-
-    def precomputed(
-        self, name: str, model: nn.Module, roles: Iterable[Role], compute: Callable[[], dict[str, Tensor]], **content: Any
-    ) -> dict[str, Tensor]:
-        """Tensors that are computed once for a model and some partitions, and then shared by every method that asks for them.
-
-        The time counts as precomputation if ``roles`` is the training set alone: what needs to know the retain or the forget set cannot
-        be done before the request, and is the method's own.
-
-        Args:
-            name: What it is, such as ``squared_gradients``.
-            model: The model it belongs to: its weights, and which of them may be trained, are part of the key.
-            roles: Partitions it was computed from.
-            compute: Computes it.
-            content: Parameters it depends on.
-        """
-        chosen = sorted(roles)
-        if self.bank is None:
-            return compute()
-        digests = {role: _ids_digest(self.ids(role)) for role in chosen}
-        trained = sorted(name for name, p in model.named_parameters() if p.requires_grad)
-        described = {
-            "model": model_digest(model),
-            "trained": trained,
-            "ids": digests,
-            "batch_size": self.batch_size,
-            **content,
-        }
-        with self._clocked():
-            tensors, seconds = self.bank.cached(name, described, compute)
-        if chosen == ["train"]:
-            self.ledger.precompute_s += seconds
-        else:
-            self.ledger.charged_s += seconds
-        return {key: value.to(self.device) for key, value in tensors.items()}
-
-    @contextmanager
-    def _clocked(self) -> Iterator[None]:
-        """Takes the time of the block out of the method's own clock."""
-        synchronise(self.device)
-        start = time.perf_counter()
-        yield
-        synchronise(self.device)
-        self.ledger.measured_s += time.perf_counter() - start
-
-    def _bank(self, what: str) -> ModelBank:
-        if self.bank is None:
-            raise RequirementNotMet(f"{self.reader} needs {what}, which is not available here; run it from a configuration")
-        return self.bank
-
-    # How methods are put inside one another
-
-    def seen_by(self, unlearner: Unlearner) -> UnlearningTask:
-        """The same task with the partitions, batch size and name of ``unlearner``."""
-        return replace(
-            self,
-            roles=unlearner.partitions(),
-            reader=type(unlearner).__name__,
-            batch_size=unlearner.batch_size or self.batch_size,
-        )
-
-    def step(self, number: int) -> UnlearningTask:
-        """The same task with random streams of its own, for step ``number`` of a composition."""
-        return replace(self, streams=self.streams.child("step", number))
-
-    def masked(self, mask: Mapping[str, Tensor], held: Mapping[str, Tensor] | None = None) -> UnlearningTask:
-        """The same task, in which only weights where ``mask`` is 1 may change (and where an enclosing mask is 1).
-
-        Args:
-            mask: Parameter name to a mask of its shape.
-            held: The values that these parameters keep where their mask is 0, for :meth:`confine`.
-        """
-        merged = dict(self.mask or {})
-        for name, keep in mask.items():
-            merged[name] = keep * merged[name] if name in merged else keep
-        return replace(self, mask=merged, held={**self.held, **(held or {})})
-
-    @torch.no_grad()
-    def confine(self, model: nn.Module) -> None:
-        """Put the weights that an enclosing mask holds back to their values.
-
-        What changes weights without gradient steps cannot see the mask. Where something else follows it, that has to start from the
-        weights that there will be in the end, and not from others that are put back only then.
-        """
-        for name, parameter in model.named_parameters() if self.held else ():
-            if name in self.held and self.mask is not None:
-                keep = self.mask[name].to(parameter.device) != 0
-                parameter.copy_(torch.where(keep, parameter, self.held[name]))
-
-    def with_frozen(self, modules: Iterable[nn.Module]) -> UnlearningTask:
-        """The same task, in which ``modules`` stay in eval mode during training."""
-        return replace(self, frozen=(*self.frozen, *modules))
+    kept_bytes: int = 0
+    guarantee: Guarantee = field(default_factory=Guarantee)
 
 
 def _dense_gradients(model: nn.Module) -> frozenset[str]:
@@ -543,28 +302,6 @@ def _dense_gradients(model: nn.Module) -> frozenset[str]:
             module.sparse = False
             names.add(name)
     return frozenset(names)
-
-
-def frozen_copy(model: nn.Module) -> nn.Module:
-    """A deep copy in eval mode that shares no storage with ``model`` and takes no gradients: a teacher."""
-    teacher = deep_copy(model).eval()
-    for parameter in teacher.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    return teacher
-
-
-def model_digest(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _ids_digest(ids: Tensor) -> str:
-    return hashlib.sha256(ids.to("cpu").numpy().tobytes()).hexdigest()
 
 
 def plain_training(unlearner: Unlearner) -> PlainTraining | None:

@@ -40,7 +40,7 @@ def _row(**changes):
 def test_the_columns_are_those_of_the_specification_in_its_order():
     expected = (
         "experiment dataset unlearner label model measure partition value unit direction ideal tells chance gold gap floor low high n "
-        "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address number"
+        "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address number access guarantee"
     )
     assert " ".join(RESULT_FIELDS) == expected
 
@@ -58,11 +58,12 @@ def test_rows_read_back_equal_and_in_order(tmp_path_factory, rows):
     assert [label.removeprefix("'") for label in labels] == [row.label.removeprefix("'") for row in rows]
 
 
-def test_a_table_of_a_version_without_further_golds_is_read(tmp_path):
+@pytest.mark.parametrize("later", [["guarantee"], ["access", "guarantee"], ["number", "access", "guarantee"]])
+def test_a_table_of_an_older_version_is_read(tmp_path, later):
     write_rows([_row()], tmp_path)
     path = tmp_path / "rows.parquet"
     table = pyarrow.parquet.read_table(path)
-    pyarrow.parquet.write_table(table.drop_columns(["number"]), path)
+    pyarrow.parquet.write_table(table.drop_columns(later), path)
     assert read_rows(tmp_path) == [_row()]
     assert not _row().is_juror
     assert not _row(model="gold", number=0).is_juror

@@ -137,12 +137,15 @@ def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Nam
             exact=entry.unlearner.exact,
             forget=entry.unlearner.forget,
             summary=_summary(type(entry.unlearner))[0],
+            access=entry.unlearner.access(),
             parameters=_flat(canonical(entry.unlearner)),
         )
     if subject.model in failed:
         return replace(described, failed=failed[subject.model])
     facts = bench.store.open(subject.model).facts
-    costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib")}
+    costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")}
+    promise = cast(dict[str, Any], facts.get("guarantee") or {})
+    described = replace(described, guarantee=promise.get("text", ""), assumptions=tuple(promise.get("assumptions", ())))
     return replace(described, **cast(dict[str, Any], costs))
 
 

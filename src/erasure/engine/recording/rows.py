@@ -166,7 +166,14 @@ class _GroupRows:
             seed_evaluate=seeds.evaluate,
             address=address,
             number=0 if subject.role == "gold" else None,
+            access=entry.unlearner.access() if entry is not None else "",
+            guarantee=self._guarantee(subject) if entry is not None else "",
         )
+
+    def _guarantee(self, subject: Subject) -> str:
+        if subject.model in self.failed or not self.store.contains(subject.model):
+            return ""
+        return str(cast(dict[str, Any], self.store.open(subject.model).facts.get("guarantee") or {}).get("text", ""))
 
     def _verdict(self, subject: Subject) -> tuple[str, str]:
         """Status and reason of a model; of a reference what the guards of the methods that are compared with it have found."""
