@@ -20,6 +20,7 @@ from erasure.analysis.gaps import Roles
 from erasure.analysis.judging import Finding, judge_report
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import Row
+from erasure.records.run_folder import RunFolder
 from erasure.workflows.run import RunOptions, run_experiment
 
 ORIGINALS, GOLDS = 5, 20
@@ -52,9 +53,10 @@ def pool(model: str, folder: Path) -> tuple[Sequence[Row], Roles]:
         },
         "globals": {"seed": 0},
     }
-    options = RunOptions(store=folder / "store", axes={"train": tuple(range(ORIGINALS))})
+    options = RunOptions(store=folder / "store", output=folder / "run", report=False, axes={"train": tuple(range(ORIGINALS))})
     results = run_experiment(load_experiment(configuration), options)
-    return [*results.rows, *results.jury], Roles()
+    sizes = {each.name: each.n for group in RunFolder.load(folder / "run").groups for each in group.partitions}
+    return [*results.rows, *results.jury], Roles(sizes=sizes)
 
 
 def drawn(rows: Sequence[Row], n_originals: int, n_golds: int, generator: np.random.Generator) -> list[Row]:

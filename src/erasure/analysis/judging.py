@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -175,13 +175,13 @@ def judge_report(
         label: basis_of(family.design, max(1, n_tested), level=level) if family.design is not None and family.columns else ""
         for label, family in tried.items()
     }
-    compared = {label: _differences(family, bases[label]) for label, family in tried.items()}
+    control, sides = _control(original, level) if original is not None else (None, {})
+    compared = {label: _with_sides(_differences(family, bases[label], level), sides) for label, family in tried.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
     tested = [label for label in counted if bases[label]]
     # Methods that cannot be accused count too: one more golds would have let them be.
     corrected = holm([p_values[label] for label in tested] + [1.0] * (n_tested - len(tested)))
     adjusted = dict(zip(tested, corrected, strict=False))
-    control = _control(original, level) if original is not None else None
     ruler = _ruler(original)
     methods = {
         label: _tested(label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level)
@@ -191,7 +191,7 @@ def judge_report(
     return TestedReport(methods, n_tested, level, control, choice, candidates, notices)
 
 
-def _differences(family: Family, basis: Basis) -> list[Difference]:
+def _differences(family: Family, basis: Basis, level: float) -> list[Difference]:
     if family.design is None or not family.columns:
         return []
     design, values = family.design, family.values
@@ -200,7 +200,7 @@ def _differences(family: Family, basis: Basis) -> list[Difference]:
     apart = differences(values, design)
     found = relabel(values, design, seed=family.seed)
     adjusted = found.adjusted if basis == "labellings" else t_test(values, design, steps=steps) if basis == "t" else None
-    scattered = found.is_scattered if basis == "labellings" else np.zeros(len(apart), dtype=bool)
+    scattered = found.is_scattered(level) if basis == "labellings" else np.zeros(len(apart), dtype=bool)
     result = []
     for index, column in enumerate(family.columns):
         mine, golds = family.means(index)
@@ -283,10 +283,25 @@ def _cannot(family: Family) -> str:
     return f"{family.n_originals} originals with {golds} in all cannot accuse so many methods; five originals with four golds each can"
 
 
-def _control(family: Family, level: float) -> Tested:
+def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str], int]]:
+    """The original, tested like a method; and the sides of attacks that tell it from golds.
+
+    An attack may do worse than guessing on a model that remembers, and better on one that was retrained. Whatever way it points on the
+    original, which has forgotten nothing, is the way of knowing more.
+    """
     basis = basis_of(family.design, 1, level=level) if family.design is not None and family.columns else ""
-    compared = _differences(family, basis)
-    return _tested("original", family, compared, basis, _p(compared) if basis else None, None, None, level)
+    compared = _differences(family, basis, level)
+    sides = {
+        each.column.key: 1 if each.amount > 0 else -1
+        for each in compared
+        if each.column.tells == "attack" and each.accuses(level) and not each.is_scattered
+    }
+    compared = _with_sides(compared, sides)
+    return _tested("original", family, compared, basis, _p(compared) if basis else None, None, None, level), sides
+
+
+def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
+    return [replace(d, column=replace(d.column, side=sides.get(d.column.key, d.column.side))) for d in compared]
 
 
 # Equivalence
@@ -307,7 +322,9 @@ def _ruler(original: Family | None) -> _Ruler | None:
     for column in original.columns:
         if column.measure == _MEMORY:
             return _Ruler(column.key, 1.0)
-    found = [d for d in _differences(original, "") if d.column.claim in FORGETTING and d.column.side and not d.is_scattered]
+    found = [
+        d for d in _differences(original, "", LEVEL) if d.column.claim in FORGETTING and d.column.side and not d.is_scattered
+    ]
     best = max(found, key=lambda d: d.deviations, default=None)
     if best is None or best.deviations < _LEAST_CONTRAST:
         return None

@@ -34,12 +34,14 @@ class Relabelled:
         adjusted: P-value of each value, adjusted for all of them; NaN for values that do not vary.
         location: Standardised difference of means of each value, as observed.
         scatter: Standardised excess of spread over golds, as observed; ``-inf`` where it is not tested.
+        location_adjusted: P-values as ``adjusted``, of differences in location alone; NaN where no value scatters more than it is shifted.
         maxima: Largest statistic of any value under each labelling; the first is the observed one.
     """
 
     adjusted: _Floats
     location: _Floats
     scatter: _Floats
+    location_adjusted: _Floats
     maxima: _Floats
 
     @property
@@ -48,10 +50,14 @@ class Relabelled:
         known = self.adjusted[~np.isnan(self.adjusted)]
         return float(known.min()) if len(known) else 1.0
 
-    @property
-    def is_scattered(self) -> NDArray[np.bool_]:
-        """Whether it is the spread of a value, more than its mean, that is unlike golds'."""
-        return self.scatter > self.location
+    def is_scattered(self, level: float) -> NDArray[np.bool_]:
+        """Whether it is the spread of a value, and not its mean, that is unlike golds' at a level.
+
+        Models that differ in the mean have a larger spread about the mean of the block as well. A value whose location alone is
+        significant therefore counts as shifted, however large its spread.
+        """
+        is_shifted = np.nan_to_num(self.location_adjusted, nan=1.0) <= level + 1e-12
+        return (self.scatter > self.location) & ~is_shifted
 
 
 def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
@@ -77,10 +83,10 @@ def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
     x = _checked(values, design)
     spread = np.sqrt(_squares(x, design).sum(axis=0) / max(1, design.n_models - len(design.blocks)))
     varies = spread > _RELATIVE_ZERO * np.maximum(np.abs(x).max(axis=0, initial=0), np.finfo(float).tiny)
-    adjusted = np.full(x.shape[1], np.nan)
+    adjusted, by_location = np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
     location, scatter = np.zeros(x.shape[1]), np.full(x.shape[1], -np.inf)
     if not varies.any():
-        return Relabelled(adjusted, location, scatter, np.zeros(1))
+        return Relabelled(adjusted, location, scatter, by_location, np.zeros(1))
     table = _centred(x[:, varies], design) / spread[varies]
     ways = labellings(design, seed=seed)
     if not ways.is_exact:
@@ -94,9 +100,11 @@ def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
         is_known = deviation > _TOLERANCE * np.maximum(excess.mean(axis=0), _TOLERANCE)
         excess = np.where(is_known, (excess - excess.mean(axis=0)) / np.where(is_known, deviation, 1), -np.inf) / _SCATTER_WEIGHT
         scatter[varies] = excess[0]
+        if (scatter > location).any():  # it costs as much as the test, and is seldom asked for
+            by_location[varies], _ = _step_down(found)
         found = np.maximum(found, excess)
     adjusted[varies], maxima = _step_down(found)
-    return Relabelled(adjusted, location, scatter, maxima)
+    return Relabelled(adjusted, location, scatter, by_location, maxima)
 
 
 def _step_down(statistics: _Floats) -> tuple[_Floats, _Floats]:

@@ -225,6 +225,31 @@ def test_models_that_scatter_have_no_side():
     assert tested.finding == Finding.DIFFERENT
 
 
+def test_a_shift_is_no_scatter_however_large():
+    generator = np.random.default_rng(17)
+    methods = {"Identity": {**ORIGINAL, "UMIA forget": 0}}
+    for _ in range(20):
+        tested = judge_report(report(generator, methods), ROLES).methods["Identity"]
+        shifted = [d for d in tested.differences if d.column.key in {("memory left", "forget"), ("accuracy", "forget")}]
+        assert not any(d.is_scattered for d in shifted)
+        assert tested.finding == Finding.UNDER_FORGOTTEN
+
+
+@pytest.mark.parametrize(("n_originals", "n_golds"), [(5, 4), (1, 19), (1, 9)])
+def test_an_attack_that_does_worse_on_the_original_than_on_golds_points_to_memory_where_it_is_low(n_originals, n_golds):
+    """On a network that has learned wrong labels by heart, the population attack is below chance; on retrained ones it is at chance."""
+    generator, inverted = np.random.default_rng(18), {**ORIGINAL, "UMIA forget": -1.0}
+    for _ in range(10):
+        rows = [
+            replace(row, value=row.value - 1.15) if (row.model, row.measure) == ("original", "UMIA") else row
+            for row in report(generator, {"Identity": inverted, "opposite": {"UMIA forget": 0.5}}, n_originals, n_golds)
+        ]
+        result = judge_report(rows, ROLES)
+        assert result.methods["Identity"].finding == result.control.finding == Finding.UNDER_FORGOTTEN
+        assert result.methods["Identity"].differences[0].column.measure == "UMIA"
+        assert result.methods["opposite"].finding == Finding.OVER_FORGOTTEN
+
+
 def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():
     methods = {"far": {"accuracy forget": 0.1}, "near": {}, "near too": {}}
     result = judge_report(report(np.random.default_rng(15), methods), ROLES)

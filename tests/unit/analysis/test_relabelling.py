@@ -9,7 +9,7 @@ import pytest
 
 from erasure.analysis.labellings import Design, labellings
 from erasure.analysis.power import basis_of, detectable_shift, expected_shift
-from erasure.analysis.relabelling_test import gold_spread, relabel, t_test, usable_by_t
+from erasure.analysis.relabelling_test import Relabelled, gold_spread, relabel, t_test, usable_by_t
 from erasure.errors import DataError
 
 SMALL = [
@@ -152,8 +152,14 @@ def test_models_that_scatter_on_both_sides_are_found():
         x[rows.start, 0] += 8 * (-1) ** number
     found = relabel(x, design)
     assert found.adjusted[0] < 0.01
-    assert found.is_scattered[0]
+    assert found.is_scattered(0.05)[0]
     assert found.adjusted[1:].min() > 0.05
+
+
+def test_a_value_whose_location_is_significant_is_shifted_however_much_it_scatters():
+    common = {"adjusted": np.full(2, 0.001), "location": np.full(2, 3.0), "scatter": np.full(2, 4.0), "maxima": np.zeros(1)}
+    found = Relabelled(**common, location_adjusted=np.array([0.01, 0.2]))
+    assert found.is_scattered(0.05).tolist() == [False, True]
 
 
 def test_bad_input_is_refused():
