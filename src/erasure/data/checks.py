@@ -69,7 +69,7 @@ def _check_lengths(data: Dataset) -> None:
     n_samples = len(data.x)
     if n_samples == 0:
         raise DataError(f'"{data.name}" is empty')
-    columns = {"y": data.y} | ({} if data.z is None else {"z": data.z})
+    columns = {"y": data.y} | {name: each for name, each in (("z", data.z), ("rows", data.rows)) if each is not None}
     for column, values in columns.items():
         if len(values) != n_samples:
             raise DataError(f'"{data.name}": x has {n_samples} samples, but {column} has {len(values)}')

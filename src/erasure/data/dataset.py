@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from erasure.training.batches import Column
 from erasure.types import TaskKind
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "rows_left"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +36,8 @@ class Dataset:
             a store has none.
         x_shape: Shape of one input sample as the model sees it, such as ``(30,)`` or ``(1, 8, 8)``.
         clean_y: The labels before some were made wrong on purpose, like ``y``; None where none were.
+        rows: ``(N,)`` int64 ascending, the row of the source that each sample is from, counted from 0, where rows were left out; None where
+            sample i is row i.
         corrupted: ``(N,)`` bool, the samples whose label or input was changed on purpose; None where none were.
     """
 
@@ -52,6 +55,7 @@ class Dataset:
     z_names: tuple[str, ...] = ()
     token_names: tuple[str, ...] = ()
     clean_y: Tensor | None = None
+    rows: Tensor | None = None
     corrupted: Tensor | None = None
 
     def __len__(self) -> int:
@@ -60,3 +64,12 @@ class Dataset:
     def class_name(self, k: int) -> str:
         """Name of class ``k``; its number where classes have no names."""
         return str(self.class_names[k]) if k < len(self.class_names) else str(k)
+
+
+def rows_left(rows: Tensor) -> Tensor | None:
+    """Rows as :class:`Dataset` has them: None where none was left out before another.
+
+    Args:
+        rows: The row of the source that each sample is from, counted from 0; ``(N,)`` int64.
+    """
+    return None if torch.equal(rows, torch.arange(len(rows))) else rows

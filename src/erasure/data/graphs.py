@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erasure.data.checks import checked
-from erasure.data.dataset import Dataset
+from erasure.data.dataset import Dataset, rows_left
 from erasure.data.storage import ColumnFormat, register_column
 from erasure.errors import DataError
 from erasure.training.graphs import GraphColumn, NodeColumn, one_hot
@@ -35,6 +35,7 @@ def graph_dataset(
     edge_categories: tuple[int, ...] = (),
     missing_features: MissingFeatures = "degree",
     n_dropped: int = 0,
+    rows: Tensor | None = None,
 ) -> Dataset:
     """A checked data set for graph classification; graphs without nodes are dropped, with a warning that counts them.
 
@@ -48,6 +49,7 @@ def graph_dataset(
         edge_categories: The same for edges.
         missing_features: What to take where nodes have no features.
         n_dropped: Graphs without nodes that the reader has dropped already.
+        rows: Row of the source that each of ``graphs`` is from, counted from 0; by default their positions.
 
     Raises:
         DataError: If the graphs cannot be put into columns or learned from.
@@ -62,6 +64,7 @@ def graph_dataset(
         name, [graphs[i] for i in kept], categories=categories, edge_categories=edge_categories, missing_features=missing_features
     )
     labels = labels[torch.tensor(kept)]
+    rows = torch.tensor(kept) if rows is None else rows[torch.tensor(kept)]
     if n_classes is None:
         n_classes = labels.shape[1] if task == "multilabel" else int(labels.max()) + 1
     return checked(
@@ -73,6 +76,7 @@ def graph_dataset(
             task=task,
             modality="graph",
             x_shape=column.sample_shape,
+            rows=rows_left(rows),
         )
     )
 

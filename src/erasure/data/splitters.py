@@ -6,10 +6,11 @@ shuffles hands out both parts in the order drawn, so that "the first n" of a shu
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -179,14 +180,19 @@ class ListSplitter(Splitter):
         ref_data: The partition to cut; must hold every listed id.
         samples_ids: Ids in the data set, counted from 0; an id listed twice counts once. Both parts keep the order of
             ``ref_data``.
+        by: What the ids count: ``sample``, the samples that there are; ``row``, the rows of the source, those included that it could
+            not read or left out for a missing value. The two differ only where rows were left out.
     """
 
     samples_ids: tuple[int, ...]
+    by: Literal["sample", "row"] = field(default="sample", metadata={"address": "changed"})
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Select by id."""
         ids = ids_of(partitions, self.ref_data)
         listed = torch.tensor(self.samples_ids, dtype=torch.int64)
+        if data.rows is not None:
+            listed = self._of_rows(listed, data, data.rows)
         missing = torch.unique(listed[~torch.isin(listed, ids)])
         if len(missing):
             outside = bool(((missing < 0) | (missing >= len(data))).any())
@@ -195,6 +201,29 @@ class ListSplitter(Splitter):
                 f'{len(missing)} of the listed ids are not in "{self.ref_data}": {shown(missing.tolist())}; {there}'
             )
         return divided(ids, torch.isin(ids, listed))
+
+    def _of_rows(self, listed: Tensor, data: Dataset, rows: Tensor) -> Tensor:
+        """The ids of listed rows; ids as they are, with a word on rows, where they count samples."""
+        if self.by == "sample":
+            if bool((listed >= _first_moved(rows)).any()):
+                warnings.warn(
+                    f'"{data.name}": rows of the source were left out, and {type(self).__name__} counts the samples that are left; give '
+                    'by = "row" to count the rows of the source',
+                    stacklevel=3,
+                )
+            return listed
+        gone = listed[~torch.isin(listed, rows)]
+        if len(gone):
+            raise PartitionError(
+                f'{len(gone)} of the listed rows are no samples of "{data.name}": {shown(gone.tolist())}; they were left out, or there '
+                f"are no such rows (its samples are of {len(rows)} of the rows {int(rows[0])} to {int(rows[-1])})"
+            )
+        return torch.searchsorted(rows, listed)
+
+
+def _first_moved(rows: Tensor) -> int:
+    """The first sample that is not the row of the same number."""
+    return int((rows != torch.arange(len(rows))).nonzero()[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ TOKENS = "tokens"
 _FORMAT = 1
 _NAMES = ("class_names", "feature_names", "z_names")
 _VALUES = "value_names"
-_OPTIONAL = ("z", "clean_y", "corrupted")
+_OPTIONAL = ("z", "rows", "clean_y", "corrupted")
 _PREFIX = "x."
 
 _ColumnT = TypeVar("_ColumnT", bound=Column)

@@ -21,8 +21,9 @@ from graph_files import GRAPHS, cora_root, molecules_root, real, tu_root
 from erasure.component import canonical
 from erasure.data.graphs import class_labels, graph_dataset, node_column
 from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset
+from erasure.data.splitters import ListSplitter
 from erasure.data.storage import from_artifact, to_artifact
-from erasure.errors import DataError, InvalidParameters
+from erasure.errors import DataError, InvalidParameters, PartitionError
 
 DROPPED = "graphs without nodes are dropped"
 
@@ -105,6 +106,37 @@ def test_molecules_that_cannot_be_read_are_dropped_and_counted(tmp_path):
         stream.write("no molecule,-,1,-\n")
     with pytest.warns(UserWarning, match=f'"bace": 1 {DROPPED}, 5 are left'):
         assert len(MoleculeNet(name="bace", root=root, download=False).load()) == 5
+
+
+def test_a_row_is_asked_for_by_its_number_whatever_rows_cannot_be_read(tmp_path):
+    root = molecules_root(tmp_path, "bace", 5)
+    file = tmp_path / "bace" / "raw" / "bace.csv"
+    head, *rows = file.read_text().splitlines()
+    whole = MoleculeNet(name="bace", root=root, download=False).load()
+    assert whole.rows is None
+    file.write_text("\n".join([head, rows[0], "no molecule,-,1,-", "", *rows[1:3], "nor this,-,0,-", *rows[3:]]))
+    with pytest.warns(UserWarning, match=f'"bace": 2 {DROPPED}, 5 are left'):
+        data = MoleculeNet(name="bace", root=root, download=False).load()
+    assert data.rows.tolist() == [0, 2, 3, 5, 6] and data.y.tolist() == whole.y.tolist()
+    chosen = ListSplitter(parts_names=("forget", "retain"), samples_ids=(6, 2), by="row")
+    forget, retain = chosen.split(data, {"all": torch.arange(5)}, None)
+    assert (forget.tolist(), retain.tolist()) == ([1, 4], [0, 2, 3])
+    stored = from_artifact(*to_artifact(data))
+    assert torch.equal(stored.rows, data.rows)
+    with pytest.raises(PartitionError, match=r'1 of the listed rows are no samples of "bace": 4; they were left out'):
+        ListSplitter(parts_names=("forget", "retain"), samples_ids=(4, 2), by="row").split(data, {"all": torch.arange(5)}, None)
+    with pytest.warns(UserWarning, match='counts the samples that are left; give by = "row"'):
+        by_sample = ListSplitter(parts_names=("forget", "retain"), samples_ids=(1,)).split(data, {"all": torch.arange(5)}, None)
+    assert by_sample[0].tolist() == [1]
+
+
+def test_molecules_without_a_label_leave_the_rows_of_the_others(tmp_path):
+    root = molecules_root(tmp_path, "tox21", 60)
+    with pytest.warns(UserWarning):
+        data = MoleculeNet(name="tox21", root=root, target=2, download=False).load()
+    table = (tmp_path / "tox21" / "raw" / "tox21.csv").read_text().splitlines()[1:]
+    assert len(data.rows) == len(data) < 60
+    assert [table[row].split(",")[2] for row in data.rows.tolist()] == [str(y) for y in data.y.tolist()]
 
 
 @pytest.mark.parametrize("packed", [False, True])

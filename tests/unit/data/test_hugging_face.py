@@ -345,6 +345,13 @@ def test_only_the_most_frequent_values_are_kept(write):
     data = HuggingFace(files=path, columns="text", label="kind", keep_most_frequent={"kind": 2}).load()
     assert (data.class_names, data.y.tolist()) == (("x", "z"), [0, 0, 1, 1, 0])
     assert torch.equal(data.x.values[1], hashed_tokens(["c"], 128, 30_000)[0][0])
+    assert data.rows.tolist() == [0, 2, 3, 4, 5]
+
+
+def test_rows_of_a_table_are_counted_through_both_ways_of_leaving_them_out(write):
+    path = write("a,kind,y\n1,x,0\n2,y,1\n,x,1\n4,z,0\n5,z,1\n6,x,1\n")
+    source = HuggingFace(files=path, columns="a", label="y", keep_most_frequent={"kind": 2}, missing="drop")
+    assert source.load().rows.tolist() == source.finished(source.samples()).rows.tolist() == [0, 3, 4, 5]
 
 
 # Tables and pictures
@@ -403,7 +410,7 @@ def test_rows_without_a_picture_are_refused_or_dropped(tmp_path):
     with pytest.raises(DataError, match=r'missing values in "image" \(1, first in row 3 of train\); give missing = "drop"'):
         HuggingFace(path=place, columns="image", label="label").load()
     data = HuggingFace(path=place, columns="image", label="label", missing="drop").load()
-    assert data.y.tolist() == [0, 1, 0, 1]
+    assert (data.y.tolist(), data.rows.tolist()) == ([0, 1, 0, 1], [0, 1, 3, 4])
     assert (data.x.gather(torch.tensor([2]))[0, 0] * 255).round().unique().tolist() == [90]
 
 

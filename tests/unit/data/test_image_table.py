@@ -1,5 +1,7 @@
 """Pictures listed in a table: read as they are, brought to one size, and named where they are wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +103,9 @@ def test_a_damaged_picture_is_named_with_its_row(write, tmp_path):
 
 def test_missing_pictures_and_values_are_named(write, tmp_path):
     path = write((picture(0), 0, "x"), (picture(1), 1, ""))
-    with pytest.raises(DataError, match=r'the column "person" has no value in row 2 of people\.csv'):
+    with pytest.raises(
+        DataError, match=r'missing values in "person" \(1, first in row 2 of people\.csv\); give missing = "drop"'
+    ):
         ImageTable(path=path, label="label", z="person").load()
     with pytest.raises(DataError, match='no column "labell"; it has path, label, person; did you mean "label"'):
         ImageTable(path=path, label="labell").load()
@@ -109,6 +113,15 @@ def test_missing_pictures_and_values_are_named(write, tmp_path):
     for action in (ImageTable(path=path, label="label").load, ImageTable(path=path, label="label").fingerprint):
         with pytest.raises(DataError, match=r"1 pictures are not there: row 2 of people\.csv.*give folder"):
             action()
+
+
+def test_rows_without_a_picture_are_refused_in_words_or_left_out(write, tmp_path):
+    path = Path(write(*((picture(i), label, i) for i, label in enumerate(("cat", "dog", "dog")))))
+    path.write_text(path.read_text().replace("pictures/1.png", ""))
+    with pytest.raises(DataError, match=r'missing values in "path" \(1, first in row 2 of people\.csv\); give missing = "drop"'):
+        ImageTable(path=str(path), label="label").load()
+    data = ImageTable(path=str(path), label="label", missing="drop").load()
+    assert (data.y.tolist(), data.rows.tolist(), data.class_names) == ([0, 1], [0, 2], ("cat", "dog"))
 
 
 def test_paths_may_be_relative_to_another_folder(write, tmp_path):

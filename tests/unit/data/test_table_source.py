@@ -233,7 +233,9 @@ def test_missing_values_in_columns_that_nobody_uses_do_not_matter(write):
 
 
 def test_rows_with_missing_values_can_be_dropped(write):
-    data = TableFile(path=write(GAPS), label="y", features=["a"], missing="drop").load()
+    source = TableFile(path=write(GAPS), label="y", features=["a"], missing="drop")
+    data = source.load()
+    assert data.rows.tolist() == source.finished(source.samples()).rows.tolist() == [0, 2]
     assert data.x.values.tolist() == [[1], [5]]
 
 

@@ -61,6 +61,7 @@ def finished(samples: Samples) -> Dataset:
             value_names=_value_names(samples),
             z_names=z_names,
             token_names=_token_names(samples),
+            rows=samples.rows,
             clean_y=clean_y,
             corrupted=corrupted,
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError, nearest
@@ -82,6 +83,7 @@ class Samples:
         modality: What the inputs are.
         n_classes: Number of classes, where the source was told.
         categorical: Input columns that become one 0/1 column a value, if they are still text when all steps are done.
+        rows: As for :class:`~erasure.data.dataset.Dataset`.
         origin: The data set that the columns are from, where there was one already.
     """
 
@@ -93,6 +95,7 @@ class Samples:
     modality: str = "table"
     n_classes: int | None = None
     categorical: tuple[str, ...] = ()
+    rows: Tensor | None = None
     origin: Dataset | None = None
 
     def __len__(self) -> int:
@@ -186,5 +189,6 @@ def samples_of(data: Dataset) -> Samples:
         z={} if data.z is None else {"z": Field(data.z.numpy(), data.z_names)},
         task="binary" if data.task == "binary" else None,
         modality=data.modality,
+        rows=data.rows,
         origin=data,
     )

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import inspect
+import itertools
 import os
 import pickletools
 import shutil
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from erasure.data.reading.files import file_digest
 from erasure.errors import DataError
 from erasure.types import Json
 
-__all__ = ["digests", "raw_folder", "read_graphs"]
+__all__ = ["GraphsRead", "digests", "raw_folder", "read_graphs"]
 
 _HARMLESS = frozenset(
     {
@@ -38,8 +44,27 @@ _NAMING = frozenset({"GLOBAL", "INST"})
 _UNREADABLE = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
 
 
+_ROW = "row_of_file"
+
+
 class _Located(Exception):
     """Ends the making of a data set as soon as it has said where its raw files are."""
+
+
+@dataclass(frozen=True, eq=False)
+class GraphsRead:
+    """What a data set class has read.
+
+    Args:
+        graphs: The graphs, in order.
+        n_dropped: How many the class has skipped because they have no nodes.
+        rows: Row of the file that each graph is from, counted from 0 without header and empty lines; None where the class does not make
+            them of rows of SMILES.
+    """
+
+    graphs: list[Any]
+    n_dropped: int
+    rows: Tensor | None
 
 
 def digests(folder: Path) -> Json:
@@ -68,7 +93,7 @@ def raw_folder(cls: Any, root: str, parameters: dict[str, Any]) -> Path:
     raise DataError(f"{cls.__name__} reads no raw files; it cannot be used as a source")
 
 
-def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool) -> tuple[list[Any], int]:
+def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool) -> GraphsRead:
     """All graphs of a data set class, made anew from its raw files.
 
     Files that end in ``.gz`` are unpacked. Nothing is written into ``root``, except downloads.
@@ -78,9 +103,6 @@ def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool)
         root: Its root folder; ``~`` is expanded.
         parameters: Its other parameters.
         download: Whether to fetch raw files that are missing.
-
-    Returns:
-        The graphs, and how many the class has skipped because they have no nodes.
 
     Raises:
         DataError: If files are missing or unreadable; names them.
@@ -102,7 +124,7 @@ def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                dataset = _made(cls, folder, parameters, supply)
+                dataset = _made(cls, folder, parameters | _numbering(cls), supply)
                 graphs = [dataset[i] for i in range(len(dataset))]
             except (DataError, ImportError):
                 raise
@@ -111,7 +133,29 @@ def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool)
                 if isinstance(error, (IndexError, KeyError, ValueError)):
                     reason = f"its raw files are not laid out as those that were published ({reason})"
                 raise DataError(f'{_named(cls, parameters)} in "{home}" cannot be read: {reason}') from error
-        return graphs, sum("zero atoms" in str(each.message) for each in said)
+        rows = [graph.pop(_ROW).reshape(()) for graph in graphs if _ROW in graph]
+        n_dropped = sum("zero atoms" in str(each.message) for each in said)
+        return GraphsRead(graphs, n_dropped, torch.stack(rows) if rows and len(rows) == len(graphs) else None)
+
+
+def _numbering(cls: Any) -> dict[str, Any]:
+    """For classes that make a graph of each row's SMILES: a parameter that writes the number of the row on the graph.
+
+    Rows that cannot be read, which depends on the version of rdkit, are skipped by the class, so that positions among the graphs are no
+    numbers of rows.
+    """
+    if "from_smiles" not in inspect.signature(cls).parameters:
+        return {}
+    from_smiles = importlib.import_module("torch_geometric.utils").from_smiles
+    numbers = itertools.count()
+
+    def numbered(smiles: str) -> Any:
+        number = next(numbers)
+        graph = from_smiles(smiles)
+        graph[_ROW] = torch.tensor([number])
+        return graph
+
+    return {"from_smiles": numbered}
 
 
 def _made(cls: Any, root: str, parameters: dict[str, Any], on_missing: Any) -> Any:

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from erasure.data.dataset import rows_left
 from erasure.data.reading.table_spool import CHUNK_ROWS, Spool, SpooledColumns
 from erasure.errors import DataError, nearest
 
@@ -107,6 +110,10 @@ class RawTable:
         """Which rows have no value in a column."""
         self.check(name)
         return np.concatenate([column.is_null().to_numpy(zero_copy_only=False) for _, (column,) in self.parts(name)])
+
+    def left(self) -> Tensor | None:
+        """The row that each sample is from, as for :class:`~erasure.data.dataset.Dataset`."""
+        return rows_left(torch.from_numpy(self.rows))
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> RawTable:
         """The rows that ``mask`` selects."""

@@ -18,7 +18,7 @@ from erasure.data.checks import checked
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.graphs import MissingFeatures, class_labels, graph_dataset, node_column
-from erasure.data.reading.geometric_files import digests, raw_folder, read_graphs
+from erasure.data.reading.geometric_files import GraphsRead, digests, raw_folder, read_graphs
 from erasure.errors import DataError, InvalidParameters, MissingDependency
 from erasure.training.graphs import torch_geometric
 from erasure.types import Json, NonNegativeInt
@@ -71,7 +71,7 @@ class _Geometric(DataSource):
             raise DataError(f'{self._recipe()[0]}: there are no raw files in the folder "{folder}"; set download to true')
         return {"files": files, "versions": {name: _version(name) for name in ("torch_geometric", "rdkit")}}
 
-    def _read(self) -> tuple[list[Any], int]:
+    def _read(self) -> GraphsRead:
         name, root, parameters = self._recipe()
         try:
             return read_graphs(self._class(), root, parameters, self._may_download())
@@ -107,9 +107,14 @@ class TUDataset(_Geometric):
 
     def load(self) -> Dataset:
         """Read the collection."""
-        graphs, n_dropped = self._read()
+        read = self._read()
         return graph_dataset(
-            self.name, graphs, _labels(self.name, graphs), missing_features=self.missing_features, n_dropped=n_dropped
+            self.name,
+            read.graphs,
+            _labels(self.name, read.graphs),
+            missing_features=self.missing_features,
+            n_dropped=read.n_dropped,
+            rows=read.rows,
         )
 
 
@@ -126,7 +131,8 @@ class MoleculeNet(_Geometric):
 
     An atom has nine codes (element, chirality, degree, charge, hydrogens, radical electrons, hybridisation, aromaticity, ring), a bond
     three. Sets with several targets are multi-label tasks, unless one target is chosen. The raw file is ``ROOT/name/raw/FILE.csv``
-    (``BBBP.csv``, ``bace.csv``, …), as it is or gzipped. Molecules that rdkit cannot read are dropped, with a warning that counts them.
+    (``BBBP.csv``, ``bace.csv``, …), as it is or gzipped. Molecules that rdkit cannot read are dropped, with a warning that counts them;
+    the row of each molecule in the file is kept, for ``List`` with ``by: row``.
 
     Args:
         name: Which set; those with numbers for labels are left out.
@@ -149,11 +155,9 @@ class MoleculeNet(_Geometric):
 
     def load(self) -> Dataset:
         """Read the molecules."""
-        graphs, n_dropped = self._read()
+        read = self._read()
         atoms, bonds = _molecule_categories() if self.encoding == "one-hot" else ((), ())
-        return _with_targets(
-            self.name, graphs, self.target, self.missing, n_dropped=n_dropped, categories=atoms, edge_categories=bonds
-        )
+        return _with_targets(self.name, read, self.target, self.missing, categories=atoms, edge_categories=bonds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +189,7 @@ class Planetoid(_Geometric):
 
     def load(self) -> Dataset:
         """Read the network."""
-        graph = self._read()[0][0]
+        graph = self._read().graphs[0]
         if self.normalize_features:
             graph.x = graph.x / graph.x.sum(1, keepdim=True).clamp(min=1)
         return _node_dataset(self.name, graph, self.forgets)
@@ -223,11 +227,12 @@ class GraphDataset(_Geometric):
 
     def load(self) -> Dataset:
         """Read the graphs."""
-        graphs, n_dropped = self._read()
+        read = self._read()
+        graphs = read.graphs
         name = str(self.dataset.parameters.get("name", self.dataset.name))
         if len(graphs) == 1 and graphs[0].y is not None and len(graphs[0].y) == graphs[0].num_nodes:
             return _node_dataset(name, graphs[0], self.forgets, self.missing_features)
-        return _with_targets(name, graphs, self.target, self.missing, n_dropped=n_dropped, missing_features=self.missing_features)
+        return _with_targets(name, read, self.target, self.missing, missing_features=self.missing_features)
 
 
 def _version(name: str) -> str | None:
@@ -259,8 +264,10 @@ def _labels(name: str, graphs: list[Any]) -> Tensor:
     return class_labels(name, _raw_labels(name, graphs))
 
 
-def _with_targets(name: str, graphs: list[Any], target: int | None, missing: str, *, n_dropped: int, **facts: Any) -> Dataset:
+def _with_targets(name: str, read: GraphsRead, target: int | None, missing: str, **facts: Any) -> Dataset:
     """A data set for one of several targets, or for all of them; targets that are NaN are missing."""
+    graphs, facts = read.graphs, facts | {"n_dropped": read.n_dropped}
+    rows = torch.arange(len(graphs)) if read.rows is None else read.rows
     labels = _raw_labels(name, graphs)
     if target is not None:
         if target >= labels.shape[1]:
@@ -276,10 +283,11 @@ def _with_targets(name: str, graphs: list[Any], target: int | None, missing: str
             choose = "choose one target" if labels.shape[1] > 1 else ""
             raise DataError(f"{message}; {' or '.join(filter(None, (choose, remedy))) or 'there is nothing to learn from'}")
         warnings.warn(f"{message} and are dropped, {len(gaps) - n_gaps} are left", stacklevel=3)
-        graphs, labels = [graph for graph, gap in zip(graphs, gaps.tolist(), strict=True) if not gap], labels[~gaps]
+        graphs = [graph for graph, gap in zip(graphs, gaps.tolist(), strict=True) if not gap]
+        labels, rows = labels[~gaps], rows[~gaps]
     if labels.shape[1] > 1:
-        return graph_dataset(name, graphs, labels.to(torch.float32), task="multilabel", n_dropped=n_dropped, **facts)
-    return graph_dataset(name, graphs, class_labels(name, labels), n_dropped=n_dropped, **facts)
+        return graph_dataset(name, graphs, labels.to(torch.float32), task="multilabel", rows=rows, **facts)
+    return graph_dataset(name, graphs, class_labels(name, labels), rows=rows, **facts)
 
 
 def _node_dataset(name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree") -> Dataset:

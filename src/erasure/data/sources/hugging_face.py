@@ -17,7 +17,7 @@ from torch import Tensor
 
 from erasure.data.checks import checked
 from erasure.data.contract import DataSource
-from erasure.data.dataset import Dataset
+from erasure.data.dataset import Dataset, rows_left
 from erasure.data.fields import Name, Names
 from erasure.data.preprocess.samples import Field, Samples
 from erasure.data.preprocess.texts import joined
@@ -44,7 +44,7 @@ _Classes = Annotated[
 
 _Configuration = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
-_Read = TypeVar("_Read")
+_Read = TypeVar("_Read", Dataset, Samples)
 
 _ELSEWHERE = {"address": False}  # the fingerprint says what the files hold, wherever they are
 
@@ -184,6 +184,7 @@ class HuggingFace(DataSource):
                 class_names=class_names,
                 z_names=z_names,
                 token_names=names,
+                rows=rows.table.left(),
             )
         )
 
@@ -204,6 +205,7 @@ class HuggingFace(DataSource):
             task="binary" if self.task == "binary" else None,
             modality=modality,
             n_classes=self.n_classes,
+            rows=rows.table.left(),
         )
 
     def _written(self, rows: Rows, name: str) -> Field:
@@ -335,7 +337,9 @@ class HuggingFace(DataSource):
                 task=self.task,
                 name=self._called,
             )
-            return read(made)
+            found = read(made)
+        left = rows.table.rows if found.rows is None else rows.table.rows[found.rows.numpy()]
+        return replace(found, rows=rows_left(torch.from_numpy(left)))
 
 
 def _version(package: str) -> str | None:

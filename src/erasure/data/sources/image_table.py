@@ -52,6 +52,7 @@ class ImageTable(DataSource):
         task: ``classification``, or ``binary`` for models with a single logit.
         n_classes: Number of classes, by default as many as there are.
         separator: Between two values; by default a tab for ``.tsv``, else a comma.
+        missing: What happens to rows without a picture, a label or a group: ``error`` refuses them, ``drop`` leaves them out.
         name: How results call the data; by default the table's name.
     """
 
@@ -68,6 +69,7 @@ class ImageTable(DataSource):
     task: Literal["classification", "binary"] = "classification"
     n_classes: PositiveInt | None = None
     separator: Annotated[str, MinLen(1)] | None = None
+    missing: Literal["error", "drop"] = field(default="error", metadata={"address": "changed"})
     name: str = ""
 
     def check(self) -> None:
@@ -117,6 +119,7 @@ class ImageTable(DataSource):
                 x_shape=x.sample_shape,
                 class_names=labels.names if len(labels.names) == n_classes else (),
                 z_names=z_names,
+                rows=table.left(),
             )
         )
 
@@ -126,11 +129,18 @@ class ImageTable(DataSource):
     def _table(self) -> RawTable:
         file = existing_file(self.path)
         table = read_tables([file], [0], TextFormat(self.separator, (), _NA_VALUES, True, "utf-8"))
+        gaps: dict[str, np.ndarray[Any, np.dtype[np.bool_]]] = {}
         for name in dict.fromkeys((self.image, self.label, *self.z)):
-            missing = table.column(name).is_null().to_numpy(zero_copy_only=False)
-            if missing.any():
-                raise DataError(f'the column "{name}" has no value in {table.row(int(missing.argmax()))}')
-        return table
+            gaps[name] = table.column(name).is_null().to_numpy(zero_copy_only=False)
+        gaps = {name: gap for name, gap in gaps.items() if gap.any()}
+        if not gaps:
+            return table
+        found = ", ".join(f'"{name}" ({gap.sum()}, first in {table.row(int(gap.argmax()))})' for name, gap in gaps.items())
+        complete = ~np.logical_or.reduce(list(gaps.values()))
+        if self.missing == "error" or not complete.any():
+            remedy = 'give missing = "drop" to leave these rows out' if complete.any() else "every row misses one"
+            raise DataError(f"missing values in {found}; {remedy}")
+        return table.keep(complete)
 
     def _files(self, table: RawTable) -> list[Path]:
         folder = existing_file(self.path).parent if self.folder is None else Path(self.folder).expanduser()

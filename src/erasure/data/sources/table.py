@@ -113,6 +113,7 @@ class TableFile(DataSource):
             task="binary" if self.task == "binary" else None,
             n_classes=self.n_classes,
             categorical=self.categorical,
+            rows=table.left(),
         )
 
     def load(self) -> Dataset:
@@ -135,6 +136,7 @@ class TableFile(DataSource):
                 class_names=class_names,
                 feature_names=feature_names,
                 z_names=z_names,
+                rows=table.left(),
             )
         )
 
