@@ -33,7 +33,8 @@ class TextEncoder(Model):
     """An encoder of Hugging Face, fully connected layers and an output layer, for rows of token ids.
 
     Samples are rows of ids, ``(length,)``, in which the padding id fills what a text leaves free, or the ids and their attention mask
-    one above the other, ``(2, length)``. The features are the last hidden layer's, or the encoder's where there is none.
+    one above the other, ``(2, length)``. Padding may stand on either side: a text is moved to the front before the encoder counts
+    positions. The features are the last hidden layer's, or the encoder's where there is none.
 
     With ``lora_rank``, the encoder's own weights stay as they are and low-rank updates of its linear maps are trained, with the head.
 
@@ -41,7 +42,8 @@ class TextEncoder(Model):
         name_or_path: Folder with ``config.json`` and weights, or a name on the hub whose files are already in the local cache.
         hidden_sizes: Width of each fully connected layer with ReLU before the outputs.
         dropout: Probability of dropping a unit of those layers, or a feature where there are none, while training, in [0, 1].
-        pooling: Features are the ``first`` token's, or the ``mean`` of those that are no padding.
+        pooling: Features are the ``first`` token's, the ``last`` one's that is no padding, or the ``mean`` of all that are none; by
+            default the first's, and the last's of a model that reads from left to right.
         lora_rank: Rank of the updates; None trains the whole encoder.
         lora_alpha: Updates are scaled by this over the rank; by default twice the rank.
         pretrained: Whether the encoder starts from its published weights; otherwise from random ones.
@@ -60,7 +62,7 @@ class TextEncoder(Model):
     name_or_path: Annotated[str, MinLen(1)] = "bert-base-uncased"
     hidden_sizes: tuple[PositiveInt, ...] = (512,)
     dropout: Fraction = 0.0
-    pooling: Literal["first", "mean"] = "first"
+    pooling: Literal["first", "last", "mean"] | None = None
     lora_rank: PositiveInt | None = None
     lora_alpha: PositiveInt | None = None
     pretrained: bool = True
@@ -93,7 +95,8 @@ class TextEncoder(Model):
         if padding_id is None:
             padding_id = getattr(config, "pad_token_id", None) or 0
         width = config.hidden_size if hasattr(config, "hidden_size") else config.dim
-        trunk: list[nn.Module] = [_Pooled(self._adapted(encoder), padding_id, self.pooling)]
+        pooling = self.pooling or ("last" if _reads_left_to_right(encoder) else "first")
+        trunk: list[nn.Module] = [_Pooled(self._adapted(encoder), padding_id, pooling)]
         for hidden in self.hidden_sizes:
             trunk += [nn.Linear(width, hidden), nn.ReLU()]
             if self.dropout:
@@ -133,7 +136,8 @@ class TextEncoder(Model):
             raise RequirementNotMet(f'the encoder "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
         if self.pooling == "first" and _reads_left_to_right(encoder):
             raise RequirementNotMet(
-                f'{self.name_or_path} reads from left to right: its first token knows nothing of the others; give pooling = "mean"'
+                f"{self.name_or_path} reads from left to right: its first token knows nothing of the others; "
+                'give pooling = "last" or "mean"'
             )
         if getattr(encoder, "pooler", None) is not None:
             # Its weights would never be used, and methods that look at every weight would find them without gradient.
@@ -191,9 +195,13 @@ class _Pooled(nn.Module):
             ids, real = x[:, 0], x[:, 1] != 0
         else:
             ids, real = x, x != self.padding_id
+        ids, real = _from_the_front(ids, real)
         n_tokens = _longest(real)
         ids, real = ids[:, :n_tokens], _somewhere(real[:, :n_tokens])
         states: Tensor = self.encoder(input_ids=ids, attention_mask=real.to(ids.dtype)).last_hidden_state
+        if self.pooling == "last":
+            last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).argmax(1)
+            return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[2]))[:, 0]
         return states[:, 0] if self.pooling == "first" else _mean(states, real)
 
 
@@ -254,7 +262,7 @@ class _Transformer(nn.Module):
             raise RequirementNotMet(
                 f"a token id is {int(x.max())}; n_tokens = {self.tokens.num_embeddings} allows smaller ones only"
             )
-        real = x != self.padding_id
+        x, real = _from_the_front(x, x != self.padding_id)
         n_tokens = _longest(real)
         x, real = x[:, :n_tokens], _somewhere(real[:, :n_tokens])
         h = self.dropout(self.tokens(x) + self.positions.weight[: x.shape[1]])
@@ -284,6 +292,13 @@ class _Layer(nn.Module):
 
 def _refuse_to_reset() -> None:
     raise RequirementNotMet("an encoder under LoRA keeps its weights, so only the layers of the head can be drawn anew")
+
+
+def _from_the_front(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids and mask with the padding before each row's first token moved behind the row; positions are counted from the first token."""
+    places = torch.arange(real.shape[1], device=real.device) + real.to(torch.uint8).argmax(1, keepdim=True)
+    places = places % real.shape[1]
+    return ids.gather(1, places), real.gather(1, places)
 
 
 def _longest(real: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import itertools
 import json
 
 import pytest
@@ -350,19 +351,67 @@ def test_encoders_say_the_same_of_a_batch_that_is_cut(name, with_mask, folders, 
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
+DECODERS = {
+    "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
+    "llama": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def decoders(tmp_path_factory, transformers):
+    """Small models that read from left to right: GPT-2 counts positions from the left edge, Llama between tokens."""
+    made = {}
+    for name, sizes in DECODERS.items():
+        torch.manual_seed(5)
+        settings = transformers.AutoConfig.for_model(name, vocab_size=50, bos_token_id=1, eos_token_id=2, **sizes)
+        model = transformers.AutoModel.from_config(settings)
+        folder = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folder)
+        made[name] = (str(folder), model.eval())
+    return made
+
+
 @needs_transformers
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_model_that_reads_from_left_to_right_is_averaged_or_refused(tmp_path, transformers, family):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    if family == "gpt2":
-        sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2}
-    configuration = transformers.AutoConfig.for_model(family, vocab_size=50, bos_token_id=1, eos_token_id=2, **sizes)
-    torch.manual_seed(5)
-    transformers.AutoModel.from_config(configuration).save_pretrained(tmp_path)
-    with pytest.raises(RequirementNotMet, match=r'reads from left to right.*pooling = "mean"'):
-        built(TextEncoder(name_or_path=str(tmp_path)))
-    model = built(TextEncoder(name_or_path=str(tmp_path), pooling="mean")).eval()
+@pytest.mark.parametrize("family", sorted(DECODERS))
+def test_a_model_that_reads_from_left_to_right_gives_its_last_token(decoders, family):
+    folder, decoder = decoders[family]
     x = tokens()
+    with torch.no_grad():
+        states = [decoder(input_ids=row[row != 0][None]).last_hidden_state[0, -1] for row in x]
+    for pooling in (None, "last"):
+        model = built(TextEncoder(name_or_path=folder, hidden_sizes=(), pooling=pooling)).eval()
+        torch.testing.assert_close(model(x)[0], torch.stack(states), atol=1e-6, rtol=0)
+    with pytest.raises(RequirementNotMet, match=r'reads from left to right.*pooling = "last" or "mean"'):
+        built(TextEncoder(name_or_path=folder, pooling="first"))
+    averaged = built(TextEncoder(name_or_path=folder, pooling="mean")).eval()
     changed = x.clone()
     changed[:, 2] = 7
-    assert not torch.allclose(model(x)[0], model(changed)[0])
+    assert not torch.allclose(averaged(x)[0], averaged(changed)[0])
+
+
+def to_the_left(x, padding_id):
+    return torch.stack([torch.cat([row[row == padding_id], row[row != padding_id]]) for row in x])
+
+
+@needs_transformers
+@pytest.mark.parametrize(
+    ("name", "with_mask"), [("small", False), *itertools.product([*sorted(CONFIGS), *sorted(DECODERS)], [False, True])]
+)
+def test_padding_on_the_left_gives_the_features_of_padding_on_the_right(name, with_mask, folders, decoders):
+    padding_id = PADDING.get(name, 0)
+    right = with_lengths(3, 9, 12, padding_id=padding_id, width=LENGTH)
+    left = to_the_left(right, padding_id)
+    assert not torch.equal(left, right)
+    if name == "small":
+        models = [SmallTransformer(n_tokens=50, width=16)]
+    else:
+        folder = {**folders, **decoders}[name][0]
+        poolings = ("last", "mean") if name in DECODERS else ("first", "last", "mean")
+        models = [TextEncoder(name_or_path=folder, hidden_sizes=(), pooling=pooling) for pooling in poolings]
+    shape = (LENGTH,)
+    if with_mask:
+        right, left = (torch.stack([x, (x != padding_id).long()], dim=1) for x in (right, left))
+        shape = (2, LENGTH)
+    for each in models:
+        model = build_model(each, ModelInput(shape, 3, modality="text"), 0, torch.device("cpu")).eval()
+        torch.testing.assert_close(model(left)[0], model(right)[0], atol=1e-6, rtol=0)
