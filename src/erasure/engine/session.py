@@ -23,10 +23,11 @@ from erasure.data.progress import hearing
 from erasure.data.standardise import standardised
 from erasure.data.storage import TOKENS, from_artifact, to_artifact
 from erasure.engine.method_models import EpochLog, MethodBank
+from erasure.engine.recording.rows import value_record
 from erasure.engine.stages.models import Population, make_block
 from erasure.errors import RequirementNotMet
 from erasure.events import EpochFinished, Listener, Said, SamplesRead, StageWaits, silent
-from erasure.measures.contract import Candidate, Evaluation, Outputs, Value, forward_pass
+from erasure.measures.contract import Candidate, Evaluation, Outputs, forward_pass
 from erasure.measures.guards import judge
 from erasure.planning.blocks import member, split_member
 from erasure.planning.stages import Job, Numerics, Scene, Stage, outputs_content
@@ -282,7 +283,7 @@ class Workbench:
         for epoch, subject in subjects.items():
             for number, measure in enumerate(job.trace.measures):
                 evaluation = replace(self.evaluation(replace(job, measure=measure), measure.title), subject=subject)
-                values = [_record(replace(job, measure=measure), value) for value in measure.measure(evaluation)]
+                values = [value_record(measure, value) for value in measure.measure(evaluation)]
                 records += [{"epoch": epoch, "number": number, **record} for record in values]
         writer.save_json("trace", records)
 
@@ -442,7 +443,7 @@ class Workbench:
         if missing:
             raise RequirementNotMet(f"{job.measure.title} compares with the {missing[0]} model, and there is none")
         values = job.measure.measure(self.evaluation(job, f"{job.measure.title}"))
-        writer.save_json("values", [_record(job, value) for value in values])
+        writer.save_json("values", [value_record(job.measure, value) for value in values])
         writer.facts["elapsed_s"] = time.perf_counter() - start
 
     def _judge(self, job: Job, writer: Writer) -> None:
@@ -490,21 +491,3 @@ def _save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: Pea
 
 def _promise(guarantee: Guarantee) -> dict[str, Json]:
     return {"text": str(guarantee), **asdict(guarantee), "assumptions": list(guarantee.assumptions)}
-
-
-def _record(job: Job, value: Value) -> dict[str, Json]:
-    measure = job.measure
-    assert measure is not None  # noqa: S101 - narrows the type
-    number = float(value.value)
-    finite = number == number and abs(number) != float("inf")
-    return {
-        "name": value.name or measure.title,
-        "partition": value.partition,
-        "value": number if finite else None,
-        "found": None if finite else repr(number),
-        "low": value.low,
-        "high": value.high,
-        "unit": measure.unit if value.unit is None else value.unit,
-        "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
-        "ideal": measure.ideal if value.ideal is None else value.ideal,
-    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from toys import tiny_net, tiny_task, unlearned, weights
 
 import erasure
+from erasure.engine.given_data import OwnModelBank
 from erasure.errors import DataError, RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer
@@ -174,7 +175,7 @@ class ClassToken(nn.Module):
 def test_bad_teaching_draws_weights_of_modules_without_an_initialisation(first):
     torch.manual_seed(0)
     model = first()
-    bank = erasure.api._OwnModelBank(model)
+    bank = OwnModelBank(model)
     fresh, again, other = weights(bank.fresh(1)), weights(bank.fresh(1)), weights(bank.fresh(2))
     for name, value in weights(model).items():
         assert torch.equal(fresh[name], again[name])

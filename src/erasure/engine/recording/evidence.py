@@ -46,7 +46,7 @@ from erasure.records.rows import Row
 from erasure.store.addresses import plain_json
 from erasure.types import Json
 
-__all__ = ["collect"]
+__all__ = ["collect", "summary_of"]
 
 _LONGEST_SOURCE = 200_000
 """Characters of a configuration file that are kept."""
@@ -136,7 +136,7 @@ def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Nam
             key=entry.key,
             exact=entry.unlearner.exact,
             forget=entry.unlearner.forget,
-            summary=_summary(type(entry.unlearner))[0],
+            summary=summary_of(type(entry.unlearner))[0],
             access=entry.unlearner.access(),
             parameters=_flat(canonical(entry.unlearner)),
         )
@@ -178,7 +178,7 @@ def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, MeasureRecord]:
             for measure, address in zip(plan.experiment.evaluator.measures, subject.values, strict=True):
                 for name in by_address.get(address or "", ()):
                     if name not in described:
-                        summary, answers = _summary(type(measure))
+                        summary, answers = summary_of(type(measure))
                         described[name] = MeasureRecord(
                             component=type(measure).__name__,
                             summary=summary,
@@ -189,7 +189,7 @@ def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, MeasureRecord]:
     return described
 
 
-def _summary(cls: type[Component]) -> tuple[str, str]:
+def summary_of(cls: type[Component]) -> tuple[str, str]:
     """First sentence of a component's documentation, and the question it answers."""
     paragraphs = [" ".join(text.split()) for text in prose_of(cls).split("\n\n")]
     answers = next((text.removeprefix("Answers: ") for text in paragraphs if text.startswith("Answers: ")), "")
@@ -217,7 +217,7 @@ def _sources(plan: Plan) -> tuple[SourceRecord, ...]:
                     SourceRecord(
                         kind=kind,
                         name=cls.__name__,
-                        summary=_summary(cls)[0],
+                        summary=summary_of(cls)[0],
                         paper=cls.source.paper,
                         code=cls.source.code,
                         deviations=tuple(cls.source.deviations),

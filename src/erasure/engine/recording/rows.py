@@ -9,12 +9,13 @@ from typing import Any, cast
 
 from erasure.experiment.configuration import difference
 from erasure.functional.intervals import student_t
-from erasure.measures.contract import Measure
+from erasure.measures.contract import Measure, Value
 from erasure.planning.stages import Group, Plan, Subject
 from erasure.records.rows import Row
 from erasure.store import Store
+from erasure.types import Json
 
-__all__ = ["assemble", "assemble_jury", "assemble_trace"]
+__all__ = ["assemble", "assemble_jury", "assemble_trace", "meaning", "value_record"]
 
 _Key = tuple[str, str]
 """Name of a value and its partition."""
@@ -106,7 +107,7 @@ class _GroupRows:
                         measure=record["name"] + self.suffixes[number],
                         partition=record["partition"],
                         value=record["value"],
-                        **_meaning(record, measure),
+                        **meaning(record, measure),
                         low=record["low"],
                         high=record["high"],
                         n=1,
@@ -120,7 +121,7 @@ class _GroupRows:
         if not known:
             yield replace(base, measure=measure.title + self.suffixes[number])
         for (name, partition), record in known.items():
-            yield replace(base, measure=name + self.suffixes[number], partition=partition, **_meaning(record, measure))
+            yield replace(base, measure=name + self.suffixes[number], partition=partition, **meaning(record, measure))
 
     def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
         """Rows of every epoch, with gold's value beside each."""
@@ -142,7 +143,7 @@ class _GroupRows:
                     measure=record["name"],
                     partition=record["partition"],
                     value=value,
-                    **_meaning(record, traced[record["number"]]),
+                    **meaning(record, traced[record["number"]]),
                     gold=reference if compared else None,
                     gap=abs(value - reference) if compared else None,
                     status="ok" if value is not None else "non-finite",
@@ -205,7 +206,7 @@ class _GroupRows:
             measure=record["name"] + self.suffixes[number],
             partition=record["partition"],
             value=value,
-            **_meaning(record, measure),
+            **meaning(record, measure),
             gold=gold if compared else None,
             gap=gap,
             floor=floor,
@@ -236,7 +237,24 @@ def _suffixes(measures: Sequence[Measure]) -> list[str]:
     return suffixes
 
 
-def _meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+def value_record(measure: Measure, value: Value) -> dict[str, Json]:
+    """A value as the store keeps it."""
+    number = float(value.value)
+    finite = number == number and abs(number) != float("inf")
+    return {
+        "name": value.name or measure.title,
+        "partition": value.partition,
+        "value": number if finite else None,
+        "found": None if finite else repr(number),
+        "low": value.low,
+        "high": value.high,
+        "unit": measure.unit if value.unit is None else value.unit,
+        "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
+        "ideal": measure.ideal if value.ideal is None else value.ideal,
+    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}
+
+
+def meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
     """How a row's value is to be read: what the value itself says, else the measure's class data."""
     direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
     tells = record.get("tells", measure.tells)

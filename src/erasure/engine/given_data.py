@@ -1,0 +1,409 @@
+"""What somebody brings along: a trained model of their own and data in any form, read as methods and measures want them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from erasure.component import component_slot, field_types
+from erasure.config import Node
+from erasure.config.build import Builder
+from erasure.data.arrays import datasets_from
+from erasure.data.dataset import Dataset
+from erasure.data.reading.held import Held, held_columns
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.registry.lookup import Registry
+from erasure.training.batches import TensorColumn
+from erasure.training.calls import Criterion
+from erasure.training.parametrized import draw_anew
+from erasure.training.predictor import ModelInput, StepListener
+from erasure.training.randomness import isolated
+from erasure.training.trial import deep_copy, initialised, try_outputs
+from erasure.types import TaskKind
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = [
+    "GivenData",
+    "OwnModelBank",
+    "called_by_name",
+    "check_model",
+    "given_data",
+    "joined",
+    "model_input_of",
+    "named_in_errors",
+    "positions",
+    "told_task",
+    "try_loss",
+    "unlearner_of",
+    "with_names",
+]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GivenData:
+    """Data as models, methods and measures read it.
+
+    Args:
+        x: Inputs of all samples, on the device; those of the training set come first, in their order.
+        y: Their labels.
+        partitions: Ids of ``train``, ``forget``, ``retain`` and, where there are any, ``test``.
+        model_input: Shape and task.
+        criterion: The loss.
+        arguments: Names under which a model takes the parts of an input; mostly empty.
+        batch_size: Samples per step.
+        class_names: Of labels that are texts.
+    """
+
+    x: TensorColumn
+    y: Tensor
+    partitions: Mapping[str, Tensor]
+    model_input: ModelInput
+    criterion: Criterion
+    arguments: tuple[str, ...] = ()
+    batch_size: int = 64
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data is."""
+        return self.y.device
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """A private copy of a model on the data's device, in eval mode, that takes the inputs as they are kept here."""
+        private = deep_copy(model).to(self.device)
+        called_by_name(private, self.arguments)
+        return private.eval()
+
+    def released(self, model: nn.Module) -> nn.Module:
+        """A prepared model as its maker knows it, without what :meth:`prepared` added."""
+        for module in model.modules():
+            for number in list(module._forward_pre_hooks_with_kwargs):
+                if getattr(module._forward_pre_hooks.get(number), "is_by_name", False):
+                    module._forward_pre_hooks.pop(number)
+                    module._forward_pre_hooks_with_kwargs.pop(number)
+        return model
+
+    def fingerprint(self, partition: str = "train") -> str:
+        """SHA-256 of inputs and labels of a partition."""
+        return self.fingerprint_of(self.partitions[partition])
+
+    def fingerprint_of(self, ids: Tensor) -> str:
+        """SHA-256 of inputs and labels of some samples."""
+        digest = hashlib.sha256()
+        for some in torch.split(ids, 4096):
+            for part in (self.x.rows(some), self.y.index_select(0, some)):
+                values = part.detach().cpu().contiguous()
+                digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+                digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def narrowed(self, **partitions: Tensor) -> GivenData:
+        """The same data with other partitions."""
+        return replace(self, partitions={**self.partitions, **partitions})
+
+
+def given_data(
+    model: nn.Module,
+    *,
+    forget: Any,
+    data: Any = None,
+    retain: Any = None,
+    test: Any = None,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+    task: TaskKind | None = None,
+    batch_size: int = 64,
+    device: torch.device,
+) -> GivenData:
+    """Read what somebody brings along.
+
+    Args:
+        model: The trained model.
+        forget: Samples, or with ``data`` the positions of samples in it: whole numbers, or a mask.
+        data: The training set.
+        retain: The samples to keep, in the same form; with ``data``, by default all others.
+        test: Samples that no model has seen.
+        loss_fn: Loss of ``(logits, labels)``.
+        task: How labels are read.
+        batch_size: Samples per step.
+        device: Where to compute.
+
+    Raises:
+        DataError: If samples cannot be used, positions are not in the data, or the forget set is everything or nothing.
+        RequirementNotMet: If the model does not take the data.
+    """
+    check_model(model)
+    if forget is None:
+        raise DataError("there is nothing to forget: give the samples, or their positions in data, as forget=")
+    parts: dict[str, Any] = {"train": data} if data is not None else {"forget": forget, "retain": retain}
+    parts |= {"test": test}
+    held = {name: named_in_errors(name, each) for name, each in parts.items() if each is not None}
+    first = next(iter(held.values()))
+    sets = datasets_from(held, keep_float64=True, axes="as_they_are", task=told_task(task, loss_fn, first.y))
+    private = deep_copy(model).to(device)
+    x, y, partitions = joined(sets, private)
+    partitions = _positioned(partitions, forget, retain) if data is not None else partitions
+    if "retain" not in partitions:
+        raise DataError("give what the model is to keep: the whole training set as data= and positions as forget=, or retain=")
+    called_by_name(private, first.arguments)
+    column, labels = x.to(device), y.to(device)
+    names = next(iter(sets.values())).class_names
+    model_input, logits = model_input_of(private, column, labels, None, task, names)
+    criterion = Criterion(model_input.task, loss_fn)
+    try_loss(criterion, logits, labels[: len(logits)])
+    return GivenData(
+        x=column,
+        y=labels if model_input.task != "multilabel" else labels.to(torch.get_default_dtype()),
+        partitions={name: ids.to(device) for name, ids in partitions.items()},
+        model_input=model_input,
+        criterion=criterion,
+        arguments=first.arguments,
+        batch_size=batch_size,
+        class_names=names,
+    )
+
+
+def positions(ids: Any, n: int, what: str) -> Tensor:
+    """Sorted positions in data of ``n`` samples, from whole numbers or a mask.
+
+    Raises:
+        DataError: If they are something else, or are not in the data; names the first that is not.
+    """
+    values = torch.as_tensor(np.asarray(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, set) else ids))
+    if values.ndim != 1 or (values.dtype != torch.bool and (values.is_floating_point() or values.is_complex())):
+        raise DataError(
+            f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}, found shape "
+            f"{tuple(values.shape)} of {str(values.dtype).removeprefix('torch.')}"
+        )
+    if values.dtype == torch.bool:
+        if len(values) != n:
+            raise DataError(f"{what} is a mask of {len(values):,} samples, and the data has {n:,}")
+        return values.nonzero().flatten()
+    outside = values[(values < 0) | (values >= n)]
+    if len(outside):
+        raise DataError(
+            f"{what}: {len(outside):,} of the positions are not in the data (0 to {n - 1:,}), the first is {int(outside[0])}"
+        )
+    found: Tensor = torch.unique(values.long())
+    return found
+
+
+def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> dict[str, Tensor]:
+    train = partitions["train"]
+    gone = positions(forget, len(train), "forget")
+    if not len(gone):
+        raise DataError("there is nothing to forget: forget holds no samples")
+    kept = positions(retain, len(train), "retain") if retain is not None else train[~torch.isin(train, gone)]
+    if not len(kept):
+        raise DataError(f"all {len(train):,} samples are to be forgotten: there is nothing left that a model could be of use for")
+    both = int(torch.isin(gone, kept).sum())
+    if both:
+        raise DataError(f"{both:,} samples are in forget and in retain; take them out of retain")
+    return {**partitions, "forget": gone, "retain": kept}
+
+
+def check_model(model: Any) -> None:
+    """That it is a network.
+
+    Raises:
+        RequirementNotMet: If it is not.
+    """
+    if not isinstance(model, nn.Module):
+        raise RequirementNotMet(
+            f"the model is a {type(model).__name__}, expected a torch.nn.Module: methods change weights by gradients; a model of another "
+            "library, such as scikit-learn, is trained again on the retain set instead"
+        )
+
+
+def told_task(task: TaskKind | None, loss: Any, y: Any) -> TaskKind | None:
+    """``multilabel`` where the caller says so, by the task or by a loss that compares each of several logits with its label."""
+    if task is None and isinstance(loss, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss) and y.ndim == 2 and y.shape[1] > 1:
+        return "multilabel"
+    return "multilabel" if task == "multilabel" else None
+
+
+def joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColumn, Tensor, dict[str, Tensor]]:
+    """One column for all parts, and the ids of each."""
+    shapes = {role: (part.x_shape, part.y.shape[1:]) for role, part in parts.items()}
+    if len(set(shapes.values())) > 1:
+        found = "; ".join(f"{role} has x {x} and y {tuple(y)}" for role, (x, y) in shapes.items())
+        raise DataError(f"the samples must have one shape: {found}")
+    columns = {role: part.x for role, part in parts.items() if isinstance(part.x, TensorColumn)}
+    partitions, start = {}, 0
+    for role, part in parts.items():
+        partitions[role] = torch.arange(start, start + len(part))
+        start += len(part)
+    if "train" not in partitions and "retain" in partitions:
+        partitions["train"] = torch.cat([partitions["forget"], partitions["retain"]])
+    values = torch.cat([column.values for column in columns.values()])
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    if own is not None and values.is_floating_point():
+        values = values.to(own)  # numpy's default is float64, torch's float32
+    return TensorColumn(values), torch.cat([part.y for part in parts.values()]), partitions
+
+
+@torch.no_grad()
+def model_input_of(
+    model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None, names: Sequence[str]
+) -> tuple[ModelInput, Tensor]:
+    """The task, read off the model's logits and the labels, and these logits of the first samples."""
+    reason = initialised(model)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    n_seen = int(y.max()) + 1 if len(y) and y.dim() == 1 else y.shape[-1] if y.dim() == 2 else None
+    try:
+        with isolated(0, y.device):
+            logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
+    except (RuntimeError, TypeError, ValueError) as error:
+        whole = (
+            ""
+            if x.values.is_floating_point()
+            else "; whole numbers reach the model as they are: give x.float() if it wants fractions"
+        )
+        raise DataError(
+            f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}{whole}"
+        ) from error
+    width = 1 if logits.dim() == 1 else logits.shape[1]
+    task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
+    n_classes = 2 if task == "binary" else width
+    _check_names(names, n_classes)
+    if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
+        raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
+    if told is not None and told != task:
+        raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
+    is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
+    return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table")), logits
+
+
+def try_loss(criterion: Criterion, logits: Tensor, y: Tensor) -> None:
+    """That the loss can be had and differentiated, before any work."""
+    found = logits.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            loss = criterion(found, y)
+    except RequirementNotMet:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} ({y.dtype})"
+        raise RequirementNotMet(f"the loss does not take {shapes}: {error}") from error
+    if not loss.requires_grad:
+        raise RequirementNotMet("the loss has no gradient with respect to the logits")
+
+
+def _check_names(names: Sequence[str], n_outputs: int) -> None:
+    """That labels given as texts are the model's outputs: as many, and in sorted order."""
+    if not names:
+        return
+    if len(names) != n_outputs:
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        which = f'; the model cannot have "{names[-1]}"' if len(names) > n_outputs else ", so nobody knows which is which"
+        raise DataError(
+            f"the labels of all parts have {len(names)} different texts ({shown}), and the model has {n_outputs} outputs{which}; "
+            "give labels as numbers of the outputs"
+        )
+
+
+def called_by_name(model: nn.Module, arguments: tuple[str, ...]) -> Callable[[nn.Module], nn.Module]:
+    """Have the model called with the parts of an input by their names, such as ``input_ids`` and ``attention_mask``.
+
+    Only a model whose ``forward`` has these names; others, such as those of this package, take the parts as one tensor. What is given
+    takes the change off a model that was made from it.
+    """
+    accepted = inspect.signature(model.forward).parameters
+    if not arguments or not set(arguments) <= set(accepted):
+        return lambda made: made
+
+    def by_name(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if len(args) != 1 or kwargs:
+            return None
+        return (), {name: args[0][:, position] for position, name in enumerate(arguments)}
+
+    by_name.is_by_name = True  # type: ignore[attr-defined]  # how `GivenData.released` knows it, whatever its number
+    hook = model.register_forward_pre_hook(by_name, with_kwargs=True)
+
+    def restored(made: nn.Module) -> nn.Module:
+        for module in made.modules():  # a copy keeps the number of the hook
+            module._forward_pre_hooks.pop(hook.id, None)
+            module._forward_pre_hooks_with_kwargs.pop(hook.id, None)
+        return made
+
+    return restored
+
+
+def with_names(task: UnlearningTask, unlearner: Unlearner) -> UnlearningTask:
+    """The same task with the partitions under the names that the method uses."""
+    names = {getattr(unlearner, role, role): ids for role, ids in task.partitions.items()}
+    return replace(task, partitions={**task.partitions, **names})
+
+
+class OwnModelBank:
+    """What can be had of other models when only one network is known: a random initialisation of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def fresh(self, seed: int) -> nn.Module:
+        """The same network with other random weights."""
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        fresh = deep_copy(self.model)
+        with isolated(seed, device):
+            draw_anew(fresh)
+        return fresh.eval()
+
+    def retrained(self, partition: str) -> tuple[nn.Module, float]:
+        """Not without a recipe."""
+        raise RequirementNotMet("retraining needs the training recipe; write a configuration and use erasure.run")
+
+    def replay(self, on_step: StepListener) -> float:
+        """Not without a log."""
+        raise RequirementNotMet("this method needs the log of the original's training; write a configuration and use erasure.run")
+
+    def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+        """Computed now."""
+        return compute(), 0.0
+
+
+def named_in_errors(role: str, data: Any) -> Held:
+    """The columns of some data, with its role in the errors."""
+    try:
+        return held_columns(data)
+    except DataError as error:
+        raise DataError(f"{role}: {error}") from error
+
+
+def unlearner_of(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> Unlearner:
+    """The method of a name with its parameters.
+
+    Raises:
+        UnknownComponent: If there is no such method.
+        InvalidParameters: If it does not accept its parameters.
+    """
+    if isinstance(method, Unlearner):
+        return method.replace(**hyperparameters) if hyperparameters else method
+    cls = Registry().resolve(method, Unlearner).cls
+    builder = Builder(Registry())
+    values: dict[str, Any] = {}
+    for name, value in hyperparameters.items():
+        slot = component_slot(field_types(cls).get(name))
+        values[name] = (
+            builder.build(Node.of(value), slot, name) if slot is not None and isinstance(value, str | Mapping) else value
+        )
+    if builder.problems:
+        raise InvalidParameters(builder.problems)
+    try:
+        unlearner = cls(**values)
+    except TypeError:
+        from erasure.component import check_fields
+
+        _, problems = check_fields(cls, values)
+        raise InvalidParameters([Problem(p.message, path=f"{method}.{p.location}", hint=p.hint) for p in problems]) from None
+    assert isinstance(unlearner, Unlearner)  # noqa: S101 - the registry has checked it
+    return unlearner

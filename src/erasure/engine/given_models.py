@@ -1,0 +1,301 @@
+"""Measuring models that somebody brings along: rows of originals, golds and unlearned models, without a plan."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erasure.engine.fits import Fits, FittedModel, passed
+from erasure.engine.given_data import GivenData
+from erasure.engine.recording.rows import meaning, value_record
+from erasure.errors import ErasureError, RequirementNotMet
+from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
+from erasure.measures.guards import judge
+from erasure.measures.outputs import Outputs
+from erasure.measures.requested_models import Original, Request, Retrained, Shadow
+from erasure.planning.blocks import Block, seen_ids
+from erasure.records.rows import Row
+from erasure.training.randomness import Streams, derive
+
+__all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GivenModel:
+    """A model to measure.
+
+    Args:
+        load: Gives it, prepared, in eval mode; do not change it.
+        outputs: What it says of samples by their ids.
+        elapsed_s: Seconds it took to make, where known.
+        precompute_s: Seconds of one-off work before.
+        address: Its address in the store, where it has one.
+    """
+
+    load: Callable[[], nn.Module]
+    outputs: Callable[[Tensor], Outputs]
+    elapsed_s: float = 0.0
+    precompute_s: float = 0.0
+    address: str = ""
+
+
+def held_model(model: nn.Module, data: GivenData, *, elapsed_s: float = 0.0, precompute_s: float = 0.0) -> GivenModel:
+    """A model in memory; a private copy of it is measured."""
+    private = data.prepared(model)
+    return GivenModel(
+        load=lambda: private,
+        outputs=lambda ids: passed(private, data, ids),
+        elapsed_s=elapsed_s,
+        precompute_s=precompute_s,
+    )
+
+
+def fitted_model(model: FittedModel) -> GivenModel:
+    """A model that somebody's own training has made."""
+    return GivenModel(load=model.load, outputs=model.outputs, elapsed_s=model.elapsed_s, address=model.address)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GivenBlock:
+    """An original with everything that is judged beside it: models of one block may trade places if none has forgotten less.
+
+    Args:
+        original: The original.
+        golds: Retrained models, each in one block only.
+        unlearned: Label to unlearned model.
+        number: Of the block; 0 is the original that was brought along.
+    """
+
+    original: GivenModel
+    golds: Sequence[GivenModel] = ()
+    unlearned: Mapping[str, GivenModel] = field(default_factory=dict)
+    number: int = 0
+
+
+def of_fits(fits: Fits, data: GivenData, seed: int) -> Callable[[Request], GivenModel]:
+    """Models that measures ask for, trained by somebody's own function."""
+
+    def made(request: Request) -> GivenModel:
+        block = Block(requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(seed, "shadow"))
+        ids = seen_ids(request, block, data.partitions)
+        name = type(request).__name__.lower()
+        return fitted_model(fits.model(ids, derive(seed, "asked", name, request.number), f"{name} {request.number}"))
+
+    return made
+
+
+def _training(request: Request) -> str:
+    if isinstance(request, Retrained):
+        return "retain"
+    if isinstance(request, Original):
+        return "train"
+    if isinstance(request, Shadow):
+        return ""
+    raise RequirementNotMet("this measure applies the method to shadow models, which takes a run of an experiment (erasure.run)")
+
+
+class _Provider:
+    """Answers measures from somebody's own training."""
+
+    def __init__(self, data: GivenData, seed: int, made: Callable[[Request], GivenModel]) -> None:
+        self.data, self.seed, self.made = data, seed, functools.cache(made)
+
+    def outputs(self, request: Request, partition: str) -> Outputs:
+        return self.made(request).outputs(self.data.partitions[partition])
+
+    def load(self, request: Request) -> nn.Module:
+        return self.made(request).load()
+
+    def seen(self, request: Request) -> Tensor:
+        block = Block(
+            requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(self.seed, "shadow")
+        )
+        return seen_ids(request, block, self.data.partitions)
+
+    def forgotten(self, request: Request) -> Tensor:
+        return torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(eq=False, kw_only=True)
+class MeasuredModels:
+    """Measures models and makes rows of what is found.
+
+    Args:
+        data: The data.
+        measures: What to measure.
+        name: Name of the whole.
+        dataset: Name of the data.
+        seed: Root of all random choices.
+        made: Trains models that measures ask for; None if nothing can be trained.
+        on_measured: Hears of each model that was measured.
+    """
+
+    data: GivenData
+    measures: Sequence[Measure]
+    name: str = "audit"
+    dataset: str = "given data"
+    seed: int = 0
+    made: Callable[[Request], GivenModel] | None = None
+    on_measured: Callable[[str], None] | None = None
+
+    def rows(self, blocks: Sequence[GivenBlock], keys: Mapping[str, str] | None = None) -> list[Row]:
+        """Rows of all blocks, those of further golds among them.
+
+        Args:
+            blocks: Originals with their golds and unlearned models.
+            keys: Label to registered name of the method.
+        """
+        return [row for block in blocks for row in self._of_block(block, keys or {})]
+
+    def _of_block(self, block: GivenBlock, keys: Mapping[str, str]) -> list[Row]:
+        golds = [self._values(gold, "gold", block) for gold in block.golds]
+        shown = golds[0] if golds else {}
+        rows = self._as_rows(self._values(block.original, "original", block), "original", "original", block, shown, golds)
+        for number, values in enumerate([*golds[:1], *golds]):
+            # The first gold is shown and sits in the jury too: being shown changes nothing about it.
+            rows += self._as_rows(values, "gold", "gold", block, shown, golds, number=number)
+        for label, model in block.unlearned.items():
+            status, reason = self._guard(model, block, golds)
+            values = self._values(model, "unlearned", block)
+            found = self._as_rows(values, "unlearned", label, block, shown, golds, key=keys.get(label, ""))
+            rows += [row if row.status != "ok" or status == "ok" else replace(row, status=status, reason=reason) for row in found]
+        if self.on_measured is not None:
+            self.on_measured(f"block {block.number}")
+        return rows
+
+    def _evaluation(self, model: GivenModel, kind: ModelKind, block: GivenBlock, stream: str) -> Evaluation:
+        references = {"original": block.original} | ({"gold": block.golds[0]} if block.golds else {})
+        return Evaluation(
+            subject=self._candidate(model, kind),
+            references={role: self._candidate(each, role) for role, each in references.items()},  # type: ignore[arg-type]
+            partition_ids=self.data.partitions,
+            x=self.data.x,
+            y=self.data.y,
+            model_input=self.data.model_input,
+            criterion=self.data.criterion,
+            streams=Streams(self.seed).child(stream),
+            batch_size=self.data.batch_size,
+            facts={"class_names": self.data.class_names},
+            provider=None if self.made is None else _Provider(self.data, self.seed, self.made),
+        )
+
+    def _candidate(self, model: GivenModel, kind: ModelKind) -> Candidate:
+        @functools.cache
+        def outputs(partition: str) -> Outputs:
+            return self._said(model, partition)
+
+        return Candidate(kind=kind, load=model.load, outputs=outputs, elapsed_s=model.elapsed_s, precompute_s=model.precompute_s)
+
+    def _said(self, model: GivenModel, partition: str) -> Outputs:
+        key = (id(model), partition)
+        if key not in self._outputs:
+            self._outputs[key] = (model, model.outputs(self.data.partitions[partition]))
+        return self._outputs[key][1]
+
+    @functools.cached_property
+    def _outputs(self) -> dict[tuple[int, str], tuple[GivenModel, Outputs]]:
+        """One pass of each model and partition, whoever asks; the model is kept so that its number stays its own."""
+        return {}
+
+    def _values(self, model: GivenModel, kind: ModelKind, block: GivenBlock) -> dict[int, Any]:
+        """What each measure found, by its place: records, or the reason why there are none, and seconds."""
+        found: dict[int, Any] = {}
+        for place, measure in enumerate(self.measures):
+            if kind not in measure.targets():
+                continue
+            start = time.perf_counter()
+            evaluation = self._evaluation(model, kind, block, measure.title)
+            try:
+                missing = sorted(measure.references - set(evaluation.references))
+                if missing:
+                    raise RequirementNotMet(f"{measure.title} compares with the {missing[0]} model, and there is none")
+                records: Any = [value_record(measure, value) for value in measure.measure(evaluation)]
+            except ErasureError as error:
+                records = str(error)
+            found[place] = (records, time.perf_counter() - start)
+        return found
+
+    def _guard(self, model: GivenModel, block: GivenBlock, golds: Sequence[Any]) -> tuple[Any, str]:
+        evaluation = self._evaluation(model, "unlearned", block, "judge")
+        floor = 0.0
+        if len(block.golds) > 1:
+            accuracies = [self._said(gold, "forget").accuracy for gold in block.golds]
+            floor = max(abs(each - accuracies[0]) for each in accuracies)
+        verdict = judge(evaluation, forget="forget", retain="retain", floor=floor)
+        return verdict.status, verdict.reason
+
+    def _as_rows(
+        self,
+        values: Mapping[int, Any],
+        role: ModelKind,
+        label: str,
+        block: GivenBlock,
+        shown: Mapping[int, Any],
+        golds: Sequence[Mapping[int, Any]],
+        *,
+        key: str = "",
+        number: int | None = None,
+    ) -> list[Row]:
+        rows = []
+        for place, (records, elapsed_s) in values.items():
+            measure = self.measures[place]
+            base = Row(
+                experiment=self.name,
+                dataset=self.dataset,
+                unlearner=key,
+                label=label,
+                model=role,
+                measure=measure.title,
+                seed_split=0,
+                seed_train=block.number,
+                seed_unlearn=block.number if role == "unlearned" else None,
+                seed_evaluate=self.seed,
+                elapsed_s=elapsed_s,
+                number=number,
+            )
+            if isinstance(records, str):
+                if number in {None, 0}:
+                    rows.append(replace(base, status="failed", reason=records))
+                continue
+            rows += [_row(base, record, measure, place, shown, golds, is_juror=bool(number)) for record in records]
+        return rows
+
+
+def _row(
+    base: Row, record: Any, measure: Measure, place: int, shown: Any, golds: Sequence[Mapping[int, Any]], *, is_juror: bool
+) -> Row:
+    key = (record["name"], record["partition"])
+    value = record["value"]
+    reference = _value_of(shown, place, key)
+    others = [each for each in (_value_of(gold, place, key) for gold in golds[1:]) if each is not None]
+    compared = record["ideal"] is not None and not is_juror
+    gap = abs(value - reference) if compared and value is not None and reference is not None else None
+    floor = max(abs(each - reference) for each in others) if compared and others and reference is not None else None
+    return replace(
+        base,
+        measure=record["name"],
+        partition=record["partition"],
+        value=value,
+        **meaning(record, measure),
+        gold=reference if compared else None,
+        gap=gap,
+        floor=floor,
+        low=record["low"],
+        high=record["high"],
+        n=1,
+        status="ok" if value is not None else "non-finite",
+        reason="" if value is not None else f"the value is {record['found']}",
+    )
+
+
+def _value_of(values: Mapping[int, Any], place: int, key: tuple[str, str]) -> float | None:
+    records = values.get(place, ("", 0.0))[0]
+    if isinstance(records, str):
+        return None
+    return next((record["value"] for record in records if (record["name"], record["partition"]) == key), None)

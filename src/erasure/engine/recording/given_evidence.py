@@ -1,0 +1,142 @@
+"""The evidence of an audit: what a report needs beside the rows, of models that no plan has made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from erasure.engine.given_data import GivenData
+from erasure.engine.given_models import GivenBlock, GivenModel
+from erasure.engine.recording import provenance
+from erasure.engine.recording.evidence import summary_of
+from erasure.measures.contract import Measure
+from erasure.planning.stages import Numerics
+from erasure.records.evidence import (
+    ClassShare,
+    DatasetRecord,
+    Evidence,
+    ForgottenRecord,
+    GroupRecord,
+    MeasureRecord,
+    ModelRecord,
+    PartitionSize,
+)
+from erasure.records.rows import ModelRole, Row
+
+__all__ = ["given_evidence"]
+
+_MOST_NAMES = 1000
+
+
+def given_evidence(
+    data: GivenData,
+    blocks: Sequence[GivenBlock],
+    rows: Sequence[Row],
+    measures: Sequence[Measure],
+    *,
+    name: str,
+    dataset: str,
+    keys: Mapping[str, str] | None = None,
+    exact: Sequence[str] = (),
+) -> Evidence:
+    """Everything a report needs beside the rows.
+
+    Args:
+        data: The data.
+        blocks: What was measured.
+        rows: What was found.
+        measures: What it was measured with.
+        name: Name of the audit.
+        dataset: Name of the data.
+        keys: Label to registered name of the method.
+        exact: Labels of methods that retrain.
+    """
+    shape, kind = data.model_input, data.model_input
+    described = DatasetRecord(
+        name=dataset,
+        modality=kind.modality,
+        task=kind.task,
+        n=len(data.y),
+        n_classes=shape.n_classes,
+        x_shape=tuple(shape.x_shape),
+        class_names=tuple(data.class_names[:_MOST_NAMES]),
+        fingerprint=data.fingerprint(),
+    )
+    group = GroupRecord(
+        retain="retain",
+        forget="forget",
+        training="train",
+        heldout="test" if "test" in data.partitions else "",
+        seed=0,
+        partitions=tuple(PartitionSize(name=each, n=len(ids)) for each, ids in data.partitions.items()),
+        forgotten=_forgotten(data),
+    )
+    return Evidence(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        experiment=name,
+        versions={name: str(version) for name, version in provenance.versions().items()},
+        machine=provenance.machine(Numerics(data.device.type, "fp32", torch.get_num_threads(), 1, "ddp"), data.device),
+        dataset=described,
+        models=tuple(_models(blocks, keys or {}, exact)),
+        measures=_measures(rows, measures),
+        groups=(group,),
+    )
+
+
+def _forgotten(data: GivenData) -> ForgottenRecord:
+    gone, train = data.partitions["forget"], data.partitions["train"]
+    classes: tuple[ClassShare, ...] = ()
+    if data.model_input.task != "multilabel":
+        counts = [torch.bincount(data.y[ids].cpu().long(), minlength=data.model_input.n_classes) for ids in (gone, train)]
+        names = data.class_names or tuple(str(number) for number in range(len(counts[0])))
+        classes = tuple(
+            ClassShare(name=str(label), forget=int(n), training=int(of))
+            for label, n, of in zip(names, *counts, strict=False)
+            if int(n)
+        )
+    return ForgottenRecord(n=len(gone), n_training=len(train), classes=classes)
+
+
+def _models(blocks: Sequence[GivenBlock], keys: Mapping[str, str], exact: Sequence[str]) -> list[ModelRecord]:
+    found = []
+
+    def add(label: str, role: ModelRole, model: GivenModel, block: GivenBlock, **more: Any) -> None:
+        found.append(
+            ModelRecord(
+                label=label,
+                role=role,
+                retain="retain",
+                seed=block.number,
+                address=model.address,
+                elapsed_s=model.elapsed_s or None,
+                precompute_s=model.precompute_s or None,
+                **more,
+            )
+        )
+
+    for block in blocks:
+        add("original", "original", block.original, block)
+        for gold in block.golds[:1]:
+            add("gold", "gold", gold, block)
+        for label, model in block.unlearned.items():
+            add(label, "unlearned", model, block, key=keys.get(label, ""), exact=label in exact, forget="forget")
+    return found
+
+
+def _measures(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, MeasureRecord]:
+    found = {}
+    for name in dict.fromkeys(row.measure for row in rows):
+        measure = next((each for each in measures if name.startswith(each.title)), None)
+        if measure is not None:
+            summary, answers = summary_of(type(measure))
+            found[name] = MeasureRecord(
+                component=type(measure).__name__,
+                summary=summary,
+                answers=answers,
+                ideal=measure.ideal,
+                higher_is_better=measure.higher_is_better,
+            )
+    return found

@@ -1,0 +1,395 @@
+"""Auditing an unlearned model of one's own: judged beside retrained models where there are any, and told what cannot be said where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import Tested, TestedReport, judge_report
+from erasure.engine.fits import Fit, Fits, recipe_fit
+from erasure.engine.given_data import GivenData, given_data
+from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model, of_fits
+from erasure.engine.recording.given_evidence import given_evidence
+from erasure.errors import DataError, RequirementNotMet
+from erasure.events import Listener, Said, silent
+from erasure.functional.membership import auc, auc_interval
+from erasure.functional.weights import changed_share
+from erasure.measures.contract import Measure
+from erasure.records.evidence import write_evidence
+from erasure.records.rows import Row
+from erasure.registry.lookup import Registry
+from erasure.reports.results import Results
+from erasure.store import Store, default_base_path, default_store_path
+from erasure.training.devices import resolve_device
+from erasure.training.randomness import derive
+from erasure.types import TaskKind
+from erasure.workflows.run import report_page, save
+
+__all__ = ["Audit", "audit", "audit_measures", "golds_of", "guarded", "judged", "roles_of", "unfamiliar"]
+
+_GOLDS_OF_ONE = 19
+"""Golds of a single original: as many as it takes to accuse one method at a level of 5 % without assumptions."""
+_GOLDS_OF_MANY = 4
+_RULERS = 4
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit(Results):
+    """The results of an audit.
+
+    Args:
+        tested: The tests beside retrained models; None where there are none.
+        statements: What can be said, one sentence each.
+        cannot: What cannot be said with what was given, and what it would take.
+    """
+
+    tested: TestedReport | None = None
+    statements: tuple[str, ...] = ()
+    cannot: tuple[str, ...] = ()
+
+    def finding(self, label: str = "unlearned") -> str:
+        """What was found of a method: ``indistinguishable``, ``under-forgotten``, …; ``undecided`` without retrained models.
+
+        A method that a guard has stopped has the guard's word, such as ``no-op`` or ``collapsed``.
+        """
+        guards = guarded(self.rows)
+        if label in guards:
+            return guards[label][0]
+        return self.tested.methods[label].finding.value if self.tested is not None else "undecided"
+
+
+def audit(
+    *,
+    original: nn.Module | Sequence[nn.Module],
+    unlearned: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module | Sequence[nn.Module]],
+    forget: Any,
+    retain: Any = None,
+    test: Any = None,
+    data: Any = None,
+    train: Fit | Mapping[str, Any] | None = None,
+    golds: Sequence[nn.Module] = (),
+    n_golds: int | None = None,
+    measures: Sequence[str | Measure] | None = None,
+    exact: Sequence[str] = (),
+    loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+    task: TaskKind | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    version: str = "",
+    output: Path | str | None = None,
+    store: Path | str | None = None,
+    device: str = "auto",
+    name: str = "audit",
+    listener: Listener = silent,
+) -> Audit:
+    """Judge an unlearned model of one's own beside models that were retrained without the forgotten samples.
+
+    Retrained models come from ``train``, which trains each once and keeps it in the store, or are given as ``golds``. Without either,
+    what the two models themselves show is said, and what cannot be said is named.
+
+    Args:
+        original: The model before; several, of several seeds of training, make the audit sharper.
+        unlearned: The model after, or label to model; as many of each as there are originals.
+        forget: The samples that were to be forgotten; with ``data`` their positions, as whole numbers or a mask.
+        retain: The samples that were kept, in the same form; with ``data``, by default all others.
+        test: Samples that no model has seen.
+        data: The training set; needed where ``train`` is given.
+        train: ``fit(indices, seed) -> model``, which trains a model from scratch on the samples of ``data`` at these positions (an array of
+            whole numbers), or a recipe such as ``{"epochs": 20, "optimizer": "Adam"}``.
+        golds: Retrained models, instead of ``train``.
+        n_golds: Retrained models for each original; by default 19 for a single original and 4 for each of several.
+        measures: Names of measures, or measures; by default accuracies, losses on the forgotten samples, and memory left with ``train``.
+        exact: Labels of methods that retrain.
+        loss_fn: Loss of ``(logits, labels)``; by default the task's cross-entropy.
+        task: How labels are read; by default as labels and logits say.
+        batch_size: Samples per step.
+        seed: Root of the golds' seeds and of all random choices.
+        version: What ``train`` depends on beyond its own code, such as the digest of a file of settings.
+        output: Directory for rows, evidence and the HTML report.
+        store: Where trained models are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
+        device: Where to compute; ``auto`` takes an accelerator if there is one.
+        name: Name of the audit in its report.
+        listener: Hears what happens.
+
+    Returns:
+        The rows with ``tested``, ``statements`` and ``cannot``.
+
+    Raises:
+        DataError: If the samples cannot be used.
+        RequirementNotMet: If a model does not take them, or what ``train`` gives cannot be used.
+    """
+    originals = _several(original)
+    methods = {
+        label: _several(each)
+        for label, each in (unlearned if isinstance(unlearned, Mapping) else {"unlearned": unlearned}).items()
+    }
+    for label, models in methods.items():
+        if len(models) != len(originals):
+            raise DataError(
+                f"{label}: {len(models)} unlearned models for {len(originals)} originals; give one for each, in their order"
+            )
+    given = given_data(
+        originals[0],
+        forget=forget,
+        data=data,
+        retain=retain,
+        test=test,
+        loss_fn=loss_fn,
+        task=task,
+        batch_size=batch_size,
+        device=resolve_device(device),
+    )
+    fits = _fits(
+        train, originals[0], given, Store(store or default_store_path(), base=default_base_path()), version, listener, data
+    )
+    blocks = _blocks(given, originals, methods, golds, fits, n_golds, seed)
+    chosen = audit_measures(measures, given, fits is not None)
+    maker = of_fits(fits, given, seed) if fits is not None else None
+    measured = MeasuredModels(data=given, measures=chosen, name=name, seed=seed, made=maker)
+    rows = measured.rows(blocks)
+    return judged(given, blocks, rows, chosen, name=name, exact=exact, output=output, listener=listener)
+
+
+def judged(
+    data: GivenData,
+    blocks: Sequence[GivenBlock],
+    rows: Sequence[Row],
+    measures: Sequence[Measure],
+    *,
+    name: str,
+    exact: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
+    output: Path | str | None = None,
+    listener: Listener = silent,
+) -> Audit:
+    """Rows with what they say, in files where they are wanted.
+
+    Args:
+        data: The data.
+        blocks: What was measured.
+        rows: What was found.
+        measures: What it was measured with.
+        name: Name of the audit.
+        exact: Labels of methods that retrain.
+        keys: Label to registered name of the method.
+        output: Directory of the files.
+        listener: Hears what happens.
+    """
+    shown, jury = (tuple(row for row in rows if row.is_juror == wanted) for wanted in (False, True))
+    tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown)) if jury else None
+    statements, cannot = _said(data, blocks, tested)
+    failures = {f"{row.label}: {row.measure}": row.reason for row in shown if row.status == "failed" and row.model == "unlearned"}
+    where = Path(output) if output is not None else None
+    found = Audit(shown, failures, where, jury=jury, tested=tested, statements=statements, cannot=cannot)
+    if where is not None:
+        where.mkdir(parents=True, exist_ok=True)
+        save(found, where)
+        write_evidence(
+            given_evidence(data, blocks, rows, measures, name=name, dataset="given data", keys=keys, exact=exact), where
+        )
+        report_page(where, listener)
+    for sentence in cannot:
+        listener(Said(sentence, level="warning"))
+    return found
+
+
+def guarded(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """Labels that the guards have judged, with the guard's word and reason: they changed nothing, broke down or are not finite."""
+    return {
+        row.label: (row.status, row.reason)
+        for row in rows
+        if row.model == "unlearned" and row.status in {"no-op", "collapsed", "non-finite"}
+    }
+
+
+def roles_of(data: GivenData) -> Roles:
+    """What the partitions are, for the judge."""
+    return Roles(sizes={name: len(ids) for name, ids in data.partitions.items()})
+
+
+def audit_measures(
+    asked: Sequence[str | Measure] | None, data: GivenData, can_train: bool, *, n_rulers: int = _RULERS
+) -> list[Measure]:
+    """The measures of an audit; those that are not defined for the data are refused where they were asked for by name.
+
+    Raises:
+        UnknownComponent: If there is no such measure.
+        RequirementNotMet: If one is not defined for the data.
+    """
+    has_test = "test" in data.partitions
+    if asked is not None:
+        chosen = [each if isinstance(each, Measure) else _measure(each) for each in asked]
+        for measure in chosen:
+            reason = measure.refuse(data.model_input)
+            missing = [name for name in measure.partitions() if name not in data.partitions]
+            if reason is None and missing:
+                reason = f'{measure.title} looks at the partition "{missing[0]}", which was not given'
+            if reason is not None:
+                raise RequirementNotMet(reason)
+        return chosen
+    found = [_measure("Accuracy", partition=name) for name in ("forget", "retain", *(["test"] if has_test else []))]
+    found.append(_measure("NLL", partition="forget"))
+    if can_train and has_test:
+        found.append(_measure("ResidualMemory", n_models=n_rulers))
+    return [measure for measure in found if measure.refuse(data.model_input) is None]
+
+
+def _measure(name: str, **parameters: Any) -> Measure:
+    cls: Any = Registry().resolve(name, Measure).cls
+    measure: Measure = cls(**parameters)
+    return measure
+
+
+def golds_of(fits: Fits, data: GivenData, block: int, number: int, seed: int) -> GivenModel:
+    """A retrained model of a block."""
+    model = fits.model(
+        data.partitions["retain"], derive(seed, "gold", block, number), f"retrained model {number} of block {block}"
+    )
+    return fitted_model(model)
+
+
+def _several(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
+    return [models] if isinstance(models, nn.Module) else list(models) if isinstance(models, Sequence) else [models]
+
+
+def _fits(
+    train: Any, like: nn.Module, data: GivenData, store: Store, version: str, listener: Listener, given: Any
+) -> Fits | None:
+    if train is None:
+        return None
+    if given is None:
+        raise RequirementNotMet(
+            "to train models, the training set is needed in one piece: give it as data=, and forget= as positions in it"
+        )
+    fit = recipe_fit(train, like, data) if isinstance(train, Mapping) else train
+    if not callable(fit):
+        raise RequirementNotMet(
+            f"train is a {type(train).__name__}, expected a function fit(indices, seed) that gives a trained model, or a recipe"
+        )
+    return Fits(fit, like, data, store, version=version, listener=listener)
+
+
+def _blocks(
+    data: GivenData,
+    originals: Sequence[nn.Module],
+    methods: Mapping[str, Sequence[nn.Module]],
+    golds: Sequence[nn.Module],
+    fits: Fits | None,
+    n_golds: int | None,
+    seed: int,
+) -> list[GivenBlock]:
+    n_blocks = len(originals)
+    wanted = n_golds if n_golds is not None else _GOLDS_OF_ONE if n_blocks == 1 else _GOLDS_OF_MANY
+    if golds and len(golds) < n_blocks:
+        raise DataError(f"{len(golds)} golds for {n_blocks} originals: each needs one of its own at least")
+    blocks = []
+    for number, original in enumerate(originals):
+        if golds:
+            own: Sequence[GivenModel] = [held_model(gold, data) for gold in golds[number::n_blocks]]
+        elif fits is not None:
+            own = [golds_of(fits, data, number, each, seed) for each in range(wanted)]
+        else:
+            own = []
+        unlearned = {label: held_model(models[number], data) for label, models in methods.items()}
+        blocks.append(GivenBlock(original=held_model(original, data), golds=own, unlearned=unlearned, number=number))
+    return blocks
+
+
+# What can be said
+
+
+def _said(data: GivenData, blocks: Sequence[GivenBlock], tested: TestedReport | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    said: list[str] = []
+    for label in blocks[0].unlearned:
+        said += _of_method(data, blocks[0], label)
+    cannot: list[str] = []
+    if tested is None:
+        cannot.append(
+            "Whether the model is what retraining would have given cannot be said: there is no retrained model. Give train= or golds=."
+        )
+        cannot.append(
+            "How much of what the original knew is left cannot be said either: it takes models trained without the samples."
+        )
+    else:
+        said += [_verdict(each) for each in tested.methods.values()]
+        cannot += [f"{label}: {each.reason}." for label, each in tested.methods.items() if each.reason]
+        cannot += [
+            f"{label}: {name} could not be compared, because some model lacks it."
+            for label, each in tested.methods.items()
+            for name in each.left_out
+        ]
+    if "test" not in data.partitions:
+        cannot.append("Whether the model is still of use on new samples cannot be said: no test data was given. Give test=.")
+    cannot.append("An attack that no measure here stands for may find what these do not.")
+    return tuple(said), tuple(cannot)
+
+
+def _verdict(tested: Tested) -> str:
+    golds = (
+        "retrained models of its block" if tested.n_originals == 1 else f"retrained models, over {tested.n_originals} originals"
+    )
+    p = "" if tested.adjusted is None else f" (p = {tested.adjusted:.3g})"
+    left = ""
+    if tested.memory is not None:
+        left = f" Memory left: {100 * tested.memory.low:.0f} to {100 * tested.memory.high:.0f} % of the original's."
+    return f"{tested.label} beside {golds}: {tested.finding.value}{p}.{left}"
+
+
+def _of_method(data: GivenData, block: GivenBlock, label: str) -> list[str]:
+    """What the two models themselves show."""
+    before, after = block.original, block.unlearned[label]
+    share = changed_share(before.load().state_dict(), after.load().state_dict())
+    if not share:
+        return [f"{label} changed no weight: it is the original."]
+    said = [f"{label} changed {100 * share:.3g} % of the weights."]
+    names = [name for name in ("forget", "retain", "test") if name in data.partitions]
+    outputs = {name: (before.outputs(data.partitions[name]), after.outputs(data.partitions[name])) for name in names}
+    if any(each.diverged for pair in outputs.values() for each in pair):
+        return [*said, f"What {label} says is not finite: it is of no use."]
+    moved = ", ".join(f"{name} {100 * a.accuracy:.1f} → {100 * b.accuracy:.1f} %" for name, (a, b) in outputs.items())
+    said.append(f"{label}, accuracy before and after: {moved}.")
+    if "test" in outputs:
+        found = []
+        for place in (0, 1):
+            gone, unseen = (-outputs[name][place].losses.double() for name in ("forget", "test"))
+            low, high = auc_interval(gone, unseen)
+            found.append(f"{auc(gone, unseen):.3f} [{low:.3f}, {high:.3f}]")
+        said.append(
+            f"{label}, forgotten samples told from unseen ones by their loss (AUC; 0.5 is guessing): {found[0]} before, {found[1]} after."
+        )
+    return said
+
+
+def unfamiliar(data: GivenData, model: nn.Module | GivenModel) -> str:
+    """Why a model seems not to have been trained on the data, one sentence; empty if it may have been.
+
+    It cannot be told of every sample, but of all together: a model that has learned from the forget set is not clearly worse on it than
+    on samples it has never seen, and is better than a constant on the samples it has learned from.
+    """
+    given = model if isinstance(model, GivenModel) else held_model(model, data)
+    train, forget = (given.outputs(data.partitions[name]) for name in ("retain", "forget"))
+    if data.model_input.task != "multilabel":
+        constant = float(torch.bincount(train.labels.long()).max()) / len(train)
+        error = (constant * (1 - constant) / len(train)) ** 0.5
+        if train.accuracy <= constant + 3 * error:
+            return (
+                f"the model seems not to be trained on this data: its accuracy on what is to be kept is {100 * train.accuracy:.1f} %, a "
+                f"constant answer has {100 * constant:.1f} %; are inputs scaled and labels numbered as in its training?"
+            )
+    if "test" not in data.partitions or len(forget) < 2:
+        return ""
+    test = given.outputs(data.partitions["test"])
+    a, b = forget.losses.double(), test.losses.double()
+    spread = float((a.var() / len(a) + b.var() / len(b)).sqrt()) if len(b) > 1 else 0.0
+    if spread and float(a.mean() - b.mean()) / spread > 4:
+        return (
+            f"the model seems never to have seen the samples to forget: their mean loss is {float(a.mean()):.3g}, that of unseen samples "
+            f"{float(b.mean()):.3g}; check the ids, or say that it is right with check_data=False"
+        )
+    return ""
