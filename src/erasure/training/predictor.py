@@ -16,6 +16,7 @@ from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.devices import Precision
+from erasure.training.estimators import Estimator, samples_of
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeColumn
 from erasure.training.loop import EpochListener, Trainer
@@ -181,6 +182,9 @@ def train(
     if len(ids) == 0 and predictor.epochs:
         raise DataError("there is nothing to train on: the training partition is empty")
     if predictor.epochs == 0:
+        return model.eval()
+    if isinstance(model, Estimator):
+        model.fit(samples_of(x, y, ids), seed)
         return model.eval()
     streams = Streams(seed)
     augment = augmenting(predictor.augment, x, streams.torch("augment"))

@@ -1,0 +1,198 @@
+"""Descent-to-Delete and Langevin unlearning: steps towards the optimum without the samples, and noise that hides how far it still is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from erasure.accounting.events import LangevinRequests
+from erasure.accounting.gaussian import noise_for
+from erasure.accounting.guarantee import Guarantee
+from erasure.accounting.sensitivity import descent_distance, descent_noise
+from erasure.errors import RequirementNotMet
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.estimators import samples_of
+from erasure.training.logistic import LogisticModel, NoisyLogisticModel
+from erasure.training.noisy import add_noise
+from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["DescentToDelete", "LangevinUnlearning"]
+
+_AT_OPTIMUM = 1e-6
+_NOT_COVERED = "Statistics by which inputs were scaled are not covered."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescentToDelete(Unlearner):
+    r"""Gradient descent on the retain set from the original's optimum, then Gaussian noise on what is published.
+
+    Steps of :math:`2 / (L + m)` contract towards the new optimum by :math:`\gamma = (L - m) / (L + m)`; the published weights get noise for
+    the distance that ``steps`` of them leave. The reference is the optimum of the retain set with the same noise. A second request
+    cannot start from published weights, which are no optimum: forget both in one, or refit.
+
+    **Cost**: ``steps`` passes over the retain set.
+
+    Args:
+        eps: Of the guarantee.
+        delta: Of the guarantee.
+        steps: Descent steps.
+        noise: ``exact`` by the exact Gaussian mechanism, or ``published``: the paper's formula, at least twice as large.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Neel, Roth, Sharifi-Malvajerdi, ALT 2021, arXiv:2007.02923",
+        code="baseline of Graph-COM/Langevin_unlearning at 5f8e712",
+        deviations=(
+            "Samples are removed; the code replaces them by random ones, so that their number stays.",
+            "Gradients are bounded by the rows' norm and not clipped; the code clips each with its share of the regulariser.",
+            "The noise is that of the exact Gaussian mechanism by default.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    cost: ClassVar[str] = "steps passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {"steps": Range(1, 100)}
+
+    eps: PositiveFloat = 1.0
+    delta: OpenFraction = 1e-5
+    steps: PositiveInt = 20
+    noise: Literal["exact", "published"] = "exact"
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """It must be strongly convex with bounded gradients."""
+        _convex(model)
+
+    def sd(self, model: LogisticModel, n_left: int, n_gone: int) -> float:
+        """The noise for a request of ``n_gone`` samples."""
+        bounds = {
+            "n_samples": n_left,
+            "convexity": model.l2,
+            "smoothness": model.smoothness,
+            "lipschitz": n_gone * model.lipschitz,
+            "steps": self.steps,
+        }
+        if self.noise == "published":
+            return descent_noise(self.eps, self.delta, **bounds)  # type: ignore[arg-type]
+        return noise_for(descent_distance(**bounds) + 2 * _AT_OPTIMUM / (model.l2 * n_left), self.eps, self.delta)  # type: ignore[arg-type]
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Descend, add noise."""
+        logistic = _convex(model)
+        n_gone, left = task.n_samples("forget"), samples_of(task.x, task.y, task.ids("retain"))
+        if not n_gone:
+            return model
+        if not len(left.y):
+            raise RequirementNotMet("DescentToDelete descends on the retain set, which is empty")
+        if float(logistic.residual) > _AT_OPTIMUM:
+            raise RequirementNotMet(
+                f"DescentToDelete starts at an optimum, and the gradient there is {float(logistic.residual):.3g}: the weights were "
+                "changed since they were fitted; forget both requests in one, or refit"
+            )
+        with torch.no_grad():
+            objective, rate = logistic.objective(left), 2 / (logistic.smoothness + logistic.l2)
+            for _ in range(self.steps):
+                logistic.weight.sub_(rate * objective.gradient(logistic.weight) / len(left.y))
+            add_noise([logistic.weight], self.sd(logistic, len(left.y), n_gone), task.generator("noise"))
+            logistic.residual.fill_(float(torch.linalg.vector_norm(objective.gradient(logistic.weight))))
+        assumptions = (
+            f"Rows are at most {logistic.largest_row:.3g} long, which the model sees to.",
+            "The original weights are not released.",
+            _NOT_COVERED,
+        )
+        task.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class LangevinUnlearning(Unlearner):
+    """More of the noisy descent that trained the model, on the retain set.
+
+    The original is close to its stationary distribution; noisy steps on what is left bring it to that of the retain set, at a rate that
+    Rényi divergences tell. The eps is computed for the given steps and delta, over all requests so far, which the model's state counts.
+
+    **Cost**: ``steps`` passes over the retain set.
+
+    Args:
+        steps: Noisy steps.
+        delta: Of the guarantee; by default one over the number of samples before.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Chien, Wang, Chen, Li, NeurIPS 2024, arXiv:2401.10371",
+        code="Graph-COM/Langevin_unlearning at 5f8e712",
+        deviations=(
+            "The conversion of Rényi divergences is the tight one; the code's is up to 40 % above it.",
+            "Samples are removed, not replaced by random ones.",
+            "All samples take part in each step; the code's mini-batch is drawn once and kept.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    at_training: ClassVar[bool] = True
+    cost: ClassVar[str] = "steps passes over the retain set"
+    search_space: ClassVar[SearchSpace] = {"steps": Range(1, 1000, log=True)}
+
+    steps: PositiveInt = 10
+    delta: OpenFraction | None = None
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """It must have been trained by noisy descent."""
+        _noisy(model)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Go on with noise."""
+        noisy = _noisy(model)
+        n_gone, left = task.n_samples("forget"), samples_of(task.x, task.y, task.ids("retain"))
+        if not n_gone:
+            return model
+        if not len(left.y):
+            raise RequirementNotMet("LangevinUnlearning takes its steps on the retain set, which is empty")
+        with torch.no_grad():
+            noisy.descend(left, self.steps, task.generator("langevin"))
+            noisy.past_steps = torch.cat([noisy.past_steps, noisy.past_steps.new_tensor([self.steps])])
+            noisy.past_removed = torch.cat([noisy.past_removed, noisy.past_removed.new_tensor([n_gone])])
+        event = LangevinRequests(
+            steps=tuple(noisy.past_steps.tolist()),
+            n_removed=int(noisy.past_removed.max()),
+            n_samples=len(left.y) + n_gone,
+            lipschitz=noisy.lipschitz,
+            convexity=noisy.l2,
+            rate=noisy.rate,
+            sd=noisy.sd,
+        )
+        delta = self.delta or 1 / event.n_samples
+        eps = event.epsilon(delta)
+        assumptions = (
+            f"{noisy.burn_in} steps of training have reached the stationary distribution.",
+            f"Rows are at most {noisy.largest_row:.3g} long, which the model sees to.",
+            "Only the last iterate is released at each request.",
+            _NOT_COVERED,
+        )
+        if math.isfinite(eps):
+            task.promise(Guarantee(kind="certified", eps=eps, delta=delta, assumptions=assumptions))
+        return model
+
+
+def _convex(model: nn.Module) -> LogisticModel:
+    if not isinstance(model, LogisticModel) or isinstance(model, NoisyLogisticModel):
+        raise RequirementNotMet(
+            f"DescentToDelete is for strongly convex losses of bounded gradients, the model LogisticRegression, and this is "
+            f"{type(model).__name__}; CertifiedUnlearning makes no such assumption"
+        )
+    if model.perturbation:
+        raise RequirementNotMet("DescentToDelete adds its noise to the weights; set perturbation of LogisticRegression to 0")
+    return model
+
+
+def _noisy(model: nn.Module) -> NoisyLogisticModel:
+    if not isinstance(model, NoisyLogisticModel):
+        raise RequirementNotMet(
+            "LangevinUnlearning goes on with noisy descent, by which the model NoisyLogisticRegression is trained, and this is "
+            f"{type(model).__name__}"
+        )
+    return model

@@ -1,0 +1,62 @@
+"""Exact deletion: models that can forget samples by themselves are asked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from erasure.accounting.guarantee import Guarantee
+from erasure.errors import RequirementNotMet
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.estimators import Estimator, samples_of
+from erasure.types import Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+
+__all__ = ["ExactDeletion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactDeletion(Unlearner):
+    """Deletes the forget set from a model that was made for it, such as an exact forest; the result is the model fitted without it.
+
+    The model says how exact it is: some give the same bits, those that solve equations the same numbers up to rounding. The retain set
+    is read by models that need it only.
+
+    **Cost**: as the model says; a fraction of fitting again.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Cao, Yang, S&P 2015; Brophy, Lowd, ICML 2021, arXiv:2009.05567; Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    cost: ClassVar[str] = "as the model says; a fraction of fitting again"
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """The model must be able to delete."""
+        _deletable(model)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Ask the model."""
+        estimator = _deletable(model)
+        forget, retain = task.ids("forget"), task.ids("retain")
+        if len(forget):
+            with torch.no_grad():
+                estimator.delete(samples_of(task.x, task.y, forget), lambda: samples_of(task.x, task.y, retain))
+        task.keeps(sum(b.numel() * b.element_size() for b in estimator.statistics()))
+        how = "the same bits" if estimator.exactness == "bits" else "the same numbers up to rounding"
+        sentence = f"Fitting {type(estimator).__name__.strip('_')} without the samples gives {how}."
+        task.promise(Guarantee(kind="exact", assumptions=(sentence, "Statistics by which inputs were scaled are not covered.")))
+        return model
+
+
+def _deletable(model: nn.Module) -> Estimator:
+    if isinstance(model, Estimator) and model.exactness != "none":
+        return model
+    raise RequirementNotMet(
+        f"ExactDeletion needs a model that deletes exactly, such as ExactForest or Ridge, and this is {type(model).__name__.strip('_')}; "
+        "use another method"
+    )
