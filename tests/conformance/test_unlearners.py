@@ -7,6 +7,7 @@ import pkgutil
 import pytest
 
 import erasure.unlearners
+from erasure.models.linear import LogisticRegression, NoisyLogisticRegression, Ridge
 from erasure.testing.unlearners import UnlearnerConformance
 from erasure.training.calls import Optimizer
 from erasure.unlearners.contract import IterativeUnlearner, Unlearner
@@ -24,6 +25,7 @@ PARAMETERS = {
     "BadTeaching": {"batch_size": 8},
     "BoundaryExpand": {"epochs": 2, "optimizer": SGD},
     "BoundaryShrink": {"epochs": 2, "optimizer": SGD, "bound": 0.5},
+    "CertifiedUnlearning": {"start_radius": 1.0, "rate": 0.05, "weight_decay": 2.0, "max_steps": 6, "epochs": 1},
     "Cascade": {"steps": (Finetuning(epochs=1), Identity())},
     "ConvolutionTranspose": {"epochs": 1, "batch_size": 8},
     "DecoupledDistillation": {"epochs": 2, "optimizer": SGD, "batch_size": 8},
@@ -49,6 +51,11 @@ PARAMETERS = {
 # Where a method differs from what the suite expects by default.
 FACTS = {
     "AmnesiacUnlearning": {"zero_epochs_change_nothing": False},
+    "CertifiedUnlearning": {"zero_epochs_change_nothing": False},
+    "DescentToDelete": {"model": LogisticRegression(l2=0.05), "reads": frozenset({"retain"})},
+    "ExactDeletion": {"model": Ridge(), "reads": frozenset({"forget"}), "stochastic": False},
+    "LangevinUnlearning": {"model": NoisyLogisticRegression(burn_in=20), "reads": frozenset({"retain"})},
+    "NewtonRemoval": {"model": LogisticRegression(l2=0.05, perturbation=1.0), "stochastic": False},
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
     "EUk": {"zero_epochs_change_nothing": False},
     "GoldModel": {"stochastic": False},

@@ -122,6 +122,7 @@ class LogisticRegression(Model):
     source: ClassVar[Source | None] = Source(
         paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030",
         code="facebookresearch/certified-removal",
+        tested="the optimum by scipy's BFGS on the plain formula (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "The optimum is found by Newton's method to a gradient of 1e-10; the code's L-BFGS closure takes stale gradients.",
         ),
@@ -155,6 +156,7 @@ class NoisyLogisticRegression(Model):
     source: ClassVar[Source | None] = Source(
         paper="Chien, Wang, Chen, Li, NeurIPS 2024, arXiv:2401.10371",
         code="Graph-COM/Langevin_unlearning at 5f8e712",
+        tested="the steps by plain formulas (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "Weights are projected into the ball, as the theory needs; the code does not project.",
             "Gradients are bounded by the rows' norm and not clipped; the code clips each with its share of the regulariser.",

@@ -189,7 +189,13 @@ class ToyProblem:
 
 
 def problem(
-    kind: Kind = "table", forget: ForgetSet = "some", task: TaskKind = "classification", *, seed: int = 0, batch_size: int = 8
+    kind: Kind = "table",
+    forget: ForgetSet = "some",
+    task: TaskKind = "classification",
+    *,
+    seed: int = 0,
+    batch_size: int = 8,
+    model: Model | None = None,
 ) -> ToyProblem:
     """A problem of 36 training, 12 test and 12 validation samples; the same arguments give the same problem.
 
@@ -199,6 +205,7 @@ def problem(
         task: How labels are read.
         seed: Seed of the method; data and original do not depend on it.
         batch_size: Samples per step, of the method and of the training.
+        model: The original's family, if it is not to be the network of the kind.
     """
     x, y = _data(kind, task)
     train_ids = torch.arange(_N_TRAIN)
@@ -216,7 +223,7 @@ def problem(
     data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=n_classes, task=task, modality=modality)
     column = RecordingColumn(TensorColumn(x))
     bank = MemoryBank(
-        predictor=Predictor(model=TinyNetwork(form=kind), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02)),
+        predictor=_recipe(kind, model),
         x=column,
         y=y,
         partitions=partitions,
@@ -235,16 +242,20 @@ def problem(
         bank=bank,
     )
     original = bank.fresh(0)
-    original.load_state_dict(_original(kind, task, batch_size))
+    original.load_state_dict(_original(kind, task, batch_size, model))
     return ToyProblem(model=original, task=given, bank=bank, column=column)
 
 
+def _recipe(kind: Kind, model: Model | None) -> Predictor:
+    return Predictor(model=model or TinyNetwork(form=kind), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02))
+
+
 @functools.cache
-def _original(kind: Kind, task: TaskKind, batch_size: int) -> dict[str, Tensor]:
+def _original(kind: Kind, task: TaskKind, batch_size: int, model: Model | None) -> dict[str, Tensor]:
     # The training set is the same whatever is forgotten; a first bank trains the original for all problems of its kind.
     x, y = _data(kind, task)
     data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=2 if task == "binary" else _N_CLASSES, task=task)
-    predictor = Predictor(model=TinyNetwork(form=kind), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02))
+    predictor = _recipe(kind, model)
     partitions = {"train": torch.arange(_N_TRAIN)}
     bank = MemoryBank(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
     return copy.deepcopy(bank.trained("train").state_dict())

@@ -19,7 +19,7 @@ from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
 from erasure.training.logistic import LogisticModel, NoisyLogisticModel
 from erasure.training.noisy import add_noise
-from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source
+from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -49,6 +49,7 @@ class DescentToDelete(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Neel, Roth, Sharifi-Malvajerdi, ALT 2021, arXiv:2007.02923",
         code="baseline of Graph-COM/Langevin_unlearning at 5f8e712",
+        tested="the steps and the noise by plain formulas, distances within their bound (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "Samples are removed; the code replaces them by random ones, so that their number stays.",
             "Gradients are bounded by the rows' norm and not clipped; the code clips each with its share of the regulariser.",
@@ -56,6 +57,7 @@ class DescentToDelete(Unlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "steps passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"steps": Range(1, 100)}
 
@@ -126,6 +128,7 @@ class LangevinUnlearning(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Chien, Wang, Chen, Li, NeurIPS 2024, arXiv:2401.10371",
         code="Graph-COM/Langevin_unlearning at 5f8e712",
+        tested="the steps by plain formulas (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "The conversion of Rényi divergences is the tight one; the code's is up to 40 % above it.",
             "Samples are removed, not replaced by random ones.",
@@ -133,6 +136,7 @@ class LangevinUnlearning(Unlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "steps passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"steps": Range(1, 1000, log=True)}

@@ -13,7 +13,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, samples_of
-from erasure.types import Role, Source
+from erasure.types import Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
 __all__ = ["ExactDeletion"]
@@ -33,6 +33,7 @@ class ExactDeletion(Unlearner):
         paper="Cao, Yang, S&P 2015; Brophy, Lowd, ICML 2021, arXiv:2009.05567; Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "as the model says; a fraction of fitting again"
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:

@@ -16,7 +16,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
 from erasure.training.logistic import LogisticModel, LogisticObjective, NoisyLogisticModel
-from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source
+from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
 __all__ = ["NewtonRemoval", "removal_bound"]
@@ -60,6 +60,7 @@ class NewtonRemoval(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030",
         code="facebookresearch/certified-removal",
+        tested="the steps by plain formulas, and the true residual within its bound (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "The budget follows from the exact trade-off of two Gaussians, which is larger than the paper's bound.",
             "The spectral norm is exact; the code's 20 power iterations can only be below it.",
@@ -68,6 +69,7 @@ class NewtonRemoval(Unlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "one Hessian of the retain set and its factorisation"
 
