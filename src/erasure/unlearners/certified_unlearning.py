@@ -82,8 +82,8 @@ class CertifiedUnlearning(Unlearner):
     search_space: ClassVar[SearchSpace] = {
         "start_radius": Range(0.01, 30.0, log=True),
         "clip": Range(0.1, 100.0, log=True),
-        "rate": Range(1e-4, 1e-1, log=True),
-        "weight_decay": Range(1.0, 500.0, log=True),
+        "rate": Range(1e-4, 2e-3, log=True),
+        "weight_decay": Range(1.0, 400.0, log=True),
         "epochs": Range(1, 20),
     }
 

@@ -15,6 +15,7 @@ from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, samples_of
 from erasure.types import Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import SearchSpace
 
 __all__ = ["ExactDeletion"]
 
@@ -35,6 +36,8 @@ class ExactDeletion(Unlearner):
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "as the model says; a fraction of fitting again"
+
+    search_space: ClassVar[SearchSpace] = {}
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """The model must be able to delete."""

@@ -18,6 +18,7 @@ from erasure.training.estimators import samples_of
 from erasure.training.logistic import LogisticModel, LogisticObjective, NoisyLogisticModel
 from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NewtonRemoval", "removal_bound"]
 
@@ -72,6 +73,8 @@ class NewtonRemoval(Unlearner):
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "one Hessian of the retain set and its factorisation"
+
+    search_space: ClassVar[SearchSpace] = {"steps": Range(1, 3)}
 
     eps: PositiveFloat = 1.0
     delta: OpenFraction = 1e-5
