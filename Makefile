@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow test-processors test-runtime
+.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,9 @@ test-fast: $(VENV)/.develop
 
 test-slow: $(VENV)/.develop
 	$(PYTEST) -m slow
+
+test-nightly: $(VENV)/.develop ## the rest of the matrices of which `make test` has a part
+	$(PYTEST) -m nightly
 
 # The numeric tests with the kernels of other processors: no test may know more than these have in common.
 NUMERIC := tests/golden tests/unit/functional tests/unit/training/test_loop.py tests/unit/training/test_ensemble.py \

@@ -4,6 +4,7 @@ Small tensors are slower with more threads, and results are the same bytes only 
 tests are the same in every run; elsewhere they are drawn anew.
 """
 
+import gc
 import os
 import signal
 import tempfile
@@ -20,6 +21,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """The long tests first, so that no worker waits for the last of them."""
+def pytest_collection_modifyitems(config, items):
+    """The long tests first, so that no worker waits for the last of them; those of the night only where they are asked for."""
+    if "nightly" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("nightly")]
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish(session):
+    """What is there now stays: no collection of garbage need look at ten thousand tests and the libraries again."""
+    gc.collect()
+    gc.freeze()
