@@ -8,7 +8,7 @@ CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev,all
 WORKERS ?= 2
 # Of the libraries' 25,000 files few are ever imported: bytecode is made then, which saves a minute here. Without it every process
-# would translate PyTorch anew.
+# would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 

@@ -149,7 +149,7 @@ def commands() -> str:
         "",
         MADE.format(origin="the command line") + " `erasure COMMAND --help` says the same.",
         "",
-        "Exit codes: 0 all is sound; 1 a row or a stage failed, or the store cannot be used; 2 bad input; 130 interrupted; 70 a bug.",
+        "Exit codes: 0 success; 1 a row or a stage failed, or the store cannot be used; 2 bad input; 130 interrupted; 70 a bug.",
         "",
     ]
     context = click.Context(_erasure, info_name="erasure", max_content_width=100)

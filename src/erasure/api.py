@@ -74,7 +74,7 @@ def run(
         strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
         overrides: ``path=value`` settings, as with ``--set``.
         trust: Modules outside the allowed ones whose classes the configuration may name.
-        listener: Hears what happens, see :mod:`erasure.events`.
+        listener: Receives events, see :mod:`erasure.events`.
 
     Returns:
         The rows; look at ``is_sound`` before you believe them.
@@ -122,7 +122,7 @@ def unlearn(
     :class:`~erasure.unlearners.outcome.Outcome`) tells what share of the weights changed and how often the model is right on each given
     part, before and after. An :class:`~erasure.errors.UnlearningWarning` tells where nothing changed, where the model has lost more than
     ten points of accuracy on ``retain`` (else ``train``) or ``test``, and where ``retain`` still holds samples to forget. Whether it
-    has forgotten can only be told beside a retrained model: :func:`erasure.run`.
+    has forgotten can only be told next to a retrained model: :func:`erasure.run`.
 
     Args:
         model: Any network that returns logits, ``(features, logits)`` or an object with ``.logits``. It is not changed.

@@ -25,7 +25,7 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_conf
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "stopped; run the same command again" in errors
+    assert "interrupted; rerun the same command" in errors
     assert "Traceback" not in errors
     assert not list((store / "tmp").iterdir())
     configuration["predictor"]["epochs"] = 5

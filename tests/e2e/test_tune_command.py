@@ -198,5 +198,5 @@ def test_a_gap_within_the_floor_is_said_to_be_nothing_to_tune(tmp_path):
     assert len(floors) == 4
     assert found.floor == pytest.approx(sum(floors) / 4)
     verdict = {"default": (found.floor, "", 0.0, 0.0)}
-    assert "told from chance" in _remarks((), 0, found.floor, verdict)[0]
+    assert "indistinguishable from chance" in _remarks((), 0, found.floor, verdict)[0]
     assert not _remarks((), 0, found.floor, {"default": (found.floor + 0.01, "", 0.0, 0.0)})

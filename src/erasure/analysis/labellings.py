@@ -15,7 +15,7 @@ from erasure.errors import DataError
 __all__ = ["MOST_LABELLINGS", "Design", "Labellings", "labellings"]
 
 MOST_LABELLINGS = 10_000
-"""Labellings up to which all are tried; of more designs so many are drawn, the observed one included."""
+"""Labellings up to which all are tried; of larger designs this many are drawn, the observed one included."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Cell:
         gap: Mean distance to gold.
         is_within: Whether the mean gap is within the mean noise floor: a tie with retraining.
         mark: ``best``, ``tie`` (with the best, within the floor), ``second`` or empty.
-        note: What is there in the place of a value.
+        note: What is shown instead of a value.
     """
 
     value: float | None = None

@@ -100,7 +100,7 @@ class Tally:
     ties: int
     losses: int
     cheaper: int = 0
-    dearer: int = 0
+    costlier: int = 0
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _erasure() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Exit codes: 0 all is sound; 1 a row or a stage failed, the store cannot be used, or nobody reads the output any more (click
+    Exit codes: 0 success; 1 a row or a stage failed, the store cannot be used, or nobody reads the output any more (click
     sees to that, in silence); 2 bad input; 130 interrupted; 70 a bug.
     """
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; run the same command again to go on where it stopped", err=True)
+        click.echo("\ninterrupted; rerun the same command to resume", err=True)
         return 130
     except ErasureError as error:
         from erasure.cli.errors import report

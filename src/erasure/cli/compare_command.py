@@ -110,8 +110,8 @@ def _text(found: RunComparison) -> str:
             *(f"not told apart: {', '.join(ranking.labels[i] for i in group)}" for group in test.groups()),
         ]
     lines += ["", f"Against {found.against}"]
-    tallies = [[t.label, *map(str, (t.wins, t.ties, t.losses, t.cheaper, t.dearer))] for t in found.tallies]
-    lines += _columns([["method", "wins", "ties", "losses", "cheaper", "dearer"], *tallies])
+    tallies = [[t.label, *map(str, (t.wins, t.ties, t.losses, t.cheaper, t.costlier))] for t in found.tallies]
+    lines += _columns([["method", "wins", "ties", "losses", "cheaper", "costlier"], *tallies])
     for duel in found.duels:
         if duel.outcome != "tie" and duel.is_gapped:
             p = f", p = {number(duel.p)}" if duel.p is not None else ""

@@ -128,7 +128,7 @@ def _cores() -> int:
 
 
 def _torch() -> dict[str, Any]:
-    """What torch says of itself, asked in a process of its own: a library that crashes when it loads then ends only that."""
+    """Torch's own version facts, read in a process of its own: a library that crashes when it loads then ends only that."""
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and text
             [sys.executable, "-W", "ignore", "-c", _PROBE],

@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Write a first configuration to FILE (experiment.jsonc): ask what it needs, explain every part, check that it is valid.
 
-    Questions that options answer are not asked. Where nobody can be asked, all but --label has a default that --yes takes.
+    Questions that options answer are not asked. Without a terminal to ask on, --yes takes a default for everything but --label.
 
     \b
     erasure new
@@ -112,7 +112,7 @@ class _Questions:
         """What an answer means; a person whose answer cannot be used is told why, and asked again.
 
         Raises:
-            ConfigError: If what an option gave cannot be used, or nobody can be asked.
+            ConfigError: If an option's value cannot be used, or there is no terminal to ask on.
         """
         while True:
             answer = ask() if given is None else given
@@ -160,7 +160,7 @@ class _Questions:
             return standard_answer or default
         if not self._asks or not sys.stdin.isatty():
             raise click.UsageError(
-                f"nobody can be asked: {title.casefold()}? Give {option}{'' if default is None else ' or --yes'}"
+                f"no terminal to ask on: {title.casefold()}? Pass {option}{'' if default is None else ' or --yes'}"
             )
         from rich.console import Console
         from rich.prompt import Prompt
@@ -209,7 +209,7 @@ def _forgetting(given: str, chosen: DataChoice) -> tuple[dict[str, Any], str, in
         parameters = {**parts, "n_samples": int(text), "shuffle": True}
         words = "a number of training samples, at random"
         return {"class": "NSamples", "parameters": parameters}, words, min(int(text), chosen.n_samples - n_train)
-    raise refused(f'"{given}" says not what to forget', "write 10% for a share, 25 for so many samples, or class:NAME")
+    raise refused(f'"{given}" does not say what to forget', "write 10% (a share), 25 (samples) or class:NAME")
 
 
 def _entries(given: str, chosen: DataChoice) -> list[str | dict[str, Any]]:

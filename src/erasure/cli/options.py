@@ -78,7 +78,7 @@ def run_options(command: _F) -> _F:
             for axis in ("evaluate", "unlearn", "train", "split")
         ),
         click.option("--seeds", metavar="LIST", callback=parse_seeds, help="One repetition for each root seed: 0,1,2 or 0-4."),
-        click.option("--seed", type=click.IntRange(min=0), help="Root seed, in the place of globals.seed."),
+        click.option("--seed", type=click.IntRange(min=0), help="Root seed; overrides globals.seed."),
     ):
         command = option(command)
     return command

@@ -22,7 +22,7 @@ __all__ = ["command", "directory_name", "say_failures"]
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON in the place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the table.")
 def command(
     config: Path,
     overrides: tuple[str, ...],
@@ -37,9 +37,9 @@ def command(
     """Run the experiment of CONFIG and print its table.
 
     What has been computed before is taken from the store; a run that was interrupted goes on where it stopped. Results are written
-    to the output directory as rows.parquet, rows.csv, rows.json and table.md, and as a page for people, report.html.
+    to the output directory as rows.parquet, rows.csv, rows.json and table.md, and as an HTML report, report.html.
 
-    The exit code is 0 only if every row is sound, 1 if a stage or a row failed, 2 if the configuration or the data cannot be used.
+    The exit code is 0 only if every row is valid, 1 if a stage or a row failed, 2 if the configuration or the data cannot be used.
 
     \b
     erasure run configs/proof_of_concept.jsonc

@@ -161,7 +161,7 @@ def _verify(addresses: tuple[str, ...], store: Path | None, move: bool, as_json:
 def _prune(
     store: Path | None, runs: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, as_json: bool, **filters: Any
 ) -> int:
-    """Delete the objects that fulfil all conditions; asks before, and deletes nothing where nobody can be asked.
+    """Delete the objects that fulfil all conditions; asks before, and deletes nothing without a terminal to ask on.
 
     \b
     erasure store prune --kind outputs --older 30d

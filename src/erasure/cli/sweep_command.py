@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the settings and run nothing.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices; the summary and errors remain.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON in the place of the summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the summary.")
 def command(
     config: Path,
     overrides: tuple[str, ...],

@@ -47,7 +47,7 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
         )
         click.echo(server.address)
         sys.stdout.flush()
-        click.echo("the address is a key: give it to nobody. Ctrl-C ends it.", err=True)
+        click.echo("the address is a key: keep it secret. Ctrl-C stops the page.", err=True)
         if not no_browser and _has_screen():
             import webbrowser
 

@@ -208,7 +208,7 @@ class _Composer:
         return Node(children, node.position, keys)
 
     def _joining(self, node: Node, name: str, place: _Place) -> Node:
-        """The object whose keys take the place of the composing key ``name``; empty if there is a problem."""
+        """The object whose keys replace the composing key ``name``; empty if there is a problem."""
         nothing = Node({}, node.position)
         snippet = self._snippet(node, name, place)
         if snippet is None:

@@ -330,7 +330,7 @@ def _group_codes(label: Label, data: Dataset) -> list[int]:
 
 
 def _columns_of_groups(data: Dataset) -> dict[str, dict[int, str]]:
-    """Of several columns of groups, the values by their codes; empty for one column."""
+    """The values of several group columns by their codes; empty for one column."""
     found: dict[str, dict[int, str]] = {}
     if data.z is None or data.z.ndim == 1 or data.z.shape[1] == 1:
         return found

@@ -156,7 +156,7 @@ def pretrained_tokens(
     padding = tokenizer.pad_token_id
     if padding != PADDING and not attention:
         found = "has no padding" if padding is None else f"pads with {padding}"
-        raise DataError(f"the tokenizer {found}, so that the mask cannot be told from the ids; set attention to true")
+        raise DataError(f"the tokenizer {found}, so that the mask cannot be distinguished from the ids; set attention to true")
     spare = next((i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 1)
     lengths: list[int] = []
 

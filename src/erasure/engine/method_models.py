@@ -44,7 +44,7 @@ class EpochLog:
 
 
 class MethodBank:
-    """Other models for a method, from the store where it has them; ``stored`` false makes them anew and leaves the store alone."""
+    """Other models for a method, from the store where it has them; ``stored`` false remakes them and leaves the store alone."""
 
     def __init__(self, bench: Workbench, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
         self.bench, self.job, self.partitions, self.stored = bench, job, partitions, stored

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "on_ranks", "train_on_devices"]
 
 _LAST_WORDS_S = 2.0
-"""When one process complains, another may have died of the cause; so long it is waited for."""
+"""When one process complains, another may have died of the cause; seconds to wait for that to show."""
 
 Work = Callable[[Rank, torch.device, Path, Listener, Any], Any]
-"""What a process does: its rank, its device, a directory that all share, who hears of events, and the arguments."""
+"""What a process does: its rank, its device, a directory that all share, who receives events, and the arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def on_ranks(
         strategy: ``ddp`` or ``fsdp``.
         device: Type of the devices.
         directory: An empty directory that they may use.
-        listener: Hears what they tell.
+        listener: Receives what they report.
 
     Returns:
         What each of them returned.

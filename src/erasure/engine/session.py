@@ -68,7 +68,7 @@ class Workbench:
         store: Where results are kept.
         device: Where models run.
         numerics: Options that are part of addresses; the caller has set the number of threads.
-        listener: Hears what happens.
+        listener: Receives events.
     """
 
     def __init__(self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent) -> None:

@@ -80,7 +80,7 @@ def predictions(task: TaskKind, logits: Tensor) -> Tensor:
 
 
 def correctness(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
-    """Whether each sample is predicted rightly, ``(B,)`` float 0 or 1; for ``multilabel`` the share of right labels."""
+    """Whether each sample is predicted correctly, ``(B,)`` float 0 or 1; for ``multilabel`` the share of right labels."""
     right = (predictions(task, logits) == y).to(torch.float32)
     return right.mean(1) if task == "multilabel" else right
 

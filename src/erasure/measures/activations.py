@@ -24,7 +24,7 @@ class ActivationDistance(Referenced):
 
     .. math:: \frac{1}{|D_f|} \sum_{x \in D_f} \lVert p_u(x) - p_r(x) \rVert_2
 
-    In [0, √2], or in [0, 2] with the L1 norm; 0 for equal outputs. Read it beside the noise floor.
+    In [0, √2], or in [0, 2] with the L1 norm; 0 for equal outputs. Read it next to the noise floor.
 
     Args:
         partition: Where outputs are compared.

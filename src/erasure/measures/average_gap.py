@@ -23,7 +23,7 @@ class AverageGap(GoldComparison):
     .. math:: \frac{100}{|M|} \sum_{m \in M} |m(\theta_u) - m(\theta_r)|, \qquad M = \{A_f, A_r, A_t\} \text{ and the attack, if given}
 
     in percentage points, as papers print it; in [0, 100], 0 is best. The gap of each seed is averaged, where some papers take the gap
-    of the averages, which is never larger. Run time, which some papers list beside it, is not part of it.
+    of the averages, which is never larger. Run time, which some papers list with it, is not part of it.
     """
 
     source: ClassVar[Source | None] = Source(

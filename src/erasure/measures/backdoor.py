@@ -42,7 +42,9 @@ class AttackSuccessRate(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Gu, Dolan-Gavitt, Garg, 2017, arXiv:1708.06733; for verifying deletion: Sommer, Song, Wagh, Mittal, PoPETs 2022, "
         "arXiv:2003.04247",
-        deviations=("The success rate and its interval are given; the hypothesis test that Sommer et al. make of it is not.",),
+        deviations=(
+            "The success rate and its interval are given; the hypothesis test that Sommer et al. derive from it is not.",
+        ),
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -92,7 +94,7 @@ class AttackSuccessRate(Measure):
         )
         if outputs.diverged:
             raise RequirementNotMet(
-                "some of what the model says of marked samples is not finite or runs away: its training or unlearning diverged"
+                "some model outputs on triggered samples are not finite or run away: its training or unlearning diverged"
             )
         hits = int((outputs.predictions == target).sum())
         low, high = clopper_pearson(hits, n)

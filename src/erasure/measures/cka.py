@@ -34,7 +34,7 @@ class CKA(Referenced):
     with the centred outputs :math:`X` and :math:`Y` of a layer, one row a sample. Of the nodes of a graph, all of which a layer
     computes, those of the partition count. One value ``CKA[layer]`` for each layer that has a matrix of weights, and ``CKA``, their
     mean. In [0, 1], in [-1, 1] if unbiased; 1 for equality up to rotation and scale. Early layers of any two networks are alike, so
-    read it beside the noise floor.
+    read it next to the noise floor.
 
     **Cost**: one pass of both models over the samples, in one batch, and :math:`O(n^2 d)` for a layer of width :math:`d`.
 

@@ -64,7 +64,7 @@ class _Attacked(Measure):
 class Indiscernibility(_Attacked):
     r"""Closeness of a membership attack's accuracy to chance.
 
-    Answers: can forgotten samples be told from unseen ones?
+    Answers: can forgotten samples be distinguished from unseen ones?
 
     .. math:: 1 - \frac{|m - 0.5|}{0.5}
 

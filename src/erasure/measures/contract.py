@@ -143,7 +143,7 @@ class Candidate:
         peak_memory_mib: Largest memory of the process while it was made, in MiB; None if unknown.
         remake: Makes the model once more, the same way and from the same seeds, without the store; for what can only be observed
             meanwhile, such as operations or energy.
-        epoch: Where the model is nothing but so many epochs of the same steps: what makes one of them, and how many there are.
+        epoch: If the model is the result of epochs of identical steps: what makes one epoch, and their number.
     """
 
     kind: ModelKind

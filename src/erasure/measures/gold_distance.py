@@ -40,7 +40,7 @@ class Churn(Referenced):
 
     .. math:: 1 - \frac1n \sum_i 1[\hat y_u(x_i) = \hat y_{\text{ref}}(x_i)]
 
-    In [0, 1]; 0 is full agreement. Two golds of different seeds disagree too: read it beside the noise floor. For multilabel tasks,
+    In [0, 1]; 0 is full agreement. Two golds of different seeds disagree too: read it next to the noise floor. For multilabel tasks,
     the share of labels.
 
     Args:
@@ -155,7 +155,7 @@ class JSDivergence(_Divergence):
 
     .. math:: \frac1n \sum_i \tfrac12 \mathrm{KL}(p_i \,\|\, m_i) + \tfrac12 \mathrm{KL}(q_i \,\|\, m_i), \qquad m_i = (p_i + q_i) / 2
 
-    in nats, in [0, ln 2]; 0 for equal outputs. For multilabel tasks the mean over the labels. Read it beside the noise floor.
+    in nats, in [0, ln 2]; 0 for equal outputs. For multilabel tasks the mean over the labels. Read it next to the noise floor.
 
     Args:
         partition: Where outputs are compared.

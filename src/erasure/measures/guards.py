@@ -31,7 +31,7 @@ class ModelVerdict:
         status: ``ok``, ``non-finite`` (a weight or a logit is, or is beyond its bound), ``no-op`` (no weight changed), ``collapsed``
             (predicts the retain set no better than a constant) or ``over-forgotten`` (predicts the forget set clearly worse than gold).
         reason: One sentence; empty if ``ok``.
-        gold: Why gold is no yardstick for anybody: its training has diverged, or it predicts the retain set no better than a constant.
+        gold: Why gold is not a valid reference: its training has diverged, or it predicts the retain set no better than a constant.
             Empty if it is one.
         original: Why the original has learned nothing that could be forgotten, likewise.
     """
@@ -43,7 +43,7 @@ class ModelVerdict:
 
 
 def collapse_threshold(chance: float, n: int) -> float:
-    r"""Accuracy up to which a model cannot be told from a constant, :math:`c + 3 \sqrt{c (1 - c) / n}`.
+    r"""Accuracy up to which a model cannot be distinguished from a constant, :math:`c + 3 \sqrt{c (1 - c) / n}`.
 
     Args:
         chance: Share of the most frequent class, in [0, 1].
@@ -63,7 +63,7 @@ def over_forgetting_margin(right: Tensor, gold_right: Tensor, *, floor: float = 
     :math:`2 \sqrt{\sum_i (r_i - g_i)^2} / n` for paired samples (McNemar): a forget set of a few samples accuses nobody.
 
     Args:
-        right: Whether the model predicts each sample rightly, ``(n,)``, ``n >= 1``.
+        right: Whether the model predicts each sample correctly, ``(n,)``, ``n >= 1``.
         gold_right: The same of gold.
         floor: Difference of forget accuracy between two golds.
 
@@ -79,7 +79,7 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
     """What is conspicuous about an unlearned model; the first of ``non-finite``, ``no-op``, ``collapsed``, ``over-forgotten``.
 
     Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original or gold itself is
-    no better than a constant, and nothing is over-forgotten without a gold that is a yardstick. After whole classes were forgotten gold's
+    no better than a constant, and nothing is over-forgotten without a valid gold. After whole classes were forgotten gold's
     forget accuracy is about 0, so no model is over-forgotten.
 
     Args:
@@ -124,7 +124,7 @@ def _collapse(evaluation: Evaluation, retain: str) -> str | None:
 
 
 def _useless(evaluation: Evaluation, retain: str, model: Literal["original", "gold"]) -> str:
-    """Why a reference is no yardstick; empty if it is one, or if there is none."""
+    """Why a reference is not valid; empty if it is, or if there is no reference."""
     if model not in evaluation.references or not _has(evaluation, retain):
         return ""
     if evaluation.candidate(model).outputs(retain).diverged:
@@ -133,7 +133,7 @@ def _useless(evaluation: Evaluation, retain: str, model: Literal["original", "go
 
 
 def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"]) -> str | None:
-    """Why a model cannot be told from one that always answers the most frequent class, or None if it can.
+    """Why a model cannot be distinguished from one that always answers the most frequent class, or None if it can.
 
     Both its accuracy and what it knows of rare classes must be within three standard errors of such a model's: beside a class of 95 %
     hardly any model is more often right than a constant, and most have learned something.
@@ -149,7 +149,7 @@ def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", 
     if outputs.accuracy < 2 * chance - threshold:
         return f"{start} is below that of a constant prediction ({chance:.3f})"
     error = threshold - chance
-    return f"{start} cannot be told from that of a constant prediction ({chance:.3f} ± {error:.3f} with {len(outputs)} samples)"
+    return f"{start} cannot be distinguished from that of a constant prediction ({chance:.3f} ± {error:.3f} with {len(outputs)} samples)"
 
 
 def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str | None:

@@ -55,7 +55,7 @@ class Outputs:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples predicted rightly, in [0, 1] (for ``multilabel``, of labels)."""
+        """Share of samples predicted correctly, in [0, 1] (for ``multilabel``, of labels)."""
         if not len(self):
             raise PartitionError("accuracy is not defined on an empty partition")
         return float((self.predictions == self.labels).double().mean())

@@ -45,7 +45,7 @@ class _Relearning(Measure):
             ``(1 + alpha)`` times the original's.
         alpha: Tolerance, in [0, 1].
         count: ``steps``: the target is looked for after every batch. ``epochs``: after every pass.
-        cap: Give up after so many units.
+        cap: Give up after this many units.
         optimizer: The same for all models, with fresh state.
         batch_size: The same for all models.
         eval_samples: Samples of the forget set on which the target is looked for, drawn at random; None takes all.
@@ -163,7 +163,7 @@ class RelearnTime(_Relearning):
         target: What must be reached again: ``accuracy`` or ``loss`` (the predictor's).
         alpha: Tolerance, in [0, 1].
         count: ``steps``: the target is looked for after every batch. ``epochs``: after every pass.
-        cap: Give up after so many units.
+        cap: Give up after this many units.
         optimizer: The same for all models, with fresh state.
         batch_size: The same for all models.
         eval_samples: Samples of the forget set on which the target is looked for, drawn at random; None takes all.
@@ -209,7 +209,7 @@ class AIN(_Relearning):
         target: What must be reached again: ``accuracy`` or ``loss`` (the predictor's).
         alpha: Tolerance, in [0, 1]; the paper takes 0.05 and 0.1.
         count: ``steps``: the target is looked for after every batch. ``epochs``: after every pass.
-        cap: Give up after so many units.
+        cap: Give up after this many units.
         optimizer: The same for both models, with fresh state.
         batch_size: The same for both models.
         eval_samples: Samples of the forget set on which the target is looked for, drawn at random; None takes all.

@@ -18,7 +18,7 @@ class RunTime(Measure):
     """Seconds and memory that making the model took.
 
     Answers: what does unlearning cost? ``RunTime`` is the wall-clock time of the method itself (for the original and gold, of the
-    training); ``precompute`` is one-off work that does not depend on the forget set, reported beside it; ``peak memory`` is the
+    training); ``precompute`` is one-off work that does not depend on the forget set, reported next to it; ``peak memory`` is the
     largest memory of the process meanwhile, in MiB, where it is known. Times compare only on one machine.
     """
 

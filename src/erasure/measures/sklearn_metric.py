@@ -228,7 +228,7 @@ class SklearnMetric(Measure):
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy(Measure):
-    """Share of a partition that is predicted rightly, in [0, 1]; the same as :class:`SklearnMetric` with ``accuracy_score``.
+    """Share of a partition that is predicted correctly, in [0, 1]; the same as :class:`SklearnMetric` with ``accuracy_score``.
 
     For multilabel tasks, the share of samples with every label right.
 

@@ -29,7 +29,7 @@ class GNN(Model):
     Args:
         conv: ``gcn``, ``gin``, ``sage`` (GraphSAGE, mean of the neighbours) or ``gat``.
         hidden: Width of the convolutions.
-        hidden_factor: Width as a multiple of the node features, in the place of ``hidden``.
+        hidden_factor: Width as a multiple of the node features, instead of ``hidden``.
         layers: Number of convolutions.
         pool: How the nodes of a graph become one vector.
         dense_layers: Fully connected layers after the convolutions, the output layer included; with 0, the last convolution gives the

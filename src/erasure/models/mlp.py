@@ -23,7 +23,7 @@ class MLP(Model):
 
     Args:
         hidden_sizes: Width of each hidden layer; empty for a linear model.
-        hidden_factors: Widths as multiples of the number of inputs, in the place of ``hidden_sizes``.
+        hidden_factors: Widths as multiples of the number of inputs, instead of ``hidden_sizes``.
         activation: Between the layers.
         dropout: Probability of dropping a hidden unit while training, in [0, 1].
         batch_norm: Whether each hidden layer is followed by BatchNorm.

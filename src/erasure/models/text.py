@@ -166,7 +166,7 @@ class TextEncoder(Model):
             warnings.simplefilter("ignore", FutureWarning)
             adapted: nn.Module = peft.get_peft_model(encoder, settings).base_model.model
         for module in adapted.modules():
-            # Found by whoever draws layers anew, in the place of the class's own method.
+            # Found by whatever reinitialises layers, instead of the class's own method.
             object.__setattr__(module, "reset_parameters", _refuse_to_reset)
         return adapted
 
@@ -291,7 +291,7 @@ class _Layer(nn.Module):
 
 
 def _refuse_to_reset() -> None:
-    raise RequirementNotMet("an encoder under LoRA keeps its weights, so only the layers of the head can be drawn anew")
+    raise RequirementNotMet("an encoder under LoRA keeps its weights, so only the layers of the head can be reinitialised")
 
 
 def _from_the_front(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ __all__ = ["check_devices", "unshareable"]
 
 
 def check_devices(devices: int, device: str, executor: str) -> None:
-    """Whether the device is there, so many of them, and something to run them with.
+    """Whether the device exists, as many times as asked, with what is needed to run it.
 
     Args:
         devices: How many are to train a model together.

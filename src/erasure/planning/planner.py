@@ -148,7 +148,7 @@ class Planner:
         self.like = address("like", {"data": data, "recipe": recipe, "batch_size": section.batch_size})
         source = type(section.data_source).__name__
         self.add("data", "load data", content, (), job, f"data {source}")
-        self.add("split", "cut partitions", split_content, (data,), job, f"split {source}")
+        self.add("split", "split the data", split_content, (data,), job, f"split {source}")
         return scene
 
     @staticmethod

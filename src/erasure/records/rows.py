@@ -172,7 +172,7 @@ def read_rows(directory: Path) -> list[Row]:
     if tuple(table.column_names) != RESULT_FIELDS:
         raise StoreError(
             f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "
-            f"{', '.join(RESULT_FIELDS)}. Run the experiment again: what the store has is not computed anew."
+            f"{', '.join(RESULT_FIELDS)}. Run the experiment again: what is in the store is not recomputed."
         )
     # Column by column, and each text once: there may be hundreds of thousands of rows.
     columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]

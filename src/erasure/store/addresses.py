@@ -67,7 +67,7 @@ def canonical_json(value: Json) -> str:
 def plain_json(value: Json, where: str) -> Json:
     """A copy of ``value`` that JSON can hold without loss; tuples become lists.
 
-    ``json.dumps`` would write the key ``1`` as ``"1"`` in silence, and NaN as a word that other readers refuse.
+    ``json.dumps`` would silently write the key ``1`` as ``"1"``, and NaN as a word that other readers refuse.
 
     Args:
         value: What to copy.

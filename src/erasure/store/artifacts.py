@@ -76,7 +76,7 @@ class Manifest:
 
         Raises:
             CorruptArtifact: If it is not the sound manifest of ``expected_address``.
-            StoreError: If it is sound, but of another format version.
+            StoreError: If it is intact, but of another format version.
         """
         try:
             record = json.loads(data)

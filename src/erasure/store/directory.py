@@ -7,16 +7,16 @@ Layout
         objects/<2 digits>/<address>/
             manifest.json           kind, content, files with size and SHA-256, facts, times, library versions, own checksum
             *.safetensors *.json …  the data
-        quarantine/                 corrupt objects, each beside a JSON file with the reason
+        quarantine/                 corrupt objects, each with a JSON file that gives the reason
         locks/<address>.lock        who computes what; empty files that stay behind
         tmp/<random>/               objects in the making
         index.jsonl                 kind, size and cost of each object; may be deleted at any time
 
 Contract
-    *Whole or absent.* An object is written to a private directory, brought to the disk, given its manifest, and renamed to its
+    *Whole or absent.* An object is written to a private directory, flushed to disk, given its manifest, and renamed to its
     place in one step. Whatever interrupts this leaves the object absent.
 
-    *Immutable.* Equal addresses mean equal data, so who publishes second is thrown away in silence; nothing is ever overwritten.
+    *Immutable.* Equal addresses mean equal data, so the second writer's copy is silently discarded; nothing is ever overwritten.
 
     *Never a wrong byte.* Manifest, presence and sizes are checked when an object is opened, a file's checksum before its first byte
     is handed out. ``get_or_compute`` checks everything, moves a corrupt object to ``quarantine/``, reports it and computes it again.

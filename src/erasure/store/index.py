@@ -102,7 +102,7 @@ class Index:
                 os.close(descriptor)
 
     def tidy(self, entries: Iterable[Entry], lines: int) -> None:
-        """Write the file anew if most of its ``lines`` are about objects that are gone."""
+        """Rewrite the file if most of its ``lines`` are about objects that are gone."""
         kept = list(entries)
         if lines > 2 * len(kept) + _SLACK:
             with suppress(StoreError):  # a line that another process appends meanwhile is lost, and had again from its manifest

@@ -49,7 +49,7 @@ class StoreConformance:
     shared: ClassVar[bool] = True
 
     def make(self, place: Path, **options: Any) -> Store:
-        """The store at a place, opened anew; ``options`` are those of :class:`erasure.store.Store`, such as ``on_corrupt``."""
+        """The store at a place, reopened; ``options`` are those of :class:`erasure.store.Store`, such as ``on_corrupt``."""
         raise NotImplementedError
 
     def damage(self, store: Store, where: str, name: str, change: Callable[[bytes], bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Random changes of pictures while a model is trained: drawn anew in every step, and never when anything is measured.
+"""Random changes of pictures while a model is trained: redrawn in every step, and never when anything is measured.
 
 They work on pictures as they are stored (bytes, or numbers in [0, 1]), before scaling and normalisation.
 """

@@ -30,7 +30,7 @@ __all__ = ["Rank", "Strategy", "SyncedBatchNorm", "refuse", "share"]
 Strategy: TypeAlias = Literal["ddp", "fsdp"]
 
 _BLOCK = 100_000
-"""Elements of a ``Sequential`` or ``ModuleList`` with so many parameters are sharded, gathered and released on their own."""
+"""Elements of a ``Sequential`` or ``ModuleList`` with at least this many parameters are sharded, gathered and released on their own."""
 
 _BY_ELEMENT = ("SGD", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")
 """Optimizers that treat each weight alone, so that a shard of the weights can be updated without the others."""

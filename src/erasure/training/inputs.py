@@ -68,7 +68,7 @@ def values_of(model: nn.Module, x: Any) -> Tensor:
 
 
 def logits_on(model: nn.Module, x: Any, values: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Logits of ``model`` when it reads ``values`` in the place of the input ``x``.
+    """Logits of ``model`` when it reads ``values`` instead of the input ``x``.
 
     Args:
         model: The model; its hooks are as before afterwards.
@@ -119,7 +119,7 @@ def value_range(model: nn.Module, batches: Batches) -> Bounds:
         low = least if low is None else torch.minimum(low, least)
         high = greatest if high is None else torch.maximum(high, greatest)
     if low is None or high is None:
-        raise RequirementNotMet("the range of the inputs cannot be told from an empty partition")
+        raise RequirementNotMet("the range of the inputs cannot be distinguished from an empty partition")
     return low, high
 
 

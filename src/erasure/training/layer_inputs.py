@@ -105,5 +105,5 @@ def input_grams(model: nn.Module, batches: Iterable[Any], layers: Mapping[str, W
             model(batch.x)
             n_batches += 1
     if not n_batches:
-        raise DataError("no samples: what layers read can only be told from at least one sample, and the batches gave none")
+        raise DataError("no samples: at least one is needed to see what layers read, and the batches gave none")
     return grams

@@ -33,7 +33,7 @@ _C = TypeVar("_C")
 
 
 class EpochListener(Protocol):
-    """Hears of every finished epoch."""
+    """Called after every finished epoch."""
 
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         """Called after epoch ``epoch`` (from 1) of ``epochs``."""
@@ -45,7 +45,7 @@ class Trainer:
 
     Args:
         model: The model; only parameters with ``requires_grad`` are updated.
-        optimizer: Built anew here, so no state is carried over from an earlier training.
+        optimizer: Built here, so no state is carried over from an earlier training.
         epochs: Length of the training, for the schedule and the progress.
         schedule: Stepped after each epoch; None keeps the rate constant.
         schedule_steps: Updates that the schedule lasts, if it is to step after each update and not after each epoch.

@@ -57,7 +57,7 @@ class Mapping:
         row_bytes = into[:1].nbytes
         target: Any = into.flatten().view(torch.uint8).numpy()
         rows = ids.numpy()
-        # Rows that follow one another are read at once; the operating system hears of all of them before the first is waited for.
+        # Rows that follow one another are read at once; the operating system is told of all of them before the first is awaited.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
         places = offset + rows[starts] * row_bytes
         lengths = np.diff(starts, append=len(rows)) * row_bytes
@@ -70,7 +70,7 @@ class Mapping:
             while read < length:
                 found = os.preadv(self._descriptor, [target[first + read : first + length]], place + read)
                 if not found:
-                    raise DataError("a column's file is shorter than it was; run again, so that it is made anew")
+                    raise DataError("a column's file is shorter than it was; run again to regenerate it")
                 read += found
 
 

@@ -107,7 +107,7 @@ def drawn_anew(module: nn.Module) -> bool:
     plain = copy.deepcopy(module)
     if old is not None:
         raise RequirementNotMet(
-            f"{type(module).__name__} has a weight of torch.nn.utils.{type(old).__name__}, which cannot be drawn anew; use the one of "
+            f"{type(module).__name__} has a weight of torch.nn.utils.{type(old).__name__}, which cannot be reinitialised; use the one of "
             "torch.nn.utils.parametrizations"
         )
     for weight in computed:
@@ -126,7 +126,7 @@ def drawn_anew(module: nn.Module) -> bool:
 
 
 def draw_anew(model: nn.Module) -> None:
-    """Draw all weights of a network anew, from torch's global generator.
+    """Reinitialise all weights of a network from torch's global generator.
 
     Each layer by its own initialisation. Weights of a module that has none (a class token, positions, a scale) come from the normal
     distribution with the mean and the standard deviation that they have; the row of padding of an embedding stays 0 either way.

@@ -109,7 +109,7 @@ class Predictor(Component):
         patience: Stop after this many epochs without a lower validation loss and return the best epoch's weights; needs
             ``validation_set``.
         max_grad_norm: Clip gradients to this global norm.
-        augment: Random changes of the pictures, in order, drawn anew in every step of training from a stream of their own. The original,
+        augment: Random changes of the pictures, in order, redrawn in every step of training from a stream of their own. The original,
             gold and every other retrained model are trained with them; measuring, early stopping and the steps of unlearning methods
             see the pictures as they are.
     """
@@ -170,7 +170,7 @@ def train(
         batch_size: Used where the recipe does not set its own.
         validation_ids: Samples for early stopping, where the recipe asks for it.
         precision: ``fp32`` or ``bf16``.
-        on_epoch: Hears of each epoch.
+        on_epoch: Called after each epoch.
         on_step: Sees the initial weights and then each update; slows the loop.
         make_trainer: Makes the loop; one of several processes has its own.
 

@@ -83,7 +83,7 @@ class Run:
 
 
 class Library:
-    """The runs of a folder, read anew when their files change. Nothing is ever written.
+    """The runs of a folder, reread when their files change. Nothing is ever written.
 
     Directories that are links are not followed, and a run whose files lead out of the folder is not read.
 

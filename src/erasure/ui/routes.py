@@ -78,7 +78,7 @@ class Site:
         with self._lock:
             known = self._reports.get(name)
         if known is None or known[0] != stamp:
-            # Made anew from the rows: the page beside them may be of another version, or somebody else's.
+            # Rebuilt from the rows: the stored page may come from another version, or from somebody else.
             overview = self.library.overview(name)
             known = (stamp, report_page(page(overview), self.library.run(name)).encode("utf-8", "replace"))
             with self._lock:

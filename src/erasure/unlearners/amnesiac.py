@@ -49,7 +49,7 @@ class AmnesiacUnlearning(Unlearner):
         tested="the steps by a training written out by hand in float64 (tests/unit/unlearners/test_amnesiac.py)",
         deviations=(
             "Only the sum of the touched updates is kept, not each of them.",
-            "Every parameter is logged; the code goes by names that contain weight or bias, and skips what fails to load in silence.",
+            "Every parameter is logged; the code goes by names that contain weight or bias, and silently skips what fails to load.",
             "The paper asks for a brief repair and its notebook runs up to ten epochs; the default is one.",
         ),
     )

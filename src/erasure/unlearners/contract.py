@@ -210,7 +210,7 @@ class IterativeUnlearner(Unlearner):
 
     Args:
         epochs: Passes; what a pass goes over is the method's to say. 0 changes nothing.
-        optimizer: A class of ``torch.optim``; built anew for the method.
+        optimizer: A class of ``torch.optim``; a fresh one for each method.
         schedule: Learning-rate schedule, stepped once an epoch; constant by default.
         batch_norm: ``train`` lets running statistics follow the batches, ``frozen`` keeps BatchNorm in eval mode.
         max_grad_norm: Clip gradients to this global norm.
@@ -261,7 +261,7 @@ class PlainTraining:
     Args:
         role: The partition that it trains on, in batches as :meth:`UnlearningTask.batches` gives them.
         epochs: Passes.
-        optimizer: Built anew.
+        optimizer: A fresh one.
         schedule: Stepped once an epoch.
         max_grad_norm: Gradients are clipped to this norm.
         ascends: Whether the loss is climbed.

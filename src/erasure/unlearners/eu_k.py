@@ -19,7 +19,7 @@ __all__ = ["EUk"]
 
 @dataclass(frozen=True, kw_only=True)
 class EUk(Finetuning):
-    r"""The last k layers are drawn anew and trained from scratch on the retain set, the rest is frozen.
+    r"""The last k layers are reinitialised and trained from scratch on the retain set, the rest is frozen.
 
     .. math:: \min_{\theta_{>L-k}} \; \mathbb{E}_{D_r} \, \ell(f_\theta(x), y) \quad\text{from}\quad \theta_{>L-k} \sim \text{init}
 
@@ -29,7 +29,7 @@ class EUk(Finetuning):
     **Cost**: a full training on the retain set, backward through the last ``k`` layers only.
 
     Args:
-        k: Number of layers that are drawn anew and trained.
+        k: Number of layers that are reinitialised and trained.
     """
 
     source: ClassVar[Source | None] = Source(

@@ -41,7 +41,7 @@ class LastLayers(Unlearner):
     Args:
         inner: The method; it uses the partitions that it names itself.
         n_layers: How many layers may change.
-        reset: Draw these layers anew first, normalisation and running statistics included, by each module's own ``reset_parameters``.
+        reset: Reinitialise these layers first, normalisation and running statistics included, by each module's own ``reset_parameters``.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -93,7 +93,7 @@ def on_last_layers(
         task: The inner method's task, given on with the frozen modules.
         unlearn: The inner method.
         n_layers: How many layers may change.
-        reset: Draw them anew first, from the task's stream ``reset``.
+        reset: Reinitialise them first, from the task's stream ``reset``.
 
     Raises:
         RequirementNotMet: If the model has no layers, or one of them cannot be reset.
@@ -165,7 +165,7 @@ def _has_state(module: nn.Module) -> bool:
 
 
 def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
-    """Draw the weights of ``modules`` anew on the CPU, so that a seed gives the same weights on every device."""
+    """Reinitialise the weights of ``modules`` on the CPU, so that a seed gives the same weights on every device."""
     with isolated(task.streams.child("reset").seed):
         for module in modules:
             if isinstance(module, parametrize.ParametrizationList):
@@ -173,7 +173,7 @@ def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
             module.to("cpu")
             if not drawn_anew(module) and any(True for _ in module.parameters(recurse=False)):
                 raise RequirementNotMet(
-                    f"{type(module).__name__} has weights but no reset_parameters, so it cannot be drawn anew"
+                    f"{type(module).__name__} has weights but no reset_parameters, so it cannot be reinitialised"
                 )
             module.to(task.device)
 

@@ -43,7 +43,7 @@ class NegGradPlus(IterativeUnlearner):
         deviations=(
             "Without the L2 penalty towards the original weights that the notebooks add to the retain loss.",
             'BatchNorm is in training mode, as in train_negrad; the notebooks have it frozen (batch_norm="frozen").',
-            "The forget loader shuffles anew each time it starts over; itertools.cycle in the reference code repeats the first order.",
+            "The forget loader reshuffles each time it starts over; itertools.cycle in the reference code repeats the first order.",
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})

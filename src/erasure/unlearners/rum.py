@@ -58,7 +58,7 @@ class RUM(Unlearner):
         code="kairanzhao/RUM at fe2df07 (NegGrad+ for each group)",
         tested="the order of the groups and the steps of NegGrad+ (tests/unit/unlearners/test_weight_edits.py)",
         deviations=(
-            "The forget set is cut into groups as it is; the code also makes it up from the most, the least and middling memorised.",
+            "The forget set is cut into groups as it is; the code also makes it up from the most, the least and the moderately memorised.",
             "Confidence is that of the trained original; the paper averages it over the epochs of its training.",
             "Scores by training many models, and by learning events, are left out.",
         ),

@@ -73,7 +73,7 @@ class SFRon(Unlearner):
 
     Args:
         steps: ``T``: iterations.
-        optimizer: One for both kinds of step, built anew.
+        optimizer: A fresh one for both kinds of step.
         schedule: Learning-rate schedule, stepped with every iteration.
         forget_every: ``k``: iterations from one ascent to the next; the first iteration has one.
         alpha: ``alpha_0``: strength of the ascent at the start.
@@ -91,7 +91,7 @@ class SFRon(Unlearner):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_gradient_geometry.py)",
         deviations=(
             "Without the exponential moving average of the weights, which at the code's setting changes nothing.",
-            "Frozen weights take no part in the mask; the code masks them with zeros in silence.",
+            "Frozen weights take no part in the mask; the code silently masks them with zeros.",
             "Importances are kept by what they were computed from; the code's cache knows the folder alone.",
         ),
     )

@@ -74,7 +74,7 @@ class UnlearningTask:
         batch_size: Samples per step where the method does not say.
         bank: Other models.
         precision: ``fp32`` or ``bf16``.
-        on_epoch: Hears of each epoch.
+        on_epoch: Called after each epoch.
         z: Groups of the whole data set, if there are any.
         masks: Weight masks by file name, which one step of a Cascade makes and a later one uses.
         promised: Guarantees of the method that this task was made for; one inside another method has a list of its own, since what

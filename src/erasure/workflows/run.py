@@ -65,9 +65,9 @@ class RunOptions:
             a cluster. The results are the same bytes.
         workers: How many stages run at a time; by default as many as there are cores for.
         address: Address of a running Ray cluster; by default one is started on this machine.
-        axes: Seeds of an axis (``split``, ``train``, ``unlearn``, ``evaluate``) in the place of the root's; every combination is a
+        axes: Seeds of an axis (``split``, ``train``, ``unlearn``, ``evaluate``) instead of the root's; every combination is a
             repetition.
-        report: Whether a page for people is made beside the result files.
+        report: Whether an HTML report is made as well as the result files.
         shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
         devices: Devices of this machine that train a model together, one process each; methods and measures run on one.
         strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
@@ -119,7 +119,7 @@ def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
 
     Raises:
         DataError: If a data file is missing.
-        RequirementNotMet: If the device does not exist, or a model cannot be trained on so many.
+        RequirementNotMet: If the device does not exist, or a model cannot be trained on that many.
         MissingDependency: If what several devices need is not installed.
     """
     device = resolve_device(options.device)
@@ -135,7 +135,7 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
     Args:
         experiment: The validated configuration.
         options: How to run it.
-        listener: Hears what happens.
+        listener: Receives events.
 
     Returns:
         The rows; failed ones carry their reason.
@@ -163,7 +163,7 @@ def run_experiments(
     Args:
         wanted: Each experiment, and where its result files go.
         options: How to run them; ``output`` is that of the whole, for those who listen.
-        listener: Hears what happens.
+        listener: Receives events.
 
     Raises:
         As :func:`run_experiment`.

@@ -128,12 +128,12 @@ def tune(
         trials: Budget; failed trials count. Give all methods the same.
         protocol: How a setting is judged.
         n_seeds: Tuning seeds, which are none of those reported; ``transfer`` has one, the first of the reported.
-        time_limit_s: No trial is begun after so many seconds of this call; the best of those there are is reported.
+        time_limit_s: No trial starts after this many seconds of this call; the best one until then is reported.
         overrides: ``path=value`` settings.
         trust: Modules whose classes the configuration may name.
         options: How experiments are run; ``seeds`` are those reported.
-        on_trial: Hears of every new trial.
-        listener: Hears the report's run.
+        on_trial: Called after every new trial.
+        listener: Receives the events of the report's run.
 
     Raises:
         ConfigError: If the configuration, the method or its partitions do not allow it, or every trial failed.
@@ -310,7 +310,7 @@ def _remarks(
     if floor is not None and first is not None and first[0] is not None and first[0] <= floor:
         remarks.append(
             f"The gap before tuning ({first[0]:.4f}) is within that of models retrained with other seeds ({floor:.4f}): "
-            "there is nothing to tune here that could be told from chance."
+            "any gain from tuning here would be indistinguishable from chance."
         )
     return remarks
 

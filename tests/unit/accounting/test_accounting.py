@@ -181,7 +181,7 @@ def test_more_noise_tells_less_and_no_noise_tells_all(steps, weight_decay, sd):
 
 
 def test_noise_of_iterates_hides_the_shift_that_plain_iteration_makes():
-    # Two runs with constant gradients of opposite sign: the last iterates are Gaussians that one can be told from the other by.
+    # Two runs with constant gradients of opposite sign: the last iterates are Gaussians that one can be distinguished from the other by.
     event = ClippedSteps(radius=1.0, clip=2.0, rate=0.05, weight_decay=2.0, steps=7, sd=0.8)
     means, variance = np.array([1.0, -1.0]), 0.0
     for _ in range(event.steps):

@@ -19,7 +19,7 @@ def judged(costs, *methods, exact=()):
 
 
 def original(forget=1.0, **changes):
-    """An original that can be told from gold, over enough seeds to name a method."""
+    """An original that can be distinguished from gold, over enough seeds to name a method."""
     return References(original=comparisons(method("original", forget=forget), Roles()), **changes)
 
 
@@ -85,7 +85,7 @@ def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
 def test_few_seeds_name_nobody_and_say_who_came_nearest(n, words):
     advice, text = said(judged({"m": 0.1}, method("m")), original(n_originals=n))
     assert (advice.kind, advice.best, advice.named.label) == (Advised.USE, None, "m")
-    assert text.startswith("m came nearest to retraining: its model cannot be told from one retrained")
+    assert text.startswith("m came nearest to retraining: its model cannot be distinguished from one retrained")
     assert words in text and "Use " not in text
     short, text = said(judged({"m": 0.1}, method("m", forget=0.95)), original(n_originals=n))
     assert (short.best, words in text) == (None, True)

@@ -132,7 +132,7 @@ def test_costs_are_compared_by_their_ratio_and_counted_apart():
     rows = [r for r in rows if r.gap is None]
     found = compare_runs([RunFolder(rows)], ["a"], against="slow")
     (tally,) = found.tallies
-    assert (tally.label, tally.wins, tally.cheaper, tally.dearer) == ("fast", 0, 1, 0)
+    assert (tally.label, tally.wins, tally.cheaper, tally.costlier) == ("fast", 0, 1, 0)
 
 
 def test_ranks_tie_within_the_floor_and_separate_beyond_it():

@@ -102,7 +102,7 @@ def test_an_interrupt_says_how_to_go_on(cli, raising):
     raising(KeyboardInterrupt())
     code, _, err = cli("list")
     assert code == 130
-    assert "stopped; run the same command again to go on" in err
+    assert "interrupted; rerun the same command to resume" in err
 
 
 @pytest.mark.parametrize(

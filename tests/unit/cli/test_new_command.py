@@ -177,9 +177,9 @@ def test_a_file_that_is_there_is_replaced_only_if_somebody_says_so(cli, here, ty
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nobody can be asked"),
+        ([], "no terminal to ask on"),
         (["--yes", "--data", "digit"], 'no data "digit"'),
-        (["--yes", "--data", "patients.csv"], "Give --label"),
+        (["--yes", "--data", "patients.csv"], "Pass --label"),
         (["--yes", "--data", "patients.csv", "--label", "stat"], 'no column "stat"'),
         (["--yes", "--data", "patients.csv", "--label", "who"], "a label has few"),
         (["--yes", "--data", "patients.csv", "--label", "dose"], "fractions"),
@@ -188,7 +188,7 @@ def test_a_file_that_is_there_is_replaced_only_if_somebody_says_so(cli, here, ty
         (["--yes", "--data", "digits", "--forget", "0%"], "forget one at least"),
         (["--yes", "--data", "digits", "--forget", "100%"], "not all"),
         (["--yes", "--data", "digits", "--forget", "898"], "between 1 and 897"),
-        (["--yes", "--data", "digits", "--forget", "some"], "says not what to forget"),
+        (["--yes", "--data", "digits", "--forget", "some"], "does not say what to forget"),
         (["--yes", "--data", "digits", "--methods", "Scrubb"], "SCRUB"),
         (["--yes", "--data", "digits", "--methods", "Cascade"], "needs steps"),
         (["--yes", "--data", "digits", "--methods", ","], "no method"),

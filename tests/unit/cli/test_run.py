@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_a_store_from_which_the_run_goes_on(cli, write_config, tin
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert err.splitlines()[-1] == "stopped; run the same command again to go on where it stopped"
+    assert err.splitlines()[-1] == "interrupted; rerun the same command to resume"
     assert "Traceback" not in err
     stages = json.loads(cli("plan", file, "--json")[1])["stages"]
     assert [stage["cached"] for stage in stages if stage["kind"] == "model"] == [True, True]

@@ -21,7 +21,7 @@ _LABELS = {name: torch.tensor([0, 1] * 20) for name in ("forget", "test")}
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetAccuracy(Measure):
-    """An attack that believes whatever is predicted rightly to be a member."""
+    """An attack that believes whatever is predicted correctly to be a member."""
 
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 

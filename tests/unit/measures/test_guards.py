@@ -102,7 +102,9 @@ def test_who_finds_rare_samples_has_not_collapsed_though_a_constant_is_as_often_
 
 
 def test_near_a_constant_is_not_called_one():
-    assert "cannot be told from that of a constant prediction (0.500 ± 0.106 with 200 samples)" in _judge(retain=110).reason
+    assert (
+        "cannot be distinguished from that of a constant prediction (0.500 ± 0.106 with 200 samples)" in _judge(retain=110).reason
+    )
     assert "is below that of a constant prediction (0.500)" in _judge(retain=20).reason
 
 
@@ -130,7 +132,9 @@ def test_a_model_has_not_collapsed_where_the_original_is_at_chance_too():
 def test_a_model_has_not_collapsed_where_gold_is_at_chance_too_and_gold_is_said_to_be_no_yardstick():
     verdict = _judge(retain=100, gold=(90, 104))
     assert verdict.status == "ok"
-    assert verdict.gold.startswith('accuracy 0.520 on "retain" cannot be told from that of a constant prediction (0.500 ±')
+    assert verdict.gold.startswith(
+        'accuracy 0.520 on "retain" cannot be distinguished from that of a constant prediction (0.500 ±'
+    )
     assert not verdict.original
     assert _judge(retain=190, gold=(90, 104)).gold
     assert not _judge(retain=100, gold=(90, 195)).gold

@@ -52,7 +52,7 @@ def test_every_status_is_explained():
 
 
 @pytest.mark.parametrize(
-    "word", ["the yardstick", "before forgetting", "noise floor", "gold", "original", "verdict", "win", "loss", "tie"]
+    "word", ["the reference", "before forgetting", "noise floor", "gold", "original", "verdict", "win", "loss", "tie"]
 )
 def test_words_in_the_cells_are_explained(word):
     assert word in _explained()

@@ -89,7 +89,7 @@ def tied():
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")), "circular"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "no parameter"),
         (nn.Sequential(nn.Linear(7, 3), nn.BatchNorm1d(3, momentum=None)), "running statistics"),
-        (Gated(), "cannot be written down as a graph"),
+        (Gated(), "cannot be traced"),
         (Residual(), "no rule for add"),
         (hooked(), "hooks"),
         (tied(), "share weights"),

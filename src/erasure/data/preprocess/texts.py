@@ -123,7 +123,7 @@ class Tokenize(Step):
             ids, mask = tokens.unbind(dim=1)
             if not torch.equal(ids != PADDING, mask != 0):
                 raise DataError(
-                    "the mask cannot be told from the ids, for the tokenizer does not pad with 0; set attention to true"
+                    "the mask cannot be distinguished from the ids, for the tokenizer does not pad with 0; set attention to true"
                 )
             tokens = ids
         return replace(samples, x={"tokens": Field(tokens.numpy(), names)}, modality="text", categorical=())

@@ -1,4 +1,4 @@
-"""Data set classes of PyTorch Geometric on local raw files: read anew in a folder of their own, so that nothing pickled is trusted."""
+"""Data set classes of PyTorch Geometric on local raw files: reprocessed in a folder of their own, so that nothing pickled is trusted."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def raw_folder(cls: Any, root: str, parameters: dict[str, Any]) -> Path:
 
 
 def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool) -> GraphsRead:
-    """All graphs of a data set class, made anew from its raw files.
+    """All graphs of a data set class, rebuilt from its raw files.
 
     Files that end in ``.gz`` are unpacked. Nothing is written into ``root``, except downloads.
 
@@ -159,7 +159,7 @@ def _numbering(cls: Any) -> dict[str, Any]:
 
 
 def _made(cls: Any, root: str, parameters: dict[str, Any], on_missing: Any) -> Any:
-    """The data set, with ``on_missing`` in the place of its download and without messages."""
+    """The data set, with ``on_missing`` instead of its download and without messages."""
     quiet = property(lambda self: False, lambda self, value: None)
     try:
         inspect.signature(cls).bind(root, **parameters)

@@ -125,7 +125,7 @@ class Ranking(Splitter):
 
 @dataclass(frozen=True, kw_only=True)
 class MemorisedSplitter(Ranking):
-    r"""The samples that models memorise most, least or middling, and the others.
+    r"""The samples that models memorise most, least or moderately, and the others.
 
     ``by`` says what memorised means:
 

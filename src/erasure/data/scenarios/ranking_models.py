@@ -33,7 +33,7 @@ class Predictions:
     """What a model says about ``n`` samples.
 
     Args:
-        right: Whether each is predicted rightly (for ``multilabel``, the share of right labels), ``(n,)`` float64.
+        right: Whether each is predicted correctly (for ``multilabel``, the share of right labels), ``(n,)`` float64.
         loss: Its loss, ``(n,)`` float64, in nats; ``exp(-loss)`` is the probability of its label.
         margin: Logit of that probability, ``(n,)`` float64; of ``multilabel`` samples nothing, ``(0,)``.
     """

@@ -24,7 +24,7 @@ __all__ = ["RequestsSplitter"]
 class RequestsSplitter(Splitter):
     """Forget sets that are asked for one after the other, each with what is left to retain after it.
 
-    Requests are of so many samples, of so many groups (persons, say), or of groups that are called by name. Of a group, all samples go.
+    A request names a number of samples, a number of groups (persons, say), or groups by name. All samples of a group are forgotten.
 
     With ``parts_names`` ``["forget", "retain"]`` and three requests the partitions are ``forget 1``, ``retain 1``, ``forget 2``,
     ``retain 2``, ``forget 3`` and ``retain 3``. Forget sets have no sample in common; ``retain 2`` is ``retain 1`` without

@@ -85,7 +85,7 @@ class HuggingFace(DataSource):
             ids alone, whose mask is ``ids != 0``.
         categorical: Columns of a table that become one 0/1 column a value.
         encode: Columns of a table that become the number of their value in sorted order.
-        keep_most_frequent: Column to a count: rows with other than its so many most frequent values are left out, column by column
+        keep_most_frequent: Column to a count: rows with other than that many of its most frequent values are left out, column by column
             in this order.
         missing: What happens to rows with missing values: ``error`` refuses them, ``drop`` leaves them out, ``impute`` fills tables
             with medians and a category ``missing``.

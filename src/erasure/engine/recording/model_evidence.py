@@ -180,7 +180,7 @@ class ModelEvidence:
         return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
 
     def _confidences(self) -> Histograms:
-        """Of the log-odds of the right label, in which sure models still differ."""
+        """Histograms of the log-odds of the right label, in which confident models still differ."""
         edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
         return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
 

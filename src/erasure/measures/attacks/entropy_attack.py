@@ -32,7 +32,7 @@ class EntropyAttack(Measure):
         test: Non-members that it learns from.
         variant: ``svc``: a support vector machine (C = 3, radial kernel of width ``auto``), which leans to the larger partition.
             ``logistic``: a logistic regression in which both partitions weigh the same.
-        max_samples: Learn from at most so many samples, drawn at random, in which the two partitions keep their proportion.
+        max_samples: Learn from at most this many samples, drawn at random, in which the two partitions keep their proportion.
     """
 
     source: ClassVar[Source | None] = Source(

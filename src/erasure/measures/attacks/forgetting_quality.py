@@ -37,7 +37,7 @@ class ForgettingQuality(Measure):
     over the samples; no ε above :math:`\ln(N - 1)` can be resolved by N models, so that none is a certificate of privacy.
 
     It judges a method over its random seeds, not one model: the subject itself is not looked at, and a method without randomness makes
-    equal models, which are easily told from golds.
+    equal models, which are easily distinguished from golds.
 
     **Cost**: ``n_models`` retrainings, shared by all methods, and ``n_models`` runs of each method; then time and memory grow with the
     square of ``n_models`` for each forgotten sample.

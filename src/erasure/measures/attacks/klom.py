@@ -48,7 +48,7 @@ class KLoM(Measure):
         test: Samples that no model was trained on.
         n_models: Number of models on either side, at least 2; the paper has 100.
         origins: ``many``: every unlearned model starts from an original of its own, as in the paper. ``one``: all start from the same.
-        max_samples: Look at so many samples of a partition, drawn at random; None takes all.
+        max_samples: Look at no more than this many samples of a partition, drawn at random; None takes all.
     """
 
     source: ClassVar[Source | None] = Source(

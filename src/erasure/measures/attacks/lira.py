@@ -23,14 +23,14 @@ __all__ = ["LiRA", "ULiRA"]
 Variant: TypeAlias = Literal["online", "offline", "fixed-variance"]
 
 _MANY = 64
-"""From so many models on, a sample's own variance is used."""
+"""With at least this many models, a sample's own variance is used."""
 _FEW = 16
 _DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiRA(RememberedGame):
-    r"""Likelihood-ratio attack: can what was forgotten be told from what was never seen, sample by sample?
+    r"""Likelihood-ratio attack: can what was forgotten be distinguished from what was never seen, sample by sample?
 
     .. math:: \Lambda(x) = \log \frac{\mathcal N(\phi(x); \mu_\mathrm{in}, \sigma_\mathrm{in}^2)}
               {\mathcal N(\phi(x); \mu_\mathrm{out}, \sigma_\mathrm{out}^2)}, \qquad \phi = \log \frac{p_y}{1 - p_y}
@@ -146,7 +146,7 @@ class LiRA(RememberedGame):
 
 @dataclass(frozen=True, kw_only=True)
 class ULiRA(LiRA):
-    r"""LiRA calibrated on unlearned shadow models: can what a method forgot be told from what the model never saw?
+    r"""LiRA calibrated on unlearned shadow models: can what a method forgot be distinguished from what the model never saw?
 
     .. math:: \Lambda(x) = \log \frac{\mathcal N(\phi(x); Q_\mathrm{u})}{\mathcal N(\phi(x); Q_\mathrm{o})}
 
@@ -185,7 +185,7 @@ class ULiRA(LiRA):
     share: Share = 1.0
 
     def check(self) -> None:
-        """Drawing pairs anew leaves every sample its models only where one of each pair has forgotten it."""
+        """Redrawing pairs leaves every sample its models only where one of each pair has forgotten it."""
         super().check()
         if self.interval == "models" and self.share < 1:
             message = 'an interval over models needs shadow models that forget all they have seen of both sides: use share 1, or "samples"'

@@ -27,7 +27,7 @@ class MIAEfficacy(Measure):
     r"""Share of the forget set that a membership attack takes for never seen (MIA-efficacy).
 
     Answers: do forgotten samples look to the model like samples it never saw, or like those it was to keep? A support vector machine
-    (C = 3, radial kernel of width ``auto``) learns to tell equally many retain and test samples by what the model says of them, and is
+    (C = 3, radial kernel of width ``auto``) learns to distinguish equally many retain and test samples by the model's outputs, and is
     then asked about the forget set.
 
     In [0, 1]. More is not better: the ideal is gold's value. Where the model says the same about both partitions, as a model without any
@@ -40,7 +40,7 @@ class MIAEfficacy(Measure):
         feature: What it sees: ``confidence``, the probability of the right class, as usually reported; ``correctness`` of the prediction;
             ``entropy`` of the predicted distribution; ``modified entropy``, which is small only if the prediction is right too; or all
             ``probabilities``.
-        max_samples: Learn from at most so many samples of either kind, drawn at random; time grows with their square.
+        max_samples: Learn from at most this many samples of either kind, drawn at random; time grows with their square.
     """
 
     source: ClassVar[Source | None] = Source(

@@ -23,12 +23,12 @@ from erasure.types import NonNegativeInt, Source
 __all__ = ["PersonLiRA"]
 
 _MANY = 64
-"""From so many models on, a sample's own variance is used, as by LiRA."""
+"""With at least this many models, a sample's own variance is used, as by LiRA."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonLiRA(ShadowGame):
-    r"""Likelihood-ratio attack on persons: can a forgotten person be told from persons who were never seen?
+    r"""Likelihood-ratio attack on persons: can a forgotten person be distinguished from persons who were never seen?
 
     .. math:: \Lambda(P) = \sum_{x \in P} \log \frac{\mathcal N(\phi(x); \mu_\mathrm{in}, \sigma_\mathrm{in}^2)}
               {\mathcal N(\phi(x); \mu_\mathrm{out}, \sigma_\mathrm{out}^2)}

@@ -36,8 +36,8 @@ _PROTOCOLS = {
 class UMIA(Measure):
     """Accuracy of a membership attack that sees only the loss of each sample (U-MIA).
 
-    Answers: can forgotten samples be told from samples that were never seen, by their loss alone? A logistic regression on the loss
-    is cross-validated on equally many samples of the forget set and of held-out data; larger sides are cut by random subsampling.
+    Answers: can forgotten samples be distinguished from samples that were never seen, by their loss alone? A logistic regression
+    on the loss is cross-validated on equally many samples of the forget set and of held-out data; larger sides are randomly subsampled.
 
     The value is the mean accuracy over the splits, in [0, 1]; 0.5 is chance. The ideal is gold's value, which is not 0.5 where
     forgotten and held-out samples are of different kinds. A value below 0.5 is no better than 0.5. The attack looks at the

@@ -51,7 +51,7 @@
       head.scope = "row";
       const verdict = element("td");
       if (line.verdict) verdict.append(element("span", line.verdict, "chip c-" + line.colour));
-      else verdict.textContent = line.role === "gold" ? "the yardstick" : "before forgetting";
+      else verdict.textContent = line.role === "gold" ? "the reference" : "before forgetting";
       row.append(head, verdict);
       for (const [text, , more, mark] of line.cells) {
         const made = element("td", "", "number " + (mark || ""));

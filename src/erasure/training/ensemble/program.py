@@ -99,7 +99,7 @@ def _traced(model: nn.Module, training: bool) -> fx.Graph:
         return fx.Tracer().trace(model)
     # Tracing runs the network's own code, which may fail in any way on a value that stands for another.
     except Exception as error:
-        raise RequirementNotMet(f"the network cannot be written down as a graph ({error})") from error
+        raise RequirementNotMet(f"the network cannot be traced ({error})") from error
     finally:
         for module, mode in modes:
             module.training = mode

@@ -54,16 +54,16 @@ def train_together(
         ids: Samples to train each model on, int64, on the same device.
         criterion: The loss, made from the recipe's.
         seeds: Seed of each model's training; its samples are shuffled as :func:`~erasure.training.predictor.train` does.
-        generators: What shuffles each model's samples, in the place of ``seeds``.
+        generators: What shuffles each model's samples, instead of ``seeds``.
         batch_size: Used where the recipe does not set its own.
         ascends: Whether the loss is climbed.
         precision: Must be ``fp32``.
-        on_epoch: Hears of each epoch, once for all, and sees the first model as it stands.
+        on_epoch: Called after each epoch, once for all models, with the first model as it is then.
 
     Raises:
         RequirementNotMet: If they cannot be trained together; the message says why.
         DataError: If one of them has nothing to train on.
-        Diverged: If the loss or a weight of one is not finite, or beyond its bound; the models are unfinished then and must be built anew.
+        Diverged: If the loss or a weight of one is not finite, or beyond its bound; the models are then unfinished and must be rebuilt.
     """
     if not models:
         return []

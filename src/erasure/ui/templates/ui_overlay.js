@@ -183,7 +183,7 @@
     $("attack-rates").replaceChildren(...current.models.map((model) => {
       const kind = kinds(model), swatch = svg("svg", { class: "swatch", width: 26, height: 12, viewBox: "0 0 26 12", "aria-hidden": "true" },
         svg("line", { class: `line l-${kind}`, x1: 0, x2: 26, y1: 6, y2: 6 }), kind === "b" ? svg("rect", { class: "p-b", x: 8.5, y: 1.5, width: 9, height: 9 }) : svg("circle", { class: "p-" + kind, cx: 13, cy: 6, r: kind === "a" ? 5 : 4 }));
-      const head = element("th", "", swatch, model.label + (model.is_reference ? " (the yardstick)" : ""));
+      const head = element("th", "", swatch, model.label + (model.is_reference ? " (the reference)" : ""));
       head.scope = "row";
       return element("tr", "", head, ...cells(percent(model.tpr[i]), percent(model.fpr[i]), percent(right(model, i)), model.auc === null ? "–" : model.auc.toFixed(3)));
     }));
