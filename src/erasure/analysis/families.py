@@ -27,6 +27,7 @@ _POPULATIONS = ("KLoM", "ForgettingQuality")
 _UNFIT = frozenset({"collapsed", "non-finite", "failed"})
 _Unit: TypeAlias = tuple[int | None, int | None]
 _Key: TypeAlias = tuple[str, str]
+_Jury: TypeAlias = dict[_Unit, dict[int, dict[_Key, list[float]]]]
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,23 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
     """
     columns: dict[_Key, TestedColumn] = {}
     models: dict[str, dict[_Unit, dict[_Key, list[float]]]] = {}
-    jury: dict[_Unit, dict[int, dict[_Key, list[float]]]] = {}
+    jury: _Jury = {}
+    own: dict[str, _Jury] = {}
     unfit: set[tuple[_Unit, int]] = set()
     golds: set[str] = set()
     seen: set[str] = set()
     for row in rows:
         unit = (row.seed_split, row.seed_train)
         if row.model == "gold":
-            golds.add(row.label)
+            calibrated_for = row.label if row.unlearner or row.label == "original" else ""
+            if not calibrated_for:
+                golds.add(row.label)
             if not row.number:
                 continue
-            if row.status in _UNFIT:
+            if row.status in _UNFIT and not calibrated_for:
                 unfit.add((unit, row.number))
-            of = jury.setdefault(unit, {}).setdefault(row.number, {})
+            bench = own.setdefault(calibrated_for, {}) if calibrated_for else jury
+            of = bench.setdefault(unit, {}).setdefault(row.number, {})
         else:
             of = models.setdefault("original" if row.model == "original" else row.label, {}).setdefault(unit, {})
         if row.value is None or not _is_compared(row):
@@ -151,7 +156,17 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
         return {label: Family(reason=reason) for label in models}, notices
     seed = int.from_bytes(hashlib.sha256("".join(sorted(seen)).encode()).digest()[:4], "big")
     ordered = [columns[key] for key in sorted(columns)]
-    return {label: _family(of, jury, ordered, seed) for label, of in models.items()}, notices
+    return {label: _family(of, _seated(jury, own.get(label, {})), ordered, seed) for label, of in models.items()}, notices
+
+
+def _seated(jury: _Jury, own: _Jury) -> _Jury:
+    """The jury as one method sees it: where an attack was calibrated for the method, its values take the place of the others'."""
+    if not own:
+        return jury
+    return {
+        unit: {number: {**values, **own.get(unit, {}).get(number, {})} for number, values in of.items()}
+        for unit, of in jury.items()
+    }
 
 
 def _is_compared(row: Row) -> bool:

@@ -400,12 +400,13 @@ class Workbench:
         return replace(found, logits=found.logits[index], losses=found.losses[index], features=features)
 
     def _candidate(self, scene: Scene, where: str, role: str, maker: Stage | None = None) -> Candidate:
-        facts = self.store.open(where).facts
+        facts = self.store.open(split_member(where)[0]).facts
+        n_models = cast(int, facts.get("models", 1))
         return Candidate(
             kind=cast(Any, role),
             load=lambda: self.model(scene, where),
             outputs=lambda partition: self.outputs(scene, where, partition),
-            elapsed_s=cast(float, facts["elapsed_s"]),
+            elapsed_s=cast(float, facts["elapsed_s"]) / n_models,
             precompute_s=cast(float, facts.get("precompute_s", 0.0)),
             peak_memory_mib=cast("float | None", facts.get("peak_memory_mib")),
             remake=self._remake(maker),

@@ -77,6 +77,8 @@ class Measure(Component):
             that are taken for members.
         references: Models it compares with, beside the one it judges.
         judges: Kinds of model it makes sense for.
+        on_jury: Whether it is measured on further golds too, beside which methods are judged. Costs are not; nor is, without being told,
+            what asks for the subject made again: it judges populations.
     """
 
     kind: ClassVar[str] = "measure"
@@ -88,6 +90,7 @@ class Measure(Component):
     chance: ClassVar[float | None] = None
     references: ClassVar[frozenset[Reference]] = frozenset()
     judges: ClassVar[frozenset[ModelKind]] = frozenset({"original", "gold", "unlearned"})
+    on_jury: ClassVar[bool] = True
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
 
     @property

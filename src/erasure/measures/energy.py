@@ -45,6 +45,7 @@ class Energy(Measure):
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "J"
     ideal: ClassVar[Literal["gold"] | float | None] = None
+    on_jury: ClassVar[bool] = False
 
     meter: Literal["auto", "codecarbon", "rapl"] = "auto"
     optional: bool = True

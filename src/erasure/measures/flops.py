@@ -52,6 +52,7 @@ class Flops(Measure):
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "FLOP"
     ideal: ClassVar[Literal["gold"] | float | None] = None
+    on_jury: ClassVar[bool] = False
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The number of operations."""
@@ -191,6 +192,7 @@ class HardwareCounters(Measure):
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     ideal: ClassVar[Literal["gold"] | float | None] = None
+    on_jury: ClassVar[bool] = False
 
     events: Annotated[tuple[str, ...], MinLen(1)] = ("PAPI_TOT_INS", "PAPI_TOT_CYC")
 

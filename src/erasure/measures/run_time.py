@@ -32,6 +32,7 @@ class RunTime(Measure):
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "s"
     ideal: ClassVar[Literal["gold"] | float | None] = None
+    on_jury: ClassVar[bool] = False
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Seconds, seconds of one-off work, and peak memory if known."""
@@ -61,6 +62,7 @@ class SpeedUp(Measure):
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "x"
     ideal: ClassVar[Literal["gold"] | float | None] = None
+    on_jury: ClassVar[bool] = False
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
     judges: ClassVar[frozenset[ModelKind]] = frozenset({"unlearned"})
 

@@ -14,11 +14,14 @@ from typing import Any
 from erasure.component import Component, canonical
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.measures.contract import Measure, ModelKind
+from erasure.measures.requested_models import Repeated, UnlearnedShadow
 from erasure.planning.blocks import split_member
 from erasure.planning.requested_models import BankPlanner
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Group, Job, Numerics, Plan, Scene, Stage, Subject, outputs_content, short, training_content
 from erasure.store.addresses import address
+from erasure.training.devices import Precision
+from erasure.training.ensemble import unsuited
 from erasure.training.predictor import Predictor
 from erasure.types import Json
 
@@ -76,27 +79,59 @@ class Planner:
         has_gold = retain in self.scene.lineage
         gold = self._train(f"train gold{suffix}", retain, self.train_seed) if has_gold else ""
         n_floors = self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0
-        floors = [
-            self._train(f"train gold {number}{suffix}", retain, self.seeds.stream("train", "gold", number))
-            for number in range(1, n_floors + 1)
-        ]
+        floors = self._jury(retain, n_floors, suffix)
         references = {"original": original} | ({"gold": gold} if gold else {})
         self.plan_.groups.append(
             Group(
                 seeds=self.seeds,
                 retain=retain,
-                original=self._subject("original", None, original, references),
+                original=self._beside(self._subject("original", None, original, references), floors, references),
                 gold=self._subject("gold", None, gold, references) if gold else None,
-                floors=tuple(self._floor(number, other, references) for number, other in enumerate(floors, start=1)),
-                unlearned=tuple(self._unlearned(entry, original, references, tuple(floors)) for entry in entries),
+                floors=tuple(self._floor(other, references) for other in floors),
+                unlearned=tuple(
+                    self._beside(self._unlearned(entry, original, references, floors), floors, references) for entry in entries
+                ),
             )
         )
 
-    def _floor(self, number: int, model: str, references: Mapping[str, str]) -> Subject:
-        self.bank.population = number
-        subject = self._subject("gold", None, model, references)
-        self.bank.population = 0
-        return subject
+    def _jury(self, retain: str, n_golds: int, suffix: str) -> tuple[str, ...]:
+        """Golds of other seeds: in blocks where the recipe lets them be trained together, else each by a stage of its own."""
+        predictor, numerics = self.scene.predictor, self.plan_.numerics
+        precision: Precision = "bf16" if numerics.precision == "bf16" else "fp32"
+        if numerics.devices == 1 and predictor.model.stackable and unsuited(predictor, precision) is None:
+            return self.bank.golds(n_golds)
+        return tuple(
+            self._train(f"train gold {number}{suffix}", retain, self._gold_seed(number)) for number in range(1, n_golds + 1)
+        )
+
+    def _gold_seed(self, number: int) -> int:
+        return self.seeds.stream("train", "gold", number)
+
+    def _floor(self, model: str, references: Mapping[str, str]) -> Subject:
+        """A further gold; costs and populations are not measured on it."""
+        values = tuple(
+            self._values(measure, "gold", model, references, None) if "gold" in measure.targets() and _is_on_jury(measure) else None
+            for measure in self.measures
+        )
+        return Subject(role="gold", entry=None, model=model, values=values)
+
+    def _beside(self, subject: Subject, floors: Sequence[str], references: Mapping[str, str]) -> Subject:
+        """The subject with what attacks that are calibrated on models treated like it say of the further golds.
+
+        Calibrated on golds' own models, the luck of those would look like a difference.
+        """
+        is_exact = subject.entry is not None and subject.entry.unlearner.exact
+        calibrated = [] if is_exact else [_is_on_jury(measure) and _is_calibrated(measure) for measure in self.measures]
+        if not any(calibrated):
+            return subject
+        jury = tuple(
+            tuple(
+                self._values(measure, "gold", model, references, subject.entry, treated=subject.role) if own else None
+                for measure, own in zip(self.measures, calibrated, strict=True)
+            )
+            for model in floors
+        )
+        return replace(subject, jury=jury)
 
     def _like(self, component: Component | None, role: str) -> str:
         """What stages have in common that take the same time."""
@@ -235,8 +270,16 @@ class Planner:
         return Subject(role=role, entry=entry, model=model, values=values)
 
     def _values(
-        self, measure: Measure, role: ModelKind, model: str, references: Mapping[str, str], entry: LabelledUnlearner | None
+        self,
+        measure: Measure,
+        role: ModelKind,
+        model: str,
+        references: Mapping[str, str],
+        entry: LabelledUnlearner | None,
+        *,
+        treated: ModelKind | None = None,
     ) -> str:
+        """Values of a model; models that the measure asks for are treated like it, or as the kind ``treated`` is."""
         needed: dict[str, str] = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
         partitions = [name for name in measure.partitions() if name in self.scene.lineage]
         seed = self.seeds.stream("evaluate")
@@ -251,7 +294,7 @@ class Planner:
             "numerics": self.plan_.numerics.json(),
         }
         outputs = self.outputs({model, *needed.values()}, partitions)
-        bank, blocks = self.bank.requested(measure, role, entry, references.get("original", model))
+        bank, blocks = self.bank.requested(measure, treated or role, entry, references.get("original", model))
         if blocks:
             content["bank"] = sorted({*bank.values()})
         job = Job(
@@ -263,10 +306,12 @@ class Planner:
             role=role,
             bank=bank,
             blocks={where: self.plan_.stages[where].job.block for where in {split_member(model)[0] for model in bank.values()}},
-            maker=self.plan_.stages[model],
+            maker=self.plan_.stages.get(model),
         )
         of = entry.label if entry is not None else role
-        requires = (self.scene.split, model, *needed.values(), *outputs, *blocks)
+        if treated is not None:
+            of = f"gold as {of}"
+        requires = (self.scene.split, *(split_member(where)[0] for where in (model, *needed.values())), *outputs, *blocks)
         signature, name = f"measure {short(measure)}", f"measure {measure.title} of {of}"
         return self.add("values", name, content, requires, job, signature, measure, role)
 
@@ -290,9 +335,9 @@ class Planner:
         return self.add("verdict", f"judge {entry.label}", content, requires, job, "judge")
 
     def outputs(self, models: Iterable[str], partitions: Iterable[str]) -> list[str]:
-        """One pass for each model and partition, whoever asks for it."""
+        """One pass for each model (or block of models) and partition, whoever asks for it."""
         addresses = []
-        for model in sorted(models):
+        for model in sorted({split_member(model)[0] for model in models}):
             for partition in partitions:
                 key = (model, partition)
                 if key in self.passes:
@@ -344,6 +389,15 @@ class Planner:
                 signature=signature,
             )
         return where
+
+
+def _is_on_jury(measure: Measure) -> bool:
+    return measure.on_jury and not any(isinstance(request, Repeated) for request, _ in measure.requests("gold"))
+
+
+def _is_calibrated(measure: Measure) -> bool:
+    """Whether a measure is fitted on models that went through what the subject went through."""
+    return any(isinstance(request, UnlearnedShadow) for request, _ in measure.requests("unlearned"))
 
 
 def _recipe(predictor: Predictor) -> Json:

@@ -18,7 +18,10 @@ from erasure.unlearners.contract import Unlearner
 if TYPE_CHECKING:
     from erasure.planning.planner import Planner
 
-__all__ = ["BankPlanner"]
+__all__ = ["JURY_SIZE", "BankPlanner"]
+
+JURY_SIZE = 20
+"""Further golds to train together: a jury of 19 is one block. More of them leave full blocks as they are."""
 
 
 class BankPlanner:
@@ -26,14 +29,10 @@ class BankPlanner:
 
     Args:
         planner: Plans the repetition.
-
-    Attributes:
-        population: 0 for the subjects of the table, and a number of its own for each further gold, so that what is made again of it, for
-            the noise floor, is not what was made again of gold.
     """
 
     def __init__(self, planner: Planner) -> None:
-        self.planner, self.scene, self.population = planner, planner.scene, 0
+        self.planner, self.scene = planner, planner.scene
 
     def requested(
         self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str
@@ -49,6 +48,12 @@ class BankPlanner:
             stage for block, partitions in looked.items() for stage in (block, *self.planner.outputs([block], list(partitions)))
         ]
         return bank, required
+
+    def golds(self, n_golds: int) -> tuple[str, ...]:
+        """The further golds 1 to ``n_golds``, in blocks."""
+        requests = [Retrained(number=number) for number in range(1, n_golds + 1)]
+        blocks = [(chunk, self._block(chunk, _Treatment(way="retrain"), [])) for chunk in chunks(requests, JURY_SIZE)]
+        return tuple(member(block, index) for chunk, block in blocks for index in range(len(chunk)))
 
     def _models(self, requests: Sequence[Request], treatment: _Treatment, original: str) -> dict[Request, str]:
         families: dict[Request, list[Request]] = {}
@@ -134,9 +139,6 @@ class BankPlanner:
             described |= {"forget_share": first.share, "draws": draws}
         return described
 
-    def _again(self) -> tuple[str | int, ...]:
-        return ("again", self.population) if self.population else ("again",)
-
     def _seed(self, request: Request, *, unlearn: bool) -> int:
         stream, number = self.planner.seeds.stream, request.number
         match request:
@@ -147,7 +149,7 @@ class BankPlanner:
             case Shadow():
                 return stream("train", "shadow", number)
             case Repeated():
-                return stream("unlearn", "again", number) if unlearn else stream("train", *self._again(), number)
+                return stream("unlearn", "again", number) if unlearn else stream("train", "again", number)
             case UnlearnedShadow():
                 return stream("unlearn" if unlearn else "train", "unlearned shadow", number, request.draw)
             case _:

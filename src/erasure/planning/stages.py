@@ -160,6 +160,7 @@ class Subject:
         values: Address of each measure's values, in the order of the measures; None where it does not apply.
         verdict: Address of the verdict, for an unlearned model.
         trace: Address of the trace, for an unlearned model, if one was asked for.
+        jury: Of each further gold the address of the values that are calibrated on models treated like this one; None for other measures.
     """
 
     role: ModelKind
@@ -168,6 +169,7 @@ class Subject:
     values: tuple[str | None, ...]
     verdict: str = ""
     trace: str = ""
+    jury: tuple[tuple[str | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -265,3 +265,17 @@ def test_memory_left_is_bounded():
     given = report(np.random.default_rng(16), {"half": {key: value / 2 for key, value in ORIGINAL.items()}})
     without = [row for row in given if row.measure != "memory left"]
     assert judge_report(without, ROLES).methods["half"].memory.mean == pytest.approx(0.5, abs=0.15)
+
+
+def test_attacks_calibrated_for_a_method_are_compared_with_the_jury_under_the_same_calibration():
+    generator = np.random.default_rng(5)
+    rows = report(generator, {"lucky": {}}, n_originals=3, n_golds=9)
+    bias = 0.4  # of the calibration, whichever model is attacked by it
+    attacked = [row for row in rows if row.measure == "UMIA"]
+    biased = [replace(row, value=row.value + bias) if row.label == "lucky" and row.measure == "UMIA" else row for row in rows]
+    assert judge_report(biased, ROLES).methods["lucky"].p < 0.05
+    own = [replace(row, value=row.value + bias, label="lucky", unlearner="lucky") for row in attacked if row.number]
+    tested = judge_report([*biased, *own], ROLES).methods["lucky"]
+    plain = judge_report(rows, ROLES).methods["lucky"]
+    assert tested.p == plain.p
+    assert tested.finding is plain.finding

@@ -134,14 +134,3 @@ def test_the_plan_of_another_repetition_has_other_shadows():
     plans = [build_plan(experiment, [Seeds(split=0, train=seed, unlearn=0, evaluate=0)]) for seed in (0, 1)]
     blocks = [{a for a, stage in plan.stages.items() if stage.kind == "models"} for plan in plans]
     assert not blocks[0] & blocks[1]
-
-
-def test_golds_of_the_noise_floor_are_made_again_on_their_own():
-    experiment = _experiment(["Identity"], [PROBE])
-    plan = make_plan(experiment, RunOptions())
-    stages = plan.stages.values()
-    again = [
-        stage for stage in stages if stage.kind == "models" and "repetitions" in stage.name and stage.job.block.way == "train"
-    ]
-    seeds = [seed for stage in again if stage.job.block.partition == "retain" for seed in stage.job.block.seeds]
-    assert len(seeds) == len(set(seeds)) == 6  # three for gold, three for the gold of the floor

@@ -93,27 +93,36 @@ class _GroupRows:
                 yield self._row(base, record, number, measure, status, reason)
 
     def jury_rows(self) -> Iterable[Row]:
-        """Rows of the golds of other seeds; of what could not be measured on one there is none."""
-        for place, subject in enumerate(self.group.floors):
-            for number, (measure, address) in enumerate(zip(self.measures, subject.values, strict=True)):
-                if address is None or address in self.failed:
-                    continue
-                artifact = self.store.open(address)
-                base = replace(self._base(subject, address), number=place + 1, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
-                for record in artifact.json("values"):
-                    is_known = record["value"] is not None
-                    yield replace(
-                        base,
-                        measure=record["name"] + self.suffixes[number],
-                        partition=record["partition"],
-                        value=record["value"],
-                        **meaning(record, measure),
-                        low=record["low"],
-                        high=record["high"],
-                        n=1,
-                        status="ok" if is_known else "non-finite",
-                        reason="" if is_known else f"the value is {record['found']}",
-                    )
+        """Rows of the golds of other seeds; of what could not be measured on one there is none.
+
+        Those of attacks that were calibrated for a method (or for the original) have its label and its unlearner.
+        """
+        for place, subject in enumerate(self.group.floors, start=1):
+            yield from self._juror_rows(replace(self._base(subject, ""), number=place), subject.values)
+        for subject in (self.group.original, *self.group.unlearned):
+            for place, values in enumerate(subject.jury, start=1):
+                yield from self._juror_rows(replace(self._base(subject, ""), model="gold", number=place), values)
+
+    def _juror_rows(self, base: Row, values: Sequence[str | None]) -> Iterable[Row]:
+        for number, (measure, address) in enumerate(zip(self.measures, values, strict=True)):
+            if address is None or address in self.failed:
+                continue
+            artifact = self.store.open(address)
+            base = replace(base, address=address, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
+            for record in artifact.json("values"):
+                is_known = record["value"] is not None
+                yield replace(
+                    base,
+                    measure=record["name"] + self.suffixes[number],
+                    partition=record["partition"],
+                    value=record["value"],
+                    **meaning(record, measure),
+                    low=record["low"],
+                    high=record["high"],
+                    n=1,
+                    status="ok" if is_known else "non-finite",
+                    reason="" if is_known else f"the value is {record['found']}",
+                )
 
     def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
         """A row for each value that other models have of the measure; one row if no model has any."""

@@ -14,7 +14,7 @@ from erasure.training.ensemble.program import Program
 from erasure.training.ensemble.stack import ELEMENTWISE
 from erasure.training.predictor import Predictor
 
-__all__ = ["BLOCK_SIZE", "impossible", "refuse"]
+__all__ = ["BLOCK_SIZE", "impossible", "refuse", "unsuited"]
 
 BLOCK_SIZE = 16
 """Models to train together: enough to spread the cost of a step, few enough for their activations to stay in the caches."""
@@ -65,6 +65,20 @@ def refuse(model: nn.Module, predictor: Predictor, precision: Precision = "fp32"
 
 def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> str | None:
     """Why models like ``model`` cannot be trained together, or None."""
+    reason = unsuited(predictor, precision)
+    if reason is not None:
+        return reason
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return "the model has no parameter that may be trained"
+    try:
+        Program(model, training=True)
+    except RequirementNotMet as error:
+        return str(error)
+    return None
+
+
+def unsuited(predictor: Predictor, precision: Precision = "fp32") -> str | None:
+    """Why no models can be trained together by a recipe, whatever the network, or None."""
     if precision != "fp32":
         return f"in {precision} sums are too coarse for models to end where they end one by one"
     if predictor.patience is not None or predictor.validation_set is not None:
@@ -76,12 +90,6 @@ def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "f
         return f"the optimizer {optimizer.__name__} does not treat every weight by itself"
     if predictor.loss_fn is not None and not _is_mean(predictor.loss_fn):
         return f"the loss {predictor.loss_fn.path} is not known to be a plain mean over the samples"
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        return "the model has no parameter that may be trained"
-    try:
-        Program(model, training=True)
-    except RequirementNotMet as error:
-        return str(error)
     return None
 
 

@@ -1,0 +1,87 @@
+"""The jury of further golds: trained together where the recipe allows it, and looked at as each method is."""
+
+import pytest
+
+from erasure.experiment.configuration import load_experiment
+from erasure.measures.requested_models import UnlearnedShadow
+from erasure.planning.blocks import split_member
+from erasure.workflows.run import RunOptions, make_plan
+
+FORGET = {"class": "Accuracy", "parameters": {"partition": "forget"}}
+
+
+def planned(measures, n_golds=3, options=None, **predictor):
+    configuration = {
+        "data": {
+            "data_source": {"class": "Sklearn", "parameters": {"name": "breast_cancer"}},
+            "partitions": [
+                {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.7}},
+                {
+                    "class": "Percentage",
+                    "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.1},
+                },
+            ],
+        },
+        "predictor": {"model": "MLP", "epochs": 2, **predictor},
+        "unlearners": ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 1}}, "Identity"],
+        "evaluator": {"measures": measures, "floor_repeats": n_golds},
+    }
+    return make_plan(load_experiment(configuration), options or RunOptions())
+
+
+def golds_of(plan):
+    (group,) = plan.groups
+    return [floor.model for floor in group.floors]
+
+
+def test_further_golds_are_one_block_with_the_seeds_that_each_had_alone():
+    together, alone = planned([FORGET]), planned([FORGET], options=RunOptions(precision="bf16"))
+    where, indices = zip(*(split_member(model) for model in golds_of(together)), strict=True)
+    assert len(set(where)) == 1
+    assert indices == (0, 1, 2)
+    block = together.stages[where[0]].job.block
+    assert list(block.seeds) == [alone.stages[model].job.seed for model in golds_of(alone)]
+    assert block.partition == "retain"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "SparseAdam"},
+        {"model": {"class": "TorchvisionModel", "parameters": {"name": "resnet18"}}},
+        {"patience": 2, "validation_set": "test"},
+    ],
+)
+def test_golds_that_cannot_be_trained_together_keep_stages_of_their_own(changes):
+    plan = planned([FORGET], **changes)
+    assert [plan.stages[model].kind for model in golds_of(plan)] == ["model"] * 3
+
+
+def test_more_golds_leave_full_blocks_as_they_are():
+    few, many = golds_of(planned([FORGET], n_golds=20)), golds_of(planned([FORGET], n_golds=25))
+    assert many[:20] == few
+    assert len({split_member(model)[0] for model in many}) == 2
+
+
+def test_costs_and_populations_are_not_measured_on_the_jury():
+    plan = planned([FORGET, "RunTime", {"class": "KLoM", "parameters": {"n_models": 2}}])
+    (group,) = plan.groups
+    for floor in group.floors:
+        assert [where is not None for where in floor.values] == [True, False, False]
+    assert all(where is not None for where in group.gold.values)
+
+
+def test_an_attack_is_calibrated_for_the_jury_as_it_is_for_the_method():
+    plan = planned([FORGET, {"class": "U-LiRA", "parameters": {"n_shadows": 4}}])
+    (group,) = plan.groups
+    gold_model, finetuning, identity = group.unlearned
+    assert gold_model.jury == ()  # it retrains, as golds do
+    for subject in (group.original, finetuning, identity):
+        bank = plan.stages[subject.values[1]].job.bank
+        assert any(isinstance(request, UnlearnedShadow) for request in bank)
+        for model, values in zip(golds_of(plan), subject.jury, strict=True):
+            assert values[0] is None  # an accuracy is calibrated on nothing
+            job = plan.stages[values[1]].job
+            assert (job.model, job.role, dict(job.bank)) == (model, "gold", dict(bank))
+    banks = [dict(plan.stages[subject.jury[0][1]].job.bank) for subject in (group.original, finetuning, identity)]
+    assert banks[0] != banks[1] != banks[2]
