@@ -116,9 +116,7 @@ def main() -> int:
         training, passes = (
             statistics.median(a[part] / b[part] for a, b in zip(found[True], found[False], strict=True)) for part in (0, 1)
         )
-        different = statistics.mean(
-            float(a.ne(b).float().mean()) for a, b in zip(said[True], said[False], strict=True)
-        )
+        different = statistics.mean(float(a.ne(b).float().mean()) for a, b in zip(said[True], said[False], strict=True))
         seconds = [statistics.median(each[0] for each in found[way]) for way in (True, False)]
         bad = training > case.limit or different > LIMIT_DISAGREEMENT
         missed |= bad

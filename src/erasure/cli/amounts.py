@@ -13,7 +13,7 @@ from erasure.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from erasure.store import Store
 
-__all__ = ["AGE", "SIZE", "address_of", "age_of", "shown_age", "shown_duration", "shown_size"]
+__all__ = ["AGE", "DURATION", "SIZE", "address_of", "age_of", "shown_age", "shown_duration", "shown_size"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -37,6 +37,7 @@ class _Amount(click.ParamType):  # type: ignore[type-arg] # generic in newer ver
 
 SIZE = _Amount("size", _BYTES, "500kB, 20MB or 1.5GiB")
 AGE = _Amount("age", _SECONDS, "90m, 12h, 30d or 2w")
+DURATION = _Amount("time", {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}, "90s, 30min or 2h")
 
 
 def shown_size(size: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from erasure.cli.amounts import DURATION
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
 from erasure.cli.prose import printable
 
@@ -20,26 +21,50 @@ _LEAST_SHOWN_S = 0.05
 @configuration_options
 @run_options
 @click.option("--sweep", "is_sweep", is_flag=True, help="The stages of all settings of the sweep section together.")
+@click.option("--for", "budget_s", type=DURATION, metavar="TIME", help="Propose the design that finds most in 30min or 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Print the stages as JSON.")
 def command(
-    config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], is_sweep: bool, as_json: bool, **options: Any
+    config: Path,
+    overrides: tuple[str, ...],
+    trust: tuple[str, ...],
+    is_sweep: bool,
+    budget_s: float | None,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Show the stages of CONFIG, which of them are cached, and what the others will cost.
 
     Nothing is loaded or trained. Seconds are the median, and memory is the most, of earlier stages of the same kind in the store: with
     the same parameters and data if there are any, else with others; "?" or "unknown" where there is none at all.
 
+    The last lines say what the run could find: by how many labellings of its models methods are judged, and which shift of a value it finds
+    in four of five cases. With --for the designs that fit the time are listed instead, the sharpest first.
+
     \b
     erasure plan configs/proof_of_concept.jsonc
     erasure plan configs/proof_of_concept.jsonc --seeds 0-4 --json
+    erasure plan configs/proof_of_concept.jsonc --for 30min
     erasure plan my_sweep.jsonc --sweep
     """  # noqa: D301 - click's mark for lines that stay as they are
+    from erasure.cli.designs import design_lines, design_record, proposal_lines
     from erasure.planning.estimate import costs, estimate
     from erasure.store import Store, default_base_path, default_store_path
+    from erasure.workflows.design import designs_within, outlook_of
+    from erasure.workflows.run import make_plan
 
+    if is_sweep and budget_s is not None:
+        raise click.UsageError("--for is about one configuration; a sweep shares its golds among all settings")
     run = options_from(**options)
-    stages = _sweep_stages(config, overrides, trust, run) if is_sweep else _stages(experiment_from(config, overrides, trust), run)
     store = Store(run.store or default_store_path(), base=default_base_path())
+    if budget_s is not None:
+        found = designs_within(budget_s, experiment_from(config, overrides, trust), run, store)
+        click.echo(
+            json.dumps({"designs": [design_record(each) for each in found]}) if as_json else proposal_lines(found, budget_s)
+        )
+        return 0
+    plan = None if is_sweep else make_plan(experiment_from(config, overrides, trust), run)
+    stages = _sweep_stages(config, overrides, trust, run) if plan is None else plan.stages
+    design = None if plan is None or not plan.experiment.unlearners else outlook_of(plan)
     past, there = costs(store), store.contains_many(stages)
     expected = {stage.signature: estimate(past, stage.signature) for stage in stages.values()}
     records: list[dict[str, Any]] = [
@@ -61,7 +86,8 @@ def command(
     known = sum(estimates) if estimates or not missing else None
     if as_json:
         total = {"stages": len(records), "cached": len(records) - len(missing), "estimated_s": known, "without_estimate": unknown}
-        click.echo(json.dumps({"stages": records, "total": total}))
+        said = {} if design is None else {"design": design_record(design)}
+        click.echo(json.dumps({"stages": records, "total": total} | said))
         return 0
     width = max(len(record["name"]) for record in records)
     for record in records:
@@ -70,10 +96,12 @@ def command(
         click.echo(printable(f"{record['name']:{width}}  {seconds:>9}  {memory:>9}  {record['address'][:12]}"))
     if not missing:
         click.echo(f"{len(records)} stages, all cached: a run computes nothing")
-        return 0
-    time = _time(known, is_all=not unknown)
-    rest = f", {unknown} of them never run before" if unknown else ""
-    click.echo(f"{len(records)} stages, {len(records) - len(missing)} cached; the other {len(missing)} take {time}{rest}")
+    else:
+        time = _time(known, is_all=not unknown)
+        rest = f", {unknown} of them never run before" if unknown else ""
+        click.echo(f"{len(records)} stages, {len(records) - len(missing)} cached; the other {len(missing)} take {time}{rest}")
+    if design is not None:
+        click.echo(design_lines(design))
     return 0
 
 
@@ -84,18 +112,13 @@ def _time(seconds: float | None, *, is_all: bool) -> str:
     return "an unknown time" if seconds is None or seconds < _LEAST_SHOWN_S else f"at least {seconds:.1f} s"
 
 
-def _stages(experiment: Any, options: Any) -> dict[str, Any]:
-    from erasure.workflows.run import make_plan
-
-    return make_plan(experiment, options).stages
-
-
 def _sweep_stages(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], options: Any) -> dict[str, Any]:
     """The stages of all settings; those that are equal are one."""
     from dataclasses import replace
 
     from erasure.experiment.sweep_section import load_sweep
+    from erasure.workflows.run import make_plan
 
     sweep = load_sweep(config, overrides=overrides, trust=trust)
     chosen = options if options.axes else replace(options, axes=sweep.axes)
-    return {address: stage for point in sweep.points for address, stage in _stages(point.experiment, chosen).items()}
+    return {address: stage for point in sweep.points for address, stage in make_plan(point.experiment, chosen).stages.items()}

@@ -138,17 +138,23 @@ class Builder:
                 self._problem(f'{with_article(slot.kind)} needs a "class"; found {found}', node.position, path, "structure", hint)
                 return None
             inner = node.get("parameters")
-            return "", self._items(node, path) if inner is None else self._items(inner, f"{path}.parameters")
+            if inner is None:
+                return "", self._items(node, path)
+            self._note_ignored(node, path)
+            return "", self._items(inner, f"{path}.parameters")
         if not isinstance(name_node.value, str):
             self._problem("expected the name of a class in quotes", name_node.position, f"{path}.class", "structure")
             return None
+        self._note_ignored(node, path)
+        parameters = node.get("parameters")
+        return name_node.value, {} if parameters is None else self._items(parameters, f"{path}.parameters")
+
+    def _note_ignored(self, node: Node, path: str) -> None:
         for key, _ in node.items():
             if key not in _NODE_KEYS:
                 hint = nearest(key, _NODE_KEYS)
                 text = f'"{key}" beside class and parameters is ignored{f"; {hint}" if hint else ""}'
                 self.notices.append(Notice(text, f"{path}.{key}", node.key_position(key)))
-        parameters = node.get("parameters")
-        return name_node.value, {} if parameters is None else self._items(parameters, f"{path}.parameters")
 
     def _items(self, node: Node, path: str) -> dict[str, tuple[Position, Node]]:
         if node.value is None:

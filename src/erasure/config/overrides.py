@@ -107,6 +107,9 @@ def _replaced(node: Node, steps: list[_Step], value: Node, path: str, notices: l
     here = child_path(path, step.key)
     if step.key in {"class", "parameters"}:
         node = node.as_component()
+    elif _is_parameter(node, step):
+        # "predictor.epochs" is meant for a section that is written with "parameters"; beside them it would have no effect.
+        step, rest, here = _Step("parameters", step.column), steps, child_path(path, "parameters")
     if isinstance(step.key, int):
         child = _element(node, step, path)
     elif node.is_object:
@@ -115,6 +118,18 @@ def _replaced(node: Node, steps: list[_Step], value: Node, path: str, notices: l
     else:
         raise _fail(f'{node.kind} has no key "{step.key}"', step.column, path, _index_hint(node, path))
     return node.with_child(step.key, _replaced(child, rest, value, here, notices))
+
+
+def _is_parameter(node: Node, step: _Step) -> bool:
+    """Whether a key is one of the parameters of a component that has them under a key of their own."""
+    parameters = node.get("parameters") if node.is_object else None
+    return (
+        parameters is not None
+        and parameters.is_object
+        and isinstance(step.key, str)
+        and step.key != "label"
+        and node.get(step.key) is None
+    )
 
 
 def _element(node: Node, step: _Step, path: str) -> Node:

@@ -376,9 +376,16 @@ class Workbench:
             tensors["features"] = torch.stack([cast(Tensor, outputs.features) for outputs in each])
         writer.save_tensors("outputs", tensors)
 
-    def outputs(self, scene: Scene, model: str, partition: str) -> Outputs:
-        """What a model says about a partition, from the store; for a single model computed now if no stage has."""
+    def outputs(self, scene: Scene, model: str, partition: str, *, of_bank: bool = False) -> Outputs:
+        """What a model says about a partition, from the store, or computed now if no stage has.
+
+        Of the bank of a measure (``of_bank``) there is only what the measure has asked for.
+        """
         place, index = split_member(model)
+        if index is not None and not of_bank:
+            stored = address("outputs", outputs_content(scene, place, partition, self.numerics))
+            if stored not in self._outputs and not self.store.contains(stored):
+                place, index = model, None  # this one alone
         content = outputs_content(scene, place, partition, self.numerics)
         where = address("outputs", content)
         if where not in self._outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from erasure.events import Event, Listener, RunStarted, StageFailed, StageFinished, TimeLeft
 from erasure.planning.stages import Stage
@@ -53,8 +53,26 @@ def costs(store: Store) -> dict[str, Cost]:
 
 
 def estimate(past: Mapping[str, Cost], signature: str) -> Cost | None:
-    """What a stage will take: what its like took before, else what its family did, with other parameters or data; None if neither."""
-    return past.get(signature) or past.get(_family(signature))
+    """What a stage will take: what its like took before, else what its family did, with other parameters or data; None if neither.
+
+    A block of models of which none of the size is known is judged by another size, or by one model that was trained alone.
+    """
+    return past.get(signature) or past.get(_family(signature)) or _block_like(past, _family(signature))
+
+
+def _block_like(past: Mapping[str, Cost], family: str) -> Cost | None:
+    alone, mark, number = family.rpartition(" x")
+    if not mark or not number.isdigit():
+        return None
+    sizes = [int(size) for name in past if name.startswith(f"{alone} x") and (size := name[len(alone) + 2 :]).isdigit()]
+    if sizes:
+        nearest = min(sizes, key=lambda size: (abs(size - int(number)), size))
+        found = past[f"{alone} x{nearest}"]
+        return replace(found, elapsed_s=found.elapsed_s * int(number) / nearest)
+    if alone not in past:
+        return None
+    each = _TRAINED_TOGETHER if alone.startswith("train ") and int(number) > 1 else 1.0
+    return replace(past[alone], elapsed_s=past[alone].elapsed_s * int(number) * each)
 
 
 def _family(signature: str) -> str:
@@ -127,7 +145,10 @@ class Forecast:
         family, _, number = _family(stage.signature).rpartition(" x")
         alone, training = self._family(family), self._median("model")
         if family.startswith("train "):
-            return None if training is None else training * int(number) * (_TRAINED_TOGETHER if int(number) > 1 else 1.0)
+            if training is None:
+                like = _block_like(self._past, _family(stage.signature))
+                return None if like is None else like.elapsed_s
+            return training * int(number) * (_TRAINED_TOGETHER if int(number) > 1 else 1.0)
         if alone is None and training is not None:
             alone = training * _UNLEARNED
         return None if alone is None else alone * int(number)

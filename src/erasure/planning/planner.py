@@ -110,7 +110,9 @@ class Planner:
     def _floor(self, model: str, references: Mapping[str, str]) -> Subject:
         """A further gold; costs and populations are not measured on it."""
         values = tuple(
-            self._values(measure, "gold", model, references, None) if "gold" in measure.targets() and _is_on_jury(measure) else None
+            self._values(measure, "gold", model, references, None)
+            if "gold" in measure.targets() and _is_on_jury(measure)
+            else None
             for measure in self.measures
         )
         return Subject(role="gold", entry=None, model=model, values=values)

@@ -162,3 +162,12 @@ def test_every_path_of_our_messages_can_be_overridden(keys, value):
     for key in keys:
         inner = inner[key]
     assert inner == -1
+
+
+def test_a_parameter_is_found_where_a_section_has_its_parameters_under_a_key():
+    config = {"evaluator": {"parameters": {"floor_repeats": 3}}, "unlearners": [{"class": "SSD", "parameters": {"alpha": 1}}]}
+    root = overridden("evaluator.floor_repeats=9", "unlearners[0].alpha=2", "unlearners[0].label=mine", config=config).root
+    assert root.plain() == {
+        "evaluator": {"parameters": {"floor_repeats": 9}},
+        "unlearners": [{"class": "SSD", "parameters": {"alpha": 2}, "label": "mine"}],
+    }

@@ -44,3 +44,9 @@ def test_files_keep_them_and_tables_do_not_show_them(run):
         assert tuple(found.rows) == results.rows
         assert tuple(found.jury) == results.jury
     assert Results.load(output).value("accuracy", "test") == results.value("accuracy", "test")
+
+
+def test_the_curves_of_further_golds_are_in_the_band_around_gold(run):
+    _, output = run
+    (group,) = RunFolder.load(output).groups
+    assert group.rocs.gold.n == 4

@@ -23,7 +23,9 @@ class Clock:
 
 @pytest.fixture
 def stages(tmp_path):
-    plan = make_plan(load_experiment(small_experiment(unlearners=["Finetuning", "Identity"])), RunOptions(store=tmp_path))
+    configuration = small_experiment(unlearners=["Finetuning", "Identity"])
+    experiment = load_experiment(configuration, overrides=["evaluator.floor_repeats=0"])
+    plan = make_plan(experiment, RunOptions(store=tmp_path, axes={"train": (0, 1)}))
     return list(plan.stages.values())
 
 
@@ -35,6 +37,17 @@ def test_nothing_is_foretold_before_a_model_was_trained(stages):
     count = {kind: sum(stage.kind == kind for stage in stages) for kind in ("model", "unlearned")}
     # Every other training is taken to be as long as the first, unlearning a tenth; measuring, of which nothing is known, takes no time.
     assert forecast.remaining_s == pytest.approx(2.0 * (count["model"] - 1) + 0.2 * count["unlearned"])
+
+
+def test_golds_that_are_trained_together_are_foretold_from_one_that_was_alone(tmp_path):
+    experiment = load_experiment(small_experiment(), overrides=["evaluator.floor_repeats=4"])
+    stages = make_plan(experiment, RunOptions(store=tmp_path)).stages.values()
+    golds = [stage for stage in stages if stage.kind == "models"]
+    original = next(stage for stage in stages if stage.kind == "model")
+    assert [stage.name for stage in golds] == ["train golds 1–4"]
+    forecast = Forecast([original, *golds], {}, Clock())
+    forecast.finished(original.address, 2.0)
+    assert forecast.remaining_s == pytest.approx(2.0 * 4 * 0.3)
 
 
 def test_the_like_of_a_stage_comes_before_its_family(stages):

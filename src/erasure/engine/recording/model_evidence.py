@@ -17,6 +17,7 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
+from erasure.planning.blocks import split_member
 from erasure.planning.stages import Group, Plan, Subject, outputs_content
 from erasure.records.evidence import (
     ClassShare,
@@ -159,9 +160,10 @@ class ModelEvidence:
 
     def _place(self, model: str, partition: str) -> str:
         """Address of a model's outputs on a partition; empty if the run has not looked at them."""
-        if partition not in self.scene.lineage or model in self.failed or not len(self.partitions[partition]):
+        made, _ = split_member(model)
+        if partition not in self.scene.lineage or made in self.failed or not len(self.partitions[partition]):
             return ""
-        where = address("outputs", outputs_content(self.scene, model, partition, self.numerics))
+        where = address("outputs", outputs_content(self.scene, made, partition, self.numerics))
         return where if self.bench.store.contains(where) else ""
 
     def _each(self) -> list[tuple[str, str, Outputs]]:

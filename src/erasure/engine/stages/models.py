@@ -169,7 +169,7 @@ class Population:
 
     def outputs(self, request: Request, partition: str) -> Outputs:
         """What the model says about a partition, in the partition's order."""
-        return self.bench.outputs(self.job.scene, self._where(request), partition)
+        return self.bench.outputs(self.job.scene, self._where(request), partition, of_bank=True)
 
     def load(self, request: Request) -> nn.Module:
         """The model, in eval mode, on the device."""

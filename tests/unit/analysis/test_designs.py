@@ -1,0 +1,44 @@
+"""Which designs can accuse, and which one a budget should be spent on."""
+
+import pytest
+
+from erasure.analysis.designs import affordable, least_designs, outlook
+from erasure.analysis.labellings import Design
+from erasure.analysis.power import basis_of
+
+
+def test_three_golds_of_one_original_can_accuse_nobody():
+    found = outlook(Design(((1, 3),)), 1)
+    assert (found.basis, found.shift, found.n_labellings, found.smallest_p) == ("", None, 4, 0.25)
+
+
+def test_no_golds_judge_nobody():
+    assert outlook(None, 3).shift is None
+
+
+@pytest.mark.parametrize(
+    ("design", "n_methods", "shift"), [(((1, 4),) * 5, 1, 2.0), (((1, 9),), 15, 7.5), (((1, 9),) * 3, 1, 2.4)]
+)
+def test_shifts_agree_with_the_table_of_designs(design, n_methods, shift):
+    assert outlook(Design(design), n_methods).shift == pytest.approx(shift, abs=0.5)
+
+
+@pytest.mark.parametrize("n_methods", [1, 3, 15])
+def test_the_least_designs_can_accuse_and_one_gold_less_cannot(n_methods):
+    for design in least_designs(n_methods):
+        basis = basis_of(design, n_methods)
+        assert basis
+        smaller = Design(tuple((1, golds - 1) for _, golds in design.blocks)) if design.blocks[0][1] > 2 else None
+        if smaller is not None and basis == "labellings":
+            assert basis_of(smaller, n_methods) != "labellings"
+    assert least_designs(1)[0].blocks == ((1, 5),)
+
+
+def test_a_budget_goes_to_the_design_that_finds_the_smallest_shift():
+    price = lambda n_originals, n_golds: n_originals * (2 + 0.2 * n_golds)  # noqa: E731 - a price list
+    found = affordable(20, price, 5)
+    assert all(each.price_s <= 20 for each in found)
+    assert [each.shift for each in found] == sorted(each.shift for each in found)
+    assert found[0].n_originals >= 3  # originals are worth more than golds
+    assert affordable(200, price, 5)[0].shift < found[0].shift
+    assert affordable(1, price, 5) == []
