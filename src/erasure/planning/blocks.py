@@ -13,7 +13,7 @@ from erasure.errors import RequirementNotMet
 from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
 from erasure.training.randomness import Streams
 
-__all__ = ["Block", "chunks", "family", "forgotten_ids", "member", "seen_ids", "split_member"]
+__all__ = ["Block", "asks_for_shadows", "chunks", "family", "forgotten_ids", "member", "seen_ids", "split_member"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,11 @@ def family(request: Request) -> Request:
     if isinstance(request, Repeated):
         return replace(request, number=0, origin=min(request.origin, 1))
     return request.numbered(0)
+
+
+def asks_for_shadows(requests: Iterable[Request]) -> bool:
+    """Whether there are shadow models among the requests, as attacks make them."""
+    return any(isinstance(request, Shadow | UnlearnedShadow) for request in requests)
 
 
 def chunks(requests: Iterable[Request], size: int) -> list[tuple[Request, ...]]:

@@ -11,7 +11,7 @@ from erasure.engine.executors.processes import n_workers
 from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
-from erasure.measures.requested_models import Shadow, UnlearnedShadow
+from erasure.planning.blocks import asks_for_shadows
 from erasure.planning.estimate import Cost, costs, estimate
 from erasure.planning.stages import Plan, Stage, short
 from erasure.store import Store
@@ -50,8 +50,7 @@ def n_compared(experiment: Experiment) -> int:
 def _n_values(measure: Measure) -> int:
     if not measure.on_jury or measure.ideal is None:
         return 0
-    kinds = {type(request) for request, _ in measure.requests("unlearned")}
-    return _ROWS_OF_A_SHADOW_ATTACK if kinds & {Shadow, UnlearnedShadow} else 1
+    return _ROWS_OF_A_SHADOW_ATTACK if asks_for_shadows(request for request, _ in measure.requests("unlearned")) else 1
 
 
 def price(stages: Iterable[Stage], past: Mapping[str, Cost]) -> float | None:
