@@ -156,7 +156,11 @@ def results(pattern: str | Path | Iterable[str | Path] = "runs/**") -> Runs:
 
     patterns = [pattern] if isinstance(pattern, str | Path) else list(pattern)
     directories = dict.fromkeys(directory for one in patterns for directory in run_directories(one))
-    table = pyarrow.concat_tables([_table(directory) for directory in directories], promote_options="default")
+    try:
+        table = pyarrow.concat_tables([_table(directory) for directory in directories], promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"The tables of these runs hold different types in one column: {reason}; name some of them.") from error
     for name in RESULT_FIELDS:
         if name not in table.column_names:  # all runs are of another version
             table = table.append_column(name, pyarrow.nulls(table.num_rows))

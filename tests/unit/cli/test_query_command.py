@@ -6,7 +6,9 @@ import json
 import shutil
 import sys
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 import erasure
 from erasure.errors import ConfigError, MissingDependency, StoreError
@@ -76,6 +78,24 @@ def test_a_query_that_is_wrong_or_reaches_further_is_refused(cli, runs, sql, nam
     assert (code, out) == (2, "")
     assert named in err
     assert sorted(runs.parent.rglob("*")) == before
+
+
+def test_fractions_stay_where_the_first_run_has_whole_numbers(cli, runs):
+    for place, values in (("a", pyarrow.array([1, 2, 3])), ("deep/b", pyarrow.array([0.25, 0.5, 0.75]))):
+        file = runs / place / "rows.parquet"
+        table = parquet.read_table(pyarrow.BufferReader(file.read_bytes()))
+        parquet.write_table(table.set_column(table.column_names.index("value"), "value", values), file)
+    assert parquet.read_schema(runs / "a" / "rows.parquet").field("value").type == pyarrow.int64()
+    found = json.loads(cli("query", "select value from rows order by value", "--json")[1])
+    assert [row["value"] for row in found] == [0.25, 0.5, 0.75, 1, 2, 3]
+    (runs / "a" / "rows.parquet").rename(runs / "rows.parquet")
+    write_rows([Row(experiment="e", dataset="d", unlearner="", model="gold", measure="m")], runs / "a")
+    table = parquet.read_table(runs / "rows.parquet")
+    parquet.write_table(
+        table.set_column(table.column_names.index("value"), "value", pyarrow.array(["x"] * 3)), runs / "rows.parquet"
+    )
+    with pytest.raises(StoreError, match="hold different types in one column"):
+        erasure.results("runs/**")
 
 
 def test_a_wrong_column_is_answered_with_those_there_are(cli, runs):

@@ -332,6 +332,25 @@ def test_lists_of_zeros_and_ones_say_which_labels_a_row_has(saved, marks):
         HuggingFace(path=path, columns="text", label="label", task="multilabel", n_classes=7).load()
 
 
+DATED = [{"text": "2024-01-01", "mood": "2024-01-01T00:00:00Z"}, {"text": "2024-03-02 10:00", "mood": "2024-01-02"}]
+
+
+@pytest.mark.parametrize("layout", ["lines", "list", "field", "packed", "folder"])
+def test_texts_of_json_that_read_like_dates_stay_as_they_are_written(write, tmp_path, layout):
+    lines = "".join(json.dumps(row) + "\n" for row in DATED)
+    options = {"field": "rows"} if layout == "field" else {}
+    content = {"list": json.dumps(DATED), "field": json.dumps({"rows": DATED})}.get(layout, lines)
+    file = write(content, "talk.jsonl")
+    if layout == "packed":
+        Path(file).with_name("talk.jsonl.gz").write_bytes(gzip.compress(content.encode()))
+        file += ".gz"
+    where = {"path": str(Path(file).parent)} if layout == "folder" else {"files": file, "options": options}
+    source = HuggingFace(**where, columns="text", label="mood", max_length=16)
+    data = source.load()
+    assert data.modality == "text" and data.class_names == ("2024-01-01T00:00:00Z", "2024-01-02")
+    assert torch.equal(data.x.values, hashed_tokens([row["text"] for row in DATED], 16, 30_000)[0])
+
+
 def test_rows_with_missing_values_are_refused_or_dropped(write):
     path = write('{"text": "a", "mood": "glad"}\n{"text": null, "mood": "sad"}\n{"text": "c", "mood": "sad"}\n', "talk.jsonl")
     with pytest.raises(DataError, match=r'missing values in "text" \(1, first in row 2 of train\)'):

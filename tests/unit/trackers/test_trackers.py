@@ -1,11 +1,13 @@
 """Trackers with the real libraries, in temporary directories and without a network."""
 
 import builtins
+import dataclasses
 import os
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -76,6 +78,14 @@ def test_a_metric_is_named_by_its_model_where_it_has_no_label():
     assert metric_name({"label": "a/b\x1b", "measure": "é"}) == "a_b_/é"
 
 
+def test_models_whose_names_read_alike_keep_metrics_of_their_own():
+    steps = Steps(longest=22)
+    labels = ("SCRUB (2)", "SCRUB [2]", "scrub (2)", "SCRUB /2/")
+    found = [name for label in labels for name, *_ in steps.metrics(row(label=label, gap=None))]
+    assert found == ["SCRUB _2_/UMIA forget", "SCRUB _2_/UMIA forge-2", "scrub _2_/UMIA forge-3", "SCRUB _2_/UMIA forge-4"]
+    assert [each[0::2] for each in steps.metrics(row(label="SCRUB [2]", gap=None))] == [(found[1], 1)]
+
+
 def test_settings_are_flat():
     assert dict(settings({"a": {"b": [1, None]}, "c": "x"})) == {"a.b.0": "1", "a.b.1": "None", "c": "x"}
     assert dict(settings(None)) == {}
@@ -112,6 +122,34 @@ def test_mlflow_says_at_once_that_it_cannot_use_a_file(tmp_path):
     (tmp_path / "occupied").write_text("this is no database " * 100)
     with pytest.raises(ConfigError, match=r'the tracker mlflow cannot use ".*occupied"'):
         open_tracker(f"mlflow:{tmp_path / 'occupied'}")
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_mlflow_says_at_once_that_a_folder_is_no_file(tmp_path, form):
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"is a folder; give a file in it, such as mlflow:.*mlruns\.db"):
+        open_tracker(f"mlflow:{form.format(tmp_path)}")
+    assert time.monotonic() - started < 30  # MLflow tries for two minutes
+
+
+@pytest.mark.enable_socket
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_mlflow_says_at_once_that_no_server_answers():
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    with pytest.raises(ConfigError, match="no server answers there"):
+        open_tracker("mlflow:http://127.0.0.1:1")
+
+
+def test_mlflow_takes_parameters_whose_names_it_would_refuse(tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    pytest.importorskip("sqlalchemy", reason="MLflow's SQLite store needs SQLAlchemy")
+    columns = {"income ($)": ["high"], "income (€)": ["low"]}
+    started = dataclasses.replace(EVENTS[1], configuration={"keep_values": columns}, options={})
+    track(f"mlflow:{tmp_path / 'runs.db'}", [started])
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs.db'}")
+    (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert run.data.params == {"keep_values.income ___.0": "high", "keep_values.income ___.0-2": "low"}
 
 
 def test_tensorboard_shows_rows_and_seconds(tmp_path):

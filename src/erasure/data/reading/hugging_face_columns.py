@@ -129,10 +129,19 @@ class Rows:
 
     def texts(self, columns: Sequence[str]) -> list[str]:
         """One text a row, several columns joined by spaces."""
+        import pyarrow as pa
+
         values = [self.table.column(name).to_pylist() for name in columns]
         odd = [name for name, each in zip(columns, values, strict=True) if isinstance(each[0], list | dict | bytes)]
         if odd:
             raise DataError(f'the column "{odd[0]}" holds {self.features[odd[0]]}, expected text')
+        builders = {split.info.builder_name for split in self.splits.values()}
+        dates = [name for name in columns if pa.types.is_temporal(self.table.column(name).type)]
+        if dates and "json" in builders:
+            raise DataError(
+                f'the texts of the column "{dates[0]}" were taken for dates while they were read, and changed; get the files and give '
+                "them as files"
+            )
         return [" ".join(map(str, row)) for row in zip(*values, strict=True)]
 
     def pictures(self, columns: Sequence[str]) -> Callable[[int], Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.data.reading.files import existing_file
+from erasure.data.reading.json_texts import texts_as_written
 from erasure.errors import DataError, MissingDependency
 
 __all__ = ["READERS", "read_files", "read_folder", "read_hub", "reader_of"]
@@ -94,7 +95,11 @@ def read_hub(path: str, configuration: str | None, revision: str | None, downloa
 def _read_apart(called: str, path: str, **given: Any) -> dict[str, Any]:
     """Read into memory with a cache of its own, so that neither old nor half-written caches matter."""
     with tempfile.TemporaryDirectory(prefix="erasure-datasets-") as cache, _library(called, offline=True) as library:
-        return _splits(library.load_dataset(path, cache_dir=cache, keep_in_memory=True, **given))
+        splits = _splits(library.load_dataset(path, cache_dir=cache, keep_in_memory=True, **given))
+        if not any(each.info.builder_name == "json" for each in splits.values()):
+            return splits
+        made = library.load_dataset_builder(path, cache_dir=cache, **given).config
+        return {name: texts_as_written(each, made.data_files[name], made.field, made.encoding) for name, each in splits.items()}
 
 
 def _splits(found: Any) -> dict[str, Any]:
