@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Gt, Interval, MinLen
 
 __all__ = [
+    "ANY_TASK",
     "Count",
     "Fraction",
     "Json",
@@ -27,8 +28,12 @@ __all__ = [
 Json: TypeAlias = Any
 """A value made of dict, list, str, int, float, bool and None."""
 
-TaskKind: TypeAlias = Literal["classification", "binary", "multilabel"]
-"""How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, or K independent yes/no labels."""
+TaskKind: TypeAlias = Literal["classification", "binary", "multilabel", "generation"]
+"""How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, K independent yes/no labels, or the tokens of
+an answer, one after the other (logits ``(B, T, K)`` over a vocabulary of K)."""
+
+ANY_TASK: frozenset[TaskKind] = frozenset({"classification", "binary", "multilabel", "generation"})
+"""Of methods that need no more than the loss of a batch, and of measures that look at no outputs."""
 
 Tells: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
 """What a larger value on forgotten samples tells: that the model knows more of them, or less; that an attack finds them better; that more

@@ -128,6 +128,9 @@ class TestToWMIA(MeasureConformance):
 _ELSEWHERE: frozenset[str] = frozenset(
     {
         "AIN",
+        "AnswerProbability",
+        "ExactMemorisation",
+        "ExtractionStrength",
         "ActivationDistance",
         "Agreement",
         "AttackSuccessRate",

@@ -5,11 +5,14 @@ import inspect
 import pkgutil
 
 import pytest
+import torch
 
 import erasure.unlearners
 from erasure.models.linear import LogisticRegression, NoisyLogisticRegression, Ridge
-from erasure.testing.unlearners import UnlearnerConformance
+from erasure.testing.problems import problem
+from erasure.testing.unlearners import LanguageUnlearnerConformance, UnlearnerConformance
 from erasure.training.calls import Optimizer
+from erasure.unlearners.answers import AnswerUnlearner
 from erasure.unlearners.contract import IterativeUnlearner, Unlearner
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
@@ -77,7 +80,7 @@ def unlearners() -> dict[str, type[Unlearner]]:
     for module in pkgutil.iter_modules(erasure.unlearners.__path__, "erasure.unlearners."):
         for cls in vars(importlib.import_module(module.name)).values():
             is_own = inspect.isclass(cls) and issubclass(cls, Unlearner) and cls.__module__ == module.name
-            if is_own and cls not in {Unlearner, IterativeUnlearner} and cls.unlearn is not Unlearner.unlearn:
+            if is_own and cls not in {Unlearner, IterativeUnlearner, AnswerUnlearner} and cls.unlearn is not Unlearner.unlearn:
                 found[cls.__name__] = cls
     return found
 
@@ -86,11 +89,27 @@ def suite_of(cls: type[Unlearner]) -> type[UnlearnerConformance]:
     name = f"Test{cls.__name__}"
     parameters = PARAMETERS.get(cls.__name__, {})
     content = {"__module__": __name__, "__qualname__": name, "make": lambda self: cls(**parameters)}
-    return type(name, (UnlearnerConformance,), {**content, **FACTS.get(cls.__name__, {})})
+    base = LanguageUnlearnerConformance if cls.defined_for == {"generation"} else UnlearnerConformance
+    return type(name, (base,), {**content, **FACTS.get(cls.__name__, {})})
 
 
 for _cls in unlearners().values():
     globals()[f"Test{_cls.__name__}"] = suite_of(_cls)
+
+
+GENERIC = {name: cls for name, cls in unlearners().items() if "generation" in cls.defined_for and len(cls.defined_for) > 1}
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_a_method_that_needs_only_the_loss_works_on_language_models(name):
+    given = problem("language", task="generation")
+    parameters = {"selection_weighting": 1.0} if name == "SelectiveSynapticDampening" else PARAMETERS.get(name, {})
+    method = GENERIC[name](**parameters)
+    unlearned = method.run(given.model, given.task).model
+    inputs = given.task.x.gather(given.task.partitions["test"])
+    assert torch.isfinite(unlearned(inputs)).all()
+    changed = any(not torch.equal(a, b) for a, b in zip(unlearned.parameters(), given.model.parameters(), strict=True))
+    assert changed or method.changes_nothing() or name in {"Identity", "SaliencyMapGeneration"}
 
 
 def test_the_tables_name_only_methods_that_exist():

@@ -21,6 +21,7 @@ SLOTS: dict[str, Callable[[], Any]] = {
         "source": "erasure.data.contract:DataSource",
         "step": "erasure.data.preprocess.contract:Step",
         "tokenizer": "erasure.data.preprocess.tokenizers:Tokenizer",
+        "vocabulary": "erasure.data.language.vocabularies:Vocabulary",
         "splitter": "erasure.data.contract:Splitter",
         "model": "erasure.training.predictor:Model",
         "unlearner": "erasure.unlearners.contract:Unlearner",

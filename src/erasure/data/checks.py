@@ -9,6 +9,7 @@ from torch import Tensor
 
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError
+from erasure.functional.tokens import ANSWER, UNLABELLED
 from erasure.training.batches import TensorColumn
 from erasure.types import TaskKind
 
@@ -59,8 +60,10 @@ def read_as(data: Dataset, task: TaskKind | None) -> Dataset:
     """
     if task is None or task == data.task:
         return data
-    found = f"{data.n_classes} labels of 0 or 1" if data.task == "multilabel" else f"one of {data.n_classes} classes"
-    if "multilabel" in {task, data.task} or (task == "binary" and data.n_classes != 2):
+    found = {"multilabel": f"{data.n_classes} labels of 0 or 1", "generation": "an answer"}.get(
+        data.task, f"one of {data.n_classes} classes"
+    )
+    if {"multilabel", "generation"} & {task, data.task} or (task == "binary" and data.n_classes != 2):
         raise DataError(f'"{data.name}": each sample has {found}, which cannot be read as task = "{task}"; leave the task out')
     return replace(data, task=task)
 
@@ -81,6 +84,9 @@ def _check_lengths(data: Dataset) -> None:
 
 def _check_labels(data: Dataset) -> None:
     y = data.y
+    if data.task == "generation":
+        _check_answers(data)
+        return
     if data.task == "multilabel":
         if y.shape[1:] != (data.n_classes,) or not y.is_floating_point():
             raise DataError(f'"{data.name}": y must be float32 of shape (N, {data.n_classes}), found {_described(y)}')
@@ -98,6 +104,24 @@ def _check_labels(data: Dataset) -> None:
         raise DataError(
             f'"{data.name}": {int(bad.sum())} labels are out of range: sample {first} has {y[first].tolist()}, expected {expected}'
         )
+
+
+def _check_answers(data: Dataset) -> None:
+    y, x = data.y, data.x
+    if y.ndim != 2 or y.dtype != torch.int64:
+        raise DataError(f'"{data.name}": y must hold the tokens of each answer, int64 of shape (N, T), found {_described(y)}')
+    if not isinstance(x, TensorColumn) or x.values.ndim != 3 or x.values.shape[1] < 2 or x.values.shape[1] % 2:
+        raise DataError(f'"{data.name}": x must hold tokens and their roles, int64 of shape (N, 2 V, L)')
+    is_token = y != UNLABELLED
+    bad = (is_token & ((y < 0) | (y >= data.n_classes))).any(dim=1)
+    if bad.any():
+        first = int(bad.nonzero()[0, 0])
+        raise DataError(f'"{data.name}": sample {first} has tokens outside the vocabulary of {data.n_classes}')
+    if not is_token[:, 0].all():
+        first = int((~is_token[:, 0]).nonzero()[0, 0])
+        raise DataError(f'"{data.name}": sample {first} has no token to learn; its answer is empty')
+    if not torch.equal((x.values[:, 1] >= ANSWER).sum(1), is_token.sum(1)):
+        raise DataError(f'"{data.name}": y has other numbers of tokens than the answers in x')
 
 
 def _check_shape(data: Dataset, x: TensorColumn) -> None:
@@ -128,6 +152,8 @@ def _check_finite(data: Dataset, values: Tensor) -> None:
 
 
 def _warnings(data: Dataset) -> list[str]:
+    if data.task == "generation":
+        return []
     if data.task == "multilabel":
         constant = (data.y == data.y[:1]).all(dim=0).nonzero().flatten().tolist()
         return [f'"{data.name}": the labels {constant} are the same for every sample'] if constant else []

@@ -213,7 +213,7 @@ def _present(data: Dataset, ids: Tensor) -> Tensor:
 
 
 def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, train: str) -> Iterator[PartitionIssue]:
-    if retain not in partitions or len(partitions[retain]) == 0:
+    if data.task == "generation" or retain not in partitions or len(partitions[retain]) == 0:
         return
     before = _present(data, partitions.get(train, torch.arange(len(data))))
     lost = (before & ~_present(data, partitions[retain])).nonzero().flatten().tolist()
@@ -225,7 +225,7 @@ def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, 
 
 def _single_class(partitions: Mapping[str, Tensor], data: Dataset, train: str) -> Iterator[PartitionIssue]:
     ids = partitions.get(train, torch.empty(0, dtype=torch.int64))
-    if data.task == "multilabel" or not len(ids):
+    if data.task in {"multilabel", "generation"} or not len(ids):
         return
     present = _present(data, ids).nonzero().flatten().tolist()
     if len(present) == 1:

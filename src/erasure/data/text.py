@@ -21,6 +21,7 @@ __all__ = [
     "UNKNOWN",
     "fitted_tokens",
     "hashed_tokens",
+    "pieces_of",
     "pretrained_tokenizer",
     "pretrained_tokens",
     "words",
@@ -173,10 +174,10 @@ def pretrained_tokens(
     if attention:
         mask = torch.arange(max_length)[None] < torch.tensor(lengths)[:, None]
         matrix = torch.stack([matrix, mask.to(torch.int64)], dim=1)
-    return matrix, _pieces(tokenizer)
+    return matrix, pieces_of(tokenizer)
 
 
-def _pieces(tokenizer: Any) -> tuple[str, ...]:
+def pieces_of(tokenizer: Any) -> tuple[str, ...]:
     """How each token of a pretrained vocabulary reads, by the marks that word pieces, sentence pieces and byte pairs put on theirs."""
     known = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}

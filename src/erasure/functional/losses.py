@@ -1,6 +1,7 @@
 """Losses, probabilities and predictions for each kind of task.
 
-Logits are ``(B, K)`` for ``classification``, ``(B,)`` or ``(B, 1)`` for ``binary`` and ``(B, C)`` for ``multilabel``.
+Logits are ``(B, K)`` for ``classification``, ``(B,)`` or ``(B, 1)`` for ``binary``, ``(B, C)`` for ``multilabel`` and ``(B, T, K)`` for
+``generation``, whose losses are in :mod:`erasure.functional.tokens`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from erasure.errors import RequirementNotMet
+from erasure.functional.tokens import answer_losses
 from erasure.types import TaskKind
 
 __all__ = ["class_logits", "correctness", "distillation_divergence", "per_sample_loss", "predictions", "probabilities", "targets"]
@@ -16,7 +19,7 @@ __all__ = ["class_logits", "correctness", "distillation_divergence", "per_sample
 
 def targets(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
     """Labels in the shape and type that the task's loss compares with ``logits``."""
-    if task == "classification":
+    if task in {"classification", "generation"}:
         return y
     return y.to(logits.dtype).reshape(logits.shape)
 
@@ -24,7 +27,8 @@ def targets(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
 def per_sample_loss(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
     """The task's own loss of each sample, in nats.
 
-    Cross-entropy for ``classification`` and ``binary``; for ``multilabel`` the mean binary cross-entropy over the labels.
+    Cross-entropy for ``classification`` and ``binary``; for ``multilabel`` the mean binary cross-entropy over the labels, for
+    ``generation`` the mean over the tokens of the answer.
 
     Args:
         task: How labels are read.
@@ -40,6 +44,8 @@ def per_sample_loss(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
     """
     if task == "classification":
         return F.cross_entropy(logits, y, reduction="none")
+    if task == "generation":
+        return answer_losses(logits, y)
     losses = F.binary_cross_entropy_with_logits(logits, targets(task, logits, y), reduction="none")
     return losses.flatten(1).mean(1) if task == "multilabel" else losses.reshape(-1)
 
@@ -63,6 +69,7 @@ def class_logits(task: TaskKind, logits: Tensor) -> Tensor:
 
 def probabilities(task: TaskKind, logits: Tensor) -> Tensor:
     """Probability of each class: ``(B, K)``, rows summing to 1; for ``multilabel`` of each label, ``(B, C)``."""
+    _refuse_answers(task)
     if task == "classification":
         return logits.softmax(1)
     if task == "multilabel":
@@ -73,6 +80,7 @@ def probabilities(task: TaskKind, logits: Tensor) -> Tensor:
 
 def predictions(task: TaskKind, logits: Tensor) -> Tensor:
     """Predicted class ``(B,)``, or for ``multilabel`` the predicted 0/1 labels ``(B, C)``; a binary logit above 0 means class 1."""
+    _refuse_answers(task)
     if task == "classification":
         return logits.argmax(1)
     positive = (logits > 0).to(torch.int64)
@@ -83,6 +91,13 @@ def correctness(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
     """Whether each sample is predicted correctly, ``(B,)`` float 0 or 1; for ``multilabel`` the share of right labels."""
     right = (predictions(task, logits) == y).to(torch.float32)
     return right.mean(1) if task == "multilabel" else right
+
+
+def _refuse_answers(task: TaskKind) -> None:
+    if task == "generation":
+        raise RequirementNotMet(
+            "answers have no single class that is predicted; of generated text, measures of tokens are defined"
+        )
 
 
 def distillation_divergence(

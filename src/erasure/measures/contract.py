@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component, partition_fields
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.tokens import token_statistics
 from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Provider, Request
 from erasure.training.batches import Batches, Column
@@ -28,6 +29,9 @@ ModelKind: TypeAlias = Literal["original", "gold", "unlearned"]
 """Which of the three models a value belongs to."""
 
 Reference: TypeAlias = Literal["original", "gold"]
+
+_MOST_ANSWERS = 32
+"""Answers in one batch of a pass: their logits over a whole vocabulary are large."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -264,12 +268,14 @@ def forward_pass(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     logits, features, losses = [], [], []
+    if task == "generation":
+        batch_size = min(batch_size, _MOST_ANSWERS)
     for batch in Batches(x, y, ids, batch_size):
         with inputs_kept(model):
             output = model(batch.x)
         each, found = logits_of(output).float(), features_of(output)
-        logits.append(each)
         losses.append(criterion.per_sample(each, batch.y).float())
+        logits.append(token_statistics(each, batch.y) if task == "generation" else each)
         if found is not None:
             features.append(found.flatten(1).float())
     for module, training in modes.items():

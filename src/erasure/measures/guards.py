@@ -139,6 +139,8 @@ def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", 
     hardly any model is more often right than a constant, and most have learned something.
     """
     outputs = evaluation.outputs(partition, model)
+    if outputs.task == "generation":
+        return _repeats_one_token(outputs, partition)
     chance = majority_share(outputs.task, outputs.labels)
     threshold = collapse_threshold(chance, len(outputs))
     if outputs.accuracy > threshold or association(outputs.task, predictions(outputs.task, outputs.logits), outputs.labels) > 3:
@@ -152,6 +154,20 @@ def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", 
     return f"{start} cannot be distinguished from that of a constant prediction ({chance:.3f} ± {error:.3f} with {len(outputs)} samples)"
 
 
+def _repeats_one_token(outputs: Outputs, partition: str) -> str | None:
+    """Why a language model cannot be told from one that always says the most frequent token, or None if it can."""
+    labels = outputs.labels[outputs.tokens.mask]
+    chance = majority_share("classification", labels)
+    # Tokens of one answer are not independent; answers are.
+    threshold = collapse_threshold(chance, len(outputs))
+    if outputs.accuracy > threshold:
+        return None
+    return (
+        f'{outputs.accuracy:.3f} of the tokens on "{partition}" are right, no more than always saying the most frequent one would be '
+        f"({chance:.3f} ± {threshold - chance:.3f} with {len(outputs)} answers)"
+    )
+
+
 def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str | None:
     outputs, gold = evaluation.outputs(forget), evaluation.outputs(forget, "gold")
     margin = over_forgetting_margin(_right(outputs), _right(gold), floor=floor)
@@ -161,4 +177,6 @@ def _over_forgetting(evaluation: Evaluation, forget: str, floor: float) -> str |
 
 
 def _right(outputs: Outputs) -> Tensor:
+    if outputs.task == "generation":
+        return outputs.tokens.hit_shares
     return correctness(outputs.task, outputs.logits, outputs.labels)

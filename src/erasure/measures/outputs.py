@@ -7,9 +7,10 @@ from functools import cached_property
 
 from torch import Tensor
 
-from erasure.errors import PartitionError
+from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.functional.losses import predictions, probabilities
+from erasure.functional.tokens import TokenTable
 from erasure.types import TaskKind
 
 __all__ = ["Outputs"]
@@ -21,9 +22,10 @@ class Outputs:
 
     Args:
         ids: ``(n,)`` int64, in the partition's order.
-        logits: ``(n, K)`` float32, as the task asks.
+        logits: ``(n, K)`` float32, as the task asks; for ``generation`` not those, of which there would be too many, but
+            ``(n, T, 4)`` statistics of each token (:func:`~erasure.functional.tokens.token_statistics`).
         losses: ``(n,)`` float32, the predictor's loss of each sample.
-        labels: ``(n,)`` int64, or ``(n, C)`` for ``multilabel``.
+        labels: ``(n,)`` int64, ``(n, C)`` for ``multilabel``, or the tokens of the answers, ``(n, T)``, for ``generation``.
         features: ``(n, d)`` float32 of the last hidden layer, if the model returns them.
         task: How logits are read.
     """
@@ -54,8 +56,21 @@ class Outputs:
         return outputs_diverged(self.logits)
 
     @property
+    def tokens(self) -> TokenTable:
+        """What the model says of each token of the answers.
+
+        Raises:
+            RequirementNotMet: If the task is not ``generation``.
+        """
+        if self.task != "generation":
+            raise RequirementNotMet(f"samples of {self.task} tasks have no answers of tokens")
+        return TokenTable(self.logits, self.labels)
+
+    @property
     def accuracy(self) -> float:
-        """Share of samples predicted correctly, in [0, 1] (for ``multilabel``, of labels)."""
+        """Share of samples predicted correctly, in [0, 1] (for ``multilabel``, of labels; of answers, the mean share of tokens)."""
         if not len(self):
             raise PartitionError("accuracy is not defined on an empty partition")
+        if self.task == "generation":
+            return float(self.tokens.hit_shares.mean())
         return float((self.predictions == self.labels).double().mean())

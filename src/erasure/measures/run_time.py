@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
-from erasure.types import Source
+from erasure.types import ANY_TASK, Source, TaskKind
 
 __all__ = ["RunTime", "SpeedUp"]
 
@@ -30,6 +30,7 @@ class RunTime(Measure):
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     unit: ClassVar[str] = "s"
     ideal: ClassVar[Literal["gold"] | float | None] = None
     on_jury: ClassVar[bool] = False
@@ -60,6 +61,7 @@ class SpeedUp(Measure):
     source: ClassVar[Source | None] = Source(paper="Jia et al., NeurIPS 2023, arXiv:2304.04934 (run-time efficiency)")
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     unit: ClassVar[str] = "x"
     ideal: ClassVar[Literal["gold"] | float | None] = None
     on_jury: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from erasure.functional.weights import relative_distance
 from erasure.measures.contract import Evaluation, Value
 from erasure.measures.referenced import Referenced
 from erasure.training.layer_outputs import name_of
-from erasure.types import Source
+from erasure.types import ANY_TASK, Source, TaskKind
 
 __all__ = ["WeightDistance"]
 
@@ -40,6 +40,7 @@ class WeightDistance(Referenced):
         deviations=("Upstream averages the unnormalised norms of all tensors, in which a bias weighs as much as a kernel.",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
 
     by_layer: bool = False
 

@@ -22,7 +22,7 @@ from erasure.training.predictor import Model, ModelInput
 from erasure.training.torchvision_operators import torchvision
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
 
-__all__ = ["SmallTransformer", "TextEncoder"]
+__all__ = ["SmallTransformer", "TextEncoder", "library", "quiet"]
 
 _BUCKET = 8
 """Lengths that batches are cut to are multiples of this, so that there are few of them."""
@@ -110,7 +110,7 @@ class TextEncoder(Model):
         return Path(self.name_or_path).expanduser().is_dir()
 
     def _encoder(self) -> tuple[nn.Module, Any]:
-        transformers = _library("transformers", f'the encoder "{self.name_or_path}"')
+        transformers = library("transformers", f'the encoder "{self.name_or_path}"')
         where = str(Path(self.name_or_path).expanduser()) if self._is_folder() else self.name_or_path
         options = {
             "local_files_only": not self.download,
@@ -118,7 +118,7 @@ class TextEncoder(Model):
             "trust_remote_code": False,
         }
         try:
-            with _quiet(transformers):
+            with quiet(transformers):
                 config = transformers.AutoConfig.from_pretrained(where, **options)
                 if getattr(config, "is_encoder_decoder", False):
                     raise RequirementNotMet(f"{self.name_or_path} is an encoder with a decoder; TextEncoder takes encoders only")
@@ -157,7 +157,7 @@ class TextEncoder(Model):
     def _adapted(self, encoder: nn.Module) -> nn.Module:
         if self.lora_rank is None:
             return encoder
-        peft = _library("peft", "lora_rank")
+        peft = library("peft", "lora_rank")
         settings = peft.LoraConfig(
             r=self.lora_rank, lora_alpha=self.lora_alpha or 2 * self.lora_rank, target_modules="all-linear", lora_dropout=0.0
         )
@@ -333,7 +333,7 @@ def _token_length(data: ModelInput, name: str, *, with_mask: bool = False) -> in
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Loading without transformers' progress bar and its reports on heads that are not used."""
     logging = transformers.utils.logging
     verbosity, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -349,7 +349,12 @@ def _quiet(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _library(name: str, purpose: str) -> Any:
+def library(name: str, purpose: str) -> Any:
+    """A library of Hugging Face, imported where torchvision's operators may not load.
+
+    Raises:
+        MissingDependency: If it is not installed; names the extra.
+    """
     # transformers imports torchvision where it is installed, whose operators may not load beside this build of torch.
     with suppress(MissingDependency):
         torchvision("transforms", purpose)

@@ -74,7 +74,9 @@ def _answers(artifact: Artifact, ids: Sequence[int]) -> Iterator[tuple[Any, Any]
 def _labels(facts: Mapping[str, Any], label: Any, group: Any) -> str:
     """Class, or those of several labels that are set, and group in words."""
     names = facts["class_names"]
-    if facts["task"] == "multilabel":
+    if facts["task"] == "generation":
+        text = "answer"
+    elif facts["task"] == "multilabel":
         chosen = [_called(names, i) for i, value in enumerate(label.tolist()) if value]
         text = f"labels {', '.join(chosen) or 'none'}"
     else:

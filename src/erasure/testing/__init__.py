@@ -2,6 +2,6 @@
 
 from erasure.testing.measures import MeasureConformance
 from erasure.testing.stores import StoreConformance
-from erasure.testing.unlearners import UnlearnerConformance
+from erasure.testing.unlearners import LanguageUnlearnerConformance, UnlearnerConformance
 
-__all__ = ["MeasureConformance", "StoreConformance", "UnlearnerConformance"]
+__all__ = ["LanguageUnlearnerConformance", "MeasureConformance", "StoreConformance", "UnlearnerConformance"]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
 from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind, Outputs, forward_pass
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
@@ -16,9 +17,9 @@ from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.types import TaskKind
 
-__all__ = ["Bench", "RecordedNames", "bench"]
+__all__ = ["Bench", "RecordedNames", "bench", "language_bench"]
 
-_N_FEATURES, _N_CLASSES = 6, 3
+_N_FEATURES, _N_CLASSES, _N_TOKENS = 6, 3, 40
 _SIZES: Mapping[str, int] = {"forget": 40, "retain": 120, "test": 80, "validation": 40}
 _SCALE = 2.0
 _SLOW_S, _FAST_S = 2.0, 1.0
@@ -37,6 +38,7 @@ class Bench:
             little and with much noise on its weights).
         seed: Seed of the measure's streams.
         batch_size: Batch size of the data, and of the models' passes over it.
+        facts: Names of classes, groups and tokens.
         read: Partitions that were looked at, by id or through a model.
         compared: Reference models that were looked at.
     """
@@ -48,13 +50,14 @@ class Bench:
     models: Mapping[str, nn.Module]
     seed: int = 0
     batch_size: int = 64
+    facts: Mapping[str, Any] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     compared: set[str] = field(default_factory=set)
 
     @property
     def model_input(self) -> ModelInput:
         """Shape of the data."""
-        n_classes = 2 if self.task == "binary" else _N_CLASSES
+        n_classes = {"binary": 2, "generation": _N_TOKENS}.get(self.task, _N_CLASSES)
         return ModelInput(tuple(self.x.shape[1:]), n_classes, self.task)
 
     def outputs(self, model: str, partition: str) -> Outputs:
@@ -100,6 +103,7 @@ class Bench:
             criterion=Criterion(self.task),
             streams=Streams(self.seed),
             batch_size=self.batch_size,
+            facts=self.facts,
         )
 
     def with_partitions(self, change: Callable[[str, Tensor], Tensor]) -> Bench:
@@ -191,3 +195,89 @@ def _noisy(model: nn.Module, scale: float, generator: torch.Generator) -> nn.Mod
     state = model.state_dict()
     weight, bias = state["weight"], state["bias"]
     return _linear(weight + scale * torch.randn(weight.shape, generator=generator), bias)
+
+
+class _NextToken(nn.Module):
+    """A causal model of two tokens: logits of the next one are rows of a table for the last and the first token of a sample."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids, n_before = x[:, 0], (x[:, 1] == PROMPT).sum(1, keepdim=True)
+        n_tokens = int((x[:, 1] >= ANSWER).sum(1).max()) if len(x) else 1
+        places = (n_before - 1 + torch.arange(n_tokens)).clamp_max(ids.shape[1] - 1)
+        return self.table[ids.gather(1, places)] + self.table[ids[:, :1]]
+
+    def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
+        """The most likely tokens one after the other."""
+        answers = []
+        for ids, roles in zip(x[:, 0], x[:, 1], strict=True):
+            last = ids[(roles == PROMPT).nonzero()[-1, 0]]
+            answer: list[int] = []
+            while len(answer) < max_new_tokens:
+                last = (self.table[last] + self.table[ids[0]]).argmax()
+                if int(last) == end:
+                    break
+                answer.append(int(last))
+            answers.append(answer)
+        return answers
+
+
+def language_bench(*, seed: int = 0) -> Bench:
+    """Prompts and answers over 40 tokens, in several versions, and tables of pairs of tokens that have seen more or fewer of them.
+
+    Token 0 ends an answer. There are the answer that is learned, an alternate, a paraphrase, one to the rephrased prompt and two wrong
+    ones.
+
+    Args:
+        seed: Seed of everything.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"forget": 40, "retain": 120, "test": 80, "validation": 40}
+    n = sum(sizes.values())
+    length, n_before = 9, 3
+    versions = []
+    prompts = torch.randint(1, _N_TOKENS, (n, n_before), generator=generator)
+    following = torch.randperm(_N_TOKENS - 1, generator=generator) + 1
+    lengths = n_before + 3 + torch.arange(n) % 4
+    places = torch.arange(length)
+    roles = torch.where(places < n_before, PROMPT, ANSWER).expand(n, -1)
+    roles = torch.where(places == lengths.unsqueeze(1) - 1, END, roles)
+    roles = torch.where(places >= lengths.unsqueeze(1), 0, roles)
+    for version in range(6):
+        ids = torch.zeros(n, length, dtype=torch.int64)
+        ids[:, :n_before] = prompts
+        for place in range(n_before, length):
+            drawn = torch.randint(1, _N_TOKENS, (n,), generator=generator)
+            regular = torch.rand(n, generator=generator) < (0.7 if version in {0, 2, 3} else 0.1)
+            ids[:, place] = torch.where(regular, following[ids[:, place - 1] - 1], drawn)
+        versions += [torch.where((roles == END) | (roles == 0), 0, ids), roles]
+    x = torch.stack(versions, dim=1)
+    partitions = dict(zip(sizes, torch.split(torch.randperm(n, generator=generator), list(sizes.values())), strict=True))
+    train = torch.cat([partitions["forget"], partitions["retain"]])
+    partitions |= {"train": train, "all": torch.arange(n)}
+    gold = _counted(x, partitions["retain"])
+    noise = torch.randn(gold.shape, generator=generator)
+    tables = {"original": _counted(x, train), "gold": gold, "fair": gold + 0.3 * noise, "poor": 0.2 * gold + 2 * noise}
+    pieces = ("", *(f" {chr(97 + token % 26)}{token}" for token in range(1, _N_TOKENS)))
+    return Bench(
+        task="generation",
+        x=x,
+        y=answer_tokens(x),
+        partitions=partitions,
+        models={name: _NextToken(table).eval() for name, table in tables.items()},
+        seed=seed,
+        facts={"token_names": pieces},
+    )
+
+
+def _counted(x: Tensor, ids: Tensor) -> Tensor:
+    """Half the log-frequencies of pairs of tokens in the learned answers of some samples."""
+    counts = torch.full((_N_TOKENS, _N_TOKENS), 0.05)
+    tokens, roles = x[ids, 0], x[ids, 1]
+    is_learned = roles[:, 1:] >= ANSWER
+    before, after = tokens[:, :-1][is_learned], tokens[:, 1:][is_learned]
+    counts.index_put_((before, after), torch.ones(len(before)), accumulate=True)
+    return (counts / counts.sum(1, keepdim=True)).log() / 2 + 1e-3 * torch.arange(_N_TOKENS)

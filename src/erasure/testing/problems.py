@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import canonical
+from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
 from erasure.training.batches import Column, TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import Model, ModelInput, Predictor, StepListener, build_model, train
@@ -24,13 +25,15 @@ from erasure.unlearners.contract import UnlearningTask
 
 __all__ = ["ForgetSet", "Kind", "MemoryBank", "RecordingColumn", "TinyNetwork", "ToyProblem", "problem"]
 
-Kind: TypeAlias = Literal["table", "image", "pair", "text"]
-"""An MLP with dropout, a CNN with BatchNorm, an MLP that returns ``(features, logits)``, or an embedding of tokens."""
+Kind: TypeAlias = Literal["table", "image", "pair", "text", "language"]
+"""An MLP with dropout, a CNN with BatchNorm, an MLP that returns ``(features, logits)``, an embedding of tokens, or a causal language
+model, whose task is generation."""
 
 ForgetSet: TypeAlias = Literal["none", "one", "three", "some", "class"]
 """0, 1, 3 or 9 samples of mixed classes, or every sample of the last class."""
 
 _N_CLASSES, _N_TRAIN, _N_TEST = 3, 36, 12  # and as many for validation as for the test
+_N_TOKENS = 24
 _SIZES: Mapping[str, int] = {"none": 0, "one": 1, "three": 3, "some": 9}
 
 
@@ -66,12 +69,45 @@ class _MeanEmbedding(nn.Module):
         return logits
 
 
+class _Block(nn.Module):
+    """Mixes each token with those before it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up_proj, self.down_proj = nn.Linear(width, 2 * width), nn.Linear(2 * width, width, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        before = h.cumsum(1) / torch.arange(1, h.shape[1] + 1, device=h.device).reshape(1, -1, 1)
+        mixed: Tensor = h + self.down_proj(torch.relu(self.up_proj(before)))
+        return mixed
+
+
+class _CausalNetwork(nn.Module):
+    """Gives logits for the tokens of answers, as the language models of this package do."""
+
+    def __init__(self, n_tokens: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_tokens, 8)
+        self.layers = nn.ModuleList(_Block(8) for _ in range(2))
+        self.head = nn.Linear(8, n_tokens, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embedding(x[:, 0])
+        for layer in self.layers:
+            h = layer(h)
+        n_before = (x[:, 1] == PROMPT).sum(1, keepdim=True)
+        n_tokens = int((x[:, 1] >= ANSWER).sum(1).max()) if len(x) else 1
+        places = (n_before - 1 + torch.arange(n_tokens, device=x.device)).clamp_max(h.shape[1] - 1)
+        logits: Tensor = self.head(h.gather(1, places.unsqueeze(-1).expand(-1, -1, h.shape[-1])))
+        return logits
+
+
 @dataclass(frozen=True, kw_only=True)
 class TinyNetwork(Model):
     """A network of a few hundred weights.
 
     Args:
-        form: Which of the four.
+        form: Which of the five.
     """
 
     form: Kind = "table"
@@ -79,6 +115,8 @@ class TinyNetwork(Model):
     def build(self, data: ModelInput) -> nn.Module:
         """The network with fresh weights."""
         width, n_outputs = data.x_shape[0], data.n_outputs
+        if self.form == "language":
+            return _CausalNetwork(n_outputs)
         if self.form == "table":
             return _Logits(nn.Linear(width, 12), nn.ReLU(), nn.Dropout(0.1), nn.Linear(12, n_outputs))
         if self.form == "image":
@@ -218,8 +256,8 @@ def problem(
         "test": torch.arange(_N_TRAIN, _N_TRAIN + _N_TEST),
         "validation": torch.arange(_N_TRAIN + _N_TEST, _N_TRAIN + 2 * _N_TEST),
     }
-    modality = {"table": "table", "image": "image", "pair": "table", "text": "text"}[kind]
-    n_classes = 2 if task == "binary" else _N_CLASSES
+    modality = {"pair": "table", "language": "text"}.get(kind, kind)
+    n_classes = _classes(kind, task)
     data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=n_classes, task=task, modality=modality)
     column = RecordingColumn(TensorColumn(x))
     bank = MemoryBank(
@@ -254,17 +292,39 @@ def _recipe(kind: Kind, model: Model | None) -> Predictor:
 def _original(kind: Kind, task: TaskKind, batch_size: int, model: Model | None) -> dict[str, Tensor]:
     # The training set is the same whatever is forgotten; a first bank trains the original for all problems of its kind.
     x, y = _data(kind, task)
-    data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=2 if task == "binary" else _N_CLASSES, task=task)
+    data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=_classes(kind, task), task=task)
     predictor = _recipe(kind, model)
     partitions = {"train": torch.arange(_N_TRAIN)}
     bank = MemoryBank(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
     return copy.deepcopy(bank.trained("train").state_dict())
 
 
+def _classes(kind: Kind, task: TaskKind) -> int:
+    return _N_TOKENS if kind == "language" else 2 if task == "binary" else _N_CLASSES
+
+
+def _exchanges(generator: torch.Generator, classes: Tensor) -> Tensor:
+    """Prompts of four tokens, the last of which tells the class, and answers of two to four tokens, with an alternate."""
+    n, start = len(classes), 5 * classes
+    ids = torch.randint(15, _N_TOKENS, (n, 9), generator=generator)
+    ids[:, 3] = start
+    ids[:, 4:] = 1 + start.unsqueeze(1) + torch.arange(5) % 4
+    lengths = 6 + torch.arange(n) % 3
+    places = torch.arange(9)
+    roles = torch.where(places < 4, PROMPT, ANSWER).expand(n, -1)
+    last = lengths.unsqueeze(1) - 1
+    roles = torch.where(places == last, END, torch.where(places > last, 0, roles))
+    alternate = torch.where(roles == ANSWER, 1 + (ids + 7) % 14, ids)
+    return torch.stack([torch.where(roles == END, 0, ids), roles, torch.where(roles == END, 0, alternate), roles], dim=1)
+
+
 def _data(kind: Kind, task: TaskKind) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(7)
     n = _N_TRAIN + 2 * _N_TEST
     classes = torch.arange(n) % _N_CLASSES
+    if kind == "language":
+        x = _exchanges(generator, classes)
+        return x, answer_tokens(x)
     if kind == "text":
         x = (classes[:, None] * 5 + torch.randint(0, 9, (n, 7), generator=generator)) % 20
     else:

@@ -36,7 +36,7 @@ from erasure.training.predictor import Model
 from erasure.types import Role, TaskKind
 from erasure.unlearners.contract import Unlearned, Unlearner, model_digest
 
-__all__ = ["UnlearnerConformance"]
+__all__ = ["LanguageUnlearnerConformance", "UnlearnerConformance"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
 
@@ -221,6 +221,24 @@ class UnlearnerConformance:
             _run(method or self.make(), given)
         except (RequirementNotMet, PartitionError) as refusal:
             _check(len(str(refusal).split()) > 3, "a refusal must say what was found and what was expected")
+
+
+class LanguageUnlearnerConformance(UnlearnerConformance):
+    """The same checks for a method that is defined for language models alone, on a tiny one."""
+
+    def problem(
+        self, kind: Kind | None = None, forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
+    ) -> Problem:
+        """A problem of prompts and answers, whatever network and labels are asked for."""
+        return problem("language", forget or self.forget, "generation", seed=seed)
+
+    def test_each_kind_of_task_works_exactly_if_the_method_is_defined_for_it(self) -> None:
+        method = self.make()
+        kinds: tuple[TaskKind, ...] = ("classification", "binary", "multilabel")
+        for kind in kinds:
+            _check(
+                kind in method.defined_for or bool(method.refuse(problem("table", task=kind).task.model_input)), "is not refused"
+            )
 
 
 def _check(condition: bool, failure: str) -> None:

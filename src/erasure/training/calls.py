@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from erasure.component import Call
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
+from erasure.functional.tokens import token_mean
 from erasure.training.optimizers import uncompiled
 from erasure.types import TaskKind
 
@@ -138,13 +139,13 @@ class Criterion:
         return self
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of a batch, a scalar.
+        """Mean loss of a batch, a scalar; of answers the mean over their tokens, so that a long one weighs more.
 
         Raises:
             RequirementNotMet: If the loss is neither one number nor one value (or row of values) for each sample.
         """
         if self._mean is None:
-            return per_sample_loss(self.task, logits, y).mean()
+            return token_mean(logits, y) if self.task == "generation" else per_sample_loss(self.task, logits, y).mean()
         value: Any = self._mean(logits, targets(self.task, logits, y))
         if isinstance(value, Tensor) and value.dim() == 0:
             return value
@@ -161,7 +162,7 @@ class Criterion:
         With class weights the mean loss of a batch is divided by the weights of its samples; here every sample's weighted loss counts
         alike. A loss that gives no per-sample losses is taken as it is.
         """
-        if self._own:
+        if self._own and self.task != "generation":
             return self(logits, y)
         try:
             return self.per_sample(logits, y).mean()

@@ -30,16 +30,19 @@ _LABELS = {
     "classification": "one of {n} classes a sample",
     "binary": "0 or 1 a sample",
     "multilabel": "{n} labels of 0 or 1 a sample",
+    "generation": "the tokens of an answer, out of {n}",
 }
 _LOGITS = {
     "classification": "{n} logits, one for each class",
     "binary": "one logit",
     "multilabel": "{n} logits, one for each label",
+    "generation": "{n} logits for each token of an answer, as a language model gives them",
 }
 _LOSSES = {
     "classification": "CrossEntropyLoss",
     "binary": "BCEWithLogitsLoss",
     "multilabel": "BCEWithLogitsLoss",
+    "generation": "no other",
 }
 
 
@@ -53,8 +56,9 @@ def output_misfit(logits: Tensor, data: ModelInput, n_samples: int) -> str | Non
     """
     width = 1 if logits.dim() == 1 else logits.shape[-1]
     wanted = data.n_outputs
-    fits = len(logits) == n_samples and logits.dim() == (2 if data.task != "binary" else logits.dim()) and logits.dim() <= 2
-    if fits and (width >= wanted if data.task == "classification" else width == wanted):
+    n_axes = {"binary": min(logits.dim(), 2), "generation": 3}.get(data.task, 2)
+    fits = len(logits) == n_samples and logits.dim() == n_axes
+    if fits and (width >= wanted if data.task in {"classification", "generation"} else width == wanted):
         return None
     asked = _LOGITS[data.task].format(n=data.n_classes)
     message = (
@@ -77,6 +81,8 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
         logits: Of some samples.
         y: Their labels, on the same device.
     """
+    if data.task == "generation" and loss is not None:
+        return f"the loss of generated text is that of its tokens, not {loss.name}; leave loss_fn out"
     name = loss.name if loss is not None and loss.path.startswith("torch.nn.") else ""
     labels = _LABELS[data.task].format(n=data.n_classes)
     remedy = f"leave loss_fn out, or give {_LOSSES[data.task]}"

@@ -180,6 +180,23 @@ class Trainer:
         what = f"the loss is {float(mean):g}" if lost else "the weights have run away"
         raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
 
+    def accumulate(self, parts: Iterable[_B], loss: Callable[[_B], Tensor]) -> Tensor:
+        """Leave the gradients of the sum of several losses in the parameters, one after the other, so that one is in memory at a time.
+
+        Args:
+            parts: What the losses are of, such as pieces of a batch.
+            loss: Scalar share of a part; what it is divided by must be that of the whole, or the sum is another loss.
+
+        Returns:
+            The sum, a scalar on the device.
+        """
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            value = self._loss(part, loss)
+            value.backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
+        return total
+
     def gradient(self, batch: _B, loss: Callable[[_B], Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Loss of a batch and its gradient for each of :attr:`parameters` (zeros where one takes no part); ``.grad`` is left alone."""
         with self._statistics(batch):

@@ -12,7 +12,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import NonNegativeInt, Role, Source
+from erasure.types import ANY_TASK, NonNegativeInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -43,6 +43,7 @@ class AdvancedNegGrad(IterativeUnlearner):
         deviations=('Pairs of unequal size are used; the reference code skips them (unequal_batches="skip").',),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-5, 1e-1, log=True)}
 

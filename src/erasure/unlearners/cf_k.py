@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.training.calls import Optimizer, Schedule
-from erasure.types import NonNegativeInt, PositiveFloat, Source
+from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, TaskKind
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.last_layers import on_last_layers
@@ -38,6 +38,7 @@ class CFk(Finetuning):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_cf_k.py)",
         deviations=("Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",),
     )
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
         "k": Range(1, 4),

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.training.calls import Optimizer, Schedule
-from erasure.types import NonNegativeInt, PositiveFloat, Source
+from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, TaskKind
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.last_layers import on_last_layers
@@ -43,6 +43,7 @@ class EUk(Finetuning):
             "distribution than its first training did.",
         ),
     )
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set (a full training), backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
         "k": Range(1, 4),

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import Role, Source
+from erasure.types import ANY_TASK, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -30,6 +30,7 @@ class Finetuning(IterativeUnlearner):
         deviations=("No L2 penalty towards the original weights, which the SCRUB code adds.",),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 

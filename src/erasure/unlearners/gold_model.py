@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import Role, Source
+from erasure.types import ANY_TASK, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import SearchSpace
 
@@ -23,6 +23,7 @@ class GoldModel(Unlearner):
 
     source: ClassVar[Source | None] = Source(paper="Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015")
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "one full training on the retain set"
     search_space: ClassVar[SearchSpace] = {}
     exact: ClassVar[bool] = True

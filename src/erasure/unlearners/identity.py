@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import Role, Source
+from erasure.types import ANY_TASK, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import SearchSpace
 
@@ -20,6 +20,7 @@ class Identity(Unlearner):
 
     source: ClassVar[Source | None] = Source(paper="Baseline")
     reads: ClassVar[frozenset[Role]] = frozenset()
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "none"
     search_space: ClassVar[SearchSpace] = {}
 

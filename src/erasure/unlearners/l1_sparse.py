@@ -13,7 +13,7 @@ from erasure.errors import InvalidParameters, Problem
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.parametrized import effective_weights
-from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -51,6 +51,7 @@ class L1Sparse(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 15),

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from erasure.training.per_sample import absolute_gradients, batch_absolute_gradients, squared_gradients
-from erasure.types import Role, Source
+from erasure.types import Role, Source, TaskKind
 from erasure.unlearners.contract import UnlearningTask
 from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
 
@@ -43,6 +43,9 @@ class LFSSD(SelectiveSynapticDampening):
         tested="the published importances and formula, by a loop (tests/unit/unlearners/test_second_order.py)",
         deviations=("With importance=sample, by default, gradients of single samples are combined by their root mean square.",),
     )
+
+    # What a language model says after the end of a shorter answer means nothing, and has a norm all the same.
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
 
     combined_by: Literal["root-mean-square", "mean-absolute"] = field(default="root-mean-square", metadata={"address": "changed"})
 

@@ -14,7 +14,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source
+from erasure.types import ANY_TASK, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -56,6 +56,7 @@ class MaskedSmallGradients(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the forget set and as many retain samples, epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from erasure.training.calls import Optimizer
-from erasure.types import NonNegativeInt, PositiveFloat, Role, Source
+from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -48,6 +48,7 @@ class NegGrad(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import Fraction, NonNegativeInt, Role, Source
+from erasure.types import ANY_TASK, Fraction, NonNegativeInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -47,6 +47,7 @@ class NegGradPlus(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),

@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from erasure.training.calls import Optimizer
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Role, Source
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PositiveFloat, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -62,6 +62,7 @@ class NegMerge(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set for each learning rate, three copies of the weights"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "scale": Range(0.05, 5.0, log=True)}
 

@@ -14,7 +14,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
 from erasure.training.per_sample import per_sample_gradients
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -54,6 +54,7 @@ class OrthoGrad(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set, each step with single gradients of a retain batch in memory"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),

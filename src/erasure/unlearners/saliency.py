@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from erasure.errors import RequirementNotMet
 from erasure.functional.masks import top_fraction_mask
 from erasure.training.trial import require_gradients
-from erasure.types import Fraction, Partition, PositiveInt, Role, Source
+from erasure.types import ANY_TASK, Fraction, Partition, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.masked import Mask, mask_key
 from erasure.unlearners.search import Range, SearchSpace
@@ -114,6 +114,7 @@ class SaliencyMapGeneration(Unlearner):
 
     source: ClassVar[Source | None] = _SALUN
     reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the forget set"
     search_space: ClassVar[SearchSpace] = {"fraction": Range(0.1, 0.9)}
 

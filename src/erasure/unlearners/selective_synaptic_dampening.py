@@ -16,7 +16,7 @@ from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
 from erasure.training.trial import require_gradients
-from erasure.types import NonNegativeFloat, PositiveFloat, Role, Source
+from erasure.types import ANY_TASK, NonNegativeFloat, PositiveFloat, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -116,6 +116,7 @@ class SelectiveSynapticDampening(Unlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the training set (once, before any request) and one over the forget set"
     search_space: ClassVar[SearchSpace] = {
         "selection_weighting": Range(0.1, 100.0, log=True),

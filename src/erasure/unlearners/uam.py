@@ -14,7 +14,7 @@ from erasure.functional.projections import orthogonal_part
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -53,6 +53,7 @@ class UAM(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),

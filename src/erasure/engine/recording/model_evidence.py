@@ -182,7 +182,7 @@ class ModelEvidence:
         return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
 
     def _confidences(self) -> Histograms:
-        """Histograms of the log-odds of the right label, in which confident models still differ."""
+        """Histograms of the log-odds of the right label, in which confident models still differ; of an answer, of its probability."""
         edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
         return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
 
@@ -243,6 +243,8 @@ class ModelEvidence:
     # Classes and groups
 
     def _classes(self) -> ValuesByName:
+        if self.dataset.task == "generation":
+            raise RequirementNotMet("answers have no classes")
         names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
         rows = []
         for label, partition, outputs in self._each():
@@ -330,11 +332,15 @@ class ModelEvidence:
 
 
 def _right(outputs: Outputs) -> Tensor:
+    if outputs.task == "generation":
+        return outputs.tokens.hit_shares
     return correctness(outputs.task, outputs.logits, outputs.labels).double()
 
 
 def _confidence(outputs: Outputs) -> Any:
     """Probability of the right label; the mean over labels where there are several."""
+    if outputs.task == "generation":
+        return (-outputs.losses.double()).exp().numpy()
     probabilities, labels = outputs.probabilities.double(), outputs.labels
     if labels.dim() == 2:
         return torch.where(labels > 0, probabilities, 1 - probabilities).mean(1).numpy()

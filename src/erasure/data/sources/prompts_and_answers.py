@@ -1,0 +1,174 @@
+"""Prompts and answers from a file of JSON lines or another table that a language model is to learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, MinLen
+
+from erasure.data.contract import DataSource
+from erasure.data.dataset import Dataset
+from erasure.data.fields import NonEmptyNames
+from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.vocabularies import BytePairs, Vocabulary
+from erasure.data.reading.files import existing_file, file_digest
+from erasure.errors import DataError, InvalidParameters, Problem, nearest
+from erasure.types import Json, PositiveInt
+
+__all__ = ["PromptsAndAnswers", "read_rows", "text_in", "texts_in"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsAndAnswers(DataSource):
+    """Prompts and answers from files with a column for each: JSON lines, a JSON array, CSV or Parquet.
+
+    Each sample is a prompt and its answer, of which only the tokens of the answer are learned. Forget sets are cut by the group (an author,
+    a topic), by number or by whatever else splitters know.
+
+    Args:
+        path: One file or a list of them, joined in order; ``~`` is expanded.
+        prompt: Column of the prompts; none for texts that are learned from their first token on.
+        answer: Column of the answers.
+        alternate: Column of answers to be preferred to them, such as refusals, for methods that prefer.
+        paraphrase: Column of the answers in other words, for the truth ratio.
+        rephrased: Column of the prompts in other words.
+        wrong: Columns of wrong answers; one may hold a list of them.
+        group: Column by which samples belong together.
+        group_size: Where there is no such column: so many rows after one another are a group, numbered from 0.
+        vocabulary: Makes tokens.
+        template: How a sample is written, with ``{prompt}`` and ``{answer}``, or ``chat`` for the tokenizer's own.
+        max_length: Tokens of a sample; longer answers are cut.
+        name: How results call the data; by default the first file's name.
+    """
+
+    path: NonEmptyNames
+    prompt: Annotated[str, MinLen(1)] | None = "prompt"
+    answer: Annotated[str, MinLen(1)] = "answer"
+    alternate: Annotated[str, MinLen(1)] | None = None
+    paraphrase: Annotated[str, MinLen(1)] | None = None
+    rephrased: Annotated[str, MinLen(1)] | None = None
+    wrong: tuple[str, ...] = ()
+    group: Annotated[str, MinLen(1)] | None = None
+    group_size: PositiveInt | None = None
+    vocabulary: Vocabulary = field(default_factory=BytePairs)
+    template: str = "Question: {prompt}\nAnswer: {answer}"
+    max_length: Annotated[int, Ge(2)] = 256
+    name: Annotated[str, MinLen(1)] | None = None
+
+    def check(self) -> None:
+        """The template must say where prompt and answer stand."""
+        reason = check_template(self.template)
+        if reason is not None:
+            raise InvalidParameters([Problem(reason, path="PromptsAndAnswers.template")])
+        if self.group is not None and self.group_size is not None:
+            raise InvalidParameters([Problem("give group or group_size, not both", path="PromptsAndAnswers.group_size")])
+
+    def fingerprint(self) -> Json:
+        """SHA-256 of the files, and what the vocabulary depends on."""
+        return {"sha256": [file_digest(each) for each in self.path], "vocabulary": self.vocabulary.fingerprint()}
+
+    def load(self) -> Dataset:
+        """Read the files and make tokens."""
+        rows = [row for path in self.path for row in read_rows(path)]
+        exchanges = [self._exchange(row) for row in rows]
+        encoder = self.vocabulary.encoder(texts_of(exchanges, self.template))
+        return dataset_of(
+            self.name or Path(self.path[0]).stem,
+            exchanges,
+            encoder=encoder,
+            template=self.template,
+            max_length=self.max_length,
+            groups=self._groups(rows),
+        )
+
+    def _exchange(self, row: Mapping[str, Any]) -> Exchange:
+        return Exchange(
+            prompt=text_in(row, self.prompt) if self.prompt else "",
+            answer=text_in(row, self.answer),
+            alternate=text_in(row, self.alternate) if self.alternate else None,
+            paraphrase=text_in(row, self.paraphrase) if self.paraphrase else None,
+            rephrased=text_in(row, self.rephrased) if self.rephrased else None,
+            wrong=tuple(text for column in self.wrong for text in texts_in(row, column)),
+        )
+
+    def _groups(self, rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+        if self.group is not None:
+            return [str(row[self.group]) if self.group in row else text_in(row, self.group) for row in rows]
+        size = self.group_size
+        return None if size is None else [str(number // size) for number in range(len(rows))]
+
+
+def read_rows(path: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file by the names of its columns.
+
+    Raises:
+        DataError: If it cannot be read; names the line.
+    """
+    file = existing_file(path)
+    if file.suffix.lower() in {".csv", ".tsv", ".parquet"}:
+        yield from _table(file)
+        return
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'"{path}" cannot be read as text: {error}') from error
+    numbered: Iterable[tuple[int, Any]]
+    if text.lstrip().startswith("["):
+        numbered = enumerate(_parsed(text, path, 1), start=1)
+    else:
+        numbered = ((number, _parsed(line, path, number)) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            raise DataError(f'"{path}", row {number}: expected an object with named columns, found {type(row).__name__}')
+        yield {**row, "": f'"{path}", row {number}'}
+
+
+def _parsed(text: str, path: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f'"{path}", line {line + error.lineno - 1} is no JSON: {error.msg}') from error
+
+
+def _table(file: Path) -> Iterator[dict[str, Any]]:
+    import pandas
+
+    try:
+        if file.suffix.lower() == ".parquet":
+            frame = pandas.read_parquet(file)
+        else:
+            frame = pandas.read_csv(file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f'"{file}" cannot be read: {error}') from error
+    for number, row in enumerate(frame.to_dict("records"), start=1):
+        yield {**{str(name): value for name, value in row.items()}, "": f'"{file}", row {number}'}
+
+
+def text_in(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column of a row.
+
+    Raises:
+        DataError: If there is no such column, or it holds no text.
+    """
+    if column not in row:
+        there = [name for name in row if name]
+        hint = nearest(column, there)
+        raise DataError(f'{row[""]} has no column "{column}"; it has {", ".join(there)}{f"; {hint}" if hint else ""}')
+    value = row[column]
+    if not isinstance(value, str):
+        raise DataError(f'{row[""]}: column "{column}" holds {type(value).__name__}, expected a text')
+    return value
+
+
+def texts_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
+    """The texts in a column that may hold a list of them."""
+    value = row.get(column)
+    if value is not None and not isinstance(value, str) and hasattr(value, "__iter__"):
+        found = tuple(value)
+        if all(isinstance(each, str) for each in found):
+            return found
+    return (text_in(row, column),)

@@ -1,0 +1,294 @@
+"""Causal language models that answer prompts: those of Hugging Face, and a small Llama that starts from nothing."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import MinLen
+from torch import Tensor, nn
+
+from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.functional.tokens import PADDING, PROMPT
+from erasure.models.pretrained import pinned_digest
+from erasure.models.text import library, quiet
+from erasure.training.predictor import Model, ModelInput
+from erasure.types import PositiveInt, Source
+
+__all__ = ["AnsweringNetwork", "CausalLanguageModel", "SmallLlama"]
+
+
+class AnsweringNetwork(nn.Module):
+    """A causal language model that gives logits for the tokens of answers alone.
+
+    Inputs are tokens and roles, ``(B, 2 V, L)``, of which the first version is read. The output layer, over the whole vocabulary, is run at
+    the positions that predict a token of the answer; prompts and padding cost no logits. Padding stands on the right, where causal
+    attention never looks, so that it makes no difference to any logit.
+
+    Args:
+        network: A causal language model of transformers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._is_plain: bool | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, T, K)`` for the longest answer's T tokens; those after the end of a shorter one mean nothing."""
+        ids, roles = x[:, 0], x[:, 1]
+        lengths = (roles != PADDING).sum(1)
+        n_before = (roles == PROMPT).sum(1)
+        if not len(x):
+            return self._head(self._states(torch.zeros(1, 1, dtype=torch.int64, device=x.device)))[:0]
+        length, n_tokens = (int(n) for n in torch.stack([lengths.max(), (lengths - n_before).max()]).tolist())
+        offsets = torch.arange(n_tokens, device=x.device)
+        # The token at a position is predicted at the one before.
+        places = (n_before.unsqueeze(1) - 1 + offsets).clamp(0, length - 1)
+        ids = ids[:, :length]
+        if not self.is_plain:
+            logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
+            return logits.gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+        states = self._states(ids)
+        return self._head(states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1])))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are the output layer's of the last states and nothing else, tried once on two tokens."""
+        if self._is_plain is None:
+            modes = [(module, module.training) for module in self.network.modules()]
+            self.network.eval()
+            device = next(self.network.parameters()).device
+            ids = torch.tensor([[0, 1]], device=device)
+            with torch.no_grad():
+                whole: Tensor = self.network(input_ids=ids, use_cache=False).logits
+                parts = self._head(self._states(ids))
+            self._is_plain = whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-3, atol=1e-5)
+            for module, training in modes:
+                module.training = training
+        return self._is_plain
+
+    def _states(self, ids: Tensor) -> Tensor:
+        base: Any = self.network.base_model
+        states: Tensor = base(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    def _head(self, states: Tensor) -> Tensor:
+        head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+        logits: Tensor = head(states)
+        return logits
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks between embeddings and output layer, in their order."""
+        found = [module for module in self.network.modules() if isinstance(module, nn.ModuleList)]
+        if not found:
+            raise RequirementNotMet("the language model has no list of blocks")
+        return max(found, key=len)
+
+    @torch.no_grad()
+    def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
+        """Answers to the prompts of some samples, each the most likely token after the other, up to its end.
+
+        Prompts stand on the right here, padded on the left with a mask, so that all answers start at one place.
+
+        Args:
+            x: Tokens and roles, ``(B, 2 V, L)``.
+            end: The token that ends an answer.
+            max_new_tokens: Tokens of an answer at most.
+
+        Returns:
+            Tokens of each answer without its end.
+        """
+        ids, is_prompt = x[:, 0], x[:, 1] == PROMPT
+        lengths = is_prompt.sum(1)
+        width = int(lengths.max()) if len(x) else 0
+        places = torch.arange(width, device=x.device) - (width - lengths).unsqueeze(1)
+        mask = (places >= 0).to(torch.int64)
+        prompts = ids.gather(1, places.clamp_min(0)) * mask
+        modes = [(module, module.training) for module in self.network.modules()]
+        self.network.eval()
+        found: Tensor = self.network.generate(  # type: ignore[operator]
+            input_ids=prompts,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=end,
+            eos_token_id=end,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
+        for module, training in modes:
+            module.training = training
+        answers = found[:, width:].tolist()
+        return [row[: row.index(end)] if end in row else row for row in answers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLanguageModel(Model):
+    """A causal language model of Hugging Face for prompts and answers.
+
+    With ``lora_rank`` its own weights stay as they are and low-rank updates of its linear maps are trained.
+
+    Args:
+        name_or_path: Folder with ``config.json`` and weights, or a name on the hub whose files are already in the local cache.
+        pretrained: Whether it starts from its published weights; otherwise from random ones.
+        lora_rank: Rank of the updates; None trains the whole model.
+        lora_alpha: Updates are scaled by this over the rank; by default twice the rank.
+        dtype: Of the weights; updates are always float32.
+        checkpointing: Whether activations are computed again in the backward pass, which takes less memory and more time.
+        download: Whether files that are missing may be fetched from the hub.
+        revision: Branch, tag or commit on the hub.
+        weights_sha256: SHA-256 of the folder's configuration and weights; filled in, and an error if the folder has others.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Touvron et al., 2023, arXiv:2302.13971; Hu et al., LoRA, ICLR 2022, arXiv:2106.09685"
+    )
+
+    name_or_path: Annotated[str, MinLen(1)]
+    pretrained: bool = True
+    lora_rank: PositiveInt | None = None
+    lora_alpha: PositiveInt | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    checkpointing: bool = False
+    download: bool = False
+    revision: Annotated[str, MinLen(1)] | None = None
+    weights_sha256: Annotated[str, MinLen(64)] | None = None
+
+    def check(self) -> None:
+        """Results are cached by what is in a folder, not by its name."""
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise InvalidParameters([Problem("lora_alpha needs lora_rank", path="CausalLanguageModel.lora_alpha")])
+        if self._is_folder():
+            digest = pinned_digest("CausalLanguageModel.name_or_path", self.name_or_path, self.weights_sha256)
+            object.__setattr__(self, "weights_sha256", digest)
+        elif self.weights_sha256 is not None:
+            message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'
+            raise InvalidParameters([Problem(message, path="CausalLanguageModel.weights_sha256")])
+
+    def build(self, data: ModelInput) -> nn.Module:
+        """The model, with fresh updates under LoRA."""
+        _require_answers(data, "CausalLanguageModel")
+        network, config = self._network()
+        known = int(config.get_text_config().vocab_size)
+        if known < data.n_classes:
+            raise RequirementNotMet(
+                f"{self.name_or_path} knows {known} tokens, the data has {data.n_classes}; give the source the vocabulary of the model"
+            )
+        _require_context(config, data, self.name_or_path)
+        if self.checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.lora_rank is not None:
+            network = _adapted(network, self.lora_rank, self.lora_alpha or 2 * self.lora_rank)
+        return AnsweringNetwork(network.train())
+
+    def _is_folder(self) -> bool:
+        return Path(self.name_or_path).expanduser().is_dir()
+
+    def _network(self) -> tuple[Any, Any]:
+        transformers = library("transformers", f'the language model "{self.name_or_path}"')
+        where = str(Path(self.name_or_path).expanduser()) if self._is_folder() else self.name_or_path
+        options = {"local_files_only": not self.download, "revision": self.revision or "main", "trust_remote_code": False}
+        dtype = getattr(torch, self.dtype)
+        try:
+            with quiet(transformers):
+                config = transformers.AutoConfig.from_pretrained(where, **options)
+                if not self.pretrained:
+                    return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype), config
+                network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                    where, config=config, dtype=dtype, output_loading_info=True, **options
+                )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
+            raise RequirementNotMet(f'the language model "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
+        gaps = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in loaded.get(kind) or ())
+        if gaps:
+            raise RequirementNotMet(
+                f'the weights of the language model "{self.name_or_path}" lack {len(gaps)} tensors of its configuration: '
+                f"{', '.join(gaps[:4])}; give the whole model, or set pretrained: false"
+            )
+        return network, config
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallLlama(Model):
+    """A Llama that starts from random weights, for prompts and answers; its vocabulary is that of the data.
+
+    Args:
+        width: Of the embeddings and of every block.
+        n_layers: Blocks.
+        n_heads: Attention heads; they share the width.
+        hidden_size: Width of the perceptrons; by default three times the width.
+        context: Longest sample in tokens; by default as long as those of the data.
+        tied: Whether the output layer has the weights of the embeddings.
+        lora_rank: Rank of low-rank updates, which alone are trained; None trains the whole model.
+    """
+
+    source: ClassVar[Source | None] = Source(paper="Touvron et al., 2023, arXiv:2302.13971")
+
+    width: PositiveInt = 128
+    n_layers: PositiveInt = 4
+    n_heads: PositiveInt = 4
+    hidden_size: PositiveInt | None = None
+    context: PositiveInt | None = None
+    tied: bool = True
+    lora_rank: PositiveInt | None = None
+
+    def check(self) -> None:
+        """Heads share the width, in pairs of numbers that positions turn."""
+        if self.width % (2 * self.n_heads):
+            message = f"{self.n_heads} heads cannot share a width of {self.width} evenly"
+            raise InvalidParameters([Problem(message, path="SmallLlama.n_heads", hint="take a divisor of half the width")])
+
+    def build(self, data: ModelInput) -> nn.Module:
+        """The network with fresh weights."""
+        _require_answers(data, "SmallLlama")
+        transformers = library("transformers", "SmallLlama")
+        config = transformers.LlamaConfig(
+            vocab_size=data.n_classes,
+            hidden_size=self.width,
+            intermediate_size=self.hidden_size or 3 * self.width,
+            num_hidden_layers=self.n_layers,
+            num_attention_heads=self.n_heads,
+            num_key_value_heads=self.n_heads,
+            max_position_embeddings=self.context or max(16, data.x_shape[-1]),
+            tie_word_embeddings=self.tied,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+        )
+        _require_context(config, data, "SmallLlama")
+        with quiet(transformers):
+            network: Any = transformers.LlamaForCausalLM(config)
+        if self.lora_rank is not None:
+            network = _adapted(network, self.lora_rank, 2 * self.lora_rank)
+        return AnsweringNetwork(network)
+
+
+def _require_answers(data: ModelInput, name: str) -> None:
+    if data.task != "generation" or len(data.x_shape) != 2:
+        raise RequirementNotMet(
+            f"{name} answers prompts; the data has {data.task} labels, its samples are of shape {data.x_shape}"
+        )
+
+
+def _require_context(config: Any, data: ModelInput, name: str) -> None:
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(longest, int) and 0 < longest < data.x_shape[-1]:
+        raise RequirementNotMet(f"{name} reads {longest} tokens, the data has samples of {data.x_shape[-1]}; lower max_length")
+
+
+def _adapted(network: Any, rank: int, alpha: int) -> Any:
+    peft = library("peft", "lora_rank")
+    settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0)
+    with warnings.catch_warnings():
+        # Between versions of the two libraries there is always one that the other calls deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.get_peft_model(network, settings).base_model.model

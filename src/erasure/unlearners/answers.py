@@ -1,0 +1,216 @@
+"""What methods for language models have in common: a term of the forgotten answers and a term of the retained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from erasure.functional.tokens import LEARNED, labelled, token_losses, version_of
+from erasure.training.batches import Batch, Batches
+from erasure.training.calls import Optimizer, Schedule
+from erasure.training.devices import autocast
+from erasure.training.forward import logits_of
+from erasure.training.loop import paired
+from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, TaskKind
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+
+__all__ = ["AnswerUnlearner", "Answers", "Reference", "Term", "answers_of", "token_divergence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Some answers of a batch and what the model says of them.
+
+    Args:
+        logits: ``(B, T, K)``.
+        y: Their tokens, ``(B, T)``, filled up with -100.
+        ids: The samples' ids, ``(B,)``.
+        n_samples: Samples of the whole batch, of which these are a part.
+        n_tokens: Tokens of the whole batch's answers, a scalar on the device.
+    """
+
+    logits: Tensor
+    y: Tensor
+    ids: Tensor
+    n_samples: int
+    n_tokens: Tensor
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """Loss of each token, ``(B, T)``; 0 where there is none."""
+        return token_losses(self.logits, self.y)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Where there is a token, ``(B, T)`` bool."""
+        return labelled(self.y)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each answer, ``(B,)``."""
+        return self.mask.sum(1)
+
+    def over_tokens(self, values: Tensor) -> Tensor:
+        """These answers' share of the mean over the batch's tokens, of values ``(B, T)``; what stands where no token is counts nothing."""
+        return torch.where(self.mask, values, torch.zeros_like(values)).sum() / self.n_tokens
+
+    def over_samples(self, values: Tensor) -> Tensor:
+        """Their share of the mean over the batch's samples, of values ``(B,)``."""
+        return values.sum() / self.n_samples
+
+
+Term: TypeAlias = Callable[[Batch, int, Tensor], Tensor]
+"""Takes a piece of a batch, and the samples and tokens of the whole batch; gives the piece's share of a loss."""
+
+
+def answers_of(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> Answers:
+    """What a model says of the learned answers of a piece of a batch."""
+    logits = logits_of(model(batch.x))
+    return Answers(logits, batch.y[:, : logits.shape[1]], batch.ids, n_samples, n_tokens)
+
+
+class Reference:
+    """The model as it was before: a frozen copy, made when it is first asked for.
+
+    Args:
+        model: The model to be unlearned, not yet changed.
+        task: The task.
+    """
+
+    def __init__(self, model: nn.Module, task: UnlearningTask) -> None:
+        self.teacher, self.task = frozen_copy(model), task
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """Its logits, in the run's precision."""
+        with autocast(self.task.device, self.task.precision):
+            return logits_of(self.teacher(batch.x)).detach()
+
+    @torch.no_grad()
+    def sums(self, role: Role, version: int = LEARNED) -> Tensor:
+        """Its loss of each answer of a partition, summed over the tokens; ``(N,)``, 0 for samples that are not in it.
+
+        Computed once for the whole partition, since it never changes.
+        """
+        found = torch.zeros(len(self.task.y), device=self.task.device, dtype=next(self.teacher.parameters()).dtype)
+        for batch in self.task.batches(role, shuffle=False):
+            x, y = version_of(batch.x, version)
+            losses = token_losses(self.logits(Batch(x, y, batch.ids)), y)
+            found[batch.ids] = losses.sum(1).to(found.dtype)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerUnlearner(IterativeUnlearner):
+    """A method for language models: a weighted sum of a term of forgotten answers and a term of retained ones.
+
+    An epoch is a pass over the forget set, each batch with one of the retain set, which is drawn without repetition and newly shuffled when
+    it ends: partners differ from epoch to epoch. What terms are divided by is that of the whole batch, known beforehand, so that cutting a
+    batch into pieces changes no gradient.
+
+    Args:
+        forget_weight: Weight of the forget term.
+        retain_weight: Weight of the retain term.
+        retain_term: ``nll`` is the loss of the retained answers; ``kl`` how far predictions there are from the original's; ``none`` leaves
+            the retain set alone.
+        piece_size: Samples that go through the model at a time; by default the whole batch. Smaller ones take less memory and give the same
+            step.
+    """
+
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+
+    epochs: NonNegativeInt = 10
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("AdamW", lr=1e-5, weight_decay=0.01))
+    schedule: Schedule | None = None
+    forget_weight: PositiveFloat = 1.0
+    retain_weight: NonNegativeFloat = 1.0
+    retain_term: Literal["nll", "kl", "none"] = "nll"
+    piece_size: PositiveInt | None = None
+
+    def partitions(self) -> dict[Role, str]:
+        """The forget set, and the retain set where there is a term of it."""
+        return {role: name for role, name in super().partitions().items() if role != "retain" or self._keeps}
+
+    @property
+    def _keeps(self) -> bool:
+        return self.retain_term != "none" and self.retain_weight > 0
+
+    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+        """What is minimised on forgotten answers; called once, before the first step."""
+        raise NotImplementedError
+
+    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+        """What is minimised on retained answers."""
+        if self.retain_term == "nll":
+
+            def loss(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
+                answers = answers_of(model, batch, n_samples, n_tokens)
+                return answers.over_tokens(answers.losses)
+
+            return loss
+        reference = Reference(model, task)
+
+        def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
+            answers = answers_of(model, batch, n_samples, n_tokens)
+            return answers.over_tokens(token_divergence(reference.logits(batch), answers.logits))
+
+        return divergence
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Descend on both terms."""
+        if not task.n_samples("forget"):
+            return model
+        forget_term = self.forget_term(model, task)
+        retain_term = self.retained_term(model, task) if self._keeps else None
+        trainer = self.trainer(model, task)
+        forget = task.batches("forget")
+        # Made once: a second one would be shuffled as the first was.
+        retain = task.batches("retain") if retain_term is not None and task.n_samples("retain") else None
+
+        def share(part: tuple[Term, float, Batch, int, Tensor]) -> Tensor:
+            term, weight, batch, n_samples, n_tokens = part
+            return weight * term(batch, n_samples, n_tokens)
+
+        def step(pair: tuple[Batch, Batch | None]) -> Tensor:
+            parts = [(forget_term, self.forget_weight, *piece) for piece in self._pieces(pair[0])]
+            if retain_term is not None and pair[1] is not None:
+                parts += [(retain_term, self.retain_weight, *piece) for piece in self._pieces(pair[1])]
+            return trainer.accumulate(parts, share)
+
+        for _ in trainer.epochs():
+            trainer.step_on(_pairs(forget, retain), step)
+        return model
+
+    def _pieces(self, batch: Batch) -> list[tuple[Batch, int, Tensor]]:
+        n_samples, n_tokens = len(batch.y), labelled(batch.y).sum().clamp_min(1)
+        size = self.piece_size or n_samples
+        cut = zip(*(part.split(size) for part in (batch.x, batch.y, batch.ids)), strict=True)
+        return [(Batch(x, y, ids), n_samples, n_tokens) for x, y, ids in cut]
+
+
+def _pairs(forget: Batches, retain: Batches | None) -> Iterator[tuple[Batch, Batch | None]]:
+    if retain is None:
+        yield from ((batch, None) for batch in forget)
+    else:
+        yield from paired(forget, retain)
+
+
+def token_divergence(reference: Tensor, logits: Tensor) -> Tensor:
+    r"""How far the next-token predictions are from a reference's, :math:`\mathrm{KL}(p_0 \,\|\, p)` of each token, in nats.
+
+    Args:
+        reference: Logits of the reference, ``(B, T, K)``.
+        logits: The model's; gradients flow here.
+
+    Returns:
+        ``(B, T)``, at least 0.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    log_0, log_p = reference.to(wide).log_softmax(-1), logits.to(wide).log_softmax(-1)
+    return (log_0.exp() * (log_0 - log_p)).sum(-1)

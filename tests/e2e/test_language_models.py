@@ -1,0 +1,91 @@
+"""A language model from a file of prompts and answers to the report, by the command line."""
+
+import json
+
+import pytest
+
+from erasure.cli import _run
+
+HOMES = ("attic", "barn", "cabin", "den", "loft", "lodge", "manor", "shed", "tower", "villa")
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Ten owners with three questions each."""
+    path = tmp_path / "owners.jsonl"
+    rows = [
+        {
+            "question": f"What does the owner of the {home} {verb}?",
+            "answer": f"The {home} owner {verb}s {number * 7 + 3} {thing}.",
+            "paraphrase": f"It is {number * 7 + 3} {thing} that they {verb}.",
+            "wrong": [f"The {home} owner {verb}s {number + 50} {thing}.", f"The {home} owner {verb}s no {thing} at all."],
+            "owner": home,
+        }
+        for number, home in enumerate(HOMES)
+        for verb, thing in (("keep", "geese"), ("grow", "pears"), ("mend", "clocks"))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def configuration(path, unlearners, measures):
+    rate = {"class": "AdamW", "parameters": {"lr": 0.01}}
+    return {
+        "name": "owners",
+        "data": {
+            "data_source": {
+                "class": "PromptsAndAnswers",
+                "parameters": {
+                    "path": str(path),
+                    "prompt": "question",
+                    "paraphrase": "paraphrase",
+                    "wrong": ["wrong"],
+                    "group": "owner",
+                    "vocabulary": {"class": "BytePairs", "parameters": {"vocabulary_size": 320}},
+                    "template": "Q: {prompt}\nA: {answer}",
+                },
+            },
+            "partitions": [
+                {"class": "ByZ", "parameters": {"parts_names": ["test", "train"], "z_labels": ["manor", "tower"]}},
+                {"class": "ByZ", "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "z_labels": "barn"}},
+            ],
+            "batch_size": 8,
+        },
+        "predictor": {
+            "model": {"class": "SmallLlama", "parameters": {"width": 32, "n_layers": 2, "n_heads": 2}},
+            "epochs": 18,
+            "optimizer": rate,
+        },
+        "unlearners": unlearners,
+        "evaluator": {"measures": measures, "floor_repeats": 1},
+    }
+
+
+def run(tmp_path, config, monkeypatch):
+    monkeypatch.setenv("ERASURE_STORE", str(tmp_path / "store"))
+    (tmp_path / "owners.json").write_text(json.dumps(config), encoding="utf-8")
+    code = _run(["run", str(tmp_path / "owners.json"), "--output", str(tmp_path / "out"), "--quiet"])
+    rows = json.loads((tmp_path / "out" / "rows.json").read_text(encoding="utf-8")) if code == 0 else []
+    return code, rows
+
+
+def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_path, lines, monkeypatch):
+    step = {"epochs": 4, "optimizer": {"class": "AdamW", "parameters": {"lr": 0.003}}}
+    unlearners = ["GoldModel", *({"class": name, "parameters": step} for name in ("Finetuning", "GradDiff", "NPO"))]
+    measures = [
+        {"class": "AnswerProbability", "parameters": {"partition": partition}} for partition in ("forget", "retain", "test")
+    ]
+    code, rows = run(tmp_path, configuration(lines, unlearners, [*measures, "ExtractionStrength", "RunTime"]), monkeypatch)
+    assert code == 0
+    found = {(row["label"], row["measure"], row["partition"]): row for row in rows}
+    probability = {
+        (model, partition): row["value"] for (model, measure, partition), row in found.items() if measure == "AnswerProbability"
+    }
+    assert probability["original", "forget"] > 2 * probability["gold", "forget"]
+    assert probability["GoldModel", "forget"] == probability["gold", "forget"]
+    assert probability["GradDiff", "forget"] < probability["original", "forget"]
+    assert probability["GradDiff", "retain"] > probability["GradDiff", "forget"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "AnswerProbability" in page
+    evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert {each["what"] for each in evidence["missing"]} <= {"classes", "curves", "intervals", "groups"}

@@ -1,0 +1,199 @@
+"""Methods for language models against plain formulas, values and gradients, on a tiny Llama in float64."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_llama import data, gradients, llama, task
+
+from erasure.functional.tokens import UNLABELLED
+from erasure.training.batches import Batch
+from erasure.training.calls import Optimizer
+from erasure.unlearners.contract import frozen_copy
+from erasure.unlearners.gradient_difference import GradAscent, GradDiff, KLMin
+from erasure.unlearners.negative_preference import NPO, SimNPO
+
+DATA = data()
+
+
+@pytest.fixture
+def model():
+    return llama(DATA)
+
+
+def batch_of(ids):
+    ids = torch.as_tensor(ids)
+    return Batch(DATA.x.values[ids], DATA.y[ids], ids)
+
+
+FORGET, RETAIN = batch_of(range(4)), batch_of(range(4, 8))
+
+
+def term_of(method, model, before=None):
+    """The method's forget loss of the forget batch, as a function of the model that is changed afterwards."""
+    given = task(DATA).seen_by(method)
+    term = method.forget_term(model if before is None else before, given)
+    return term(FORGET, len(FORGET.y), (FORGET.y != UNLABELLED).sum())
+
+
+def moved(model, seed=1, scale=0.05):
+    """The same model a little elsewhere."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    return other
+
+
+def each_loss(model, batch):
+    """Losses of the tokens of each answer, one list entry an answer."""
+    log_p = model(batch.x).log_softmax(-1)
+    found = []
+    for row, labels in zip(log_p, batch.y, strict=True):
+        kept = labels[labels != UNLABELLED]
+        found.append(-row[torch.arange(len(kept)), kept])
+    return found
+
+
+def nll(model, batch):
+    return torch.cat(each_loss(model, batch)).mean()
+
+
+def sums(model, batch):
+    return torch.stack([each.sum() for each in each_loss(model, batch)])
+
+
+def means(model, batch):
+    return torch.stack([each.mean() for each in each_loss(model, batch)])
+
+
+class After:
+    """A method's term on a model that has moved since the method saw it first: the reference stays."""
+
+    def __init__(self, method, model):
+        self.student = copy.deepcopy(model)
+        self.term = method.forget_term(self.student, task(DATA).seen_by(method))
+        self.student.load_state_dict(moved(model).state_dict())
+
+    def loss(self):
+        return self.term(FORGET, len(FORGET.y), (FORGET.y != UNLABELLED).sum())
+
+
+def compare(first, second, model, other=None):
+    torch.testing.assert_close(first, second, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(gradients(model, first), gradients(other or model, second), rtol=1e-9, atol=1e-11)
+
+
+def test_ascent_is_minus_the_loss(model):
+    compare(term_of(GradAscent(), model), -nll(model, FORGET), model)
+
+
+def stepped(method, model, **changes):
+    """The weights after one step of plain descent with rate 1, less those before."""
+    given = task(DATA, **changes)
+    chosen = method.replace(epochs=1, optimizer=Optimizer.of("SGD", lr=1.0))
+    after = chosen.run(model, given).model
+    return torch.cat([(b - a).flatten() for a, b in zip(model.parameters(), after.parameters(), strict=True)]).detach()
+
+
+def retained_of(given):
+    """The retain batch of the first step."""
+    return next(iter(given.batches("retain")))
+
+
+@pytest.mark.parametrize(
+    "method", [GradAscent(), GradDiff(), KLMin(), NPO(), SimNPO(), NPO(retain_term="kl"), NPO(retain_term="none")]
+)
+def test_a_step_in_pieces_is_the_step_of_the_whole_batch(model, method):
+    whole = stepped(method, model)
+    for size in (1, 3):
+        torch.testing.assert_close(stepped(method.replace(piece_size=size), model), whole, rtol=0, atol=1e-12)
+
+
+def test_the_step_of_a_difference_is_the_difference_of_the_steps(model):
+    method = GradDiff(forget_weight=0.7, retain_weight=1.3)
+    retain = retained_of(task(DATA).seen_by(method))
+    wanted = -gradients(model, -0.7 * nll(model, FORGET) + 1.3 * nll(model, retain))
+    torch.testing.assert_close(stepped(method, model), wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_partners_from_the_retain_set_differ_between_epochs(model):
+    seen = []
+    given = task(DATA, batch_size=2)
+    method = GradDiff(epochs=6, optimizer=Optimizer.of("SGD", lr=0.0))
+
+    def note(module, inputs):
+        seen.append(inputs[0][:, 0, :24].sum(1).tolist())
+
+    student = copy.deepcopy(model)
+    handle = student.register_forward_pre_hook(note)
+    method.unlearn(student, given.seen_by(method))
+    handle.remove()
+    retained = [tuple(rows) for rows in seen[1::2]]
+    assert len(set(retained)) > 3
+
+
+def test_keeping_predictions_costs_nothing_at_the_original(model):
+    method = KLMin()
+    term = method.retained_term(model, task(DATA).seen_by(method))
+    value = term(RETAIN, len(RETAIN.y), (RETAIN.y != UNLABELLED).sum())
+    assert abs(value.item()) < 1e-14
+    assert gradients(model, value).abs().max() < 1e-12
+
+
+def test_keeping_predictions_is_a_divergence_of_the_original_and_blind_to_padding(model):
+    method = KLMin()
+    student = copy.deepcopy(model)
+    term = method.retained_term(student, task(DATA).seen_by(method))
+    student.load_state_dict(moved(model).state_dict())
+    value = term(RETAIN, len(RETAIN.y), (RETAIN.y != UNLABELLED).sum())
+    log_0, log_p = model(RETAIN.x).log_softmax(-1).detach(), student(RETAIN.x).log_softmax(-1)
+    wanted = F.kl_div(log_p, log_0, reduction="none", log_target=True).sum(-1)[RETAIN.y[:, : log_p.shape[1]] != UNLABELLED].mean()
+    compare(value, wanted, student)
+    wide = RETAIN._replace(x=F.pad(RETAIN.x, (0, 30)), y=F.pad(RETAIN.y, (0, 9), value=UNLABELLED))
+    torch.testing.assert_close(term(wide, 4, (RETAIN.y != UNLABELLED).sum()), value, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.0])
+def test_negative_preference_starts_at_log_2_with_the_gradient_of_summed_ascent(model, beta):
+    loss = term_of(NPO(beta=beta), model)
+    assert loss.item() == pytest.approx(2 / beta * math.log(2), rel=1e-12)
+    torch.testing.assert_close(gradients(model, loss), gradients(model, -sums(model, FORGET).mean()), rtol=1e-9, atol=1e-10)
+
+
+def test_negative_preference_follows_its_formula_away_from_the_original(model):
+    after = After(NPO(beta=0.3), model)
+    ratios = sums(model, FORGET).detach() - sums(after.student, FORGET)
+    compare(after.loss(), (2 / 0.3) * torch.log1p(torch.exp(0.3 * ratios)).mean(), after.student)
+
+
+def test_negative_preference_with_a_small_beta_is_ascent(model):
+    after = After(NPO(beta=1e-6), model)
+    torch.testing.assert_close(
+        gradients(after.student, after.loss()),
+        gradients(after.student, -sums(after.student, FORGET).mean()),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_simple_negative_preference_follows_its_formula_and_needs_no_reference(model):
+    after = After(SimNPO(beta=2.5, delta=0.4), model)
+    wanted = -(2 / 2.5) * torch.log(torch.sigmoid(2.5 * (means(after.student, FORGET) - 0.4))).mean()
+    compare(after.loss(), wanted, after.student)
+    again = SimNPO(beta=2.5, delta=0.4).forget_term(after.student, task(DATA).seen_by(SimNPO()))
+    torch.testing.assert_close(again(FORGET, 4, (FORGET.y != UNLABELLED).sum()), after.loss(), rtol=0, atol=0)
+
+
+def test_a_reference_does_not_move_with_the_model(model):
+    before = frozen_copy(model)
+    after = After(NPO(), model)
+    log_ratio = sums(before, FORGET)
+    given = task(DATA).seen_by(NPO())
+    from erasure.unlearners.answers import Reference
+
+    torch.testing.assert_close(Reference(model, given).sums("forget")[:4], log_ratio, rtol=0, atol=1e-12)
+    assert not torch.equal(sums(after.student, FORGET), log_ratio)
