@@ -53,7 +53,7 @@ def configuration(path, unlearners, measures):
         },
         "predictor": {
             "model": {"class": "SmallLlama", "parameters": {"width": 32, "n_layers": 2, "n_heads": 2}},
-            "epochs": 18,
+            "epochs": 25,
             "optimizer": rate,
         },
         "unlearners": unlearners,
@@ -77,7 +77,9 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     ]
     code, rows = run(tmp_path, configuration(lines, unlearners, [*measures, "ExtractionStrength", "RunTime"]), monkeypatch)
     assert code == 0
-    found = {(row["label"], row["measure"], row["partition"]): row for row in rows}
+    found = {
+        (row["label"], row["measure"], row["partition"]): row for row in reversed(rows)
+    }  # the first gold is the original's pair
     probability = {
         (model, partition): row["value"] for (model, measure, partition), row in found.items() if measure == "AnswerProbability"
     }
