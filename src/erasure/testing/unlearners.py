@@ -228,7 +228,7 @@ class LanguageUnlearnerConformance(UnlearnerConformance):
 
     def problem(
         self, kind: Kind | None = None, forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
-    ) -> Problem:
+    ) -> ToyProblem:
         """A problem of prompts and answers, whatever network and labels are asked for."""
         return problem("language", forget or self.forget, "generation", seed=seed)
 

@@ -19,11 +19,11 @@ from erasure.training.loop import paired
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
 
-__all__ = ["AnswerUnlearner", "Answers", "Reference", "Term", "answers_of", "token_divergence"]
+__all__ = ["AnswerLogits", "AnswerUnlearner", "Reference", "Term", "answers_of", "token_divergence"]
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class AnswerLogits:
     """Some answers of a batch and what the model says of them.
 
     Args:
@@ -68,10 +68,10 @@ Term: TypeAlias = Callable[[Batch, int, Tensor], Tensor]
 """Takes a piece of a batch, and the samples and tokens of the whole batch; gives the piece's share of a loss."""
 
 
-def answers_of(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> Answers:
+def answers_of(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> AnswerLogits:
     """What a model says of the learned answers of a piece of a batch."""
     logits = logits_of(model(batch.x))
-    return Answers(logits, batch.y[:, : logits.shape[1]], batch.ids, n_samples, n_tokens)
+    return AnswerLogits(logits, batch.y[:, : logits.shape[1]], batch.ids, n_samples, n_tokens)
 
 
 class Reference:

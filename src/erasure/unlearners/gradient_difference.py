@@ -32,6 +32,7 @@ class GradDiff(AnswerUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Liu, Liu, Stone, CoLLAs 2022, arXiv:2203.12817; Maini et al., COLM 2024, arXiv:2401.06121",
         code="locuslab/open-unlearning at d3d7cf9",
+        tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
     search_space: ClassVar[SearchSpace] = _SPACE
@@ -62,6 +63,7 @@ class GradAscent(GradDiff):
     source: ClassVar[Source | None] = Source(
         paper="Jang et al., ACL 2023, arXiv:2210.01504; Maini et al., COLM 2024, arXiv:2401.06121",
         code="locuslab/open-unlearning at d3d7cf9",
+        tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
     )
     cost: ClassVar[str] = "epochs passes over the forget set"
 
@@ -80,6 +82,7 @@ class KLMin(GradDiff):
     source: ClassVar[Source | None] = Source(
         paper="Maini et al., COLM 2024, arXiv:2401.06121 (KL minimisation)",
         code="locuslab/tofu at bdc209e; locuslab/open-unlearning at d3d7cf9",
+        tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
         deviations=(
             "The divergence is averaged over the tokens of answers; the reference codes average over prompts and padding too, so that it "
             "shrinks as padding grows.",

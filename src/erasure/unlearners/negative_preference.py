@@ -35,6 +35,7 @@ class NPO(AnswerUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868",
         code="licong-lin/negative-preference-optimization at 1207bbe",
+        tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
         deviations=("Partners from the retain set differ in every epoch; in the authors' code those of the first epoch stay.",),
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch; one pass of the original"
@@ -70,6 +71,7 @@ class SimNPO(AnswerUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Fan et al., 2024, arXiv:2410.07163",
         code="OPTML-Group/Unlearn-Simple at f1a355d",
+        tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
         deviations=("The paper's margin is beta times this delta.",),
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
