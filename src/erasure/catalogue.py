@@ -76,6 +76,11 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Vulnerable": "erasure.data.scenarios.ranked:VulnerableSplitter",
         "Corrupted": "erasure.data.scenarios.corrupted:CorruptedSplitter",
         "Requests": "erasure.data.scenarios.requests:RequestsSplitter",
+        "GraphNodes": "erasure.data.scenarios.graphs:GraphNodesSplitter",
+        "GraphEdges": "erasure.data.scenarios.graphs:GraphEdgesSplitter",
+        "GraphRequest": "erasure.data.scenarios.graphs:GraphRequestSplitter",
+        "SeenIn": "erasure.data.scenarios.graphs:SeenInSplitter",
+        "Affected": "erasure.data.scenarios.graphs:AffectedSplitter",
     },
     "corruption": {
         "Mislabel": "erasure.data.corruption:Mislabel",
@@ -108,6 +113,8 @@ BUILTINS: dict[str, dict[str, str]] = {
     "unlearner": {
         "GoldModel": "erasure.unlearners.gold_model:GoldModel",
         "Identity": "erasure.unlearners.identity:Identity",
+        "Unlink": "erasure.unlearners.unlink:Unlink",
+        "GIF": "erasure.unlearners.graph_influence:GraphInfluence",
         "Finetuning": "erasure.unlearners.finetuning:Finetuning",
         "CF-k": "erasure.unlearners.cf_k:CFk",
         "EU-k": "erasure.unlearners.eu_k:EUk",
@@ -257,6 +264,7 @@ ALSO_KNOWN_AS: dict[str, dict[str, str]] = {
         "ConvolutionTranspose": "CT",
         "MaskedSmallGradients": "MSG",
         "Fanchuan": "FCS",
+        "UtU": "Unlink",
     },
     "measure": {
         "TorchSKLearn": "SklearnMetric",

@@ -101,3 +101,20 @@ class Splitter(Component):
             PartitionError: If the data cannot be split so; says what there is.
         """
         raise NotImplementedError
+
+    def prepared(self, data: Dataset, partitions: Mapping[str, Tensor]) -> Dataset:
+        """The data set as everybody sees it after the split: as it is, but for a splitter that gives samples further inputs.
+
+        Args:
+            data: The data set that was split.
+            partitions: Ids of every partition made so far, those of :meth:`split` included.
+        """
+        return data
+
+    def redefines(self) -> tuple[str, ...]:
+        """Partitions that it replaces on purpose, of which nobody has to be warned."""
+        return ()
+
+    def settles(self) -> tuple[str, ...]:
+        """Partitions that no later splitter may replace."""
+        return ()

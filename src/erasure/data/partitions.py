@@ -18,6 +18,7 @@ from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.errors import PartitionError, nearest
 from erasure.training.batches import TensorColumn
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.randomness import derive
 
 __all__ = ["ALL", "DISCARDED", "PartitionIssue", "build_partitions", "ids_of", "inspect_partitions"]
@@ -85,12 +86,14 @@ def build_partitions(
         PartitionError: If a splitter asks for what is not there; says which splitter.
     """
     partitions: dict[str, Tensor] = {ALL: torch.arange(len(data), dtype=torch.int64)}
+    settled: dict[str, str] = {}
     for position, splitter in enumerate(splitters):
         where = f"partitions[{position}] ({type(splitter).__name__})"
         names = splitter.parts
         generator = np.random.default_rng(derive(seed, "split", *splitter.parts_names))
         try:
             _check_names(names)
+            _check_settled(names, settled)
             parts = splitter.split(data, partitions, generator)
         except PartitionError as error:
             failed = PartitionError(f"{where}: {error}")
@@ -99,11 +102,19 @@ def build_partitions(
         for name, ids in zip(names, parts, strict=True):
             if name == DISCARDED:
                 continue
-            if name in partitions:
+            if name in partitions and name not in splitter.redefines():
                 notify(f'{where} replaces the partition "{name}" ({len(partitions[name])} samples) by {len(ids)} samples')
-                del partitions[name]
+            partitions.pop(name, None)
             partitions[name] = ids
+        data = splitter.prepared(data, partitions)
+        settled |= dict.fromkeys(splitter.settles(), where)
     return partitions
+
+
+def _check_settled(names: Sequence[str], settled: Mapping[str, str]) -> None:
+    twice = next((name for name in names if name in settled), None)
+    if twice is not None:
+        raise PartitionError(f'the partition "{twice}" is what {settled[twice]} is about; give the new one another name')
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -149,6 +160,11 @@ def inspect_partitions(
     issues = [
         *_empty(partitions, needed={forget, retain, train}),
         *_overlap(partitions, forget, retain),
+    ]
+    if isinstance(data.x, RequestedGraph):
+        issues += _not_deployed(partitions, data.x, held_out)
+        partitions = _as_nodes(partitions, data.x)
+    issues += [
         *_outside(partitions, forget, retain, train),
         *_leaks(partitions, held_out, (train, forget, retain)),
         *_lost_classes(partitions, data, retain, train),
@@ -157,6 +173,21 @@ def inspect_partitions(
     if find_duplicates:
         issues += _copies(partitions, data, held_out, train, forget)
     return sorted(issues, key=lambda issue: issue.severity != "error")
+
+
+def _as_nodes(partitions: Mapping[str, Tensor], graph: RequestedGraph) -> dict[str, Tensor]:
+    """Partitions of nodes, whichever graph they see: it is the same nodes that leak."""
+    return {name: graph.nodes_of(ids) for name, ids in partitions.items() if not len(ids) or int(ids.max()) < len(graph)}
+
+
+def _not_deployed(
+    partitions: Mapping[str, Tensor], graph: RequestedGraph, held_out: Sequence[str]
+) -> Iterator[PartitionIssue]:
+    for name in held_out:
+        ids = partitions.get(name, torch.empty(0, dtype=torch.int64))
+        if len(ids) and bool((ids < graph.n_nodes).any()):
+            message = "it is seen in the graph with all that is forgotten; name it in the deployed partitions of the GraphRequest"
+            yield PartitionIssue("warning", name, message)
 
 
 def _empty(partitions: Mapping[str, Tensor], needed: set[str]) -> Iterator[PartitionIssue]:

@@ -95,7 +95,7 @@ class MethodBank:
             "loss": canonical(scene.predictor.loss_fn),
             "numerics": self.bench.numerics,
             "content": content,
-        }
+        } | ({"request": scene.request} if scene.request else {})
 
         def computed(writer: Writer) -> None:
             start = time.perf_counter()

@@ -158,6 +158,8 @@ class Workbench:
             partitions = {name: loaded[name] for name in artifact.json("order")}
             file = self.store.open(scene.data).path("columns.safetensors")
             dataset = left_on_disk(self.dataset(scene.data), file, scene.memory_cap_gib)
+            for splitter in scene.splitters:
+                dataset = splitter.prepared(dataset, partitions)
             x = standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
             if isinstance(x, PartitionedColumn):
                 x = x.trained_on(partitions[scene.predictor.training_set])

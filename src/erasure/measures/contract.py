@@ -114,6 +114,10 @@ class Measure(Component):
             names += [value] if isinstance(value, str) else list(value or ())
         return tuple(dict.fromkeys(names))
 
+    def of_edges(self) -> tuple[str, ...]:
+        """Those of :meth:`partitions` that are of edges of a graph, and not of samples."""
+        return ()
+
     def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
         """Models it needs beside the subject and the references, each with the partitions it looks at them on.
 

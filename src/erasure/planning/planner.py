@@ -154,13 +154,17 @@ class Planner:
             explains[where] = {"kind": kind, "content": made_of}
             return where
 
-        lineage = {"all": named("partition", {"of": data})}
+        lineage, request = {"all": named("partition", {"of": data})}, ""
         for splitter in section.partitions:
             above = {name: lineage[name] for name in self._referred(splitter)}
             parts = {"splitter": self.plan_.canonical(splitter), "above": above, "seed": seed}
+            # What comes after it sees other data than before, whatever it is cut from.
+            parts |= {"request": request} if request else {}
             lineage |= {
                 name: named("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
             }
+            if splitter.settles():
+                request = named("request", parts)
         standardize = self._standardised_by(section.standardize, predictor.training_set)
         scaling = lineage[standardize] if standardize is not None else None
         recipe = self.plan_.once(("recipe", id(predictor)), predictor, lambda: _recipe(predictor))
@@ -176,6 +180,7 @@ class Planner:
             batch_size=section.batch_size,
             predictor=predictor,
             lineage=lineage,
+            request=request,
             recipe=recipe,
             view=named("view", {"data": data, "standardize": scaling, "trained": lineage[predictor.training_set]}),
             memory_cap_gib=self.experiment.globals.memory_cap_gib,

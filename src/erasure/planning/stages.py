@@ -64,6 +64,7 @@ class Scene:
         lineage: Address of each partition.
         view: Address of the inputs as models see them.
         recipe: The training recipe as JSON, without the names of its partitions.
+        request: Address of what is forgotten of a graph beside samples; empty if nothing is.
         memory_cap_gib: GiB of inputs that may be in memory; larger ones stay in their file.
         explains: What the addresses of partitions and view are made of, by address; ``erasure explain`` reads it.
     """
@@ -80,6 +81,7 @@ class Scene:
     lineage: Mapping[str, str]
     view: str
     recipe: Json
+    request: str = ""
     memory_cap_gib: float | None = None
     explains: Mapping[str, Json] = field(default_factory=dict)
 

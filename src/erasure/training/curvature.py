@@ -19,6 +19,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
+from erasure.training.graphs import NodeBatch
 from erasure.training.trial import layer_at_fault, require_gradients
 
 __all__ = ["Curvature", "CurvatureKind", "mathematical"]
@@ -104,6 +105,12 @@ class Curvature:
         self.weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         self.n_samples = sum(len(batch.y) for batch in batches)
         self._of_batch: _Product | None = None
+        for view in {id(batch.x.view): batch for batch in batches if isinstance(batch.x, NodeBatch)}.values():
+            # What a graph keeps of its first passes must not be made within a transform, whose tensors die with it.
+            with torch.enable_grad():
+                logits = logits_of(model(view.x))
+                require_gradients(model, logits)
+                torch.autograd.grad(logits.sum(), [p for p in model.parameters() if p.requires_grad], allow_unused=True)
 
     def __call__(self, flat: Tensor) -> Tensor:
         """The product with ``flat``, shape ``(P,)``."""

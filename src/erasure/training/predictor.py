@@ -18,6 +18,7 @@ from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.devices import Precision
 from erasure.training.estimators import Estimator, samples_of
 from erasure.training.forward import logits_of
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.graphs import NodeColumn
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import Streams, derive, isolated
@@ -204,7 +205,7 @@ def train(
     if on_step is not None:
         on_step(model, None)
     # Nodes share one tensor of features among all batches; of other samples a batch is a copy already.
-    kept = inputs_kept(model) if isinstance(x, NodeColumn) else nullcontext()
+    kept = inputs_kept(model) if isinstance(x, NodeColumn | RequestedGraph) else nullcontext()
     with isolated(streams.child("dropout").seed, ids.device), kept:
         for _ in trainer.epochs():
             source = batches if on_step is None else _observed(batches, trainer.model, on_step)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from erasure.errors import Diverged, InvalidParameters, Problem
+from erasure.errors import InvalidParameters, Problem
+from erasure.functional.solvers import conjugate_gradient
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.curvature import Curvature
@@ -20,48 +20,7 @@ from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, So
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
-__all__ = ["InfluenceUnlearning", "conjugate_gradient", "inverse_fisher_product"]
-
-
-def conjugate_gradient(
-    product: Callable[[Tensor], Tensor], b: Tensor, *, max_steps: int, tolerance: float
-) -> tuple[Tensor, float]:
-    """Solves ``A x = b`` for a positive definite ``A`` that is known by its products.
-
-    Args:
-        product: ``x`` to ``A x``.
-        b: Right-hand side, ``(P,)``.
-        max_steps: Steps at most; stopping early keeps the solution in the directions of large curvature.
-        tolerance: Relative residual at which to stop.
-
-    Returns:
-        The solution and its relative residual.
-
-    Raises:
-        Diverged: If ``A`` turns out not to be positive definite.
-
-    Example:
-        >>> conjugate_gradient(lambda x: 2 * x, torch.ones(3), max_steps=5, tolerance=1e-6)[0]
-        tensor([0.5000, 0.5000, 0.5000])
-    """
-    x, residual = torch.zeros_like(b), b.clone()
-    direction, squared = residual.clone(), residual.dot(residual)
-    size = float(b.norm())
-    if size == 0.0:
-        return x, 0.0
-    for _ in range(max_steps):
-        image = product(direction)
-        curvature = direction.dot(image)
-        if not float(curvature) > 0:
-            raise Diverged("the curvature is not positive along some direction; raise damping, or use curvature=gauss-newton")
-        step = squared / curvature
-        x, residual = x + step * direction, residual - step * image
-        new = residual.dot(residual)
-        if float(new.sqrt()) <= tolerance * size:
-            squared = new
-            break
-        direction, squared = residual + (new / squared) * direction, new
-    return x, float(squared.sqrt()) / size
+__all__ = ["InfluenceUnlearning", "inverse_fisher_product"]
 
 
 def inverse_fisher_product(gradients: Tensor, v: Tensor, damping: float) -> Tensor:

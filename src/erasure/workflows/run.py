@@ -26,6 +26,7 @@ from erasure.errors import ConfigError, DataError, MissingDependency, PartitionE
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
+from erasure.measures.requested_models import UnlearnedShadow
 from erasure.planning.devices import check_devices, unshareable
 from erasure.planning.estimate import forecasting
 from erasure.planning.planner import build_plan
@@ -42,6 +43,7 @@ from erasure.store import Store, default_base_path, default_store_path
 from erasure.training.batches import Batch
 from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.predictor import build_model
 from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Json
@@ -373,6 +375,7 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
         reason = component.refuse(data)
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
+    problems += _unrequested(plan, material)
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
         logits, y = _first_logits(model, material)
@@ -386,6 +389,23 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
     except RequirementNotMet as error:
         problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
     return problems
+
+
+def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
+    """Components that a request to forget something of a graph leaves without an answer."""
+    experiment, x = plan.experiment, material.x
+    if not isinstance(x, RequestedGraph):
+        return
+    edges = {name for name, ids in material.partitions.items() if len(ids) and int(ids.max()) >= len(x)}
+    for measure in experiment.evaluator.measures:
+        wrong = [name for name in measure.partitions() if name in edges and name not in measure.of_edges()]
+        if wrong:
+            message = f'{measure.title} looks at samples, and "{wrong[0]}" is a partition of edges'
+            yield _problem(experiment, measure, message, "requirement")
+    unlearned = [stage for stage in plan.stages.values() if stage.job.block is not None and stage.job.block.way == "unlearn"]
+    if any(isinstance(stage.job.block.requests[0], UnlearnedShadow) for stage in unlearned if stage.job.block is not None):
+        message = "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
+        yield _problem(experiment, experiment.evaluator, message, "requirement")
 
 
 @torch.no_grad()

@@ -173,7 +173,8 @@ class Planetoid(_Geometric):
         split: ``public``: 20 training nodes of each class; ``full``: all that are neither validation nor test nodes.
         normalize_features: Divide the words of each document by their number.
         forgets: ``node``: a model sees features and edges of no training node but those of its own partition, so that forgetting
-            removes a node from the graph; ``label``: the graph is whole for everyone, and forgetting removes labels only.
+            removes a node from the graph; ``label``: the graph is whole for everyone, and forgetting removes labels only;
+            ``request``: the splitter ``GraphRequest`` says what is forgotten, nodes, edges or features, and who sees which graph.
         download: Whether raw files that are not there are fetched.
     """
 
@@ -181,7 +182,7 @@ class Planetoid(_Geometric):
     root: Annotated[str, MinLen(1)] = field(default="resources/data", metadata=_ELSEWHERE)
     split: Literal["public", "full"] = "public"
     normalize_features: bool = True
-    forgets: Literal["node", "label"] = "node"
+    forgets: Literal["node", "label", "request"] = "node"
     download: bool = field(default=True, metadata=_ELSEWHERE)
 
     def _recipe(self) -> tuple[str, str, dict[str, Any]]:
@@ -214,7 +215,7 @@ class GraphDataset(_Geometric):
     target: NonNegativeInt | None = None
     missing: Literal["drop", "error"] = "drop"
     missing_features: MissingFeatures = "degree"
-    forgets: Literal["node", "label"] = "node"
+    forgets: Literal["node", "label", "request"] = "node"
     download: bool = field(default=True, metadata=_ELSEWHERE)
 
     def _recipe(self) -> tuple[str, str, dict[str, Any]]:

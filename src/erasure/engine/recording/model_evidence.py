@@ -78,7 +78,7 @@ class ModelEvidence:
         self.scene = next(scene for scene in plan.scenes if scene.split == plan.stages[group.original.model].job.scene.split)
         self.numerics = plan.numerics.json()
         self.partitions = bench.material(self.scene).partitions
-        self.dataset = bench.dataset(self.scene.data)
+        self.dataset = bench.material(self.scene).dataset
         self.training = self.scene.predictor.training_set
         entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
         self.forget = entries[0].unlearner.forget if entries else "forget"

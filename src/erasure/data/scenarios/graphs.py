@@ -1,0 +1,358 @@
+"""Forgetting nodes, edges or features of one graph: choosing them, and what each partition sees of the graph from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erasure.data.contract import Splitter
+from erasure.data.dataset import Dataset
+from erasure.data.graph_strata import bridges, cut_nodes, undirected_degrees
+from erasure.data.partitions import ALL, ids_of
+from erasure.data.selection import divided, ordered, portion, shown
+from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
+from erasure.training.graphs import NodeColumn
+from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
+
+__all__ = ["AffectedSplitter", "GraphEdgesSplitter", "GraphNodesSplitter", "GraphRequestSplitter", "SeenInSplitter"]
+
+Stratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge"]
+"""Which nodes or edges are chosen."""
+
+_N_GRAPHS = len(GRAPHS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen(Splitter):
+    """Some nodes or edges of a graph by their place in it, and the others."""
+
+    stratum: Stratum = "random"
+    n: PositiveInt | None = None
+    percentage: OpenFraction | None = None
+
+    def _sized(self, available: int, what: str) -> int:
+        size = portion(available, self.percentage) if self.percentage is not None else self.n or 0
+        if not 0 < size <= available:
+            raise PartitionError(f'{size} {what} asked for, but "{self.ref_data}" has {available}')
+        return size
+
+    def _check_size(self) -> None:
+        if (self.n is None) == (self.percentage is None):
+            raise InvalidParameters([Problem("give either n or percentage", path=f"{type(self).__name__}.n")])
+
+    def _cut(self, ids: Tensor, score: Tensor, generator: np.random.Generator, what: str) -> tuple[Tensor, Tensor]:
+        """The ids of the highest scores, ties at random, and the others in their order."""
+        size = self._sized(len(ids), what)
+        order = torch.from_numpy(generator.permutation(len(ids)))
+        if self.stratum == "bridge":
+            n_there = int((score > 0).sum())
+            if size > n_there:
+                raise PartitionError(
+                    f'{size} {what} asked for, but only {n_there} of the {len(ids)} of "{self.ref_data}" hold parts of the graph together'
+                )
+        if self.stratum != "random":
+            order = order[torch.argsort(score[order], descending=self.stratum != "low-degree", stable=True)]
+        chosen = ids[order[:size]]
+        return chosen, ids[~torch.isin(ids, chosen)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNodesSplitter(_Chosen):
+    """Nodes of a graph by their place in it, and the others.
+
+    Args:
+        parts_names: Names of the first and the second part; ``-`` throws a part away.
+        ref_data: The nodes to choose from.
+        stratum: ``random``; ``high-degree`` and ``low-degree``: those with the most or fewest neighbours; ``bridge``: nodes without
+            which their part of the graph falls apart, at random. Ties are broken at random.
+        n: How many are chosen.
+        percentage: In its place, the fraction of ``ref_data`` that is.
+    """
+
+    def check(self) -> None:
+        """One of the two sizes."""
+        self._check_size()
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Score and cut."""
+        graph, ids = _graph(data), ids_of(partitions, self.ref_data)
+        _require_nodes(ids, graph, self.ref_data)
+        nodes = ids % len(graph)
+        if self.stratum == "bridge":
+            score = cut_nodes(edge_pairs(graph), len(graph))[nodes].double()
+        else:
+            score = undirected_degrees(edge_pairs(graph), len(graph))[nodes].double()
+        return self._cut(ids, score, generator, "nodes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphEdgesSplitter(_Chosen):
+    """Edges of a graph, and the other edges.
+
+    An edge is a pair of nodes: both its directions and all its copies are one. Self-loops are not among them.
+
+    Args:
+        parts_names: Names of the first and the second part, both of edges; ``-`` throws a part away.
+        ref_data: What to choose from: nodes, for the edges that have an end among them (``all``: all edges), or edges.
+        stratum: ``random``; ``high-degree`` and ``low-degree``: by the smaller number of neighbours of both ends; ``bridge``: edges
+            without which their part of the graph falls apart, at random. Ties are broken at random.
+        n: How many are chosen.
+        percentage: In its place, the fraction that is.
+        pairs: In its place, the edges by the numbers of both ends, in any order; each must be there, and be named once.
+    """
+
+    pairs: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] | None = None
+
+    def check(self) -> None:
+        """One way to say which."""
+        if self.pairs is None:
+            self._check_size()
+        elif self.n is not None or self.percentage is not None or not self.pairs:
+            raise InvalidParameters([Problem("give either n or percentage, or one or more pairs", path="GraphEdges.pairs")])
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Choose edges."""
+        graph = _graph(data)
+        pairs = edge_pairs(graph)
+        first = _N_GRAPHS * len(graph)
+        there = self._there(ids_of(partitions, self.ref_data), pairs, first, len(graph))
+        if self.pairs is not None:
+            chosen = self._named(pairs, there - first, len(graph)) + first
+            return chosen, there[~torch.isin(there, chosen)]
+        among = pairs[there - first]
+        if self.stratum == "bridge":
+            score = bridges(pairs, len(graph))[there - first].double()
+        else:
+            score = undirected_degrees(pairs, len(graph))[among].min(1).values.double() if len(among) else among[:, 0].double()
+        return self._cut(there, score, generator, "edges")
+
+    def _there(self, ids: Tensor, pairs: Tensor, first: int, n_nodes: int) -> Tensor:
+        """The edges to choose from."""
+        if len(ids) and bool((ids >= first).all()):
+            return ids
+        if self.ref_data == ALL:
+            return torch.arange(len(pairs)) + first
+        of_nodes = torch.isin(pairs, ids % n_nodes).any(1)
+        return of_nodes.nonzero().flatten() + first
+
+    def _named(self, pairs: Tensor, there: Tensor, n_nodes: int) -> Tensor:
+        """Numbers of the edges that ``self.pairs`` names."""
+        asked = torch.tensor(self.pairs, dtype=torch.int64)
+        outside = (asked >= n_nodes).any(1)
+        if bool(outside.any()):
+            raise PartitionError(f"the graph has the nodes 0 to {n_nodes - 1}; there is no edge {_written(asked[outside])}")
+        loops = asked[:, 0] == asked[:, 1]
+        if bool(loops.any()):
+            raise PartitionError(f"{_written(asked[loops])} has the same node at both ends; such edges are not forgotten")
+        keys = pair_keys(asked.T, n_nodes)
+        _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+        if bool((counts > 1).any()):
+            twice = asked[counts[inverse] > 1]
+            raise PartitionError(f"an edge is removed once, whichever way it is written: {_written(twice)}")
+        there = there.sort().values
+        known = pair_keys(pairs[there].T, n_nodes)
+        absent = ~torch.isin(keys, known)
+        if bool(absent.any()):
+            raise PartitionError(f'"{self.ref_data}" has no edge {_written(asked[absent])}')
+        return there[torch.searchsorted(known, keys)] if len(known) else there
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRequestSplitter(Splitter):
+    """What is to be forgotten of a graph: nodes, edges, or the features of nodes.
+
+    The training set goes on seeing the graph as it was. The retain set, and the partitions that are ``deployed``, see the graph after the
+    request from now on: gold is trained and every model is evaluated without anything that was forgotten.
+
+    - ``nodes``: they go, with their features and all their edges. Forget: those of them in ``ref_data``; retain: the others.
+    - ``edges``: they go, in both directions. Forget: training nodes at an end of one; retain: all training nodes.
+    - ``features_of``: features of nodes become 0, and their edges stay. Forget: those of them in ``ref_data``; retain: all training nodes.
+
+    The forget set is seen in the graph as it was; see :class:`SeenInSplitter` for the others. An experiment has one request.
+
+    Args:
+        parts_names: Names of the forget and of the retain set.
+        ref_data: The training set.
+        nodes: Nodes to forget.
+        edges: Edges to forget, as ``GraphEdges`` cuts them.
+        features_of: Nodes whose features are forgotten.
+        columns: Which of their features, counted from 0; all by default.
+        deployed: Partitions that are seen in the graph after the request from now on.
+    """
+
+    source = Source(
+        paper="Chen et al., CCS 2022 (GraphEraser); Wu et al., WWW 2023, arXiv:2304.02835 (GIF)",
+        deviations=(
+            "Gold never sees the labels of forgotten nodes, and forgets the very nodes that the method forgets; the code in circulation "
+            "does neither.",
+            "All edges of forgotten nodes go; the code in circulation keeps most of them.",
+        ),
+    )
+
+    parts_names: tuple[str, str] = ("forget", "retain")
+    ref_data: Partition = "train"
+    nodes: Partition | None = None
+    edges: Partition | None = None
+    features_of: Partition | None = None
+    columns: tuple[NonNegativeInt, ...] | None = None
+    deployed: tuple[Partition, ...] = ("test",)
+
+    def check(self) -> None:
+        """One kind of request."""
+        given = [each for each in (self.nodes, self.edges, self.features_of) if each is not None]
+        if len(given) != 1:
+            message = "say what is forgotten: a partition of nodes, or of edges, or features_of a partition of nodes"
+            raise InvalidParameters([Problem(message, path="GraphRequest.nodes")])
+        if self.columns is not None and (self.features_of is None or not self.columns):
+            raise InvalidParameters([Problem("columns are those of features_of; name one at least", path="GraphRequest.columns")])
+
+    @property
+    def request(self) -> RequestKind:
+        """What is forgotten."""
+        return "nodes" if self.nodes is not None else "edges" if self.edges is not None else "features"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Forget, retain and the deployed partitions."""
+        return (*self.parts_names, *self.deployed)
+
+    def redefines(self) -> tuple[str, ...]:
+        """The deployed partitions: their samples are then others, on purpose."""
+        return self.deployed
+
+    def settles(self) -> tuple[str, ...]:
+        """What is forgotten must not be another partition later."""
+        return tuple(name for name in (self.nodes, self.edges, self.features_of) if name is not None)
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, ...]:
+        """Forget, retain, and each deployed partition."""
+        if isinstance(data.x, RequestedGraph):
+            raise PartitionError("something is forgotten of the graph already; an experiment has one GraphRequest")
+        graph = self._requested(data, partitions)
+        ids = ids_of(partitions, self.ref_data)
+        deployed = {name: ids_of(partitions, name) for name in self.deployed}
+        for name, each in {self.ref_data: ids, **deployed}.items():
+            _require_nodes(each, graph.graph, name)
+        if self.request == "nodes":
+            forget, retain = divided(ids, graph.is_forgotten[ids])
+            for name, each in deployed.items():
+                n_gone = int(graph.is_forgotten[each].sum())
+                if n_gone:
+                    raise PartitionError(
+                        f'{n_gone} of the forgotten nodes are in "{name}", which is evaluated without them; forget training nodes, or '
+                        f"leave {name} out of deployed"
+                    )
+        else:
+            forget, retain = ids[graph.affected(0)[ids]], ids
+        if not len(forget):
+            what = {"nodes": "are forgotten", "edges": "are an end of a forgotten edge", "features": "lose features"}[self.request]
+            raise PartitionError(
+                f'no nodes of "{self.ref_data}" {what}, and forgetting is measured on those; choose what to forget among them '
+                f'(ref_data "{self.ref_data}")'
+            )
+        if not len(retain):
+            raise PartitionError(f'all nodes of "{self.ref_data}" are forgotten: nothing is left to train on')
+        return (forget, graph.seen_in(retain, "after"), *(graph.seen_in(each, "after") for each in deployed.values()))
+
+    def prepared(self, data: Dataset, partitions: Mapping[str, Tensor]) -> Dataset:
+        """The data set with a sample for each node in each graph."""
+        again = {
+            name: values.repeat(_N_GRAPHS, *[1] * (values.ndim - 1))
+            for name in ("y", "z", "clean_y", "corrupted")
+            if (values := getattr(data, name)) is not None
+        }
+        return replace(data, x=self._requested(data, partitions), **again)
+
+    def _requested(self, data: Dataset, partitions: Mapping[str, Tensor]) -> RequestedGraph:
+        graph = _graph(data)
+        if graph.background is not None:
+            raise PartitionError(
+                f'"{data.name}" shows each partition its own nodes; a GraphRequest needs the whole graph: give the source '
+                '"forgets": "request"'
+            )
+        none = torch.empty(0, dtype=torch.int64)
+        if self.edges is not None:
+            ids = ids_of(partitions, self.edges)
+            first = _N_GRAPHS * len(graph)
+            if len(ids) and bool((ids < first).any()):
+                raise PartitionError(f'"{self.edges}" is a partition of nodes; cut edges with GraphEdges')
+            return RequestedGraph(graph, "edges", none, edge_pairs(graph)[ids - first])
+        name = self.nodes or self.features_of or ""
+        nodes = ids_of(partitions, name)
+        _require_nodes(nodes, graph, name)
+        columns = None if self.columns is None else torch.tensor(self.columns, dtype=torch.int64)
+        if columns is not None and int(columns.max()) >= graph.n_features:
+            raise PartitionError(f'"{data.name}" has {graph.n_features} features, there is no column {int(columns.max())}')
+        return RequestedGraph(graph, self.request, nodes % len(graph), none.reshape(0, 2), columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenInSplitter(Splitter):
+    """A partition of nodes as it is seen in another graph of a request.
+
+    ``before``: with all that is forgotten, as for one who puts forgotten nodes or edges back; ``after``: without it, as deployed;
+    ``alone``: by the nodes' own features, without any edge. The second part is empty.
+
+    Args:
+        parts_names: Name of the partition in that graph, and ``-``.
+        ref_data: The nodes, in whichever graph.
+        graph: Which graph.
+    """
+
+    graph: GraphName
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The same nodes in the graph."""
+        requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)
+        _require_nodes(ids, requested.graph, self.ref_data)
+        return requested.seen_in(ids, self.graph), ids[:0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffectedSplitter(Splitter):
+    """The nodes whose predictions a request can change by itself, and the others.
+
+    Outside, a model with the same weights says the same before and after the request. A GCN of L layers with symmetric normalisation
+    reaches L + 1 hops from forgotten nodes and L from forgotten edges and features; other convolutions reach L, and L - 1 from edges.
+
+    Args:
+        parts_names: Names of the part inside and of the part outside.
+        ref_data: The nodes to cut.
+        hops: How far a request reaches; 0 are the forgotten nodes, the ends of forgotten edges, or the nodes that lose features.
+    """
+
+    hops: NonNegativeInt
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut by distance."""
+        requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)
+        _require_nodes(ids, requested.graph, self.ref_data)
+        return divided(ids, requested.affected(self.hops)[requested.nodes_of(ids)])
+
+
+def _graph(data: Dataset) -> NodeColumn:
+    column = data.x.graph if isinstance(data.x, RequestedGraph) else data.x
+    if not isinstance(column, NodeColumn):
+        raise PartitionError(f'the samples of "{data.name}" are not the nodes of one graph')
+    return column
+
+
+def _requested(data: Dataset, name: str) -> RequestedGraph:
+    if not isinstance(data.x, RequestedGraph):
+        raise PartitionError(f"{name.removesuffix('Splitter')} needs a GraphRequest before it in the list of partitions")
+    return data.x
+
+
+def _require_nodes(ids: Tensor, graph: NodeColumn, name: str) -> None:
+    if len(ids) and int(ids.max()) >= _N_GRAPHS * len(graph):
+        raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
+
+
+def _written(pairs: Tensor) -> str:
+    return shown([f"({first}, {second})" for first, second in pairs.tolist()])

@@ -1,0 +1,148 @@
+"""Graph influence functions: one Newton step for what a removal changes in the loss, neighbours included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erasure.errors import Diverged
+from erasure.functional.solvers import conjugate_gradient, largest_eigenvalue
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.curvature import Curvature
+from erasure.training.forward import logits_of
+from erasure.training.trial import require_gradients
+from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["GraphInfluence", "loss_gradient"]
+
+
+def loss_gradient(model: nn.Module, task: UnlearningTask, role: Role) -> Tensor:
+    """Gradient of the summed loss over a partition, each sample in the graph that it is seen in; flat, ``(P,)``."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
+    for batch in task.batches(role, shuffle=False, batch_size=max(1, task.n_samples(role))):
+        logits = logits_of(model(batch.x))
+        require_gradients(model, logits)
+        loss = task.criterion.over_samples(logits, batch.y) * len(batch.y)
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        total += torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)])
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphInfluence(Unlearner):
+    r"""Moves the weights by the influence of what is removed, on the removed samples and on all whose messages change (GIF).
+
+    .. math::
+        \theta_u = \theta_o + (H + \lambda I)^{-1} v, \qquad
+        v = \nabla \sum_{D_{tr}} \ell(\theta; G) - \nabla \sum_{D_r} \ell(\theta; G')
+
+    with the Hessian :math:`H` of the training set's summed loss on G. The training set sees the graph as it was and the retain set the
+    graph after the request, so that the difference of the two gradients is what the request changes: only nodes within reach of it count,
+    and no label of a test node. A request that changes nothing leaves the model as it is. On samples that do not depend on one another it
+    is the influence of the forget set. For a quadratic loss on a linear network the step with the retain set's Hessian is exact.
+
+    The system is solved by conjugate gradients to ``tolerance``; if the steps do not suffice, or the curvature is not positive at this
+    damping, the method says so instead of taking a step of unknown length.
+
+    **Cost**: a gradient on each graph, ``power_steps`` products with the curvature for the damping, and at most ``max_steps`` to solve.
+
+    Args:
+        influence: ``removal``: as above. ``forget``: the gradient of the forget set's own loss on G (IF), which leaves its neighbours out.
+        curvature: ``hessian`` (exact; of a network it is indefinite and needs damping) or ``gauss-newton`` (positive semi-definite).
+        hessian_of: Whose curvature: the training set's on G, as in the papers, or the retain set's on G'.
+        damping: ``lambda`` as a multiple of the largest eigenvalue of the curvature, so that it means the same for every recipe.
+        weight_decay: L2 penalty of the original's training, which is part of its mean loss: ``weight_decay`` of its optimizer.
+        tolerance: Relative residual at which conjugate gradients stop.
+        max_steps: Steps at most.
+        power_steps: Products with the curvature from which its largest eigenvalue is found.
+        noise_std: Standard deviation of Gaussian noise that is added to the weights (IDEA); the bound that goes with it needs a convex
+            loss and is not claimed.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Wu et al., WWW 2023, arXiv:2304.02835 (GIF); Wu et al., KDD 2023 (CEU); Dong et al., KDD 2024, arXiv:2407.19398 (IDEA); "
+        "Koh & Liang, ICML 2017, arXiv:1703.04730 (IF)",
+        code="wujcan/GIF-torch at 9fe4294 (read, not run against it)",
+        deviations=(
+            "Conjugate gradients to a stated residual with damping relative to the curvature, in the place of a fixed number of Richardson "
+            "steps at a fixed scale, which diverge or do nothing where the scale does not fit the network.",
+            "Only training nodes count; the reference code takes the true labels of test nodes within reach into the update.",
+            "All edges of forgotten nodes are removed; the reference code removes others.",
+            "IDEA's and CEU's bounds are not computed: they need a convex loss, which a network of two layers does not have.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "train"})
+    cost: ClassVar[str] = "a gradient on each graph, then power_steps + max_steps curvature products over the training set"
+    search_space: ClassVar[SearchSpace] = {"damping": Range(1e-3, 1.0, log=True)}
+
+    influence: Literal["removal", "forget"] = "removal"
+    curvature: Literal["hessian", "gauss-newton"] = "hessian"
+    hessian_of: Literal["train", "retain"] = "train"
+    damping: NonNegativeFloat = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+    tolerance: PositiveFloat = 1e-4
+    max_steps: PositiveInt = 500
+    power_steps: PositiveInt = 20
+    noise_std: NonNegativeFloat = 0.0
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Find what the request changes, solve, step."""
+        model.eval()
+        v = self._change(model, task)
+        delta = self._solved(model, task, v) if float(v.norm()) > 0 else v
+        if self.noise_std:
+            drawn = torch.randn(len(delta), generator=task.generator("noise")).to(delta)
+            delta = delta + self.noise_std * drawn
+        with torch.no_grad():
+            start = 0
+            for weight in (p for p in model.parameters() if p.requires_grad):
+                weight.add_(delta[start : start + weight.numel()].reshape(weight.shape))
+                start += weight.numel()
+        return model
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """The curvature's products."""
+        product = Curvature(model, [batch], criterion, self.curvature)
+        product(torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad]))
+
+    def _change(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+        if self.influence == "forget":
+            return loss_gradient(model, task, "forget")
+        change = loss_gradient(model, task, "train") - loss_gradient(model, task, "retain")
+        n_gone = task.n_samples("train") - task.n_samples("retain")
+        weights = torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad])
+        # The mean loss has the penalty once, so the summed one has it as often as there are samples.
+        return change + n_gone * self.weight_decay * weights
+
+    def _solved(self, model: nn.Module, task: UnlearningTask, v: Tensor) -> Tensor:
+        n = task.n_samples(self.hessian_of)
+        batches = list(task.batches(self.hessian_of, shuffle=False, batch_size=n))
+        mean_loss = Curvature(model, batches, task.criterion, self.curvature, self.weight_decay)
+
+        def product(direction: Tensor) -> Tensor:
+            return n * mean_loss(direction)
+
+        largest = largest_eigenvalue(product, len(v), steps=self.power_steps, generator=task.generator("power"), like=v)
+        shift = self.damping * largest
+        delta, residual = conjugate_gradient(
+            _damped(product, shift), v, max_steps=self.max_steps, tolerance=self.tolerance
+        )
+        if not residual <= self.tolerance or not math.isfinite(residual):
+            raise Diverged(
+                f"conjugate gradients have a relative residual of {residual:.1e} after {self.max_steps} steps, and {self.tolerance:.0e} "
+                f"was asked for (largest eigenvalue {largest:.3g}, damping {shift:.3g}); raise damping or max_steps"
+            )
+        return delta
+
+
+def _damped(product: Callable[[Tensor], Tensor], shift: float) -> Callable[[Tensor], Tensor]:
+    return lambda direction: product(direction) + shift * direction
