@@ -101,7 +101,9 @@ class Linear(nn.Module):
 
     def forward(self, batch):
         x = batch.x
-        degree = torch.ones(len(x), dtype=x.dtype).index_add(0, batch.edge_index[1], torch.ones(batch.edge_index.shape[1], dtype=x.dtype))
+        degree = torch.ones(len(x), dtype=x.dtype).index_add(
+            0, batch.edge_index[1], torch.ones(batch.edge_index.shape[1], dtype=x.dtype)
+        )
         for _ in range(2):
             x = x.index_add(0, batch.edge_index[1], x.index_select(0, batch.edge_index[0])) / degree[:, None]
         return self.layer(x.index_select(0, batch.rows))

@@ -180,9 +180,7 @@ def _as_nodes(partitions: Mapping[str, Tensor], graph: RequestedGraph) -> dict[s
     return {name: graph.nodes_of(ids) for name, ids in partitions.items() if not len(ids) or int(ids.max()) < len(graph)}
 
 
-def _not_deployed(
-    partitions: Mapping[str, Tensor], graph: RequestedGraph, held_out: Sequence[str]
-) -> Iterator[PartitionIssue]:
+def _not_deployed(partitions: Mapping[str, Tensor], graph: RequestedGraph, held_out: Sequence[str]) -> Iterator[PartitionIssue]:
     for name in held_out:
         ids = partitions.get(name, torch.empty(0, dtype=torch.int64))
         if len(ids) and bool((ids < graph.n_nodes).any()):

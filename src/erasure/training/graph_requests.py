@@ -170,7 +170,9 @@ class RequestedGraph:
         """
         graphs = torch.unique(torch.div(ids, self.n_nodes, rounding_mode="floor")).tolist()
         if any(number >= len(GRAPHS) for number in graphs):
-            raise PartitionError("a model predicts nodes, and these are edges; name a partition of nodes, such as the edges' ends")
+            raise PartitionError(
+                "a model predicts nodes, and these are edges; name a partition of nodes, such as the edges' ends"
+            )
         # Forgotten nodes that nobody asks for are nowhere after the request, not even in the statistics of a BatchNorm.
         shown = torch.unique(ids[self.is_forgotten.index_select(0, self.nodes_of(ids)) & (ids >= self.n_nodes)])
         numbers, written = tuple(graphs), self._written()

@@ -33,7 +33,9 @@ def loss_gradient(model: nn.Module, task: UnlearningTask, role: Role) -> Tensor:
         require_gradients(model, logits)
         loss = task.criterion.over_samples(logits, batch.y) * len(batch.y)
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        total += torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)])
+        total += torch.cat(
+            [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
+        )
     return total
 
 
@@ -133,9 +135,7 @@ class GraphInfluence(Unlearner):
 
         largest = largest_eigenvalue(product, len(v), steps=self.power_steps, generator=task.generator("power"), like=v)
         shift = self.damping * largest
-        delta, residual = conjugate_gradient(
-            _damped(product, shift), v, max_steps=self.max_steps, tolerance=self.tolerance
-        )
+        delta, residual = conjugate_gradient(_damped(product, shift), v, max_steps=self.max_steps, tolerance=self.tolerance)
         if not residual <= self.tolerance or not math.isfinite(residual):
             raise Diverged(
                 f"conjugate gradients have a relative residual of {residual:.1e} after {self.max_steps} steps, and {self.tolerance:.0e} "

@@ -404,7 +404,9 @@ def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
             yield _problem(experiment, measure, message, "requirement")
     unlearned = [stage for stage in plan.stages.values() if stage.job.block is not None and stage.job.block.way == "unlearn"]
     if any(isinstance(stage.job.block.requests[0], UnlearnedShadow) for stage in unlearned if stage.job.block is not None):
-        message = "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
+        message = (
+            "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
+        )
         yield _problem(experiment, experiment.evaluator, message, "requirement")
 
 

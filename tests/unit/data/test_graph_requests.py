@@ -33,7 +33,9 @@ def n_parts(pairs, n_nodes, without=()):
     return len({label[node] for node in range(n_nodes) if node not in without})
 
 
-@given(st.integers(2, 9).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))))))
+@given(
+    st.integers(2, 9).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))))
+)
 def test_bridges_and_cut_nodes_are_those_without_which_the_graph_falls_apart(case):
     n, drawn = case
     pairs = sorted({(min(pair), max(pair)) for pair in drawn if pair[0] != pair[1]})

@@ -130,7 +130,9 @@ def test_forgotten_nodes_change_no_bit_of_what_a_model_says_and_learns(conv, bat
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize(("conv", "kind", "hops"), [("gcn", "nodes", 3), ("gcn", "edges", 2), ("gcn", "features", 2), ("sage", "nodes", 2)])
+@pytest.mark.parametrize(
+    ("conv", "kind", "hops"), [("gcn", "nodes", 3), ("gcn", "edges", 2), ("gcn", "features", 2), ("sage", "nodes", 2)]
+)
 def test_outside_the_affected_nodes_nothing_changes(conv, kind, hops):
     base, steps = blocks(), torch.arange(N_NODES - 1)
     path = torch.cat([torch.stack([steps, steps + 1]), torch.stack([steps + 1, steps])], dim=1)

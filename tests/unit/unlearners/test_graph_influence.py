@@ -176,14 +176,16 @@ class _Dense:
 
 def test_what_cannot_be_solved_is_said():
     data, partitions = requested("nodes")
-    with pytest.raises(Diverged, match="relative residual of .* after 1 steps"):
+    with pytest.raises(Diverged, match=r"relative residual of .* after 1 steps"):
         GraphInfluence(max_steps=1, curvature="gauss-newton", damping=0.01).run(gcn(data), task_on(data, partitions))
 
 
 def test_noise_is_drawn_from_the_methods_own_stream():
     data, partitions = requested("nodes")
     task, model = task_on(data, partitions), gcn(data)
-    plain, noisy, again = (flat(GraphInfluence(noise_std=std, curvature="gauss-newton").run(model, task).model) for std in (0.0, 0.1, 0.1))
+    plain, noisy, again = (
+        flat(GraphInfluence(noise_std=std, curvature="gauss-newton").run(model, task).model) for std in (0.0, 0.1, 0.1)
+    )
     assert torch.equal(noisy, again)
     assert 0.05 < float((noisy - plain).std()) < 0.15
 

@@ -9,9 +9,9 @@ from torch import nn
 from toys import make_task, norm_net, tiny_net, tiny_task
 
 from erasure.errors import Diverged, InvalidParameters, RequirementNotMet
+from erasure.functional.solvers import conjugate_gradient
 from erasure.training.calls import Criterion
 from erasure.unlearners.fisher_forgetting import FisherForgetting
-from erasure.functional.solvers import conjugate_gradient
 from erasure.unlearners.influence_unlearning import InfluenceUnlearning, inverse_fisher_product
 from erasure.unlearners.lfssd import LFSSD
 from erasure.unlearners.ntk_forgetting import NTKForgetting

@@ -14,7 +14,7 @@ from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.graph_strata import bridges, cut_nodes, undirected_degrees
 from erasure.data.partitions import ALL, ids_of
-from erasure.data.selection import divided, ordered, portion, shown
+from erasure.data.selection import divided, portion, shown
 from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
@@ -251,7 +251,9 @@ class GraphRequestSplitter(Splitter):
         else:
             forget, retain = ids[graph.affected(0)[ids]], ids
         if not len(forget):
-            what = {"nodes": "are forgotten", "edges": "are an end of a forgotten edge", "features": "lose features"}[self.request]
+            what = {"nodes": "are forgotten", "edges": "are an end of a forgotten edge", "features": "lose features"}[
+                self.request
+            ]
             raise PartitionError(
                 f'no nodes of "{self.ref_data}" {what}, and forgetting is measured on those; choose what to forget among them '
                 f'(ref_data "{self.ref_data}")'
