@@ -62,6 +62,7 @@ FACTS = {
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
     "EUk": {"zero_epochs_change_nothing": False},
     "GoldModel": {"stochastic": False},
+    "GraphInfluence": {"stochastic": False},
     "Identity": {"stochastic": False},
     "InfluenceUnlearning": {"stochastic": False},
     "LFSSD": {"stochastic": False},
@@ -72,6 +73,7 @@ FACTS = {
     "SelectiveSynapticDampening": {"stochastic": False},
     "SVDClassForgetting": {"forget": "class", "stochastic": False},
     "UNSIR": {"forget": "class"},
+    "Unlink": {"stochastic": False},
 }
 
 

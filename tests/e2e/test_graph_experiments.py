@@ -6,6 +6,8 @@ import pytest
 
 import erasure
 from erasure.errors import ConfigError
+from erasure.experiment.configuration import load_experiment
+from erasure.workflows.run import RunOptions, make_plan
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -140,3 +142,77 @@ def test_nodes_are_forgotten_from_a_graph(tmp_path, forgets):
     assert set(found) >= {"original", "gold", "Finetuning", "SCRUB", "SalUn", "SSD"}
     assert min(found["original"], found["gold"]) > 0.5  # of seven classes; the largest has three tenths
     assert min(values(results, "retain").values()) > 0.3
+
+
+REQUESTS = {
+    "nodes": [
+        {"class": "GraphNodes", "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "percentage": 0.1}},
+        {"class": "GraphRequest", "parameters": {"nodes": "gone"}},
+    ],
+    "edges": [
+        {"class": "GraphEdges", "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "percentage": 0.1}},
+        {"class": "GraphRequest", "parameters": {"edges": "gone"}},
+    ],
+    "features": [
+        {"class": "GraphNodes", "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "percentage": 0.1}},
+        {"class": "GraphRequest", "parameters": {"features_of": "gone"}},
+    ],
+}
+
+
+def request(root, kind, **changes):
+    """The public split of Cora with a request; the last partition is the test set with what is forgotten put back."""
+    configuration = cora(root, "request")
+    configuration["data"]["partitions"][2:] = [
+        *REQUESTS[kind],
+        {"class": "SeenIn", "parameters": {"parts_names": ["put_back", "-"], "ref_data": "test", "graph": "before"}},
+    ]
+    configuration["unlearners"] = [
+        "GoldModel",
+        "Unlink",
+        {"class": "GIF", "parameters": {"weight_decay": 5e-4, "tolerance": 0.01}},
+        {"class": "Finetuning", "parameters": {"epochs": 1}},
+    ]
+    configuration["predictor"]["epochs"] = 20
+    configuration["evaluator"] = {"measures": accuracies("forget", "retain", "test", "put_back"), "floor_repeats": 0}
+    return configuration | changes
+
+
+@pytest.mark.parametrize(
+    "kind", ["edges", pytest.param("nodes", marks=pytest.mark.slow), pytest.param("features", marks=pytest.mark.slow)]
+)
+def test_requests_to_forget_something_of_a_graph(tmp_path, kind):
+    results = erasure.run(request(cora_root(tmp_path), kind), store=tmp_path / "store", device="cpu")
+    assert not results.failures
+    found = values(results, "test")
+    assert set(found) >= {"original", "gold", "Unlink", "GIF", "Finetuning"}
+    assert min(found["original"], found["gold"]) > 0.5
+    assert found["GoldModel"] == found["gold"]
+    assert found["Unlink"] == found["original"]
+    outputs = {row.label: row.value for row in results.rows if (row.measure, row.partition) == ("accuracy", "put_back")}
+    assert any(outputs[label] != found[label] for label in found)  # the same test nodes on another graph
+
+
+def test_two_requests_share_an_original_and_nothing_after_it(tmp_path):
+    """Edges of another seed leave the original as it is; gold, methods and what is measured on the graph after are others."""
+    plans = []
+    for stratum in ("random", "high-degree"):
+        configuration = request(cora_root(tmp_path / stratum), "edges")
+        configuration["data"]["partitions"][2]["parameters"]["stratum"] = stratum
+        plans.append(make_plan(load_experiment(configuration), RunOptions(device="cpu")))
+    kinds = [{address: stage.name for address, stage in plan.stages.items()} for plan in plans]
+    shared = {name for address, name in kinds[0].items() if address in kinds[1]}
+    assert {"load data", "train original"} <= shared
+    assert shared <= {"load data", "train original", "unlearn Unlink"}
+
+
+def test_measures_of_samples_refuse_a_partition_of_edges(tmp_path):
+    configuration = request(cora_root(tmp_path), "edges", evaluator={"measures": accuracies("gone")})
+    with pytest.raises(ConfigError, match='"gone" is a partition of edges'):
+        erasure.run(configuration, store=tmp_path / "store", device="cpu")
+
+
+def test_shadows_that_would_need_a_request_of_their_own_are_refused(tmp_path):
+    configuration = request(cora_root(tmp_path), "nodes", evaluator={"measures": ["U-LiRA"]})
+    with pytest.raises(ConfigError, match="would need a GraphRequest of its own"):
+        erasure.run(configuration, store=tmp_path / "store", device="cpu")

@@ -59,7 +59,7 @@ class GraphInfluence(Unlearner):
 
     Args:
         influence: ``removal``: as above. ``forget``: the gradient of the forget set's own loss on G (IF), which leaves its neighbours out.
-        curvature: ``hessian`` (exact; of a network it is indefinite and needs damping) or ``gauss-newton`` (positive semi-definite).
+        curvature: ``gauss-newton`` (positive semi-definite) or the ``hessian`` (exact; of a network it is indefinite and needs damping).
         hessian_of: Whose curvature: the training set's on G, as in the papers, or the retain set's on G'.
         damping: ``lambda`` as a multiple of the largest eigenvalue of the curvature, so that it means the same for every recipe.
         weight_decay: L2 penalty of the original's training, which is part of its mean loss: ``weight_decay`` of its optimizer.
@@ -77,6 +77,7 @@ class GraphInfluence(Unlearner):
         deviations=(
             "Conjugate gradients to a stated residual with damping relative to the curvature, in the place of a fixed number of Richardson "
             "steps at a fixed scale, which diverge or do nothing where the scale does not fit the network.",
+            "The Gauss-Newton matrix is the default; the Hessian, which the papers have, is indefinite on a network.",
             "Only training nodes count; the reference code takes the true labels of test nodes within reach into the update.",
             "All edges of forgotten nodes are removed; the reference code removes others.",
             "IDEA's and CEU's bounds are not computed: they need a convex loss, which a network of two layers does not have.",
@@ -87,7 +88,7 @@ class GraphInfluence(Unlearner):
     search_space: ClassVar[SearchSpace] = {"damping": Range(1e-3, 1.0, log=True)}
 
     influence: Literal["removal", "forget"] = "removal"
-    curvature: Literal["hessian", "gauss-newton"] = "hessian"
+    curvature: Literal["gauss-newton", "hessian"] = "gauss-newton"
     hessian_of: Literal["train", "retain"] = "train"
     damping: NonNegativeFloat = 0.1
     weight_decay: NonNegativeFloat = 0.0

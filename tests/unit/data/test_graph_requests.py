@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from erasure.data.graph_strata import bridges, cut_nodes
 from erasure.data.partitions import build_partitions, inspect_partitions
-from erasure.data.scenarios.graphs import (
+from erasure.data.graph_splitters import (
     AffectedSplitter,
     GraphEdgesSplitter,
     GraphNodesSplitter,
