@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from erasure.data.dataset import Dataset
-from erasure.data.partitions import build_partitions
 from erasure.data.graph_splitters import GraphEdgesSplitter, GraphRequestSplitter
+from erasure.data.partitions import build_partitions
 from erasure.data.splitters import ByZSplitter, ListSplitter
 from erasure.training.calls import Criterion
 from erasure.training.graphs import NodeColumn

@@ -53,30 +53,26 @@ def conjugate_gradient(
     return x, float(squared.sqrt()) / size
 
 
-def largest_eigenvalue(
-    product: Callable[[Tensor], Tensor], size: int, *, steps: int, generator: torch.Generator, like: Tensor
-) -> float:
+def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, *, steps: int) -> float:
     """Largest absolute eigenvalue of a symmetric matrix, by power iteration; from below.
 
     Args:
         product: ``x`` to ``A x``.
-        size: Rows of the matrix.
+        start: The first vector, ``(P,)``; what is orthogonal to it is not found.
         steps: Products.
-        generator: Draws the first vector.
-        like: A tensor of the type and on the device of the vectors.
 
     Returns:
         The norm of the last product with a unit vector.
 
     Example:
-        >>> largest_eigenvalue(lambda x: -3 * x, 2, steps=2, generator=torch.Generator().manual_seed(0), like=torch.ones(1))
+        >>> largest_eigenvalue(lambda x: -3 * x, torch.ones(4), steps=2)
         3.0
     """
-    vector = torch.randn(size, generator=generator).to(like)
-    found = 0.0
+    vector, found = start, 0.0
     for _ in range(steps):
-        vector = product(vector / vector.norm())
+        size = float(vector.norm())
+        if size == 0.0:
+            return 0.0
+        vector = product(vector / size)
         found = float(vector.norm())
-        if found == 0.0:
-            break
     return found

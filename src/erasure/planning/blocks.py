@@ -36,6 +36,11 @@ class Block:
     origins: tuple[str, ...] = ()
     root: int = 0
 
+    @property
+    def has_own_forget_sets(self) -> bool:
+        """Whether each of its models forgets other samples than the experiment does."""
+        return self.way == "unlearn" and isinstance(self.requests[0], UnlearnedShadow)
+
     def title(self) -> str:
         """What they are, for people."""
         first, n = self.requests[0], len(self.requests)

@@ -134,7 +134,7 @@ class GraphInfluence(Unlearner):
         def product(direction: Tensor) -> Tensor:
             return n * mean_loss(direction)
 
-        largest = largest_eigenvalue(product, len(v), steps=self.power_steps, generator=task.generator("power"), like=v)
+        largest = largest_eigenvalue(product, v, steps=self.power_steps)
         shift = self.damping * largest
         delta, residual = conjugate_gradient(_damped(product, shift), v, max_steps=self.max_steps, tolerance=self.tolerance)
         if not residual <= self.tolerance or not math.isfinite(residual):

@@ -6,8 +6,6 @@ from graph_toys import FORGOTTEN, N_NODES, REQUESTS, TRAIN_AND_TEST, blocks, req
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasure.data.graph_strata import bridges, cut_nodes
-from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.graph_splitters import (
     AffectedSplitter,
     GraphEdgesSplitter,
@@ -15,6 +13,8 @@ from erasure.data.graph_splitters import (
     GraphRequestSplitter,
     SeenInSplitter,
 )
+from erasure.data.graph_strata import bridges, cut_nodes
+from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.sources.synthetic import SyntheticTable
 from erasure.data.splitters import ClassSplitter, ConcatSplitter, ListSplitter
 from erasure.errors import InvalidParameters, PartitionError

@@ -80,7 +80,9 @@ def test_the_step_solves_the_plain_system(kind, hessian_of, curvature):
     hessian = hessian + len(task.partitions[hessian_of]) * DECAY * torch.eye(len(theta), dtype=torch.float64)
     shift = 0.01 * float(torch.linalg.eigvalsh(hessian).max())
     expected = theta + torch.linalg.solve(hessian + shift * torch.eye(len(theta), dtype=torch.float64), change)
-    method = GraphInfluence(curvature=curvature, damping=0.01, hessian_of=hessian_of, weight_decay=DECAY, tolerance=1e-10, power_steps=60)
+    method = GraphInfluence(
+        curvature=curvature, damping=0.01, hessian_of=hessian_of, weight_decay=DECAY, tolerance=1e-10, power_steps=60
+    )
     assert torch.allclose(flat(method.run(model, task).model), expected, atol=1e-5)
 
 
@@ -185,9 +187,7 @@ def test_what_cannot_be_solved_is_said():
 def test_noise_is_drawn_from_the_methods_own_stream():
     data, partitions = requested("nodes")
     task, model = task_on(data, partitions), gcn(data)
-    plain, noisy, again = (
-        flat(GraphInfluence(noise_std=std).run(model, task).model) for std in (0.0, 0.1, 0.1)
-    )
+    plain, noisy, again = (flat(GraphInfluence(noise_std=std).run(model, task).model) for std in (0.0, 0.1, 0.1))
     assert torch.equal(noisy, again)
     assert 0.05 < float((noisy - plain).std()) < 0.15
 
