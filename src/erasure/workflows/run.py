@@ -26,7 +26,6 @@ from erasure.errors import ConfigError, DataError, MissingDependency, PartitionE
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
-from erasure.measures.requested_models import UnlearnedShadow
 from erasure.planning.devices import check_devices, unshareable
 from erasure.planning.estimate import forecasting
 from erasure.planning.planner import build_plan
@@ -402,8 +401,7 @@ def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
         if wrong:
             message = f'{measure.title} looks at samples, and "{wrong[0]}" is a partition of edges'
             yield _problem(experiment, measure, message, "requirement")
-    unlearned = [stage for stage in plan.stages.values() if stage.job.block is not None and stage.job.block.way == "unlearn"]
-    if any(isinstance(stage.job.block.requests[0], UnlearnedShadow) for stage in unlearned if stage.job.block is not None):
+    if any(stage.job.block is not None and stage.job.block.has_own_forget_sets for stage in plan.stages.values()):
         message = (
             "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
         )
