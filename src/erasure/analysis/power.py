@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from erasure.analysis.labellings import Design, labellings
 from erasure.analysis.relabelling_test import relabel
 
-__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "level_of_look"]
+__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "found_shifts", "level_of_look"]
 
 LEVEL = 0.05
 """Share of reports of retrained methods in which any of them may be accused."""
@@ -94,40 +94,73 @@ def expected_shift(
     generator = np.random.default_rng(0)
     shape = (n_sets, design.n_models, n_values)
     noise = (generator.standard_normal(shape) + generator.standard_normal((*shape[:2], 1))) / math.sqrt(2)
-    power = (_power_by_labellings if basis == "labellings" else _power_by_t)(noise, design, level / n_methods)
-    low, high = 0.0, _FAR
-    if power(high) < POWER:
-        return math.inf
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
+    return found_shifts(noise, design, n_methods, level=level, of=range(1))[0]
 
 
-def _power_by_labellings(noise: _Floats, design: Design, level: float) -> Callable[[float], float]:
-    """Share of data sets in which the first value is found, by how far it is shifted.
+def found_shifts(
+    sets: _Floats, design: Design, n_methods: int = 1, *, level: float = LEVEL, of: Iterable[int] | None = None
+) -> list[float]:
+    """Shift of each value that is found in 80 % of data sets in which nothing else differs.
+
+    Args:
+        sets: ``(data sets, models, values)``, models as the design has them; all of them from one distribution.
+        design: The blocks; it can accuse somebody.
+        n_methods: Methods tested together.
+        level: Share of reports in which a retrained method may be accused.
+        of: Values to shift; all by default.
+
+    Returns:
+        In the unit of the values, for each value of ``of``; infinity if no shift up to 40 is found so often.
+    """
+    basis = basis_of(design, n_methods, level=level)
+    made = _powers_by_labellings(sets, design, level / n_methods) if basis == "labellings" else None
+    found = []
+    for value in range(sets.shape[2]) if of is None else of:
+        power = made(value) if made is not None else _power_by_t(sets, design, level / n_methods, value)
+        low, high = 0.0, _FAR
+        if power(high) < POWER:
+            found.append(math.inf)
+            continue
+        for _ in range(10):
+            middle = (low + high) / 2
+            low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+        found.append(high)
+    return found
+
+
+def _powers_by_labellings(noise: _Floats, design: Design, level: float) -> Callable[[int], Callable[[float], float]]:
+    """Share of data sets in which a value is found, by which value it is and how far it is shifted.
 
     What the other values say under each labelling does not depend on the shift; it is found once. Statistics are divided by their root
     mean square over labellings, so that the scale of a value plays no part.
     """
     ways = labellings(design, seed=0, most=min(10_000, max(_TRIED, math.ceil(5 / level))))
-    others = np.zeros((len(ways.weights), len(noise)))
-    for value in range(1, noise.shape[2]):
-        np.maximum(others, _standardised(ways.weights @ noise[:, :, value].T), out=others)
-    first, moved = ways.weights @ noise[:, :, 0].T, ways.weights @ _indicator(design)
+    moved = ways.weights @ _indicator(design)
+    # Largest and second largest statistic of all values: without the one that is shifted, one of the two is the largest.
+    first, second = np.zeros((len(ways.weights), len(noise))), np.zeros((len(ways.weights), len(noise)))
+    for value in range(noise.shape[2]):
+        each = _standardised(ways.weights @ noise[:, :, value].T)
+        np.maximum(second, np.minimum(first, each), out=second)
+        np.maximum(first, each, out=first)
 
-    def power(shift: float) -> float:
-        found = _standardised(first + shift * moved[:, None])
-        reached = (np.maximum(found, others) >= found[0] - 1e-9).mean(axis=0)
-        return float((reached <= level + 1e-12).mean())
+    def power_of(value: int) -> Callable[[float], float]:
+        unmoved = ways.weights @ noise[:, :, value].T
+        others = np.where(_standardised(unmoved) >= first, second, first)
 
-    return power
+        def power(shift: float) -> float:
+            found = _standardised(unmoved + shift * moved[:, None])
+            reached = (np.maximum(found, others) >= found[0] - 1e-9).mean(axis=0)
+            return float((reached <= level + 1e-12).mean())
+
+        return power
+
+    return power_of
 
 
 def _standardised(differences: _Floats) -> _Floats:
     found = np.abs(differences)
-    found /= np.sqrt((found**2).mean(axis=0))
-    return np.asarray(found)
+    size = np.sqrt((found**2).mean(axis=0))
+    return np.asarray(np.divide(found, size, out=np.zeros_like(found), where=size > 0))
 
 
 def _indicator(design: Design) -> _Floats:
@@ -138,16 +171,16 @@ def _indicator(design: Design) -> _Floats:
     return of
 
 
-def _power_by_t(noise: _Floats, design: Design, level: float) -> Callable[[float], float]:
+def _power_by_t(noise: _Floats, design: Design, level: float, value: int) -> Callable[[float], float]:
     from scipy.special import stdtr
 
     difference = np.zeros(len(noise))
     squares = np.zeros(len(noise))
     for rows, share, (unlearned, _) in zip(design.slices, design.shares, design.blocks, strict=True):
-        mine, golds = noise[:, rows, 0][:, :unlearned], noise[:, rows, 0][:, unlearned:]
+        mine, golds = noise[:, rows, value][:, :unlearned], noise[:, rows, value][:, unlearned:]
         difference += share * (mine.mean(axis=1) - golds.mean(axis=1))
         squares += ((golds - golds.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    error = np.sqrt(squares / design.degrees) * design.error
+    error = np.maximum(np.sqrt(squares / design.degrees) * design.error, np.finfo(float).tiny)
 
     def power(shift: float) -> float:
         return float((2 * stdtr(design.degrees, -np.abs(difference + shift) / error) * noise.shape[2] <= level).mean())

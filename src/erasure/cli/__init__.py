@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "tune": "Tune a method of a configuration.",
     "validate": "Check a configuration and say how it is understood.",
     "plan": "Show the stages of an experiment, what is cached and what the rest costs.",
+    "calibrate": "Ask how often a configuration would accuse a retrained model, and what it would miss.",
     "list": "List the components there are.",
     "describe": "Explain a component: parameters, paper, cost, deviations.",
     "show": "Print the table of an earlier run.",

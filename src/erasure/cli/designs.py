@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from erasure.analysis.designs import Outlook
     from erasure.analysis.labellings import Design
 
-__all__ = ["design_lines", "design_record", "proposal_lines"]
+__all__ = ["design_lines", "design_record", "golds_in_words", "originals_in_words", "proposal_lines"]
 
 _MOST_SHOWN = 5
 
@@ -36,7 +36,7 @@ def design_lines(design: Outlook) -> str:
     together = f"{design.n_methods} method{'s' if design.n_methods > 1 else ''} judged together"
     if not design.n_golds:
         return f"Without further golds nobody is judged. {_enough(design.n_methods)}"
-    kind = f"{_originals(design.n_originals)} with {_golds(design.n_golds, design.n_originals)}, {together}"
+    kind = f"{originals_in_words(design.n_originals)} with {golds_in_words(design.n_golds, design.n_originals)}, {together}"
     ways = f"{design.n_labellings:,} labellings of the models, smallest p {design.smallest_p:.2g}"
     if not design.basis:
         return f"{kind}: {ways}, so that nobody can be accused. {_enough(design.n_methods)}"
@@ -89,9 +89,11 @@ def _options(n_originals: int, n_golds: int) -> str:
     return f"{seeds} --set evaluator.floor_repeats={n_golds}"
 
 
-def _originals(n: int) -> str:
+def originals_in_words(n: int) -> str:
+    """Their number."""
     return f"{n} original{'s' if n > 1 else ''}"
 
 
-def _golds(n: int, n_originals: int) -> str:
+def golds_in_words(n: int, n_originals: int) -> str:
+    """Their number, each if there are several originals."""
     return f"{n} further gold{'s' if n > 1 else ''}{' each' if n_originals > 1 else ''}"

@@ -13,7 +13,7 @@ from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
 from erasure.planning.blocks import asks_for_shadows
 from erasure.planning.estimate import Cost, costs, estimate
-from erasure.planning.stages import Plan, Stage, short
+from erasure.planning.stages import Plan, Stage
 from erasure.store import Store
 from erasure.workflows.run import RunOptions, make_plan
 
@@ -39,7 +39,7 @@ def outlook_of(plan: Plan, past: Mapping[str, Cost] | None = None) -> Outlook:
 
 def n_tested(experiment: Experiment) -> int:
     """Methods that are tested together: retraining is not, nor is doing nothing."""
-    return sum(not entry.unlearner.exact and short(entry.unlearner) != "Identity" for entry in experiment.unlearners)
+    return sum(not entry.unlearner.exact and not entry.unlearner.changes_nothing() for entry in experiment.unlearners)
 
 
 def n_compared(experiment: Experiment) -> int:

@@ -1,0 +1,210 @@
+"""How often would reports accuse models that truly are retrained, and what would they miss? From golds that play the methods."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasure.analysis.families import Family, TestedColumn, families_of
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import Finding, judge_report
+from erasure.analysis.labellings import Design
+from erasure.analysis.power import LEVEL, basis_of, found_shifts
+from erasure.analysis.relabelling_test import gold_spread, usable_by_t
+from erasure.errors import DataError
+from erasure.records.rows import Row
+
+__all__ = ["ACCUSED", "Calibration", "Missed", "calibrate"]
+
+ACCUSED = frozenset({Finding.DAMAGED, Finding.DIFFERENT, Finding.OVER_FORGOTTEN, Finding.UNDER_FORGOTTEN})
+"""Findings that say that a method is no retraining."""
+_ORIGINAL = "the original"
+_SETS = 100
+_RELATIVE_ZERO = 1e-12
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What a report finds of one value.
+
+    Args:
+        column: The value.
+        gold: Mean of retrained models.
+        gold_sd: Their standard deviation.
+        shift: Smallest shift, in the value's own unit, that 80 % of reports find if nothing else differs; infinity if none is found.
+    """
+
+    column: TestedColumn
+    gold: float
+    gold_sd: float
+    shift: float
+
+    @property
+    def deviations(self) -> float:
+        """The shift in standard deviations of a gold."""
+        return self.shift / self.gold_sd if self.gold_sd else math.inf
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a design judges models of which the truth is known.
+
+    Args:
+        n_originals: Originals of a report.
+        n_golds: Further golds of each.
+        n_pool: Golds of each original that reports were drawn from.
+        n_methods: Methods for which verdicts are corrected.
+        n_played: Golds that play methods in one report.
+        n_draws: Reports.
+        n_accused: Reports that accuse a gold.
+        findings: What was found of the golds that played, over all reports.
+        n_found: Reports that find the original under-forgotten, where it plays one more method.
+        missed: What is found of each value; empty if the design can accuse nobody.
+        notices: What a reader must know of the golds.
+    """
+
+    n_originals: int
+    n_golds: int
+    n_pool: int
+    n_methods: int
+    n_played: int
+    n_draws: int
+    n_accused: int
+    findings: Mapping[Finding, int]
+    n_found: int
+    missed: Sequence[Missed] = ()
+    notices: Sequence[str] = ()
+
+    @property
+    def accused(self) -> float:
+        """Share of reports that accuse a retrained model."""
+        return self.n_accused / self.n_draws
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Clopper-Pearson interval of that share; draws overlap, so that it is somewhat too narrow."""
+        from scipy.special import betaincinv
+
+        k, n = self.n_accused, self.n_draws
+        low = 0.0 if not k else float(betaincinv(k, n - k + 1, 0.025))
+        return low, 1.0 if k == n else float(betaincinv(k + 1, n - k, 0.975))
+
+
+def calibrate(
+    rows: Iterable[Row],
+    roles: Roles,
+    *,
+    n_golds: int,
+    n_methods: int = 1,
+    n_draws: int = 300,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Calibration:
+    """Judge golds as if they were methods, in reports of the design that is asked for.
+
+    In each report golds of the same original play methods and jury, by lot and without replacement; then the original plays one. A test by
+    labellings holds its level for any pool of golds, so that only the error of so many draws is left; one by t is put to the test.
+
+    Args:
+        rows: Rows of originals and of all golds, further ones among them; those of unlearned models are not looked at.
+        roles: What the partitions are.
+        n_golds: Golds of each original in the jury of a report.
+        n_methods: Methods for which verdicts are corrected; as many golds play them as the pool has to spare.
+        n_draws: Reports.
+        level: Share of reports in which a retrained method may be accused.
+        seed: Of the draws.
+
+    Raises:
+        DataError: If an original has no more golds than the jury.
+    """
+    # Golds as attacks see them that are calibrated on golds: what a method that retrains would have.
+    references = [
+        row for row in rows if row.model == "original" or (row.is_juror and not row.unlearner and row.label != "original")
+    ]
+    families, notices = families_of(references, roles)
+    family = families.get("original")
+    if family is None or family.design is None or not family.columns:
+        raise DataError("there are no further golds with values that are compared with retraining")
+    n_pool = min(golds for _, golds in family.design.blocks)
+    if n_pool <= n_golds:
+        raise DataError(f"a jury of {n_golds} golds leaves none of {n_pool} to play the method")
+    n_played = min(max(1, n_methods), n_pool - n_golds)
+    generator = np.random.default_rng(seed)
+    share = level * n_played / max(1, n_methods)
+    by_unit: dict[tuple[int | None, int | None], list[Row]] = {}
+    for row in references:
+        by_unit.setdefault((row.seed_split, row.seed_train), []).append(row)
+    findings: Counter[Finding] = Counter()
+    n_accused = n_found = 0
+    for _ in range(n_draws):
+        drawn, without = _report(by_unit, family, n_golds, n_played, generator)
+        found = judge_report(drawn, roles, level=share).methods
+        mine = [tested.finding for tested in found.values()]
+        findings.update(mine)
+        n_accused += any(each in ACCUSED for each in mine)
+        n_found += (
+            judge_report(without, roles, level=level / max(1, n_methods)).methods[_ORIGINAL].finding is Finding.UNDER_FORGOTTEN
+        )
+    missed = _missed(family, n_golds, max(1, n_methods), level, generator)
+    return Calibration(
+        len(family.units), n_golds, n_pool, max(1, n_methods), n_played, n_draws, n_accused, findings, n_found, missed, notices
+    )
+
+
+def _report(
+    by_unit: Mapping[tuple[int | None, int | None], Sequence[Row]],
+    family: Family,
+    n_golds: int,
+    n_played: int,
+    generator: np.random.Generator,
+) -> tuple[list[Row], list[Row]]:
+    """Rows of a report in which golds play methods, and of the same one in which the original does."""
+    played, original = [], []
+    for unit in family.units:
+        of_unit = by_unit[unit]
+        numbers = generator.permutation(sorted({row.number for row in of_unit if row.number})).tolist()
+        actors = {number: f"retrained {place}" for place, number in enumerate(numbers[:n_played], start=1)}
+        places = {number: place for place, number in enumerate(numbers[n_played : n_played + n_golds], start=1)}
+        for row in of_unit:
+            if row.number in actors:
+                played.append(replace(row, model="unlearned", label=actors[row.number], number=None))
+            elif row.number in places:
+                seated = replace(row, number=places[row.number])
+                played.append(seated)
+                original.append(seated)
+            elif row.model == "original":
+                played.append(row)
+                original += [row, replace(row, model="unlearned", label=_ORIGINAL)]
+    return played, original
+
+
+def _missed(family: Family, n_golds: int, n_methods: int, level: float, generator: np.random.Generator) -> list[Missed]:
+    """The shift of each value that is found, on data sets drawn from the golds."""
+    whole = family.design
+    assert whole is not None  # noqa: S101 - the caller has asked
+    design = Design(((1, n_golds),) * len(whole.blocks))
+    basis = basis_of(design, n_methods, level=level)
+    if not basis:
+        return []
+    spread = gold_spread(family.values, whole)
+    sets = np.concatenate([_drawn(family.values[rows][1:], n_golds, generator) for rows in whole.slices], axis=1)
+    varies = spread > _RELATIVE_ZERO * np.abs(family.values).max(axis=0)
+    compared = np.flatnonzero(varies & usable_by_t(family.values, whole) if basis == "t" else varies)
+    shifts = found_shifts(sets[:, :, compared] / spread[compared], design, n_methods, level=level)
+    found = dict(zip(compared.tolist(), shifts, strict=True))
+    return [
+        Missed(column, family.means(index)[1], float(spread[index]), found.get(index, math.inf) * float(spread[index]))
+        for index, column in enumerate(family.columns)
+        if varies[index]
+    ]
+
+
+def _drawn(golds: NDArray[np.float64], n_golds: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """``(data sets, 1 + golds, values)`` of one original, without replacement inside a set."""
+    chosen = np.stack([generator.permutation(len(golds))[: n_golds + 1] for _ in range(_SETS)])
+    return np.asarray(golds[chosen])

@@ -1,0 +1,82 @@
+"""``erasure calibrate``: trains the golds of a configuration, and lets them play its methods."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from erasure.analysis.calibration import Calibration, calibrate
+from erasure.analysis.gaps import Roles
+from erasure.errors import ConfigError, Problem
+from erasure.events import Listener, silent
+from erasure.experiment.configuration import Experiment, LabelledUnlearner
+from erasure.records.run_folder import RunFolder
+from erasure.registry.lookup import Registry
+from erasure.unlearners.contract import Unlearner
+from erasure.workflows.design import n_tested
+from erasure.workflows.run import RunOptions, run_experiment
+
+__all__ = ["DEFAULT_POOL", "calibrate_experiment"]
+
+DEFAULT_POOL = 20
+"""Golds of each original that play methods and jury: one block of golds that are trained together."""
+
+
+def calibrate_experiment(
+    experiment: Experiment,
+    options: RunOptions | None = None,
+    *,
+    n_pool: int | None = None,
+    n_draws: int = 300,
+    listener: Listener = silent,
+) -> Calibration:
+    """How often would the reports of this configuration accuse a retrained model, and what would they miss?
+
+    Originals and golds are trained, methods are not run. What the store has is not computed again.
+
+    Args:
+        experiment: The validated configuration.
+        options: Seeds, store and device; their number of originals is that of a report.
+        n_pool: Golds of each original to draw from; by default twenty, or one more than a report has.
+        n_draws: Reports.
+        listener: Hears what happens.
+
+    Raises:
+        ConfigError: If the configuration has no methods, or no further golds, or the pool is no larger than a jury.
+    """
+    n_golds = experiment.evaluator.floor_repeats
+    if not experiment.unlearners:
+        raise ConfigError([Problem("there is no method whose verdict could be calibrated", "unlearners", kind="requirement")])
+    if not n_golds:
+        message = "nobody is judged without further golds"
+        raise ConfigError([Problem(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
+    pool = n_pool if n_pool is not None else max(DEFAULT_POOL, n_golds + 1)
+    if pool <= n_golds:
+        message = f"a jury of {n_golds} golds leaves none of {pool} to play the method"
+        raise ConfigError(
+            [Problem(message, "evaluator.floor_repeats", hint=f"give --golds of at least {n_golds + 1}", kind="requirement")]
+        )
+    golds = replace(
+        experiment,
+        unlearners=_nothing_but(experiment.unlearners),
+        evaluator=experiment.evaluator.replace(floor_repeats=pool, trace=None),
+    )
+    with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
+        output = Path(directory) / "golds"
+        run_experiment(golds, replace(options or RunOptions(), output=output, report=False), listener)
+        folder = RunFolder.load(output)
+    sizes = {partition.name: partition.n for group in folder.groups for partition in group.partitions}
+    roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
+    rows = (*folder.rows, *folder.jury)
+    return calibrate(rows, roles, n_golds=n_golds, n_methods=n_tested(experiment), n_draws=n_draws)
+
+
+def _nothing_but(methods: Sequence[LabelledUnlearner]) -> tuple[LabelledUnlearner, ...]:
+    """What does nothing, on the partitions of the first method: it says which samples are forgotten."""
+    first = methods[0].unlearner
+    nothing = Registry().resolve("Identity", Unlearner).cls
+    made = cast(Unlearner, nothing(forget=first.forget, retain=first.retain, train=first.train))  # type: ignore[call-arg]
+    return (LabelledUnlearner(made, "Identity", "Identity"),)
