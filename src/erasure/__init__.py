@@ -13,17 +13,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Results", "__version__", "audit", "results", "run", "unlearn"]
+__all__ = ["Results", "__version__", "audit", "forget", "results", "run", "unlearn"]
 
 if TYPE_CHECKING:
     from erasure.api import run, unlearn
     from erasure.reports.query import results
     from erasure.reports.results import Results
     from erasure.workflows.audit import audit
+    from erasure.workflows.deletion import forget
 
 _HOMES = {
     "Results": "erasure.reports.results",
     "audit": "erasure.workflows.audit",
+    "forget": "erasure.workflows.deletion",
     "results": "erasure.reports.query",
     "run": "erasure.api",
     "unlearn": "erasure.api",

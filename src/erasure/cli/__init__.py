@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "ui": "Browse runs, and look at two models side by side, on a local page.",
     "compare": "Compare runs: ranks, wins, ties and losses, and what changed.",
     "query": "Ask the rows of many runs a question in SQL.",
+    "request": "Answer a deletion request: forget, show it, record and certify it.",
     "verify": "Check a certificate of unlearning, and say what it does and does not prove.",
     "requests": "Look at the ledger of deletion requests.",
     "keys": "Make the key that signs certificates.",

@@ -148,6 +148,9 @@ class Fits:
                 f"fit gave a model of another architecture than the original: {odd} has shape {found.get(odd, 'none')}, expected "
                 f"{wanted.get(odd, 'none')}"
             )
+        before, after = self.like.state_dict(), made.state_dict()
+        if all(torch.equal(value.detach().cpu(), after[key].detach().cpu()) for key, value in before.items()):
+            raise RequirementNotMet("fit gave the original's weights, expected a model trained from scratch on the given samples")
 
     def _load(self, artifact: Artifact) -> nn.Module:
         model = deep_copy(self.like)

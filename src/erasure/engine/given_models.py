@@ -78,14 +78,23 @@ class GivenBlock:
     number: int = 0
 
 
-def of_fits(fits: Fits, data: GivenData, seed: int) -> Callable[[Request], GivenModel]:
-    """Models that measures ask for, trained by somebody's own function."""
+def of_fits(fits: Fits, data: GivenData, seed: int, generation: int = 0) -> Callable[[Request], GivenModel]:
+    """Models that measures ask for, trained by somebody's own function.
+
+    Args:
+        fits: Trains them.
+        data: The data.
+        seed: Root of their seeds.
+        generation: How many requests the original has answered: what retrained models were then are the originals of the next request.
+    """
 
     def made(request: Request) -> GivenModel:
         block = Block(requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(seed, "shadow"))
         ids = seen_ids(request, block, data.partitions)
         name = type(request).__name__.lower()
-        return fitted_model(fits.model(ids, derive(seed, "asked", name, request.number), f"{name} {request.number}"))
+        kind, of = (name, generation) if name != "original" or not generation else ("retrained", generation - 1)
+        path = (kind, request.number) if not of else (kind, request.number, of)
+        return fitted_model(fits.model(ids, derive(seed, "asked", *path), f"{name} {request.number}"))
 
     return made
 

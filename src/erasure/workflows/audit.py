@@ -31,7 +31,7 @@ from erasure.training.randomness import derive
 from erasure.types import TaskKind
 from erasure.workflows.run import report_page, save
 
-__all__ = ["Audit", "audit", "audit_measures", "golds_of", "guarded", "judged", "roles_of", "unfamiliar"]
+__all__ = ["Audit", "audit", "audit_measures", "gold_seed", "golds_of", "guarded", "judged", "roles_of", "unfamiliar"]
 
 _GOLDS_OF_ONE = 19
 """Golds of a single original: as many as it takes to accuse one method at a level of 5 % without assumptions."""
@@ -246,12 +246,15 @@ def _measure(name: str, **parameters: Any) -> Measure:
     return measure
 
 
-def golds_of(fits: Fits, data: GivenData, block: int, number: int, seed: int) -> GivenModel:
-    """A retrained model of a block."""
-    model = fits.model(
-        data.partitions["retain"], derive(seed, "gold", block, number), f"retrained model {number} of block {block}"
-    )
-    return fitted_model(model)
+def golds_of(fits: Fits, data: GivenData, block: int, number: int, seed: int, generation: int = 0) -> GivenModel:
+    """A retrained model of a block; ``generation`` as in :func:`~erasure.engine.given_models.of_fits`."""
+    name = f"retrained model {number + 1} of block {block}"
+    return fitted_model(fits.model(data.partitions["retain"], gold_seed(seed, block, number, generation), name))
+
+
+def gold_seed(seed: int, block: int, number: int, generation: int = 0) -> int:
+    """Seed of a retrained model of a block."""
+    return derive(seed, "gold", block, number, *([generation] if generation else []))
 
 
 def _several(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:

@@ -1,0 +1,152 @@
+"""``erasure request``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erasure.cli.prose import printable
+
+__all__ = ["command"]
+
+_PATH = click.Path(exists=True, path_type=Path)
+
+
+@click.command("request")
+@click.argument("training", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--model", required=True, type=_PATH, help="The trained model: a file of weights, its folder, or a Hugging Face folder."
+)
+@click.option("--ids", default="", help="Ids of those who ask, separated by commas; ids() of TRAINING has the id of each sample.")
+@click.option("--ids-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with an id in each line.")
+@click.option(
+    "--where", multiple=True, metavar="COLUMN=VALUE", help="All samples with this value; columns() of TRAINING has the columns."
+)
+@click.option("--positions", default="", help="Positions of samples in the training set, separated by commas; the first is 0.")
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="A method to try. Repeatable. [default: a few cheap ones]"
+)
+@click.option("--retrain", is_flag=True, help="Try no method: retrain at once.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("requests"),
+    show_default=True,
+    help="All requests.",
+)
+@click.option("--key", type=_PATH, help="Private key to sign with (erasure keys new). [default: one in the folder]")
+@click.option("--max-seconds", type=click.FloatRange(min=0), help="Try no method that does not fit into this time.")
+@click.option("--max-money", type=click.FloatRange(min=0), help="The same in money, at --price-per-hour.")
+@click.option("--price-per-hour", type=click.FloatRange(min=0), default=0.0, help="What an hour of computing costs.")
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0, max=1),
+    default=0.02,
+    show_default=True,
+    help="Accuracy on test data that may be lost.",
+)
+@click.option(
+    "--originals", type=click.IntRange(min=3), default=5, show_default=True, help="Models that the best method is confirmed on."
+)
+@click.option("--golds", type=click.IntRange(min=1), default=4, show_default=True, help="Retrained models beside each of them.")
+@click.option("--no-fallback", is_flag=True, help="Do not retrain when no method is good enough.")
+@click.option("--no-data-check", is_flag=True, help="Forget samples even if the model seems never to have seen them.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Root of all random choices.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Samples per step.")
+@click.option("--version", default="", help="What fit() depends on beyond its own code.")
+@click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Where trained models are kept.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and its price, and answer nothing.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(
+    training: Path,
+    model: Path,
+    ids: str,
+    ids_file: Path | None,
+    where: tuple[str, ...],
+    positions: str,
+    methods: tuple[str, ...],
+    retrain: bool,
+    max_loss: float,
+    originals: int,
+    golds: int,
+    no_fallback: bool,
+    no_data_check: bool,
+    quiet: bool,
+    dry_run: bool,
+    **options: Any,
+) -> int:
+    """Answer a deletion request: forget, show that it was done, record and certify it.
+
+    TRAINING is a Python file with your training: data() gives the training set, fit(indices, seed) trains a model on some of it, model()
+    the untrained network, test() samples that no model has seen, ids() the id of each training sample, columns() other columns by name.
+
+    Interrupted, the same command goes on where it stopped; given again, it does nothing twice. The exit code is 0 if a certificate was
+    issued, 1 if it was refused.
+
+    \b
+    erasure request training.py --model model.safetensors --ids 17,23 --dry-run
+    erasure request training.py --model model.safetensors --where user=anna
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from erasure.cli.progress import Terminal
+    from erasure.errors import ConfigError, Problem
+    from erasure.workflows.deletion import METHODS, Answer, forget
+    from erasure.workflows.training_file import TrainingFile, loaded_model
+
+    file = TrainingFile.load(training)
+    data = file.call("data")
+    asked = [*_listed(ids), *(_listed(ids_file.read_text(encoding="utf-8").replace("\n", ",")) if ids_file else [])]
+    places = [_whole(each) for each in _listed(positions)]
+    if not asked and not where and not places:
+        raise ConfigError(
+            [Problem("nobody is asked to be forgotten", hint="name them with --ids, --ids-file, --where or --positions")]
+        )
+    chosen, who = file.chosen(_length(data), ids=asked, where=where, place=places)
+    terminal = Terminal(quiet=quiet)
+    with terminal:
+        found = forget(
+            model=loaded_model(model, file),
+            forget=chosen,
+            data=data,
+            test=file.call("test"),
+            train=file.functions.get("fit"),
+            who=who,
+            methods=() if retrain else methods or METHODS,
+            max_utility_loss=max_loss,
+            n_originals=originals,
+            n_golds=golds,
+            fallback=not no_fallback,
+            check_data=not no_data_check,
+            original=_saved(model),
+            dry_run=dry_run,
+            listener=terminal.listen,
+            **options,
+        )
+    if not isinstance(found, Answer):
+        click.echo(printable(str(found)))
+        return 0
+    click.echo(printable(str(found)))
+    click.echo(f"model {found.folder / 'model'}, page for the person who asked {found.folder / 'answer.html'}")
+    return 0 if found.entry.certificate else 1
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise click.UsageError(f'"{text}" is no position: expected whole numbers from 0 on')
+    return int(text)
+
+
+def _length(data: Any) -> int:
+    return len(data[1]) if isinstance(data, tuple) else len(data)
+
+
+def _saved(model: Path) -> Path:
+    """What the digest of the original is of: a folder that holds nothing but weights stands for them."""
+    files = [each for each in model.iterdir() if not each.name.startswith(".")] if model.is_dir() else []
+    return files[0] if len(files) == 1 else model

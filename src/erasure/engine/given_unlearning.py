@@ -1,0 +1,133 @@
+"""Methods applied to models that somebody brings along, each result kept in the store."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from erasure.accounting.guarantee import Guarantee
+from erasure.component import canonical
+from erasure.engine.fits import Fits, passed
+from erasure.engine.given_data import GivenData, OwnModelBank, with_names
+from erasure.engine.given_models import GivenModel
+from erasure.store import Store, Writer, address
+from erasure.training.randomness import Streams, derive
+from erasure.training.trial import deep_copy
+from erasure.types import Json
+from erasure.unlearners.contract import Unlearner, UnlearningTask, model_digest
+
+__all__ = ["UnlearnedModel", "Unlearnings"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UnlearnedModel(GivenModel):
+    """A model that a method has made.
+
+    Args:
+        guarantee: What the method promises of it.
+        was_stored: Whether it was in the store already.
+    """
+
+    guarantee: Guarantee
+    was_stored: bool = False
+
+
+class Unlearnings:
+    """Applies methods to given models, each once.
+
+    Args:
+        data: The data.
+        like: A model of the architecture.
+        store: Where results are kept.
+        fits: Retrains where a method asks for it; None if nothing can be trained.
+    """
+
+    def __init__(self, data: GivenData, like: nn.Module, store: Store, fits: Fits | None) -> None:
+        self.data, self.like, self.store, self.fits = data, like, store, fits
+
+    def apply(self, unlearner: Unlearner, original: GivenModel, seed: int) -> UnlearnedModel:
+        """The method's result on one original.
+
+        Raises:
+            RequirementNotMet: If the method is not defined for the model or the data.
+            Diverged: If what it gives is not finite.
+        """
+        before = original.load()
+        content = self._content(unlearner, before, seed)
+        where = address("given-unlearned", content)
+        stored = self.store.contains(where)
+        artifact = self.store.get_or_compute(
+            where, "given-unlearned", content, lambda writer: self._make(writer, unlearner, before, seed)
+        )
+
+        @functools.cache
+        def load() -> nn.Module:
+            model = deep_copy(self.like)
+            model.load_state_dict(artifact.tensors("model"))
+            return self.data.prepared(model)
+
+        facts = artifact.facts
+        promised = cast(dict[str, Any], facts["guarantee"])
+        return UnlearnedModel(
+            load=load,
+            outputs=lambda ids: passed(load(), self.data, ids),
+            elapsed_s=cast(float, facts["elapsed_s"]),
+            precompute_s=cast(float, facts["precompute_s"]),
+            address=where,
+            guarantee=Guarantee(**{**promised, "assumptions": tuple(promised["assumptions"])}),
+            was_stored=stored,
+        )
+
+    def _content(self, unlearner: Unlearner, before: nn.Module, seed: int) -> dict[str, Json]:
+        parts: dict[str, Json] = {name: self._samples(ids) for name, ids in self.data.partitions.items() if name != "test"}
+        return {
+            "method": canonical(unlearner),
+            "original": model_digest(before),
+            "samples": parts,
+            "seed": seed,
+            "batch_size": self.data.batch_size,
+            "device": self.data.device.type,
+        }
+
+    @functools.cache  # noqa: B019 - lives as long as a request
+    def _fingerprint(self) -> str:
+        return self.data.fingerprint()
+
+    def _samples(self, ids: Tensor) -> str:
+        return hashlib.sha256(self._fingerprint().encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
+
+    def _make(self, writer: Writer, unlearner: Unlearner, before: nn.Module, seed: int) -> None:
+        task = UnlearningTask(
+            x=self.data.x,
+            y=self.data.y,
+            partitions=dict(self.data.partitions),
+            model_input=self.data.model_input,
+            criterion=self.data.criterion,
+            streams=Streams(seed),
+            batch_size=self.data.batch_size,
+            bank=_Bank(before, self.data, self.fits, seed),
+        )
+        found = unlearner.run(before, with_names(task, unlearner))
+        state = self.data.released(found.model).state_dict()
+        writer.save_tensors("model", {name: value.detach().cpu().contiguous() for name, value in state.items()})
+        promised = {**asdict(found.guarantee), "assumptions": list(found.guarantee.assumptions)}
+        writer.facts |= {"elapsed_s": found.elapsed_s, "precompute_s": found.precompute_s, "guarantee": promised}
+
+
+class _Bank(OwnModelBank):
+    """Other models: retrained ones by somebody's own function, where there is one."""
+
+    def __init__(self, model: nn.Module, data: GivenData, fits: Fits | None, seed: int) -> None:
+        super().__init__(model)
+        self.data, self.fits, self.seed = data, fits, seed
+
+    def retrained(self, partition: str) -> tuple[nn.Module, float]:
+        """Trained on the partition by somebody's own function."""
+        if self.fits is None:
+            return super().retrained(partition)
+        made = self.fits.model(self.data.partitions[partition], derive(self.seed, "retrained"), f"a model on {partition}")
+        return deep_copy(made.load()), made.elapsed_s

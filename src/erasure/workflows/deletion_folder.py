@@ -1,0 +1,266 @@
+"""The folder of deletion requests: who has been forgotten already, models, evidence, ledger and certificates, none without the others."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from erasure.certificates.digests import file_digest, model_digest, new_salt
+from erasure.certificates.signing import new_key, sign, signer
+from erasure.certificates.statement import Statement
+from erasure.durable import fsync, locked, reported, write_atomically
+from erasure.engine.given_data import GivenData
+from erasure.errors import DataError, StoreError
+from erasure.records.requests import Ledger, RequestEntry
+
+__all__ = [
+    "CERTIFICATE_FILE",
+    "EVIDENCE_FOLDER",
+    "MODEL_FOLDER",
+    "PAGE_FILE",
+    "DeletionFolder",
+    "check_folder",
+    "rows_digest",
+    "save_model",
+]
+
+MODEL_FOLDER = "model"
+EVIDENCE_FOLDER = "evidence"
+CERTIFICATE_FILE = "certificate.json"
+PAGE_FILE = "answer.html"
+_STATEMENT_FILE = "statement.json"
+_REMOVED_FILE = "removed.json"
+_SALT_FILE = "salt"
+_KEY_FILE = "signing-key"
+
+
+@dataclass(frozen=True)
+class DeletionFolder:
+    """A folder of requests.
+
+    An answer becomes visible in four steps: its folder, with model, evidence and the claim, is renamed to its place; the ledger gets its
+    line; the samples are noted as removed; the certificate is signed into the folder. A certificate that exists therefore has its model
+    and its entry, whatever interrupts this; :meth:`complete` takes the steps that are missing. Ed25519 signs the same claim with the same
+    bytes, so that the entry can name the certificate before it is there.
+
+    Args:
+        root: The folder.
+        key: Private key that signs; by default one in the folder, made when it is first needed.
+    """
+
+    root: Path
+    key: Path | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """All answered requests."""
+        return Ledger(self.root / "ledger.jsonl")
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key's file, made if there is none."""
+        if self.key is not None:
+            return self.key
+        path = self.root / "private" / _KEY_FILE
+        if not path.exists():
+            with locked(self.root / ".lock"):
+                if not path.exists():
+                    new_key(path)
+        return path
+
+    @property
+    def salt(self) -> str:
+        """The secret that digests of people and samples are made with, made if there is none."""
+        path = self.root / "private" / _SALT_FILE
+        with reported("read", path, option="--folder"):
+            if not path.exists():
+                with locked(self.root / ".lock"):
+                    if not path.exists():
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.parent.chmod(0o700)
+                        write_atomically(path, new_salt().encode(), option="--folder")
+                        path.chmod(0o600)
+            return path.read_text(encoding="ascii").strip()
+
+    # Samples that are gone
+
+    def present(self, data: GivenData) -> Tensor:
+        """Positions of the training samples that no earlier request has removed."""
+        removed = self._removed()
+        train = data.partitions["train"]
+        if not removed:
+            return train
+        kept = []
+        for position, digest in zip(train.tolist(), self._digests(data, train), strict=True):
+            if removed[digest] > 0:
+                removed[digest] -= 1
+            else:
+                kept.append(position)
+        return train.new_tensor(kept)
+
+    def _digests(self, data: GivenData, ids: Tensor) -> list[str]:
+        """A salted digest of each sample: what is kept of those that were removed."""
+        salt = bytes.fromhex(self.salt)
+        found = []
+        for number in ids.tolist():
+            one = ids.new_tensor([number])
+            parts = (data.x.rows(one), data.y.index_select(0, one))
+            content = b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
+            found.append(hmac.new(salt, content, hashlib.sha256).hexdigest())
+        return found
+
+    def _removed(self) -> Counter[str]:
+        path = self.root / "private" / _REMOVED_FILE
+        with reported("read", path, option="--folder"):
+            return Counter(json.loads(path.read_bytes())["samples"]) if path.exists() else Counter()
+
+    # Answers
+
+    def staging(self, request: str, original: str) -> Path:
+        """Where the answer to a request is put together; the same place when it is asked again."""
+        return self.root / f".making-{hashlib.sha256(f'{request} {original}'.encode()).hexdigest()[:20]}"
+
+    def place(self, number: int) -> Path:
+        """The folder of an answered request."""
+        return self.root / f"{number:04d}"
+
+    def removed_record(self, data: GivenData, gone: Tensor) -> list[str]:
+        """What is kept of the samples of a request."""
+        return self._digests(data, gone)
+
+    def publish(
+        self, staging: Path, statement: Statement, entry: Mapping[str, Any], removed: Sequence[str], *, certify: bool
+    ) -> RequestEntry:
+        """Make a finished answer visible; see the class.
+
+        Args:
+            staging: The folder with model and evidence.
+            statement: What is claimed.
+            entry: Fields of the ledger's entry but those that follow from the statement.
+            removed: Digests of the samples that are gone.
+            certify: Whether a certificate is signed.
+        """
+        claim = {"entry": dict(entry), "removed": list(removed), "certify": certify}
+        (staging / "private").mkdir(exist_ok=True)
+        write_atomically(staging / _STATEMENT_FILE, statement.to_bytes(), option="--folder")
+        write_atomically(staging / "private" / "claim.json", json.dumps(claim, sort_keys=True).encode(), option="--folder")
+        _ = self.signing_key  # made before the lock is held
+        with locked(self.root / ".lock"):
+            self._complete()
+            known = self.ledger.find(statement.request, statement.original)
+            if known is not None:
+                return known
+            place = self.place(len(self.ledger) + 1)
+            with reported("write", place, option="--folder"):
+                staging.rename(place)
+                fsync(self.root)
+            return self._entered(place)
+
+    def complete(self) -> None:
+        """Take the steps of the last answer that an interruption has left out."""
+        if any(self.root.glob("[0-9]*/private/claim.json")):
+            _ = self.signing_key
+            with locked(self.root / ".lock"):
+                self._complete()
+
+    def _complete(self) -> None:
+        number = len(self.ledger)
+        for place in (self.place(number), self.place(number + 1)):
+            if (place / "private" / "claim.json").exists():
+                self._entered(place)
+
+    def _entered(self, place: Path) -> RequestEntry:
+        statement = Statement.from_bytes((place / _STATEMENT_FILE).read_bytes())
+        claim = json.loads((place / "private" / "claim.json").read_bytes())
+        certificate = sign(statement, signer(self.signing_key)) if claim["certify"] else b""
+        entry = self.ledger.append(
+            **claim["entry"],
+            request=statement.request,
+            original=statement.original,
+            unlearned=statement.unlearned,
+            n_forgotten=statement.n_forgotten,
+            method=statement.method,
+            verdict=statement.verdict,
+            guarantee=statement.guarantee.kind,
+            finished=statement.finished,
+            certificate=hashlib.sha256(certificate).hexdigest() if certificate else "",
+        )
+        if self.place(entry.number) == place:
+            self._note_removed(claim["removed"], entry.number)
+            if certificate:
+                write_atomically(place / CERTIFICATE_FILE, certificate, option="--folder")
+            (place / "private" / "claim.json").unlink()
+            (place / "private").rmdir()
+            (place / _STATEMENT_FILE).unlink()
+        return entry
+
+    def _note_removed(self, digests: Sequence[str], number: int) -> None:
+        """Count each request once, however often this is done."""
+        path = self.root / "private" / _REMOVED_FILE
+        record = json.loads(path.read_bytes()) if path.exists() else {"samples": {}, "requests": []}
+        if number in record["requests"]:
+            return
+        counts = Counter(record["samples"])
+        counts.update(digests)
+        record = {"samples": dict(counts), "requests": [*record["requests"], number]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(record, sort_keys=True).encode(), option="--folder")
+
+
+def save_model(model: nn.Module, folder: Path) -> str:
+    """Save a model into a folder, and its digest: as Hugging Face does it where the model can, else ``model.safetensors``.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    with reported("write", folder, option="--folder"):
+        saver = getattr(model, "save_pretrained", None)
+        if callable(saver) and hasattr(model, "config"):
+            saver(folder, safe_serialization=True)
+        else:
+            from safetensors.torch import save
+
+            state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+            write_atomically(folder / "model.safetensors", save(state), option="--folder")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                fsync(path)
+    return model_digest(folder / "model.safetensors" if _is_single(folder) else folder)
+
+
+def _is_single(folder: Path) -> bool:
+    return [path.name for path in folder.iterdir()] == ["model.safetensors"]
+
+
+def check_folder(root: Path) -> None:
+    """That a folder may hold requests.
+
+    Raises:
+        DataError: If there is a file in its place.
+    """
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is a file; requests need a folder")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make the folder {root} ({os.strerror(error.errno or 0).lower()}); choose another one"
+        ) from error
+
+
+def rows_digest(folder: Path) -> str:
+    """SHA-256 of the rows that a verdict was computed from."""
+    return file_digest(folder / EVIDENCE_FOLDER / "rows.parquet")

@@ -1,0 +1,191 @@
+"""What a deletion request will take: which models are trained, which methods are tried, and their price."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from erasure.engine.fits import Fits
+from erasure.engine.given_data import GivenData
+from erasure.engine.given_models import GivenModel
+from erasure.engine.given_unlearning import Unlearnings
+from erasure.errors import ErasureError
+from erasure.training.randomness import derive
+from erasure.unlearners.contract import Unlearner
+
+__all__ = ["Candidate", "DeletionPlan", "PlannedModels", "candidate_prices", "retraining_price"]
+
+_TRIAL = 0.1
+"""Share of the data on which what nobody has timed yet is timed."""
+_LEAST_TRIAL = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method that may be tried.
+
+    Args:
+        label: What it is called.
+        unlearner: The method.
+        seconds: What one application takes, predicted.
+        refusal: Why it is not tried; empty if it may be.
+    """
+
+    label: str
+    unlearner: Unlearner
+    seconds: float
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedModels:
+    """Models of one kind that evidence rests on.
+
+    Args:
+        name: What they are.
+        n: How many.
+        n_cached: How many of them are trained already.
+    """
+
+    name: str
+    n: int
+    n_cached: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletionPlan:
+    """What a request will take.
+
+    Args:
+        n_forget: Samples to forget.
+        n_train: Samples that the model was trained on.
+        models: Models to train for evidence.
+        candidates: Methods to try, the cheapest first.
+        n_confirmed: Models that the best method is applied to, on seeds that did not choose it.
+        retraining_s: Seconds of one retraining.
+        evidence_s: Seconds of measuring.
+        price_per_hour: What an hour costs.
+        already: Number of the request that has answered this one; 0 if none has.
+    """
+
+    n_forget: int
+    n_train: int
+    models: Sequence[PlannedModels] = ()
+    candidates: Sequence[Candidate] = ()
+    n_confirmed: int = 0
+    retraining_s: float = 0.0
+    evidence_s: float = 0.0
+    price_per_hour: float = 0.0
+    already: int = 0
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of the models that are not trained yet."""
+        return self.retraining_s * sum(each.n - each.n_cached for each in self.models)
+
+    @property
+    def tried(self) -> Sequence[Candidate]:
+        """Methods that are not refused."""
+        return [each for each in self.candidates if not each.refusal]
+
+    @property
+    def unlearning_s(self) -> float:
+        """Seconds of trying every method once and confirming the dearest of them."""
+        return sum(c.seconds for c in self.tried) + self.n_confirmed * max((c.seconds for c in self.tried), default=0.0)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the whole, if a method is confirmed; if none is, one retraining more."""
+        return 0.0 if self.already else self.training_s + self.unlearning_s + self.evidence_s
+
+    def __str__(self) -> str:
+        if self.already:
+            return f"Nothing is to be done: request {self.already} has answered this one."
+        lines = [f"{self.n_forget:,} of {self.n_train:,} training samples are to be forgotten."]
+        lines.append(f"One retraining takes {_time(self.retraining_s)}.")
+        lines += [
+            f"train {each.n - each.n_cached} {each.name} ({each.n_cached} of {each.n} are there already)" for each in self.models
+        ]
+        lines += [
+            f"not {one.label}: {one.refusal}" if one.refusal else f"try {one.label}: {_time(one.seconds)} a model"
+            for one in self.candidates
+        ]
+        if self.tried:
+            lines.append(f"confirm the best on {self.n_confirmed} models that did not choose it")
+        share = f" ({self.total_s / self.retraining_s:.2g} retrainings)" if self.retraining_s else ""
+        money = f", {self.price_per_hour * self.total_s / 3600:.2f} in money" if self.price_per_hour else ""
+        lines.append(f"In all {_time(self.total_s)}{share}{money}: {_time(self.training_s)} for models that evidence rests on,")
+        lines.append(
+            f"{_time(self.unlearning_s)} for unlearning, {_time(self.evidence_s)} for measuring. If no method is good enough, one "
+            "retraining more."
+        )
+        return "\n".join(lines)
+
+
+def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, int]], seed: int) -> float:
+    """Seconds of one retraining: of a model that is there already, else a trial on a tenth of the data, scaled.
+
+    Args:
+        fits: Trains models.
+        data: The data.
+        known: Ids and seeds of models that may be there.
+        seed: Of the trial.
+    """
+    retain = data.partitions["retain"]
+    for ids, number in known:
+        if fits.has(ids, number):  # type: ignore[arg-type]
+            return fits.model(ids, number).elapsed_s  # type: ignore[arg-type]
+    step = max(1, min(round(1 / _TRIAL), len(retain) // _LEAST_TRIAL))
+    some = retain[::step]
+    took = min(fits.model(some, derive(seed, "trial", number), "a trial on a tenth of the data").elapsed_s for number in (0, 1))
+    return took * len(retain) / len(some)
+
+
+def candidate_prices(
+    methods: Sequence[tuple[str, Unlearner]], unlearnings: Unlearnings, original: GivenModel, seed: int
+) -> list[Candidate]:
+    """What each method takes on all of the data, from a trial on a tenth of it; the cheapest first.
+
+    Args:
+        methods: Labels and methods.
+        unlearnings: Applies them.
+        original: The model.
+        seed: Of the trial.
+    """
+    data = unlearnings.data
+    parts = {}
+    for name in ("forget", "retain"):
+        ids = data.partitions[name]
+        parts[name] = ids[:: max(1, min(round(1 / _TRIAL), len(ids) // _LEAST_TRIAL))]
+    parts["train"] = parts["forget"].new_tensor(sorted([*parts["forget"].tolist(), *parts["retain"].tolist()]))
+    scale = len(data.partitions["train"]) / len(parts["train"])
+    small = Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits)
+    found = []
+    for label, unlearner in methods:
+        reason = unlearner.refuse(data.model_input)
+        missing = sorted({"validation", "test"} & set(unlearner.partition_names()) - set(data.partitions))
+        if reason is None and missing:
+            reason = f"it reads a {missing[0]} set"
+        took = 0.0
+        if reason is None:
+            try:
+                runs = [small.apply(unlearner, original, derive(seed, "trial", number)) for number in (0, 1)]
+                took = min(run.elapsed_s + run.precompute_s for run in runs)
+            except ErasureError as error:
+                reason = str(error)
+        found.append(Candidate(label, unlearner, took * scale, reason or ""))
+    return sorted(found, key=lambda each: each.seconds)
+
+
+def pass_seconds(data: GivenData, original: GivenModel) -> float:
+    """Seconds of one pass of the model over everything that is measured."""
+    start = time.perf_counter()
+    for name in ("forget", "retain", "test"):
+        if name in data.partitions:
+            original.outputs(data.partitions[name])
+    return time.perf_counter() - start
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

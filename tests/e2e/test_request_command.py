@@ -1,0 +1,132 @@
+"""``erasure request`` on a file with somebody's own training."""
+
+import re
+import textwrap
+
+import pytest
+from small import command
+
+TRAINING = textwrap.dedent(
+    """
+    import numpy as np
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(90, 8, generator=generator)
+    Y = (X[:, 0] > 0).long()
+
+
+    def data():
+        return X[:60], Y[:60]
+
+
+    def test():
+        return X[60:], Y[60:]
+
+
+    def ids():
+        return [f"user{k // 3}" for k in range(60)]
+
+
+    def columns():
+        return {"city": ["Bern" if k < 6 else "Oslo" for k in range(60)]}
+
+
+    def model():
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+    def fit(indices, seed):
+        torch.manual_seed(seed)
+        network, rows = model(), torch.as_tensor(np.asarray(indices))
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+        for _ in range(40):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(X[rows]), Y[rows]).backward()
+            optimizer.step()
+        return network
+    """
+)
+FAST = ("--retrain", "--originals", 3, "--golds", 1, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    import runpy
+
+    import torch
+
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "training.py").write_text(TRAINING)
+    fit = runpy.run_path(str(folder / "training.py"))["fit"]
+    torch.save(fit(range(60), 1).state_dict(), folder / "model.pt")
+    return folder
+
+
+def request(place, *arguments, folder="requests", model="model.pt"):
+    options = ("--folder", place / folder, "--store", place / "store", *FAST)
+    return command("request", place / "training.py", "--model", place / model, *options, *arguments)
+
+
+def test_two_requests_and_their_certificates(place):
+    first = request(place, "--ids", "user1,user2")
+    assert first.returncode == 0, first.stderr
+    assert "request 1: 6 forgotten by Retraining (retrained)" in first.stdout
+    second = request(place, "--where", "city=Bern", model="requests/0001/model")
+    assert second.returncode == 0, second.stderr
+    assert "request 2: 3 forgotten" in second.stdout  # three of Bern are user1's, who is gone
+    ledger = place / "requests" / "ledger.jsonl"
+    listed = command("requests", "list", "--ledger", ledger)
+    assert len(listed.stdout.splitlines()) == 2
+    assert "original model, then requests 1, 2" in command("requests", "show", 2, "--ledger", ledger).stdout
+    folder = place / "requests" / "0002"
+    checked = command(
+        "verify",
+        folder / "certificate.json",
+        "--model",
+        folder / "model" / "model.safetensors",
+        "--original",
+        place / "requests" / "0001" / "model" / "model.safetensors",
+        "--evidence",
+        folder / "evidence",
+        "--ledger",
+        ledger,
+    )
+    assert checked.returncode == 0, checked.stdout
+    other = command("verify", folder / "certificate.json", "--model", place / "requests" / "0001" / "model" / "model.safetensors")
+    assert other.returncode == 1
+    assert "it is the original model" in other.stdout
+    assert not re.search("user1|Bern", ledger.read_text())
+
+
+def test_a_dry_run_shows_the_plan(place):
+    done = request(place, "--ids", "user4", "--dry-run", folder="planned")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 60 training samples are to be forgotten." in done.stdout
+    assert "If no method is good enough" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ids", "user1,nobody"), "1 of 2 ids are not in the data, the first is 'nobody'"),
+        (("--where", "town=Bern"), '"town=Bern" should be COLUMN=VALUE'),
+        (("--where", "city=Rome"), "no sample has the value 'Rome'"),
+        (("--positions", "60"), "1 of the positions are not in the data"),
+        ((), "nobody is asked to be forgotten"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(place, arguments, message):
+    done = request(place, *arguments, folder="mistakes")
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_damaged_file_of_weights_and_one_with_code_are_refused(place):
+    (place / "damaged.pt").write_bytes((place / "model.pt").read_bytes()[:500])
+    done = request(place, "--ids", "user1", model="damaged.pt", folder="mistakes")
+    assert done.returncode == 2
+    assert "holds more than tensors, or is damaged" in done.stderr

@@ -1,0 +1,198 @@
+"""A deletion request from the plan to the certificate."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from own_models import Calls, N, problem, trainer
+from torch import nn
+
+import erasure
+from erasure.certificates.verifying import verify
+from erasure.errors import DataError, RequirementNotMet
+from erasure.records.requests import Ledger
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("ERASURE_STORE", str(tmp_path / "store"))
+    return tmp_path
+
+
+def request(place, **changes):
+    data, test = problem()
+    fit = changes.get("train") or trainer(data, steps=30)
+    given = {
+        "model": changes.pop("model", None) or trainer(data, steps=30)(np.arange(N), 1),
+        "forget": range(12),
+        "data": data,
+        "test": test,
+        "train": fit,
+        "methods": (),
+        "folder": place / "requests",
+        "n_originals": 3,
+        "n_golds": 2,
+        "batch_size": 16,
+    } | changes
+    return erasure.forget(**given)
+
+
+def test_retraining_answers_and_everything_verifies(place):
+    answer = request(place)
+    folder = answer.folder
+    assert answer.entry.method == "Retraining"
+    assert answer.entry.verdict == "retrained"
+    assert answer.entry.guarantee == "exact"
+    checked = verify(
+        answer.certificate,
+        key=place / "requests" / "private" / "signing-key.pub",
+        model=folder / "model" / "model.safetensors",
+        evidence=folder / "evidence",
+        ledger=place / "requests" / "ledger.jsonl",
+    )
+    assert checked.passed, checked.checks
+    assert checked.statement.n_forgotten == 12
+    assert {each.measure for each in checked.statement.findings} >= {"accuracy", "NLL"}
+    assert "trained again from the beginning" in (folder / "answer.html").read_text()
+    assert (folder / "evidence" / "report.html").exists()
+    with torch.no_grad():
+        assert answer.model(problem()[1][0]).shape == (60, 2)
+
+
+@pytest.mark.parametrize("part", ["model/model.safetensors", "evidence/rows.parquet", "certificate.json"])
+def test_a_flipped_bit_is_found(place, part):
+    answer = request(place)
+    file = answer.folder / part
+    content = bytearray(file.read_bytes())
+    place_of_bit = content.index(b'"payload"') + 40 if part.endswith("json") else len(content) // 2
+    content[place_of_bit] ^= 1
+    file.write_bytes(content)
+    checked = verify(
+        answer.certificate,
+        model=answer.folder / "model" / "model.safetensors",
+        evidence=answer.folder / "evidence",
+        ledger=place / "requests" / "ledger.jsonl",
+    )
+    assert not checked.passed
+
+
+def test_asked_twice_it_does_nothing_twice(place):
+    calls = Calls()
+    data, _ = problem()
+    fit = trainer(data, steps=30, calls=calls)
+    model = trainer(data, steps=30)(np.arange(N), 1)
+    first = request(place, train=fit, model=model)
+    n = len(calls)
+    again = request(place, train=fit, model=model)
+    of_the_new = request(place, train=fit, model=first.model)
+    assert len(calls) == n
+    assert again.entry == of_the_new.entry == first.entry
+    assert len(Ledger(place / "requests" / "ledger.jsonl")) == 1
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), first.model.parameters(), strict=True))
+    planned = request(place, train=fit, model=model, dry_run=True)
+    assert planned.already == 1
+    assert "request 1 has answered" in str(planned)
+
+
+def test_requests_follow_one_another_and_removed_samples_stay_removed(place):
+    calls = Calls()
+    data, _ = problem()
+    fit = trainer(data, steps=30, calls=calls)
+    first = request(place, train=fit)
+    seen = {n for n, _ in calls.made}
+    assert N - 12 in seen
+    second = request(place, train=fit, model=first.model, forget=range(10, 20))
+    assert second.entry.n_forgotten == 8
+    assert second.entry.original == first.entry.unlearned
+    assert min(n for n, _ in calls.made if n > 20) == N - 20
+    ledger = Ledger(place / "requests" / "ledger.jsonl")
+    assert [entry.number for entry in ledger.lineage(second.entry.unlearned)] == [1, 2]
+    with pytest.raises(DataError, match="removed all of these samples already"):
+        request(place, train=fit, model=second.model, forget=[3, 15])
+
+
+def test_the_records_hold_no_personal_data(place):
+    answer = request(place, who=["anna@example.org", 4711])
+    text = b"".join(
+        path.read_bytes() for path in (place / "requests").rglob("*") if path.is_file() and "private" not in path.parts
+    )
+    assert b"anna" not in text
+    assert b"4711" not in (place / "requests" / "ledger.jsonl").read_bytes()
+    assert re.fullmatch("[0-9a-f]{64}", answer.entry.request)
+    removed = json.loads((place / "requests" / "private" / "removed.json").read_bytes())
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in removed["samples"])
+    assert (place / "requests" / "private" / "signing-key").stat().st_mode & 0o077 == 0
+
+
+def test_a_method_that_does_not_convince_is_refused(place):
+    refused = request(place, methods=["Finetuning"], fallback=False)
+    assert refused.certificate is None
+    assert refused.entry.refusal
+    assert not (refused.folder / "certificate.json").exists()
+    assert "no certificate was issued" in (refused.folder / "answer.html").read_text()
+    retrained = request(place / "other", methods=["Finetuning"], model=None)
+    assert retrained.entry.method == "Retraining"
+    assert any(row.label == "Finetuning" for row in retrained.audit.rows)
+
+
+def test_a_method_that_retrains_convinces_on_seeds_that_did_not_choose_it(place):
+    answer = request(place, methods=["GoldModel"], n_originals=5, n_golds=4)
+    tested = answer.audit.tested.methods.get("GoldModel")
+    assert tested is None or tested.finding in {"indistinguishable", "not-told-apart"}
+    choosing = {row.seed_train for row in answer.audit.rows}
+    assert 5 not in choosing  # the original that served to choose is not among those that confirm
+
+
+def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
+    plan = request(place, methods=["Finetuning", "SSD"], dry_run=True, price_per_hour=3600.0)
+    assert [each.n - each.n_cached for each in plan.models] == [8, 3, 8]
+    assert {each.label for each in plan.candidates} == {"Finetuning", "SSD"}
+    assert plan.total_s > plan.training_s > 0
+    assert "in money" in str(plan)
+    assert not (place / "requests" / "ledger.jsonl").exists()
+    tight = request(place, methods=["Finetuning", "SSD"], dry_run=True, max_seconds=0.0)
+    assert not tight.tried
+    assert "it does not fit into 0 s" in str(tight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"forget": [N]}, DataError, "1 of the positions are not in the data"),
+        ({"forget": range(N)}, DataError, "all 80 samples are to be forgotten"),
+        ({"forget": []}, DataError, "nothing to forget|must be positions"),
+        ({"test": None, "fallback": False, "methods": ["Finetuning"]}, None, "without test data"),
+        ({"train": None}, RequirementNotMet, "no method can be tried, and nothing may be retrained"),
+        ({"n_originals": 2}, RequirementNotMet, "confirmed on 3 models or more"),
+        ({"key": "public"}, DataError, "is no private key"),
+        ({"model": nn.Linear(12, 2)}, DataError, "seems not to be trained on this data"),
+        ({"model": nn.Linear(7, 2)}, DataError, "does not take these samples"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(place, changes, error, message):
+    if "key" in changes:
+        (place / "public").write_text("-----BEGIN PUBLIC KEY-----")
+        changes = {"key": place / "public"}
+    if isinstance(changes.get("model"), nn.Linear):
+        torch.manual_seed(0)
+        nn.init.zeros_(changes["model"].weight)
+    if error is None:
+        assert message in request(place, **changes).entry.refusal
+        return
+    with pytest.raises(error, match=message):
+        request(place, **changes)
+    assert not (place / "requests" / "ledger.jsonl").exists()
+
+
+def test_samples_that_the_model_never_saw_are_noticed(place):
+    data, _ = problem()
+    x, y = data[0].clone(), data[1].clone()
+    fit = trainer(data, steps=200)
+    model = fit(np.arange(20, N), 1)
+    y[:20] = 1 - model(x[:20]).argmax(1)
+    test = (problem()[1][0], model(problem()[1][0]).argmax(1))
+    with pytest.raises(DataError, match="never to have seen the samples to forget"):
+        request(place, model=model, data=(x, y), test=test, forget=range(20))
+    assert request(place, model=model, data=(x, y), test=test, forget=range(20), check_data=False).entry.number == 1
