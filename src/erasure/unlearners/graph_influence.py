@@ -73,7 +73,9 @@ class GraphInfluence(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Wu et al., WWW 2023, arXiv:2304.02835 (GIF); Wu et al., KDD 2023 (CEU); Dong et al., KDD 2024, arXiv:2407.19398 (IDEA); "
         "Koh & Liang, ICML 2017, arXiv:1703.04730 (IF)",
-        code="wujcan/GIF-torch at 9fe4294 (read, not run against it)",
+        code="wujcan/GIF-torch at 9fe4294",
+        tested="plain gradients and Hessians of a linear graph network in float64, and gold for a quadratic loss "
+        "(tests/unit/unlearners/test_graph_influence.py)",
         deviations=(
             "Conjugate gradients to a stated residual with damping relative to the curvature, in the place of a fixed number of Richardson "
             "steps at a fixed scale, which diverge or do nothing where the scale does not fit the network.",
