@@ -191,6 +191,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "RMIA": "erasure.measures.attacks.rmia:RMIA",
         "RULI": "erasure.measures.attacks.ruli:RULI",
         "RULIEfficacy": "erasure.measures.attacks.ruli:RULIEfficacy",
+        "EdgeMembership": "erasure.measures.edge_membership:EdgeMembership",
+        "DeletedEdgeAUC": "erasure.measures.edge_membership:DeletedEdgeAUC",
         "ShokriAttack": "erasure.measures.attacks.shokri:ShokriAttack",
         "ForgettingRate": "erasure.measures.attacks.shokri:ForgettingRate",
         "AUS": "erasure.measures.aus:AUS",

@@ -186,6 +186,10 @@ _WITH_A_BANK: frozenset[str] = frozenset(
 """Measures of models that a run has to train or make again; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 
+_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "EdgeMembership"})
+"""Measures of edges; tests/unit/measures/test_edge_membership.py holds them to what they promise."""
+
+
 def _concrete_measures():
     for module in pkgutil.walk_packages(erasure.measures.__path__, "erasure.measures."):
         for cls in vars(importlib.import_module(module.name)).values():
@@ -201,18 +205,28 @@ def _concrete_measures():
 def test_every_measure_of_the_package_has_a_conformance_suite():
     suites = [cls for cls in globals().values() if inspect.isclass(cls) and issubclass(cls, MeasureConformance)]
     tested = {type(suite().make()) for suite in suites if suite is not MeasureConformance}
-    missing = [
-        cls.__name__ for cls in _concrete_measures() if cls not in tested and cls.__name__ not in _ELSEWHERE | _WITH_A_BANK
-    ]
+    elsewhere = _ELSEWHERE | _WITH_A_BANK | _OF_EDGES
+    missing = [cls.__name__ for cls in _concrete_measures() if cls not in tested and cls.__name__ not in elsewhere]
     assert not missing, f"measures without a suite: {missing}"
 
 
 _TELLING = {
-    "attack": {"EntropyAttack", "LiRA", "PersonLiRA", "RMIA", "RULI", "RULIEfficacy", "ShokriAttack", "UMIA", "ULiRA"},
+    "attack": {
+        "EdgeMembership",
+        "EntropyAttack",
+        "LiRA",
+        "PersonLiRA",
+        "RMIA",
+        "RULI",
+        "RULIEfficacy",
+        "ShokriAttack",
+        "UMIA",
+        "ULiRA",
+    },
     "ignorance": {"ForgettingRate", "MIAEfficacy"},
     "knowledge": {"ResidualMemory"},
     "trace": {"AttackSuccessRate", "InterclassConfusion"},
-    "": {"ECE", "ForgettingQuality", "TrueLabelAccuracy"},
+    "": {"DeletedEdgeAUC", "ECE", "ForgettingQuality", "TrueLabelAccuracy"},
 }
 """What a larger value tells of forgotten samples, of measures where its direction does not say it."""
 
