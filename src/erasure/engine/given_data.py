@@ -280,7 +280,8 @@ def model_input_of(
     if told is not None and told != task:
         raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
     is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
-    return ModelInput(x.sample_shape, n_classes, task, modality or ("image" if is_image else "table")), logits
+    kind = modality or ("image" if is_image else "table")
+    return ModelInput(x.sample_shape, n_classes, task, kind, tuple(names)), logits
 
 
 def try_loss(criterion: Criterion, logits: Tensor, y: Tensor) -> None:

@@ -169,7 +169,7 @@ class Workbench:
                 y=dataset.y.to(self.device),
                 z=None if dataset.z is None else dataset.z.to(self.device),
                 partitions={name: ids.to(self.device) for name, ids in partitions.items()},
-                model_input=ModelInput(dataset.x_shape, dataset.n_classes, dataset.task, dataset.modality),
+                model_input=ModelInput(dataset.x_shape, dataset.n_classes, dataset.task, dataset.modality, dataset.class_names),
                 criterion=Criterion(dataset.task, scene.predictor.loss_fn).to(self.device),
             )
         return self._materials[key]

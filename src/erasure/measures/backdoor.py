@@ -12,7 +12,7 @@ from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Value, forward_pass
 from erasure.measures.corrupted import true_labels
-from erasure.measures.requirements import class_id, require_defined
+from erasure.measures.requirements import class_id, require_defined, unknown_class
 from erasure.training.batches import TensorColumn
 from erasure.training.predictor import ModelInput
 from erasure.training.triggers import Trigger
@@ -63,11 +63,7 @@ class AttackSuccessRate(Measure):
     def refuse(self, data: ModelInput) -> str | None:
         """The inputs must be able to bear the trigger."""
         reason = super().refuse(data) or self.trigger.refuse(data.x_shape)
-        if reason is None and isinstance(self.target, int) and not 0 <= self.target < data.n_classes:
-            reason = (
-                f"there is no class {self.target} to lead to; classes are 0 to {data.n_classes - 1}, or give its name as text"
-            )
-        return reason
+        return reason or unknown_class(data, self.target)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Stamp the trigger and look at the predictions."""

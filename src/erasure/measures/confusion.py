@@ -13,7 +13,7 @@ from torch import Tensor
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.confusion import confusion_matrix
 from erasure.measures.contract import Evaluation, Measure, Value
-from erasure.measures.requirements import class_id, class_names, require_defined
+from erasure.measures.requirements import class_id, class_names, require_defined, unknown_class
 from erasure.training.predictor import ModelInput
 from erasure.types import Partition, Source, TaskKind, Tells
 
@@ -49,7 +49,7 @@ class ConfusionMatrix(Measure):
         """A matrix of very many classes must be asked for by name."""
         if self.classes is None and data.n_classes > _LARGEST:
             return f"a confusion matrix of {data.n_classes} classes is too large for a table; name those to look at in classes"
-        return super().refuse(data)
+        return super().refuse(data) or unknown_class(data, *(self.classes or ()))
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """One value for each pair."""
@@ -125,6 +125,10 @@ class InterclassConfusion(Measure):
         """The classes must differ."""
         if self.first == self.second:
             raise InvalidParameters([Problem("first and second are the same class", path="InterclassConfusion.second")])
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """The data must have both classes."""
+        return super().refuse(data) or unknown_class(data, self.first, self.second)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The targeted confusion, and the error on both classes."""

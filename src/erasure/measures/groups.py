@@ -14,7 +14,7 @@ from erasure.functional.groups import group_means
 from erasure.functional.intervals import clopper_pearson
 from erasure.functional.losses import correctness
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.measures.requirements import class_id, class_names, group_names, groups_of, require_defined
+from erasure.measures.requirements import class_id, class_names, group_names, groups_of, require_defined, unknown_class
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, Partition, Source, TaskKind
 
@@ -123,7 +123,7 @@ class _Fairness(Measure):
 
     Args:
         partition: Where it is measured.
-        positive: The class that people want to be predicted, by number or name; by default class 1 of two.
+        positive: The class that people want to be predicted, by number or name; by default the second of two.
         column: Column of z, from 0, where it has several.
     """
 
@@ -145,7 +145,7 @@ class _Fairness(Measure):
         """Which of several classes is the good one, nobody can guess."""
         if self.positive is None and data.task == "classification" and data.n_classes > 2:
             return f"{self.title} compares how often one class is predicted; name it in positive"
-        return super().refuse(data)
+        return super().refuse(data) or unknown_class(data, self.positive)
 
     def _seen(self, evaluation: Evaluation) -> tuple[Outputs, Tensor, int]:
         """Outputs, the group of each sample, and the class."""
@@ -171,7 +171,7 @@ class DemographicParity(_Fairness):
 
     Args:
         partition: Where it is measured.
-        positive: The class :math:`c`, by number or name; by default class 1 of two.
+        positive: The class :math:`c`, by number or name; by default the second of two.
         column: Column of z, from 0, where it has several.
     """
 
@@ -194,7 +194,7 @@ class EqualisedOdds(_Fairness):
 
     Args:
         partition: Where it is measured.
-        positive: The class :math:`c`, by number or name; by default class 1 of two.
+        positive: The class :math:`c`, by number or name; by default the second of two.
         column: Column of z, from 0, where it has several.
     """
 

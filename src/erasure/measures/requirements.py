@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from erasure.errors import RequirementNotMet, nearest
+from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, Outputs
+from erasure.training.predictor import ModelInput
 
-__all__ = ["class_id", "class_names", "group_names", "groups_of", "require_defined"]
+__all__ = ["class_id", "class_names", "group_names", "groups_of", "require_defined", "unknown_class"]
 
 
 def require_defined(measure: Measure, evaluation: Evaluation) -> None:
@@ -16,9 +19,14 @@ def require_defined(measure: Measure, evaluation: Evaluation) -> None:
     Raises:
         RequirementNotMet: With the measure's own reason.
     """
-    reason = measure.refuse(evaluation.model_input)
+    reason = measure.refuse(_data_of(evaluation))
     if reason is not None:
         raise RequirementNotMet(reason)
+
+
+def _data_of(evaluation: Evaluation) -> ModelInput:
+    names = tuple(str(name) for name in evaluation.facts.get("class_names") or ())
+    return replace(evaluation.model_input, class_names=names)
 
 
 def class_names(evaluation: Evaluation) -> list[str]:
@@ -33,18 +41,18 @@ def class_id(evaluation: Evaluation, label: int | str) -> int:
     Raises:
         RequirementNotMet: If there is no such class.
     """
-    names, n_classes = class_names(evaluation), evaluation.model_input.n_classes
-    # As in the splitters, a number is the name that is written in the data where classes are called by numbers.
-    if str(label) in names:
-        return names.index(str(label))
-    if isinstance(label, int):
-        if evaluation.facts.get("class_names") and all(_is_whole(name) for name in names):
-            raise RequirementNotMet(f"there is no class {label}; classes are {', '.join(names[:10])}")
-        if 0 <= label < n_classes:
-            return label
-        raise RequirementNotMet(f"there is no class {label}; classes are 0 to {n_classes - 1}")
-    hint = nearest(label, names)
-    raise RequirementNotMet(f'there is no class "{label}"; {hint or "classes are " + ", ".join(names[:10])}')
+    return _data_of(evaluation).class_of(label)
+
+
+def unknown_class(data: ModelInput, *labels: int | str | None) -> str | None:
+    """Why one of the classes that a measure's parameters mean is none of the data, if so; None stands for a default."""
+    try:
+        for label in labels:
+            if label is not None:
+                data.class_of(label)
+    except RequirementNotMet as error:
+        return str(error)
+    return None
 
 
 def groups_of(evaluation: Evaluation, outputs: Outputs, column: int) -> Tensor:
@@ -69,7 +77,3 @@ def group_names(evaluation: Evaluation, groups: Tensor) -> list[str]:
     """Name of each group, or its number where it has none."""
     known = evaluation.facts.get("z_names") or ()
     return [str(known[code]) if 0 <= code < len(known) else str(code) for code in groups.tolist()]
-
-
-def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import Component
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet, nearest
 from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
@@ -27,18 +28,49 @@ from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt,
 
 __all__ = ["Model", "ModelInput", "Predictor", "StepListener", "build_model", "mean_loss", "train"]
 
+_WHOLE = re.compile(r"-?\d+")
+
 StepListener = Callable[[nn.Module, Batch | None], None]
 """Called with the model before the first update (and None), then after each update with the batch that made it."""
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model must fit: the shape of one sample, the number of classes and how labels are read."""
+    """What a model must fit: the shape of one sample, the number of classes and how labels are read.
+
+    Args:
+        x_shape: Shape of one sample.
+        n_classes: Number of classes.
+        task: How labels are read.
+        modality: What the inputs are.
+        class_names: What the data call each class, if they name them; parameters that mean a class are read by it.
+    """
 
     x_shape: tuple[int, ...]
     n_classes: int
     task: TaskKind = "classification"
     modality: str = "table"
+    class_names: tuple[str, ...] = field(default=(), compare=False)
+
+    def class_of(self, label: int | str) -> int:
+        """Number of the class that a parameter means.
+
+        Where classes are called by numbers, such as 1 to 4, a number is the name that is written in the data, as in the splitters;
+        otherwise it counts classes from 0.
+
+        Raises:
+            RequirementNotMet: If there is no such class.
+        """
+        names = self.class_names or tuple(str(k) for k in range(self.n_classes))
+        if str(label) in names:
+            return names.index(str(label))
+        if isinstance(label, int):
+            if 0 <= label < self.n_classes and not all(_WHOLE.fullmatch(name) for name in names):
+                return label
+            there = ", ".join(names[:10]) if self.class_names else f"0 to {self.n_classes - 1}"
+            raise RequirementNotMet(f"there is no class {label}; classes are {there}")
+        hint = nearest(label, names)
+        raise RequirementNotMet(f'there is no class "{label}"; {hint or "classes are " + ", ".join(names[:10])}')
 
     @property
     def n_outputs(self) -> int:

@@ -46,7 +46,7 @@ class UNSIR(IterativeUnlearner):
     and ``repair_epochs`` over the retain subset.
 
     Args:
-        classes: The classes to forget; by default those of the forget set's labels.
+        classes: The classes to forget, by number or name; by default those of the forget set's labels.
         noise_batch_size: Noise samples per class, ``B``.
         noise_steps: Steps of Adam on the noise.
         noise_lr: Its rate.
@@ -70,6 +70,7 @@ class UNSIR(IterativeUnlearner):
             "The 1000 retain samples per class are drawn at random; the code takes the first.",
         ),
     )
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "noise_steps passes over one batch per class, epochs + repair_epochs passes over a retain subset"
@@ -85,7 +86,7 @@ class UNSIR(IterativeUnlearner):
     epochs: NonNegativeInt = 1
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.02))
     batch_size: PositiveInt | None = 256
-    classes: tuple[NonNegativeInt, ...] | None = None
+    classes: tuple[int | str, ...] | None = None
     noise_batch_size: PositiveInt = 256
     noise_steps: NonNegativeInt = 40
     noise_lr: PositiveFloat = 0.1
@@ -104,10 +105,14 @@ class UNSIR(IterativeUnlearner):
         """Not for inputs that no noise can be added to, nor for classes that do not exist."""
         if data.modality == "graph":
             return "UNSIR is not defined for graphs: noise needs inputs in one tensor"
-        unknown = [c for c in self.classes or () if c >= data.n_classes]
-        if unknown:
-            return f"UNSIR is not defined for class {unknown[0]}: the data has classes 0 to {data.n_classes - 1}"
+        try:
+            self._named_classes(data)
+        except RequirementNotMet as error:
+            return f"UNSIR cannot forget what it is told to: {error}"
         return super().refuse(data)
+
+    def _named_classes(self, data: ModelInput) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(data.class_of(label) for label in self.classes or ()))
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Make noise, impair, repair."""
@@ -165,7 +170,7 @@ class UNSIR(IterativeUnlearner):
 
     def _forget_classes(self, task: UnlearningTask) -> tuple[int, ...]:
         if self.classes is not None:
-            return self.classes
+            return self._named_classes(task.model_input)
         forgotten = torch.unique(task.y[task.ids("forget")])
         kept = forgotten[torch.isin(forgotten, task.y[task.ids("retain")])]
         if len(kept):

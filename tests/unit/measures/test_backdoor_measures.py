@@ -74,7 +74,7 @@ def test_the_success_rate_is_the_brute_force_share(labels, target, seed):
 def test_a_model_that_diverges_on_marked_samples_is_refused():
     model = linear(torch.ones(3, 4), torch.zeros(3))
     measure = AttackSuccessRate(trigger=FeatureTrigger(features=(3,), values=(float("inf"),)), target=0)
-    with pytest.raises(RequirementNotMet, match="marked samples is not finite"):
+    with pytest.raises(RequirementNotMet, match="outputs on triggered samples are not finite"):
         measure.measure(an_evaluation(model, torch.zeros(4, 4), [1, 2, 1, 2], n_classes=3))
 
 
@@ -102,7 +102,10 @@ def test_a_trigger_that_does_not_fit_is_refused_before_anything_runs():
     assert "does not fit into images of 4×4" in patch.refuse(ModelInput((1, 4, 4), 3))
     assert "needs images" in patch.refuse(ModelInput((7,), 3))
     assert patch.refuse(ModelInput((1, 8, 8), 3)) is None
-    assert "no class 3 to lead to" in patch.replace(target=3).refuse(ModelInput((1, 8, 8), 3))
+    assert "there is no class 3; classes are 0 to 2" in patch.replace(target=3).refuse(ModelInput((1, 8, 8), 3))
+    from_one = ModelInput((1, 8, 8), 3, class_names=("1", "2", "3"))
+    assert patch.replace(target=3).refuse(from_one) is None
+    assert "there is no class 0; classes are 1, 2, 3" in patch.replace(target=0).refuse(from_one)
     assert "not defined for multilabel" in patch.refuse(ModelInput((1, 8, 8), 3, "multilabel"))
 
 

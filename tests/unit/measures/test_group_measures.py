@@ -104,7 +104,8 @@ def test_the_good_one_of_several_classes_must_be_named():
     data = ModelInput((3,), 4)
     for measure in (DemographicParity, EqualisedOdds):
         assert "name it" in measure().refuse(data)
-        assert measure(positive="b").refuse(data) is None
+        assert measure(positive="b").refuse(ModelInput((3,), 4, class_names=tuple("abcd"))) is None
+        assert 'there is no class "b"; classes are 0, 1' in measure(positive="b").refuse(data)
         assert measure(positive=1).refuse(ModelInput((3,), 2, "multilabel")) is not None
 
 

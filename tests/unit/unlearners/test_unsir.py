@@ -139,8 +139,21 @@ def test_parts_of_a_class_are_refused():
 
 
 def test_classes_that_do_not_exist_are_refused():
-    assert "not defined for class 3" in UNSIR(classes=(3,)).refuse(ModelInput((4,), 3))
+    assert "there is no class 3; classes are 0 to 2" in UNSIR(classes=(3,)).refuse(ModelInput((4,), 3))
+    assert "there is no class -1" in UNSIR(classes=(-1,)).refuse(ModelInput((4,), 3))
     assert UNSIR(classes=(2,)).refuse(ModelInput((4,), 3)) is None
+
+
+def test_a_class_is_meant_as_the_data_call_it():
+    task, model = class_task(1), tiny_net()
+    by_code = unlearned(UNSIR(classes=(1,), noise_batch_size=4, noise_steps=3), model, task)
+    for names, label in ((("1", "2", "4"), 2), (("cat", "dog", "eel"), "dog"), (("cat", "dog", "eel"), 1)):
+        data = dataclasses.replace(task.model_input, class_names=names)
+        method = UNSIR(classes=(label,), noise_batch_size=4, noise_steps=3)
+        assert same_model(unlearned(method, model, dataclasses.replace(task, model_input=data)), by_code)
+    assert "there is no class 3; classes are 1, 2, 4" in UNSIR(classes=(3,)).refuse(
+        ModelInput((4,), 3, class_names=("1", "2", "4"))
+    )
 
 
 def test_graphs_are_refused_by_the_class_version_only():
