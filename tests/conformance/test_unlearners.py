@@ -18,8 +18,11 @@ from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
 from erasure.unlearners.neg_grad_plus import NegGradPlus
 from erasure.unlearners.saliency import SaliencyMask
+from erasure.unlearners.weighted_ascent import WeightedAscent
 
 SGD = Optimizer.of("SGD", lr=0.05, momentum=0.9)
+
+BASES = {Unlearner, IterativeUnlearner, AnswerUnlearner, WeightedAscent}
 
 # Parameters that make a method small enough to be run dozens of times, and arguments without a default.
 PARAMETERS = {
@@ -44,6 +47,7 @@ PARAMETERS = {
     "OrthoGrad": {"epochs": 2, "retain_batch_size": 4},
     "RUM": {"steps": (Finetuning(epochs=1), NegGradPlus(epochs=1))},
     "SFRon": {"steps": 8},
+    "RMU": {"epochs": 2, "steering": 1.0},
     "Scrub": {"epochs": 2, "max_epochs": 1},
     "ScrubRewind": {"epochs": 4, "optimizer": Optimizer.of("Adam", lr=0.05)},
     "Sequential": {"method": Finetuning(epochs=1), "requests": ("forget",), "remaining": ("retain",)},
@@ -82,7 +86,7 @@ def unlearners() -> dict[str, type[Unlearner]]:
     for module in pkgutil.iter_modules(erasure.unlearners.__path__, "erasure.unlearners."):
         for cls in vars(importlib.import_module(module.name)).values():
             is_own = inspect.isclass(cls) and issubclass(cls, Unlearner) and cls.__module__ == module.name
-            if is_own and cls not in {Unlearner, IterativeUnlearner, AnswerUnlearner} and cls.unlearn is not Unlearner.unlearn:
+            if is_own and cls not in BASES and cls.unlearn is not Unlearner.unlearn:
                 found[cls.__name__] = cls
     return found
 

@@ -178,17 +178,21 @@ class AnswerUnlearner(IterativeUnlearner):
             return weight * term(batch, n_samples, n_tokens)
 
         def step(pair: tuple[Batch, Batch | None]) -> Tensor:
-            parts = [(forget_term, self.forget_weight, *piece) for piece in self._pieces(pair[0])]
+            parts = [(forget_term, self.forget_weight, *piece) for piece in self._pieces(pair[0], "forget")]
             if retain_term is not None and pair[1] is not None:
-                parts += [(retain_term, self.retain_weight, *piece) for piece in self._pieces(pair[1])]
+                parts += [(retain_term, self.retain_weight, *piece) for piece in self._pieces(pair[1], "retain")]
             return trainer.accumulate(parts, share)
 
         for _ in trainer.epochs():
             trainer.step_on(_pairs(forget, retain), step)
         return model
 
-    def _pieces(self, batch: Batch) -> list[tuple[Batch, int, Tensor]]:
-        n_samples, n_tokens = len(batch.y), labelled(batch.y).sum().clamp_min(1)
+    def n_tokens(self, batch: Batch, role: Role) -> Tensor:
+        """Tokens of a batch that a mean is taken over: those of its answers."""
+        return labelled(batch.y).sum()
+
+    def _pieces(self, batch: Batch, role: Role) -> list[tuple[Batch, int, Tensor]]:
+        n_samples, n_tokens = len(batch.y), self.n_tokens(batch, role).clamp_min(1)
         size = self.piece_size or n_samples
         cut = zip(*(part.split(size) for part in (batch.x, batch.y, batch.ids)), strict=True)
         return [(Batch(x, y, ids), n_samples, n_tokens) for x, y, ids in cut]

@@ -2,20 +2,23 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_llama import data, gradients, llama, task
+from forgetting import DATA, FORGET, RETAIN, After, compare, means, moved, nll, stepped, sums, term_of
+from tiny_llama import gradients, llama, task
 
-from erasure.functional.tokens import UNLABELLED
-from erasure.training.batches import Batch
+from erasure.errors import RequirementNotMet
+from erasure.functional.tokens import ALTERNATE, UNLABELLED, version_of
+from erasure.training.batches import TensorColumn
 from erasure.training.calls import Optimizer
+from erasure.unlearners.answers import Reference
 from erasure.unlearners.contract import frozen_copy
 from erasure.unlearners.gradient_difference import GradAscent, GradDiff, KLMin
 from erasure.unlearners.negative_preference import NPO, SimNPO
-
-DATA = data()
+from erasure.unlearners.refusal import IDK, IdkDPO
 
 
 @pytest.fixture
@@ -23,80 +26,8 @@ def model():
     return llama(DATA)
 
 
-def batch_of(ids):
-    ids = torch.as_tensor(ids)
-    return Batch(DATA.x.values[ids], DATA.y[ids], ids)
-
-
-FORGET, RETAIN = batch_of(range(4)), batch_of(range(4, 8))
-
-
-def term_of(method, model, before=None):
-    """The method's forget loss of the forget batch, as a function of the model that is changed afterwards."""
-    given = task(DATA).seen_by(method)
-    term = method.forget_term(model if before is None else before, given)
-    return term(FORGET, len(FORGET.y), (FORGET.y != UNLABELLED).sum())
-
-
-def moved(model, seed=1, scale=0.05):
-    """The same model a little elsewhere."""
-    other = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-    return other
-
-
-def each_loss(model, batch):
-    """Losses of the tokens of each answer, one list entry an answer."""
-    log_p = model(batch.x).log_softmax(-1)
-    found = []
-    for row, labels in zip(log_p, batch.y, strict=True):
-        kept = labels[labels != UNLABELLED]
-        found.append(-row[torch.arange(len(kept)), kept])
-    return found
-
-
-def nll(model, batch):
-    return torch.cat(each_loss(model, batch)).mean()
-
-
-def sums(model, batch):
-    return torch.stack([each.sum() for each in each_loss(model, batch)])
-
-
-def means(model, batch):
-    return torch.stack([each.mean() for each in each_loss(model, batch)])
-
-
-class After:
-    """A method's term on a model that has moved since the method saw it first: the reference stays."""
-
-    def __init__(self, method, model):
-        self.student = copy.deepcopy(model)
-        self.term = method.forget_term(self.student, task(DATA).seen_by(method))
-        self.student.load_state_dict(moved(model).state_dict())
-
-    def loss(self):
-        return self.term(FORGET, len(FORGET.y), (FORGET.y != UNLABELLED).sum())
-
-
-def compare(first, second, model, other=None):
-    torch.testing.assert_close(first, second, rtol=1e-11, atol=1e-12)
-    torch.testing.assert_close(gradients(model, first), gradients(other or model, second), rtol=1e-9, atol=1e-11)
-
-
 def test_ascent_is_minus_the_loss(model):
     compare(term_of(GradAscent(), model), -nll(model, FORGET), model)
-
-
-def stepped(method, model, **changes):
-    """The weights after one step of plain descent with rate 1, less those before."""
-    given = task(DATA, **changes)
-    chosen = method.replace(epochs=1, optimizer=Optimizer.of("SGD", lr=1.0))
-    after = chosen.run(model, given).model
-    return torch.cat([(b - a).flatten() for a, b in zip(model.parameters(), after.parameters(), strict=True)]).detach()
 
 
 def retained_of(given):
@@ -193,7 +124,47 @@ def test_a_reference_does_not_move_with_the_model(model):
     after = After(NPO(), model)
     log_ratio = sums(before, FORGET)
     given = task(DATA).seen_by(NPO())
-    from erasure.unlearners.answers import Reference
-
     torch.testing.assert_close(Reference(model, given).sums("forget")[:4], log_ratio, rtol=0, atol=1e-12)
     assert not torch.equal(sums(after.student, FORGET), log_ratio)
+
+
+def alternates(batch):
+    return batch._replace(x=batch.x[:, 2:4], y=version_of(batch.x, ALTERNATE)[1])
+
+
+def test_refusals_are_learned_as_any_answer(model):
+    method = IDK()
+    given = task(DATA).seen_by(method)
+    value = method.forget_term(model, given)(FORGET, 4, method.n_tokens(FORGET, "forget"))
+    compare(value, nll(model, alternates(FORGET)), model)
+    torch.testing.assert_close(stepped(method.replace(piece_size=1), model), stepped(method, model), rtol=0, atol=1e-12)
+
+
+def test_preference_follows_its_formula_and_starts_at_log_2(model):
+    assert term_of(IdkDPO(beta=0.2), model).item() == pytest.approx(10 * math.log(2), rel=1e-12)
+    after = After(IdkDPO(beta=0.2), model)
+    won = sums(model, alternates(FORGET)).detach() - sums(after.student, alternates(FORGET))
+    lost = sums(model, FORGET).detach() - sums(after.student, FORGET)
+    compare(after.loss(), 10 * torch.log1p(torch.exp(-0.2 * (won - lost))).mean(), after.student)
+
+
+def test_a_preference_for_the_same_answer_moves_nothing(model):
+    same = FORGET.x.clone()
+    same[:, 2:4] = same[:, 0:2]
+    values = DATA.x.values.clone()
+    values[:4] = same
+    given = replace(task(DATA), x=TensorColumn(values)).seen_by(IdkDPO())
+    student = copy.deepcopy(model)
+    term = IdkDPO().forget_term(student, given)
+    student.load_state_dict(moved(model).state_dict())
+    value = term(FORGET._replace(x=same), 4, torch.tensor(1))
+    assert value.item() == pytest.approx(20 * math.log(2), rel=1e-12)
+    assert gradients(student, value).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("method", [IDK(), IdkDPO()])
+def test_a_sample_without_an_alternate_is_refused_by_its_number(model, method):
+    values = DATA.x.values.clone()
+    values[2, 2:4] = 0
+    with pytest.raises(RequirementNotMet, match="forgotten sample 2 has no alternate"):
+        method.run(model, replace(task(DATA), x=TensorColumn(values)))

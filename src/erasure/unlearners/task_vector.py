@@ -1,0 +1,60 @@
+"""Task arithmetic: what fine-tuning on the forget set would add is taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from erasure.training.calls import Optimizer
+from erasure.training.trial import deep_copy
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["TaskVector"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskVector(IterativeUnlearner):
+    r"""Fine-tunes on the forget set and goes the same way in the opposite direction.
+
+    .. math:: \theta_0 - a \, \bigl(\mathrm{FT}(\theta_0, D_f) - \theta_0\bigr)
+
+    The retain set is not read. Buffers stay as they are.
+
+    **Cost**: ``epochs`` passes over the forget set.
+
+    Args:
+        strength: ``a``; 0 changes nothing.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Ilharco et al., ICLR 2023, arXiv:2212.04089",
+        code="jaechan-repo/muse_bench at 54719c5",
+        tested="plain formulas in float64 (tests/unit/language/test_task_vector.py)",
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    cost: ClassVar[str] = "epochs passes over the forget set"
+    search_space: ClassVar[SearchSpace] = {"strength": Range(0.1, 16.0, log=True), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
+
+    epochs: NonNegativeInt = 10
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("AdamW", lr=1e-5))
+    strength: NonNegativeFloat = 1.0
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Fine-tune a copy, then subtract."""
+        if not task.n_samples("forget"):
+            return model
+        tuned = deep_copy(model)
+        trainer = self.trainer(tuned, task)
+        forget = task.batches("forget")
+        for _ in trainer.epochs():
+            trainer.train_on(forget, lambda batch: task.loss(tuned, batch))
+        with torch.no_grad():
+            for parameter, after in zip(model.parameters(), tuned.parameters(), strict=True):
+                parameter.sub_(self.strength * (after - parameter))
+        return model

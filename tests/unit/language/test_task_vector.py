@@ -1,0 +1,41 @@
+"""Task arithmetic on a tiny Llama in float64."""
+
+import pytest
+import torch
+from forgetting import DATA
+from tiny_llama import llama, task
+
+from erasure.training.calls import Optimizer
+from erasure.unlearners.finetuning import Finetuning
+from erasure.unlearners.task_vector import TaskVector
+
+RATE = Optimizer.of("SGD", lr=0.05)
+
+
+@pytest.fixture
+def model():
+    return llama(DATA)
+
+
+def flat(model):
+    return torch.cat([parameter.flatten() for parameter in model.parameters()]).detach()
+
+
+def moved(model, strength, epochs=2):
+    method = TaskVector(epochs=epochs, optimizer=RATE, strength=strength)
+    return flat(method.run(model, task(DATA)).model) - flat(model)
+
+
+def test_no_strength_changes_nothing(model):
+    assert torch.equal(moved(model, 0.0), torch.zeros_like(flat(model)))
+
+
+def test_it_is_linear_in_the_strength(model):
+    torch.testing.assert_close(moved(model, 3.0), 3 * moved(model, 1.0), rtol=0, atol=1e-13)
+
+
+def test_it_goes_the_opposite_way_of_fine_tuning_on_the_forget_set(model):
+    tuned = Finetuning(epochs=2, optimizer=RATE, retain="forget").run(model, task(DATA)).model
+    change = flat(tuned) - flat(model)
+    # Batches of one size in another order differ little; with all samples in one batch there is no order.
+    torch.testing.assert_close(moved(model, 1.0), -change, rtol=0, atol=1e-12)
