@@ -114,6 +114,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "GoldModel": "erasure.unlearners.gold_model:GoldModel",
         "Identity": "erasure.unlearners.identity:Identity",
         "Unlink": "erasure.unlearners.unlink:Unlink",
+        "ETR": "erasure.unlearners.etr:EraseThenRectify",
+        "MEGU": "erasure.unlearners.megu:MEGU",
         "GIF": "erasure.unlearners.graph_influence:GraphInfluence",
         "Finetuning": "erasure.unlearners.finetuning:Finetuning",
         "CF-k": "erasure.unlearners.cf_k:CFk",

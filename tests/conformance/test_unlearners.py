@@ -65,6 +65,7 @@ FACTS = {
     "NewtonRemoval": {"model": LogisticRegression(l2=0.05, perturbation=1.0), "stochastic": False},
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
     "EUk": {"zero_epochs_change_nothing": False},
+    "EraseThenRectify": {"stochastic": False},
     "GoldModel": {"stochastic": False},
     "GraphInfluence": {"stochastic": False},
     "Identity": {"stochastic": False},
