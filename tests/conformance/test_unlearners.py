@@ -2,16 +2,21 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 import erasure.unlearners
+from erasure.models.ensemble import Ensemble
 from erasure.models.linear import LogisticRegression, NoisyLogisticRegression, Ridge
 from erasure.testing.problems import problem
 from erasure.testing.unlearners import LanguageUnlearnerConformance, UnlearnerConformance
 from erasure.training.calls import Optimizer
+from erasure.training.predictor import Model, Predictor
 from erasure.unlearners.answers import AnswerUnlearner
 from erasure.unlearners.contract import IterativeUnlearner, Unlearner
 from erasure.unlearners.finetuning import Finetuning
@@ -24,6 +29,24 @@ SGD = Optimizer.of("SGD", lr=0.05, momentum=0.9)
 
 BASES = {Unlearner, IterativeUnlearner, AnswerUnlearner, WeightedAscent}
 
+
+@dataclass(frozen=True, kw_only=True)
+class PlainNetwork(Model):
+    """Two layers without dropout and BatchNorm, for anything that is numbers."""
+
+    def build(self, data):
+        return Rows(math.prod(data.x_shape), data.n_outputs)
+
+
+class Rows(nn.Module):
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_inputs, 8), nn.Tanh(), nn.Linear(8, n_outputs))
+
+    def forward(self, x):
+        return self.layers(x.flatten(1).float() / 10)
+
+
 # Parameters that make a method small enough to be run dozens of times, and arguments without a default.
 PARAMETERS = {
     "AMUN": {"epochs": 2, "batch_size": 8, "attack_steps": 5, "epsilon": 0.5},
@@ -34,6 +57,7 @@ PARAMETERS = {
     "CertifiedUnlearning": {"start_radius": 1.0, "rate": 0.05, "weight_decay": 2.0, "max_steps": 6, "epochs": 1},
     "Cascade": {"steps": (Finetuning(epochs=1), Identity())},
     "ConvolutionTranspose": {"epochs": 1, "batch_size": 8},
+    "DeltaGrad": {},
     "DecoupledDistillation": {"epochs": 2, "optimizer": SGD, "batch_size": 8},
     "Finetuning": {"epochs": 2},
     "ForgetContrastStrengthen": {"epochs": 2, "batch_size": 8},
@@ -57,12 +81,19 @@ PARAMETERS = {
 
 # Where a method differs from what the suite expects by default.
 FACTS = {
+    "DeltaGrad": {
+        "recipe": Predictor(model=PlainNetwork(), epochs=6, optimizer=Optimizer.of("SGD", lr=0.1), schedule=None),
+        "stochastic": False,
+        "reads": frozenset({"train"}),
+    },
+    "RewindToDelete": {"stochastic": False},
     "AmnesiacUnlearning": {"zero_epochs_change_nothing": False},
     "CertifiedUnlearning": {"zero_epochs_change_nothing": False},
-    "DescentToDelete": {"model": LogisticRegression(l2=0.05), "reads": frozenset({"retain"})},
-    "ExactDeletion": {"model": Ridge(), "reads": frozenset({"forget"}), "stochastic": False},
-    "LangevinUnlearning": {"model": NoisyLogisticRegression(burn_in=20), "reads": frozenset({"retain"})},
-    "NewtonRemoval": {"model": LogisticRegression(l2=0.05, perturbation=1.0), "stochastic": False},
+    "DescentToDelete": {"recipe": Predictor(model=LogisticRegression(l2=0.05)), "reads": frozenset({"retain"})},
+    "ExactDeletion": {"recipe": Predictor(model=Ridge()), "reads": frozenset({"forget"}), "stochastic": False},
+    "LangevinUnlearning": {"recipe": Predictor(model=NoisyLogisticRegression(burn_in=20)), "reads": frozenset({"retain"})},
+    "SISA": {"recipe": Predictor(model=Ensemble(model=PlainNetwork(), shards=3, slices=2)), "stochastic": False},
+    "NewtonRemoval": {"recipe": Predictor(model=LogisticRegression(l2=0.05, perturbation=1.0)), "stochastic": False},
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
     "EUk": {"zero_epochs_change_nothing": False},
     "EraseThenRectify": {"stochastic": False},

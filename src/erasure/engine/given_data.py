@@ -22,9 +22,11 @@ from erasure.errors import DataError, InvalidParameters, Problem, RequirementNot
 from erasure.registry.lookup import Registry
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
+from erasure.training.history import StepListener
 from erasure.training.parametrized import draw_anew
-from erasure.training.predictor import ModelInput, StepListener
+from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
+from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
@@ -366,6 +368,10 @@ class OwnModelBank:
     def replay(self, on_step: StepListener) -> float:
         """Not without a log."""
         raise RequirementNotMet("this method needs the log of the original's training; write a configuration and use erasure.run")
+
+    def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
+        """Not without a recipe."""
+        raise RequirementNotMet("this method takes up the original's training; write a configuration and use erasure.run")
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
         """Computed now."""

@@ -14,8 +14,10 @@ from erasure.planning.stages import Job, training_content
 from erasure.store import Writer
 from erasure.store.addresses import address
 from erasure.training.devices import synchronise
+from erasure.training.history import StepListener
 from erasure.training.loop import EpochListener
-from erasure.training.predictor import StepListener, build_model
+from erasure.training.predictor import build_model
+from erasure.training.resuming import Recipe, Resumed, resumed
 from erasure.unlearners.contract import UnlearningTask, model_digest
 
 if TYPE_CHECKING:
@@ -82,6 +84,26 @@ class MethodBank:
                 "(a shadow model that was trained together with others cannot be replayed)"
             )
         return time.perf_counter() - start
+
+    def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
+        """The original's training taken up with a partition."""
+        if self.bench.options.devices > 1:
+            raise RequirementNotMet("a training on several devices cannot be taken up by one; use --devices 1")
+        scene, material = self.job.scene, self.bench.material(self.job.scene)
+        recipe = Recipe(
+            build=lambda: build_model(scene.predictor.model, material.model_input, self.job.train_seed, self.bench.device),
+            predictor=scene.predictor,
+            x=material.x,
+            y=material.y,
+            ids=self.partitions[scene.predictor.training_set],
+            criterion=material.criterion,
+            seed=self.job.train_seed,
+            batch_size=scene.batch_size,
+            precision=self.bench.precision,
+            digest=model_digest,
+            cached=self.cached,
+        )
+        return resumed(recipe, original, self.partitions[partition], epochs)
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
         """Tensors that depend on ``content`` alone, and the seconds they took to compute."""

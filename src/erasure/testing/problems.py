@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
 import time
@@ -18,10 +17,12 @@ from erasure.component import canonical
 from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
 from erasure.training.batches import Column, TensorColumn
 from erasure.training.calls import Criterion, Optimizer
-from erasure.training.predictor import Model, ModelInput, Predictor, StepListener, build_model, train
+from erasure.training.history import StepListener
+from erasure.training.predictor import Model, ModelInput, Predictor, build_model, train
 from erasure.training.randomness import Streams
+from erasure.training.resuming import Recipe, Resumed, resumed
 from erasure.types import TaskKind
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningTask, model_digest
 
 __all__ = ["ForgetSet", "Kind", "MemoryBank", "RecordingColumn", "TinyNetwork", "ToyProblem", "problem"]
 
@@ -200,6 +201,22 @@ class MemoryBank:
         self.trained(self.predictor.training_set, on_step)
         return time.perf_counter() - start
 
+    def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
+        """The original's training taken up with a partition."""
+        recipe = Recipe(
+            build=lambda: self.fresh(self.seed),
+            predictor=self.predictor,
+            x=self.x,
+            y=self.y,
+            ids=self.partitions[self.predictor.training_set],
+            criterion=self.criterion,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            digest=model_digest,
+            cached=self.cached,
+        )
+        return resumed(recipe, original, self.partitions[partition], epochs)
+
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
         """Tensors by what they depend on."""
         start = time.perf_counter()
@@ -233,7 +250,7 @@ def problem(
     *,
     seed: int = 0,
     batch_size: int = 8,
-    model: Model | None = None,
+    recipe: Predictor | None = None,
 ) -> ToyProblem:
     """A problem of 36 training, 12 test and 12 validation samples; the same arguments give the same problem.
 
@@ -243,7 +260,7 @@ def problem(
         task: How labels are read.
         seed: Seed of the method; data and original do not depend on it.
         batch_size: Samples per step, of the method and of the training.
-        model: The original's family, if it is not to be the network of the kind.
+        recipe: How the original is trained, if it is not to be a network of the kind.
     """
     x, y = _data(kind, task)
     train_ids = torch.arange(_N_TRAIN)
@@ -261,7 +278,7 @@ def problem(
     data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=n_classes, task=task, modality=modality)
     column = RecordingColumn(TensorColumn(x))
     bank = MemoryBank(
-        predictor=_recipe(kind, model),
+        predictor=_recipe(kind, recipe),
         x=column,
         y=y,
         partitions=partitions,
@@ -280,23 +297,28 @@ def problem(
         bank=bank,
     )
     original = bank.fresh(0)
-    original.load_state_dict(_original(kind, task, batch_size, model))
+    original.load_state_dict(_original(kind, task, batch_size, recipe))
     return ToyProblem(model=original, task=given, bank=bank, column=column)
 
 
-def _recipe(kind: Kind, model: Model | None) -> Predictor:
-    return Predictor(model=model or TinyNetwork(form=kind), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02))
+def _recipe(kind: Kind, given: Predictor | None) -> Predictor:
+    return given or Predictor(model=TinyNetwork(form=kind), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02))
 
 
-@functools.cache
-def _original(kind: Kind, task: TaskKind, batch_size: int, model: Model | None) -> dict[str, Tensor]:
+_ORIGINALS: dict[tuple[str, ...], dict[str, Tensor]] = {}
+
+
+def _original(kind: Kind, task: TaskKind, batch_size: int, recipe: Predictor | None) -> dict[str, Tensor]:
     # The training set is the same whatever is forgotten; a first bank trains the original for all problems of its kind.
-    x, y = _data(kind, task)
-    data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=_classes(kind, task), task=task)
-    predictor = _recipe(kind, model)
-    partitions = {"train": torch.arange(_N_TRAIN)}
-    bank = MemoryBank(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
-    return copy.deepcopy(bank.trained("train").state_dict())
+    predictor = _recipe(kind, recipe)
+    key = (kind, task, str(batch_size), json.dumps(canonical(predictor)))
+    if key not in _ORIGINALS:
+        x, y = _data(kind, task)
+        data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=_classes(kind, task), task=task)
+        partitions = {"train": torch.arange(_N_TRAIN)}
+        bank = MemoryBank(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
+        _ORIGINALS[key] = copy.deepcopy(bank.trained("train").state_dict())
+    return _ORIGINALS[key]
 
 
 def _classes(kind: Kind, task: TaskKind) -> int:

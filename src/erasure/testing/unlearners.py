@@ -32,7 +32,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.testing.problems import ForgetSet, Kind, ToyProblem, problem
 from erasure.training.forward import logits_of
-from erasure.training.predictor import Model
+from erasure.training.predictor import Predictor
 from erasure.types import Role, TaskKind
 from erasure.unlearners.contract import Unlearned, Unlearner, model_digest
 
@@ -49,7 +49,7 @@ class UnlearnerConformance:
         forget: The forget set it is usually run with; ``class`` for methods that forget whole classes only.
         stochastic: Whether another seed gives other weights; if False, it must give the same.
         reads: Roles of the partitions whose inputs it looks at; by default all that it declares.
-        model: The model it is run with where that is not one of the networks of the suite, such as an estimator.
+        recipe: How the original is trained where that is no network of the suite by Adam, such as an estimator.
         zero_epochs_change_nothing: Whether the method is the identity when every parameter that counts epochs is 0.
     """
 
@@ -58,7 +58,7 @@ class UnlearnerConformance:
     stochastic: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role] | None] = None
     zero_epochs_change_nothing: ClassVar[bool] = True
-    model: ClassVar[Model | None] = None
+    recipe: ClassVar[Predictor | None] = None
 
     def make(self) -> Unlearner:
         """The unlearner under test, small enough to run in a fraction of a second."""
@@ -69,8 +69,8 @@ class UnlearnerConformance:
     ) -> ToyProblem:
         """The problem it is tested on; override it to use one of your own (and ignore what does not apply)."""
         # No estimator takes several labels a sample; methods made for them have to refuse the task.
-        model = self.model if task != "multilabel" else None
-        return problem(kind or self.kind, forget or self.forget, task, seed=seed, model=model)
+        recipe = self.recipe if task in self.make().defined_for else None
+        return problem(kind or self.kind, forget or self.forget, task, seed=seed, recipe=recipe)
 
     def digest(self, seed: int = 0) -> str:
         """Digest of the unlearned model's weights and buffers."""

@@ -91,6 +91,8 @@ class Trainer:
         self.batch_norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
         self._masked = self._masks(mask) if mask else []
+        self.first_epoch = 0
+        """Where a training that is taken up begins."""
         self._epoch = 0
         self._steps_in_epoch = 0
 
@@ -105,8 +107,8 @@ class Trainer:
         ]
 
     def epochs(self) -> Iterator[int]:
-        """Epoch numbers ``0 … epochs - 1``; after each, the schedule steps and the listener is told."""
-        for epoch in range(self.n_epochs):
+        """Epoch numbers ``first_epoch … epochs - 1``; after each, the schedule steps and the listener is told."""
+        for epoch in range(self.first_epoch, self.n_epochs):
             self._epoch, self._steps_in_epoch = epoch, 0
             yield epoch
             if self.schedule is not None and self.schedule_steps is None and self._steps_in_epoch:

@@ -21,17 +21,16 @@ from erasure.training.estimators import Estimator, samples_of
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.graphs import NodeColumn
+from erasure.training.history import Checkpoint, CheckpointListener, StepListener, Update
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import Streams, derive, isolated
+from erasure.training.sharded import ShardedEnsemble, train_shards
 from erasure.training.trial import inputs_kept
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, TaskKind
 
-__all__ = ["Model", "ModelInput", "Predictor", "StepListener", "build_model", "mean_loss", "train"]
+__all__ = ["Model", "ModelInput", "Predictor", "build_model", "mean_loss", "train"]
 
 _WHOLE = re.compile(r"-?\d+")
-
-StepListener = Callable[[nn.Module, Batch | None], None]
-"""Called with the model before the first update (and None), then after each update with the batch that made it."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +187,8 @@ def train(
     precision: Precision = "fp32",
     on_epoch: EpochListener | None = None,
     on_step: StepListener | None = None,
+    on_checkpoint: CheckpointListener | None = None,
+    resume: Checkpoint | None = None,
     make_trainer: Callable[..., Trainer] = Trainer,
 ) -> nn.Module:
     """Train ``model`` in place by the recipe and return it in eval mode.
@@ -205,23 +206,34 @@ def train(
         precision: ``fp32`` or ``bf16``.
         on_epoch: Called after each epoch.
         on_step: Sees the initial weights and then each update; slows the loop.
+        on_checkpoint: Is given a checkpoint before the first and after each epoch; slows the loop.
+        resume: Where to take the training up, perhaps with other samples; None starts with the model as it is.
         make_trainer: Makes the loop; one of several processes has its own.
 
     Raises:
         DataError: If there is nothing to train on.
         Diverged: If the loss is no longer finite.
-        RequirementNotMet: If an augmentation does not fit the inputs.
+        RequirementNotMet: If an augmentation does not fit the inputs, or the recipe has neither steps nor checkpoints to show.
     """
     if len(ids) == 0 and predictor.epochs:
         raise DataError("there is nothing to train on: the training partition is empty")
     if predictor.epochs == 0:
         return model.eval()
-    if isinstance(model, Estimator):
-        model.fit(samples_of(x, y, ids), seed)
-        return model.eval()
+    is_whole = isinstance(model, Estimator | ShardedEnsemble) or predictor.patience is not None
+    if is_whole and (resume is not None or on_checkpoint is not None):
+        raise RequirementNotMet(
+            "a training with early stopping, of shards, or of an estimator cannot be taken up between two epochs"
+        )
+    if isinstance(model, Estimator | ShardedEnsemble):
+        if on_step is not None:
+            raise RequirementNotMet(
+                f"the original is {type(model).__name__}, whose training has no updates of one network to show"
+            )
+        return _fitted(model, predictor, x, y, ids, criterion, seed, batch_size, precision, on_epoch, make_trainer)
     streams = Streams(seed)
-    augment = augmenting(predictor.augment, x, streams.torch("augment"))
-    batches = Batches(x, y, ids, predictor.batch_size or batch_size, streams.torch("shuffle"), augment)
+    generators = {name: streams.torch(name) for name in ("augment", "shuffle")}
+    augment = augmenting(predictor.augment, x, generators["augment"])
+    batches = Batches(x, y, ids, predictor.batch_size or batch_size, generators["shuffle"], augment)
     stopper = None
     if predictor.patience is not None and validation_ids is not None:
         stopper = _EarlyStopping(predictor.patience, model, Batches(x, y, validation_ids, 4 * batch_size), criterion)
@@ -235,12 +247,19 @@ def train(
         on_epoch=on_epoch,
     )
     if on_step is not None:
-        on_step(model, None)
+        on_step(model, Update())
     # Nodes share one tensor of features among all batches; of other samples a batch is a copy already.
     kept = inputs_kept(model) if isinstance(x, NodeColumn | RequestedGraph) else nullcontext()
     with isolated(streams.child("dropout").seed, ids.device), kept:
-        for _ in trainer.epochs():
-            source = batches if on_step is None else _observed(batches, trainer.model, on_step)
+        generators |= _global_generators(ids.device)
+        if resume is not None:
+            resume.restore(trainer, generators)
+        elif on_checkpoint is not None:
+            on_checkpoint(Checkpoint.of(trainer, 0, generators))
+        for epoch in trainer.epochs():
+            if on_checkpoint is not None and epoch > trainer.first_epoch:
+                on_checkpoint(Checkpoint.of(trainer, epoch, generators))
+            source = batches if on_step is None else _observed(batches, trainer, epoch, on_step)
             trainer.train_on(source, lambda batch: criterion(logits_of(trainer.model(batch.x)), batch.y))
             if stopper is not None and trainer.agreed(stopper.should_stop()):
                 break
@@ -249,11 +268,55 @@ def train(
     return model.eval()
 
 
-def _observed(batches: Batches, model: nn.Module, on_step: StepListener) -> Iterator[Batch]:
-    for batch in batches:
+def _fitted(
+    model: Estimator | ShardedEnsemble,
+    predictor: Predictor,
+    x: Column,
+    y: Tensor,
+    ids: Tensor,
+    criterion: Criterion,
+    seed: int,
+    batch_size: int,
+    precision: Precision,
+    on_epoch: EpochListener | None,
+    make_trainer: Callable[..., Trainer],
+) -> nn.Module:
+    """A model with a training of its own."""
+    if isinstance(model, Estimator):
+        with torch.no_grad():
+            model.fit(samples_of(x, y, ids), seed)
+        return model.eval()
+    train_shards(
+        model,
+        predictor,
+        x=x,
+        y=y,
+        ids=ids,
+        criterion=criterion,
+        seed=seed,
+        batch_size=batch_size,
+        precision=precision,
+        on_epoch=on_epoch,
+        make_trainer=make_trainer,
+    )
+    return model.eval()
+
+
+def _global_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """The generators that dropout draws from."""
+    found = {"global": torch.default_generator}
+    if device.type == "cuda":
+        found["device"] = torch.cuda.default_generators[device.index or 0]
+    return found
+
+
+def _observed(batches: Batches, trainer: Trainer, epoch: int, on_step: StepListener) -> Iterator[Batch]:
+    group = trainer.optimizer.param_groups[0]
+    for number, batch in enumerate(batches, start=1 + epoch * len(batches)):
+        rate, decay = float(group["lr"]), float(group.get("weight_decay", 0.0))
         yield batch
         # The loop asks for the next batch only after it has applied this one's update.
-        on_step(model, batch)
+        on_step(trainer.model, Update(number=number, epoch=epoch, rate=rate, weight_decay=decay, batch=batch))
 
 
 @torch.no_grad()

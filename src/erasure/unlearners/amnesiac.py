@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer, Schedule
+from erasure.training.history import Update
 from erasure.types import NonNegativeInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
@@ -54,6 +54,7 @@ class AmnesiacUnlearning(Unlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"train", "forget", "retain"})
+    at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "the original's training as precomputation, repair_epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"repair_epochs": Range(0, 5), "optimizer.lr": Range(1e-5, 1e-2, log=True)}
 
@@ -70,7 +71,9 @@ class AmnesiacUnlearning(Unlearner):
         """Subtract, then repair."""
         if not task.n_samples("forget"):
             return model
-        self._subtract(model, self._touched_updates(model, task), task)
+        updates = self._touched_updates(model, task)
+        task.keeps(updates.numel() * updates.element_size())
+        self._subtract(model, updates, task)
         if self.repair_epochs:
             trainer = task.trainer(
                 model, self.optimizer, epochs=self.repair_epochs, schedule=self.schedule, batch_norm=self.batch_norm
@@ -90,11 +93,11 @@ class AmnesiacUnlearning(Unlearner):
         total_when_returned, passed_by = total.clone(), torch.zeros((), dtype=torch.bool, device=task.device)
         before = returned
 
-        def observe(model: nn.Module, batch: Batch | None) -> None:
+        def observe(model: nn.Module, update: Update) -> None:
             nonlocal before, total, total_when_returned, passed_by
             after = _vector(model)
-            if batch is not None:
-                total = total + (after - before) * is_forgotten[batch.ids].any()
+            if update.batch is not None:
+                total = total + (after - before) * is_forgotten[update.batch.ids].any()
                 is_returned = (after == returned).all()
                 total_when_returned = torch.where(is_returned, total, total_when_returned)
                 passed_by = passed_by | is_returned

@@ -18,9 +18,11 @@ from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
 from erasure.training.forward import logits_of
+from erasure.training.history import StepListener
 from erasure.training.loop import EpochListener, Trainer
-from erasure.training.predictor import ModelInput, StepListener
+from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
+from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, keep_inputs
 from erasure.types import Role, TaskKind
 
@@ -43,6 +45,10 @@ class ModelBank(Protocol):
 
     def replay(self, on_step: StepListener) -> float:
         """Train the original again, step by step the same; show its initial weights and every update; returns the seconds."""
+        ...
+
+    def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
+        """The original's training taken up with the named partition, ``epochs`` before its end or where its shards have to."""
         ...
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
@@ -204,6 +210,24 @@ class UnlearningTask:
         """Show every update of the original's training; the time is precomputation, as the log would be kept while training."""
         with self._clocked():
             self.ledger.precompute_s += self._bank("the original's training").replay(on_step)
+
+    def resumed(self, original: nn.Module, role: Role, epochs: int | None = None) -> nn.Module:
+        """A model whose training was taken up with a partition, from what was kept of the original's.
+
+        Making what is kept counts as precomputation, going on from it as the method's own time, and its size as kept.
+
+        Args:
+            original: The model that was given.
+            role: The partition.
+            epochs: Epochs before the end of the training; None for an ensemble of shards, which goes back as far as it has to.
+        """
+        self.ids(role)
+        with self._clocked():
+            found = self._bank("the original's training").resumed(original, self.roles[role], epochs)
+        self.ledger.precompute_s += found.precompute_s
+        self.ledger.charged_s += found.elapsed_s
+        self.keeps(found.kept_bytes)
+        return keep_inputs(found.model)
 
     def promise(self, guarantee: Guarantee) -> None:
         """State what holds of the returned model by proof; the last statement counts."""

@@ -77,7 +77,7 @@ def test_an_empty_training_set_is_refused_and_no_epochs_leave_the_initial_weight
 
 def test_listeners_see_the_initial_weights_and_every_update():
     seen = []
-    fitted(recipe(epochs=2), on_step=lambda model, batch: seen.append((None if batch is None else len(batch.y), flat(model))))
+    fitted(recipe(epochs=2), on_step=lambda model, update: seen.append((update.batch and len(update.batch.y), flat(model))))
     assert [size for size, _ in seen] == [None, *[16] * 10]
     assert torch.equal(seen[0][1], flat(build_model(recipe().model, SHAPE, 0, torch.device("cpu"))))
     assert torch.equal(seen[-1][1], flat(fitted(recipe(epochs=2))))

@@ -28,6 +28,7 @@ from erasure.errors import RequirementNotMet
 from erasure.testing.problems import MemoryBank, problem
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
+from erasure.training.history import Update
 from erasure.training.predictor import Model, Predictor
 from erasure.unlearners.amnesiac import AmnesiacUnlearning
 
@@ -67,7 +68,11 @@ class TrainingByHand:
         return self.network(self.states[self.returned_step])
 
     def replay(self, on_step) -> float:
-        self.run(lambda ids, p: on_step(self.network(p), None if ids is None else Batch(self.x[ids], self.y[ids], ids)))
+        self.run(
+            lambda ids, p: on_step(
+                self.network(p), Update() if ids is None else Update(batch=Batch(self.x[ids], self.y[ids], ids))
+            )
+        )
         return 12.5
 
 
@@ -144,7 +149,7 @@ def test_samples_of_the_last_update_only_are_undone_exactly(optimizer, kind):
     given = problem(kind)
     bank = dataclasses.replace(given.bank, predictor=given.bank.predictor.replace(epochs=1, optimizer=optimizer))
     seen = []
-    bank.replay(lambda model, batch: seen.append((batch, copy.deepcopy(model))))
+    bank.replay(lambda model, update: seen.append((update.batch, copy.deepcopy(model))))
     forget = seen[-1][0].ids
     task = dataclasses.replace(given.task, bank=bank, partitions={**given.task.partitions, "forget": forget})
     result = unlearned(ALONE, bank.trained("train"), task)

@@ -19,7 +19,7 @@ from erasure.unlearners.saliency import SaliencyMask
 from erasure.unlearners.search import Range, current, search_space, with_parameters
 
 COMPOSITIONS = {"Cascade", "RUM", "Sequential", "Masked", "LastLayers"}
-PARAMETERLESS = {"ExactDeletion", "GoldModel", "Identity", "Unlink"}
+PARAMETERLESS = {"ExactDeletion", "GoldModel", "Identity", "SISA", "Unlink"}
 ALL = {name: Registry().resolve(name, Unlearner).cls for name in BUILTINS["unlearner"] if name not in COMPOSITIONS}
 METHODS = [cls for name, cls in ALL.items() if name not in PARAMETERLESS]
 

@@ -12,7 +12,9 @@ from erasure.training.calls import Loss
 from erasure.training.devices import Precision
 from erasure.training.ensemble.program import Program
 from erasure.training.ensemble.stack import ELEMENTWISE
+from erasure.training.estimators import Estimator
 from erasure.training.predictor import Predictor
+from erasure.training.sharded import ShardedEnsemble
 
 __all__ = ["BLOCK_SIZE", "impossible", "refuse", "unsuited"]
 
@@ -65,6 +67,8 @@ def refuse(model: nn.Module, predictor: Predictor, precision: Precision = "fp32"
 
 def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> str | None:
     """Why models like ``model`` cannot be trained together, or None."""
+    if isinstance(model, Estimator | ShardedEnsemble):
+        return f"{type(model).__name__} has a training of its own"
     reason = unsuited(predictor, precision)
     if reason is not None:
         return reason

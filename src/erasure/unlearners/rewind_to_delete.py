@@ -1,0 +1,112 @@
+"""Rewind-to-Delete: the last epochs of the training are taken back and made again without the forget set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from erasure.accounting.gaussian import noise_for
+from erasure.accounting.guarantee import Guarantee
+from erasure.accounting.sensitivity import rewind_distance
+from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.training.noisy import add_noise
+from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
+from erasure.types import NonNegativeInt, OpenFraction, PositiveFloat, Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["RewindToDelete"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewindToDelete(Unlearner):
+    r"""Goes back to the checkpoint of some epochs ago, optimizer and all, and trains on from there on the retain set.
+
+    Any recipe can be rewound. With ``eps`` the weights get Gaussian noise for how far they can be from retraining's,
+
+    .. math:: \Delta = \frac{2 m G}{n L} \bigl((1 + \eta L)^{T - K} - 1\bigr) (1 + \eta L)^K,
+
+    which holds for full-batch gradient descent of a constant rate on a loss that is ``smoothness``-smooth with gradients of at most
+    ``lipschitz``. Steps that are none, or whose gradients are larger, are refused. Going back to the start is retraining.
+
+    **Cost**: ``epochs`` epochs on the retain set. One checkpoint is kept, the optimizer's state included.
+
+    Args:
+        epochs: K, epochs that are taken back.
+        eps: Of the guarantee; None for no noise and no guarantee.
+        delta: Of the guarantee.
+        smoothness: L, of every sample's loss; nobody can check it.
+        lipschitz: G, norm of every sample's gradient along the way at most.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Mu, Klabjan, NeurIPS 2025, arXiv:2409.09778",
+        tested="the recipe taken up and the noise by plain formulas (tests/unit/unlearners/test_training_time.py)",
+        deviations=(
+            "The distance is our own derivation for full-batch descent, and the noise that of the exact Gaussian mechanism.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})
+    at_training: ClassVar[bool] = True
+    cost: ClassVar[str] = "epochs epochs on the retain set; the original's training as precomputation"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 20)}
+
+    epochs: NonNegativeInt = 5
+    eps: PositiveFloat | None = None
+    delta: OpenFraction = 1e-5
+    smoothness: PositiveFloat | None = None
+    lipschitz: PositiveFloat | None = None
+
+    def check(self) -> None:
+        """A guarantee needs to know the loss."""
+        if self.eps is not None and (self.smoothness is None or self.lipschitz is None):
+            raise InvalidParameters([Problem("eps needs smoothness and lipschitz of the loss", path="RewindToDelete.eps")])
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Rewind, train on, add noise if a guarantee is asked for."""
+        if self.eps is None:
+            return task.resumed(model, "retain", self.epochs)
+        gradient = BatchGradient(model.eval(), task.x, task.y, task.criterion)
+        steps = descent_of(model, gradient, task.replay_training, type(self).__name__)
+        self._require_full_descent(steps)
+        unlearned = task.resumed(model, "retain", self.epochs)
+        n, n_left = len(steps[0].ids), task.n_samples("retain")
+        assert self.smoothness is not None  # noqa: S101 - check() has seen to it
+        assert self.lipschitz is not None  # noqa: S101 - as above
+        distance = rewind_distance(
+            n_samples=n,
+            n_removed=n - n_left,
+            smoothness=self.smoothness,
+            lipschitz=self.lipschitz,
+            rate=steps[0].rate,
+            steps=len(steps),
+            rewound=min(self.epochs, len(steps)),
+        )
+        with torch.no_grad():
+            add_noise(unlearned.parameters(), noise_for(distance, self.eps, self.delta), task.generator("noise"))
+        assumptions = (
+            f"Every sample's loss is {self.smoothness:g}-smooth, with gradients of at most {self.lipschitz:g}, along both trainings.",
+            "The reference is retraining with the same noise; the original is not released.",
+            "Statistics by which inputs were scaled are not covered.",
+        )
+        task.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
+        return unlearned
+
+    def _require_full_descent(self, steps: list[DescentStep]) -> None:
+        first = steps[0]
+        is_full = all(
+            len(step.ids) == len(first.ids) and torch.equal(step.ids.sort().values, first.ids.sort().values) for step in steps
+        )
+        if not is_full or any(step.rate != first.rate or step.decay for step in steps):
+            raise RequirementNotMet(
+                "RewindToDelete promises eps for full-batch descent of a constant rate without weight decay only; train with batch_size of "
+                "the whole training set and schedule null, or leave eps out"
+            )
+        largest = max(float(step.gradient.norm()) for step in steps)
+        if self.lipschitz is not None and largest > self.lipschitz:
+            raise RequirementNotMet(
+                f"the mean gradient had norm {largest:.3g} in training, and lipschitz is {self.lipschitz:g}: the guarantee would not hold"
+            )

@@ -1,0 +1,57 @@
+"""SISA: members of an ensemble that saw forgotten samples are trained again, from the slice that has the first of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from erasure.accounting.guarantee import Guarantee
+from erasure.types import Role, Source
+from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.search import SearchSpace
+
+__all__ = ["SISA"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SISA(Unlearner):
+    """Restores the members of an :class:`~erasure.models.ensemble.Ensemble` to before they saw the forget set, and trains them on.
+
+    The result is bit for bit the ensemble that the recipe trains without the forget set. Checkpoints are kept while the original trains;
+    here its training is replayed once for all requests, and the time counts as precomputation.
+
+    **Cost**: of each shard with a forgotten sample the epochs from its slice on; for one sample about one part in ``shards``, and less with
+    more slices. The weights of all members after each slice are kept.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, IEEE S&P 2021, arXiv:1912.03817",
+        code="cleverhans-lab/machine-unlearning at 50a3ada",
+        tested="training without the samples, bit for bit (tests/unit/unlearners/test_training_time.py)",
+        deviations=(
+            "Requests start from the checkpoints of the original; the ensemble says where else it differs from the code.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})
+    at_training: ClassVar[bool] = True
+    cost: ClassVar[str] = (
+        "epochs of the shards with forgotten samples, from their slices on; the original's training as precomputation"
+    )
+    search_space: ClassVar[SearchSpace] = {}
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Restore and train on."""
+        unlearned = task.resumed(model, "retain")
+        task.promise(
+            Guarantee(
+                kind="exact",
+                assumptions=(
+                    "It is bit for bit the ensemble that the recipe trains on the kept samples.",
+                    "Requests do not depend on models released before.",
+                    "Statistics by which inputs were scaled are not covered.",
+                ),
+            )
+        )
+        return unlearned
