@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -167,10 +168,26 @@ class Predictor(Component):
             raise InvalidParameters([Problem(f'early stopping needs both patience and validation_set; "{missing}" is missing')])
 
 
-def build_model(model: Model, data: ModelInput, seed: int, device: torch.device) -> nn.Module:
-    """A freshly initialised network on ``device``; the same seed gives the same weights on every device."""
-    with isolated(derive(seed, "init")):
-        return model.build(data).to(device)
+def build_model(
+    model: Model, data: ModelInput, seed: int, device: torch.device, told: Callable[[str], None] | None = None
+) -> nn.Module:
+    """A freshly initialised network on ``device``; the same seed gives the same weights on every device.
+
+    Args:
+        model: The family.
+        data: What it must fit.
+        seed: Of the weights.
+        device: Where it goes.
+        told: Hears what the family warns of, such as a tensor of a checkpoint that the network does not have. A run builds a network
+            many times and says it once, so nobody else hears it.
+    """
+    with warnings.catch_warnings(record=True) as said, isolated(derive(seed, "init")):
+        warnings.simplefilter("always", UserWarning)
+        built = model.build(data).to(device)
+    for each in said:
+        if told is not None and issubclass(each.category, UserWarning):
+            told(str(each.message))
+    return built
 
 
 def train(

@@ -178,8 +178,11 @@ def run_experiments(
         bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
         with _executing(stages, bench, options) as execute:
             inspected: dict[str, list[PartitionIssue]] = {}
+            notices: dict[str, None] = {}
             for plan in plans:
-                _prepare(plan, bench, inspected, listener)
+                _prepare(plan, bench, inspected, notices, listener)
+            for notice in notices:
+                listener(Said(notice))
             listener(
                 RunStarted(
                     experiment=name,
@@ -326,10 +329,13 @@ def _problem(experiment: Experiment, component: Component | None, message: str, 
     return Problem(message, path=place.path, position=place.position, kind=kind)
 
 
-def _prepare(plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIssue]], listener: Listener) -> None:
+def _prepare(
+    plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIssue]], notices: dict[str, None], listener: Listener
+) -> None:
     """Load and cut the data, and ask every component whether it is defined for it, before anything is trained.
 
-    What is wrong with the partitions of a split is found once, and kept in ``inspected``.
+    What is wrong with the partitions of a split is found once, and kept in ``inspected``; what networks warn of as they are built, in
+    ``notices``.
     """
     with _located(plan.experiment):
         for stage in plan.stages.values():
@@ -342,7 +348,7 @@ def _prepare(plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIs
             partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
             inspected[scene.split] = inspect_partitions(partitions, material.dataset)
         tell = listener if number == 0 and not is_told else silent
-        problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material)]
+        problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material, notices)]
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
@@ -365,8 +371,8 @@ def _partition_problems(plan: Plan, material: Material, issues: Iterable[Partiti
     return problems
 
 
-def _misfits(plan: Plan, material: Material) -> list[Problem]:
-    """Components that are not defined for the data."""
+def _misfits(plan: Plan, material: Material, notices: dict[str, None]) -> list[Problem]:
+    """Components that are not defined for the data; what the network warns of as it is built goes to ``notices``."""
     experiment, data = plan.experiment, material.model_input
     problems = []
     components: list[Unlearner | Measure] = [entry.unlearner for entry in experiment.unlearners]
@@ -376,7 +382,7 @@ def _misfits(plan: Plan, material: Material) -> list[Problem]:
             problems.append(_problem(experiment, component, reason, "requirement"))
     problems += _unrequested(plan, material)
     try:
-        model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"))
+        model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))
         logits, y = _first_logits(model, material)
         problems += _untrainable(experiment, model, material)
         problems += [
