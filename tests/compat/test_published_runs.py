@@ -14,7 +14,7 @@ import upstream_vocabulary as vocabulary
 
 import erasure
 from erasure.experiment.configuration import load_experiment
-from erasure.models.text import _library
+from erasure.models.text import library as of_hugging_face
 from erasure.training.predictor import ModelInput
 
 D, S, M, E, P, U = (getattr(vocabulary, name) for name in ("DATA", "SPLIT", "MODEL", "EVAL", "STEP", "UNLEARN"))
@@ -58,10 +58,12 @@ def accuracy(partition, target):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a source with a network and partitions; nothing may fail."""
+    """Runs a source with a network and partitions; nothing may fail, and all ``n`` samples are where they belong."""
     monkeypatch.chdir(tmp_path)
 
-    def a_file(source, network, partitions, *, unlearners=(), measures=(), predictor="TorchModel", loss="CrossEntropyLoss"):
+    def a_file(
+        source, network, partitions, *, n, forgets, unlearners=(), measures=(), predictor="TorchModel", loss="CrossEntropyLoss"
+    ):
         written = vocabulary.experiment()
         written["data"]["parameters"] |= {"DataSource": source, "partitions": partitions, "batch_size": 16}
         written["predictor"]["class"] = f"{M}{predictor}.{predictor}"
@@ -72,11 +74,19 @@ def run(tmp_path, monkeypatch):
         }
         written["unlearners"] = unlearners or [node(f"{U}GoldModel.GoldModel", training_set="retain")]
         chosen = measures or [accuracy("test", "unlearned"), accuracy("forget", "original")]
+        chosen = [
+            *chosen,
+            *(node(f"{E}measures.PartitionInfo", partition=part) for part in ("train", "test", "forget", "retain")),
+        ]
         written["evaluator"]["parameters"] = {"measures": chosen, "floor_repeats": 0}
         results = erasure.run(written, store=tmp_path / "store", device="cpu")
         failed = [(row.measure, row.label, row.reason) for row in results.rows if row.status == "failed"]
         assert (results.failures, failed) == ({}, [])
         assert any(row.status == "ok" and row.model != "original" for row in results.rows)
+        size = {row.partition: row.value for row in results.rows if row.measure == "size"}
+        assert size["train"] + size["test"] == n
+        assert size["forget"] + size["retain"] == size["train"]
+        assert size["forget"] == (forgets or size["forget"]) and 0 < size["forget"] < size["train"]
         return results
 
     return a_file
@@ -130,7 +140,7 @@ def test_a_table_of_the_repository_and_every_measure(iris, run):
         for on in ("true", "false")
     ]
     f1 = node("sklearn.metrics.f1_score", average="macro")
-    results = run(iris, IRIS_NN, [*AT_RANDOM, A_CLASS[-1]], measures=[
+    results = run(iris, IRIS_NN, [*AT_RANDOM, A_CLASS[-1]], n=60, forgets=12, measures=[
         node(f"{E}running.ChainOfRunners", runners=[f"{E}running.TorchFlops", f"{E}running.RunTime"]),
         node(f"{E}measures.TorchSKLearn", partition="test", target="unlearned", name="f1_macro", function=f1),
         node(f"{E}measures.Accuracy"), node(f"{E}measures.ForgetSetInfo"), node(f"{E}measures.PartitionInfo", partition="retain"),
@@ -149,7 +159,12 @@ def test_a_table_of_the_repository_and_every_measure(iris, run):
 
 
 def test_a_class_is_forgotten(iris, run):
-    run(iris, IRIS_NN, A_CLASS)
+    data = loaded(iris)
+    assert (len(data), data.class_names[1]) == (60, "Iris-versicolor")
+    results = run(iris, IRIS_NN, A_CLASS, n=60, forgets=None)
+    found = {(row.measure, row.partition): row.value for row in results.rows if row.model == "original"}
+    assert found["share[Iris-versicolor]", "forget"] == 1
+    assert found["size[Iris-versicolor]", "retain"] == 0 < found["size[Iris-setosa]", "retain"]
 
 
 def test_adult_with_eight_columns_of_words(tmp_path, run):
@@ -163,7 +178,7 @@ def test_adult_with_eight_columns_of_words(tmp_path, run):
     with (folder / "data.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["age", *ADULT, "income"], *rows])
     source = node(f"{D}UCIRepositoryDataSource.UCI_Adult_DataSource", id=2, label="income", to_encode=list(ADULT), preprocess=[])
-    run(source, node(f"{M}classifiers.standard_classifier.AdultNN", n_layers=1, inputsize=68), AT_RANDOM)
+    run(source, node(f"{M}classifiers.standard_classifier.AdultNN", n_layers=1, inputsize=68), AT_RANDOM, n=60, forgets=12)
 
 
 @needs("datasets")
@@ -187,7 +202,7 @@ def test_tracks_of_some_artists_are_forgotten(tmp_path, run):
     # The artists stand behind the columns that are not normalised, where position 2 finds them.
     assert (data.feature_names, data.z.tolist()[:10]) == (("explicit", "mode", "tempo", "popularity"), [*range(9), 0])
     network = node(f"{M}classifiers.standard_classifier.SpotifyNN", n_layers=1)
-    run(source, network, forgotten("AnyZisInRange", z_labels=[2, 4]))
+    run(source, network, forgotten("AnyZisInRange", z_labels=[2, 4]), n=60, forgets=21)
 
 
 def test_a_csv_file_with_two_columns_of_labels(tmp_path, run):
@@ -203,13 +218,14 @@ def test_a_csv_file_with_two_columns_of_labels(tmp_path, run):
         preprocess=steps,
     )  # fmt: skip
     size = node(f"{E}measures.ForgetSetInfo")
-    results = run(
+    run(
         source,
         node(f"{M}FF.LogisticRegression"),
         forgotten("ByZList", z_labels=[3]),
+        n=60,
+        forgets=15,
         measures=[size, accuracy("test", "unlearned")],
     )
-    assert {row.value for row in results.rows if row.measure == "size"} == {15}
 
 
 # Pictures
@@ -238,7 +254,7 @@ def test_cifar10_with_its_resnet(tmp_path, monkeypatch, run):
     meta = hashlib.md5((place / "batches.meta").read_bytes()).hexdigest()
     monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": meta})
     source = node(f"{D}TVDataSource.TVDataSource", path="torchvision.datasets.CIFAR10", transform=["ToTensor"])
-    run(source, node(f"{M}classifiers.resnet18_for_cifar10.Cifar10ResNet18"), AT_RANDOM)
+    run(source, node(f"{M}classifiers.resnet18_for_cifar10.Cifar10ResNet18"), AT_RANDOM, n=24, forgets=4)
 
 
 @needs("torchvision")
@@ -313,14 +329,14 @@ def test_attributes_of_people_are_several_labels(celeba, run):
     network = node(f"{M}classifiers.resnet18_for_celeba.CelebAResNet18_logits", n_classes=2)
     run(
         source, network, forgotten("ByZ", z_labels=[2880, 2881]), unlearners=[random_labels], measures=measures,
-        predictor="TorchModelMultilabel", loss="BCEWithLogitsLoss",
+        predictor="TorchModelMultilabel", loss="BCEWithLogitsLoss", n=32, forgets=8,
     )  # fmt: skip
 
 
 @needs("torchvision")
 def test_one_attribute_and_the_person_by_position(celeba, run):
     step = node(f"{P}reshape_y_z.reshape_y_z_legacy", keep_as_y=[0, 1], move_to_z=[1])
-    run(celeba(step), node(f"{M}classifiers.resnet18_for_celeba.CelebAResNet18"), forgotten("ByZ", z_label=2880))
+    run(celeba(step), node(f"{M}classifiers.resnet18_for_celeba.CelebAResNet18"), forgotten("ByZ", z_label=2880), n=32, forgets=4)
 
 
 @needs("torchvision")
@@ -335,7 +351,7 @@ def test_pictures_that_a_table_lists(tmp_path, run):
         f"{D}TorchVisionCustomSource.TorchVisionCustomSource", path="resources/data/games", file_name="games.csv",
         transform=["ToTensor"], label="rating",
     )  # fmt: skip
-    run(source, node(f"{M}classifiers.MNIST_classifiers.MNISTResNet18"), AT_RANDOM)
+    run(source, node(f"{M}classifiers.MNIST_classifiers.MNISTResNet18"), AT_RANDOM, n=24, forgets=4)
 
 
 @needs("datasets", "torchvision")
@@ -369,7 +385,13 @@ def test_pictures_of_the_hub_are_forgotten_by_a_column_beside_them(tmp_path, run
     wanted = torch.from_numpy(pictures(30, 32)[4]).permute(2, 0, 1) / 255
     for each in (data, plain):
         assert torch.allclose(each.x.gather(torch.tensor([4]))[0], wanted)
-    run(source(*steps), node(f"{M}classifiers.resnet18_for_fairface.FairFaceResNet18"), forgotten("ByZ", z_labels=[5]))
+    run(
+        source(*steps),
+        node(f"{M}classifiers.resnet18_for_fairface.FairFaceResNet18"),
+        forgotten("ByZ", z_labels=[5]),
+        n=30,
+        forgets=5,
+    )
 
 
 # Texts and graphs
@@ -377,7 +399,7 @@ def test_pictures_of_the_hub_are_forgotten_by_a_column_beside_them(tmp_path, run
 
 @needs("datasets", "transformers")
 def test_reviews_of_some_films_are_forgotten(tmp_path, run):
-    transformers = _library("transformers", "the test")
+    transformers = of_hugging_face("transformers", "the test")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "long"]
     encoder = str(tmp_path / "encoder")
     transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(encoder)
@@ -407,7 +429,7 @@ def test_reviews_of_some_films_are_forgotten(tmp_path, run):
     unsir = node(f"{U}UNSIR.UNSIR", epochs=1, noise_lr=0.1, sample_tipe="text", optimizer=vocabulary.ADAM)
     cascade = node(f"{U}composite.Cascade", sub_unlearner=[unsir, node(f"{U}Finetuning.Finetuning", epochs=1)])
     network = node(f"{M}classifiers.BERT_classifier.BERTClassifier", name_or_path=encoder)
-    run(source, network, forgotten("AnyZisInRange", z_labels=[0, 2]), unlearners=[cascade])
+    run(source, network, forgotten("AnyZisInRange", z_labels=[0, 2]), unlearners=[cascade], n=60, forgets=18)
 
 
 @needs("torch_geometric")
@@ -435,14 +457,14 @@ def test_graphs_of_a_collection(tmp_path, run):
         conv_booster=2,
         linear_decay=1.8,
     )
-    run(source, network, AT_RANDOM)
+    run(source, network, AT_RANDOM, n=40, forgets=8)
 
 
 def test_a_file_of_tensors(tmp_path, run):
     x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     torch.save({"x": x, "y": (x[:, 0] > 0).long()}, tmp_path / "data.pt")
     source = node(f"{D}TorchFileDataSource.TorchFileDataSource", path="data.pt")
-    run(source, node(f"{M}FF.FlexSeqBin", mult=[2, 0.75]), AT_RANDOM)
+    run(source, node(f"{M}FF.FlexSeqBin", mult=[2, 0.75]), AT_RANDOM, n=60, forgets=12)
 
 
 # Networks

@@ -134,9 +134,9 @@ def small_encoder(folder, rows):
 
     if importlib.util.find_spec("torchvision") is not None:
         torchvision("transforms", "a test")
-    from erasure.models.text import _library
+    from erasure.models.text import library as of_hugging_face
 
-    transformers = _library("transformers", "the test")
+    transformers = of_hugging_face("transformers", "the test")
 
     counts = Counter(word for row in rows for word in re.findall("[a-z]+", f"{row[1]} {row[2]}".lower()))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(word for word, _ in counts.most_common(2000))]

@@ -43,4 +43,6 @@ def test_a_checkpoint_with_one_odd_entry_is_said_once_however_many_networks_are_
             RunOptions(store=tmp_path / "store", seeds=(0, 1)),
             lambda event: said.append(event) if isinstance(event, Said) else None,
         )
-    assert [(each.text, each.level) for each in said if "criterion" in each.text] == [('"w.pt" also holds criterion.weight', "info")]
+    assert [(each.text, each.level) for each in said if "criterion" in each.text] == [
+        ('"w.pt" also holds criterion.weight', "info")
+    ]
