@@ -4,6 +4,9 @@ import pytest
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
+from erasure.measures.attacks.answer_membership import AnswerMembership
+from erasure.measures.generated_answers import ModelUtility, RougeL
+from erasure.measures.truth_ratio import ForgetQuality, TruthRatio
 from erasure.testing.evaluations import bench, language_bench
 from erasure.testing.measures import MeasureConformance
 
@@ -21,6 +24,31 @@ class TestExtractionStrength(MeasureConformance):
 class TestExactMemorisation(MeasureConformance):
     def make(self):
         return ExactMemorisation()
+
+
+class TestTruthRatio(MeasureConformance):
+    def make(self):
+        return TruthRatio()
+
+
+class TestForgetQuality(MeasureConformance):
+    def make(self):
+        return ForgetQuality(resamples=50)
+
+
+class TestRougeL(MeasureConformance):
+    def make(self):
+        return RougeL(partition="test", max_new_tokens=6)
+
+
+class TestModelUtility(MeasureConformance):
+    def make(self):
+        return ModelUtility(kept=("retain", "test"), max_new_tokens=6)
+
+
+class TestAnswerMembership(MeasureConformance):
+    def make(self):
+        return AnswerMembership()
 
 
 LANGUAGE_MEASURES = [suite.make(None) for suite in MeasureConformance.__subclasses__() if suite.__module__ == __name__]

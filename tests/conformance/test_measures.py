@@ -128,7 +128,12 @@ class TestToWMIA(MeasureConformance):
 _ELSEWHERE: frozenset[str] = frozenset(
     {
         "AIN",
+        "AnswerMembership",
         "AnswerProbability",
+        "ForgetQuality",
+        "ModelUtility",
+        "RougeL",
+        "TruthRatio",
         "ExactMemorisation",
         "ExtractionStrength",
         "ActivationDistance",
@@ -212,6 +217,7 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
 
 _TELLING = {
     "attack": {
+        "AnswerMembership",
         "EdgeMembership",
         "EntropyAttack",
         "LiRA",

@@ -441,10 +441,16 @@ class Workbench:
                 "z_names": material.dataset.z_names,
                 "feature_names": material.dataset.feature_names,
                 "clean_y": material.dataset.clean_y,
+                "token_names": self._token_names(scene.data) if material.dataset.task == "generation" else (),
             },
             fresh=lambda seed: build_model(scene.predictor.model, material.model_input, seed, self.device).eval(),
             provider=Population(self, job) if job.bank else None,
         )
+
+    def _token_names(self, where: str) -> tuple[str, ...]:
+        """How the tokens of a stored data set read; empty if it does not say."""
+        artifact = self.store.open(where)
+        return tuple(artifact.json(TOKENS)) if f"{TOKENS}.json" in artifact.files else ()
 
     def _measure(self, job: Job, writer: Writer) -> None:
         assert job.measure is not None  # noqa: S101 - narrows the type

@@ -198,7 +198,7 @@ def _noisy(model: nn.Module, scale: float, generator: torch.Generator) -> nn.Mod
 
 
 class _NextToken(nn.Module):
-    """A causal model of two tokens: logits of the next one are rows of a table for the last and the first token of a sample."""
+    """A causal model of pairs of tokens: logits of the next one are the row of a table for the last."""
 
     def __init__(self, table: Tensor) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class _NextToken(nn.Module):
         ids, n_before = x[:, 0], (x[:, 1] == PROMPT).sum(1, keepdim=True)
         n_tokens = int((x[:, 1] >= ANSWER).sum(1).max()) if len(x) else 1
         places = (n_before - 1 + torch.arange(n_tokens)).clamp_max(ids.shape[1] - 1)
-        return self.table[ids.gather(1, places)] + self.table[ids[:, :1]]
+        return self.table[ids.gather(1, places)]
 
     def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
         """The most likely tokens one after the other."""
@@ -217,7 +217,7 @@ class _NextToken(nn.Module):
             last = ids[(roles == PROMPT).nonzero()[-1, 0]]
             answer: list[int] = []
             while len(answer) < max_new_tokens:
-                last = (self.table[last] + self.table[ids[0]]).argmax()
+                last = self.table[last].argmax()
                 if int(last) == end:
                     break
                 answer.append(int(last))
