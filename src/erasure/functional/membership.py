@@ -149,7 +149,7 @@ def auc_interval(members: Tensor, nonmembers: Tensor, *, level: float = 0.95) ->
         >>> round(low, 2), round(high, 2)
         (0.49, 0.91)
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri  # scipy.stats takes a second to import
 
     members, nonmembers = _checked(members, nonmembers)
     m, n = len(members), len(nonmembers)
@@ -164,7 +164,7 @@ def auc_interval(members: Tensor, nonmembers: Tensor, *, level: float = 0.95) ->
         low, _ = clopper_pearson(math.floor(area * pairs), pairs, level=level)
         _, high = clopper_pearson(math.ceil(area * pairs), pairs, level=level)
         return low, high
-    half = float(norm.ppf((1 + level) / 2)) * math.sqrt(variance) / slope
+    half = float(ndtri((1 + level) / 2)) * math.sqrt(variance) / slope
     centre = math.log(area / (1 - area))
     low, high = _expit(centre - half), _expit(centre + half)
     return min(low, area), max(high, area)

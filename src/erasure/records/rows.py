@@ -160,7 +160,8 @@ def read_rows(directory: Path) -> list[Row]:
 
     path = Path(directory) / "rows.parquet"
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))
+        with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(path.read_bytes())) as file:
+            table = file.read()  # read_table imports pandas
     except pyarrow.ArrowException as error:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
@@ -250,10 +251,21 @@ def _csv(records: list[dict[str, Json]], header: tuple[str, ...] = RESULT_FIELDS
 
 def _parquet(records: list[dict[str, Json]]) -> bytes:
     import pyarrow
+    import pyarrow.json
     import pyarrow.parquet
 
     types = {name: pyarrow.float64() for name in _NUMBERS} | {name: pyarrow.int64() for name in _COUNTS}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in RESULT_FIELDS])
+    if not records:
+        table = schema.empty_table()
+    else:
+        # Lists would be looked at for objects of pandas, whose import takes longer than a small run is read back.
+        text = "\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records).encode()
+        table = pyarrow.json.read_json(
+            pyarrow.BufferReader(text),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema), sink)
+    pyarrow.parquet.write_table(table, sink)
     return bytes(sink.getvalue().to_pybytes())

@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,15 @@ def test_missing_damaged_and_foreign_tables_are_named(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"value": [1.0]}), tmp_path / "rows.parquet")
     with pytest.raises(StoreError, match="has the columns value; expected experiment, "):
         read_rows(tmp_path)
+
+
+def test_rows_are_written_and_read_without_pandas(tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom report_rows import row\n"
+        "from erasure.records.rows import read_rows, write_rows\n"
+        "rows = [row('SSD'), row('SCRUB', value=0.5)]\nwrite_rows(rows, Path(sys.argv[1]))\nassert read_rows(Path(sys.argv[1])) == rows\n"
+        "assert not {'pandas', 'scipy', 'torch'} & set(sys.modules)\n"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
