@@ -53,9 +53,28 @@ class _TwoNodes:
 
     def __init__(self, process, place):
         self.process, self.place = process, place
-        said = process.stdout.readline()
-        assert said, f"the cluster did not start: {(place / 'errors').read_text()}"
+        self._hear()
+
+    def _hear(self):
+        said = self.process.stdout.readline()
+        assert said, f"the node did not start: {(self.place / 'errors').read_text()}"
         self.address, self.raylet = (json.loads(said)[name] for name in ("address", "raylet"))
+
+    def lose_a_node(self):
+        """The second node is killed, all at once."""
+        os.kill(self.raylet, signal.SIGKILL)
+        self.is_whole = False
+
+    def mend(self):
+        if not self.is_whole:
+            for left in self.place.glob("erasure-*"):  # what the lost node could not take away
+                shutil.rmtree(left)
+            self.process.stdin.write("again\n")
+            self.process.stdin.flush()
+            self._hear()
+            self.is_whole = True
+
+    is_whole = True
 
     @property
     def own_stores(self):
@@ -88,8 +107,8 @@ def _alive_under(place):
     return [title for title in titles if mark in title]
 
 
-@pytest.fixture
-def two_nodes():
+@pytest.fixture(scope="module")
+def cluster():
     pytest.importorskip("ray")
     place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short names
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(place)}
@@ -118,6 +137,13 @@ def two_nodes():
         assert not _alive_under(place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def two_nodes(cluster):
+    """The cluster with both of its nodes; what an earlier test has lost is there again."""
+    cluster.mend()
+    return cluster
 
 
 def _sweep(serial, two_nodes, where, *options):
@@ -179,7 +205,7 @@ def test_stages_of_a_killed_worker_and_of_a_lost_node_are_tried_elsewhere(serial
         time.sleep(1)
         # Some of what the node has made is needed later, and more is under way.
         two_nodes.wait_for_a_busy_worker(run)
-        os.kill(two_nodes.raylet, signal.SIGKILL)
+        two_nodes.lose_a_node()
         _finished(run)
     _check(serial, tmp_path)
     assert _losses(tmp_path)

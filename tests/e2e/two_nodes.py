@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, for as long as standard input stays open."""
+"""A Ray cluster of two nodes on this machine, for as long as standard input stays open; each line read replaces the second node."""
 
 import json
 import sys
@@ -15,15 +15,22 @@ _HEALTH = {
 _NODE = {"num_cpus": 1, "object_store_memory": 128 * 2**20}
 
 
+def _second(cluster: Cluster) -> None:
+    """Add a node, and tell its process."""
+    raylet = cluster.add_node(**_NODE).all_processes["raylet"][0].process.pid
+    sys.stdout.write(json.dumps({"address": cluster.address, "raylet": raylet}) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     head = {**_NODE, "include_dashboard": False, "temp_dir": sys.argv[1], "_system_config": _HEALTH}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        second = cluster.add_node(**_NODE)
-        raylet = second.all_processes["raylet"][0].process.pid
-        sys.stdout.write(json.dumps({"address": cluster.address, "raylet": raylet}) + "\n")
-        sys.stdout.flush()
-        sys.stdin.read()
+        _second(cluster)
+        for _ in sys.stdin:
+            lost = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+            cluster.remove_node(lost, allow_graceful=False)
+            _second(cluster)
     finally:
         cluster.shutdown()
 
