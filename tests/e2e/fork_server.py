@@ -18,8 +18,6 @@ _LIBRARIES = (
     "erasure.cli.run_command",
     "erasure.workflows.run",
     "erasure.planning.stages",
-    "torch._dynamo",
-    "torch.distributed.fsdp",
     "sklearn.datasets",
     "scipy.stats",
     "pandas",

@@ -47,7 +47,7 @@ def test_the_audit_of_digits(tmp_path):
     _leaks_and_passes(_audit("audit_digits.jsonc", 8, tmp_path), "0.25")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # digits show that leaks are found, and the shorter run of this file that its measures work
 @pytest.mark.skipif(not (ADULT / "adult.data.gz").exists(), reason="needs the files of Adult; set ERASURE_TEST_DATA")
 def test_the_audit_of_adult(tmp_path):
     paths = [tmp_path / "adult.data", tmp_path / "adult.test"]

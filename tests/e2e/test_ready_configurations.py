@@ -81,7 +81,7 @@ def digits(folder):
     return {f"{SOURCE}.root": str(folder), f"{SOURCE}.download": False}
 
 
-def clothes(folder):
+def clothes(folder, n=400):
     place = real(TEST_DATA / "images" / "fashion-mnist")
     pictures = {}
     for part in ("train", "t10k"):
@@ -89,14 +89,14 @@ def clothes(folder):
             gzip.open(place / f"{part}-images-idx3-ubyte.gz") as images,
             gzip.open(place / f"{part}-labels-idx1-ubyte.gz") as labels,
         ):
-            x = np.frombuffer(images.read(16 + 400 * 784), np.uint8)[16:].reshape(400, 28, 28)
-            pictures[part] = (x, np.frombuffer(labels.read(8 + 400), np.uint8)[8:])
+            x = np.frombuffer(images.read(16 + n * 784), np.uint8)[16:].reshape(n, 28, 28)
+            pictures[part] = (x, np.frombuffer(labels.read(8 + n), np.uint8)[8:])
     idx_files(folder / "FashionMNIST", pictures)
     return {f"{SOURCE}.root": str(folder), f"{SOURCE}.download": False}
 
 
 def published_clothes(folder):
-    clothes(folder)
+    clothes(folder, n=150)
     return {f"{PUBLISHED_SOURCE}.root_path": str(folder), "data.parameters.partitions[0].parameters.percentage": 0.5}
 
 

@@ -72,8 +72,8 @@ def test_the_order_of_unlearners_does_not_matter(tmp_path):
 
 def test_another_process_gives_the_same_bytes(tmp_path, write_config):
     path = write_config(small_experiment())
-    for name in ("a", "b"):
-        done = new_command("run", path, "--store", tmp_path / f"store-{name}", "--output", tmp_path / name, "--no-report")
+    for name, run in (("a", command), ("b", new_command)):
+        done = run("run", path, "--store", tmp_path / f"store-{name}", "--output", tmp_path / name, "--no-report")
         assert done.returncode == 0, done.stderr
     assert without_timings(read_rows(tmp_path / "a")) == without_timings(read_rows(tmp_path / "b"))
 

@@ -43,7 +43,7 @@ def quick(**changes):
 # Each command is a process of its own, forked after the imports.
 STEPS = """
 import os, subprocess, sys
-import erasure.workflows.run, torch._dynamo
+import erasure.workflows.run, pandas, scipy.stats, sklearn.datasets
 from erasure.cli import _run
 
 def mount(*options):
@@ -83,7 +83,7 @@ def undisturbed(tmp_path_factory):
 
 @needs_mount
 @pytest.mark.parametrize(
-    "size", ["16k", "96k", pytest.param("48k", marks=pytest.mark.slow), pytest.param("160k", marks=pytest.mark.slow)]
+    "size", ["16k", "96k", pytest.param("48k", marks=pytest.mark.nightly), pytest.param("160k", marks=pytest.mark.nightly)]
 )
 def test_a_full_disk_is_named_and_after_room_was_made_the_run_goes_on(tmp_path, write_config, undisturbed, size):
     config, disk = write_config(quick()), tmp_path / "disk"
