@@ -122,6 +122,29 @@ def command(*arguments, cwd=None, kill_after_s=None):
         return subprocess.CompletedProcess(given, returncode, out.read_text("utf-8"), err.read_text("utf-8"))
 
 
+def _children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def _command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def is_worker(pid):
+    """Whether this is a process that :mod:`multiprocessing` has started, and not the bookkeeper of its shared memory."""
+    return any(mark in _command_line(pid) for mark in (b"spawn_main", b"multiprocessing.forkserver"))
+
+
+def workers_of(pid):
+    """Worker processes of a run: forks of its server, or interpreters of their own."""
+    found = [child for child in _children(pid) if is_worker(child)]
+    return [worker for child in found for worker in (_children(child) if b"forkserver" in _command_line(child) else [child])]
+
+
 TIMINGS = {"elapsed_s"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,23 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import command, small_experiment
+from small import command, is_worker, small_experiment, workers_of
 
 from erasure.store import Store
 
 pytest.importorskip("lightning_fabric")
-
-
-def _children(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
-
-
-def _is_rank(pid):
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def _models(store):
@@ -40,23 +29,31 @@ def _models(store):
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_devices_train_the_models_of_one(strategy, write_config, tmp_path):
-    # Without a method that forgets, and a floor, there are two models to train.
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The run of one device. Without a method that forgets, and a floor, there are two models to train."""
+    where = tmp_path_factory.mktemp("one")
     experiment = small_experiment(unlearners=["GoldModel"])
     experiment["evaluator"] |= {"floor_repeats": 0}
     experiment["predictor"]["epochs"] = 8
-    config = write_config(experiment)
-    options = ("--device", "cpu", "--store", tmp_path / "store", "--no-report")
-    one = command("run", config, *options, "--output", tmp_path / "one")
-    assert one.returncode == 0, one.stderr
-    log = tmp_path / "log"
+    (where / "config.jsonc").write_text(json.dumps(experiment), encoding="utf-8")
+    options = ("--device", "cpu", "--store", where / "store", "--output", where / "out", "--no-report")
+    done = command("run", where / "config.jsonc", *options)
+    assert done.returncode == 0, done.stderr
+    return where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_devices_train_the_models_of_one(strategy, one, tmp_path):
+    log, store = tmp_path / "log", tmp_path / "store"
+    shutil.copytree(one / "store", store)
+    options = ("--device", "cpu", "--store", store, "--no-report", "--output", tmp_path / "two")
     more = ("--devices", "2", "--strategy", strategy, "--log-json", log)
-    two = command("run", config, *options, "--output", tmp_path / "two", *more)
+    two = command("run", one / "config.jsonc", *options, *more)
     assert two.returncode == 0, two.stderr
     assert "Warning" not in two.stderr
-    models = _models(Store(tmp_path / "store"))
+    models = _models(Store(store))
     assert models[1].keys() == models[2].keys()
     assert len(models[1]) == 2
     for content, weights in models[1].items():
@@ -96,12 +93,12 @@ def test_killing_the_run_leaves_no_process(write_config, tmp_path):
                 assert run.poll() is None
                 assert time.monotonic() < deadline, "no epoch has ended"
                 time.sleep(0.1)
-            ranks = [pid for pid in _children(run.pid) if _is_rank(pid)]
+            ranks = workers_of(run.pid)
             assert len(ranks) == 2
         finally:
             os.kill(run.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while any(_is_rank(pid) for pid in ranks):
+    while any(is_worker(pid) for pid in ranks):
         assert time.monotonic() < deadline, "a process outlives its parent"
         time.sleep(0.1)
 

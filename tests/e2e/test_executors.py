@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import command, small_experiment
+from small import command, small_experiment, workers_of
 
 
 def _rows(directory):
@@ -50,27 +50,14 @@ def test_a_finished_run_is_not_sent_anywhere(serial, tmp_path):
     assert all(event["cached"] for event in finished)
 
 
-def _children(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
-
-
 def _workers(pid, n):
     """Worker processes of a run, once there are ``n``."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = [child for child in _children(pid) if b"spawn_main" in _command_line(child)]
-        if len(found) >= n:
+        if len(found := workers_of(pid)) >= n:
             return found
         time.sleep(0.05)
     raise AssertionError("there are no workers")
-
-
-def _command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the worker processes through /proc")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import command, small_experiment
+from small import command, small_experiment, workers_of
 
 N_KILLS = int(os.environ.get("ERASURE_TEST_KILLS", "4"))
 
@@ -27,20 +27,6 @@ def _sweep():
 def _rows(directory):
     rows = [row for row in json.loads((directory / "rows.json").read_text()) if row["unit"] not in {"s", "MiB", "x"}]
     return [{key: value for key, value in row.items() if key != "elapsed_s"} for row in rows]
-
-
-def _processes(pid):
-    """The run and its workers; the bookkeeper of Python's own shared memory is left alone."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    workers = [int(line) for line in found.stdout.split()]
-    return [pid, *(worker for worker in workers if b"spawn_main" in _command_line(worker))]
-
-
-def _command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _published(store):
@@ -81,7 +67,7 @@ def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path):
                 time.sleep(0.05)
                 if len(_published(store)) < moments[kills] or run.poll() is not None:
                     continue
-                victim = generator.choice(_processes(run.pid))
+                victim = generator.choice([run.pid, *workers_of(run.pid)])
                 try:
                     os.kill(victim, signal.SIGKILL)
                 except ProcessLookupError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -10,7 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from erasure.engine.executors.processes import few_threads
+from erasure.engine.worker_processes import as_in, context
 from erasure.engine.worker_settings import Workplace
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import EpochFinished, Event, Listener
@@ -185,14 +185,14 @@ class _NotOurs(ErasureError):
 
 @contextmanager
 def _processes(n: int, strategy: Strategy, device: str, directory: Path, setup: bytes) -> Iterator[list[_Process]]:
-    context, ranks = multiprocessing.get_context("spawn"), list[_Process]()
+    how, ranks = context(device, (__name__, "lightning_fabric")), list[_Process]()
     try:
         for number in range(n):
-            ours, theirs = context.Pipe()
+            ours, theirs = how.Pipe()
             place = (number, n, strategy, f"{device}:{number}" if device == "cuda" else device, str(directory))
-            process = context.Process(target=_serve, args=(theirs, setup, *place), daemon=True)
-            ranks.append(_Process(number, process, ours))
             with few_threads(), _silent_torch():
+                process = how.Process(target=_serve, args=(theirs, dict(os.environ), setup, *place), daemon=True)
+                ranks.append(_Process(number, process, ours))
                 process.start()
             theirs.close()
         yield ranks
@@ -219,8 +219,18 @@ def _silent_torch() -> Iterator[None]:
             del os.environ[name]
 
 
-def _serve(connection: Connection, setup: bytes, number: int, n: int, strategy: Strategy, device: str, directory: str) -> None:
+def _serve(
+    connection: Connection,
+    environment: Mapping[str, str],
+    setup: bytes,
+    number: int,
+    n: int,
+    strategy: Strategy,
+    device: str,
+    directory: str,
+) -> None:
     """One of the processes."""
+    as_in(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing of ours changes what a layer returns in place
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()

@@ -1,6 +1,7 @@
 """Two processes train the model that one does, and leave nothing behind however they end."""
 
 import os
+import sys
 from pathlib import Path
 
 import many_ranks
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from erasure.engine.ranks import on_ranks
+from erasure.engine.worker_processes import context
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.events import silent
 from erasure.training.calls import Loss, Optimizer
@@ -64,6 +66,19 @@ def test_a_process_that_is_killed_is_named_and_ends_the_others(tmp_path):
 def test_an_error_of_a_library_says_where_it_happened(tmp_path):
     with pytest.raises(RequirementNotMet, match="ZeroDivisionError in process 1 of 2: no such thing"):
         on_ranks(many_ranks.complain, None, 2, "ddp", "cpu", tmp_path, silent)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process is a new interpreter")
+def test_processes_are_forks_of_one_that_lasts_and_see_the_environment_of_now(tmp_path, monkeypatch):
+    answers = []
+    for word in ("first", None, "second"):
+        monkeypatch.setenv("ERASURE_TEST_WORD", word) if word else monkeypatch.delenv("ERASURE_TEST_WORD")
+        (tmp_path / str(word)).mkdir()
+        answers += on_ranks(many_ranks.told, "ERASURE_TEST_WORD", 2, "ddp", "cpu", tmp_path / str(word), silent)
+    assert [word for word, _ in answers] == ["first", "first", None, None, "second", "second"]
+    (server,) = {parent for _, parent in answers}
+    assert server != os.getpid()
+    assert context("cuda", ()).get_start_method() == "spawn"  # CUDA does not survive a fork
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

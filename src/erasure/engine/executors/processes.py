@@ -7,7 +7,6 @@ that dies is replaced and its stage is tried again. Workers end when this proces
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
 from erasure.engine.session import Workbench
+from erasure.engine.worker_processes import as_in, context
 from erasure.engine.worker_settings import Workplace
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
 from erasure.events import Event, StageFailed
@@ -126,17 +126,17 @@ class _Worker:
     """A process and the stage it is working on."""
 
     setup: bytes
+    context: Any
     process: Any = None
     connection: Any = None
     stage: Stage | None = None
     knows_setup: bool = False
 
     def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, theirs = self.context.Pipe()
         self.knows_setup = False
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with few_threads():
+            self.process = self.context.Process(target=_serve, args=(theirs, dict(os.environ)), daemon=True)
             self.process.start()
         theirs.close()
 
@@ -180,7 +180,8 @@ def _pool(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterat
         raise RequirementNotMet(
             f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
         ) from error
-    pool = [_Worker(setup) for _ in range(max(1, min(workers, missing)))]
+    how = context(bench.device.type, (__name__,))
+    pool = [_Worker(setup, how) for _ in range(max(1, min(workers, missing)))]
     try:
         for worker in pool:
             worker.start()
@@ -205,8 +206,9 @@ def few_threads() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     """A worker: runs the stages it is told until nobody tells it any more."""
+    as_in(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     signal.signal(signal.SIGTERM, _end)  # so that what is half written is cleaned up
     try:

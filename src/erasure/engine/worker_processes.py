@@ -1,0 +1,36 @@
+"""How processes that work for a run are started: forked from one that has imported the libraries, where that is safe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["as_in", "context"]
+
+
+def context(device: str, modules: tuple[str, ...]) -> Any:
+    """How :mod:`multiprocessing` starts the processes of a run.
+
+    On Linux they are forks of a server, a process of its own that imports the libraries once, has a single thread, and ends with this
+    process: the second worker, one that replaces another, and the processes of the next training start in milliseconds. CUDA cannot be
+    used after a fork, and a library of another system may not bear one: there each process is a new interpreter.
+
+    Args:
+        device: Type of the device that they will use.
+        modules: What the server imports when it starts.
+    """
+    if sys.platform != "linux" or device != "cpu":
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(list(modules))
+    return found
+
+
+def as_in(environment: Mapping[str, str]) -> None:
+    """Make the environment that of the process which asked for this one: a server has that of the moment when it was started."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
