@@ -216,3 +216,18 @@ def test_shadows_that_would_need_a_request_of_their_own_are_refused(tmp_path):
     configuration = request(cora_root(tmp_path), "nodes", evaluator={"measures": ["U-LiRA"]})
     with pytest.raises(ConfigError, match="would need a GraphRequest of its own"):
         erasure.run(configuration, store=tmp_path / "store", device="cpu")
+
+
+def test_rows_of_a_graph_are_unlearned_exactly(tmp_path):
+    """Ridge on propagated features: exact deletion of edges predicts as the model that is fitted to the graph after."""
+    configuration = request(cora_root(tmp_path), "edges")
+    configuration["data"]["data_source"]["parameters"]["propagate"] = 2
+    configuration["predictor"] = {"model": "Ridge"}
+    configuration["unlearners"] = ["GoldModel", "Unlink", "ExactDeletion"]
+    configuration["evaluator"] = {"measures": [*accuracies("test"), "JSDivergence"], "floor_repeats": 0}
+    results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
+    assert not results.failures
+    found = values(results, "test")
+    assert found["ExactDeletion"] == found["gold"] > 0.5
+    distances = {row.label: row.value for row in results.rows if row.measure == "JSDivergence"}
+    assert distances["ExactDeletion"] < 1e-9 < distances["Unlink"]

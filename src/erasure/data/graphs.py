@@ -112,7 +112,9 @@ def graph_column(
     )
 
 
-def node_column(name: str, graph: Any, background: Tensor | None, missing_features: MissingFeatures = "degree") -> NodeColumn:
+def node_column(
+    name: str, graph: Any, background: Tensor | None, missing_features: MissingFeatures = "degree", propagate: int = 0
+) -> NodeColumn:
     """One graph whose nodes are the samples.
 
     Args:
@@ -120,6 +122,7 @@ def node_column(name: str, graph: Any, background: Tensor | None, missing_featur
         graph: As for :func:`graph_dataset`.
         background: As for :class:`~erasure.training.graphs.NodeColumn`.
         missing_features: What to take where nodes have no features.
+        propagate: As for :class:`~erasure.training.graphs.NodeColumn`.
 
     Raises:
         DataError: If the graph is not sound.
@@ -135,7 +138,7 @@ def node_column(name: str, graph: Any, background: Tensor | None, missing_featur
     edge_attr = None if edge_attr is None else _features(f'"{name}": the edge features', _as_matrix(edge_attr), ())
     counts_degrees = not has_features and missing_features == "degree"
     features = _features(f'"{name}": the node features', _as_matrix(x), ())
-    return NodeColumn(features, edge_index, edge_attr, background, counts_degrees)
+    return NodeColumn(features, edge_index, edge_attr, background, counts_degrees, propagate)
 
 
 def degree_codes(edge_index: Tensor, n_nodes: int, most: int = _MOST_DEGREES) -> Tensor:
@@ -243,12 +246,22 @@ def _graphs_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json
 
 def _nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, Json]]:
     parts = {name: getattr(column, name) for name in ("x", "edge_index", "edge_attr", "background")}
-    return {name: part for name, part in parts.items() if part is not None}, {"counts_degrees": column.counts_degrees}
+    return {name: part for name, part in parts.items() if part is not None}, {
+        "counts_degrees": column.counts_degrees,
+        **({"propagate": column.propagate} if column.propagate else {}),
+    }
 
 
 def _nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> NodeColumn:
     counts_degrees = bool(facts.get("counts_degrees", False))
-    return NodeColumn(tensors["x"], tensors["edge_index"], tensors.get("edge_attr"), tensors.get("background"), counts_degrees)
+    return NodeColumn(
+        tensors["x"],
+        tensors["edge_index"],
+        tensors.get("edge_attr"),
+        tensors.get("background"),
+        counts_degrees,
+        int(facts.get("propagate", 0)),
+    )
 
 
 register_column("graph", ColumnFormat(GraphColumn, _graphs_to_tensors, _graphs_from_tensors))

@@ -74,6 +74,12 @@ class _Ridge(Estimator):
         self._add(gone, -1.0)
         self._solve()
 
+    def exchange(self, gone: Batch, come: Batch) -> None:
+        """Subtract, add and solve."""
+        self._add(gone, -1.0)
+        self._add(come, 1.0)
+        self._solve()
+
     def _add(self, samples: Batch, sign: float) -> None:
         rows = with_constant(rows_of(samples.x))
         self.gram.add_(rows.T @ rows, alpha=sign)

@@ -53,6 +53,20 @@ class Estimator(nn.Module):
         """
         raise RequirementNotMet(f"{type(self).__name__} cannot delete samples; retrain it")
 
+    def exchange(self, gone: Batch, come: Batch) -> None:
+        """Forget samples that the model was fitted to and learn others, as when a graph changes and with it what nodes see of it.
+
+        Args:
+            gone: Samples as the model was fitted to them, sorted by id.
+            come: What takes their place, sorted by id.
+
+        Raises:
+            RequirementNotMet: If it cannot.
+        """
+        raise RequirementNotMet(
+            f"{type(self).__name__.strip('_')} cannot exchange samples, and a GraphRequest changes those that stay, too; use Ridge"
+        )
+
     def statistics(self) -> list[Tensor]:
         """What is kept for deleting alone, beside what predicting needs."""
         return []

@@ -158,7 +158,7 @@ class RequestedGraph:
         start = start.index_fill(0, self.pairs.flatten() if self.kind == "edges" else self.nodes, True)
         return within_hops(self.graph.edge_index, start, n_hops)
 
-    def gather(self, ids: Tensor) -> NodeBatch:
+    def gather(self, ids: Tensor) -> NodeBatch | Tensor:
         """The samples ``ids``, each in its graph."""
         return self.within(ids).gather(ids)
 
@@ -207,7 +207,7 @@ class RequestedGraph:
         if self.graph.counts_degrees and name != "before" and self.kind != "features":
             degrees = torch.bincount(edges[1], minlength=len(x)).clamp_(max=self.n_features - 1)
             x = one_hot(degrees[:, None], (self.n_features,)).to(x.dtype)
-        return Subgraph(x, edges, attributes, row_of)
+        return Subgraph(x, edges, attributes, row_of, self.graph.propagate)
 
     def _without_features(self, x: Tensor) -> Tensor:
         if self.columns is None:
@@ -229,13 +229,14 @@ class RequestedGraph:
         if len(views) == 1:
             return replace(views[0], row_of=row_of)
         if not views:
-            return Subgraph(self.graph.x[:0], self.graph.edge_index[:, :0], None, row_of)
+            return Subgraph(self.graph.x[:0], self.graph.edge_index[:, :0], None, row_of, self.graph.propagate)
         attributes = [view.edge_attr for view in views if view.edge_attr is not None]
         return Subgraph(
             torch.cat([view.x for view in views]),
             torch.cat(edges, dim=1),
             torch.cat(attributes) if attributes else None,
             row_of,
+            self.graph.propagate,
         )
 
     def trained_on(self, ids: Tensor) -> RequestedGraph:

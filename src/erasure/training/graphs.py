@@ -235,6 +235,8 @@ class NodeColumn:
         background: Nodes that are always part of the graph, shape ``(N,)``, bool: those no model is trained on. None for all.
         counts_degrees: Whether ``x`` is the nodes' one-hot degree. It is then counted in the subgraph that a partition sees, so that the
             edges to forgotten nodes are in nobody's features; only the number of columns comes from the whole graph.
+        propagate: If not 0, a sample is no node of a graph but a row of numbers: its features after so many means over the neighbours and
+            the node itself, in the graph that it is seen in. Models of rows then are graph models (SGC).
     """
 
     x: Tensor
@@ -242,6 +244,7 @@ class NodeColumn:
     edge_attr: Tensor | None = None
     background: Tensor | None = None
     counts_degrees: bool = False
+    propagate: int = 0
     _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -262,7 +265,7 @@ class NodeColumn:
         """Width of the node features, as ``x_shape`` of a data set has it."""
         return (self.n_features,)
 
-    def gather(self, ids: Tensor) -> NodeBatch:
+    def gather(self, ids: Tensor) -> NodeBatch | Tensor:
         """The nodes ``ids``, in the graph of the background and themselves."""
         return self.within(ids).gather(ids)
 
@@ -285,7 +288,7 @@ class NodeColumn:
 
     def _view(self, ids: Tensor | None) -> Subgraph:
         if self.background is None or ids is None:
-            return Subgraph(self.x, self.edge_index, self.edge_attr)
+            return Subgraph(self.x, self.edge_index, self.edge_attr, propagate=self.propagate)
         visible = self.background.index_fill(0, ids, True)
         edges = visible[self.edge_index].all(0)
         row_of = visible.cumsum(0) - 1
@@ -298,6 +301,7 @@ class NodeColumn:
             edge_index=edge_index,
             edge_attr=None if self.edge_attr is None else self.edge_attr[edges],
             row_of=torch.where(visible, row_of, -1),
+            propagate=self.propagate,
         )
 
     def trained_on(self, ids: Tensor) -> NodeColumn:
@@ -309,7 +313,9 @@ class NodeColumn:
     def to(self, device: torch.device) -> NodeColumn:
         """The same column on ``device``."""
         edge_attr, background = (None if t is None else t.to(device) for t in (self.edge_attr, self.background))
-        return NodeColumn(self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees)
+        return NodeColumn(
+            self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees, self.propagate
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,20 +327,34 @@ class Subgraph:
         edge_index: Edges between them, as rows of ``x``.
         edge_attr: Features of those edges.
         row_of: Row of each node of the whole graph, -1 for those that cannot be seen; None if all can.
+        propagate: As for :class:`NodeColumn`.
     """
 
     x: Tensor
     edge_index: Tensor
     edge_attr: Tensor | None = None
     row_of: Tensor | None = None
+    propagate: int = 0
 
     def __len__(self) -> int:
         return len(self.x) if self.row_of is None else len(self.row_of)
 
-    def gather(self, ids: Tensor) -> NodeBatch:
-        """The nodes ``ids``; they must be visible."""
+    def gather(self, ids: Tensor) -> NodeBatch | Tensor:
+        """The nodes ``ids``, which must be visible; or their propagated features."""
         rows = ids if self.row_of is None else self.row_of.index_select(0, ids)
+        if self.propagate:
+            return self.propagated.index_select(0, rows)
         return NodeBatch(self.x, self.edge_index, self.edge_attr, rows, view=self)
+
+    @cached_property
+    def propagated(self) -> Tensor:
+        """Features after ``propagate`` means over the nodes with an edge to a node, and the node itself; once for each of several edges."""
+        source, target = self.edge_index
+        degrees = (torch.bincount(target, minlength=len(self.x)) + 1).to(self.x.dtype)
+        x = self.x
+        for _ in range(self.propagate):
+            x = x.index_add(0, target, x.index_select(0, source)) / degrees[:, None]
+        return x
 
     @cached_property
     def sparse(self) -> SparseRows | None:
@@ -349,7 +369,7 @@ class Subgraph:
     def to(self, device: torch.device) -> Subgraph:
         """The same on ``device``."""
         edge_attr, row_of = (None if t is None else t.to(device) for t in (self.edge_attr, self.row_of))
-        return Subgraph(self.x.to(device), self.edge_index.to(device), edge_attr, row_of)
+        return Subgraph(self.x.to(device), self.edge_index.to(device), edge_attr, row_of, self.propagate)
 
 
 def one_hot(codes: Tensor, categories: tuple[int, ...]) -> Tensor:

@@ -77,6 +77,7 @@ class CertifiedUnlearning(Unlearner):
             "The noise is constant over the steps.",
         ),
     )
+    samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
     cost: ClassVar[str] = "the noisy steps on batches of the retain set, then epochs passes over it"
     search_space: ClassVar[SearchSpace] = {

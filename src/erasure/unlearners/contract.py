@@ -14,9 +14,10 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.component import Component, field_types
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import weight_that_diverged, weights_diverged
-from erasure.training.batches import Batch
+from erasure.training.batches import Batch, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import synchronise
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
@@ -48,6 +49,7 @@ class Unlearner(Component):
         cost: What it computes, in words: passes over which partition, model copies.
         exact: Whether it gives a model from the distribution of retraining.
         at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
+        samples_apart: Whether what it promises rests on kept samples staying as they are, which a ``GraphRequest`` changes.
 
     Args:
         forget: Partition to forget.
@@ -62,6 +64,7 @@ class Unlearner(Component):
     cost: ClassVar[str] = ""
     exact: ClassVar[bool] = False
     at_training: ClassVar[bool] = False
+    samples_apart: ClassVar[bool] = False
 
     forget: Partition = "forget"
     retain: Partition = "retain"
@@ -147,6 +150,16 @@ class Unlearner(Component):
             return f"{type(self).__name__} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
         return None
 
+    def refuse_inputs(self, x: Column) -> str | None:
+        """Why the method is not defined for these inputs, or None; asked before anything is trained."""
+        reasons = (method.refuse_inputs(x) for method in self.inner_methods())
+        if self.samples_apart and isinstance(x, RequestedGraph):
+            return (
+                f"{type(self).__name__} promises something of samples that stay as they are, and a GraphRequest changes what kept nodes "
+                "see; use ExactDeletion with Ridge, or NewtonRemoval"
+            )
+        return next((reason for reason in reasons if reason is not None), None)
+
     def run(self, model: nn.Module, task: UnlearningTask) -> Unlearned:
         """Apply the method to a copy of ``model`` with everything that must hold around it.
 
@@ -157,7 +170,7 @@ class Unlearner(Component):
             RequirementNotMet: If the method is not defined for the task or the network; names the layer that cannot do what it needs.
             Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
         """
-        reason = self.refuse(task.model_input) or initialised(model)
+        reason = self.refuse(task.model_input) or self.refuse_inputs(task.x) or initialised(model)
         if reason is not None:
             raise RequirementNotMet(reason)
         student = keep_inputs(deep_copy(model).eval())

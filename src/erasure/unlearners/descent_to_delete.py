@@ -56,6 +56,7 @@ class DescentToDelete(Unlearner):
             "The noise is that of the exact Gaussian mechanism by default.",
         ),
     )
+    samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "steps passes over the retain set"
@@ -135,6 +136,7 @@ class LangevinUnlearning(Unlearner):
             "All samples take part in each step; the code's mini-batch is drawn once and kept.",
         ),
     )
+    samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from erasure.accounting.guarantee import Guarantee
 from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, samples_of
+from erasure.training.graph_requests import RequestedGraph
 from erasure.types import Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import SearchSpace
@@ -24,6 +25,9 @@ __all__ = ["ExactDeletion"]
 class ExactDeletion(Unlearner):
     """Deletes the forget set from a model that was made for it, such as an exact forest; the result is the model fitted without it.
 
+    Where a ``GraphRequest`` says what is forgotten, the rows of kept nodes change with their neighbourhoods: the old ones are taken out
+    with the forgotten ones, and the new ones put in (GraphEditor). ``Ridge`` can do that.
+
     The model says how exact it is: some give the same bits, those that solve equations the same numbers up to rounding. The retain set
     is read by models that need it only.
 
@@ -31,7 +35,8 @@ class ExactDeletion(Unlearner):
     """
 
     source: ClassVar[Source | None] = Source(
-        paper="Cao, Yang, S&P 2015; Brophy, Lowd, ICML 2021, arXiv:2009.05567; Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
+        paper="Cao, Yang, S&P 2015; Cong, Mahdavi, 2022 (GraphEditor); Brophy, Lowd, ICML 2021, arXiv:2009.05567; "
+        "Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
@@ -47,7 +52,11 @@ class ExactDeletion(Unlearner):
         """Ask the model."""
         estimator = _deletable(model)
         forget, retain = task.ids("forget"), task.ids("retain")
-        if len(forget):
+        if isinstance(task.x, RequestedGraph):
+            with torch.no_grad():
+                gone, come = _changed(task.x, forget, retain)
+                estimator.exchange(samples_of(task.x, task.y, gone), samples_of(task.x, task.y, come))
+        elif len(forget):
             with torch.no_grad():
                 estimator.delete(samples_of(task.x, task.y, forget), lambda: samples_of(task.x, task.y, retain))
         task.keeps(sum(b.numel() * b.element_size() for b in estimator.statistics()))
@@ -55,6 +64,20 @@ class ExactDeletion(Unlearner):
         sentence = f"Fitting {type(estimator).__name__.strip('_')} without the samples gives {how}."
         task.promise(Guarantee(kind="exact", assumptions=(sentence, "Statistics by which inputs were scaled are not covered.")))
         return model
+
+
+def _changed(graph: RequestedGraph, forget: Tensor, retain: Tensor) -> tuple[Tensor, Tensor]:
+    """Training nodes that are forgotten or seen otherwise after the request: as they were, and those that stay as they are now."""
+    before = graph.seen_in(retain, "before")
+    old, new = graph.gather(before), graph.gather(retain)
+    if not isinstance(old, Tensor) or not isinstance(new, Tensor):
+        raise RequirementNotMet(
+            "ExactDeletion takes rows of numbers, and the inputs are graphs; give the source propagate = 2, say"
+        )
+    is_other = (old != new).any(1)
+    n = graph.n_nodes
+    lost = forget[~torch.isin(forget, before)]
+    return torch.cat([lost % n, before[is_other]]), retain[is_other]
 
 
 def _deletable(model: nn.Module) -> Estimator:

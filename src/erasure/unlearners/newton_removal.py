@@ -15,6 +15,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.logistic import LogisticModel, LogisticObjective, NoisyLogisticModel
 from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
@@ -50,6 +51,9 @@ class NewtonRemoval(Unlearner):
     it is within what the objective's noise ``perturbation`` hides, the model is (eps, delta)-certified, with the eps that was really used.
     Otherwise it is fitted to the retain set again with fresh noise, which is exact and says so.
 
+    Where a ``GraphRequest`` says what is forgotten, the rows of kept nodes change as well, and the step goes along the gradient of the
+    retain set on the graph after it, of which the bound holds by itself (certified graph unlearning, CGU).
+
     **Cost**: a Hessian and its factorisation, one spectral norm of the retain set.
 
     Args:
@@ -59,7 +63,7 @@ class NewtonRemoval(Unlearner):
     """
 
     source: ClassVar[Source | None] = Source(
-        paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030",
+        paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030; graphs: Chien, Pan, Milenkovic, ICLR 2023",
         code="facebookresearch/certified-removal",
         tested="the steps by plain formulas, and the true residual within its bound (tests/unit/unlearners/test_certified.py)",
         deviations=(
@@ -89,7 +93,8 @@ class NewtonRemoval(Unlearner):
         logistic = _perturbed(model)
         gone, left = (samples_of(task.x, task.y, task.ids(role)) for role in ("forget", "retain"))
         with torch.no_grad():
-            residual = self._stepped(logistic, gone, left) if len(gone.y) and len(left.y) else float(logistic.residual)
+            is_graph = isinstance(task.x, RequestedGraph)
+            residual = self._stepped(logistic, gone, left, is_graph) if len(gone.y) and len(left.y) else float(logistic.residual)
             budget = newton_budget_exact(logistic.perturbation, self.eps, self.delta)
             if residual > budget or not len(left.y):
                 logistic.refit(left, fresh_noise=True)
@@ -113,14 +118,17 @@ class NewtonRemoval(Unlearner):
         )
         return model
 
-    def _stepped(self, model: LogisticModel, gone: Batch, left: Batch) -> float:
+    def _stepped(self, model: LogisticModel, gone: Batch, left: Batch, is_graph: bool) -> float:
         """Take the steps; a bound on the gradient that is left."""
-        objective, removed = model.objective(left), model.objective(gone)
-        pull = removed.gradient(model.weight) - model.noise  # the sum over the samples that go, each with its share of l2
-        step = objective.newton(model.weight, pull)
-        residual = float(model.residual) + float(removal_bound(objective, step))
-        model.weight.add_(step)
-        for _ in range(self.steps - 1):
+        objective, n_steps, residual = model.objective(left), self.steps, 0.0
+        if not is_graph:
+            pull = model.objective(gone).gradient(model.weight) - model.noise  # the samples that go, each with its share of l2
+            step = objective.newton(model.weight, pull)
+            residual = float(model.residual) + float(removal_bound(objective, step))
+            model.weight.add_(step)
+            n_steps -= 1
+        # Kept nodes of a graph change, too: what is left of their gradient is all that there is to go by.
+        for _ in range(n_steps):
             step = -objective.newton(model.weight, objective.gradient(model.weight))
             residual = float(removal_bound(objective, step))
             model.weight.add_(step)

@@ -401,6 +401,10 @@ def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
     experiment, x = plan.experiment, material.x
     if not isinstance(x, RequestedGraph):
         return
+    for entry in experiment.unlearners:
+        reason = entry.unlearner.refuse_inputs(x)
+        if reason is not None:
+            yield _problem(experiment, entry.unlearner, reason, "requirement")
     edges = {name for name, ids in material.partitions.items() if len(ids) and int(ids.max()) >= len(x)}
     for measure in experiment.evaluator.measures:
         wrong = [name for name in measure.partitions() if name in edges and name not in measure.of_edges()]

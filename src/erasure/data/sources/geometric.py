@@ -19,7 +19,7 @@ from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.graphs import MissingFeatures, class_labels, graph_dataset, node_column
 from erasure.data.reading.geometric_files import GraphsRead, digests, raw_folder, read_graphs
-from erasure.errors import DataError, InvalidParameters, MissingDependency
+from erasure.errors import DataError, InvalidParameters, MissingDependency, Problem
 from erasure.training.graphs import torch_geometric
 from erasure.types import Json, NonNegativeInt
 
@@ -175,6 +175,8 @@ class Planetoid(_Geometric):
         forgets: ``node``: a model sees features and edges of no training node but those of its own partition, so that forgetting
             removes a node from the graph; ``label``: the graph is whole for everyone, and forgetting removes labels only;
             ``request``: the splitter ``GraphRequest`` says what is forgotten, nodes, edges or features, and who sees which graph.
+        propagate: If not 0, samples are rows of numbers for models of tables (``Ridge``, ``LogisticRegression``, ``MLP``): the features of
+            each node after so many means over its neighbours and itself. Needs ``forgets="request"``.
         download: Whether raw files that are not there are fetched.
     """
 
@@ -183,17 +185,22 @@ class Planetoid(_Geometric):
     split: Literal["public", "full"] = "public"
     normalize_features: bool = True
     forgets: Literal["node", "label", "request"] = "node"
+    propagate: NonNegativeInt = field(default=0, metadata={"address": "changed"})
     download: bool = field(default=True, metadata=_ELSEWHERE)
 
     def _recipe(self) -> tuple[str, str, dict[str, Any]]:
         return "Planetoid", self.root, {"name": self.name, "split": self.split}
+
+    def check(self) -> None:
+        """What is propagated depends on the whole graph."""
+        _check_propagated(self.propagate, self.forgets, "Planetoid")
 
     def load(self) -> Dataset:
         """Read the network."""
         graph = self._read().graphs[0]
         if self.normalize_features:
             graph.x = graph.x / graph.x.sum(1, keepdim=True).clamp(min=1)
-        return _node_dataset(self.name, graph, self.forgets)
+        return _node_dataset(self.name, graph, self.forgets, propagate=self.propagate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +213,7 @@ class GraphDataset(_Geometric):
         missing: Graphs without a label: ``drop`` leaves them out, with a warning that counts them; ``error`` refuses them.
         missing_features: What stands for the features of nodes that have none: their one-hot degree (64 and more are one), or a 1.
         forgets: As for ``Planetoid``, where nodes are the samples and the graph has a ``train_mask`` (of several, the first).
+        propagate: As for ``Planetoid``.
         download: Whether raw files that are not there are fetched.
     """
 
@@ -216,11 +224,16 @@ class GraphDataset(_Geometric):
     missing: Literal["drop", "error"] = "drop"
     missing_features: MissingFeatures = "degree"
     forgets: Literal["node", "label", "request"] = "node"
+    propagate: NonNegativeInt = field(default=0, metadata={"address": "changed"})
     download: bool = field(default=True, metadata=_ELSEWHERE)
 
     def _recipe(self) -> tuple[str, str, dict[str, Any]]:
         parameters = dict(self.dataset.parameters)
         return self.dataset.name, parameters.pop("root"), parameters
+
+    def check(self) -> None:
+        """What is propagated depends on the whole graph."""
+        _check_propagated(self.propagate, self.forgets, "GraphDataset")
 
     def _class(self) -> Any:
         torch_geometric("datasets", f"the data set {self.dataset.name}")
@@ -232,7 +245,7 @@ class GraphDataset(_Geometric):
         graphs = read.graphs
         name = str(self.dataset.parameters.get("name", self.dataset.name))
         if len(graphs) == 1 and graphs[0].y is not None and len(graphs[0].y) == graphs[0].num_nodes:
-            return _node_dataset(name, graphs[0], self.forgets, self.missing_features)
+            return _node_dataset(name, graphs[0], self.forgets, self.missing_features, self.propagate)
         return _with_targets(name, read, self.target, self.missing, missing_features=self.missing_features)
 
 
@@ -291,7 +304,15 @@ def _with_targets(name: str, read: GraphsRead, target: int | None, missing: str,
     return graph_dataset(name, graphs, class_labels(name, labels), rows=rows, **facts)
 
 
-def _node_dataset(name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree") -> Dataset:
+def _check_propagated(propagate: int, forgets: str, name: str) -> None:
+    if propagate and forgets != "request":
+        message = 'features are propagated over the whole graph, of which a GraphRequest says what goes: give forgets = "request"'
+        raise InvalidParameters([Problem(message, path=f"{name}.propagate")])
+
+
+def _node_dataset(
+    name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree", propagate: int = 0
+) -> Dataset:
     """A data set whose samples are the nodes of one graph; its own split, if it has one, is in the groups."""
     masks = [getattr(graph, f"{part}_mask", None) for part in ("train", "val", "test")]
     masks = [mask if mask is None or mask.ndim == 1 else mask[:, 0] for mask in masks]
@@ -302,7 +323,7 @@ def _node_dataset(name: str, graph: Any, forgets: str, missing_features: Missing
     background = None
     if forgets == "node":
         background = torch.zeros(graph.num_nodes, dtype=torch.bool) if masks[0] is None else ~masks[0]
-    column, y = node_column(name, graph, background, missing_features), class_labels(name, graph.y)
+    column, y = node_column(name, graph, background, missing_features, propagate), class_labels(name, graph.y)
     return checked(
         Dataset(
             name=name,
