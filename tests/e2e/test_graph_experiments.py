@@ -150,8 +150,9 @@ REQUESTS = {
         {"class": "GraphRequest", "parameters": {"nodes": "gone"}},
     ],
     "edges": [
-        {"class": "GraphEdges", "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "percentage": 0.1}},
+        {"class": "GraphEdges", "parameters": {"parts_names": ["gone", "kept"], "ref_data": "train", "percentage": 0.1}},
         {"class": "GraphRequest", "parameters": {"edges": "gone"}},
+        {"class": "SeenIn", "parameters": {"parts_names": ["nodes_after", "-"], "graph": "after"}},
     ],
     "features": [
         {"class": "GraphNodes", "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "percentage": 0.1}},
@@ -182,8 +183,16 @@ def request(root, kind, **changes):
     "kind", ["edges", pytest.param("nodes", marks=pytest.mark.slow), pytest.param("features", marks=pytest.mark.slow)]
 )
 def test_requests_to_forget_something_of_a_graph(tmp_path, kind):
-    results = erasure.run(request(cora_root(tmp_path), kind), store=tmp_path / "store", device="cpu")
+    configuration = request(cora_root(tmp_path), kind)
+    if kind == "edges":
+        names = {"forgotten": "gone", "kept": "kept"}
+        attacks = [{"class": name, "parameters": names} for name in ("EdgeMembership", "DeletedEdgeAUC")]
+        configuration["evaluator"]["measures"] += attacks
+    results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
     assert not results.failures
+    if kind == "edges":  # neighbours are alike, whether or not the network has known of the edge
+        leaks = {row.label: row.value for row in results.rows if row.measure == "EdgeMembership cosine"}
+        assert min(leaks["original"], leaks["gold"]) > 0.6
     found = values(results, "test")
     assert set(found) >= {"original", "gold", "Unlink", "GIF", "Finetuning"}
     assert min(found["original"], found["gold"]) > 0.5

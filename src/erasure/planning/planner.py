@@ -262,7 +262,8 @@ class Planner:
             "seed": seed,
             "numerics": self.plan_.numerics.json(),
         }
-        outputs = self.outputs(set(references.values()), dict.fromkeys(partitions))
+        edges = {name for measure in trace.measures for name in measure.of_edges()}
+        outputs = self.outputs(set(references.values()), [name for name in dict.fromkeys(partitions) if name not in edges])
         job = Job(scene=self.scene, seed=seed, model=model, references=references, role="unlearned", trace=trace)
         requires = (self.scene.split, model, *references.values(), *outputs)
         return self.add(
@@ -300,7 +301,8 @@ class Planner:
             "seed": seed,
             "numerics": self.plan_.numerics.json(),
         }
-        outputs = self.outputs({model, *needed.values()}, partitions)
+        of_samples = [name for name in partitions if name not in measure.of_edges()]
+        outputs = self.outputs({model, *needed.values()}, of_samples)
         bank, blocks = self.bank.requested(measure, treated or role, entry, references.get("original", model))
         if blocks:
             content["bank"] = sorted({*bank.values()})

@@ -49,7 +49,7 @@ class Unlearner(Component):
         cost: What it computes, in words: passes over which partition, model copies.
         exact: Whether it gives a model from the distribution of retraining.
         at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
-        samples_apart: Whether what it promises rests on kept samples staying as they are, which a ``GraphRequest`` changes.
+        samples_apart: Whether it rests on kept samples staying as they are, which a ``GraphRequest`` changes.
 
     Args:
         forget: Partition to forget.
@@ -155,8 +155,8 @@ class Unlearner(Component):
         reasons = (method.refuse_inputs(x) for method in self.inner_methods())
         if self.samples_apart and isinstance(x, RequestedGraph):
             return (
-                f"{type(self).__name__} promises something of samples that stay as they are, and a GraphRequest changes what kept nodes "
-                "see; use ExactDeletion with Ridge, or NewtonRemoval"
+                f"{type(self).__name__} rests on kept samples that stay as they are, and a GraphRequest changes what kept nodes see; use "
+                "another method, such as GIF, or ExactDeletion with Ridge"
             )
         return next((reason for reason in reasons if reason is not None), None)
 

@@ -51,6 +51,7 @@ class DeltaGrad(Unlearner):
             "Pairs without positive curvature are not taken.",
         ),
     )
+    samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"train", "forget"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = (

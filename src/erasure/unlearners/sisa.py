@@ -34,6 +34,7 @@ class SISA(Unlearner):
             "Requests start from the checkpoints of the original; the ensemble says where else it differs from the code.",
         ),
     )
+    samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = (

@@ -12,9 +12,12 @@ from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.models.linear import LogisticRegression, Ridge
 from erasure.training.estimators import samples_of
 from erasure.training.predictor import ModelInput
+from erasure.unlearners.delta_grad import DeltaGrad
 from erasure.unlearners.descent_to_delete import DescentToDelete
 from erasure.unlearners.exact_deletion import ExactDeletion
 from erasure.unlearners.newton_removal import NewtonRemoval
+from erasure.unlearners.sequential import Sequential
+from erasure.unlearners.sisa import SISA
 
 KINDS = ["nodes", "edges", "features"]
 INPUTS = ModelInput(x_shape=(5,), n_classes=3, task="classification", modality="graph")
@@ -108,3 +111,9 @@ def test_propagation_is_stored_and_needs_the_whole_graph():
     assert "propagate" not in to_artifact(blocks())[1]["column"]["facts"]
     with pytest.raises(InvalidParameters, match='give forgets = "request"'):
         Planetoid(name="Cora", propagate=2)
+
+
+@pytest.mark.parametrize("method", [SISA(), DeltaGrad(), Sequential(method=SISA(), requests=("forget",), remaining=("retain",))])
+def test_methods_for_samples_that_do_not_depend_on_one_another_say_so(method):
+    assert "a GraphRequest changes what kept nodes see" in method.refuse_inputs(propagated("edges").x)
+    assert method.refuse_inputs(blocks().x) is None
