@@ -60,6 +60,9 @@ def command(
 ) -> int:
     """Tune the parameters of a method of CONFIG, on other seeds than those reported.
 
+    The winner is confirmed on the reported seeds, which no trial has seen: as many as there are tuning seeds unless --seeds says otherwise,
+    with the configuration's number of further golds.
+
     The folder gets the study (study.db), every trial (trials.csv, trials.json), the best setting as an entry of "unlearners" (best.jsonc)
     and the run that compares it with the defaults (report). The same command again goes on where it stopped.
 
@@ -114,6 +117,8 @@ def _show(found: Tuned) -> None:
         click.echo(f"{kind:<10}  {'failed' if gap is None else f'{gap:.5f}'}")
     if found.floor is not None:
         click.echo(f"{'floor':<10}  {found.floor:.5f}  models retrained with other seeds")
+    for label, (finding, p) in found.tested.items():
+        click.echo(printable(f"{label}: {finding}{'' if p is None else f' (p {p:.3g})'} on the reported seeds"))
     if found.improvement is not None:
         before = "the published defaults" if "default" in found.gaps else "the configured one"
         size = f"{100 * abs(found.improvement):.0f} % {'smaller' if found.improvement >= 0 else 'larger'}"

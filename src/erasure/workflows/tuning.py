@@ -12,6 +12,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import judge_report
 from erasure.component import Call, Component, canonical
 from erasure.durable import write_atomically
 from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, StoreError, nearest
@@ -77,6 +79,8 @@ class Tuned:
         gaps: Objective on the reported seeds: of the published defaults (a composition has none), of the configured setting if it
             differs, and of the tuned one.
         floor: The same of models retrained with other seeds, below which nothing can be told apart; None without gold.
+        tested: What the reported seeds say of each of them beside further golds, by label: the finding, and the p-value corrected for all
+            of them; empty without golds. No trial has seen these seeds, so that the luck of the search is not in it.
         tuning_s: Seconds of unlearning that tuning cost; part of the tuned method's total.
         gold_s: Seconds of retraining that tuning cost; 0 without gold.
         total_s: Seconds of one unlearning with the tuned setting, and of tuning.
@@ -91,6 +95,7 @@ class Tuned:
     snippet: Json
     gaps: Mapping[str, float | None]
     floor: float | None
+    tested: Mapping[str, tuple[str, float | None]]
     tuning_s: float
     gold_s: float
     total_s: float
@@ -131,7 +136,7 @@ def tune(
         time_limit_s: No trial starts after this many seconds of this call; the best one until then is reported.
         overrides: ``path=value`` settings.
         trust: Modules whose classes the configuration may name.
-        options: How experiments are run; ``seeds`` are those reported.
+        options: How experiments are run; ``seeds`` are those reported, by default as many as there are tuning seeds.
         on_trial: Called after every new trial.
         listener: Receives the events of the report's run.
 
@@ -150,7 +155,7 @@ def tune(
         raise ConfigError([Problem(f"{entry.label} has no parameters to tune", kind="requirement")])
     heldout, notes = _heldout(experiment)
     options = options or RunOptions()
-    roots = options.seeds or (experiment.globals.seed,)
+    roots = options.seeds or _fresh(experiment.globals.seed, protocol, n_seeds)
     tuning, reported = _seeds(roots, protocol, n_seeds)
     judged = _judged(configuration, (*overrides, _evaluator(entry.unlearner, heldout)), trust)
     quiet = replace(options, output=None, report=False)
@@ -186,7 +191,8 @@ def tune(
     contenders = _contenders(entry, best.parameters)
     final = replace(judged, unlearners=tuple(contenders.values()))
     if protocol != "gold-free":
-        final = replace(final, evaluator=replace(final.evaluator, floor_repeats=1))
+        n_golds = max(1, experiment.evaluator.floor_repeats)
+        final = replace(final, evaluator=replace(final.evaluator, floor_repeats=n_golds))
     results = run_experiment(final, replace(options, output=output / _REPORT, seeds=reported), listener)
     verdicts = {kind: _judge(results, each.label, protocol, heldout, entry.unlearner) for kind, each in contenders.items()}
     floor = _floor(results, contenders["tuned"].label)
@@ -202,6 +208,7 @@ def tune(
         floor=floor,
         tuning_s=spent,
         gold_s=gold_s if protocol != "gold-free" else 0.0,
+        tested=_tested(results, entry.unlearner, heldout),
         total_s=spent + (gold_s if protocol != "gold-free" else 0.0) + verdicts["tuned"][2] / max(1, len(reported)),
         report=results,
         notes=(*notes, f"Tuned on the seeds {_listed(tuning)}; reported on {_listed(reported)}."),
@@ -254,6 +261,13 @@ def _heldout(experiment: Experiment) -> tuple[str, list[str]]:
     raise ConfigError([Problem('tuning needs a partition "validation" or "test"', "data.partitions", kind="partition")])
 
 
+def _fresh(root: int, protocol: Protocol, n_seeds: int) -> tuple[int, ...]:
+    """Seeds to report on where none are given: the configuration's, and as many in all as there are tuning seeds."""
+    if protocol == "transfer":
+        return (root,)
+    return (root, *(derive(root, "confirm", number) % 2**31 for number in range(1, n_seeds)))
+
+
 def _seeds(roots: Sequence[int], protocol: Protocol, n_seeds: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Seeds of tuning and of the report; none is both."""
     if protocol == "transfer":
@@ -296,6 +310,15 @@ def _floor(results: Results, label: str) -> float | None:
     """What the objective is for models retrained with other seeds."""
     floors = [row.floor for row in results if row.label == label and row.measure in _COMPARED and row.floor is not None]
     return math.fsum(floors) / len(floors) if floors else None
+
+
+def _tested(results: Results, unlearner: Unlearner, heldout: str) -> dict[str, tuple[str, float | None]]:
+    """Finding and corrected p-value of each contender beside the jury of the reported seeds."""
+    if not results.jury:
+        return {}
+    roles = Roles(frozenset({unlearner.forget}), frozenset({unlearner.retain}), frozenset({heldout}))
+    found = judge_report([*results.rows, *results.jury], roles).methods
+    return {label: (tested.finding.value, tested.adjusted) for label, tested in found.items()}
 
 
 def _remarks(
@@ -475,6 +498,7 @@ def _write(found: Tuned, output: Path) -> None:
         "best": dict(found.best),
         "gaps": dict(found.gaps),
         "floor": found.floor,
+        "verdicts": {label: {"finding": finding, "p": p} for label, (finding, p) in found.tested.items()},
         "improvement": found.improvement,
         "tuning_s": found.tuning_s,
         "gold_s": found.gold_s,

@@ -48,7 +48,7 @@ def test_values_are_those_of_numpy_and_scipy_on_trained_models(population, choic
         assert values[f"{measure.title} mean", partition] == pytest.approx(expected.mean())
         assert values[f"{measure.title} 95th percentile", partition] == pytest.approx(np.percentile(expected, 95))
         assert values[f"{measure.title} 99th percentile", partition] == pytest.approx(np.percentile(expected, 99))
-    assert len(values) == 9
+    assert len(values) == 10
 
 
 def test_a_method_that_forgets_nothing_is_farther_from_gold_than_gold(population):
@@ -160,3 +160,11 @@ class TestKLoMConformance(MeasureConformance):
 class TestKLoMOfOneOriginalConformance(TestKLoMConformance):
     def make(self):
         return KLoM(n_models=5, origins="one", max_samples=None)
+
+
+def test_a_method_that_forgets_nothing_is_told_from_gold_and_gold_is_not(population):
+    p = {way: population.values(KLoM(n_models=N), way)["KLoM p", "forget"] for way in ("gold", "identity", "original")}
+    assert p["identity"] <= 0.01
+    assert p["original"] <= 0.01
+    assert p["gold"] > 0.05
+    assert ("KLoM p", "forget") not in population.values(KLoM(n_models=N, relabellings=0))

@@ -12,10 +12,11 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.functional.membership import confidence_margin
+from erasure.functional.population_test import epsilon_by_labelling, labellings_of, p_value
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, TaskKind, Tells
 
 __all__ = ["ForgettingQuality"]
 
@@ -34,7 +35,9 @@ class ForgettingQuality(Measure):
     with mean accuracies of the two populations on the retain and test set. F is in [0, 1], larger is better, but 1 is out of reach: ε is
     the largest of many estimates. A method that is exactly retraining has F of about 0.18 with both families of thresholds (0.33 with
     ``single`` ones) for 32 to 512 models. Compare with gold's value, which is retraining against retraining. ``mean epsilon`` is the mean
-    over the samples; no ε above :math:`\ln(N - 1)` can be resolved by N models, so that none is a certificate of privacy.
+    over the samples, and ``p`` tests whether the two populations are one: which of all the models are called unlearned is drawn
+    ``relabellings`` times, and that mean, by single thresholds, is computed again. No ε above :math:`\ln(N - 1)` can be resolved by N
+    models, so that none is a certificate of privacy.
 
     It judges a method over its random seeds, not one model: the subject itself is not looked at, and a method without randomness makes
     equal models, which are easily distinguished from golds.
@@ -48,6 +51,7 @@ class ForgettingQuality(Measure):
         test: Where the test accuracy is taken.
         n_models: Number of models on either side, at least 3; the challenge had 512, and 64 to 128 keep its ranking.
         thresholds: ``both``: single thresholds and pairs of them, as in the challenge. ``single``: single thresholds alone.
+        relabellings: Drawn for the p-value; 0 leaves it out.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -71,6 +75,7 @@ class ForgettingQuality(Measure):
     test: Partition = "test"
     n_models: PositiveInt = 32
     thresholds: Literal["both", "single"] = "both"
+    relabellings: NonNegativeInt = 999
 
     def check(self) -> None:
         """Two models resolve no ε at all."""
@@ -101,19 +106,23 @@ class ForgettingQuality(Measure):
         for partition in self.partitions():
             if not len(evaluation.ids(partition)):
                 raise RequirementNotMet(f'ForgettingQuality looks at "{partition}", which is empty')
+        mine, golds = self._margins(evaluation, self._mine), self._margins(evaluation, self._golds)
         try:
-            found = epsilons(
-                self._margins(evaluation, self._mine), self._margins(evaluation, self._golds), families=self.thresholds
-            )
+            found = epsilons(mine, golds, families=self.thresholds)
         except DataError as error:
             raise RequirementNotMet(f'ForgettingQuality is not defined on "{self.forget}": {error}') from error
         quality = float(forgetting_scores(found, self.n_models).mean())
         score = quality * self._kept(evaluation, self.retain) * self._kept(evaluation, self.test)
-        return [
+        values = [
             Value(value=quality, partition=self.forget),
             Value(value=score, name=f"{self.title} score", partition=self.forget),
             Value(value=float(found.mean()), name=f"{self.title} mean epsilon", partition=self.forget, higher_is_better=False),
         ]
+        if self.relabellings:
+            players = labellings_of(self.n_models, self.n_models, self.relabellings, evaluation.streams.numpy("relabellings"))
+            p = p_value([epsilon_by_labelling(mine, golds, players, families="single")])  # pairs would take ten times as long
+            values.append(Value(value=p, name=f"{self.title} p", partition=self.forget, unit="p", higher_is_better=True))
+        return values
 
     def _margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
         """``(n_models, n)``."""

@@ -13,10 +13,11 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.margins import histogram_divergence
 from erasure.functional.membership import confidence_margin
+from erasure.functional.population_test import divergence_by_labelling, labellings_of, p_value
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, TaskKind
 
 __all__ = ["KLoM"]
 
@@ -32,7 +33,8 @@ class KLoM(Measure):
 
     for each sample, over ``n_models`` models each, estimated from histograms of 20 bins. Given are the mean over the samples and the 95th
     and 99th percentile, on each partition. In nats, in [0, 11.6]. Small on all partitions is good: on the forget set nothing is left, on
-    the others nothing was broken.
+    the others nothing was broken. ``KLoM p`` tests whether the two populations are one: which of all the models are called unlearned is
+    drawn ``relabellings`` times, and the means are computed again; where it is small on any partition, the method is not retraining.
 
     The target is not 0 but gold's value, that of retrained models against other retrained models: the estimate is biased upwards. Two
     populations with the same normal distribution have a mean of about 1.7 with 32 models each, 0.35 with 100, 0.15 with 200 and 0.05
@@ -49,6 +51,7 @@ class KLoM(Measure):
         n_models: Number of models on either side, at least 2; the paper has 100.
         origins: ``many``: every unlearned model starts from an original of its own, as in the paper. ``one``: all start from the same.
         max_samples: Look at no more than this many samples of a partition, drawn at random; None takes all.
+        relabellings: Drawn for the p-value; 0 leaves it out.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -70,6 +73,7 @@ class KLoM(Measure):
     n_models: PositiveInt = 32
     origins: Literal["many", "one"] = "many"
     max_samples: PositiveInt | None = 2000
+    relabellings: NonNegativeInt = 999
 
     def check(self) -> None:
         """One model is no population."""
@@ -97,7 +101,8 @@ class KLoM(Measure):
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Mean and high percentiles over the samples of each partition."""
         require_defined(self, evaluation)
-        values = []
+        values, statistics = [], []
+        players = labellings_of(self.n_models, self.n_models, self.relabellings, evaluation.streams.numpy("relabellings"))
         for partition in self.partitions():
             rows = self._rows(evaluation, partition)
             mine = self._margins(evaluation, self._mine(evaluation.subject.kind), partition, rows)
@@ -107,10 +112,14 @@ class KLoM(Measure):
             except DataError as error:
                 raise RequirementNotMet(f'KLoM is not defined on "{partition}": {error}') from error
             values.append(Value(value=float(found.mean()), name=f"{self.title} mean", partition=partition))
+            if self.relabellings:
+                statistics.append(divergence_by_labelling(mine, golds, players))
             values += [
                 Value(value=float(found.quantile(each / 100)), name=f"{self.title} {each}th percentile", partition=partition)
                 for each in _PERCENTILES
             ]
+        if statistics:
+            values.append(Value(value=p_value(statistics), name=f"{self.title} p", partition=self.forget, unit="p"))
         return values
 
     def _rows(self, evaluation: Evaluation, partition: str) -> Tensor:
