@@ -13,13 +13,14 @@ from erasure.analysis.gaps import Roles
 from erasure.errors import ConfigError, Problem
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, LabelledUnlearner
+from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 from erasure.registry.lookup import Registry
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.design import n_tested
 from erasure.workflows.run import RunOptions, run_experiment
 
-__all__ = ["DEFAULT_POOL", "calibrate_experiment"]
+__all__ = ["DEFAULT_POOL", "calibrate_experiment", "pool_of_golds"]
 
 DEFAULT_POOL = 20
 """Golds of each original that play methods and jury: one block of golds that are trained together."""
@@ -59,10 +60,25 @@ def calibrate_experiment(
         raise ConfigError(
             [Problem(message, "evaluator.floor_repeats", hint=f"give --golds of at least {n_golds + 1}", kind="requirement")]
         )
+    rows, roles = pool_of_golds(experiment, pool, options, listener)
+    return calibrate(rows, roles, n_golds=n_golds, n_methods=n_tested(experiment), n_draws=n_draws)
+
+
+def pool_of_golds(
+    experiment: Experiment, n_pool: int, options: RunOptions | None = None, listener: Listener = silent
+) -> tuple[tuple[Row, ...], Roles]:
+    """Rows of the originals of a configuration and of ``n_pool`` further golds of each, and what the partitions are.
+
+    Args:
+        experiment: The validated configuration, with at least one method, which is not run.
+        n_pool: Golds of each original.
+        options: Seeds, store and device.
+        listener: Hears what happens.
+    """
     golds = replace(
         experiment,
         unlearners=_nothing_but(experiment.unlearners),
-        evaluator=experiment.evaluator.replace(floor_repeats=pool, trace=None),
+        evaluator=experiment.evaluator.replace(floor_repeats=n_pool, trace=None),
     )
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
         output = Path(directory) / "golds"
@@ -70,8 +86,7 @@ def calibrate_experiment(
         folder = RunFolder.load(output)
     sizes = {partition.name: partition.n for group in folder.groups for partition in group.partitions}
     roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
-    rows = (*folder.rows, *folder.jury)
-    return calibrate(rows, roles, n_golds=n_golds, n_methods=n_tested(experiment), n_draws=n_draws)
+    return (*folder.rows, *folder.jury), roles
 
 
 def _nothing_but(methods: Sequence[LabelledUnlearner]) -> tuple[LabelledUnlearner, ...]:
