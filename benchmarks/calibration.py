@@ -76,7 +76,9 @@ def main() -> int:
             options = RunOptions(store=Path(folder), axes={"train": tuple(range(given.originals))})
             rows, roles = pool_of_golds(experiment_of(case, given.overrides), given.golds, options)
         print(f"{case}: {given.originals} originals with {given.golds} golds each, {given.draws} reports of each design")
-        print(f"{'originals x golds':20}{'retrained accused':>19}{'indistinguishable':>19}{'original found':>16}{'finds, in sd':>14}")
+        print(
+            f"{'originals x golds':20}{'retrained accused':>19}{'indistinguishable':>19}{'original found':>16}{'finds, in sd':>14}"
+        )
         for n_originals, n_golds in DESIGNS:
             if n_originals > given.originals or n_golds >= given.golds:
                 continue
@@ -89,7 +91,9 @@ def main() -> int:
             is_bad = found.accused > limit
             missed |= is_bad
             design = f"{n_originals} x {n_golds}"
-            print(f"{design:20}{shares[0]:>19}{shares[1]:>19}{shares[2]:>16}{finds:>14}{'  MISSED' if is_bad else ''}", flush=True)
+            print(
+                f"{design:20}{shares[0]:>19}{shares[1]:>19}{shares[2]:>16}{finds:>14}{'  MISSED' if is_bad else ''}", flush=True
+            )
     return int(missed)
 
 

@@ -66,8 +66,9 @@ class Family:
 
     Args:
         columns: The values, by measure and partition.
-        values: ``(models, values)``; originals one after the other, in each the method and then the jury.
-        units: The originals.
+        values: ``(models, values)``; blocks one after the other, in each the method's models and then the jury. A block is an original, or
+            all originals of a split that share their golds.
+        units: The originals, block by block.
         design: The blocks; None if nothing can be compared.
         reason: Why not.
         left_out: Values that some model lacks.
@@ -92,14 +93,17 @@ class Family:
         """Whether there are values beside a jury."""
         return self.design is not None and bool(self.columns)
 
-    def _parts(self, index: int) -> list[tuple[float, NDArray[np.float64]]]:
+    def _parts(self, index: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The method's models and the jury of each block."""
         column = self.values[:, index]
-        slices = self.design.slices if self.design is not None else ()
-        return [(float(column[rows.start]), column[rows.start + 1 : rows.stop]) for rows in slices]
+        if self.design is None:
+            return []
+        blocks = zip(self.design.slices, self.design.blocks, strict=True)
+        return [(column[rows][:unlearned], column[rows][unlearned:]) for rows, (unlearned, _) in blocks]
 
     def apart(self, index: int) -> NDArray[np.float64]:
         """What the method has more than the mean of its jury, for each original."""
-        return np.array([mine - jury.mean() for mine, jury in self._parts(index)])
+        return np.array([each - jury.mean() for mine, jury in self._parts(index) for each in mine])
 
     def distance(self, index: int) -> float:
         """How far the method lies from its jury, whichever way: the root mean square over originals."""
@@ -108,7 +112,9 @@ class Family:
     def means(self, index: int) -> tuple[float, float]:
         """Means over originals of the method and of the jury."""
         parts = self._parts(index)
-        return float(np.mean([mine for mine, _ in parts])), float(np.mean([jury.mean() for _, jury in parts]))
+        weights = [len(mine) for mine, _ in parts]
+        mine = float(np.mean(np.concatenate([each for each, _ in parts])))
+        return mine, float(np.average([jury.mean() for _, jury in parts], weights=weights))
 
 
 def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], list[str]]:
@@ -198,14 +204,20 @@ def _family(
     columns: Sequence[TestedColumn],
     seed: int,
 ) -> Family:
-    units = sorted((unit for unit in of if of[unit] and jury.get(unit)), key=str)
+    judged = {unit: unit if jury.get(unit) else (unit[0], None) for unit in of if of[unit]}
+    units = sorted((unit for unit, bench in judged.items() if jury.get(bench)), key=lambda unit: (str(judged[unit]), str(unit)))
     if not units:
         return Family(reason="there are no further golds to judge it beside")
-    members = [[of[unit], *(jury[unit][number] for number in sorted(jury[unit]))] for unit in units]
+    blocks: dict[_Unit, list[_Unit]] = {}
+    for unit in units:
+        blocks.setdefault(judged[unit], []).append(unit)
+    members = [
+        [*(of[unit] for unit in mine), *(jury[bench][number] for number in sorted(jury[bench]))] for bench, mine in blocks.items()
+    ]
     every = [model for block in members for model in block]
     kept = [column for column in columns if all(column.key in model for model in every)]
     some = [column for column in columns if column not in kept and any(column.key in model for model in every)]
     values = np.array([[math.fsum(model[c.key]) / len(model[c.key]) for c in kept] for model in every])
-    design = Design(tuple((1, len(block) - 1) for block in members))
+    design = Design(tuple((len(mine), len(jury[bench])) for bench, mine in blocks.items()))
     left_out = tuple(f"{c.measure} on {c.partition}" if c.partition else c.measure for c in some)
     return Family(kept, values.reshape(len(every), len(kept)), units, design, "", left_out, seed)

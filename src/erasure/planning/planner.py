@@ -56,8 +56,16 @@ class Planner:
         self.scene = self._scene(fingerprint)
         self.train_seed = seeds.stream("train")
         self.retain = "retain"
+        self.common = self._common(seeds)
+        self.original = ""
         self.passes: dict[tuple[str, str], str] = {}
         self.bank = BankPlanner(self)
+
+    def _common(self, seeds: Seeds) -> Seeds:
+        """Seeds of all that models are compared with: the repetition's own, or those of the first original of the split."""
+        if not self.experiment.evaluator.shared_golds:
+            return seeds
+        return next((group.seeds for group in self.plan_.groups if group.seeds.split == seeds.split), seeds)
 
     def plan(self) -> None:
         """The original, then each retain partition with its golds and methods."""
@@ -76,11 +84,13 @@ class Planner:
 
     def _group(self, retain: str, entries: Sequence[LabelledUnlearner], original: str, suffix: str) -> None:
         self.retain = retain
+        self.original = original
         has_gold = retain in self.scene.lineage
-        gold = self._train(f"train gold{suffix}", retain, self.train_seed) if has_gold else ""
+        gold = self._train(f"train gold{suffix}", retain, self.common.stream("train")) if has_gold else ""
         n_floors = self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0
         floors = self._jury(retain, n_floors, suffix)
-        references = {"original": original} | ({"gold": gold} if gold else {})
+        first = self._train("train original", self.experiment.predictor.training_set, self.common.stream("train"))
+        references = {"original": first} | ({"gold": gold} if gold else {})
         self.plan_.groups.append(
             Group(
                 seeds=self.seeds,
@@ -91,6 +101,7 @@ class Planner:
                 unlearned=tuple(
                     self._beside(self._unlearned(entry, original, references, floors), floors, references) for entry in entries
                 ),
+                shares_jury=self.experiment.evaluator.shared_golds,
             )
         )
 
@@ -105,7 +116,7 @@ class Planner:
         )
 
     def _gold_seed(self, number: int) -> int:
-        return self.seeds.stream("train", "gold", number)
+        return self.common.stream("train", "gold", number)
 
     def _floor(self, model: str, references: Mapping[str, str]) -> Subject:
         """A further gold; costs and populations are not measured on it."""
@@ -218,6 +229,7 @@ class Planner:
         self, entry: LabelledUnlearner, original: str, references: Mapping[str, str], floors: tuple[str, ...]
     ) -> Subject:
         unlearner, trace = entry.unlearner, self.experiment.evaluator.trace
+        own = {**references, "original": original}
         lineage = {name: self.scene.lineage[name] for name in sorted(unlearner.partition_names()) if name in self.scene.lineage}
         content = {
             "unlearner": self.plan_.canonical(unlearner),
@@ -242,13 +254,13 @@ class Planner:
         model = self.add("unlearned", name, content, requires, job, signature, unlearner)
         traced = ""
         if trace is not None:
-            traced = self._trace(trace, entry, model, references)
+            traced = self._trace(trace, entry, model, own)
             if trace.select != "last":
                 chosen = {"model": model, "trace": traced, "select": trace.select}
                 job = Job(scene=self.scene, model=model, trace=trace, traced=traced, role="unlearned")
                 model = self.add("selected", f"select an epoch of {entry.label}", chosen, (model, traced), job, "select")
         subject = self._subject("unlearned", entry, model, references)
-        return replace(subject, verdict=self._verdict(entry, model, references, floors), trace=traced)
+        return replace(subject, verdict=self._verdict(entry, model, own, floors), trace=traced)
 
     def _trace(self, trace: Trace, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
         partitions = [name for measure in trace.measures for name in measure.partitions() if name in self.scene.lineage]
@@ -290,7 +302,7 @@ class Planner:
         """Values of a model; models that the measure asks for are treated like it, or as the kind ``treated`` is."""
         needed: dict[str, str] = {kind: references[kind] for kind in sorted(measure.references) if kind in references}
         partitions = [name for name in measure.partitions() if name in self.scene.lineage]
-        seed = self.seeds.stream("evaluate")
+        seed = self.common.stream("evaluate")
         content: dict[str, Json] = {
             "measure": self.plan_.canonical(measure),
             "model": model,
@@ -303,7 +315,7 @@ class Planner:
         }
         of_samples = [name for name in partitions if name not in measure.of_edges()]
         outputs = self.outputs({model, *needed.values()}, of_samples)
-        bank, blocks = self.bank.requested(measure, treated or role, entry, references.get("original", model))
+        bank, blocks = self.bank.requested(measure, treated or role, entry, self.original)
         if blocks:
             content["bank"] = sorted({*bank.values()})
         job = Job(

@@ -96,7 +96,7 @@ class BankPlanner:
             way="unlearn" if unlearner is not None else "train",
             partition=partition,
             origins=tuple(origins),
-            root=self.planner.seeds.stream("train", "shadow"),
+            root=self.planner.common.stream("train", "shadow"),
         )
         samples = self._samples(block)
         content: dict[str, Json] = {
@@ -105,7 +105,7 @@ class BankPlanner:
             "samples": samples,
         }
         made_from = [split_member(origin)[0] for origin in origins]
-        job = Job(scene=scene, block=block, unlearner=unlearner, train_seed=self.planner.train_seed)
+        job = Job(scene=scene, block=block, unlearner=unlearner, train_seed=self.planner.common.stream("train"))
         n = len(requests)
         if unlearner is None:
             content["training"] = training_content(scene, partition, 0, self.planner.plan_.numerics.json())
@@ -140,7 +140,7 @@ class BankPlanner:
         return described
 
     def _seed(self, request: Request, *, unlearn: bool) -> int:
-        stream, number = self.planner.seeds.stream, request.number
+        stream, number = self.planner.common.stream, request.number
         match request:
             case Retrained():
                 return stream("train", "gold", number)

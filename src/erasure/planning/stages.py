@@ -185,6 +185,7 @@ class Group:
         gold: The gold model, if there is a retain partition.
         floors: Golds of other seeds.
         unlearned: The unlearned models.
+        shares_jury: Whether other groups of the split have the same further golds.
     """
 
     seeds: Seeds
@@ -193,6 +194,7 @@ class Group:
     gold: Subject | None
     floors: tuple[Subject, ...]
     unlearned: tuple[Subject, ...]
+    shares_jury: bool = False
 
 
 @dataclass(eq=False, kw_only=True)

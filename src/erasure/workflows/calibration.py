@@ -54,6 +54,9 @@ def calibrate_experiment(
     if not n_golds:
         message = "nobody is judged without further golds"
         raise ConfigError([Problem(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
+    if experiment.evaluator.shared_golds:
+        message = "golds that originals share cannot play methods and jury yet"
+        raise ConfigError([Problem(message, "evaluator.shared_golds", hint="calibrate without it", kind="requirement")])
     pool = n_pool if n_pool is not None else max(DEFAULT_POOL, n_golds + 1)
     if pool <= n_golds:
         message = f"a jury of {n_golds} golds leaves none of {pool} to play the method"

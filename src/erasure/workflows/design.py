@@ -31,8 +31,12 @@ def outlook_of(plan: Plan, past: Mapping[str, Cost] | None = None) -> Outlook:
         plan: The plan.
         past: What earlier stages took, for the price.
     """
-    blocks = {(group.seeds.split, group.seeds.train): len(group.floors) for group in plan.groups}
-    design = Design(tuple((1, golds) for golds in blocks.values())) if blocks and min(blocks.values()) else None
+    blocks: dict[tuple[int, int | None], tuple[set[int], int]] = {}
+    for group in plan.groups:
+        key = (group.seeds.split, None if group.shares_jury else group.seeds.train)
+        blocks.setdefault(key, (set(), len(group.floors)))[0].add(group.seeds.train)
+    counts = tuple((len(originals), golds) for originals, golds in blocks.values())
+    design = Design(counts) if counts and all(golds for _, golds in counts) else None
     seconds = price(plan.stages.values(), past) if past is not None else None
     return outlook(design, n_tested(plan.experiment), n_values=n_compared(plan.experiment), price_s=seconds)
 

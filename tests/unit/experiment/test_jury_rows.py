@@ -3,6 +3,8 @@
 import pytest
 from small import small_experiment
 
+from erasure.analysis.families import families_of
+from erasure.analysis.gaps import Roles
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import read_rows
 from erasure.records.run_folder import RunFolder
@@ -50,3 +52,20 @@ def test_the_curves_of_further_golds_are_in_the_band_around_gold(run):
     _, output = run
     (group,) = RunFolder.load(output).groups
     assert group.rocs.gold.n == 4
+
+
+def test_shared_golds_have_rows_once_and_their_originals_are_one_block(tmp_path):
+    measures = [{"class": "NLL", "parameters": {"partition": name}} for name in ("forget", "retain")]
+    evaluator = {"measures": measures, "floor_repeats": 4, "shared_golds": True}
+    configuration = small_experiment(unlearners=[{"class": "Finetuning", "parameters": {"epochs": 1}}], evaluator=evaluator)
+    options = RunOptions(store=tmp_path / "store", axes={"train": (0, 1, 2)})
+    results = run_experiment(load_experiment(configuration), options)
+    assert len(results.jury) == 4 * 2
+    assert {row.seed_train for row in results.jury} == {None}
+    family = families_of([*results.rows, *results.jury], Roles())[0]["Finetuning"]
+    assert family.design.blocks == ((3, 4),)
+    assert family.units == [(0, 0), (0, 1), (0, 2)]
+    mine = [row.value for row in results.rows if row.model == "unlearned" and row.partition == "forget"]
+    golds = [row.value for row in results.jury if row.partition == "forget"]
+    assert family.values[:, 0].tolist() == [*mine, *golds]
+    assert family.apart(0) == pytest.approx([value - sum(golds) / 4 for value in mine])

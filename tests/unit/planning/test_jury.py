@@ -1,16 +1,19 @@
 """The jury of further golds: trained together where the recipe allows it, and looked at as each method is."""
 
+import json
+
 import pytest
 
 from erasure.experiment.configuration import load_experiment
 from erasure.measures.requested_models import UnlearnedShadow
 from erasure.planning.blocks import split_member
+from erasure.workflows.design import outlook_of
 from erasure.workflows.run import RunOptions, make_plan
 
 FORGET = {"class": "Accuracy", "parameters": {"partition": "forget"}}
 
 
-def planned(measures, n_golds=3, options=None, **predictor):
+def planned(measures, n_golds=3, options=None, overrides=(), **predictor):
     configuration = {
         "data": {
             "data_source": {"class": "Sklearn", "parameters": {"name": "breast_cancer"}},
@@ -26,7 +29,7 @@ def planned(measures, n_golds=3, options=None, **predictor):
         "unlearners": ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 1}}, "Identity"],
         "evaluator": {"measures": measures, "floor_repeats": n_golds},
     }
-    return make_plan(load_experiment(configuration), options or RunOptions())
+    return make_plan(load_experiment(configuration, overrides=overrides), options or RunOptions())
 
 
 def golds_of(plan):
@@ -85,3 +88,29 @@ def test_an_attack_is_calibrated_for_the_jury_as_it_is_for_the_method():
             assert (job.model, job.role, dict(job.bank)) == (model, "gold", dict(bank))
     banks = [dict(plan.stages[subject.jury[0][1]].job.bank) for subject in (group.original, finetuning, identity)]
     assert banks[0] != banks[1] != banks[2]
+
+
+def test_originals_of_one_split_may_share_their_golds():
+    seeds = RunOptions(axes={"train": (0, 1, 2)})
+    apart, shared = (
+        planned(["UMIA", {"class": "ModelDistance"}], options=seeds, overrides=[f"evaluator.shared_golds={json.dumps(each)}"])
+        for each in (False, True)
+    )
+    count = [sum(stage.kind in {"model", "models"} for stage in plan.stages.values()) for plan in (apart, shared)]
+    assert count == [9, 5]  # an original, a gold and a block each; then three originals, a gold and a block
+    assert len({tuple(floor.model for floor in group.floors) for group in shared.groups}) == 1
+    assert len({group.original.model for group in shared.groups}) == 3
+    for group in shared.groups:
+        for subject in (group.original, *group.unlearned, *group.floors):
+            if subject.values[-1] is None:  # an original is not compared with itself
+                continue
+            job = shared.stages[subject.values[-1]].job
+            assert job.references["original"] == shared.groups[0].original.model  # the same for all that are compared
+        judged = shared.stages[group.unlearned[-1].verdict].job
+        assert judged.references["original"] == group.original.model  # doing nothing is doing nothing to one's own original
+    assert [outlook_design(plan) for plan in (apart, shared)] == [(3, 64), (3, 20)]
+
+
+def outlook_design(plan):
+    found = outlook_of(plan)
+    return found.n_originals, found.n_labellings

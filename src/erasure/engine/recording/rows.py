@@ -38,11 +38,21 @@ def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) 
 
 
 def assemble_jury(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[Row]:
-    """Rows of the further golds, whose ``number`` is 1 and more; they have neither gap nor floor."""
+    """Rows of the further golds, whose ``number`` is 1 and more; they have neither gap nor floor.
+
+    Those that several originals share are there once, without a seed of training.
+    """
     n_groups = len({group.retain for group in plan.groups})
-    return [
-        row for group in plan.groups for row in _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).jury_rows()
-    ]
+    rows: list[Row] = []
+    seen: set[tuple[int, str]] = set()
+    for group in plan.groups:
+        key = (group.seeds.split, group.retain)
+        if group.shares_jury and key in seen:
+            continue
+        seen.add(key)
+        found = _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).jury_rows()
+        rows += [replace(row, seed_train=None) for row in found] if group.shares_jury else found
+    return rows
 
 
 def assemble_trace(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[tuple[int, Row]]:
