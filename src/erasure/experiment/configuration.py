@@ -97,8 +97,8 @@ class EvaluatorSection(Component):
         floor_repeats: Further golds of other seeds for each original: the jury beside which methods are judged, and the noise floor. Five
             are the least with which one original may accuse a method (by a t-test), 19 without assumptions; ``erasure plan`` says what
             a design can find. 0 judges nobody.
-        shared_golds: Originals of one split share the golds, those that measures ask for, and the gold shown: about half the price, for about
-            a quarter more of a shift to be found. The first original and its gold are what all are compared with.
+        shared_golds: Originals of one split share the golds, those that measures ask for, and the gold shown: about half the price, but a
+            shift must be about a quarter larger to be found. The first original and its gold are what all are compared with.
         trace: What is measured after each epoch of unlearning; nothing by default.
     """
 
