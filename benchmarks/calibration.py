@@ -1,9 +1,10 @@
 """How often is a model that truly is retrained accused, and what is found? On real golds, drawn anew as methods and juries.
 
 ``python benchmarks/calibration.py [--case digits-MLP ...] [--draws 300]`` trains originals and a pool of golds of each, and judges
-reports of several designs in which golds play the method. What is known of labellings holds for any pool, so the share of accused ones may exceed
-5 % by the error of so many draws alone. ``digits-MLP`` and ``digits-CNN`` need nothing but scikit-learn; ``adult`` and ``mutag`` take the
-ready configurations and their files, found from the working directory or by ``--set``. Exits with 1 if a design accuses too often.
+reports of several designs in which golds play the method. What is known of labellings holds for any pool, so the share of accused ones
+may exceed 5 % by the error of so many draws alone. ``digits-MLP`` and ``digits-CNN`` need nothing but scikit-learn; ``adult`` and
+``mutag`` take the ready configurations, whose files are found from the working directory or by ``--set``. Exits with 1 if a design
+accuses too often.
 """
 
 from __future__ import annotations

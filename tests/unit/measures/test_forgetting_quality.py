@@ -13,7 +13,7 @@ from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import bench
 
 N = 16
-MEASURE = ForgettingQuality(n_models=N)
+MEASURE = ForgettingQuality(n_models=N, relabellings=49)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def _accuracy(population, requests, way, partition):
 
 @pytest.mark.parametrize("thresholds", ["both", "single"])
 def test_values_follow_the_definition_on_trained_models(population, thresholds):
-    measure = ForgettingQuality(n_models=N, thresholds=thresholds)
+    measure = ForgettingQuality(n_models=N, relabellings=49, thresholds=thresholds)
     values = population.values(measure)
     mine, golds = [Repeated(number=k) for k in range(1, N + 1)], [Retrained(number=FIRST_FITTED + k) for k in range(N)]
     found = epsilons(_margins(population, mine, "repaired"), _margins(population, golds, "gold"), families=thresholds)
