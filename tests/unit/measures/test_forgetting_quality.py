@@ -139,7 +139,7 @@ def test_in_a_run_a_method_that_does_nothing_is_found_out(tmp_path):
 
 class TestForgettingQualityConformance(MeasureConformance):
     def make(self):
-        return ForgettingQuality(n_models=12)
+        return ForgettingQuality(n_models=12, relabellings=49)
 
     def bench(self, task="classification", seed=0):
         return PopulationBench.of(bench(task, seed=seed))
@@ -147,4 +147,4 @@ class TestForgettingQualityConformance(MeasureConformance):
 
 class TestForgettingQualityBySingleThresholdsConformance(TestForgettingQualityConformance):
     def make(self):
-        return ForgettingQuality(n_models=20, thresholds="single")
+        return ForgettingQuality(n_models=20, thresholds="single", relabellings=49)
