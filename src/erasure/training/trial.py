@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from types import TracebackType
 from typing import Any
 
@@ -53,7 +53,11 @@ def copied(x: Any) -> Any:
         parts = [copied(value) for value in x]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     if is_dataclass(x) and not isinstance(x, type):
-        return replace(x, **{name: value.clone() for name, value in vars(x).items() if isinstance(value, Tensor)})
+        made = copy.copy(x)
+        for name, value in vars(x).items():  # what it has computed of its fields included
+            if isinstance(value, Tensor | tuple):
+                object.__setattr__(made, name, copied(value))
+        return made
     clone = getattr(x, "clone", None)
     return clone() if callable(clone) else x
 
@@ -87,15 +91,24 @@ def keep_inputs(model: nn.Module) -> nn.Module:
 
     Layers that keep what they have read of a graph compute it again in every call, so that no forgotten node answers from there. What
     may be trained is put back after every call of a network with peft's adapters, which turn their gradients on by themselves.
+
+    The networks of this package write over nothing and read their inputs as they are: copies would cost time, and a copy of a graph's
+    features is not the graph of which so much is known already.
     """
-    if _copies not in model._forward_pre_hooks.values():
+    if any(hook in _HOOKS for hook in model._forward_pre_hooks.values()):
+        return model
+    if not _is_ours(model):
         model.register_forward_pre_hook(_copies, with_kwargs=True, prepend=True)
-        if _caching(model):
-            model.register_forward_pre_hook(_drop_caches)
-        if any(type(module).__module__.startswith("peft.") for module in model.modules()):
-            model.register_forward_pre_hook(_note_flags)
-            model.register_forward_hook(_restore_flags)
+    if _caching(model):
+        model.register_forward_pre_hook(_drop_caches)
+    if any(type(module).__module__.startswith("peft.") for module in model.modules()):
+        model.register_forward_pre_hook(_note_flags)
+        model.register_forward_hook(_restore_flags)
     return model
+
+
+def _is_ours(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("erasure.models.")
 
 
 def release_inputs(model: nn.Module) -> nn.Module:
@@ -114,9 +127,8 @@ _HOOKS = (_copies, _drop_caches, _note_flags)
 
 @contextmanager
 def inputs_kept(model: nn.Module) -> Iterator[None]:
-    """:func:`keep_inputs` for a while; the networks of this package write over nothing and are left alone."""
-    own = type(model).__module__.startswith("erasure.models.")
-    if own or _copies in model._forward_pre_hooks.values():
+    """:func:`keep_inputs` for a while; the networks of this package are left alone."""
+    if _is_ours(model) or _copies in model._forward_pre_hooks.values():
         yield
         return
     keep_inputs(model)
