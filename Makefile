@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime
+.PHONY: help demo request-demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,11 @@ $(VENV)/.develop: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 
 demo: $(VENV)/.runtime ## run the proof of concept: fourteen methods against retraining, on real digits
 	$(BIN)/python main.py configs/proof_of_concept.jsonc
+
+# Certificates need the extra `certify`.
+request-demo: $(VENV)/.runtime ## answer three deletion requests on real digits: ledger, certificates, a page; a flipped bit is found
+	$(PIP_INSTALL) -e ".[certify]"
+	$(BIN)/python examples/deletion_requests.py
 
 # Neighbours stay on one worker, so that what a file prepares is prepared once.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 12

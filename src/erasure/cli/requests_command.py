@@ -48,6 +48,10 @@ def list_requests(ledger: Path, as_json: bool) -> int:
         proof = "certificate" if entry.certificate else "no certificate"
         line = f"{entry.number:>4}  {entry.finished}  {entry.n_forgotten:,} forgotten by {entry.method}: {entry.verdict}, {proof}"
         click.echo(printable(f"{line}, {entry.cost_s:.0f} s"))
+    from erasure.analysis.request_stream import stream_advice
+
+    for sentence in stream_advice(entries):
+        click.echo(printable(sentence))
     return 0
 
 
