@@ -68,6 +68,7 @@ def hugging_face_trainer(place):
     return made
 
 
+@pytest.mark.slow
 def test_a_trainer_answers_a_request(hugging_face_trainer, place):
     from erasure.hugging_face import forget_from
 
@@ -120,6 +121,7 @@ def test_a_lightning_module_answers_a_request(place):
         forget_from(bare, module, dataset, range(8))
 
 
+@pytest.mark.slow
 def test_a_plain_loop_and_its_version_in_mlflow(place):
     mlflow = pytest.importorskip("mlflow")
     data, test = problem()
