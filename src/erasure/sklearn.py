@@ -112,7 +112,7 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, **fit_paramete
 
 def _mask(forget: Any, n: int) -> np.ndarray[Any, Any]:
     values = np.asarray(list(forget) if isinstance(forget, set | range) else forget)
-    if values.ndim != 1 or (values.size and values.dtype.kind not in "bui"):
+    if values.ndim != 1 or (values.size and values.dtype.kind not in {"b", "i", "u"}):
         raise DataError(f"forget must be a mask of {n:,} samples or whole numbers, found shape {values.shape} of {values.dtype}")
     if values.dtype == bool:
         if len(values) != n:
