@@ -25,7 +25,7 @@ _LEVERAGE = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge(Model):
-    """Ridge regression on the classes' indicators, with an intercept that is not shrunk; the largest output is the class.
+    """Ridge regression on indicators of classes or labels, with an intercept that is not shrunk; the largest output is the class.
 
     Gram matrix and moments are kept; deleting subtracts from them and solves again, which equals fitting without the samples up to
     rounding (1e-10 relative).
@@ -40,9 +40,7 @@ class Ridge(Model):
 
     def build(self, data: ModelInput) -> nn.Module:
         """The model before it is fitted."""
-        if data.task == "multilabel":
-            raise RequirementNotMet("Ridge takes one class a sample, and the task is multilabel")
-        return _Ridge(math.prod(data.x_shape), data.n_classes, data.task == "binary", self.l2)
+        return _Ridge(math.prod(data.x_shape), data.n_classes, data.task, self.l2)
 
 
 class _Ridge(Estimator):
@@ -52,9 +50,10 @@ class _Ridge(Estimator):
     moments: Tensor
     weight: Tensor
 
-    def __init__(self, n_inputs: int, n_classes: int, is_binary: bool, l2: float) -> None:
+    def __init__(self, n_inputs: int, n_classes: int, task: str, l2: float) -> None:
         super().__init__()
-        self.n_classes, self.is_binary, self.l2 = n_classes, is_binary, l2
+        self.n_classes, self.l2 = n_classes, l2
+        self.is_binary, self.is_multilabel = task == "binary", task == "multilabel"
         wide = torch.float64
         self.register_buffer("gram", torch.zeros(n_inputs + 1, n_inputs + 1, dtype=wide))
         self.register_buffer("moments", torch.zeros(n_inputs + 1, n_classes, dtype=wide))
@@ -83,7 +82,8 @@ class _Ridge(Estimator):
     def _add(self, samples: Batch, sign: float) -> None:
         rows = with_constant(rows_of(samples.x))
         self.gram.add_(rows.T @ rows, alpha=sign)
-        self.moments.add_(rows.T @ one_hot(samples.y.long(), self.n_classes).to(rows), alpha=sign)
+        labels = samples.y if samples.y.ndim == 2 else one_hot(samples.y.long(), self.n_classes)
+        self.moments.add_(rows.T @ labels.to(rows), alpha=sign)
 
     def _solve(self) -> None:
         if float(self.gram[-1, -1]) < 0.5:  # nobody is left
@@ -103,9 +103,11 @@ class _Ridge(Estimator):
         return [self.gram, self.moments]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predicted indicators as logits, scaled so that the softmax of two classes half apart is sure of neither."""
+        """Predicted indicators as logits; of single labels half an indicator is 0."""
         logits = (with_constant(rows_of(x)) @ self.weight).to(torch.float32)
-        return logits[:, 1:] - logits[:, :1] if self.is_binary else logits
+        if self.is_binary:
+            return logits[:, 1:] - logits[:, :1]
+        return logits - 0.5 if self.is_multilabel else logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ __all__ = ["FIXED_POINT", "Estimator", "fixed_point", "hashed", "rows_of", "samp
 FIXED_POINT = 20
 """Bits after the point of inputs whose sums have to be exact: sums of whole numbers do not depend on their order."""
 
-_MOST = 2.0**30
+_MOST = 2.0**20
 
 
 class Estimator(nn.Module):
@@ -101,17 +101,18 @@ def rows_of(x: Any, dtype: torch.dtype = torch.float64) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise RequirementNotMet(f"this model takes rows of numbers, and the inputs are {type(x).__name__}")
-    return x.reshape(len(x), -1).to(dtype)
+    rows = x[:, None] if x.ndim == 1 else x.flatten(1)
+    return rows.to(dtype)
 
 
 def fixed_point(rows: Tensor) -> Tensor:
     """Rows rounded to multiples of ``2 ** -20``, as whole numbers (int64) of that unit.
 
     Raises:
-        RequirementNotMet: If a number is not finite or beyond a billion.
+        RequirementNotMet: If a number is not finite or beyond a million.
     """
     if not bool((rows.abs() < _MOST).all()):
-        raise RequirementNotMet("inputs of this model are finite and below a billion; scale the table (standardize)")
+        raise RequirementNotMet("inputs of this model are finite and below a million; scale the table (standardize)")
     found: Tensor = (rows.to(torch.float64) * 2**FIXED_POINT).round().to(torch.int64)
     return found
 

@@ -14,7 +14,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, samples_of
 from erasure.training.graph_requests import RequestedGraph
-from erasure.types import Role, Source, TaskKind
+from erasure.types import Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import SearchSpace
 
@@ -39,7 +39,6 @@ class ExactDeletion(Unlearner):
         "Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "as the model says; a fraction of fitting again"
 
     search_space: ClassVar[SearchSpace] = {}
