@@ -114,11 +114,16 @@ class _Forest(Estimator):
         return [self.rows, self.labels, self.ids]
 
     def _tree(self, tree: int) -> _Tree:
-        parts = (self.feature[tree], self.threshold[tree], self.counts[tree])
         if self.feature.device.type != "cpu":
             raise RequirementNotMet("ExactForest grows on the CPU; use --device cpu")
         return _Tree(
-            self.rows.numpy(), self.labels.numpy(), *(part.numpy() for part in parts), hashed(int(self.seed), tree), self.options
+            rows=self.rows.numpy(),
+            labels=self.labels.numpy(),
+            feature=self.feature[tree].numpy(),
+            threshold=self.threshold[tree].numpy(),
+            counts=self.counts[tree].numpy(),
+            seed=hashed(int(self.seed), tree),
+            options=self.options,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,9 +222,9 @@ class _Tree:
 
     def _best(self, feature: int, node: int, values: Any, labels: Any) -> tuple[float, float] | None:
         """Impurity and threshold of the best candidate of a feature; None where the classes change nowhere."""
-        distinct, place = np.unique(values, return_inverse=True)
+        distinct, index = np.unique(values, return_inverse=True)
         n_classes = self.counts.shape[1]
-        table = np.bincount(place * n_classes + labels, minlength=len(distinct) * n_classes).reshape(len(distinct), n_classes)
+        table = np.bincount(index * n_classes + labels, minlength=len(distinct) * n_classes).reshape(len(distinct), n_classes)
         pure = np.where((table > 0).sum(1) == 1, table.argmax(1), -1)
         valid = np.flatnonzero((pure[:-1] != pure[1:]) | (pure[:-1] < 0))
         if len(valid) > self.options.thresholds:

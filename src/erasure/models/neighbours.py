@@ -207,7 +207,8 @@ class _KMeans(Estimator):
         """Values, in fixed point, on the lattice, as whole numbers."""
         width = max(1.0, self.options.lattice * _SCALE)
         phase = hashed(int(self.seed), "phase") % 2**20 / 2**20
-        return (((values / width - phase).round() + phase) * width).round().to(torch.int64)
+        rounded: Tensor = (((values / width - phase).round() + phase) * width).round().to(torch.int64)
+        return rounded
 
     def forward(self, x: Tensor) -> Tensor:
         """Log of the classes' shares in the cluster of each row."""
