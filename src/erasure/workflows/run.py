@@ -47,6 +47,7 @@ from erasure.training.predictor import build_model
 from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
+from erasure.workflows.samples import write_samples
 
 __all__ = ["RunOptions", "make_plan", "merged_failures", "report_page", "run_experiment", "run_experiments"]
 
@@ -235,6 +236,7 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
     )
     if output is not None:
         save(results, output)
+        write_samples(plan, bench, failed, output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
         write_evidence(collect(plan, bench, failed, results.rows), output)
         (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows

@@ -1,0 +1,94 @@
+"""Which forgotten samples still show? Each method's log-odds of every forgotten sample beside those of the further golds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erasure.analysis.labellings import Design
+from erasure.analysis.power import LEVEL, basis_of
+from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
+from erasure.durable import write_atomically
+from erasure.engine.session import Workbench
+from erasure.functional.membership import confidence_margin
+from erasure.planning.blocks import split_member
+from erasure.planning.stages import Group, Plan, Scene, outputs_content
+from erasure.store.addresses import address
+
+__all__ = ["SAMPLES_FILE", "write_samples"]
+
+SAMPLES_FILE = "samples_that_show.json"
+_MOST_SAMPLES = 500
+"""Samples of a forget set that are tested: those on which all models together differ most, whoever they are."""
+_Floats = NDArray[np.float64]
+
+
+def write_samples(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path) -> None:
+    """Write ``samples_that_show.json``: for each method the forgotten samples that still show, at 5 % for the whole list.
+
+    The originals of one split are tested together, since each split forgets samples of its own; methods are not corrected for, nor splits.
+    Nothing is run for it: where a run has not looked at the forget set with all models, there is no list.
+    """
+    scenes = {scene.seed: scene for scene in plan.scenes}
+    by_split: dict[tuple[int, str], list[Group]] = {}
+    for group in plan.groups:
+        if group.floors and not failed:
+            by_split.setdefault((group.seeds.split, group.retain), []).append(group)
+    records = []
+    for (split, _), groups in by_split.items():
+        scene = scenes[groups[0].seeds.stream("split")]
+        for place in range(len(groups[0].unlearned)):
+            found = _tested(bench, scene, groups, place)
+            if found is not None:
+                records.append({"seed_split": split, **found})
+    where = output / SAMPLES_FILE
+    where.unlink(missing_ok=True)  # that of an earlier run would be of other models
+    if records:
+        write_atomically(where, json.dumps({"level": LEVEL, "methods": records}, indent=1, ensure_ascii=False).encode())
+
+
+def _tested(bench: Workbench, scene: Scene, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
+    """The samples that show of one method under one split; None if something was not looked at."""
+    entry = groups[0].unlearned[place].entry
+    if entry is None or entry.unlearner.exact or entry.unlearner.forget not in scene.lineage:
+        return None
+    once = {(group.seeds.train, group.unlearned[place].model): group for group in groups}  # an original counts once
+    blocks: dict[tuple[str, ...], list[str]] = {}
+    for (_, model), group in once.items():
+        blocks.setdefault(tuple(floor.model for floor in group.floors), []).append(model)
+    design = Design(tuple((len(mine), len(golds)) for golds, mine in blocks.items()))
+    basis = basis_of(design, 1)
+    order = [model for golds, mine in blocks.items() for model in (*mine, *golds)]
+    if not basis or not all(_is_there(bench, scene, model, entry.unlearner.forget) for model in order):
+        return None
+    said = [bench.outputs(scene, model, entry.unlearner.forget) for model in order]
+    if any(outputs.diverged for outputs in said):
+        return None
+    table = torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu().numpy()
+    kept = np.sort(np.argsort(-table.std(axis=0), kind="stable")[:_MOST_SAMPLES])
+    values: _Floats = table[:, kept].astype(np.float64)
+    p = relabel(values, design).adjusted if basis == "labellings" else t_test(values, design)
+    shown = np.flatnonzero(np.nan_to_num(p, nan=1.0) <= LEVEL + 1e-12)
+    ids, apart, spread = said[0].ids[torch.from_numpy(kept)].tolist(), differences(values, design), gold_spread(values, design)
+    return {
+        "label": entry.label,
+        "basis": basis,
+        "tested": len(kept),
+        "of": table.shape[1],
+        "originals": design.n_unlearned,
+        "samples": [
+            {"id": ids[i], "p": float(p[i]), "difference": float(apart[i]), "gold_sd": float(spread[i])}
+            for i in shown[np.argsort(p[shown], kind="stable")].tolist()
+        ],
+    }
+
+
+def _is_there(bench: Workbench, scene: Scene, model: str, partition: str) -> bool:
+    where = outputs_content(scene, split_member(model)[0], partition, bench.numerics)
+    return bench.store.contains(address("outputs", where))
