@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from erasure.analysis.drift import drift_warnings
+from erasure.analysis.power import level_of_look
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.durable import write_atomically
@@ -32,6 +33,7 @@ from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Numerics, Plan, Stage
 from erasure.records.evidence import write_evidence
+from erasure.records.looks import MOST_LOOKS, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
 from erasure.records.stages_file import write_stages
@@ -39,6 +41,7 @@ from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.store import Store, default_base_path, default_store_path
+from erasure.store.addresses import address
 from erasure.training.batches import Batch
 from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
@@ -199,6 +202,8 @@ def run_experiments(
             _results(plan, bench, failed, where, listener if options.report else None)
             for plan, (_, where) in zip(plans, wanted, strict=True)
         ]
+    for text in _looked(plans, wanted):
+        listener(Said(text, level="warning"))
     for plan, found in zip(plans, results, strict=True):
         for text in drift_warnings(found.trace, _streams(plan)):
             listener(Said(text, level="warning"))
@@ -215,6 +220,22 @@ def run_experiments(
         )
     )
     return results
+
+
+def _looked(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]]) -> Iterator[str]:
+    """That a folder was judged before with other seeds; settings of a sweep are ranked, and not asked."""
+    output = wanted[0][1]
+    golds = {(group.seeds.split, group.seeds.train): len(group.floors) for group in plans[0].groups}
+    if len(plans) > 1 or output is None or not any(golds.values()):
+        return
+    asked = {name: part for name, part in plans[0].experiment.canonical().items() if name in {"data", "predictor", "unlearners"}}
+    n_looks = count_look(output, address("looks", asked), {"originals": len(golds), "golds": sum(golds.values())})
+    if n_looks > 1:
+        yield (
+            f"this is look {n_looks} at the same methods with other numbers of seeds or golds: each look at a level of 5 % adds to the "
+            f"risk of accusing a retrained model, together up to {5 * n_looks} %; up to {MOST_LOOKS} planned looks would be taken at "
+            f"{100 * level_of_look(MOST_LOOKS):.1f} % each"
+        )
 
 
 def _streams(plan: Plan) -> dict[str, tuple[str, ...]]:
