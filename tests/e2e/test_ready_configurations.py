@@ -180,6 +180,20 @@ def published_molecules(name):
     return lambda folder: {f"{PUBLISHED_SOURCE}.datasource.parameters.root": molecules_root(folder, name, n_rows=150)}
 
 
+def authors(_folder):
+    """Four authors, of which one is forgotten and one is nobody's."""
+    place = real(TEST_DATA / "llm" / "tofu")
+    return {
+        f"{SOURCE}.path": str(place),
+        f"{SOURCE}.authors": [0, 1, 180, 181],
+        "data.parameters.partitions[0].parameters.z_labels": ["181"],
+        "predictor.parameters.model.parameters": {"width": 32, "n_layers": 2},
+        f"{SOURCE}.vocabulary.parameters.vocabulary_size": 400,
+        "evaluator.parameters.measures[8].parameters.max_new_tokens": 8,
+        "evaluator.parameters.measures[9].parameters.max_new_tokens": 8,
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """How a file gets at a little of its data, which libraries it needs, and whether that takes long."""
@@ -205,6 +219,7 @@ CASES = {
     "sms": Case(messages, needs=("datasets",)),
     "ag_news": Case(news, needs=("datasets",)),
     "sst2": Case(reviews, needs=("datasets", "transformers", "peft")),
+    "tofu_small": Case(authors, needs=("transformers", "tokenizers"), slow=True),
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
@@ -263,7 +278,8 @@ def test_each_method_of_the_file_is_measured(name, tmp_path, monkeypatch, capsys
     assert not [row for row in rows if row["status"] == "failed"]
     assert any(row["model"] == "gold" for row in rows)
     expected = {entry.label for entry in experiment.unlearners}
-    assert {"GoldModel", "Finetuning", "SCRUB", "SSD"} <= expected
+    assert {"GoldModel", "Finetuning", "SSD"} <= expected
+    assert {"SCRUB", "NPO"} & expected  # the latter for language models
     for label in expected:
         measured = [row for row in rows if row["model"] == "unlearned" and row["label"] == label]
         assert [row for row in measured if row["value"] is not None], f"nothing measured for {label}"

@@ -184,7 +184,9 @@ class CausalLanguageModel(Model):
             )
         _require_context(config, data, self.name_or_path)
         if self.checkpointing:
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # Newer versions of transformers warn of the older name.
+            enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         if self.lora_rank is not None:
             network = _adapted(network, self.lora_rank, self.lora_alpha or 2 * self.lora_rank)
         return AnsweringNetwork(network.train())
