@@ -116,7 +116,10 @@ class Statement:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"this is no statement about an unlearning: {type(error).__name__} at {error}") from error
         if kinds != (STATEMENT_TYPE, PREDICATE_TYPE):
-            raise DataError(f"this statement is of the kind {kinds[1]!r}, expected {PREDICATE_TYPE!r}")
+            found, expected = next(
+                pair for pair in zip(kinds, (STATEMENT_TYPE, PREDICATE_TYPE), strict=True) if pair[0] != pair[1]
+            )
+            raise DataError(f"this statement is of the kind {found!r}, expected {expected!r}")
         unknown = sorted(set(predicate) - {each.name for each in fields(cls)})
         if unknown or set(subjects) != {"original", "unlearned"}:
             raise DataError(f"this statement has unexpected parts: {', '.join(unknown or sorted(subjects))}")

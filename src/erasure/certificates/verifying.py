@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from erasure.certificates.digests import file_digest, model_digest
 from erasure.certificates.signing import PAYLOAD_TYPE, public_key
 from erasure.certificates.statement import Statement
 from erasure.durable import reported
-from erasure.errors import DataError, ErasureError
+from erasure.errors import DataError, ErasureError, StoreError
 from erasure.records.requests import Ledger
+from erasure.records.rows import read_rows
 
 __all__ = ["Check", "Verification", "opened", "verify"]
 
@@ -195,7 +197,31 @@ def _evidence(path: Path, statement: Statement) -> Check:
         return Check("evidence", False, str(error))
     if found != statement.rows:
         return Check("evidence", False, f"{file} is not the file of results that the verdict was computed from.")
+    wrong = _contradicted(file, statement)
+    if wrong:
+        return Check("evidence", False, f"{file} does not hold what the certificate claims: {wrong}.")
     return Check("evidence", True, f"{file} holds the results that the verdict was computed from.")
+
+
+def _contradicted(file: Path, statement: Statement) -> str:
+    """The first number of the certificate that the rows do not have; empty if they have all."""
+    if file.name != "rows.parquet":
+        return ""
+    try:
+        rows = read_rows(file.parent)
+    except StoreError:  # of another version: the digest says that it is the file that was signed
+        return ""
+    for claim in statement.findings:
+        mine = [
+            row.value
+            for row in rows
+            if (row.label, row.measure, row.partition) == (statement.method, claim.measure, claim.partition)
+            and row.value is not None
+        ]
+        mean = math.fsum(mine) / len(mine) if mine else math.nan
+        if not math.isclose(mean, claim.unlearned, rel_tol=1e-6, abs_tol=1e-9):
+            return f"{claim.measure} on {claim.partition} is {mean:.4g} there, and {claim.unlearned:.4g} in the certificate"
+    return ""
 
 
 def _listed(path: Path, statement: Statement, digest: str) -> Check:

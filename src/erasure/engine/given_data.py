@@ -143,6 +143,8 @@ def given_data(
         RequirementNotMet: If the model does not take the data.
     """
     check_model(model)
+    if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
+        raise RequirementNotMet('the model has weights on the device "meta", which holds none: load them first')
     if forget is None:
         raise DataError("there is nothing to forget: give the samples, or their positions in data, as forget=")
     parts: dict[str, Any] = {"train": data} if data is not None else {"forget": forget, "retain": retain}

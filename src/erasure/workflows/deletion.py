@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -558,7 +559,7 @@ class _Request:
             {
                 "received": self.received,
                 "cost_s": round(time.perf_counter() - self.start, 3),
-                "retraining_s": round(plan.retraining_s, 3),
+                "retraining_s": round(self._retraining_s(plan), 3),
                 "drift": self._drift(tested),
                 "refusal": why,
             },
@@ -574,6 +575,12 @@ class _Request:
             audit=replace(audit, output=folder / EVIDENCE_FOLDER),
             plan=plan,
         )
+
+    def _retraining_s(self, plan: DeletionPlan) -> float:
+        """Seconds of one retraining: what those beside the model took, where there are any."""
+        if self.fits is None:
+            return plan.retraining_s
+        return statistics.median(gold.elapsed_s for gold in self._golds(0))
 
     def _statement(
         self,

@@ -1,5 +1,6 @@
 """A deletion request from the plan to the certificate."""
 
+import dataclasses
 import json
 import re
 
@@ -10,7 +11,8 @@ from own_models import Calls, N, problem, trainer
 from torch import nn
 
 import erasure
-from erasure.certificates.verifying import verify
+from erasure.certificates.signing import sign, signer
+from erasure.certificates.verifying import opened, verify
 from erasure.errors import DataError, RequirementNotMet
 from erasure.records.requests import Ledger
 
@@ -76,6 +78,29 @@ def test_a_flipped_bit_is_found(place, part):
         ledger=place / "requests" / "ledger.jsonl",
     )
     assert not checked.passed
+
+
+def test_a_claim_that_the_rows_do_not_hold_is_found(place):
+    answer = request(place)
+    statement, _ = opened(answer.certificate.read_bytes())
+    claim = dataclasses.replace(statement.findings[0], unlearned=statement.findings[0].unlearned + 0.1)
+    other = dataclasses.replace(statement, findings=(claim, *statement.findings[1:]))
+    lie = place / "lie.json"
+    lie.write_bytes(sign(other, signer(place / "requests" / "private" / "signing-key")))
+    (check,) = [each for each in verify(lie, evidence=answer.folder / "evidence").checks if each.name == "evidence"]
+    assert not check.passed
+    assert f"{claim.measure} on {claim.partition} is" in check.sentence
+
+
+def test_a_training_that_cannot_be_pickled_and_a_model_elsewhere_are_no_matter(place, monkeypatch):
+    data, _ = problem()
+    fit = trainer(data, steps=30)
+    answer = request(place, train=lambda indices, seed: fit(indices, seed), device="cpu")
+    assert answer.entry.number == 1
+    with pytest.raises(RequirementNotMet, match="cuda"):
+        request(place / "other", device="cuda:7")
+    with pytest.raises(RequirementNotMet, match='on the device "meta"'):
+        request(place / "other", model=fit(np.arange(N), 1).to("meta"))
 
 
 def test_asked_twice_it_does_nothing_twice(place):
