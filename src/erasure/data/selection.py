@@ -21,6 +21,9 @@ __all__ = ["class_code", "code_of", "divided", "number_of", "of_class", "ordered
 _SHOWN = 20
 """How many names an error message lists."""
 
+_TRUTH = {"false": 0, "true": 1}
+"""Truth values of a column are read as numbers."""
+
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
 
 
@@ -71,6 +74,8 @@ def code_of(label: Label, names: Sequence[str], what: str, owner: str, *, n_code
     text = str(label)
     if text in names:
         return names.index(text)
+    if not names and text.casefold() in _TRUTH and n_codes in {None, 2}:
+        return _TRUTH[text.casefold()]
     if not names:
         raise PartitionError(f'{what} {label!r} asked for, but "{owner}" does not name its {what} values; give a number')
     alike = [code for code, name in enumerate(names) if _is_alike(text, name)]

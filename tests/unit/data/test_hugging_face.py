@@ -351,6 +351,15 @@ def test_texts_of_json_that_read_like_dates_stay_as_they_are_written(write, tmp_
     assert torch.equal(data.x.values, hashed_tokens([row["text"] for row in DATED], 16, 30_000)[0])
 
 
+def test_persons_that_are_written_with_zeros_in_front_stay_apart(write):
+    file = write("text,mood,age,person\na,01,05,007\nb,02,06,7\nc,01,07,008\n")
+    data = HuggingFace(files=file, columns="text", label="mood", z=["person", "age"]).load()
+    assert data.class_names == ("01", "02")
+    assert data.z_names == ("person=007", "person=008", "person=7", "age=05", "age=06", "age=07")
+    plain = HuggingFace(files=write("a,y,person\n05,0,7\n06,1,8\n"), columns="a", label="y", z="person").load()
+    assert (plain.modality, plain.x.values.flatten().tolist(), plain.z_names) == ("table", [5, 6], ())
+
+
 def test_rows_with_missing_values_are_refused_or_dropped(write):
     path = write('{"text": "a", "mood": "glad"}\n{"text": null, "mood": "sad"}\n{"text": "c", "mood": "sad"}\n', "talk.jsonl")
     with pytest.raises(DataError, match=r'missing values in "text" \(1, first in row 2 of train\)'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ READERS = {
 }
 """Ending of a file to the library's reader."""
 
+_PADDED = re.compile(r"[+-]?0[0-9]+")
 _PACKED = {".gz", ".bz2", ".xz", ".zst"}
 
 
@@ -42,8 +44,12 @@ def reader_of(path: str) -> str:
     return kind
 
 
-def read_files(paths: Sequence[str], column_names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def read_files(
+    paths: Sequence[str], column_names: Sequence[str], options: Mapping[str, Any], exact: Sequence[str] = ()
+) -> dict[str, Any]:
     """The rows of files of one kind, as one split called ``train``; nothing is left in the library's cache.
+
+    Columns that are called ``exact`` stay texts where they are written with zeros in front: 007 and 7 are two persons.
 
     Raises:
         DataError: If a file is missing, damaged or of another kind.
@@ -61,11 +67,13 @@ def read_files(paths: Sequence[str], column_names: Sequence[str], options: Mappi
             given.setdefault("header", None)
     elif column_names:
         raise DataError(f"column_names are for CSV and TSV files; {paths[0]} has names of its own")
-    return _read_apart(", ".join(paths), reader, data_files=[str(file.resolve()) for file in files], **given)
+    return _read_apart(", ".join(paths), reader, exact, data_files=[str(file.resolve()) for file in files], **given)
 
 
-def read_folder(folder: Path, configuration: str | None) -> dict[str, Any]:
+def read_folder(folder: Path, configuration: str | None, exact: Sequence[str] = ()) -> dict[str, Any]:
     """A local data set: what ``save_to_disk`` wrote, or files that the library knows, such as folders of pictures.
+
+    ``exact`` is as for :func:`read_files`.
 
     Raises:
         DataError: If the library finds no data set in it.
@@ -74,7 +82,7 @@ def read_folder(folder: Path, configuration: str | None) -> dict[str, Any]:
         with _library(f'the folder "{folder}"', offline=True) as library:
             return _splits(library.load_from_disk(str(folder), keep_in_memory=False))
     given = {} if configuration is None else {"name": configuration}
-    return _read_apart(f'the folder "{folder}"', str(folder), **given)
+    return _read_apart(f'the folder "{folder}"', str(folder), exact, **given)
 
 
 def read_hub(path: str, configuration: str | None, revision: str | None, download: bool) -> dict[str, Any]:
@@ -92,14 +100,39 @@ def read_hub(path: str, configuration: str | None, revision: str | None, downloa
             raise DataError(f"{where}; {remedy}" if not download else f'"{path}" cannot be fetched: {_reason(error)}') from error
 
 
-def _read_apart(called: str, path: str, **given: Any) -> dict[str, Any]:
+def _read_apart(called: str, path: str, exact: Sequence[str], **given: Any) -> dict[str, Any]:
     """Read into memory with a cache of its own, so that neither old nor half-written caches matter."""
     with tempfile.TemporaryDirectory(prefix="erasure-datasets-") as cache, _library(called, offline=True) as library:
         splits = _splits(library.load_dataset(path, cache_dir=cache, keep_in_memory=True, **given))
+        if any(each.info.builder_name == "csv" for each in splits.values()):
+            return _with_zeros(library, splits, exact, path=path, cache_dir=cache, **given)
         if not any(each.info.builder_name == "json" for each in splits.values()):
             return splits
         made = library.load_dataset_builder(path, cache_dir=cache, **given).config
         return {name: texts_as_written(each, made.data_files[name], made.field, made.encoding) for name, each in splits.items()}
+
+
+def _with_zeros(library: Any, splits: dict[str, Any], exact: Sequence[str], **given: Any) -> dict[str, Any]:
+    """The splits with those of the ``exact`` columns as texts whose numbers are written with zeros in front."""
+    features = next(iter(splits.values())).features
+    numbers = [name for name in exact if getattr(features.get(name), "dtype", "").startswith(("int", "float"))]
+    if not numbers or "features" in given:
+        return splits
+    texts = library.Features({**features, **{name: library.Value("string") for name in numbers}})
+    written = _splits(library.load_dataset(keep_in_memory=True, features=texts, **given))
+    padded = [
+        name
+        for name in numbers
+        if any(text is not None and _PADDED.fullmatch(text) for each in written.values() for text in each[name])
+    ]
+    plain = [name for name in numbers if name not in padded]
+    return {name: _cast(each, plain, features) for name, each in written.items()} if padded else splits
+
+
+def _cast(rows: Any, names: Sequence[str], features: Any) -> Any:
+    for name in names:
+        rows = rows.cast_column(name, features[name])
+    return rows
 
 
 def _splits(found: Any) -> dict[str, Any]:

@@ -283,9 +283,9 @@ class HuggingFace(DataSource):
 
     def _read(self) -> dict[str, Any]:
         if self.files:
-            return read_files(self.files, self.column_names, self.options)
+            return read_files(self.files, self.column_names, self.options, (self.label, *self.z))
         if self._folder is not None:
-            found = read_folder(self._folder, self.configuration)
+            found = read_folder(self._folder, self.configuration, (self.label, *self.z))
         else:
             found = read_hub(self.path, self.configuration, self.revision, self.download)
         missing = [split for split in self.splits if split not in found]
