@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from erasure.analysis.gaps import EPSILON, Comparison, Roles, comparisons
-from erasure.analysis.verdicts import Judgement
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import ORIGINAL, Finding
+from erasure.analysis.nearest import LEAST_ORIGINALS, Nearest
+from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.evidence import ModelRecord
 from erasure.records.rows import Row
 
 __all__ = ["LEAST_ORIGINALS", "Advice", "Advised", "References", "advise", "references_of"]
 
-LEAST_ORIGINALS = 3
-"""Originals without which no method is named: methods that come nearest with one or two seldom do with others."""
-
-_GOOD = frozenset({"indistinguishable", "not-told-apart", "close", "different"})
-_SHORT = frozenset({"under-forgotten", "over-forgotten"})
+_GOOD = frozenset({Finding.INDISTINGUISHABLE, Finding.NOT_TOLD_APART, Finding.DIFFERENT})
+_SHORT = frozenset({Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN})
 _BROKEN = frozenset({"non-finite", "failed"})
 
 
@@ -37,20 +36,20 @@ class Advised(StrEnum):
     """There is no method except retraining itself."""
     METHODS_FAILED = "methods-failed"
     """No method has left a model that can be measured."""
-    BLIND = "blind"
-    """The measures cannot tell even the original from a retrained model."""
-    USE = "use"
-    """A method comes as near as one can tell, or differs harmlessly, and is cheaper than retraining."""
-    FALLS_SHORT = "falls-short"
-    """The nearest method still knows more or less of the forgotten samples than a retrained model does."""
-    TOO_DEAR = "too-dear"
-    """Retrain: what comes near takes as long as retraining, or longer."""
-    UNDECIDED = "undecided"
-    """The run cannot tell, for want of a value or of further retrained models."""
-    NO_NEARER = "no-nearer"
-    """Retrain: no method is nearer to retraining than the original, which has forgotten nothing."""
+    NOTHING_TO_FORGET = "nothing-to-forget"
+    """By these values the original itself, which has forgotten nothing, is not told from retrained models."""
     UNUSABLE = "unusable"
     """Retrain: every method has damaged the model or changed nothing."""
+    UNDECIDED = "undecided"
+    """The run cannot tell, for want of values or of further retrained models."""
+    TOO_DEAR = "too-dear"
+    """Retrain: what was tried takes as long as retraining, or longer."""
+    NO_NEARER = "no-nearer"
+    """Retrain: no method is shown to be nearer to retraining than the original, which has forgotten nothing."""
+    USE = "use"
+    """The nearest method is cheaper than retraining, and no harmful difference from retraining was found."""
+    FALLS_SHORT = "falls-short"
+    """The nearest method still knows more or less of the forgotten samples than retrained models do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,6 @@ class References:
         failed: Why the original or the retrained model has no values; empty if they have.
         untrained: Why the original has learned nothing; empty if it has.
         useless: Why the retrained model has learned nothing; empty if it has.
-        original: The original, which has forgotten nothing, against gold.
         n_originals: How many originals were trained, each with a seed or a split of its own.
         n_forgotten: Samples to forget, or None if unknown.
     """
@@ -71,14 +69,8 @@ class References:
     failed: str = ""
     untrained: str = ""
     useless: str = ""
-    original: tuple[Comparison, ...] = ()
     n_originals: int = LEAST_ORIGINALS
     n_forgotten: int | None = None
-
-    @property
-    def sighted(self) -> tuple[Comparison, ...]:
-        """What the original could show on the forgotten samples."""
-        return tuple(c for c in self.original if c.question == "forgetting" and c.floor is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +80,11 @@ class Advice:
     Args:
         kind: What to do.
         nearest: The method that it is about, if it is about one.
-        ties: Labels of further methods that serve as well, the cheapest first.
+        ties: Labels of further methods that are not shown to be farther from retraining, nearest first.
         reason: What was found, as the rows state it.
-        blind: What cannot tell the original from gold.
+        among: Distances and chances of those that were chosen from; None for fewer than three originals.
+        shift: Difference of one value, in standard deviations of a gold, that the run would have found in 80 % of cases.
+        has_attack: Whether an attack was among the values.
         n_originals: How many originals it rests on.
         n_forgotten: Samples to forget, or None if unknown.
     """
@@ -99,7 +93,9 @@ class Advice:
     nearest: Judgement | None = None
     ties: tuple[str, ...] = ()
     reason: str = ""
-    blind: tuple[Comparison, ...] = ()
+    among: Nearest | None = None
+    shift: float | None = None
+    has_attack: bool = False
     n_originals: int = LEAST_ORIGINALS
     n_forgotten: int | None = None
 
@@ -114,46 +110,75 @@ class Advice:
         is_named = self.kind in {Advised.USE, Advised.FALLS_SHORT} and self.n_originals >= LEAST_ORIGINALS
         return self.nearest if is_named else None
 
+    @property
+    def chances(self) -> Mapping[str, float]:
+        """How likely each method is the nearest, over all originals that might have been drawn."""
+        return self.among.chances if self.among is not None else {}
 
-def advise(judgements: Sequence[Judgement], references: References = References()) -> Advice:
+
+def advise(judged: Judged, references: References = References()) -> Advice:
     """What to do.
 
-    A method is advised only if it takes less time than retraining and is nearer to retraining, on the forgotten samples and by more than
-    the noise floor, than a model that has forgotten nothing.
+    Methods are ranked by their distance from retraining, over originals, and never by their verdicts: with few originals a test
+    acquits everybody. What takes as long as retraining is not recommended, nor what is not shown to be nearer than the original.
 
     Args:
-        judgements: The verdicts.
+        judged: The verdicts.
         references: What is known of the original and of gold.
     """
+    report = judged.report
+    control = report.control
 
     def advice(kind: Advised, **facts: Any) -> Advice:
-        return Advice(kind=kind, n_originals=references.n_originals, n_forgotten=references.n_forgotten, **facts)
+        has_attack = control is not None and any(d.column.tells == "attack" for d in control.differences)
+        known: dict[str, Any] = {"shift": report.shift, "has_attack": has_attack}
+        return Advice(kind=kind, n_originals=references.n_originals, n_forgotten=references.n_forgotten, **known, **facts)
 
     unfit = _unfit(references)
     if unfit is not None:
         return advice(unfit[0], reason=unfit[1])
-    candidates = sorted((j for j in judgements if not j.is_exact), key=lambda j: j.rank)
+    candidates = [j for j in judged.judgements if not j.is_exact]
     if not candidates:
         return advice(Advised.NOTHING_TRIED)
-    if all(j.verdict == "failed" for j in candidates):
+    if all(j.verdict == Finding.FAILED for j in candidates):
         return advice(Advised.METHODS_FAILED, reason=candidates[0].evidence[0] if candidates[0].evidence else "")
-    sighted = references.sighted
-    if sighted and all(c.is_within for c in sighted):
-        return advice(Advised.BLIND, blind=sighted)
+    if control is not None and control.basis and control.finding != Finding.UNDER_FORGOTTEN:
+        return advice(Advised.NOTHING_TO_FORGET)
+    undecided = [j for j in candidates if j.verdict == Finding.UNDECIDED]
     tried = [j for j in candidates if j.verdict in _GOOD | _SHORT]
-    nearer = [j for j in tried if _is_nearer(j, sighted)]
-    affordable = [j for j in nearer if not is_dear(j)]
-    if affordable:
-        nearest, ties = _nearest(affordable)
-        return advice(Advised.USE if nearest.verdict in _GOOD else Advised.FALLS_SHORT, nearest=nearest, ties=ties)
-    if nearer:
-        return advice(Advised.TOO_DEAR, nearest=nearer[0])
-    undecided = next((j for j in candidates if j.verdict == "undecided"), None)
-    if undecided is not None:
-        return advice(Advised.UNDECIDED, nearest=undecided, reason=undecided.evidence[0])
-    if tried:
-        return advice(Advised.NO_NEARER, nearest=tried[0])
-    return advice(Advised.UNUSABLE, nearest=candidates[0])
+    if not tried and undecided:
+        return advice(Advised.UNDECIDED, nearest=undecided[0], reason=undecided[0].evidence[0])
+    if not tried:
+        return advice(Advised.UNUSABLE, nearest=candidates[0])
+    affordable = [j for j in tried if not is_dear(j)]
+    if not affordable:
+        return advice(Advised.TOO_DEAR, nearest=tried[0])
+    among = report.distances.nearest([*(j.label for j in affordable), ORIGINAL])
+    if among is None:
+        first = affordable[0]
+        if first.distance >= report.distances.of(ORIGINAL):
+            return advice(Advised.NO_NEARER, nearest=first)
+        return advice(_kind(first), nearest=first)
+    if ORIGINAL in among.ties:
+        return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, ORIGINAL))
+    nearest = _chosen({j.label: j for j in affordable}, among)
+    return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))
+
+
+def _kind(nearest: Judgement) -> Advised:
+    return Advised.USE if nearest.verdict in _GOOD else Advised.FALLS_SHORT
+
+
+def _others(among: Nearest, label: str) -> tuple[str, ...]:
+    return tuple(tie for tie in among.ties if tie != label)
+
+
+def _chosen(by_label: Mapping[str, Judgement], among: Nearest) -> Judgement:
+    """The nearest, or of ties that are shown to be indistinguishable the cheapest."""
+    same = [by_label[label] for label in among.ties if by_label[label].verdict == Finding.INDISTINGUISHABLE]
+    if not same:
+        return by_label[among.label]
+    return min(same, key=lambda j: (j.cost is None, j.cost or 0.0, j.distance))
 
 
 def is_dear(judgement: Judgement) -> bool:
@@ -170,26 +195,6 @@ def _unfit(references: References) -> tuple[Advised, str] | None:
     if not references.has_gold:
         return Advised.NO_GOLD, ""
     return (Advised.USELESS_GOLD, references.useless) if references.useless else None
-
-
-def _nearest(ranked: Sequence[Judgement]) -> tuple[Judgement, tuple[str, ...]]:
-    """The nearest method, of several that cannot be told from retraining the cheapest, and those that tie with it."""
-    first = ranked[0]
-    equal = [j for j in ranked if j.verdict == first.verdict == "indistinguishable" and j.cost is not None]
-    if len(equal) < 2:
-        return first, ()
-    cheapest, *others = sorted(equal, key=lambda j: (j.cost or 0.0, j.distance))
-    return cheapest, tuple(j.label for j in others)
-
-
-def _is_nearer(judgement: Judgement, original: Iterable[Comparison]) -> bool:
-    """Whether some value on the forgotten samples has come nearer to gold than the original's by more than the noise floor.
-
-    Only values by which the original differs from gold can show that; where there is none to compare, nothing is held against a method.
-    """
-    own = {(c.measure, c.partition): c for c in judgement.comparisons}
-    pairs = [(c, own[c.measure, c.partition]) for c in original if not c.is_within and (c.measure, c.partition) in own]
-    return not pairs or any(c.gap - mine.gap > (c.floor or 0.0) + EPSILON for c, mine in pairs)
 
 
 def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Roles) -> References:
@@ -209,7 +214,6 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
         failed=failed,
         untrained=_useless(own["original"]),
         useless=_useless(own["gold"]),
-        original=comparisons(own["original"], roles),
         n_originals=max(1, len({(row.seed_split, row.seed_train) for row in own["original"] or rows})),
         n_forgotten=min(forgotten, default=None),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from erasure.analysis.advice import LEAST_ORIGINALS, Advice, Advised
-from erasure.analysis.verdict_words import joined, listed
+from erasure.analysis.judging import ORIGINAL, Finding
+from erasure.analysis.verdict_words import joined
 from erasure.analysis.verdicts import Judgement
 
 __all__ = ["recommendation"]
@@ -13,6 +15,9 @@ __all__ = ["recommendation"]
 _FEW_SAMPLES = 30
 """Forgotten samples with which accuracies and attacks on all of them together seldom show anything."""
 _MOST_TIES = 3
+_LEAST_COMPARED = 3
+"""The original among them: a single method competes with nobody."""
+_FAR = 100.0
 
 
 def recommendation(advice: Advice) -> str:
@@ -50,41 +55,57 @@ def _methods_failed(advice: Advice) -> str:
     return f"No method has finished, so none can be judged: {_unended(advice.reason)}. Until this is mended, retrain."
 
 
-def _blind(advice: Advice) -> str:
+def _nothing_to_forget(advice: Advice) -> str:
     start = (
-        "These measures cannot show whether a method has forgotten: by them the original model, which has forgotten nothing, cannot be "
-        f"told from a retrained one either ({listed(advice.blind)})."
+        "By these values there was nothing to forget: the original model, which has forgotten nothing, is not told from models that were "
+        "retrained without the samples."
     )
-    if advice.n_forgotten is not None and advice.n_forgotten < _FEW_SAMPLES:
-        return (
-            f"{start} With {advice.n_forgotten} forgotten samples they seldom can. Repeat with more seeds (--seeds 0-4), and "
-            "retrain where it matters."
-        )
-    if any(c.is_attack for c in advice.blind):
-        return f"{start} Repeat with more seeds (--seeds 0-4); if it stays so, these samples leave no trace that can be measured here."
-    return f"{start} Add one that looks at single samples, such as LiRA, or repeat with more seeds."
+    if advice.shift is not None and advice.shift < _FAR:
+        start += f" A difference below {advice.shift:.1f} standard deviations of a retrained model may be missed."
+    few = advice.n_forgotten is not None and advice.n_forgotten < _FEW_SAMPLES
+    if few or advice.has_attack:
+        return f"{start} Repeat with more seeds (--seeds 0-9), and retrain where it matters."
+    return f"{start} Add a measure that looks at single samples, such as LiRA or ResidualMemory, or repeat with more seeds."
 
 
 def _use(advice: Advice) -> str:
     nearest = _about(advice)
-    is_told = nearest.verdict not in {"indistinguishable", "not-told-apart"}
     if advice.best is None:
-        how = "" if is_told else ": its model cannot be told from one retrained without the forgotten data"
-        return f"{nearest.label} came nearest to retraining{how}{_at_cost(nearest)}. {_few_seeds(advice)}"
-    how = "is closest to" if is_told else "cannot be told from"
-    among = f" and is the cheapest of the {len(advice.ties) + 1} that do so" if advice.ties else ""
-    return f"Use {nearest.label}: its model {how} one retrained without the forgotten data{_at_cost(nearest)}{among}."
+        return f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}{_at_cost(nearest)}. {_few_seeds(advice)}"
+    if nearest.verdict == Finding.INDISTINGUISHABLE:
+        what = "its model is indistinguishable from one retrained without the forgotten data"
+    elif nearest.verdict == Finding.NOT_TOLD_APART:
+        what = "its model is closest to one retrained without the forgotten data, and no difference was found"
+    else:
+        what = "its model is closest to one retrained without the forgotten data, with differences that do no harm"
+    return f"Use {nearest.label}: {what}{_at_cost(nearest)}.{_choice(advice)}"
 
 
 def _falls_short(advice: Advice) -> str:
     nearest = _about(advice)
-    degree = "a little" if nearest.is_slight else "clearly"
-    knows = f"still knows {degree} more" if nearest.verdict == "under-forgotten" else f"knows {degree} less"
-    start = (
-        f"No method here forgets exactly as retraining does. {nearest.label} came nearest{_at_cost(nearest)}, but its model {knows} about "
-        "the forgotten data than a retrained one would. Where that is not acceptable, retrain."
+    knows = "still knows more" if nearest.verdict == Finding.UNDER_FORGOTTEN else "knows less"
+    fault = f"its model {knows} about the forgotten data than a retrained one would"
+    if advice.best is None:
+        return f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}{_at_cost(nearest)}, but {fault}. {_few_seeds(advice)}"
+    return (
+        f"No method here forgets exactly as retraining does. {nearest.label} is closest to it{_at_cost(nearest)}, but {fault}. Where that "
+        f"is not acceptable, retrain.{_choice(advice)}"
     )
-    return start if advice.best is not None else f"{start} {_few_seeds(advice)}"
+
+
+def _choice(advice: Advice) -> str:
+    """How sure it is that the method is the nearest."""
+    among = advice.among
+    nearest = _about(advice)
+    if among is None or len(among.chances) < _LEAST_COMPARED:
+        return ""
+    chance = f"It is the nearest with a chance of {100 * among.chances[nearest.label]:.0f}\u00a0%"
+    fair = f"{among.cross_fitted:.1f} where other seeds choose than those that measure"
+    far = f"at {among.distance:.1f} standard deviations of a retrained model ({fair})"
+    if nearest.label != among.label:
+        chance = f"It is the cheapest of those shown to be indistinguishable; {among.label} is the nearest"
+    ties = f"; not shown to be farther: {_listed(advice.ties)}" if advice.ties else ""
+    return f" {chance}, {far}{ties}."
 
 
 def _too_dear(advice: Advice) -> str:
@@ -97,16 +118,19 @@ def _too_dear(advice: Advice) -> str:
 
 def _undecided(advice: Advice) -> str:
     nearest = _about(advice)
-    floor = ' Give the evaluator a "floor_repeats" of at least 1.' if "floor" in advice.reason else ""
-    is_compared = any(c.question == "forgetting" for c in nearest.comparisons)
-    start = f"{nearest.label} came nearest to the retrained model, but whether" if is_compared else "Whether"
-    return f"{start} any method here has forgotten cannot be told: {advice.reason[:1].lower()}{advice.reason[1:]}{floor}"
+    reason = f"{advice.reason[:1].lower()}{advice.reason[1:]}"
+    if math.isfinite(nearest.distance):
+        start = f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}, but whether"
+    else:
+        start = "Whether"
+    return f"{start} any method here has forgotten cannot be told: {reason}"
 
 
 def _no_nearer(advice: Advice) -> str:
+    few = "" if advice.n_originals >= LEAST_ORIGINALS else f" {_few_seeds(advice)}"
     return (
-        "Retrain without the data to be forgotten. On the forgotten samples no method here comes nearer to a retrained model than the "
-        "original, which has forgotten nothing."
+        "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
+        f"forgotten nothing.{few}"
     )
 
 
@@ -126,7 +150,7 @@ _WORDS: Mapping[Advised, Callable[[Advice], str]] = {
     Advised.USELESS_GOLD: _useless_gold,
     Advised.NOTHING_TRIED: _nothing_tried,
     Advised.METHODS_FAILED: _methods_failed,
-    Advised.BLIND: _blind,
+    Advised.NOTHING_TO_FORGET: _nothing_to_forget,
     Advised.USE: _use,
     Advised.FALLS_SHORT: _falls_short,
     Advised.TOO_DEAR: _too_dear,
@@ -143,13 +167,18 @@ def _about(advice: Advice) -> Judgement:
 
 def _few_seeds(advice: Advice) -> str:
     """Why nobody is named."""
-    ties = joined(advice.ties[:_MOST_TIES]) if len(advice.ties) <= _MOST_TIES else f"{len(advice.ties)} further methods"
-    also = f"{ties} did as well. " if ties else ""
-    n = advice.n_originals
-    return (
-        f"{also}{'One seed names' if n == 1 else 'Two seeds name'} no method: another may name another. Repeat with at least "
-        f"{LEAST_ORIGINALS} (--seeds 0-{LEAST_ORIGINALS - 1}) before choosing."
-    )
+    return "Another seed may name another method: repeat with five (--seeds 0-4) before choosing."
+
+
+def _these_seeds(advice: Advice) -> str:
+    if advice.n_originals >= LEAST_ORIGINALS:
+        return "these seeds"
+    return "this seed" if advice.n_originals == 1 else "these two seeds"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ["doing nothing" if label == ORIGINAL else label for label in labels]
+    return joined(shown) if len(shown) <= _MOST_TIES else joined([*shown[:_MOST_TIES], f"{len(shown) - _MOST_TIES} more"])
 
 
 def _at_cost(judgement: Judgement) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from erasure.analysis.judging import Difference
 from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
+from erasure.analysis.verdicts import Judged
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
@@ -38,7 +40,8 @@ class Estimate:
         student: Its Student-t interval over training seeds; None for one of them.
         bootstrap: Its bootstrap interval, training seeds drawn and then repetitions inside them; None for one training seed.
         spread: Variance between and within training seeds.
-        against_gold: The paired test against the golds of the same training seeds, where there is one.
+        difference: The difference from retrained models with its p-value, where it is compared with them.
+        is_apart: Whether by this value the test tells the method from retrained models.
     """
 
     label: str
@@ -49,7 +52,8 @@ class Estimate:
     student: Interval | None
     bootstrap: Interval | None
     spread: VarianceComponents
-    against_gold: Duel | None
+    difference: Difference | None
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,15 +122,15 @@ class Certainty:
         return self.n_inside > 1
 
 
-def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = None) -> Certainty:
+def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> Certainty:
     """What the repetitions of a run say.
 
     Args:
         folder: The run.
-        order: Methods, best first.
+        judged: The verdicts, and the tests behind them.
         best: The method that the others are tested against.
     """
-    kept = list(order)[:_MOST_METHODS]
+    kept = [each.label for each in judged.judgements][:_MOST_METHODS]
     wanted = set(kept)
     rows = [row for row in folder.rows if row.model != "unlearned" or row.label in wanted]
     columns: dict[tuple[str, str], dict[str, list[Row]]] = {}
@@ -144,13 +148,12 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
             "seeds that had no part in the choice."
         )
     attacks = _attacks(folder, columns, ["original", "gold", *kept])
-    if n_originals < 2 and n_inside < 2:
+    if n_originals < 2 and n_inside < 2 and not any(each.basis for each in judged.report.methods.values()):
         return Certainty(n_originals, n_inside, sentences, attacks=attacks)
     lean = RunFolder(rows)
-    against_gold = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
-    duels = {(d.measure, d.partition, d.label): d for d in (against_gold.duels if against_gold is not None else ())}
+    ranked = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
     estimates = [
-        _estimate(label, measure, partition, cells[label], duels.get((measure, partition, label)))
+        _estimate(label, measure, partition, cells[label], judged)
         for label in kept
         for (measure, partition), cells in list(columns.items())[:_MOST_COLUMNS]
         if label in cells
@@ -160,8 +163,8 @@ def certainty_of(folder: RunFolder, order: Sequence[str], best: str | None = Non
         # Retraining does not compete, and must not count among the tests that are corrected for.
         between = _compared(RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD]), best)
     ranking = None
-    if n_originals > 1 and against_gold is not None:
-        ranking = next((found for found in against_gold.rankings if found.is_overall), None)
+    if n_originals > 1 and ranked is not None:
+        ranking = next((found for found in ranked.rankings if found.is_overall), None)
     return Certainty(
         n_originals,
         n_inside,
@@ -191,25 +194,28 @@ def _sentences(n_originals: int, n_inside: int) -> list[str]:
         inside = f", each with {n_inside} repetitions of unlearning or measuring, which count as one" if n_inside > 1 else ""
         return [
             f"Everything was repeated with {n_originals} training seeds{inside}. Intervals are 95 % intervals of the mean over training "
-            "seeds; tests compare each method with the model retrained from the same seed."
+            "seeds; tests compare each method with further models retrained from other seeds."
         ]
     if n_inside > 1:
         return [
             f"One training seed, with {n_inside} repetitions of unlearning or measuring. Intervals are over these alone: they say nothing "
-            "of other originals, so there are no tests. Run with `--train-seeds 0-4` to have them."
+            "of other originals. Run with `--train-seeds 0-4` to have them."
         ]
     return [
-        "One repetition: there are no intervals over seeds and no tests, and another seed may order close methods differently. "
+        "One repetition: there are no intervals over seeds, and another seed may order close methods differently. "
         "Run with `--seeds 0-4` to have them."
     ]
 
 
-def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], duel: Duel | None) -> Estimate:
+def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], judged: Judged) -> Estimate:
     clusters = _clusters(rows)
     means = [math.fsum(values) / len(values) for values in clusters.values()]
     student = student_interval(means)
     if student is None:
         student = student_interval(next(iter(clusters.values())))
+    tested = judged.report.methods.get(label)
+    difference = tested.difference(measure, partition) if tested is not None else None
+    is_apart = tested is not None and tested.is_accused and difference is not None and difference.accuses(judged.report.level)
     return Estimate(
         label,
         measure,
@@ -219,7 +225,8 @@ def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], due
         student,
         cluster_bootstrap(clusters, n_resamples=_RESAMPLES),
         variance_components(clusters),
-        duel if duel is not None and duel.n > 1 and duel.is_gapped else None,
+        difference,
+        is_apart,
     )
 
 

@@ -7,7 +7,7 @@ unlearning and measuring inside one are averaged first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
@@ -15,34 +15,38 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from erasure.analysis.choice import MethodChoice, choose
 from erasure.analysis.equivalence import Limits, limits, telling_rate
-from erasure.analysis.families import CLAIMS, FORGETTING, UTILITY, Claim, Family, TestedColumn, families_of
+from erasure.analysis.families import FORGETTING, UTILITY, Claim, Family, TestedColumn, families_of
 from erasure.analysis.gaps import Roles
-from erasure.analysis.power import LEVEL, Basis, basis_of
+from erasure.analysis.nearest import LEAST_ORIGINALS, Distances, distances_of
+from erasure.analysis.power import LEVEL, Basis, basis_of, detectable_shift
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.analysis.statistics import holm
 from erasure.records.rows import Row
 
-__all__ = ["Difference", "Finding", "Tested", "TestedReport", "judge_report"]
+__all__ = ["LEAST_ORIGINALS", "ORIGINAL", "Difference", "Finding", "Tested", "TestedReport", "judge_report"]
 
+ORIGINAL = "original"
+"""Label of the model that has forgotten nothing, among the compared ones."""
 MEMORY_MARGIN = 0.2
 """Memory left, either way, that is as good as none."""
 UTILITY_MARGIN = 0.02
 """Loss of accuracy from which on a model is worse."""
-_LEAST_ORIGINALS = 3
 _LEAST_CONTRAST = 4.0
 _SLIGHT_SHARE = 0.005
 _SLIGHT_OTHER = 0.01
 _SLIGHT_SPREAD = 0.5
 _MEMORY = "memory left"
+_MOST_SEEDS = 100
 _FAR = 1e6
 _Floats: TypeAlias = NDArray[np.float64]
 
 
 class Finding(StrEnum):
-    """What the test finds of a method; guards, such as a model that did not change, come before it."""
+    """Verdict on a method. Guards decide the first two, and damage where a model broke down; the test decides the others."""
 
+    FAILED = "failed"
+    NO_OP = "no-op"
     DAMAGED = "damaged"
     UNDER_FORGOTTEN = "under-forgotten"
     OVER_FORGOTTEN = "over-forgotten"
@@ -65,6 +69,7 @@ class Difference:
         p: P-value, adjusted for all values of the method; None if the test cannot use it.
         is_scattered: Whether the models scatter more than golds, rather than lie to one side.
         is_negligible: Whether it is too small to matter, however sure.
+        apart: For each original, what the method has more than the mean of its jury.
     """
 
     column: TestedColumn
@@ -75,6 +80,7 @@ class Difference:
     p: float | None
     is_scattered: bool = False
     is_negligible: bool = False
+    apart: tuple[float, ...] = ()
 
     @property
     def deviations(self) -> float:
@@ -114,6 +120,7 @@ class Tested:
         n_labellings: Ways to label the models.
         memory: Share of the original's memory that is left, over originals.
         reason: Why it is undecided, or not shown to be indistinguishable.
+        remedy: What would settle it; empty if nothing is known to.
         left_out: Values that are in no test, because some model lacks them.
     """
 
@@ -128,6 +135,32 @@ class Tested:
     memory: Limits | None = None
     reason: str = ""
     left_out: Sequence[str] = ()
+    remedy: str = ""
+
+    @property
+    def is_accused(self) -> bool:
+        """Whether the test says that it differs from retraining."""
+        return self.finding in _ACCUSATIONS
+
+    def difference(self, measure: str, partition: str) -> Difference | None:
+        """The difference by one value; None if it is not compared."""
+        return next((each for each in self.differences if each.column.key == (measure, partition)), None)
+
+    def farthest(self, claims: Collection[Claim]) -> float | None:
+        """Largest difference in values on some claims, in standard deviations of a gold; None if nothing is compared."""
+        return max((each.deviations for each in self.differences if each.column.claim in claims), default=None)
+
+    def farthest_by_original(self, claims: Collection[Claim]) -> list[float]:
+        """The same for each original."""
+        found = [
+            [min(abs(each) / d.gold_sd, _FAR) if d.gold_sd else 0.0 for each in d.apart]
+            for d in self.differences
+            if d.column.claim in claims
+        ]
+        return [max(each) for each in zip(*found, strict=True)]
+
+
+_ACCUSATIONS = frozenset({Finding.DAMAGED, Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN, Finding.DIFFERENT})
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +172,8 @@ class TestedReport:
         n_tested: Methods that were tested together.
         level: Share of reports of retrained methods in which any may be accused.
         control: The original, tested like a method: unless it is accused of knowing more, nobody is indistinguishable.
-        choice: The nearest method with its ties; indices are those of ``candidates``. None for fewer than three originals.
-        candidates: Labels that were compared for the choice.
+        distances: How far each model, the original included, is from retraining.
+        shift: Difference of one value, in standard deviations of a gold, that is found in 80 % of cases; None if none can be.
         notices: What a reader must know of the jury.
     """
 
@@ -148,8 +181,8 @@ class TestedReport:
     n_tested: int
     level: float
     control: Tested | None = None
-    choice: MethodChoice | None = None
-    candidates: Sequence[str] = ()
+    distances: Distances = field(default_factory=Distances)
+    shift: float | None = None
     notices: Sequence[str] = field(default=())
 
 
@@ -166,7 +199,7 @@ def judge_report(
         level: Share of reports in which a retrained method may be accused.
     """
     families, notices = families_of(rows, roles)
-    original = families.pop("original", None)
+    original = families.pop(ORIGINAL, None)
     retraining, out = set(exact), set(excluded)
     tried = {label: family for label, family in families.items() if label not in out}
     counted = [label for label, family in tried.items() if label not in retraining and family.is_testable]
@@ -187,8 +220,9 @@ def judge_report(
         label: _tested(label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level)
         for label, family in tried.items()
     }
-    choice, candidates = _choice([(label, tried[label]) for label in counted])
-    return TestedReport(methods, n_tested, level, control, choice, candidates, notices)
+    compared_all = families if original is None else {**families, ORIGINAL: original}
+    shift = _shift(list(tried.values()), max(1, n_tested), level)
+    return TestedReport(methods, n_tested, level, control, distances_of(compared_all), shift, notices)
 
 
 def _differences(family: Family, basis: Basis, level: float) -> list[Difference]:
@@ -198,16 +232,22 @@ def _differences(family: Family, basis: Basis, level: float) -> list[Difference]
     steps = np.array([column.step for column in family.columns])
     spread = np.sqrt(np.nan_to_num(gold_spread(values, design)) ** 2 + steps**2 / 12)
     apart = differences(values, design)
-    found = relabel(values, design, seed=family.seed)
-    adjusted = found.adjusted if basis == "labellings" else t_test(values, design, steps=steps) if basis == "t" else None
-    scattered = found.is_scattered(level) if basis == "labellings" else np.zeros(len(apart), dtype=bool)
+    adjusted, scattered = None, np.zeros(len(apart), dtype=bool)
+    if basis == "labellings":
+        found = relabel(values, design, seed=family.seed)
+        adjusted, scattered = found.adjusted, found.is_scattered(level)
+    elif basis == "t":
+        adjusted = t_test(values, design, steps=steps)
     result = []
     for index, column in enumerate(family.columns):
         mine, golds = family.means(index)
         amount = float(family.distance(index)) if scattered[index] else float(apart[index])
         p = None if adjusted is None or math.isnan(adjusted[index]) else float(adjusted[index])
         small = _is_negligible(column, amount, golds, float(spread[index]))
-        result.append(Difference(column, mine, golds, amount, float(spread[index]), p, bool(scattered[index]), small))
+        by_original = tuple(family.apart(index).tolist())
+        result.append(
+            Difference(column, mine, golds, amount, float(spread[index]), p, bool(scattered[index]), small, by_original)
+        )
     return result
 
 
@@ -233,7 +273,7 @@ def _tested(
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
     memory = _memory(family, ruler)
 
-    def tested(finding: Finding, reason: str = "") -> Tested:
+    def tested(finding: Finding, reason: str = "", remedy: str = "") -> Tested:
         return Tested(
             label,
             finding,
@@ -246,6 +286,7 @@ def _tested(
             memory,
             reason,
             family.left_out,
+            remedy,
         )
 
     if family.design is None:
@@ -258,8 +299,8 @@ def _tested(
     accusing = [each for each in order if each.accuses(level)] if is_accused else []
     if accusing:
         return tested(_accusation(accusing))
-    missing = _not_shown(family, memory, control)
-    return tested(Finding.NOT_TOLD_APART, missing) if missing else tested(Finding.INDISTINGUISHABLE)
+    missing, remedy = _not_shown(family, memory, control)
+    return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 
 
 def _accusation(accusing: Sequence[Difference]) -> Finding:
@@ -280,7 +321,7 @@ def _cannot(family: Family) -> str:
     golds = f"{n} further {'gold' if n == 1 else 'golds'}"
     if family.n_originals == 1:
         return f"{golds} cannot accuse; 5 can by a t-test, 19 without assumptions"
-    return f"{family.n_originals} originals with {golds} in all cannot accuse so many methods; five originals with four golds each can"
+    return f"{family.n_originals} originals with {golds} in all cannot accuse any of these methods; five originals with four golds each can"
 
 
 def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str], int]]:
@@ -297,7 +338,7 @@ def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str]
         if each.column.tells == "attack" and each.accuses(level) and not each.is_scattered
     }
     compared = _with_sides(compared, sides)
-    return _tested("original", family, compared, basis, _p(compared) if basis else None, None, None, level), sides
+    return _tested(ORIGINAL, family, compared, basis, _p(compared) if basis else None, None, None, level), sides
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
@@ -338,50 +379,53 @@ def _memory(family: Family, ruler: _Ruler | None) -> Limits | None:
     return limits([float(each) / ruler.unit for each in family.apart(index)])
 
 
-def _not_shown(family: Family, memory: Limits | None, control: Tested | None) -> str:
-    """What is missing to call a method indistinguishable; empty if nothing is."""
-    if family.n_originals < _LEAST_ORIGINALS:
-        return f"it takes {_LEAST_ORIGINALS} originals or more to show that there is no difference"
+def _not_shown(family: Family, memory: Limits | None, control: Tested | None) -> tuple[str, str]:
+    """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
+    if family.n_originals < LEAST_ORIGINALS:
+        return f"it takes {LEAST_ORIGINALS} originals or more to show that there is no difference", "use five seeds (--seeds 0-4)"
     if control is None or control.finding != Finding.UNDER_FORGOTTEN:
-        return "these values do not even tell the original from retrained models"
+        return "these values do not even tell the original from retrained models", "add ResidualMemory or LiRA"
     if memory is None:
-        return "no value tells originals from retrained models sharply enough to bound what is left"
+        return "no value tells originals from retrained models sharply enough to bound what is left", "add ResidualMemory"
     if not memory.is_within(MEMORY_MARGIN):
-        return f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's"
+        return (
+            f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's",
+            _seeds_for(memory, MEMORY_MARGIN - abs(memory.mean)),
+        )
     for claim in UTILITY:
         found = [i for i, column in enumerate(family.columns) if column.claim == claim and column.is_share]
         if not found:
-            return "no accuracy on retained and on held-out samples was measured"
+            return "no accuracy on retained and on held-out samples was measured", "measure Accuracy on both"
         for index in found:
             loss = limits([float(each) for each in family.apart(index)])
             if loss is None or not loss.is_above(-UTILITY_MARGIN):
-                return f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more"
-    return ""
+                return (
+                    f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",
+                    _seeds_for(loss, UTILITY_MARGIN + loss.mean) if loss is not None else "",
+                )
+    return "", ""
 
 
-# Choice
+def _seeds_for(found: Limits, room: float) -> str:
+    """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
+    from scipy.special import stdtrit
+
+    deviation = (found.high - found.mean) * math.sqrt(found.n) / float(stdtrit(found.n - 1, found.level))
+    for n in range(found.n + 1, _MOST_SEEDS + 1):
+        if float(stdtrit(n - 1, found.level)) * deviation / math.sqrt(n) < room:
+            return f"about {n} seeds (--seeds 0-{n - 1}) would settle it"
+    return "no number of seeds that one can afford would settle it"
 
 
-def _choice(candidates: Sequence[tuple[str, Family]]) -> tuple[MethodChoice | None, list[str]]:
-    """The nearest method over the originals that all of them have."""
-    known = [(label, family) for label, family in candidates if family.design is not None and family.columns]
-    units = [set(family.units) for _, family in known]
-    common = sorted(set.intersection(*units), key=str) if units else []
-    if len(common) < _LEAST_ORIGINALS:
-        return None, []
-    keys = set.intersection(*[{column.key for column in family.columns} for _, family in known])
-    table = [[_log_distance(family, family.units.index(unit), keys) for unit in common] for _, family in known]
-    return choose(np.array(table)), [label for label, _ in known]
+# Power
 
 
-def _log_distance(family: Family, block: int, keys: set[tuple[str, str]]) -> float:
-    """Log of the root mean square over claims of the distance from the jury's mean, in standard deviations of a gold."""
+def _shift(families: Sequence[Family], n_tested: int, level: float) -> float | None:
+    """What the largest design of a report finds in 80 % of cases."""
+    known = [family for family in families if family.is_testable]
+    if not known:
+        return None
+    family = max(known, key=lambda each: (each.n_originals, each.values.shape))
     assert family.design is not None  # noqa: S101 - narrows the type
-    spread = np.nan_to_num(gold_spread(family.values, family.design))
-    squares: dict[Claim, list[float]] = {}
-    for index, column in enumerate(family.columns):
-        deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)
-        if column.key in keys and deviation:
-            squares.setdefault(column.claim, []).append((float(family.apart(index)[block]) / deviation) ** 2)
-    means = [math.fsum(squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
-    return 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0
+    golds = np.concatenate([family.values[rows][1:] for rows in family.design.slices])
+    return detectable_shift(golds, family.design, n_tested, level=level)

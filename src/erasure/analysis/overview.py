@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,17 +11,13 @@ from typing import Any
 from erasure.analysis.advice import Advice, advise, references_of
 from erasure.analysis.advice_words import recommendation
 from erasure.analysis.certainty import Certainty, certainty_of
-from erasure.analysis.gaps import Roles, comparisons
+from erasure.analysis.gaps import Roles
 from erasure.analysis.result_table import ResultTable, result_table
-from erasure.analysis.verdicts import Judgement, judge_all
+from erasure.analysis.verdicts import Judged, Judgement, judge_all
 from erasure.records.evidence import DatasetRecord
-from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
 __all__ = ["Overview", "overview_of"]
-
-_MOST_SETTINGS = 500
-"""Settings of one method whose repetitions are judged one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +27,7 @@ class Overview:
     Args:
         folder: The run.
         headline: What was forgotten and from what.
-        judgements: Verdict on each method, best first.
+        judged: Verdict on each method, and the tests behind them.
         advice: What to do; of a sweep over several problems each part has its own.
         table: All values.
         roles: What the partitions are.
@@ -40,11 +36,16 @@ class Overview:
 
     folder: RunFolder
     headline: str
-    judgements: Sequence[Judgement]
+    judged: Judged
     advice: Advice
     table: ResultTable
     roles: Roles = field(default_factory=Roles)
     parts: Sequence[tuple[str, Overview]] = ()
+
+    @property
+    def judgements(self) -> Sequence[Judgement]:
+        """Verdict on each method, what comes nearest to retraining first."""
+        return self.judged.judgements
 
     @property
     def recommendation(self) -> str:
@@ -61,12 +62,7 @@ class Overview:
     @cached_property
     def certainty(self) -> Certainty:
         """What the repetitions say."""
-        return certainty_of(self.folder, self.order, self.advice.named.label if self.advice.named is not None else None)
-
-    @cached_property
-    def repeated(self) -> Mapping[str, Sequence[Judgement]]:
-        """What each repetition alone says against gold, of methods that were run with several settings and several times; no verdicts."""
-        return _each_repetition(self)
+        return certainty_of(self.folder, self.judged, self.advice.named.label if self.advice.named is not None else None)
 
     @property
     def order(self) -> list[str]:
@@ -80,21 +76,28 @@ def overview_of(folder: RunFolder) -> Overview:
     roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
     exact = [model.label for model in folder.models if model.exact]
     exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
-    judged = judge_all(folder.rows, roles, _costs(folder), exact)
-    judged += [
-        Judgement(model.label, "failed", (model.failed,))
-        for model in folder.models
-        if model.failed and model.role == "unlearned" and model.label not in {j.label for j in judged}
-    ]
+    failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}
+    judged = judge_all([*folder.rows, *folder.jury], roles, _costs(folder), exact, failed=failed, golds=_golds(folder))
     advice = advise(judged, references_of(folder.rows, folder.models, roles))
-    judgements = sorted(judged, key=lambda j: j.rank)
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
     if parts:
         n = len(folder.evidence.sweep)
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
     table = result_table(folder.rows, judged)
-    return Overview(folder, headline, judgements, advice, table, roles, parts)
+    return Overview(folder, headline, judged, advice, table, roles, parts)
+
+
+def _golds(folder: RunFolder) -> dict[str, str]:
+    """Label of the gold that each model is compared with, where the run retrained on several partitions."""
+    golds = {(model.problem, model.retain): model.label for model in folder.models if model.role == "gold"}
+    if len(golds) < 2:
+        return {}
+    return {
+        model.label: golds[model.problem, model.retain]
+        for model in folder.models
+        if model.role != "gold" and (model.problem, model.retain) in golds
+    }
 
 
 def _costs(folder: RunFolder) -> dict[str, float | None]:
@@ -140,25 +143,3 @@ def _headline(folder: RunFolder) -> str:
     if not sentences:
         return f"Models trained on {dataset} were made to forget a part of it."
     return f"Data: {dataset}. " + ". ".join(dict.fromkeys(sentences)) + "."
-
-
-def _each_repetition(overview: Overview) -> dict[str, list[Judgement]]:
-    methods: dict[str, set[str]] = {}
-    for model in overview.folder.models:
-        if model.role == "unlearned":
-            methods.setdefault(model.key, set()).add(model.label)
-    wanted = {label for labels in methods.values() if 1 < len(labels) <= _MOST_SETTINGS for label in labels}
-    repetitions: dict[tuple[Any, ...], list[Row]] = {}
-    for row in overview.folder.rows:
-        if row.model == "unlearned" and row.label in wanted:
-            repetitions.setdefault((row.seed_split, row.seed_train, row.seed_unlearn, row.seed_evaluate), []).append(row)
-    found: dict[str, list[Judgement]] = {}
-    if len(repetitions) > 1:
-        for rows in repetitions.values():
-            by_label: dict[str, list[Row]] = {}
-            for row in rows:
-                by_label.setdefault(row.label, []).append(row)
-            for label, own in by_label.items():
-                compared = comparisons(own, overview.roles)
-                found.setdefault(label, []).append(Judgement(label, "undecided", (), compared))
-    return found

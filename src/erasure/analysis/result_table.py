@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from erasure.analysis.gaps import EPSILON
-from erasure.analysis.verdicts import Judgement
+from erasure.analysis.judging import Difference, Finding
+from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.rows import Row
 
 __all__ = ["Cell", "Line", "ResultTable", "TableColumn", "result_table"]
 
-_UNRANKED = frozenset({"no-op", "failed", "damaged"})
+_UNRANKED = frozenset({Finding.NO_OP, Finding.FAILED, Finding.DAMAGED})
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
 
 
@@ -51,15 +52,17 @@ class Cell:
         value: Mean over repetitions; None where there is none.
         half: Half of the 95 % interval of the mean, if there are repetitions.
         gap: Mean distance to gold.
-        is_within: Whether the mean gap is within the mean noise floor: a tie with retraining.
-        mark: ``best``, ``tie`` (with the best, within the floor), ``second`` or empty.
+        difference: The difference from retrained models with its p-value, where the value is compared with them.
+        is_apart: Whether by this value the test tells the model from retrained ones.
+        mark: ``best``, ``tie`` (neither is told from retrained models), ``second`` or empty.
         note: What is shown instead of a value.
     """
 
     value: float | None = None
     half: float | None = None
     gap: float | None = None
-    is_within: bool = False
+    difference: Difference | None = None
+    is_apart: bool = False
     mark: str = ""
     note: str = ""
 
@@ -115,7 +118,9 @@ class ResultTable:
                 "gold": column.gold,
                 "gap": cell.gap,
                 "floor": column.floor,
-                "within_floor": cell.is_within,
+                "p": cell.difference.p if cell.difference is not None else None,
+                "gold_sd": cell.difference.gold_sd if cell.difference is not None else None,
+                "differs": cell.is_apart,
                 "mark": cell.mark,
                 "note": cell.note,
             }
@@ -124,12 +129,12 @@ class ResultTable:
         ]
 
 
-def result_table(rows: Iterable[Row], judgements: Iterable[Judgement]) -> ResultTable:
+def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     """Rows as a table of means; lines and columns in the order of the rows.
 
-    Best is the smallest gap to gold, or the better value where there is no gold to compare with. Where the best gap is within the noise
-    floor, every other one within it ties with the best. Retraining itself, and methods that failed, changed nothing or did damage, do not
-    compete.
+    Best is the smallest gap to gold, or the better value where there is no gold to compare with. Where the best one is not told from
+    retrained models by the value, every other one that is not told from them ties with it. Retraining itself,
+    and methods that failed, changed nothing or did damage, do not compete.
     """
     found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
@@ -137,14 +142,17 @@ def result_table(rows: Iterable[Row], judgements: Iterable[Judgement]) -> Result
         key = (row.measure, row.partition)
         found.setdefault((row.model, row.label), {}).setdefault(key, []).append(row)
         columns.setdefault(key, []).append(row)
-    judged = {j.label: j for j in judgements}
+    by_label = {j.label: j for j in judged.judgements}
     described = {key: _column(*key, cell) for key, cell in columns.items()}
     lines = [
         Line(
             label,
             role,
-            tuple(_cell(cells.get(key, ()), column) for key, column in described.items()),
-            judged.get(label) if role == "unlearned" else None,
+            tuple(
+                _cell(cells.get(key, ()), column, by_label.get(label) if role == "unlearned" else None, judged.report.level)
+                for key, column in described.items()
+            ),
+            by_label.get(label) if role == "unlearned" else None,
         )
         for (role, label), cells in found.items()
     ]
@@ -172,7 +180,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _cell(rows: Sequence[Row], column: TableColumn) -> Cell:
+def _cell(rows: Sequence[Row], column: TableColumn, judgement: Judgement | None, level: float) -> Cell:
     values = [row.value for row in rows if row.value is not None]
     if not values:
         return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
@@ -182,9 +190,10 @@ def _cell(rows: Sequence[Row], column: TableColumn) -> Cell:
         half = 0.0  # equal values, but for rounding
     gaps = [row.gap for row in rows if row.gap is not None]
     gap = _mean(gaps)
-    pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
-    within = rows[0].model == "unlearned" and bool(pairs) and math.fsum(g - f for g, f in pairs) <= EPSILON * len(pairs)
-    return Cell(_mean(values), half, gap, within)
+    tested = judgement.tested if judgement is not None else None
+    difference = tested.difference(column.measure, column.partition) if tested is not None else None
+    is_apart = tested is not None and tested.is_accused and difference is not None and difference.accuses(level)
+    return Cell(_mean(values), half, gap, difference, is_apart)
 
 
 def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Line]:
@@ -203,7 +212,7 @@ def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Lin
     best = min(scores.values())
     if column.gold is None and best == 0:
         return list(lines)  # nothing was needed, which is no merit
-    within = {i for i in scores if lines[i].cells[number].is_within}
+    within = {i for i in scores if _is_like_gold(lines[i].cells[number])}
     firsts = {i for i, score in scores.items() if score <= best + EPSILON}
     ties = within - firsts if within & firsts else set()
     rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
@@ -216,6 +225,11 @@ def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Lin
         else line
         for i, line in enumerate(lines)
     ]
+
+
+def _is_like_gold(cell: Cell) -> bool:
+    """Whether the value was tested and does not tell the model from retrained ones."""
+    return cell.difference is not None and cell.difference.p is not None and not cell.is_apart
 
 
 def _competes(line: Line) -> bool:

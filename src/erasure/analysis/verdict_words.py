@@ -1,28 +1,133 @@
-"""Gaps to gold in sentences, as a layman would say them."""
+"""Verdicts in sentences: what differs from retrained models, how surely, and what a run could not have seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from erasure.analysis.gaps import Comparison
+from erasure.analysis.judging import Difference, Finding, Tested, TestedReport
 
-__all__ = ["joined", "listed", "number", "sentence", "sentences"]
+__all__ = ["evidence", "joined", "listed", "number", "sentence", "what"]
 
 _FEW = 3
-"""Pieces of evidence that are spelled out; the table has all of them."""
+"""Differences that are spelled out; the table has all of them."""
+_SAMPLES = {"forgotten": "forgotten samples", "retained": "retained samples", "held-out": "unseen samples"}
 
 
-def listed(compared: Iterable[Comparison]) -> str:
-    """Measures in words, each with all that it was measured on."""
-    measured: dict[str, list[str]] = {}
-    for c in compared:
-        measured.setdefault(f"the attack {c.measure}" if c.is_attack else c.measure, []).append(c.samples or c.partition)
-    parts = []
-    for measure, where in measured.items():
-        on = joined([each for each in dict.fromkeys(where) if each])
-        parts.append(f"{measure} on {on} samples" if on else measure)
-    more = len(parts) - _FEW
-    return joined(parts if more <= 0 else [*parts[:_FEW], f"{more} further {'measure' if more == 1 else 'measures'}"])
+def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
+    """Why a method has its verdict, the deciding sentence first."""
+    if tested.finding == Finding.UNDECIDED:
+        return (f"{tested.reason[:1].upper()}{tested.reason[1:]}.", *_left_out(tested))
+    if tested.is_accused:
+        accusing = [each for each in tested.differences if each.accuses(report.level)]
+        assumption = (
+            ("This assumes that the values of retrained models are normally distributed.",) if tested.basis == "t" else ()
+        )
+        return (*_sentences(_deciding_first(accusing, tested.finding)), *assumption, *_left_out(tested))
+    n = sum(each.p is not None for each in tested.differences)
+    start = f"No difference from retrained models in {n} {'value' if n == 1 else 'values'}{_smallest(tested)}."
+    if tested.finding == Finding.INDISTINGUISHABLE:
+        left = tested.memory.high if tested.memory is not None else 0.0
+        return (start, f"At most {_percent(left)} of the original's memory of the forgotten samples is left.", *_left_out(tested))
+    return (start, *_possible(tested, report), *_left_out(tested))
+
+
+def _smallest(tested: Tested) -> str:
+    return f" (p = {p_text(tested.p)})" if tested.p is not None else ""
+
+
+def _possible(tested: Tested, report: TestedReport) -> tuple[str, ...]:
+    """What may still be different, and what would settle it."""
+    reason = f"{tested.reason[:1].upper()}{tested.reason[1:]}"
+    settled = f"; {tested.remedy}" if tested.remedy else ""
+    found = [f"{reason}{settled}."]
+    if report.shift is not None and report.shift < 100:
+        found.append(
+            f"A difference below {report.shift:.1f} standard deviations of a retrained model may be missed{_example(tested, report)}."
+        )
+    return tuple(found)
+
+
+def _example(tested: Tested, report: TestedReport) -> str:
+    known = [d for d in tested.differences if d.column.claim == "forgotten" and d.column.is_share and d.gold_sd]
+    if not known or report.shift is None:
+        return ""
+    return f", such as {100 * report.shift * known[0].gold_sd:.1f} points of {what(known[0])}"
+
+
+def _left_out(tested: Tested) -> tuple[str, ...]:
+    names = tested.left_out
+    if not names:
+        return ()
+    return (
+        f"Not compared, because some model lacks {'it' if len(names) == 1 else 'them'}: {joined(names[:_FEW])}{_more(len(names))}.",
+    )
+
+
+def _more(n: int) -> str:
+    return f" and {n - _FEW} more" if n > _FEW else ""
+
+
+def _deciding_first(accusing: Sequence[Difference], finding: Finding) -> list[Difference]:
+    """Those that speak for the verdict before others, each group the farthest first."""
+
+    def speaks(each: Difference) -> bool:
+        if finding == Finding.DAMAGED:
+            return each.column.claim in {"retained", "held-out"} and each.side < 0
+        side = {Finding.UNDER_FORGOTTEN: 1, Finding.OVER_FORGOTTEN: -1}.get(finding)
+        return side is None or (each.column.claim in {"forgotten", "traces"} and each.side == side)
+
+    return sorted(accusing, key=lambda each: not speaks(each))
+
+
+def _sentences(accusing: Sequence[Difference]) -> tuple[str, ...]:
+    """The first few in words, of each attack the one that tells most, and how many more there are."""
+    firsts: dict[str, Difference] = {}
+    for each in accusing:
+        firsts.setdefault(each.column.measure.split()[0] if each.column.tells == "attack" else what(each), each)
+    shown = list(firsts.values())[:_FEW]
+    more = len(accusing) - len(shown)
+    rest = (f"{more} further {'value differs' if more == 1 else 'values differ'}.",) if more > 0 else ()
+    first, *others = (sentence(each) for each in shown)
+    telling = (
+        f"Of a retrained and an unlearned model, this value picks out the unlearned one in {_of_hundred(shown[0])} of 100 cases."
+    )
+    return (first, telling, *others, *rest)
+
+
+def sentence(each: Difference) -> str:
+    """A difference in its own unit, with its p-value."""
+    name = what(each)
+    name = f"{name[:1].upper()}{name[1:]}" if not name.split(" ")[0].isupper() else name
+    p = f", p = {p_text(each.p)}" if each.p is not None else ""
+    value, gold, amount = (_shown(each, found) for found in (each.value, each.gold, abs(each.amount)))
+    if each.column.is_share:
+        amount = f"{100 * abs(each.amount):.1f} points"
+    if each.is_scattered:
+        return f"{name} scatters: it is {amount} from retrained models, to either side ({value} on average, they have {gold}{p})."
+    side = "more" if each.amount > 0 else "less"
+    return f"{name} is {value}; retrained models have {gold} ({amount} {side}{p})."
+
+
+def _shown(each: Difference, value: float) -> str:
+    return f"{100 * value:.1f}\u00a0%" if each.column.is_share else number(value, each.column.unit)
+
+
+def _of_hundred(each: Difference) -> str:
+    return f"{min(99, max(50, round(100 * each.telling_rate)))}"
+
+
+def what(each: Difference) -> str:
+    """A value in words: the measure, and the samples it was taken on."""
+    column = each.column
+    name = f"the attack {column.measure}" if column.tells == "attack" else column.measure
+    samples = _SAMPLES.get(column.claim) or ("forgotten samples" if column.tells == "attack" else column.partition)
+    return f"{name} on {samples}" if samples and column.partition else name
+
+
+def listed(differences: Iterable[Difference]) -> str:
+    """Values in words, the first few."""
+    names = list(dict.fromkeys(what(each) for each in differences))
+    return joined(names if len(names) <= _FEW else [*names[:_FEW], f"{len(names) - _FEW} more"])
 
 
 def joined(words: Sequence[str]) -> str:
@@ -30,61 +135,13 @@ def joined(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def sentences(compared: Sequence[Comparison]) -> tuple[str, ...]:
-    """The first few in words, of each attack the one that tells most, and how many more there are."""
-    firsts: dict[str, Comparison] = {}
-    for c in compared:
-        firsts.setdefault(c.measure.split()[0] if c.is_attack else _name(c), c)
-    shown = list(firsts.values())[:_FEW]
-    more = len(compared) - len(shown)
-    rest = (
-        (f"{more} further {'value differs' if more == 1 else 'values differ'} by more than the noise floor.",) if more > 0 else ()
-    )
-    return (*(sentence(c) for c in shown), *rest)
+def p_text(p: float) -> str:
+    """A p-value to two digits; small ones as a bound."""
+    return f"{p:.2g}" if p >= 0.001 else "0.001 or less"
 
 
-def _name(c: Comparison) -> str:
-    return f"{c.measure} on {c.partition}" if c.partition else c.measure
-
-
-def sentence(c: Comparison) -> str:
-    """The two values in words: shares of right answers and attacks as a layman would say them."""
-    if c.is_attack:
-        return _attack_sentence(c)
-    if c.samples and c.unit == "" and c.measure.casefold().startswith("accuracy"):
-        floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
-        value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
-        if c.is_scattered:
-            return (
-                f"{value} right on {c.samples} samples on average, a retrained model {gold}; seed by seed they are "
-                f"{100 * c.gap:.1f} points apart."
-            )
-        return f"{value} right on {c.samples} samples; a retrained model {gold}."
-    floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
-    apart = f"; seed by seed they are {number(c.gap, c.unit)} apart" if c.is_scattered else ""
-    return f"{_name(c)} is {number(c.value, c.unit)}; retraining has {number(c.gold, c.unit)}{floor}{apart}."
-
-
-def _attack_sentence(c: Comparison) -> str:
-    """What an attack reaches: a share of the forgotten samples, of pairs, or a number of its own."""
-    if c.unit or min(c.value, c.gold) < 0 or max(c.value, c.gold) > 1:
-        floor = f" ± {number(c.floor, c.unit)}" if c.floor is not None else ""
-        return (
-            f"An attack that looks for traces ({c.measure}) reaches {number(c.value, c.unit)}; on a retrained model "
-            f"{number(c.gold, c.unit)}{floor}."
-        )
-    floor = f"\u00a0±\u00a0{100 * c.floor:.1f}" if c.floor is not None else ""
-    value, gold = f"{100 * c.value:.1f}\u00a0%", f"{100 * c.gold:.1f}{floor}\u00a0%"
-    attack, _, rate = c.measure.partition(" TPR at ")
-    if rate:
-        alarms = rate.removesuffix(" FPR").replace("%", "\u00a0%")
-        return (
-            f"An attack ({attack}) finds {value} of the forgotten samples at {alarms} false alarms; on a retrained model {gold}."
-        )
-    if c.chance is None:
-        return f"An attack ({attack}) takes {value} of the forgotten samples for ones that were trained on; on a retrained model {gold}."
-    pairs = " of pairs" if attack.endswith("AUC") else ""
-    return f"An attack that looks for traces ({c.measure}) is right in {value}{pairs}; on a retrained model in {gold}."
+def _percent(share: float) -> str:
+    return f"{max(0.0, 100 * share):.0f}\u00a0%"
 
 
 def number(value: float, unit: str = "") -> str:

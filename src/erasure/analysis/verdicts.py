@@ -1,87 +1,81 @@
-"""One verdict for each method, by one rule that a reader can check."""
+"""One verdict for each method, by one rule that everything takes its verdicts from."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from erasure.analysis.gaps import EPSILON, Comparison, Question, Roles, comparisons
-from erasure.analysis.verdict_words import listed, sentence, sentences
+from erasure.analysis.families import FORGETTING, UTILITY
+from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import Finding, Tested, TestedReport, judge_report
+from erasure.analysis.nearest import Distances
+from erasure.analysis.power import LEVEL
+from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
-__all__ = ["RULE", "TITLES", "Judgement", "Verdict", "judge_all"]
+__all__ = ["RULE", "TITLES", "Judged", "Judgement", "Question", "judge_all"]
 
-Verdict: TypeAlias = Literal[
-    "indistinguishable", "close", "under-forgotten", "over-forgotten", "damaged", "no-op", "failed", "undecided"
-]
+Question: TypeAlias = Literal["forgetting", "utility"]
 
-TITLES: Mapping[str, str] = {
-    "indistinguishable": "indistinguishable",
-    "close": "close to retraining",
-    "under-forgotten": "under-forgotten",
-    "over-forgotten": "over-forgotten",
-    "damaged": "damaged",
-    "no-op": "changed nothing",
-    "failed": "failed",
-    "undecided": "undecided",
+TITLES: Mapping[Finding, str] = {
+    Finding.INDISTINGUISHABLE: "indistinguishable",
+    Finding.NOT_TOLD_APART: "not told apart",
+    Finding.DIFFERENT: "differs from retraining",
+    Finding.UNDER_FORGOTTEN: "under-forgotten",
+    Finding.OVER_FORGOTTEN: "over-forgotten",
+    Finding.DAMAGED: "damaged",
+    Finding.NO_OP: "changed nothing",
+    Finding.UNDECIDED: "undecided",
+    Finding.FAILED: "failed",
 }
-"""What people read, best first."""
-
-_ORDER: tuple[Verdict, ...] = (
-    "indistinguishable",
-    "close",
-    "under-forgotten",
-    "over-forgotten",
-    "damaged",
-    "no-op",
-    "undecided",
-    "failed",
-)
+"""What people read."""
 
 RULE: tuple[tuple[str, str], ...] = (
-    ("failed", "The method stopped with an error, or none of its values could be measured."),
-    ("changed nothing", "Every weight is the original's, in most of the repetitions."),
+    (TITLES[Finding.FAILED], "The method stopped with an error, or none of its values could be measured."),
+    (TITLES[Finding.NO_OP], "Every weight is the original's, in most of the repetitions."),
     (
-        "damaged",
+        TITLES[Finding.DAMAGED],
         "In some repetition the weights or outputs are not finite, or the model predicts the retained samples no better than a constant; "
-        "or it is worse than the retrained model on retained or held-out samples by more than three noise floors and by more than two "
-        "percentage points.",
+        "or the test finds it worse than retrained models on retained or unseen samples, by more than two percentage points.",
     ),
     (
-        "over-forgotten",
-        "It does worse on the forgotten samples than the retrained model, by more than the noise floor. Doing conspicuously badly can "
-        "itself betray which samples were forgotten.",
+        TITLES[Finding.UNDER_FORGOTTEN],
+        "The test finds that it knows more of the forgotten samples than retrained models: it does better on them, or an attack or a "
+        "planted trace gives them away. Of several differences the largest one, in standard deviations of a retrained model, decides.",
     ),
     (
-        "under-forgotten",
-        "It does better on the forgotten samples than the retrained model, or an attack that looks for traces of them succeeds more "
-        "often than on the retrained model, or a backdoor or a confusion that they planted is there more often, by more than the noise "
-        "floor. Attacks no better than guessing count as guessing.",
-    ),
-    ("undecided", "There is no retrained model, no noise floor, or no value on the forgotten samples to compare."),
-    (
-        "close to retraining",
-        "Nothing of the above, but some value differs from the retrained model's by more than the noise floor. A distance of outputs from "
-        "the retrained model's has no side: by itself it tells neither under- nor over-forgetting.",
+        TITLES[Finding.OVER_FORGOTTEN],
+        "The test finds that it knows less of the forgotten samples than retrained models. Unusually poor predictions can themselves "
+        "reveal which samples were forgotten.",
     ),
     (
-        "indistinguishable",
-        "Every value on forgotten, retained and held-out samples is within the noise floor of the retrained model's. "
-        "A floor is never taken to be smaller than one sample; over several repetitions, distances and floors are averaged. Of k further "
-        "golds and a model that is retrained too, each is as likely the farthest from gold: with one further gold such a model is within "
-        "the floor of one value every other time, with three in three of four. Of many values some are then beyond it by chance: the more "
-        "are compared, the more golds and repetitions it takes to accuse a method.",
+        TITLES[Finding.DIFFERENT],
+        "The test finds a difference that is harmless, or has no direction: a distance of outputs cannot indicate under- or "
+        "over-forgetting.",
+    ),
+    (
+        TITLES[Finding.UNDECIDED],
+        "There is no further retrained model or no value on the forgotten samples to compare, or there are so few models that nobody "
+        "could be accused: three further retrained models of one original accuse nobody, five can by a t-test, 19 without assumptions.",
+    ),
+    (
+        TITLES[Finding.INDISTINGUISHABLE],
+        "No difference was found, and it is shown that there is none that matters: over three originals or more, memory left is within "
+        "20 % of the original's, accuracy on retained and unseen samples is not two points worse, and the same values do tell the "
+        "original, which has forgotten nothing, from retrained models.",
+    ),
+    (
+        TITLES[Finding.NOT_TOLD_APART],
+        "No difference was found, but it is not shown that there is none: the sentence states what may still be different.",
     ),
 )
-"""The rule in words; the first line that applies decides, and over- against under-forgotten the larger difference."""
+"""The rule in words; the first line that applies decides."""
 
-_SHARE_DAMAGE = 0.02
-_DAMAGE_FLOORS = 3.0
-_SLIGHT_FLOORS = 2.0
 _SEVERE = frozenset({"collapsed", "non-finite"})
+_LAST: Mapping[Finding, int] = {Finding.DAMAGED: 1, Finding.NO_OP: 2, Finding.FAILED: 4}
+_CLAIMS = {"forgetting": FORGETTING, "utility": frozenset(UTILITY)}
 
 
 @dataclass(frozen=True)
@@ -92,18 +86,18 @@ class Judgement:
         label: The method.
         verdict: The verdict.
         evidence: Sentences, the deciding one first.
-        comparisons: Everything compared with gold.
-        is_slight: Whether the deciding gap is within two noise floors.
+        tested: What the test says; None for a method that guards have judged.
+        distance: Distance from retraining in standard deviations of a gold; infinite if nothing was compared.
         cost: Share of retraining's time, precomputation included; None if unknown.
         is_exact: Whether the method is retraining itself.
         n: Repetitions.
     """
 
     label: str
-    verdict: Verdict
+    verdict: Finding
     evidence: tuple[str, ...]
-    comparisons: tuple[Comparison, ...] = ()
-    is_slight: bool = False
+    tested: Tested | None = None
+    distance: float = math.inf
     cost: float | None = None
     is_exact: bool = False
     n: int = 1
@@ -111,112 +105,148 @@ class Judgement:
     @property
     def title(self) -> str:
         """The verdict in words."""
-        slight = "slightly " if self.is_slight and self.verdict in {"under-forgotten", "over-forgotten"} else ""
-        return slight + TITLES[self.verdict]
+        return TITLES[self.verdict]
 
     def worst(self, question: Question) -> float | None:
-        """Largest gap of a question, in noise floors."""
-        return self._worst.get(question)
+        """Largest difference of a question, in standard deviations of a retrained model; None if nothing is compared."""
+        return self.tested.farthest(_CLAIMS[question]) if self.tested is not None else None
 
-    @functools.cached_property
-    def _worst(self) -> Mapping[Question, float]:
-        found: dict[Question, float] = {}
-        for c in self.comparisons:
-            if c.floor is not None:
-                found[c.question] = max(found.get(c.question, 0.0), c.ratio)
-        return found
-
-    @property
-    def distance(self) -> float:
-        """Largest gap on forgotten, retained and held-out samples, in noise floors; infinite if nothing was compared."""
-        worst = [w for w in (self.worst("forgetting"), self.worst("utility")) if w is not None]
-        return max(worst, default=math.inf)
-
-    @property
-    def mean_gap(self) -> float:
-        """Mean gap of the shares (accuracies, attacks) on forgotten samples; infinite if nothing was compared.
-
-        Methods of one verdict are sorted by it: in noise floors, a floor that happens to be small would decide alone.
-        """
-        gaps = [c.gap for c in self.comparisons if c.question == "forgetting" and c.unit == ""]
-        return math.fsum(gaps) / len(gaps) if gaps else self.distance
+    def by_original(self, question: Question) -> list[float]:
+        """The same for each original."""
+        return self.tested.farthest_by_original(_CLAIMS[question]) if self.tested is not None else []
 
     @property
     def rank(self) -> tuple[int, float, float]:
-        """Sorts the best first."""
-        return _ORDER.index(self.verdict), self.mean_gap, self.cost if self.cost is not None else math.inf
+        """Sorts what comes nearest to retraining first; what is damaged, did nothing or failed comes last."""
+        last = _LAST.get(self.verdict, 3 if math.isinf(self.distance) else 0)
+        return last, self.distance, self.cost if self.cost is not None else math.inf
 
 
-def judge_all(rows: Iterable[Row], roles: Roles, costs: Mapping[str, float | None], exact: Iterable[str] = ()) -> list[Judgement]:
-    """The verdict on every method, in the order of the rows.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """All verdicts of one problem.
 
     Args:
-        rows: Rows of all models.
-        roles: What the partitions are.
-        costs: Share of retraining's time of each label, where known.
-        exact: Labels of methods that retrain.
+        judgements: Of every method, what comes nearest to retraining first.
+        report: The tests behind them.
     """
+
+    judgements: tuple[Judgement, ...] = ()
+    report: TestedReport = field(default_factory=lambda: TestedReport({}, 0, LEVEL))
+
+    def of(self, label: str) -> Judgement | None:
+        """The verdict on one method."""
+        return next((each for each in self.judgements if each.label == label), None)
+
+
+def judge_all(
+    rows: Iterable[Row],
+    roles: Roles,
+    costs: Mapping[str, float | None] = {},
+    exact: Iterable[str] = (),
+    *,
+    failed: Mapping[str, str] = {},
+    golds: Mapping[str, str] = {},
+    level: float = LEVEL,
+) -> Judged:
+    """Judge every method of one problem.
+
+    Args:
+        rows: Rows of all models, those of further golds among them.
+        roles: What the partitions are.
+        costs: Share of retraining's time by label.
+        exact: Labels of methods that are retraining.
+        failed: Reasons by label of methods that have left no row.
+        golds: Where models are compared with several golds, the label of each method's gold, and of each original's.
+        level: Share of reports in which a retrained method may be accused.
+    """
+    rows = list(rows)
     by_label: dict[str, list[Row]] = {}
     for row in rows:
         if row.model == "unlearned":
             by_label.setdefault(row.label, []).append(row)
+    guarded = {label: _guarded(own) for label, own in by_label.items()}
+    decided = {label for label, (verdict, _) in guarded.items() if verdict in {Finding.FAILED, Finding.NO_OP}}
     retraining = set(exact)
-    return [
-        _judge(label, own, comparisons(own, roles), cost=costs.get(label), is_exact=label in retraining)
+    report = _report(rows, roles, retraining, decided, golds, level)
+    found = [
+        _judgement(label, guarded[label], report, cost=costs.get(label), is_exact=label in retraining, n=_repetitions(own))
         for label, own in by_label.items()
     ]
+    found += [
+        Judgement(label, Finding.FAILED, (reason,), is_exact=label in retraining)
+        for label, reason in failed.items()
+        if label not in by_label
+    ]
+    return Judged(tuple(sorted(found, key=lambda each: each.rank)), report)
 
 
-def _judge(label: str, rows: Sequence[Row], compared: tuple[Comparison, ...], *, cost: float | None, is_exact: bool) -> Judgement:
-    n = len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in rows})
-
-    def judged(verdict: Verdict, *evidence: str, is_slight: bool = False) -> Judgement:
-        return Judgement(label, verdict, tuple(evidence), compared, is_slight, cost, is_exact, n)
-
-    valued = [row for row in rows if row.value is not None]
-    failures = list(dict.fromkeys(row.reason for row in rows if row.status == "failed" and row.reason))
-    some = (f"Not everything could be measured: {failures[0]}",) if failures else ()
-    if not valued:
-        return judged(
-            "failed", failures[0] if failures else next((r.reason for r in rows if r.reason), "no value could be measured")
+def _report(
+    rows: Sequence[Row], roles: Roles, exact: set[str], excluded: set[str], golds: Mapping[str, str], level: float
+) -> TestedReport:
+    """The tests; of models that were retrained on different samples each group by itself, sharing the level."""
+    groups = list(dict.fromkeys(golds.values()))
+    if len(groups) < 2:
+        return judge_report(rows, roles, exact=exact, excluded=excluded, level=level)
+    parts = [
+        judge_report(
+            [row for row in rows if (row.label if row.model == "gold" else golds.get(row.label)) == group],
+            roles,
+            exact=exact,
+            excluded=excluded,
+            level=level / len(groups),
         )
-    guard, is_usual = _guard(rows, n, {"no-op"})
+        for group in groups
+    ]
+    # Nothing is shown where the original of one of the groups is not told from golds.
+    controls = sorted((part.control for part in parts if part.control is not None), key=lambda each: each.is_accused)
+    shifts = [part.shift for part in parts if part.shift is not None]
+    return TestedReport(
+        {label: tested for part in parts for label, tested in part.methods.items()},
+        sum(part.n_tested for part in parts),
+        level / len(groups),
+        controls[0] if controls else None,
+        Distances({label: logs for part in parts for label, logs in part.distances.logs.items()}),
+        max(shifts, default=None),
+        list(dict.fromkeys(notice for part in parts for notice in part.notices)),
+    )
+
+
+def _judgement(
+    label: str,
+    guarded: tuple[Finding | None, tuple[str, ...]],
+    report: TestedReport,
+    *,
+    cost: float | None,
+    is_exact: bool,
+    n: int,
+) -> Judgement:
+    verdict, said = guarded
+    tested = report.methods.get(label)
+    distance = report.distances.of(label)
+    if verdict is not None or tested is None:
+        return Judgement(label, verdict or Finding.UNDECIDED, said, tested, distance, cost, is_exact, n)
+    return Judgement(label, tested.finding, (*evidence(tested, report), *said), tested, distance, cost, is_exact, n)
+
+
+def _repetitions(rows: Sequence[Row]) -> int:
+    return len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in rows})
+
+
+def _guarded(rows: Sequence[Row]) -> tuple[Finding | None, tuple[str, ...]]:
+    """What guards say of a method, and everything about it that a reader must know."""
+    n = _repetitions(rows)
+    failures = list(dict.fromkeys(row.reason for row in rows if row.status == "failed" and row.reason))
+    some = (f"Not everything could be measured: {failures[0].rstrip('.')}.",) if failures else ()
+    if all(row.value is None for row in rows):
+        reason = failures[0] if failures else next((row.reason for row in rows if row.reason), "no value could be measured")
+        return Finding.FAILED, (reason,)
+    said, is_usual = _guard(rows, n, {"no-op"})
     if is_usual:
-        return judged("no-op", guard, *some)
-    some = (*filter(None, [guard]), *some)
-    guard, _ = _guard(rows, n, _SEVERE)
-    if guard:
-        return judged("damaged", guard, *some)
-    utility = [c for c in compared if c.question == "utility"]
-    broken = [c for c in utility if _is_damage(c)]
-    if broken:
-        return judged("damaged", *sentences(worst_first(broken)), *some)
-    guard, is_usual = _guard(rows, n, {"over-forgotten"})
-    if is_usual:
-        return judged("over-forgotten", guard, *some)
-    some = (*filter(None, [guard]), *some)
-    forgetting = [c for c in compared if c.question == "forgetting" and c.floor is not None]
-    if not forgetting:
-        what = "no value on the forgotten samples" if not any(c.question == "forgetting" for c in compared) else "no noise floor"
-        if not compared:
-            what = "no retrained model to compare with"
-        return judged("undecided", f"There is {what}.", *some)
-    outside = worst_first(c for c in forgetting if not c.is_within)
-    sided = [c for c in outside if c.signed is not None]
-    if sided:
-        verdict: Verdict = "under-forgotten" if (sided[0].signed or 0) > 0 else "over-forgotten"
-        slight = sided[0].ratio <= _SLIGHT_FLOORS
-        agreeing = [c for c in sided if ((c.signed or 0) > 0) == ((sided[0].signed or 0) > 0)]
-        return judged(verdict, *sentences(agreeing), *(_loss(utility)), *some, is_slight=slight)
-    apart = outside + worst_first(c for c in utility if c.floor is not None and not c.is_within)
-    if apart:
-        average = "On average as" if any(c.is_scattered for c in outside) else "As"
-        said = f"{average} good as retraining on the forgotten samples."
-        if not all(c.is_scattered for c in outside):
-            said = "It differs from retraining on the forgotten samples, and no accuracy or attack says in which direction."
-        return judged("close", said, *sentences(apart), *some)
-    within = listed([*forgetting, *(c for c in utility if c.floor is not None)])
-    return judged("indistinguishable", f"No difference beyond the noise floor in {within}.", *some)
+        return Finding.NO_OP, (said, *some)
+    some = (*filter(None, [said]), *some)
+    said, _ = _guard(rows, n, _SEVERE)
+    return (Finding.DAMAGED, (said, *some)) if said else (None, some)
 
 
 def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> tuple[str, bool]:
@@ -224,23 +254,7 @@ def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> tuple[str, boo
     found = [row for row in rows if row.status in set(wanted)]
     if not found:
         return "", False
-    n_found = len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in found})
+    n_found = _repetitions(found)
     reason = (found[0].reason or found[0].status).rstrip(".")
     times = f" (in {n_found} of {n} repetitions)" if n_found < n else ""
     return f"{reason[:1].upper()}{reason[1:]}{times}.", 2 * n_found > n
-
-
-def _is_damage(c: Comparison) -> bool:
-    if c.signed is None or c.signed >= 0 or c.floor is None:
-        return False
-    least = {"": _SHARE_DAMAGE, "%": 100 * _SHARE_DAMAGE, "pp": 100 * _SHARE_DAMAGE}.get(c.unit, 0.0)
-    return c.gap > max(_DAMAGE_FLOORS * c.floor, least) + EPSILON
-
-
-def worst_first(compared: Iterable[Comparison]) -> list[Comparison]:
-    return sorted(compared, key=lambda c: -c.ratio)
-
-
-def _loss(utility: Iterable[Comparison]) -> tuple[str, ...]:
-    lost = worst_first(c for c in utility if c.signed is not None and c.signed < 0 and c.floor is not None and not c.is_within)
-    return tuple(sentence(c) for c in lost[:1])

@@ -135,9 +135,9 @@ class Terminal:
             self._said_left = now
             self.say(f"about {shown_duration(seconds)} left")
 
-    def table(self, results: Results) -> None:
+    def table(self, results: Results, overview: Overview) -> None:
         """The summary, as many tables beside one another as the width of the terminal asks for."""
-        click.echo(text_tables(results.rows, shutil.get_terminal_size((160, 24)).columns))
+        click.echo(text_tables(results.rows, shutil.get_terminal_size((160, 24)).columns, overview.judged))
 
     def advice(self, overview: Overview) -> None:
         """What to do, in a sentence."""

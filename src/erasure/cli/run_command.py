@@ -60,8 +60,9 @@ def command(
     if as_json:
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
-        terminal.table(results)
-        terminal.advice(results.overview())
+        overview = results.overview()
+        terminal.table(results, overview)
+        terminal.advice(overview)
     say_failures(results.failures)
     click.echo(f"results in {where}", err=as_json)
     if (where / "report.html").exists():

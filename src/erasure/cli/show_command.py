@@ -31,9 +31,10 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
     from erasure.reports.results import Results
     from erasure.reports.table import text_tables
 
+    results = Results.load(run)
     found = [
         row
-        for row in Results.load(run)
+        for row in results
         if (measure is None or row.measure.casefold() == measure.casefold())
         and (label is None or row.label.casefold() == label.casefold())
     ]
@@ -48,7 +49,7 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
             line = f"{row.label}  {row.measure} {row.partition}  {value} {row.unit}{gap}{floor}  {row.status}{reason}"
             click.echo(printable(line))
     else:
-        click.echo(text_tables(found, shutil.get_terminal_size((160, 24)).columns))
+        click.echo(text_tables(found, shutil.get_terminal_size((160, 24)).columns, results.overview().judged))
     return 0
 
 

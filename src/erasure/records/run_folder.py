@@ -11,7 +11,7 @@ from erasure.durable import failure
 from erasure.errors import StoreError
 from erasure.records.evidence import EVIDENCE_FILE, Evidence, GroupRecord, ModelRecord, read_evidence
 from erasure.records.rows import Row, read_rows
-from erasure.records.sweep_folder import Setting, merged_evidence, merged_rows, problems, read_settings, suffixes
+from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, problems, read_settings, suffixes
 
 __all__ = ["EVIDENCE_FILE", "ROLE_PARTITIONS", "RunFolder", "TracePoint"]
 
@@ -51,7 +51,7 @@ class RunFolder:
         trace: What was measured during unlearning.
         directory: Where it was read from.
         problems: Of a sweep over several problems (forget sets, originals), the name and the part of each; empty for one problem.
-        jury: Rows of further golds, beside which methods are judged; empty for sweeps and for runs that kept none.
+        jury: Rows of further golds, beside which methods are judged; empty for runs that kept none.
     """
 
     rows: Sequence[Row]
@@ -75,7 +75,9 @@ class RunFolder:
             rows, jury = _parted(read_rows(directory))
             return cls(rows, evidence, _trace(directory / "trace.csv"), directory, jury=jury)
         settings = [
-            Setting(label, values, _parted(read_rows(folder))[0], read_evidence(folder)) for folder, label, values in points
+            Setting(label, values, rows, read_evidence(folder), jury)
+            for folder, label, values in points
+            for rows, jury in [_parted(read_rows(folder))]
         ]
         traces = [_trace(folder / "trace.csv") for folder, _, _ in points]
         return cls.of_settings(settings, traces, directory)
@@ -100,7 +102,8 @@ class RunFolder:
             (name, cls.of_settings([settings[i] for i in members], [traces[i] for i in members] if traces else (), directory))
             for name, members in (apart if len(apart) > 1 else ())
         ]
-        return cls(tuple(merged_rows(settings, names)), merged_evidence(settings, names), tuple(trace), directory, parts)
+        rows, jury = tuple(merged_rows(settings, names)), tuple(merged_jury(settings, names))
+        return cls(rows, merged_evidence(settings, names), tuple(trace), directory, parts, jury)
 
     @property
     def name(self) -> str:

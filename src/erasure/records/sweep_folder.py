@@ -19,6 +19,7 @@ __all__ = [
     "Setting",
     "is_of_method",
     "merged_evidence",
+    "merged_jury",
     "merged_rows",
     "problems",
     "read_settings",
@@ -53,12 +54,14 @@ class Setting:
         values: Configuration path to value.
         rows: Its rows.
         evidence: What its run kept beside them.
+        jury: Rows of its further golds.
     """
 
     label: str
     values: Mapping[str, Any]
     rows: Sequence[Row]
     evidence: Evidence
+    jury: Sequence[Row] = ()
 
     @property
     def name(self) -> str:
@@ -203,6 +206,17 @@ def merged_rows(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
                 own.add(key)
                 rows.append(replace(row, label=key[1], experiment=setting.name))
         seen |= own
+    return rows
+
+
+def merged_jury(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> list[Row]:
+    """Rows of the further golds of all settings: those of settings that share their gold once, under its name."""
+    rows: list[Row] = []
+    seen: set[str] = set()
+    for setting, suffix in zip(settings, names, strict=True):
+        labelled = [replace(row, label=row.label + suffix.get((row.model, row.label), "")) for row in setting.jury]
+        rows += [replace(row, experiment=setting.name) for row in labelled if row.label not in seen]
+        seen |= {row.label for row in labelled}
     return rows
 
 

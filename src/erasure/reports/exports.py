@@ -35,6 +35,7 @@ _LATEX = {
     "…": r"\dots{}",
     "≤": r"$\le$",
     "≥": r"$\ge$",
+    "≠": r"$\neq$",
 }
 _LINE = 94
 """Characters of a line of a table in LaTeX, which a page holds without shrinking it much."""
@@ -78,7 +79,7 @@ def with_half(value: float, half: float | None, sign: str = " ± ") -> str:
 
 
 def markdown(table: ResultTable) -> str:
-    """The table in Markdown: mean ± half interval, best bold, second in italics, ``≈`` where retraining is tied within the floor."""
+    """The table in Markdown: mean ± half interval, best bold, second in italics, ``≠`` where the value differs from retrained models."""
     header = ["model", "verdict", *(_column_title(column) for column in table.columns)]
     lines = [[line.label, line.verdict, *(_markdown_cell(c) for c in line.cells)] for line in table.lines]
     if any(column.floor is not None for column in table.columns):
@@ -88,7 +89,7 @@ def markdown(table: ResultTable) -> str:
     text = "\n".join(
         "| " + " | ".join(_markdown_text(cell) if i < 2 else cell for i, cell in enumerate(row)) + " |" for row in rows
     )
-    return f"{text}\n\n{_legend('**Bold**', '*italics*', '≈', '=', table.n)}\n"
+    return f"{text}\n\n{_legend('**Bold**', '*italics*', '≠', '=', table.n)}\n"
 
 
 def _after_gold(lines: Sequence[Line]) -> int:
@@ -109,15 +110,15 @@ def _markdown_cell(cell: Cell) -> str:
         return _markdown_text(cell.note)
     text = with_half(cell.value, cell.half)
     text = {"best": f"**{text}**", "tie": f"**{text}** =", "second": f"*{text}*"}.get(cell.mark, text)
-    return f"{text} ≈" if cell.is_within else text
+    return f"{text} ≠" if cell.is_apart else text
 
 
-def _legend(best: str, second: str, within: str, tie: str, n: int) -> str:
+def _legend(best: str, second: str, apart: str, tie: str, n: int) -> str:
     mean = f"Mean ± half of its 95 % interval over {n} repetitions. " if n > 1 else ""
     return (
         f"{mean}{best}: closest to retraining in its column, or the cheapest; "
-        f"{tie} marks those that tie with it because both are within the noise floor of retraining; {second}: second. "
-        f"{within}: not distinguishable from retraining (gap within the noise floor). Retraining itself, and methods that failed, "
+        f"{tie} marks those that tie with it because neither is told from retrained models; {second}: second. "
+        f"{apart}: differs from retrained models (p at most 5 %, over all values and methods). Retraining itself, and methods that failed, "
         "changed nothing or did damage, do not compete."
     )
 
@@ -137,7 +138,7 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         label: For ``\ref``; further tables get ``-2`` and so on.
     """
     legend = (
-        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\approx$", r"$=$", table.n)
+        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\neq$", r"$=$", table.n)
         .replace("±", r"$\pm$")
         .replace("%", r"\%")
     )
@@ -156,7 +157,7 @@ def _fitting(table: ResultTable) -> list[list[int]]:
     used = first
     for i, column in enumerate(table.columns):
         cells = [line.cells[i] for line in table.lines]
-        widest = max((len(with_half(c.value, c.half)) + 2 * c.is_within for c in cells if c.value is not None), default=6)
+        widest = max((len(with_half(c.value, c.half)) + 2 * c.is_apart for c in cells if c.value is not None), default=6)
         follows = bool(parts[-1]) and table.columns[parts[-1][-1]].measure == column.measure
         width = 2 + max(widest, len(column.partition) + len(column.unit) + 3, 0 if follows else len(column.measure))
         if parts[-1] and used + width > _LINE:
@@ -236,7 +237,7 @@ def _latex_cell(cell: Cell) -> str:
     text = {"best": rf"\textbf{{{text}}}", "tie": rf"\textbf{{{text}}}$^{{=}}$", "second": rf"\underline{{{text}}}"}.get(
         cell.mark, text
     )
-    return rf"{text}\,$\approx$" if cell.is_within else text
+    return rf"{text}\,$\neq$" if cell.is_apart else text
 
 
 def _latex_number(text: str) -> str:

@@ -25,7 +25,7 @@ def results_html(folder: RunFolder) -> str:
     if not folder.rows:
         return html_table(())
     overview = overview_of(folder)
-    table = html_table(folder.rows)
+    table = html_table(folder.rows, overview.judged)
     try:
         figures = [figure for figure in figures_of(overview) if figure.key.partition("_")[0] in _SHOWN]
         pictures = "".join(f"<p><b>{html.escape(f.title)}.</b> {html.escape(f.caption)}</p>{picture(f)}" for f in figures)

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from erasure.analysis.certainty import Estimate
 from erasure.analysis.overview import Overview, overview_of
+from erasure.analysis.power import LEVEL
 from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
 from erasure.analysis.verdicts import RULE, Judgement
 from erasure.durable import write_atomically
@@ -114,7 +116,7 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         failures=_failures(overview.folder.evidence),
         n_first=_FIRST_VERDICTS,
         rule=RULE,
-        n_floors=_n_floors(overview.folder.evidence),
+        design=_design(overview),
         seeds=_seeds(overview.folder.evidence.seeds),
         settings=[setting.label for setting in overview.folder.evidence.sweep],
         samples=bool(samples),
@@ -208,10 +210,27 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_MOST_SEEDS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _n_floors(evidence: Evidence) -> int:
-    """Further golds that the noise floor is taken from; 0 if unknown."""
-    found = evidence.canonical.get("evaluator", {}).get("parameters", {}).get("floor_repeats", 0)
-    return int(found)
+def _design(overview: Overview) -> list[str]:
+    """What was tested, and what it would have found, of each problem."""
+    found = []
+    for name, part in overview.parts or [("", overview)]:
+        report = part.judged.report
+        tested = next((each for each in report.methods.values() if each.basis), None)
+        if tested is None:
+            continue
+        n = len(tested.differences)
+        by = (
+            f"{tested.n_labellings:,} labellings of {tested.n_originals} {'original' if tested.n_originals == 1 else 'originals'}"
+            if tested.basis == "labellings"
+            else "t-tests, which assume that values of retrained models are normally distributed"
+        )
+        power = (
+            f"; a shift of {report.shift:.1f} standard deviations of one value is found in 80 % of cases" if report.shift else ""
+        )
+        start = f"{name}: " if name else ""
+        methods = f"{report.n_tested} {'method' if report.n_tested == 1 else 'methods'}"
+        found.append(f"{start}{methods} and {n} values were tested by {by}{power}.")
+    return found
 
 
 def _failures(evidence: Evidence) -> list[dict[str, Any]]:
@@ -265,7 +284,7 @@ def _column(identifier: str, column: TableColumn, described: MeasureRecord) -> d
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(column.direction, "")
     if column.gold is not None:
         direction = f"Best is the retrained model's value, {number(column.gold)}" + (
-            f"; retrained models are up to {number(column.floor)} apart." if column.floor is not None else "."
+            f"; further retrained models are up to {number(column.floor)} from it." if column.floor is not None else "."
         )
     parts = (described.answers, described.summary, direction)
     return {
@@ -296,7 +315,7 @@ def _cell(cell: Cell, column: TableColumn) -> dict[str, Any]:
         return {"text": cell.note, "sort": "", "more": "", "mark": ""}
     text = with_half(cell.value, cell.half)
     gap = f"gap {number(cell.gap)}" if cell.gap is not None and cell.gap > _ROUNDING else ""
-    mark = " ".join(part for part in (cell.mark, "within" if cell.is_within else "") if part)
+    mark = " ".join(part for part in (cell.mark, "apart" if cell.is_apart else "") if part)
     return {"text": text, "sort": cell.value, "more": gap, "mark": mark}
 
 
@@ -313,7 +332,18 @@ def _brief(line: Mapping[str, Any]) -> dict[str, Any]:
 
 # Certainty
 
-_READINGS = {"within the noise floor": "mean within the noise floor", "differs from retraining": "mean differs from retraining"}
+
+def _reading(estimate: Estimate) -> str:
+    if estimate.difference is None:
+        return ""
+    if estimate.is_apart:
+        return "differs, scattered to either side" if estimate.difference.is_scattered else "differs from retraining"
+    return "not tested" if estimate.difference.p is None else "too small to matter" if _is_slight(estimate) else "not told apart"
+
+
+def _is_slight(estimate: Estimate) -> bool:
+    found = estimate.difference
+    return found is not None and found.is_negligible and found.p is not None and found.p <= LEVEL
 
 
 def _certainty(overview: Overview) -> dict[str, Any]:
@@ -327,11 +357,12 @@ def _certainty(overview: Overview) -> dict[str, Any]:
             "mean": number(each.mean),
             "student": _ends(each.student.low, each.student.high) if each.student is not None else "",
             "bootstrap": _ends(each.bootstrap.low, each.bootstrap.high) if each.bootstrap is not None else "",
-            "difference": _signed(each.against_gold.difference) if each.against_gold is not None else "",
-            "ends": _ends(each.against_gold.low, each.against_gold.high) if each.against_gold is not None else "",
-            "p": _p(each.against_gold.p) if each.against_gold is not None else "",
-            "reading": _READINGS.get(each.against_gold.reason, each.against_gold.reason) if each.against_gold is not None else "",
-            "is_apart": each.against_gold is not None and each.against_gold.outcome == "loss",
+            "difference": _signed(each.difference.amount) if each.difference is not None else "",
+            "deviations": f"{each.difference.deviations:.1f}" if each.difference is not None else "",
+            "p": _p(each.difference.p) if each.difference is not None else "",
+            "telling": f"{100 * each.difference.telling_rate:.0f}\u00a0%" if each.difference is not None else "",
+            "reading": _reading(each),
+            "is_apart": each.is_apart,
             "between": _deviation(each.spread.between),
             "within": _deviation(each.spread.within),
         }

@@ -102,7 +102,7 @@ class Results:
 
     def to_markdown(self) -> str:
         """The summary table in Markdown."""
-        return markdown_table(self.rows)
+        return markdown_table(self.rows, self.overview().judged)
 
     @classmethod
     def load(cls, directory: Path | str) -> Results:
@@ -126,7 +126,7 @@ class Results:
         return cls(rows=shown, output=output, jury=jury)
 
     def __repr__(self) -> str:
-        return text_table(self.rows)
+        return text_table(self.rows, self.overview().judged)
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from erasure.analysis.gaps import EPSILON
+from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.rows import Row
 
 __all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
 
 _SHOWN = {"failed": "failed", "non-finite": "not finite"}
-_WORST_FIRST = ("failed", "non-finite", "collapsed", "no-op", "over-forgotten", "ok", "indistinguishable")
+_SOUND = frozenset({"ok", "indistinguishable", "over-forgotten"})
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,34 @@ class SummaryTable:
     notes: tuple[str, ...]
 
 
-def summarise(rows: Iterable[Row]) -> SummaryTable:
-    """Rows as a table: mean over repetitions, half of the interval after ``±``, a star where the gap to gold is within the floor."""
+def summarise(rows: Iterable[Row], judged: Judged | None = None) -> SummaryTable:
+    """Rows as a table: mean over repetitions, half of the interval after ``±``, a star where the value differs from retrained models.
+
+    Args:
+        rows: Rows of the models to show.
+        judged: Verdicts on methods; without them, none are shown.
+    """
     rows = list(rows)
+    judged = judged if judged is not None else Judged()
     # An untrusted name may hold a line break or a pipe; cells are made safe where they are printed.
     models: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         models.setdefault((row.model, row.label), {}).setdefault((row.measure, row.partition), []).append(row)
         columns.setdefault((row.measure, row.partition), []).append(row)
-    flagged = any(_status([row]) for row in rows)
+    verdicts = {each.label: each for each in judged.judgements}
+    flagged = any(model == "unlearned" and label in verdicts for model, label in models)
     floors = [_floor(column) for column in columns.values()]
     lines = []
     for (model, label), own in models.items():
-        status = _status([row for cell in own.values() for row in cell])
-        lines.append((label, *([status] if flagged else []), *(_cell(own.get(column, [])) for column in columns)))
+        judgement = verdicts.get(label) if model == "unlearned" else None
+        title = judgement.title if judgement is not None and not judgement.is_exact else ""
+        cells = (_cell(own.get(column, []), _is_apart(judgement, column, judged)) for column in columns)
+        lines.append((label, *([title] if flagged else []), *cells))
         if model == "gold" and any(floors):
             lines.append(("noise floor", *([""] if flagged else []), *floors))
     header = ("model", *(["verdict"] if flagged else []), *(_title(*name, column[0].unit) for name, column in columns.items()))
-    return SummaryTable(header, tuple(lines), _notes(rows))
+    return SummaryTable(header, tuple(lines), _notes(rows, judged, lines))
 
 
 def _floor(column: Sequence[Row]) -> str:
@@ -62,7 +71,7 @@ def _title(measure: str, partition: str, unit: str) -> str:
     return " ".join(part for part in (measure, partition, f"[{unit}]" if unit else "") if part)
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def _cell(rows: Sequence[Row], is_apart: bool) -> str:
     values = [row.value for row in rows if row.value is not None]
     if not values:
         return _SHOWN.get(rows[0].status, rows[0].status) if rows else ""
@@ -70,11 +79,14 @@ def _cell(rows: Sequence[Row]) -> str:
     low, high = rows[0].low, rows[0].high
     if len(values) > 1 and low is not None and high is not None:
         text += f" ± {_number((high - low) / 2)}"
-    pairs = [(row.gap, row.floor) for row in rows if row.gap is not None and row.floor is not None]
-    within = (
-        rows[0].model == "unlearned" and len(pairs) == len(rows) and math.fsum(gap - floor for gap, floor in pairs) <= EPSILON
-    )
-    return f"{text} *" if within else text
+    return f"{text} *" if is_apart else text
+
+
+def _is_apart(judgement: Judgement | None, column: tuple[str, str], judged: Judged) -> bool:
+    """Whether a method is told from retrained models by a value."""
+    tested = judgement.tested if judgement is not None else None
+    found = tested.difference(*column) if tested is not None and tested.is_accused else None
+    return found is not None and found.accuses(judged.report.level)
 
 
 def _number(value: float) -> str:
@@ -84,30 +96,23 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if size < 100 else f"{value:.1f}" if size < 1e6 else f"{value:.2e}"
 
 
-def _status(rows: Sequence[Row]) -> str:
-    if not rows or rows[0].model != "unlearned":
-        return ""
-    present = {row.status for row in rows}
-    worst = next(status for status in _WORST_FIRST if status in present)
-    return "" if worst in {"ok", "indistinguishable"} else worst
-
-
-def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], judged: Judged, lines: Sequence[Sequence[str]]) -> tuple[str, ...]:
     notes = []
-    if any(row.status == "indistinguishable" or (row.gap is not None and row.floor is not None) for row in rows):
-        notes.append("* gap to gold within the noise floor: not distinguishable from retraining by this measure")
+    if any(cell.endswith(" *") for line in lines for cell in line):
+        notes.append(
+            f"* differs from retrained models (p at most {100 * judged.report.level:.2g} % over all values and methods together)"
+        )
     n = max((row.n or 1 for row in rows), default=1)
     if n > 1:
         notes.append(f"± half of the 95 % Student-t interval of the mean over {n} repetitions")
-    reasons = dict.fromkeys(
-        f"{row.label}: {row.reason}" for row in rows if row.reason and row.status not in {"ok", "indistinguishable"}
-    )
+    notes += judged.report.notices
+    reasons = dict.fromkeys(f"{row.label}: {row.reason}" for row in rows if row.reason and row.status not in _SOUND)
     return (*notes, *reasons)
 
 
-def markdown_table(rows: Iterable[Row]) -> str:
+def markdown_table(rows: Iterable[Row], judged: Judged | None = None) -> str:
     """The summary as a Markdown table; names cannot break out of their cells."""
-    table = summarise(rows)
+    table = summarise(rows, judged)
     if not table.lines:
         return "There are no results.\n"
     lines = [
@@ -120,9 +125,9 @@ def markdown_table(rows: Iterable[Row]) -> str:
     return f"{text}\n{notes}\n" if notes else f"{text}\n"
 
 
-def html_table(rows: Iterable[Row]) -> str:
+def html_table(rows: Iterable[Row], judged: Judged | None = None) -> str:
     """The summary as an HTML table; everything in it is text, whatever names look like."""
-    table = summarise(rows)
+    table = summarise(rows, judged)
     if not table.lines:
         return "<p>There are no results.</p>"
     head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in table.header)
@@ -142,14 +147,14 @@ def _markdown(cell: str) -> str:
     )
 
 
-def text_table(rows: Iterable[Row]) -> str:
+def text_table(rows: Iterable[Row], judged: Judged | None = None) -> str:
     """The summary in plain text, columns aligned."""
-    return text_tables(rows, None)
+    return text_tables(rows, None, judged)
 
 
-def text_tables(rows: Iterable[Row], width: int | None) -> str:
+def text_tables(rows: Iterable[Row], width: int | None, judged: Judged | None = None) -> str:
     """The summary in plain text; columns that do not fit into ``width`` characters go into further tables below."""
-    table = summarise(rows)
+    table = summarise(rows, judged)
     if not table.lines:
         return "There are no results."
     lines = [tuple(_plain(cell) for cell in line) for line in (table.header, *table.lines)]

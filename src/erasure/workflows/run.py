@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from erasure.analysis.drift import drift_warnings
+from erasure.analysis.overview import Overview, overview_of
 from erasure.analysis.power import level_of_look
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
@@ -36,10 +37,12 @@ from erasure.records.evidence import write_evidence
 from erasure.records.looks import MOST_LOOKS, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
+from erasure.records.run_folder import RunFolder
 from erasure.records.stages_file import write_stages
 from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
+from erasure.reports.verdicts_file import write_verdicts
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.store.addresses import address
 from erasure.training.batches import Batch
@@ -256,10 +259,12 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
         jury=tuple(assemble_jury(plan, store, failed, dataset)),
     )
     if output is not None:
+        evidence = collect(plan, bench, failed, results.rows)
         save(results, output)
         write_samples(plan, bench, failed, output)
+        write_judged(overview_of(RunFolder(results.rows, evidence, jury=results.jury)), output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
-        write_evidence(collect(plan, bench, failed, results.rows), output)
+        write_evidence(evidence, output)
         (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
         if listener is not None:
             report_page(output, listener)
@@ -283,11 +288,19 @@ def _executing(stages: Mapping[str, Stage], bench: Workbench, options: RunOption
 
 
 def save(results: Results, output: Path) -> None:
-    """Write ``rows.parquet``, ``rows.csv``, ``rows.json`` and ``table.md``, and ``trace.csv`` and ``trace.json`` if there is a trace."""
+    """Write ``rows.parquet``, ``rows.csv`` and ``rows.json``, and ``trace.csv`` and ``trace.json`` if there is a trace."""
     write_rows((*results.rows, *results.jury), output)
     if results.trace:
         write_trace(results.trace, output)
-    write_atomically(output / "table.md", markdown_table(results.rows).encode())
+
+
+def write_judged(overview: Overview, output: Path) -> None:
+    """Write ``verdicts.json`` and ``table.md``; of several problems a table of each."""
+    write_verdicts(overview, output)
+    parts = overview.parts or [("", overview)]
+    tables = [(name, markdown_table(part.folder.rows, part.judged)) for name, part in parts]
+    text = "\n".join(f"## {name}\n\n{table}" if name else table for name, table in tables)
+    write_atomically(output / "table.md", text.encode("utf-8", "replace"))
 
 
 def report_page(output: Path, listener: Listener) -> None:

@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from erasure.analysis.overview import overview_of
 from erasure.events import Listener, silent
 from erasure.experiment.sweep_section import Sweep
 from erasure.records.output_folder import check_output
+from erasure.records.run_folder import RunFolder
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
-from erasure.workflows.run import RunOptions, merged_failures, report_page, run_experiments, save
+from erasure.workflows.run import RunOptions, merged_failures, report_page, run_experiments, save, write_judged
 
 __all__ = ["run_sweep"]
 
@@ -38,6 +40,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
         rows=tuple(row for results in found for row in results.rows),
         failures=merged_failures([(experiment.name, results) for (experiment, _), results in zip(wanted, found, strict=True)]),
         output=options.output,
+        jury=tuple(row for results in found for row in results.jury),
     )
     if options.output is not None:
         save(together, options.output)
@@ -46,6 +49,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) ->
             for point, folder in zip(sweep.points, folders, strict=True)
         ]
         (options.output / "points.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_judged(overview_of(RunFolder.load(options.output)), options.output)
         (options.output / PAGE_FILE).unlink(missing_ok=True)
         if options.report:
             report_page(options.output, listener)

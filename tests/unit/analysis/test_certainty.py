@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from report_rows import GOLD, evidence, method, references, row
+from report_rows import GOLD, evidence, method, references, row, with_jury
 from scipy import stats
 
 from erasure.analysis.certainty import certainty_of
+from erasure.analysis.gaps import Roles
 from erasure.analysis.overview import overview_of
+from erasure.analysis.verdicts import judge_all
 from erasure.records.evidence import Evidence
 from erasure.records.run_folder import RunFolder
 from erasure.reports.figures.certainty import differences, ranks
@@ -26,15 +28,16 @@ def repeated(values=FORGET, golds=GOLDS):
 
 
 def found(rows, best="good", kept=None):
-    return certainty_of(RunFolder(rows, Evidence.of(kept or {})), ["good", "bad"], best)
+    return certainty_of(RunFolder(rows, Evidence.of(kept or {})), judge_all(with_jury(rows), Roles()), best)
 
 
 def estimate(certainty, label, partition="forget"):
     return next(each for each in certainty.estimates if (each.label, each.partition) == (label, partition))
 
 
-def test_one_repetition_is_said_in_one_line_and_nothing_is_tested():
-    certainty = found([*references(), *method("good"), *method("bad", forget=0.99)])
+def test_one_repetition_without_further_golds_is_said_in_one_line_and_nothing_is_tested():
+    rows = [*references(), *method("good"), *method("bad", forget=0.99)]
+    certainty = certainty_of(RunFolder(rows), judge_all(rows, Roles()), "good")
     assert not certainty.is_repeated
     (sentence,) = certainty.sentences
     assert sentence.startswith("One repetition")
@@ -43,25 +46,17 @@ def test_one_repetition_is_said_in_one_line_and_nothing_is_tested():
     assert ranks(certainty) is None
 
 
-def test_intervals_and_tests_against_gold_are_those_of_scipy():
+def test_intervals_are_those_of_scipy_and_tests_those_of_the_verdicts():
     certainty = found(repeated())
-    golds = np.array(GOLDS)
-    p_values = {label: stats.ttest_rel(values, golds).pvalue for label, values in FORGET.items()}
-    # Holm: the smaller p-value of two counts twice, the larger once, and not less than the smaller.
-    first, second = sorted(p_values, key=p_values.get)
-    corrected = {first: min(1.0, 2 * p_values[first])}
-    corrected[second] = max(corrected[first], p_values[second])
+    judged = judge_all(with_jury(repeated()), Roles())
     for label, values in FORGET.items():
         each = estimate(certainty, label)
         low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
         assert (each.student.low, each.student.high) == pytest.approx((low, high))
-        apart = np.array(values) - golds
-        low, high = stats.t.interval(0.95, 3, apart.mean(), stats.sem(apart))
-        assert (each.against_gold.difference, each.against_gold.n) == (pytest.approx(apart.mean()), 4)
-        assert (each.against_gold.low, each.against_gold.high) == pytest.approx((low, high))
-        assert each.against_gold.p == pytest.approx(corrected[label])
-    assert estimate(certainty, "bad").against_gold.outcome == "loss"
-    assert estimate(certainty, "good").against_gold.outcome == "tie"
+        assert each.difference == judged.of(label).tested.difference("accuracy", "forget")
+        assert each.is_apart == judged.of(label).tested.is_accused
+    assert estimate(certainty, "bad").is_apart
+    assert not estimate(certainty, "good").is_apart
 
 
 def test_the_bootstrap_agrees_with_that_of_scipy():
@@ -96,17 +91,17 @@ def test_seeds_of_unlearning_are_averaged_and_their_spread_is_apart():
     certainty = found(rows)
     each = estimate(certainty, "good")
     assert (certainty.n_originals, certainty.n_inside) == (3, 5)
-    assert each.student.n == each.bootstrap.n == each.against_gold.n == 3
+    assert each.student.n == each.bootstrap.n == len(each.difference.apart) == 3
     assert each.spread.within == pytest.approx(np.var([0, 0.001, 0.002, 0.003, 0.004], ddof=1))
     assert each.spread.between == pytest.approx(0.01**2 - each.spread.within / 5)
     assert "which count as one" in certainty.sentences[0]
 
 
-def test_one_original_with_many_seeds_of_unlearning_has_no_test():
+def test_one_original_with_many_seeds_of_unlearning_counts_once():
     rows = [row("good", value=0.9 + unlearn / 1000, seed_unlearn=unlearn) for unlearn in range(5)]
     certainty = found(rows)
     each = estimate(certainty, "good")
-    assert (each.bootstrap, each.against_gold, each.spread.between) == (None, None, None)
+    assert (each.bootstrap, len(each.difference.apart), each.spread.between) == (None, 1, None)
     assert each.student.n == 5
     assert "nothing of other originals" in certainty.sentences[0].replace("nothing \nof", "nothing of")
     assert certainty.ranking is None
@@ -131,13 +126,13 @@ def test_figures_say_where_a_value_is_beyond_the_axis():
     values = {label: tuple(0.9 + (i + seed) / 1000 for seed in range(4)) for i, label in enumerate(labels)} | {
         "off": (0.1, 0.11, 0.12, 0.1)
     }
-    certainty = certainty_of(RunFolder(repeated(values)), [*labels, "off"], "m0")
+    certainty = found(repeated(values), "m0")
     figure = differences(certainty, [*labels, "off"])
     drawn = {record["method"]: record for record in figure.spec["data"]["values"] if record["kind"] == "value"}
     assert drawn["off"]["status"] == "below"
     assert drawn["off"]["difference"] > -0.3
     assert next(record for record in figure.data if record["method"] == "off")["difference"] == pytest.approx(
-        np.mean([0.1, 0.11, 0.12, 0.1]) - np.mean(GOLDS)
+        np.mean([0.1, 0.11, 0.12, 0.1]) - np.mean(GOLDS), abs=0.001
     )
 
 
@@ -173,10 +168,10 @@ def test_the_page_has_the_tests_and_says_so_in_words():
     rows = repeated()
     for seed in range(4):
         rows += [row(label, partition="test", value=GOLD["test"], seed_train=seed) for label in FORGET]
-    text = page(overview_of(RunFolder(rows, Evidence.of(evidence("good", "bad")))))
+    text = page(overview_of(RunFolder(with_jury(rows), Evidence.of(evidence("good", "bad")))))
     assert "Everything was repeated with 4 training seeds." in text
     assert "1 of 4 values differ" in text
-    assert "mean differs from retraining" in text
+    assert "<b>differs from retraining</b>" in text
     once = page(overview_of(RunFolder([*references(), *method("good")], Evidence.of(evidence("good")))))
     assert '<code class="whole">--seeds 0-4</code>' in once
     assert 'id="tests"' not in once

@@ -144,6 +144,7 @@ def test_without_a_positive_control_nobody_is_indistinguishable():
     ]
     tested = judge_report(rows, ROLES).methods["m"]
     assert tested.finding == Finding.NOT_TOLD_APART
+    assert tested.remedy == "add ResidualMemory or LiRA"
     assert "do not even tell the original" in tested.reason
 
 
@@ -170,7 +171,7 @@ def test_the_order_of_rows_methods_and_golds_changes_nothing():
     def said(given):
         result = judge_report(given, ROLES)
         of = {label: (t.finding, t.p, t.adjusted) for label, t in result.methods.items()}
-        return dict(sorted(of.items())), result.candidates[result.choice.best]
+        return dict(sorted(of.items())), result.distances.nearest(["a", "b"]).label
 
     expected = said(rows)
     assert said(random.Random(0).sample(rows, len(rows))) == expected
@@ -212,7 +213,6 @@ def test_retraining_and_methods_that_did_nothing_are_not_counted():
     assert result.n_tested == 1
     assert set(result.methods) == {"GoldModel", "m"}
     assert result.methods["GoldModel"].adjusted is None
-    assert list(result.candidates) == ["m"]
 
 
 def test_models_that_scatter_have_no_side():
@@ -253,9 +253,11 @@ def test_an_attack_that_does_worse_on_the_original_than_on_golds_points_to_memor
 def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():
     methods = {"far": {"accuracy forget": 0.1}, "near": {}, "near too": {}}
     result = judge_report(report(np.random.default_rng(15), methods), ROLES)
-    assert {result.candidates[i] for i in result.choice.ties} == {"near", "near too"}
-    assert result.choice.cross_fitted >= 0.9 * result.choice.distance
-    assert judge_report(report(np.random.default_rng(15), methods, 2, 9), ROLES).choice is None
+    nearest = result.distances.nearest([*methods, "original"])
+    assert {*nearest.ties} == {"near", "near too"}
+    assert nearest.chances["near"] + nearest.chances["near too"] > 0.99
+    assert nearest.cross_fitted >= 0.9 * nearest.distance
+    assert judge_report(report(np.random.default_rng(15), methods, 2, 9), ROLES).distances.nearest(methods) is None
 
 
 def test_memory_left_is_bounded():

@@ -1,5 +1,7 @@
 """Rows and evidence of made-up runs, for the tests of reports."""
 
+from dataclasses import replace
+
 from erasure.records.rows import Row
 
 ATTACKS = ("UMIA", "LiRA", "RULI", "Shokri")
@@ -139,3 +141,33 @@ def evidence(*labels, **changes):
         "failures": [],
         "missing": [],
     } | changes
+
+
+SCORES = (-1.49, -0.93, -0.57, -0.27, 0.0, 0.27, 0.57, 0.93, 1.49)
+"""Nine normal scores, with a mean of 0 and a standard deviation of about 1."""
+
+
+def with_jury(rows, n=9, spread=0.0025, original=True):
+    """The rows with further golds beside every value, around the gold shown, and with an original that has forgotten nothing."""
+    found, seen = list(rows), set()
+    for number, each in enumerate(rows):
+        key = (each.measure, each.partition, each.seed_split, each.seed_train)
+        if each.model != "unlearned" or each.gold is None or key in seen:
+            continue
+        seen.add(key)
+        facts = {"status": "ok", "reason": "", "unlearner": "", "seed_unlearn": None, "gap": None, "floor": None}
+        step = 1 + 2 * (number % 4)  # a different order for each value, so that values are not one
+        for juror in range(1, n + 1):
+            score = SCORES[(juror * step + number) % len(SCORES)] + 0.01 * juror
+            value = each.gold + (spread if abs(each.gold) <= 1 else spread * abs(each.gold)) * score
+            found.append(replace(each, model="gold", label="gold", value=value, number=juror, **facts))
+        if original:
+            knows = {"knowledge": 1, "attack": 1, "ignorance": -1}.get(each.tells, 0) if each.partition == "forget" else 0
+            value = each.gold + 0.08 * knows * max(1, abs(each.gold))
+            found.append(replace(each, model="original", label="original", value=value, **facts))
+    return found
+
+
+def jury_of(rows):
+    """Rows of nine further golds beside every value."""
+    return [each for each in with_jury(rows, original=False) if each.is_juror]

@@ -6,14 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_rows import evidence, method, references
+from report_rows import evidence, jury_of, method, references
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import StoreError
 from erasure.records.evidence import CommandRecord, Evidence, StoredOutputs, write_evidence
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
-from erasure.records.sweep_folder import Setting, merged_evidence, merged_rows, suffixes
+from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, suffixes
 from erasure.reports.exports import write_tables
 from erasure.reports.figures.of_run import figures_of
 from erasure.reports.page import page
@@ -30,7 +30,8 @@ def setting(values, label, *, of_a="", of_original="", forget=0.9):
             model["parameters"] = {"lr": next(iter(values.values()))} if model["label"] == "a" else {}
     kept["experiment"] = f"sweep ({label})"
     kept["command"] = {"text": "erasure sweep x.jsonc", "note": f"this one is {label}"}
-    return Setting(label, values, [*references(), *method("a", forget=forget), *method("b")], Evidence.of(kept))
+    rows = [*references(), *method("a", forget=forget), *method("b")]
+    return Setting(label, values, rows, Evidence.of(kept), jury_of(rows))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_evidence_has_every_model_once_and_series_under_the_same_names(two):
 def test_what_was_swept_is_a_parameter_whose_sensitivity_is_shown(two):
     names = suffixes(two)
     kept = merged_evidence(two, names)
-    overview = overview_of(RunFolder(merged_rows(two, names), kept))
+    overview = overview_of(RunFolder(merged_rows(two, names), kept, jury=merged_jury(two, names)))
     figure = next(figure for figure in figures_of(overview) if figure.key == "sensitivity")
     assert {(record["method"], record["parameter"]) for record in figure.data} == {("a (lr=0.01)", 0.01), ("a (lr=0.1)", 0.1)}
     assert {record["panel"] for record in figure.data} == {"a: lr"}
@@ -106,7 +107,7 @@ def test_methods_compete_on_one_forget_set_only(two_forget_sets):
     overview = overview_of(RunFolder.of_settings(two_forget_sets))
     assert [name for name, _ in overview.parts] == ["percentage=0.1", "percentage=0.2"]
     verdicts = [{j.label: j.verdict for j in part.judgements if j.label != "b"} for _, part in overview.parts]
-    assert [{label for label, verdict in each.items() if verdict == "indistinguishable"} for each in verdicts] == [
+    assert [{label for label, verdict in each.items() if verdict == "not-told-apart"} for each in verdicts] == [
         {"a (lr=0.1)"},
         {"a (lr=0.01)"},
     ]

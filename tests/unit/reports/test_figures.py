@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 
 import pytest
-from report_rows import evidence, method, references
+from report_rows import evidence, method, references, with_jury
 
 from erasure.analysis.gaps import Roles
 from erasure.analysis.verdicts import TITLES, judge_all
@@ -20,20 +20,24 @@ ROLES = {"forget": "forget", "retain": "retain", "test": "test"}
 
 
 def judged(*labels, **values):
-    return judge_all([r for label in labels for r in method(label, **values)], Roles(), dict.fromkeys(labels, 0.1))
+    rows = with_jury([r for label in labels for r in method(label, **values)])
+    return judge_all(rows, Roles(), dict.fromkeys(labels, 0.1)).judgements
 
 
-def test_the_trade_off_has_gaps_in_noise_floors_and_leaves_retraining_to_the_origin():
+def test_the_trade_off_is_in_standard_deviations_of_retraining_and_leaves_retraining_to_the_origin():
     rows = [*method("GoldModel"), *method("a", forget=0.92, test=0.965)]
-    figure = tradeoff(judge_all(rows, Roles(), {"a": 0.3}, ["GoldModel"]))
+    judgements = judge_all(with_jury(rows), Roles(), {"a": 0.3}, ["GoldModel"]).judgements
+    figure = tradeoff(judgements)
     (point,) = figure.data
     assert (point["method"], point["cost"]) == ("a", 0.3)
-    assert point["forgetting"] == pytest.approx(2.0)
-    assert point["utility"] == pytest.approx(1.5)
+    (own,) = (j for j in judgements if j.label == "a")
+    forget, test = own.tested.difference("accuracy", "forget"), own.tested.difference("accuracy", "test")
+    assert point["forgetting"] == pytest.approx(forget.amount / forget.gold_sd) == pytest.approx(8, abs=1)
+    assert point["utility"] == pytest.approx(test.amount / test.gold_sd)
 
 
 def test_there_is_no_trade_off_without_gold():
-    assert tradeoff(judged("a", floor=None)) is None
+    assert tradeoff(judge_all(method("a"), Roles()).judgements) is None
     assert tradeoff([]) is None
 
 
@@ -78,10 +82,13 @@ def test_sensitivity_needs_settings_of_one_method_that_differ_in_a_number():
     figure = sensitivity(models, judgements)
     assert {d["panel"] for d in figure.data} == {"SSD: alpha"}
     assert [d["parameter"] for d in figure.data if d["question"] == "forgetting"] == [0.0, 1.0, 2.0]
-    assert figure.data[0]["gap"] == pytest.approx(2.0)
-    many = {label: [j] * 800 for label, j in zip("abc", judgements, strict=True)}
-    figure = sensitivity(models, judgements, many)
-    assert len(figure.data) == 2 * 3 * 801
+    assert figure.data[0]["gap"] == pytest.approx(8, abs=1)
+    many = [
+        replace(j, tested=replace(j.tested, differences=[replace(d, apart=d.apart * 600) for d in j.tested.differences]))
+        for j in judgements
+    ]
+    figure = sensitivity(models, many)
+    assert len(figure.data) == 2 * 3 * 601
     assert len(figure.spec["concat"][0]["data"]["values"]) == 2 * 3 * 501
     assert "not all of them" in figure.caption
 

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from report_rows import method, references
+from report_rows import jury_of, method, references
 from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
@@ -51,10 +51,11 @@ def test_several_runs_are_a_line_each(tmp_path):
 
 def test_results_bring_their_figures_as_images():
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
-    html = Results(rows=(*references(), *method("good"), *method("bad", retain=0.5)))._repr_html_()
+    rows = (*references(), *method("good"), *method("bad", retain=0.5))
+    html = Results(rows=rows, jury=tuple(jury_of(rows)))._repr_html_()
     assert "good came nearest" in html
     images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
-    assert len(images) == 2  # the trade-off and every value
+    assert len(images) == 3  # the trade-off, every value and the differences
     drawn = base64.b64decode(images[0]).decode()
     assert drawn.startswith("<svg")
     assert "var(--" not in drawn  # colours of its own, not those of our page

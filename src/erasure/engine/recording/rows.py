@@ -218,8 +218,6 @@ class _GroupRows:
         floor = self._floor(number, key, gold) if compared else None
         if value is None:
             status, reason = "non-finite", f"the value is {record['found']}"
-        elif status == "ok" and base.model == "unlearned" and gap is not None and floor is not None and gap <= floor:
-            status, reason = "indistinguishable", "the gap to gold is within the noise floor"
         return replace(
             base,
             measure=record["name"] + self.suffixes[number],

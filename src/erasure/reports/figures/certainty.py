@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erasure.analysis.certainty import Certainty
+from erasure.analysis.statistics import student_interval
 from erasure.reports.figures.figure import STEP, TWO_LINES, Figure, base
 from erasure.reports.figures.theme import COLOURS
 
@@ -17,37 +18,36 @@ _MOST_LINES = 40
 
 
 def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = False) -> Figure | None:
-    """Mean difference of each method from the golds of the same training seeds, with its interval, beside the noise floor."""
-    tested = {each.label for each in certainty.estimates if each.against_gold is not None}
+    """Mean difference of each method from retrained models, with its interval, beside the spread of those."""
+    tested = {each.label for each in certainty.estimates if each.difference is not None}
     methods = [label for label in order if label in tested][:_MOST_LINES]
     data: list[dict[str, Any]] = []
-    floors: dict[str, float] = {}
+    spreads: dict[str, float] = {}
     for each in certainty.estimates:
-        test = each.against_gold
-        if test is None or test.difference is None or each.label not in set(methods) or not each.partition:
+        found = each.difference
+        if found is None or each.label not in set(methods) or not each.partition:
             continue
         name = f"{each.measure}, {each.partition}"
-        if test.floor is not None:
-            floors[name] = test.floor
-        student, bootstrap = each.student, each.bootstrap
+        spreads.setdefault(name, found.gold_sd)
+        student, bootstrap, interval = each.student, each.bootstrap, student_interval(list(found.apart))
         data.append(
             {
                 "measure": name,
                 "method": each.label,
-                "difference": test.difference,
-                "low": test.low,
-                "high": test.high,
-                "floor": test.floor,
-                "p_holm": test.p,
-                "training_seeds": test.n,
-                "reading": test.reason,
+                "difference": math.fsum(found.apart) / len(found.apart),
+                "low": interval.low if interval is not None else None,
+                "high": interval.high if interval is not None else None,
+                "gold_sd": found.gold_sd,
+                "p": found.p,
+                "telling_rate": found.telling_rate,
+                "originals": len(found.apart),
                 "mean": each.mean,
                 "mean_low": student.low if student is not None else None,
                 "mean_high": student.high if student is not None else None,
                 "bootstrap_low": bootstrap.low if bootstrap is not None else None,
                 "bootstrap_high": bootstrap.high if bootstrap is not None else None,
                 "kind": "value",
-                "is_apart": "differs" if test.outcome == "loss" else "not told apart",
+                "is_apart": "differs" if each.is_apart else "not told apart",
             }
         )
     names = list(dict.fromkeys(record["measure"] for record in data))[:_MOST_PANELS]
@@ -57,10 +57,10 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
     shown: list[dict[str, Any]] = []
     for name in names:
         own = [record for record in data if record["measure"] == name]
-        reach = _reach(own, floors.get(name))
+        reach = _reach(own, spreads.get(name))
         shown += [_cut(record, reach) for record in own]
-        if name in floors:
-            shown.append({"measure": name, "kind": "floor", "low": -floors[name], "high": floors[name]})
+        if name in spreads:
+            shown.append({"measure": name, "kind": "spread", "low": -spreads[name], "high": spreads[name]})
     columns = 1 if narrow else min(len(names), 4)
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
     x: dict[str, Any] = {
@@ -77,7 +77,7 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
     }
     layers: list[dict[str, Any]] = [
         {
-            "transform": [{"filter": "datum.kind == 'floor'"}],
+            "transform": [{"filter": "datum.kind == 'spread'"}],
             "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
             "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
         },
@@ -118,21 +118,23 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
     return Figure(
         "differences",
         "Differences from retraining",
-        f"Mean difference from the model retrained from the same seed, over {n} training seeds, with its 95 % Student-t interval; the "
-        "band is the noise floor. A method differs where the difference is beyond the floor and its paired t-test, corrected by Holm "
-        "for the number of methods, is below 0.05. What is beyond the axis is cut off, a triangle stands for a difference beyond it.",
+        f"Mean difference from retrained models over {n} {'originals' if n > 1 else 'original'}"
+        + (", with its 95 % Student-t interval" if n > 1 else "")
+        + "; the band is one standard deviation of a retrained model to either side. Which values differ is decided by the test over all "
+        "values and methods together, not by the intervals. What is beyond the axis is cut off; a triangle stands for a difference beyond "
+        "it.",
         f"Dot plot with intervals of {len(methods)} methods by {len(names)} measures; the numbers are in the table below.",
         spec,
         [{name: value for name, value in record.items() if name not in {"kind", "is_apart"}} for record in data],
     )
 
 
-def _reach(records: Sequence[Mapping[str, Any]], floor: float | None) -> float:
+def _reach(records: Sequence[Mapping[str, Any]], spread: float | None) -> float:
     """How far the axis goes to either side, so that a few values far off do not press all others into a line."""
     distances = sorted(abs(record["difference"]) for record in records)
     widths = sorted(record["high"] - record["low"] for record in records if record["low"] is not None)
     usual = distances[(3 * (len(distances) - 1)) // 4] + (widths[len(widths) // 2] if widths else 0.0)
-    return max(2.0 * usual, 4 * (floor or 0.0)) or math.inf
+    return max(2.0 * usual, 4 * (spread or 0.0)) or math.inf
 
 
 def _cut(record: Mapping[str, Any], reach: float) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     paths = {path for setting in overview.folder.evidence.sweep for path in setting.settings}
     around = {path for path in paths if not is_of_method(path)}
     found = setting_figures.sensitivity(
-        overview.folder.models, overview.judgements, overview.repeated, only=around, name="across problems", narrow=narrow
+        overview.folder.models, overview.judgements, only=around, name="across problems", narrow=narrow
     )
     return [_shortened(found, short_labels(overview.order))] if found is not None else []
 
@@ -67,7 +67,7 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     found += [
         setting_figures.trace(folder.trace, order, narrow=narrow),
         setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
-        setting_figures.sensitivity(folder.models, overview.judgements, overview.repeated, narrow=narrow),
+        setting_figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
     ]
     short = short_labels(order)
     return [_shortened(figure, short) for figure in found if figure is not None]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from erasure.analysis.verdicts import Judgement
+from erasure.analysis.verdicts import Judgement, Question
 from erasure.records.evidence import ModelRecord
 from erasure.records.rows import Row
 from erasure.records.run_folder import TracePoint
@@ -116,7 +116,6 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
 def sensitivity(
     models: Sequence[ModelRecord],
     judgements: Sequence[Judgement],
-    repeated: Mapping[str, Sequence[Judgement]] | None = None,
     *,
     only: Collection[str] | None = None,
     name: str = "",
@@ -127,7 +126,6 @@ def sensitivity(
     Args:
         models: What a run kept of its models.
         judgements: Verdict on each setting.
-        repeated: The same of each repetition alone, by label; a dot for each.
         only: Parameters to show; all by default.
         name: What to add to the figure's title.
         narrow: For a phone.
@@ -156,14 +154,8 @@ def sensitivity(
             numbers = [float(v) for v in values if v is not None]
             scales[panel] = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE else "linear"
             for label, parameters in labels.items():
-                each = [(None, by_label[label]), *enumerate((repeated or {}).get(label, ()))]
-                for repetition, judgement in each:
-                    for question in ("forgetting", "utility"):
-                        gap = judgement.worst("forgetting" if question == "forgetting" else "utility")
-                        if gap is not None:
-                            record = {"panel": panel, "method": label, "parameter": parameters[parameter]}
-                            kind = "mean" if repetition is None else "repetition"
-                            data.append(record | {"question": question, "kind": kind, "gap": min(gap, 50.0)})
+                record: dict[str, Any] = {"panel": panel, "method": label, "parameter": parameters[parameter]}
+                data += [record | each for each in _gaps(by_label[label])]
     panels = list(dict.fromkeys(record["panel"] for record in data))[:12]
     data = [record for record in data if record["panel"] in set(panels)]
     if not data:
@@ -190,7 +182,7 @@ def sensitivity(
             if len(ticks) <= 8
             else {"tickCount": 4},
         }
-        y: dict[str, Any] = {"field": "gap", "type": "quantitative", "title": "gap, in noise floors"}
+        y: dict[str, Any] = {"field": "gap", "type": "quantitative", "title": "difference, in sd of retraining"}
         y["scale"] = {"type": "sqrt", "nice": False, "domain": [0, max(1.6, *(1.1 * record["gap"] for record in own))]}
         y["axis"] = {"values": [0, 1, 3, 10, 30, 50], "format": "~r", "labelOverlap": False}
         colour = {"field": "question", "type": "nominal", "scale": colours, "title": None, "legend": {"symbolOpacity": 1}}
@@ -203,7 +195,7 @@ def sensitivity(
                     {
                         "data": {"values": [{}]},
                         "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2, "strokeDash": [4, 3]},
-                        "encoding": {"y": {"datum": 1}},
+                        "encoding": {"y": {"datum": 2}},
                     },
                     {
                         "transform": [{"filter": "datum.kind == 'repetition'"}],
@@ -230,13 +222,24 @@ def sensitivity(
     return Figure(
         "sensitivity",
         f"Sensitivity to hyper-parameters{f' {name}' if name else ''}",
-        "Largest gap to retraining of each setting; below the dashed line a gap is within the noise floor."
+        "Largest difference from retrained models of each setting, in standard deviations of one; the dashed line is at two."
         + said
         + " Where several parameters vary at once, a line shows the mean.",
         f"Line plots of the gap over {len(panels)} parameters.",
         spec,
         data,
     )
+
+
+def _gaps(judgement: Judgement) -> list[dict[str, Any]]:
+    """The largest differences of a setting, and those of each original where there are several."""
+    found: list[dict[str, Any]] = []
+    questions: tuple[Question, ...] = ("forgetting", "utility")
+    for question in questions:
+        mean, each = judgement.worst(question), judgement.by_original(question)
+        kinds = ([("mean", mean)] if mean is not None else []) + [("repetition", gap) for gap in (each if len(each) > 1 else ())]
+        found += [{"question": question, "kind": kind, "gap": min(gap, 50.0)} for kind, gap in kinds]
+    return found
 
 
 def _last_words(path: str, others: Iterable[str]) -> str:

@@ -29,7 +29,8 @@ COLOURS: Mapping[str, str] = {
 
 VERDICT_MARKS: Mapping[str, tuple[str, str]] = {
     "indistinguishable": ("good", "circle"),
-    "close": ("close", "square"),
+    "not-told-apart": ("close", "square"),
+    "different": ("gold", "diamond"),
     "under-forgotten": ("under", "triangle-up"),
     "over-forgotten": ("over", "triangle-down"),
     "damaged": ("bad", "cross"),

@@ -15,12 +15,16 @@ from erasure.reports.figures.theme import COLOURS, CONFIG, VERDICT_MARKS
 __all__ = ["seeds", "tradeoff"]
 
 _FEWEST_DOTS = 5
+_USUAL = 2.0
+"""Standard deviations within which a retrained model usually lies by one value."""
 
 
 def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
-    """How far each method is from gold where it should forget, against how far where it should not."""
+    """How far each method is from retrained models where it should forget, against how far where it should not."""
     width, height = (330, 330) if narrow else (640, 400)
-    judged = sorted((j for j in judgements if math.isfinite(j.distance) and not j.is_exact), key=lambda j: j.rank)
+    judged = sorted(
+        (j for j in judgements if j.tested is not None and j.tested.differences and not j.is_exact), key=lambda j: j.rank
+    )
     points: list[dict[str, Any]] = [
         {
             "method": j.label,
@@ -33,7 +37,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
     ]
     if not points:
         return None
-    x_top, y_top = (max(1.6, *(p[axis] * 1.15 for p in points)) for axis in ("forgetting", "utility"))
+    x_top, y_top = (max(1.5 * _USUAL, *(p[axis] * 1.15 for p in points)) for axis in ("forgetting", "utility"))
     costs_known = any(p["cost"] is not None for p in points)
     marks = {TITLES[j.verdict]: VERDICT_MARKS[j.verdict] for j in judged}
     verdict_scale = {"domain": list(marks), "range": [COLOURS[colour] for colour, _ in marks.values()]}
@@ -42,7 +46,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         {
             "field": field,
             "type": "quantitative",
-            "title": f"{field} gap to retraining, in noise floors",
+            "title": f"largest {field} difference, in sd of retraining",
             "scale": {"type": "sqrt", "domain": [0, top], "nice": False},
             "axis": {"values": [0, 0.5, 1, 2, 3, 5, 10, 20, 50], "format": "~r", "offset": 12, "grid": False},
         }
@@ -55,7 +59,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         [p["method"][:LONGEST] for p in labelled],
         width,
         height,
-        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(min(1, y_top) / y_top)) + 16.0, 75.0, 16.0)],
+        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(_USUAL / y_top)) + 16.0, 75.0, 16.0)],
     )
     labels = [
         {
@@ -89,7 +93,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         }
     layers = [
         {
-            "data": {"values": [{"x": 0, "y": 0, "x1": min(1, x_top), "y1": min(1, y_top)}]},
+            "data": {"values": [{"x": 0, "y": 0, "x1": _USUAL, "y1": _USUAL}]},
             "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.16},
             "encoding": {"x": lx, "y": ly, "x2": {"field": "x1"}, "y2": {"field": "y1"}},
         },
@@ -109,7 +113,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
             },
         },
         {
-            "data": {"values": [{"x": 0, "y": min(1, y_top), "text": "noise floor"}]},
+            "data": {"values": [{"x": 0, "y": _USUAL, "text": "retrained models"}]},
             "mark": {"type": "text", "align": "left", "dx": 6, "dy": 9, "color": COLOURS["muted"], "fontStyle": "italic"},
             "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
         },
@@ -136,8 +140,9 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
     return Figure(
         "tradeoff",
         "Forgetting against utility",
-        "Retraining is at the origin; the nearer, the better. Each axis shows the largest gap to retraining, measured in noise "
-        "floors: models that were retrained from other seeds are up to 1 apart, which is the shaded square. "
+        "The mean of the retrained models is at the origin; the nearer, the better. Each axis shows the largest difference by any value, "
+        "in standard deviations of a retrained model. The shaded square ends at two of them; by which values a method really differs is "
+        "decided by the test. "
         + ("Larger marks cost more time. " if costs_known else "")
         + (
             f"{n_unnamed} without room for {'its name is' if n_unnamed == 1 else 'their names are'} in the data. "
@@ -239,7 +244,8 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     return Figure(
         "values",
         "Every value beside retraining",
-        f"The line is the retrained model, the band how far apart retrained models are by chance; {said}."
+        f"The line is the retrained model shown, the band how far further ones are from it at most; {said}. Whether a method differs is "
+        "decided by the test and not by the band."
         + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
         + counted(len(methods), len(order)),
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",

@@ -1,0 +1,98 @@
+"""How far models are from retraining, in one number an original, and which of them are nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from erasure.analysis.choice import choose
+from erasure.analysis.families import CLAIMS, Claim, Family
+from erasure.analysis.relabelling_test import gold_spread
+
+__all__ = ["LEAST_ORIGINALS", "Distances", "Nearest", "distances_of"]
+
+LEAST_ORIGINALS = 3
+"""Originals without which nobody is called indistinguishable, and no method is named."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest method to retraining, of several.
+
+    Args:
+        label: The method.
+        ties: All that are not shown to be farther, itself included, nearest first.
+        chances: How likely each is the nearest, over all originals that might have been drawn.
+        distance: Its distance, in standard deviations of a gold.
+        cross_fitted: The same where it is chosen, for each original, by the others.
+    """
+
+    label: str
+    ties: tuple[str, ...]
+    chances: Mapping[str, float]
+    distance: float
+    cross_fitted: float
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """How far models are from retraining.
+
+    Args:
+        logs: Logarithm of the distance, in standard deviations of a gold, by label and original.
+    """
+
+    logs: Mapping[str, Mapping[Hashable, float]] = field(default_factory=dict)
+
+    def of(self, label: str) -> float:
+        """Distance in standard deviations of a gold, the geometric mean over originals; infinite if it was not compared."""
+        known = list(self.logs.get(label, {}).values())
+        return math.exp(math.fsum(known) / len(known)) if known else math.inf
+
+    def nearest(self, labels: Iterable[str]) -> Nearest | None:
+        """The nearest of some models over the originals that all of them have; None for fewer than three."""
+        known = [label for label in labels if self.logs.get(label)]
+        units = [set(self.logs[label]) for label in known]
+        common = sorted(set.intersection(*units), key=str) if units else []
+        if len(common) < LEAST_ORIGINALS:
+            return None
+        choice = choose(np.array([[self.logs[label][unit] for unit in common] for label in known]))
+        if choice is None:
+            return None
+        return Nearest(
+            known[choice.best],
+            tuple(known[i] for i in choice.ties),
+            dict(zip(known, choice.chances, strict=True)),
+            choice.distance,
+            choice.cross_fitted,
+        )
+
+
+def distances_of(families: Mapping[str, Family]) -> Distances:
+    """The distances of models by the values that all of them have."""
+    known = {label: family for label, family in families.items() if family.is_testable}
+    if not known:
+        return Distances()
+    keys = set.intersection(*({column.key for column in family.columns} for family in known.values()))
+    return Distances(
+        {
+            label: {unit: _log_distance(family, block, keys) for block, unit in enumerate(family.units)}
+            for label, family in known.items()
+        }
+    )
+
+
+def _log_distance(family: Family, block: int, keys: set[tuple[str, str]]) -> float:
+    """Log of the root mean square over claims of the distance from the jury's mean, in standard deviations of a gold."""
+    assert family.design is not None  # noqa: S101 - narrows the type
+    spread = np.nan_to_num(gold_spread(family.values, family.design))
+    squares: dict[Claim, list[float]] = {}
+    for index, column in enumerate(family.columns):
+        deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)
+        if column.key in keys and deviation:
+            squares.setdefault(column.claim, []).append((float(family.apart(index)[block]) / deviation) ** 2)
+    means = [math.fsum(squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
+    return 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0
