@@ -32,7 +32,7 @@ def test_a_sound_run_prints_its_table_and_where_the_results_are(cli, in_finished
     code, out, err = cli("run", "config.jsonc", "--output", tmp_path / "out")
     assert code == 0
     assert "accuracy forget" in out
-    assert "no-op" in out
+    assert "changed nothing" in out
     assert f"results in {tmp_path / 'out'}" in out
     assert all(line.startswith("warning: ") for line in err.splitlines())
 

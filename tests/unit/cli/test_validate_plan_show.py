@@ -180,7 +180,7 @@ def test_show_prints_the_table_of_an_earlier_run(cli, in_finished):
     assert code == 0
     assert "accuracy forget" in out
     assert "Identity" in out
-    assert "no-op" in out
+    assert "changed nothing" in out
 
 
 def test_show_filters_rows(cli, in_finished):

@@ -64,7 +64,7 @@ def test_a_run_is_listed_with_its_verdicts(tmp_path):
     (run,) = Library(tmp_path / "runs").runs()
     assert (run.name, run.title, run.state, run.experiment, run.data) == ("one", "one", "finished", "made up", "toys")
     assert run.methods == ("bad", "good")
-    assert [(v.label, v.title) for v in run.verdicts] == [("good", "indistinguishable"), ("bad", "damaged")]
+    assert [(v.label, v.title) for v in run.verdicts] == [("good", "not told apart"), ("bad", "damaged")]
     assert run.date == "2026-01-01T00:00:00+00:00"
     assert run.n_seeds == 1
     assert run.has_outputs

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import torch
-from report_rows import evidence, method, references
+from report_rows import evidence, jury_of, method, references
 
 from erasure.records.rows import write_rows
 from erasure.store import Store, address
@@ -64,6 +64,6 @@ def make_run(folder, store, *, change=None, labels=("good", "bad"), task="classi
     rows = references()
     for number, label in enumerate(labels):
         rows += method(label, retain=0.99 if number == 0 else 0.5)
-    write_rows(rows, folder)
+    write_rows([*rows, *jury_of(rows)], folder)
     (folder / "report.json").write_text(json.dumps(kept), encoding="utf-8")
     return folder
