@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -33,9 +34,18 @@ def render(
         MissingDependency: If what pages are made with is not installed.
     """
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingDependency("jinja2", "report", purpose) from error
+    text = _compiled(template, package, tuple(filters.items())).render(**content)
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(template: str, package: str, filters: tuple[tuple[str, Callable[..., Any]], ...]) -> Any:
+    """The template as a program; to compile it takes longer than to fill it in, and a page is asked for again and again."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: template_text(name, package)),
         autoescape=True,
@@ -44,8 +54,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    text = environment.get_template(template).render(**content)
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return environment.get_template(template)
 
 
 def template_text(name: str, package: str = _HOME) -> str:
