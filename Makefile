@@ -75,7 +75,8 @@ test-runtime: ## the demo in an environment of its own with runtime dependencies
 	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --store $$folder/store --output runs/proof_of_concept > $$folder/printed \
 		&& $(RUNTIME)/bin/python .ci/readme.py < $$folder/printed && test -s runs/proof_of_concept/report.html && rm -r $$folder
 
-check: lint types ## lint, types, import contracts, dependencies, spelling
+check: $(VENV)/.develop ## lint, types, import contracts, dependencies, spelling
+	$(MAKE) -j 2 lint types
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
