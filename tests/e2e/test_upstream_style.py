@@ -73,7 +73,7 @@ def test_a_table_with_eight_one_hot_columns(tested, tmp_path):
 
 
 @needs("torch_geometric", "rdkit")
-@pytest.mark.parametrize("name", ["bbbp", "bace"])
+@pytest.mark.parametrize("name", ["bbbp", pytest.param("bace", marks=pytest.mark.nightly)])  # its file is run as it is shipped
 def test_molecules(tested, tmp_path, name):
     root = molecules_root(tmp_path / "data", name, n_rows=150)
     settings = {f"{SOURCE}.datasource.parameters.root": root, "predictor.parameters.epochs": 3}

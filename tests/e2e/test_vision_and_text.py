@@ -117,7 +117,7 @@ def test_a_network_of_torchvision_with_a_hidden_layer(tmp_path):
 
 
 @needs_vision
-@pytest.mark.slow
+@pytest.mark.nightly  # eleven million weights say what the smaller residual network of timm and the one of torchvision do
 def test_a_resnet_18(tmp_path):
     model = node(f"{MODELS}.torchvision_model.TorchVisionModel", name="resnet18", hidden=32)
     results = run(experiment(images(100), model, epochs=12, lr=0.001), tmp_path / "store")
