@@ -44,7 +44,8 @@ def small_experiment(**changes):
                 "UMIA",
                 "AverageGap",
                 "RunTime",
-            ]
+            ],
+            "floor_repeats": 1,
         },
         "globals": {"seed": 0},
     }
