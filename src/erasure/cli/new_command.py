@@ -303,7 +303,7 @@ def _written(
   "evaluator": {{
     "parameters": {{
       // Further gold models of other seeds: how far apart are models that never saw the forget set?
-      "floor_repeats": 2,
+      "floor_repeats": 5,
       "measures": [
         {("," + chr(10) + "        ").join(map(_json, accuracies))},
         {attack}
