@@ -1,7 +1,7 @@
 """Every component of this package: one line each, by the name people type.
 
 Adding a component is one new file and one line here. Another package adds one by an entry point in the group
-``erasure.<kind>s``, such as ``[project.entry-points."erasure.unlearners"]``.
+``erasure.`` and the kind in plural, such as ``[project.entry-points."erasure.unlearners"]``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-__all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "present_name"]
+__all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "plural", "present_name"]
 
 BUILTINS: dict[str, dict[str, str]] = {
     "source": {
@@ -323,10 +323,15 @@ _FORMERLY_AT = {
 """Where records of older versions say that a component is which has moved since, to its name in addresses."""
 
 
+def plural(kind: str) -> str:
+    """The name of a kind in plural, such as ``unlearners``; an entry-point group is ``erasure.`` and this."""
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
 @functools.cache
 def plugins(kind: str) -> dict[str, EntryPoint]:
     """Components of a kind that other packages add, by name."""
-    return {point.name: point for point in entry_points(group=f"erasure.{kind}s")}
+    return {point.name: point for point in entry_points(group=f"erasure.{plural(kind)}")}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from erasure.data.preprocess.samples import Field, Samples, objects
 from erasure.data.preprocess.tokenizers import Words
 from erasure.errors import DataError
 from erasure.registry.lookup import Registry
+from erasure.testing.data import StepConformance
 from erasure.training.batches import TensorColumn
 
 N = 12
@@ -118,3 +119,11 @@ def test_what_a_step_gives_is_a_data_set_or_one_clear_error(name):
     else:
         assert len(data) == N
         assert bool(torch.isfinite(data.x.gather(torch.arange(N)).float()).all())
+
+
+@pytest.mark.parametrize("check", [name for name in dir(StepConformance) if name.startswith("test_")])
+@pytest.mark.parametrize("name", BUILTINS["step"])
+def test_every_step_keeps_to_the_suite_that_authors_inherit(name, check):
+    step, given = made(name)
+    suite = type("Suite", (StepConformance,), {"make": lambda self: step, "samples": lambda self: given})()
+    getattr(suite, check)()

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins, plural
 from erasure.cli.prose import without_markup
 from erasure.errors import ConfigError, Problem, nearest
 from erasure.registry.facts import Facts, facts_of
@@ -32,7 +32,7 @@ def command(kind: str | None, as_json: bool) -> int:
         click.echo(json.dumps({k: [_record(k, name, *entry) for name, entry in found.items()] for k, found in catalogue.items()}))
         return 0
     for number, (k, found) in enumerate(catalogue.items()):
-        click.echo(f"{chr(10) if number else ''}{k}s")
+        click.echo(f"{chr(10) if number else ''}{plural(k)}")
         width = max(map(len, found), default=0)
         for name, (target, facts) in found.items():
             click.echo(f"  {name:{width}}  {without_markup(facts.summary) or f'from {target}'}")
@@ -51,18 +51,16 @@ def _access(facts: Facts) -> str:
 
 
 def _kind(given: str) -> str:
-    known = {**{k: k for k in BUILTINS}, **{f"{k}s": k for k in BUILTINS}}
+    known = {**{k: k for k in BUILTINS}, **{plural(k): k for k in BUILTINS}}
     if given.casefold() not in known:
         raise ConfigError(
-            [Problem(f'there is no kind "{given}"; there are {", ".join(f"{k}s" for k in BUILTINS)}', hint=nearest(given, known))]
+            [Problem(f'there is no kind "{given}"; there are {", ".join(map(plural, BUILTINS))}', hint=nearest(given, known))]
         )
     return known[given.casefold()]
 
 
 def _names(kind: str) -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return BUILTINS[kind] | {point.name: point.value for point in entry_points(group=f"erasure.{kind}s")}
+    return BUILTINS[kind] | {name: point.value for name, point in plugins(kind).items()}
 
 
 def _record(kind: str, name: str, target: str, facts: Facts) -> dict[str, object]:

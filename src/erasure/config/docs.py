@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from erasure.catalogue import plural
 from erasure.component import Component, canonical, component_slot, field_types
 from erasure.config.slots import SLOTS
 from erasure.registry.lookup import Registry
@@ -92,7 +93,7 @@ def type_name(annotation: Any) -> str:
 
     slot = component_slot(annotation)
     if slot is not None:
-        return f"list of {slot.kind}s" if "tuple" in str(annotation) else slot.kind
+        return f"list of {plural(slot.kind)}" if "tuple" in str(annotation) else slot.kind
     schema = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).json_schema()
     return _schema_name(schema)
 

@@ -12,18 +12,17 @@ The data and models are tiny and in memory (:func:`erasure.testing.evaluations.b
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from erasure.component import canonical
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.measures.contract import Measure, ModelKind, Value
+from erasure.testing.checks import check, check_generators, global_states
 from erasure.testing.evaluations import Bench, bench, language_bench
 from erasure.types import TaskKind
 
@@ -60,13 +59,13 @@ class MeasureConformance:
         if measure.defined_for == {"generation"}:
             return [language_bench()]
         found = [given for given in map(self.bench, _TASKS) if measure.refuse(given.model_input) is None]
-        _check(bool(found), "the measure refuses every kind of task")
+        check(bool(found), "the measure refuses every kind of task")
         return found
 
     def kind(self) -> ModelKind:
         """A kind of model that it judges, unlearned if it can."""
         judges = self.make().judges
-        _check(bool(judges), "the measure judges no kind of model")
+        check(bool(judges), "the measure judges no kind of model")
         kinds: tuple[ModelKind, ...] = ("unlearned", "gold", "original")
         return next(kind for kind in kinds if kind in judges)
 
@@ -79,29 +78,29 @@ class MeasureConformance:
 
     def test_values_are_finite_and_in_the_declared_range(self) -> None:
         low, high = self.make().value_range
-        _check(low < high, "the declared range is empty")
+        check(low < high, "the declared range is empty")
         for given in self.benches():
             for model in ("original", "gold", "fair", "poor"):
                 for name, value in self.values(given, model).items():
-                    _check(math.isfinite(value.value), f"{name} of {model} is {value.value}")
+                    check(math.isfinite(value.value), f"{name} of {model} is {value.value}")
                     inside = low - self.tolerance <= value.value <= high + self.tolerance
-                    _check(inside, f"{name} of {model} is {value.value}, outside [{low}, {high}]")
-                    _check(_around(value), f"{name}: the interval [{value.low}, {value.high}] does not hold {value.value}")
+                    check(inside, f"{name} of {model} is {value.value}, outside [{low}, {high}]")
+                    check(_around(value), f"{name}: the interval [{value.low}, {value.high}] does not hold {value.value}")
 
     def test_every_value_has_its_own_name(self) -> None:
         measure = self.make()
         for given in self.benches():
             found = measure.measure(given.evaluation(measure, "fair", self.kind()))
-            _check(len(found) > 0, "the measure gives no value")
-            _check(len(_named(measure, found)) == len(found), "two values have one name and partition")
+            check(len(found) > 0, "the measure gives no value")
+            check(len(_named(measure, found)) == len(found), "two values have one name and partition")
 
     def test_names_do_not_depend_on_the_model(self) -> None:
         for given in self.benches():
-            _check(set(self.values(given, "gold")) == set(self.values(given, "poor")), "gold cannot be compared: names differ")
+            check(set(self.values(given, "gold")) == set(self.values(given, "poor")), "gold cannot be compared: names differ")
 
     def test_the_measure_has_a_canonical_form(self) -> None:
         measure = self.make()
-        _check(canonical(measure) == canonical(measure.replace()), "two equal measures have different addresses")
+        check(canonical(measure) == canonical(measure.replace()), "two equal measures have different addresses")
 
     # Better and best
 
@@ -115,7 +114,7 @@ class MeasureConformance:
                 ideal = measure.ideal if value.ideal is None else value.ideal
                 wanted = as_gold[name].value if ideal == "gold" else ideal
                 if wanted is not None:
-                    _check(abs(value.value - float(wanted)) <= self.tolerance, f"{name} of gold is {value.value}, not {wanted}")
+                    check(abs(value.value - float(wanted)) <= self.tolerance, f"{name} of gold is {value.value}, not {wanted}")
 
     def test_a_better_model_has_a_better_value(self) -> None:
         measure = self.make()
@@ -126,7 +125,7 @@ class MeasureConformance:
                 if higher is not None:
                     step = (value.value - poor[name].value) * (1 if higher else -1)
                     moved = step > 0 if value.value != poor[name].value else poor[name].value == 0
-                    _check(moved, f"{name}: {value.value} for a good model, {poor[name].value} for a poor one")
+                    check(moved, f"{name}: {value.value} for a good model, {poor[name].value} for a poor one")
 
     # Invariance
 
@@ -142,7 +141,7 @@ class MeasureConformance:
     def test_measuring_twice_gives_the_same(self) -> None:
         for given in self.benches():
             again = self.values(replace(given, read=set(), compared=set()))
-            _check(_numbers(self.values(given)) == _numbers(again), "the same seed gave two values")
+            check(_numbers(self.values(given)) == _numbers(again), "the same seed gave two values")
 
     def test_what_lies_outside_the_declared_partitions_has_no_influence(self) -> None:
         declared = self.make().partitions()
@@ -156,9 +155,9 @@ class MeasureConformance:
             self._same(self.values(given), self.values(replace(given, x=x, y=y)), "other samples outside its partitions")
 
     def _same(self, first: _Named, second: _Named, what: str) -> None:
-        _check(set(first) == set(second), f"{what} changed the names of values")
+        check(set(first) == set(second), f"{what} changed the names of values")
         for name, value in first.items():
-            _check(abs(value.value - second[name].value) <= self.tolerance, f"{what} changed {name}")
+            check(abs(value.value - second[name].value) <= self.tolerance, f"{what} changed {name}")
 
     # What must not be touched
 
@@ -167,41 +166,37 @@ class MeasureConformance:
             before = {name: _state(model) for name, model in given.models.items()}
             self.values(given)
             for name, model in given.models.items():
-                _check(_equal(before[name], _state(model)), f"the {name} model's weights or buffers changed")
-                _check(not any(module.training for module in model.modules()), f"the {name} model left eval mode")
-                _check(all(p.grad is None for p in model.parameters()), f"the {name} model received gradients")
-                _check(all(p.requires_grad for p in model.parameters()), f"the {name} model's requires_grad changed")
+                check(_equal(before[name], _state(model)), f"the {name} model's weights or buffers changed")
+                check(not any(module.training for module in model.modules()), f"the {name} model left eval mode")
+                check(all(p.grad is None for p in model.parameters()), f"the {name} model received gradients")
+                check(all(p.requires_grad for p in model.parameters()), f"the {name} model's requires_grad changed")
 
     def test_the_data_is_not_changed(self) -> None:
         for given in self.benches():
             x, y = given.x.clone(), given.y.clone()
             self.values(given)
-            _check(torch.equal(given.x, x) and torch.equal(given.y, y), "inputs or labels changed")
+            check(torch.equal(given.x, x) and torch.equal(given.y, y), "inputs or labels changed")
 
     def test_no_global_generator_is_consumed(self) -> None:
         for given in self.benches():
-            torch_state, numpy_state, state = torch.get_rng_state(), np.random.get_state(), random.getstate()
+            before = global_states()
             self.values(given)
-            _check(torch.equal(torch.get_rng_state(), torch_state), "the global generator of torch was used")
-            _check(str(np.random.get_state()) == str(numpy_state), "the global generator of numpy was used")
-            _check(random.getstate() == state, "the global generator of random was used")
+            check_generators(before)
 
     def test_only_declared_partitions_and_references_are_read(self) -> None:
         measure = self.make()
         for given in self.benches():
             self.values(given)
-            _check(given.read <= set(measure.partitions()), f"reads {sorted(given.read - set(measure.partitions()))} undeclared")
-            _check(
-                given.compared <= measure.references, f"compares with {sorted(given.compared - measure.references)} undeclared"
-            )
+            check(given.read <= set(measure.partitions()), f"reads {sorted(given.read - set(measure.partitions()))} undeclared")
+            check(given.compared <= measure.references, f"compares with {sorted(given.compared - measure.references)} undeclared")
 
     def test_every_declared_partition_and_reference_is_read(self) -> None:
         measure = self.make()
         for given in self.benches()[:1]:
             self.values(given)
             unread = set(measure.partitions()) - given.read
-            _check(not unread, f"declares that it looks at {sorted(unread)}, but does not")
-            _check(measure.judges >= measure.targets() > frozenset(), "targets are not among the kinds it judges")
+            check(not unread, f"declares that it looks at {sorted(unread)}, but does not")
+            check(measure.judges >= measure.targets() > frozenset(), "targets are not among the kinds it judges")
 
     # Degenerate data
 
@@ -211,7 +206,7 @@ class MeasureConformance:
             for empty in measure.partitions():
                 partitions = {**given.partitions, empty: given.partitions[empty][:0]}
                 answered = self._works_or_is_refused(replace(given, partitions=partitions))
-                _check(not answered or empty in self.empty, f'answers although "{empty}" is empty')
+                check(not answered or empty in self.empty, f'answers although "{empty}" is empty')
 
     def test_a_single_class_works_or_is_refused_politely(self) -> None:
         for given in self.benches():
@@ -238,15 +233,10 @@ class MeasureConformance:
         try:
             values = self.values(given)
         except (RequirementNotMet, PartitionError) as error:
-            _check(len(str(error)) > 10, "refuses without a reason")
+            check(len(str(error)) > 10, "refuses without a reason")
             return False
-        _check(all(math.isfinite(value.value) for value in values.values()), f"gives {_numbers(values)}; refuse instead")
+        check(all(math.isfinite(value.value) for value in values.values()), f"gives {_numbers(values)}; refuse instead")
         return True
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise AssertionError(message)
 
 
 def _named(measure: Measure, values: Sequence[Value]) -> _Named:

@@ -26,6 +26,7 @@ import torch
 
 from erasure.errors import CorruptArtifact, StoreError
 from erasure.store import Store, Writer, address
+from erasure.testing.checks import check
 from erasure.types import Json
 
 __all__ = ["StoreConformance"]
@@ -64,15 +65,15 @@ class StoreConformance:
         where = _publish(store, 0)
         for reader in (store, self.make(tmp_path)):
             found = reader.open(where)
-            _check((found.address, found.kind, found.content) == (where, _KIND, content), "address, kind or content differ")
-            _check(dict(found.facts) == {"signature": "train", "n": 0}, "the facts differ")
-            _check(found.elapsed_s >= 0, "the time is negative")
-            _check(found.files == ("history.json", "raw.bin", "weights.safetensors"), f"the files are {found.files}")
-            _check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, "JSON differs")
-            _check(found.path("raw.bin").read_bytes() == b"\x00\xff0", "bytes differ")
+            check((found.address, found.kind, found.content) == (where, _KIND, content), "address, kind or content differ")
+            check(dict(found.facts) == {"signature": "train", "n": 0}, "the facts differ")
+            check(found.elapsed_s >= 0, "the time is negative")
+            check(found.files == ("history.json", "raw.bin", "weights.safetensors"), f"the files are {found.files}")
+            check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, "JSON differs")
+            check(found.path("raw.bin").read_bytes() == b"\x00\xff0", "bytes differ")
             tensors = found.tensors("weights")
-            _check(torch.equal(tensors["w"], torch.arange(6.0).reshape(2, 3)), "a tensor differs")
-            _check(tensors["n"].dtype is torch.int64 and tensors["e"].shape == (0, 2), "a type or a shape differs")
+            check(torch.equal(tensors["w"], torch.arange(6.0).reshape(2, 3)), "a tensor differs")
+            check(tensors["n"].dtype is torch.int64 and tensors["e"].shape == (0, 2), "a type or a shape differs")
             found.verify()
 
     def test_an_object_is_absent_until_its_block_ends(self, tmp_path: Path) -> None:
@@ -80,8 +81,8 @@ class StoreConformance:
         where = address(_KIND, content)
         with store.publish(where, _KIND, content) as writer:
             writer.save_json("history", 1)
-            _check(not self.make(tmp_path).contains(where), "an object is there before it is whole")
-        _check(self.make(tmp_path).contains(where), "a published object is not there")
+            check(not self.make(tmp_path).contains(where), "an object is there before it is whole")
+        check(self.make(tmp_path).contains(where), "a published object is not there")
 
     def test_an_error_while_writing_leaves_nothing(self, tmp_path: Path) -> None:
         store, content = self.make(tmp_path), _content(0)
@@ -89,7 +90,7 @@ class StoreConformance:
         with suppress(ZeroDivisionError), store.publish(where, _KIND, content) as writer:
             writer.save_json("history", 1)
             raise ZeroDivisionError
-        _check(not store.contains(where) and not list(store.addresses()), "half an object is there")
+        check(not store.contains(where) and not list(store.addresses()), "half an object is there")
 
         def fail(writer: Writer) -> None:
             writer.save_json("history", 1)
@@ -97,20 +98,20 @@ class StoreConformance:
 
         _raises(ZeroDivisionError, lambda: store.get_or_compute(where, _KIND, content, fail))
         found = store.get_or_compute(where, _KIND, content, _write)
-        _check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, "a failed computation was kept")
+        check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, "a failed computation was kept")
 
     def test_what_is_not_there_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         store, where = self.make(tmp_path), address(_KIND, _content(0))
-        _check(where in str(_raises(StoreError, lambda: store.open(where))), "the error does not name the address")
+        check(where in str(_raises(StoreError, lambda: store.open(where))), "the error does not name the address")
         _publish(store, 0)
-        _check("nothing.json" in str(_raises(StoreError, lambda: store.open(where).json("nothing"))), "the file is not named")
+        check("nothing.json" in str(_raises(StoreError, lambda: store.open(where).json("nothing"))), "the file is not named")
 
     def test_an_address_of_other_content_is_refused(self, tmp_path: Path) -> None:
         store, where = self.make(tmp_path), address(_KIND, _content(0))
         _raises(StoreError, lambda: store.get_or_compute(where, _KIND, _content(1), _write))
         _raises(StoreError, lambda: store.get_or_compute(where, "values", _content(0), _write))
         _raises(StoreError, lambda: store.contains("../../etc/passwd"))
-        _check(not list(store.addresses()), "something was stored")
+        check(not list(store.addresses()), "something was stored")
 
     # Immutable
 
@@ -121,7 +122,7 @@ class StoreConformance:
             late.facts["who"] = "late"
             with self.make(tmp_path).publish(where, _KIND, content) as early:
                 early.facts["who"] = "early"
-        _check(dict(store.open(where).facts) == {"who": "early"}, "a published object was replaced")
+        check(dict(store.open(where).facts) == {"who": "early"}, "a published object was replaced")
 
     def test_what_is_there_is_not_computed_again(self, tmp_path: Path) -> None:
         where = _publish(self.make(tmp_path), 0)
@@ -135,7 +136,7 @@ class StoreConformance:
         store = self.make(tmp_path)
         where = _publish(store, 0)
         store.open(where).tensors("weights")["w"].fill_(9.0)
-        _check(store.open(where).tensors("weights")["w"].max().item() == 5.0, "the stored tensor changed")
+        check(store.open(where).tensors("weights")["w"].max().item() == 5.0, "the stored tensor changed")
 
     # Never a wrong byte
 
@@ -155,7 +156,7 @@ class StoreConformance:
                 name if name == "raw.bin" else name.partition(".")[0]
             )
 
-        _check(where in str(_raises(CorruptArtifact, read)), f"{name}, {kind}: the error does not name the object")
+        check(where in str(_raises(CorruptArtifact, read)), f"{name}, {kind}: the error does not name the object")
         _raises(CorruptArtifact, lambda: store.open(where).verify())
 
     def test_damage_is_quarantined_reported_and_computed_again(self, tmp_path: Path) -> None:
@@ -165,30 +166,30 @@ class StoreConformance:
             reports: list[tuple[str, str]] = []
             store = self.make(tmp_path, on_corrupt=lambda *report, to=reports: to.append(report))
             found = store.get_or_compute(where, _KIND, _content(number), _write)
-            _check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, f"{kind}: the repaired object is wrong")
-            _check([report[0] for report in reports] == [where], f"{kind}: reported {len(reports)} times")
+            check(found.json("history") == {"loss": [0.1, 1 / 3, 0]}, f"{kind}: the repaired object is wrong")
+            check([report[0] for report in reports] == [where], f"{kind}: reported {len(reports)} times")
             self.make(tmp_path).open(where).verify()
 
     # Lists
 
     def test_lists_agree_with_what_was_published_and_removed(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        _check(list(store.addresses()) == [] and store.entries() == [], "a new store is not empty")
+        check(list(store.addresses()) == [] and store.entries() == [], "a new store is not empty")
         there = sorted(_publish(store, seed) for seed in range(5))
         absent = address(_KIND, _content(5))
         for reader in (store, self.make(tmp_path)):
-            _check(list(reader.addresses()) == there, "the addresses are not those published, sorted")
-            _check(reader.contains_many([*there, absent]) == set(there), "contains_many differs from what is there")
+            check(list(reader.addresses()) == there, "the addresses are not those published, sorted")
+            check(reader.contains_many([*there, absent]) == set(there), "contains_many differs from what is there")
             entries = reader.entries()
-            _check([entry.address for entry in entries] == there, "the entries are not those published")
-            _check({(entry.kind, entry.signature) for entry in entries} == {(_KIND, "train")}, "an entry has other facts")
-            _check(reader.matching(there[0][:32]) == [there[0]], "a prefix does not find its object")
-            _check(reader.matching(there[0][:5]) == [], "a prefix of five digits finds something")
-        _check(store.remove(there[0]) and not store.remove(there[0]), "an object is removed once")
-        _check(list(self.make(tmp_path).addresses()) == there[1:], "a removed object is listed")
+            check([entry.address for entry in entries] == there, "the entries are not those published")
+            check({(entry.kind, entry.signature) for entry in entries} == {(_KIND, "train")}, "an entry has other facts")
+            check(reader.matching(there[0][:32]) == [there[0]], "a prefix does not find its object")
+            check(reader.matching(there[0][:5]) == [], "a prefix of five digits finds something")
+        check(store.remove(there[0]) and not store.remove(there[0]), "an object is removed once")
+        check(list(self.make(tmp_path).addresses()) == there[1:], "a removed object is listed")
         for seed in range(5):
             _publish(store, seed)
-        _check([entry.address for entry in store.entries()] == there, "a removed object cannot come back")
+        check([entry.address for entry in store.entries()] == there, "a removed object cannot come back")
 
     # Shared
 
@@ -203,8 +204,8 @@ class StoreConformance:
 
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(store.get_or_compute, where, _KIND, content, compute) for _ in range(4)]
-            _check({future.result().address for future in asked} == {where}, "a thread got something else")
-        _check(len(calls) == 1, f"computed {len(calls)} times")
+            check({future.result().address for future in asked} == {where}, "a thread got something else")
+        check(len(calls) == 1, f"computed {len(calls)} times")
 
     def test_processes_share_the_work(self, tmp_path: Path) -> None:
         if not self.shared:
@@ -216,9 +217,9 @@ class StoreConformance:
             for done in [pool.submit(_compute_all, self.make, tmp_path, log, start) for start in range(3)]:
                 done.result()
         computed = sorted(map(int, log.read_text().split()))
-        _check(computed == list(range(12)), f"an object was computed twice or never: {computed}")
+        check(computed == list(range(12)), f"an object was computed twice or never: {computed}")
         store = self.make(tmp_path)
-        _check(len(list(store.addresses())) == len(store.entries()) == 12, "an object or an entry is lost")
+        check(len(list(store.addresses())) == len(store.entries()) == 12, "an object or an entry is lost")
         for where in store.addresses():
             store.open(where).verify()
 
@@ -256,11 +257,6 @@ def _compute_all(make: Callable[[Path], Store], place: Path, log: Path, start: i
             _write(writer)
 
         store.get_or_compute(address(_KIND, _content(seed)), _KIND, _content(seed), compute)
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)
 
 
 def _raises(kind: type[Exception], call: Callable[[], object]) -> Exception:

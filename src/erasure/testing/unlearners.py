@@ -18,18 +18,17 @@ import functools
 import importlib
 import itertools
 import json
-import random
 import subprocess
 import sys
 import unittest
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.testing.checks import check, check_generators, global_states
 from erasure.testing.problems import ForgetSet, Kind, ToyProblem, problem
 from erasure.training.forward import logits_of
 from erasure.training.predictor import Predictor
@@ -84,14 +83,14 @@ class UnlearnerConformance:
             given.model.train(training)
             before = model_digest(given.model)
             _run(self.make(), given)
-            _check(model_digest(given.model) == before, "the input model's weights or buffers changed")
-            _check(all(p.grad is None for p in given.model.parameters()), "the input model received gradients")
-            _check(all(m.training == training for m in given.model.modules()), "the input model's modes changed")
+            check(model_digest(given.model) == before, "the input model's weights or buffers changed")
+            check(all(p.grad is None for p in given.model.parameters()), "the input model received gradients")
+            check(all(m.training == training for m in given.model.modules()), "the input model's modes changed")
 
     def test_the_unlearned_model_shares_no_storage_with_the_original(self) -> None:
         given = self.problem()
         shared = _storages(given.model) & _storages(_run(self.make(), given).model)
-        _check(not shared, "the unlearned model shares memory with the input model")
+        check(not shared, "the unlearned model shares memory with the input model")
 
     def test_teachers_are_frozen_copies_that_never_change(self) -> None:
         given = self.problem()
@@ -100,9 +99,9 @@ class UnlearnerConformance:
         for teacher, digest in seen.frozen:
             if teacher is unlearned:
                 continue
-            _check(model_digest(teacher) == digest, "a frozen model changed while the method ran")
-            _check(not _storages(teacher) & _storages(unlearned), "a frozen model shares memory with the unlearned one")
-            _check(all(p.grad is None for p in teacher.parameters()), "a frozen model received gradients")
+            check(model_digest(teacher) == digest, "a frozen model changed while the method ran")
+            check(not _storages(teacher) & _storages(unlearned), "a frozen model shares memory with the unlearned one")
+            check(all(p.grad is None for p in teacher.parameters()), "a frozen model received gradients")
 
     def test_hooks_flags_and_modes_are_as_before(self) -> None:
         given = self.problem()
@@ -110,38 +109,37 @@ class UnlearnerConformance:
             first.requires_grad_(False)
         flags = {name: p.requires_grad for name, p in given.model.named_parameters()}
         unlearned = _run(self.make(), given).model
-        _check({name: p.requires_grad for name, p in given.model.named_parameters()} == flags, "the input model's flags changed")
-        _check(
+        check({name: p.requires_grad for name, p in given.model.named_parameters()} == flags, "the input model's flags changed")
+        check(
             {name: p.requires_grad for name, p in unlearned.named_parameters()} == flags, "requires_grad flags are not restored"
         )
-        _check(_n_hooks(unlearned) == 0 and _n_hooks(given.model) == 0, "hooks were left behind")
-        _check(list(unlearned.state_dict()) == list(given.model.state_dict()), "the model's parameters have other names")
+        check(_n_hooks(unlearned) == 0 and _n_hooks(given.model) == 0, "hooks were left behind")
+        check(list(unlearned.state_dict()) == list(given.model.state_dict()), "the model's parameters have other names")
 
     # Randomness
 
     def test_the_same_seed_gives_the_same_bytes(self) -> None:
-        _check(self.digest(seed=3) == self.digest(seed=3), "two runs with one seed differ")
+        check(self.digest(seed=3) == self.digest(seed=3), "two runs with one seed differ")
 
     def test_the_same_seed_gives_the_same_bytes_in_another_process(self) -> None:
         cls = type(self)
         if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
             raise unittest.SkipTest("a class without an import path cannot be sent to another process")
-        _check(_digest_elsewhere(cls, seed=3) == self.digest(seed=3), "another process gives other weights for the same seed")
+        check(_digest_elsewhere(cls, seed=3) == self.digest(seed=3), "another process gives other weights for the same seed")
 
     def test_no_global_generator_is_consumed(self) -> None:
         given = self.problem()
-        before = _global_states()
+        before = global_states()
         _run(self.make(), given)
-        for name, state, was in zip(("torch", "numpy", "random"), _global_states(), before, strict=True):
-            _check(state == was, f"the global generator of {name} was used")
+        check_generators(before)
 
     def test_the_seed_matters_exactly_if_the_method_is_stochastic(self) -> None:
         if self.stochastic:
-            _check(
+            check(
                 self.digest(seed=1) != self.digest(seed=2), "two seeds give the same weights; set stochastic = False if so meant"
             )
         else:
-            _check(self.digest(seed=1) == self.digest(seed=2), "two seeds give different weights, but stochastic is False")
+            check(self.digest(seed=1) == self.digest(seed=2), "two seeds give different weights, but stochastic is False")
 
     # Data
 
@@ -150,14 +148,14 @@ class UnlearnerConformance:
         _run(method, given)
         allowed = {i for name in self._declared(method).values() for i in given.task.partitions[name].tolist()}
         surplus = sorted(given.column.gathered - allowed)
-        _check(not surplus, f"samples of partitions that the method does not declare were read: {surplus[:10]}")
+        check(not surplus, f"samples of partitions that the method does not declare were read: {surplus[:10]}")
 
     def test_every_declared_partition_is_read(self) -> None:
         method, given = self.make(), self.problem()
         _run(method, given)
         for role, name in self._declared(method).items():
             read = given.column.gathered & set(given.task.partitions[name].tolist())
-            _check(bool(read), f"the method declares that it reads {role}, but read none of its samples")
+            check(bool(read), f"the method declares that it reads {role}, but read none of its samples")
 
     def _declared(self, method: Unlearner) -> dict[Role, str]:
         """The roles whose inputs it may read (a composition has no reads of its own), and their partitions."""
@@ -187,7 +185,7 @@ class UnlearnerConformance:
             method = self.make()
             reason = method.refuse(given.task.model_input)
             if kind not in method.defined_for:
-                _check(bool(reason), f"the method is not defined for {kind} tasks, but does not refuse them")
+                check(bool(reason), f"the method is not defined for {kind} tasks, but does not refuse them")
             if reason is None:
                 _run(method, given)
 
@@ -214,13 +212,13 @@ class UnlearnerConformance:
         for kind in sorted({self.kind, "image"}):
             given = self.problem(kind)
             unlearned = _run(method.replace(**dict.fromkeys(counts, 0)), given).model
-            _check(model_digest(unlearned) == model_digest(given.model), "the model changed although no epoch was run")
+            check(model_digest(unlearned) == model_digest(given.model), "the model changed although no epoch was run")
 
     def _works_or_is_refused(self, given: ToyProblem, method: Unlearner | None = None) -> None:
         try:
             _run(method or self.make(), given)
         except (RequirementNotMet, PartitionError) as refusal:
-            _check(len(str(refusal).split()) > 3, "a refusal must say what was found and what was expected")
+            check(len(str(refusal).split()) > 3, "a refusal must say what was found and what was expected")
 
 
 class LanguageUnlearnerConformance(UnlearnerConformance):
@@ -236,30 +234,25 @@ class LanguageUnlearnerConformance(UnlearnerConformance):
         method = self.make()
         kinds: tuple[TaskKind, ...] = ("classification", "binary", "multilabel")
         for kind in kinds:
-            _check(
+            check(
                 kind in method.defined_for or bool(method.refuse(problem("table", task=kind).task.model_input)), "is not refused"
             )
-
-
-def _check(condition: bool, failure: str) -> None:
-    if not condition:
-        raise AssertionError(failure)
 
 
 def _run(method: Unlearner, given: ToyProblem) -> Unlearned:
     """Run the method and check what holds for every result."""
     result = method.run(given.model, given.task)
-    _check(not any(m.training for m in result.model.modules()), "the unlearned model is not in eval mode")
+    check(not any(m.training for m in result.model.modules()), "the unlearned model is not in eval mode")
     inputs = given.task.x.gather(given.task.partitions["test"])
     given.column.gathered.difference_update(given.task.partitions["test"].tolist())
     with torch.no_grad():
         # A copy: in training mode the input model's own running statistics would follow.
         logits, before = (logits_of(model(inputs)) for model in (result.model, copy.deepcopy(given.model).eval()))
-    _check(
+    check(
         logits.shape == before.shape, f"the unlearned model's logits have shape {tuple(logits.shape)}, not {tuple(before.shape)}"
     )
-    _check(bool(torch.isfinite(logits).all()), "the unlearned model's logits are not finite")
-    _check(result.elapsed_s >= 0 and result.precompute_s >= 0, "negative time")
+    check(bool(torch.isfinite(logits).all()), "the unlearned model's logits are not finite")
+    check(result.elapsed_s >= 0 and result.precompute_s >= 0, "negative time")
     return result
 
 
@@ -273,11 +266,6 @@ def _n_hooks(model: nn.Module) -> int:
     return on_modules + sum(
         bool(p._backward_hooks) + bool(getattr(p, "_post_accumulate_grad_hooks", None)) for p in model.parameters()
     )
-
-
-def _global_states() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), (kind, np.asarray(keys).tobytes(), *rest), random.getstate()
 
 
 class _Witness:
@@ -333,7 +321,7 @@ def _digest_elsewhere(suite: type[UnlearnerConformance], seed: int) -> str:
     worker.stdin.write(json.dumps(request) + "\n")
     worker.stdin.flush()
     answer: dict[str, str] = json.loads(worker.stdout.readline())
-    _check("digest" in answer, f"the other process failed: {answer.get('error')}")
+    check("digest" in answer, f"the other process failed: {answer.get('error')}")
     return answer["digest"]
 
 
