@@ -92,11 +92,11 @@ class GraphInfluence(Unlearner):
     influence: Literal["removal", "forget"] = "removal"
     curvature: Literal["gauss-newton", "hessian"] = "gauss-newton"
     hessian_of: Literal["train", "retain"] = "train"
-    damping: NonNegativeFloat = 0.1
+    damping: NonNegativeFloat = 0.01
     weight_decay: NonNegativeFloat = 0.0
     tolerance: PositiveFloat = 1e-4
     max_steps: PositiveInt = 500
-    power_steps: PositiveInt = 20
+    power_steps: PositiveInt = 10
     noise_std: NonNegativeFloat = 0.0
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:

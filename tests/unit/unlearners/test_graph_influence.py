@@ -203,3 +203,21 @@ def test_unlink_leaves_the_weights():
     model = gcn(data)
     assert torch.equal(flat(Unlink().run(model, task_on(data, partitions)).model), flat(model))
     assert Unlink().changes_nothing()
+
+
+def test_a_method_reads_sparse_features_without_their_zeros():
+    """The network of a method gets the graph itself and no copy, which knows nothing of what has been computed of it."""
+    data = blocks()
+    wide = torch.cat([data.x.x, torch.zeros(N_NODES, 60)], dim=1)
+    data, partitions = requested("edges", replace(data, x=replace(data.x, x=wide), x_shape=(65,)))
+    task, seen = task_on(data, partitions), []
+
+    class Watching(Unlink):
+        def unlearn(self, model, task):
+            model.register_forward_pre_hook(lambda _, args: seen.append(args[0].sparse()))
+            model(task.x.gather(partitions["train"]))
+            return model
+
+    Watching().run(gcn(data), task)
+    assert len(seen) == 1
+    assert seen[0] is not None
