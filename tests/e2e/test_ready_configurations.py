@@ -212,6 +212,7 @@ CASES = {
     "iris": Case(bundled),
     "breast_cancer": Case(bundled),
     "adult": Case(census(400)),
+    "exact": Case(census(400)),
     "audit_adult": Case(census(1000), slow=True),
     "mnist": Case(digits, needs=("torchvision",)),
     "fashion_mnist": Case(clothes, needs=("torchvision",)),

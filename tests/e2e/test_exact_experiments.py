@@ -1,0 +1,52 @@
+"""Exact and certified methods from a configuration: rows and report tell what they promise and what they need."""
+
+import json
+
+import pytest
+from small import small_experiment
+
+from erasure.experiment.configuration import load_experiment
+from erasure.records.rows import read_rows
+from erasure.workflows.run import RunOptions, run_experiment
+
+FOREST = {"class": "ExactForest", "parameters": {"trees": 3, "max_depth": 4}}
+SHARDS = {
+    "class": "Ensemble",
+    "parameters": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [8]}}, "shards": 3, "slices": 2},
+}
+LOGISTIC = {"class": "LogisticRegression", "parameters": {"l2": 0.3, "perturbation": 10.0}}
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "access", "guarantee"),
+    [
+        (SHARDS, "SISA", "training time", "exact"),
+        (FOREST, "ExactDeletion", "retain", "exact"),
+        ("NearestNeighbours", "ExactDeletion", "retain", "exact"),
+        (LOGISTIC, "NewtonRemoval", "training time", "certified"),
+    ],
+)
+def test_rows_and_report_tell_guarantee_and_access(model, method, access, guarantee, tmp_path):
+    measures = [
+        {"class": "Accuracy", "parameters": {"partition": "test"}},
+        {"class": "Churn", "parameters": {"partition": "test"}},
+    ]
+    configuration = small_experiment(
+        unlearners=[method, "Identity"],
+        predictor={"model": model, "epochs": 2},
+        evaluator={"measures": measures, "floor_repeats": 0},
+    )
+    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out")
+    run_experiment(load_experiment(configuration), options, lambda event: None)
+    folder = next(path.parent for path in tmp_path.rglob("rows.parquet"))
+    rows = read_rows(folder)
+    mine = [row for row in rows if row.unlearner == method]
+    assert {row.access for row in mine} == {access}
+    assert all(guarantee in row.guarantee for row in mine)
+    assert {row.guarantee for row in rows if row.unlearner == "Identity"} == {"none"}
+    if guarantee == "exact":  # not one prediction differs from gold's
+        assert [row.value for row in mine if row.measure == "Churn"] == [0.0]
+    models = json.loads((folder / "report.json").read_text("utf-8"))["models"]
+    told = next(record for record in models if record["label"] == method)
+    assert guarantee in told["guarantee"]
+    assert told["assumptions"]
