@@ -5,6 +5,9 @@ import json
 import pytest
 
 from erasure.cli import _run
+from erasure.records.run_folder import RunFolder
+from erasure.reports.samples import samples_of
+from erasure.store import Store
 
 HOMES = ("attic", "barn", "cabin", "den", "loft", "lodge", "manor", "shed", "tower", "villa")
 
@@ -91,3 +94,8 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     assert "AnswerProbability" in page
     evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert {each["what"] for each in evidence["missing"]} <= {"classes", "curves", "intervals", "groups"}
+    shown = samples_of(RunFolder.load(tmp_path / "out"), Store(tmp_path / "store"))
+    assert {each["text"] for each in shown} <= {
+        f"answer, group barn: Q: What does the owner of the barn {verb}?\nA: The barn owner {verb}s 10 {thing}."
+        for verb, thing in (("keep", "geese"), ("grow", "pears"), ("mend", "clocks"))
+    }

@@ -181,14 +181,13 @@ def published_molecules(name):
 
 
 def authors(_folder):
-    """Four authors, of which one is forgotten and one is nobody's."""
+    """Three authors, of which one is forgotten and one is nobody's."""
     place = real(TEST_DATA / "llm" / "tofu")
     return {
         f"{SOURCE}.path": str(place),
-        f"{SOURCE}.authors": [0, 1, 180, 181],
+        f"{SOURCE}.authors": [0, 180, 181],
         "data.parameters.partitions[0].parameters.z_labels": ["181"],
         "predictor.parameters.model.parameters": {"width": 32, "n_layers": 2},
-        f"{SOURCE}.vocabulary.parameters.vocabulary_size": 400,
         "evaluator.parameters.measures[8].parameters.max_new_tokens": 8,
         "evaluator.parameters.measures[9].parameters.max_new_tokens": 8,
     }
