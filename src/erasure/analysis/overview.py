@@ -13,6 +13,7 @@ from erasure.analysis.advice_words import recommendation
 from erasure.analysis.certainty import Certainty, certainty_of
 from erasure.analysis.gaps import Roles
 from erasure.analysis.result_table import ResultTable, result_table
+from erasure.analysis.roles import roles_of
 from erasure.analysis.verdicts import Judged, Judgement, judge_all
 from erasure.records.evidence import DatasetRecord
 from erasure.records.run_folder import RunFolder
@@ -72,8 +73,7 @@ class Overview:
 
 def overview_of(folder: RunFolder) -> Overview:
     """Judge a run; of a sweep over several problems each by itself."""
-    sizes = {p.name: p.n for group in folder.groups for p in group.partitions}
-    roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
+    roles = roles_of(folder)
     exact = [model.label for model in folder.models if model.exact]
     exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
     failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}

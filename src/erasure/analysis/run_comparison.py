@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from erasure.analysis.gaps import EPSILON
+from erasure.analysis.gaps import EPSILON, Roles
+from erasure.analysis.roles import roles_of
 from erasure.analysis.run_changes import RunChanges, run_changes
 from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test, rank_test
 from erasure.analysis.verdict_words import joined
+from erasure.analysis.verdicts import Judged, judge_all
 from erasure.errors import ConfigError, Problem, nearest
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
@@ -27,10 +29,10 @@ Outcome: TypeAlias = Literal["win", "tie", "loss"]
 GOLD = "GoldModel"
 RULE = (
     "Repetitions of one training seed are averaged; pairs are training seeds. A measure that is compared with gold is won by the "
-    "smaller gap to gold (against gold itself it can only be tied or lost), any other by the better value, costs by their ratio. "
-    "Where gold's value is the ideal by definition, as of distances to it, the gap is tested against the noise floor of the same seed. "
-    "A mean difference within the noise floor is a tie, and so is one whose paired t-test, after Holm's correction over the methods "
-    "on that data set and measure, is above the level; where a spread cannot be estimated, Wilcoxon's signed-rank test decides."
+    "smaller gap to gold, any other by the better value, costs by their ratio. Against gold itself a value can only be tied or lost: it is "
+    "lost where the test of verdicts accuses the method by it, over all runs of one data set. "
+    "Between methods a mean difference within the noise floor is a tie, and so is one whose paired t-test, after Holm's correction over "
+    "the methods on that data set and measure, is above the level; where a spread cannot be estimated, Wilcoxon's signed-rank test decides."
 )
 _COST_UNITS = frozenset({"s", "MiB", "J", "Wh", "kWh", "FLOP", "GFLOP"})
 _FEW_SEEDS = 5
@@ -178,17 +180,6 @@ class _Series:
         return any(row.gap is not None for row in self.rows)
 
     @property
-    def is_distance(self) -> bool:
-        """Whether gold has the ideal by definition: any other model is at some distance from it."""
-        return self.is_gapped and all(row.ideal != "gold" for row in self.rows)
-
-    def p_beyond_floor(self, level: float) -> float | None:
-        """P-value of the gaps against the floors of the same seeds; None without floors."""
-        gaps, floors = self.by_cluster("gap"), self.by_cluster("floor")
-        common = [cluster for cluster in gaps if cluster in floors]
-        return paired_test([gaps[c] for c in common], [floors[c] for c in common], level=level).p if common else None
-
-    @property
     def has_failed(self) -> bool:
         return any(row.status in _FAILED for row in self.rows)
 
@@ -233,6 +224,9 @@ def compare_runs(
             cells.setdefault((row.measure, row.partition), {}).setdefault(label, _Series()).rows.append(row)
     reference = _reference(against, problems)
     duels = [duel for problem, cells in problems.items() for duel in _duels(problem, cells, reference, level)]
+    if reference == GOLD:
+        judged = {problem: _judged_problem(problem, runs, renamed, exact, 1 - level) for problem in problems}
+        duels = [_by_verdict(duel, judged[duel.problem]) if duel.is_gapped else duel for duel in duels]
     most = max((duel.n for duel in duels), default=0)
     if 1 <= most < _FEW_SEEDS:
         seeds = "One training seed shows no" if most == 1 else f"{most} training seeds show only large"
@@ -246,6 +240,35 @@ def compare_runs(
         level=level,
         notes=tuple(notes),
     )
+
+
+def _judged_problem(
+    problem: str, runs: Iterable[ComparedRun], renamed: Mapping[str, Mapping[str, str]], exact: Iterable[str], level: float
+) -> Judged:
+    """The verdicts over all runs of one problem together."""
+    rows: list[Row] = []
+    roles = Roles()
+    for run in runs:
+        if run.problem == problem:
+            roles = roles_of(run.folder)
+            names = renamed.get(run.name, {})
+            rows += [replace(row, label=names.get(row.label, row.label)) for row in (*run.folder.rows, *run.folder.jury)]
+    return judge_all(rows, roles, exact=exact, level=level)
+
+
+def _by_verdict(duel: Duel, judged: Judged) -> Duel:
+    """A comparison with gold as the test of verdicts decides it: lost, or tied where nothing is found or nothing can be."""
+    judgement = judged.of(duel.label)
+    tested = judgement.tested if judgement is not None else None
+    found = tested.difference(duel.measure, duel.partition) if tested is not None else None
+    if duel.outcome == "loss" and duel.difference is None:  # it failed
+        return duel
+    if tested is None or found is None or found.p is None:
+        reason = "not tested" if tested is None or tested.basis else f"undecided: {tested.reason}"
+        return replace(duel, outcome="tie", p=None, reason=reason)
+    if tested.is_accused and found.accuses(judged.report.level):
+        return replace(duel, outcome="loss", p=found.p, reason="differs from retrained models")
+    return replace(duel, outcome="tie", p=found.p, reason="not told apart from retrained models")
 
 
 def _name_of(row: Row, renamed: Mapping[str, str]) -> str | None:
@@ -350,14 +373,11 @@ def _duels(problem: str, cells: _Cells, reference: str, level: float) -> list[Du
                 found.append(replace(duel, reason="no training seed in common"))
                 continue
             test = paired_test(first, second, level=level)
-            p = series.p_beyond_floor(level) if reference == GOLD and series.is_distance else test.p
-            tested.append((replace(duel, difference=test.mean, floor=floor, n=test.n, low=test.low, high=test.high), test, p))
+            tested.append(
+                (replace(duel, difference=test.mean, floor=floor, n=test.n, low=test.low, high=test.high), test, test.p)
+            )
         corrected = iter(holm([p for _, _, p in tested if p is not None]))
-        against_gold = reference == GOLD and gapped
-        found += [
-            _judged(duel, test, None if p is None else next(corrected), level, against_gold=against_gold)
-            for duel, test, p in tested
-        ]
+        found += [_judged(duel, test, None if p is None else next(corrected), level) for duel, test, p in tested]
     return found
 
 
@@ -383,7 +403,7 @@ def _pair(series: _Series, other: _Series, *, is_gold: bool) -> tuple[list[float
     return [sign * v for v in first], [sign * v for v in second], None
 
 
-def _judged(duel: Duel, test: PairedTest, p: float | None, level: float, *, against_gold: bool) -> Duel:
+def _judged(duel: Duel, test: PairedTest, p: float | None, level: float) -> Duel:
     if duel.floor is not None and abs(test.mean) <= duel.floor + EPSILON:
         return replace(duel, p=p if test.n > 1 else None, reason="within the noise floor")
     if test.mean == 0:
@@ -394,8 +414,6 @@ def _judged(duel: Duel, test: PairedTest, p: float | None, level: float, *, agai
         return replace(duel, reason="a distance to gold, and no noise floor to compare it with")
     if p > 1 - level:
         return replace(duel, p=p, reason=f"not significant over {test.n} training seeds")
-    if against_gold:
-        return replace(duel, p=p, outcome="loss", reason="differs from retraining")
     better = test.mean < 0
     return replace(duel, p=p, outcome="win" if better else "loss", reason="better" if better else "worse")
 
