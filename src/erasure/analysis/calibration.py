@@ -124,7 +124,9 @@ def calibrate(
     """
     # Golds as attacks see them that are calibrated on golds: what a method that retrains would have.
     references = [
-        row for row in rows if row.model == "original" or (row.is_juror and not row.unlearner and row.label != "original")
+        row
+        for row in rows
+        if row.model == "original" or (row.is_juror and not row.unlearner and not row.label.startswith("original"))
     ]
     families, notices = families_of(references, roles)
     family = families.get("original")

@@ -134,7 +134,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
     for row in rows:
         unit = (row.seed_split, row.seed_train)
         if row.model == "gold":
-            calibrated_for = row.label if row.unlearner or row.label == "original" else ""
+            calibrated_for = row.label if row.unlearner else "original" if row.label.startswith("original") else ""
             if not calibrated_for:
                 golds.add(row.label)
             if not row.number:

@@ -190,7 +190,7 @@ def _report(
         return judge_report(rows, roles, exact=exact, excluded=excluded, level=level)
     parts = [
         judge_report(
-            [row for row in rows if (row.label if row.model == "gold" else golds.get(row.label)) == group],
+            [row for row in rows if (golds.get(row.label) or row.label) == group],
             roles,
             exact=exact,
             excluded=excluded,

@@ -210,13 +210,21 @@ def merged_rows(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
 
 
 def merged_jury(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> list[Row]:
-    """Rows of the further golds of all settings: those of settings that share their gold once, under its name."""
+    """Rows of the further golds of all settings: those of settings that share their gold once, under its name.
+
+    Attacks that were calibrated for a method, or for the original, have rows of the golds under its label.
+    """
     rows: list[Row] = []
-    seen: set[str] = set()
+    seen: set[_Model] = set()
     for setting, suffix in zip(settings, names, strict=True):
-        labelled = [replace(row, label=row.label + suffix.get((row.model, row.label), "")) for row in setting.jury]
-        rows += [replace(row, experiment=setting.name) for row in labelled if row.label not in seen]
-        seen |= {row.label for row in labelled}
+        own: set[_Model] = set()
+        for row in setting.jury:
+            role = "unlearned" if row.unlearner else "original" if row.label.startswith("original") else row.model
+            key = (role, row.label + suffix.get((role, row.label), ""))
+            if key not in seen:
+                own.add(key)
+                rows.append(replace(row, label=key[1], experiment=setting.name))
+        seen |= own
     return rows
 
 

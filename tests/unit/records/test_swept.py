@@ -187,3 +187,17 @@ def test_a_folder_outside_the_sweep_is_not_read(two, tmp_path):
     (tmp_path / "points.json").write_text('[{"label": 1}]', encoding="utf-8")
     with pytest.raises(StoreError, match="run the sweep again"):
         RunFolder.load(tmp_path)
+
+
+def test_a_jury_seen_by_an_attack_of_a_method_goes_by_the_name_of_its_setting(two):
+    golds = two[0].jury[0]
+    seen = [
+        replace(each, jury=[golds, replace(golds, value=float(number), label="a", unlearner="A")])
+        for number, each in enumerate(two)
+    ]
+    found = merged_jury(seen, suffixes(seen))
+    assert [(row.label, row.value) for row in found] == [
+        (golds.label, golds.value),
+        ("a (lr=0.01)", 0.0),
+        ("a (lr=0.1)", 1.0),
+    ]
