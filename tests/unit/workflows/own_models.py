@@ -7,11 +7,11 @@ from torch import nn
 N, N_TEST, WIDTH = 80, 60, 12
 
 
-def problem(seed=0):
+def problem(seed=0, n_test=N_TEST):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(N + N_TEST, WIDTH, generator=generator)
+    x = torch.randn(N + n_test, WIDTH, generator=generator)
     y = (x[:, 0] + x[:, 1] > 0).long()
-    noisy = torch.rand(N + N_TEST, generator=generator) < 0.25
+    noisy = torch.rand(N + n_test, generator=generator) < 0.25
     y = torch.where(noisy, 1 - y, y)
     return (x[:N], y[:N]), (x[N:], y[N:])
 

@@ -1,0 +1,65 @@
+"""The page for the person who asked: plain words, nothing loaded, and no promise that is none of ours."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from erasure.accounting.guarantee import Guarantee
+from erasure.certificates.answer_page import answer_page
+from erasure.certificates.statement import Statement
+
+ROOT = Path(__file__).parents[3]
+
+
+def statement(**changes):
+    given = {
+        "original": "a" * 64,
+        "unlearned": "b" * 64,
+        "request": "c" * 64,
+        "n_forgotten": 1,
+        "method": "<SSD>",
+        "method_version": "1",
+        "verdict": "indistinguishable",
+        "verdict_sentence": "No difference was found.",
+        "n_golds": 20,
+        "finished": "2026-01-02T03:04:05Z",
+    }
+    return Statement(**given | changes)
+
+
+class _Loads(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in {"src", "href", "action"}] + ([tag] if tag == "script" else [])
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (answer_page(statement()), "compared with 20 models that really were trained without them"),
+        (answer_page(statement(n_forgotten=1200)), "1,200 records"),
+        (
+            answer_page(statement(guarantee=Guarantee(kind="exact", assumptions=("Only given samples.",)))),
+            "trained again from the beginning",
+        ),
+        (answer_page(None, refusal="The evidence is <thin>.", number=3, n_forgotten=2), "The evidence is &lt;thin&gt;."),
+    ],
+)
+def test_it_says_what_was_done_and_loads_nothing(page, words):
+    assert words in page
+    loads = _Loads()
+    loads.feed(page)
+    assert loads.found == []
+    assert "<SSD>" not in page
+    assert "@media print" in page
+
+
+def test_no_promise_about_the_law_is_made_anywhere():
+    words = re.compile("GDPR" + r"[ -]compliant", re.IGNORECASE)
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py"), ROOT / "README.md"]
+    assert [file.name for file in files if words.search(file.read_text(encoding="utf-8"))] == []
