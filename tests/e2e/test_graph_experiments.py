@@ -55,7 +55,7 @@ def mutag(**changes):
             {"class": "BadTeaching", "parameters": {"epochs": 2}},
             "Identity",
         ],
-        "evaluator": {"measures": [*accuracies("forget", "retain", "test"), "UMIA"]},
+        "evaluator": {"measures": [*accuracies("forget", "retain", "test"), "UMIA"], "floor_repeats": 1},
         "globals": {"seed": 0},
     }
     return configuration | changes
@@ -93,7 +93,7 @@ def cora(root, forgets, **changes):
             *({"class": name, "parameters": {"epochs": 1}} for name in ("Finetuning", "SCRUB", "SalUn")),
             "SSD",
         ],
-        "evaluator": {"measures": accuracies("forget", "retain", "test")},
+        "evaluator": {"measures": accuracies("forget", "retain", "test"), "floor_repeats": 1},
         "globals": {"seed": 0},
     }
     return configuration | changes
