@@ -10,7 +10,9 @@ _SPEC = importlib.util.spec_from_file_location("readme_check", _FILE)
 check = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(check)
 
-LINE = "{} came nearest to retraining, at {} % of the time that retraining takes. One seed names no method."
+LINE = (
+    "{} came nearest to retraining on this seed, at {} % of the time that retraining takes. Another seed may name another method."
+)
 
 
 @pytest.mark.parametrize("line", [LINE, "Use {}: its model is closest to one retrained, at {} % of the time."])
