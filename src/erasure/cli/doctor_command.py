@@ -50,6 +50,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "uci": ("ucimlrepo",),
     "ray": ("ray",),
     "fabric": ("lightning-fabric",),
+    "lightning": ("pytorch-lightning",),
     "tune": ("optuna",),
     "query": ("duckdb", "polars"),
     "track": ("alembic", "mlflow-skinny", "sqlalchemy", "tensorboard", "wandb"),
