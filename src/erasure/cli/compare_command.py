@@ -33,7 +33,8 @@ def command(runs: tuple[str, ...], against: str, level: float, html: Path | None
     """Compare runs: mean ranks, wins, ties and losses, and what changed from one run to the next.
 
     RUN is the directory of an earlier run, or a pattern of such. Runs of the same data and training recipe are repetitions of one
-    another. A difference that is within the noise floor, or not significant after correction for many comparisons, is a tie.
+    another. Against gold the test of verdicts decides; between methods a difference within the noise floor, or one that is not
+    significant after correction for many comparisons, is a tie.
 
     \b
     erasure compare runs/digits_seed0 runs/digits_seed1 runs/digits_seed2
