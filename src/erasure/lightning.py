@@ -28,10 +28,10 @@ except ModuleNotFoundError:
 
 _Callback: Any = object if library is None else library.Callback
 
-__all__ = ["DeletionCallback", "detached", "forget_from"]
+__all__ = ["LightningDeletionCallback", "detached", "forget_from"]
 
 
-class DeletionCallback(_Callback):  # type: ignore[misc]
+class LightningDeletionCallback(_Callback):  # type: ignore[misc]
     """Remembers the weights before training, and how long it was: ``Trainer(callbacks=[…])``."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def forget_from(
     """Answer a deletion request for a ``LightningModule``.
 
     Args:
-        trainer: After ``fit``, with a :class:`DeletionCallback` among its callbacks.
+        trainer: After ``fit``, with a :class:`LightningDeletionCallback` among its callbacks.
         module: The trained module; its ``forward`` gives logits.
         data: The data set that it was trained on, map-style.
         ids: Positions in it.
@@ -81,10 +81,10 @@ def forget_from(
     """
     if library is None:
         raise MissingDependency("pytorch-lightning", "lightning", "answering requests for a LightningModule")
-    known = [each for each in trainer.callbacks if isinstance(each, DeletionCallback)]
+    known = [each for each in trainer.callbacks if isinstance(each, LightningDeletionCallback)]
     if not known or known[0].initial is None:
         raise RequirementNotMet(
-            "nobody remembers the weights before training: give the Trainer callbacks=[DeletionCallback()] first"
+            "nobody remembers the weights before training: give the Trainer callbacks=[LightningDeletionCallback()] first"
         )
     initial, epochs = known[0].initial, known[0].max_epochs
     like = detached(module)

@@ -16,7 +16,7 @@ from erasure.ui import overlay
 from erasure.ui.library import Library
 from erasure.ui.models import ROLE_NAMES, Models, RunModels
 from erasure.ui.pages import message_page, overlay_page, report_page, report_policy, runs_page
-from erasure.ui.server import Answer
+from erasure.ui.server import Reply
 
 __all__ = ["Site"]
 
@@ -37,7 +37,7 @@ class Site:
         self.library, self.models = library, Models(store)
         self._lock = threading.Lock()
         self._reports: dict[str, tuple[Any, bytes]] = {}
-        self._routes: Mapping[str, Callable[[Mapping[str, str]], Answer]] = {
+        self._routes: Mapping[str, Callable[[Mapping[str, str]], Reply]] = {
             "": self._runs,
             "run": self._report,
             "overlay": self._overlay,
@@ -45,11 +45,11 @@ class Site:
             "data/predictions.json": self._predictions_data,
             "data/embedding.json": self._embedding_data,
             "data/attack.json": self._attack_data,
-            "style.css": lambda _: Answer(_style().encode(), "text/css; charset=utf-8"),
+            "style.css": lambda _: Reply(_style().encode(), "text/css; charset=utf-8"),
             **{name: _script(file) for name, file in _SCRIPTS.items()},
         }
 
-    def answer(self, route: str, query: Mapping[str, str]) -> Answer:
+    def answer(self, route: str, query: Mapping[str, str]) -> Reply:
         """What is at an address.
 
         Args:
@@ -63,16 +63,16 @@ class Site:
         try:
             return make(query)
         except MissingDependency as error:
-            return Answer.text(503, str(error))  # pages need the library that is missing
+            return Reply.text(503, str(error))  # pages need the library that is missing
         except StoreError as error:
             return _json({"error": str(error)}, 404) if is_data else _message("This cannot be shown", str(error), 404)
 
     # Pages
 
-    def _runs(self, query: Mapping[str, str]) -> Answer:
+    def _runs(self, query: Mapping[str, str]) -> Reply:
         return _page(runs_page(self.library.root, self.library.runs(), is_cut=self.library.is_cut))
 
-    def _report(self, query: Mapping[str, str]) -> Answer:
+    def _report(self, query: Mapping[str, str]) -> Reply:
         name = _required(query, "run")
         stamp = self.library.stamp(name)
         with self._lock:
@@ -85,9 +85,9 @@ class Site:
                 self._reports[name] = known
                 while len(self._reports) > _MOST_PAGES:
                     self._reports.pop(next(iter(self._reports)))
-        return Answer(known[1], policy=report_policy())
+        return Reply(known[1], policy=report_policy())
 
-    def _overlay(self, query: Mapping[str, str]) -> Answer:
+    def _overlay(self, query: Mapping[str, str]) -> Reply:
         name = _required(query, "run")
         overview = self.library.overview(name)
         models = self._models(overview, query)
@@ -115,19 +115,19 @@ class Site:
 
     # Data
 
-    def _runs_data(self, query: Mapping[str, str]) -> Answer:
+    def _runs_data(self, query: Mapping[str, str]) -> Reply:
         runs = [run.record() for run in self.library.runs()]
         return _json({"folder": str(self.library.root), "is_cut": self.library.is_cut, "runs": runs})
 
-    def _predictions_data(self, query: Mapping[str, str]) -> Answer:
+    def _predictions_data(self, query: Mapping[str, str]) -> Reply:
         models = self._models(self.library.overview(_required(query, "run")), query)
         return _json(overlay.predictions(models, _required(query, "a"), _required(query, "b"), _role(models, query)))
 
-    def _embedding_data(self, query: Mapping[str, str]) -> Answer:
+    def _embedding_data(self, query: Mapping[str, str]) -> Reply:
         models = self._models(self.library.overview(_required(query, "run")), query)
         return _json(overlay.embedding(models, _required(query, "a"), _required(query, "b")))
 
-    def _attack_data(self, query: Mapping[str, str]) -> Answer:
+    def _attack_data(self, query: Mapping[str, str]) -> Reply:
         overview = self.library.overview(_required(query, "run"))
         models = self._models(overview, query)
         a, b, key = _required(query, "a"), _required(query, "b"), query.get("attack", "loss")
@@ -178,18 +178,18 @@ def _style() -> str:
     return template_text("report.css") + template_text("ui.css", _HOME)
 
 
-def _script(file: str) -> Callable[[Mapping[str, str]], Answer]:
-    return lambda _: Answer(template_text(file, _HOME).encode(), "text/javascript; charset=utf-8")
+def _script(file: str) -> Callable[[Mapping[str, str]], Reply]:
+    return lambda _: Reply(template_text(file, _HOME).encode(), "text/javascript; charset=utf-8")
 
 
-def _page(text: str) -> Answer:
-    return Answer(text.encode("utf-8", "replace"))
+def _page(text: str) -> Reply:
+    return Reply(text.encode("utf-8", "replace"))
 
 
-def _message(title: str, text: str, status: int) -> Answer:
-    return Answer(message_page(title, text).encode("utf-8", "replace"), status=status)
+def _message(title: str, text: str, status: int) -> Reply:
+    return Reply(message_page(title, text).encode("utf-8", "replace"), status=status)
 
 
-def _json(value: Any, status: int = 200) -> Answer:
+def _json(value: Any, status: int = 200) -> Reply:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Answer(text.encode("utf-8", "replace"), "application/json", status)
+    return Reply(text.encode("utf-8", "replace"), "application/json", status)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from erasure.errors import ConfigError, ErasureError, Problem
 
-__all__ = ["PAGE_POLICY", "Answer", "Answers", "UiServer"]
+__all__ = ["PAGE_POLICY", "Answers", "Reply", "UiServer"]
 
 _HOST = "127.0.0.1"
 _FIRST_PORT = 8750
@@ -41,7 +41,7 @@ _HEADERS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What is sent back.
 
     Args:
@@ -59,7 +59,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def text(cls, status: int, text: str, **headers: str) -> Answer:
+    def text(cls, status: int, text: str, **headers: str) -> Reply:
         """A sentence."""
         return cls(f"{text}\n".encode(), "text/plain; charset=utf-8", status, headers=headers)
 
@@ -67,7 +67,7 @@ class Answer:
 class Answers(Protocol):
     """Who answers what is behind the token."""
 
-    def answer(self, route: str, query: Mapping[str, str]) -> Answer:
+    def answer(self, route: str, query: Mapping[str, str]) -> Reply:
         """The answer to a request.
 
         Args:
@@ -156,40 +156,40 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is no request that is served; nothing of the request is repeated."""
         if code == 501:
-            self._send(Answer.text(405, "Only GET and HEAD: nothing can be changed here.", Allow="GET, HEAD"))
+            self._send(Reply.text(405, "Only GET and HEAD: nothing can be changed here.", Allow="GET, HEAD"))
         else:
-            self._send(Answer.text(int(code), "This is not a request that can be answered."))
+            self._send(Reply.text(int(code), "This is not a request that can be answered."))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
         """Nothing is logged: addresses hold the token."""
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Reply:
         if self.headers.get("Host", "").lower() not in self.server.hosts or len(self.headers.get_all("Host", [])) != 1:
-            return Answer.text(403, "This server answers to 127.0.0.1 and localhost alone.")
+            return Reply.text(403, "This server answers to 127.0.0.1 and localhost alone.")
         try:
             parts = urlsplit(self.path)
             found = parse_qs(parts.query, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
             query = {name: values[0] for name, values in found.items()}
         except ValueError:
-            return Answer.text(400, "This address cannot be read.")
+            return Reply.text(400, "This address cannot be read.")
         token, slash, route = parts.path.removeprefix("/").partition("/")
         if parts.scheme or parts.netloc or not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            return Answer.text(403, "The address lacks the token that erasure ui printed; open the address as it was printed.")
+            return Reply.text(403, "The address lacks the token that erasure ui printed; open the address as it was printed.")
         if not slash:
-            return Answer(b"", status=301, headers={"Location": f"/{self.server.token}/"})
+            return Reply(b"", status=301, headers={"Location": f"/{self.server.token}/"})
         return self._found(route, query)
 
-    def _found(self, route: str, query: Mapping[str, str]) -> Answer:
+    def _found(self, route: str, query: Mapping[str, str]) -> Reply:
         try:
             return self.server.site.answer(route, query)
         except ErasureError as error:
-            return Answer.text(404, str(error))
+            return Reply.text(404, str(error))
         except Exception as error:  # one page that cannot be made must not end the server
             if os.environ.get("ERASURE_TRACEBACK"):
                 raise
-            return Answer.text(500, f"This is a bug in ERASURE: {type(error).__name__}: {error}")
+            return Reply.text(500, f"This is a bug in ERASURE: {type(error).__name__}: {error}")
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Reply) -> None:
         self.close_connection = True
         self.send_response(answer.status)
         headers = {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), "Content-Security-Policy": answer.policy}

@@ -50,8 +50,8 @@ from erasure.workflows.deletion_folder import (
     save_model,
 )
 from erasure.workflows.deletion_plan import (
-    Candidate,
     DeletionPlan,
+    OfferedMethod,
     PlannedModels,
     candidate_prices,
     pass_seconds,
@@ -421,10 +421,10 @@ class _Request:
         assert self.fits is not None  # noqa: S101 - narrows the type
         return [golds_of(self.fits, self.data, block, number, self.seed, self.generation) for number in self._numbers]
 
-    def _choose(self, candidates: Sequence[Candidate]) -> Candidate | None:
+    def _choose(self, candidates: Sequence[OfferedMethod]) -> OfferedMethod | None:
         """The method nearest to retrained models on an original that serves for nothing else; the first that is near is taken."""
         block = self._blocks[-1]
-        best: tuple[float, Candidate] | None = None
+        best: tuple[float, OfferedMethod] | None = None
         for candidate in candidates:
             try:
                 made = self.unlearnings.apply(candidate.unlearner, self._sibling(block), derive(self.seed, "unlearn", block))
@@ -457,7 +457,7 @@ class _Request:
         distance = math.sqrt(math.fsum(squares) / max(1, len(differences)))
         return distance, f"{distance:.2f} standard deviations from retrained models"
 
-    def _confirm(self, chosen: Candidate) -> tuple[UnlearnedModel, Audit, Tested | None, str]:
+    def _confirm(self, chosen: OfferedMethod) -> tuple[UnlearnedModel, Audit, Tested | None, str]:
         """Apply the method to the model in use and to further originals, none of which chose it, and judge it there."""
         blocks, own = [], None
         for number in self._blocks[:-1]:
@@ -508,7 +508,7 @@ class _Request:
         )
 
     def _retrained(
-        self, confirmed: UnlearnedModel | None, chosen: Candidate | None
+        self, confirmed: UnlearnedModel | None, chosen: OfferedMethod | None
     ) -> tuple[UnlearnedModel, Audit, Tested | None, None]:
         """A model trained from scratch without the samples, which is none of those that others are judged beside."""
         assert self.fits is not None  # noqa: S101 - narrows the type

@@ -14,7 +14,7 @@ from erasure.errors import ErasureError
 from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["Candidate", "DeletionPlan", "PlannedModels", "candidate_prices", "retraining_price"]
+__all__ = ["DeletionPlan", "OfferedMethod", "PlannedModels", "candidate_prices", "retraining_price"]
 
 _TRIAL = 0.1
 """Share of the data on which what nobody has timed yet is timed."""
@@ -22,7 +22,7 @@ _LEAST_TRIAL = 8
 
 
 @dataclass(frozen=True)
-class Candidate:
+class OfferedMethod:
     """A method that may be tried.
 
     Args:
@@ -72,7 +72,7 @@ class DeletionPlan:
     n_forget: int
     n_train: int
     models: Sequence[PlannedModels] = ()
-    candidates: Sequence[Candidate] = ()
+    candidates: Sequence[OfferedMethod] = ()
     n_confirmed: int = 0
     retraining_s: float = 0.0
     evidence_s: float = 0.0
@@ -85,7 +85,7 @@ class DeletionPlan:
         return self.retraining_s * sum(each.n - each.n_cached for each in self.models)
 
     @property
-    def tried(self) -> Sequence[Candidate]:
+    def tried(self) -> Sequence[OfferedMethod]:
         """Methods that are not refused."""
         return [each for each in self.candidates if not each.refusal]
 
@@ -144,7 +144,7 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, 
 
 def candidate_prices(
     methods: Sequence[tuple[str, Unlearner]], unlearnings: Unlearnings, original: GivenModel, seed: int
-) -> list[Candidate]:
+) -> list[OfferedMethod]:
     """What each method takes on all of the data, from a trial on a tenth of it; the cheapest first.
 
     Args:
@@ -174,7 +174,7 @@ def candidate_prices(
                 took = min(run.elapsed_s + run.precompute_s for run in runs)
             except ErasureError as error:
                 reason = str(error)
-        found.append(Candidate(label, unlearner, took * scale, reason or ""))
+        found.append(OfferedMethod(label, unlearner, took * scale, reason or ""))
     return sorted(found, key=lambda each: each.seconds)
 
 

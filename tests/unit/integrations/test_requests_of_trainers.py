@@ -89,7 +89,7 @@ def test_a_trainer_answers_a_request(hugging_face_trainer, place):
 
 def test_a_lightning_module_answers_a_request(place):
     library = pytest.importorskip("pytorch_lightning")
-    from erasure.lightning import DeletionCallback, detached, forget_from
+    from erasure.lightning import LightningDeletionCallback, detached, forget_from
 
     class Module(library.LightningModule):
         def __init__(self):
@@ -108,7 +108,7 @@ def test_a_lightning_module_answers_a_request(place):
     data, test = problem()
     dataset = TensorDataset(*data)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    made = library.Trainer(max_epochs=3, accelerator="cpu", callbacks=[DeletionCallback()], **quiet)
+    made = library.Trainer(max_epochs=3, accelerator="cpu", callbacks=[LightningDeletionCallback()], **quiet)
     module = Module()
     made.fit(module, torch.utils.data.DataLoader(dataset, batch_size=16, shuffle=True))
     answer = forget_from(made, module, dataset, range(8), test=test, folder=place / "requests", **FAST)
