@@ -59,7 +59,8 @@ test-nightly: $(VENV)/.develop ## the rest of the matrices of which `make test` 
 
 # The numeric tests with the kernels of other processors: no test may know more than these have in common.
 NUMERIC := tests/golden tests/unit/functional tests/unit/training/test_loop.py tests/unit/training/test_ensemble.py \
-	tests/unit/measures/test_relearning.py tests/unit/measures/test_guards.py tests/unit/measures/test_flops.py tests/e2e/test_trace.py \
+	tests/unit/unlearners/test_second_order.py tests/unit/unlearners/test_scrub.py \
+	tests/unit/unlearners/test_salun.py tests/unit/unlearners/test_weight_edits.py tests/unit/measures/test_relearning.py tests/unit/measures/test_guards.py tests/unit/measures/test_flops.py tests/e2e/test_trace.py \
 	tests/e2e/test_vision_and_text.py
 NUMERIC_RUN := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow" $(NUMERIC)
 
