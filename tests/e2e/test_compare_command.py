@@ -21,6 +21,7 @@ def runs(tmp_path_factory):
     for dataset in ("breast_cancer", "digits"):
         configuration = small_experiment(name=f"small_{dataset}", unlearners=METHODS)
         configuration["data"]["data_source"]["parameters"]["name"] = dataset
+        configuration["evaluator"]["floor_repeats"] = 4  # with fewer, three originals can accuse nobody
         path = folder / f"{dataset}.json"
         path.write_text(json.dumps(configuration), encoding="utf-8")
         for seed in range(3):
@@ -85,9 +86,9 @@ def test_the_terminal_and_the_page_say_the_same(runs, tmp_path):
     pytest.importorskip("jinja2", reason="the extra report is not installed")
     done = command("compare", *runs.values(), "--html", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
-    assert "loss: SSD, accuracy retain on digits: differs from retraining" in done.stdout
+    assert "loss: SSD, accuracy retain on digits: differs from retrained models" in done.stdout
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert "differs from retraining" in text
+    assert "differs from retrained models" in text
     assert "http" not in text.replace("http-equiv", "")
 
 

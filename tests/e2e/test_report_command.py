@@ -89,7 +89,7 @@ def test_the_curve_of_the_loss_attack_is_that_of_an_independent_library(run, kep
     for fpr, tpr in zip(group["rocs"]["fpr"], curve["tpr"], strict=True):
         best = max((forget < t).mean() for t in [*heldout, np.inf] if (heldout < t).mean() <= fpr + 1e-9)
         assert tpr == pytest.approx(best)
-    assert group["rocs"]["gold"]["n"] == 6
+    assert group["rocs"]["gold"]["n"] == 2
 
 
 def test_accuracy_by_class_adds_up_to_the_accuracy_of_the_rows(run, kept):
@@ -203,7 +203,7 @@ def test_a_sweep_is_reported_as_one_run(run, tmp_path):
     path.write_text(json.dumps(configuration), encoding="utf-8")
     done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("These measures cannot show ")  # a handful of samples and two accuracies
+    assert "whether any method here has forgotten cannot be told" in done.stdout  # two originals with one further gold each
     assert "  Finetuning (epochs=" in done.stdout
     point = json.loads((tmp_path / "out" / "points" / "0" / "report.json").read_bytes())
     assert point["command"]["text"].startswith("erasure sweep swept.jsonc --train-seeds 0,1 ")

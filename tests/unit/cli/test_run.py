@@ -24,6 +24,7 @@ def test_results_go_to_a_directory_of_the_configurations_name(finished):
         "rows.parquet",
         "stages.json",
         "table.md",
+        "verdicts.json",
     ]
     assert (finished / ".erasure" / "store" / "FORMAT").is_file()
 
