@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from erasure.engine.session import Workbench
+from erasure.engine.run_stage import run_stage
+from erasure.engine.session import Session
 from erasure.experiment.configuration import load_experiment
 from erasure.planning import planner
 from erasure.planning.blocks import split_member
@@ -79,22 +80,22 @@ def jury(plan: Plan) -> Sequence[str]:
 
 def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
     """Seconds of the training stages, of the passes over the partitions, and what each gold says of the test set."""
-    bench = Workbench(Store(folder), torch.device("cpu"), plan.numerics)
+    session = Session(Store(folder), torch.device("cpu"), plan.numerics)
     for stage in plan.stages.values():
         if stage.kind in {"data", "split"}:
-            bench.run(stage)
+            run_stage(session, stage)
     (scene,) = plan.scenes
-    bench.material(scene)
+    session.material(scene)
     places = dict.fromkeys(split_member(model)[0] for model in jury(plan))
     start = time.perf_counter()
     for place in places:
-        bench.run(plan.stages[place])
+        run_stage(session, plan.stages[place])
     middle = time.perf_counter()
     for stage in plan.stages.values():
         if stage.kind == "outputs" and stage.job.model in places:
-            bench.run(stage)
+            run_stage(session, stage)
     end = time.perf_counter()
-    said = [bench.outputs(scene, model, "test").predictions for model in jury(plan)]
+    said = [session.outputs(scene, model, "test").predictions for model in jury(plan)]
     return middle - start, end - middle, said
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from erasure.data.dataset import Dataset
 from erasure.data.on_disk import left_on_disk
 from erasure.data.storage import from_artifact, to_artifact
+from erasure.engine.run_stage import run_stage
 from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
 from erasure.training.augmentation import RandomCrop, RandomFlip, augmenting
@@ -132,7 +133,7 @@ def start(work: Path) -> int:
     from erasure.data.partitions import inspect_partitions
     from erasure.data.sources.torchvision_dataset import TorchVision
     from erasure.data.splitters import PercentageSplitter
-    from erasure.engine.session import Workbench
+    from erasure.engine.session import Session
     from erasure.experiment.configuration import DataSection, EvaluatorSection, Experiment, Globals
     from erasure.planning.planner import build_plan
     from erasure.planning.seeds import Seeds
@@ -157,11 +158,11 @@ def start(work: Path) -> int:
     )
     begin = time.perf_counter()
     plan = build_plan(experiment, [Seeds.all(0)], Numerics("cpu", "fp32", 1))
-    bench = Workbench(Store(work / "store"), torch.device("cpu"), plan.numerics)
+    session = Session(Store(work / "store"), torch.device("cpu"), plan.numerics)
     for stage in plan.stages.values():
         if stage.kind in {"data", "split"}:
-            bench.run(stage)
-    material = bench.material(plan.scenes[0])
+            run_stage(session, stage)
+    material = session.material(plan.scenes[0])
     inspect_partitions(dict(material.partitions), material.dataset)
     next(iter(Batches(material.x, material.y, material.partitions["train"], BATCH_SIZE, torch.Generator().manual_seed(0))))
     print(json.dumps(time.perf_counter() - begin))

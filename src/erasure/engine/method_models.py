@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from erasure.component import canonical
+from erasure.engine.session import Session
+from erasure.engine.stages.training import train_model
 from erasure.errors import RequirementNotMet
 from erasure.planning.stages import Job, training_content
 from erasure.store import Writer
@@ -19,9 +21,6 @@ from erasure.training.loop import EpochListener
 from erasure.training.predictor import build_model
 from erasure.training.resuming import Recipe, Resumed, resumed
 from erasure.unlearners.contract import UnlearningTask, model_digest
-
-if TYPE_CHECKING:
-    from erasure.engine.session import Workbench
 
 __all__ = ["EpochLog", "MethodBank"]
 
@@ -48,37 +47,39 @@ class EpochLog:
 class MethodBank:
     """Other models for a method, from the store where it has them; ``stored`` false remakes them and leaves the store alone."""
 
-    def __init__(self, bench: Workbench, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
-        self.bench, self.job, self.partitions, self.stored = bench, job, partitions, stored
+    def __init__(self, session: Session, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
+        self.session, self.job, self.partitions, self.stored = session, job, partitions, stored
 
     def fresh(self, seed: int) -> nn.Module:
         """A randomly initialised network of the same architecture, in eval mode."""
         scene = self.job.scene
-        return build_model(scene.predictor.model, self.bench.material(scene).model_input, seed, self.bench.device).eval()
+        return build_model(scene.predictor.model, self.session.material(scene).model_input, seed, self.session.device).eval()
 
     def retrained(self, partition: str) -> tuple[nn.Module, float]:
         """A model trained on a partition with the original's recipe and seed, and the seconds that took."""
         scene = self.job.scene
         if not self.stored:
             start = time.perf_counter()
-            model = self.bench.trained(scene, self.partitions[partition], self.job.train_seed)
+            model = self.session.trained(scene, self.partitions[partition], self.job.train_seed)
             return model, time.perf_counter() - start
-        content = training_content(scene, partition, self.job.train_seed, self.bench.numerics)
+        content = training_content(scene, partition, self.job.train_seed, self.session.numerics)
         where = address("model", content)
         job = Job(scene=scene, seed=self.job.train_seed, partition=partition)
-        artifact = self.bench.keep(where, "model", content, lambda w: self.bench.train(job, w), f"train on {partition}")
-        return self.bench.model(scene, where), cast(float, artifact.facts["elapsed_s"])
+        artifact = self.session.keep(
+            where, "model", content, lambda w: train_model(self.session, job, w), f"train on {partition}"
+        )
+        return self.session.model(scene, where), cast(float, artifact.facts["elapsed_s"])
 
     def replay(self, on_step: StepListener) -> float:
         """Train the original again and show every update; the seconds that took."""
-        if self.bench.options.devices > 1:
+        if self.session.options.devices > 1:
             raise RequirementNotMet(
                 "the original was trained on several devices, and no single one can replay that; use --devices 1"
             )
         scene, start = self.job.scene, time.perf_counter()
         ids = self.partitions[scene.predictor.training_set]
-        replayed = self.bench.trained(scene, ids, self.job.train_seed, on_step=on_step)
-        if model_digest(replayed) != model_digest(self.bench.model(scene, self.job.model)):
+        replayed = self.session.trained(scene, ids, self.job.train_seed, on_step=on_step)
+        if model_digest(replayed) != model_digest(self.session.model(scene, self.job.model)):
             raise RequirementNotMet(
                 "replaying the original's training gave another model; use the device and options it was trained with "
                 "(a shadow model that was trained together with others cannot be replayed)"
@@ -87,11 +88,11 @@ class MethodBank:
 
     def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
         """The original's training taken up with a partition."""
-        if self.bench.options.devices > 1:
+        if self.session.options.devices > 1:
             raise RequirementNotMet("a training on several devices cannot be taken up by one; use --devices 1")
-        scene, material = self.job.scene, self.bench.material(self.job.scene)
+        scene, material = self.job.scene, self.session.material(self.job.scene)
         recipe = Recipe(
-            build=lambda: build_model(scene.predictor.model, material.model_input, self.job.train_seed, self.bench.device),
+            build=lambda: build_model(scene.predictor.model, material.model_input, self.job.train_seed, self.session.device),
             predictor=scene.predictor,
             x=material.x,
             y=material.y,
@@ -99,7 +100,7 @@ class MethodBank:
             criterion=material.criterion,
             seed=self.job.train_seed,
             batch_size=scene.batch_size,
-            precision=self.bench.precision,
+            precision=self.session.precision,
             digest=model_digest,
             cached=self.cached,
         )
@@ -115,7 +116,7 @@ class MethodBank:
             "name": name,
             "view": scene.view,
             "loss": canonical(scene.predictor.loss_fn),
-            "numerics": self.bench.numerics,
+            "numerics": self.session.numerics,
             "content": content,
         } | ({"request": scene.request} if scene.request else {})
 
@@ -124,5 +125,5 @@ class MethodBank:
             writer.save_tensors("tensors", {key: value.detach().cpu().contiguous() for key, value in compute().items()})
             writer.facts["elapsed_s"] = time.perf_counter() - start
 
-        artifact = self.bench.keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
+        artifact = self.session.keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
         return artifact.tensors("tensors"), cast(float, artifact.facts["elapsed_s"])

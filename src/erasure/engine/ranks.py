@@ -15,22 +15,20 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from erasure.engine.executors.processes import few_threads
+from erasure.engine.session import Session
+from erasure.engine.spawning import few_threads
 from erasure.engine.worker_processes import as_in, context
-from erasure.engine.worker_settings import Workplace
+from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import EpochFinished, Event, Listener
 from erasure.planning.stages import Job
 from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.distributed import Rank, Strategy
-
-if TYPE_CHECKING:
-    from erasure.engine.session import Workbench
 
 __all__ = ["Trained", "on_ranks", "train_on_devices"]
 
@@ -56,7 +54,7 @@ class Trained:
     peak_memory_mib: float | None
 
 
-def train_on_devices(bench: Workbench, job: Job, name: str) -> Trained:
+def train_on_devices(session: Session, job: Job, name: str) -> Trained:
     """Train a model by the scene's recipe on the devices that the numerics ask for.
 
     Raises:
@@ -66,12 +64,12 @@ def train_on_devices(bench: Workbench, job: Job, name: str) -> Trained:
     from safetensors.torch import load_file
 
     def tell(event: Event) -> None:
-        bench.listener(replace(event, name=name) if isinstance(event, EpochFinished) else event)
+        session.listener(replace(event, name=name) if isinstance(event, EpochFinished) else event)
 
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
-        arguments = (Workplace.of(bench), job)
+        arguments = (WorkerSettings.of(session), job)
         facts = on_ranks(
-            _train, arguments, bench.options.devices, bench.options.strategy, bench.device.type, Path(directory), tell
+            _train, arguments, session.options.devices, session.options.strategy, session.device.type, Path(directory), tell
         )
         state = load_file(Path(directory) / "model.safetensors")
     memory = [peak for _, peak in facts if peak is not None]
@@ -82,11 +80,11 @@ def _train(rank: Rank, device: torch.device, directory: Path, tell: Listener, ar
     """In a process: train with the others; seconds and peak memory."""
     from safetensors.torch import save_file
 
-    workplace, job = arguments
-    bench = replace(workplace, device=str(device)).bench(tell if rank.number == 0 else lambda _: None)
-    material = bench.material(job.scene)
+    settings, job = arguments
+    session = replace(settings, device=str(device)).session(tell if rank.number == 0 else lambda _: None)
+    material = session.material(job.scene)
     start, peak = time.perf_counter(), PeakMemory(device)
-    model = bench.trained(job.scene, material.partitions[job.partition], job.seed, make_trainer=rank.trainer)
+    model = session.trained(job.scene, material.partitions[job.partition], job.seed, make_trainer=rank.trainer)
     synchronise(device)
     elapsed_s = time.perf_counter() - start
     weights = rank.weights(model)

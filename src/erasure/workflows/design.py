@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from erasure.analysis.designs import GOLDS, Outlook, affordable, outlook
 from erasure.analysis.labellings import Design
-from erasure.engine.executors.processes import n_workers
+from erasure.engine.spawning import n_workers
 from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure

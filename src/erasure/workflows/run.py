@@ -23,7 +23,8 @@ from erasure.durable import write_atomically
 from erasure.engine.executors import processes, serial
 from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
-from erasure.engine.session import Material, Workbench
+from erasure.engine.session import LoadedData, Session
+from erasure.engine.spawning import n_workers
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.configuration import Experiment
@@ -182,12 +183,12 @@ def run_experiments(
     name, output = wanted[0][0].name, str(options.output or "")
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
-        bench = Workbench(store, resolve_device(options.device), plans[0].numerics, listener)
-        with _executing(stages, bench, options) as execute:
+        session = Session(store, resolve_device(options.device), plans[0].numerics, listener)
+        with _executing(stages, session, options) as execute:
             inspected: dict[str, list[PartitionIssue]] = {}
             notices: dict[str, None] = {}
             for plan in plans:
-                _prepare(plan, bench, inspected, notices, listener)
+                _prepare(plan, session, inspected, notices, listener)
             for notice in notices:
                 listener(Said(notice))
             listener(
@@ -202,7 +203,7 @@ def run_experiments(
             )
             failed = execute()
         results = [
-            _results(plan, bench, failed, where, listener if options.report else None)
+            _results(plan, session, failed, where, listener if options.report else None)
             for plan, (_, where) in zip(plans, wanted, strict=True)
         ]
     for text in _looked(plans, wanted):
@@ -247,10 +248,10 @@ def _streams(plan: Plan) -> dict[str, tuple[str, ...]]:
     return {label: names for label, names in found.items() if len(names) > 1}
 
 
-def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:
+def _results(plan: Plan, session: Session, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:
     """The rows of a plan that was run, in files where they are wanted, with a page if there is someone to tell about it."""
-    store = bench.store
-    dataset = bench.dataset(plan.scenes[0].data).name
+    store = session.store
+    dataset = session.dataset(plan.scenes[0].data).name
     results = Results(
         rows=tuple(assemble(plan, store, failed, dataset)),
         failures=_named(plan, failed),
@@ -259,9 +260,9 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
         jury=tuple(assemble_jury(plan, store, failed, dataset)),
     )
     if output is not None:
-        evidence = collect(plan, bench, failed, results.rows)
+        evidence = collect(plan, session, failed, results.rows)
         save(results, output)
-        write_samples(plan, bench, failed, output)
+        write_samples(plan, session, failed, output)
         write_judged(overview_of(RunFolder(results.rows, evidence, jury=results.jury)), output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
         write_evidence(evidence, output)
@@ -272,19 +273,19 @@ def _results(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Pa
 
 
 @contextmanager
-def _executing(stages: Mapping[str, Stage], bench: Workbench, options: RunOptions) -> Iterator[processes.Execute]:
+def _executing(stages: Mapping[str, Stage], session: Session, options: RunOptions) -> Iterator[processes.Execute]:
     """What runs the stages by the executor that was asked for."""
     if options.executor == "ray":
         from erasure.engine.executors import ray_cluster
 
         yield lambda: ray_cluster.execute(
-            stages, bench, workers=options.workers, address=options.address, shared=options.shared_store
+            stages, session, workers=options.workers, address=options.address, shared=options.shared_store
         )
     elif options.executor == "processes":
-        with processes.executing(stages, bench, processes.n_workers(options.threads, options.workers)) as execute:
+        with processes.executing(stages, session, n_workers(options.threads, options.workers)) as execute:
             yield execute
     else:
-        yield lambda: serial.execute(stages, bench)
+        yield lambda: serial.execute(stages, session)
 
 
 def save(results: Results, output: Path) -> None:
@@ -366,7 +367,7 @@ def _problem(experiment: Experiment, component: Component | None, message: str, 
 
 
 def _prepare(
-    plan: Plan, bench: Workbench, inspected: dict[str, list[PartitionIssue]], notices: dict[str, None], listener: Listener
+    plan: Plan, session: Session, inspected: dict[str, list[PartitionIssue]], notices: dict[str, None], listener: Listener
 ) -> None:
     """Load and cut the data, and ask every component whether it is defined for it, before anything is trained.
 
@@ -376,9 +377,9 @@ def _prepare(
     with _located(plan.experiment):
         for stage in plan.stages.values():
             if stage.kind in {"data", "split"}:
-                serial.run_or_raise(stage, bench)
+                serial.run_or_raise(stage, session)
     for number, scene in enumerate({scene.split: scene for scene in plan.scenes}.values()):
-        material = bench.material(scene)
+        material = session.material(scene)
         is_told = scene.split in inspected
         if not is_told:
             partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
@@ -389,7 +390,7 @@ def _prepare(
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
 
-def _partition_problems(plan: Plan, material: Material, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
+def _partition_problems(plan: Plan, material: LoadedData, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
     experiment = plan.experiment
     made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
     problems = []
@@ -407,7 +408,7 @@ def _partition_problems(plan: Plan, material: Material, issues: Iterable[Partiti
     return problems
 
 
-def _misfits(plan: Plan, material: Material, notices: dict[str, None]) -> list[Problem]:
+def _misfits(plan: Plan, material: LoadedData, notices: dict[str, None]) -> list[Problem]:
     """Components that are not defined for the data; what the network warns of as it is built goes to ``notices``."""
     experiment, data = plan.experiment, material.model_input
     problems = []
@@ -432,7 +433,7 @@ def _misfits(plan: Plan, material: Material, notices: dict[str, None]) -> list[P
     return problems
 
 
-def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
+def _unrequested(plan: Plan, material: LoadedData) -> Iterator[Problem]:
     """Components that a request to forget something of a graph leaves without an answer."""
     experiment, x = plan.experiment, material.x
     if not isinstance(x, RequestedGraph):
@@ -455,7 +456,7 @@ def _unrequested(plan: Plan, material: Material) -> Iterator[Problem]:
 
 
 @torch.no_grad()
-def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Tensor, torch.Tensor]:
+def _first_logits(model: torch.nn.Module, material: LoadedData) -> tuple[torch.Tensor, torch.Tensor]:
     """What a fresh model says about the first two samples, and their labels."""
     ids = torch.arange(min(2, len(material.dataset)))
     reason = initialised(model)
@@ -470,7 +471,7 @@ def _first_logits(model: torch.nn.Module, material: Material) -> tuple[torch.Ten
     return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
 
 
-def _untrainable(experiment: Experiment, model: torch.nn.Module, material: Material) -> Iterator[Problem]:
+def _untrainable(experiment: Experiment, model: torch.nn.Module, material: LoadedData) -> Iterator[Problem]:
     """Methods that need of the network what it does not have, found on the first two samples."""
     ids = torch.arange(min(2, len(material.dataset)))
     y, criterion = material.dataset.y.index_select(0, ids), copy.deepcopy(material.criterion).to(torch.device("cpu"))
@@ -482,7 +483,7 @@ def _untrainable(experiment: Experiment, model: torch.nn.Module, material: Mater
             yield _problem(experiment, entry.unlearner, str(error), "requirement")
 
 
-def _unfit(plan: Plan, material: Material, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
+def _unfit(plan: Plan, material: LoadedData, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
     """Why the loss or the augmentation does not fit the data and the model."""
     predictor, data = plan.experiment.predictor, material.model_input
     reason = output_misfit(logits, data, len(y))

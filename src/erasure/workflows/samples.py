@@ -15,7 +15,8 @@ from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, basis_of
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.durable import write_atomically
-from erasure.engine.session import Workbench
+from erasure.engine.session import Session
+from erasure.engine.stages.inference import outputs_of
 from erasure.functional.membership import confidence_margin
 from erasure.planning.blocks import split_member
 from erasure.planning.stages import Group, Plan, Scene, outputs_content
@@ -29,7 +30,7 @@ _MOST_SAMPLES = 500
 _Floats = NDArray[np.float64]
 
 
-def write_samples(plan: Plan, bench: Workbench, failed: Mapping[str, str], output: Path) -> None:
+def write_samples(plan: Plan, session: Session, failed: Mapping[str, str], output: Path) -> None:
     """Write ``samples_that_show.json``: for each method the forgotten samples that still show, at 5 % for the whole list.
 
     The originals of one split are tested together, since each split forgets samples of its own; methods are not corrected for, nor splits.
@@ -44,7 +45,7 @@ def write_samples(plan: Plan, bench: Workbench, failed: Mapping[str, str], outpu
     for (split, _), groups in by_split.items():
         scene = scenes[groups[0].seeds.stream("split")]
         for place in range(len(groups[0].unlearned)):
-            found = _tested(bench, scene, groups, place)
+            found = _tested(session, scene, groups, place)
             if found is not None:
                 records.append({"seed_split": split, **found})
     where = output / SAMPLES_FILE
@@ -53,7 +54,7 @@ def write_samples(plan: Plan, bench: Workbench, failed: Mapping[str, str], outpu
         write_atomically(where, json.dumps({"level": LEVEL, "methods": records}, indent=1, ensure_ascii=False).encode())
 
 
-def _tested(bench: Workbench, scene: Scene, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
+def _tested(session: Session, scene: Scene, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
     """The samples that show of one method under one split; None if something was not looked at."""
     entry = groups[0].unlearned[place].entry
     if entry is None or entry.unlearner.exact or entry.unlearner.forget not in scene.lineage:
@@ -65,9 +66,9 @@ def _tested(bench: Workbench, scene: Scene, groups: Sequence[Group], place: int)
     design = Design(tuple((len(mine), len(golds)) for golds, mine in blocks.items()))
     basis = basis_of(design, 1)
     order = [model for golds, mine in blocks.items() for model in (*mine, *golds)]
-    if not basis or not all(_is_there(bench, scene, model, entry.unlearner.forget) for model in order):
+    if not basis or not all(_is_there(session, scene, model, entry.unlearner.forget) for model in order):
         return None
-    said = [bench.outputs(scene, model, entry.unlearner.forget) for model in order]
+    said = [outputs_of(session, scene, model, entry.unlearner.forget) for model in order]
     if any(outputs.diverged for outputs in said):
         return None
     table = torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu().numpy()
@@ -89,6 +90,6 @@ def _tested(bench: Workbench, scene: Scene, groups: Sequence[Group], place: int)
     }
 
 
-def _is_there(bench: Workbench, scene: Scene, model: str, partition: str) -> bool:
-    where = outputs_content(scene, split_member(model)[0], partition, bench.numerics)
-    return bench.store.contains(address("outputs", where))
+def _is_there(session: Session, scene: Scene, model: str, partition: str) -> bool:
+    where = outputs_content(scene, split_member(model)[0], partition, session.numerics)
+    return session.store.contains(address("outputs", where))

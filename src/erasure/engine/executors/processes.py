@@ -18,14 +18,15 @@ from typing import Any, NoReturn, TypeAlias
 
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.session import Workbench
+from erasure.engine.session import Session
+from erasure.engine.spawning import few_threads
 from erasure.engine.worker_processes import as_in, context
-from erasure.engine.worker_settings import Workplace
+from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
 from erasure.events import Event, StageFailed
 from erasure.planning.stages import Stage
 
-__all__ = ["Execute", "executing", "few_threads", "n_workers"]
+__all__ = ["Execute", "executing"]
 
 Execute: TypeAlias = Callable[[], dict[str, str]]
 """Runs the stages; address to reason of those that failed."""
@@ -34,16 +35,8 @@ MOST_DEATHS = 3
 """A stage that has cost this many workers their life is given up."""
 
 
-def n_workers(threads: int, asked: int | None = None) -> int:
-    """How many workers there are: as many as asked for, otherwise one for each ``threads`` cores this process may use."""
-    if asked is not None:
-        return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
-
-
 @contextlib.contextmanager
-def executing(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterator[Execute]:
+def executing(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterator[Execute]:
     """Processes that run what the store lacks; they start at once, while the caller has other things to do.
 
     Yields:
@@ -53,30 +46,30 @@ def executing(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> It
     Raises:
         RequirementNotMet: If the stages cannot be sent to other processes.
     """
-    with _pool(stages, bench, workers) as pool:
-        yield lambda: _execute(stages, bench, pool)
+    with _pool(stages, session, workers) as pool:
+        yield lambda: _execute(stages, session, pool)
 
 
-def _execute(stages: Mapping[str, Stage], bench: Workbench, pool: list[_Worker]) -> dict[str, str]:
+def _execute(stages: Mapping[str, Stage], session: Session, pool: list[_Worker]) -> dict[str, str]:
     schedule, deaths, total = StageOrder(stages), Counter[str](), len(stages)
     while schedule.n_left:
-        _hand_out(schedule, bench, pool)
+        _hand_out(schedule, session, pool)
         busy = [worker for worker in pool if worker.stage is not None]
         if not busy:
             continue
         ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)])
         for worker in busy:
             if worker.connection in ready or worker.process.sentinel in ready:
-                _hear(worker, schedule, bench, deaths, total)
+                _hear(worker, schedule, session, deaths, total)
     return schedule.failed
 
 
-def _hand_out(schedule: StageOrder, bench: Workbench, pool: list[_Worker]) -> None:
+def _hand_out(schedule: StageOrder, session: Session, pool: list[_Worker]) -> None:
     """Give idle workers something to do; what the store has is only looked at, here."""
     idle = [worker for worker in pool if worker.stage is None]
     while (stage := schedule.take()) is not None:
-        if bench.store.contains(stage.address):
-            reason = serial.attempt(stage, bench, len(schedule.stages))
+        if session.store.contains(stage.address):
+            reason = serial.attempt(stage, session, len(schedule.stages))
             if reason:
                 schedule.fail(stage, reason)
             else:
@@ -88,7 +81,7 @@ def _hand_out(schedule: StageOrder, bench: Workbench, pool: list[_Worker]) -> No
             return
 
 
-def _hear(worker: _Worker, schedule: StageOrder, bench: Workbench, deaths: Counter[str], total: int) -> None:
+def _hear(worker: _Worker, schedule: StageOrder, session: Session, deaths: Counter[str], total: int) -> None:
     """Take what a worker says, or replace it if it has died."""
     stage = worker.stage
     assert stage is not None  # noqa: S101 - it is busy
@@ -96,7 +89,7 @@ def _hear(worker: _Worker, schedule: StageOrder, bench: Workbench, deaths: Count
         while worker.connection.poll():
             word, said = worker.connection.recv()
             if word == "event":
-                bench.listener(said)
+                session.listener(said)
                 continue
             if word == "broken":
                 raise StoreError(said)
@@ -117,7 +110,7 @@ def _hear(worker: _Worker, schedule: StageOrder, bench: Workbench, deaths: Count
         return
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     reason = f"the worker process died {MOST_DEATHS} times in {stage.name} ({how}); it may need more memory than there is"
-    bench.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
+    session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
     schedule.fail(stage, reason)
 
 
@@ -169,18 +162,18 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _pool(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterator[list[_Worker]]:
-    missing = len(stages) - len(bench.store.contains_many(stages))
+def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterator[list[_Worker]]:
+    missing = len(stages) - len(session.store.contains_many(stages))
     if not missing:
         yield []
         return
     try:
-        setup = bytes(ForkingPickler.dumps((Workplace.of(bench), dict(stages))))
+        setup = bytes(ForkingPickler.dumps((WorkerSettings.of(session), dict(stages))))
     except Exception as error:
         raise RequirementNotMet(
             f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
         ) from error
-    how = context(bench.device.type, (__name__,))
+    how = context(session.device.type, (__name__,))
     pool = [_Worker(setup, how) for _ in range(max(1, min(workers, missing)))]
     try:
         for worker in pool:
@@ -192,27 +185,13 @@ def _pool(stages: Mapping[str, Stage], bench: Workbench, workers: int) -> Iterat
                 worker.stop()
 
 
-@contextlib.contextmanager
-def few_threads() -> Iterator[None]:
-    """Libraries that count cores when they are imported find one."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
 def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     """A worker: runs the stages it is told until nobody tells it any more."""
     as_in(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     signal.signal(signal.SIGTERM, _end)  # so that what is half written is cleaned up
     try:
-        workplace, stages = connection.recv()
+        settings, stages = connection.recv()
     except (EOFError, OSError):
         return
 
@@ -222,14 +201,14 @@ def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
         except OSError:  # the parent is gone, and nobody wants the rest of the stage
             raise SystemExit from None
 
-    bench = workplace.bench(tell)
+    session = settings.session(tell)
     while True:
         try:
             address = connection.recv()
         except (EOFError, OSError):
             return
         try:
-            answer = ("done", serial.attempt(stages[address], bench, len(stages)))
+            answer = ("done", serial.attempt(stages[address], session, len(stages)))
         except ErasureError as error:
             answer = ("broken", str(error))
         try:

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from erasure.engine.executors import serial
-from erasure.engine.executors.processes import MOST_DEATHS, n_workers
+from erasure.engine.executors.processes import MOST_DEATHS
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.session import Workbench
-from erasure.engine.worker_settings import Workplace, WorkplaceBench
+from erasure.engine.session import Session
+from erasure.engine.spawning import n_workers
+from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, MissingDependency, RequirementNotMet, StoreError
 from erasure.events import Event, Said, StageFailed
 from erasure.planning.stages import Stage
@@ -31,8 +32,8 @@ from erasure.store.transfer import export_objects, import_objects
 
 __all__ = ["execute"]
 
-_BENCHES: dict[str, tuple[WorkplaceBench, list[Event]]] = {}
-"""Workbenches of this worker process, by run."""
+_SESSIONS: dict[str, tuple[Session, list[Event]]] = {}
+"""Sessions of this worker process, by run."""
 
 _STALL_S = 20.0
 """Without news for so long, it is looked whether any node can run a stage at all."""
@@ -58,13 +59,13 @@ class _Answer:
 
 
 def execute(
-    stages: Mapping[str, Stage], bench: Workbench, *, workers: int | None = None, address: str | None = None, shared: bool = True
+    stages: Mapping[str, Stage], session: Session, *, workers: int | None = None, address: str | None = None, shared: bool = True
 ) -> dict[str, str]:
     """Run what the store lacks on a Ray cluster.
 
     Args:
         stages: Stage by address.
-        bench: Has the store and the options.
+        session: Has the store and the options.
         workers: How many stages run at a time on a cluster that is started for the run.
         address: Address of a running cluster.
         shared: Whether all nodes see the store's directory.
@@ -77,23 +78,23 @@ def execute(
         RequirementNotMet: If there is no cluster at the address.
         StoreError: If the store itself cannot be used.
     """
-    if len(bench.store.contains_many(stages)) == len(stages):
-        return serial.execute(stages, bench)
-    with _cluster(bench, address, workers) as ray:
-        return _Run(ray, stages, bench, shared=shared).failed()
+    if len(session.store.contains_many(stages)) == len(stages):
+        return serial.execute(stages, session)
+    with _cluster(session, address, workers) as ray:
+        return _Run(ray, stages, session, shared=shared).failed()
 
 
 class _Run:
     """One plan on a cluster."""
 
-    def __init__(self, ray: Any, stages: Mapping[str, Stage], bench: Workbench, *, shared: bool) -> None:
-        self.ray, self.stages, self.bench, self.shared = ray, stages, bench, shared
+    def __init__(self, ray: Any, stages: Mapping[str, Stage], session: Session, *, shared: bool) -> None:
+        self.ray, self.stages, self.session, self.shared = ray, stages, session, shared
         self.schedule, self.deaths = StageOrder(stages), Counter[str]()
-        workplace = Workplace.of(bench)
-        self.token = hashlib.sha256(repr((workplace, *stages)).encode()).hexdigest()
-        self.sent = ray.put((workplace, dict(stages)))
-        self.resources = {"CPU": float(workplace.numerics.threads)} | ({"GPU": 1.0} if bench.device.type == "cuda" else {})
-        cpus, gpus = workplace.numerics.threads, self.resources.get("GPU", 0)
+        settings = WorkerSettings.of(session)
+        self.token = hashlib.sha256(repr((settings, *stages)).encode()).hexdigest()
+        self.sent = ray.put((settings, dict(stages)))
+        self.resources = {"CPU": float(settings.numerics.threads)} | ({"GPU": 1.0} if session.device.type == "cuda" else {})
+        cpus, gpus = settings.numerics.threads, self.resources.get("GPU", 0)
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns=2)(_run_stage)
         self.readers = Counter[str]() if shared else Counter(where for stage in stages.values() for where in _needs(stage))
         self.shipped: dict[str, Any] = {}
@@ -119,11 +120,11 @@ class _Run:
 
     def _hand_out(self) -> None:
         while (stage := self.schedule.take()) is not None:
-            if self.bench.store.contains(stage.address):
-                reason = serial.attempt(stage, self.bench, len(self.stages))
+            if self.session.store.contains(stage.address):
+                reason = serial.attempt(stage, self.session, len(self.stages))
                 self._end(stage, reason)
             elif len(self.running) < self.most:
-                here = () if self.shared else self.bench.store.contains_many(_needs(stage))
+                here = () if self.shared else self.session.store.contains_many(_needs(stage))
                 needed = {where: self._ship(where) for where in here}
                 ticket, made = self.task.remote(self.token, [self.sent], stage.address, needed, shared=self.shared)
                 self.running[ticket] = (stage, made)
@@ -134,7 +135,7 @@ class _Run:
     def _ship(self, address: str) -> Any:
         """The object, from this process: what a node has made would be lost with it."""
         if address not in self.shipped:
-            self.shipped[address] = self.ray.put(_packed(self.bench.store, [address]))
+            self.shipped[address] = self.ray.put(_packed(self.session.store, [address]))
         return self.shipped[address]
 
     def _hear(self, ticket: Any) -> None:
@@ -152,11 +153,11 @@ class _Run:
             self._lost(stage, answer.reason)
             return
         for event in answer.events:
-            self.bench.listener(event)
+            self.session.listener(event)
         if answer.fault == "store":
             raise StoreError(answer.reason)
         if objects:
-            _unpacked(self.bench.store, objects)
+            _unpacked(self.session.store, objects)
         self._end(stage, answer.reason)
 
     def _end(self, stage: Stage, reason: str) -> None:
@@ -175,7 +176,7 @@ class _Run:
     def _lost(self, stage: Stage, how: str) -> None:
         self.deaths[stage.address] += 1
         if self.deaths[stage.address] < MOST_DEATHS:
-            self.bench.listener(Said(f"{stage.name}: its worker was lost; the stage is tried elsewhere", level="warning"))
+            self.session.listener(Said(f"{stage.name}: its worker was lost; the stage is tried elsewhere", level="warning"))
             for where in _needs(stage):
                 self.shipped.pop(where, None)
             self.schedule.put_back(stage)
@@ -183,7 +184,7 @@ class _Run:
             self._fail(stage, f"the worker was lost {MOST_DEATHS} times in {stage.name} ({how})")
 
     def _fail(self, stage: Stage, reason: str) -> None:
-        self.bench.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=len(self.stages)))
+        self.session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=len(self.stages)))
         self._end(stage, reason)
 
     def _look_for_nodes(self, *, is_quiet: bool) -> None:
@@ -193,7 +194,7 @@ class _Run:
         elif not self.is_stalled and not any(self._suits(node) for node in self.ray.nodes()):
             self.is_stalled = True
             wanted = " and ".join(f"{n:g} {name}" for name, n in self.resources.items())
-            self.bench.listener(Said(f"no node of the Ray cluster has {wanted} for a stage; waiting for one", level="warning"))
+            self.session.listener(Said(f"no node of the Ray cluster has {wanted} for a stage; waiting for one", level="warning"))
 
     def _suits(self, node: Mapping[str, Any]) -> bool:
         return bool(node["Alive"]) and all(node["Resources"].get(name, 0) >= n for name, n in self.resources.items())
@@ -222,18 +223,18 @@ def _run_stage(token: str, sent: list[Any], address: str, needed: Mapping[str, A
 
     events: list[Event] = []
     try:
-        workplace, stages = ray.get(sent[0])
-        if token not in _BENCHES:
-            here = workplace if shared else replace(workplace, store=_own_store(token), base=None)
-            _BENCHES[token] = (here.bench(events.append), events)
-        bench, events = _BENCHES[token]
+        settings, stages = ray.get(sent[0])
+        if token not in _SESSIONS:
+            here = settings if shared else replace(settings, store=_own_store(token), base=None)
+            _SESSIONS[token] = (here.session(events.append), events)
+        session, events = _SESSIONS[token]
         events.clear()
         for where, packed in needed.items():
-            if not bench.store.contains(where):
-                _unpacked(bench.store, ray.get(packed))
-        bench.touched.clear()
-        reason = serial.attempt(stages[address], bench, len(stages))
-        made = b"" if shared else _packed(bench.store, bench.store.contains_many(bench.touched - set(needed)))
+            if not session.store.contains(where):
+                _unpacked(session.store, ray.get(packed))
+        session.touched.clear()
+        reason = serial.attempt(stages[address], session, len(stages))
+        made = b"" if shared else _packed(session.store, session.store.contains_many(session.touched - set(needed)))
     except ErasureError as error:
         return _Answer(reason=str(error), fault="store", events=list(events)), b""
     except ray.exceptions.RayError as error:
@@ -281,7 +282,7 @@ def _knock(address: str | None) -> None:
 
 
 @contextmanager
-def _cluster(bench: Workbench, address: str | None, workers: int | None) -> Iterator[Any]:
+def _cluster(session: Session, address: str | None, workers: int | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
@@ -289,7 +290,7 @@ def _cluster(bench: Workbench, address: str | None, workers: int | None) -> Iter
     was_running = ray.is_initialized()
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
     if address is None:
-        options |= {"num_cpus": n_workers(1, workers and workers * bench.options.threads)}
+        options |= {"num_cpus": n_workers(1, workers and workers * session.options.threads)}
     try:
         if not was_running:
             _knock(address)

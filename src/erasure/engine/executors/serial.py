@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.session import Workbench
+from erasure.engine.run_stage import run_stage
+from erasure.engine.session import Session
 from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.planning.stages import Stage
@@ -15,7 +16,7 @@ from erasure.training.devices import warm_up
 __all__ = ["attempt", "execute", "run_or_raise"]
 
 
-def execute(stages: Mapping[str, Stage], bench: Workbench) -> dict[str, str]:
+def execute(stages: Mapping[str, Stage], session: Session) -> dict[str, str]:
     """Run what the store lacks.
 
     A stage that fails takes down what depends on it and nothing else.
@@ -27,10 +28,10 @@ def execute(stages: Mapping[str, Stage], bench: Workbench) -> dict[str, str]:
         StoreError: If the store itself cannot be used.
     """
     schedule = StageOrder(stages)
-    if len(bench.store.contains_many(stages)) < len(stages):
-        warm_up(bench.device)
+    if len(session.store.contains_many(stages)) < len(stages):
+        warm_up(session.device)
     while (stage := schedule.take()) is not None:
-        reason = attempt(stage, bench, len(stages))
+        reason = attempt(stage, session, len(stages))
         if reason:
             schedule.fail(stage, reason)
         else:
@@ -38,30 +39,30 @@ def execute(stages: Mapping[str, Stage], bench: Workbench) -> dict[str, str]:
     return schedule.failed
 
 
-def run_or_raise(stage: Stage, bench: Workbench, total: int = 0) -> None:
+def run_or_raise(stage: Stage, session: Session, total: int = 0) -> None:
     """Run one stage and say so; what it raises goes on."""
-    cached = bench.store.contains(stage.address)
+    cached = session.store.contains(stage.address)
     start = time.perf_counter()
     if not cached:
-        bench.listener(StageStarted(name=stage.name, kind=stage.kind, address=stage.address))
-    bench.run(stage)
+        session.listener(StageStarted(name=stage.name, kind=stage.kind, address=stage.address))
+    run_stage(session, stage)
     elapsed_s = time.perf_counter() - start
-    bench.listener(StageFinished(stage.name, stage.kind, stage.address, cached=cached, elapsed_s=elapsed_s, total=total))
+    session.listener(StageFinished(stage.name, stage.kind, stage.address, cached=cached, elapsed_s=elapsed_s, total=total))
 
 
-def attempt(stage: Stage, bench: Workbench, total: int = 0) -> str:
+def attempt(stage: Stage, session: Session, total: int = 0) -> str:
     """Run one stage; an empty string, or why it failed.
 
     Raises:
         StoreError: If the store itself cannot be used.
     """
     try:
-        run_or_raise(stage, bench, total)
+        run_or_raise(stage, session, total)
     except StoreError:
         raise
     except Exception as error:
         said = str(error).strip() or type(error).__name__
         reason = said if isinstance(error, ErasureError) else f"{type(error).__name__} in {stage.name}: {said}"
-        bench.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
+        session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
         return reason
     return ""

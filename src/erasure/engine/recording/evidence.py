@@ -21,7 +21,7 @@ from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
 from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
-from erasure.engine.session import Workbench
+from erasure.engine.session import Session
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.planning.seeds import Seeds
@@ -56,14 +56,14 @@ _MOST_INTERVALS = 5000
 _AXES = ("split", "train", "unlearn", "evaluate")
 
 
-def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> Evidence:
+def collect(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequence[Row]) -> Evidence:
     """Everything a report needs beside the rows.
 
     Distributions, classes, layers and samples are those of the first repetition; rows have every repetition.
 
     Args:
         plan: What was run.
-        bench: The workbench that ran it; its store answers.
+        session: The session that ran it; its store answers.
         failed: Address to reason of what could not be computed.
         rows: The result rows.
     """
@@ -81,21 +81,21 @@ def collect(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Seque
     piece("configuration", lambda: _configuration(experiment))
     piece("command", lambda: _command(plan))
     piece("versions", provenance.versions)
-    piece("machine", lambda: provenance.machine(plan.numerics, bench.device))
-    piece("dataset", lambda: _dataset(plan, bench))
+    piece("machine", lambda: provenance.machine(plan.numerics, session.device))
+    piece("dataset", lambda: _dataset(plan, session))
     piece("seeds", lambda: tuple(dict(vars(seeds)) for seeds in dict.fromkeys(group.seeds for group in plan.groups)))
-    piece("models", lambda: tuple(model for group in plan.groups for model in _models(plan, bench, failed, group)))
+    piece("models", lambda: tuple(model for group in plan.groups for model in _models(plan, session, failed, group)))
     piece("measures", lambda: _measures(plan, rows))
     piece("sources", lambda: _sources(plan))
     stored: list[_Record] = []
-    piece("curves", lambda: _curves(_filled(stored, plan, bench, failed, rows)))
-    piece("gold_curves", lambda: _curves(_filled(stored, plan, bench, failed, rows), further=True))
-    piece("intervals", lambda: _intervals(_filled(stored, plan, bench, failed, rows)))
+    piece("curves", lambda: _curves(_filled(stored, plan, session, failed, rows)))
+    piece("gold_curves", lambda: _curves(_filled(stored, plan, session, failed, rows), further=True))
+    piece("intervals", lambda: _intervals(_filled(stored, plan, session, failed, rows)))
     first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
     several = len({group.retain for group in plan.groups}) > 1
     groups: list[GroupRecord] = []
     for group in first:
-        models = ModelEvidence(plan, bench, failed, group, named=_named(group, several=several))
+        models = ModelEvidence(plan, session, failed, group, named=_named(group, several=several))
         record, reasons = models.record()
         groups.append(record)
         missing += reasons
@@ -119,12 +119,12 @@ def _label_of(subject: Subject, suffix: str) -> str:
     return subject.entry.label if subject.entry is not None else f"{subject.role}{suffix}"
 
 
-def _models(plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group) -> list[ModelRecord]:
+def _models(plan: Plan, session: Session, failed: Mapping[str, str], group: Group) -> list[ModelRecord]:
     several = len({each.retain for each in plan.groups}) > 1
-    return [_model(bench, failed, group, named) for named in _named(group, several=several)]
+    return [_model(session, failed, group, named) for named in _named(group, several=several)]
 
 
-def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Named) -> ModelRecord:
+def _model(session: Session, failed: Mapping[str, str], group: Group, named: Named) -> ModelRecord:
     subject = named.subject
     entry = subject.entry
     described = ModelRecord(
@@ -142,7 +142,7 @@ def _model(bench: Workbench, failed: Mapping[str, str], group: Group, named: Nam
         )
     if subject.model in failed:
         return replace(described, failed=failed[subject.model])
-    facts = bench.store.open(subject.model).facts
+    facts = session.store.open(subject.model).facts
     costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")}
     promise = cast(dict[str, Any], facts.get("guarantee") or {})
     described = replace(described, guarantee=promise.get("text", ""), assumptions=tuple(promise.get("assumptions", ())))
@@ -263,7 +263,7 @@ def _intervals(records: Iterable[_Record]) -> tuple[ValueInterval, ...]:
     return tuple(itertools.islice(found, _MOST_INTERVALS))
 
 
-def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
+def _records(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
     several = len({group.retain for group in plan.groups}) > 1
     called: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -282,7 +282,7 @@ def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequ
                     continue
                 measure = plan.experiment.evaluator.measures[number]
                 over = "models" if getattr(measure, "interval", "") == "models" else "samples"
-                for record in bench.store.open(address).json("values"):
+                for record in session.store.open(address).json("values"):
                     names = called.get((row_address or "", record["partition"]), [])
                     name = next((n for n in names if n == record["name"]), "") or next(
                         (n for n in names if n.startswith(record["name"])), record["name"]
@@ -295,9 +295,9 @@ def _records(plan: Plan, bench: Workbench, failed: Mapping[str, str], rows: Sequ
 # Where it comes from
 
 
-def _dataset(plan: Plan, bench: Workbench) -> DatasetRecord:
+def _dataset(plan: Plan, session: Session) -> DatasetRecord:
     scene = plan.scenes[0]
-    dataset = bench.dataset(scene.data)
+    dataset = session.dataset(scene.data)
     content = plan.stages[scene.data].content
     return DatasetRecord(
         name=dataset.name,

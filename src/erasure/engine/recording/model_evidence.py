@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erasure.engine.session import Workbench
+from erasure.engine.session import Session
+from erasure.engine.stages.inference import outputs_of
 from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
@@ -67,18 +68,18 @@ class ModelEvidence:
 
     Args:
         plan: What was run.
-        bench: The workbench that ran it.
+        session: The session that ran it.
         failed: Address to reason of what could not be computed.
         group: The models that are compared with one another.
         named: Original, gold and unlearned models with the names that rows have.
     """
 
-    def __init__(self, plan: Plan, bench: Workbench, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
-        self.bench, self.failed, self.group = bench, failed, group
+    def __init__(self, plan: Plan, session: Session, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
+        self.session, self.failed, self.group = session, failed, group
         self.scene = next(scene for scene in plan.scenes if scene.split == plan.stages[group.original.model].job.scene.split)
         self.numerics = plan.numerics.json()
-        self.partitions = bench.material(self.scene).partitions
-        self.dataset = bench.material(self.scene).dataset
+        self.partitions = session.material(self.scene).partitions
+        self.dataset = session.material(self.scene).dataset
         self.training = self.scene.predictor.training_set
         entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
         self.forget = entries[0].unlearner.forget if entries else "forget"
@@ -156,7 +157,7 @@ class ModelEvidence:
         return ForgottenRecord(n=len(forget), n_training=len(training), classes=tuple(classes))
 
     def _outputs(self, model: str, partition: str) -> Outputs | None:
-        return self.bench.outputs(self.scene, model, partition) if self._place(model, partition) else None
+        return outputs_of(self.session, self.scene, model, partition) if self._place(model, partition) else None
 
     def _place(self, model: str, partition: str) -> str:
         """Address of a model's outputs on a partition; empty if the run has not looked at them."""
@@ -164,7 +165,7 @@ class ModelEvidence:
         if partition not in self.scene.lineage or made in self.failed or not len(self.partitions[partition]):
             return ""
         where = address("outputs", outputs_content(self.scene, made, partition, self.numerics))
-        return where if self.bench.store.contains(where) else ""
+        return where if self.session.store.contains(where) else ""
 
     def _each(self) -> list[tuple[str, str, Outputs]]:
         """Label, partition and outputs, wherever the run looked at them."""
@@ -278,7 +279,7 @@ class ModelEvidence:
         if size * len(self.models) > _MOST_BYTES:
             raise RequirementNotMet(f"the weights of {len(self.models)} models are too many to compare ({size >> 20} MiB each)")
         layers: dict[str, list[str]] = {}
-        for name in self.bench.model(self.scene, self.group.original.model).state_dict():  # in the order of the network
+        for name in self.session.model(self.scene, self.group.original.model).state_dict():  # in the order of the network
             if original[name].is_floating_point():
                 layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
         kept = list(layers)[:_MOST_LAYERS]
@@ -292,7 +293,7 @@ class ModelEvidence:
         return Layers(names=tuple(kept), rows=tuple(rows), n_layers=len(layers))
 
     def _state(self, subject: Subject) -> Mapping[str, Tensor]:
-        return self.bench.store.open(subject.model).tensors("model")
+        return self.session.store.open(subject.model).tensors("model")
 
     # Samples
 

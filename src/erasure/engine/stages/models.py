@@ -6,11 +6,13 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from erasure.engine.session import Session
+from erasure.engine.stages.inference import outputs_of
+from erasure.engine.stages.unlearning import task_of
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Request, UnlearnedShadow
@@ -23,18 +25,15 @@ from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningTask, check_finite, plain_training
 
-if TYPE_CHECKING:
-    from erasure.engine.session import Workbench
-
 __all__ = ["Population", "make_block"]
 
 
-def make_block(bench: Workbench, job: Job, writer: Writer) -> None:
+def make_block(session: Session, job: Job, writer: Writer) -> None:
     """Make the models of a block and save their weights, one tensor for each parameter with the model as its first axis."""
     assert job.block is not None  # noqa: S101 - narrows the type
-    start, peak = time.perf_counter(), PeakMemory(bench.device)
-    models = _trained(bench, job.scene, job.block) if job.block.way == "train" else _unlearned(bench, job, job.block)
-    synchronise(bench.device)
+    start, peak = time.perf_counter(), PeakMemory(session.device)
+    models = _trained(session, job.scene, job.block) if job.block.way == "train" else _unlearned(session, job, job.block)
+    synchronise(session.device)
     states = [model.state_dict() for model in models]
     stacked = {name: torch.stack([state[name].detach().cpu() for state in states]) for name in states[0]}
     writer.save_tensors("models", stacked)
@@ -43,31 +42,31 @@ def make_block(bench: Workbench, job: Job, writer: Writer) -> None:
     writer.facts |= facts
 
 
-def _trained(bench: Workbench, scene: Scene, block: Block) -> list[nn.Module]:
-    material, predictor = bench.material(scene), scene.predictor
+def _trained(session: Session, scene: Scene, block: Block) -> list[nn.Module]:
+    material, predictor = session.material(scene), scene.predictor
     ids = [_kept(request, block, material.partitions) for request in block.requests]
 
     def fresh() -> list[nn.Module]:
-        return [build_model(predictor.model, material.model_input, seed, bench.device) for seed in block.seeds]
+        return [build_model(predictor.model, material.model_input, seed, session.device) for seed in block.seeds]
 
     models = fresh()
-    if len(models) > 1 and refuse(models[0], predictor, bench.precision) is None:
+    if len(models) > 1 and refuse(models[0], predictor, session.precision) is None:
         try:
             return train_together(
                 models,
                 predictor,
                 x=material.x,
                 y=material.y,
-                ids=[chosen.to(bench.device) for chosen in ids],
+                ids=[chosen.to(session.device) for chosen in ids],
                 criterion=material.criterion,
                 seeds=block.seeds,
                 batch_size=scene.batch_size,
-                precision=bench.precision,
-                on_epoch=bench.on_epoch(),
+                precision=session.precision,
+                on_epoch=session.on_epoch(),
             )
         except Diverged:  # one by one, it is known which
             pass
-    return [bench.trained(scene, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True)]
+    return [session.trained(scene, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True)]
 
 
 def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
@@ -76,24 +75,24 @@ def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> T
     return seen[~torch.isin(seen, gone)] if len(gone) else seen
 
 
-def _unlearned(bench: Workbench, job: Job, block: Block) -> list[nn.Module]:
+def _unlearned(session: Session, job: Job, block: Block) -> list[nn.Module]:
     """The job's method applied to the model that each request starts from."""
     unlearner = job.unlearner
     assert unlearner is not None  # noqa: S101 - narrows the type
-    models = [bench.model(job.scene, origin) for origin in block.origins]
+    models = [session.model(job.scene, origin) for origin in block.origins]
     tasks = [
-        bench.task(replace(job, seed=seed, model=origin), _own(bench, job, block, request))
+        task_of(session, replace(job, seed=seed, model=origin), _own(session, job, block, request))
         for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
     ]
-    together = _unlearned_together(bench, job.scene, unlearner, models, tasks)
+    together = _unlearned_together(session, job.scene, unlearner, models, tasks)
     if together is not None:
         return together
     return [unlearner.run(model, task).model for model, task in zip(models, tasks, strict=True)]
 
 
-def _own(bench: Workbench, job: Job, block: Block, request: Request) -> dict[str, Tensor]:
+def _own(session: Session, job: Job, block: Block, request: Request) -> dict[str, Tensor]:
     """Partitions of a request that are not those of the data."""
-    unlearner, partitions = job.unlearner, bench.material(job.scene).partitions
+    unlearner, partitions = job.unlearner, session.material(job.scene).partitions
     if unlearner is None or not isinstance(request, UnlearnedShadow):
         return {}
     seen, gone = seen_ids(request, block, partitions), forgotten_ids(request, block, partitions)
@@ -101,7 +100,7 @@ def _own(bench: Workbench, job: Job, block: Block, request: Request) -> dict[str
 
 
 def _unlearned_together(
-    bench: Workbench, scene: Scene, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
+    session: Session, scene: Scene, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
 ) -> list[nn.Module] | None:
     """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
     plain = plain_training(unlearner)
@@ -119,9 +118,9 @@ def _unlearned_together(
     seen = [task.seen_by(unlearner) for task in tasks]
     batches = [task.batches(plain.role) for task in seen]
     is_each = all(each.generator is not None and each.n_samples for each in batches)
-    if not is_each or refuse(models[0], recipe, bench.precision) is not None:
+    if not is_each or refuse(models[0], recipe, session.precision) is not None:
         return None
-    material = bench.material(scene)
+    material = session.material(scene)
     copies = [copy.deepcopy(model) for model in models]
     try:
         unlearned = train_together(
@@ -134,8 +133,8 @@ def _unlearned_together(
             generators=[each.generator for each in batches if each.generator is not None],
             batch_size=batches[0].batch_size,
             ascends=plain.ascends,
-            precision=bench.precision,
-            on_epoch=bench.on_epoch(),
+            precision=session.precision,
+            on_epoch=session.on_epoch(),
         )
         for model in unlearned:
             check_finite(model, type(unlearner).__name__)
@@ -148,12 +147,12 @@ class Population:
     """Answers a measure's requests from the store.
 
     Args:
-        bench: Reads and runs models.
+        session: Reads and runs models.
         job: The measurement; its bank says where each model is.
     """
 
-    def __init__(self, bench: Workbench, job: Job) -> None:
-        self.bench, self.job = bench, job
+    def __init__(self, session: Session, job: Job) -> None:
+        self.session, self.job = session, job
 
     def _where(self, request: Request) -> str:
         if request not in self.job.bank:
@@ -169,18 +168,18 @@ class Population:
 
     def outputs(self, request: Request, partition: str) -> Outputs:
         """What the model says about a partition, in the partition's order."""
-        return self.bench.outputs(self.job.scene, self._where(request), partition, of_bank=True)
+        return outputs_of(self.session, self.job.scene, self._where(request), partition, of_bank=True)
 
     def load(self, request: Request) -> nn.Module:
         """The model, in eval mode, on the device."""
-        return self.bench.model(self.job.scene, self._where(request))
+        return self.session.model(self.job.scene, self._where(request))
 
     def seen(self, request: Request) -> Tensor:
         """Ids of what the model was trained on."""
-        partitions = self.bench.material(self.job.scene).partitions
+        partitions = self.session.material(self.job.scene).partitions
         return seen_ids(request, self._block(request), partitions).cpu().sort().values
 
     def forgotten(self, request: Request) -> Tensor:
         """Ids of what the model has unlearned."""
-        partitions = self.bench.material(self.job.scene).partitions
+        partitions = self.session.material(self.job.scene).partitions
         return forgotten_ids(request, self._block(request), partitions).cpu()
