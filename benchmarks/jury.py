@@ -20,6 +20,7 @@ import torch
 
 from erasure.engine.run_stage import run_stage
 from erasure.engine.session import Session
+from erasure.engine.stages.inference import outputs_of
 from erasure.experiment.configuration import load_experiment
 from erasure.planning import planner
 from erasure.planning.blocks import split_member
@@ -95,7 +96,7 @@ def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
         if stage.kind == "outputs" and stage.job.model in places:
             run_stage(session, stage)
     end = time.perf_counter()
-    said = [session.outputs(scene, model, "test").predictions for model in jury(plan)]
+    said = [outputs_of(session, scene, model, "test").predictions for model in jury(plan)]
     return middle - start, end - middle, said
 
 
