@@ -186,6 +186,8 @@ class SimSat(SatImp):
         paper="Yang et al., ICML 2025, arXiv:2505.11953", code="tmlr-group/SatImp at 51314c0", tested=_TESTED
     )
 
+    search_space: ClassVar[SearchSpace] = {"saturation": Range(0.5, 8.0), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
+
     importance: NonNegativeFloat = 0.0
 
 
@@ -199,5 +201,7 @@ class SimImp(SatImp):
     source: ClassVar[Source | None] = Source(
         paper="Yang et al., ICML 2025, arXiv:2505.11953", code="tmlr-group/SatImp at 51314c0", tested=_TESTED
     )
+
+    search_space: ClassVar[SearchSpace] = {"importance": Range(0.1, 4.0), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
 
     saturation: NonNegativeFloat = 0.0
