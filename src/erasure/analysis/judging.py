@@ -24,7 +24,7 @@ from erasure.analysis.relabelling_test import differences, gold_spread, relabel,
 from erasure.analysis.statistics import holm
 from erasure.records.rows import Row
 
-__all__ = ["LEAST_ORIGINALS", "ORIGINAL", "Difference", "Finding", "Tested", "TestedReport", "judge_report"]
+__all__ = ["LEAST_ORIGINALS", "MEMORY_MARGIN", "ORIGINAL", "Difference", "Finding", "Tested", "TestedReport", "judge_report"]
 
 ORIGINAL = "original"
 """Label of the model that has forgotten nothing, among the compared ones."""
@@ -38,6 +38,7 @@ _SLIGHT_OTHER = 0.01
 _SLIGHT_SPREAD = 0.5
 _MEMORY = "memory left"
 _MOST_SEEDS = 100
+_MOST_MAXIMA = 400
 _FAR = 1e6
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -122,6 +123,9 @@ class Tested:
         reason: Why it is undecided, or not shown to be indistinguishable.
         remedy: What would settle it; empty if nothing is known to.
         left_out: Values that are in no test, because some model lacks them.
+        maxima: The largest statistic of any value under each labelling, at most 400 of them evenly spaced, ascending; empty without
+            labellings.
+        maximum: The same as observed.
     """
 
     label: str
@@ -136,6 +140,8 @@ class Tested:
     reason: str = ""
     left_out: Sequence[str] = ()
     remedy: str = ""
+    maxima: tuple[float, ...] = ()
+    maximum: float = 0.0
 
     @property
     def is_accused(self) -> bool:
@@ -209,7 +215,8 @@ def judge_report(
         for label, family in tried.items()
     }
     control, sides = _control(original, level) if original is not None else (None, {})
-    compared = {label: _with_sides(_differences(family, bases[label], level), sides) for label, family in tried.items()}
+    relabelled = {label: _compared(family, bases[label], level) for label, family in tried.items()}
+    compared = {label: _with_sides(found, sides) for label, (found, _) in relabelled.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
     tested = [label for label in counted if bases[label]]
     # Methods that cannot be accused count too: one more golds would have let them be.
@@ -217,7 +224,9 @@ def judge_report(
     adjusted = dict(zip(tested, corrected, strict=False))
     ruler = _ruler(original)
     methods = {
-        label: _tested(label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level)
+        label: _tested(
+            label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level, relabelled[label][1]
+        )
         for label, family in tried.items()
     }
     compared_all = families if original is None else {**families, ORIGINAL: original}
@@ -225,17 +234,18 @@ def judge_report(
     return TestedReport(methods, n_tested, level, control, distances_of(compared_all), shift, notices)
 
 
-def _differences(family: Family, basis: Basis, level: float) -> list[Difference]:
+def _compared(family: Family, basis: Basis, level: float) -> tuple[list[Difference], _Floats]:
+    """Every value beside the golds', and the largest statistic under each labelling, the observed one first; none without labellings."""
     if family.design is None or not family.columns:
-        return []
+        return [], np.zeros(0)
     design, values = family.design, family.values
     steps = np.array([column.step for column in family.columns])
     spread = np.sqrt(np.nan_to_num(gold_spread(values, design)) ** 2 + steps**2 / 12)
     apart = differences(values, design)
-    adjusted, scattered = None, np.zeros(len(apart), dtype=bool)
+    adjusted, scattered, maxima = None, np.zeros(len(apart), dtype=bool), np.zeros(0)
     if basis == "labellings":
         found = relabel(values, design, seed=family.seed)
-        adjusted, scattered = found.adjusted, found.is_scattered(level)
+        adjusted, scattered, maxima = found.adjusted, found.is_scattered(level), found.maxima
     elif basis == "t":
         adjusted = t_test(values, design, steps=steps)
     result = []
@@ -248,12 +258,19 @@ def _differences(family: Family, basis: Basis, level: float) -> list[Difference]
         result.append(
             Difference(column, mine, golds, amount, float(spread[index]), p, bool(scattered[index]), small, by_original)
         )
-    return result
+    return result, maxima
 
 
 def _is_negligible(column: TestedColumn, amount: float, gold: float, spread: float) -> bool:
     least = max(column.step, _SLIGHT_SHARE) if column.is_share else _SLIGHT_OTHER * abs(gold)
     return abs(amount) <= max(least, _SLIGHT_SPREAD * spread) + 1e-12
+
+
+def _evenly(maxima: _Floats) -> tuple[float, ...]:
+    """At most 400 of them in ascending order, evenly spaced by rank."""
+    if len(maxima) <= _MOST_MAXIMA:
+        return tuple(np.sort(maxima).tolist())
+    return tuple(np.quantile(maxima, (np.arange(_MOST_MAXIMA) + 0.5) / _MOST_MAXIMA, method="inverted_cdf").tolist())
 
 
 def _p(found: Sequence[Difference]) -> float:
@@ -269,6 +286,7 @@ def _tested(
     control: Tested | None,
     ruler: _Ruler | None,
     level: float,
+    maxima: _Floats,
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
     memory = _memory(family, ruler)
@@ -287,6 +305,8 @@ def _tested(
             reason,
             family.left_out,
             remedy,
+            _evenly(maxima),
+            float(maxima[0]) if len(maxima) else 0.0,
         )
 
     if family.design is None:
@@ -331,14 +351,15 @@ def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str]
     original, which has forgotten nothing, is the way of knowing more.
     """
     basis = basis_of(family.design, 1, level=level) if family.design is not None and family.columns else ""
-    compared = _differences(family, basis, level)
+    compared, maxima = _compared(family, basis, level)
     sides = {
         each.column.key: 1 if each.amount > 0 else -1
         for each in compared
         if each.column.tells == "attack" and each.accuses(level) and not each.is_scattered
     }
     compared = _with_sides(compared, sides)
-    return _tested(ORIGINAL, family, compared, basis, _p(compared) if basis else None, None, None, level), sides
+    adjusted = _p(compared) if basis else None
+    return _tested(ORIGINAL, family, compared, basis, adjusted, None, None, level, maxima), sides
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
@@ -364,7 +385,7 @@ def _ruler(original: Family | None) -> _Ruler | None:
         if column.measure == _MEMORY:
             return _Ruler(column.key, 1.0)
     found = [
-        d for d in _differences(original, "", LEVEL) if d.column.claim in FORGETTING and d.column.side and not d.is_scattered
+        d for d in _compared(original, "", LEVEL)[0] if d.column.claim in FORGETTING and d.column.side and not d.is_scattered
     ]
     best = max(found, key=lambda d: d.deviations, default=None)
     if best is None or best.deviations < _LEAST_CONTRAST:

@@ -49,6 +49,8 @@ _MOST_RECORDS = 500
 _WHERE = {
     "tradeoff": "overview",
     "values": "overview",
+    "memory": "certainty",
+    "relabelled": "certainty",
     "differences": "certainty",
     "ranks": "certainty",
     "loss": "behaviour",

@@ -281,3 +281,20 @@ def test_attacks_calibrated_for_a_method_are_compared_with_the_jury_under_the_sa
     plain = judge_report(rows, ROLES).methods["lucky"]
     assert tested.p == plain.p
     assert tested.finding is plain.finding
+
+
+def test_the_largest_statistics_under_all_labellings_give_the_p_value():
+    methods = judge_report(report(np.random.default_rng(1), {"A": {}, "B": ORIGINAL}, 3, 3), ROLES).methods
+    assert len(methods) == 2
+    for tested in methods.values():
+        assert (tested.basis, len(tested.maxima)) == ("labellings", 4**3)
+        assert list(tested.maxima) == sorted(tested.maxima)
+        assert np.mean([each >= tested.maximum - 1e-9 for each in tested.maxima]) == pytest.approx(tested.p)
+    by_t = judge_report(report(np.random.default_rng(1), {"A": {}}, 1, 9), ROLES).methods["A"]
+    assert (by_t.basis, by_t.maxima) == ("t", ())
+
+
+def test_of_many_labellings_some_largest_statistics_are_kept_evenly():
+    tested = judge_report(report(np.random.default_rng(2), {"A": {}}, 5, 4), ROLES).methods["A"]
+    assert (tested.n_labellings, len(tested.maxima)) == (5**5, 400)
+    assert np.mean([each >= tested.maximum - 1e-9 for each in tested.maxima]) == pytest.approx(tested.p, abs=2 / 400)

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 from report_rows import evidence, method, references, with_jury
 
+from erasure.analysis import judging
+from erasure.analysis.equivalence import Limits
 from erasure.analysis.gaps import Roles
-from erasure.analysis.verdicts import TITLES, judge_all
+from erasure.analysis.verdicts import TITLES, Judgement, judge_all
 from erasure.records.evidence import Curve, Evidence, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
+from erasure.reports.figures.retraining import memory_left, relabelled
 from erasure.reports.figures.settings import costs, sensitivity, trace
 from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
 from erasure.reports.figures.verdicts import seeds, tradeoff
@@ -193,3 +196,44 @@ def test_long_labels_are_cut_to_what_sets_them_apart():
     assert "short" not in short
     assert len(set(short.values())) == 4
     assert max(map(len, short.values())) <= LONGEST
+
+
+def verdict_on(label, finding=judging.Finding.NOT_TOLD_APART, **facts):
+    return Judgement(label, finding, (), judging.Tested(label, finding, **facts))
+
+
+def test_memory_left_is_drawn_with_both_limits_and_says_how_many_are_within_the_band():
+    near, far = Limits(0.01, -0.1, 0.12, 5), Limits(0.9, 0.7, 1.1, 5)
+    figure = memory_left(
+        [
+            verdict_on("near", judging.Finding.INDISTINGUISHABLE, memory=near),
+            verdict_on("far", judging.Finding.UNDER_FORGOTTEN, memory=far),
+            verdict_on("one original"),
+        ]
+    )
+    assert [(d["method"], d["low"], d["mean"], d["high"]) for d in figure.data] == [
+        ("near", -0.1, 0.01, 0.12),
+        ("far", 0.7, 0.9, 1.1),
+    ]
+    assert "1 lies within" in figure.alt
+    assert figure.spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [-0.3, 1.1]
+    assert memory_left([verdict_on("one original")]) is None
+
+
+def test_each_method_is_a_line_among_the_bars_of_its_labellings():
+    maxima = tuple(i / 10 for i in range(40))
+    figure = relabelled(
+        [
+            verdict_on("a", maxima=maxima, maximum=2.0, p=0.5, adjusted=1.0),
+            verdict_on("b", judging.Finding.UNDER_FORGOTTEN, maxima=maxima, maximum=3.9, p=0.025, adjusted=0.05),
+            verdict_on("by t", p=0.3, adjusted=0.6),
+        ]
+    )
+    lines = [d for d in figure.data if d["kind"] == "observed"]
+    assert [(d["method"], d["start"], d["p"]) for d in lines] == [("a", 2.0, "p = 1"), ("b", 3.9, "p = 0.05")]
+    for method_name in ("a", "b"):
+        bars = [d for d in figure.data if d["kind"] == "retrained" and d["method"] == method_name]
+        assert sum(d["share"] for d in bars) == pytest.approx(1)
+        assert (bars[0]["start"], bars[-1]["end"]) == (0.0, 3.9)
+    assert "1 is told from retraining" in figure.alt
+    assert relabelled([verdict_on("by t", p=0.3)]) is None

@@ -12,6 +12,7 @@ from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import SERIES, is_of_method
 from erasure.reports.figures import certainty as certainty_figures
 from erasure.reports.figures import models as model_figures
+from erasure.reports.figures import retraining as retraining_figures
 from erasure.reports.figures import settings as setting_figures
 from erasure.reports.figures import verdicts as verdict_figures
 from erasure.reports.figures.figure import Figure
@@ -52,6 +53,8 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     found: list[Figure | None] = [
         verdict_figures.tradeoff(overview.judgements, narrow=narrow),
         verdict_figures.seeds(folder.rows, order, narrow=narrow),
+        retraining_figures.memory_left(overview.judgements, narrow=narrow),
+        retraining_figures.relabelled(overview.judgements, narrow=narrow),
         certainty_figures.differences(overview.certainty, order, narrow=narrow),
         certainty_figures.ranks(overview.certainty, narrow=narrow),
     ]

@@ -1,0 +1,197 @@
+"""Figures of the retraining distribution: how much memory is left, and the test of each method among its relabellings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from erasure.analysis.judging import MEMORY_MARGIN, Tested
+from erasure.analysis.verdicts import TITLES, Judgement
+from erasure.reports.figures.figure import MOST_LINES, MOST_PANELS, STEP, Figure, base, counted
+from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
+
+__all__ = ["memory_left", "relabelled"]
+
+_BINS = 24
+_FARTHEST = 1.5
+"""Memory left beyond which an interval is cut off, in units of the original's."""
+
+
+def memory_left(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+    """Memory left of every method with its interval, from retrained models (0) to the original (1).
+
+    Args:
+        judgements: Verdicts, those nearest to retraining first.
+        narrow: For a small screen.
+
+    Returns:
+        None if no method has an interval: it takes two originals and a value that tells originals from golds.
+    """
+    known = [j for j in judgements if j.tested is not None and j.tested.memory is not None and not j.is_exact]
+    if not known:
+        return None
+    records = [
+        _memory_record(j.label, j.tested, TITLES[j.verdict], j.verdict) for j in known[:MOST_LINES] if j.tested is not None
+    ]
+    order = [record["method"] for record in records]
+    low = max(-_FARTHEST, min(-0.3, *(record["low"] for record in records)))
+    high = min(_FARTHEST, max(1.1, *(record["high"] for record in records)))
+    y = {"field": "method", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 150}}
+    x = {
+        "field": "low",
+        "type": "quantitative",
+        "title": "memory left (0 % retrained, 100 % original)",
+        "scale": {"domain": [low, high], "clamp": True, "nice": False},
+        "axis": {"format": ".0%", "grid": False},
+    }
+    verdicts = {record["verdict"]: VERDICT_MARKS[record["finding"]] for record in records}
+    colour = {
+        "field": "verdict",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(verdicts), "range": [COLOURS[name] for name, _ in verdicts.values()]},
+    }
+    shape = {
+        "field": "verdict",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(verdicts), "range": [s for _, s in verdicts.values()]},
+    }
+    layers: list[dict[str, Any]] = [
+        {
+            "data": {"values": [{"low": -MEMORY_MARGIN, "high": MEMORY_MARGIN}]},
+            "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.16},
+            "encoding": {"x": x, "x2": {"field": "high"}},
+        },
+        {
+            "data": {"values": [{"low": 0.0}, {"low": 1.0}]},
+            "mark": {"type": "rule", "color": COLOURS["muted"], "strokeDash": [3, 3]},
+            "encoding": {"x": x},
+        },
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, "x": x, "x2": {"field": "high"}, "color": colour}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+            "encoding": {"y": y, "x": {**x, "field": "mean"}, "color": colour, "shape": shape},
+        },
+    ]
+    spec = base(records, width=240 if narrow else 460, height=STEP * len(records), layer=layers)
+    n_within = sum(
+        j.tested.memory.is_within(MEMORY_MARGIN) for j in known if j.tested is not None and j.tested.memory is not None
+    )
+    return Figure(
+        "memory",
+        "Memory left",
+        "What a method's models still know of the forgotten samples, as a share of what the original knows more than retrained "
+        "models: the mean over originals, and both limits at 5 %. Within the band, a fifth of the original's memory either way, "
+        "it counts as none. An interval that reaches beyond says that more models are needed."
+        + counted(min(len(known), MOST_LINES), len(known)),
+        f"Intervals of {len(known)} methods on one axis; {n_within} {'lies' if n_within == 1 else 'lie'} within the band around 0.",
+        spec,
+        records,
+    )
+
+
+def _memory_record(label: str, tested: Tested, verdict: str, finding: str) -> dict[str, Any]:
+    assert tested.memory is not None  # noqa: S101 - the caller has looked
+    found = tested.memory
+    return {"method": label, "mean": found.mean, "low": found.low, "high": found.high, "verdict": verdict, "finding": finding}
+
+
+def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+    """The largest difference of each method among those that relabelling it with retrained models gives.
+
+    Args:
+        judgements: Verdicts, those nearest to retraining first.
+        narrow: For a small screen.
+
+    Returns:
+        None if no method was tested by labellings.
+    """
+    known = [j for j in judgements if j.tested is not None and j.tested.maxima and not j.is_exact][:MOST_PANELS]
+    if not known:
+        return None
+    tests = [(j, j.tested) for j in known if j.tested is not None]
+    low = min(tested.maxima[0] for _, tested in tests)
+    high = max(max(tested.maxima[-1], tested.maximum) for _, tested in tests)
+    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    records: list[dict[str, Any]] = []
+    marks: list[dict[str, Any]] = []
+    for judgement, tested in tests:
+        counts, _ = np.histogram(tested.maxima, edges)
+        shares = counts / counts.sum()
+        records += [
+            {
+                "method": judgement.label,
+                "start": float(edges[i]),
+                "end": float(edges[i + 1]),
+                "share": float(share),
+                "kind": "retrained",
+            }
+            for i, share in enumerate(shares)
+            if share
+        ]
+        p = tested.adjusted if tested.adjusted is not None else tested.p
+        words = "" if p is None or math.isnan(p) else f"p = {p:.2g}"
+        marks.append(
+            {
+                "method": judgement.label,
+                "start": tested.maximum,
+                "p": words,
+                "kind": "observed",
+                "verdict": TITLES[judgement.verdict],
+            }
+        )
+    columns = 2 if narrow else min(len(known), 4)
+    x = {"field": "start", "type": "quantitative", "title": "largest difference", "axis": {"grid": False}}
+    panel = {
+        "layer": [
+            {
+                "transform": [{"filter": "datum.kind == 'retrained'"}],
+                "mark": {"type": "bar", "color": COLOURS["gold"], "opacity": 0.55},
+                "encoding": {
+                    "x": {**x, "bin": {"binned": True}},
+                    "x2": {"field": "end"},
+                    "y": {
+                        "field": "share",
+                        "type": "quantitative",
+                        "title": "share of labellings",
+                        "axis": {"format": ".0%", "grid": False},
+                    },
+                },
+            },
+            {
+                "transform": [{"filter": "datum.kind == 'observed'"}],
+                "mark": {"type": "rule", "color": COLOURS["bad"], "strokeWidth": 2},
+                "encoding": {"x": x},
+            },
+            {
+                "transform": [{"filter": "datum.kind == 'observed'"}],
+                "mark": {"type": "text", "align": "right", "dx": -4, "dy": 8, "fontSize": 10},
+                "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "p"}},
+            },
+        ],
+        "width": 120,
+        "height": 70,
+    }
+    drawn = records + marks
+    spec = base(
+        drawn,
+        facet={"field": "method", "type": "nominal", "sort": [j.label for j in known], "title": None},
+        columns=columns,
+        spec=panel,
+    )
+    accused = sum(j.tested.is_accused for j in known if j.tested is not None)
+    return Figure(
+        "relabelled",
+        "Each method among retrained models",
+        "Bars: the largest standardised difference of any value when the labels of the method's models and of the retrained ones are "
+        "exchanged in every way. Line: the one observed. If the method were retraining, the line could stand anywhere "
+        "among the bars; p is the share at its right, corrected for the number of methods."
+        + counted(len(known), sum(1 for j in judgements if j.tested is not None and j.tested.maxima)),
+        f"A histogram for each of {len(known)} methods; {accused} {'is' if accused == 1 else 'are'} told from retraining.",
+        spec,
+        drawn,
+    )
