@@ -190,8 +190,8 @@ all methods of the report. Retraining itself, methods that failed and methods th
 - **Scattered models.** From three originals on, the test also asks whether a method's models scatter more than golds. Such a
   difference has no side.
 
-A report draws it under *How sure is this?*: for each method, the largest difference among those of all exchanged labels; and what is left of
-the original's memory, with its interval, for all methods on one axis.
+A report draws it under *How sure is this?*: for each method, the largest difference among those of all exchanged labels; and what
+is left of the original's memory, with its interval, for all methods on one axis.
 
 ## How many models it takes
 

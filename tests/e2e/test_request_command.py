@@ -78,7 +78,9 @@ def test_two_requests_and_their_certificates(place):
     assert "request 2: 3 forgotten" in second.stdout  # three of Bern are user1's, who is gone
     ledger = place / "requests" / "ledger.jsonl"
     listed = command("requests", "list", "--ledger", ledger)
-    assert len(listed.stdout.splitlines()) == 2
+    *requests, total = listed.stdout.splitlines()
+    assert [line.split()[0] for line in requests] == ["1", "2"]
+    assert total.startswith("2 requests have cost")
     assert "original model, then requests 1, 2" in command("requests", "show", 2, "--ledger", ledger).stdout
     folder = place / "requests" / "0002"
     checked = command(

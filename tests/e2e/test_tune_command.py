@@ -98,7 +98,7 @@ def test_the_best_setting_is_written_and_loads_as_it_is(tmp_path):
     assert summary["total_s"] > summary["tuning_s"] > 0
     assert summary["verdicts"].keys() == {"Finetuning (default)", "Finetuning (configured)", "Finetuning (tuned)"}
     assert len({row.seed_train for row in found.report}) == 2  # confirmed on as many fresh seeds as it was tuned on
-    assert {row.number for row in found.report.jury} == {1, 2, 3, 4, 5}
+    assert {row.number for row in found.report.jury} == {1}  # as many as the configuration asks for
     assert min(t.objective for t in found.trials) == next(t.objective for t in found.trials if t.parameters == found.best)
 
 

@@ -45,7 +45,7 @@ REQUIRED: dict[str, str] = {
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "vision": ("pillow", "timm", "torchvision"),
-    "text": ("datasets", "peft", "transformers"),
+    "text": ("datasets", "peft", "tokenizers", "transformers"),
     "graph": ("rdkit", "torch_geometric"),
     "uci": ("ucimlrepo",),
     "ray": ("ray",),

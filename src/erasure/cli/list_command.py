@@ -6,7 +6,7 @@ import json
 
 import click
 
-from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins, plural
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plural
 from erasure.cli.prose import without_markup
 from erasure.errors import ConfigError, Problem, nearest
 from erasure.registry.facts import Facts, facts_of
@@ -60,7 +60,9 @@ def _kind(given: str) -> str:
 
 
 def _names(kind: str) -> dict[str, str]:
-    return BUILTINS[kind] | {name: point.value for name, point in plugins(kind).items()}
+    from importlib.metadata import entry_points
+
+    return BUILTINS[kind] | {point.name: point.value for point in entry_points(group=f"erasure.{plural(kind)}")}
 
 
 def _record(kind: str, name: str, target: str, facts: Facts) -> dict[str, object]:

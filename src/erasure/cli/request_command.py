@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from erasure.cli.prose import printable
+
+if TYPE_CHECKING:
+    from erasure.workflows.deletion import Answer
+    from erasure.workflows.deletion_plan import DeletionPlan
 
 __all__ = ["command"]
 
@@ -60,6 +66,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and its price, and answer nothing.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer, or the plan of a dry run, as JSON.")
 def command(
     training: Path,
     model: Path,
@@ -76,6 +83,7 @@ def command(
     no_data_check: bool,
     quiet: bool,
     dry_run: bool,
+    as_json: bool,
     **options: Any,
 ) -> int:
     """Answer a deletion request: forget, show that it was done, record and certify it.
@@ -104,7 +112,7 @@ def command(
             [Problem("nobody is asked to be forgotten", hint="name them with --ids, --ids-file, --where or --positions")]
         )
     chosen, who = file.chosen(_length(data), ids=asked, where=where, place=places)
-    terminal = Terminal(quiet=quiet)
+    terminal = Terminal(quiet=quiet or as_json)
     with terminal:
         found = forget(
             model=loaded_model(model, file),
@@ -124,12 +132,26 @@ def command(
             listener=terminal.listen,
             **options,
         )
-    if not isinstance(found, Answer):
-        click.echo(printable(str(found)))
-        return 0
+    if as_json:
+        click.echo(json.dumps(_as_json(found), ensure_ascii=False, default=str))
+        return 0 if not isinstance(found, Answer) or found.entry.certificate else 1
     click.echo(printable(str(found)))
+    if not isinstance(found, Answer):
+        return 0
     click.echo(f"model {found.folder / 'model'}, page for the person who asked {found.folder / 'answer.html'}")
     return 0 if found.entry.certificate else 1
+
+
+def _as_json(found: Answer | DeletionPlan) -> dict[str, Any]:
+    """An answer with its line of the ledger, or a plan."""
+    from erasure.workflows.deletion import Answer
+
+    if isinstance(found, Answer):
+        places = {"folder": found.folder, "model": found.folder / "model", "page": found.folder / "answer.html"}
+        return {**places, "certificate": found.certificate, "entry": asdict(found.entry)}
+    methods = [{"method": each.label, "seconds": each.seconds, "refusal": each.refusal} for each in found.candidates]
+    facts = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in {"models", "candidates"}}
+    return {**facts, "total_s": found.total_s, "methods": methods, "models": [asdict(each) for each in found.models]}
 
 
 def _listed(text: str) -> list[str]:

@@ -34,7 +34,7 @@ class AnswerProbability(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Maini et al., COLM 2024, arXiv:2401.06121",
         code="locuslab/open-unlearning at d3d7cf9",
-        tested="counting by hand (tests/unit/language/test_answers.py)",
+        tested="counting by hand (tests/unit/language/test_answer_measures.py)",
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -67,7 +67,7 @@ class ExtractionStrength(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Carlini et al., USENIX Security 2021, arXiv:2012.07805; Wang et al., 2025, arXiv:2505.11953",
         code="locuslab/open-unlearning at d3d7cf9",
-        tested="counting by hand (tests/unit/language/test_answers.py)",
+        tested="counting by hand (tests/unit/language/test_answer_measures.py)",
         deviations=("An answer of which no token is hit has 0; the reference code gives it 1/T.",),
     )
     higher_is_better: ClassVar[bool | None] = True
@@ -96,7 +96,7 @@ class ExactMemorisation(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Tirumala et al., NeurIPS 2022, arXiv:2205.10770",
         code="locuslab/open-unlearning at d3d7cf9",
-        tested="counting by hand (tests/unit/language/test_answers.py)",
+        tested="counting by hand (tests/unit/language/test_answer_measures.py)",
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

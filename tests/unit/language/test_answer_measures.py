@@ -177,3 +177,19 @@ def test_all_measures_of_tokens_cost_one_pass(given):
     handle.remove()
     assert sum(calls) == len(given.partitions["forget"]) + len(given.partitions["test"])
     assert torch.equal(known["forget"].ids, given.partitions["forget"])
+
+
+def plain_hits(given, model, sample):
+    """Whether each token of an answer, its end left out, is the most likely one after the token before it."""
+    ids, roles = given.x[sample, 0].tolist(), given.x[sample, 1].tolist()
+    best = given.models[model].table.detach().double().argmax(1)
+    return [int(best[ids[k - 1]]) == ids[k] for k in range(1, len(ids)) if roles[k] == ANSWER]
+
+
+@pytest.mark.parametrize("model", ["fair", "gold"])
+def test_memorisation_and_extraction_are_counted_token_by_token(given, model):
+    answers = [plain_hits(given, model, i) for i in given.partitions["forget"].tolist()]
+    assert any(any(hits) for hits in answers)
+    assert value(given, ExactMemorisation(), model) == pytest.approx(np.mean([np.mean(hits) for hits in answers]))
+    followed = [next((len(hits) - k for k in range(len(hits)) if all(hits[k:])), 0) / len(hits) for hits in answers]
+    assert value(given, ExtractionStrength(), model) == pytest.approx(np.mean(followed))

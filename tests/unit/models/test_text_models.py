@@ -227,7 +227,7 @@ def test_layers_of_the_encoder_are_drawn_anew_unless_it_is_under_lora(folders):
         assert {"head", "trunk.1"} <= changed
         assert any("layer.1.output.dense" in name for name in changed) == (n_layers == 4)
         assert not any("layer.0" in name for name in changed)
-    with pytest.raises(RequirementNotMet, match="only the layers of the head can be drawn anew"):
+    with pytest.raises(RequirementNotMet, match="only the layers of the head can be reinitialised"):
         LastLayers(inner=Identity(), n_layers=3, reset=True).unlearn(copy.deepcopy(adapted), task)
 
 

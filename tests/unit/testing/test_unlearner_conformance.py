@@ -192,7 +192,7 @@ def test_an_endless_model_is_noticed():
 def test_the_bank_repeats_the_original_and_shows_every_update():
     given = problem()
     steps = []
-    given.bank.replay(lambda model, batch: steps.append((batch, copy.deepcopy(model.state_dict()))))
+    given.bank.replay(lambda model, update: steps.append((update.batch, copy.deepcopy(model.state_dict()))))
     assert steps[0][0] is None
     assert len(steps) == 1 + 6 * 5
     assert all(torch.equal(steps[-1][1][name], value) for name, value in given.model.state_dict().items())

@@ -46,6 +46,7 @@ class TOFU(DataSource):
     source: ClassVar[Source | None] = Source(
         paper="Maini, Feng, Schwarzschild, Lipton, Kolter, COLM 2024, arXiv:2401.06121",
         code="locuslab/tofu at bdc209e",
+        tested="made-up authors in the layout of the files (tests/unit/language/test_tofu.py)",
         deviations=(
             "Refusals are a list of our own, one for each question by its number, not drawn anew in every epoch.",
             "Prompt and answer are turned into tokens apart and joined; the original code cuts tokens of the joined text.",
