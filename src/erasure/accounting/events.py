@@ -65,7 +65,7 @@ class ClippedSteps(GaussianEvent):
     The two runs start at most ``2 * radius`` apart, and each step moves them apart by at most ``2 * rate * clip`` more. The noise of all
     steps hides the whole distance, that of later steps more (privacy amplification by iteration). No assumption on the loss.
 
-    Source: Koloskova, Allouah, Jha, Guerraoui, Koyejo, ICML 2025, arXiv:2506.06985, with the exact conversion in the place of the
+    Source: Koloskova, Allouah, Jha, Guerraoui, Koyejo, ICML 2025, arXiv:2506.06985, with the exact conversion instead of the
     published one, which takes a bound on one Rényi order for all.
 
     Args:
@@ -137,7 +137,7 @@ class Composed(GaussianEvent):
 class ProjectedSteps:
     """Steps that each end in a ball and get independent noise: every step leaves a share of what could be told before.
 
-    Source: as :class:`ClippedSteps`, section on model clipping; the order of the contraction is computed anew at each step.
+    Source: as :class:`ClippedSteps`, section on model clipping; the order of the contraction is recomputed at each step.
 
     Args:
         start_radius: Norm of the weights at the start at most.

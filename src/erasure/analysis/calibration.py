@@ -108,7 +108,7 @@ def calibrate(
     """Judge golds as if they were methods, in reports of the design that is asked for.
 
     In each report golds of the same original play methods and jury, by lot and without replacement; then the original plays one. A test by
-    labellings holds its level for any pool of golds, so that only the error of so many draws is left; one by t is put to the test.
+    labellings holds its level for any pool of golds, so that only the error of that number of draws is left; one by t is put to the test.
 
     Args:
         rows: Rows of originals and of all golds, further ones among them; those of unlearned models are not looked at.

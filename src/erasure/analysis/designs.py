@@ -94,7 +94,7 @@ def affordable(
 
     Args:
         budget_s: Seconds.
-        price_s: Seconds of so many originals with so many further golds each.
+        price_s: Seconds of a number of originals with a number of further golds each.
         n_methods: Methods tested together.
         n_values: Values of a method.
         level: Share of reports in which a retrained method may be accused.

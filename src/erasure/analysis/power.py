@@ -30,7 +30,7 @@ Basis = str
 
 
 def level_of_look(planned: int = 1, level: float = LEVEL) -> float:
-    """Level of each of so many planned looks at growing seeds: the level of all is shared out evenly."""
+    """Level of each of a number of planned looks at growing seeds: the level of all is shared out evenly."""
     return level / max(1, planned)
 
 
@@ -76,7 +76,7 @@ def detectable_shift(golds: _Floats, design: Design, n_methods: int = 1, *, leve
 def expected_shift(
     design: Design, n_values: int = 10, n_methods: int = 1, *, level: float = LEVEL, n_sets: int = _DATASETS
 ) -> float | None:
-    """The same before a run: simulated with so many normal values, each two correlated by one half, one of them shifted.
+    """The same before a run: simulated with that many normal values, each two correlated by one half, one of them shifted.
 
     Args:
         design: The blocks.

@@ -412,7 +412,7 @@ def critical_difference(n_methods: int, n_blocks: int, *, level: float = 0.95) -
 
 @functools.cache
 def _studentized_range(level: float, n_methods: int) -> float:
-    """Quantile of the range of so many standard normal values; it is integrated numerically, which takes time."""
+    """Quantile of the range of a number of standard normal values; it is integrated numerically, which takes time."""
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(level, n_methods, np.inf))

@@ -176,7 +176,7 @@ def passed(model: nn.Module, data: GivenData, ids: Tensor) -> Outputs:
     return forward_pass(model, x=data.x, y=data.y, ids=ids, criterion=data.criterion, task=data.model_input.task)
 
 
-# A recipe in the place of a function
+# A recipe instead of a function
 
 
 class _Given(Model):

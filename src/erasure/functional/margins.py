@@ -168,7 +168,7 @@ def _cuts(mine: Tensor, other: Tensor) -> _Cuts:
 
 
 def _judgements(n_mine: int, n_other: int, delta: float) -> Tensor:
-    """ε of a threshold that is wrong on so many models of either population, ``(N + 1, M + 1)``."""
+    """ε of a threshold that is wrong on that many models of either population, ``(N + 1, M + 1)``."""
     mine = (torch.arange(n_mine + 1, dtype=torch.float64) / n_mine).unsqueeze(1)
     other = (torch.arange(n_other + 1, dtype=torch.float64) / n_other).unsqueeze(0)
     room = [(1 - delta - rate).clamp(min=0) for rate in (mine, other)]

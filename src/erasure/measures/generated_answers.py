@@ -38,7 +38,7 @@ class RougeL(Measure):
         partition: Where it is measured.
         score: ``recall`` as in TOFU, ``f1`` as in MUSE.
         max_new_tokens: Tokens of an answer at most.
-        n_samples: The first so many samples by their id; all by default.
+        n_samples: Only the first samples by their id, this many; all by default.
     """
 
     source: ClassVar[Source | None] = Source(

@@ -20,7 +20,7 @@ class Ensemble(Model):
 
     Shard and slice of a sample, and its place in each epoch, follow from hashes of its id: a sample that is deleted moves no other. A
     member trains on its first slice, then on the first two, and so on, each time for :math:`2E / (R + 1)` epochs of the recipe's ``E``, so
-    that all together cost about ``E`` epochs. The optimizer and its schedule start anew with each slice: weights are all that is kept.
+    that all together cost about ``E`` epochs. The optimizer and its schedule start afresh with each slice: weights are all that is kept.
 
     Args:
         model: The family of the members.

@@ -21,7 +21,7 @@ def count_look(directory: Path, question: str, design: Mapping[str, int]) -> int
 
     Args:
         directory: The run's folder.
-        question: What is asked: data, recipe and methods, as an address. Another question begins anew.
+        question: What is asked: data, recipe and methods, as an address. Another question starts from zero.
         design: Numbers of originals and of golds. The same design again is the same look.
 
     Returns:

@@ -45,7 +45,7 @@ def edge_pairs(column: NodeColumn) -> Tensor:
 
 
 def within_hops(edge_index: Tensor, start: Tensor, n_hops: int) -> Tensor:
-    """Which nodes messages from ``start`` have reached after so many hops; ``start`` is a mask ``(n,)``, and the result another.
+    """Which nodes messages from ``start`` have reached after a number of hops; ``start`` is a mask ``(n,)``, and the result another.
 
     Example:
         >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
@@ -150,7 +150,7 @@ class RequestedGraph:
         return ~self.is_forgotten[edge_index].any(0)
 
     def affected(self, n_hops: int) -> Tensor:
-        """Which nodes are within so many hops of what is forgotten, in the graph before the request; ``(N,)``, bool.
+        """Which nodes are within a number of hops of what is forgotten, in the graph before the request; ``(N,)``, bool.
 
         Zero hops are the forgotten nodes, the ends of forgotten edges, or the nodes whose features are forgotten.
         """

@@ -235,7 +235,7 @@ class NodeColumn:
         background: Nodes that are always part of the graph, shape ``(N,)``, bool: those no model is trained on. None for all.
         counts_degrees: Whether ``x`` is the nodes' one-hot degree. It is then counted in the subgraph that a partition sees, so that the
             edges to forgotten nodes are in nobody's features; only the number of columns comes from the whole graph.
-        propagate: If not 0, a sample is no node of a graph but a row of numbers: its features after so many means over the neighbours and
+        propagate: If not 0, a sample is no node of a graph but a row of numbers: its features after this many means over the neighbours and
             the node itself, in the graph that it is seen in. Models of rows then are graph models (SGC).
     """
 

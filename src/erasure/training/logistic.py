@@ -136,7 +136,7 @@ class LogisticModel(Estimator):
         self.refit(samples, fresh_noise=True)
 
     def refit(self, samples: Batch, *, fresh_noise: bool) -> None:
-        """Go to the optimum of some samples from the weights as they are, with the noise as it is or drawn anew."""
+        """Go to the optimum of some samples from the weights as they are, with the noise as it is or redrawn."""
         if fresh_noise:
             self.n_fits += 1
             generator = Streams(int(self.seed)).torch("perturbation", int(self.n_fits))

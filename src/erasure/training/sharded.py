@@ -134,7 +134,7 @@ def train_shards(
 
     Args:
         model: Freshly built, with the members' initial weights.
-        predictor: The recipe of each member; its optimizer and schedule start anew with each slice.
+        predictor: The recipe of each member; its optimizer and schedule start afresh with each slice.
         x: Inputs of the whole data set.
         y: Labels of the whole data set.
         ids: Samples to train on.

@@ -61,7 +61,7 @@ class CertifiedUnlearning(Unlearner):
         weight_decay: Lambda.
         max_steps: Noisy steps; with ``gradients`` by default as many as the paper takes, with ``model`` more are an error.
         epochs: Passes over the retain set afterwards; they cost nothing of the guarantee.
-        optimizer: Optimizer of these passes, built anew.
+        optimizer: Optimizer of these passes, a fresh one.
         schedule: Its schedule; constant by default.
     """
 
@@ -73,7 +73,7 @@ class CertifiedUnlearning(Unlearner):
             "Noise of different steps is independent; in the published code every step adds the same vector, which its proof excludes.",
             "The noise is found by the exact trade-off of Gaussians; the published conversion takes a bound on one Rényi order for all "
             "orders and reports an eps of 1 where it is 6 to 10.",
-            "In model clipping the order of the contraction is computed anew at every step; fewer steps are needed.",
+            "In model clipping the order of the contraction is recomputed at every step; fewer steps are needed.",
             "The noise is constant over the steps.",
         ),
     )

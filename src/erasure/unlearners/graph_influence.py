@@ -77,7 +77,7 @@ class GraphInfluence(Unlearner):
         tested="plain gradients and Hessians of a linear graph network in float64, and gold for a quadratic loss "
         "(tests/unit/unlearners/test_graph_influence.py)",
         deviations=(
-            "Conjugate gradients to a stated residual with damping relative to the curvature, in the place of a fixed number of Richardson "
+            "Conjugate gradients to a stated residual with damping relative to the curvature, instead of a fixed number of Richardson "
             "steps at a fixed scale, which diverge or do nothing where the scale does not fit the network.",
             "The Gauss-Newton matrix is the default; the Hessian, which the papers have, is indefinite on a network.",
             "Only training nodes count; the reference code takes the true labels of test nodes within reach into the update.",

@@ -16,7 +16,7 @@ def seen_in(task: UnlearningTask, ids: Tensor, graph: GraphName) -> Tensor:
 
 
 def reached(task: UnlearningTask, n_hops: int) -> Tensor:
-    """Samples of the retain set within so many hops of what is forgotten, but not of the forget set, as the retain set sees them.
+    """Samples of the retain set within a number of hops of what is forgotten, but not of the forget set, as the retain set sees them.
 
     None where the samples do not depend on one another. Test nodes are never among them.
     """

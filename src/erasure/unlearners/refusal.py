@@ -36,7 +36,7 @@ class IDK(AnswerUnlearner):
         tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
         deviations=(
             "Both terms are means of their own; the authors' code takes one mean over the tokens of both, which weighs long answers more.",
-            "A sample keeps its refusal; the authors' code draws one anew each time.",
+            "A sample keeps its refusal; the authors' code draws another each time.",
         ),
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
@@ -78,7 +78,7 @@ class IdkDPO(AnswerUnlearner):
         paper="Rafailov et al., NeurIPS 2023, arXiv:2305.18290; Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868 (as a baseline)",
         code="licong-lin/negative-preference-optimization at 1207bbe",
         tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
-        deviations=("A sample keeps its alternate answer; the authors' code draws a refusal anew each time.",),
+        deviations=("A sample keeps its alternate answer; the authors' code draws another refusal each time.",),
     )
     cost: ClassVar[str] = "epochs passes over the forget set with both answers, each step with a retain batch"
     search_space: ClassVar[SearchSpace] = {"beta": Range(0.01, 1.0, log=True), "optimizer.lr": Range(1e-6, 1e-3, log=True)}

@@ -105,7 +105,7 @@ def designs_within(budget_s: float, experiment: Experiment, options: RunOptions,
 
 
 def _price_of_one(experiment: Experiment, options: RunOptions, n_golds: int, past: Mapping[str, Cost]) -> float:
-    """Seconds of one original with so many further golds."""
+    """Seconds of one original with a number of further golds."""
     evaluator = experiment.evaluator.replace(floor_repeats=n_golds)
     plan = make_plan(replace(experiment, evaluator=evaluator), replace(options, seeds=(experiment.globals.seed,), axes={}))
     seconds = price(plan.stages.values(), past)

@@ -176,7 +176,7 @@ class Planetoid(_Geometric):
             removes a node from the graph; ``label``: the graph is whole for everyone, and forgetting removes labels only;
             ``request``: the splitter ``GraphRequest`` says what is forgotten, nodes, edges or features, and who sees which graph.
         propagate: If not 0, samples are rows of numbers for models of tables (``Ridge``, ``LogisticRegression``, ``MLP``): the features of
-            each node after so many means over its neighbours and itself. Needs ``forgets="request"``.
+            each node after this many means over its neighbours and itself. Needs ``forgets="request"``.
         download: Whether raw files that are not there are fetched.
     """
 

@@ -25,7 +25,7 @@ __all__ = ["PlainText"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlainText(DataSource):
-    """Text files in chunks of so many tokens, each a sample; the group is the file.
+    """Text files in chunks of a number of tokens, each a sample; the group is the file.
 
     All tokens of a chunk but the first are learned. The last chunk of a file ends with the token that ends a text.
 

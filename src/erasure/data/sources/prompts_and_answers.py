@@ -38,7 +38,7 @@ class PromptsAndAnswers(DataSource):
         rephrased: Column of the prompts in other words.
         wrong: Columns of wrong answers; one may hold a list of them.
         group: Column by which samples belong together.
-        group_size: Where there is no such column: so many rows after one another are a group, numbered from 0.
+        group_size: Where there is no such column: this many consecutive rows are a group, numbered from 0.
         vocabulary: Makes tokens.
         template: How a sample is written, with ``{prompt}`` and ``{answer}``, or ``chat`` for the tokenizer's own.
         max_length: Tokens of a sample; longer answers are cut.

@@ -48,7 +48,7 @@ class TOFU(DataSource):
         code="locuslab/tofu at bdc209e",
         tested="made-up authors in the layout of the files (tests/unit/language/test_tofu.py)",
         deviations=(
-            "Refusals are a list of our own, one for each question by its number, not drawn anew in every epoch.",
+            "Refusals are a list of our own, one for each question by its number, not redrawn in every epoch.",
             "Prompt and answer are turned into tokens apart and joined; the original code cuts tokens of the joined text.",
         ),
     )

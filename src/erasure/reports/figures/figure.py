@@ -62,7 +62,7 @@ def counted(shown: int, total: int, what: str = "methods") -> str:
 def spread(
     records: Iterable[Mapping[str, Any]], value: str, cell: Callable[[Mapping[str, Any]], Hashable], most: int
 ) -> list[Mapping[str, Any]]:
-    """At most so many records of each cell, evenly from its smallest value to its largest."""
+    """At most a number of records of each cell, evenly from its smallest value to its largest."""
     cells: dict[Hashable, list[Mapping[str, Any]]] = {}
     for record in records:
         cells.setdefault(cell(record), []).append(record)

@@ -36,7 +36,7 @@ def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) 
 
 
 def _columns(n: int) -> int:
-    """Columns of so many panels that leave few places empty in the last line."""
+    """Columns of a number of panels that leave few places empty in the last line."""
     return min(n, min((4, 5, 3), key=lambda columns: -n % columns + abs(columns - 4) / 2)) or 1
 
 
@@ -46,7 +46,7 @@ def _panel_width(n: int) -> int:
 
 
 def _arranged(n: int, *, narrow: bool) -> dict[str, Any]:
-    """Places of so many panels; where some stay empty, each panel has its own axis, since the last line's would stand there too."""
+    """Places of a number of panels; where some stay empty, each panel has its own axis, since the last line's would stand there too."""
     columns = 2 if narrow else _columns(n)
     apart = {"resolve": {"axis": {"x": "independent"}}} if n % columns else {}
     return {"columns": columns, "spacing": {"column": 18, "row": 18}, **apart}
