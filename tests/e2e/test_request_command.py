@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from fractions import Fraction
 
 import pytest
 from small import command
@@ -128,7 +129,13 @@ def test_a_mistake_gets_one_sentence(place, arguments, message):
 
 
 def test_a_damaged_file_of_weights_and_one_with_code_are_refused(place):
+    import torch
+
     (place / "damaged.pt").write_bytes((place / "model.pt").read_bytes()[:500])
-    done = request(place, "--ids", "user1", model="damaged.pt", folder="mistakes")
-    assert done.returncode == 2
-    assert "holds more than tensors, or is damaged" in done.stderr
+    torch.save({"layer": Fraction(1, 3)}, place / "objects.pt")  # harmless, and no tensor
+    for file, reason in (("damaged.pt", "cannot be read"), ("objects.pt", "holds more than tensors")):
+        done = request(place, "--ids", "user1", model=file, folder="mistakes")
+        assert done.returncode == 2
+        assert file in done.stderr
+        assert reason in done.stderr
+        assert "Traceback" not in done.stderr

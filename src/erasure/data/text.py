@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from erasure.data.reading.folders import folder_digest
 from erasure.errors import DataError, MissingDependency
+from erasure.types import Json
 
 __all__ = [
     "PADDING",
     "UNKNOWN",
     "fitted_tokens",
     "hashed_tokens",
+    "library_version",
     "pieces_of",
+    "pretrained_fingerprint",
     "pretrained_tokenizer",
     "pretrained_tokens",
     "words",
@@ -107,6 +112,19 @@ def fitted_tokens(
     ids = {word: position for position, word in enumerate(kept, start=2)}
     rows = ([ids.get(word, UNKNOWN) for word in row[:max_length]] or [UNKNOWN] for row in split)
     return _matrix(rows, max_length), ("", " [unknown]", *map(_spaced, kept))
+
+
+def library_version(package: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def pretrained_fingerprint(name_or_path: str) -> Json:
+    """What the tokens of a pretrained tokenizer depend on: the digest of a local folder, and the version of transformers."""
+    return {"transformers": library_version("transformers"), "folder": folder_digest(Path(name_or_path).expanduser())}
 
 
 def pretrained_tokenizer(path: str, download: bool) -> Any:

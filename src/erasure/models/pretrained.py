@@ -4,50 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.training.weights_files import existing_file, read_weights
 
-__all__ = ["load_weights", "pinned_digest", "read_weights"]
+__all__ = ["load_weights", "pinned_digest"]
 
-_INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
-_CONVERT = (
-    "in a process that trusts it, write its tensors with "
-    "safetensors.torch.save_file({name: t.contiguous() for name, t in model.state_dict().items()}, path) and name that file here"
-)
 _SHOWN = 4
 _DEEPEST = 3
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """Named tensors of a file: ``.safetensors``, or anything else that ``torch.save`` wrote, with ``weights_only=True``.
-
-    A training checkpoint that keeps its weights under ``state_dict``, ``model_state_dict``, ``model``, ``net`` or ``weights`` is
-    unwrapped.
-
-    Raises:
-        DataError: If the file is missing, damaged, holds no named tensors, or would need any other class to be unpickled.
-    """
-    file = _existing(path)
-    content = _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)
-    while isinstance(content, Mapping) and not _is_named_tensors(content):
-        inside = next((content[name] for name in _INSIDE if isinstance(content.get(name), Mapping)), None)
-        if inside is None:
-            break
-        content = inside
-    if not isinstance(content, Mapping) or not _is_named_tensors(content):
-        found = (
-            f"a dict of {', '.join(map(str, list(content)[:_SHOWN]))}" if isinstance(content, Mapping) else type(content).__name__
-        )
-        raise DataError(f'"{path}" holds {found}, expected named tensors: torch.save(model.state_dict(), path)')
-    return dict(content)
 
 
 def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dropped: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -110,7 +79,7 @@ def pinned_digest(parameter: str, path: str, expected: str | None) -> str:
     place = Path(path).expanduser()
     if not place.is_dir():
         try:
-            found = _digest(*_stamp(_existing(path)))
+            found = _digest(*_stamp(existing_file(path)))
         except DataError as error:
             raise InvalidParameters([Problem(str(error), path=parameter)]) from error
     else:
@@ -139,46 +108,6 @@ def _digest(file: str, modified_ns: int, size: int) -> str:
 
 def _is_of_model(file: Path) -> bool:
     return file.is_file() and (file.name == "config.json" or file.suffix in {".safetensors", ".bin"})
-
-
-def _existing(path: str) -> Path:
-    file = Path(path).expanduser()
-    if file.is_file():
-        return file
-    if file.is_dir():
-        raise DataError(f'"{path}" is a folder, expected a file of weights')
-    there = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
-    hint = nearest(file.name, there)
-    raise DataError(f'there is no file "{path}"{f"; {hint}" if hint else ""}; weights are never downloaded')
-
-
-def _is_named_tensors(content: Mapping[Any, Any]) -> bool:
-    return bool(content) and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-
-
-def _read_safetensors(file: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise DataError(f'"{file}" is not a complete safetensors file: {error}') from error
-
-
-def _read_torch(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # An unusual protocol is read or refused; there is nothing to do about it.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f'"{file}" is refused because unpickling it could run any program: it holds more than tensors; {_CONVERT}'
-        ) from error
-    except Exception as error:  # damaged bytes make the reader fail in every possible way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f'"{file}" cannot be read: {reason}; expected .safetensors or what torch.save wrote') from error
 
 
 def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from erasure.durable import reported
 from erasure.errors import DataError, MissingDependency, RequirementNotMet, nearest
+from erasure.training.weights_files import read_weights
 
 __all__ = ["TrainingFile", "loaded_model"]
 
@@ -141,7 +140,7 @@ def loaded_model(path: Path, training: TrainingFile) -> nn.Module:
             f"{training.path} needs a function model() that gives the untrained network for the weights in {file}"
         )
     try:
-        model.load_state_dict(_weights(file))
+        model.load_state_dict(read_weights(str(file)))
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
         raise RequirementNotMet(f"the weights in {file} do not fit the network of model(): {first}") from error
@@ -164,27 +163,3 @@ def _weights_file(path: Path) -> Path:
     if len(files) != 1:
         raise DataError(f"expected one file of weights (.safetensors, .pt) in {path}, found {len(files)}; name the file itself")
     return files[0]
-
-
-def _weights(file: Path) -> dict[str, Tensor]:
-    import pickle
-
-    with reported("read", file, option="--model"):
-        if file.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
-            try:
-                return dict(load_file(file))
-            except SafetensorError as error:
-                raise DataError(f"{file} is not a file of safetensors, or it was damaged ({error})") from error
-        try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise DataError(
-                f"{file} holds more than tensors, or is damaged; save weights alone: torch.save(model.state_dict(), FILE)"
-            ) from error
-    state = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise DataError(f"{file} holds no weights by name; save them with torch.save(model.state_dict(), FILE)")
-    return state

@@ -12,11 +12,12 @@ from torch import nn
 
 from erasure.component import canonical
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
-from erasure.models.pretrained import load_weights, read_weights
+from erasure.models.pretrained import load_weights
 from erasure.models.timm_model import TimmModel
 from erasure.models.torchvision_model import TorchVisionModel
 from erasure.training.predictor import ModelInput
 from erasure.training.torchvision_operators import torchvision
+from erasure.training.weights_files import read_weights
 
 HAS_VISION = all(importlib.util.find_spec(name) is not None for name in ("timm", "torchvision"))
 

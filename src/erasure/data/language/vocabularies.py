@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge, MinLen
 
 from erasure.component import Component
-from erasure.data.reading.folders import folder_digest
-from erasure.data.text import pieces_of, pretrained_tokenizer
+from erasure.data.text import library_version, pieces_of, pretrained_fingerprint, pretrained_tokenizer
 from erasure.errors import DataError, MissingDependency
 from erasure.types import Json
 
@@ -78,7 +75,7 @@ class BytePairs(Vocabulary):
 
     def fingerprint(self) -> Json:
         """Version of the library that learns it."""
-        return {"tokenizers": _version("tokenizers")}
+        return {"tokenizers": library_version("tokenizers")}
 
     def encoder(self, texts: Iterable[str]) -> Encoder:
         """Learn the pairs."""
@@ -126,7 +123,7 @@ class PretrainedVocabulary(Vocabulary):
 
     def fingerprint(self) -> Json:
         """Digest of a local folder, and the version of the library."""
-        return {"transformers": _version("transformers"), "folder": folder_digest(Path(self.name_or_path).expanduser())}
+        return pretrained_fingerprint(self.name_or_path)
 
     def encoder(self, texts: Iterable[str]) -> Encoder:
         """Load the tokenizer."""
@@ -158,10 +155,3 @@ class _Loaded:
         turns = [{"role": "user", "content": prompt}]
         written = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer(written, add_special_tokens=False)["input_ids"])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

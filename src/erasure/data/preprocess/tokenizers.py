@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,8 +10,7 @@ from annotated_types import Ge, MinLen
 from torch import Tensor
 
 from erasure.component import Component
-from erasure.data.reading.folders import folder_digest
-from erasure.data.text import hashed_tokens, pretrained_tokenizer, pretrained_tokens
+from erasure.data.text import hashed_tokens, pretrained_fingerprint, pretrained_tokenizer, pretrained_tokens
 from erasure.types import Json, PositiveInt
 
 __all__ = ["Pretrained", "Tokenizer", "Words"]
@@ -54,11 +51,7 @@ class Pretrained(Tokenizer):
 
     def fingerprint(self) -> Json:
         """Digest of a local folder, and the version of the library."""
-        try:
-            found = version("transformers")
-        except PackageNotFoundError:
-            found = None
-        return {"transformers": found, "folder": folder_digest(Path(self.name_or_path).expanduser())}
+        return pretrained_fingerprint(self.name_or_path)
 
     def tokens(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
         """Tokens of the pretrained vocabulary."""

@@ -24,6 +24,7 @@ from erasure.engine.recording.model_evidence import ModelEvidence, Named
 from erasure.engine.session import Session
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
+from erasure.measures.contract import Measure
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Group, Plan, Subject
 from erasure.records.evidence import (
@@ -46,7 +47,7 @@ from erasure.records.rows import Row
 from erasure.store.addresses import plain_json
 from erasure.types import Json
 
-__all__ = ["collect", "summary_of"]
+__all__ = ["collect", "measure_record", "summary_of"]
 
 _LONGEST_SOURCE = 200_000
 """Characters of a configuration file that are kept."""
@@ -178,15 +179,20 @@ def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, MeasureRecord]:
             for measure, address in zip(plan.experiment.evaluator.measures, subject.values, strict=True):
                 for name in by_address.get(address or "", ()):
                     if name not in described:
-                        summary, answers = summary_of(type(measure))
-                        described[name] = MeasureRecord(
-                            component=type(measure).__name__,
-                            summary=summary,
-                            answers=answers,
-                            ideal=measure.ideal,
-                            higher_is_better=measure.higher_is_better,
-                        )
+                        described[name] = measure_record(measure)
     return described
+
+
+def measure_record(measure: Measure) -> MeasureRecord:
+    """What a report says of a measure."""
+    summary, answers = summary_of(type(measure))
+    return MeasureRecord(
+        component=type(measure).__name__,
+        summary=summary,
+        answers=answers,
+        ideal=measure.ideal,
+        higher_is_better=measure.higher_is_better,
+    )
 
 
 def summary_of(cls: type[Component]) -> tuple[str, str]:

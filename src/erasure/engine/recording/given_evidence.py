@@ -11,7 +11,7 @@ import torch
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel
 from erasure.engine.recording import provenance
-from erasure.engine.recording.evidence import summary_of
+from erasure.engine.recording.evidence import measure_record
 from erasure.measures.contract import Measure
 from erasure.planning.stages import Numerics
 from erasure.records.evidence import (
@@ -131,12 +131,5 @@ def _measures(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, Mea
     for name in dict.fromkeys(row.measure for row in rows):
         measure = next((each for each in measures if name.startswith(each.title)), None)
         if measure is not None:
-            summary, answers = summary_of(type(measure))
-            found[name] = MeasureRecord(
-                component=type(measure).__name__,
-                summary=summary,
-                answers=answers,
-                ideal=measure.ideal,
-                higher_is_better=measure.higher_is_better,
-            )
+            found[name] = measure_record(measure)
     return found
