@@ -160,6 +160,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "OrthoGrad": "erasure.unlearners.ortho_grad:OrthoGrad",
         "SVDClassForgetting": "erasure.unlearners.svd_class_forgetting:SVDClassForgetting",
         "RUM": "erasure.unlearners.rum:RUM",
+        "KGA": "erasure.unlearners.kga:KGA",
+        "PGU": "erasure.unlearners.projected_gradient:ProjectedGradientUnlearning",
         "SISA": "erasure.unlearners.sisa:SISA",
         "DeltaGrad": "erasure.unlearners.delta_grad:DeltaGrad",
         "RewindToDelete": "erasure.unlearners.rewind_to_delete:RewindToDelete",

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from erasure.functional.losses import class_logits, correctness
+from erasure.functional.losses import class_logits
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
@@ -96,7 +96,7 @@ class LoTUS(IterativeUnlearner):
         forget, mixed = task.ids("forget"), self._mixed(task)
         is_forgotten = torch.zeros(len(task.y), dtype=torch.bool, device=task.device)
         is_forgotten[forget] = True
-        unseen = _accuracy(teacher, task.batches("validation", shuffle=False), task) if self._compares else 0.0
+        unseen = task.accuracy(teacher, "validation") if self._compares else 0.0
         generator = task.generator("gumbel")
         temperature = 1.0
 
@@ -108,7 +108,7 @@ class LoTUS(IterativeUnlearner):
             return -(target * student.log_softmax(1)).sum(1).mean()
 
         for _ in trainer.epochs():
-            gap = _accuracy(model.eval(), task.batches("forget", shuffle=False), task) - unseen
+            gap = task.accuracy(model, "forget") - unseen
             if gap <= -_TOLERANCE:
                 break
             temperature = math.exp(self.alpha * gap)
@@ -133,12 +133,3 @@ class LoTUS(IterativeUnlearner):
         smooth = (answer / temperature).softmax(1)
         sharp = torch.nn.functional.one_hot(answer.argmax(1), answer.shape[1]).to(answer.dtype)
         return torch.where(forgotten[:, None], smooth, sharp)
-
-
-def _accuracy(model: nn.Module, batches: Batches, task: UnlearningTask) -> float:
-    """Share of right predictions; one wait for the device."""
-    right = torch.zeros((), device=task.device)
-    with torch.no_grad():
-        for batch in batches:
-            right = right + correctness(task.kind, logits_of(model(batch.x)), batch.y).sum()
-    return float(right) / max(1, batches.n_samples)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from erasure.accounting.guarantee import Guarantee
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.losses import correctness
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
@@ -159,6 +160,15 @@ class UnlearningTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of ``model`` on a batch, as in the original's training."""
         return self.criterion(logits_of(model(batch.x)), batch.y)
+
+    def accuracy(self, model: nn.Module, role: Role) -> float:
+        """Share of right predictions on a partition in eval mode, in which the model is left; 0 for an empty one."""
+        model.eval()
+        right = torch.zeros((), device=self.device)
+        with torch.no_grad():
+            for batch in self.batches(role, shuffle=False):
+                right = right + correctness(self.kind, logits_of(model(batch.x)), batch.y).sum()
+        return float(right) / max(1, self.n_samples(role))
 
     def generator(self, *names: str | int) -> torch.Generator:
         """A fresh generator on the CPU for the stream ``names``."""

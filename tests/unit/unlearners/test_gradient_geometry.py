@@ -1,5 +1,6 @@
-"""Methods whose step is made of a forget and a retain gradient: SFRon, MUNBa, UAM with ROSU, and OrthoGrad."""
+"""Methods whose step is made of a forget and a retain gradient, or kept off what layers read: SFRon, MUNBa, UAM, OrthoGrad and PGU."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,11 +10,13 @@ from toys import (
     Shuffles,
     check_forget_sizes,
     check_whole_class,
+    conv_net,
     distance,
     logits_by_hand,
     loss_by_hand,
     memorised,
     norm_net,
+    picture_task,
     same_model,
     sgd,
     start,
@@ -23,10 +26,14 @@ from toys import (
     weights,
 )
 
+from erasure.errors import RequirementNotMet
 from erasure.functional.projections import orthogonal_part
+from erasure.training.calls import Schedule
+from erasure.training.layer_inputs import input_grams, weighted_layers
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.munba import MUNBa, nash_weights
 from erasure.unlearners.ortho_grad import OrthoGrad
+from erasure.unlearners.projected_gradient import ProjectedGradientUnlearning, kept_basis
 from erasure.unlearners.sfron import SFRon, importance_mask, sample_weights
 from erasure.unlearners.uam import UAM
 
@@ -242,6 +249,85 @@ def test_ortho_grad_leaves_the_retain_losses_to_first_order():
     assert rises[2e-3] / rises[1e-3] == pytest.approx(4, rel=0.05)  # nothing but the second order is left
 
 
+# Projected gradients
+
+
+def protected_by_hand(inputs, variance):
+    """The projection on the strongest directions of the inputs, by their singular vectors."""
+    _, sizes, vectors = torch.linalg.svd(inputs, full_matrices=True)
+    k = int((sizes.cumsum(0) / sizes.sum() <= variance).sum()) + 1
+    return vectors[:k].T @ vectors[:k], k
+
+
+def test_pgu_descends_across_what_layers_read_of_the_retain_set():
+    task, model = tiny_task(), tiny_net()
+    by_hand, x = start(model), task.x.values
+    kept = x[task.partitions["retain"]]
+    hidden = (kept @ by_hand[0].T + by_hand[1]).tanh().detach()
+    found = {0: protected_by_hand(kept, 0.7), 2: protected_by_hand(hidden, 0.7)}
+    assert [k for _, k in found.values()] == [3, 3]  # of 4 and 6 directions: some stay free
+    steps, passes = SgdByHand(by_hand, 0.3), Shuffles(task, "forget")
+    for epoch in range(3):
+        steps.lr = 0.3 * 0.5**epoch
+        for ids in passes.one_pass():
+            p = logits_by_hand(by_hand, x[ids]).softmax(1)
+            true = p[torch.arange(len(ids)), task.y[ids]]
+            loss = -(1 - (true - 0.05)).log().mean() + 0.2 * (p * p.log()).sum(1).mean()
+            parts = torch.autograd.grad(loss, by_hand)
+            steps.step_along(
+                [
+                    (g + 0.01 * w.detach()) @ (torch.eye(len(found[i][0])).double() - found[i][0]) if i in found else 0 * g
+                    for i, (g, w) in enumerate(zip(parts, by_hand, strict=True))
+                ]
+            )
+    method = ProjectedGradientUnlearning(
+        epochs=3,
+        variance=0.7,
+        offset=0.05,
+        weight_decay=0.01,
+        max_drop=1.0,
+        batch_size=4,
+        optimizer=sgd(0.3),
+        schedule=Schedule.of("ExponentialLR", gamma=0.5),
+    )
+    after = unlearned(method, model, task)
+    assert distance(weights(after), by_hand) < 1e-10
+    for layer, projection in ((0, found[0][0]), (2, found[2][0])):
+        moved = (after[layer].weight - model[layer].weight).detach()
+        assert float(moved.abs().max()) > 1e-3
+        assert float((moved @ projection).abs().max()) < 1e-12
+    assert same_model(model, unlearned(method.replace(max_drop=0.0, epochs=0), model, task))
+
+
+def test_pgu_protects_everything_or_what_singular_values_say():
+    model, task = conv_net(), picture_task()
+    still = ProjectedGradientUnlearning(epochs=2, variance=1.0)
+    assert distance(weights(unlearned(still, model, task)), weights(model)) < 1e-12
+    reads = task.seen_by(still.replace(forget="train"))
+    layers = weighted_layers(model)
+    kept, whole = (input_grams(model, reads.batches(role, shuffle=False), layers) for role in ("retain", "forget"))
+    gone = input_grams(model, task.seen_by(still).batches("forget", shuffle=False), layers)
+    assert all(torch.allclose(whole[name] - gone[name], kept[name], rtol=0, atol=1e-10) for name in layers)
+    for sizes, variance, expected in (([3.0, 2.0, 1.0], 0.0, 1), ([3.0, 2.0, 1.0], 0.5, 2), ([3.0, 2.0, 1.0], 0.9, 3)):
+        assert kept_basis(torch.diag(torch.tensor(sizes) ** 2), variance).shape == (3, expected)
+    with pytest.raises(RequirementNotMet, match="linear maps"):
+        unlearned(still, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(25)).double(), task)
+
+
+def test_pgu_stops_when_the_retain_accuracy_falls():
+    learned = memorised()
+    everything = {**learned.task.partitions, "forget": learned.task.partitions["retain"]}
+    task = dataclasses.replace(learned.task, partitions=everything)
+    wild = ProjectedGradientUnlearning(epochs=20, variance=0.3, optimizer=sgd(0.1), max_drop=0.02, schedule=None)
+    stopped, free = unlearned(wild, learned.original, task), wild.replace(max_drop=1.0)
+    for epochs in range(1, 21):
+        model = unlearned(free.replace(epochs=epochs), learned.original, task)
+        if learned.accuracy(model, "retain") < learned.accuracy(learned.original, "retain") - 0.02:
+            break
+    assert 1 < epochs < 20
+    assert same_model(stopped, model)
+
+
 # All of them
 
 
@@ -255,6 +341,12 @@ def test_forget_sets_of_every_size_work(method):
     check_whole_class(method)
 
 
+def test_pgu_takes_forget_sets_of_every_size():
+    method = ProjectedGradientUnlearning(epochs=1, variance=0.5)
+    check_forget_sizes(method, kinds=("classification", "binary"))
+    check_whole_class(method)
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -262,6 +354,7 @@ def test_forget_sets_of_every_size_work(method):
         MUNBa(epochs=10, batch_size=16, optimizer=sgd(0.05, momentum=0.9)),
         UAM(epochs=10, rho=3.0, batch_size=16, optimizer=sgd(0.05, momentum=0.9)),
         OrthoGrad(epochs=10, batch_size=16, retain_weight=1.0, max_grad_norm=1.0, optimizer=sgd(0.1)),
+        ProjectedGradientUnlearning(epochs=60, batch_size=16, variance=0.7, optimizer=sgd(0.1)),
     ],
     ids=lambda method: type(method).__name__,
 )
