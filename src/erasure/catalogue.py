@@ -123,6 +123,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "ETR": "erasure.unlearners.etr:EraseThenRectify",
         "MEGU": "erasure.unlearners.megu:MEGU",
         "GIF": "erasure.unlearners.graph_influence:GraphInfluence",
+        "Cognac": "erasure.unlearners.cognac:Cognac",
+        "NeighbourRelabelling": "erasure.unlearners.neighbour_relabelling:NeighbourRelabelling",
         "Finetuning": "erasure.unlearners.finetuning:Finetuning",
         "CF-k": "erasure.unlearners.cf_k:CFk",
         "EU-k": "erasure.unlearners.eu_k:EUk",

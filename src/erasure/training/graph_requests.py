@@ -12,7 +12,16 @@ from torch import Tensor
 from erasure.errors import PartitionError
 from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph, one_hot
 
-__all__ = ["GRAPHS", "GraphName", "RequestKind", "RequestedGraph", "edge_pairs", "pair_keys", "within_hops"]
+__all__ = [
+    "GRAPHS",
+    "GraphName",
+    "RequestKind",
+    "RequestedGraph",
+    "edge_pairs",
+    "pair_keys",
+    "within_hops",
+    "within_hops_of_each",
+]
 
 RequestKind: TypeAlias = Literal["nodes", "edges", "features"]
 """What is forgotten of a graph."""
@@ -56,6 +65,32 @@ def within_hops(edge_index: Tensor, start: Tensor, n_hops: int) -> Tensor:
     for _ in range(n_hops):
         reached = reached.index_fill(0, edge_index[1, reached[edge_index[0]]], True)
     return reached
+
+
+def within_hops_of_each(edge_index: Tensor, starts: Tensor, n_hops: int, n_nodes: int) -> Tensor:
+    """Which nodes messages from each of ``starts`` have reached after a number of hops; ``(len(starts), n_nodes)``, bool.
+
+    Args:
+        edge_index: Shape ``(2, m)``.
+        starts: Numbers of nodes, shape ``(k,)``.
+        n_hops: Hops.
+        n_nodes: Nodes of the graph.
+
+    **Cost**: memory for ``k`` times the nodes, and for each hop a product of that with the edges.
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> within_hops_of_each(path, torch.tensor([0, 1]), 1, 3)
+        tensor([[ True,  True, False],
+                [ True,  True,  True]])
+    """
+    reached = torch.zeros(n_nodes, len(starts), device=edge_index.device)
+    reached[starts, torch.arange(len(starts), device=edge_index.device)] = 1.0
+    ones = torch.ones(edge_index.shape[1], device=edge_index.device)
+    messages = torch.sparse_coo_tensor(edge_index.flip(0), ones, (n_nodes, n_nodes), check_invariants=False).coalesce()
+    for _ in range(n_hops):
+        reached = (reached + torch.sparse.mm(messages, reached)).clamp_(max=1.0)
+    return reached.T > 0
 
 
 @dataclass(frozen=True, eq=False)

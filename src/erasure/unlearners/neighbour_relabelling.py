@@ -1,0 +1,118 @@
+"""Relabelling by the neighbours: forgotten nodes are taught what nodes around them, or another class, would say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from erasure.training.calls import Optimizer
+from erasure.training.forward import logits_of
+from erasure.training.graph_requests import RequestedGraph
+from erasure.training.predictor import ModelInput
+from erasure.types import NonNegativeInt, Role, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.unlearners.search import Range, SearchSpace
+
+__all__ = ["NeighbourRelabelling"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourRelabelling(IterativeUnlearner):
+    r"""Trains on with other targets for the forget set and the true labels of the retain set.
+
+    .. math::
+        \min_\theta \; -\mathbb{E}_{v \in D_f} \sum_k q_{v,k} \ln p_\theta(k \mid v) + \mathbb{E}_{D_r} \, \ell(f_\theta(x), y)
+
+    ``targets`` says what :math:`q_v` is: another ``class``, drawn once and uniformly; the mean probabilities that the original gives to the
+    node's kept ``neighbours``; or to those of the ``same-class``. Neighbours are nodes of the retain set with an edge to the node that is
+    not forgotten, seen in the graph after the request. A node without any takes the mean over the whole retain set (of its class), and so
+    do samples that do not depend on one another. A pass over the forget set is followed by one over the retain set. An empty forget set
+    leaves the model as it is.
+
+    **Cost**: ``epochs`` passes over the forget and the retain set, and one forward pass over the retain set.
+
+    Args:
+        targets: What forgotten nodes are taught.
+    """
+
+    source: ClassVar[Source | None] = Source(
+        paper="Guan, Zhu, Wang, Ren, Zhou, 2025, arXiv:2509.04785",
+        tested="targets and steps by plain formulas in float64 (tests/unit/unlearners/test_neighbour_relabelling.py)",
+        deviations=(
+            "Written from the paper's abstract, which names the three choices of targets; the rest is ours: who counts as a neighbour, what "
+            "nodes without one are taught, the order of the passes and all settings.",
+            "Neighbours are kept training nodes.",
+        ),
+    )
+    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for = frozenset({"classification"})
+    cost: ClassVar[str] = "epochs passes over the forget and the retain set, one forward pass over the retain set"
+    search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 50), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
+
+    epochs: NonNegativeInt = 10
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=1e-3))
+    targets: Literal["class", "neighbours", "same-class"] = "neighbours"
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be another class to draw."""
+        if data.task == "classification" and self.targets == "class" and data.n_classes < 2:
+            return f"{type(self).__name__} is not defined for a single class: there is no other one to draw"
+        return super().refuse(data)
+
+    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+        """Find the targets, then train."""
+        forget = task.ids("forget")
+        if not len(forget) or not self.epochs:
+            return model
+        q = torch.zeros(len(task.y), task.n_classes, dtype=next(model.parameters()).dtype, device=task.device)
+        q[forget] = self._targets(model, task).to(q.dtype)
+        trainer = self.trainer(model, task)
+        gone, kept = task.batches("forget"), task.batches("retain")
+        for _ in trainer.epochs():
+            trainer.train_on(gone, lambda batch: F.cross_entropy(logits_of(model(batch.x)), q[batch.ids]))
+            trainer.train_on(kept, lambda batch: task.loss(model, batch))
+        return model
+
+    def _targets(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+        """What each sample of the forget set is taught, ``(n, K)``."""
+        forget, retain = task.ids("forget"), task.ids("retain")
+        y = task.y[forget]
+        if self.targets == "class":
+            step = torch.randint(1, task.n_classes, (len(forget),), generator=task.generator("labels")).to(y)
+            return F.one_hot((y + step) % task.n_classes, task.n_classes)
+        with torch.no_grad():
+            model.eval()
+            batches = task.batches("retain", shuffle=False, batch_size=max(task.batch_size, 1024))
+            p = torch.cat([logits_of(model(batch.x)).softmax(1) for batch in batches])
+        same = y[:, None] == task.y[retain][None, :] if self.targets == "same-class" else None
+        counted = self._neighbours(task, forget, retain)
+        if same is not None:
+            counted &= same
+        fallback = torch.ones_like(counted) if same is None else same
+        none = ~counted.any(1)
+        counted[none] = fallback[none]
+        counted[~counted.any(1)] = True  # no sample of the class is kept
+        weights = counted.to(p.dtype)
+        return weights @ p / weights.sum(1, keepdim=True)
+
+    def _neighbours(self, task: UnlearningTask, forget: Tensor, retain: Tensor) -> Tensor:
+        """Which of the retain set are neighbours of which of the forget set, ``(n_forget, n_retain)``, bool."""
+        found = torch.zeros(len(forget), len(retain), dtype=torch.bool, device=task.device)
+        if not isinstance(task.x, RequestedGraph):
+            return found
+        edges = task.x.graph.edge_index
+        if task.x.kind == "edges":
+            edges = edges[:, task.x.kept_edges]
+        places = []
+        for ids in (retain, forget):
+            place = torch.full((task.x.n_nodes,), -1, dtype=torch.int64, device=task.device)
+            place[task.x.nodes_of(ids)] = torch.arange(len(ids), device=task.device)
+            places.append(place)
+        source, target = places[0][edges[0]], places[1][edges[1]]
+        there = (source >= 0) & (target >= 0) & (edges[0] != edges[1])
+        found[target[there], source[there]] = True
+        return found
