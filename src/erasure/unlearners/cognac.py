@@ -21,13 +21,27 @@ __all__ = ["Cognac"]
 
 
 class _Contrast(NamedTuple):
-    """Which rows of one batch are drawn to which and pushed from which; pairs of rows, and the anchor of each by number."""
+    """The batch of the contrast, and which of its rows are drawn to which and pushed from which.
 
+    Args:
+        batch: Affected nodes and all they are compared with, seen in the graph before the request.
+        anchors: Rows of the affected nodes.
+        near: Rows that they are drawn to, and of which anchor each is one.
+        far: Rows that they are pushed from, likewise.
+    """
+
+    batch: Batch
     anchors: Tensor
-    near: Tensor
-    near_of: Tensor
-    far: Tensor
-    far_of: Tensor
+    near: tuple[Tensor, Tensor]
+    far: tuple[Tensor, Tensor]
+
+    def distance(self, z: Tensor, others: Tensor, owner: Tensor) -> Tensor:
+        """Mean over anchors of the mean distance to their others; an anchor without others counts as at distance 0."""
+        between = z.index_select(0, self.anchors.index_select(0, owner)) - z.index_select(0, others)
+        distances = torch.linalg.vector_norm(between, dim=1)
+        counts = torch.bincount(owner, minlength=len(self.anchors)).to(z.dtype).clamp(min=1)
+        mean: Tensor = (distances / counts.index_select(0, owner)).sum() / len(self.anchors)
+        return mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,77 +120,69 @@ class Cognac(IterativeUnlearner):
         """Rounds of contrast and correction."""
         if not task.n_samples("forget") or self.changes_nothing():
             return model
-        found = self._affected(model, task) if self.contrast_steps else None
+        contrast = self._contrast(model, task)
         trainer = self.trainer(model, task)
         up, down = (
             replace(self, optimizer=optimizer).trainer(model, task)
             for optimizer in (self.ascent_optimizer, self.descent_optimizer)
         )
         forget, retain = task.batches("forget"), task.batches("retain")
+
+        def apart(pairs: _Contrast) -> Tensor:
+            z = logits_of(model(pairs.batch.x))
+            return pairs.distance(z, *pairs.near) + (self.margin - pairs.distance(z, *pairs.far)).clamp(min=0)
+
         for _ in trainer.epochs():
-            if found is not None:
-                batch, pairs = found
-                trainer.train_on([batch] * self.contrast_steps, lambda each: self._contrast(logits_of(model(each.x)), pairs))
+            if contrast is not None:
+                trainer.train_on([contrast] * self.contrast_steps, apart)
             for _ in range(self.correction_steps):
-                up.train_on(forget, lambda each: -task.loss(model, each))
-                down.train_on(retain, lambda each: task.loss(model, each))
+                up.train_on(forget, lambda batch: -task.loss(model, batch))
+                down.train_on(retain, lambda batch: task.loss(model, batch))
         return model
 
-    def _affected(self, model: nn.Module, task: UnlearningTask) -> tuple[Batch, _Contrast] | None:
-        """The batch of the contrast, and its pairs; None if no node is affected."""
+    def _contrast(self, model: nn.Module, task: UnlearningTask) -> _Contrast | None:
+        """Who is drawn to whom; None if no node is affected."""
         graph = task.x
         if not isinstance(graph, RequestedGraph):
             return None
-        of_edges = graph.kind == "edges"
-        wrong = torch.unique(graph.pairs) if of_edges else graph.nodes
-        # The ends of forgotten edges are affected themselves; of nodes and features it is those around.
-        candidates = graph.nodes_of(task.ids("retain") if of_edges else reached(task, self.hops))
-        candidates = candidates[torch.isin(candidates, wrong) == of_edges]
-        n_chosen = int(self.share * len(candidates))
-        if not n_chosen:
+        wrong = torch.unique(graph.pairs) if graph.kind == "edges" else graph.nodes
+        anchors = self._affected(model, task, graph, wrong)
+        if not len(anchors):
             return None
-        kept = graph.nodes_of(task.ids("retain"))
-        with torch.no_grad():
-            model.eval()
-            column = graph.graph
-            inverted = replace(column, x=column.x.index_copy(0, wrong, 1 - column.x.index_select(0, wrong)))
-            other = RequestedGraph(inverted, graph.kind, graph.nodes, graph.pairs, graph.columns)
-            ids = graph.seen_in(candidates, "before")
-            now, then = (logits_of(model(each.gather(ids))).softmax(1) for each in (graph, other))
-        anchors = candidates[(now - then).abs().mean(1).topk(n_chosen).indices]
-        reach = within_hops_of_each(column.edge_index, anchors, self.hops, len(column))
-        may = torch.zeros(len(column), dtype=torch.bool, device=task.device).index_fill(0, kept, True)
-        if not of_edges:
-            may = may.index_fill(0, wrong, False)
-        near = reach & may
-        far = torch.zeros_like(reach)
-        if of_edges:
+        n = graph.n_nodes
+        may = torch.zeros(n, dtype=torch.bool, device=task.device).index_fill(0, graph.nodes_of(task.ids("retain")), True)
+        far = torch.zeros(len(anchors), n, dtype=torch.bool, device=task.device)
+        if graph.kind == "edges":
             for first, second in (graph.pairs.T, graph.pairs.T.flip(0)):
-                hit = anchors[:, None] == first[None, :]
-                row, pair = hit.nonzero(as_tuple=True)
+                row, pair = (anchors[:, None] == first[None, :]).nonzero(as_tuple=True)
                 far[row, second[pair]] = True
-            near &= ~far
         else:
             far[:, wrong] = True
+        near = within_hops_of_each(graph.graph.edge_index, anchors, self.hops, n) & may & ~far
         near[torch.arange(len(anchors), device=task.device), anchors] = False
-        used = torch.unique(torch.cat([anchors, near.any(0).nonzero().flatten(), far.any(0).nonzero().flatten()]))
-        place = torch.zeros(len(column), dtype=torch.int64, device=task.device)
-        place[used] = torch.arange(len(used), device=task.device)
-        (near_of, near_at), (far_of, far_at) = (mask.nonzero(as_tuple=True) for mask in (near, far))
-        ids = seen_in(task, used, "before")
+        used = (near | far).any(0).index_fill(0, anchors, True)
+        place = used.cumsum(0) - 1
+        ids = seen_in(task, used.nonzero().flatten(), "before")
         batch = next(iter(task.batches("retain", shuffle=False, ids=ids, batch_size=len(ids))))
-        return batch, _Contrast(place[anchors], place[near_at], near_of, place[far_at], far_of)
+        sides = [(place[other], owner) for owner, other in (mask.nonzero(as_tuple=True) for mask in (near, far))]
+        return _Contrast(batch, place[anchors], *sides)
 
-    def _contrast(self, z: Tensor, pairs: _Contrast) -> Tensor:
-        """The loss of all affected nodes together."""
-        closeness = _mean_distance(z, pairs.anchors, pairs.near, pairs.near_of)
-        push = self.margin - _mean_distance(z, pairs.anchors, pairs.far, pairs.far_of)
-        return closeness + push.clamp(min=0)
-
-
-def _mean_distance(z: Tensor, anchors: Tensor, others: Tensor, owner: Tensor) -> Tensor:
-    """Mean over anchors of the mean distance to their others, each by its row; an anchor without others counts as at distance 0."""
-    distances = torch.linalg.vector_norm(z.index_select(0, anchors.index_select(0, owner)) - z.index_select(0, others), dim=1)
-    counts = torch.bincount(owner, minlength=len(anchors)).to(z.dtype).clamp(min=1)
-    mean: Tensor = (distances / counts.index_select(0, owner)).sum() / len(anchors)
-    return mean
+    @torch.no_grad()
+    def _affected(self, model: nn.Module, task: UnlearningTask, graph: RequestedGraph, wrong: Tensor) -> Tensor:
+        """The nodes whose predictions change most when the features of the nodes ``wrong`` are inverted."""
+        if graph.kind == "edges":  # the ends are affected themselves
+            kept = graph.nodes_of(task.ids("retain"))
+            candidates = kept[torch.isin(kept, wrong)]
+        else:
+            near = graph.nodes_of(reached(task, self.hops))
+            candidates = near[~torch.isin(near, wrong)]
+        n_chosen = int(self.share * len(candidates))
+        if not n_chosen:
+            return candidates[:0]
+        column = graph.graph
+        inverted = replace(column, x=column.x.index_copy(0, wrong, 1 - column.x.index_select(0, wrong)))
+        other = RequestedGraph(inverted, graph.kind, graph.nodes, graph.pairs, graph.columns)
+        model.eval()
+        ids = graph.seen_in(candidates, "before")
+        now, then = (logits_of(model(each.gather(ids))).softmax(1) for each in (graph, other))
+        return candidates[(now - then).abs().mean(1).topk(n_chosen).indices]

@@ -43,8 +43,8 @@ class NeighbourRelabelling(IterativeUnlearner):
         paper="Guan, Zhu, Wang, Ren, Zhou, 2025, arXiv:2509.04785",
         tested="targets and steps by plain formulas in float64 (tests/unit/unlearners/test_neighbour_relabelling.py)",
         deviations=(
-            "Written from the paper's abstract, which names the three choices of targets; the rest is ours: who counts as a neighbour, what "
-            "nodes without one are taught, the order of the passes and all settings.",
+            "Written from the paper's abstract, which names the three choices of targets; the rest is ours: who counts as a neighbour, "
+            "what nodes without one are taught, the order of the passes and all settings.",
             "Neighbours are kept training nodes.",
         ),
     )
