@@ -189,6 +189,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "SimImp": "erasure.unlearners.weighted_ascent:SimImp",
         "CE-U": "erasure.unlearners.token_targets:CEU",
         "InvertedHinge": "erasure.unlearners.token_targets:InvertedHinge",
+        "PDU": "erasure.unlearners.primal_dual:PDU",
+        "GRU": "erasure.unlearners.gradient_rectified:GRU",
         "TaskVector": "erasure.unlearners.task_vector:TaskVector",
         "Cascade": "erasure.unlearners.cascade:Cascade",
         "Sequential": "erasure.unlearners.sequential:Sequential",

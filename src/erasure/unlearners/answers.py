@@ -15,11 +15,22 @@ from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import autocast
 from erasure.training.forward import logits_of
-from erasure.training.loop import paired
+from erasure.training.loop import Trainer, paired
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
 
-__all__ = ["AnswerLogits", "AnswerUnlearner", "Reference", "Term", "answers_of", "token_divergence"]
+__all__ = [
+    "AnswerLogits",
+    "AnswerUnlearner",
+    "Reference",
+    "Step",
+    "Term",
+    "answers_of",
+    "cut",
+    "descended",
+    "loss_term",
+    "token_divergence",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +77,9 @@ class AnswerLogits:
 
 Term: TypeAlias = Callable[[Batch, int, Tensor], Tensor]
 """Takes a piece of a batch, and the samples and tokens of the whole batch; gives the piece's share of a loss."""
+
+Step: TypeAlias = Callable[[tuple[Batch, Batch | None]], Tensor]
+"""Takes a forget batch and the retain batch beside it, leaves gradients in the parameters, and gives the loss."""
 
 
 def answers_of(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> AnswerLogits:
@@ -135,10 +149,11 @@ class AnswerUnlearner(IterativeUnlearner):
 
     def partitions(self) -> dict[Role, str]:
         """The forget set, and the retain set where there is a term of it."""
-        return {role: name for role, name in super().partitions().items() if role != "retain" or self._keeps}
+        return {role: name for role, name in super().partitions().items() if role != "retain" or self.keeps}
 
     @property
-    def _keeps(self) -> bool:
+    def keeps(self) -> bool:
+        """Whether there is a term of retained answers."""
         return self.retain_term != "none" and self.retain_weight > 0
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
@@ -148,12 +163,7 @@ class AnswerUnlearner(IterativeUnlearner):
     def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """What is minimised on retained answers."""
         if self.retain_term == "nll":
-
-            def loss(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-                answers = answers_of(model, batch, n_samples, n_tokens)
-                return answers.over_tokens(answers.losses)
-
-            return loss
+            return loss_term(model)
         reference = Reference(model, task)
 
         def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
@@ -162,40 +172,90 @@ class AnswerUnlearner(IterativeUnlearner):
 
         return divergence
 
+    def narrow(self, model: nn.Module) -> None:
+        """Leave only those weights trainable that the method changes; all that may be trained, by default."""
+
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Descend on both terms."""
-        if not task.n_samples("forget"):
-            return model
-        forget_term = self.forget_term(model, task)
-        retain_term = self.retained_term(model, task) if self._keeps else None
-        trainer = self.trainer(model, task)
-        forget = task.batches("forget")
-        # Made once: a second one would be shuffled as the first was.
-        retain = task.batches("retain") if retain_term is not None and task.n_samples("retain") else None
+        return descended(self, model, task, self.keeps, self.step)
+
+    def step(self, trainer: Trainer, forget: Term, retain: Term | None, n_steps: int) -> Step:
+        """What leaves the gradients of one step in the parameters.
+
+        Args:
+            trainer: The loop.
+            forget: Term of forgotten answers.
+            retain: Term of retained ones, if there is one.
+            n_steps: Steps in an epoch.
+        """
 
         def share(part: tuple[Term, float, Batch, int, Tensor]) -> Tensor:
             term, weight, batch, n_samples, n_tokens = part
             return weight * term(batch, n_samples, n_tokens)
 
         def step(pair: tuple[Batch, Batch | None]) -> Tensor:
-            parts = [(forget_term, self.forget_weight, *piece) for piece in self._pieces(pair[0], "forget")]
-            if retain_term is not None and pair[1] is not None:
-                parts += [(retain_term, self.retain_weight, *piece) for piece in self._pieces(pair[1], "retain")]
+            parts = [(forget, self.forget_weight, *piece) for piece in self.pieces(pair[0], "forget")]
+            if retain is not None and pair[1] is not None:
+                parts += [(retain, self.retain_weight, *piece) for piece in self.pieces(pair[1], "retain")]
             return trainer.accumulate(parts, share)
 
-        for _ in trainer.epochs():
-            trainer.step_on(_pairs(forget, retain), step)
-        return model
+        return step
 
     def n_tokens(self, batch: Batch, role: Role) -> Tensor:
         """Tokens of a batch that a mean is taken over: those of its answers."""
         return labelled(batch.y).sum()
 
-    def _pieces(self, batch: Batch, role: Role) -> list[tuple[Batch, int, Tensor]]:
-        n_samples, n_tokens = len(batch.y), self.n_tokens(batch, role).clamp_min(1)
-        size = self.piece_size or n_samples
-        cut = zip(*(part.split(size) for part in (batch.x, batch.y, batch.ids)), strict=True)
-        return [(Batch(x, y, ids), n_samples, n_tokens) for x, y, ids in cut]
+    def pieces(self, batch: Batch, role: Role) -> list[tuple[Batch, int, Tensor]]:
+        """What goes through the model at a time, each with the samples and tokens of the whole batch."""
+        return cut(batch, self.n_tokens(batch, role), self.piece_size)
+
+
+def cut(batch: Batch, n_tokens: Tensor, size: int | None) -> list[tuple[Batch, int, Tensor]]:
+    """Pieces of a batch of at most ``size`` samples, each with the samples and tokens of the whole batch."""
+    n_samples = len(batch.y)
+    parts = zip(*(part.split(size or n_samples) for part in (batch.x, batch.y, batch.ids)), strict=True)
+    return [(Batch(x, y, ids), n_samples, n_tokens.clamp_min(1)) for x, y, ids in parts]
+
+
+def loss_term(model: nn.Module) -> Term:
+    """The mean loss over the tokens of answers."""
+
+    def loss(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
+        answers = answers_of(model, batch, n_samples, n_tokens)
+        return answers.over_tokens(answers.losses)
+
+    return loss
+
+
+def descended(
+    method: AnswerUnlearner,
+    model: nn.Module,
+    task: UnlearningTask,
+    keeps: bool,
+    stepping: Callable[[Trainer, Term, Term | None, int], Step],
+) -> nn.Module:
+    """A model after the epochs of a method, by steps that ``stepping`` makes of its terms.
+
+    Args:
+        method: Has the terms, the optimizer and the epochs.
+        model: Changed in place.
+        task: Data and streams.
+        keeps: Whether each forget batch has a retain batch with it.
+        stepping: Takes the loop, both terms and the steps in an epoch.
+    """
+    if not task.n_samples("forget"):
+        return model
+    method.narrow(model)
+    forget_term = method.forget_term(model, task)
+    retain_term = method.retained_term(model, task) if method.keeps else None
+    trainer = method.trainer(model, task)
+    forget = task.batches("forget")
+    # Made once: a second one would be shuffled as the first was.
+    retain = task.batches("retain") if keeps and task.n_samples("retain") else None
+    step = stepping(trainer, forget_term, retain_term, len(forget))
+    for _ in trainer.epochs():
+        trainer.step_on(_pairs(forget, retain), step)
+    return model
 
 
 def _pairs(forget: Batches, retain: Batches | None) -> Iterator[tuple[Batch, Batch | None]]:

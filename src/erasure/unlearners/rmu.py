@@ -66,7 +66,8 @@ class RMU(AnswerUnlearner):
     scale: PositiveFloat = 5.0
 
     @property
-    def _keeps(self) -> bool:
+    def keeps(self) -> bool:
+        """Whether states of retained samples are held."""
         return self.retain_weight > 0
 
     def check(self) -> None:
@@ -78,12 +79,11 @@ class RMU(AnswerUnlearner):
         """There must be blocks, with the weights that are to be trained."""
         self._chosen(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
-        """Train the chosen weights alone."""
+    def narrow(self, model: nn.Module) -> None:
+        """Leave the chosen weights trainable, and no others."""
         _, chosen = self._chosen(model)
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.requires_grad and any(parameter is each for each in chosen))
-        return super().unlearn(model, task)
 
     def n_tokens(self, batch: Batch, role: Role) -> Tensor:
         """All tokens, those of prompts too."""
