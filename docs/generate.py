@@ -182,6 +182,9 @@ all methods of the report. Retraining itself, methods that failed and methods th
 - **Which values.** Every value that is compared with gold, on forgotten, retained and held-out samples, attacks and traces included.
   Costs, composites of other values (`AverageGap`, `ToW`, `AUS`, `NoMUS`, `GUM`) and values that some model lacks are left out; the
   report names the last.
+- **Measures of many models.** [`KLoM`](attacks.md#klom) and [`ForgettingQuality`](attacks.md#forgettingquality) judge a population and no
+  single model. They are tested by exchanging the labels of their own models, and each such test is one more in Holm's correction. Over
+  several repetitions, which may share models, twice the mean of their p-values counts. What they find has no side.
 - **What is repeated** is the original, that is the seed of its training and split. Seeds of unlearning and measuring are averaged.
 - **Negligible differences accuse nobody**: one sample or half a percentage point of a share, 1 % of any other value, and half a
   standard deviation of a retrained model.

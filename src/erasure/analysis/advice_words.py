@@ -77,7 +77,7 @@ def _use(advice: Advice) -> str:
     elif nearest.verdict == Finding.NOT_TOLD_APART:
         what = "its model is closest to one retrained without the forgotten data, and no difference was found"
     else:
-        what = "its model is closest to one retrained without the forgotten data, with differences that do no harm"
+        what = "its model is closest to one retrained without the forgotten data, with differences that are harmless or have no direction"
     return f"Use {nearest.label}: {what}{_at_cost(nearest)}.{_choice(advice)}"
 
 

@@ -215,7 +215,7 @@ def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], jud
         student = student_interval(next(iter(clusters.values())))
     tested = judged.report.methods.get(label)
     difference = tested.difference(measure, partition) if tested is not None else None
-    is_apart = tested is not None and tested.is_accused and difference is not None and difference.accuses(judged.report.level)
+    is_apart = tested is not None and difference is not None and tested.is_told_by(difference, judged.report.level)
     return Estimate(
         label,
         measure,

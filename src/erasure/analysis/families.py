@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.gaps import Roles, side_of
 from erasure.analysis.labellings import Design
+from erasure.analysis.populations import POPULATIONS
 from erasure.records.rows import Row
 
 __all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Family", "TestedColumn", "families_of"]
@@ -23,7 +24,6 @@ FORGETTING: frozenset[Claim] = frozenset({"forgotten", "traces"})
 UTILITY: tuple[Claim, ...] = ("retained", "held-out")
 
 _COMPOSITES = ("AverageGap", "ToW", "AUS", "NoMUS", "GUM")
-_POPULATIONS = ("KLoM", "ForgettingQuality")
 _UNFIT = frozenset({"collapsed", "non-finite", "failed"})
 _Unit: TypeAlias = tuple[int | None, int | None]
 _Key: TypeAlias = tuple[str, str]
@@ -176,7 +176,7 @@ def _seated(jury: _Jury, own: _Jury) -> _Jury:
 
 
 def _is_compared(row: Row) -> bool:
-    return row.ideal is not None and not row.measure.startswith((*_COMPOSITES, *_POPULATIONS)) and "CGUM" not in row.measure
+    return row.ideal is not None and not row.measure.startswith((*_COMPOSITES, *POPULATIONS)) and "CGUM" not in row.measure
 
 
 def _column(row: Row, roles: Roles) -> TestedColumn | None:

@@ -19,6 +19,7 @@ from erasure.analysis.equivalence import Limits, limits, telling_rate
 from erasure.analysis.families import FORGETTING, UTILITY, Claim, Family, TestedColumn, families_of
 from erasure.analysis.gaps import Roles
 from erasure.analysis.nearest import LEAST_ORIGINALS, Distances, distances_of
+from erasure.analysis.populations import PopulationTest, population_tests
 from erasure.analysis.power import LEVEL, Basis, basis_of, detectable_shift
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.analysis.statistics import holm
@@ -126,6 +127,7 @@ class Tested:
         maxima: The largest statistic of any value under each labelling, at most 400 of them evenly spaced, ascending; empty without
             labellings.
         maximum: The same as observed.
+        populations: Tests of many of its models at once, by measures that bring their own.
     """
 
     label: str
@@ -142,11 +144,20 @@ class Tested:
     remedy: str = ""
     maxima: tuple[float, ...] = ()
     maximum: float = 0.0
+    populations: tuple[PopulationTest, ...] = ()
 
     @property
     def is_accused(self) -> bool:
         """Whether the test says that it differs from retraining."""
         return self.finding in _ACCUSATIONS
+
+    def is_told_by(self, difference: Difference, level: float) -> bool:
+        """Whether a value tells the method from retraining, all methods and values of the report considered."""
+        return self.adjusted is not None and self.adjusted <= level + 1e-12 and difference.accuses(level)
+
+    def telling_populations(self, level: float) -> tuple[PopulationTest, ...]:
+        """Tests of many models at once that tell the method from retraining."""
+        return tuple(each for each in self.populations if each.adjusted <= level + 1e-12)
 
     def difference(self, measure: str, partition: str) -> Difference | None:
         """The difference by one value; None if it is not compared."""
@@ -204,14 +215,19 @@ def judge_report(
         excluded: Labels that guards have judged already (failed, changed nothing).
         level: Share of reports in which a retrained method may be accused.
     """
+    rows = list(rows)
     families, notices = families_of(rows, roles)
     original = families.pop(ORIGINAL, None)
     retraining, out = set(exact), set(excluded)
     tried = {label: family for label, family in families.items() if label not in out}
     counted = [label for label, family in tried.items() if label not in retraining and family.is_testable]
     n_tested = len(counted)
+    populations = {label: tests for label, tests in population_tests(rows).items() if label in tried and label not in retraining}
+    # A population is a hypothesis of its own: Holm's correction is over all of them.
+    asked = [(label, test) for label, tests in populations.items() for test in tests]
+    n_asked = max(1, n_tested + len(asked))
     bases = {
-        label: basis_of(family.design, max(1, n_tested), level=level) if family.design is not None and family.columns else ""
+        label: basis_of(family.design, n_asked, level=level) if family.design is not None and family.columns else ""
         for label, family in tried.items()
     }
     control, sides = _control(original, level) if original is not None else (None, {})
@@ -220,17 +236,29 @@ def judge_report(
     p_values = {label: _p(found) for label, found in compared.items()}
     tested = [label for label in counted if bases[label]]
     # Methods that cannot be accused count too: one more golds would have let them be.
-    corrected = holm([p_values[label] for label in tested] + [1.0] * (n_tested - len(tested)))
-    adjusted = dict(zip(tested, corrected, strict=False))
+    corrected = holm([test.p for _, test in asked] + [p_values[label] for label in tested] + [1.0] * (n_tested - len(tested)))
+    adjusted = dict(zip(tested, corrected[len(asked) :], strict=False))
+    of_populations: dict[str, tuple[PopulationTest, ...]] = {}
+    for (label, test), p in zip(asked, corrected, strict=False):
+        of_populations[label] = (*of_populations.get(label, ()), replace(test, adjusted=p))
     ruler = _ruler(original)
     methods = {
         label: _tested(
-            label, family, compared[label], bases[label], adjusted.get(label), control, ruler, level, relabelled[label][1]
+            label,
+            family,
+            compared[label],
+            bases[label],
+            adjusted.get(label),
+            control,
+            ruler,
+            level,
+            relabelled[label][1],
+            of_populations.get(label, ()),
         )
         for label, family in tried.items()
     }
     compared_all = families if original is None else {**families, ORIGINAL: original}
-    shift = _shift(list(tried.values()), max(1, n_tested), level)
+    shift = _shift(list(tried.values()), n_asked, level)
     return TestedReport(methods, n_tested, level, control, distances_of(compared_all), shift, notices)
 
 
@@ -287,6 +315,7 @@ def _tested(
     ruler: _Ruler | None,
     level: float,
     maxima: _Floats,
+    populations: tuple[PopulationTest, ...] = (),
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
     memory = _memory(family, ruler)
@@ -307,18 +336,21 @@ def _tested(
             remedy,
             _evenly(maxima),
             float(maxima[0]) if len(maxima) else 0.0,
+            populations,
         )
 
+    is_accused = adjusted is not None and adjusted <= level + 1e-12
+    accusing = [each for each in order if each.accuses(level)] if is_accused else []
+    if accusing:
+        return tested(_accusation(accusing))
+    if any(each.adjusted <= level + 1e-12 for each in populations):
+        return tested(Finding.DIFFERENT)
     if family.design is None:
         return tested(Finding.UNDECIDED, family.reason)
     if not any(each.column.claim in FORGETTING for each in compared):
         return tested(Finding.UNDECIDED, "no value on the forgotten samples is compared with retrained models")
     if not basis:
         return tested(Finding.UNDECIDED, _cannot(family))
-    is_accused = adjusted is not None and adjusted <= level + 1e-12
-    accusing = [each for each in order if each.accuses(level)] if is_accused else []
-    if accusing:
-        return tested(_accusation(accusing))
     missing, remedy = _not_shown(family, memory, control)
     return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 

@@ -192,7 +192,7 @@ def _cell(rows: Sequence[Row], column: TableColumn, judgement: Judgement | None,
     gap = _mean(gaps)
     tested = judgement.tested if judgement is not None else None
     difference = tested.difference(column.measure, column.partition) if tested is not None else None
-    is_apart = tested is not None and tested.is_accused and difference is not None and difference.accuses(level)
+    is_apart = tested is not None and difference is not None and tested.is_told_by(difference, level)
     return Cell(_mean(values), half, gap, difference, is_apart)
 
 

@@ -266,7 +266,7 @@ def _by_verdict(duel: Duel, judged: Judged) -> Duel:
     if tested is None or found is None or found.p is None:
         reason = "not tested" if tested is None or tested.basis else f"undecided: {tested.reason}"
         return replace(duel, outcome="tie", p=None, reason=reason)
-    if tested.is_accused and found.accuses(judged.report.level):
+    if tested.is_told_by(found, judged.report.level):
         return replace(duel, outcome="loss", p=found.p, reason="differs from retrained models")
     return replace(duel, outcome="tie", p=found.p, reason="not told apart from retrained models")
 

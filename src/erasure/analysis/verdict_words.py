@@ -18,17 +18,29 @@ def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
     if tested.finding == Finding.UNDECIDED:
         return (f"{tested.reason[:1].upper()}{tested.reason[1:]}.", *_left_out(tested))
     if tested.is_accused:
-        accusing = [each for each in tested.differences if each.accuses(report.level)]
+        accusing = [each for each in tested.differences if tested.is_told_by(each, report.level)]
+        populations = _populations(tested, report.level)
+        if not accusing:
+            return (*populations, *_left_out(tested))
         assumption = (
             ("This assumes that the values of retrained models are normally distributed.",) if tested.basis == "t" else ()
         )
-        return (*_sentences(_deciding_first(accusing, tested.finding)), *assumption, *_left_out(tested))
+        return (*_sentences(_deciding_first(accusing, tested.finding)), *assumption, *populations, *_left_out(tested))
     n = sum(each.p is not None for each in tested.differences)
     start = f"No difference from retrained models in {n} {'value' if n == 1 else 'values'}{_smallest(tested)}."
     if tested.finding == Finding.INDISTINGUISHABLE:
         left = tested.memory.high if tested.memory is not None else 0.0
         return (start, f"At most {_percent(left)} of the original's memory of the forgotten samples is left.", *_left_out(tested))
     return (start, *_possible(tested, report), *_left_out(tested))
+
+
+def _populations(tested: Tested, level: float) -> tuple[str, ...]:
+    """What measures of many models at once tell apart."""
+    return tuple(
+        f"{each.measure} tells many models of this method from as many retrained ones, whichever way they differ "
+        f"(p = {p_text(each.p)}{f' over {each.n} repetitions' if each.n > 1 else ''})."
+        for each in tested.telling_populations(level)
+    )
 
 
 def _smallest(tested: Tested) -> str:

@@ -53,7 +53,7 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         TITLES[Finding.DIFFERENT],
         "The test finds a difference that is harmless, or has no direction: a distance of outputs cannot indicate under- or "
-        "over-forgetting.",
+        "over-forgetting, nor can a measure that tells many models of a method from as many retrained ones (KLoM, ForgettingQuality).",
     ),
     (
         TITLES[Finding.UNDECIDED],

@@ -85,8 +85,8 @@ def _cell(rows: Sequence[Row], is_apart: bool) -> str:
 def _is_apart(judgement: Judgement | None, column: tuple[str, str], judged: Judged) -> bool:
     """Whether a method is told from retrained models by a value."""
     tested = judgement.tested if judgement is not None else None
-    found = tested.difference(*column) if tested is not None and tested.is_accused else None
-    return found is not None and found.accuses(judged.report.level)
+    found = tested.difference(*column) if tested is not None else None
+    return tested is not None and found is not None and tested.is_told_by(found, judged.report.level)
 
 
 def _number(value: float) -> str:

@@ -78,6 +78,9 @@ def _tested(tested: Tested) -> dict[str, Any]:
         "labellings": tested.n_labellings,
         "reason": tested.reason,
         "remedy": tested.remedy,
+        "populations": [
+            {"measure": each.measure, "p": each.p, "p_holm": each.adjusted, "repetitions": each.n} for each in tested.populations
+        ],
         "memory_left": _limits(tested.memory),
         "left_out": list(tested.left_out),
         "values": [_difference(each) for each in tested.differences],

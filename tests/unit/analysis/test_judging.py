@@ -9,6 +9,7 @@ import pytest
 
 from erasure.analysis.gaps import Roles
 from erasure.analysis.judging import Finding, judge_report
+from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
 ROLES = Roles(sizes={"forget": 200, "retain": 2000, "test": 1000})
@@ -298,3 +299,33 @@ def test_of_many_labellings_some_largest_statistics_are_kept_evenly():
     tested = judge_report(report(np.random.default_rng(2), {"A": {}}, 5, 4), ROLES).methods["A"]
     assert (tested.n_labellings, len(tested.maxima)) == (5**5, 400)
     assert np.mean([each >= tested.maximum - 1e-9 for each in tested.maxima]) == pytest.approx(tested.p, abs=2 / 400)
+
+
+def population_rows(label, p, seeds=(0,), measure="KLoM"):
+    for seed in seeds:
+        (row,) = model_rows(label, "unlearned", seed, {(f"{measure} p", "forget"): p})
+        yield replace(row, unit="p", ideal=None, tells="")
+
+
+def test_a_population_that_is_told_from_retrained_ones_differs_from_retraining():
+    rows = report(np.random.default_rng(4), {"A": {}, "B": {}})
+    assert found(rows)["A"] is not Finding.DIFFERENT
+    judged = judge_report([*rows, *population_rows("A", 0.001, range(5))], ROLES)
+    tested = judged.methods["A"]
+    assert tested.finding is Finding.DIFFERENT
+    (test,) = tested.populations
+    assert (test.measure, test.n) == ("KLoM", 5)
+    assert test.p == pytest.approx(0.002)  # twice the mean holds however repetitions depend on one another
+    assert test.adjusted == pytest.approx(0.006)  # two methods and one population
+    assert not any(tested.is_told_by(each, judged.level) for each in tested.differences)
+    assert "KLoM tells many models of this method" in evidence(tested, judged)[0]
+
+
+def test_populations_count_among_the_tests_of_a_report():
+    rows = report(np.random.default_rng(4), {"A": {}, "B": {}, "C": {}}, n_originals=1, n_golds=60)
+    assert {each.basis for each in judge_report(rows, ROLES).methods.values()} == {"labellings"}
+    more = [*rows, *population_rows("A", 0.02)]
+    judged = judge_report(more, ROLES)
+    assert {each.basis for each in judged.methods.values()} == {"t"}  # 4 / 61 is above 5 %
+    assert judged.methods["A"].finding is not Finding.DIFFERENT  # 0.02 times 4
+    assert judge_report([*more, *population_rows("Gold", 1e-4)], ROLES, exact=["A"]).methods["A"].populations == ()
