@@ -2,20 +2,42 @@
 
 Small tensors are slower with more threads, and results are the same bytes only for the same number. On CI the examples of property
 tests are the same in every run; elsewhere they are drawn anew.
+
+Files of tests lie in memory where there is room: a store waits several times per stage until its bytes are on the disk.
 """
 
+import atexit
 import gc
 import os
+import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import torch
 from hypothesis import settings
 
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 2**30
+
+
+def _keep_files_in_memory():
+    """Temporary directories of this process and of all that it starts; those of failed tests stay, under pytest's usual names."""
+    with_room = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    if with_room:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+    own = tempfile.mkdtemp(prefix="erasure-tests-", dir=_MEMORY if with_room else None)
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    os.environ["TMPDIR"] = own
+    os.environ.setdefault("XDG_CACHE_HOME", f"{own}/cache")  # validate remembers there
+    tempfile.tempdir = None
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+    _keep_files_in_memory()
 torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))  # `make test-processors` takes two
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("erasure")
-os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="erasure-test-cache-"))  # validate remembers there
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and their children would inherit it: no test could interrupt one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
