@@ -19,7 +19,7 @@ from erasure.training.randomness import isolated
 from erasure.types import NonNegativeInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
-__all__ = ["LastLayers", "on_last_layers", "split_layers"]
+__all__ = ["LastLayers", "on_last_layers", "reset_layers", "split_layers"]
 
 _NOT_COUNTED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
 
@@ -107,7 +107,7 @@ def on_last_layers(
     before = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) not in free}
     before |= {name: b.detach().clone() for name, b in model.named_buffers() if id(b) in kept}
     if reset:
-        _reset(trained, task)
+        reset_layers(trained, task)
         task.confine(model)
     for parameter in held:
         parameter.requires_grad_(False)
@@ -164,8 +164,12 @@ def _has_state(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
 
 
-def _reset(modules: list[nn.Module], task: UnlearningTask) -> None:
-    """Reinitialise the weights of ``modules`` on the CPU, so that a seed gives the same weights on every device."""
+def reset_layers(modules: list[nn.Module], task: UnlearningTask) -> None:
+    """Reinitialise the weights of ``modules``, on the CPU, so that a seed gives the same weights on every device.
+
+    Raises:
+        RequirementNotMet: If one of them has weights but no initialisation of its own.
+    """
     with isolated(task.streams.child("reset").seed):
         for module in modules:
             if isinstance(module, parametrize.ParametrizationList):

@@ -154,9 +154,9 @@ def test_fresh_weights_have_the_spread_of_the_initialisation():
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(100)
-    from erasure.unlearners.last_layers import _reset
+    from erasure.unlearners.last_layers import reset_layers
 
-    _reset(split_layers(model, 9)[1], tiny_task())
+    reset_layers(split_layers(model, 9)[1], tiny_task())
     assert abs(float(model[0].weight.detach().std()) * 400**0.5 * 3**0.5 - 1) < 0.02
 
 
