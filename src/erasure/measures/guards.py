@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from erasure.functional.counts import association, majority_share
@@ -21,6 +22,7 @@ Status: TypeAlias = Literal["ok", "no-op", "collapsed", "non-finite", "over-forg
 _LEAST_MARGIN = 0.05
 _SAME_ACCURACY = 5e-4
 """Accuracies that are printed alike."""
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ModelVerdict:
         reason: One sentence; empty if ``ok``.
         gold: Why gold is not a valid reference: its training has diverged, or it predicts the retain set no better than a constant.
             Empty if it is one.
-        original: Why the original has learned nothing that could be forgotten, likewise.
+        original: Why the original has learned nothing that could be forgotten, likewise; where the retain set is of one class, by
+            what it predicts of both sets.
     """
 
     status: Status
@@ -88,11 +91,12 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
         retain: The kept samples.
         floor: Difference of forget accuracy between two golds, if known.
     """
-    useless, untrained = (_useless(evaluation, retain, model) for model in ("gold", "original"))
-    return replace(_found(evaluation, forget, retain, floor, useless=bool(useless)), gold=useless, original=untrained)
+    useless, untrained = (_useless(evaluation, forget, retain, model) for model in ("gold", "original"))
+    found = _found(evaluation, forget, retain, floor, useless=bool(useless), untrained=bool(untrained))
+    return replace(found, gold=useless, original=untrained)
 
 
-def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool) -> ModelVerdict:
+def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool, untrained: bool) -> ModelVerdict:
     model = evaluation.subject.load()
     state = model.state_dict()
     reason = weight_that_diverged(dict(model.named_parameters()), dict(model.named_buffers()))
@@ -104,7 +108,8 @@ def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, us
             return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite or run away')
     if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
         return ModelVerdict("no-op", "every weight is the original's")
-    reason = _collapse(evaluation, retain) if retain in present and not useless else None
+    can_collapse = retain in present and not useless and not untrained
+    reason = _constant(evaluation.outputs(retain), f'"{retain}"') if can_collapse else None
     if reason is not None:
         return ModelVerdict("collapsed", reason)
     is_compared = forget in present and "gold" in evaluation.references and not useless
@@ -116,36 +121,40 @@ def _has(evaluation: Evaluation, partition: str) -> bool:
     return partition in evaluation.partition_ids and len(evaluation.ids(partition)) > 0
 
 
-def _collapse(evaluation: Evaluation, retain: str) -> str | None:
-    reason = _constant(evaluation, retain, "subject")
-    if reason and "original" in evaluation.references and _constant(evaluation, retain, "original"):
-        return None
-    return reason
-
-
-def _useless(evaluation: Evaluation, retain: str, model: Literal["original", "gold"]) -> str:
+def _useless(evaluation: Evaluation, forget: str, retain: str, model: Literal["original", "gold"]) -> str:
     """Why a reference is not valid; empty if it is, or if there is no reference."""
     if model not in evaluation.references or not _has(evaluation, retain):
         return ""
-    if evaluation.candidate(model).outputs(retain).diverged:
+    kept = evaluation.candidate(model).outputs(retain)
+    if kept.diverged:
         return f'training has diverged: logits on "{retain}" are not finite or run away'
-    return _constant(evaluation, retain, model) or ""
+    if model == "original" and _is_of_one_class(kept) and _has(evaluation, forget):
+        # The original has learned from both, and of one class alone nobody can tell who knows it from who says nothing else.
+        forgotten = evaluation.candidate(model).outputs(forget)
+        both = {name: torch.cat([getattr(kept, name), getattr(forgotten, name)]) for name in ("ids", "logits", "losses", "labels")}
+        return _constant(replace(kept, features=None, **both), f'"{retain}" and "{forget}"') or ""
+    return _constant(kept, f'"{retain}"') or ""
 
 
-def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"]) -> str | None:
+def _is_of_one_class(outputs: Outputs) -> bool:
+    return outputs.task != "generation" and majority_share(outputs.task, outputs.labels) == 1
+
+
+def _constant(outputs: Outputs, where: str) -> str | None:
     """Why a model cannot be distinguished from one that always answers the most frequent class, or None if it can.
 
     Both its accuracy and what it knows of rare classes must be within three standard errors of such a model's: beside a class of 95 %
-    hardly any model is more often right than a constant, and most have learned something.
+    hardly any model is more often right than a constant, and most have learned something. Where all samples are of one class, which
+    forgetting one of two classes leaves, a constant prediction is right; only a model that is mostly wrong is conspicuous.
     """
-    outputs = evaluation.outputs(partition, model)
     if outputs.task == "generation":
-        return _repeats_one_token(outputs, partition)
-    chance = majority_share(outputs.task, outputs.labels)
+        return _repeats_one_token(outputs, where)
+    chance, start = majority_share(outputs.task, outputs.labels), f"accuracy {outputs.accuracy:.3f} on {where}"
+    if _is_of_one_class(outputs):
+        return f"{start}, all of one class, is mostly wrong" if outputs.accuracy < _MOSTLY else None
     threshold = collapse_threshold(chance, len(outputs))
     if outputs.accuracy > threshold or association(outputs.task, predictions(outputs.task, outputs.logits), outputs.labels) > 3:
         return None
-    start = f'accuracy {outputs.accuracy:.3f} on "{partition}"'
     if abs(outputs.accuracy - chance) < _SAME_ACCURACY:
         return f"{start} is that of a constant prediction ({chance:.3f})"
     if outputs.accuracy < 2 * chance - threshold:
@@ -154,7 +163,7 @@ def _constant(evaluation: Evaluation, partition: str, model: Literal["subject", 
     return f"{start} cannot be distinguished from that of a constant prediction ({chance:.3f} ± {error:.3f} with {len(outputs)} samples)"
 
 
-def _repeats_one_token(outputs: Outputs, partition: str) -> str | None:
+def _repeats_one_token(outputs: Outputs, where: str) -> str | None:
     """Why a language model cannot be told from one that always says the most frequent token, or None if it can."""
     labels = outputs.labels[outputs.tokens.mask]
     chance = majority_share("classification", labels)
@@ -163,7 +172,7 @@ def _repeats_one_token(outputs: Outputs, partition: str) -> str | None:
     if outputs.accuracy > threshold:
         return None
     return (
-        f'{outputs.accuracy:.3f} of the tokens on "{partition}" are right, no more than always saying the most frequent one would be '
+        f'{outputs.accuracy:.3f} of the tokens on {where} are right, no more than always saying the most frequent one would be '
         f"({chance:.3f} ± {threshold - chance:.3f} with {len(outputs)} answers)"
     )
 

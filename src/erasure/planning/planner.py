@@ -348,7 +348,7 @@ class Planner:
             "references": dict(references),
             "floors": list(floors),
             "partitions": {role: self.scene.lineage[name] for role, name in roles.items()},
-            "version": 2,
+            "version": 3,
         }
         outputs = self.outputs({model, *references.values(), *floors}, list(roles.values()))
         job = Job(scene=self.scene, model=model, references=references, role="unlearned", unlearner=unlearner, floors=floors)

@@ -147,6 +147,30 @@ def test_an_original_that_has_learned_nothing_is_said_whatever_gold_has_learned(
     assert verdict.original.startswith('accuracy 0.550 on "retain"')
 
 
+def test_a_retain_set_of_one_class_accuses_nobody_who_knows_it():
+    labels = {"forget": torch.ones(100, dtype=torch.long), "retain": torch.zeros(200, dtype=torch.long)}
+
+    def judged(unlearned, gold=(0, 200), original=(97, 190)):
+        logits = [{name: accurate(labels[name], n) for name, n in zip(labels, model, strict=True)} for model in (unlearned, original, gold)]
+        models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
+        return judge(evaluation_of(labels, logits[0], original=logits[1], gold=logits[2], models=models))
+
+    sound = judged((20, 180))
+    assert (sound.status, sound.gold, sound.original) == ("ok", "", "")
+    ruined = judged((100, 10))
+    assert (ruined.status, ruined.reason) == ("collapsed", 'accuracy 0.050 on "retain", all of one class, is mostly wrong')
+    untrained = judged((0, 200), original=(0, 200))  # it says 0 to everybody
+    assert (untrained.status, untrained.gold) == ("ok", "")
+    assert untrained.original == 'accuracy 0.667 on "retain" and "forget" is that of a constant prediction (0.667)'
+
+
+def test_an_original_that_has_diverged_is_said_and_costs_no_verdict():
+    running_away = {name: torch.full_like(logits, float("nan")) for name, logits in _logits(90, 195).items()}
+    models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
+    verdict = judge(evaluation_of(_LABELS, _logits(88, 100), original=running_away, gold=_logits(90, 195), models=models))
+    assert (verdict.status, verdict.original) == ("ok", 'training has diverged: logits on "retain" are not finite or run away')
+
+
 def test_a_gold_that_has_diverged_is_no_yardstick_and_costs_no_verdict():
     evaluation = evaluation_of(
         _LABELS,
