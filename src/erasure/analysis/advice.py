@@ -142,7 +142,7 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         return advice(Advised.NOTHING_TRIED)
     if all(j.verdict == Finding.FAILED for j in candidates):
         return advice(Advised.METHODS_FAILED, reason=candidates[0].evidence[0] if candidates[0].evidence else "")
-    if control is not None and control.basis and control.finding != Finding.UNDER_FORGOTTEN:
+    if control is not None and control.basis and control.finding not in {Finding.UNDER_FORGOTTEN, Finding.UNDECIDED}:
         return advice(Advised.NOTHING_TO_FORGET)
     undecided = [j for j in candidates if j.verdict == Finding.UNDECIDED]
     tried = [j for j in candidates if j.verdict in _GOOD | _SHORT]

@@ -131,8 +131,11 @@ def _useless(evaluation: Evaluation, forget: str, retain: str, model: Literal["o
     if model == "original" and _is_of_one_class(kept) and _has(evaluation, forget):
         # The original has learned from both, and of one class alone nobody can tell who knows it from who says nothing else.
         forgotten = evaluation.candidate(model).outputs(forget)
-        both = {name: torch.cat([getattr(kept, name), getattr(forgotten, name)]) for name in ("ids", "logits", "losses", "labels")}
-        return _constant(replace(kept, features=None, **both), f'"{retain}" and "{forget}"') or ""
+        labels, logits, losses, ids = (
+            torch.cat([getattr(kept, name), getattr(forgotten, name)]) for name in ("labels", "logits", "losses", "ids")
+        )
+        both = Outputs(ids=ids, logits=logits, losses=losses, labels=labels, task=kept.task)
+        return _constant(both, f'"{retain}" and "{forget}"') or ""
     return _constant(kept, f'"{retain}"') or ""
 
 

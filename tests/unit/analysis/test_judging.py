@@ -101,6 +101,21 @@ def test_a_method_that_forgets_nothing_is_under_forgotten(n_originals, n_golds, 
         assert tested.differences[0].telling_rate > 0.9
 
 
+def test_where_golds_are_all_alike_a_t_test_acquits_nobody_who_is_far_off():
+    """As after a class was forgotten: every retrained model has 0 on it."""
+    alike = {("accuracy", "forget"): 0.0}
+    rows = [
+        replace(row, value=0.0 if (row.model, row.label) != ("unlearned", "kept") else 0.93)
+        if (row.measure, row.partition) in alike and row.model != "original"
+        else row
+        for row in report(np.random.default_rng(2), {"kept": {}, "forgot": {}}, 1, 5)
+    ]
+    methods = judge_report(rows, ROLES).methods
+    assert (methods["kept"].finding, methods["kept"].basis) == (Finding.UNDECIDED, "t")
+    assert 'too alike in accuracy on "forget"' in methods["kept"].reason and "0.000 and this model 0.930" in methods["kept"].reason
+    assert methods["forgot"].finding == Finding.NOT_TOLD_APART
+
+
 def test_what_differs_decides_the_finding():
     methods = {
         "under": {"accuracy forget": 0.1},
