@@ -175,7 +175,7 @@ def _repeats_one_token(outputs: Outputs, where: str) -> str | None:
     if outputs.accuracy > threshold:
         return None
     return (
-        f'{outputs.accuracy:.3f} of the tokens on {where} are right, no more than always saying the most frequent one would be '
+        f"{outputs.accuracy:.3f} of the tokens on {where} are right, no more than always saying the most frequent one would be "
         f"({chance:.3f} ± {threshold - chance:.3f} with {len(outputs)} answers)"
     )
 

@@ -109,7 +109,9 @@ def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget
 def test_nothing_to_forget_is_not_said_where_the_original_is_far_off_in_a_value_that_no_test_can_use():
     rows = [row for row in report(np.random.default_rng(3), {"m": {"accuracy test": 0.001}}, 1, 5) if row.measure != "UMIA"]
     far = {"original": 0.97, "unlearned": 0.95, "gold": 0.0}
-    blind = [replace(row, value=far[row.model]) if (row.measure, row.partition) == ("accuracy", "forget") else row for row in rows]
+    blind = [
+        replace(row, value=far[row.model]) if (row.measure, row.partition) == ("accuracy", "forget") else row for row in rows
+    ]
     plain = [row for row in blind if row.measure == "accuracy"]
     advice, text = said(judge_all(plain, ROLES), References(n_originals=1))
     assert advice.kind is Advised.UNDECIDED

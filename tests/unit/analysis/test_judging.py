@@ -112,7 +112,9 @@ def test_where_golds_are_all_alike_a_t_test_acquits_nobody_who_is_far_off():
     ]
     methods = judge_report(rows, ROLES).methods
     assert (methods["kept"].finding, methods["kept"].basis) == (Finding.UNDECIDED, "t")
-    assert 'too alike in accuracy on "forget"' in methods["kept"].reason and "0.000 and this model 0.930" in methods["kept"].reason
+    assert (
+        'too alike in accuracy on "forget"' in methods["kept"].reason and "0.000 and this model 0.930" in methods["kept"].reason
+    )
     assert methods["forgot"].finding == Finding.NOT_TOLD_APART
 
 

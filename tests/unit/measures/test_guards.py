@@ -151,7 +151,10 @@ def test_a_retain_set_of_one_class_accuses_nobody_who_knows_it():
     labels = {"forget": torch.ones(100, dtype=torch.long), "retain": torch.zeros(200, dtype=torch.long)}
 
     def judged(unlearned, gold=(0, 200), original=(97, 190)):
-        logits = [{name: accurate(labels[name], n) for name, n in zip(labels, model, strict=True)} for model in (unlearned, original, gold)]
+        logits = [
+            {name: accurate(labels[name], n) for name, n in zip(labels, model, strict=True)}
+            for model in (unlearned, original, gold)
+        ]
         models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
         return judge(evaluation_of(labels, logits[0], original=logits[1], gold=logits[2], models=models))
 
