@@ -6,6 +6,7 @@ import erasure
 from erasure.catalogue import BUILTINS
 from erasure.measures.contract import Measure
 from erasure.registry.lookup import Registry
+from erasure.store import Store
 
 NEEDS = {
     "GroupAccuracy",
@@ -63,3 +64,18 @@ def test_two_settings_of_a_measure_are_not_taken_for_repetitions(tmp_path):
     results = erasure.run(configuration, store=tmp_path / "store")
     assert {row.measure for row in results} == {"UMIA (protocol=kurmanji)", "UMIA (protocol=choi-na)"}
     assert {row.n for row in results} == {1}
+
+
+def test_relearn_time_and_index_share_what_models_learn_again(tmp_path):
+    """A network that never knew the forgotten samples learns them once, for both measures and all methods."""
+    configuration = small_experiment(unlearners=["GoldModel", {"class": "NegGrad", "parameters": {"epochs": 10}}, "Identity"])
+    recipe = {"alpha": 0.0, "cap": 30, "target": "loss"}
+    configuration["evaluator"]["measures"] = [{"class": name, "parameters": recipe} for name in ("RelearnTime", "AIN")]
+    results = erasure.run(configuration, store=tmp_path / "store")
+    times = {row.label: row.value for row in results if row.measure == "RelearnTime by loss"}
+    assert {row.label: row.value for row in results if row.measure == "AIN by loss time"} == times
+    kinds = [entry.kind for entry in Store(tmp_path / "store", read_only=True).entries()]
+    learned = {row.label for row in results if row.measure == "RelearnTime by loss" and row.value}
+    assert "gold" in learned and "NegGrad" in learned and times["original"] == 0
+    # Gold, which GoldModel is too, its jury of one, and NegGrad.
+    assert kinds.count("shared") == 3

@@ -219,7 +219,7 @@ class MeasuredModels:
             if kind not in measure.targets():
                 continue
             start = time.perf_counter()
-            evaluation = self._evaluation(model, kind, block, measure.title)
+            evaluation = self._evaluation(model, kind, block, measure.stream)
             try:
                 missing = sorted(measure.references - set(evaluation.references))
                 if missing:

@@ -21,7 +21,7 @@ from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.trial import inputs_kept
-from erasure.types import TaskKind, Tells
+from erasure.types import Json, TaskKind, Tells
 
 __all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
 
@@ -29,6 +29,9 @@ ModelKind: TypeAlias = Literal["original", "gold", "unlearned"]
 """Which of the three models a value belongs to."""
 
 Reference: TypeAlias = Literal["original", "gold"]
+
+Sharing: TypeAlias = Callable[[nn.Module, Mapping[str, Any], Callable[[], Json]], Json]
+"""What was found for a model and a description, computed if nobody has yet."""
 
 _MOST_ANSWERS = 32
 """Answers in one batch of a pass: their logits over a whole vocabulary are large."""
@@ -101,6 +104,11 @@ class Measure(Component):
     def title(self) -> str:
         """The name of the measure in results."""
         return type(self).__name__
+
+    @property
+    def stream(self) -> str:
+        """Name of its random stream: measures that share results draw from one."""
+        return self.title
 
     def targets(self) -> frozenset[ModelKind]:
         """Kinds of model it is measured on."""
@@ -185,6 +193,7 @@ class Evaluation:
         facts: Names of classes and groups, if known.
         fresh: A randomly initialised network of the same architecture.
         provider: Other models, those that :meth:`Measure.requests` names.
+        sharing: Keeps what several measures find in the same way.
     """
 
     subject: Candidate
@@ -200,6 +209,7 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fresh: Callable[[int], nn.Module] | None = None
     provider: Provider | None = None
+    sharing: Sharing | None = None
 
     def _repr_html_(self) -> str:
         """Which model is measured and on what, in a notebook."""
@@ -244,6 +254,22 @@ class Evaluation:
         if model not in self.references:
             raise RequirementNotMet(f"this measure compares with the {model} model, but there is none, or it does not declare so")
         return self.references[model]
+
+    def shared(
+        self, name: str, model: nn.Module, partitions: Sequence[str], compute: Callable[[], Json], **parameters: Any
+    ) -> Json:
+        """A result that is computed once for equal weights, whichever measures ask for it and of whom.
+
+        Args:
+            name: What it is, such as ``relearning``; results of one name and equal arguments must be equal.
+            model: The model that it is about.
+            partitions: The partitions it depends on.
+            compute: Computes it, with random numbers of a stream that all who ask have in common.
+            parameters: What else it depends on, as JSON or components.
+        """
+        if self.sharing is None:
+            return compute()
+        return self.sharing(model, {"name": name, "partitions": list(partitions), **parameters}, compute)
 
     def bank(self) -> Provider:
         """The provider of other models.

@@ -12,6 +12,7 @@ from erasure.measures.contract import forward_pass
 from erasure.measures.relearn_time import AIN, RelearnTime
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.graphs import NodeColumn
+from erasure.training.randomness import Streams
 
 
 def _fitted(seed, x, y, ids, steps=150):
@@ -212,3 +213,28 @@ def test_the_nodes_that_are_looked_at_see_their_whole_partition():
     )
     time, censored = (value.value for value in measure.measure(evaluation))
     assert 0 < time < 20 and not censored
+
+
+def test_a_model_learns_again_once_whichever_measures_ask(bench):
+    kept, computed = {}, []
+
+    def sharing(model, described, compute):
+        key = repr((id(model), sorted(described.items())))
+        if key not in kept:
+            computed.append(next(name for name, each in bench.models.items() if each is model))
+            kept[key] = compute()
+        return kept[key]
+
+    def found(measure, subject):
+        evaluation = bench.evaluation(measure, subject)
+        changed = replace(evaluation, streams=Streams(bench.seed).child(measure.stream), sharing=sharing)
+        return {value.name or measure.title: value.value for value in measure.measure(changed)}
+
+    times = {subject: found(RelearnTime(**_FAST), subject)["RelearnTime"] for subject in ("far", "hidden")}
+    indices = {subject: found(AIN(**_FAST), subject) for subject in ("far", "hidden")}
+    assert {subject: index["AIN time"] for subject, index in indices.items()} == times
+    assert computed == ["far", "hidden", "gold"]
+    found(RelearnTime(alpha=0.4, **_FAST), "far")
+    assert len(computed) == 4
+    found(AIN(relearn="test", **_FAST), "far")
+    assert len(computed) == 6

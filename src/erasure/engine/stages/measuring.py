@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
 
+from erasure.component import canonical
 from erasure.engine.recording.rows import value_record
 from erasure.engine.session import Session
 from erasure.engine.stages.inference import outputs_of
 from erasure.engine.stages.models import Population
 from erasure.engine.stages.unlearning import task_of
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import Candidate, Evaluation
+from erasure.measures.contract import Candidate, Evaluation, Sharing
 from erasure.measures.guards import judge
 from erasure.planning.blocks import split_member
 from erasure.planning.stages import Job, Scene, Stage
 from erasure.store import Writer
+from erasure.store.addresses import address
 from erasure.training.predictor import build_model
 from erasure.training.randomness import Streams
+from erasure.types import Json
+from erasure.unlearners.contract import model_digest
 
 __all__ = ["candidate", "check", "evaluation_of", "measure"]
 
@@ -93,7 +97,35 @@ def evaluation_of(session: Session, job: Job, stream: str) -> Evaluation:
         },
         fresh=lambda seed: build_model(scene.predictor.model, material.model_input, seed, session.device).eval(),
         provider=Population(session, job) if job.bank else None,
+        sharing=_sharing(session, job, stream),
     )
+
+
+def _sharing(session: Session, job: Job, stream: str) -> Sharing:
+    """Results that measures share are objects of the store."""
+
+    def shared(model: nn.Module, described: Mapping[str, Any], compute: Callable[[], Json]) -> Json:
+        scene = job.scene
+        content: dict[str, Json] = {
+            **{key: canonical(value) for key, value in described.items()},
+            "partitions": [scene.lineage[name] for name in described["partitions"]],
+            "network": canonical(scene.predictor.model),
+            "weights": model_digest(model),
+            "view": scene.view,
+            "request": scene.request,
+            "loss": canonical(scene.predictor.loss_fn),
+            "stream": [job.seed, stream],
+            "numerics": session.numerics,
+        }
+
+        def computed(writer: Writer) -> None:
+            start = time.perf_counter()
+            writer.save_json("result", compute())
+            writer.facts["elapsed_s"] = time.perf_counter() - start
+
+        return session.keep(address("shared", content), "shared", content, computed, described["name"]).json("result")
+
+    return shared
 
 
 def measure(session: Session, job: Job, writer: Writer) -> None:
@@ -103,7 +135,7 @@ def measure(session: Session, job: Job, writer: Writer) -> None:
     missing = sorted(job.measure.references - set(job.references))
     if missing:
         raise RequirementNotMet(f"{job.measure.title} compares with the {missing[0]} model, and there is none")
-    values = job.measure.measure(evaluation_of(session, job, f"{job.measure.title}"))
+    values = job.measure.measure(evaluation_of(session, job, job.measure.stream))
     writer.save_json("values", [value_record(job.measure, value) for value in values])
     writer.facts["elapsed_s"] = time.perf_counter() - start
 

@@ -35,7 +35,7 @@ def trace(session: Session, job: Job, writer: Writer) -> None:
     records = []
     for epoch, subject in subjects.items():
         for number, measure in enumerate(job.trace.measures):
-            evaluation = replace(evaluation_of(session, replace(job, measure=measure), measure.title), subject=subject)
+            evaluation = replace(evaluation_of(session, replace(job, measure=measure), measure.stream), subject=subject)
             values = [value_record(measure, value) for value in measure.measure(evaluation)]
             records += [{"epoch": epoch, "number": number, **record} for record in values]
     writer.save_json("trace", records)
