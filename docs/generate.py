@@ -186,6 +186,10 @@ all methods of the report. Retraining itself, methods that failed and methods th
   single model. They are tested by exchanging the labels of their own models, and each such test is one more in Holm's correction. Over
   several repetitions, which may share models, twice the mean of their p-values counts. What they find has no side.
 - **What is repeated** is the original, that is the seed of its training and split. Seeds of unlearning and measuring are averaged.
+- **Looking again.** To add seeds after a verdict is another look, and another chance to accuse a retrained model. Plan it before the first
+  one: with `erasure run --looks 3` each of three looks, with three, six and ten seeds say, takes a third of the 5 %. A look that was not
+  planned is taken at a third of the level as well, and the run says what all looks together may cost (6.7 % with the second). The
+  folder keeps them in `looks.json`; the same design again is the same look.
 - **Negligible differences accuse nobody**: one sample or half a percentage point of a share, 1 % of any other value, and half a
   standard deviation of a retrained model.
 - **The side of an attack** is the one that it takes on the original, where it tells the original from golds. On a network that has

@@ -77,7 +77,10 @@ def overview_of(folder: RunFolder) -> Overview:
     exact = [model.label for model in folder.models if model.exact]
     exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
     failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}
-    judged = judge_all([*folder.rows, *folder.jury], roles, _costs(folder), exact, failed=failed, golds=_golds(folder))
+    level = folder.evidence.level
+    judged = judge_all(
+        [*folder.rows, *folder.jury], roles, _costs(folder), exact, failed=failed, golds=_golds(folder), level=level
+    )
     advice = advise(judged, references_of(folder.rows, folder.models, roles))
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]

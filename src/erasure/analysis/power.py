@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from erasure.analysis.labellings import Design, labellings
 from erasure.analysis.relabelling_test import relabel
 
-__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "found_shifts", "level_of_look"]
+__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "found_shifts"]
 
 LEVEL = 0.05
 """Share of reports of retrained methods in which any of them may be accused."""
@@ -27,11 +27,6 @@ _FAR = 40.0
 _Floats = NDArray[np.float64]
 Basis = str
 """``labellings``, ``t`` (assuming normal golds), or empty where nobody can be accused."""
-
-
-def level_of_look(planned: int = 1, level: float = LEVEL) -> float:
-    """Level of each of a number of planned looks at growing seeds: the level of all is shared out evenly."""
-    return level / max(1, planned)
 
 
 def basis_of(design: Design, n_methods: int, *, level: float = LEVEL) -> Basis:

@@ -9,6 +9,7 @@ from typing import Any
 
 from erasure.analysis.gaps import EPSILON
 from erasure.analysis.judging import Difference, Finding
+from erasure.analysis.power import LEVEL
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.rows import Row
 
@@ -97,11 +98,13 @@ class ResultTable:
         columns: The measures.
         lines: The models.
         n: Largest number of repetitions.
+        level: P-value, over all values and methods, from which on a value differs from retrained models.
     """
 
     columns: tuple[TableColumn, ...]
     lines: tuple[Line, ...]
     n: int = 1
+    level: float = LEVEL
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each model and measure."""
@@ -159,7 +162,7 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     for number, column in enumerate(described.values()):
         lines = _ranked(lines, number, column)
     n = max((row.n or 1 for cells in columns.values() for row in cells), default=1)
-    return ResultTable(tuple(described.values()), tuple(lines), n)
+    return ResultTable(tuple(described.values()), tuple(lines), n, judged.report.level)
 
 
 def _column(measure: str, partition: str, rows: Sequence[Row]) -> TableColumn:

@@ -253,6 +253,7 @@ def _judged_problem(
             roles = roles_of(run.folder)
             names = renamed.get(run.name, {})
             rows += [replace(row, label=names.get(row.label, row.label)) for row in (*run.folder.rows, *run.folder.jury)]
+    level = min([level, *(run.folder.evidence.level for run in runs)])
     return judge_all(rows, roles, exact=exact, level=level)
 
 

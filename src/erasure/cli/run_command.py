@@ -19,6 +19,11 @@ __all__ = ["command", "directory_name", "say_failures"]
 @click.command("run")
 @configuration_options
 @run_options
+@click.option(
+    "--looks",
+    type=click.IntRange(min=1),
+    help="Looks planned at this folder while seeds are added; each takes its share of the 5 %. [default: 1]",
+)
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")

@@ -457,6 +457,7 @@ class Evidence:
         failures: Stages that failed.
         missing: What could not be kept.
         sweep: Settings of the sweep that this is put together from; empty for a single run.
+        level: Share of reports of retrained methods that may accuse any; less where the folder is looked at several times.
     """
 
     created_at: str = ""
@@ -477,6 +478,7 @@ class Evidence:
     failures: tuple[FailureRecord, ...] = ()
     missing: tuple[MissingRecord, ...] = ()
     sweep: tuple[SettingRecord, ...] = ()
+    level: float = 0.05
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Evidence:

@@ -89,7 +89,7 @@ def markdown(table: ResultTable) -> str:
     text = "\n".join(
         "| " + " | ".join(_markdown_text(cell) if i < 2 else cell for i, cell in enumerate(row)) + " |" for row in rows
     )
-    return f"{text}\n\n{_legend('**Bold**', '*italics*', '≠', '=', table.n)}\n"
+    return f"{text}\n\n{_legend('**Bold**', '*italics*', '≠', '=', table)}\n"
 
 
 def _after_gold(lines: Sequence[Line]) -> int:
@@ -113,13 +113,14 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ≠" if cell.is_apart else text
 
 
-def _legend(best: str, second: str, apart: str, tie: str, n: int) -> str:
+def _legend(best: str, second: str, apart: str, tie: str, table: ResultTable) -> str:
+    n, level = table.n, f"{100 * table.level:.2g} %"
     mean = f"Mean ± half of its 95 % interval over {n} repetitions. " if n > 1 else ""
     return (
         f"{mean}{best}: closest to retraining in its column, or the cheapest; "
         f"{tie} marks those that tie with it because neither is told from retrained models; {second}: second. "
-        f"{apart}: differs from retrained models (p at most 5 %, over all values and methods). Retraining itself, and methods that failed, "
-        "changed nothing or did damage, do not compete."
+        f"{apart}: differs from retrained models (p at most {level}, over all values and methods). "
+        "Retraining itself, and methods that failed, changed nothing or did damage, do not compete."
     )
 
 
@@ -138,9 +139,7 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
         label: For ``\ref``; further tables get ``-2`` and so on.
     """
     legend = (
-        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\neq$", r"$=$", table.n)
-        .replace("±", r"$\pm$")
-        .replace("%", r"\%")
+        _legend(r"\textbf{Bold}", r"\underline{underlined}", r"$\neq$", r"$=$", table).replace("±", r"$\pm$").replace("%", r"\%")
     )
     name = f"{latex(caption)} " if caption else ""
     parts = []

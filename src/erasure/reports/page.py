@@ -231,7 +231,8 @@ def _design(overview: Overview) -> list[str]:
         )
         start = f"{name}: " if name else ""
         methods = f"{report.n_tested} {'method' if report.n_tested == 1 else 'methods'}"
-        found.append(f"{start}{methods} and {n} values were tested by {by}{power}.")
+        at = f" at a level of {100 * report.level:.2g} %" if report.level != LEVEL else ""
+        found.append(f"{start}{methods} and {n} values were tested{at} by {by}{power}.")
     return found
 
 
@@ -270,6 +271,7 @@ def _table(overview: Overview, end: str) -> dict[str, Any]:
         "lines": [_line(table, line) for line in lines[:_STATIC_LINES]],
         "data": _json([_brief(_line(table, line)) for line in lines[:n_kept]]) if len(lines) > _STATIC_LINES else None,
         "n": len(lines),
+        "level": f"{100 * table.level:.2g}",
         "n_kept": n_kept,
         "repetitions": table.n,
         "verdicts": list(dict.fromkeys(judgement.title for judgement in overview.judgements)),

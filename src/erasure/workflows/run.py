@@ -16,7 +16,7 @@ import torch
 
 from erasure.analysis.drift import drift_warnings
 from erasure.analysis.overview import Overview, overview_of
-from erasure.analysis.power import level_of_look
+from erasure.analysis.power import LEVEL
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.durable import write_atomically
@@ -35,7 +35,7 @@ from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Numerics, Plan, Stage
 from erasure.records.evidence import write_evidence
-from erasure.records.looks import MOST_LOOKS, count_look
+from erasure.records.looks import MOST_LOOKS, Look, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
 from erasure.records.run_folder import RunFolder
@@ -80,6 +80,7 @@ class RunOptions:
         shared_store: Whether all nodes of a Ray cluster see the store's directory; otherwise objects travel through Ray.
         devices: Devices of this machine that train a model together, one process each; methods and measures run on one.
         strategy: ``ddp`` has all weights on every device, ``fsdp`` a shard of them.
+        looks: Looks that are planned at the output while seeds are added; each takes its share of the level.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -96,6 +97,7 @@ class RunOptions:
     report: bool = True
     devices: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    looks: int | None = None
 
     def repetitions(self, experiment: Experiment) -> list[Seeds]:
         """Seeds of every repetition: each root seed with every combination of the axes that have seeds of their own."""
@@ -202,12 +204,13 @@ def run_experiments(
                 )
             )
             failed = execute()
+        look = _look(plans, wanted, options.looks)
         results = [
-            _results(plan, session, failed, where, listener if options.report else None)
+            _results(plan, session, failed, where, listener if options.report else None, look.level(LEVEL))
             for plan, (_, where) in zip(plans, wanted, strict=True)
         ]
-    for text in _looked(plans, wanted):
-        listener(Said(text, level="warning"))
+    if look.number > 1:
+        listener(Said(_looked(look), level="warning" if look.number > look.planned else "info"))
     for plan, found in zip(plans, results, strict=True):
         for text in drift_warnings(found.trace, _streams(plan)):
             listener(Said(text, level="warning"))
@@ -226,20 +229,28 @@ def run_experiments(
     return results
 
 
-def _looked(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]]) -> Iterator[str]:
-    """That a folder was judged before with other seeds; settings of a sweep are ranked, and not asked."""
+def _look(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]], planned: int | None) -> Look:
+    """How often a folder was judged with other seeds; settings of a sweep are ranked, and not asked."""
     output = wanted[0][1]
     golds = {(group.seeds.split, group.seeds.train): len(group.floors) for group in plans[0].groups}
     if len(plans) > 1 or output is None or not any(golds.values()):
-        return
+        return Look(1, planned or 1)
     asked = {name: part for name, part in plans[0].experiment.canonical().items() if name in {"data", "predictor", "unlearners"}}
-    n_looks = count_look(output, address("looks", asked), {"originals": len(golds), "golds": sum(golds.values())})
-    if n_looks > 1:
-        yield (
-            f"this is look {n_looks} at the same methods with other numbers of seeds or golds: each look at a level of 5 % adds to the "
-            f"risk of accusing a retrained model, together up to {5 * n_looks} %; up to {MOST_LOOKS} planned looks would be taken at "
-            f"{100 * level_of_look(MOST_LOOKS):.1f} % each"
+    return count_look(output, address("looks", asked), {"originals": len(golds), "golds": sum(golds.values())}, planned)
+
+
+def _looked(look: Look) -> str:
+    """What a further look costs."""
+    level, spent = 100 * look.level(LEVEL), 100 * look.spent(LEVEL)
+    start = f"this is look {look.number} at the same methods with other numbers of seeds or golds: it is taken at a level of {level:.2g} %"
+    if look.number <= look.planned:
+        return (
+            f"{start}, so that all {look.planned} planned ones accuse a retrained model in at most {100 * LEVEL:.0f} % of cases"
         )
+    return (
+        f"{start}, and together the looks accuse a retrained model in up to {spent:.2g} % of cases; to keep to {100 * LEVEL:.0f} % in all, "
+        f"plan them before the first one (--looks {MOST_LOOKS})"
+    )
 
 
 def _streams(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -248,7 +259,9 @@ def _streams(plan: Plan) -> dict[str, tuple[str, ...]]:
     return {label: names for label, names in found.items() if len(names) > 1}
 
 
-def _results(plan: Plan, session: Session, failed: Mapping[str, str], output: Path | None, listener: Listener | None) -> Results:
+def _results(
+    plan: Plan, session: Session, failed: Mapping[str, str], output: Path | None, listener: Listener | None, level: float = LEVEL
+) -> Results:
     """The rows of a plan that was run, in files where they are wanted, with a page if there is someone to tell about it."""
     store = session.store
     dataset = session.dataset(plan.scenes[0].data).name
@@ -260,7 +273,7 @@ def _results(plan: Plan, session: Session, failed: Mapping[str, str], output: Pa
         jury=tuple(assemble_jury(plan, store, failed, dataset)),
     )
     if output is not None:
-        evidence = collect(plan, session, failed, results.rows)
+        evidence = replace(collect(plan, session, failed, results.rows), level=level)
         save(results, output)
         write_samples(plan, session, failed, output)
         write_judged(overview_of(RunFolder(results.rows, evidence, jury=results.jury)), output)
