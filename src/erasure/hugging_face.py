@@ -20,13 +20,13 @@ from erasure.training.torchvision_operators import torchvision
 from erasure.workflows.deletion import Answer, forget
 from erasure.workflows.deletion_plan import DeletionPlan
 
-_Callback: Any
+_Callback: Any = object
 with suppress(MissingDependency):  # transformers imports torchvision where it is installed
     torchvision("transforms", "reading images")
-try:
-    from transformers import TrainerCallback as _Callback
-except ModuleNotFoundError:
-    _Callback = object
+with suppress(ModuleNotFoundError):
+    import transformers
+
+    _Callback = transformers.TrainerCallback
 
 __all__ = ["DeletionCallback", "forget_from"]
 
