@@ -6,7 +6,9 @@ from erasure.errors import RequirementNotMet
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
 from erasure.measures.attacks.answer_membership import AnswerMembership
 from erasure.measures.generated_answers import ModelUtility, RougeL
+from erasure.measures.muse import KnowMem, PrivLeak, VerbMem
 from erasure.measures.truth_ratio import ForgetQuality, TruthRatio
+from erasure.measures.wording import Fluency, RefusalRate
 from erasure.testing.evaluations import bench, language_bench
 from erasure.testing.measures import MeasureConformance
 
@@ -44,6 +46,31 @@ class TestRougeL(MeasureConformance):
 class TestModelUtility(MeasureConformance):
     def make(self):
         return ModelUtility(kept=("retain", "test"), max_new_tokens=6)
+
+
+class TestRefusalRate(MeasureConformance):
+    def make(self):
+        return RefusalRate(phrases=(" b1",), max_new_tokens=6)
+
+
+class TestFluency(MeasureConformance):
+    def make(self):
+        return Fluency(max_new_tokens=6)
+
+
+class TestVerbMem(MeasureConformance):
+    def make(self):
+        return VerbMem(n_tokens=6)
+
+
+class TestKnowMem(MeasureConformance):
+    def make(self):
+        return KnowMem(n_tokens=6)
+
+
+class TestPrivLeak(MeasureConformance):
+    def make(self):
+        return PrivLeak()
 
 
 class TestAnswerMembership(MeasureConformance):

@@ -8,6 +8,7 @@ A data set may hold several versions of a sample in one row: the answer that is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,14 @@ __all__ = [
     "TokenTable",
     "answer_losses",
     "answer_tokens",
+    "exchange_rows",
     "labelled",
     "n_versions",
     "token_losses",
     "token_mean",
     "token_statistics",
     "version_of",
+    "without_padding",
 ]
 
 PADDING, PROMPT, ANSWER, END = range(4)
@@ -216,3 +219,32 @@ def answer_tokens(x: Tensor) -> Tensor:
     offsets = torch.arange(n_tokens, device=x.device)
     places = ((roles == PROMPT).sum(1, keepdim=True) + offsets).clamp_max(x.shape[2] - 1)
     return torch.where(offsets < lengths.unsqueeze(1), ids.gather(1, places), UNLABELLED)
+
+
+def without_padding(x: Tensor) -> list[tuple[list[int], list[int], bool]]:
+    """Of the learned version of each row, the prompt's tokens, those of the answer, and whether the last of these ends it."""
+    found = []
+    for ids, roles in zip(x[:, 0].tolist(), x[:, 1].tolist(), strict=True):
+        prompt = [token for token, role in zip(ids, roles, strict=True) if role == PROMPT]
+        answer = [token for token, role in zip(ids, roles, strict=True) if role >= ANSWER]
+        found.append((prompt, answer, END in roles))
+    return found
+
+
+def exchange_rows(exchanges: Sequence[tuple[Sequence[int], Sequence[int]]], device: torch.device | None = None) -> Tensor:
+    """Stored inputs of prompts and answers, ``(B, 2, L)``; no answer has a token that ends it.
+
+    Args:
+        exchanges: Tokens of each prompt, at least one, and of its answer.
+        device: Where they are put.
+
+    Example:
+        >>> exchange_rows([([7], [8, 9]), ([5, 6], [])]).tolist()
+        [[[7, 8, 9], [1, 2, 2]], [[5, 6, 0], [1, 1, 0]]]
+    """
+    length = max((len(prompt) + len(answer) for prompt, answer in exchanges), default=1)
+    rows = []
+    for prompt, answer in exchanges:
+        n_left = length - len(prompt) - len(answer)
+        rows.append([[*prompt, *answer, *[0] * n_left], [*[PROMPT] * len(prompt), *[ANSWER] * len(answer), *[PADDING] * n_left]])
+    return torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), 2, length)

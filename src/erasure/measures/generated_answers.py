@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from annotated_types import MinLen
-from torch import Tensor
 
-from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.rouge import rouge_l
-from erasure.functional.tokens import ANSWER, END
 from erasure.measures.contract import Evaluation, Measure, Value
+from erasure.measures.generation import generated
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import TruthRatio
 from erasure.types import Partition, PositiveInt, Source, TaskKind
 
 __all__ = ["ModelUtility", "RougeL", "harmonic_mean"]
-
-_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +54,8 @@ class RougeL(Measure):
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean."""
         require_defined(self, evaluation)
-        ids = evaluation.ids(self.partition)
-        if not len(ids):
-            raise PartitionError(f'the partition "{self.partition}" is empty')
-        pieces = evaluation.facts.get("token_names")
-        if not pieces:
-            raise RequirementNotMet("how tokens read is not known, so that answers cannot be compared as texts")
-        evaluation.outputs(self.partition)  # a model that diverged says nothing
-        model: Any = evaluation.subject.load()
-        if not hasattr(model, "generate"):
-            raise RequirementNotMet("the model does not generate answers; take a language model of this package")
-        chosen = ids.sort().values[: self.n_samples]
-        scores: list[float] = []
-        for part in torch.split(chosen, _BATCH):
-            x: Tensor = evaluation.x.gather(part)
-            end = _end_of(x)
-            for row, answer in zip(x, model.generate(x, end=end, max_new_tokens=self.max_new_tokens), strict=True):
-                is_answer = row[1] == ANSWER
-                recall, f1 = rouge_l(_text(pieces, row[0][is_answer].tolist()), _text(pieces, answer))
-                scores.append(recall if self.score == "recall" else f1)
+        answers = generated(evaluation, self.partition, max_new_tokens=self.max_new_tokens, n_samples=self.n_samples)
+        scores = [rouge_l(each.wanted, each.said)[0 if self.score == "recall" else 1] for each in answers]
         return [Value(value=sum(scores) / len(scores), partition=self.partition)]
 
 
@@ -127,13 +105,3 @@ class ModelUtility(Measure):
 def harmonic_mean(values: Sequence[float]) -> float:
     """Harmonic mean of numbers of at least 0; 0 if any is."""
     return len(values) / sum(1 / value for value in values) if all(value > 0 for value in values) else 0.0
-
-
-def _end_of(x: Tensor) -> int:
-    """The token that ends answers; the first of all where every answer was cut."""
-    ends = x[:, 0][x[:, 1] == END]
-    return int(ends[0]) if len(ends) else 0
-
-
-def _text(pieces: Sequence[str], ids: Sequence[int]) -> str:
-    return "".join(pieces[i] if i < len(pieces) else "" for i in ids)

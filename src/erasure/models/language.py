@@ -90,6 +90,12 @@ class AnsweringNetwork(nn.Module):
             raise RequirementNotMet("the language model has no list of blocks")
         return max(found, key=len)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model reads, if its configuration says so."""
+        config: Any = self.network.config
+        return _context(config)
+
     @torch.no_grad()
     def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
         """Answers to the prompts of some samples, each the most likely token after the other, up to its end.
@@ -283,9 +289,14 @@ def _require_answers(data: ModelInput, name: str) -> None:
 
 
 def _require_context(config: Any, data: ModelInput, name: str) -> None:
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(longest, int) and 0 < longest < data.x_shape[-1]:
+    longest = _context(config)
+    if longest is not None and longest < data.x_shape[-1]:
         raise RequirementNotMet(f"{name} reads {longest} tokens, the data has samples of {data.x_shape[-1]}; lower max_length")
+
+
+def _context(config: Any) -> int | None:
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None
 
 
 def _adapted(network: Any, rank: int, alpha: int) -> Any:

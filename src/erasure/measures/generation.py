@@ -1,0 +1,130 @@
+"""Answers that a language model generates, beside the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.tokens import END, exchange_rows, without_padding
+from erasure.measures.contract import Evaluation
+
+__all__ = ["Generated", "examples_of", "generated", "require_context", "text_of"]
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was asked, what should have been said, and what was.
+
+    Args:
+        sample: Id of the sample.
+        prompt: Tokens of the prompt, without examples before it.
+        tokens: Tokens that were generated, without the one that ends them.
+        wanted: Text of the true answer, without its end.
+        said: Text that was generated.
+    """
+
+    sample: int
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    wanted: str
+    said: str
+
+
+def generated(
+    evaluation: Evaluation,
+    partition: str,
+    *,
+    max_new_tokens: int,
+    n_samples: int | None = None,
+    wanted_tokens: int | None = None,
+    before: Sequence[int] = (),
+    n_left_out: int = 0,
+) -> list[Generated]:
+    """Greedy answers of the subject to the prompts of a partition, in the order of ids.
+
+    Args:
+        evaluation: The model and the data.
+        partition: Whose prompts.
+        max_new_tokens: Tokens of an answer at most.
+        n_samples: Only the first samples by their id, this many.
+        wanted_tokens: The true answer is cut to this many tokens.
+        before: Tokens that stand before every prompt, such as solved examples.
+        n_left_out: The first samples, this many, are not asked.
+
+    Raises:
+        PartitionError: If there is nothing to ask.
+        RequirementNotMet: If the model does not generate, has diverged, or reads fewer tokens; or how tokens read is unknown.
+    """
+    ids = evaluation.ids(partition).sort().values[n_left_out:][:n_samples]
+    if not len(ids):
+        raise PartitionError(f'the partition "{partition}" is empty' + (", its examples left out" if n_left_out else ""))
+    pieces = evaluation.facts.get("token_names")
+    if not pieces:
+        raise RequirementNotMet("how tokens read is not known, so that answers cannot be compared as texts")
+    evaluation.outputs(partition)  # a model that diverged says nothing
+    model: Any = evaluation.subject.load()
+    if not hasattr(model, "generate"):
+        raise RequirementNotMet("the model does not generate answers; take a language model of this package")
+    found: list[Generated] = []
+    for part in torch.split(ids, _BATCH):
+        x: Tensor = evaluation.x.gather(part)
+        end, known = _end_of(x), without_padding(x)
+        if before:
+            x = exchange_rows([([*before, *prompt], answer) for prompt, answer, _ in known], x.device)
+        longest = max(len(prompt) for prompt, _, _ in known) + len(before) + max_new_tokens
+        if before:
+            require_context(model, longest)
+        answers = model.generate(x, end=end, max_new_tokens=max_new_tokens)
+        for sample, (prompt, answer, has_end), said in zip(part.tolist(), known, answers, strict=True):
+            wanted = answer[: len(answer) - has_end][:wanted_tokens]
+            found.append(
+                Generated(sample, tuple(prompt), tuple(said), wanted=text_of(pieces, wanted), said=text_of(pieces, said))
+            )
+    return found
+
+
+def examples_of(evaluation: Evaluation, partition: str, n_samples: int) -> list[int]:
+    """Tokens of the first exchanges of a partition by id, each prompt with its answer and end, one after the other.
+
+    Raises:
+        PartitionError: If the partition has fewer.
+    """
+    ids = evaluation.ids(partition).sort().values
+    if len(ids) < n_samples:
+        raise PartitionError(f'the partition "{partition}" has {len(ids)} samples, {n_samples} examples are asked for')
+    found: list[int] = []
+    for prompt, answer, _ in without_padding(evaluation.x.gather(ids[:n_samples])):
+        found += [*prompt, *answer]
+    return found
+
+
+def require_context(model: Any, n_tokens: int) -> None:
+    """Refuse samples that are longer than what the model reads.
+
+    Raises:
+        RequirementNotMet: If they are.
+    """
+    context = getattr(model, "context", None)
+    if context is not None and n_tokens > context:
+        raise RequirementNotMet(
+            f"with examples before them prompts and answers have {n_tokens} tokens, the model reads {context}; take fewer examples, or a "
+            "model that reads more (SmallLlama: context)"
+        )
+
+
+def text_of(pieces: Sequence[str], ids: Sequence[int]) -> str:
+    """How tokens read, one after the other."""
+    return "".join(pieces[i] if i < len(pieces) else "" for i in ids)
+
+
+def _end_of(x: Tensor) -> int:
+    """The token that ends answers; the first of all where every answer was cut."""
+    ends = x[:, 0][x[:, 1] == END]
+    return int(ends[0]) if len(ends) else 0
