@@ -59,9 +59,11 @@ PARAMETERS = {
     "Cognac": {"epochs": 1},
     "ConfuseAndWeaken": {"epochs": 2, "batch_size": 8},
     "ConvolutionTranspose": {"epochs": 1, "batch_size": 8},
+    "DatamodelMatching": {"epochs": 2, "max_steps": 5},
     "DeltaGrad": {},
     "DUCK": {"epochs": 2, "batch_size": 8, "repair_epochs": 1},
     "DecoupledDistillation": {"epochs": 2, "optimizer": SGD, "batch_size": 8},
+    "FeatureUnlearning": {"features": (1,), "curvature": "gauss-newton", "max_steps": 10},
     "Finetuning": {"epochs": 2},
     "ForgetContrastStrengthen": {"epochs": 2, "batch_size": 8},
     "JustInTime": {"n_noises": 2, "optimizer": SGD},
@@ -107,6 +109,7 @@ FACTS = {
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
     "EUk": {"zero_epochs_change_nothing": False},
     "EraseThenRectify": {"stochastic": False},
+    "FeatureUnlearning": {"stochastic": False},
     "GoldModel": {"stochastic": False},
     "GraphInfluence": {"stochastic": False},
     "Identity": {"stochastic": False},
@@ -123,6 +126,7 @@ FACTS = {
     "SVDClassForgetting": {"forget": "class", "stochastic": False},
     "UNSIR": {"forget": "class"},
     "Unlink": {"stochastic": False},
+    "WINU": {"stochastic": False},
 }
 
 

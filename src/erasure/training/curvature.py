@@ -22,7 +22,7 @@ from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch
 from erasure.training.trial import layer_at_fault, require_gradients
 
-__all__ = ["Curvature", "CurvatureKind", "mathematical"]
+__all__ = ["Curvature", "CurvatureKind", "mathematical", "moved_logits"]
 
 CurvatureKind = Literal["gauss-newton", "hessian"]
 _Product = Callable[[Batch, dict[str, Tensor]], Tensor]
@@ -192,6 +192,39 @@ class Curvature:
 
     def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].flatten() for name in self.weights])
+
+
+def moved_logits(model: nn.Module, x: Any, direction: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits, and how fast they move when the weights go along a direction: the product of their Jacobian with it.
+
+    Forward mode where every layer has it, otherwise reverse mode twice.
+
+    Args:
+        model: In eval mode.
+        x: Inputs as the model takes them.
+        direction: Trainable parameter's name to a tensor of its shape.
+
+    Returns:
+        Two tensors of the logits' shape, without gradients.
+    """
+    weights = {name: p.detach() for name, p in model.named_parameters() if name in direction}
+    with mathematical(model):
+        try:
+            along = ({name: direction[name] for name in weights},)
+            found = jvp(lambda at: logits_of(functional_call(model, at, (x,))), (weights,), along)
+            return found[0].detach(), found[1].detach()
+        except _NO_DERIVATIVE as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+        with torch.enable_grad(), _without_fused_layers():
+            own = {name: p for name, p in model.named_parameters() if name in direction}
+            logits = logits_of(model(x))
+            require_gradients(model, logits)
+            probe = torch.zeros_like(logits, requires_grad=True)
+            pulled = _gradients(logits, own, probe, create_graph=True)
+            product = torch.stack([(pulled[name] * direction[name]).sum() for name in own]).sum()
+            (moved,) = torch.autograd.grad(product, probe)
+        return logits.detach(), moved.detach()
 
 
 def _gradients(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
+from erasure.training.jacobians import logit_jacobians
 from erasure.training.per_sample import per_sample_gradients
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
@@ -107,16 +107,12 @@ class NTKForgetting(Unlearner):
 
     def _linearised(self, model: nn.Module, task: UnlearningTask, role: Role) -> tuple[Tensor, Tensor]:
         """Gradients of all logits, ``(n * K, P)``, and logits minus targets, ``(n * K,)``."""
-        rows, residuals, names = [], [], list(_weights(model))
+        rows, residuals = [], []
         n_outputs = task.model_input.n_outputs
         for batch in task.batches(role, shuffle=False):
             with torch.no_grad():
                 logits = logits_of(model.eval()(batch.x)).reshape(len(batch.y), n_outputs)
-            of_class = []
-            for k in range(n_outputs):
-                found = per_sample_gradients(model, batch.x, batch.y, functools.partial(_logit, k, n_outputs), parameters=names)
-                of_class.append(torch.cat([found[name].flatten(1) for name in names], dim=1))
-            rows.append(torch.stack(of_class, dim=1).flatten(0, 1))
+            rows.append(logit_jacobians(model, batch, n_outputs).flatten(0, 1))
             residuals.append((logits - self._targets(task, batch.y, logits)).flatten())
         return torch.cat(rows), torch.cat(residuals)
 
@@ -125,11 +121,6 @@ class NTKForgetting(Unlearner):
         if task.kind == "classification":
             return F.one_hot(y, logits.shape[1]).to(logits.dtype)
         return y.reshape(logits.shape).to(logits.dtype)
-
-
-def _logit(k: int, n_outputs: int, logits: Tensor, y: Tensor) -> Tensor:
-    """Logit ``k`` of each sample."""
-    return logits.reshape(len(logits), n_outputs)[:, k]
 
 
 def _first_logit(logits: Tensor, y: Tensor) -> Tensor:

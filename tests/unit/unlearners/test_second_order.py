@@ -10,12 +10,14 @@ from toys import make_task, norm_net, tiny_net, tiny_task
 
 from erasure.errors import Diverged, InvalidParameters, RequirementNotMet
 from erasure.functional.solvers import conjugate_gradient
-from erasure.training.calls import Criterion
+from erasure.training.calls import Criterion, Optimizer
+from erasure.unlearners.datamodel_matching import DatamodelMatching
 from erasure.unlearners.fisher_forgetting import FisherForgetting
 from erasure.unlearners.influence_unlearning import InfluenceUnlearning, inverse_fisher_product
 from erasure.unlearners.lfssd import LFSSD
 from erasure.unlearners.ntk_forgetting import NTKForgetting
 from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening as SSD
+from erasure.unlearners.win_u import WINU
 
 
 def weights(model):
@@ -372,6 +374,8 @@ def memorised(loss):
         InfluenceUnlearning(damping=0.01),
         InfluenceUnlearning(solver="woodfisher", damping=0.1),
         NTKForgetting(weight_decay=0.01),
+        WINU(damping=0.003),
+        DatamodelMatching(epochs=10, max_steps=10, optimizer=Optimizer.of("Adam", lr=0.005)),
     ],
     ids=lambda m: type(m).__name__,
 )

@@ -1,0 +1,201 @@
+"""Steps by a stored curvature, on changed features and towards predicted answers: WIN-U, feature unlearning and datamodel matching."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from test_second_order import SquaredError, flat, linear_model, loss_gradients, net, part, solved, weights
+from torch import nn
+from toys import SgdByHand, Shuffles, distance, logits_by_hand, same_model, sgd, start, tiny_task
+
+from erasure.errors import Diverged, RequirementNotMet
+from erasure.training.calls import Criterion
+from erasure.training.curvature import moved_logits
+from erasure.unlearners.datamodel_matching import DatamodelMatching
+from erasure.unlearners.feature_unlearning import FeatureUnlearning
+from erasure.unlearners.win_u import WINU
+
+# Curvature of all samples by loops
+
+
+def jacobian_by_loop(model, row):
+    """Gradient of each logit of one sample: (K, P)."""
+    logits = model(row[None])[0]
+    rows = [torch.autograd.grad(logit, list(model.parameters()), retain_graph=True) for logit in logits]
+    return torch.stack([torch.cat([g.flatten() for g in each]) for each in rows])
+
+
+def gauss_newton_by_loop(model, x):
+    total = 0.0
+    for row in x:
+        jacobian, p = jacobian_by_loop(model, row), model(row[None]).softmax(1)[0].detach()
+        total = total + jacobian.T @ (p.diag() - p[:, None] * p[None]) @ jacobian
+    return total
+
+
+def eye(n):
+    return torch.eye(n, dtype=torch.float64)
+
+
+# WIN-U
+
+
+def test_win_u_steps_by_the_curvature_that_is_left():
+    task, model = tiny_task(), net()
+    x, _ = part(task, "train")
+    gone, y = part(task, "forget")
+    left = gauss_newton_by_loop(model, x) - gauss_newton_by_loop(model, gone)
+    gradient = loss_gradients(model, gone, y).sum(0)
+    expected = 0.5 * torch.linalg.solve(left + 24 * 0.01 * eye(len(gradient)), gradient)
+    # By Woodbury's identity with a root of A, as A itself has no inverse.
+    whole = gauss_newton_by_loop(model, x) + 24 * 0.01 * eye(len(gradient))
+    roots = []
+    for row in gone:
+        p = model(row[None]).softmax(1)[0].detach()
+        values, vectors = torch.linalg.eigh(p.diag() - p[:, None] * p[None])
+        roots.append((vectors * values.clamp(min=0).sqrt()).T @ jacobian_by_loop(model, row))
+    root = torch.cat(roots)
+    inner = torch.linalg.inv(eye(len(root)) - root @ torch.linalg.solve(whole, root.T))
+    one = torch.linalg.solve(whole, gradient)
+    assert torch.allclose(0.5 * (one + torch.linalg.solve(whole, root.T @ (inner @ (root @ one)))), expected, atol=1e-10)
+    unlearned = WINU(damping=0.01, scale=0.5).run(model, task)
+    assert torch.allclose(flat(unlearned.model) - flat(model), expected, atol=1e-10)
+    assert unlearned.kept_bytes == 8 * len(gradient) ** 2
+
+
+def test_win_u_is_exact_for_a_quadratic_loss_and_reads_no_retain_sample():
+    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original, gold = (linear_model(solved(*part(task, name))) for name in ("train", "retain"))
+    unlearned = WINU(damping=0.0).run(original, task).model
+    assert torch.allclose(flat(unlearned), flat(gold), atol=1e-8)
+    assert WINU().partitions() == {"forget": "forget", "train": "train"}
+    assert same_model(original, WINU().run(original, replace(task, partitions={**task.partitions, "forget": task.y[:0]})).model)
+
+
+def test_win_u_refuses_what_is_too_large_or_not_positive():
+    with pytest.raises(RequirementNotMet, match="LastLayers"):
+        WINU(max_weights=10).run(net(), tiny_task())
+    with pytest.raises(Diverged, match="damping"):
+        WINU(damping=0.0).run(net(), tiny_task())
+
+
+# Features
+
+
+def changed(x, places, value):
+    x = x.clone()
+    x[:, places] = value
+    return x
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_feature_unlearning_steps_by_the_difference_of_gradients(order):
+    task, model = tiny_task(), net()
+    x, y = part(task, "forget")
+    new = changed(x, [1, 3], 0.5)
+    difference = (loss_gradients(model, new, y) - loss_gradients(model, x, y)).sum(0)
+    if order == "first":
+        expected = -0.02 * difference
+    else:
+        kept, labels = part(task, "retain")
+        everything, all_labels = torch.cat([new, kept]), torch.cat([y, labels])
+        shapes = [p.shape for p in model.parameters()]
+
+        def loss(point):
+            parts = [piece.view(shape) for piece, shape in zip(point.split([s.numel() for s in shapes]), shapes, strict=True)]
+            return nn.functional.cross_entropy(logits_by_hand(parts, everything), all_labels)
+
+        hessian = torch.autograd.functional.hessian(loss, flat(model))
+        expected = -torch.linalg.solve(hessian + 0.5 * eye(len(hessian)), difference / 24)
+    method = FeatureUnlearning(features=(1, 3), value=0.5, order=order, rate=0.02, damping=0.5, tolerance=1e-13, max_steps=300)
+    assert torch.allclose(flat(method.run(model, task).model) - flat(model), expected, atol=1e-10)
+
+
+def test_feature_unlearning_is_exact_for_a_quadratic_loss_and_still_where_nothing_changes():
+    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original = linear_model(solved(*part(task, "train")))
+    x = task.x.values[:24].clone()
+    x[:6, 2] = 0.0
+    method = FeatureUnlearning(features=(2,), damping=0.0, max_steps=200, tolerance=1e-12)
+    assert torch.allclose(flat(method.run(original, task).model), flat(linear_model(solved(x, task.y[:24]))), atol=1e-8)
+    task.x.values[:6, 2] = 0.0
+    assert same_model(original, method.run(original, task).model)
+
+
+def test_feature_unlearning_refuses_features_that_are_not_there():
+    with pytest.raises(RequirementNotMet, match="feature 4"):
+        FeatureUnlearning(features=(0, 4)).run(net(), tiny_task())
+    assert FeatureUnlearning(features=(0,), order="first").access() == "forget"
+
+
+# Datamodel matching
+
+
+def predicted_by_loop(task, model, ids):
+    """Logits moved to first order by the damped Gauss-Newton step without the forget set."""
+    gradients = {name: loss_gradients(model, *part(task, name)) for name in ("forget", "retain")}
+    v = gradients["forget"].sum(0) / 24 - gradients["retain"].sum(0) * 6 / (24 * 18)
+    curvature = gauss_newton_by_loop(model, part(task, "retain")[0]) / 18 + 0.1 * eye(len(v))
+    step = torch.linalg.solve(curvature, v)
+    return {i: model(task.x.values[i][None])[0].detach() + jacobian_by_loop(model, task.x.values[i]) @ step for i in ids}
+
+
+def test_dmm_matches_the_predicted_answers_step_by_step():
+    task, model = tiny_task(), net()
+    subset = task.partitions["retain"][torch.randperm(18, generator=task.streams.torch("subset"))[:9]]
+    ids = torch.cat([task.partitions["forget"], subset])
+    targets = predicted_by_loop(task, model, ids.tolist())
+    by_hand, passes = start(model), Shuffles(task, "retain", ids)
+    steps = SgdByHand(by_hand, 0.2)
+    for _ in range(3):
+        for some in passes.one_pass():
+            away = logits_by_hand(by_hand, task.x.values[some]) - torch.stack([targets[i] for i in some.tolist()])
+            steps.step((away**2).mean())
+    method = DatamodelMatching(epochs=3, damping=0.1, max_steps=300, retain_fraction=0.5, optimizer=sgd(0.2))
+    # Conjugate gradients stop at a residual of 1e-6.
+    assert distance(weights(method.run(model, task).model), by_hand) < 1e-6
+
+
+def test_dmm_predicts_the_gold_of_a_quadratic_loss_and_leaves_what_matches_already():
+    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original, gold = (linear_model(solved(*part(task, name))) for name in ("train", "retain"))
+    method = DatamodelMatching(damping=0.0, max_steps=200)
+    place, targets = method._predicted(original, task.seen_by(method), torch.arange(24))
+    assert torch.allclose(targets[place[:24]], gold(task.x.values[:24]).detach(), atol=1e-5)
+
+    class Retrained:
+        def retrained(self, partition):
+            assert partition == "retain"
+            return gold, 0.0
+
+    oracle = DatamodelMatching(targets="gold", epochs=2, optimizer=sgd(0.5))
+    task = replace(task, bank=Retrained())
+    assert distance(weights(oracle.run(gold, task).model), weights(gold)) < 1e-12
+    assert distance(weights(oracle.run(original, task).model), weights(gold)) < distance(weights(original), weights(gold))
+
+
+def test_logits_move_the_same_in_forward_and_in_reverse_mode():
+    lstm = nn.LSTM(2, 3, batch_first=True).double()  # has no forward mode
+    x = torch.randn(5, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = lstm
+
+        def forward(self, x):
+            return self.lstm(x)[0][:, -1]
+
+    model = Last().eval()
+    direction = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    logits, moved = moved_logits(model, x, direction)
+    steps = []
+    for sign in (1, -1):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for p in other.parameters():
+                p.add_(sign * 1e-6)
+            steps.append(other(x))
+    assert torch.allclose(moved, (steps[0] - steps[1]) / 2e-6, atol=1e-8)
+    assert torch.allclose(logits, model(x).detach())
