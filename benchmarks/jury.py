@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 
 from erasure.engine.run_stage import run_stage
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import outputs_of
 from erasure.experiment.configuration import load_experiment
 from erasure.planning import planner
-from erasure.planning.blocks import split_member
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Plan
+from erasure.stages.blocks import split_member
+from erasure.stages.inference import outputs_of
+from erasure.stages.session import Session
 from erasure.store import Store
 
 N_GOLDS = 19

@@ -133,11 +133,11 @@ def start(work: Path) -> int:
     from erasure.data.partitions import inspect_partitions
     from erasure.data.sources.torchvision_dataset import TorchVision
     from erasure.data.splitters import PercentageSplitter
-    from erasure.engine.session import Session
     from erasure.experiment.configuration import DataSection, EvaluatorSection, Experiment, Globals
     from erasure.planning.planner import build_plan
     from erasure.planning.seeds import Seeds
     from erasure.planning.stages import Numerics
+    from erasure.stages.session import Session
     from erasure.store import Store
     from erasure.training.predictor import Predictor
 

@@ -18,7 +18,7 @@ VIOLATIONS = {
     "erasure/records/rows.py": ("import erasure.functional.masks", "Records need files"),
     "erasure/analysis/gaps.py": ("import torch", "Analysis computes on records"),
     "erasure/reports/table.py": ("import erasure.component", "Reports and the local page"),
-    "erasure/engine/ranks.py": ("import erasure.reports.table", "draws or judges"),
+    "erasure/stages/ranks.py": ("import erasure.reports.table", "draws or judges"),
     "erasure/planning/seeds.py": ("import erasure.unlearners.scrub", "never a concrete method"),
     "erasure/certificates/digests.py": ("import numpy", "Certificates are checked"),
     "erasure/cli/progress.py": ("import erasure.training.loop", "goes through the engine"),

@@ -7,7 +7,7 @@ import pytest
 from small import small_experiment
 
 import erasure
-from erasure.engine.stages.tracing import best_epoch
+from erasure.stages.tracing import best_epoch
 
 ROOT = Path(__file__).parents[2]
 ACCURACY = {"class": "Accuracy", "parameters": {"partition": "forget"}}

@@ -19,8 +19,8 @@ from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
 from erasure.measures.guards import judge
 from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Original, Request, Retrained, Shadow
-from erasure.planning.blocks import Block, seen_ids
 from erasure.records.rows import Row
+from erasure.stages.blocks import Block, seen_ids
 from erasure.training.randomness import Streams, derive
 
 __all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]

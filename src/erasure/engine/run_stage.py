@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from erasure.engine.session import Session
-from erasure.engine.stages.data import load_data, split
-from erasure.engine.stages.inference import infer
-from erasure.engine.stages.measuring import check, measure
-from erasure.engine.stages.models import make_block
-from erasure.engine.stages.tracing import select, trace
-from erasure.engine.stages.training import train_model
-from erasure.engine.stages.unlearning import unlearn
 from erasure.planning.stages import Job, Stage
+from erasure.stages.data import load_data, split
+from erasure.stages.inference import infer
+from erasure.stages.measuring import check, measure
+from erasure.stages.models import make_block
+from erasure.stages.session import Session
+from erasure.stages.tracing import select, trace
+from erasure.stages.training import train_model
+from erasure.stages.unlearning import unlearn
 from erasure.store import Artifact, Writer
 
 __all__ = ["HANDLERS", "run_stage"]

@@ -15,10 +15,10 @@ from erasure.component import Component, canonical
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.measures.contract import Measure, ModelKind
 from erasure.measures.requested_models import Repeated, UnlearnedShadow
-from erasure.planning.blocks import split_member
 from erasure.planning.requested_models import BankPlanner
 from erasure.planning.seeds import Seeds
 from erasure.planning.stages import Group, Job, Numerics, Plan, Scene, Stage, Subject, outputs_content, short, training_content
+from erasure.stages.blocks import split_member
 from erasure.store.addresses import address
 from erasure.training.devices import Precision
 from erasure.training.ensemble import unsuited

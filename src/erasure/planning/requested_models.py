@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from erasure.experiment.configuration import LabelledUnlearner
 from erasure.measures.contract import Measure, ModelKind
 from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
-from erasure.planning.blocks import Block, chunks, family, member, split_member
 from erasure.planning.stages import Job, short, training_content
+from erasure.stages.blocks import Block, chunks, family, member, split_member
 from erasure.training.ensemble import BLOCK_SIZE
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner

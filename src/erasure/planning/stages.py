@@ -12,9 +12,9 @@ from erasure.data.contract import DataSource
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.measures.contract import Measure, ModelKind
 from erasure.measures.requested_models import Request
-from erasure.planning.blocks import Block
 from erasure.planning.flow import flow_svg
 from erasure.planning.seeds import Seeds
+from erasure.stages.blocks import Block
 from erasure.training.predictor import Predictor
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner

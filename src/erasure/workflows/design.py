@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from erasure.analysis.designs import GOLDS, Outlook, affordable, outlook
 from erasure.analysis.labellings import Design
-from erasure.engine.spawning import n_workers
 from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
-from erasure.planning.blocks import asks_for_shadows
 from erasure.planning.estimate import Cost, costs, estimate
 from erasure.planning.stages import Plan, Stage
+from erasure.stages.blocks import asks_for_shadows
+from erasure.stages.spawning import n_workers
 from erasure.store import Store
 from erasure.workflows.run import RunOptions, make_plan
 

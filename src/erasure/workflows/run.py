@@ -23,8 +23,6 @@ from erasure.durable import write_atomically
 from erasure.engine.executors import processes, serial
 from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
-from erasure.engine.session import LoadedData, Session
-from erasure.engine.spawning import n_workers
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
 from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.configuration import Experiment
@@ -44,6 +42,8 @@ from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.reports.verdicts_file import write_verdicts
+from erasure.stages.session import LoadedData, Session
+from erasure.stages.spawning import n_workers
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.store.addresses import address
 from erasure.training.batches import Batch

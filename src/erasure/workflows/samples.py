@@ -15,11 +15,11 @@ from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, basis_of
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.durable import write_atomically
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import outputs_of
 from erasure.functional.membership import confidence_margin
-from erasure.planning.blocks import split_member
 from erasure.planning.stages import Group, Plan, Scene, outputs_content
+from erasure.stages.blocks import split_member
+from erasure.stages.inference import outputs_of
+from erasure.stages.session import Session
 from erasure.store.addresses import address
 
 __all__ = ["SAMPLES_FILE", "write_samples"]

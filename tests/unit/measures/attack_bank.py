@@ -7,7 +7,7 @@ import torch
 from erasure.measures.contract import Candidate, Evaluation, forward_pass
 from erasure.measures.requested_models import Shadow, UnlearnedShadow
 from erasure.models.mlp import MLP
-from erasure.planning.blocks import Block, forgotten_ids, seen_ids
+from erasure.stages.blocks import Block, forgotten_ids, seen_ids
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.ensemble import train_together

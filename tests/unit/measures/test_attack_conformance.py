@@ -12,7 +12,7 @@ from erasure.measures.attacks.ruli import RULI, RULIEfficacy
 from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
 from erasure.measures.contract import forward_pass
 from erasure.measures.requested_models import UnlearnedShadow
-from erasure.planning.blocks import Block, forgotten_ids, seen_ids
+from erasure.stages.blocks import Block, forgotten_ids, seen_ids
 from erasure.testing import MeasureConformance
 from erasure.testing.evaluations import Bench, bench
 from erasure.training.batches import TensorColumn

@@ -6,7 +6,7 @@ import pytest
 
 from erasure.experiment.configuration import load_experiment
 from erasure.measures.requested_models import UnlearnedShadow
-from erasure.planning.blocks import split_member
+from erasure.stages.blocks import split_member
 from erasure.workflows.design import outlook_of
 from erasure.workflows.run import RunOptions, make_plan
 

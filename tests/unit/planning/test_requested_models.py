@@ -4,9 +4,9 @@ import torch
 
 from erasure.experiment.configuration import load_experiment
 from erasure.measures.requested_models import Original, Retrained, Shadow, UnlearnedShadow
-from erasure.planning.blocks import Block, chunks, forgotten_ids, seen_ids
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
+from erasure.stages.blocks import Block, chunks, forgotten_ids, seen_ids
 from erasure.workflows.run import RunOptions, make_plan, run_experiment
 
 PARTITIONS = {"forget": torch.arange(10), "test": torch.arange(10, 40), "retain": torch.arange(40, 100)}

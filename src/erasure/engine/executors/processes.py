@@ -18,13 +18,13 @@ from typing import Any, NoReturn, TypeAlias
 
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.session import Session
-from erasure.engine.spawning import few_threads
-from erasure.engine.worker_processes import as_in, context
-from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
 from erasure.events import Event, StageFailed
 from erasure.planning.stages import Stage
+from erasure.stages.session import Session
+from erasure.stages.spawning import few_threads
+from erasure.stages.worker_processes import as_in, context
+from erasure.stages.worker_settings import WorkerSettings
 
 __all__ = ["Execute", "executing"]
 

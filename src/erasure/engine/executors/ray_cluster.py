@@ -21,12 +21,12 @@ from typing import Any
 from erasure.engine.executors import serial
 from erasure.engine.executors.processes import MOST_DEATHS
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.session import Session
-from erasure.engine.spawning import n_workers
-from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, MissingDependency, RequirementNotMet, StoreError
 from erasure.events import Event, Said, StageFailed
 from erasure.planning.stages import Stage
+from erasure.stages.session import Session
+from erasure.stages.spawning import n_workers
+from erasure.stages.worker_settings import WorkerSettings
 from erasure.store import Store
 from erasure.store.transfer import export_objects, import_objects
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from erasure.engine.executors.schedule import StageOrder
 from erasure.engine.run_stage import run_stage
-from erasure.engine.session import Session
 from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.planning.stages import Stage
+from erasure.stages.session import Session
 from erasure.training.devices import warm_up
 
 __all__ = ["attempt", "execute", "run_or_raise"]

@@ -21,7 +21,6 @@ from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
 from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
-from erasure.engine.session import Session
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.measures.contract import Measure
@@ -44,6 +43,7 @@ from erasure.records.evidence import (
 )
 from erasure.records.reading import as_record
 from erasure.records.rows import Row
+from erasure.stages.session import Session
 from erasure.store.addresses import plain_json
 from erasure.types import Json
 

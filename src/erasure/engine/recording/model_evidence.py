@@ -12,13 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import outputs_of
 from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
-from erasure.planning.blocks import split_member
 from erasure.planning.stages import Group, Plan, Subject, outputs_content
 from erasure.records.evidence import (
     ClassShare,
@@ -38,6 +35,9 @@ from erasure.records.evidence import (
     ValuesByName,
     ValuesOf,
 )
+from erasure.stages.blocks import split_member
+from erasure.stages.inference import outputs_of
+from erasure.stages.session import Session
 from erasure.store.addresses import address
 
 __all__ = ["ModelEvidence", "Named"]

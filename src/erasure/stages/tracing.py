@@ -10,12 +10,12 @@ from typing import Any, cast
 from torch import nn
 
 from erasure.engine.recording.rows import value_record
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import forward
-from erasure.engine.stages.measuring import candidate, evaluation_of
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Candidate, Outputs
 from erasure.planning.stages import Job
+from erasure.stages.inference import forward
+from erasure.stages.measuring import candidate, evaluation_of
+from erasure.stages.session import Session
 from erasure.store import Writer
 from erasure.training.predictor import build_model
 

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erasure.engine.session import Session
-from erasure.engine.spawning import few_threads
-from erasure.engine.worker_processes import as_in, context
-from erasure.engine.worker_settings import WorkerSettings
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import EpochFinished, Event, Listener
 from erasure.planning.stages import Job
+from erasure.stages.session import Session
+from erasure.stages.spawning import few_threads
+from erasure.stages.worker_processes import as_in, context
+from erasure.stages.worker_settings import WorkerSettings
 from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.distributed import Rank, Strategy
 

@@ -6,8 +6,8 @@ import time
 
 from torch import nn
 
-from erasure.engine.session import Session
 from erasure.planning.stages import Job
+from erasure.stages.session import Session
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
 
@@ -17,7 +17,7 @@ __all__ = ["save_model", "train_model"]
 def train_model(session: Session, job: Job, writer: Writer) -> None:
     """Train a model and save it."""
     if session.options.devices > 1:
-        from erasure.engine.ranks import train_on_devices
+        from erasure.stages.ranks import train_on_devices
 
         trained = train_on_devices(session, job, session.stage.name if session.stage is not None else "")
         writer.save_tensors("model", trained.state)

@@ -8,9 +8,9 @@ from erasure.data.checks import read_as
 from erasure.data.partitions import build_partitions
 from erasure.data.progress import hearing
 from erasure.data.storage import TOKENS, to_artifact
-from erasure.engine.session import Session
 from erasure.events import SamplesRead
 from erasure.planning.stages import Job
+from erasure.stages.session import Session
 from erasure.store import Writer
 
 __all__ = ["load_data", "split"]

@@ -10,14 +10,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import outputs_of
-from erasure.engine.stages.unlearning import task_of
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Request, UnlearnedShadow
-from erasure.planning.blocks import Block, forgotten_ids, seen_ids, split_member
 from erasure.planning.stages import Job, Scene
+from erasure.stages.blocks import Block, forgotten_ids, seen_ids, split_member
+from erasure.stages.inference import outputs_of
+from erasure.stages.session import Session
+from erasure.stages.unlearning import task_of
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.ensemble import refuse, train_together

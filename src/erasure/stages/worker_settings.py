@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from erasure.engine.session import Session
 from erasure.events import Listener, Said
 from erasure.planning.stages import Numerics
+from erasure.stages.session import Session
 from erasure.store import Store
 from erasure.training.devices import warm_up
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from erasure.component import canonical
-from erasure.engine.session import Session
-from erasure.engine.stages.training import train_model
 from erasure.errors import RequirementNotMet
 from erasure.planning.stages import Job, training_content
+from erasure.stages.session import Session
+from erasure.stages.training import train_model
 from erasure.store import Writer
 from erasure.store.addresses import address
 from erasure.training.devices import synchronise

@@ -11,15 +11,15 @@ from torch import nn
 
 from erasure.component import canonical
 from erasure.engine.recording.rows import value_record
-from erasure.engine.session import Session
-from erasure.engine.stages.inference import outputs_of
-from erasure.engine.stages.models import Population
-from erasure.engine.stages.unlearning import task_of
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Candidate, Evaluation, Sharing
 from erasure.measures.guards import judge
-from erasure.planning.blocks import split_member
 from erasure.planning.stages import Job, Scene, Stage
+from erasure.stages.blocks import split_member
+from erasure.stages.inference import outputs_of
+from erasure.stages.models import Population
+from erasure.stages.session import Session
+from erasure.stages.unlearning import task_of
 from erasure.store import Writer
 from erasure.store.addresses import address
 from erasure.training.predictor import build_model

@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from torch import Tensor
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.engine.method_models import EpochLog, MethodBank
-from erasure.engine.session import Session
-from erasure.engine.stages.training import save_model
 from erasure.planning.stages import Job
+from erasure.stages.method_models import EpochLog, MethodBank
+from erasure.stages.session import Session
+from erasure.stages.training import save_model
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory
 from erasure.training.randomness import Streams

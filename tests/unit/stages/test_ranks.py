@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from erasure.engine.ranks import on_ranks
-from erasure.engine.worker_processes import context
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.events import silent
+from erasure.stages.ranks import on_ranks
+from erasure.stages.worker_processes import context
 from erasure.training.calls import Loss, Optimizer
 from erasure.training.distributed import refuse, share
 from erasure.training.predictor import Predictor

@@ -18,8 +18,8 @@ from erasure.data.standardise import standardised
 from erasure.data.storage import TOKENS, from_artifact
 from erasure.events import EpochFinished, Listener, Said, StageWaits, silent
 from erasure.measures.contract import Outputs
-from erasure.planning.blocks import split_member
 from erasure.planning.stages import Numerics, Scene, Stage
+from erasure.stages.blocks import split_member
 from erasure.store import Artifact, Store, Writer
 from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion

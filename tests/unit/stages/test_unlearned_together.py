@@ -6,8 +6,8 @@ import pytest
 import torch
 from small import small_experiment
 
-from erasure.engine.stages import models as population
 from erasure.experiment.configuration import load_experiment
+from erasure.stages import models as population
 from erasure.store import Store
 from erasure.training.calls import Optimizer
 from erasure.unlearners.cf_k import CFk

@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from erasure.engine.session import Session
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Outputs, forward_pass
-from erasure.planning.blocks import member, split_member
 from erasure.planning.stages import Job, Scene, outputs_content
+from erasure.stages.blocks import member, split_member
+from erasure.stages.session import Session
 from erasure.store import Writer
 from erasure.store.addresses import address
 
