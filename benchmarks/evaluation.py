@@ -90,7 +90,7 @@ def main() -> int:
     for hook in hooks:
         hook.remove()
 
-    wanted = {(stage.job.model, stage.job.partition) for stage in passes}
+    wanted = {(stage.model, stage.partition) for stage in passes}
     once = all(counter.samples[address] == size for address, size in sizes.items()) and len(wanted) == len(passes)
     while_measuring = sum(counter.samples[stage.address] for stage in stages if stage.kind in {"values", "verdict"})
     n_methods = len({row.label for row in results if row.model == "unlearned"})

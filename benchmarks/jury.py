@@ -18,15 +18,15 @@ from pathlib import Path
 
 import torch
 
-from erasure.engine.run_stage import run_stage
 from erasure.experiment.configuration import load_experiment
 from erasure.planning import planner
+from erasure.planning.plan import Plan
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
-from erasure.planning.stages import Plan
 from erasure.stages.blocks import split_member
 from erasure.stages.inference import outputs_of
 from erasure.stages.session import Session
+from erasure.stages.stage import run_stage
 from erasure.store import Store
 
 N_GOLDS = 19
@@ -85,18 +85,18 @@ def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
     for stage in plan.stages.values():
         if stage.kind in {"data", "split"}:
             run_stage(session, stage)
-    (scene,) = plan.scenes
-    session.material(scene)
+    (data,) = plan.data
+    session.loaded(data)
     places = dict.fromkeys(split_member(model)[0] for model in jury(plan))
     start = time.perf_counter()
     for place in places:
         run_stage(session, plan.stages[place])
     middle = time.perf_counter()
     for stage in plan.stages.values():
-        if stage.kind == "outputs" and stage.job.model in places:
+        if stage.kind == "outputs" and stage.model in places:
             run_stage(session, stage)
     end = time.perf_counter()
-    said = [outputs_of(session, scene, model, "test").predictions for model in jury(plan)]
+    said = [outputs_of(session, data, model, "test").predictions for model in jury(plan)]
     return middle - start, end - middle, said
 
 

@@ -28,9 +28,9 @@ from torch import Tensor
 from erasure.data.dataset import Dataset
 from erasure.data.on_disk import left_on_disk
 from erasure.data.storage import from_artifact, to_artifact
-from erasure.engine.run_stage import run_stage
 from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
+from erasure.stages.stage import run_stage
 from erasure.training.augmentation import RandomCrop, RandomFlip, augmenting
 from erasure.training.batches import Batches, TensorColumn
 from erasure.training.predictor import Model, ModelInput, build_model
@@ -136,7 +136,7 @@ def start(work: Path) -> int:
     from erasure.experiment.configuration import DataSection, EvaluatorSection, Experiment, Globals
     from erasure.planning.planner import build_plan
     from erasure.planning.seeds import Seeds
-    from erasure.planning.stages import Numerics
+    from erasure.stages.numerics import Numerics
     from erasure.stages.session import Session
     from erasure.store import Store
     from erasure.training.predictor import Predictor
@@ -162,7 +162,7 @@ def start(work: Path) -> int:
     for stage in plan.stages.values():
         if stage.kind in {"data", "split"}:
             run_stage(session, stage)
-    material = session.material(plan.scenes[0])
+    material = session.loaded(plan.data[0])
     inspect_partitions(dict(material.partitions), material.dataset)
     next(iter(Batches(material.x, material.y, material.partitions["train"], BATCH_SIZE, torch.Generator().manual_seed(0))))
     print(json.dumps(time.perf_counter() - begin))

@@ -17,7 +17,7 @@ import torch
 _LIBRARIES = (
     "erasure.cli.run_command",
     "erasure.workflows.run",
-    "erasure.planning.stages",
+    "erasure.planning.plan",
     "sklearn.datasets",
     "scipy.stats",
     "pandas",

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from erasure.engine.fits import Fits, FittedModel, passed
 from erasure.engine.given_data import GivenData
-from erasure.engine.recording.rows import meaning, value_record
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
 from erasure.measures.guards import judge
@@ -21,6 +20,7 @@ from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Original, Request, Retrained, Shadow
 from erasure.records.rows import Row
 from erasure.stages.blocks import Block, seen_ids
+from erasure.stages.value_records import meaning, value_record
 from erasure.training.randomness import Streams, derive
 
 __all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]

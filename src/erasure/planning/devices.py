@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from erasure.errors import MissingDependency, RequirementNotMet
-from erasure.planning.stages import Plan
+from erasure.planning.plan import Plan
 from erasure.training.batches import Column
 from erasure.training.devices import resolve_device
 from erasure.training.distributed import refuse

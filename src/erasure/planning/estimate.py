@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from erasure.events import Event, Listener, RunStarted, StageFailed, StageFinished, TimeLeft
-from erasure.planning.stages import Stage
+from erasure.stages.stage import Stage
 from erasure.store import Store
 
 __all__ = ["Cost", "Forecast", "costs", "estimate", "forecasting"]

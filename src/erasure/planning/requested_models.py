@@ -4,50 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from erasure.experiment.configuration import LabelledUnlearner
 from erasure.measures.contract import Measure, ModelKind
 from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
-from erasure.planning.stages import Job, short, training_content
+from erasure.planning.plan_builder import PlanBuilder
+from erasure.planning.seeds import Seeds
 from erasure.stages.blocks import Block, chunks, family, member, split_member
+from erasure.stages.models import MakeModels
 from erasure.training.ensemble import BLOCK_SIZE
-from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
-if TYPE_CHECKING:
-    from erasure.planning.planner import Planner
-
-__all__ = ["JURY_SIZE", "BankPlanner"]
+__all__ = ["JURY_SIZE", "RequestPlanner"]
 
 JURY_SIZE = 20
 """Further golds to train together: a jury of 19 is one block. More of them leave full blocks as they are."""
 
 
-class BankPlanner:
-    """Adds the models that measures ask for to the plan of one repetition.
+class RequestPlanner:
+    """Plans the models that measures request in one repetition, for one retain partition.
 
     Args:
-        planner: Plans the repetition.
+        builder: Takes the stages.
+        seeds: Seeds of all that models are compared with.
+        retain: The partition that gold is trained on.
     """
 
-    def __init__(self, planner: Planner) -> None:
-        self.planner, self.scene = planner, planner.scene
+    def __init__(self, builder: PlanBuilder, seeds: Seeds, retain: str) -> None:
+        self.builder, self.seeds, self.retain, self.data = builder, seeds, retain, builder.data
 
     def requested(
         self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str
     ) -> tuple[dict[Request, str], list[str]]:
-        """Where the models are that a measure asks for, and the stages that make and run them."""
+        """Where the models are that a measure requests, and the stages that make and run them."""
         asked = measure.requests(role)
-        bank = self._models([request for request, _ in asked], _Treatment.of(role, entry), original)
+        models = self._models([request for request, _ in asked], _Treatment.of(role, entry), original)
         looked: dict[str, dict[str, None]] = {}
         for request, partitions in asked:
-            known = [name for name in partitions if name in self.scene.lineage]
-            looked.setdefault(split_member(bank[request])[0], {}).update(dict.fromkeys(known))
+            known = [name for name in partitions if name in self.data.partition_addresses]
+            looked.setdefault(split_member(models[request])[0], {}).update(dict.fromkeys(known))
         required = [
-            stage for block, partitions in looked.items() for stage in (block, *self.planner.outputs([block], list(partitions)))
+            stage for block, partitions in looked.items() for stage in (block, *self.builder.outputs([block], list(partitions)))
         ]
-        return bank, required
+        return models, required
 
     def golds(self, n_golds: int) -> tuple[str, ...]:
         """The further golds 1 to ``n_golds``, in blocks."""
@@ -59,7 +59,7 @@ class BankPlanner:
         families: dict[Request, list[Request]] = {}
         for request in requests:
             families.setdefault(family(request), []).append(request)
-        size = BLOCK_SIZE if self.scene.predictor.model.stackable else 1
+        size = BLOCK_SIZE if self.data.predictor.model.stackable else 1
         found: dict[Request, str] = {}
         for members in families.values():
             origins = self._origins(members, treatment, original)
@@ -85,62 +85,29 @@ class BankPlanner:
         return {}
 
     def _block(self, requests: tuple[Request, ...], treatment: _Treatment, origins: Sequence[str]) -> str:
-        scene, first = self.scene, requests[0]
+        first = requests[0]
         unlearner = treatment.unlearner if origins else None
-        partition = scene.predictor.training_set
-        if isinstance(first, Retrained) or (isinstance(first, Repeated) and treatment.way == "retrain"):
-            partition = self.planner.retain
+        is_retrained = isinstance(first, Retrained) or (isinstance(first, Repeated) and treatment.way == "retrain")
         block = Block(
             requests=requests,
             seeds=tuple(self._seed(request, unlearn=unlearner is not None) for request in requests),
             way="unlearn" if unlearner is not None else "train",
-            partition=partition,
+            partition=self.retain if is_retrained else self.data.predictor.training_set,
             origins=tuple(origins),
-            root=self.planner.common.stream("train", "shadow"),
+            root=self.seeds.stream("train", "shadow"),
         )
-        samples = self._samples(block)
-        content: dict[str, Json] = {
-            "seeds": list(block.seeds),
-            "numerics": self.planner.plan_.numerics.json(),
-            "samples": samples,
-        }
-        made_from = [split_member(origin)[0] for origin in origins]
-        job = Job(scene=scene, block=block, unlearner=unlearner, train_seed=self.planner.common.stream("train"))
-        n = len(requests)
-        if unlearner is None:
-            content["training"] = training_content(scene, partition, 0, self.planner.plan_.numerics.json())
-            name, signature = f"train {block.title()}", f"train {short(scene.predictor.model)} x{n}"
-        else:
-            names = sorted(unlearner.partition_names() | {unlearner.forget, unlearner.retain, unlearner.train})
-            content |= {
-                "unlearner": self.planner.plan_.canonical(unlearner),
-                "origins": list(origins),
-                "partitions": {name: scene.lineage[name] for name in names if name in scene.lineage},
-                "batch_size": scene.batch_size,
-            }
-            name, signature = f"unlearn {treatment.label} on {block.title()}", f"unlearn {short(unlearner)} x{n}"
-        return self.planner.add("models", name, content, (scene.split, *made_from), job, signature, unlearner)
-
-    def _samples(self, block: Block) -> Json:
-        """What decides which samples each model of a block sees and forgets."""
-        first = block.requests[0]
-        shadow = first.shadow if isinstance(first, UnlearnedShadow) else first
-        if not isinstance(shadow, Shadow):
-            return self.scene.lineage.get(block.partition)
-        described: dict[str, Json] = {
-            "pool": [self.scene.lineage.get(name) for name in shadow.pool],
-            "always": [self.scene.lineage.get(name) for name in shadow.always],
-            "share": shadow.share,
-            "numbers": [request.number for request in block.requests],
-            "root": block.root,
-        }
-        if isinstance(first, UnlearnedShadow):
-            draws = [request.draw for request in block.requests if isinstance(request, UnlearnedShadow)]
-            described |= {"forget_share": first.share, "draws": draws}
-        return described
+        title = block.title()
+        stage = MakeModels(
+            name=f"train {title}" if unlearner is None else f"unlearn {treatment.label} on {title}",
+            data=self.data,
+            block=block,
+            unlearner=unlearner,
+            train_seed=self.seeds.stream("train"),
+        )
+        return self.builder.add(stage)
 
     def _seed(self, request: Request, *, unlearn: bool) -> int:
-        stream, number = self.planner.common.stream, request.number
+        stream, number = self.seeds.stream, request.number
         match request:
             case Retrained():
                 return stream("train", "gold", number)

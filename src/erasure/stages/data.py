@@ -1,37 +1,71 @@
-"""The stages ``data`` and ``split``: load a source, and cut it into partitions."""
+"""The stages ``data`` and ``split``: load a source, and split it into partitions."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 from erasure.data.checks import read_as
 from erasure.data.partitions import build_partitions
 from erasure.data.progress import hearing
 from erasure.data.storage import TOKENS, to_artifact
 from erasure.events import SamplesRead
-from erasure.planning.stages import Job
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, short
 from erasure.store import Writer
+from erasure.types import Json
 
-__all__ = ["load_data", "split"]
-
-
-def load_data(session: Session, job: Job, writer: Writer) -> None:
-    """Load the source and store its columns."""
-    name = session.stage.name if session.stage is not None else ""
-    with session.told(), hearing(lambda done, total: session.listener(SamplesRead(name=name, done=done, total=total))):
-        dataset = read_as(job.scene.source.load(), cast(Any, job.scene.task))
-    tensors, facts = to_artifact(dataset)
-    writer.save_tensors("columns", tensors)
-    writer.save_json("dataset", facts)
-    if dataset.token_names:
-        writer.save_json(TOKENS, list(dataset.token_names))
+__all__ = ["LoadData", "SplitData"]
 
 
-def split(session: Session, job: Job, writer: Writer) -> None:
-    """Cut the data into partitions."""
-    with session.told():
-        partitions = build_partitions(session.dataset(job.scene.data), job.scene.splitters, job.scene.seed)
-    writer.save_tensors("partitions", dict(partitions))
-    writer.save_json("order", list(partitions))
-    writer.facts["explains"] = dict(job.scene.explains)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadData(Stage):
+    """Loads the source and stores its columns."""
+
+    kind: ClassVar[str] = "data"
+
+    name: str = "load data"
+
+    def content(self) -> Json:
+        return self.data.data_content
+
+    def inputs(self) -> tuple[str, ...]:
+        return ()
+
+    def family(self) -> str:
+        return f"data {short(self.data.source)}"
+
+    def run(self, session: Session, writer: Writer) -> None:
+        name = session.running_name
+        with session.told(), hearing(lambda done, total: session.listener(SamplesRead(name=name, done=done, total=total))):
+            dataset = read_as(self.data.source.load(), cast(Any, self.data.task))
+        tensors, facts = to_artifact(dataset)
+        writer.save_tensors("columns", tensors)
+        writer.save_json("dataset", facts)
+        if dataset.token_names:
+            writer.save_json(TOKENS, list(dataset.token_names))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SplitData(Stage):
+    """Splits the data into partitions."""
+
+    kind: ClassVar[str] = "split"
+
+    name: str = "split the data"
+
+    def content(self) -> Json:
+        return self.data.split_content
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data.data_address,)
+
+    def family(self) -> str:
+        return f"split {short(self.data.source)}"
+
+    def run(self, session: Session, writer: Writer) -> None:
+        with session.told():
+            partitions = build_partitions(session.dataset(self.data.data_address), self.data.splitters, self.data.seed)
+        writer.save_tensors("partitions", dict(partitions))
+        writer.save_json("order", list(partitions))
+        writer.facts["explains"] = dict(self.data.explains)

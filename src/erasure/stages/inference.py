@@ -1,90 +1,126 @@
-"""The stage ``outputs``: one forward pass of a model over a partition."""
+"""The stage ``outputs``: one forward pass of a model, or of every model of a block, over a partition."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Outputs, forward_pass
-from erasure.planning.stages import Job, Scene, outputs_content
 from erasure.stages.blocks import member, split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, run_stage, short
 from erasure.store import Writer
 from erasure.store.addresses import address
+from erasure.types import Json
 
-__all__ = ["forward", "infer", "outputs_of"]
+__all__ = ["RunModel", "forward", "outputs_address", "outputs_of"]
 
 _KEPT = 512
 """Outputs kept in memory; they are read again from the store when they fall out."""
 
 
-def forward(session: Session, model: nn.Module, scene: Scene, partition: str) -> Outputs:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunModel(Stage):
+    """Stores what a model, or every model of a block, returns for a partition.
+
+    Args:
+        model: Address of the model or block.
+        partition: Partition to run on.
+        block_size: Models in the block; None for a model that is none of a block, or one alone.
+    """
+
+    kind: ClassVar[str] = "outputs"
+
+    model: str
+    partition: str
+    block_size: int | None = None
+
+    def content(self) -> Json:
+        return _content(self.data, self.model, self.partition)
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data.split_address, split_member(self.model)[0])
+
+    def family(self) -> str:
+        n = f" x{self.block_size}" if self.block_size is not None else ""
+        return f"run {short(self.data.predictor.model)}{n}"
+
+    def run(self, session: Session, writer: Writer) -> None:
+        if self.block_size is not None:
+            writer.save_tensors("outputs", self._of_block(session, self.block_size))
+            return
+        outputs = forward(session, session.model(self.data, self.model), self.data, self.partition)
+        tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
+        writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
+
+    def _of_block(self, session: Session, size: int) -> dict[str, Tensor]:
+        """What every model of the block returns; ids and labels are the same for all."""
+        models = [session.model(self.data, member(self.model, index)) for index in range(size)]
+        each = [forward(session, model, self.data, self.partition) for model in models]
+        first = each[0]
+        tensors = {
+            "ids": first.ids,
+            "labels": first.labels,
+            "logits": torch.stack([outputs.logits for outputs in each]),
+            "losses": torch.stack([outputs.losses for outputs in each]),
+        }
+        if first.features is not None:
+            tensors["features"] = torch.stack([cast(Tensor, outputs.features) for outputs in each])
+        return tensors
+
+
+def _content(data: DataSpec, model: str, partition: str) -> Json:
+    return {
+        "model": model,
+        "partition": data.partition_addresses[partition],
+        "view": data.inputs_address,
+        "numerics": data.numerics,
+    }
+
+
+def outputs_address(data: DataSpec, model: str, partition: str) -> str:
+    """Address of a model's outputs on a partition."""
+    return address(RunModel.kind, _content(data, model, partition))
+
+
+def forward(session: Session, model: nn.Module, data: DataSpec, partition: str) -> Outputs:
     """One forward pass of a model over a partition."""
-    material = session.material(scene)
+    loaded = session.loaded(data)
     session.n_passes += 1
     return forward_pass(
         model,
-        x=material.x,
-        y=material.y,
-        ids=material.partitions[partition],
-        criterion=material.criterion,
-        task=material.model_input.task,
+        x=loaded.x,
+        y=loaded.y,
+        ids=loaded.partitions[partition],
+        criterion=loaded.criterion,
+        task=loaded.model_input.task,
     )
 
 
-def infer(session: Session, job: Job, writer: Writer) -> None:
-    """Store what a model, or every model of a block, returns for a partition."""
-    if job.block is not None:
-        _infer_block(session, job, writer)
-        return
-    outputs = forward(session, session.model(job.scene, job.model), job.scene, job.partition)
-    tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
-    writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
+def outputs_of(session: Session, data: DataSpec, model: str, partition: str, *, was_requested: bool = False) -> Outputs:
+    """A model's outputs on a partition, from the store, or computed now if no stage has.
 
-
-def _infer_block(session: Session, job: Job, writer: Writer) -> None:
-    """One pass of every model of a block; ids and labels are the same for all."""
-    assert job.block is not None  # noqa: S101 - narrows the type
-    models = [session.model(job.scene, member(job.model, index)) for index in range(len(job.block.requests))]
-    each = [forward(session, model, job.scene, job.partition) for model in models]
-    first = each[0]
-    tensors = {
-        "ids": first.ids,
-        "labels": first.labels,
-        "logits": torch.stack([outputs.logits for outputs in each]),
-        "losses": torch.stack([outputs.losses for outputs in each]),
-    }
-    if first.features is not None:
-        tensors["features"] = torch.stack([cast(Tensor, outputs.features) for outputs in each])
-    writer.save_tensors("outputs", tensors)
-
-
-def outputs_of(session: Session, scene: Scene, model: str, partition: str, *, of_bank: bool = False) -> Outputs:
-    """What a model says about a partition, from the store, or computed now if no stage has.
-
-    Of the bank of a measure (``of_bank``) there is only what the measure has asked for.
+    Of models that a measure requested (``was_requested``) there are only the outputs that the measure asked for.
     """
     place, index = split_member(model)
-    if index is not None and not of_bank:
-        stored = address("outputs", outputs_content(scene, place, partition, session.numerics))
-        if stored not in session.kept_outputs and not session.store.contains(stored):
-            place, index = model, None  # this one alone
-    content = outputs_content(scene, place, partition, session.numerics)
-    where = address("outputs", content)
+    where = outputs_address(data, place, partition)
+    if index is not None and not was_requested and where not in session.kept_outputs and not session.store.contains(where):
+        place, index = model, None  # this one alone
+        where = outputs_address(data, place, partition)
     if where not in session.kept_outputs:
-        job = Job(scene=scene, model=place, partition=partition)
         if index is None:
-            artifact = session.keep(where, "outputs", content, lambda writer: infer(session, job, writer), f"run on {partition}")
+            artifact = run_stage(session, RunModel(name=f"run on {partition}", data=data, model=place, partition=partition))
         elif session.store.contains(where):
             artifact = session.store.open(where)
         else:
             raise RequirementNotMet(f'no measure has asked for outputs on "{partition}" of these models in its requests()')
         tensors = artifact.tensors("outputs")
-        session.kept_outputs[where] = Outputs(**tensors, task=session.material(scene).model_input.task)
+        session.kept_outputs[where] = Outputs(**tensors, task=session.loaded(data).model_input.task)
         while len(session.kept_outputs) > _KEPT:
             session.kept_outputs.popitem(last=False)
     found = session.kept_outputs[where]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from erasure.component import canonical
-from erasure.engine.recording.rows import value_record
+from erasure.component import Component, canonical
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import Candidate, Evaluation, Sharing
+from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind, Sharing
 from erasure.measures.guards import judge
-from erasure.planning.stages import Job, Scene, Stage
-from erasure.stages.blocks import split_member
+from erasure.measures.requested_models import Provider, Request
+from erasure.stages.blocks import Block, split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
-from erasure.stages.models import Population
+from erasure.stages.models import RequestedModels
 from erasure.stages.session import Session
-from erasure.stages.unlearning import task_of
+from erasure.stages.stage import Stage, short
+from erasure.stages.training import TrainModel
+from erasure.stages.unlearning import UnlearnModel
+from erasure.stages.value_records import value_record
 from erasure.store import Writer
 from erasure.store.addresses import address
 from erasure.training.predictor import build_model
@@ -27,45 +30,169 @@ from erasure.training.randomness import Streams
 from erasure.types import Json
 from erasure.unlearners.contract import model_digest
 
-__all__ = ["candidate", "check", "evaluation_of", "measure"]
+__all__ = ["CheckModel", "MeasureModel", "candidate", "evaluation_of"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MeasureModel(Stage):
+    """Stores the values of a measure.
+
+    Args:
+        model: Address of the model that is measured.
+        role: What the model is.
+        measure: The measure.
+        references: Addresses of the models it is compared with.
+        seed: Seed of the measure's random choices.
+        passes: Addresses of the outputs that it reads.
+        requested: Where the models are that the measure has asked for.
+        blocks: The blocks they are in, by address.
+        made_and_run: Addresses of the stages that make and run the requested models.
+        maker: The stage that made the model, so that it can be made again.
+    """
+
+    kind: ClassVar[str] = "values"
+
+    model: str
+    role: ModelKind
+    measure: Measure
+    references: Mapping[str, str]
+    seed: int
+    passes: tuple[str, ...]
+    requested: Mapping[Request, str] = field(default_factory=dict)
+    blocks: Mapping[str, Block | None] = field(default_factory=dict)
+    made_and_run: tuple[str, ...] = ()
+    maker: Stage | None = None
+
+    def content(self) -> Json:
+        content: dict[str, Json] = {
+            "measure": self.data.forms(self.measure),
+            "model": self.model,
+            "role": self.role,
+            "references": dict(self.references),
+            "partitions": self.data.addresses_of(self.measure.partitions()),
+            "view": self.data.inputs_address,
+            "seed": self.seed,
+            "numerics": self.data.numerics,
+        }
+        return content | ({"bank": sorted({*self.requested.values()})} if self.made_and_run else {})
+
+    def inputs(self) -> tuple[str, ...]:
+        models = (split_member(where)[0] for where in (self.model, *self.references.values()))
+        return (self.data.split_address, *models, *self.passes, *self.made_and_run)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return super().reads | (self.maker.reads if self.maker is not None else frozenset())
+
+    def family(self) -> str:
+        return f"measure {short(self.measure)}"
+
+    def cost_factors(self) -> tuple[Component, str]:
+        return self.measure, self.role
+
+    def run(self, session: Session, writer: Writer) -> None:
+        start, measure = time.perf_counter(), self.measure
+        missing = sorted(measure.references - set(self.references))
+        if missing:
+            raise RequirementNotMet(f"{measure.title} compares with the {missing[0]} model, and there is none")
+        subject = candidate(session, self.data, self.model, self.role, self.maker)
+        provider = RequestedModels(session=session, data=self.data, models=self.requested, blocks=self.blocks)
+        evaluation = evaluation_of(
+            session, self.data, subject, self.references, self.seed, measure.stream, provider if self.requested else None
+        )
+        writer.save_json("values", [value_record(measure, value) for value in measure.measure(evaluation)])
+        writer.facts["elapsed_s"] = time.perf_counter() - start
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CheckModel(Stage):
+    """Stores what is conspicuous about an unlearned model.
+
+    Args:
+        model: Address of the unlearned model.
+        forget: Name of the partition that it forgets.
+        retain: Name of the partition that it keeps.
+        references: Addresses of the original and the gold model.
+        floors: Addresses of golds of other seeds.
+        passes: Addresses of the outputs that it reads.
+    """
+
+    kind: ClassVar[str] = "verdict"
+
+    model: str
+    forget: str
+    retain: str
+    references: Mapping[str, str]
+    floors: tuple[str, ...]
+    passes: tuple[str, ...]
+
+    def content(self) -> Json:
+        roles = {"forget": self.forget, "retain": self.retain}
+        addresses = self.data.partition_addresses
+        return {
+            "model": self.model,
+            "references": dict(self.references),
+            "floors": list(self.floors),
+            "partitions": {role: addresses[name] for role, name in roles.items() if name in addresses},
+            "version": 3,
+        }
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data.split_address, self.model, *self.references.values(), *self.passes)
+
+    def family(self) -> str:
+        return "judge"
+
+    def run(self, session: Session, writer: Writer) -> None:
+        subject = candidate(session, self.data, self.model, "unlearned")
+        evaluation = evaluation_of(session, self.data, subject, self.references, 0, "judge")
+        floor = self._forget_floor(session, evaluation)
+        verdict = judge(evaluation, forget=self.forget, retain=self.retain, floor=floor)
+        writer.save_json("verdict", {name: getattr(verdict, name) for name in ("status", "reason", "gold", "original")})
+
+    def _forget_floor(self, session: Session, evaluation: Evaluation) -> float:
+        """How far the forget accuracy of golds of other seeds is from gold's."""
+        if not self.floors or "gold" not in self.references or not len(evaluation.partition_ids.get(self.forget, ())):
+            return 0.0
+        if evaluation.candidate("gold").outputs(self.forget).diverged:
+            return 0.0  # the guards say so
+        gold = evaluation.outputs(self.forget, "gold").accuracy
+        return max(abs(outputs_of(session, self.data, other, self.forget).accuracy - gold) for other in self.floors)
 
 
 def _remake(session: Session, stage: Stage | None) -> Callable[[], object] | None:
     """How to make a model once more, in this process and without the store."""
-    if stage is None or stage.kind not in {"model", "unlearned"}:
-        return None
-    job = stage.job
-    if session.options.devices > 1 and (job.unlearner is None or job.unlearner.exact):
+    is_trained = isinstance(stage, TrainModel) or (isinstance(stage, UnlearnModel) and stage.unlearner.exact)
+    if is_trained and session.options.devices > 1:
         return None  # one process cannot make it the same way
-
-    def make() -> nn.Module:
-        if job.unlearner is None:
-            return session.trained(job.scene, session.material(job.scene).partitions[job.partition], job.seed)
-        return job.unlearner.run(session.model(job.scene, job.model), task_of(session, job, anew=True)).model
-
-    return make
+    if isinstance(stage, TrainModel):
+        return lambda: stage.trained(session)
+    if isinstance(stage, UnlearnModel):
+        return lambda: stage.unlearned(session)
+    return None
 
 
 def _epoch(session: Session, stage: Stage | None) -> tuple[Callable[[], object], int] | None:
     """One epoch of the model's training, and their number, where each has batches of the same shapes."""
-    if stage is None or stage.kind != "model" or _remake(session, stage) is None:
+    if not isinstance(stage, TrainModel) or _remake(session, stage) is None:
         return None
-    job, scene = stage.job, stage.job.scene
-    recipe, material = scene.predictor, session.material(scene)
-    if recipe.patience is not None or recipe.epochs < 2 or material.dataset.modality not in {"table", "image"}:
+    recipe = stage.data.predictor
+    if recipe.patience is not None or recipe.epochs < 2:
         return None
-    once = replace(scene, predictor=recipe.replace(epochs=1))
-    return lambda: session.trained(once, material.partitions[job.partition], job.seed), recipe.epochs
+    if session.loaded(stage.data).dataset.modality not in {"table", "image"}:
+        return None
+    once = replace(stage, data=replace(stage.data, predictor=recipe.replace(epochs=1)))
+    return lambda: once.trained(session), recipe.epochs
 
 
-def candidate(session: Session, scene: Scene, where: str, role: str, maker: Stage | None = None) -> Candidate:
+def candidate(session: Session, data: DataSpec, where: str, role: str, maker: Stage | None = None) -> Candidate:
     """A model under measurement."""
     facts = session.store.open(split_member(where)[0]).facts
     n_models = cast(int, facts.get("models", 1))
     return Candidate(
         kind=cast(Any, role),
-        load=lambda: session.model(scene, where),
-        outputs=lambda partition: outputs_of(session, scene, where, partition),
+        load=lambda: session.model(data, where),
+        outputs=lambda partition: outputs_of(session, data, where, partition),
         elapsed_s=cast(float, facts["elapsed_s"]) / n_models,
         precompute_s=cast(float, facts.get("precompute_s", 0.0)),
         peak_memory_mib=cast("float | None", facts.get("peak_memory_mib")),
@@ -74,47 +201,64 @@ def candidate(session: Session, scene: Scene, where: str, role: str, maker: Stag
     )
 
 
-def evaluation_of(session: Session, job: Job, stream: str) -> Evaluation:
-    """What a measure sees of a model."""
-    scene, material = job.scene, session.material(job.scene)
+def evaluation_of(
+    session: Session,
+    data: DataSpec,
+    subject: Candidate,
+    references: Mapping[str, str],
+    seed: int,
+    stream: str,
+    provider: Provider | None = None,
+) -> Evaluation:
+    """What a measure sees of a model.
+
+    Args:
+        session: Has the data and the models.
+        data: The data.
+        subject: The model.
+        references: Addresses of the models it is compared with.
+        seed: Seed of the stage.
+        stream: Name of the random stream.
+        provider: Other models, if the measure has asked for any.
+    """
+    loaded = session.loaded(data)
     return Evaluation(
-        subject=candidate(session, scene, job.model, job.role, job.maker),
-        references={kind: candidate(session, scene, where, kind) for kind, where in job.references.items()},
-        partition_ids=material.partitions,
-        x=material.x,
-        y=material.y,
-        z=material.z,
-        model_input=material.model_input,
-        criterion=material.criterion,
-        streams=Streams(job.seed).child(stream),
-        batch_size=scene.batch_size,
+        subject=subject,
+        references={kind: candidate(session, data, where, kind) for kind, where in references.items()},
+        partition_ids=loaded.partitions,
+        x=loaded.x,
+        y=loaded.y,
+        z=loaded.z,
+        model_input=loaded.model_input,
+        criterion=loaded.criterion,
+        streams=Streams(seed).child(stream),
+        batch_size=data.batch_size,
         facts={
-            "class_names": material.dataset.class_names,
-            "z_names": material.dataset.z_names,
-            "feature_names": material.dataset.feature_names,
-            "clean_y": material.dataset.clean_y,
-            "token_names": session.token_names(scene.data) if material.dataset.task == "generation" else (),
+            "class_names": loaded.dataset.class_names,
+            "z_names": loaded.dataset.z_names,
+            "feature_names": loaded.dataset.feature_names,
+            "clean_y": loaded.dataset.clean_y,
+            "token_names": session.token_names(data.data_address) if loaded.dataset.task == "generation" else (),
         },
-        fresh=lambda seed: build_model(scene.predictor.model, material.model_input, seed, session.device).eval(),
-        provider=Population(session, job) if job.bank else None,
-        sharing=_sharing(session, job, stream),
+        fresh=lambda seed: build_model(data.predictor.model, loaded.model_input, seed, session.device).eval(),
+        provider=provider,
+        sharing=_sharing(session, data, seed, stream),
     )
 
 
-def _sharing(session: Session, job: Job, stream: str) -> Sharing:
+def _sharing(session: Session, data: DataSpec, seed: int, stream: str) -> Sharing:
     """Results that measures share are objects of the store."""
 
     def shared(model: nn.Module, described: Mapping[str, Any], compute: Callable[[], Json]) -> Json:
-        scene = job.scene
         content: dict[str, Json] = {
             **{key: canonical(value) for key, value in described.items()},
-            "partitions": [scene.lineage[name] for name in described["partitions"]],
-            "network": canonical(scene.predictor.model),
+            "partitions": [data.partition_addresses[name] for name in described["partitions"]],
+            "network": canonical(data.predictor.model),
             "weights": model_digest(model),
-            "view": scene.view,
-            "request": scene.request,
-            "loss": canonical(scene.predictor.loss_fn),
-            "stream": [job.seed, stream],
+            "view": data.inputs_address,
+            "request": data.request,
+            "loss": canonical(data.predictor.loss_fn),
+            "stream": [seed, stream],
             "numerics": session.numerics,
         }
 
@@ -126,35 +270,3 @@ def _sharing(session: Session, job: Job, stream: str) -> Sharing:
         return session.keep(address("shared", content), "shared", content, computed, described["name"]).json("result")
 
     return shared
-
-
-def measure(session: Session, job: Job, writer: Writer) -> None:
-    """Store the values of a measure."""
-    assert job.measure is not None  # noqa: S101 - narrows the type
-    start = time.perf_counter()
-    missing = sorted(job.measure.references - set(job.references))
-    if missing:
-        raise RequirementNotMet(f"{job.measure.title} compares with the {missing[0]} model, and there is none")
-    values = job.measure.measure(evaluation_of(session, job, job.measure.stream))
-    writer.save_json("values", [value_record(job.measure, value) for value in values])
-    writer.facts["elapsed_s"] = time.perf_counter() - start
-
-
-def check(session: Session, job: Job, writer: Writer) -> None:
-    """Store what is conspicuous about an unlearned model."""
-    assert job.unlearner is not None  # noqa: S101 - narrows the type
-    unlearner, evaluation = job.unlearner, evaluation_of(session, job, "judge")
-    verdict = judge(evaluation, forget=unlearner.forget, retain=unlearner.retain, floor=_forget_floor(session, job, evaluation))
-    writer.save_json("verdict", {field: getattr(verdict, field) for field in ("status", "reason", "gold", "original")})
-
-
-def _forget_floor(session: Session, job: Job, evaluation: Evaluation) -> float:
-    """How far the forget accuracy of golds of other seeds is from gold's."""
-    assert job.unlearner is not None  # noqa: S101 - narrows the type
-    forget = job.unlearner.forget
-    if not job.floors or "gold" not in job.references or not len(evaluation.partition_ids.get(forget, ())):
-        return 0.0
-    if evaluation.candidate("gold").outputs(forget).diverged:
-        return 0.0  # the guards say so
-    gold = evaluation.outputs(forget, "gold").accuracy
-    return max(abs(outputs_of(session, job.scene, other, forget).accuracy - gold) for other in job.floors)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from erasure.component import canonical
 from erasure.errors import RequirementNotMet
-from erasure.planning.stages import Job, training_content
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
-from erasure.stages.training import train_model
+from erasure.stages.stage import run_stage
+from erasure.stages.training import TrainModel
 from erasure.store import Writer
 from erasure.store.addresses import address
 from erasure.training.devices import synchronise
@@ -22,7 +23,7 @@ from erasure.training.predictor import build_model
 from erasure.training.resuming import Recipe, Resumed, resumed
 from erasure.unlearners.contract import UnlearningTask, model_digest
 
-__all__ = ["EpochLog", "MethodBank"]
+__all__ = ["EpochLog", "MethodModels"]
 
 
 class EpochLog:
@@ -44,31 +45,36 @@ class EpochLog:
         self.then(epoch, epochs, model)
 
 
-class MethodBank:
+class MethodModels:
     """Other models for a method, from the store where it has them; ``stored`` false remakes them and leaves the store alone."""
 
-    def __init__(self, session: Session, job: Job, partitions: Mapping[str, Tensor], *, stored: bool) -> None:
-        self.session, self.job, self.partitions, self.stored = session, job, partitions, stored
+    def __init__(
+        self,
+        session: Session,
+        data: DataSpec,
+        original: str,
+        train_seed: int,
+        partitions: Mapping[str, Tensor],
+        *,
+        stored: bool,
+    ) -> None:
+        self.session, self.data, self.original, self.train_seed = session, data, original, train_seed
+        self.partitions, self.stored = partitions, stored
 
     def fresh(self, seed: int) -> nn.Module:
         """A randomly initialised network of the same architecture, in eval mode."""
-        scene = self.job.scene
-        return build_model(scene.predictor.model, self.session.material(scene).model_input, seed, self.session.device).eval()
+        loaded = self.session.loaded(self.data)
+        return build_model(self.data.predictor.model, loaded.model_input, seed, self.session.device).eval()
 
     def retrained(self, partition: str) -> tuple[nn.Module, float]:
         """A model trained on a partition with the original's recipe and seed, and the seconds that took."""
-        scene = self.job.scene
         if not self.stored:
             start = time.perf_counter()
-            model = self.session.trained(scene, self.partitions[partition], self.job.train_seed)
+            model = self.session.trained(self.data, self.partitions[partition], self.train_seed)
             return model, time.perf_counter() - start
-        content = training_content(scene, partition, self.job.train_seed, self.session.numerics)
-        where = address("model", content)
-        job = Job(scene=scene, seed=self.job.train_seed, partition=partition)
-        artifact = self.session.keep(
-            where, "model", content, lambda w: train_model(self.session, job, w), f"train on {partition}"
-        )
-        return self.session.model(scene, where), cast(float, artifact.facts["elapsed_s"])
+        stage = TrainModel(name=f"train on {partition}", data=self.data, partition=partition, seed=self.train_seed)
+        artifact = run_stage(self.session, stage)
+        return self.session.model(self.data, stage.address), cast(float, artifact.facts["elapsed_s"])
 
     def replay(self, on_step: StepListener) -> float:
         """Train the original again and show every update; the seconds that took."""
@@ -76,10 +82,10 @@ class MethodBank:
             raise RequirementNotMet(
                 "the original was trained on several devices, and no single one can replay that; use --devices 1"
             )
-        scene, start = self.job.scene, time.perf_counter()
-        ids = self.partitions[scene.predictor.training_set]
-        replayed = self.session.trained(scene, ids, self.job.train_seed, on_step=on_step)
-        if model_digest(replayed) != model_digest(self.session.model(scene, self.job.model)):
+        start = time.perf_counter()
+        ids = self.partitions[self.data.predictor.training_set]
+        replayed = self.session.trained(self.data, ids, self.train_seed, on_step=on_step)
+        if model_digest(replayed) != model_digest(self.session.model(self.data, self.original)):
             raise RequirementNotMet(
                 "replaying the original's training gave another model; use the device and options it was trained with "
                 "(a shadow model that was trained together with others cannot be replayed)"
@@ -90,16 +96,16 @@ class MethodBank:
         """The original's training taken up with a partition."""
         if self.session.options.devices > 1:
             raise RequirementNotMet("a training on several devices cannot be taken up by one; use --devices 1")
-        scene, material = self.job.scene, self.session.material(self.job.scene)
+        data, loaded = self.data, self.session.loaded(self.data)
         recipe = Recipe(
-            build=lambda: build_model(scene.predictor.model, material.model_input, self.job.train_seed, self.session.device),
-            predictor=scene.predictor,
-            x=material.x,
-            y=material.y,
-            ids=self.partitions[scene.predictor.training_set],
-            criterion=material.criterion,
-            seed=self.job.train_seed,
-            batch_size=scene.batch_size,
+            build=lambda: build_model(data.predictor.model, loaded.model_input, self.train_seed, self.session.device),
+            predictor=data.predictor,
+            x=loaded.x,
+            y=loaded.y,
+            ids=self.partitions[data.predictor.training_set],
+            criterion=loaded.criterion,
+            seed=self.train_seed,
+            batch_size=data.batch_size,
             precision=self.session.precision,
             digest=model_digest,
             cached=self.cached,
@@ -111,14 +117,14 @@ class MethodBank:
         if not self.stored:
             start = time.perf_counter()
             return compute(), time.perf_counter() - start
-        scene = self.job.scene
+        data = self.data
         described = {
             "name": name,
-            "view": scene.view,
-            "loss": canonical(scene.predictor.loss_fn),
+            "view": data.inputs_address,
+            "loss": canonical(data.predictor.loss_fn),
             "numerics": self.session.numerics,
             "content": content,
-        } | ({"request": scene.request} if scene.request else {})
+        } | ({"request": data.request} if data.request else {})
 
         def computed(writer: Writer) -> None:
             start = time.perf_counter()

@@ -1,22 +1,26 @@
-"""The models of a bank: makes a block of them, and answers the measures that asked for them."""
+"""The stage ``models``: a block of models that are made together, and how measures read those that they requested."""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from erasure.component import Component
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.measures.outputs import Outputs
-from erasure.measures.requested_models import Request, UnlearnedShadow
-from erasure.planning.stages import Job, Scene
+from erasure.measures.requested_models import Request, Shadow, UnlearnedShadow
 from erasure.stages.blocks import Block, forgotten_ids, seen_ids, split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, short
+from erasure.stages.training import training_content
 from erasure.stages.unlearning import task_of
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
@@ -25,29 +29,107 @@ from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningTask, check_finite, plain_training
 
-__all__ = ["Population", "make_block"]
+__all__ = ["MakeModels", "RequestedModels"]
 
 
-def make_block(session: Session, job: Job, writer: Writer) -> None:
-    """Make the models of a block and save their weights, one tensor for each parameter with the model as its first axis."""
-    assert job.block is not None  # noqa: S101 - narrows the type
-    start, peak = time.perf_counter(), PeakMemory(session.device)
-    models = _trained(session, job.scene, job.block) if job.block.way == "train" else _unlearned(session, job, job.block)
-    synchronise(session.device)
-    states = [model.state_dict() for model in models]
-    stacked = {name: torch.stack([state[name].detach().cpu() for state in states]) for name in states[0]}
-    writer.save_tensors("models", stacked)
-    elapsed_s = time.perf_counter() - start
-    facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(models)}
-    writer.facts |= facts
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MakeModels(Stage):
+    """Makes the models of a block and saves their weights, one tensor for each parameter with the model as its first axis.
+
+    Args:
+        block: What they are.
+        unlearner: The method that makes them from others; None trains them.
+        train_seed: Seed of the original's training, for methods that ask for other models.
+    """
+
+    kind: ClassVar[str] = "models"
+
+    block: Block
+    unlearner: Unlearner | None = None
+    train_seed: int = 0
+
+    def content(self) -> Json:
+        data, block, unlearner = self.data, self.block, self.unlearner
+        content: dict[str, Json] = {"seeds": list(block.seeds), "numerics": data.numerics, "samples": self._samples()}
+        if unlearner is None:
+            return content | {"training": training_content(data, block.partition, 0)}
+        names = sorted(unlearner.partition_names() | {unlearner.forget, unlearner.retain, unlearner.train})
+        return content | {
+            "unlearner": data.forms(unlearner),
+            "origins": list(block.origins),
+            "partitions": data.addresses_of(names),
+            "batch_size": data.batch_size,
+        }
+
+    def _samples(self) -> Json:
+        """What decides which samples each model of a block sees and forgets."""
+        addresses, block = self.data.partition_addresses, self.block
+        first = block.requests[0]
+        shadow = first.shadow if isinstance(first, UnlearnedShadow) else first
+        if not isinstance(shadow, Shadow):
+            return addresses.get(block.partition)
+        described: dict[str, Json] = {
+            "pool": [addresses.get(name) for name in shadow.pool],
+            "always": [addresses.get(name) for name in shadow.always],
+            "share": shadow.share,
+            "numbers": [request.number for request in block.requests],
+            "root": block.root,
+        }
+        if isinstance(first, UnlearnedShadow):
+            draws = [request.draw for request in block.requests if isinstance(request, UnlearnedShadow)]
+            described |= {"forget_share": first.share, "draws": draws}
+        return described
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data.split_address, *(split_member(origin)[0] for origin in self.block.origins))
+
+    def family(self) -> str:
+        n = len(self.block.requests)
+        if self.unlearner is None:
+            return f"train {short(self.data.predictor.model)} x{n}"
+        return f"unlearn {short(self.unlearner)} x{n}"
+
+    def cost_factors(self) -> tuple[Component | None, str]:
+        return self.unlearner, ""
+
+    def run(self, session: Session, writer: Writer) -> None:
+        start, peak = time.perf_counter(), PeakMemory(session.device)
+        models = _trained(session, self.data, self.block) if self.unlearner is None else self._unlearned(session, self.unlearner)
+        synchronise(session.device)
+        states = [model.state_dict() for model in models]
+        stacked = {name: torch.stack([state[name].detach().cpu() for state in states]) for name in states[0]}
+        writer.save_tensors("models", stacked)
+        elapsed_s = time.perf_counter() - start
+        facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(models)}
+        writer.facts |= facts
+
+    def _unlearned(self, session: Session, unlearner: Unlearner) -> list[nn.Module]:
+        """The method applied to the model that each request starts from."""
+        data, block = self.data, self.block
+        models = [session.model(data, origin) for origin in block.origins]
+        tasks = [
+            task_of(
+                session,
+                data,
+                original=origin,
+                seed=seed,
+                train_seed=self.train_seed,
+                own=_own_partitions(session, data, unlearner, block, request),
+            )
+            for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
+        ]
+        together = _unlearned_together(session, data, unlearner, models, tasks)
+        if together is not None:
+            return together
+        return [unlearner.run(model, task).model for model, task in zip(models, tasks, strict=True)]
 
 
-def _trained(session: Session, scene: Scene, block: Block) -> list[nn.Module]:
-    material, predictor = session.material(scene), scene.predictor
-    ids = [_kept(request, block, material.partitions) for request in block.requests]
+def _trained(session: Session, data: DataSpec, block: Block) -> list[nn.Module]:
+    loaded, predictor = session.loaded(data), data.predictor
+    ids = [_kept(request, block, loaded.partitions) for request in block.requests]
 
     def fresh() -> list[nn.Module]:
-        return [build_model(predictor.model, material.model_input, seed, session.device) for seed in block.seeds]
+        return [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds]
 
     models = fresh()
     if len(models) > 1 and refuse(models[0], predictor, session.precision) is None:
@@ -55,18 +137,18 @@ def _trained(session: Session, scene: Scene, block: Block) -> list[nn.Module]:
             return train_together(
                 models,
                 predictor,
-                x=material.x,
-                y=material.y,
+                x=loaded.x,
+                y=loaded.y,
                 ids=[chosen.to(session.device) for chosen in ids],
-                criterion=material.criterion,
+                criterion=loaded.criterion,
                 seeds=block.seeds,
-                batch_size=scene.batch_size,
+                batch_size=data.batch_size,
                 precision=session.precision,
                 on_epoch=session.on_epoch(),
             )
         except Diverged:  # one by one, it is known which
             pass
-    return [session.trained(scene, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True)]
+    return [session.trained(data, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True)]
 
 
 def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
@@ -75,38 +157,23 @@ def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> T
     return seen[~torch.isin(seen, gone)] if len(gone) else seen
 
 
-def _unlearned(session: Session, job: Job, block: Block) -> list[nn.Module]:
-    """The job's method applied to the model that each request starts from."""
-    unlearner = job.unlearner
-    assert unlearner is not None  # noqa: S101 - narrows the type
-    models = [session.model(job.scene, origin) for origin in block.origins]
-    tasks = [
-        task_of(session, replace(job, seed=seed, model=origin), _own(session, job, block, request))
-        for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
-    ]
-    together = _unlearned_together(session, job.scene, unlearner, models, tasks)
-    if together is not None:
-        return together
-    return [unlearner.run(model, task).model for model, task in zip(models, tasks, strict=True)]
-
-
-def _own(session: Session, job: Job, block: Block, request: Request) -> dict[str, Tensor]:
+def _own_partitions(session: Session, data: DataSpec, unlearner: Unlearner, block: Block, request: Request) -> dict[str, Tensor]:
     """Partitions of a request that are not those of the data."""
-    unlearner, partitions = job.unlearner, session.material(job.scene).partitions
-    if unlearner is None or not isinstance(request, UnlearnedShadow):
+    if not isinstance(request, UnlearnedShadow):
         return {}
+    partitions = session.loaded(data).partitions
     seen, gone = seen_ids(request, block, partitions), forgotten_ids(request, block, partitions)
     return {unlearner.train: seen, unlearner.forget: gone, unlearner.retain: seen[~torch.isin(seen, gone)]}
 
 
 def _unlearned_together(
-    session: Session, scene: Scene, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
+    session: Session, data: DataSpec, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
 ) -> list[nn.Module] | None:
     """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
     plain = plain_training(unlearner)
     if plain is None or len(models) < 2 or not plain.epochs:
         return None
-    recipe = scene.predictor.replace(
+    recipe = data.predictor.replace(
         epochs=plain.epochs,
         optimizer=plain.optimizer,
         schedule=plain.schedule,
@@ -120,16 +187,16 @@ def _unlearned_together(
     is_each = all(each.generator is not None and each.n_samples for each in batches)
     if not is_each or refuse(models[0], recipe, session.precision) is not None:
         return None
-    material = session.material(scene)
+    loaded = session.loaded(data)
     copies = [copy.deepcopy(model) for model in models]
     try:
         unlearned = train_together(
             copies,
             recipe,
-            x=material.x,
-            y=material.y,
+            x=loaded.x,
+            y=loaded.y,
             ids=[each.ids for each in batches],
-            criterion=material.criterion,
+            criterion=loaded.criterion,
             generators=[each.generator for each in batches if each.generator is not None],
             batch_size=batches[0].batch_size,
             ascends=plain.ascends,
@@ -143,43 +210,46 @@ def _unlearned_together(
     return unlearned
 
 
-class Population:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RequestedModels:
     """Answers a measure's requests from the store.
 
     Args:
         session: Reads and runs models.
-        job: The measurement; its bank says where each model is.
+        data: The data.
+        models: Where each requested model is.
+        blocks: The blocks they are in, by address; None for a model that is in none.
     """
 
-    def __init__(self, session: Session, job: Job) -> None:
-        self.session, self.job = session, job
+    session: Session
+    data: DataSpec
+    models: Mapping[Request, str]
+    blocks: Mapping[str, Block | None]
 
     def _where(self, request: Request) -> str:
-        if request not in self.job.bank:
+        if request not in self.models:
             raise RequirementNotMet(f"{request} was not declared: name it in the requests() of the measure")
-        return self.job.bank[request]
+        return self.models[request]
 
     def _block(self, request: Request) -> Block:
         where, _ = split_member(self._where(request))
-        block = self.job.blocks.get(where)
+        block = self.blocks.get(where)
         if block is None:
-            raise RequirementNotMet(f"{request} is not one of a bank of models")
+            raise RequirementNotMet(f"{request} is not one of a block of models")
         return block
 
     def outputs(self, request: Request, partition: str) -> Outputs:
-        """What the model says about a partition, in the partition's order."""
-        return outputs_of(self.session, self.job.scene, self._where(request), partition, of_bank=True)
+        """The model's outputs on a partition, in the partition's order."""
+        return outputs_of(self.session, self.data, self._where(request), partition, was_requested=True)
 
     def load(self, request: Request) -> nn.Module:
         """The model, in eval mode, on the device."""
-        return self.session.model(self.job.scene, self._where(request))
+        return self.session.model(self.data, self._where(request))
 
     def seen(self, request: Request) -> Tensor:
         """Ids of what the model was trained on."""
-        partitions = self.session.material(self.job.scene).partitions
-        return seen_ids(request, self._block(request), partitions).cpu().sort().values
+        return seen_ids(request, self._block(request), self.session.loaded(self.data).partitions).cpu().sort().values
 
     def forgotten(self, request: Request) -> Tensor:
         """Ids of what the model has unlearned."""
-        partitions = self.session.material(self.job.scene).partitions
-        return forgotten_ids(request, self._block(request), partitions).cpu()
+        return forgotten_ids(request, self._block(request), self.session.loaded(self.data).partitions).cpu()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import EpochFinished, Event, Listener
-from erasure.planning.stages import Job
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
 from erasure.stages.spawning import few_threads
 from erasure.stages.worker_processes import as_in, context
@@ -54,8 +54,8 @@ class Trained:
     peak_memory_mib: float | None
 
 
-def train_on_devices(session: Session, job: Job, name: str) -> Trained:
-    """Train a model by the scene's recipe on the devices that the numerics ask for.
+def train_on_devices(session: Session, data: DataSpec, partition: str, seed: int, name: str) -> Trained:
+    """Train a model by the recipe on the devices that the numerics ask for.
 
     Raises:
         What the training raises in the process that fails first.
@@ -67,7 +67,7 @@ def train_on_devices(session: Session, job: Job, name: str) -> Trained:
         session.listener(replace(event, name=name) if isinstance(event, EpochFinished) else event)
 
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
-        arguments = (WorkerSettings.of(session), job)
+        arguments = (WorkerSettings.of(session), data, partition, seed)
         facts = on_ranks(
             _train, arguments, session.options.devices, session.options.strategy, session.device.type, Path(directory), tell
         )
@@ -80,11 +80,11 @@ def _train(rank: Rank, device: torch.device, directory: Path, tell: Listener, ar
     """In a process: train with the others; seconds and peak memory."""
     from safetensors.torch import save_file
 
-    settings, job = arguments
+    settings, data, partition, seed = arguments
     session = replace(settings, device=str(device)).session(tell if rank.number == 0 else lambda _: None)
-    material = session.material(job.scene)
+    loaded = session.loaded(data)
     start, peak = time.perf_counter(), PeakMemory(device)
-    model = session.trained(job.scene, material.partitions[job.partition], job.seed, make_trainer=rank.trainer)
+    model = session.trained(data, loaded.partitions[partition], seed, make_trainer=rank.trainer)
     synchronise(device)
     elapsed_s = time.perf_counter() - start
     weights = rank.weights(model)

@@ -18,8 +18,9 @@ from erasure.data.standardise import standardised
 from erasure.data.storage import TOKENS, from_artifact
 from erasure.events import EpochFinished, Listener, Said, StageWaits, silent
 from erasure.measures.contract import Outputs
-from erasure.planning.stages import Numerics, Scene, Stage
 from erasure.stages.blocks import split_member
+from erasure.stages.data_spec import DataSpec
+from erasure.stages.numerics import Numerics
 from erasure.store import Artifact, Store, Writer
 from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
@@ -33,7 +34,7 @@ __all__ = ["LoadedData", "Session"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedData:
-    """The data of a scene on the device."""
+    """The data of a specification on the device."""
 
     dataset: Dataset
     x: Column
@@ -60,9 +61,9 @@ class Session:
         self.options, self.numerics = numerics, numerics.json()
         self.n_passes = 0
         self._datasets: dict[str, Dataset] = {}
-        self._materials: dict[tuple[str, str], LoadedData] = {}
+        self._loaded: dict[tuple[str, str], LoadedData] = {}
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
-        self.stage: Stage | None = None
+        self.running_name = ""
         self.touched: set[str] = set()
 
     def keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
@@ -73,6 +74,15 @@ class Session:
             self.listener(StageWaits(name=name, address=where))
 
         return self.store.get_or_compute(where, kind, content, compute, on_wait=wait)
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Events name the stage that runs; one that it computes on the way is part of it."""
+        outer, self.running_name = self.running_name, self.running_name or name
+        try:
+            yield
+        finally:
+            self.running_name = outer
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -90,45 +100,45 @@ class Session:
             self._datasets[where] = from_artifact(artifact.tensors("columns"), artifact.json("dataset"))
         return self._datasets[where]
 
-    def material(self, scene: Scene) -> LoadedData:
-        """The data of a scene on the device, with tables standardised."""
-        key = (scene.split, scene.view)
-        if key not in self._materials:
-            artifact = self.store.open(scene.split)
-            loaded = artifact.tensors("partitions")
-            partitions = {name: loaded[name] for name in artifact.json("order")}
-            file = self.store.open(scene.data).path("columns.safetensors")
-            dataset = left_on_disk(self.dataset(scene.data), file, scene.memory_cap_gib)
-            for splitter in scene.splitters:
+    def loaded(self, data: DataSpec) -> LoadedData:
+        """The data on the device, with tables standardised."""
+        key = (data.split_address, data.inputs_address)
+        if key not in self._loaded:
+            artifact = self.store.open(data.split_address)
+            found = artifact.tensors("partitions")
+            partitions = {name: found[name] for name in artifact.json("order")}
+            file = self.store.open(data.data_address).path("columns.safetensors")
+            dataset = left_on_disk(self.dataset(data.data_address), file, data.memory_cap_gib)
+            for splitter in data.splitters:
                 dataset = splitter.prepared(dataset, partitions)
-            x = standardised(dataset, partitions[scene.standardize]) if scene.standardize else dataset.x
+            x = standardised(dataset, partitions[data.standardize]) if data.standardize else dataset.x
             if isinstance(x, PartitionedColumn):
-                x = x.trained_on(partitions[scene.predictor.training_set])
-            self._materials[key] = LoadedData(
+                x = x.trained_on(partitions[data.predictor.training_set])
+            self._loaded[key] = LoadedData(
                 dataset=dataset,
                 x=x.to(self.device),
                 y=dataset.y.to(self.device),
                 z=None if dataset.z is None else dataset.z.to(self.device),
                 partitions={name: ids.to(self.device) for name, ids in partitions.items()},
                 model_input=ModelInput(dataset.x_shape, dataset.n_classes, dataset.task, dataset.modality, dataset.class_names),
-                criterion=Criterion(dataset.task, scene.predictor.loss_fn).to(self.device),
+                criterion=Criterion(dataset.task, data.predictor.loss_fn).to(self.device),
             )
-        return self._materials[key]
+        return self._loaded[key]
 
-    def trained(self, scene: Scene, ids: Tensor, seed: int, **listeners: Any) -> nn.Module:
-        """Train a model by the scene's recipe on the samples ``ids``, now."""
-        material = self.material(scene)
-        predictor = scene.predictor
-        validation = material.partitions[predictor.validation_set] if predictor.validation_set else None
+    def trained(self, data: DataSpec, ids: Tensor, seed: int, **listeners: Any) -> nn.Module:
+        """Train a model by the recipe on the samples ``ids``, now."""
+        loaded = self.loaded(data)
+        predictor = data.predictor
+        validation = loaded.partitions[predictor.validation_set] if predictor.validation_set else None
         return train(
-            build_model(predictor.model, material.model_input, seed, self.device),
+            build_model(predictor.model, loaded.model_input, seed, self.device),
             predictor,
-            x=material.x,
-            y=material.y,
+            x=loaded.x,
+            y=loaded.y,
             ids=ids.to(self.device),
-            criterion=material.criterion,
+            criterion=loaded.criterion,
             seed=seed,
-            batch_size=scene.batch_size,
+            batch_size=data.batch_size,
             validation_ids=validation,
             precision=self.precision,
             on_epoch=self.on_epoch(),
@@ -137,16 +147,16 @@ class Session:
 
     def on_epoch(self) -> EpochListener:
         """Tells the listener of each epoch of the stage that is running."""
-        name = self.stage.name if self.stage is not None else ""
+        name = self.running_name
 
         def tell(epoch: int, epochs: int, model: nn.Module) -> None:
             self.listener(EpochFinished(name=name, epoch=epoch, epochs=epochs))
 
         return tell
 
-    def model(self, scene: Scene, where: str) -> nn.Module:
+    def model(self, data: DataSpec, where: str) -> nn.Module:
         """The model at an address, or one of the block there, in eval mode, on the device."""
-        model = build_model(scene.predictor.model, self.material(scene).model_input, 0, self.device)
+        model = build_model(data.predictor.model, self.loaded(data).model_input, 0, self.device)
         place, index = split_member(where)
         artifact = self.store.open(place)
         if index is None:

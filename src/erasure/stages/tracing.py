@@ -4,68 +4,138 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from erasure.engine.recording.rows import value_record
 from erasure.errors import RequirementNotMet
+from erasure.experiment.configuration import Trace
 from erasure.measures.contract import Candidate, Outputs
-from erasure.planning.stages import Job
 from erasure.stages.inference import forward
 from erasure.stages.measuring import candidate, evaluation_of
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, short
+from erasure.stages.value_records import value_record
 from erasure.store import Writer
 from erasure.training.predictor import build_model
+from erasure.types import Json
+from erasure.unlearners.contract import Unlearner
 
-__all__ = ["best_epoch", "select", "trace"]
-
-
-def trace(session: Session, job: Job, writer: Writer) -> None:
-    """Measure the original, every epoch's model and gold; epoch 0 is the original."""
-    assert job.trace is not None  # noqa: S101 - narrows the type
-    epochs = cast(int, session.store.open(job.model).facts["epochs"])
-    models = {"gold": job.references["gold"]} if "gold" in job.references else {}
-    subjects: dict[str, Candidate] = {
-        "0": candidate(session, job.scene, job.references["original"], "unlearned"),
-        **{str(epoch): _checkpoint(session, job, epoch) for epoch in range(1, epochs + 1)},
-        **{role: candidate(session, job.scene, where, "gold") for role, where in models.items()},
-    }
-    records = []
-    for epoch, subject in subjects.items():
-        for number, measure in enumerate(job.trace.measures):
-            evaluation = replace(evaluation_of(session, replace(job, measure=measure), measure.stream), subject=subject)
-            values = [value_record(measure, value) for value in measure.measure(evaluation)]
-            records += [{"epoch": epoch, "number": number, **record} for record in values]
-    writer.save_json("trace", records)
+__all__ = ["SelectEpoch", "TraceEpochs", "best_epoch", "traced_partitions"]
 
 
-def _checkpoint(session: Session, job: Job, epoch: int) -> Candidate:
-    artifact, material = session.store.open(job.model), session.material(job.scene)
-
-    @functools.cache
-    def load() -> nn.Module:
-        model = build_model(job.scene.predictor.model, material.model_input, 0, session.device)
-        model.load_state_dict(artifact.tensors(f"epoch-{epoch:04d}"))
-        return model.eval()
-
-    @functools.cache
-    def outputs(partition: str) -> Outputs:
-        return forward(session, load(), job.scene, partition)
-
-    elapsed_s = cast("list[float]", artifact.facts["epoch_elapsed_s"])[epoch - 1]
-    return Candidate(kind="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
+def traced_partitions(trace: Trace, data_partitions: Mapping[str, str]) -> tuple[str, ...]:
+    """The partitions that the measures of a trace look at, in their order."""
+    return tuple(name for measure in trace.measures for name in measure.partitions() if name in data_partitions)
 
 
-def select(session: Session, job: Job, writer: Writer) -> None:
-    """The weights of the epoch that the trace's rule prefers."""
-    assert job.trace is not None  # noqa: S101 - narrows the type
-    artifact = session.store.open(job.model)
-    epoch = best_epoch(session.store.open(job.traced).json("trace"), job.trace.select)
-    writer.save_tensors("model", artifact.tensors(f"epoch-{epoch:04d}" if epoch else "model"))
-    costs = ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")
-    writer.facts |= {name: artifact.facts[name] for name in costs if name in artifact.facts} | {"epoch": epoch}
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TraceEpochs(Stage):
+    """Measures the original, every epoch's model and gold; epoch 0 is the original.
+
+    Args:
+        model: Address of the unlearned model, with every epoch's weights.
+        unlearner: The method that made it.
+        trace: What is measured.
+        references: Addresses of the models it is compared with; ``original`` is the one it starts from.
+        seed: Seed of the measures.
+        passes: Addresses of the references' outputs.
+    """
+
+    kind: ClassVar[str] = "trace"
+
+    model: str
+    unlearner: Unlearner
+    trace: Trace
+    references: Mapping[str, str]
+    seed: int
+    passes: tuple[str, ...]
+
+    def content(self) -> Json:
+        return {
+            "measures": self.data.forms(self.trace.measures),
+            "model": self.model,
+            "references": dict(self.references),
+            "partitions": self.data.addresses_of(traced_partitions(self.trace, self.data.partition_addresses)),
+            "view": self.data.inputs_address,
+            "seed": self.seed,
+            "numerics": self.data.numerics,
+        }
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data.split_address, self.model, *self.references.values(), *self.passes)
+
+    def family(self) -> str:
+        return f"trace {short(self.unlearner)}"
+
+    def cost_factors(self) -> tuple[Any, str]:
+        return self.trace.measures, ""
+
+    def run(self, session: Session, writer: Writer) -> None:
+        epochs = cast(int, session.store.open(self.model).facts["epochs"])
+        models = {"gold": self.references["gold"]} if "gold" in self.references else {}
+        subjects: dict[str, Candidate] = {
+            "0": candidate(session, self.data, self.references["original"], "unlearned"),
+            **{str(epoch): self._checkpoint(session, epoch) for epoch in range(1, epochs + 1)},
+            **{role: candidate(session, self.data, where, "gold") for role, where in models.items()},
+        }
+        records = []
+        for epoch, subject in subjects.items():
+            for number, measure in enumerate(self.trace.measures):
+                evaluation = evaluation_of(session, self.data, subject, self.references, self.seed, measure.stream)
+                values = [value_record(measure, value) for value in measure.measure(evaluation)]
+                records += [{"epoch": epoch, "number": number, **record} for record in values]
+        writer.save_json("trace", records)
+
+    def _checkpoint(self, session: Session, epoch: int) -> Candidate:
+        artifact, loaded = session.store.open(self.model), session.loaded(self.data)
+
+        @functools.cache
+        def load() -> nn.Module:
+            model = build_model(self.data.predictor.model, loaded.model_input, 0, session.device)
+            model.load_state_dict(artifact.tensors(f"epoch-{epoch:04d}"))
+            return model.eval()
+
+        @functools.cache
+        def outputs(partition: str) -> Outputs:
+            return forward(session, load(), self.data, partition)
+
+        elapsed_s = cast("list[float]", artifact.facts["epoch_elapsed_s"])[epoch - 1]
+        return Candidate(kind="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectEpoch(Stage):
+    """Keeps the weights of the epoch that the trace's rule prefers.
+
+    Args:
+        model: Address of the unlearned model, with every epoch's weights.
+        traced: Address of the trace.
+        rule: How an epoch is chosen.
+    """
+
+    kind: ClassVar[str] = "selected"
+
+    model: str
+    traced: str
+    rule: str
+
+    def content(self) -> Json:
+        return {"model": self.model, "trace": self.traced, "select": self.rule}
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.model, self.traced)
+
+    def family(self) -> str:
+        return "select"
+
+    def run(self, session: Session, writer: Writer) -> None:
+        artifact = session.store.open(self.model)
+        epoch = best_epoch(session.store.open(self.traced).json("trace"), self.rule)
+        writer.save_tensors("model", artifact.tensors(f"epoch-{epoch:04d}" if epoch else "model"))
+        costs = ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")
+        writer.facts |= {name: artifact.facts[name] for name in costs if name in artifact.facts} | {"epoch": epoch}
 
 
 def best_epoch(records: Sequence[Mapping[str, Any]], select: str) -> int:

@@ -3,63 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.planning.stages import Job
-from erasure.stages.method_models import EpochLog, MethodBank
+from erasure.component import Component
+from erasure.stages.data_spec import DataSpec
+from erasure.stages.method_models import EpochLog, MethodModels
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, short
 from erasure.stages.training import save_model
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory
 from erasure.training.randomness import Streams
 from erasure.types import Json
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import Unlearner, UnlearningTask
 
-__all__ = ["task_of", "unlearn"]
+__all__ = ["UnlearnModel", "task_of"]
 
 
-def task_of(session: Session, job: Job, own: Mapping[str, Tensor] | None = None, *, anew: bool = False) -> UnlearningTask:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UnlearnModel(Stage):
+    """Runs a method on the original and stores the unlearned model.
+
+    Args:
+        original: Address of the model that the method starts from.
+        unlearner: The method.
+        seed: Seed of the method's random choices.
+        train_seed: Seed of the original's training, for methods that ask for other models.
+        is_traced: Whether every epoch's weights are stored too.
+        gold: Address of the gold model; an exact method takes it from the store.
+    """
+
+    kind: ClassVar[str] = "unlearned"
+    trainings: ClassVar[float | None] = 0.1
+
+    original: str
+    unlearner: Unlearner
+    seed: int
+    train_seed: int
+    is_traced: bool = False
+    gold: str = ""
+
+    def content(self) -> Json:
+        content: dict[str, Json] = {
+            "unlearner": self.data.forms(self.unlearner),
+            "original": self.original,
+            "partitions": self.data.addresses_of(sorted(self.unlearner.partition_names())),
+            "batch_size": self.data.batch_size,
+            "seed": self.seed,
+            "numerics": self.data.numerics,
+        }
+        return content | ({"checkpoints": True} if self.is_traced else {})
+
+    def inputs(self) -> tuple[str, ...]:
+        gold = (self.gold,) if self.gold and self.unlearner.exact else ()
+        return (self.data.split_address, self.original, *gold)
+
+    def family(self) -> str:
+        return f"unlearn {short(self.unlearner)}"
+
+    def cost_factors(self) -> tuple[Component, str]:
+        return self.unlearner, ""
+
+    def run(self, session: Session, writer: Writer) -> None:
+        original, task = session.model(self.data, self.original), self._task(session)
+        log = EpochLog(task, session.on_epoch()) if self.is_traced else None
+        peak = PeakMemory(session.device)
+        unlearned = self.unlearner.run(original, replace(task, on_epoch=log or session.on_epoch()))
+        save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+        writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}
+        for number, state in enumerate(log.states if log is not None else (), start=1):
+            writer.save_tensors(f"epoch-{number:04d}", state)
+        writer.facts["epochs"] = len(log.states) if log is not None else 0
+        writer.facts["epoch_elapsed_s"] = list(log.elapsed_s) if log is not None else []
+
+    def unlearned(self, session: Session) -> nn.Module:
+        """The model, unlearned now and in this process, whatever the store has."""
+        return self.unlearner.run(session.model(self.data, self.original), self._task(session, stored=False)).model
+
+    def _task(self, session: Session, *, stored: bool = True) -> UnlearningTask:
+        return task_of(
+            session, self.data, original=self.original, seed=self.seed, train_seed=self.train_seed, own={}, stored=stored
+        )
+
+
+def task_of(
+    session: Session,
+    data: DataSpec,
+    *,
+    original: str,
+    seed: int,
+    train_seed: int,
+    own: Mapping[str, Tensor],
+    stored: bool = True,
+) -> UnlearningTask:
     """What a method is given.
 
     Args:
         session: Has the data and the models.
-        job: Scene, seed and the model to unlearn from.
-        own: Partitions that take the place of those of the scene.
-        anew: Whether other models and one-off work are made again, whatever the store has.
+        data: The data.
+        original: Address of the model to unlearn from.
+        seed: Seed of the method.
+        train_seed: Seed of the original's training.
+        own: Partitions that replace those of the data.
+        stored: Whether other models and one-off work may come from the store.
     """
-    material = session.material(job.scene)
-    moved = {name: ids.to(session.device) for name, ids in (own or {}).items()}
-    partitions = {**material.partitions, **moved}
+    loaded = session.loaded(data)
+    partitions = {**loaded.partitions, **{name: ids.to(session.device) for name, ids in own.items()}}
     return UnlearningTask(
-        x=material.x,
-        y=material.y,
-        z=material.z,
+        x=loaded.x,
+        y=loaded.y,
+        z=loaded.z,
         partitions=partitions,
-        model_input=material.model_input,
-        criterion=material.criterion,
-        streams=Streams(job.seed),
-        batch_size=job.scene.batch_size,
-        bank=MethodBank(session, job, partitions, stored=not (own or anew)),
+        model_input=loaded.model_input,
+        criterion=loaded.criterion,
+        streams=Streams(seed),
+        batch_size=data.batch_size,
+        bank=MethodModels(session, data, original, train_seed, partitions, stored=stored and not own),
         precision=session.precision,
     )
-
-
-def unlearn(session: Session, job: Job, writer: Writer) -> None:
-    """Run the method and store the unlearned model, with every epoch's weights if it is traced."""
-    assert job.unlearner is not None  # noqa: S101 - narrows the type
-    original, task = session.model(job.scene, job.model), task_of(session, job)
-    log = EpochLog(task, session.on_epoch()) if job.trace is not None else None
-    peak = PeakMemory(session.device)
-    unlearned = job.unlearner.run(original, replace(task, on_epoch=log or session.on_epoch()))
-    save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
-    writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}
-    for number, state in enumerate(log.states if log is not None else (), start=1):
-        writer.save_tensors(f"epoch-{number:04d}", state)
-    writer.facts["epochs"] = len(log.states) if log is not None else 0
-    writer.facts["epoch_elapsed_s"] = list(log.elapsed_s) if log is not None else []
 
 
 def _promise(guarantee: Guarantee) -> dict[str, Json]:

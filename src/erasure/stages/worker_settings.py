@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from erasure.events import Listener, Said
-from erasure.planning.stages import Numerics
+from erasure.stages.numerics import Numerics
 from erasure.stages.session import Session
 from erasure.store import Store
 from erasure.training.devices import warm_up

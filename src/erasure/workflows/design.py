@@ -11,9 +11,10 @@ from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
 from erasure.planning.estimate import Cost, costs, estimate
-from erasure.planning.stages import Plan, Stage
+from erasure.planning.plan import Plan
 from erasure.stages.blocks import asks_for_shadows
 from erasure.stages.spawning import n_workers
+from erasure.stages.stage import Stage
 from erasure.store import Store
 from erasure.workflows.run import RunOptions, make_plan
 

@@ -29,9 +29,9 @@ from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
 from erasure.planning.devices import check_devices, unshareable
 from erasure.planning.estimate import forecasting
+from erasure.planning.plan import Plan
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
-from erasure.planning.stages import Numerics, Plan, Stage
 from erasure.records.evidence import write_evidence
 from erasure.records.looks import MOST_LOOKS, Look, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
@@ -42,8 +42,11 @@ from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
 from erasure.reports.table import markdown_table
 from erasure.reports.verdicts_file import write_verdicts
+from erasure.stages.models import MakeModels
+from erasure.stages.numerics import Numerics
 from erasure.stages.session import LoadedData, Session
 from erasure.stages.spawning import n_workers
+from erasure.stages.stage import Stage
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.store.addresses import address
 from erasure.training.batches import Batch
@@ -264,7 +267,7 @@ def _results(
 ) -> Results:
     """The rows of a plan that was run, in files where they are wanted, with a page if there is someone to tell about it."""
     store = session.store
-    dataset = session.dataset(plan.scenes[0].data).name
+    dataset = session.dataset(plan.data[0].data_address).name
     results = Results(
         rows=tuple(assemble(plan, store, failed, dataset)),
         failures=_named(plan, failed),
@@ -391,24 +394,24 @@ def _prepare(
         for stage in plan.stages.values():
             if stage.kind in {"data", "split"}:
                 serial.run_or_raise(stage, session)
-    for number, scene in enumerate({scene.split: scene for scene in plan.scenes}.values()):
-        material = session.material(scene)
-        is_told = scene.split in inspected
+    for number, data in enumerate({data.split_address: data for data in plan.data}.values()):
+        loaded = session.loaded(data)
+        is_told = data.split_address in inspected
         if not is_told:
-            partitions = {name: ids.cpu() for name, ids in material.partitions.items()}
-            inspected[scene.split] = inspect_partitions(partitions, material.dataset)
+            partitions = {name: ids.cpu() for name, ids in loaded.partitions.items()}
+            inspected[data.split_address] = inspect_partitions(partitions, loaded.dataset)
         tell = listener if number == 0 and not is_told else silent
-        problems = [*_partition_problems(plan, material, inspected[scene.split], tell), *_misfits(plan, material, notices)]
+        problems = [*_partition_problems(plan, loaded, inspected[data.split_address], tell), *_misfits(plan, loaded, notices)]
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
 
-def _partition_problems(plan: Plan, material: LoadedData, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
+def _partition_problems(plan: Plan, loaded: LoadedData, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
     experiment = plan.experiment
     made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
     problems = []
     training_set = experiment.predictor.training_set
-    if experiment.predictor.epochs and not len(material.partitions[training_set]):
+    if experiment.predictor.epochs and not len(loaded.partitions[training_set]):
         problems.append(
             _problem(experiment, made_by.get(training_set), f'the training partition "{training_set}" is empty', "partition")
         )
@@ -421,47 +424,47 @@ def _partition_problems(plan: Plan, material: LoadedData, issues: Iterable[Parti
     return problems
 
 
-def _misfits(plan: Plan, material: LoadedData, notices: dict[str, None]) -> list[Problem]:
+def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[Problem]:
     """Components that are not defined for the data; what the network warns of as it is built goes to ``notices``."""
-    experiment, data = plan.experiment, material.model_input
+    experiment, data = plan.experiment, loaded.model_input
     problems = []
     components: list[Unlearner | Measure] = [entry.unlearner for entry in experiment.unlearners]
     for component in components + list(experiment.evaluator.measures):
         reason = component.refuse(data)
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
-    problems += _unrequested(plan, material)
+    problems += _unrequested(plan, loaded)
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))
-        logits, y = _first_logits(model, material)
-        problems += _untrainable(experiment, model, material)
+        logits, y = _first_logits(model, loaded)
+        problems += _untrainable(experiment, model, loaded)
         problems += [
-            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, material, logits, y)
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, loaded, logits, y)
         ]
         problems += [
-            _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, material.x, model)
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, loaded.x, model)
         ]
     except RequirementNotMet as error:
         problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
     return problems
 
 
-def _unrequested(plan: Plan, material: LoadedData) -> Iterator[Problem]:
+def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Problem]:
     """Components that a request to forget something of a graph leaves without an answer."""
-    experiment, x = plan.experiment, material.x
+    experiment, x = plan.experiment, loaded.x
     if not isinstance(x, RequestedGraph):
         return
     for entry in experiment.unlearners:
         reason = entry.unlearner.refuse_inputs(x)
         if reason is not None:
             yield _problem(experiment, entry.unlearner, reason, "requirement")
-    edges = {name for name, ids in material.partitions.items() if len(ids) and int(ids.max()) >= len(x)}
+    edges = {name for name, ids in loaded.partitions.items() if len(ids) and int(ids.max()) >= len(x)}
     for measure in experiment.evaluator.measures:
         wrong = [name for name in measure.partitions() if name in edges and name not in measure.of_edges()]
         if wrong:
             message = f'{measure.title} looks at samples, and "{wrong[0]}" is a partition of edges'
             yield _problem(experiment, measure, message, "requirement")
-    if any(stage.job.block is not None and stage.job.block.has_own_forget_sets for stage in plan.stages.values()):
+    if any(isinstance(stage, MakeModels) and stage.block.has_own_forget_sets for stage in plan.stages.values()):
         message = (
             "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
         )
@@ -469,39 +472,39 @@ def _unrequested(plan: Plan, material: LoadedData) -> Iterator[Problem]:
 
 
 @torch.no_grad()
-def _first_logits(model: torch.nn.Module, material: LoadedData) -> tuple[torch.Tensor, torch.Tensor]:
+def _first_logits(model: torch.nn.Module, loaded: LoadedData) -> tuple[torch.Tensor, torch.Tensor]:
     """What a fresh model says about the first two samples, and their labels."""
-    ids = torch.arange(min(2, len(material.dataset)))
+    ids = torch.arange(min(2, len(loaded.dataset)))
     reason = initialised(model)
     if reason is not None:
         raise RequirementNotMet(reason)
     try:
-        logits = try_outputs(model, material.dataset.x.gather(ids), material.model_input.n_outputs)
+        logits = try_outputs(model, loaded.dataset.x.gather(ids), loaded.model_input.n_outputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'
-        shape = f"{material.dataset.x_shape}{read if material.dataset.modality == 'text' else ''}"
+        shape = f"{loaded.dataset.x_shape}{read if loaded.dataset.modality == 'text' else ''}"
         raise RequirementNotMet(f"the model does not take samples of shape {shape}: {error}") from error
-    return logits.to(material.y.device), material.y.index_select(0, ids.to(material.y.device))
+    return logits.to(loaded.y.device), loaded.y.index_select(0, ids.to(loaded.y.device))
 
 
-def _untrainable(experiment: Experiment, model: torch.nn.Module, material: LoadedData) -> Iterator[Problem]:
+def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedData) -> Iterator[Problem]:
     """Methods that need of the network what it does not have, found on the first two samples."""
-    ids = torch.arange(min(2, len(material.dataset)))
-    y, criterion = material.dataset.y.index_select(0, ids), copy.deepcopy(material.criterion).to(torch.device("cpu"))
+    ids = torch.arange(min(2, len(loaded.dataset)))
+    y, criterion = loaded.dataset.y.index_select(0, ids), copy.deepcopy(loaded.criterion).to(torch.device("cpu"))
     for entry in experiment.unlearners:
-        batch = Batch(material.dataset.x.gather(ids), y, ids)
+        batch = Batch(loaded.dataset.x.gather(ids), y, ids)
         try:
             entry.unlearner.try_on(deep_copy(model).eval(), batch, criterion)
         except RequirementNotMet as error:
             yield _problem(experiment, entry.unlearner, str(error), "requirement")
 
 
-def _unfit(plan: Plan, material: LoadedData, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
+def _unfit(plan: Plan, loaded: LoadedData, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
     """Why the loss or the augmentation does not fit the data and the model."""
-    predictor, data = plan.experiment.predictor, material.model_input
+    predictor, data = plan.experiment.predictor, loaded.model_input
     reason = output_misfit(logits, data, len(y))
     if reason is not None:
         raise RequirementNotMet(reason)
-    reasons = [loss_misfit(material.criterion, predictor.loss_fn, data, logits, y)]
-    reasons += [augmentation.refuse(material.dataset.x) for augmentation in predictor.augment]
+    reasons = [loss_misfit(loaded.criterion, predictor.loss_fn, data, logits, y)]
+    reasons += [augmentation.refuse(loaded.dataset.x) for augmentation in predictor.augment]
     yield from (each for each in reasons if each is not None)

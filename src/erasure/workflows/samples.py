@@ -16,11 +16,11 @@ from erasure.analysis.power import LEVEL, basis_of
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.durable import write_atomically
 from erasure.functional.membership import confidence_margin
-from erasure.planning.stages import Group, Plan, Scene, outputs_content
+from erasure.planning.plan import Group, Plan
 from erasure.stages.blocks import split_member
-from erasure.stages.inference import outputs_of
+from erasure.stages.data_spec import DataSpec
+from erasure.stages.inference import outputs_address, outputs_of
 from erasure.stages.session import Session
-from erasure.store.addresses import address
 
 __all__ = ["SAMPLES_FILE", "write_samples"]
 
@@ -36,16 +36,16 @@ def write_samples(plan: Plan, session: Session, failed: Mapping[str, str], outpu
     The originals of one split are tested together, since each split forgets samples of its own; methods are not corrected for, nor splits.
     Nothing is run for it: where a run has not looked at the forget set with all models, there is no list.
     """
-    scenes = {scene.seed: scene for scene in plan.scenes}
+    data_of_seed = {data.seed: data for data in plan.data}
     by_split: dict[tuple[int, str], list[Group]] = {}
     for group in plan.groups:
         if group.floors and not failed:
             by_split.setdefault((group.seeds.split, group.retain), []).append(group)
     records = []
     for (split, _), groups in by_split.items():
-        scene = scenes[groups[0].seeds.stream("split")]
+        data = data_of_seed[groups[0].seeds.stream("split")]
         for place in range(len(groups[0].unlearned)):
-            found = _tested(session, scene, groups, place)
+            found = _tested(session, data, groups, place)
             if found is not None:
                 records.append({"seed_split": split, **found})
     where = output / SAMPLES_FILE
@@ -54,10 +54,10 @@ def write_samples(plan: Plan, session: Session, failed: Mapping[str, str], outpu
         write_atomically(where, json.dumps({"level": LEVEL, "methods": records}, indent=1, ensure_ascii=False).encode())
 
 
-def _tested(session: Session, scene: Scene, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
+def _tested(session: Session, data: DataSpec, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
     """The samples that show of one method under one split; None if something was not looked at."""
     entry = groups[0].unlearned[place].entry
-    if entry is None or entry.unlearner.exact or entry.unlearner.forget not in scene.lineage:
+    if entry is None or entry.unlearner.exact or entry.unlearner.forget not in data.partition_addresses:
         return None
     once = {(group.seeds.train, group.unlearned[place].model): group for group in groups}  # an original counts once
     blocks: dict[tuple[str, ...], list[str]] = {}
@@ -66,9 +66,9 @@ def _tested(session: Session, scene: Scene, groups: Sequence[Group], place: int)
     design = Design(tuple((len(mine), len(golds)) for golds, mine in blocks.items()))
     basis = basis_of(design, 1)
     order = [model for golds, mine in blocks.items() for model in (*mine, *golds)]
-    if not basis or not all(_is_there(session, scene, model, entry.unlearner.forget) for model in order):
+    if not basis or not all(_is_there(session, data, model, entry.unlearner.forget) for model in order):
         return None
-    said = [outputs_of(session, scene, model, entry.unlearner.forget) for model in order]
+    said = [outputs_of(session, data, model, entry.unlearner.forget) for model in order]
     if any(outputs.diverged for outputs in said):
         return None
     table = torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu().numpy()
@@ -90,6 +90,5 @@ def _tested(session: Session, scene: Scene, groups: Sequence[Group], place: int)
     }
 
 
-def _is_there(session: Session, scene: Scene, model: str, partition: str) -> bool:
-    where = outputs_content(scene, split_member(model)[0], partition, session.numerics)
-    return session.store.contains(address("outputs", where))
+def _is_there(session: Session, data: DataSpec, model: str, partition: str) -> bool:
+    return session.store.contains(outputs_address(data, split_member(model)[0], partition))

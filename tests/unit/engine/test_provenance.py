@@ -10,7 +10,7 @@ from small import small_experiment
 
 import erasure
 from erasure.engine.recording import provenance
-from erasure.planning.stages import Numerics
+from erasure.stages.numerics import Numerics
 
 
 def test_the_record_of_a_run_names_the_kernels(tmp_path, monkeypatch):
@@ -29,7 +29,7 @@ def test_the_record_of_a_run_names_the_kernels(tmp_path, monkeypatch):
 
 def test_a_limit_of_the_instruction_set_is_recorded():
     code = (
-        "import torch; from erasure.engine.recording.provenance import machine; from erasure.planning.stages import Numerics; "
+        "import torch; from erasure.engine.recording.provenance import machine; from erasure.stages.numerics import Numerics; "
         "print(machine(Numerics(threads=2), torch.device('cpu')))"
     )
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}

@@ -106,12 +106,12 @@ def test_an_experiment_with_text_columns_runs_end_to_end(configured, tmp_path):
 
 
 def test_the_whole_table_can_be_what_inputs_are_standardised_by(configured):
-    scenes = [
-        make_plan(load_experiment(configured(OURS, standardize=value)), RunOptions()).scenes[0] for value in (True, "all", False)
+    specs = [
+        make_plan(load_experiment(configured(OURS, standardize=value)), RunOptions()).data[0] for value in (True, "all", False)
     ]
-    assert [scene.standardize for scene in scenes] == ["train", "all", None]
-    assert len({scene.view for scene in scenes}) == 3
-    assert len({scene.data for scene in scenes}) == 1
+    assert [spec.standardize for spec in specs] == ["train", "all", None]
+    assert len({spec.inputs_address for spec in specs}) == 3
+    assert len({spec.data_address for spec in specs}) == 1
 
 
 # What is wrong

@@ -76,7 +76,7 @@ def test_the_forgetting_rate_tells_gold_from_doing_nothing(rows):
 def test_the_plan_trains_each_shadow_model_once():
     def shadows(measures):
         stages = make_plan(_experiment(measures), RunOptions()).stages.values()
-        return sum(len(s.job.block.requests) for s in stages if s.name.startswith("train shadows"))
+        return sum(len(s.block.requests) for s in stages if s.name.startswith("train shadows"))
 
     lira = shadows(MEASURES[:1])
     assert shadows([*MEASURES[:2], MEASURES[3], *MEASURES[6:]]) == lira == 16

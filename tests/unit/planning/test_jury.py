@@ -42,8 +42,8 @@ def test_further_golds_are_one_block_with_the_seeds_that_each_had_alone():
     where, indices = zip(*(split_member(model) for model in golds_of(together)), strict=True)
     assert len(set(where)) == 1
     assert indices == (0, 1, 2)
-    block = together.stages[where[0]].job.block
-    assert list(block.seeds) == [alone.stages[model].job.seed for model in golds_of(alone)]
+    block = together.stages[where[0]].block
+    assert list(block.seeds) == [alone.stages[model].seed for model in golds_of(alone)]
     assert block.partition == "retain"
 
 
@@ -80,13 +80,13 @@ def test_an_attack_is_calibrated_for_the_jury_as_it_is_for_the_method():
     gold_model, finetuning, identity = group.unlearned
     assert gold_model.jury == ()  # it retrains, as golds do
     for subject in (group.original, finetuning, identity):
-        bank = plan.stages[subject.values[1]].job.bank
+        bank = plan.stages[subject.values[1]].requested
         assert any(isinstance(request, UnlearnedShadow) for request in bank)
         for model, values in zip(golds_of(plan), subject.jury, strict=True):
             assert values[0] is None  # an accuracy is calibrated on nothing
-            job = plan.stages[values[1]].job
-            assert (job.model, job.role, dict(job.bank)) == (model, "gold", dict(bank))
-    banks = [dict(plan.stages[subject.jury[0][1]].job.bank) for subject in (group.original, finetuning, identity)]
+            stage = plan.stages[values[1]]
+            assert (stage.model, stage.role, dict(stage.requested)) == (model, "gold", dict(bank))
+    banks = [dict(plan.stages[subject.jury[0][1]].requested) for subject in (group.original, finetuning, identity)]
     assert banks[0] != banks[1] != banks[2]
 
 
@@ -104,9 +104,9 @@ def test_originals_of_one_split_may_share_their_golds():
         for subject in (group.original, *group.unlearned, *group.floors):
             if subject.values[-1] is None:  # an original is not compared with itself
                 continue
-            job = shared.stages[subject.values[-1]].job
-            assert job.references["original"] == shared.groups[0].original.model  # the same for all that are compared
-        judged = shared.stages[group.unlearned[-1].verdict].job
+            stage = shared.stages[subject.values[-1]]
+            assert stage.references["original"] == shared.groups[0].original.model  # the same for all that are compared
+        judged = shared.stages[group.unlearned[-1].verdict]
         assert judged.references["original"] == group.original.model  # doing nothing is doing nothing to one's own original
     assert [outlook_design(plan) for plan in (apart, shared)] == [(3, 64), (3, 20)]
 

@@ -35,7 +35,7 @@ def unlearned_blocks(store, method):
     }
     experiment, options = load_experiment(configuration), RunOptions(store=store)
     assert run_experiment(experiment, options).is_sound
-    stages = [s for s in make_plan(experiment, options).stages.values() if s.kind == "models" and s.job.unlearner is not None]
+    stages = [s for s in make_plan(experiment, options).stages.values() if s.kind == "models" and s.unlearner is not None]
     return {stage.name: Store(store).open(stage.address).tensors("models") for stage in stages}
 
 

@@ -20,9 +20,9 @@ from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
 from erasure.events import Event, StageFailed
-from erasure.planning.stages import Stage
 from erasure.stages.session import Session
 from erasure.stages.spawning import few_threads
+from erasure.stages.stage import Stage
 from erasure.stages.worker_processes import as_in, context
 from erasure.stages.worker_settings import WorkerSettings
 

@@ -23,9 +23,9 @@ from erasure.engine.executors.processes import MOST_DEATHS
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, MissingDependency, RequirementNotMet, StoreError
 from erasure.events import Event, Said, StageFailed
-from erasure.planning.stages import Stage
 from erasure.stages.session import Session
 from erasure.stages.spawning import n_workers
+from erasure.stages.stage import Stage
 from erasure.stages.worker_settings import WorkerSettings
 from erasure.store import Store
 from erasure.store.transfer import export_objects, import_objects
@@ -96,7 +96,7 @@ class _Run:
         self.resources = {"CPU": float(settings.numerics.threads)} | ({"GPU": 1.0} if session.device.type == "cuda" else {})
         cpus, gpus = settings.numerics.threads, self.resources.get("GPU", 0)
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns=2)(_run_stage)
-        self.readers = Counter[str]() if shared else Counter(where for stage in stages.values() for where in _needs(stage))
+        self.readers = Counter[str]() if shared else Counter(where for stage in stages.values() for where in stage.reads)
         self.shipped: dict[str, Any] = {}
         self.running: dict[Any, tuple[Stage, Any]] = {}
         self.is_stalled = False
@@ -124,7 +124,7 @@ class _Run:
                 reason = serial.attempt(stage, self.session, len(self.stages))
                 self._end(stage, reason)
             elif len(self.running) < self.most:
-                here = () if self.shared else self.session.store.contains_many(_needs(stage))
+                here = () if self.shared else self.session.store.contains_many(stage.reads)
                 needed = {where: self._ship(where) for where in here}
                 ticket, made = self.task.remote(self.token, [self.sent], stage.address, needed, shared=self.shared)
                 self.running[ticket] = (stage, made)
@@ -167,7 +167,7 @@ class _Run:
         else:
             self.schedule.finish(stage)
         if not self.shared:
-            needs = _needs(stage)
+            needs = stage.reads
             self.readers.subtract(needs)
             for where in needs:
                 if self.readers[where] <= 0:
@@ -177,7 +177,7 @@ class _Run:
         self.deaths[stage.address] += 1
         if self.deaths[stage.address] < MOST_DEATHS:
             self.session.listener(Said(f"{stage.name}: its worker was lost; the stage is tried elsewhere", level="warning"))
-            for where in _needs(stage):
+            for where in stage.reads:
                 self.shipped.pop(where, None)
             self.schedule.put_back(stage)
         else:
@@ -209,12 +209,6 @@ class _Run:
             strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in alive]
             sweeps = [sweep.options(scheduling_strategy=strategy).remote(self.token) for strategy in strategies]
             self.ray.wait(sweeps, num_returns=len(sweeps), timeout=_CLEANING_S)
-
-
-def _needs(stage: Stage) -> set[str]:
-    """Objects that a stage reads: what it requires, what its model was made from, and the data under all of it."""
-    job, maker = stage.job, stage.job.maker
-    return {*stage.requires, *(maker.requires if maker is not None else ()), job.scene.data, job.scene.split}
 
 
 def _run_stage(token: str, sent: list[Any], address: str, needed: Mapping[str, Any], *, shared: bool) -> tuple[_Answer, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 
-from erasure.planning.stages import Stage
+from erasure.stages.stage import Stage
 
 __all__ = ["StageOrder"]
 

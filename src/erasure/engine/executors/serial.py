@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 
 from erasure.engine.executors.schedule import StageOrder
-from erasure.engine.run_stage import run_stage
 from erasure.errors import ErasureError, StoreError
 from erasure.events import StageFailed, StageFinished, StageStarted
-from erasure.planning.stages import Stage
 from erasure.stages.session import Session
+from erasure.stages.stage import Stage, run_stage
 from erasure.training.devices import warm_up
 
 __all__ = ["attempt", "execute", "run_or_raise"]

@@ -24,8 +24,8 @@ from erasure.engine.recording.model_evidence import ModelEvidence, Named
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.measures.contract import Measure
+from erasure.planning.plan import Group, Plan, Subject
 from erasure.planning.seeds import Seeds
-from erasure.planning.stages import Group, Plan, Subject
 from erasure.records.evidence import (
     CommandRecord,
     ConfigurationFile,
@@ -302,21 +302,21 @@ def _records(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequ
 
 
 def _dataset(plan: Plan, session: Session) -> DatasetRecord:
-    scene = plan.scenes[0]
-    dataset = session.dataset(scene.data)
-    content = plan.stages[scene.data].content
+    data = plan.data[0]
+    dataset = session.dataset(data.data_address)
+    content = data.data_content
     return DatasetRecord(
         name=dataset.name,
-        source=type(scene.source).__name__,
+        source=type(data.source).__name__,
         modality=dataset.modality,
         task=dataset.task,
         n=len(dataset),
         n_classes=dataset.n_classes,
         x_shape=tuple(dataset.x_shape),
         class_names=tuple(dataset.class_names)[:1000],
-        address=scene.data,
+        address=data.data_address,
         fingerprint=plain_json(content["fingerprint"], "fingerprint"),
-        parameters=canonical(scene.source)["parameters"],
+        parameters=canonical(data.source)["parameters"],
     )
 
 

@@ -13,7 +13,6 @@ from erasure.engine.given_models import GivenBlock, GivenModel
 from erasure.engine.recording import provenance
 from erasure.engine.recording.evidence import measure_record
 from erasure.measures.contract import Measure
-from erasure.planning.stages import Numerics
 from erasure.records.evidence import (
     ClassShare,
     DatasetRecord,
@@ -25,6 +24,7 @@ from erasure.records.evidence import (
     PartitionSize,
 )
 from erasure.records.rows import ModelRole, Row
+from erasure.stages.numerics import Numerics
 
 __all__ = ["given_evidence"]
 

@@ -16,7 +16,7 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
-from erasure.planning.stages import Group, Plan, Subject, outputs_content
+from erasure.planning.plan import Group, Plan, Subject
 from erasure.records.evidence import (
     ClassShare,
     ForgottenRecord,
@@ -36,9 +36,8 @@ from erasure.records.evidence import (
     ValuesOf,
 )
 from erasure.stages.blocks import split_member
-from erasure.stages.inference import outputs_of
+from erasure.stages.inference import outputs_address, outputs_of
 from erasure.stages.session import Session
-from erasure.store.addresses import address
 
 __all__ = ["ModelEvidence", "Named"]
 
@@ -76,11 +75,10 @@ class ModelEvidence:
 
     def __init__(self, plan: Plan, session: Session, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
         self.session, self.failed, self.group = session, failed, group
-        self.scene = next(scene for scene in plan.scenes if scene.split == plan.stages[group.original.model].job.scene.split)
-        self.numerics = plan.numerics.json()
-        self.partitions = session.material(self.scene).partitions
-        self.dataset = session.material(self.scene).dataset
-        self.training = self.scene.predictor.training_set
+        self.data = plan.stages[group.original.model].data
+        self.partitions = session.loaded(self.data).partitions
+        self.dataset = session.loaded(self.data).dataset
+        self.training = self.data.predictor.training_set
         entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
         self.forget = entries[0].unlearner.forget if entries else "forget"
         self.requests = max((entry.unlearner.forgotten() for entry in entries), key=len, default=(self.forget,))
@@ -157,14 +155,14 @@ class ModelEvidence:
         return ForgottenRecord(n=len(forget), n_training=len(training), classes=tuple(classes))
 
     def _outputs(self, model: str, partition: str) -> Outputs | None:
-        return outputs_of(self.session, self.scene, model, partition) if self._place(model, partition) else None
+        return outputs_of(self.session, self.data, model, partition) if self._place(model, partition) else None
 
     def _place(self, model: str, partition: str) -> str:
         """Address of a model's outputs on a partition; empty if the run has not looked at them."""
         made, _ = split_member(model)
-        if partition not in self.scene.lineage or made in self.failed or not len(self.partitions[partition]):
+        if partition not in self.data.partition_addresses or made in self.failed or not len(self.partitions[partition]):
             return ""
-        where = address("outputs", outputs_content(self.scene, made, partition, self.numerics))
+        where = outputs_address(self.data, made, partition)
         return where if self.session.store.contains(where) else ""
 
     def _each(self) -> list[tuple[str, str, Outputs]]:
@@ -279,7 +277,7 @@ class ModelEvidence:
         if size * len(self.models) > _MOST_BYTES:
             raise RequirementNotMet(f"the weights of {len(self.models)} models are too many to compare ({size >> 20} MiB each)")
         layers: dict[str, list[str]] = {}
-        for name in self.session.model(self.scene, self.group.original.model).state_dict():  # in the order of the network
+        for name in self.session.model(self.data, self.group.original.model).state_dict():  # in the order of the network
             if original[name].is_floating_point():
                 layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
         kept = list(layers)[:_MOST_LAYERS]

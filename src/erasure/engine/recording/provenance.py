@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 
-from erasure.planning.stages import Numerics
+from erasure.stages.numerics import Numerics
 from erasure.types import Json
 
 # Each chooses other kernels, or limits which of them may be chosen.

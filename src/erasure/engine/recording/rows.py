@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from erasure.experiment.configuration import difference
 from erasure.functional.intervals import student_t
-from erasure.measures.contract import Measure, Value
-from erasure.planning.stages import Group, Plan, Subject
+from erasure.measures.contract import Measure
+from erasure.planning.plan import Group, Plan, Subject
 from erasure.records.rows import Row
+from erasure.stages.value_records import meaning
 from erasure.store import Store
-from erasure.types import Json
 
-__all__ = ["assemble", "assemble_jury", "assemble_trace", "meaning", "value_record"]
+__all__ = ["assemble", "assemble_jury", "assemble_trace"]
 
 _Key = tuple[str, str]
 """Name of a value and its partition."""
@@ -252,38 +252,6 @@ def _suffixes(measures: Sequence[Measure]) -> list[str]:
         found = difference(measure, twins) if len(twins) > 1 else ""
         suffixes.append(f" ({found})" if found else "")
     return suffixes
-
-
-def value_record(measure: Measure, value: Value) -> dict[str, Json]:
-    """A value as the store keeps it."""
-    number = float(value.value)
-    finite = number == number and abs(number) != float("inf")
-    return {
-        "name": value.name or measure.title,
-        "partition": value.partition,
-        "value": number if finite else None,
-        "found": None if finite else repr(number),
-        "low": value.low,
-        "high": value.high,
-        "unit": measure.unit if value.unit is None else value.unit,
-        "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
-        "ideal": measure.ideal if value.ideal is None else value.ideal,
-    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}
-
-
-def meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
-    """How a row's value is to be read: what the value itself says, else the measure's class data."""
-    direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
-    tells = record.get("tells", measure.tells)
-    if tells is None and record["ideal"] == "gold":
-        tells = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
-    return {
-        "unit": record["unit"],
-        "direction": direction,
-        "ideal": record["ideal"],
-        "tells": tells or "",
-        "chance": record.get("chance", measure.chance) if tells == "attack" else None,
-    }
 
 
 def _with_intervals(rows: Sequence[Row]) -> list[Row]:

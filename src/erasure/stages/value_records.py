@@ -1,0 +1,43 @@
+"""Values of measures as the store keeps them, and how they are to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from erasure.measures.contract import Measure, Value
+from erasure.types import Json
+
+__all__ = ["meaning", "value_record"]
+
+
+def value_record(measure: Measure, value: Value) -> dict[str, Json]:
+    """A value as the store keeps it."""
+    number = float(value.value)
+    finite = number == number and abs(number) != float("inf")
+    return {
+        "name": value.name or measure.title,
+        "partition": value.partition,
+        "value": number if finite else None,
+        "found": None if finite else repr(number),
+        "low": value.low,
+        "high": value.high,
+        "unit": measure.unit if value.unit is None else value.unit,
+        "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
+        "ideal": measure.ideal if value.ideal is None else value.ideal,
+    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}
+
+
+def meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """How a row's value is to be read: what the value itself says, else the measure's class data."""
+    direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
+    tells = record.get("tells", measure.tells)
+    if tells is None and record["ideal"] == "gold":
+        tells = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
+    return {
+        "unit": record["unit"],
+        "direction": direction,
+        "ideal": record["ideal"],
+        "tells": tells or "",
+        "chance": record.get("chance", measure.chance) if tells == "attack" else None,
+    }
