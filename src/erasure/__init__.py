@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Results", "__version__", "audit", "forget", "results", "run", "unlearn"]
+__all__ = ["Results", "__version__", "audit", "forget", "results", "run", "sharded", "unlearn"]
 
 if TYPE_CHECKING:
     from erasure.api import run, unlearn
+    from erasure.engine.sharded_fits import sharded
     from erasure.reports.query import results
     from erasure.reports.results import Results
     from erasure.workflows.audit import audit
@@ -28,6 +29,7 @@ _HOMES = {
     "forget": "erasure.workflows.deletion",
     "results": "erasure.reports.query",
     "run": "erasure.api",
+    "sharded": "erasure.engine.sharded_fits",
     "unlearn": "erasure.api",
 }
 

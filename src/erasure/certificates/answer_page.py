@@ -12,7 +12,8 @@ _STYLE = (
     "body{font:17px/1.55 Georgia,serif;max-width:42em;margin:3em auto;padding:0 1.2em;color:#1a1a1a;background:#fff}"
     "h1{font-size:1.6em;line-height:1.2}h2{font-size:1.1em;margin-top:2em}"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.3em 1.2em}dt{color:#555}dd{margin:0;overflow-wrap:anywhere}"
-    "@media print{body{margin:0;font-size:12pt}h2{break-after:avoid}}"
+    "@page{margin:20mm}@media print{body{margin:0;max-width:none;padding:0;font-size:11pt}h1,h2{break-after:avoid}"
+    "li,dt,dd{break-inside:avoid}p{orphans:3;widows:3}}"
 )
 
 
@@ -40,17 +41,9 @@ def answer_page(statement: Statement | None, *, refusal: str = "", number: int =
 
 
 def _certified(statement: Statement, records: str) -> str:
-    if statement.guarantee.kind == "exact":
-        how = (
-            f"The model was trained again from the beginning without your {records}. It is a model that never learned from them."
-        )
-    else:
-        how = (
-            f"The model was changed so that it behaves as if it had never learned from your {records}. To check this, it was compared with "
-            f"{statement.n_golds} models that really were trained without them. It could not be told from these."
-        )
+    how = _how(statement, records)
     promise = "".join(f"<li>{html.escape(each)}</li>" for each in statement.guarantee.assumptions)
-    assumed = f"<h2>This holds provided that</h2><ul>{promise}</ul>" if promise else ""
+    assumed = f"<h2>What this rests on</h2><ul>{promise}</ul>" if promise else ""
     facts = {
         "Finished": statement.finished,
         "Way": statement.method,
@@ -68,6 +61,27 @@ def _certified(statement: Statement, records: str) -> str:
         f"<li>{_unproved(statement)}</li></ul>"
         f"<h2>For whoever wants to check</h2><p>The signed certificate can be checked by anybody with <code>erasure verify</code>.</p>"
         f"<dl>{listed}</dl>"
+    )
+
+
+def _how(statement: Statement, records: str) -> str:
+    if statement.verdict == "certified":
+        return (
+            f"The model was changed, with random noise, so that by mathematical proof nobody can tell it with confidence from a model that "
+            f"never learned from your {records} ({html.escape(str(statement.guarantee))})."
+        )
+    if statement.verdict == "exact":
+        return (
+            f"The parts of the model that had learned from your {records} were made again without them. By mathematical proof the model is "
+            "now one that never learned from them."
+        )
+    if statement.guarantee.kind == "exact":
+        return (
+            f"The model was trained again from the beginning without your {records}. It is a model that never learned from them."
+        )
+    return (
+        f"The model was changed so that it behaves as if it had never learned from your {records}. To check this, it was compared with "
+        f"{statement.n_golds} models that really were trained without them. It could not be told from these."
     )
 
 

@@ -69,14 +69,16 @@ def _claims(statement: Any) -> list[str]:
     lines = [
         f"{statement.finished or 'At a time that is not stated'}: {samples} were removed by {statement.method}.",
         f"Verdict: {statement.verdict}. {statement.verdict_sentence}",
-        f"It was judged beside {statement.n_golds} models that were retrained without these samples.",
+        f"It was judged beside {statement.n_golds} models that were retrained without these samples."
+        if statement.n_golds
+        else "It was not judged beside retrained models: the guarantee of the method is the evidence.",
     ]
     guarantee = statement.guarantee
     if guarantee.kind == "exact":
         lines.append("By proof: the model is one that training without these samples could have given.")
     elif guarantee.kind == "certified":
         lines.append(f"By proof: certified removal with epsilon {guarantee.eps:g} and delta {guarantee.delta:g}.")
-    lines += [f"  assuming that {assumption}" for assumption in guarantee.assumptions]
+    lines += [f"  which rests on this: {assumption}" for assumption in guarantee.assumptions]
     for each in statement.findings:
         gold = "" if each.gold is None else f", retrained models {each.gold:.3f}"
         spread = "" if each.gold_sd is None else f" ± {each.gold_sd:.3f}"

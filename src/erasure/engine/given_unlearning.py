@@ -14,8 +14,10 @@ from erasure.component import canonical
 from erasure.engine.fits import Fits, passed
 from erasure.engine.given_data import GivenData, OwnModelBank, with_names
 from erasure.engine.given_models import GivenModel
+from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.store import Store, Writer, address
 from erasure.training.randomness import Streams, derive
+from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningTask, model_digest
@@ -131,3 +133,10 @@ class _Bank(OwnModelBank):
             return super().retrained(partition)
         made = self.fits.model(self.data.partitions[partition], derive(self.seed, "retrained"), f"a model on {partition}")
         return deep_copy(made.load()), made.elapsed_s
+
+    def resumed(self, original: nn.Module, partition: str, epochs: int | None) -> Resumed:
+        """From the members of shards that saw none of what is missing; nothing is kept of other trainings."""
+        fit = self.fits.fit if self.fits is not None else None
+        if isinstance(original, OwnShards) and isinstance(fit, ShardedFit):
+            return fit.resumed(original, self.data.partitions["train"], self.data.partitions[partition])
+        return super().resumed(original, partition, epochs)

@@ -31,7 +31,19 @@ from erasure.training.randomness import derive
 from erasure.types import TaskKind
 from erasure.workflows.run import report_page, save
 
-__all__ = ["Audit", "audit", "audit_measures", "gold_seed", "golds_of", "guarded", "judged", "roles_of", "unfamiliar"]
+__all__ = [
+    "Audit",
+    "audit",
+    "audit_measures",
+    "gold_seed",
+    "golds_of",
+    "guarded",
+    "judged",
+    "memory_words",
+    "p_words",
+    "roles_of",
+    "unfamiliar",
+]
 
 _GOLDS_OF_ONE = 19
 """Golds of a single original: as many as it takes to accuse one method at a level of 5 % without assumptions."""
@@ -337,11 +349,21 @@ def _verdict(tested: Tested) -> str:
     golds = (
         "retrained models of its block" if tested.n_originals == 1 else f"retrained models, over {tested.n_originals} originals"
     )
-    p = "" if tested.adjusted is None else f" (p = {tested.adjusted:.3g})"
-    left = ""
-    if tested.memory is not None:
-        left = f" Memory left: {100 * tested.memory.low:.0f} to {100 * tested.memory.high:.0f} % of the original's."
-    return f"{tested.label} beside {golds}: {tested.finding.value}{p}.{left}"
+    return f"{tested.label} beside {golds}: {tested.finding.value}{p_words(tested)}.{memory_words(tested)}"
+
+
+def p_words(tested: Tested) -> str:
+    """A method's p-value in brackets; empty where there is none."""
+    return "" if tested.adjusted is None else f" (p = {tested.adjusted:.3g})"
+
+
+def memory_words(tested: Tested) -> str:
+    """A sentence on what is left of the original's memory of the samples; empty where it was not measured."""
+    if tested.memory is None:
+        return ""
+    return (
+        f" Of what the original knew of the samples, {100 * tested.memory.low:.0f} to {100 * tested.memory.high:.0f} % is left."
+    )
 
 
 def _of_method(data: GivenData, block: GivenBlock, label: str) -> list[str]:

@@ -22,6 +22,7 @@ from erasure.durable import fsync, locked, reported, write_atomically
 from erasure.engine.given_data import GivenData
 from erasure.errors import DataError, StoreError
 from erasure.records.requests import Ledger, RequestEntry
+from erasure.workflows.deletion_cost import SPENT_FILE
 
 __all__ = [
     "CERTIFICATE_FILE",
@@ -199,6 +200,7 @@ class DeletionFolder:
             self._note_removed(claim["removed"], entry.number)
             if certificate:
                 write_atomically(place / CERTIFICATE_FILE, certificate, option="--folder")
+            (place / "private" / SPENT_FILE).unlink(missing_ok=True)
             (place / "private" / "claim.json").unlink()
             (place / "private").rmdir()
             (place / _STATEMENT_FILE).unlink()

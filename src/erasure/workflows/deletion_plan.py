@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from erasure.accounting.guarantee import Guarantee
 from erasure.engine.fits import Fits
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenModel
@@ -14,11 +15,15 @@ from erasure.errors import ErasureError
 from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["DeletionPlan", "OfferedMethod", "PlannedModels", "candidate_prices", "retraining_price"]
+__all__ = ["DeletionPlan", "OfferedMethod", "PlannedModels", "candidate_prices", "pass_seconds", "retraining_price"]
 
 _TRIAL = 0.1
 """Share of the data on which what nobody has timed yet is timed."""
 _LEAST_TRIAL = 8
+_TRAINED, _LEAST_TRAINED = 20, 64
+"""One sample in so many is trained on to time a training, but a few batches at least."""
+_PAGE_S = 1.5
+"""Seconds that report, page and signature take, whatever the model."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,16 @@ class OfferedMethod:
         unlearner: The method.
         seconds: What one application takes, predicted.
         refusal: Why it is not tried; empty if it may be.
+        promise: What it guaranteed in the trial.
+        is_proof: Whether that is evidence enough, so that nothing has to be trained to judge it.
     """
 
     label: str
     unlearner: Unlearner
     seconds: float
     refusal: str = ""
+    promise: Guarantee = Guarantee()  # noqa: RUF009 - it is frozen
+    is_proof: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class DeletionPlan:
         candidates: Methods to try, the cheapest first.
         n_confirmed: Models that the best method is applied to, on seeds that did not choose it.
         retraining_s: Seconds of one retraining.
-        evidence_s: Seconds of measuring.
+        pass_s: Seconds in which a model is passed over everything that is measured.
         price_per_hour: What an hour costs.
         already: Number of the request that has answered this one; 0 if none has.
     """
@@ -75,13 +84,13 @@ class DeletionPlan:
     candidates: Sequence[OfferedMethod] = ()
     n_confirmed: int = 0
     retraining_s: float = 0.0
-    evidence_s: float = 0.0
+    pass_s: float = 0.0
     price_per_hour: float = 0.0
     already: int = 0
 
     @property
     def training_s(self) -> float:
-        """Seconds of the models that are not trained yet."""
+        """Seconds of the models that are not trained yet and that evidence rests on."""
         return self.retraining_s * sum(each.n - each.n_cached for each in self.models)
 
     @property
@@ -90,21 +99,57 @@ class DeletionPlan:
         return [each for each in self.candidates if not each.refusal]
 
     @property
+    def proving(self) -> Sequence[OfferedMethod]:
+        """Methods that are not refused and whose guarantee is the evidence."""
+        return [each for each in self.tried if each.is_proof]
+
+    @property
+    def evidence_s(self) -> float:
+        """Seconds of measuring and of the report."""
+        if self.proving:
+            return _PAGE_S + 2 * self.pass_s
+        measured = len(self.tried) + self.n_confirmed + sum(each.n - each.n_cached for each in self.models)
+        return _PAGE_S + self.pass_s * measured
+
+    @property
     def unlearning_s(self) -> float:
-        """Seconds of trying every method once and confirming the dearest of them."""
+        """Seconds of the cheapest method with a proof; else of trying every method once and confirming the dearest of them."""
+        if self.proving:
+            return self.proving[0].seconds
         return sum(c.seconds for c in self.tried) + self.n_confirmed * max((c.seconds for c in self.tried), default=0.0)
 
     @property
     def total_s(self) -> float:
-        """Seconds of the whole, if a method is confirmed; if none is, one retraining more."""
-        return 0.0 if self.already else self.training_s + self.unlearning_s + self.evidence_s
+        """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one retraining more."""
+        training = 0.0 if self.proving else self.training_s
+        return 0.0 if self.already else training + self.unlearning_s + self.evidence_s
 
     def __str__(self) -> str:
         if self.already:
             return f"Nothing is to be done: request {self.already} has answered this one."
         lines = [f"{self.n_forget:,} of {self.n_train:,} training samples are to be forgotten."]
-        lines.append(f"One retraining takes {_time(self.retraining_s)}.")
-        lines += [
+        if self.retraining_s:
+            lines.append(f"One retraining takes {_time(self.retraining_s)}.")
+        lines += self._by_proof() if self.proving else self._by_comparison()
+        share = f" ({self.total_s / self.retraining_s:.2g} retrainings)" if self.retraining_s else ""
+        money = f", {self.price_per_hour * self.total_s / 3600:.2f} in money" if self.price_per_hour else ""
+        training = "" if self.proving else f"{_time(self.training_s)} for models that evidence rests on, "
+        lines.append(
+            f"In all {_time(self.total_s)}{share}{money}: {training}{_time(self.unlearning_s)} for unlearning, "
+            f"{_time(self.evidence_s)} for measuring and the report."
+        )
+        if not self.proving:
+            lines.append("If no method is good enough, one retraining more.")
+        return "\n".join(lines)
+
+    def _by_proof(self) -> list[str]:
+        first = self.proving[0]
+        return [
+            f"apply {first.label}: {_time(first.seconds)}; its guarantee ({first.promise}) is the evidence, nothing else is trained"
+        ]
+
+    def _by_comparison(self) -> list[str]:
+        lines = [
             f"train {each.n - each.n_cached} {each.name} ({each.n_cached} of {each.n} are there already)" for each in self.models
         ]
         lines += [
@@ -113,18 +158,11 @@ class DeletionPlan:
         ]
         if self.tried:
             lines.append(f"confirm the best on {self.n_confirmed} models that did not choose it")
-        share = f" ({self.total_s / self.retraining_s:.2g} retrainings)" if self.retraining_s else ""
-        money = f", {self.price_per_hour * self.total_s / 3600:.2f} in money" if self.price_per_hour else ""
-        lines.append(f"In all {_time(self.total_s)}{share}{money}: {_time(self.training_s)} for models that evidence rests on,")
-        lines.append(
-            f"{_time(self.unlearning_s)} for unlearning, {_time(self.evidence_s)} for measuring. If no method is good enough, one "
-            "retraining more."
-        )
-        return "\n".join(lines)
+        return lines
 
 
 def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, int]], seed: int) -> float:
-    """Seconds of one retraining: of a model that is there already, else a trial on a tenth of the data, scaled.
+    """Seconds of one retraining: of a model that is there already, else a trial on a twentieth of the data, scaled.
 
     Args:
         fits: Trains models.
@@ -136,9 +174,10 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, 
     for ids, number in known:
         if fits.has(ids, number):  # type: ignore[arg-type]
             return fits.model(ids, number).elapsed_s  # type: ignore[arg-type]
-    step = max(1, min(round(1 / _TRIAL), len(retain) // _LEAST_TRIAL))
-    some = retain[::step]
-    took = min(fits.model(some, derive(seed, "trial", number), "a trial on a tenth of the data").elapsed_s for number in (0, 1))
+    some = retain[:: max(1, min(_TRAINED, len(retain) // _LEAST_TRAINED))]
+    few = some[: max(_LEAST_TRIAL, len(some) // 8)]
+    fits.model(few, derive(seed, "trial", 0), "a model to warm up")
+    took = fits.model(some, derive(seed, "trial", 1), "a model on a part of the data, to time it").elapsed_s
     return took * len(retain) / len(some)
 
 
@@ -167,14 +206,14 @@ def candidate_prices(
         missing = sorted({"validation", "test"} & set(unlearner.partition_names()) - set(data.partitions))
         if reason is None and missing:
             reason = f"it reads a {missing[0]} set"
-        took = 0.0
+        took, promise = 0.0, Guarantee()
         if reason is None:
             try:
                 runs = [small.apply(unlearner, original, derive(seed, "trial", number)) for number in (0, 1)]
-                took = min(run.elapsed_s + run.precompute_s for run in runs)
+                took, promise = min(run.elapsed_s + run.precompute_s for run in runs), runs[0].guarantee
             except ErasureError as error:
                 reason = str(error)
-        found.append(OfferedMethod(label, unlearner, took * scale, reason or ""))
+        found.append(OfferedMethod(label, unlearner, took * scale, reason or "", promise))
     return sorted(found, key=lambda each: each.seconds)
 
 

@@ -1,6 +1,8 @@
 """The page for the person who asked: plain words, nothing loaded, and no promise that is none of ours."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -47,6 +49,11 @@ class _Loads(HTMLParser):
             answer_page(statement(guarantee=Guarantee(kind="exact", assumptions=("Only given samples.",)))),
             "trained again from the beginning",
         ),
+        (answer_page(statement(verdict="exact", guarantee=Guarantee(kind="exact"))), "were made again without them"),
+        (
+            answer_page(statement(verdict="certified", guarantee=Guarantee(kind="certified", eps=0.5, delta=1e-5))),
+            "nobody can tell it with confidence from a model that never learned from your 1 record ((0.5, 1e-05)-certified)",
+        ),
         (answer_page(None, refusal="The evidence is <thin>.", number=3, n_forgotten=2), "The evidence is &lt;thin&gt;."),
     ],
 )
@@ -63,3 +70,21 @@ def test_no_promise_about_the_law_is_made_anywhere():
     words = re.compile("GDPR" + r"[ -]compliant", re.IGNORECASE)
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py"), ROOT / "README.md"]
     assert [file.name for file in files if words.search(file.read_text(encoding="utf-8"))] == []
+
+
+_BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+@pytest.mark.skipif(_BROWSER is None, reason="Chromium is not installed")
+def test_chromium_prints_it_on_one_sheet(tmp_path):
+    assumptions = ("It learns from the samples that it is given.", "Requests do not depend on models released before.")
+    page, printed = tmp_path / "answer.html", tmp_path / "answer.pdf"
+    page.write_text(answer_page(statement(verdict="exact", guarantee=Guarantee(kind="exact", assumptions=assumptions))))
+    command = [_BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-pdf-header-footer"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={printed}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert printed.exists(), done.stderr[-500:]
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
+    assert b"/Title (Your data has been removed from the model)" in content

@@ -1,0 +1,246 @@
+"""What a deletion request is judged by: further originals, retrained models, the choice of a method and its confirmation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from erasure.analysis.judging import Difference, Finding, Tested, judge_report
+from erasure.engine.fits import Fits
+from erasure.engine.given_data import GivenData
+from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, of_fits
+from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
+from erasure.errors import ErasureError
+from erasure.events import Listener, Said
+from erasure.training.randomness import derive
+from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of
+from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
+
+__all__ = ["Confirmed", "Evidence", "drift_of"]
+
+_NEAR = 1.5
+"""Distance from retrained models, in their standard deviations, at which no further method is tried."""
+_MOST = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Confirmed:
+    """A method on models that did not choose it.
+
+    Args:
+        model: What it made of the model in use.
+        audit: What was measured.
+        tested: The test; None where there was nothing to test, or a guard stopped the method.
+        why: Why the evidence carries no certificate; empty if it does.
+    """
+
+    model: UnlearnedModel
+    audit: Audit
+    tested: Tested | None
+    why: str
+
+
+class Evidence:
+    """The models that a method is chosen and confirmed on, and those that it is judged beside.
+
+    Block 0 is the model in use, the last one serves to choose alone, and those between are further originals for the confirmation.
+
+    Args:
+        data: The data.
+        own: The model in use.
+        fits: Trains models; None if nothing can be trained.
+        unlearnings: Applies methods.
+        n_originals: Blocks of the confirmation.
+        n_golds: Retrained models of each block.
+        max_utility_loss: Accuracy that may be lost.
+        seed: Root of all random choices.
+        generation: How many requests the model in use has answered.
+        listener: Hears what happens.
+    """
+
+    def __init__(
+        self,
+        data: GivenData,
+        own: GivenModel,
+        fits: Fits | None,
+        unlearnings: Unlearnings,
+        *,
+        n_originals: int,
+        n_golds: int,
+        max_utility_loss: float,
+        seed: int,
+        generation: int,
+        listener: Listener,
+    ) -> None:
+        self.data, self.own, self.fits, self.unlearnings = data, own, fits, unlearnings
+        self.n_originals, self.n_golds, self.max_utility_loss = n_originals, n_golds, max_utility_loss
+        self.seed, self.generation, self.listener = seed, generation, listener
+        self.measures = audit_measures(None, data, fits is not None)
+        made = None if fits is None else of_fits(fits, data, seed, generation)
+        self.measured = MeasuredModels(data=data, measures=self.measures, name="deletion request", seed=seed, made=made)
+
+    # Models
+
+    @property
+    def _blocks(self) -> range:
+        return range(self.n_originals + 1)
+
+    def _sibling_seed(self, block: int) -> int:
+        """What was retrained for the last request is an original of this one."""
+        if self.generation > 0:
+            return gold_seed(self.seed, block, 0, self.generation - 1)
+        return derive(self.seed, "original", block)
+
+    def wanted_golds(self) -> list[tuple[Tensor, int]]:
+        """Ids and seeds of all retrained models."""
+        retain = self.data.partitions["retain"]
+        return [(retain, gold_seed(self.seed, b, n, self.generation)) for b in self._blocks for n in range(self.n_golds)]
+
+    def planned(self) -> list[PlannedModels]:
+        """What has to be trained, and what is there."""
+        if self.fits is None:
+            return []
+        train = self.data.partitions["train"]
+        siblings = [(train, self._sibling_seed(block)) for block in self._blocks if block]
+        models = []
+        for name, wanted in (("retrained models", self.wanted_golds()), ("further originals", siblings)):
+            models.append(PlannedModels(name, len(wanted), sum(self.fits.has(ids, seed) for ids, seed in wanted)))
+        return models + self._rulers()
+
+    def _rulers(self) -> list[PlannedModels]:
+        maker = _Counting(cast(Fits, self.fits))
+        count = of_fits(cast(Fits, maker), self.data, self.seed, self.generation)
+        for measure in self.measures:
+            for request, _ in measure.requests("unlearned"):
+                count(request)
+        return [PlannedModels("models that memory is measured by", maker.n, maker.n_cached)] if maker.n else []
+
+    @functools.cache  # noqa: B019 - lives as long as a request
+    def _sibling(self, block: int) -> GivenModel:
+        ids = self.data.partitions["train"]
+        return fitted_model(cast(Fits, self.fits).model(ids, self._sibling_seed(block), f"further original {block}"))
+
+    def golds(self, block: int) -> list[GivenModel]:
+        """The retrained models of a block."""
+        fits = cast(Fits, self.fits)
+        return [golds_of(fits, self.data, block, n, self.seed, self.generation) for n in range(self.n_golds)]
+
+    # Choosing and confirming
+
+    def choose(self, candidates: Sequence[OfferedMethod]) -> OfferedMethod | None:
+        """The method nearest to retrained models on an original that serves for nothing else; the first that is near is taken."""
+        block = self._blocks[-1]
+        best: tuple[float, OfferedMethod] | None = None
+        for candidate in candidates:
+            try:
+                made = self.unlearnings.apply(candidate.unlearner, self._sibling(block), derive(self.seed, "unlearn", block))
+            except ErasureError as error:
+                self._say(f"{candidate.label} was left out: {error}")
+                continue
+            distance, remark = self._distance(candidate.label, made, block)
+            self._say(f"{candidate.label}: {remark}")
+            if math.isfinite(distance) and (best is None or distance < best[0]):
+                best = distance, candidate
+            if distance <= _NEAR:
+                break
+        return best[1] if best is not None else None
+
+    def _distance(self, label: str, made: GivenModel, block: int) -> tuple[float, str]:
+        given = GivenBlock(original=self._sibling(block), golds=self.golds(block), unlearned={label: made}, number=block)
+        rows = self.measured.rows([given])
+        guard = guarded(rows).get(label)
+        if guard is not None:
+            return math.inf, f"{guard[0]}, {guard[1]}"
+        differences = judge_report(rows, roles_of(self.data)).methods[label].differences
+        for each in differences:
+            is_use = each.column.claim in {"retained", "held-out"} and each.column.is_share
+            if is_use and -each.amount > self.max_utility_loss:
+                return math.inf, f"loses {100 * -each.amount:.1f} points of {each.column.measure} on {each.column.partition}"
+        distance = _root_mean_square([each for each in differences if not each.is_negligible], len(differences))
+        return distance, f"{distance:.2f} standard deviations from retrained models"
+
+    def confirm(self, chosen: OfferedMethod, output: Path) -> Confirmed:
+        """Apply the method to the model in use and to further originals, none of which chose it, and judge it there."""
+        blocks, made = [], []
+        for number in self._blocks[:-1]:
+            original = self._sibling(number) if number else self.own
+            made.append(self.unlearnings.apply(chosen.unlearner, original, derive(self.seed, "unlearn", number)))
+            unlearned = {chosen.label: made[-1]}
+            blocks.append(GivenBlock(original=original, golds=self.golds(number), unlearned=unlearned, number=number))
+        audit = self.judged(blocks, {chosen.label: chosen.label}, output)
+        guard = guarded(audit.rows).get(chosen.label)
+        if guard is not None:
+            return Confirmed(made[0], audit, None, f"{chosen.label} is refused: {guard[1]}")
+        tested = audit.tested.methods[chosen.label] if audit.tested is not None else None
+        return Confirmed(made[0], audit, tested, self._thin(chosen.label, tested, made[0]))
+
+    def _thin(self, label: str, tested: Tested | None, made: UnlearnedModel) -> str:
+        """Why the evidence does not carry a certificate; empty if it does."""
+        lost = self.useless(label, made)
+        if lost:
+            return lost
+        if tested is None:
+            return "there is no retrained model to compare with"
+        if tested.finding == Finding.INDISTINGUISHABLE:
+            return ""
+        reason = f" ({tested.reason})" if tested.reason else ""
+        if tested.finding in {Finding.NOT_TOLD_APART, Finding.UNDECIDED}:
+            return f"the evidence for {label} is too thin{reason}"
+        return f"{label} is not as retraining: {tested.finding.value}{reason}"
+
+    def useless(self, label: str, made: GivenModel) -> str:
+        """Why a model is not known to be of use still; empty if it is."""
+        if "test" not in self.data.partitions:
+            return "without test data nobody can see whether the model is still of use"
+        before, after = (each.outputs(self.data.partitions["test"]).accuracy for each in (self.own, made))
+        loss, most = before - after, self.max_utility_loss
+        if loss <= most:
+            return ""
+        return f"{label} loses {100 * loss:.1f} points of accuracy on test, and {100 * most:.1f} are allowed"
+
+    def judged(self, blocks: Sequence[GivenBlock], keys: Mapping[str, str], output: Path, exact: Sequence[str] = ()) -> Audit:
+        """The audit of some blocks, with its files."""
+        rows = self.measured.rows(blocks)
+        return judged(
+            self.data,
+            blocks,
+            rows,
+            self.measures,
+            name="deletion request",
+            exact=exact,
+            keys=keys,
+            output=output,
+            listener=lambda event: None,
+        )
+
+    def _say(self, text: str) -> None:
+        self.listener(Said(text))
+
+
+class _Counting:
+    """Stands in for training where models are only counted."""
+
+    def __init__(self, fits: Fits) -> None:
+        self.fits, self.n, self.n_cached = fits, 0, 0
+
+    def model(self, ids: Tensor, seed: int, name: str = "") -> GivenModel:
+        self.n += 1
+        self.n_cached += self.fits.has(ids, seed)
+        return GivenModel(load=lambda: self.fits.like, outputs=lambda _: cast(Any, None))
+
+
+def drift_of(tested: Tested | None) -> float | None:
+    """Distance of an answer from retrained models, over all values, in their standard deviations."""
+    if tested is None or not tested.differences:
+        return None
+    return round(_root_mean_square(tested.differences, len(tested.differences)), 4)
+
+
+def _root_mean_square(differences: Sequence[Difference], n: int) -> float:
+    return math.sqrt(math.fsum(min(each.deviations, _MOST) ** 2 for each in differences) / max(1, n))

@@ -1,0 +1,341 @@
+"""One deletion request, from the plan to the published answer."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from erasure.accounting.guarantee import Guarantee
+from erasure.analysis.judging import Tested
+from erasure.certificates.answer_page import answer_page
+from erasure.durable import write_atomically
+from erasure.engine.fits import Fits
+from erasure.engine.given_data import GivenData
+from erasure.engine.given_models import GivenBlock, GivenModel, fitted_model, held_model
+from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
+from erasure.engine.sharded_fits import OwnShards
+from erasure.errors import ErasureError, RequirementNotMet
+from erasure.events import Listener, Said
+from erasure.records.requests import RequestEntry
+from erasure.store import Store
+from erasure.training.randomness import derive
+from erasure.training.trial import deep_copy
+from erasure.unlearners.contract import Unlearner
+from erasure.workflows.audit import Audit
+from erasure.workflows.deletion_cost import SPENT_FILE, Spent
+from erasure.workflows.deletion_evidence import Evidence, drift_of
+from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, save_model
+from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, candidate_prices, pass_seconds, retraining_price
+from erasure.workflows.deletion_statement import RETRAINING, stated
+
+__all__ = ["Answered", "Request", "Wishes"]
+
+_ASSUMED = "The training function learns from the samples that it is given and from nothing that was made of the forgotten ones."
+_ASSUMED_OF_SHARDS = (_ASSUMED, "The model was first trained by this function, on this data in this order and with these groups.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How much evidence and what a request may cost.
+
+    Args:
+        n_originals: Models on which a method is confirmed, the one in use among them.
+        n_golds: Retrained models beside each of them.
+        max_seconds: Methods that do not fit are not tried.
+        max_utility_loss: Accuracy on test that may be lost.
+        max_eps: Largest eps of a certified removal that is evidence enough.
+        fallback: Whether to retrain when no method is good enough.
+        price_per_hour: What an hour of computing costs.
+    """
+
+    n_originals: int
+    n_golds: int
+    max_seconds: float
+    max_utility_loss: float
+    max_eps: float
+    fallback: bool
+    price_per_hour: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A published answer.
+
+    Args:
+        model: The model to use from now on.
+        entry: Its line in the ledger.
+        folder: Where everything is.
+        audit: The evidence.
+    """
+
+    model: nn.Module
+    entry: RequestEntry
+    folder: Path
+    audit: Audit
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Outcome:
+    """What is to be published.
+
+    Args:
+        label: The method, or retraining.
+        model: The model.
+        audit: The evidence.
+        tested: The test; None without one.
+        unlearner: The method; None for retraining.
+        why: Why there is no certificate; empty if there is one.
+        by_proof: Whether the method's guarantee is the evidence.
+    """
+
+    label: str
+    model: UnlearnedModel
+    audit: Audit
+    tested: Tested | None = None
+    unlearner: Unlearner | None = None
+    why: str = ""
+    by_proof: bool = False
+
+
+class Request:
+    """One request; everything slow goes through the store, so that it is done once.
+
+    Args:
+        data: The data, without what earlier requests have removed.
+        model: The model in use.
+        fits: Trains models; None if nothing can be trained.
+        store: Where models are kept.
+        place: The folder of all requests.
+        wishes: How much evidence and cost.
+        request: Digest of who asks.
+        digest: Of the saved model in use.
+        seed: Root of all random choices.
+        listener: Hears what happens.
+    """
+
+    def __init__(
+        self,
+        data: GivenData,
+        model: nn.Module,
+        fits: Fits | None,
+        store: Store,
+        place: DeletionFolder,
+        wishes: Wishes,
+        *,
+        request: str,
+        digest: str,
+        seed: int,
+        listener: Listener,
+    ) -> None:
+        self.data, self.model, self.fits, self.place, self.wishes = data, model, fits, place, wishes
+        self.request, self.digest, self.seed = request, digest, seed
+        self.received = _now()
+        self.spent = Spent(self._staging / "private" / SPENT_FILE)
+        self.listener = listener
+        self.own = held_model(model, data)
+        self.unlearnings = Unlearnings(data, model, store, fits)
+        self.generation: int = len(place.ledger.lineage(digest))
+        self.evidence = self._evidence(fits)
+
+    def _evidence(self, fits: Fits | None) -> Evidence:
+        return Evidence(
+            self.data,
+            self.own,
+            fits,
+            self.unlearnings,
+            n_originals=self.wishes.n_originals,
+            n_golds=self.wishes.n_golds,
+            max_utility_loss=self.wishes.max_utility_loss,
+            seed=self.seed,
+            generation=self.generation,
+            listener=lambda event: self.listener(event),
+        )
+
+    @property
+    def _staging(self) -> Path:
+        return self.place.staging(self.request, self.digest)
+
+    # Planning
+
+    def plan(self, methods: Sequence[tuple[str, Unlearner]]) -> DeletionPlan:
+        """What is to be done, and its price."""
+        data, wishes = self.data, self.wishes
+        offered = candidate_prices(methods, self.unlearnings, self.own, self.seed)
+        candidates = [self._judgeable(each) for each in offered]
+        models = self.evidence.planned()
+        price = 0.0
+        if self.fits is not None:
+            price = retraining_price(self.fits, data, self.evidence.wanted_golds(), self.seed)
+        draft = DeletionPlan(
+            n_forget=len(data.partitions["forget"]),
+            n_train=len(data.partitions["train"]),
+            models=models,
+            candidates=candidates,
+            n_confirmed=wishes.n_originals,
+            retraining_s=price,
+            pass_s=pass_seconds(data, self.own),
+            price_per_hour=wishes.price_per_hour,
+        )
+        return self._within(draft)
+
+    def _judgeable(self, candidate: OfferedMethod) -> OfferedMethod:
+        """The method with a refusal, if there is neither proof nor anything to judge it beside."""
+        if self.fits is not None or candidate.refusal or self._is_enough(candidate.promise):
+            return candidate
+        return replace(candidate, refusal="it promises nothing by proof, and without train= there is nothing to judge it beside")
+
+    def _is_enough(self, promise: Guarantee) -> bool:
+        """Whether a guarantee is evidence by itself."""
+        return promise.kind == "exact" or (promise.eps is not None and promise.eps <= self.wishes.max_eps)
+
+    def _within(self, draft: DeletionPlan) -> DeletionPlan:
+        """The plan with proofs first, and without the methods that the budget does not allow."""
+        proving = [each for each in draft.candidates if not each.refusal and self._is_enough(each.promise)]
+        others = [each for each in draft.candidates if each not in proving]
+        limit, allowed = self.wishes.max_seconds, []
+        spent = draft.training_s + draft.evidence_s
+        for each in proving:
+            is_dear = each.seconds > limit
+            allowed.append(replace(each, refusal=_too_dear(limit)) if is_dear else replace(each, is_proof=True))
+        for each in others:
+            is_dear = spent + (1 + draft.n_confirmed) * each.seconds > limit
+            if not each.refusal and is_dear:
+                each = replace(each, refusal=_too_dear(limit))
+            elif not each.refusal:
+                spent += each.seconds
+            allowed.append(each)
+        return replace(draft, candidates=allowed)
+
+    # Answering
+
+    def answer(self, plan: DeletionPlan) -> Answered:
+        """Carry the plan out."""
+        self.spent.note()
+        self.listener = self.spent.heard(self.listener)
+        found = self._proved(plan.proving) or self._judged(plan)
+        return self._publish(plan, found)
+
+    def _proved(self, candidates: Sequence[OfferedMethod]) -> _Outcome | None:
+        """The first method whose guarantee is evidence enough; None if there is none."""
+        for each in candidates:
+            try:
+                made = self.unlearnings.apply(each.unlearner, self.own, derive(self.seed, "unlearn", 0))
+            except ErasureError as error:
+                self._say(f"{each.label} was left out: {error}")
+                continue
+            promise = made.guarantee
+            lost = self.evidence.useless(each.label, made) if promise.kind != "exact" else ""
+            if not self._is_enough(promise) or lost:
+                self._say(f"{each.label} was left out: {lost or f'its guarantee is {promise}'}")
+                continue
+            if isinstance(self.model, OwnShards):
+                made = replace(made, guarantee=replace(promise, assumptions=(*promise.assumptions, *_ASSUMED_OF_SHARDS)))
+            block = GivenBlock(original=self.own, unlearned={each.label: made})
+            alone = self._evidence(None)
+            audit = alone.judged([block], {each.label: each.label}, self._staging / EVIDENCE_FOLDER)
+            return _Outcome(label=each.label, model=made, audit=audit, unlearner=each.unlearner, by_proof=True)
+        return None
+
+    def _judged(self, plan: DeletionPlan) -> _Outcome:
+        """The best method beside retrained models, or retraining."""
+        output = self._staging / EVIDENCE_FOLDER
+        compared = [each for each in plan.tried if not each.is_proof]
+        chosen = self.evidence.choose(compared) if self.fits is not None and compared else None
+        confirmed = self.evidence.confirm(chosen, output) if chosen is not None else None
+        why = confirmed.why if confirmed is not None else self._nothing_tried(plan)
+        if why and self.fits is not None and self.wishes.fallback:
+            self._say(f"{why}; retraining")
+            also = {chosen.label: confirmed.model} if chosen is not None and confirmed is not None else {}
+            return self._retrained(self.fits, also, output)
+        if confirmed is None or chosen is None:
+            raise RequirementNotMet(f"{why}, and nothing may be retrained: give train=, or another budget")
+        return _Outcome(
+            label=chosen.label,
+            model=confirmed.model,
+            audit=confirmed.audit,
+            tested=confirmed.tested,
+            unlearner=chosen.unlearner,
+            why=why,
+        )
+
+    def _nothing_tried(self, plan: DeletionPlan) -> str:
+        refused = [f"{each.label}: {each.refusal}" for each in plan.candidates if each.refusal]
+        return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
+
+    def _retrained(self, fits: Fits, also: dict[str, UnlearnedModel], output: Path) -> _Outcome:
+        """A model trained from scratch without the samples, which is none of those that others are judged beside."""
+        seed = derive(self.seed, "answer", self.generation)
+        fitted = fitted_model(fits.model(self.data.partitions["retain"], seed, "the model that answers"))
+        model = UnlearnedModel(
+            load=fitted.load,
+            outputs=fitted.outputs,
+            elapsed_s=fitted.elapsed_s,
+            address=fitted.address,
+            guarantee=Guarantee(kind="exact", assumptions=(_ASSUMED,)),
+        )
+        unlearned: dict[str, GivenModel] = {RETRAINING: model, **also}
+        block = GivenBlock(original=self.own, golds=self.evidence.golds(0), unlearned=unlearned)
+        audit = self.evidence.judged([block], dict.fromkeys(unlearned, ""), output, exact=[RETRAINING])
+        tested = audit.tested.methods.get(RETRAINING) if audit.tested is not None else None
+        return _Outcome(label=RETRAINING, model=model, audit=audit, tested=tested)
+
+    # Publishing
+
+    def _publish(self, plan: DeletionPlan, found: _Outcome) -> Answered:
+        staging, data = self._staging, self.data
+        model = data.released(deep_copy(found.model.load())).cpu()
+        unlearned = save_model(model, staging / MODEL_FOLDER)
+        if unlearned == self.digest:
+            raise RequirementNotMet(f"{found.label} gave the model back unchanged: nothing has been forgotten")
+        statement = stated(
+            original=self.digest,
+            unlearned=unlearned,
+            request=self.request,
+            n_forgotten=len(data.partitions["forget"]),
+            label=found.label,
+            unlearner=found.unlearner,
+            guarantee=found.model.guarantee,
+            audit=found.audit,
+            tested=found.tested,
+            by_proof=found.by_proof,
+            data=data.fingerprint(),
+            folder=staging,
+            finished=_now(),
+        )
+        page = answer_page(None if found.why else statement, refusal=found.why, n_forgotten=statement.n_forgotten)
+        write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
+        facts = {
+            "received": self.received,
+            "cost_s": round(self.spent.seconds, 3),
+            "retraining_s": round(self._retraining_s(plan, found), 3),
+            "drift": drift_of(found.tested),
+            "refusal": found.why,
+        }
+        removed = self.place.removed_record(data, data.partitions["forget"])
+        entry = self.place.publish(staging, statement, facts, removed, certify=not found.why)
+        folder = self.place.place(entry.number)
+        home = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return Answered(model.to(home).eval(), entry, folder, replace(found.audit, output=folder / EVIDENCE_FOLDER))
+
+    def _retraining_s(self, plan: DeletionPlan, found: _Outcome) -> float:
+        """Seconds of one retraining: what those beside the model took, where there are any."""
+        if self.fits is None or found.by_proof:
+            return plan.retraining_s
+        return statistics.median(gold.elapsed_s for gold in self.evidence.golds(0))
+
+    def _say(self, text: str) -> None:
+        self.listener(Said(text))
+
+
+def _too_dear(limit: float) -> str:
+    return f"it does not fit into {limit:.0f} s"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
