@@ -30,7 +30,7 @@ from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit, unfamiliar
 from erasure.workflows.deletion_folder import CERTIFICATE_FILE, MODEL_FOLDER, DeletionFolder, check_folder, save_model
 from erasure.workflows.deletion_plan import DeletionPlan
-from erasure.workflows.deletion_request import Request, Wishes
+from erasure.workflows.deletion_request import DeletionRequest, Wishes
 
 __all__ = ["METHODS", "Answer", "forget", "proving_methods"]
 
@@ -203,7 +203,9 @@ def forget(
     fit = recipe_fit(train, model, given) if isinstance(train, Mapping) else train
     fits = None if fit is None else Fits(fit, model, whole, stored, version=version, listener=listener)
     digest = _digest(model, original, place)
-    work = Request(given, model, fits, stored, place, wishes, request=request, digest=digest, seed=seed, listener=listener)
+    work = DeletionRequest(
+        given, model, fits, stored, place, wishes, request=request, digest=digest, seed=seed, listener=listener
+    )
     if check_data:
         reason = unfamiliar(given, work.own)
         if reason:

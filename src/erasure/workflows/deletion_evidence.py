@@ -22,7 +22,7 @@ from erasure.training.randomness import derive
 from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of
 from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
 
-__all__ = ["Confirmed", "Evidence", "drift_of"]
+__all__ = ["Confirmed", "DeletionEvidence", "drift_of"]
 
 _NEAR = 1.5
 """Distance from retrained models, in their standard deviations, at which no further method is tried."""
@@ -46,7 +46,7 @@ class Confirmed:
     why: str
 
 
-class Evidence:
+class DeletionEvidence:
     """The models that a method is chosen and confirmed on, and those that it is judged beside.
 
     Block 0 is the model in use, the last one serves to choose alone, and those between are further originals for the confirmation.

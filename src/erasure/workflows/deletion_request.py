@@ -29,12 +29,12 @@ from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent
-from erasure.workflows.deletion_evidence import Evidence, drift_of
+from erasure.workflows.deletion_evidence import DeletionEvidence, drift_of
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, save_model
 from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, candidate_prices, pass_seconds, retraining_price
 from erasure.workflows.deletion_statement import RETRAINING, stated
 
-__all__ = ["Answered", "Request", "Wishes"]
+__all__ = ["Answered", "DeletionRequest", "Wishes"]
 
 _ASSUMED = "The training function learns from the samples that it is given and from nothing that was made of the forgotten ones."
 _ASSUMED_OF_SHARDS = (_ASSUMED, "The model was first trained by this function, on this data in this order and with these groups.")
@@ -103,7 +103,7 @@ class _Outcome:
     by_proof: bool = False
 
 
-class Request:
+class DeletionRequest:
     """One request; everything slow goes through the store, so that it is done once.
 
     Args:
@@ -143,8 +143,8 @@ class Request:
         self.generation: int = len(place.ledger.lineage(digest))
         self.evidence = self._evidence(fits)
 
-    def _evidence(self, fits: Fits | None) -> Evidence:
-        return Evidence(
+    def _evidence(self, fits: Fits | None) -> DeletionEvidence:
+        return DeletionEvidence(
             self.data,
             self.own,
             fits,
