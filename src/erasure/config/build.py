@@ -16,6 +16,8 @@ __all__ = ["Builder", "PartitionUse", "SourceLocation"]
 
 _SECTIONS_WITHOUT_CLASS = frozenset({"data", "predictor", "evaluator", "trace", "globals"})
 _NODE_KEYS = frozenset({"class", "parameters", "label"})
+_LABELLED = frozenset({"unlearner", "measure"})
+"""Kinds whose ``label`` beside the class is their name in results."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Builder:
             self.notices.append(Notice(f'"{name}" is left out: {resolved.alias.dropped}', path, node.position, "left-out"))
             return None
         self.keys[path] = resolved.key
+        self._beside(node, resolved, path)
         self._label(node, path)
         if resolved.alias is not None and resolved.alias.brings:
             self.bringing[path] = node, resolved.alias.brings
@@ -140,21 +143,31 @@ class Builder:
             inner = node.get("parameters")
             if inner is None:
                 return "", self._items(node, path)
-            self._note_ignored(node, path)
             return "", self._items(inner, f"{path}.parameters")
         if not isinstance(name_node.value, str):
             self._problem("expected the name of a class in quotes", name_node.position, f"{path}.class", "structure")
             return None
-        self._note_ignored(node, path)
         parameters = node.get("parameters")
         return name_node.value, {} if parameters is None else self._items(parameters, f"{path}.parameters")
 
-    def _note_ignored(self, node: Node, path: str) -> None:
+    def _beside(self, node: Node, resolved: Resolved, path: str) -> None:
+        """What stands beside class and parameters: remarks, which are said to be ignored, and parameters in the wrong place."""
+        if not node.is_object or (node.get("class") is None and node.get("parameters") is None):
+            return
+        accepted = _accepted(resolved) - (_NODE_KEYS if resolved.cls.kind in _LABELLED else {"class", "parameters"})
         for key, _ in node.items():
-            if key not in _NODE_KEYS:
-                hint = nearest(key, _NODE_KEYS)
-                text = f'"{key}" beside class and parameters is ignored{f"; {hint}" if hint else ""}'
-                self.notices.append(Notice(text, f"{path}.{key}", node.key_position(key)))
+            where, position = f"{path}.{key}", node.key_position(key)
+            if key in accepted:
+                name = resolved.key.rpartition(":")[2]
+                self._problem(f'"{key}" is a parameter of {name}', position, where, "structure", 'write it inside "parameters"')
+            elif key in _NODE_KEYS:
+                continue
+            elif nearest(key, _NODE_KEYS) == (meant := 'did you mean "parameters"?'):
+                self._problem(
+                    f'"{key}" stands beside class, where nothing is read but parameters', position, where, "structure", meant
+                )
+            else:
+                self.notices.append(Notice(f'"{key}" beside class and parameters is ignored', where, position))
 
     def _items(self, node: Node, path: str) -> dict[str, tuple[Position, Node]]:
         if node.value is None:
@@ -359,6 +372,15 @@ class Builder:
 
     def _problem(self, message: str, position: Position, path: str, kind: str, hint: str = "") -> None:
         self.problems.append(Problem(message, path, position, hint, kind))
+
+
+def _accepted(resolved: Resolved) -> frozenset[str]:
+    """Names of parameters, ours and upstream's."""
+    if "path" in resolved.fixed:
+        from erasure.config.signatures import arguments_of
+
+        return frozenset(arguments_of(Call(path=resolved.fixed["path"]).target()))
+    return frozenset((*field_types(resolved.cls), *(resolved.alias.vocabulary if resolved.alias is not None else ())))
 
 
 def _written_at(value: Any, position: Position) -> Node:

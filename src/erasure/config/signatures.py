@@ -8,10 +8,20 @@ from typing import Any
 
 from erasure.errors import nearest
 
-__all__ = ["argument_problems"]
+__all__ = ["argument_problems", "arguments_of"]
 
 _POSITIONAL = frozenset({"self", "params", "optimizer", "y_true", "y_pred", "y_score", "y_prob", "y_proba"})
 """First arguments that the framework passes itself."""
+
+
+def arguments_of(target: Callable[..., Any]) -> tuple[str, ...]:
+    """The names that a configuration may give; empty where nobody knows."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return ()
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return tuple(name for name, each in parameters.items() if name not in _POSITIONAL and each.kind not in variable)
 
 
 def argument_problems(target: Callable[..., Any], arguments: Mapping[str, Any]) -> list[tuple[str, str, str]]:

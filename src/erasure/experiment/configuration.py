@@ -128,6 +128,14 @@ class Globals(Component):
     memory_cap_gib: PositiveFloat | None = field(default=None, metadata={"address": False})
 
 
+_SECTIONS: dict[str, type[Component]] = {
+    "globals": Globals,
+    "evaluator": EvaluatorSection,
+    "predictor": Predictor,
+    "data": DataSection,
+}
+
+
 @dataclass(frozen=True)
 class LabelledUnlearner:
     """An unlearner as results name it.
@@ -258,7 +266,9 @@ class _Assembly:
             if key in _OF_FRAGMENTS or key.startswith("_"):
                 self.builder.notices.append(Notice(f'section "{key}" is ignored', key, position))
                 continue
-            hint = nearest(key, _KNOWN_SECTIONS) or f"there are {', '.join(_KNOWN_SECTIONS)}; remarks are written behind //"
+            home = next((name for name, section in _SECTIONS.items() if key in field_types(section)), "")
+            others = f"there are {', '.join(_KNOWN_SECTIONS)}; remarks are written behind //"
+            hint = f'write it inside "{home}"' if home else nearest(key, _KNOWN_SECTIONS) or others
             self.builder.problems.append(Problem(f'there is no section "{key}"', key, position, hint, "structure"))
         self._note_what_is_left_out()
         for key in ("data", "predictor"):
@@ -383,11 +393,12 @@ def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[
         label = given or key
         if counts[label] > 1:
             twins = [other for other, other_key, other_given in entries if (other_given or other_key) == label]
-            label = f"{label} ({difference(unlearner, twins)})" if given is None else label
+            apart = difference(unlearner, twins) if given is None else ""
+            label = f"{label} ({apart})" if apart else label
         taken[label] += 1
         if taken[label] > 1:
             label = f"{label} #{taken[label]}"
-        labelled.append(LabelledUnlearner(unlearner, key, label.removesuffix(" ()")))
+        labelled.append(LabelledUnlearner(unlearner, key, label))
     return tuple(labelled)
 
 

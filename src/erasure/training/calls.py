@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +106,18 @@ def _reported(call: Call) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, RuntimeError) as error:
+        quoted = [name for name, value in call.parameters.items() if _is_number_in_quotes(value)]
+        if quoted:
+            texts = [f'"{name}" is a text, expected a number: write {call.parameters[name]} without quotes' for name in quoted]
+            raise InvalidParameters([Problem(text, path=call.name) for text in texts]) from error
         raise InvalidParameters([Problem(f"{call.path} does not accept its parameters: {error}", path=call.name)]) from error
+
+
+def _is_number_in_quotes(value: object) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 class Criterion:

@@ -35,6 +35,8 @@ def problems(given):
         ("evalutor", '"evaluator"'),
         ("predictr", '"predictor"'),
         ("metrics", "there are data, predictor"),
+        ("seed", 'write it inside "globals"'),
+        ("epochs", 'write it inside "predictor"'),
     ],
 )
 def test_a_section_that_there_is_not_is_an_error_also_if_the_right_one_is_there(name, hint):
@@ -47,6 +49,49 @@ def test_a_section_that_there_is_not_is_an_error_also_if_the_right_one_is_there(
 def test_what_files_have_that_are_made_to_be_included_is_a_notice(name):
     notices = [notice.message for notice in load_experiment(configuration(**{name: "x"})).notices]
     assert f'section "{name}" is ignored' in notices
+
+
+@pytest.mark.parametrize(
+    ("node", "message", "hint"),
+    [
+        ({"class": "NegGrad", "epochs": 3}, '"epochs" is a parameter of NegGrad', 'write it inside "parameters"'),
+        ({"class": "NegGrad", "params": {"epochs": 3}}, '"params" stands beside class', 'did you mean "parameters"?'),
+        ({"class": "NegGrad", "parameters": {}, "ref_data": "forget"}, "", ""),
+        ({"class": "erasure.unlearners.Scrub.Scrub", "T": 2.0}, '"T" is a parameter of ', 'write it inside "parameters"'),
+        (
+            {"class": "NegGrad", "parameters": {"optimizer": {"class": "torch.optim.SGD", "lr": 0.1}}},
+            '"lr" is a parameter of ',
+            'write it inside "parameters"',
+        ),
+    ],
+)
+def test_a_parameter_outside_of_parameters_is_an_error(node, message, hint):
+    given = configuration(unlearners=[node])
+    if not message:
+        (notice,) = load_experiment(given).notices
+        assert notice.message == '"ref_data" beside class and parameters is ignored'
+        return
+    ((said, advised),) = problems(given)
+    assert said.startswith(message) and advised == hint
+
+
+def test_a_label_beside_a_source_is_its_column_in_the_wrong_place():
+    given = configuration()
+    given["data"]["data_source"] = {"class": "TableFile", "label": "y", "parameters": {"path": "a.csv"}}
+    assert ('"label" is a parameter of TableFile', 'write it inside "parameters"') in problems(given)
+
+
+def test_the_same_method_twice_is_numbered():
+    labels = [each.label for each in load_experiment(configuration(unlearners=["NegGrad", "NegGrad"])).unlearners]
+    assert labels == ["NegGrad", "NegGrad #2"]
+
+
+def test_a_number_in_quotes_is_said_where_another_library_takes_it():
+    given = configuration(
+        unlearners=[{"class": "NegGrad", "parameters": {"optimizer": {"class": "SGD", "parameters": {"lr": "1e-3"}}}}]
+    )
+    ((message, _),) = problems(given)
+    assert message == '"lr" is a text, expected a number: write 1e-3 without quotes'
 
 
 @pytest.mark.parametrize("missing", ["unlearners", "evaluator"])
