@@ -5,8 +5,14 @@ import pytest
 from erasure.errors import RequirementNotMet
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
 from erasure.measures.attacks.answer_membership import AnswerMembership
+from erasure.measures.attacks.model_membership import GradientMembership, ReferenceMembership
+from erasure.measures.attacks.prompt_attack import PromptAttack
+from erasure.measures.attacks.rounded_weights import RoundedWeights
 from erasure.measures.generated_answers import ModelUtility, RougeL
+from erasure.measures.multiple_choice import MultipleChoice
 from erasure.measures.muse import KnowMem, PrivLeak, VerbMem
+from erasure.measures.open_unlearning import OpenUnlearningScore
+from erasure.measures.relearning_curve import RelearningCurve
 from erasure.measures.truth_ratio import ForgetQuality, TruthRatio
 from erasure.measures.wording import Fluency, RefusalRate
 from erasure.testing.evaluations import bench, language_bench
@@ -46,6 +52,41 @@ class TestRougeL(MeasureConformance):
 class TestModelUtility(MeasureConformance):
     def make(self):
         return ModelUtility(kept=("retain", "test"), max_new_tokens=6)
+
+
+class TestMultipleChoice(MeasureConformance):
+    def make(self):
+        return MultipleChoice()
+
+
+class TestPromptAttack(MeasureConformance):
+    def make(self):
+        return PromptAttack(asking=("rephrased", "examples"))
+
+
+class TestRoundedWeights(MeasureConformance):
+    def make(self):
+        return RoundedWeights()
+
+
+class TestRelearningCurve(MeasureConformance):
+    def make(self):
+        return RelearningCurve(n_steps=4)
+
+
+class TestReferenceMembership(MeasureConformance):
+    def make(self):
+        return ReferenceMembership()
+
+
+class TestGradientMembership(MeasureConformance):
+    def make(self):
+        return GradientMembership()
+
+
+class TestOpenUnlearningScore(MeasureConformance):
+    def make(self):
+        return OpenUnlearningScore(max_new_tokens=6)
 
 
 class TestRefusalRate(MeasureConformance):
