@@ -17,6 +17,18 @@ from erasure.cli.doctor_command import EXTRAS, REQUIRED
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+@pytest.fixture(scope="module")
+def facts_of_torch():
+    """What a process that imports it says, asked once."""
+    return doctor_command._torch()
+
+
+@pytest.fixture
+def known_torch(facts_of_torch, monkeypatch):
+    """No test here asks again for what does not change."""
+    monkeypatch.setattr(doctor_command, "_torch", lambda: facts_of_torch)
+
+
 def names(requirements):
     return tuple(re.match(r"[\w-]+", requirement)[0] for requirement in requirements)
 
@@ -27,7 +39,7 @@ def test_the_requirements_are_those_of_the_project():
     assert of_users == EXTRAS
 
 
-def test_json_states_the_facts_of_this_machine(cli, in_finished):
+def test_json_states_the_facts_of_this_machine(cli, in_finished, known_torch):
     code, out, _ = cli("doctor", "--json")
     found = json.loads(out)
     assert code == (1 if found["problems"] else 0) == 0
@@ -43,7 +55,7 @@ def test_json_states_the_facts_of_this_machine(cli, in_finished):
         assert (extra in found["missing"]) == (None in packages.values())
 
 
-def test_the_page_for_people_names_what_is_missing(cli, tmp_path, monkeypatch):
+def test_the_page_for_people_names_what_is_missing(cli, tmp_path, monkeypatch, known_torch):
     monkeypatch.setitem(doctor_command.EXTRAS, "vision", ("pillow", "no-such-package"))
     code, out, err = cli("doctor", "--store", tmp_path / "new")
     assert code == 0
@@ -55,7 +67,7 @@ def test_the_page_for_people_names_what_is_missing(cli, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_is_no_store_is_a_problem(cli, tmp_path):
+def test_a_directory_that_is_no_store_is_a_problem(cli, tmp_path, known_torch):
     (tmp_path / "letter.txt").write_text("hello")
     code, out, err = cli("doctor", "--store", tmp_path)
     assert code == 1
@@ -63,14 +75,14 @@ def test_a_directory_that_is_no_store_is_a_problem(cli, tmp_path):
     assert "1 problem" in out
 
 
-def test_a_file_in_the_place_of_the_store_is_a_problem(cli, tmp_path):
+def test_a_file_in_the_place_of_the_store_is_a_problem(cli, tmp_path, known_torch):
     (tmp_path / "store").write_text("hello")
     code, _, err = cli("doctor", "--store", tmp_path / "store")
     assert code == 1
     assert "store" in err
 
 
-def test_a_missing_and_an_old_package_are_problems(cli, tmp_path, monkeypatch):
+def test_a_missing_and_an_old_package_are_problems(cli, tmp_path, monkeypatch, known_torch):
     monkeypatch.setitem(doctor_command.REQUIRED, "no-such-package", "1.0")
     monkeypatch.setitem(doctor_command.REQUIRED, "numpy", "999.0")
     code, _, err = cli("doctor", "--store", tmp_path / "new")
