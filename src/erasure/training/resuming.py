@@ -20,6 +20,9 @@ from erasure.training.sharded import ShardedEnsemble, train_shards
 
 __all__ = ["Cached", "Recipe", "Resumed", "resumed"]
 
+_TRAINED_ON = "ids"
+"""Beside the states of shards: the samples that they have seen."""
+
 Cached = Callable[[str, Any, Callable[[], dict[str, Tensor]]], tuple[dict[str, Tensor], float]]
 """Tensors that depend on the second argument alone, and the seconds they took to compute."""
 
@@ -82,9 +85,11 @@ class Recipe:
 def resumed(recipe: Recipe, original: nn.Module, ids: Tensor, epochs: int | None = None) -> Resumed:
     """The original's training without some samples, from what was kept of it.
 
+    What an ensemble of shards keeps is kept of the result too, so that a stream of requests goes on from there.
+
     Args:
         recipe: How the original was trained.
-        original: It.
+        original: It, or an ensemble that came of an earlier request.
         ids: Samples that stay.
         epochs: Epochs that are taken back, of an ordinary network; an ensemble of shards goes back to the slices that it has to.
 
@@ -110,19 +115,26 @@ def _shards(recipe: Recipe, original: nn.Module, built: ShardedEnsemble, ids: Te
         assert isinstance(fresh, ShardedEnsemble)  # noqa: S101 - narrows the type
         states = train_shards(fresh, recipe.predictor, ids=recipe.ids, **recipe.arguments()).states
         _require_same(recipe, fresh, original)
-        return states
+        return {**states, _TRAINED_ON: recipe.ids}
 
     states, precompute_s = recipe.cached("shards", {"original": recipe.digest(original)}, compute)
     start = time.perf_counter()
     moved = {name: value.to(recipe.y.device) for name, value in states.items()}
-    gone = recipe.ids[~torch.isin(recipe.ids, ids)]
+    trained_on = moved.pop(_TRAINED_ON, recipe.ids)
+    if bool((~torch.isin(ids, trained_on)).any()):
+        raise RequirementNotMet(
+            "some samples to keep were deleted by an earlier request; start from the original to have them back"
+        )
+    gone = trained_on[~torch.isin(trained_on, ids)]
     done = train_shards(built, recipe.predictor, ids=ids, states=moved, gone=gone, **recipe.arguments())
     synchronise(recipe.y.device)
+    elapsed_s = time.perf_counter() - start
+    recipe.cached("shards", {"original": recipe.digest(built)}, lambda: {**done.states, _TRAINED_ON: ids})
     return Resumed(
         model=built,
-        elapsed_s=time.perf_counter() - start,
+        elapsed_s=elapsed_s,
         precompute_s=precompute_s,
-        kept_bytes=sum(value.numel() * value.element_size() for value in states.values()),
+        kept_bytes=sum(value.numel() * value.element_size() for value in moved.values()),
         share=done.n_trained / (len(built.members) * built.n_slices),
     )
 
@@ -156,5 +168,5 @@ def _require_same(recipe: Recipe, replayed: nn.Module, original: nn.Module) -> N
     if recipe.digest(replayed) != recipe.digest(original):
         raise RequirementNotMet(
             "replaying the original's training gave another model; use the device and options it was trained with, and start from the "
-            "original itself (not from a model that has been unlearned before)"
+            "original itself (or, with SISA, from what its requests gave)"
         )

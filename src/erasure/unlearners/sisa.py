@@ -20,7 +20,8 @@ class SISA(Unlearner):
     """Restores the members of an :class:`~erasure.models.ensemble.Ensemble` to before they saw the forget set, and trains them on.
 
     The result is bit for bit the ensemble that the recipe trains without the forget set. Checkpoints are kept while the original trains;
-    here its training is replayed once for all requests, and the time counts as precomputation.
+    here its training is replayed once for all requests, and the time counts as precomputation. What is kept follows the requests: one
+    after another in ``Sequential`` trains only what it touches itself.
 
     **Cost**: of each shard with a forgotten sample the epochs from its slice on; for one sample about one part in ``shards``, and less with
     more slices. The weights of all members after each slice are kept.
@@ -30,9 +31,7 @@ class SISA(Unlearner):
         paper="Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, IEEE S&P 2021, arXiv:1912.03817",
         code="cleverhans-lab/machine-unlearning at 50a3ada",
         tested="training without the samples, bit for bit (tests/unit/unlearners/test_training_time.py)",
-        deviations=(
-            "Requests start from the checkpoints of the original; the ensemble says where else it differs from the code.",
-        ),
+        deviations=("The ensemble says where it differs from the code.",),
     )
     samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})

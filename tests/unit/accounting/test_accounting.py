@@ -70,6 +70,21 @@ def test_clipped_steps_have_the_known_values():
     assert digits(decayed.renyi_epsilon(1e-5), "4.68871915")
 
 
+def test_noise_by_other_conversions_is_larger():
+    # By Rényi divergences, by the paper's form, and by the classical bound of output perturbation.
+    ours = ClippedSteps(steps=10, **CLIPPED).noise(1.0, 1e-5)
+    by_renyi = ClippedSteps(steps=10, **{**CLIPPED, "sd": 5.11673015})
+    assert by_renyi.renyi_epsilon(1e-5) == pytest.approx(1.0, abs=1e-7)
+    published = math.sqrt(9 * math.log(1e5) * (1.0 + 2.0 * 0.05 * 10) ** 2 / 10)
+    classical = 2 * math.sqrt(2 * math.log(1.25e5))
+    assert digits(published, "6.43789808")
+    assert digits(classical, "9.68961053")
+    assert ours < 5.11673015 < published
+    assert noise_for(2.0, 1.0, 1e-5) < classical
+    # Bounds that prv-accountant gives of one Gaussian.
+    assert 4.37618 < GaussianNoise(sensitivity=1.0, sd=1.0).epsilon(1e-5) < 4.37838
+
+
 def test_projected_steps_have_the_known_deltas():
     known = ("1", "0.509861660", "0.216030894", "0.0648573672", "0.00954783917", "2.48303e-4", "2.65341e-8")
     found = ProjectedSteps(start_radius=1.0, radius=0.5, sd=0.5, steps=6).deltas(1.0)

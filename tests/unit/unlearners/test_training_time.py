@@ -1,5 +1,6 @@
 """Methods that need to have been there at training: SISA, checkpoints, rewinding."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -20,6 +21,7 @@ from erasure.training.predictor import Predictor, train
 from erasure.unlearners.amnesiac import AmnesiacUnlearning
 from erasure.unlearners.delta_grad import DeltaGrad
 from erasure.unlearners.rewind_to_delete import RewindToDelete
+from erasure.unlearners.sequential import Sequential
 from erasure.unlearners.sisa import SISA
 
 SHARDED = Predictor(model=Ensemble(model=TinyNetwork(), shards=3, slices=2), epochs=6, optimizer=Optimizer.of("Adam", lr=0.02))
@@ -39,9 +41,35 @@ def test_what_sisa_keeps_is_made_once():
     given = problem(forget="one", recipe=SHARDED)
     SISA().run(given.model, given.task)
     kept = dict(given.bank.cache)
-    assert len(kept) == 1
+    assert len(kept) == 2  # of the original and of the result
     SISA().run(given.model, given.task)
     assert dict(given.bank.cache).keys() == kept.keys()
+
+
+def test_a_stream_of_requests_trains_only_what_each_request_touches():
+    given = problem(forget="none", recipe=SHARDED)
+    requests, left = (4, 1, 11), {}  # the first two are in different shards
+    for number, sample in enumerate(requests):
+        given.task.partitions[f"request {number}"] = torch.tensor([sample])
+        left[f"left {number}"] = torch.tensor([i for i in range(36) if i not in requests[: number + 1]])
+    given.task.partitions.update(left)
+    names = {"requests": tuple(f"request {n}" for n in range(3)), "remaining": tuple(left)}
+    stream = Sequential(method=SISA(), **names)
+    assert same_model(stream.run(given.model, given.task).model, given.bank.trained("left 2"))
+    once = SISA(retain="left 0").run(given.model, given.task).model
+    shares = [
+        resumed_share(given, model, left[name])
+        for model, name in ((given.model, "left 0"), (once, "left 1"), (given.model, "left 1"))
+    ]
+    assert max(shares[:2]) <= 1 / 3  # a member each
+    assert shares[2] == pytest.approx(sum(shares[:2]))
+    with pytest.raises(RequirementNotMet, match="earlier request"):
+        SISA(retain="train").run(once, given.task)
+
+
+def resumed_share(given, model, ids):
+    given.bank.partitions["asked"] = ids
+    return given.bank.resumed(model, "asked", None).share
 
 
 def test_sisa_refuses_what_is_no_ensemble_of_shards():
@@ -49,9 +77,11 @@ def test_sisa_refuses_what_is_no_ensemble_of_shards():
     with pytest.raises(RequirementNotMet, match="model Ensemble"):
         SISA().run(given.model, given.task)
     sharded = problem(forget="one", recipe=SHARDED)
-    once = SISA().run(sharded.model, sharded.task).model
+    other = copy.deepcopy(sharded.model)
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
     with pytest.raises(RequirementNotMet, match="another model"):
-        SISA().run(once, sharded.task)
+        SISA().run(other, sharded.task)
     with pytest.raises(RequirementNotMet, match="no updates of one network"):
         AmnesiacUnlearning().run(sharded.model, sharded.task)
 
