@@ -201,11 +201,11 @@ def test_pictures_that_are_drawn_are_drawn_one_at_a_time(tmp_path):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads take turns so often that they would disturb one another's draws
     try:
-        drawn = TorchVision(dataset="FakeData", root=str(tmp_path), parameters={"size": 5000, "image_size": [3, 8, 8]}).load()
+        drawn = TorchVision(dataset="FakeData", root=str(tmp_path), parameters={"size": 600, "image_size": [3, 8, 8]}).load()
     finally:
         sys.setswitchinterval(interval)
-    alone = fake(size=5000, image_size=(3, 8, 8))
-    assert all(torch.equal(drawn.x.values[i], torch.tensor(np.array(alone[i][0])).permute(2, 0, 1)) for i in range(5000))
+    alone = fake(size=600, image_size=(3, 8, 8))
+    assert all(torch.equal(drawn.x.values[i], torch.tensor(np.array(alone[i][0])).permute(2, 0, 1)) for i in range(600))
 
 
 def test_parts_of_other_names_and_classes_beside_the_files_are_found(tmp_path, datasets):
