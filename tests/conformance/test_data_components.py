@@ -30,7 +30,17 @@ SPLITTERS = {
 }
 DETERMINISTIC = {"Class", "List", "ByZ", "ZRange", "Concat"}
 ELSEWHERE = {
-    "splitter": {"Memorised", "Vulnerable", "Corrupted", "GraphNodes", "GraphEdges", "GraphRequest", "SeenIn", "Affected"},
+    "splitter": {
+        "Memorised",
+        "Vulnerable",
+        "Corrupted",
+        "GraphNodes",
+        "GraphEdges",
+        "GraphRequest",
+        "LinkRequest",
+        "SeenIn",
+        "Affected",
+    },
     "source": {
         "TorchVision",
         "HuggingFace",
@@ -40,6 +50,7 @@ ELSEWHERE = {
         "MoleculeNet",
         "Planetoid",
         "GraphDataset",
+        "Links",
         "TOFU",
     },
 }

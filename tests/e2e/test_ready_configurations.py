@@ -161,6 +161,11 @@ def citations(folder):
     return {f"{SOURCE}.root": cora_root(folder), f"{SOURCE}.download": False}
 
 
+def links(folder):
+    inner = f"{SOURCE}.data_source.parameters"
+    return {f"{inner}.root": cora_root(folder), f"{inner}.download": False}
+
+
 def graphs(name):
     def prepare(folder):
         for path in real(TEST_DATA / "graphs" / "tu" / name / "raw").glob("*.gz"):
@@ -222,6 +227,7 @@ CASES = {
     "tofu_small": Case(authors, needs=("transformers", "tokenizers"), slow=True),
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
+    "cora_links": Case(links, needs=GRAPHS, slow=True),
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),

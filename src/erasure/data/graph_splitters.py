@@ -18,6 +18,7 @@ from erasure.data.selection import divided, portion, shown
 from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
+from erasure.training.links import LinkColumn, request_of
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
 
 __all__ = ["AffectedSplitter", "GraphEdgesSplitter", "GraphNodesSplitter", "GraphRequestSplitter", "SeenInSplitter"]
@@ -296,7 +297,7 @@ class GraphRequestSplitter(Splitter):
 
 @dataclass(frozen=True, kw_only=True)
 class SeenInSplitter(Splitter):
-    """A partition of nodes as it is seen in another graph of a request.
+    """A partition of nodes or links as it is seen in another graph of a request.
 
     ``before``: with all that is forgotten, as for one who puts forgotten nodes or edges back; ``after``: without it, as deployed;
     ``alone``: by the nodes' own features, without any edge. The second part is empty.
@@ -310,15 +311,15 @@ class SeenInSplitter(Splitter):
     graph: GraphName
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The same nodes in the graph."""
+        """The same nodes or links in the graph."""
         requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)
-        _require_nodes(ids, requested.graph, self.ref_data)
+        _require_samples(ids, requested, self.ref_data)
         return requested.seen_in(ids, self.graph), ids[:0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AffectedSplitter(Splitter):
-    """The nodes whose predictions a request can change by itself, and the others.
+    """The nodes or links whose predictions a request can change by itself, and the others; a link is inside if one of its ends is.
 
     Outside, a model with the same weights says the same before and after the request. A GCN of L layers with symmetric normalisation
     reaches L + 1 hops from forgotten nodes and L from forgotten edges and features; other convolutions reach L, and L - 1 from edges.
@@ -334,8 +335,8 @@ class AffectedSplitter(Splitter):
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Cut by distance."""
         requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)
-        _require_nodes(ids, requested.graph, self.ref_data)
-        return divided(ids, requested.affected(self.hops)[requested.nodes_of(ids)])
+        _require_samples(ids, requested, self.ref_data)
+        return divided(ids, requested.affected(self.hops)[ids % requested.n_samples])
 
 
 def _graph(data: Dataset) -> NodeColumn:
@@ -345,10 +346,17 @@ def _graph(data: Dataset) -> NodeColumn:
     return column
 
 
-def _requested(data: Dataset, name: str) -> RequestedGraph:
-    if not isinstance(data.x, RequestedGraph):
-        raise PartitionError(f"{name.removesuffix('Splitter')} needs a GraphRequest before it in the list of partitions")
-    return data.x
+def _requested(data: Dataset, name: str) -> RequestedGraph | LinkColumn:
+    requested = request_of(data.x)
+    if requested is None:
+        needed = "LinkRequest" if isinstance(data.x, LinkColumn) else "GraphRequest"
+        raise PartitionError(f"{name.removesuffix('Splitter')} needs a {needed} before it in the list of partitions")
+    return requested
+
+
+def _require_samples(ids: Tensor, requested: RequestedGraph | LinkColumn, name: str) -> None:
+    if isinstance(requested, RequestedGraph):
+        _require_nodes(ids, requested.graph, name)
 
 
 def _require_nodes(ids: Tensor, graph: NodeColumn, name: str) -> None:

@@ -16,7 +16,16 @@ from erasure.errors import DataError
 from erasure.training.graphs import GraphColumn, NodeColumn, one_hot
 from erasure.types import Json, TaskKind
 
-__all__ = ["MissingFeatures", "class_labels", "degree_codes", "graph_column", "graph_dataset", "node_column"]
+__all__ = [
+    "MissingFeatures",
+    "class_labels",
+    "degree_codes",
+    "graph_column",
+    "graph_dataset",
+    "node_column",
+    "nodes_from_tensors",
+    "nodes_to_tensors",
+]
 
 MissingFeatures: TypeAlias = Literal["degree", "constant"]
 """What stands for the features of nodes that have none: their one-hot degree, or a 1."""
@@ -244,7 +253,8 @@ def _graphs_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json
     )
 
 
-def _nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, Json]]:
+def nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, Json]]:
+    """One graph as it is stored: tensors by name, and JSON facts."""
     parts = {name: getattr(column, name) for name in ("x", "edge_index", "edge_attr", "background")}
     return {name: part for name, part in parts.items() if part is not None}, {
         "counts_degrees": column.counts_degrees,
@@ -252,7 +262,8 @@ def _nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, 
     }
 
 
-def _nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> NodeColumn:
+def nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> NodeColumn:
+    """One graph from what :func:`nodes_to_tensors` gives."""
     counts_degrees = bool(facts.get("counts_degrees", False))
     return NodeColumn(
         tensors["x"],
@@ -265,4 +276,4 @@ def _nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json]
 
 
 register_column("graph", ColumnFormat(GraphColumn, _graphs_to_tensors, _graphs_from_tensors))
-register_column("node", ColumnFormat(NodeColumn, _nodes_to_tensors, _nodes_from_tensors))
+register_column("node", ColumnFormat(NodeColumn, nodes_to_tensors, nodes_from_tensors))

@@ -19,6 +19,7 @@ from erasure.data.dataset import Dataset
 from erasure.errors import PartitionError, nearest
 from erasure.training.batches import TensorColumn
 from erasure.training.graph_requests import RequestedGraph
+from erasure.training.links import LinkColumn, request_of
 from erasure.training.randomness import derive
 
 __all__ = ["ALL", "DISCARDED", "PartitionIssue", "build_partitions", "ids_of", "inspect_partitions"]
@@ -161,9 +162,10 @@ def inspect_partitions(
         *_empty(partitions, needed={forget, retain, train}),
         *_overlap(partitions, forget, retain),
     ]
-    if isinstance(data.x, RequestedGraph):
-        issues += _not_deployed(partitions, data.x, held_out)
-        partitions = _as_nodes(partitions, data.x)
+    requested = request_of(data.x)
+    if requested is not None:
+        issues += _not_deployed(partitions, requested, held_out)
+        partitions = _whatever_graph(partitions, requested)
     issues += [
         *_outside(partitions, forget, retain, train),
         *_leaks(partitions, held_out, (train, forget, retain)),
@@ -175,16 +177,19 @@ def inspect_partitions(
     return sorted(issues, key=lambda issue: issue.severity != "error")
 
 
-def _as_nodes(partitions: Mapping[str, Tensor], graph: RequestedGraph) -> dict[str, Tensor]:
-    """Partitions of nodes, whichever graph they see: it is the same nodes that leak."""
-    return {name: graph.nodes_of(ids) for name, ids in partitions.items() if not len(ids) or int(ids.max()) < len(graph)}
+def _whatever_graph(partitions: Mapping[str, Tensor], requested: RequestedGraph | LinkColumn) -> dict[str, Tensor]:
+    """Partitions of nodes or links, whichever graph they see: it is the same samples that leak."""
+    n = requested.n_samples
+    return {name: ids % n for name, ids in partitions.items() if not len(ids) or int(ids.max()) < len(requested)}
 
 
-def _not_deployed(partitions: Mapping[str, Tensor], graph: RequestedGraph, held_out: Sequence[str]) -> Iterator[PartitionIssue]:
+def _not_deployed(
+    partitions: Mapping[str, Tensor], requested: RequestedGraph | LinkColumn, held_out: Sequence[str]
+) -> Iterator[PartitionIssue]:
     for name in held_out:
         ids = partitions.get(name, torch.empty(0, dtype=torch.int64))
-        if len(ids) and bool((ids < graph.n_nodes).any()):
-            message = "it is seen in the graph with all that is forgotten; name it in the deployed partitions of the GraphRequest"
+        if len(ids) and bool((ids < requested.n_samples).any()):
+            message = "it is seen in the graph with all that is forgotten; name it in the deployed partitions of the request"
             yield PartitionIssue("warning", name, message)
 
 

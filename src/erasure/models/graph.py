@@ -150,6 +150,8 @@ class _Network(nn.Module):
 
     def forward(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor, Tensor]:
         """Features and logits."""
+        if not isinstance(inputs, GraphBatch | NodeBatch):
+            raise RequirementNotMet("GNN takes graphs or nodes; of pairs of nodes it is the encoder of a LinkPredictor")
         edges = self._edges(inputs)
         x: Any = self._features(inputs)
         for block in self.blocks:

@@ -133,6 +133,11 @@ class RequestedGraph:
         return len(self.graph)
 
     @property
+    def n_samples(self) -> int:
+        """Samples, each counted once for all graphs: the nodes."""
+        return len(self.graph)
+
+    @property
     def n_features(self) -> int:
         """Width of the node features."""
         return self.graph.n_features

@@ -17,7 +17,7 @@ from erasure.functional.diverged import weight_that_diverged, weights_diverged
 from erasure.training.batches import Batch, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import synchronise
-from erasure.training.graph_requests import RequestedGraph
+from erasure.training.links import request_of
 from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
@@ -49,7 +49,7 @@ class Unlearner(Component):
         cost: What it computes, in words: passes over which partition, model copies.
         exact: Whether it gives a model from the distribution of retraining.
         at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
-        samples_apart: Whether it rests on kept samples staying as they are, which a ``GraphRequest`` changes.
+        samples_apart: Whether it rests on kept samples staying as they are, which a request on a graph changes.
 
     Args:
         forget: Partition to forget.
@@ -153,10 +153,10 @@ class Unlearner(Component):
     def refuse_inputs(self, x: Column) -> str | None:
         """Why the method is not defined for these inputs, or None; asked before anything is trained."""
         reasons = (method.refuse_inputs(x) for method in self.inner_methods())
-        if self.samples_apart and isinstance(x, RequestedGraph):
+        if self.samples_apart and request_of(x) is not None:
             return (
-                f"{type(self).__name__} rests on kept samples that stay as they are, and a GraphRequest changes what kept nodes see; use "
-                "another method, such as GIF, or ExactDeletion with Ridge"
+                f"{type(self).__name__} rests on kept samples that stay as they are, and a request on a graph changes what kept ones see; "
+                "use another method, such as GIF, or ExactDeletion with Ridge"
             )
         return next((reason for reason in reasons if reason is not None), None)
 

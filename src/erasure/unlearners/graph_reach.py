@@ -1,28 +1,30 @@
-"""What methods for graphs ask of a request: kept training nodes within reach of it, and the same nodes in another graph."""
+"""What methods for graphs ask of a request: kept training samples within reach of it, and the same ones in another graph."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from erasure.training.graph_requests import GraphName, RequestedGraph
+from erasure.training.graph_requests import GraphName
+from erasure.training.links import request_of
 from erasure.unlearners.contract import UnlearningTask
 
 __all__ = ["reached", "seen_in"]
 
 
 def seen_in(task: UnlearningTask, ids: Tensor, graph: GraphName) -> Tensor:
-    """The same nodes as samples of another graph; the ids themselves where nothing is forgotten of a graph."""
-    return task.x.seen_in(ids, graph) if isinstance(task.x, RequestedGraph) else ids
+    """The same nodes or links as samples of another graph; the ids themselves where nothing is forgotten of a graph."""
+    requested = request_of(task.x)
+    return ids if requested is None else requested.seen_in(ids, graph)
 
 
 def reached(task: UnlearningTask, n_hops: int) -> Tensor:
     """Samples of the retain set within a number of hops of what is forgotten, but not of the forget set, as the retain set sees them.
 
-    None where the samples do not depend on one another. Test nodes are never among them.
+    None where the samples do not depend on one another. Test nodes and links are never among them.
     """
-    retain = task.ids("retain")
-    if not isinstance(task.x, RequestedGraph):
+    retain, requested = task.ids("retain"), request_of(task.x)
+    if requested is None:
         return retain[:0]
-    nodes = task.x.nodes_of(retain)
-    chosen = task.x.affected(n_hops).index_fill(0, task.x.nodes_of(task.ids("forget")), False)
-    return retain[chosen[nodes]]
+    n = requested.n_samples
+    chosen = requested.affected(n_hops).index_fill(0, task.ids("forget") % n, False)
+    return retain[chosen[retain % n]]

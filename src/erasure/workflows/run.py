@@ -52,7 +52,7 @@ from erasure.store.addresses import address
 from erasure.training.batches import Batch
 from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
-from erasure.training.graph_requests import RequestedGraph
+from erasure.training.links import request_of
 from erasure.training.predictor import build_model
 from erasure.training.trial import deep_copy, initialised, try_outputs
 from erasure.types import Json
@@ -451,8 +451,8 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
 
 def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Problem]:
     """Components that a request to forget something of a graph leaves without an answer."""
-    experiment, x = plan.experiment, loaded.x
-    if not isinstance(x, RequestedGraph):
+    experiment, x = plan.experiment, request_of(loaded.x)
+    if x is None:
         return
     for entry in experiment.unlearners:
         reason = entry.unlearner.refuse_inputs(x)
@@ -466,7 +466,7 @@ def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Problem]:
             yield _problem(experiment, measure, message, "requirement")
     if any(isinstance(stage, MakeModels) and stage.block.has_own_forget_sets for stage in plan.stages.values()):
         message = (
-            "a measure asks for shadow models that unlearn, and each would need a GraphRequest of its own, which there is none of"
+            "a measure asks for shadow models that unlearn, and each would need a request of its own, which there is none of"
         )
         yield _problem(experiment, experiment.evaluator, message, "requirement")
 

@@ -1,0 +1,177 @@
+"""Links as samples: how they are cut and drawn, what each partition sees, and what a forgotten link reaches."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from graph_toys import N_FEATURES, N_NODES, blocks, task_on
+
+from erasure.data.contract import DataSource
+from erasure.data.graph_splitters import AffectedSplitter, SeenInSplitter
+from erasure.data.link_splitters import LinkRequestSplitter
+from erasure.data.partitions import build_partitions, inspect_partitions
+from erasure.data.sources.links import Links
+from erasure.data.splitters import ByZSplitter, ClassSplitter, PercentageSplitter
+from erasure.data.storage import from_artifact, to_artifact
+from erasure.errors import DataError, PartitionError, RequirementNotMet
+from erasure.models.graph import GNN
+from erasure.models.links import LinkPredictor
+from erasure.training.graph_requests import edge_pairs
+from erasure.training.graphs import NodeColumn
+from erasure.training.links import LinkColumn
+from erasure.training.predictor import ModelInput, build_model
+from erasure.unlearners.graph_influence import GraphInfluence
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    pytest.importorskip("torch_geometric")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(DataSource):
+    """Forty nodes in three blocks."""
+
+    def load(self):
+        """The toy."""
+        return blocks()
+
+
+SPLITTERS = (
+    ByZSplitter(parts_names=("train", "rest"), z_labels=("train",)),
+    ByZSplitter(parts_names=("test", "-"), ref_data="rest", z_labels=("test",)),
+    ClassSplitter(parts_names=("train_links", "-"), ref_data="train", labels=("edge",)),
+    PercentageSplitter(parts_names=("gone", "-"), ref_data="train_links", percentage=0.1),
+    LinkRequestSplitter(links="gone"),
+    SeenInSplitter(parts_names=("forget_after", "-"), ref_data="forget", graph="after"),
+    AffectedSplitter(parts_names=("near", "far"), ref_data="test", hops=1),
+)
+
+
+def requested(data=None, splitters=SPLITTERS):
+    data = Links(data_source=Toy(), negatives=2.0).load() if data is None else data
+    partitions = build_partitions(data, splitters, 0)
+    for splitter in splitters:
+        data = splitter.prepared(data, partitions)
+    return data, partitions
+
+
+def network(layers=2):
+    family = LinkPredictor(size=4, encoder=GNN(conv="gcn", hidden=8, layers=layers, dense_layers=0, batch_norm=False))
+    data = ModelInput(x_shape=(N_FEATURES,), n_classes=2, task="binary", modality="graph")
+    return build_model(family, data, 0, torch.device("cpu")).eval()
+
+
+def test_edges_are_cut_and_every_part_gets_pairs_without_one():
+    graph, data = blocks().x, Links(data_source=Toy(), negatives=2.0).load()
+    edges = {tuple(pair) for pair in edge_pairs(graph).tolist()}
+    pairs = [tuple(pair) for pair in data.x.pairs.tolist()]
+    assert len(set(pairs)) == len(pairs)
+    assert {pair for pair, y in zip(pairs, data.y.tolist(), strict=True) if y} == edges
+    assert all(u < v for u, v in pairs)
+    counts = [[int(((data.z == z) & (data.y == y)).sum()) for y in (1, 0)] for z in range(3)]
+    n_validation, n_test = int(0.05 * len(edges)), int(0.1 * len(edges))
+    n_train = len(edges) - n_validation - n_test
+    assert counts == [[n_train, 2 * n_train], [n_validation] * 2, [n_test] * 2]
+
+
+def test_messages_run_over_the_training_edges_in_both_directions():
+    data = Links(data_source=Toy()).load()
+    trained = {tuple(pair) for pair in data.x.pairs[(data.z == 0) & (data.y == 1)].tolist()}
+    assert set(map(tuple, data.x.graph.edge_index.T.tolist())) == trained | {(v, u) for u, v in trained}
+
+
+def test_pairs_without_an_edge_are_found_where_there_are_hardly_any():
+    free = N_NODES * (N_NODES - 1) // 2 - len(edge_pairs(blocks().x))
+    n_edges = len(edge_pairs(blocks().x))
+    data = Links(data_source=Toy(), test=0.0, validation=0.0, negatives=free / n_edges).load()
+    assert int((data.y == 0).sum()) == free
+    with pytest.raises(DataError, match="lower negatives"):
+        Links(data_source=Toy(), negatives=2 * free / n_edges).load()
+
+
+def test_links_come_back_from_tensors():
+    data = Links(data_source=Toy()).load()
+    column, again = data.x, from_artifact(*to_artifact(data)).x
+    assert isinstance(again, LinkColumn)
+    assert torch.equal(again.pairs, column.pairs)
+    assert torch.equal(again.graph.edge_index, column.graph.edge_index)
+
+
+def test_forgotten_links_are_in_no_graph_that_retained_ones_see():
+    data, partitions = requested()
+    n, gone = data.x.n_samples, data.x.pairs[partitions["gone"]]
+    assert partitions["forget"].tolist() == sorted(partitions["gone"].tolist())
+    assert sorted((partitions["retain"] - n).tolist() + partitions["forget"].tolist()) == partitions["train"].tolist()
+    view = data.x.within(partitions["retain"]).view
+    left = set(map(tuple, view.edge_index.T.tolist()))
+    assert not {pair for u, v in gone.tolist() for pair in ((u, v), (v, u))} & left
+    assert len(left) == data.x.graph.graph.edge_index.shape[1] - 2 * len(gone)
+    assert {issue.message for issue in inspect_partitions(partitions, data)} <= {"it is empty"}
+
+
+def test_what_retained_links_are_told_is_that_of_a_graph_that_never_had_the_forgotten_ones():
+    data, partitions = requested()
+    model = network()
+    whole = data.x.graph.graph
+    never = LinkColumn(NodeColumn(whole.x, whole.edge_index[:, data.x.graph.kept_edges]), data.x.pairs)
+    for name in ("retain", "test", "forget_after"):
+        ids = partitions[name]
+        seen, expected = (model(column.gather(each))[1] for column, each in ((data.x, ids), (never, ids % data.x.n_samples)))
+        assert torch.equal(seen, expected)
+    before = model(data.x.gather(partitions["forget"]))[1]
+    assert not torch.allclose(before, model(data.x.gather(partitions["forget_after"]))[1])
+
+
+def test_logits_are_products_of_the_vectors_of_both_ends():
+    data = Links(data_source=Toy()).load()
+    model, ids = network(), torch.tensor([5, 0, 3])
+    z = model.encoder(data.x.graph.gather(torch.arange(N_NODES)))[1]
+    u, v = data.x.pairs[ids].T
+    assert torch.allclose(model(data.x.gather(ids))[1], (z[u] * z[v]).sum(1), atol=1e-6)
+    assert torch.equal(model(data.x.gather(ids)[1:3])[1], model(data.x.gather(ids))[1][1:3])
+
+
+def test_only_links_outside_reach_stay_what_they_were():
+    one = PercentageSplitter(parts_names=("gone", "-"), ref_data="train_links", percentage=0.02)
+    reach = AffectedSplitter(parts_names=("near", "far"), ref_data="train", hops=1)
+    data, partitions = requested(splitters=(*SPLITTERS[:3], one, SPLITTERS[4], reach))
+    model, n = network(layers=1), data.x.n_samples
+    far, near = partitions["far"], partitions["near"]
+    assert len(far)
+    assert torch.allclose(model(data.x.gather(far))[1], model(data.x.gather(far + n))[1], atol=1e-6)
+    assert not torch.allclose(model(data.x.gather(near))[1], model(data.x.gather(near + n))[1], atol=1e-6)
+
+
+def test_the_influence_of_links_is_the_difference_of_two_gradients():
+    data, partitions = requested()
+    task = replace(task_on(data, partitions), model_input=ModelInput((N_FEATURES,), 2, task="binary", modality="graph"))
+    task = replace(task, criterion=type(task.criterion)("binary"))
+    method = GraphInfluence(damping=0.1)
+    moved = method.run(network(), task).model
+    assert any(not torch.equal(a, b) for a, b in zip(moved.parameters(), network().parameters(), strict=True))
+
+
+def refused(*splitters):
+    with pytest.raises(PartitionError) as error:
+        requested(splitters=splitters)
+    return str(error.value)
+
+
+def test_requests_that_mean_nothing_are_refused_in_words():
+    strangers = ClassSplitter(parts_names=("gone", "-"), ref_data="train", labels=("no edge",))
+    assert "pairs without an edge" in refused(*SPLITTERS[:2], strangers, SPLITTERS[4])
+    held_out = ClassSplitter(parts_names=("gone", "-"), ref_data="test", labels=("edge",))
+    assert 'not in "train"' in refused(*SPLITTERS[:2], held_out, SPLITTERS[4])
+    assert "one LinkRequest" in refused(*SPLITTERS[:5], LinkRequestSplitter(links="gone", deployed=()))
+    assert "needs a LinkRequest before it" in refused(*SPLITTERS[:4], SPLITTERS[5])
+    with pytest.raises(PartitionError, match="needs the source Links"):
+        LinkRequestSplitter(links="train").prepared(blocks(), {"train": torch.arange(3)})
+
+
+def test_a_model_of_nodes_and_one_of_links_say_what_they_take():
+    data = Links(data_source=Toy()).load()
+    with pytest.raises(RequirementNotMet, match="encoder of a LinkPredictor"):
+        network().encoder(data.x.gather(torch.arange(2)))
+    with pytest.raises(RequirementNotMet, match="source Links"):
+        build_model(LinkPredictor(encoder=GNN()), ModelInput((N_FEATURES,), 3, modality="graph"), 0, torch.device("cpu"))
