@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
 from erasure.cli.prose import printable
+
+if TYPE_CHECKING:
+    from erasure.cli.progress import Terminal
+    from erasure.reports.results import Results
 
 __all__ = ["command", "directory_name", "say_failures"]
 
@@ -52,16 +56,12 @@ def command(
     erasure run configs/proof_of_concept.jsonc --set predictor.parameters.epochs=5
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
-    from erasure.workflows.run import run_experiment
 
-    experiment = experiment_from(config, overrides, trust)
-    where = output or Path("runs") / directory_name(experiment.name)
     terminal = Terminal(quiet=quiet)
-    if not quiet:
-        for notice in experiment.notices:
-            terminal.say(f"note: {notice}")
-    with listening(terminal, log_json, trackers) as listener:
-        results = run_experiment(experiment, options_from(output=where, **options), listener)
+    given = None if trust or trackers or log_json is not None else {"output": output, **options}
+    results, where = _run_again(config, overrides, given, terminal) or _run(
+        config, overrides, trust, output, log_json, trackers, terminal, given, options
+    )
     if as_json:
         click.echo(json.dumps([row.record() for row in results], ensure_ascii=False))
     else:
@@ -73,6 +73,50 @@ def command(
     if (where / "report.html").exists():
         click.echo(f"report: {where / 'report.html'}", err=as_json)
     return 0 if results.is_sound else 1
+
+
+def _run_again(
+    config: Path, overrides: tuple[str, ...], given: Mapping[str, Any] | None, terminal: Terminal
+) -> tuple[Results, Path] | None:
+    """The results of the run that is asked for, if it was finished before and nothing has changed."""
+    from erasure.reports.results import Results
+    from erasure.workflows.finished_runs import finished_run
+
+    found = None if given is None else finished_run(config, overrides, given)
+    if given is None or found is None:
+        return None
+    for notice in found.notices:
+        terminal.say(f"note: {notice}")
+    for said in found.replies():
+        terminal.listen(said)
+    where = Path(found.output)
+    return Results.load(where), where if given["output"] is not None else where.relative_to(Path.cwd())
+
+
+def _run(
+    config: Path,
+    overrides: tuple[str, ...],
+    trust: tuple[str, ...],
+    output: Path | None,
+    log_json: Path | None,
+    trackers: tuple[str, ...],
+    terminal: Terminal,
+    given: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> tuple[Results, Path]:
+    from erasure.data.reading.files import digested
+    from erasure.workflows.finished_runs import remember
+    from erasure.workflows.run import run_experiment
+
+    experiment = experiment_from(config, overrides, trust)
+    where = output or Path("runs") / directory_name(experiment.name)
+    for notice in experiment.notices:
+        terminal.say(f"note: {notice}")
+    with listening(terminal, log_json, trackers) as listener, digested() as digests:
+        results = run_experiment(experiment, options_from(output=where, **options), listener)
+    if given is not None:
+        remember(config, overrides, given, experiment=experiment, results=results, digests=digests)
+    return results, where
 
 
 def say_failures(failures: Mapping[str, str]) -> None:

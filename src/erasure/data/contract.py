@@ -24,6 +24,8 @@ class DataSource(Component):
     """Where data comes from."""
 
     kind: ClassVar[str] = "source"
+    is_digested: ClassVar[bool] = False
+    """Whether parameters, installed packages and what ``file_digest`` and ``folder_digest`` were asked decide its fingerprint alone."""
     wraps: ClassVar[Mapping[str, tuple[str, str]]] = {"preprocess": ("Preprocessed", "steps")}
 
     def fingerprint(self) -> Json:

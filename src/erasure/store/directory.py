@@ -127,6 +127,18 @@ class Store:
             found |= self._base.contains_many(wanted - found)
         return frozenset(found)
 
+    def stamps(self, addresses: Iterable[str]) -> dict[str, str]:
+        """Names, sizes and times of change of the files of objects, as a text; those that are not there are left out.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        wanted = dict.fromkeys(addresses)
+        found = {where: stamp for where in wanted if (stamp := self._shelf.stamp(where))}
+        if self._base is not None and len(found) < len(wanted):
+            found |= self._base.stamps(where for where in wanted if where not in found)
+        return found
+
     def addresses(self) -> Iterator[str]:
         """Addresses of all objects, sorted.
 

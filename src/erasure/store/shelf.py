@@ -54,6 +54,21 @@ class Shelf:
                 return False
             raise failure("read", Path(manifest), error) from error
 
+    def stamp(self, address: str) -> str:
+        """Names, sizes and times of change of an object's files; empty if it is not there.
+
+        Raises:
+            StoreError: If the directory cannot be read.
+        """
+        files = []
+        for entry in _listed(self.place(address)):
+            try:
+                facts = entry.stat()
+            except OSError as error:
+                raise failure("read", Path(entry.path), error) from error
+            files.append(f"{entry.name} {facts.st_size} {facts.st_mtime_ns}")
+        return ", ".join(sorted(files)) if any(each.startswith(f"{MANIFEST} ") for each in files) else ""
+
     def addresses(self) -> Iterator[str]:
         """Addresses of all objects, in no order.
 

@@ -24,7 +24,7 @@ from erasure.engine.executors import processes, serial
 from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
 from erasure.errors import ConfigError, DataError, MissingDependency, PartitionError, Problem, RequirementNotMet
-from erasure.events import Listener, RowReady, RunFinished, RunStarted, Said, silent
+from erasure.events import Event, Listener, RowReady, RunFinished, RunStarted, Said, silent
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
 from erasure.planning.devices import check_devices, unshareable
@@ -186,9 +186,11 @@ def run_experiments(
     plans = [make_plan(experiment, options) for experiment, _ in wanted]
     stages = {address: stage for plan in plans for address, stage in plan.stages.items()}
     name, output = wanted[0][0].name, str(options.output or "")
+    said: list[Said] = []
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
         session = Session(store, resolve_device(options.device), plans[0].numerics, listener)
+        listener = _noting(listener, said)
         with _executing(stages, session, options) as execute:
             inspected: dict[str, list[PartitionIssue]] = {}
             notices: dict[str, None] = {}
@@ -229,7 +231,18 @@ def run_experiments(
             output=output,
         )
     )
-    return results
+    return [replace(found, said=tuple(said)) for found in results]
+
+
+def _noting(listener: Listener, said: list[Said]) -> Listener:
+    """The listener; what it is told of the data and the results, which does not depend on what the store holds, goes to ``said`` too."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Said):
+            said.append(event)
+        listener(event)
+
+    return tell
 
 
 def _look(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]], planned: int | None) -> Look:

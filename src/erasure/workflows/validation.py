@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from erasure.config import Node, load
+from erasure.config import Loaded, Node, load
 from erasure.durable import write_atomically
 from erasure.errors import StoreError
 
-__all__ = ["memory_directory", "validated"]
+__all__ = ["digest_of", "keep", "memory_directory", "validated"]
 
 _FORMAT = 2
 _KEPT = 200
@@ -43,19 +43,19 @@ def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] 
         ConfigError: With every problem.
     """
     loaded = load(config, overrides)
-    file = None if trust else memory_directory() / f"{_digest(loaded.root, [str(n) for n in loaded.notices])}.json"
+    file = None if trust else memory_directory() / f"{digest_of(loaded)}.json"
     if file is not None and (known := _read(file)) is not None:
         return known
     record, is_lasting = _checked(config, overrides, trust)
     if file is not None and is_lasting:
-        _keep(file, record)
+        keep(file, record)
     return record
 
 
-def memory_directory() -> Path:
-    """Where valid configurations are remembered: ``erasure/validated`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+def memory_directory(kind: str = "validated") -> Path:
+    """Where valid configurations are remembered: ``erasure/validated`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; or another kind."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(chosen) if chosen else Path("~/.cache").expanduser()) / "erasure" / "validated"
+    return (Path(chosen) if chosen else Path("~/.cache").expanduser()) / "erasure" / kind
 
 
 def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tuple[dict[str, Any], bool]:
@@ -90,9 +90,10 @@ def _place(position: Any) -> dict[str, Any]:
     return {"file": position.file, "line": position.line, "column": position.column}
 
 
-def _digest(root: Node, notices: Sequence[str]) -> str:
-    """Everything that decides what the answer is."""
-    content = [_FORMAT, sys.version, _written(root), notices, list(_own_code()), sorted(_packages())]
+def digest_of(loaded: Loaded) -> str:
+    """Everything that decides what a configuration means: its content with positions, our code, the installed packages."""
+    notices = [str(notice) for notice in loaded.notices]
+    content = [_FORMAT, sys.version, _written(loaded.root), notices, list(_own_code()), sorted(_packages())]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
@@ -135,8 +136,8 @@ def _read(file: Path) -> dict[str, Any] | None:
     return record if set(record) == {"name", "notices", "names", "labels", "n_measures", "experiment"} else None
 
 
-def _keep(file: Path, record: dict[str, Any]) -> None:
-    """Remember a record; where that is not possible it is checked again next time."""
+def keep(file: Path, record: dict[str, Any]) -> None:
+    """Remember a record, and forget the oldest of its directory; where that is not possible it is checked again next time."""
     with suppress(StoreError, OSError, ValueError, TypeError):
         write_atomically(file, json.dumps(record).encode())
         oldest = sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_KEPT]

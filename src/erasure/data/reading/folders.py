@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from erasure.data.reading.files import note_digest
 from erasure.errors import DataError
 
 __all__ = ["folder_digest"]
@@ -23,6 +24,12 @@ def folder_digest(folder: Path) -> str | None:
     Raises:
         DataError: If a file cannot be read.
     """
+    digest = _digest(folder)
+    note_digest("folder", folder, digest)
+    return digest
+
+
+def _digest(folder: Path) -> str | None:
     if not folder.is_dir():
         return None
     files = sorted(Path(path) / name for path, _, names in os.walk(folder, followlinks=True) for name in names)

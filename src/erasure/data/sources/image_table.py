@@ -6,7 +6,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class ImageTable(DataSource):
         missing: What happens to rows without a picture, a label or a group: ``error`` refuses them, ``drop`` leaves them out.
         name: How results call the data; by default the table's name.
     """
+
+    is_digested: ClassVar[bool] = True
 
     path: Annotated[str, MinLen(1)]
     label: Name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, MinLen
@@ -35,6 +35,8 @@ class PlainText(DataSource):
         vocabulary: Makes tokens.
         name: How results call the data; by default the first file's name.
     """
+
+    is_digested: ClassVar[bool] = True
 
     path: NonEmptyNames
     chunk_length: Annotated[int, Ge(2)] = 128

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, MinLen
 
@@ -44,6 +44,8 @@ class PromptsAndAnswers(DataSource):
         max_length: Tokens of a sample; longer answers are cut.
         name: How results call the data; by default the first file's name.
     """
+
+    is_digested: ClassVar[bool] = True
 
     path: NonEmptyNames
     prompt: Annotated[str, MinLen(1)] | None = "prompt"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ class Sklearn(DataSource):
     Args:
         name: Which one.
     """
+
+    is_digested: ClassVar[bool] = True
 
     name: Literal["digits", "breast_cancer", "iris", "wine"]
 

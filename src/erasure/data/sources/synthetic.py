@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,8 @@ class _Plan:
 @dataclass(frozen=True, kw_only=True)
 class _Synthetic(DataSource):
     """What synthetic tables and images share."""
+
+    is_digested: ClassVar[bool] = True
 
     n_samples: PositiveInt = 1000
     n_classes: Annotated[int, Ge(2)] = 2

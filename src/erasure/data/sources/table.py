@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,8 @@ class TableFile(DataSource):
         task: ``classification``, or ``binary`` for models with a single logit.
         name: How results call the data; by default the first file's name.
     """
+
+    is_digested: ClassVar[bool] = True
 
     path: NonEmptyNames
     label: OneOrMore

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -50,6 +50,8 @@ class TensorFile(DataSource):
         axes: Of pictures: ``channels_first``, ``channels_last`` or ``as_they_are``; by default they are recognised by their number of
             channels, and grey pictures without an axis for it get one.
     """
+
+    is_digested: ClassVar[bool] = True
 
     path: Annotated[str, MinLen(1)]
     x: Annotated[str, MinLen(1)] = "x"

@@ -43,6 +43,8 @@ class TOFU(DataSource):
         max_length: Tokens of a sample; longer answers are cut.
     """
 
+    is_digested: ClassVar[bool] = True
+
     source: ClassVar[Source | None] = Source(
         paper="Maini, Feng, Schwarzschild, Lipton, Kolter, COLM 2024, arXiv:2401.06121",
         code="locuslab/tofu at bdc209e",

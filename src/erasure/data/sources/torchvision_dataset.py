@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -80,6 +80,8 @@ class TorchVision(DataSource):
         download: Whether files that are not there are fetched.
         name: How results call the data; by default the class.
     """
+
+    is_digested: ClassVar[bool] = True
 
     dataset: Annotated[str, MinLen(1)]
     root: Annotated[str, MinLen(1)] = field(default="resources/data", metadata=_ELSEWHERE)

@@ -1,0 +1,172 @@
+"""Runs that need nothing more, remembered: to run one again is to read what it left.
+
+A run whose stages are all in the store computes nothing, yet planning it imports every library that could have. What a sound run left is
+therefore kept under a digest of everything that decides its plan: the composed configuration, our code, the installed packages, the
+options, the place and the machine. It counts only as long as nothing is different: each object of the store and each result file is as
+the run left it, and each file of the data has the same content. Whatever is not certain is planned in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from erasure.config import load
+from erasure.data.reading.files import Digested, digest_again
+from erasure.errors import ErasureError
+from erasure.events import Said
+from erasure.records.reading import Unreadable, as_record
+from erasure.store import Store, default_base_path, default_store_path
+from erasure.workflows.validation import digest_of, keep, memory_directory
+
+if TYPE_CHECKING:
+    from erasure.experiment.configuration import Experiment
+    from erasure.reports.results import Results
+
+__all__ = ["FinishedRun", "finished_run", "remember"]
+
+_DEVICES = ("CUDA", "HIP", "ROCR", "NVIDIA", "PYTORCH", "TORCH", "ATEN", "ONEDNN", "MKL", "OMP", "KMP", "ERASURE")
+"""How variables begin that decide where and with which kernels torch computes, and where we keep things."""
+_FILES = {"rows.parquet", "rows.csv", "rows.json", "trace.csv", "trace.json", "verdicts.json", "table.md", "report.json"}
+_FILES |= {"report.html", "samples_that_show.json", "stages.json", "looks.json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """What a run left.
+
+    Args:
+        output: Directory of the result files.
+        notices: What was noticed in the configuration.
+        said: Text and level of what was said of the data and the results.
+        objects: Sizes and times of the files of each object of the store that belongs to the run.
+        files: SHA-256 of each result file by its name; those that were not written are not among them.
+        digests: Files and folders that the data was read from.
+    """
+
+    output: str
+    notices: tuple[str, ...]
+    said: tuple[tuple[str, ...], ...]
+    objects: Mapping[str, str]
+    files: Mapping[str, str]
+    digests: tuple[Digested, ...]
+
+    def replies(self) -> list[Said]:
+        """What is said again."""
+        return [Said(text, level=cast(Literal["info", "warning"], level)) for text, level in self.said]
+
+
+def finished_run(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> FinishedRun | None:
+    """The run that is asked for, if it was finished and everything is as it left it.
+
+    Args:
+        config: Path of a JSONC file.
+        overrides: ``path=value`` settings.
+        options: Options of the command line, as JSON or paths; ``store`` and ``output`` among them.
+
+    Raises:
+        ConfigError: If the configuration cannot be read.
+    """
+    try:
+        kept = json.loads(_place(config, overrides, options).read_bytes())
+        found = as_record(FinishedRun, kept)
+    except (OSError, ValueError, Unreadable):
+        return None
+    try:
+        is_same = (
+            found.files == _digests(Path(found.output))
+            and found.objects == _store(options).stamps(found.objects)
+            and all(digest_again(each) == each.digest for each in found.digests)
+        )
+    except (OSError, ErasureError):
+        return None
+    return found if is_same else None
+
+
+def remember(
+    config: Path,
+    overrides: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    experiment: Experiment,
+    results: Results,
+    digests: Iterable[Digested],
+) -> None:
+    """Keep what a run left, if running it again is certain to leave the same.
+
+    Args:
+        config: Path of a JSONC file.
+        overrides: ``path=value`` settings.
+        options: As for :func:`finished_run`.
+        experiment: What was run.
+        results: Its results, whose directory has the list of its stages.
+        digests: Files that were digested to plan it.
+    """
+    from erasure.catalogue import BUILTINS, plugins
+    from erasure.records.stages_file import read_stages
+
+    output, source = results.output, experiment.data.data_source
+    is_certain = source.is_digested and experiment.globals.cached and not any(plugins(kind) for kind in BUILTINS)
+    if output is None or results.failures or not is_certain or _has_pinned_weights(experiment.canonical()):
+        return
+    with suppress(OSError, ErasureError):
+        stages = read_stages(output)
+        objects = _store(options).stamps(stages)
+        if len(objects) < len(stages):
+            return
+        record = {
+            "output": str(output.absolute()),
+            "notices": [str(notice) for notice in experiment.notices],
+            "said": [[said.text, said.level] for said in results.said],
+            "objects": objects,
+            "files": _digests(output),
+            "digests": [vars(each) for each in digests],
+        }
+        keep(_place(config, overrides, options), record)
+
+
+def _place(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> Path:
+    loaded = load(config, overrides)
+    given = {name: str(value) for name, value in sorted(options.items())}
+    where = [str(Path.cwd()), str(default_store_path()), str(default_base_path())]
+    content = [digest_of(loaded), given, where, _machine(), _environment()]
+    return memory_directory("finished") / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()}.json"
+
+
+def _store(options: Mapping[str, Any]) -> Store:
+    return Store(options["store"] or default_store_path(), base=default_base_path(), read_only=True)
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of the result files that are there."""
+    present = sorted(entry.name for entry in os.scandir(directory) if entry.name in _FILES)
+    return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in present}
+
+
+def _machine() -> list[str]:
+    """The processor with its instructions, and devices for computing."""
+    found = [platform.node(), platform.machine(), platform.platform()]
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        found += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    with suppress(OSError):
+        found += sorted(entry.name for entry in os.scandir("/dev") if entry.name.startswith(("nvidia", "kfd", "dri", "dxg")))
+    return found
+
+
+def _environment() -> list[list[str]]:
+    return sorted([name, value] for name, value in os.environ.items() if name.startswith(_DEVICES))
+
+
+def _has_pinned_weights(value: Any) -> bool:
+    """Whether a configuration names a file of weights, which its component digests when it is made."""
+    if isinstance(value, dict):
+        return bool(value.get("weights_sha256")) or any(map(_has_pinned_weights, value.values()))
+    return isinstance(value, list) and any(map(_has_pinned_weights, value))

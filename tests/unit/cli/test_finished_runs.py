@@ -1,0 +1,108 @@
+"""A run that needs nothing more is read and not planned again, and the least change ends that."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+CONFIGURATION = {
+    "name": "small",
+    "data": {
+        "data_source": {"class": "TableFile", "parameters": {"path": ["table.csv"], "label": "y"}},
+        "partitions": [
+            {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.7}},
+            {"class": "Percentage", "parameters": {"parts_names": ["forget", "retain"], "ref_data": "train", "percentage": 0.2}},
+        ],
+    },
+    "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [4]}}, "epochs": 1},
+    "unlearners": ["Identity"],
+    "evaluator": {"measures": ["Accuracy"], "floor_repeats": 1},
+}
+
+
+def _table(path, seed):
+    rows = np.random.default_rng(seed).integers(0, 9, (40, 2))
+    path.write_text("a,b,y\n" + "\n".join(f"{a},{b},{(a + b) % 2}" for a, b in rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture
+def again(directory, monkeypatch, cli):
+    """Runs the experiment; whether it was planned, and what was printed."""
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+    if not (directory / "table.csv").exists():
+        _table(directory / "table.csv", 0)
+        (directory / "small.json").write_text(json.dumps(CONFIGURATION))
+        cli("run", "small.json", "--no-report", "--store", "store")
+    from erasure.workflows import run
+
+    planned = []
+    build_plan = run.build_plan
+    monkeypatch.setattr(run, "build_plan", lambda *a: planned.append(1) or build_plan(*a))
+
+    def run_again(*options):
+        planned.clear()
+        code, out, err = cli("run", "small.json", "--no-report", "--store", "store", *options)
+        assert code == 0, err
+        return bool(planned), out
+
+    return run_again
+
+
+def test_what_is_finished_is_read_and_says_the_same(again, directory):
+    rows = (directory / "runs/small/rows.csv").read_bytes()
+    is_planned, out = again()
+    assert not is_planned
+    (directory / "runs/small/table.md").unlink()
+    is_planned, from_the_plan = again()
+    assert is_planned and out == from_the_plan and "results in runs/small" in out
+    assert (directory / "runs/small/rows.csv").read_bytes() == rows
+    assert not again()[0]
+
+
+def test_it_needs_no_torch(again, directory):
+    again()
+    code = "import sys; from erasure.cli import _run; _run({}); print('torch' in sys.modules)"
+    arguments = ["run", "small.json", "--no-report", "--store", "store", "--quiet"]
+    done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["data", "result", "object", "missing object", "configuration", "option", "environment"],
+)
+def test_any_change_is_seen(again, directory, monkeypatch, change):
+    again()
+    assert not again()[0]
+    options = []
+    objects = sorted((directory / "store/objects").rglob("*.safetensors"))
+    match change:
+        case "data":
+            _table(directory / "table.csv", 1)
+        case "result":
+            (directory / "runs/small/rows.json").write_text("[]")
+        case "object":
+            content = bytearray(objects[0].read_bytes())
+            content[-1] ^= 1
+            objects[0].write_bytes(content)
+        case "missing object":
+            for file in sorted(objects[0].parent.iterdir()):
+                file.unlink()
+        case "configuration":
+            (directory / "small.json").write_text(json.dumps(CONFIGURATION) + "\n\n")
+            options = ["--set", "predictor.epochs=2"]
+        case "option":
+            options = ["--seed", "5"]
+        case "environment":
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert again(*options)[0]
+    if change == "data":
+        _table(directory / "table.csv", 0)
