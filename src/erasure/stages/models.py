@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -95,18 +94,16 @@ class MakeModels(Stage):
     def run(self, session: Session, writer: Writer) -> None:
         start, peak = time.perf_counter(), PeakMemory(session.device)
         models = _trained(session, self.data, self.block) if self.unlearner is None else self._unlearned(session, self.unlearner)
+        stacked = _stacked(models, len(self.block.requests))
         synchronise(session.device)
-        states = [model.state_dict() for model in models]
-        stacked = {name: torch.stack([state[name].detach().cpu() for state in states]) for name in states[0]}
         writer.save_tensors("models", stacked)
         elapsed_s = time.perf_counter() - start
-        facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(models)}
+        facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(self.block.requests)}
         writer.facts |= facts
 
-    def _unlearned(self, session: Session, unlearner: Unlearner) -> list[nn.Module]:
+    def _unlearned(self, session: Session, unlearner: Unlearner) -> Iterable[nn.Module]:
         """The method applied to the model that each request starts from."""
         data, block = self.data, self.block
-        models = [session.model(data, origin) for origin in block.origins]
         tasks = [
             task_of(
                 session,
@@ -118,24 +115,31 @@ class MakeModels(Stage):
             )
             for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
         ]
-        together = _unlearned_together(session, data, unlearner, models, tasks)
+        together = _unlearned_together(session, data, unlearner, block.origins, tasks)
         if together is not None:
             return together
-        return [unlearner.run(model, task).model for model, task in zip(models, tasks, strict=True)]
+        return (unlearner.run(session.model(data, at), task).model for at, task in zip(block.origins, tasks, strict=True))
 
 
-def _trained(session: Session, data: DataSpec, block: Block) -> list[nn.Module]:
+def _stacked(models: Iterable[nn.Module], n_models: int) -> dict[str, Tensor]:
+    """The weights of all models; of those that come one by one, only one is there at a time."""
+    stacked: dict[str, Tensor] = {}
+    for number, model in enumerate(models):
+        for name, value in model.state_dict().items():
+            if name not in stacked:
+                stacked[name] = torch.empty((n_models, *value.shape), dtype=value.dtype)
+            stacked[name][number] = value.detach()
+    return stacked
+
+
+def _trained(session: Session, data: DataSpec, block: Block) -> Iterable[nn.Module]:
     loaded, predictor = session.loaded(data), data.predictor
     ids = [_kept(request, block, loaded.partitions) for request in block.requests]
 
-    def fresh() -> list[nn.Module]:
-        return [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds]
-
-    models = fresh()
-    if len(models) > 1 and refuse(models[0], predictor, session.precision) is None:
+    if len(ids) > 1 and refuse(session.blank(data), predictor, session.precision) is None:
         try:
             return train_together(
-                models,
+                [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds],
                 predictor,
                 x=loaded.x,
                 y=loaded.y,
@@ -148,7 +152,7 @@ def _trained(session: Session, data: DataSpec, block: Block) -> list[nn.Module]:
             )
         except Diverged:  # one by one, it is known which
             pass
-    return [session.trained(data, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True)]
+    return (session.trained(data, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True))
 
 
 def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
@@ -167,11 +171,11 @@ def _own_partitions(session: Session, data: DataSpec, unlearner: Unlearner, bloc
 
 
 def _unlearned_together(
-    session: Session, data: DataSpec, unlearner: Unlearner, models: list[nn.Module], tasks: list[UnlearningTask]
+    session: Session, data: DataSpec, unlearner: Unlearner, origins: Sequence[str], tasks: list[UnlearningTask]
 ) -> list[nn.Module] | None:
     """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
     plain = plain_training(unlearner)
-    if plain is None or len(models) < 2 or not plain.epochs:
+    if plain is None or len(origins) < 2 or not plain.epochs:
         return None
     recipe = data.predictor.replace(
         epochs=plain.epochs,
@@ -185,13 +189,12 @@ def _unlearned_together(
     seen = [task.seen_by(unlearner) for task in tasks]
     batches = [task.batches(plain.role) for task in seen]
     is_each = all(each.generator is not None and each.n_samples for each in batches)
-    if not is_each or refuse(models[0], recipe, session.precision) is not None:
+    if not is_each or refuse(session.blank(data), recipe, session.precision) is not None:
         return None
     loaded = session.loaded(data)
-    copies = [copy.deepcopy(model) for model in models]
     try:
         unlearned = train_together(
-            copies,
+            [session.model(data, origin) for origin in origins],
             recipe,
             x=loaded.x,
             y=loaded.y,

@@ -26,10 +26,15 @@ from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.loop import EpochListener
-from erasure.training.predictor import ModelInput, build_model, train
+from erasure.training.predictor import Model, ModelInput, build_model, train
+from erasure.training.trial import deep_copy
 from erasure.types import Json
 
 __all__ = ["LoadedData", "Session"]
+
+_LARGEST_BLANK = 256 << 20
+"""Bytes of a network that is kept to be copied; larger ones are built each time."""
+_BLANKS = 4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,6 +67,7 @@ class Session:
         self.n_passes = 0
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
+        self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
         self.running_name = ""
         self.touched: set[str] = set()
@@ -156,7 +162,7 @@ class Session:
 
     def model(self, data: DataSpec, where: str) -> nn.Module:
         """The model at an address, or one of the block there, in eval mode, on the device."""
-        model = build_model(data.predictor.model, self.loaded(data).model_input, 0, self.device)
+        model = self.blank(data)
         place, index = split_member(where)
         artifact = self.store.open(place)
         if index is None:
@@ -164,6 +170,19 @@ class Session:
         else:
             model.load_state_dict({name: values[index] for name, values in artifact.tensors("models").items()})
         return model.eval()
+
+    def blank(self, data: DataSpec) -> nn.Module:
+        """A network whose weights are about to be replaced: a copy of one that was built once, since drawing weights takes long."""
+        key = (data.split_address, data.inputs_address, id(data.predictor.model))
+        if key not in self._blanks:
+            built = build_model(data.predictor.model, self.loaded(data).model_input, 0, self.device)
+            if sum(tensor.nbytes for tensor in (*built.parameters(), *built.buffers())) > _LARGEST_BLANK:
+                return built
+            self._blanks[key] = (data.predictor.model, deep_copy(built))
+            while len(self._blanks) > _BLANKS:
+                self._blanks.popitem(last=False)
+            return built
+        return deep_copy(self._blanks[key][1])
 
     def token_names(self, where: str) -> tuple[str, ...]:
         """How the tokens of a stored data set read; empty if it does not say."""

@@ -18,7 +18,6 @@ from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
 from erasure.stages.value_records import value_record
 from erasure.store import Writer
-from erasure.training.predictor import build_model
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
@@ -89,11 +88,11 @@ class TraceEpochs(Stage):
         writer.save_json("trace", records)
 
     def _checkpoint(self, session: Session, epoch: int) -> Candidate:
-        artifact, loaded = session.store.open(self.model), session.loaded(self.data)
+        artifact = session.store.open(self.model)
 
         @functools.cache
         def load() -> nn.Module:
-            model = build_model(self.data.predictor.model, loaded.model_input, 0, session.device)
+            model = session.blank(self.data)
             model.load_state_dict(artifact.tensors(f"epoch-{epoch:04d}"))
             return model.eval()
 
