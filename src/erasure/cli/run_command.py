@@ -104,8 +104,7 @@ def _run(
     given: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> tuple[Results, Path]:
-    from erasure.data.reading.files import digested
-    from erasure.workflows.finished_runs import remember
+    from erasure.workflows.finished_runs import digested, remember
     from erasure.workflows.run import run_experiment
 
     experiment = experiment_from(config, overrides, trust)

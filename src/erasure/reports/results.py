@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erasure.events import Said
 from erasure.records.rows import RESULT_FIELDS, Row, read_rows
 from erasure.reports.table import markdown_table, text_table
 
@@ -32,7 +31,7 @@ class Results:
         output: Directory of the result files, if they were written.
         trace: Epoch and row of what was measured during unlearning; epoch 0 is the original.
         jury: Rows of further golds, beside which methods are judged; the files have them after the others.
-        said: What was said of the data and the results, which a repetition would say too.
+        said: Text and level of what was said of the data and the results, which a repetition would say too.
 
     Example:
         >>> Results(rows=()).is_sound
@@ -44,7 +43,7 @@ class Results:
     output: Path | None = None
     trace: tuple[tuple[int, Row], ...] = ()
     jury: tuple[Row, ...] = ()
-    said: tuple[Said, ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from erasure.config import load
-from erasure.data.reading.files import Digested, digest_again
+from erasure.data.reading.files import Digested, digest_again, digested
 from erasure.errors import ErasureError
 from erasure.events import Said
 from erasure.records.reading import Unreadable, as_record
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from erasure.experiment.configuration import Experiment
     from erasure.reports.results import Results
 
-__all__ = ["FinishedRun", "finished_run", "remember"]
+__all__ = ["FinishedRun", "digested", "finished_run", "remember"]
 
 _DEVICES = ("CUDA", "HIP", "ROCR", "NVIDIA", "PYTORCH", "TORCH", "ATEN", "ONEDNN", "MKL", "OMP", "KMP", "ERASURE")
 """How variables begin that decide where and with which kernels torch computes, and where we keep things."""
@@ -124,7 +124,7 @@ def remember(
         record = {
             "output": str(output.absolute()),
             "notices": [str(notice) for notice in experiment.notices],
-            "said": [[said.text, said.level] for said in results.said],
+            "said": list(map(list, results.said)),
             "objects": objects,
             "files": _digests(output),
             "digests": [vars(each) for each in digests],

@@ -186,7 +186,7 @@ def run_experiments(
     plans = [make_plan(experiment, options) for experiment, _ in wanted]
     stages = {address: stage for plan in plans for address, stage in plan.stages.items()}
     name, output = wanted[0][0].name, str(options.output or "")
-    said: list[Said] = []
+    said: list[tuple[str, str]] = []
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
         session = Session(store, resolve_device(options.device), plans[0].numerics, listener)
@@ -234,12 +234,12 @@ def run_experiments(
     return [replace(found, said=tuple(said)) for found in results]
 
 
-def _noting(listener: Listener, said: list[Said]) -> Listener:
+def _noting(listener: Listener, said: list[tuple[str, str]]) -> Listener:
     """The listener; what it is told of the data and the results, which does not depend on what the store holds, goes to ``said`` too."""
 
     def tell(event: Event) -> None:
         if isinstance(event, Said):
-            said.append(event)
+            said.append((event.text, event.level))
         listener(event)
 
     return tell
