@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -17,6 +16,7 @@ from torch.utils.data import Subset
 
 from erasure.errors import DataError, MissingDependency, RequirementNotMet
 from erasure.training.torchvision_operators import torchvision
+from erasure.training.trial import deep_copy
 from erasure.workflows.deletion import Answer, forget
 from erasure.workflows.deletion_plan import DeletionPlan
 
@@ -70,7 +70,7 @@ def forget_from(trainer: Any, ids: Sequence[Any], *, id_column: str | None = Non
     places = list(ids) if id_column is None else _places(data, id_column, ids)
 
     def fit(indices: Any, seed: int) -> nn.Module:
-        model = copy.deepcopy(trainer.model)
+        model = deep_copy(trainer.model)
         model.load_state_dict(initial)
         with tempfile.TemporaryDirectory(prefix="erasure-") as folder:
             quiet = {

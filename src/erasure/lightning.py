@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import importlib
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from erasure.errors import MissingDependency, RequirementNotMet
+from erasure.training.trial import deep_copy
 from erasure.workflows.deletion import Answer, forget
 from erasure.workflows.deletion_plan import DeletionPlan
 
@@ -50,7 +50,7 @@ def detached(module: Any) -> nn.Module:
     held = module._trainer
     module._trainer = None
     try:
-        private: nn.Module = copy.deepcopy(module)
+        private: nn.Module = deep_copy(module)
     finally:
         module._trainer = held
     return private.eval()
@@ -91,7 +91,7 @@ def forget_from(
     make = loader or functools.partial(DataLoader, batch_size=64, shuffle=True)
 
     def fit(indices: Any, seed: int) -> nn.Module:
-        fresh: Any = copy.deepcopy(like).train()
+        fresh: Any = deep_copy(like).train()
         fresh.load_state_dict(initial)
         torch.manual_seed(seed)
         again = library.Trainer(

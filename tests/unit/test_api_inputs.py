@@ -61,3 +61,73 @@ def test_a_model_of_another_library_gets_a_sentence():
 
     with pytest.raises(RequirementNotMet, match=r"LogisticRegression.*torch\.nn\.Module"):
         erasure.unlearn(LogisticRegression(), forget=None)
+    for given, remedy in (
+        (nn.Linear(2, 2).state_dict(), "load_state_dict"),
+        ("model.pt", "load the network first"),
+        (nn.Linear, "give the object"),
+    ):
+        with pytest.raises(RequirementNotMet, match=remedy):
+            erasure.unlearn(given, forget=None)
+
+
+X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
+PARTS = {"forget": (X[:6], Y[:6]), "retain": (X[6:], Y[6:])}
+
+
+class Telling(nn.Module):
+    """Gives its logits in the form that it is told, and keeps what it has computed."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.head, self.form, self.kept = nn.Linear(4, 5), nn.Linear(5, 3), form, {}
+
+    def forward(self, x):
+        features = self.body(x).relu()
+        self.kept["features"], self.last = [features], features
+        return self.form(self.head(features), features)
+
+
+@pytest.mark.parametrize("form", [lambda logits, _: (logits,), lambda logits, _: [logits, None]])
+def test_what_is_alone_in_a_tuple_is_the_logits(form):
+    torch.manual_seed(0)
+    model, plain = Telling(form), Telling(lambda logits, _: logits)
+    plain.load_state_dict(model.state_dict())
+    made, same = (erasure.unlearn(each, "Finetuning", **PARTS) for each in (model, plain))
+    assert torch.equal(weights(made), weights(same)) and not torch.equal(weights(made), weights(model))
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (lambda logits, features: (logits, features, features), r"a tuple of 3: a tensor \(2, 3\), a tensor \(2, 5\)"),
+        (lambda logits, _: {"out": logits}, "a mapping with the keys out"),
+        (lambda logits, _: (logits, logits.sum()), "a single number for a batch"),
+        (lambda logits, _: logits.sum(), "a single number for a batch"),
+    ],
+)
+def test_outputs_whose_logits_cannot_be_told_are_described(form, said):
+    with pytest.raises(RequirementNotMet, match=said):
+        erasure.unlearn(Telling(form), "Finetuning", **PARTS)
+
+
+def test_a_network_that_keeps_what_it_computed_is_copied():
+    model = Telling(lambda logits, _: logits)
+    model(X)
+    made = erasure.unlearn(model, "Finetuning", **PARTS)
+    assert not torch.equal(weights(made), weights(model))
+    assert model.last.grad_fn is not None  # the given network is left as it was
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("SSD", {"selection_weighting": 0.5}), ("NegGrad", {}), ("Fisher", {"alpha": 1e-3})]
+)
+def test_pruned_weights_stay_pruned(method, settings):
+    from torch.nn.utils import prune
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    prune.l1_unstructured(model[2], "weight", 0.5)
+    before = model(X).detach()
+    made = erasure.unlearn(model, method, **PARTS, **settings)
+    assert not torch.equal(made(X), before) and torch.equal(model(X), before)
+    assert torch.equal(made[2].weight == 0, model[2].weight == 0)

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -220,11 +221,21 @@ def check_model(model: Any) -> None:
     Raises:
         RequirementNotMet: If it is not.
     """
-    if not isinstance(model, nn.Module):
-        raise RequirementNotMet(
-            f"the model is a {type(model).__name__}, expected a torch.nn.Module: methods change weights by gradients; a model of another "
-            "library, such as scikit-learn, is trained again on the retain set instead"
+    if isinstance(model, nn.Module):
+        return
+    start = f"the model is a {type(model).__name__}, expected a torch.nn.Module"
+    if isinstance(model, type):
+        start, remedy = f"the model is the class {model.__name__}, expected a trained network of it", "give the object"
+    elif isinstance(model, Mapping):
+        remedy = "weights alone do not say what they compute; build the network, call its load_state_dict and give the network"
+    elif model is None or isinstance(model, str | Path):
+        remedy = "load the network first and give the network"
+    else:
+        remedy = (
+            "methods change weights by gradients; a model of another library, such as scikit-learn, is trained again on the retain set "
+            "instead"
         )
+    raise RequirementNotMet(f"{start}: {remedy}")
 
 
 def told_task(task: TaskKind | None, loss: Any, y: Any) -> TaskKind | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, NamedTuple, cast
@@ -19,7 +18,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
 from erasure.training.randomness import isolated
-from erasure.training.trial import inputs_kept
+from erasure.training.trial import deep_copy, inputs_kept
 from erasure.types import Fraction, Partition, PositiveFloat, PositiveInt, Source
 
 __all__ = ["AIN", "RelearnTime"]
@@ -102,7 +101,7 @@ class _Relearning(Measure):
         return _Relearned(**cast(dict[str, Any], found))
 
     def _trained(self, evaluation: Evaluation, subject: nn.Module, chosen: Tensor, wanted: float) -> _Relearned:
-        model = copy.deepcopy(subject).requires_grad_(True)
+        model = deep_copy(subject).requires_grad_(True)
         trainer = Trainer(model, self.optimizer, epochs=self.cap)
         # Sorted, so that the order of the partition plays no part.
         ids = evaluation.ids(self._taught).sort().values

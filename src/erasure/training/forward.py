@@ -11,9 +11,12 @@ from erasure.errors import RequirementNotMet
 
 __all__ = ["features_of", "logits_of", "unclear_logits"]
 
+_REMEDY = "return the logits alone, or an object or named tuple with a field logits"
+
 
 def logits_of(output: Any) -> Tensor:
-    """Logits in a model's output: what is called ``logits`` if anything is, also in a tuple with names; else the second of a pair.
+    """Logits in a model's output: what is called ``logits`` if anything is, also in a tuple with names; else the second of a pair, or what
+    is alone in a tuple but for None.
 
     Raises:
         RequirementNotMet: If the output is none of these forms.
@@ -21,12 +24,13 @@ def logits_of(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     logits = _named(output, "logits")
-    if not isinstance(logits, Tensor) and _is_pair(output):
-        logits = output[1]
+    if not isinstance(logits, Tensor) and isinstance(output, tuple | list):
+        given = [each for each in output if each is not None]
+        logits = given[0] if len(given) == 1 else output[1] if len(output) == 2 else None
     if isinstance(logits, Tensor):
         return logits
     raise RequirementNotMet(
-        f"a model must return logits, a pair (features, logits) or an object with .logits; this one returned {type(output).__name__}"
+        f"a model must return logits, a pair (features, logits) or an object with .logits; this one returned {_described(output)}"
     )
 
 
@@ -35,7 +39,7 @@ def features_of(output: Any) -> Tensor | None:
     if isinstance(_named(output, "logits"), Tensor):
         features = _named(output, "features")
         return features if isinstance(features, Tensor) else None
-    return output[0] if _is_pair(output) and isinstance(output[0], Tensor) else None
+    return output[0] if _is_pair(output) and all(isinstance(each, Tensor) for each in output) else None
 
 
 def unclear_logits(output: Any, n_outputs: int) -> str | None:
@@ -57,10 +61,17 @@ def unclear_logits(output: Any, n_outputs: int) -> str | None:
     which = (
         "looks like (logits, features)" if second.shape[-1] != n_outputs else "may be two times logits, or features and logits"
     )
-    return (
-        f"the model returns a pair of shapes {shapes}, which {which}; return the logits alone, or an object or named tuple with a "
-        "field logits"
-    )
+    return f"the model returns a pair of shapes {shapes}, which {which}; {_REMEDY}"
+
+
+def _described(output: Any) -> str:
+    """A container by what is in it, anything else by its type."""
+    if isinstance(output, Mapping):
+        return f"a mapping with the keys {', '.join(map(str, output)) or '(none)'}"
+    if isinstance(output, tuple | list) and not hasattr(output, "_fields"):
+        parts = [f"a tensor {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__ for each in output]
+        return f"a {type(output).__name__} of {len(output)}: {', '.join(parts) or 'nothing'}"
+    return type(output).__name__
 
 
 def _named(output: Any, name: str) -> Any:

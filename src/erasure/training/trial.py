@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from erasure.errors import RequirementNotMet
 from erasure.training.forward import logits_of, unclear_logits
@@ -34,13 +32,30 @@ __all__ = [
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a network with weights of the older ``weight_norm`` and ``spectral_norm``, which do not copy by themselves."""
+    """A deep copy, also of a network that keeps results of its last call, which tensors with a gradient do not let be copied.
+
+    Weights of ``torch.nn.utils.prune`` and of the older ``weight_norm`` and ``spectral_norm`` are such results, and so is what networks
+    keep to be looked at (attention, features). The copy has their values.
+    """
+    memo: dict[int, Any] = {}
     for module in model.modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, WeightNorm | SpectralNorm):
-                # What the hook has computed in the last call, and computes again in the next one.
-                setattr(module, hook.name, getattr(module, hook.name).detach())
-    return copy.deepcopy(model)
+        for name, value in vars(module).items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                memo |= {id(each): each.detach().clone() for each in _computed(value)}
+    return copy.deepcopy(model, memo)
+
+
+def _computed(value: Any) -> Iterator[Tensor]:
+    """Tensors that were computed with a gradient, also in tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _computed(each)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _computed(each)
 
 
 def copied(x: Any) -> Any:
@@ -184,6 +199,11 @@ def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tenso
                     break
                 raise
             logits = logits_of(output)
+            if not logits.ndim:
+                raise RequirementNotMet(
+                    "the model returns a single number for a batch, expected logits for each sample: alone, as the second of a pair, or in a "
+                    "field logits"
+                )
             width = n_outputs if n_outputs is not None else logits.shape[-1] if logits.ndim > 1 else 1
             reason = None if type(model).__module__.startswith("erasure.") else unclear_logits(output, width)
             if reason is not None:
