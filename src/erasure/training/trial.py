@@ -201,8 +201,8 @@ def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tenso
             logits = logits_of(output)
             if not logits.ndim:
                 raise RequirementNotMet(
-                    "the model returns a single number for a batch, expected logits for each sample: alone, as the second of a pair, or in a "
-                    "field logits"
+                    "the model returns a single number for a batch, expected logits for each sample: alone, as the second of a pair, "
+                    "or in a field logits"
                 )
             width = n_outputs if n_outputs is not None else logits.shape[-1] if logits.ndim > 1 else 1
             reason = None if type(model).__module__.startswith("erasure.") else unclear_logits(output, width)
