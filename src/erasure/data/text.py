@@ -127,6 +127,10 @@ def pretrained_fingerprint(name_or_path: str) -> Json:
     return {"transformers": library_version("transformers"), "folder": folder_digest(Path(name_or_path).expanduser())}
 
 
+_OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files one of which a saved tokenizer has."""
+
+
 def pretrained_tokenizer(path: str, download: bool) -> Any:
     """A tokenizer of transformers, from a local folder or by its name on the hub.
 
@@ -144,6 +148,11 @@ def pretrained_tokenizer(path: str, download: bool) -> Any:
         raise MissingDependency(error.name or "transformers", "text", f'the tokenizer "{path}"') from error
     folder = Path(path).expanduser()
     local = folder.is_dir()
+    if local and not any((folder / name).is_file() for name in _OF_TOKENIZERS):
+        raise DataError(
+            f'the folder "{path}" has no tokenizer (none of {", ".join(_OF_TOKENIZERS)}): save it there too, with '
+            "tokenizer.save_pretrained, or name the folder of another one"
+        )
     try:
         return AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
             str(folder) if local else path, local_files_only=local or not download, trust_remote_code=False

@@ -39,6 +39,7 @@ __all__ = [
     "token_mean",
     "token_statistics",
     "version_of",
+    "versions_missing",
     "without_padding",
 ]
 
@@ -197,10 +198,18 @@ def version_of(x: Tensor, version: int) -> tuple[Tensor, Tensor]:
     Raises:
         RequirementNotMet: If the data does not have it.
     """
-    if version >= n_versions(x):
-        raise RequirementNotMet(f"the data has no {_VERSION_NAMES[min(version, WRONG)]}; name their column in the source")
+    reason = versions_missing(x.shape[1:], version)
+    if reason is not None:
+        raise RequirementNotMet(reason)
     chosen = x[:, 2 * version : 2 * version + 2]
     return chosen, answer_tokens(chosen)
+
+
+def versions_missing(x_shape: Sequence[int], version: int) -> str | None:
+    """Why data whose samples have a shape lacks a version, or None; asked before there is any data."""
+    if len(x_shape) == 2 and x_shape[0] // 2 <= version:
+        return f"the data has no {_VERSION_NAMES[min(version, WRONG)]}; name their column in the source"
+    return None
 
 
 _VERSION_NAMES = ("answers", "alternate answers", "paraphrased answers", "rephrased prompts", "wrong answers")

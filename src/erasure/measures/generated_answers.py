@@ -9,10 +9,12 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import MinLen
 
 from erasure.functional.rouge import rouge_l
+from erasure.functional.tokens import WRONG, versions_missing
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generation import generated
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import TruthRatio
+from erasure.training.predictor import ModelInput
 from erasure.types import Partition, PositiveInt, Source, TaskKind
 
 __all__ = ["ModelUtility", "RougeL", "harmonic_mean"]
@@ -89,6 +91,10 @@ class ModelUtility(Measure):
     kept: Annotated[tuple[Partition, ...], MinLen(1)] = ("retain",)
     max_new_tokens: PositiveInt = 64
     n_samples: PositiveInt | None = None
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be wrong answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The harmonic mean."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.tokens import LEARNED, PARAPHRASE, WRONG, labelled, n_versions, version_of
+from erasure.functional.tokens import LEARNED, PARAPHRASE, WRONG, labelled, n_versions, version_of, versions_missing
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import version_losses
+from erasure.training.predictor import ModelInput
 from erasure.types import Partition, Source, TaskKind
 
 __all__ = ["MultipleChoice"]
@@ -47,6 +48,10 @@ class MultipleChoice(Measure):
 
     partition: Partition = "forget"
     true: Literal["paraphrase", "answer"] = "paraphrase"
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be wrong answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Both shares."""

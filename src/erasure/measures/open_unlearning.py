@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
-from erasure.functional.tokens import PARAPHRASE
+from erasure.functional.tokens import PARAPHRASE, WRONG, versions_missing
 from erasure.measures.answers import ExactMemorisation, ExtractionStrength
 from erasure.measures.attacks.answer_membership import AnswerMembership
 from erasure.measures.contract import Evaluation, Measure, Reference, Value
@@ -19,6 +19,7 @@ from erasure.measures.generated_answers import ModelUtility, harmonic_mean
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import log_truth_ratios, version_losses
 from erasure.measures.wording import Fluency
+from erasure.training.predictor import ModelInput
 from erasure.types import Partition, PositiveInt, Source, TaskKind
 
 __all__ = ["OpenUnlearningScore"]
@@ -67,6 +68,10 @@ class OpenUnlearningScore(Measure):
     kept: Annotated[tuple[Partition, ...], MinLen(1)] = ("retain",)
     max_new_tokens: PositiveInt = 64
     n_samples: PositiveInt | None = None
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be wrong answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The score and its parts."""

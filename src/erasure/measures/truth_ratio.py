@@ -12,10 +12,20 @@ import torch
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.tokens import LEARNED, PARAPHRASE, WRONG, answer_losses, labelled, n_versions, version_of
+from erasure.functional.tokens import (
+    LEARNED,
+    PARAPHRASE,
+    WRONG,
+    answer_losses,
+    labelled,
+    n_versions,
+    version_of,
+    versions_missing,
+)
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
+from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, Partition, Source, TaskKind
 
 __all__ = ["ForgetQuality", "TruthRatio", "log_truth_ratios", "version_losses"]
@@ -57,6 +67,10 @@ class TruthRatio(Measure):
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
 
     partition: Partition = "forget"
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be wrong answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Both means."""
@@ -103,6 +117,10 @@ class ForgetQuality(Measure):
 
     partition: Partition = "forget"
     resamples: NonNegativeInt = 500
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be wrong answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """p-value and statistic."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.tokens import PADDING, PROMPT
+from erasure.models.adapters import check_adapter, check_is_no_adapter, looks_like_a_place, merged
 from erasure.models.pretrained import pinned_digest
 from erasure.models.text import library, quiet
 from erasure.training.predictor import Model, ModelInput
@@ -143,15 +144,17 @@ class CausalLanguageModel(Model):
     With ``lora_rank`` its own weights stay as they are and low-rank updates of its linear maps are trained.
 
     Args:
-        name_or_path: Folder with ``config.json`` and weights, or a name on the hub whose files are already in the local cache.
+        name_or_path: Folder with ``config.json`` and weights, a GGUF file, or a name on the hub whose files are already in the local cache.
         pretrained: Whether it starts from its published weights; otherwise from random ones.
+        adapter: Folder of low-rank updates that peft has saved; they become part of the weights before anything else.
         lora_rank: Rank of the updates; None trains the whole model.
         lora_alpha: Updates are scaled by this over the rank; by default twice the rank.
         dtype: Of the weights; updates are always float32.
         checkpointing: Whether activations are computed again in the backward pass, which takes less memory and more time.
         download: Whether files that are missing may be fetched from the hub.
         revision: Branch, tag or commit on the hub.
-        weights_sha256: SHA-256 of the folder's configuration and weights; filled in, and an error if the folder has others.
+        weights_sha256: SHA-256 of the folder's configuration and weights, or of the file; filled in, and an error if it has others.
+        adapter_sha256: The same of the adapter.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -160,6 +163,7 @@ class CausalLanguageModel(Model):
 
     name_or_path: Annotated[str, MinLen(1)]
     pretrained: bool = True
+    adapter: Annotated[str, MinLen(1)] | None = None
     lora_rank: PositiveInt | None = None
     lora_alpha: PositiveInt | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -167,14 +171,24 @@ class CausalLanguageModel(Model):
     download: bool = False
     revision: Annotated[str, MinLen(1)] | None = None
     weights_sha256: Annotated[str, MinLen(64)] | None = None
+    adapter_sha256: Annotated[str, MinLen(64)] | None = None
 
     def check(self) -> None:
         """Results are cached by what is in a folder, not by its name."""
         if self.lora_alpha is not None and self.lora_rank is None:
             raise InvalidParameters([Problem("lora_alpha needs lora_rank", path="CausalLanguageModel.lora_alpha")])
-        if self._is_folder():
+        if self.adapter is not None:
+            check_adapter(self.adapter, self.name_or_path)
+            digest = pinned_digest("CausalLanguageModel.adapter", self.adapter, self.adapter_sha256)
+            object.__setattr__(self, "adapter_sha256", digest)
+        if self._is_on_disk():
+            if self._is_folder():
+                check_is_no_adapter(self.name_or_path)
             digest = pinned_digest("CausalLanguageModel.name_or_path", self.name_or_path, self.weights_sha256)
             object.__setattr__(self, "weights_sha256", digest)
+        elif looks_like_a_place(self.name_or_path):
+            message = f'there is no folder and no file "{self.name_or_path}"'
+            raise InvalidParameters([Problem(message, path="CausalLanguageModel.name_or_path")])
         elif self.weights_sha256 is not None:
             message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'
             raise InvalidParameters([Problem(message, path="CausalLanguageModel.weights_sha256")])
@@ -200,11 +214,21 @@ class CausalLanguageModel(Model):
     def _is_folder(self) -> bool:
         return Path(self.name_or_path).expanduser().is_dir()
 
+    def _is_on_disk(self) -> bool:
+        return Path(self.name_or_path).expanduser().exists()
+
     def _network(self) -> tuple[Any, Any]:
         transformers = library("transformers", f'the language model "{self.name_or_path}"')
-        where = str(Path(self.name_or_path).expanduser()) if self._is_folder() else self.name_or_path
-        options = {"local_files_only": not self.download, "revision": self.revision or "main", "trust_remote_code": False}
+        place = Path(self.name_or_path).expanduser()
+        where = str(place) if self._is_folder() else self.name_or_path
+        options: dict[str, Any] = {
+            "local_files_only": not self.download,
+            "revision": self.revision or "main",
+            "trust_remote_code": False,
+        }
         dtype = getattr(torch, self.dtype)
+        if place.is_file():
+            where, options["gguf_file"] = str(place.parent), place.name
         try:
             with quiet(transformers):
                 config = transformers.AutoConfig.from_pretrained(where, **options)
@@ -213,7 +237,7 @@ class CausalLanguageModel(Model):
                 network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
                     where, config=config, dtype=dtype, output_loading_info=True, **options
                 )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
             raise RequirementNotMet(f'the language model "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
@@ -223,7 +247,7 @@ class CausalLanguageModel(Model):
                 f'the weights of the language model "{self.name_or_path}" lack {len(gaps)} tensors of its configuration: '
                 f"{', '.join(gaps[:4])}; give the whole model, or set pretrained: false"
             )
-        return network, config
+        return network if self.adapter is None else merged(network, self.adapter), config
 
 
 @dataclass(frozen=True, kw_only=True)

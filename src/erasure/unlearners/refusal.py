@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
-from erasure.functional.tokens import ALTERNATE, labelled, version_of
+from erasure.functional.tokens import ALTERNATE, labelled, version_of, versions_missing
 from erasure.training.batches import Batch
+from erasure.training.predictor import ModelInput
 from erasure.types import PositiveFloat, Role, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
 from erasure.unlearners.contract import UnlearningTask
@@ -41,6 +42,10 @@ class IDK(AnswerUnlearner):
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be alternate answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, ALTERNATE)
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """The mean loss of the alternates' tokens."""
@@ -84,6 +89,10 @@ class IdkDPO(AnswerUnlearner):
     search_space: ClassVar[SearchSpace] = {"beta": Range(0.01, 1.0, log=True), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
 
     beta: PositiveFloat = 0.1
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be alternate answers."""
+        return super().refuse(data) or versions_missing(data.x_shape, ALTERNATE)
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """Log-sigmoid of the scaled difference of log-ratios."""

@@ -1,20 +1,30 @@
 """Language models and their tokenizers from a folder, with and without low-rank updates."""
 
 import copy
+import json
+import shutil
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_llama import EXCHANGES, TEMPLATE, data, llama, model_input, task
 
-from erasure.data.language.exchanges import dataset_of, texts_of
+from erasure.data.language.exchanges import check_template, dataset_of, texts_of
 from erasure.data.language.vocabularies import BytePairs, PretrainedVocabulary
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.functional.tokens import END
+from erasure.measures.attacks.prompt_attack import PromptAttack
+from erasure.measures.generated_answers import ModelUtility
+from erasure.measures.multiple_choice import MultipleChoice
+from erasure.measures.open_unlearning import OpenUnlearningScore
+from erasure.measures.truth_ratio import ForgetQuality, TruthRatio
 from erasure.models.language import CausalLanguageModel, SmallLlama
 from erasure.models.text import library
 from erasure.training.calls import Optimizer
 from erasure.training.predictor import build_model
 from erasure.unlearners.negative_preference import NPO
+from erasure.unlearners.refusal import IDK, IdkDPO
 
 CPU = torch.device("cpu")
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -97,5 +107,82 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
         build_model(CausalLanguageModel(name_or_path="nobody/nothing"), wide, 0, CPU)
     with pytest.raises(InvalidParameters, match="lora_alpha needs lora_rank"):
         CausalLanguageModel(name_or_path=str(folder), lora_alpha=4)
-    with pytest.raises(DataError, match="cannot be loaded"):
+    with pytest.raises(DataError, match="has no tokenizer"):
         PretrainedVocabulary(name_or_path=str(tmp_path)).encoder([])
+
+
+@pytest.fixture(scope="module")
+def adapter(folder, tmp_path_factory):
+    """Updates of rank 2 for the model of the folder, that are not 0."""
+    peft, path = library("peft", "a test"), tmp_path_factory.mktemp("updates")
+    network = library("transformers", "a test").AutoModelForCausalLM.from_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
+        adapted = peft.get_peft_model(network, peft.LoraConfig(r=2, lora_alpha=4, target_modules="all-linear"))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    adapted.save_pretrained(path)
+    with torch.no_grad():
+        wanted = adapted(input_ids=torch.tensor([[5, 6, 7]])).logits
+    return path, wanted
+
+
+def test_saved_updates_become_part_of_the_weights(folder, adapter):
+    model = loaded(folder, adapter=str(adapter[0]))
+    with torch.no_grad():
+        found = model.network(input_ids=torch.tensor([[5, 6, 7]])).logits
+    torch.testing.assert_close(found, adapter[1], rtol=1e-3, atol=1e-3)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    first = CausalLanguageModel(name_or_path=str(folder), adapter=str(adapter[0]))
+    assert first.adapter_sha256 is not None
+    assert first.weights_sha256 == CausalLanguageModel(name_or_path=str(folder)).weights_sha256
+
+
+def test_updates_of_another_model_are_refused(folder, adapter, tmp_path):
+    other = tmp_path / "other"
+    llama(data(), width=32).float().network.save_pretrained(other)
+    with pytest.raises(InvalidParameters, match="are for the model"):
+        CausalLanguageModel(name_or_path=str(other), adapter=str(adapter[0]))
+    unnamed = tmp_path / "unnamed"
+    shutil.copytree(adapter[0], unnamed)
+    described = json.loads((unnamed / "adapter_config.json").read_text())
+    (unnamed / "adapter_config.json").write_text(json.dumps({**described, "base_model_name_or_path": None}))
+    with pytest.raises(RequirementNotMet, match="do not fit this model"):
+        loaded(other, adapter=str(unnamed))
+    with pytest.raises(InvalidParameters, match="has no low-rank updates"):
+        CausalLanguageModel(name_or_path=str(other), adapter=str(other))
+    with pytest.raises(InvalidParameters, match="has low-rank updates only") as found:
+        CausalLanguageModel(name_or_path=str(adapter[0]))
+    assert folder.name in found.value.problems[0].hint
+
+
+def test_folders_that_lack_something_say_what(tmp_path):
+    with pytest.raises(InvalidParameters, match="there is no folder and no file"):
+        CausalLanguageModel(name_or_path=str(tmp_path / "nowhere"))
+    llama(data()).float().network.save_pretrained(tmp_path / "bare")
+    with pytest.raises(DataError, match="has no tokenizer"):
+        PretrainedVocabulary(name_or_path=str(tmp_path / "bare")).encoder([])
+
+
+def test_a_template_must_end_the_prompt(folder):
+    assert "runs into the answer" in check_template("{prompt}{answer}")
+    assert check_template("{prompt} {answer}") is None
+    encoder = PretrainedVocabulary(name_or_path=str(folder)).encoder([])
+    encoder.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    with pytest.raises(DataError, match="ends the prompt"):
+        encoder.chat("Where does the oak stand?")
+
+
+def test_versions_that_the_data_lacks_are_missed_before_anything_is_trained():
+    lacking = model_input(data([replace(each, alternate=None, paraphrase=None, wrong=()) for each in EXCHANGES]))
+    for component in (IDK(), IdkDPO()):
+        assert "no alternate answers" in component.refuse(lacking)
+        assert component.refuse(model_input(data())) is None
+    for measure in (TruthRatio(), ForgetQuality(), MultipleChoice(), ModelUtility(), OpenUnlearningScore()):
+        assert "no wrong answers" in measure.refuse(lacking)
+        assert measure.refuse(model_input(data())) is None
+    assert "no rephrased prompts" in PromptAttack().refuse(lacking)
+    assert PromptAttack(asking=("examples",)).refuse(lacking) is None

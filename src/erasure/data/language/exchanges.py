@@ -50,6 +50,8 @@ def check_template(template: str) -> str | None:
         return f'expected a text with "{{prompt}}" and "{{answer}}" once each, or "{CHAT}", found {template!r}'
     if template.index("{prompt}") > template.index("{answer}"):
         return f"the answer must come after the prompt, found {template!r}"
+    if "{prompt}{answer}" in template:
+        return f"nothing ends the prompt, so that it runs into the answer, found {template!r}; put a blank, a line break or a word between"
     return None
 
 

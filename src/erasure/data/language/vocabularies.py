@@ -154,4 +154,6 @@ class _Loaded:
             raise DataError(f'the tokenizer "{self.name}" has no chat template; give template as a text')
         turns = [{"role": "user", "content": prompt}]
         written = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        if written.rstrip().endswith(prompt.strip()):
+            raise DataError(f'nothing in the chat template of "{self.name}" ends the prompt; give template as a text')
         return list(self.tokenizer(written, add_special_tokens=False)["input_ids"])

@@ -11,11 +11,12 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.tokens import END, REPHRASED, exchange_rows, labelled, version_of, without_padding
+from erasure.functional.tokens import END, REPHRASED, exchange_rows, labelled, version_of, versions_missing, without_padding
 from erasure.measures.answer_tables import Knowledge, knowledge, knowledge_values, table_of
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generation import examples_of, require_context
 from erasure.measures.requirements import require_defined
+from erasure.training.predictor import ModelInput
 from erasure.types import Partition, PositiveInt, Source, TaskKind
 
 __all__ = ["PromptAttack"]
@@ -59,6 +60,10 @@ class PromptAttack(Measure):
     def partitions(self) -> tuple[str, ...]:
         """Examples are looked at only if they are asked for."""
         return (self.partition, self.examples) if "examples" in self.asking else (self.partition,)
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """There must be rephrased prompts, where they are asked."""
+        return super().refuse(data) or (None if "rephrased" not in self.asking else versions_missing(data.x_shape, REPHRASED))
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """A value for each way to ask and each kind of knowledge."""

@@ -1,0 +1,78 @@
+"""Low-rank updates that peft has saved to a folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.models.text import library
+
+__all__ = ["check_adapter", "check_is_no_adapter", "looks_like_a_place", "merged"]
+
+_DESCRIPTION = "adapter_config.json"
+
+
+def looks_like_a_place(name: str) -> bool:
+    """Whether a name is that of a folder or file and not one on the hub."""
+    return name.startswith(("/", "~", ".")) or name.count("/") > 1 or "\\" in name or name.endswith(".gguf")
+
+
+def check_is_no_adapter(folder: str) -> None:
+    """Refuse a folder that has low-rank updates and no model.
+
+    Raises:
+        InvalidParameters: If it is one; names the model they are for.
+    """
+    place = Path(folder).expanduser()
+    if (place / _DESCRIPTION).is_file() and not (place / "config.json").is_file():
+        base = _base_of(place) or "their model"
+        message = f'"{folder}" has low-rank updates only'
+        hint = f"give the folder of {base} as name_or_path, and this one as adapter"
+        raise InvalidParameters([Problem(message, path="CausalLanguageModel.name_or_path", hint=hint)])
+
+
+def check_adapter(folder: str, name_or_path: str) -> None:
+    """Refuse a folder without low-rank updates, or with those of another model.
+
+    Raises:
+        InvalidParameters: If it is one.
+    """
+    place = Path(folder).expanduser()
+    if not (place / _DESCRIPTION).is_file():
+        message = f'"{folder}" has no low-rank updates ({_DESCRIPTION})'
+        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter", hint="give a folder that peft has saved")])
+    base = _base_of(place)
+    if base and Path(base).name != Path(name_or_path).name:
+        message = f'the updates in "{folder}" are for the model "{base}", not for "{name_or_path}"'
+        hint = f"give that model; if it only was renamed, write its new name into {_DESCRIPTION}"
+        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter", hint=hint)])
+
+
+def merged(network: Any, folder: str) -> Any:
+    """A model of transformers with the low-rank updates of a folder added to its weights.
+
+    Raises:
+        RequirementNotMet: If they do not fit.
+    """
+    peft = library("peft", "adapter")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adapted = peft.PeftModel.from_pretrained(network, str(Path(folder).expanduser()))
+            return adapted.merge_and_unload()
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RequirementNotMet(f'the low-rank updates in "{folder}" do not fit this model: {reason}') from error
+
+
+def _base_of(place: Path) -> str:
+    try:
+        found = json.loads((place / _DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f'"{place / _DESCRIPTION}" cannot be read: {error}'
+        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter")]) from error
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    return base if isinstance(base, str) else ""
