@@ -21,6 +21,7 @@ __all__ = [
     "PositiveInt",
     "Role",
     "Source",
+    "Statistic",
     "TaskKind",
     "Tells",
 ]
@@ -38,6 +39,10 @@ ANY_TASK: frozenset[TaskKind] = frozenset({"classification", "binary", "multilab
 Tells: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
 """What a larger value on forgotten samples tells: that the model knows more of them, or less; that an attack finds them better; that more
 of what they planted (a backdoor, a confusion) is there; or none of these."""
+
+Statistic: TypeAlias = Literal["accuracy", "composite", "population", ""]
+"""What kind of number a value is, where verdicts treat it apart: the share of samples that are predicted correctly, which moves by whole
+samples; a number made from other measures, which those are tested for; one of many models at once, which brings a test of its own."""
 
 Role: TypeAlias = Literal["forget", "retain", "train", "validation"]
 """What a partition is to an unlearner, whatever the configuration calls it."""

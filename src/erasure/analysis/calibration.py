@@ -123,11 +123,7 @@ def calibrate(
         DataError: If an original has no more golds than the jury.
     """
     # Golds as attacks see them that are calibrated on golds: what a method that retrains would have.
-    references = [
-        row
-        for row in rows
-        if row.model == "original" or (row.is_juror and not row.unlearner and not row.label.startswith("original"))
-    ]
+    references = [row for row in rows if row.model == "original" or (row.is_juror and not row.treated_like)]
     families, notices = families_of(references, roles)
     family = families.get("original")
     if family is None or family.design is None or not family.columns:

@@ -14,6 +14,7 @@ from erasure.analysis.judging import Difference
 from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.analysis.verdicts import Judged
+from erasure.records.evidence import Evidence
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
@@ -150,7 +151,7 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     attacks = _attacks(folder, columns, ["original", "gold", *kept])
     if n_originals < 2 and n_inside < 2 and not any(each.basis for each in judged.report.methods.values()):
         return Certainty(n_originals, n_inside, sentences, attacks=attacks)
-    lean = RunFolder(rows)
+    lean = RunFolder(rows, Evidence(models=tuple(folder.models)))
     ranked = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
     estimates = [
         _estimate(label, measure, partition, cells[label], judged)
@@ -161,7 +162,9 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     between = None
     if best in wanted and n_originals > 1:
         # Retraining does not compete, and must not count among the tests that are corrected for.
-        between = _compared(RunFolder([row for row in rows if row.model == "unlearned" and row.unlearner != GOLD]), best)
+        retraining = folder.retraining
+        competing = [row for row in rows if row.model == "unlearned" and row.label not in retraining]
+        between = _compared(RunFolder(competing), best)
     ranking = None
     if n_originals > 1 and ranked is not None:
         ranking = next((found for found in ranked.rankings if found.is_overall), None)

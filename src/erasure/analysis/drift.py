@@ -27,7 +27,7 @@ def drift_warnings(trace: Iterable[tuple[int, Row]], streams: Mapping[str, Seque
     found: dict[tuple[str, str, str], dict[int, list[tuple[float, float]]]] = {}
     for request, row in trace:
         is_kept = row.label in streams and row.partition not in streams[row.label]
-        is_accuracy = row.unit == "" and row.measure.casefold().startswith("accuracy")
+        is_accuracy = row.unit == "" and row.statistic == "accuracy"
         if is_kept and is_accuracy and request > 0 and row.value is not None and row.gold is not None:
             of_request = found.setdefault((row.label, row.measure, row.partition), {}).setdefault(request, [])
             of_request.append((row.value, row.gold))

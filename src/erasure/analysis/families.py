@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from erasure.analysis.gaps import Roles, side_of
 from erasure.analysis.labellings import Design
-from erasure.analysis.populations import POPULATIONS
 from erasure.records.rows import Row
 
 __all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Family", "TestedColumn", "families_of"]
@@ -23,7 +22,6 @@ CLAIMS: tuple[Claim, ...] = ("forgotten", "traces", "retained", "held-out")
 FORGETTING: frozenset[Claim] = frozenset({"forgotten", "traces"})
 UTILITY: tuple[Claim, ...] = ("retained", "held-out")
 
-_COMPOSITES = ("AverageGap", "ToW", "AUS", "NoMUS", "GUM")
 _UNFIT = frozenset({"collapsed", "non-finite", "failed"})
 _Unit: TypeAlias = tuple[int | None, int | None]
 _Key: TypeAlias = tuple[str, str]
@@ -134,7 +132,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
     for row in rows:
         unit = (row.seed_split, row.seed_train)
         if row.model == "gold":
-            calibrated_for = row.label if row.unlearner else "original" if row.label.startswith("original") else ""
+            calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
             if not calibrated_for:
                 golds.add(row.label)
             if not row.number:
@@ -176,7 +174,7 @@ def _seated(jury: _Jury, own: _Jury) -> _Jury:
 
 
 def _is_compared(row: Row) -> bool:
-    return row.ideal is not None and not row.measure.startswith((*_COMPOSITES, *POPULATIONS)) and "CGUM" not in row.measure
+    return row.ideal is not None and row.statistic not in {"composite", "population"}
 
 
 def _column(row: Row, roles: Roles) -> TestedColumn | None:
@@ -191,7 +189,7 @@ def _column(row: Row, roles: Roles) -> TestedColumn | None:
         claim = "held-out"
     else:
         return None
-    is_share = row.unit == "" and (is_attack or row.measure.casefold().startswith("accuracy"))
+    is_share = row.unit == "" and (is_attack or row.statistic == "accuracy")
     size = roles.sizes.get(row.partition)
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")

@@ -96,7 +96,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     floor = _mean(floors) if floors else None
     unit, tells, chance = cell[0].unit, cell[0].tells, cell[0].chance
     is_attack = tells == "attack" and (not partition or partition in roles.forget)
-    is_share = unit == "" and (is_attack or measure.casefold().startswith("accuracy"))
+    is_share = unit == "" and (is_attack or cell[0].statistic == "accuracy")
     if floor is not None and is_share and roles.sizes.get(partition):
         floor = max(floor, 1 / roles.sizes[partition])
     question: Question = "other"

@@ -74,12 +74,10 @@ class Overview:
 def overview_of(folder: RunFolder) -> Overview:
     """Judge a run; of a sweep over several problems each by itself."""
     roles = roles_of(folder)
-    exact = [model.label for model in folder.models if model.exact]
-    exact += [row.label for row in folder.rows if row.unlearner == "GoldModel"] if not folder.models else []
     failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}
     level = folder.evidence.level
     judged = judge_all(
-        [*folder.rows, *folder.jury], roles, _costs(folder), exact, failed=failed, golds=_golds(folder), level=level
+        [*folder.rows, *folder.jury], roles, _costs(folder), folder.retraining, failed=failed, golds=_golds(folder), level=level
     )
     advice = advise(judged, references_of(folder.rows, folder.models, roles))
     headline = _headline(folder)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from erasure.records.rows import Row
 
-__all__ = ["POPULATIONS", "PopulationTest", "population_tests"]
+__all__ = ["PopulationTest", "population_tests"]
 
-POPULATIONS = ("KLoM", "ForgettingQuality")
-"""Measures whose subject is a population: they are tested by relabelling their own models."""
 _UNIT = "p"
 
 
@@ -42,7 +40,7 @@ def population_tests(rows: Iterable[Row]) -> dict[str, tuple[PopulationTest, ...
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        is_test = row.model == "unlearned" and row.unit == _UNIT and row.measure.startswith(POPULATIONS)
+        is_test = row.model == "unlearned" and row.unit == _UNIT and row.statistic == "population"
         if is_test and row.value is not None and math.isfinite(row.value):
             found.setdefault((row.label, row.measure), []).append(row.value)
     tests: dict[str, tuple[PopulationTest, ...]] = {}

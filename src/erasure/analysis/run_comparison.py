@@ -27,6 +27,7 @@ __all__ = ["GOLD", "RULE", "ComparedRun", "Duel", "MeanRanks", "RunComparison", 
 Outcome: TypeAlias = Literal["win", "tie", "loss"]
 
 GOLD = "GoldModel"
+"""What the retrained model is called in comparisons: the columns of golds, and the method that retrains unless it has another label."""
 RULE = (
     "Repetitions of one training seed are averaged; pairs are training seeds. A measure that is compared with gold is won by the "
     "smaller gap to gold, any other by the better value, costs by their ratio. Against gold itself a value can only be tied or lost: it is "
@@ -215,11 +216,12 @@ def compare_runs(
     exact: set[str] = set()
     for run in runs:
         cells = problems.setdefault(run.problem, {})
+        retraining = run.folder.retraining
         for row in run.folder.rows:
             label = _name_of(row, renamed.get(run.name, {}))
             if label is None:
                 continue
-            if row.unlearner == GOLD:
+            if row.label in retraining:
                 exact.add(label)
             cells.setdefault((row.measure, row.partition), {}).setdefault(label, _Series()).rows.append(row)
     reference = _reference(against, problems)

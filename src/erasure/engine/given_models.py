@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from erasure.engine.fits import Fits, FittedModel, passed
 from erasure.engine.given_data import GivenData
+from erasure.engine.recording.rows import value_row
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
 from erasure.measures.guards import judge
@@ -20,7 +21,7 @@ from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Original, Request, Retrained, Shadow
 from erasure.records.rows import Row
 from erasure.stages.blocks import Block, seen_ids
-from erasure.stages.value_records import meaning, value_record
+from erasure.stages.value_records import value_record
 from erasure.training.randomness import Streams, derive
 
 __all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]
@@ -152,6 +153,8 @@ class MeasuredModels:
     seed: int = 0
     made: Callable[[Request], GivenModel] | None = None
     on_measured: Callable[[str], None] | None = None
+    by_name: dict[str, Measure] = field(default_factory=dict, init=False)
+    """The measure behind each name that rows have."""
 
     def rows(self, blocks: Sequence[GivenBlock], keys: Mapping[str, str] | None = None) -> list[Row]:
         """Rows of all blocks, those of further golds among them.
@@ -272,35 +275,13 @@ class MeasuredModels:
                 if number in {None, 0}:
                     rows.append(replace(base, status="failed", reason=records))
                 continue
-            rows += [_row(base, record, measure, place, shown, golds, is_juror=bool(number)) for record in records]
+            for record in records:
+                of = (record["name"], record["partition"])
+                self.by_name.setdefault(record["name"], measure)
+                gold = _value_of(shown, place, of) if not number else None  # further golds are compared with nothing
+                others = [_value_of(other, place, of) for other in golds[1:]]
+                rows.append(value_row(base, record, measure, gold=gold, others=others))
         return rows
-
-
-def _row(
-    base: Row, record: Any, measure: Measure, place: int, shown: Any, golds: Sequence[Mapping[int, Any]], *, is_juror: bool
-) -> Row:
-    key = (record["name"], record["partition"])
-    value = record["value"]
-    reference = _value_of(shown, place, key)
-    others = [each for each in (_value_of(gold, place, key) for gold in golds[1:]) if each is not None]
-    compared = record["ideal"] is not None and not is_juror
-    gap = abs(value - reference) if compared and value is not None and reference is not None else None
-    floor = max(abs(each - reference) for each in others) if compared and others and reference is not None else None
-    return replace(
-        base,
-        measure=record["name"],
-        partition=record["partition"],
-        value=value,
-        **meaning(record, measure),
-        gold=reference if compared else None,
-        gap=gap,
-        floor=floor,
-        low=record["low"],
-        high=record["high"],
-        n=1,
-        status="ok" if value is not None else "non-finite",
-        reason="" if value is not None else f"the value is {record['found']}",
-    )
 
 
 def _value_of(values: Mapping[int, Any], place: int, key: tuple[str, str]) -> float | None:

@@ -14,7 +14,7 @@ from erasure.functional.composites import adaptive_unlearning_score
 from erasure.functional.losses import correctness
 from erasure.measures.contract import Evaluation, Measure, Outputs, Reference, Value
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, Source
+from erasure.types import Partition, Source, Statistic
 
 __all__ = ["AUS"]
 
@@ -54,6 +54,11 @@ class AUS(Measure):
     test: Partition = "test"
     retain: Partition = "retain"
     setting: Literal["auto", "random", "class"] = "auto"
+
+    @property
+    def statistic(self) -> Statistic:
+        """A number made from other measures."""
+        return "composite"
 
     def partitions(self) -> tuple[str, ...]:
         """The retain partition only where it decides the setting."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from erasure.functional.composites import average_gap
 from erasure.measures.contract import Evaluation, Value
 from erasure.measures.gold_comparison import GoldComparison
-from erasure.types import Source
+from erasure.types import Source, Statistic
 
 __all__ = ["AverageGap"]
 
@@ -34,6 +34,11 @@ class AverageGap(GoldComparison):
     value_range: ClassVar[tuple[float, float]] = (0.0, 100.0)
     unit: ClassVar[str] = "pp"
     ideal: ClassVar[Literal["gold"] | float | None] = 0.0
+
+    @property
+    def statistic(self) -> Statistic:
+        """A number made from other measures."""
+        return "composite"
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean gap."""

@@ -17,7 +17,7 @@ from erasure.functional.confusion import macro_f1
 from erasure.measures.attacks.umia import UMIA
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Reference, Value
 from erasure.training.predictor import ModelInput
-from erasure.types import Fraction, Partition, PositiveFloat, Source
+from erasure.types import Fraction, Partition, PositiveFloat, Source, Statistic
 
 __all__ = ["CGUM", "GUM", "Indiscernibility", "NoMUS"]
 
@@ -113,6 +113,11 @@ class NoMUS(_Attacked):
     test: Partition = "test"
     utility_weight: Fraction = 0.5
 
+    @property
+    def statistic(self) -> Statistic:
+        """A number made from other measures."""
+        return "composite"
+
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The score."""
         accuracy = evaluation.outputs(self.test).accuracy
@@ -138,6 +143,11 @@ class _GlobalMetric(_Attacked):
     test: Partition = "test"
     alpha: PositiveFloat = 1.0
     beta: PositiveFloat = 1.0
+
+    @property
+    def statistic(self) -> Statistic:
+        """A number made from other measures."""
+        return "composite"
 
     def _factors(self, evaluation: Evaluation) -> dict[str, Any]:
         """Utility, attack values and times."""

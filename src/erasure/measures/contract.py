@@ -21,7 +21,7 @@ from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.trial import inputs_kept
-from erasure.types import Json, TaskKind, Tells
+from erasure.types import Json, Statistic, TaskKind, Tells
 
 __all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
 
@@ -82,7 +82,7 @@ class Measure(Component):
             Verdicts rest on it. What compares with another ideal than gold tells of neither.
         chance: What guessing reaches: an attack that does worse is no better. An attack without it is a share of the forgotten samples
             that are taken for members.
-        references: Models it compares with, beside the one it judges.
+        references: Models it compares with, besides the one it judges.
         judges: Kinds of model it makes sense for.
         on_jury: Whether it is measured on further golds too, beside which methods are judged. Costs are not; nor is, without being told,
             what asks for the subject made again: it judges populations.
@@ -109,6 +109,11 @@ class Measure(Component):
     def stream(self) -> str:
         """Name of its random stream: measures that share results draw from one."""
         return self.title
+
+    @property
+    def statistic(self) -> Statistic:
+        """What kind of number its values are, where verdicts treat it apart."""
+        return ""
 
     def targets(self) -> frozenset[ModelKind]:
         """Kinds of model it is measured on."""

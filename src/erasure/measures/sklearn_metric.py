@@ -16,7 +16,7 @@ from erasure.component import Call
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
 from erasure.functional.losses import probabilities
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
-from erasure.types import Partition, Source
+from erasure.types import Partition, Source, Statistic
 
 __all__ = ["Accuracy", "Metric", "SklearnMetric"]
 
@@ -152,6 +152,11 @@ class SklearnMetric(Measure):
         """The given name, or the function's without ``_score``."""
         return self.name or self.function.name.removesuffix("_score")
 
+    @property
+    def statistic(self) -> Statistic:
+        """An accuracy, if the function is scikit-learn's ``accuracy_score``."""
+        return "accuracy" if self.function.is_sklearn and self.function.name == "accuracy_score" else ""
+
     def targets(self) -> frozenset[ModelKind]:
         """The one kind that was asked for, or all."""
         return self.judges if self.target is None else frozenset({self.target})
@@ -247,6 +252,11 @@ class Accuracy(Measure):
     @property
     def title(self) -> str:
         """``accuracy``."""
+        return "accuracy"
+
+    @property
+    def statistic(self) -> Statistic:
+        """An accuracy."""
         return "accuracy"
 
     def targets(self) -> frozenset[ModelKind]:

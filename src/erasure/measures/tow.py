@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from erasure.functional.composites import tug_of_war
 from erasure.measures.contract import Evaluation, Value
 from erasure.measures.gold_comparison import GoldComparison
-from erasure.types import Source
+from erasure.types import Source, Statistic
 
 __all__ = ["ToW"]
 
@@ -34,6 +34,11 @@ class ToW(GoldComparison):
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     ideal: ClassVar[Literal["gold"] | float | None] = 1.0
+
+    @property
+    def statistic(self) -> Statistic:
+        """A number made from other measures."""
+        return "composite"
 
     @property
     def title(self) -> str:

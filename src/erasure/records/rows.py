@@ -14,18 +14,24 @@ from typing import Any, Literal, TypeAlias, get_args
 from erasure.durable import failure, write_atomically
 from erasure.errors import StoreError
 from erasure.records.csv_cells import PLAIN_NUMBER, csv_cell
-from erasure.types import Json, Tells
+from erasure.types import Json, Statistic, Tells
 
 __all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
 
 ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
-_LATER: Mapping[str, str | None] = {"number": None, "access": "", "guarantee": ""}
-"""Columns that came after the first version, and what stands for them where they are missing; the first ones first."""
+_LATER = ("number", "access", "guarantee", "statistic", "treated_like")
+"""Columns that came after the first version; the first ones first. :func:`_earlier` says what stands for them where they are missing."""
 _NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
 _COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
-_CHOICES: Mapping[str, tuple[str, ...]] = {"model": get_args(ModelRole), "status": get_args(Status), "tells": get_args(Tells)}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "model": get_args(ModelRole),
+    "status": get_args(Status),
+    "tells": get_args(Tells),
+    "statistic": get_args(Statistic),
+    "treated_like": ("", *get_args(ModelRole)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,9 @@ class Row:
         access: What a request of the method needs (:meth:`erasure.unlearners.contract.Unlearner.access`); empty for other models, and in
             tables of versions that did not tell.
         guarantee: What the method promises of this model by proof, such as ``exact`` or ``(1, 1e-05)-certified``; as ``access`` empty.
+        statistic: What kind of number the value is, where verdicts treat it apart.
+        treated_like: Of a further gold, the kind of model whose calibration an attack used on it (its label is that model's); empty where
+            nothing was calibrated so.
     """
 
     experiment: str
@@ -97,6 +106,8 @@ class Row:
     number: int | None = None
     access: str = ""
     guarantee: str = ""
+    statistic: Statistic = ""
+    treated_like: ModelRole | Literal[""] = ""
 
     def record(self) -> dict[str, Json]:
         """The row as JSON by column: text, float, int or None; ``ideal`` is text.
@@ -109,8 +120,8 @@ class Row:
     @classmethod
     def of(cls, record: Mapping[str, Json]) -> Row:
         """The row that ``record`` was made from."""
-        later = {name: record[name] or "" for name, missing in _LATER.items() if missing == "" and name in record}
-        return cls(**{**record, **later, "ideal": _ideal(record["ideal"])})
+        known = {name: value for name, value in record.items() if value is not None or name not in _LATER}
+        return cls(**{**_earlier(record), **known, "ideal": _ideal(record["ideal"])})
 
     @property
     def is_juror(self) -> bool:
@@ -166,10 +177,12 @@ def read_rows(directory: Path) -> list[Row]:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
         raise failure("read", path, error, option="--output") from error
-    for name, missing in _LATER.items():
-        if tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index(name)]:
-            kind = pyarrow.int64() if missing is None else pyarrow.string()
-            table = table.append_column(name, pyarrow.array([missing] * len(table), kind))
+    missing = [name for name in _LATER if name not in table.column_names]
+    if missing and tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index(missing[0])]:
+        earlier = [_earlier(record) for record in table.to_pylist()]
+        for name in missing:
+            kind = pyarrow.int64() if name in _COUNTS else pyarrow.string()
+            table = table.append_column(name, pyarrow.array([each[name] for each in earlier], kind))
     if tuple(table.column_names) != RESULT_FIELDS:
         raise StoreError(
             f"{path} was written by another version: it has the columns {', '.join(table.column_names)}; expected "
@@ -178,6 +191,22 @@ def read_rows(directory: Path) -> list[Row]:
     # Column by column, and each text once: there may be hundreds of thousands of rows.
     columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
     return [Row(**dict(zip(RESULT_FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _earlier(record: Mapping[str, Json]) -> dict[str, Json]:
+    """What the columns that came later hold in a table without them: earlier versions told it by names."""
+    measure, label, is_juror = str(record["measure"]), str(record["label"]), bool(record.get("number"))
+    statistic: Statistic = ""
+    if measure.casefold().startswith("accuracy"):
+        statistic = "accuracy"
+    elif measure.startswith(("AverageGap", "ToW", "AUS", "NoMUS", "GUM", "CGUM")):
+        statistic = "composite"
+    elif measure.startswith(("KLoM", "ForgettingQuality")):
+        statistic = "population"
+    treated_like = ""
+    if record["model"] == "gold" and is_juror:
+        treated_like = "unlearned" if record["unlearner"] else "original" if label.startswith("original") else ""
+    return {"number": None, "access": "", "guarantee": "", "statistic": statistic, "treated_like": treated_like}
 
 
 def _values(column: Any, read: Callable[[str], Any] | None) -> list[Any]:

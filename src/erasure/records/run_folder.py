@@ -111,6 +111,13 @@ class RunFolder:
         return self.evidence.experiment or next((row.experiment for row in self.rows), "") or "experiment"
 
     @property
+    def retraining(self) -> frozenset[str]:
+        """Labels of the methods that retrain; a run that kept no models is told by the registered name that its version had for it."""
+        if self.models:
+            return frozenset(model.label for model in self.models if model.exact)
+        return frozenset(row.label for row in self.rows if row.unlearner == "GoldModel")
+
+    @property
     def groups(self) -> Sequence[GroupRecord]:
         """What was kept of each group of models that are compared with one another."""
         return self.evidence.groups

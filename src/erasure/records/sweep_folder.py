@@ -219,7 +219,7 @@ def merged_jury(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
     for setting, suffix in zip(settings, names, strict=True):
         own: set[_Model] = set()
         for row in setting.jury:
-            role = "unlearned" if row.unlearner else "original" if row.label.startswith("original") else row.model
+            role = row.treated_like or row.model
             key = (role, row.label + suffix.get((role, row.label), ""))
             if key not in seen:
                 own.add(key)

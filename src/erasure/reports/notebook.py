@@ -17,8 +17,6 @@ from erasure.reports.table import html_table
 
 __all__ = ["picture", "results_html", "runs_html"]
 
-_SHOWN = ("tradeoff", "values", "differences", "sensitivity")
-
 
 def results_html(folder: RunFolder) -> str:
     """What to do, the table, and the first figures; without the renderer the table alone."""
@@ -27,7 +25,7 @@ def results_html(folder: RunFolder) -> str:
     overview = overview_of(folder)
     table = html_table(folder.rows, overview.judged)
     try:
-        figures = [figure for figure in figures_of(overview) if figure.key.partition("_")[0] in _SHOWN]
+        figures = [figure for figure in figures_of(overview) if figure.in_notebooks]
         pictures = "".join(f"<p><b>{html.escape(f.title)}.</b> {html.escape(f.caption)}</p>{picture(f)}" for f in figures)
     except (MissingDependency, ValueError):
         pictures = ""

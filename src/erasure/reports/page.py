@@ -46,22 +46,6 @@ _ROUNDING = 1e-12
 _MOST_SEEDS = 50
 _MOST_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
-_WHERE = {
-    "tradeoff": "overview",
-    "values": "overview",
-    "memory": "certainty",
-    "relabelled": "certainty",
-    "differences": "certainty",
-    "ranks": "certainty",
-    "loss": "behaviour",
-    "confidence": "behaviour",
-    "roc": "behaviour",
-    "by": "behaviour",
-    "layers": "behaviour",
-    "trace": "behaviour",
-    "costs": "cost",
-    "sensitivity": "cost",
-}
 
 
 def write_page(directory: Path | str, output: Path | None = None, *, samples: Sequence[Mapping[str, Any]] = ()) -> Path:
@@ -447,7 +431,7 @@ def _sections(wide: Iterable[Figure], for_phones: Iterable[Figure]) -> dict[str,
     narrow = {figure.key: figure for figure in for_phones}
     sections: dict[str, list[dict[str, Any]]] = {"overview": [], "certainty": [], "behaviour": [], "cost": []}
     for figure in wide:
-        sections[_WHERE[figure.key.partition("_")[0]]].append(
+        sections[figure.section].append(
             {
                 "key": figure.key,
                 "title": figure.title,

@@ -39,5 +39,6 @@ def meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
         "direction": direction,
         "ideal": record["ideal"],
         "tells": tells or "",
+        "statistic": measure.statistic,
         "chance": record.get("chance", measure.chance) if tells == "attack" else None,
     }

@@ -165,14 +165,14 @@ def audit(
     maker = of_fits(fits, given, seed) if fits is not None else None
     measured = MeasuredModels(data=given, measures=chosen, name=name, seed=seed, made=maker)
     rows = measured.rows(blocks)
-    return judged(given, blocks, rows, chosen, name=name, exact=exact, output=output, listener=listener)
+    return judged(given, blocks, rows, measured.by_name, name=name, exact=exact, output=output, listener=listener)
 
 
 def judged(
     data: GivenData,
     blocks: Sequence[GivenBlock],
     rows: Sequence[Row],
-    measures: Sequence[Measure],
+    measures: Mapping[str, Measure],
     *,
     name: str,
     exact: Sequence[str] = (),
@@ -186,7 +186,7 @@ def judged(
         data: The data.
         blocks: What was measured.
         rows: What was found.
-        measures: What it was measured with.
+        measures: The measure behind each name that rows have.
         name: Name of the audit.
         exact: Labels of methods that retrain.
         keys: Label to registered name of the method.
@@ -202,9 +202,7 @@ def judged(
     if where is not None:
         where.mkdir(parents=True, exist_ok=True)
         save(found, where)
-        write_evidence(
-            given_evidence(data, blocks, rows, measures, name=name, dataset="given data", keys=keys, exact=exact), where
-        )
+        write_evidence(given_evidence(data, blocks, measures, name=name, dataset="given data", keys=keys, exact=exact), where)
         report_page(where, listener)
     for sentence in cannot:
         listener(Said(sentence, level="warning"))

@@ -211,7 +211,7 @@ class DeletionEvidence:
             self.data,
             blocks,
             rows,
-            self.measures,
+            self.measured.by_name,
             name="deletion request",
             exact=exact,
             keys=keys,

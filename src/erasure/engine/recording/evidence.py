@@ -21,6 +21,7 @@ from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
 from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
+from erasure.engine.recording.rows import suffixes
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.measures.contract import Measure
@@ -89,9 +90,9 @@ def collect(plan: Plan, session: Session, failed: Mapping[str, str], rows: Seque
     piece("measures", lambda: _measures(plan, rows))
     piece("sources", lambda: _sources(plan))
     stored: list[_Record] = []
-    piece("curves", lambda: _curves(_filled(stored, plan, session, failed, rows)))
-    piece("gold_curves", lambda: _curves(_filled(stored, plan, session, failed, rows), further=True))
-    piece("intervals", lambda: _intervals(_filled(stored, plan, session, failed, rows)))
+    piece("curves", lambda: _curves(_filled(stored, plan, session, failed)))
+    piece("gold_curves", lambda: _curves(_filled(stored, plan, session, failed), further=True))
+    piece("intervals", lambda: _intervals(_filled(stored, plan, session, failed)))
     first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
     several = len({group.retain for group in plan.groups}) > 1
     groups: list[GroupRecord] = []
@@ -269,31 +270,23 @@ def _intervals(records: Iterable[_Record]) -> tuple[ValueInterval, ...]:
     return tuple(itertools.islice(found, _MOST_INTERVALS))
 
 
-def _records(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequence[Row]) -> list[_Record]:
+def _records(plan: Plan, session: Session, failed: Mapping[str, str]) -> list[_Record]:
     several = len({group.retain for group in plan.groups}) > 1
-    called: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        called.setdefault((row.address, row.partition), []).append(row.measure)
+    endings = suffixes(plan.experiment.evaluator.measures)
     found: list[_Record] = []
     for group in plan.groups:
         named = _named(group, several=several)
-        gold = group.gold.values if group.gold is not None else ()
-        # Further golds have no rows; what is measured on them is called as on gold.
-        each: list[tuple[str, str, Sequence[str | None], Sequence[str | None]]] = []
-        each += [(n.label, n.subject.role, n.subject.values, n.subject.values) for n in named]
-        each += [("gold", "further gold", floor.values, gold) for floor in group.floors]
-        for label, role, addresses, row_addresses in each:
-            for number, (address, row_address) in enumerate(zip(addresses, row_addresses, strict=True)):
+        each: list[tuple[str, str, Sequence[str | None]]] = [(n.label, n.subject.role, n.subject.values) for n in named]
+        each += [("gold", "further gold", floor.values) for floor in group.floors]
+        for label, role, addresses in each:
+            for number, address in enumerate(addresses):
                 if address is None or address in failed:
                     continue
                 measure = plan.experiment.evaluator.measures[number]
                 over = "models" if getattr(measure, "interval", "") == "models" else "samples"
                 for record in session.store.open(address).json("values"):
-                    names = called.get((row_address or "", record["partition"]), [])
-                    name = next((n for n in names if n == record["name"]), "") or next(
-                        (n for n in names if n.startswith(record["name"])), record["name"]
-                    )
                     described = {"label": label, "role": role, "seed": group.seeds.train, "address": address}
+                    name = record["name"] + endings[number]
                     found.append((described | {"measure": name, "partition": record["partition"], "over": over}, record))
     return found
 

@@ -19,11 +19,10 @@ from erasure.records.evidence import (
     Evidence,
     ForgottenRecord,
     GroupRecord,
-    MeasureRecord,
     ModelRecord,
     PartitionSize,
 )
-from erasure.records.rows import ModelRole, Row
+from erasure.records.rows import ModelRole
 from erasure.stages.numerics import Numerics
 
 __all__ = ["given_evidence"]
@@ -34,8 +33,7 @@ _MOST_NAMES = 1000
 def given_evidence(
     data: GivenData,
     blocks: Sequence[GivenBlock],
-    rows: Sequence[Row],
-    measures: Sequence[Measure],
+    measures: Mapping[str, Measure],
     *,
     name: str,
     dataset: str,
@@ -47,8 +45,7 @@ def given_evidence(
     Args:
         data: The data.
         blocks: What was measured.
-        rows: What was found.
-        measures: What it was measured with.
+        measures: The measure behind each name that rows have.
         name: Name of the audit.
         dataset: Name of the data.
         keys: Label to registered name of the method.
@@ -81,7 +78,7 @@ def given_evidence(
         machine=provenance.machine(Numerics(data.device.type, "fp32", torch.get_num_threads(), 1, "ddp"), data.device),
         dataset=described,
         models=tuple(_models(blocks, keys or {}, exact)),
-        measures=_measures(rows, measures),
+        measures={name: measure_record(measure) for name, measure in measures.items()},
         groups=(group,),
     )
 
@@ -123,13 +120,4 @@ def _models(blocks: Sequence[GivenBlock], keys: Mapping[str, str], exact: Sequen
             add("gold", "gold", gold, block)
         for label, model in block.unlearned.items():
             add(label, "unlearned", model, block, key=keys.get(label, ""), exact=label in exact, forget="forget")
-    return found
-
-
-def _measures(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, MeasureRecord]:
-    found = {}
-    for name in dict.fromkeys(row.measure for row in rows):
-        measure = next((each for each in measures if name.startswith(each.title)), None)
-        if measure is not None:
-            found[name] = measure_record(measure)
     return found

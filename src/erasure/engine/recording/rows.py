@@ -15,7 +15,7 @@ from erasure.records.rows import Row
 from erasure.stages.value_records import meaning
 from erasure.store import Store
 
-__all__ = ["assemble", "assemble_jury", "assemble_trace"]
+__all__ = ["assemble", "assemble_jury", "assemble_trace", "suffixes", "value_row"]
 
 _Key = tuple[str, str]
 """Name of a value and its partition."""
@@ -73,7 +73,7 @@ class _GroupRows:
         self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, group
         self.several = several
         self.measures = plan.experiment.evaluator.measures
-        self.suffixes = _suffixes(self.measures)
+        self.suffixes = suffixes(self.measures)
         gold = [self._values(address) for address in group.gold.values] if group.gold is not None else []
         self.gold = gold or [{} for _ in self.measures]
         self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
@@ -111,7 +111,9 @@ class _GroupRows:
             yield from self._juror_rows(replace(self._base(subject, ""), number=place), subject.values)
         for subject in (self.group.original, *self.group.unlearned):
             for place, values in enumerate(subject.jury, start=1):
-                yield from self._juror_rows(replace(self._base(subject, ""), model="gold", number=place), values)
+                yield from self._juror_rows(
+                    replace(self._base(subject, ""), model="gold", number=place, treated_like=subject.role), values
+                )
 
     def _juror_rows(self, base: Row, values: Sequence[str | None]) -> Iterable[Row]:
         for number, (measure, address) in enumerate(zip(self.measures, values, strict=True)):
@@ -211,37 +213,44 @@ class _GroupRows:
 
     def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
         key = (record["name"], record["partition"])
-        value = record["value"]
-        gold = self.gold[number].get(key, {}).get("value")
-        compared = record["ideal"] is not None
-        gap = abs(value - gold) if compared and value is not None and gold is not None else None
-        floor = self._floor(number, key, gold) if compared else None
-        if value is None:
-            status, reason = "non-finite", f"the value is {record['found']}"
-        return replace(
-            base,
-            measure=record["name"] + self.suffixes[number],
-            partition=record["partition"],
-            value=value,
-            **meaning(record, measure),
-            gold=gold if compared else None,
-            gap=gap,
-            floor=floor,
-            low=record["low"],
-            high=record["high"],
-            n=1,
-            status=cast(Any, status),
-            reason=reason,
-        )
-
-    def _floor(self, number: int, key: _Key, gold: float | None) -> float | None:
-        """The largest distance of another gold's value from gold's."""
         others = [floor[number].get(key, {}).get("value") for floor in self.floors]
-        gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
-        return max(gaps) if gaps else None
+        gold = self.gold[number].get(key, {}).get("value")
+        row = value_row(replace(base, status=cast(Any, status), reason=reason), record, measure, gold=gold, others=others)
+        return replace(row, measure=row.measure + self.suffixes[number])
 
 
-def _suffixes(measures: Sequence[Measure]) -> list[str]:
+def value_row(
+    base: Row, record: Mapping[str, Any], measure: Measure, *, gold: float | None, others: Sequence[float | None]
+) -> Row:
+    """The row of a stored value.
+
+    Args:
+        base: What it shares with the other rows of the model.
+        record: The value, as the store keeps it.
+        measure: The measure.
+        gold: The same value of gold.
+        others: The same value of golds of other seeds; the noise floor is the largest of their distances from gold's.
+    """
+    value, is_compared = record["value"], record["ideal"] is not None
+    gold = gold if is_compared else None
+    gaps = [abs(other - gold) for other in others if other is not None and gold is not None]
+    row = replace(
+        base,
+        measure=record["name"],
+        partition=record["partition"],
+        value=value,
+        **meaning(record, measure),
+        gold=gold,
+        gap=abs(value - gold) if value is not None and gold is not None else None,
+        floor=max(gaps) if gaps else None,
+        low=record["low"],
+        high=record["high"],
+        n=1,
+    )
+    return row if value is not None else replace(row, status="non-finite", reason=f"the value is {record['found']}")
+
+
+def suffixes(measures: Sequence[Measure]) -> list[str]:
     """What sets each measure apart from others of its title whose values are of the same partition, the first that it names: their rows
     would be taken for repetitions.
     """

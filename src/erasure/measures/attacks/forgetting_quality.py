@@ -16,7 +16,7 @@ from erasure.functional.population_test import epsilon_by_labelling, labellings_
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind, Tells
 
 __all__ = ["ForgettingQuality"]
 
@@ -76,6 +76,11 @@ class ForgettingQuality(Measure):
     n_models: PositiveInt = 32
     thresholds: Literal["both", "single"] = "both"
     relabellings: NonNegativeInt = 999
+
+    @property
+    def statistic(self) -> Statistic:
+        """One number of many models, which brings a test of its own."""
+        return "population"
 
     def check(self) -> None:
         """Two models resolve no ε at all."""

@@ -17,7 +17,7 @@ from erasure.functional.population_test import divergence_by_labelling, labellin
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, TaskKind
+from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind
 
 __all__ = ["KLoM"]
 
@@ -74,6 +74,11 @@ class KLoM(Measure):
     origins: Literal["many", "one"] = "many"
     max_samples: PositiveInt | None = 2000
     relabellings: NonNegativeInt = 999
+
+    @property
+    def statistic(self) -> Statistic:
+        """One number of many models, which brings a test of its own."""
+        return "population"
 
     def check(self) -> None:
         """One model is no population."""

@@ -126,6 +126,8 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
         f"Dot plot with intervals of {len(methods)} methods by {len(names)} measures; the numbers are in the table below.",
         spec,
         [{name: value for name, value in record.items() if name not in {"kind", "is_apart"}} for record in data],
+        section="certainty",
+        in_notebooks=True,
     )
 
 
@@ -220,4 +222,5 @@ def ranks(certainty: Certainty, *, narrow: bool = False) -> Figure | None:
         f"Mean ranks of {len(ranking.labels)} methods, {ranking.labels[0]} first.",
         spec,
         [{name: value for name, value in record.items() if name != "status"} for record in data],
+        section="certainty",
     )

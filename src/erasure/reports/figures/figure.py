@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from erasure.reports.figures.theme import CONFIG
 
-__all__ = ["MOST_DOTS", "MOST_LINES", "MOST_PANELS", "STEP", "TWO_LINES", "Figure", "base", "counted", "spread"]
+__all__ = ["MOST_DOTS", "MOST_LINES", "MOST_PANELS", "STEP", "TWO_LINES", "Figure", "Section", "base", "counted", "spread"]
 
 MOST_PANELS = 24
 """Methods that get a panel of their own."""
@@ -25,6 +25,10 @@ STEP = 19
 """Height of a line in pixels."""
 
 
+Section: TypeAlias = Literal["overview", "certainty", "behaviour", "cost"]
+"""The part of a page that a figure stands in."""
+
+
 @dataclass(frozen=True, eq=False)
 class Figure:
     """A figure as Vega-Lite.
@@ -36,6 +40,8 @@ class Figure:
         alt: What a reader who cannot see it should know.
         spec: The Vega-Lite specification, data included.
         data: The records it is drawn from.
+        section: Where it stands on the page.
+        in_notebooks: Whether notebooks show it below the table of a run.
     """
 
     key: str
@@ -44,6 +50,8 @@ class Figure:
     alt: str
     spec: Mapping[str, Any]
     data: Sequence[Mapping[str, Any]]
+    section: Section = "behaviour"
+    in_notebooks: bool = False
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {"application/vnd.vegalite.v5+json": dict(self.spec), "text/plain": f"{self.title}: {self.alt}"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import entry_points
 from typing import Any
 
 from erasure.analysis.overview import Overview
@@ -72,8 +74,15 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
         setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
         setting_figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
     ]
+    found += [draw(overview, narrow=narrow) for draw in _of_other_packages()]
     short = short_labels(order)
     return [_shortened(figure, short) for figure in found if figure is not None]
+
+
+@functools.cache
+def _of_other_packages() -> tuple[Callable[..., Figure | None], ...]:
+    """Figures that installed packages bring, as entry points: functions of an overview, and of whether the page is narrow."""
+    return tuple(entry.load() for entry in sorted(entry_points(group="erasure.figures"), key=lambda entry: entry.name))
 
 
 def _shortened(figure: Figure, short: Mapping[str, str]) -> Figure:

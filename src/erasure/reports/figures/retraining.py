@@ -91,6 +91,7 @@ def memory_left(judgements: Sequence[Judgement], *, narrow: bool = False) -> Fig
         f"Intervals of {len(known)} methods on one axis; {n_within} {'lies' if n_within == 1 else 'lie'} within the band around 0.",
         spec,
         records,
+        section="certainty",
     )
 
 
@@ -194,4 +195,5 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
         f"A histogram for each of {len(known)} methods; {accused} {'is' if accused == 1 else 'are'} told from retraining.",
         spec,
         drawn,
+        section="certainty",
     )

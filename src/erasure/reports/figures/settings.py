@@ -110,6 +110,7 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
         "Bars of time and memory for each model; the numbers are in the data table.",
         spec,
         data,
+        section="cost",
     )
 
 
@@ -228,6 +229,8 @@ def sensitivity(
         f"Line plots of the gap over {len(panels)} parameters.",
         spec,
         data,
+        section="cost",
+        in_notebooks=True,
     )
 
 

@@ -153,6 +153,8 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         f"Scatter plot of {len(points)} methods. The nearest to retraining is {best.label}.",
         spec,
         points,
+        section="overview",
+        in_notebooks=True,
     )
 
 
@@ -251,6 +253,8 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
         spec,
         data,
+        section="overview",
+        in_notebooks=True,
     )
 
 
