@@ -12,6 +12,7 @@ from erasure.analysis.judging import ORIGINAL, Finding
 from erasure.analysis.nearest import LEAST_ORIGINALS, Nearest
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.evidence import ModelRecord
+from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
 __all__ = ["LEAST_ORIGINALS", "Advice", "Advised", "References", "advise", "references_of"]
@@ -214,7 +215,7 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
         failed=failed,
         untrained=_useless(own["original"]),
         useless=_useless(own["gold"]),
-        n_originals=max(1, len({(row.seed_split, row.seed_train) for row in own["original"] or rows})),
+        n_originals=max(1, len({original_of(row) for row in own["original"] or rows})),
         n_forgotten=min(forgotten, default=None),
     )
 
@@ -232,6 +233,6 @@ def _failure(rows: Sequence[Row], models: Iterable[ModelRecord], role: str) -> s
 def _useless(rows: Iterable[Row]) -> str:
     """Why a reference has learned nothing, if it has in most of the repetitions."""
     rows = list(rows)
-    seeds = {(row.seed_split, row.seed_train) for row in rows}
-    found = {(row.seed_split, row.seed_train): row.reason for row in rows if row.status == "collapsed"}
+    seeds = {original_of(row) for row in rows}
+    found = {original_of(row): row.reason for row in rows if row.status == "collapsed"}
     return next(iter(found.values())) if 2 * len(found) > len(seeds) else ""

@@ -17,6 +17,7 @@ from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, basis_of, found_shifts
 from erasure.analysis.relabelling_test import gold_spread, usable_by_t
 from erasure.errors import DataError
+from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
 __all__ = ["ACCUSED", "Calibration", "Missed", "calibrate"]
@@ -136,7 +137,7 @@ def calibrate(
     share = level * n_played / max(1, n_methods)
     by_unit: dict[tuple[int | None, int | None], list[Row]] = {}
     for row in references:
-        by_unit.setdefault((row.seed_split, row.seed_train), []).append(row)
+        by_unit.setdefault(original_of(row), []).append(row)
     findings: Counter[Finding] = Counter()
     n_accused = n_found = 0
     for _ in range(n_draws):

@@ -6,15 +6,15 @@ Training seeds are what is repeated; seeds of unlearning and measuring inside on
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from erasure.analysis.judging import Difference
 from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.analysis.verdicts import Judged
 from erasure.records.evidence import Evidence
+from erasure.records.originals import by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
@@ -23,8 +23,6 @@ __all__ = ["AttackInterval", "Certainty", "Estimate", "certainty_of"]
 _MOST_METHODS = 40
 _MOST_COLUMNS = 40
 _RESAMPLES = 4000
-_Cluster: TypeAlias = Hashable
-"""Seeds of split and training: one original."""
 _LOSS_ATTACK = "loss attack AUC"
 
 
@@ -138,7 +136,7 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     for row in rows:
         if row.model == "unlearned" and row.value is not None:
             columns.setdefault((row.measure, row.partition), {}).setdefault(row.label, []).append(row)
-    clusters = [_clusters(cell) for cells in columns.values() for cell in cells.values()]
+    clusters = [by_original(cell) for cells in columns.values() for cell in cells.values()]
     n_originals = max(map(len, clusters), default=1)
     n_inside = max((len(values) for found in clusters for values in found.values()), default=1)
     sentences = _sentences(n_originals, n_inside)
@@ -184,14 +182,6 @@ def _compared(folder: RunFolder, against: str) -> RunComparison:
     return compare_runs([folder], ["run"], against=against)
 
 
-def _clusters(rows: Iterable[Row]) -> dict[_Cluster, list[float]]:
-    found: dict[_Cluster, list[float]] = {}
-    for row in rows:
-        if row.value is not None:
-            found.setdefault((row.seed_split, row.seed_train), []).append(row.value)
-    return found
-
-
 def _sentences(n_originals: int, n_inside: int) -> list[str]:
     if n_originals > 1:
         inside = f", each with {n_inside} repetitions of unlearning or measuring, which count as one" if n_inside > 1 else ""
@@ -211,8 +201,8 @@ def _sentences(n_originals: int, n_inside: int) -> list[str]:
 
 
 def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], judged: Judged) -> Estimate:
-    clusters = _clusters(rows)
-    means = [math.fsum(values) / len(values) for values in clusters.values()]
+    clusters = by_original(rows)
+    means = list(mean_by_original(clusters).values())
     student = student_interval(means)
     if student is None:
         student = student_interval(next(iter(clusters.values())))
@@ -255,7 +245,7 @@ def _attacks(
         rows = gold_rows.get(column, ()) if each.role == "gold" else columns.get(column, {}).get(each.label, ())
         if each.value is None or key in found or not any(row.tells == "attack" for row in rows):
             continue
-        means = [math.fsum(values) / len(values) for values in _clusters(rows).values()]
+        means = [math.fsum(values) / len(values) for values in by_original(rows).values()]
         ends = (each.low, each.high)
         is_bank = each.over == "models"
         found[key] = AttackInterval(

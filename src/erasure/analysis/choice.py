@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import DataError
+from erasure.intervals import student_quantile
 
 __all__ = ["MethodChoice", "choose"]
 
@@ -85,11 +86,9 @@ def choose(log_distances: _Floats, *, level: float = 0.05, seed: int = 0, draws:
 
 def _not_farther(apart: _Floats, level: float) -> NDArray[np.bool_]:
     """Whether the mean of each line is not above 0."""
-    from scipy.special import stdtrit
-
     n = apart.shape[1]
     error = apart.std(axis=1, ddof=1) / np.sqrt(n)
-    return np.asarray(apart.mean(axis=1) <= stdtrit(n - 1, 1 - level) * error)
+    return np.asarray(apart.mean(axis=1) <= student_quantile(n - 1, 1 - level) * error)
 
 
 def _chances(table: _Floats, means: _Floats, seed: int, draws: int) -> _Floats:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, Basis, basis_of, expected_shift
+from erasure.intervals import student_quantile
 
 __all__ = ["GOLDS", "ORIGINALS", "Outlook", "affordable", "least_designs", "outlook"]
 
@@ -123,9 +124,7 @@ def _trainings(design: Design) -> int:
 
 def _rough_shift(design: Design, n_methods: int, level: float) -> float:
     """A guess for the order of designs: Student's quantile after Bonferroni's correction over ten values, in standard errors."""
-    from scipy.special import stdtrit
-
     degrees = (
         design.n_models - len(design.blocks) - 1 if basis_of(design, n_methods, level=level) == "labellings" else design.degrees
     )
-    return (0.84 - float(stdtrit(max(1, degrees), level / n_methods / 20))) * design.error
+    return (0.84 - student_quantile(max(1, degrees), level / n_methods / 20)) * design.error

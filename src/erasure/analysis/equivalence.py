@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from erasure.intervals import student_quantile
+
 __all__ = ["Limits", "limits", "telling_rate"]
 
 
@@ -48,14 +50,12 @@ def limits(values: Sequence[float], *, level: float = 0.95) -> Limits | None:
         >>> round(found.low, 3), round(found.high, 3)
         (-0.069, 0.269)
     """
-    from scipy.special import stdtrit
-
     n = len(values)
     if n < 2 or not all(math.isfinite(value) for value in values):
         return None
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, level)) * deviation / math.sqrt(n)
+    half = student_quantile(n - 1, level) * deviation / math.sqrt(n)
     return Limits(mean, mean - half, mean + half, n, level)
 
 

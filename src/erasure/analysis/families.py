@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.gaps import Roles, side_of
 from erasure.analysis.labellings import Design
+from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
 __all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Family", "TestedColumn", "families_of"]
@@ -130,7 +131,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
     golds: set[str] = set()
     seen: set[str] = set()
     for row in rows:
-        unit = (row.seed_split, row.seed_train)
+        unit = original_of(row)
         if row.model == "gold":
             calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
             if not calibrated_for:

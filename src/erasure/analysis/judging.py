@@ -23,6 +23,7 @@ from erasure.analysis.populations import PopulationTest, population_tests
 from erasure.analysis.power import LEVEL, Basis, basis_of, detectable_shift
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.analysis.statistics import holm
+from erasure.intervals import student_quantile
 from erasure.records.rows import Row
 
 __all__ = ["LEAST_ORIGINALS", "MEMORY_MARGIN", "ORIGINAL", "Difference", "Finding", "Tested", "TestedReport", "judge_report"]
@@ -480,11 +481,9 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
 
 def _seeds_for(found: Limits, room: float) -> str:
     """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
-    from scipy.special import stdtrit
-
-    deviation = (found.high - found.mean) * math.sqrt(found.n) / float(stdtrit(found.n - 1, found.level))
+    deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
     for n in range(found.n + 1, _MOST_SEEDS + 1):
-        if float(stdtrit(n - 1, found.level)) * deviation / math.sqrt(n) < room:
+        if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
             return f"about {n} seeds (--seeds 0-{n - 1}) would settle it"
     return "no number of seeds that one can afford would settle it"
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.labellings import Design, labellings
 from erasure.analysis.relabelling_test import relabel
+from erasure.intervals import student_quantile, student_tail
 
 __all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "found_shifts"]
 
@@ -52,13 +53,11 @@ def detectable_shift(golds: _Floats, design: Design, n_methods: int = 1, *, leve
     Returns:
         None if the design can accuse nobody.
     """
-    from scipy.special import stdtrit
-
     basis = basis_of(design, n_methods, level=level)
     if not basis:
         return None
     if basis == "t":
-        quantile = -float(stdtrit(design.degrees, level / n_methods / 2 / max(1, golds.shape[1])))
+        quantile = -student_quantile(design.degrees, level / n_methods / 2 / max(1, golds.shape[1]))
         return (quantile + _QUANTILE) * design.error
     alone = design.golds_alone()
     if alone is None or not golds.shape[1]:
@@ -167,8 +166,6 @@ def _indicator(design: Design) -> _Floats:
 
 
 def _power_by_t(noise: _Floats, design: Design, level: float, value: int) -> Callable[[float], float]:
-    from scipy.special import stdtr
-
     difference = np.zeros(len(noise))
     squares = np.zeros(len(noise))
     for rows, share, (unlearned, _) in zip(design.slices, design.shares, design.blocks, strict=True):
@@ -178,6 +175,6 @@ def _power_by_t(noise: _Floats, design: Design, level: float, value: int) -> Cal
     error = np.maximum(np.sqrt(squares / design.degrees) * design.error, np.finfo(float).tiny)
 
     def power(shift: float) -> float:
-        return float((2 * stdtr(design.degrees, -np.abs(difference + shift) / error) * noise.shape[2] <= level).mean())
+        return float((student_tail(design.degrees, (difference + shift) / error) * noise.shape[2] <= level).mean())
 
     return power

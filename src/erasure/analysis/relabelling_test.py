@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.labellings import Design, labellings
 from erasure.errors import DataError
+from erasure.intervals import student_tail
 
 __all__ = ["Relabelled", "differences", "gold_spread", "relabel", "t_test", "usable_by_t"]
 
@@ -163,8 +164,6 @@ def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats 
     Raises:
         DataError: If values are not finite, do not fit the design, or no block has two golds.
     """
-    from scipy.special import stdtr
-
     x = _checked(values, design)
     if not design.degrees:
         raise DataError("a t-test needs a block with two retrained models")
@@ -174,7 +173,7 @@ def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats 
     found = np.full(x.shape[1], np.nan)
     if usable.any():
         statistic = np.abs(differences(x, design)[usable]) / (spread[usable] * design.error)
-        found[usable] = np.minimum(1.0, 2 * stdtr(design.degrees, -statistic) * usable.sum())
+        found[usable] = np.minimum(1.0, student_tail(design.degrees, statistic) * usable.sum())
     return found
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from erasure.analysis.gaps import EPSILON
 from erasure.analysis.statistics import student_interval
+from erasure.intervals import student_quantile
+from erasure.records.originals import by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 from erasure.types import Json
@@ -20,7 +22,6 @@ __all__ = ["NodeChange", "RunChanges", "ValueChange", "node_changes", "run_chang
 Judgement: TypeAlias = Literal["changed", "within noise", "same", "undecided"]
 
 _Key: TypeAlias = tuple[str, str, str, str]
-_Cluster: TypeAlias = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueCha
     def said(judgement: Judgement, reason: str, noise: float | None = None) -> ValueChange:
         return ValueChange(key[1], key[2], key[3], old[0].unit, _mean(first), _mean(second), noise, judgement, reason)
 
-    first, second = _clusters(old), _clusters(new)
+    first, second = mean_by_original(by_original(old)), mean_by_original(by_original(new))
     if not first or not second:
         both = not first and not second
         return said("same" if both else "changed", "neither has a value" if both else "only one of them has a value")
@@ -240,23 +241,12 @@ def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueCha
     return said("changed", f"beyond {name}; {seeds}", noise)
 
 
-def _clusters(rows: Sequence[Row]) -> dict[_Cluster, float]:
-    """Mean of each training seed: repetitions of one original are not independent."""
-    found: dict[_Cluster, list[float]] = {}
-    for row in rows:
-        if row.value is not None:
-            found.setdefault((row.seed_split, row.seed_train), []).append(row.value)
-    return {cluster: math.fsum(values) / len(values) for cluster, values in found.items()}
-
-
 def _mean(clusters: Mapping[Any, float]) -> float | None:
     return math.fsum(clusters.values()) / len(clusters) if clusters else None
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Half of the interval of the difference of two means, by Welch; None if either has no spread to estimate."""
-    from scipy.stats import t
-
     if len(first) < 2 or len(second) < 2:
         return None
     parts = []
@@ -267,7 +257,7 @@ def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     if total == 0:
         return 0.0
     freedom = total**2 / sum(part**2 / n for part, n in parts)
-    return float(t.ppf(0.975, freedom)) * math.sqrt(total)
+    return student_quantile(freedom, 0.975) * math.sqrt(total)
 
 
 def _attack(old: Sequence[Row], new: Sequence[Row]) -> float | None:

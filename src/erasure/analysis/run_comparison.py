@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from erasure.analysis.gaps import EPSILON, Roles
 from erasure.analysis.roles import roles_of
@@ -19,6 +19,7 @@ from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test,
 from erasure.analysis.verdict_words import joined
 from erasure.analysis.verdicts import Judged, judge_all
 from erasure.errors import ConfigError, Problem, nearest
+from erasure.records.originals import Original, by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
@@ -38,7 +39,6 @@ RULE = (
 _COST_UNITS = frozenset({"s", "MiB", "J", "Wh", "kWh", "FLOP", "GFLOP"})
 _FEW_SEEDS = 5
 _FAILED = frozenset({"failed", "non-finite"})
-_Cluster: TypeAlias = tuple[int | None, int | None]
 _Column: TypeAlias = tuple[str, str]
 
 
@@ -168,13 +168,8 @@ class _Series:
 
     rows: list[Row] = field(default_factory=list)
 
-    def by_cluster(self, name: str) -> dict[_Cluster, float]:
-        found: dict[_Cluster, list[float]] = {}
-        for row in self.rows:
-            value = getattr(row, name)
-            if value is not None:
-                found.setdefault((row.seed_split, row.seed_train), []).append(value)
-        return {cluster: math.fsum(values) / len(values) for cluster, values in found.items()}
+    def by_original(self, name: str) -> dict[Original, float]:
+        return mean_by_original(by_original(self.rows, lambda row: cast("float | None", getattr(row, name))))
 
     @property
     def is_gapped(self) -> bool:
@@ -186,7 +181,7 @@ class _Series:
 
     @property
     def floor(self) -> float | None:
-        floors = list(self.by_cluster("floor").values())
+        floors = list(self.by_original("floor").values())
         return math.fsum(floors) / len(floors) if floors else None
 
     def text(self, name: str) -> str:
@@ -388,16 +383,16 @@ def _pair(series: _Series, other: _Series, *, is_gold: bool) -> tuple[list[float
     """Numbers of both at the training seeds they have in common, lower being better, and the floor; None if nothing is better."""
     if series.is_gapped:
         mine, theirs = (
-            (series.by_cluster("value"), series.by_cluster("gold"))
+            (series.by_original("value"), series.by_original("gold"))
             if is_gold
-            else (series.by_cluster("gap"), other.by_cluster("gap"))
+            else (series.by_original("gap"), other.by_original("gap"))
         )
         common = [cluster for cluster in mine if cluster in theirs]
         return [mine[c] for c in common], [theirs[c] for c in common], series.floor
     direction = series.text("direction")
     if direction not in {"higher", "lower"}:
         return None
-    mine, theirs = series.by_cluster("value"), other.by_cluster("value")
+    mine, theirs = series.by_original("value"), other.by_original("value")
     common = [cluster for cluster in mine if cluster in theirs]
     first, second = [mine[c] for c in common], [theirs[c] for c in common]
     sign = 1.0 if direction == "lower" else -1.0
@@ -430,10 +425,10 @@ def _rankings(problems: Mapping[str, _Cells], exact: set[str], level: float) -> 
     if len(labels) < 2:
         return []
     columns = dict.fromkeys(column for cells in problems.values() for column in cells)
-    overall: dict[tuple[str, _Cluster], list[list[float]]] = {}
+    overall: dict[tuple[str, Original], list[list[float]]] = {}
     single: list[MeanRanks] = []
     for column in columns:
-        blocks: dict[tuple[str, _Cluster], list[float]] = {}
+        blocks: dict[tuple[str, Original], list[float]] = {}
         gapped = False
         for problem, cells in problems.items():
             models = {label: series for label, series in cells.get(column, {}).items() if label in labels}
@@ -462,18 +457,18 @@ def _competitors(problems: Mapping[str, _Cells], exact: set[str]) -> list[str]:
     return [label for label in ordered if label not in exact and all(label in present for present in sets)]
 
 
-def _scores(models: Mapping[str, _Series], labels: Sequence[str]) -> dict[_Cluster, list[float]]:
+def _scores(models: Mapping[str, _Series], labels: Sequence[str]) -> dict[Original, list[float]]:
     """Lower is better: the gap, all within the floor being equal, or the value; infinite where a method failed."""
     some = list(models.values())
     gapped = any(series.is_gapped for series in some)
     sign = {"higher": -1.0, "lower": 1.0}.get(next((s.text("direction") for s in some if s.text("direction")), ""))
     if not gapped and sign is None:
         return {}
-    found: dict[_Cluster, list[float]] = {}
-    values = {label: models[label].by_cluster("gap" if gapped else "value") for label in labels}
-    floors: dict[_Cluster, float] = {}
+    found: dict[Original, list[float]] = {}
+    values = {label: models[label].by_original("gap" if gapped else "value") for label in labels}
+    floors: dict[Original, float] = {}
     for series in some:
-        floors |= series.by_cluster("floor")
+        floors |= series.by_original("floor")
     for cluster in dict.fromkeys(cluster for known in values.values() for cluster in known):
         line = []
         for label in labels:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import DataError
+from erasure.intervals import student_quantile, student_tail
 
 __all__ = [
     "Interval",
@@ -157,14 +159,12 @@ def student_interval(values: Sequence[float], *, level: float = 0.95) -> Interva
         >>> round(found.low, 3), round(found.high, 3)
         (-0.484, 4.484)
     """
-    from scipy.stats import t
-
     known = _finite(values)
     n = len(known)
     if n < 2:
         return None
     mean = float(known.mean())
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(known.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(n - 1, (1 + level) / 2) * float(known.std(ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, level)
 
 
@@ -183,7 +183,7 @@ def bootstrap_interval(
 
 
 def cluster_bootstrap(
-    clusters: Mapping[Hashable, Sequence[float]], *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+    clusters: Mapping[Any, Sequence[float]], *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval | None:
     """Bootstrap interval of the mean over clusters: clusters are drawn with replacement, then values inside each that was drawn.
 
@@ -252,7 +252,7 @@ def _kept_shares(sizes: tuple[int, ...], n_resamples: int, seed: int) -> tuple[_
     return tuple(_shares(sizes, n_resamples, seed))
 
 
-def variance_components(clusters: Mapping[Hashable, Sequence[float]]) -> VarianceComponents:
+def variance_components(clusters: Mapping[Any, Sequence[float]]) -> VarianceComponents:
     r"""Variance between and within clusters, by the analysis of variance of one random effect.
 
     .. math:: \sigma^2_w = \mathrm{MS}_w, \qquad \sigma^2_b = \max\Bigl(0, \frac{\mathrm{MS}_b - \mathrm{MS}_w}{n_0}\Bigr),
@@ -304,8 +304,6 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, level: float
         >>> round(found.mean, 3), round(found.t_p, 4), found.wilcoxon_p
         (0.2, 0.0202, 0.25)
     """
-    from scipy.stats import t
-
     a, b = _finite(first), _finite(second)
     if len(a) != len(b) or not len(a):
         raise DataError(f"a paired test needs as many values of one method as of the other, found {len(a)} and {len(b)}")
@@ -320,8 +318,8 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, level: float
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     if error <= _RELATIVE_ZERO * max(scale, abs(mean)):
         return PairedTest(n, mean, mean, mean, None, wilcoxon_p(differences.tolist()))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * error
-    t_p = float(2 * t.sf(abs(mean) / error, n - 1))
+    half = student_quantile(n - 1, (1 + level) / 2) * error
+    t_p = float(student_tail(n - 1, np.asarray(mean / error)))
     return PairedTest(n, mean, mean - half, mean + half, t_p, wilcoxon_p(differences.tolist()))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import answer_losses
+from erasure.kernels import predicted
 from erasure.types import TaskKind
 
 __all__ = ["class_logits", "correctness", "distillation_divergence", "per_sample_loss", "predictions", "probabilities", "targets"]
@@ -81,10 +82,7 @@ def probabilities(task: TaskKind, logits: Tensor) -> Tensor:
 def predictions(task: TaskKind, logits: Tensor) -> Tensor:
     """Predicted class ``(B,)``, or for ``multilabel`` the predicted 0/1 labels ``(B, C)``; a binary logit above 0 means class 1."""
     _refuse_answers(task)
-    if task == "classification":
-        return logits.argmax(1)
-    positive = (logits > 0).to(torch.int64)
-    return positive if task == "multilabel" else positive.reshape(-1)
+    return predicted(task, logits).to(torch.int64)
 
 
 def correctness(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:

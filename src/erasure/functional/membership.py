@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erasure.errors import DataError
-from erasure.functional.intervals import clopper_pearson
+from erasure.intervals import clopper_pearson
+from erasure.kernels import placements
 from erasure.types import TaskKind
 
 __all__ = [
@@ -278,9 +279,7 @@ def _rates(scores: Tensor, thresholds: Tensor) -> Tensor:
 
 def _placements(members: Tensor, nonmembers: Tensor) -> Tensor:
     """Share of the non-members that each member outranks, ties counting one half."""
-    ordered = nonmembers.sort().values
-    below, up_to = (torch.searchsorted(ordered, members, right=side) for side in (False, True))
-    return (below + up_to).double() / (2 * len(nonmembers))
+    return torch.from_numpy(placements(members.numpy(), nonmembers.numpy()))
 
 
 def _expit(value: float) -> float:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
+from erasure.kernels import predicted
 
 __all__ = [
     "ALTERNATE",
@@ -109,7 +110,7 @@ def token_statistics(logits: Tensor, y: Tensor) -> Tensor:
     chosen = y[:, : logits.shape[1]]
     is_token = labelled(chosen)
     own = log_p.gather(-1, chosen.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    hit = (log_p.argmax(-1) == chosen).to(own.dtype)
+    hit = (predicted("classification", log_p) == chosen).to(own.dtype)
     weighted = log_p.exp() * log_p
     # Where a logit is minus infinity its share of the mean is 0, not 0 times infinity.
     weighted = torch.where(log_p.isneginf(), torch.zeros_like(weighted), weighted)

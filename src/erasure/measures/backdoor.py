@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.intervals import clopper_pearson
+from erasure.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Value, forward_pass
 from erasure.measures.corrupted import true_labels
 from erasure.measures.requirements import class_id, require_defined, unknown_class

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.intervals import clopper_pearson
+from erasure.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, Source, TaskKind, Tells

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.groups import group_means
-from erasure.functional.intervals import clopper_pearson
 from erasure.functional.losses import correctness
+from erasure.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import class_id, class_names, group_names, groups_of, require_defined, unknown_class
 from erasure.training.predictor import ModelInput

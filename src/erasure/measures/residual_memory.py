@@ -12,6 +12,7 @@ from torch import Tensor
 from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.membership import confidence_margin
 from erasure.functional.residual_memory import memory_left
+from erasure.intervals import student_quantile
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requested_models import FIRST_FITTED, Original, Request, Retrained
 from erasure.measures.requirements import require_defined
@@ -98,16 +99,10 @@ class ResidualMemory(Measure):
             found = memory_left(_margins(subject), rulers(self._golds), rulers(self._originals), forgotten)
         except DataError as error:
             raise RequirementNotMet(f'memory left is not defined on "{self.forget}": {error}') from error
-        half = _quantile(self.n_models - 1) * found.spread
+        half = student_quantile(self.n_models - 1, 0.975) * found.spread
         return [Value(value=found.share, partition=self.forget, low=found.share - half, high=found.share + half)]
 
 
 def _margins(said: Sequence[Outputs]) -> Tensor:
     """Margins on the partitions, one after the other, in the partition's own order, on the CPU."""
     return torch.cat([confidence_margin(outputs.task, outputs.logits, outputs.labels).cpu() for outputs in said])
-
-
-def _quantile(degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, 0.975))

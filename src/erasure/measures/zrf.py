@@ -12,7 +12,7 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.divergences import jensen_shannon, kullback_leibler, log_probabilities
-from erasure.functional.intervals import student_t
+from erasure.intervals import student_t
 from erasure.measures.contract import Evaluation, Measure, Value, forward_pass
 from erasure.measures.requirements import require_defined
 from erasure.types import Partition, PositiveInt, Source, TaskKind

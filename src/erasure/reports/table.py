@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from erasure.analysis.verdicts import Judged, Judgement
+from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
 __all__ = ["SummaryTable", "html_table", "markdown_table", "summarise", "text_table", "text_tables"]
@@ -63,7 +64,7 @@ def summarise(rows: Iterable[Row], judged: Judged | None = None) -> SummaryTable
 
 def _floor(column: Sequence[Row]) -> str:
     """How far golds of other seeds are apart by a measure; the mean over repetitions."""
-    floors = {(row.seed_split, row.seed_train): row.floor for row in column if row.floor is not None}
+    floors = {original_of(row): row.floor for row in column if row.floor is not None}
     return f"± {_number(math.fsum(floors.values()) / len(floors))}" if floors else ""
 
 

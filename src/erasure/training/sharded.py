@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
+from erasure.kernels import predicted
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
@@ -58,11 +59,8 @@ class ShardedEnsemble(nn.Module):
         weights = (self.voters / self.voters.sum().clamp(min=1)).reshape(-1, *[1] * (logits.ndim - 1))
         many = self.task == "classification"
         if self.vote == "labels":
-            shares = (
-                nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
-                if many
-                else (logits > 0).to(logits.dtype)
-            )
+            voted = predicted("classification" if many else "multilabel", logits)
+            shares = (nn.functional.one_hot(voted, logits.shape[-1]) if many else voted).to(logits.dtype)
             share = (weights * shares).sum(0).clamp(1e-6, 1 - 1e-6)
             lowest_first = 1e-4 * torch.arange(share.shape[-1], device=share.device) if many else 0.0
             return share.log() - lowest_first if many else torch.logit(share)

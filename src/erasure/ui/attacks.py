@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ATTACKS", "Attack", "auc", "curve_at", "rates", "scores_of", "thresholds"]
+from erasure.kernels import predicted
+
+__all__ = ["ATTACKS", "Attack", "curve_at", "rates", "scores_of", "thresholds"]
 
 _LEAST_LOSS = 1e-6
 _MOST_ODDS = 14.0
@@ -69,7 +71,7 @@ def scores_of(attack: str, losses: NDArray[Any], logits: NDArray[Any], *, is_mul
         return -losses
     if is_multilabel:
         return np.asarray(np.abs(logits).mean(1))
-    first = logits.argmax(1)
+    first = predicted("classification", logits)
     rows = np.arange(len(logits))
     top = logits[rows, first]
     others = logits.copy()
@@ -111,13 +113,6 @@ def rates(scores: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
     """
     ordered = np.sort(scores)
     return np.asarray((len(ordered) - np.searchsorted(ordered, at, "left")) / len(ordered))
-
-
-def auc(members: NDArray[Any], others: NDArray[Any]) -> float:
-    """How often a random member scores above a random other; ties count one half."""
-    ordered = np.sort(others)
-    below = np.searchsorted(ordered, members, "left") + np.searchsorted(ordered, members, "right")
-    return float(below.mean() / 2 / len(ordered))
 
 
 def curve_at(fpr: Sequence[float], tpr: Sequence[float], at: NDArray[Any]) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import StoreError
+from erasure.kernels import predicted
 from erasure.records.evidence import DatasetRecord, GroupRecord
 from erasure.records.run_folder import ROLE_PARTITIONS, RunFolder
 from erasure.store import Artifact, Store
@@ -69,7 +70,7 @@ class PartitionOutputs:
         """
         if self.task == "multilabel":
             raise StoreError("Samples of this data have several labels each, so there is no one class that a model names.")
-        return np.asarray(self.logits.argmax(1))
+        return np.asarray(predicted("classification", self.logits))
 
     def logits_of(self, logits: NDArray[Any]) -> NDArray[Any]:
         """Raw logits as one column a class."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import StoreError
+from erasure.kernels import area_under_roc, predicted
 from erasure.records.evidence import Curve
-from erasure.ui.attacks import ATTACKS, auc, axis_of, curve_at, in_words, position, rates, scores_of, thresholds
+from erasure.ui.attacks import ATTACKS, axis_of, curve_at, in_words, position, rates, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
 from erasure.ui.models import ROLE_NAMES, PartitionOutputs, RunModels
 from erasure.ui.predictions import confusion, disagreements, shown_classes
@@ -111,7 +112,7 @@ def _columns(
     else:
         named = [
             [models.class_name(int(k)) for k in each]
-            for each in (labels.reshape(-1), _logits(first, chosen).argmax(1), _logits(second, chosen).argmax(1))
+            for each in (labels.reshape(-1), *(predicted("classification", _logits(one, chosen)) for one in (first, second)))
         ]
     return {"ids": ids, "roles": [role] * len(ids), "labels": named[0], "called_first": named[1], "called_second": named[2]}
 
@@ -157,7 +158,7 @@ def attack(models: RunModels, a: str, b: str, key: str) -> dict[str, Any]:
                 "is_reference": label not in {a, b},
                 "tpr": _rounded(rates(members, stops)),
                 "fpr": _rounded(rates(others, stops)),
-                "auc": auc(members, others),
+                "auc": area_under_roc(members, others),
                 "n": [len(members), len(others)],
                 "n_not_finite": sum(len(all_) - len(some) for all_, some in zip(scores[label], finite[label], strict=True)),
                 "forget": np.histogram(position(key, members), bins=edges)[0].tolist(),

@@ -13,8 +13,8 @@ from sklearn import metrics
 from erasure.errors import DataError
 from erasure.functional.confusion import confusion_matrix, macro_f1
 from erasure.functional.groups import cohens_kappa, group_means
-from erasure.functional.intervals import clopper_pearson, student_t
 from erasure.functional.weights import relative_distance
+from erasure.intervals import clopper_pearson, student_t
 
 _PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 

@@ -13,7 +13,7 @@ from erasure.data.corruption import Backdoor, Mislabel
 from erasure.data.sources.poisoned import Poisoned
 from erasure.data.sources.scikit_learn import Sklearn
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.intervals import clopper_pearson
+from erasure.intervals import clopper_pearson
 from erasure.measures.backdoor import AttackSuccessRate
 from erasure.measures.contract import Candidate, Evaluation, forward_pass
 from erasure.measures.corrupted import TrueLabelAccuracy

@@ -4,8 +4,21 @@ from dataclasses import replace
 
 from erasure.records.rows import Row
 
+STATISTICS = {
+    "AverageGap": "composite",
+    "GUM": "composite",
+    "ToW": "composite",
+    "KLoM": "population",
+    "ForgettingQuality": "population",
+}
+"""What kind of number measures give, by the first word of their names; accuracies are in it under theirs."""
 ATTACKS = ("UMIA", "LiRA", "RULI", "Shokri")
 GOLD = {"forget": 0.90, "retain": 0.99, "test": 0.95}
+
+
+def statistic_of(measure):
+    """What kind of number a measure gives."""
+    return {"accuracy": "accuracy", **STATISTICS}.get(measure.split(" ")[0].split("-")[0], "")
 
 
 def row(label, measure="accuracy", partition="forget", value=None, *, gold=None, floor=0.01, status="ok", **changes):
@@ -18,6 +31,7 @@ def row(label, measure="accuracy", partition="forget", value=None, *, gold=None,
         "label": label,
         "model": "unlearned",
         "measure": measure,
+        "statistic": statistic_of(measure),
         "partition": partition,
         "value": value,
         "direction": "higher" if measure == "accuracy" else "",

@@ -192,7 +192,7 @@ def test_a_folder_outside_the_sweep_is_not_read(two, tmp_path):
 def test_a_jury_seen_by_an_attack_of_a_method_goes_by_the_name_of_its_setting(two):
     golds = two[0].jury[0]
     seen = [
-        replace(each, jury=[golds, replace(golds, value=float(number), label="a", unlearner="A")])
+        replace(each, jury=[golds, replace(golds, value=float(number), label="a", unlearner="A", treated_like="unlearned")])
         for number, each in enumerate(two)
     ]
     found = merged_jury(seen, suffixes(seen))

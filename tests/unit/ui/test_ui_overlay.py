@@ -10,9 +10,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from ui_run import CLASSES, SIZES, make_run, outputs
 
 from erasure.errors import StoreError
+from erasure.kernels import area_under_roc
 from erasure.store import Store, address
 from erasure.ui import Library, Site
-from erasure.ui.attacks import auc, curve_at, rates, scores_of, thresholds
+from erasure.ui.attacks import curve_at, rates, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
 from erasure.ui.predictions import confusion, shown_classes
 
@@ -185,7 +186,7 @@ def test_a_slider_stops_at_every_score_of_a_small_set_and_at_the_surest_of_a_lar
 
 
 def test_ties_count_one_half():
-    assert auc(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == 0.75
+    assert area_under_roc(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == 0.75
     assert rates(np.array([1.0, 1.0, 2.0]), np.array([1.0, 1.5])).tolist() == [1.0, 1 / 3]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from erasure.experiment.configuration import difference
-from erasure.functional.intervals import student_t
+from erasure.intervals import student_t
 from erasure.measures.contract import Measure
 from erasure.planning.plan import Group, Plan, Subject
+from erasure.records.originals import by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.stages.value_records import meaning
 from erasure.store import Store
@@ -269,22 +269,21 @@ def _with_intervals(rows: Sequence[Row]) -> list[Row]:
     Repetitions of one original (other seeds of unlearning or measuring) are not independent of one another: they count as one, by their
     mean. Where there is one original only, the interval is over its repetitions, and says nothing of other originals.
     """
-    repeated: dict[tuple[str, ...], dict[tuple[int | None, int | None], list[float]]] = {}
+    repeated: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row.value is not None:
-            of_original = repeated.setdefault(_identity(row), {})
-            of_original.setdefault((row.seed_split, row.seed_train), []).append(row.value)
+        repeated.setdefault(_identity(row), []).append(row)
+    intervals = {}
+    for identity, own in repeated.items():
+        originals = by_original(own)
+        values = (
+            list(mean_by_original(originals).values()) if len(originals) > 1 else [v for each in originals.values() for v in each]
+        )
+        intervals[identity] = (student_t(values), len(values))
     result = []
     for row in rows:
-        by_original = list(repeated.get(_identity(row), {}).values())
-        values = (
-            [math.fsum(own) / len(own) for own in by_original]
-            if len(by_original) > 1
-            else [v for own in by_original for v in own]
-        )
-        interval = student_t(values)
+        interval, n = intervals[_identity(row)]
         if interval is not None and row.value is not None:
-            row = replace(row, low=interval[0], high=interval[1], n=len(values))
+            row = replace(row, low=interval[0], high=interval[1], n=n)
         result.append(row)
     return result
 

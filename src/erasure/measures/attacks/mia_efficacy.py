@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erasure.functional.divergences import log_probabilities
+from erasure.kernels import predicted
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.randomness import Streams
@@ -150,7 +151,7 @@ def modified_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 def _correctness(log_p: Tensor, labels: Tensor) -> Tensor:
-    return (log_p.argmax(1) == labels).double()
+    return (predicted("classification", log_p) == labels).double()
 
 
 def _confidence(log_p: Tensor, labels: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from annotated_types import Interval
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
-from erasure.functional.intervals import clopper_pearson
 from erasure.functional.membership_scores import gaussian_fits, online_score
+from erasure.intervals import clopper_pearson
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models
 from erasure.measures.contract import Evaluation, ModelKind, Value
 from erasure.measures.requested_models import Request

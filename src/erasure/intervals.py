@@ -1,14 +1,18 @@
-"""Confidence intervals of a share and of a mean."""
+"""Confidence intervals of a share and of a mean, and Student's distribution, which they rest on."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from erasure.errors import DataError
 
-__all__ = ["clopper_pearson", "student_t"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["clopper_pearson", "student_quantile", "student_t", "student_tail"]
 
 
 def clopper_pearson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -58,12 +62,31 @@ def student_t(values: Sequence[float], *, level: float = 0.95) -> tuple[float, f
         return None
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = _t_quantile(n - 1, (1 + level) / 2) * deviation / math.sqrt(n)
+    half = student_quantile(n - 1, (1 + level) / 2) * deviation / math.sqrt(n)
     return mean - half, mean + half
 
 
 @functools.lru_cache(maxsize=1024)
-def _t_quantile(degrees: int, p: float) -> float:
+def student_quantile(degrees: float, p: float) -> float:
+    """The value that a Student variable is below with probability ``p``.
+
+    Args:
+        degrees: Degrees of freedom, above 0.
+        p: In (0, 1).
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, p))
+
+
+def student_tail(degrees: float, statistic: NDArray[Any]) -> NDArray[Any]:
+    """Two-sided p-value of each statistic, which of sign does not matter.
+
+    Args:
+        degrees: Degrees of freedom, above 0.
+        statistic: Of any shape.
+    """
+    import numpy as np
+    from scipy.special import stdtr
+
+    return np.asarray(2 * stdtr(degrees, -np.abs(statistic)))
