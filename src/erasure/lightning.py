@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from erasure.errors import MissingDependency, RequirementNotMet
+from erasure.training.torchvision_operators import torchvision
 from erasure.training.trial import deep_copy
 from erasure.workflows.deletion import Answer, forget
 from erasure.workflows.deletion_plan import DeletionPlan
 
 library: Any
+with suppress(MissingDependency):  # torchmetrics imports torchvision where it is installed
+    torchvision("transforms", "reading images")
 try:
     library = importlib.import_module("pytorch_lightning")
 except ModuleNotFoundError:
