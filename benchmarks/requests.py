@@ -21,7 +21,7 @@ from torch import nn
 
 import erasure
 
-N_TRAIN, EACH, EPOCHS, SHARDS = 450, 5, 1500, 5
+N_TRAIN, EACH, EPOCHS, SHARDS = 450, 5, 1000, 5
 MOST, WRONG = 0.5, 1 / 3
 PEOPLE = {"first": 7, "second": 31, "third": 64}
 
@@ -59,7 +59,9 @@ def main() -> int:
     fit = erasure.sharded(train, network, people, shards=SHARDS)
     model = fit(np.arange(N_TRAIN), 1)
     missed = False
-    print(f"{'request':10}{'retraining s':>14}{'planned s':>11}{'took s':>9}{'of a retraining':>17}{'planned / took':>16}  method")
+    print(
+        f"{'request':10}{'retraining s':>14}{'planned s':>11}{'took s':>9}{'of a retraining':>17}{'planned / took':>16}  method"
+    )
     with tempfile.TemporaryDirectory() as folder:
         _ask(model, people, 0, data, test, fit, Path(folder), "warm-up")  # imports and first uses are no part of a request
         for name, person in PEOPLE.items():

@@ -8,7 +8,8 @@ import inspect
 import json
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -31,7 +32,7 @@ from erasure.training.randomness import derive, isolated
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 
-__all__ = ["Fit", "Fits", "FittedModel", "callable_digest", "recipe_fit"]
+__all__ = ["Fit", "Fits", "FittedModel", "callable_digest", "positions_explained", "recipe_fit"]
 
 Fit: TypeAlias = Callable[[Any, int], nn.Module]
 """Trains a model from scratch on some samples: their positions in the training set, sorted, as an array of whole numbers, and a seed."""
@@ -127,7 +128,7 @@ class Fits:
     def _make(self, writer: Writer, ids: Tensor, seed: int, name: str) -> None:
         self.listener(Said(f"training {name} on {len(ids):,} samples (seed {seed})"))
         start = time.perf_counter()
-        with isolated(derive(seed, "fit"), self.data.device):
+        with isolated(derive(seed, "fit"), self.data.device), positions_explained(self.data, ids, "fit"):
             made = self.fit(ids.cpu().numpy().copy(), seed)
         synchronise(self.data.device)
         elapsed_s = time.perf_counter() - start
@@ -169,6 +170,21 @@ class Fits:
 
         found = self.store.get_or_compute(address("fitted-outputs", content), "fitted-outputs", content, compute)
         return Outputs(**found.tensors("outputs"), task=self.data.model_input.task)
+
+
+@contextmanager
+def positions_explained(data: GivenData, ids: Tensor, name: str) -> Iterator[None]:
+    """Say what positions beyond the training set are to somebody's function that does not know them."""
+    try:
+        yield
+    except (IndexError, KeyError) as error:
+        n = len(data.partitions["train"]) if "train" in data.partitions else 0
+        if not len(ids) or int(ids.max()) < n:
+            raise
+        raise RequirementNotMet(
+            f"this measure trains on samples of test as well: {name} gets positions from {n:,} on for them, in the order of test, and "
+            f"failed ({type(error).__name__}: {error}); have it take data and test joined, or give a recipe as train="
+        ) from error
 
 
 def passed(model: nn.Module, data: GivenData, ids: Tensor) -> Outputs:

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from erasure.errors import ErasureError, RequirementNotMet
 from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
 from erasure.measures.guards import judge
 from erasure.measures.outputs import Outputs
-from erasure.measures.requested_models import Original, Request, Retrained, Shadow
+from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
 from erasure.records.rows import Row
 from erasure.stages.blocks import Block, seen_ids
 from erasure.stages.value_records import value_record
@@ -107,14 +107,34 @@ def _training(request: Request) -> str:
         return "train"
     if isinstance(request, Shadow):
         return ""
-    raise RequirementNotMet("this measure applies the method to shadow models, which takes a run of an experiment (erasure.run)")
+    raise RequirementNotMet("this measure makes further models as the unlearned one was made: give train= and unlearn=")
+
+
+class Treated(Protocol):
+    """Makes models as a subject was made; see :class:`~erasure.engine.given_treatments.Treatments`."""
+
+    def made(self, request: Request, kind: ModelKind, label: str, original: GivenModel, number: int) -> GivenModel:
+        """The model of a request."""
+        ...
+
+    def forgotten(self, request: Request) -> Tensor:
+        """What it has forgotten."""
+        ...
 
 
 class _Provider:
     """Answers measures from somebody's own training."""
 
-    def __init__(self, data: GivenData, seed: int, made: Callable[[Request], GivenModel]) -> None:
-        self.data, self.seed, self.made = data, seed, functools.cache(made)
+    def __init__(
+        self, data: GivenData, seed: int, made: Callable[[Request], GivenModel], treated: Treated | None, subject: _Subject
+    ) -> None:
+        self.data, self.seed, self.treated, self.subject, self._plain = data, seed, treated, subject, functools.cache(made)
+
+    def made(self, request: Request) -> GivenModel:
+        if self.treated is None or not isinstance(request, UnlearnedShadow | Repeated):
+            return self._plain(request)
+        subject = self.subject
+        return self.treated.made(request, subject.kind, subject.label, subject.block.original, subject.block.number)
 
     def outputs(self, request: Request, partition: str) -> Outputs:
         return self.made(request).outputs(self.data.partitions[partition])
@@ -123,13 +143,19 @@ class _Provider:
         return self.made(request).load()
 
     def seen(self, request: Request) -> Tensor:
-        block = Block(
-            requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(self.seed, "shadow")
-        )
+        partition = "" if isinstance(request, UnlearnedShadow) else _training(request)
+        block = Block(requests=(request,), seeds=(0,), way="train", partition=partition, root=derive(self.seed, "shadow"))
         return seen_ids(request, block, self.data.partitions)
 
     def forgotten(self, request: Request) -> Tensor:
-        return torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, dtype=torch.int64) if self.treated is None else self.treated.forgotten(request)
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    kind: ModelKind
+    label: str
+    block: GivenBlock
 
 
 @dataclass(eq=False, kw_only=True)
@@ -143,6 +169,7 @@ class MeasuredModels:
         dataset: Name of the data.
         seed: Root of all random choices.
         made: Trains models that measures ask for; None if nothing can be trained.
+        treated: Makes models as the subject was made; None if nobody knows how.
         on_measured: Hears of each model that was measured.
     """
 
@@ -152,6 +179,7 @@ class MeasuredModels:
     dataset: str = "given data"
     seed: int = 0
     made: Callable[[Request], GivenModel] | None = None
+    treated: Treated | None = None
     on_measured: Callable[[str], None] | None = None
     by_name: dict[str, Measure] = field(default_factory=dict, init=False)
     """The measure behind each name that rows have."""
@@ -174,14 +202,14 @@ class MeasuredModels:
             rows += self._as_rows(values, "gold", "gold", block, shown, golds, number=number)
         for label, model in block.unlearned.items():
             status, reason = self._guard(model, block, golds)
-            values = self._values(model, "unlearned", block)
+            values = self._values(model, "unlearned", block, label)
             found = self._as_rows(values, "unlearned", label, block, shown, golds, key=keys.get(label, ""))
             rows += [row if row.status != "ok" or status == "ok" else replace(row, status=status, reason=reason) for row in found]
         if self.on_measured is not None:
             self.on_measured(f"block {block.number}")
         return rows
 
-    def _evaluation(self, model: GivenModel, kind: ModelKind, block: GivenBlock, stream: str) -> Evaluation:
+    def _evaluation(self, model: GivenModel, kind: ModelKind, block: GivenBlock, stream: str, label: str) -> Evaluation:
         references = {"original": block.original} | ({"gold": block.golds[0]} if block.golds else {})
         return Evaluation(
             subject=self._candidate(model, kind),
@@ -194,7 +222,9 @@ class MeasuredModels:
             streams=Streams(self.seed).child(stream),
             batch_size=self.data.batch_size,
             facts={"class_names": self.data.class_names},
-            provider=None if self.made is None else _Provider(self.data, self.seed, self.made),
+            provider=None
+            if self.made is None
+            else _Provider(self.data, self.seed, self.made, self.treated, _Subject(kind, label, block)),
         )
 
     def _candidate(self, model: GivenModel, kind: ModelKind) -> Candidate:
@@ -215,14 +245,14 @@ class MeasuredModels:
         """One pass of each model and partition, whoever asks; the model is kept so that its number stays its own."""
         return {}
 
-    def _values(self, model: GivenModel, kind: ModelKind, block: GivenBlock) -> dict[int, Any]:
+    def _values(self, model: GivenModel, kind: ModelKind, block: GivenBlock, label: str = "") -> dict[int, Any]:
         """What each measure found, by its place: records, or the reason why there are none, and seconds."""
         found: dict[int, Any] = {}
         for place, measure in enumerate(self.measures):
             if kind not in measure.targets():
                 continue
             start = time.perf_counter()
-            evaluation = self._evaluation(model, kind, block, measure.stream)
+            evaluation = self._evaluation(model, kind, block, measure.stream, label)
             try:
                 missing = sorted(measure.references - set(evaluation.references))
                 if missing:
@@ -234,7 +264,7 @@ class MeasuredModels:
         return found
 
     def _guard(self, model: GivenModel, block: GivenBlock, golds: Sequence[Any]) -> tuple[Any, str]:
-        evaluation = self._evaluation(model, "unlearned", block, "judge")
+        evaluation = self._evaluation(model, "unlearned", block, "judge", "")
         floor = 0.0
         if len(block.golds) > 1:
             accuracies = [self._said(gold, "forget").accuracy for gold in block.golds]

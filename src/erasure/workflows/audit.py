@@ -15,6 +15,7 @@ from erasure.analysis.judging import Tested, TestedReport, judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_data import GivenData, given_data
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model, of_fits
+from erasure.engine.given_treatments import Treatments, Unlearn
 from erasure.engine.recording.given_evidence import given_evidence
 from erasure.errors import DataError, RequirementNotMet
 from erasure.events import Listener, Said, silent
@@ -86,6 +87,7 @@ def audit(
     data: Any = None,
     train: Fit | Mapping[str, Any] | None = None,
     golds: Sequence[nn.Module] = (),
+    unlearn: Unlearn | Mapping[str, Unlearn] | None = None,
     n_golds: int | None = None,
     measures: Sequence[str | Measure] | None = None,
     exact: Sequence[str] = (),
@@ -115,6 +117,9 @@ def audit(
         train: ``fit(indices, seed) -> model``, which trains a model from scratch on the samples of ``data`` at these positions (an array of
             whole numbers), or a recipe such as ``{"epochs": 20, "optimizer": "Adam"}``.
         golds: Retrained models, instead of ``train``.
+        unlearn: ``unlearn(model, forget, retain, seed) -> model``, which does to any model what was done to the original, or label to
+            function; attacks that apply the method to shadow models need it, and ``train``. Such attacks train on samples of ``test``, too:
+            both functions get positions from ``len(data)`` on for these.
         n_golds: Retrained models for each original; by default 19 for a single original and 4 for each of several.
         measures: Names of measures, or measures; by default accuracies, losses on the forgotten samples, and memory left with ``train``.
         exact: Labels of methods that retrain.
@@ -163,7 +168,9 @@ def audit(
     blocks = _blocks(given, originals, methods, golds, fits, n_golds, seed)
     chosen = audit_measures(measures, given, fits is not None)
     maker = of_fits(fits, given, seed) if fits is not None else None
-    measured = MeasuredModels(data=given, measures=chosen, name=name, seed=seed, made=maker)
+    functions = unlearn if isinstance(unlearn, Mapping) else {} if unlearn is None else dict.fromkeys(methods, unlearn)
+    treated = Treatments(fits, given, seed, functions) if fits is not None else None
+    measured = MeasuredModels(data=given, measures=chosen, name=name, seed=seed, made=maker, treated=treated)
     rows = measured.rows(blocks)
     return judged(given, blocks, rows, measured.by_name, name=name, exact=exact, output=output, listener=listener)
 

@@ -9,6 +9,8 @@ from torch import nn
 import erasure
 from erasure.engine.fits import callable_digest
 from erasure.errors import DataError, RequirementNotMet, UnknownComponent
+from erasure.measures.attacks.forgetting_quality import ForgettingQuality
+from erasure.measures.attacks.lira import ULiRA
 
 FORGET = np.arange(16)
 RETAIN = np.arange(16, N)
@@ -147,3 +149,28 @@ def test_a_changed_function_is_another_function():
     assert callable_digest(make(1)) == callable_digest(make(1))
     digests = {callable_digest(each) for each in (make(1), make(2), make(1, 2), other)}
     assert len(digests) == 4
+
+
+def test_attacks_that_unlearn_shadow_models_are_told_how(store):
+    (x, y), (x_test, y_test) = problem()
+    joined = torch.cat([x, x_test]), torch.cat([y, y_test])
+    fit = trainer(joined, steps=20)
+    forgot = []
+
+    def unlearn(model, forget, retain, seed):
+        forgot.append(set(forget.tolist()))
+        assert not forgot[-1] & set(retain.tolist())
+        return fit(retain, seed)
+
+    shadows = {"n_shadows": 4, "retain": "retain"}
+    given = {"original": fit(np.arange(N), 1), "unlearned": fit(RETAIN, 2), "train": fit, "n_golds": 1}
+    attacks = [ULiRA(**shadows), ForgettingQuality(n_models=3)]
+    found = audit(**given, measures=attacks, unlearn=unlearn)
+    assert any("U-LiRA" in row.measure for row in found if row.model == "unlearned" and row.status == "ok")
+    assert found.failures == {}
+    assert len(forgot) == 4 + 3  # shadows, and the subject made again
+    assert sum(len(each) for each in forgot[:4]) == 2 * (len(FORGET) + len(x_test))
+    alone = audit(**given, measures=[ULiRA(**shadows)])
+    assert any("give unlearn=" in reason for reason in alone.failures.values())
+    with_less = audit(**given | {"train": trainer((x, y), steps=20)}, measures=[ULiRA(**shadows)], unlearn=unlearn)
+    assert any("trains on samples of test as well" in reason for reason in with_less.failures.values())
