@@ -127,6 +127,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "MEGU": "erasure.unlearners.megu:MEGU",
         "GIF": "erasure.unlearners.graph_influence:GraphInfluence",
         "Cognac": "erasure.unlearners.cognac:Cognac",
+        "GNNDelete": "erasure.unlearners.gnn_delete:GNNDelete",
         "NeighbourRelabelling": "erasure.unlearners.neighbour_relabelling:NeighbourRelabelling",
         "Finetuning": "erasure.unlearners.finetuning:Finetuning",
         "CF-k": "erasure.unlearners.cf_k:CFk",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.training.graphs import GraphBatch, NodeBatch, normalised_edges, torch_geometric
+from erasure.training.node_operators import NodeOperators
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.sparse_rows import FeatureLinear, SparseRows
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
@@ -133,9 +136,9 @@ class _Block(nn.Module):
         super().__init__()
         self.conv, self.norm, self.dropout = conv, norm, dropout
 
-    def forward(self, x: Tensor | SparseRows, edges: tuple[Tensor, ...]) -> Tensor:
-        """Features of the nodes."""
-        return F.dropout(F.relu(self.norm(self.conv(x, *edges))), self.dropout, self.training)
+    def forward(self, x: Tensor | SparseRows, edges: tuple[Tensor, ...], operator: Callable[[Tensor], Tensor]) -> Tensor:
+        """Features of the nodes; ``operator`` is applied to what the convolution gives."""
+        return F.dropout(F.relu(self.norm(operator(self.conv(x, *edges)))), self.dropout, self.training)
 
 
 class _Network(nn.Module):
@@ -147,6 +150,7 @@ class _Network(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.dense = dense
         self.head = head
+        self.operators = NodeOperators()
 
     def forward(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor, Tensor]:
         """Features and logits."""
@@ -154,12 +158,28 @@ class _Network(nn.Module):
             raise RequirementNotMet("GNN takes graphs or nodes; of pairs of nodes it is the encoder of a LinkPredictor")
         edges = self._edges(inputs)
         x: Any = self._features(inputs)
-        for block in self.blocks:
-            x = block(x, edges)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, edges, partial(self.operators, layer, inputs=inputs))
         if self.family.dense_layers:
             features = self.dense(self._samples(x, inputs))
             return features, self.head(features)
-        return self._samples(x, inputs), self._samples(self.head(x, *edges), inputs)
+        logits = self.operators(len(self.blocks), self.head(x, *edges), inputs)
+        return self._samples(x, inputs), self._samples(logits, inputs)
+
+    def layers(self, inputs: NodeBatch, between: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """As :class:`~erasure.training.node_operators.LayeredNetwork` says."""
+        edges, found = self._edges(inputs), list[Tensor]()
+        x: Any = self._features(inputs)
+
+        def seen(layer: int, vectors: Tensor) -> Tensor:
+            found.append(self.operators(layer, vectors, inputs))
+            return found[-1]
+
+        for layer, block in enumerate(self.blocks):
+            x = between(block(x, edges, partial(seen, layer)))
+        if not self.family.dense_layers:
+            seen(len(self.blocks), self.head(x, *edges))
+        return found
 
     def _features(self, inputs: GraphBatch | NodeBatch) -> Tensor | SparseRows:
         """Features of the nodes, some dropped while training; those that are nearly all zero without their zeros, where that helps."""
