@@ -34,11 +34,12 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
     from erasure.errors import MissingDependency
     from erasure.store import Store, default_base_path, default_store_path
     from erasure.ui import Library, Site, UiServer
+    from erasure.workflows.validation import memory_directory
 
     for module, package in (("jinja2", "jinja2"), ("vl_convert", "vl-convert-python")):
         if not _is_installed(module):
             raise MissingDependency(package, "report", "erasure ui")
-    library = Library(folder)
+    library = Library(folder, memory_directory("listed"))
     opened = Store(store or default_store_path(), base=default_base_path(), read_only=True)
     with UiServer(Site(library, opened), port) as server:
         n = len(library.runs())

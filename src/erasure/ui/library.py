@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy
+import scipy
+
 from erasure.analysis.overview import Overview, overview_of
+from erasure.durable import write_atomically
 from erasure.errors import ConfigError, ErasureError, Problem, StoreError
+from erasure.records.reading import as_record
 from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
+from erasure.records.sweep_folder import POINTS_FILE
 from erasure.reports.figures.theme import VERDICT_MARKS
 
 __all__ = ["Library", "Run", "State", "Verdict"]
@@ -26,6 +36,8 @@ _TRACES = ("rows.csv", "rows.json", EVIDENCE_FILE, "stages.json")
 """Files that a run leaves before its rows, which it writes last."""
 _MOST_DIRECTORIES = 20_000
 _KEPT = 32
+_REMEMBERED = 20
+"""Folders and versions of which is remembered what their lists say."""
 _MISREAD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What reading JSON of another shape ends in."""
 
@@ -83,30 +95,37 @@ class Run:
 
 
 class Library:
-    """The runs of a folder, reread when their files change. Nothing is ever written.
+    """The runs of a folder, reread when their files change. Nothing is ever written into it.
 
-    Directories that are links are not followed, and a run whose files lead out of the folder is not read.
+    What the list says of each run is remembered under ``memory``, with sizes and times of its files: judging a thousand runs takes minutes,
+    reading what was found a moment. Directories that are links are not followed, and a run whose files lead out of the folder is not read.
 
     Args:
         root: The folder, which may be a run itself.
+        memory: Directory of what is remembered; None remembers nothing beyond this object.
 
     Raises:
         ConfigError: If it is not a directory.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, memory: Path | None = None) -> None:
         self.root = Path(root).expanduser().resolve()
         if not self.root.is_dir():
             hint = "name a folder of runs; erasure run CONFIG makes one"
             raise ConfigError([Problem(f"{root} is not a directory", hint=hint, kind="data")])
         self.is_cut = False
         self._lock = threading.Lock()
-        self._runs: dict[str, tuple[Any, Run]] = {}
+        self._memory = None if memory is None else memory / f"{_code_digest(self.root)}.json"
+        self._runs: dict[str, tuple[Any, Run]] = _remembered(self._memory)
         self._overviews: dict[str, tuple[Any, Overview]] = {}
 
     def runs(self) -> list[Run]:
         """All runs there are now, the newest first."""
-        found = [self._run(name, directory) for name, directory in self._directories().items()]
+        directories = self._directories()
+        before = {name: self._runs.get(name) for name in directories}
+        found = [self._run(name, directory) for name, directory in directories.items()]
+        if self._memory is not None and before != {name: self._runs.get(name) for name in directories}:
+            self._remember(self._memory, directories)
         return sorted(sorted(found, key=lambda run: run.name), key=lambda run: run.date, reverse=True)
 
     def run(self, name: str) -> Run:
@@ -187,6 +206,18 @@ class Library:
             self._runs[name] = (stamp, found)
         return found
 
+    def _remember(self, file: Path, directories: Mapping[str, Path]) -> None:
+        """Keep what is in the list; where that is not possible it is found again next time.
+
+        Sweeps are judged each time: their settings lie in folders whose files the stamp does not have.
+        """
+        single = [name for name, directory in directories.items() if not (directory / POINTS_FILE).exists()]
+        kept = {name: [self._runs[name][0], self._runs[name][1].record()] for name in single}
+        with suppress(StoreError, OSError):
+            write_atomically(file, json.dumps(kept).encode())
+            for old in sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_REMEMBERED]:
+                old.unlink(missing_ok=True)
+
     def _summary(self, name: str, directory: Path) -> Run:
         date = _date(directory)
         if not (directory / _ROWS).exists():
@@ -251,6 +282,25 @@ def _time(path: Path) -> float | None:
         return path.lstat().st_mtime
     except OSError:
         return None
+
+
+def _remembered(file: Path | None) -> dict[str, tuple[Any, Run]]:
+    """What an earlier object has found; nothing where it cannot be read."""
+    if file is None:
+        return {}
+    try:
+        kept = json.loads(file.read_bytes())
+        return {name: ([tuple(each) for each in stamp], as_record(Run, record)) for name, (stamp, record) in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _code_digest(root: Path) -> str:
+    """Changes with the folder, with our code, and with the libraries that judge."""
+    package = Path(__file__).parents[1]
+    code = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(package.rglob("*.py"))]
+    versions = [sys.version, numpy.__version__, scipy.__version__]
+    return hashlib.sha256(repr((str(root), code, versions)).encode()).hexdigest()
 
 
 def _stamp(directory: Path) -> Sequence[Any]:

@@ -12,6 +12,7 @@ import pytest
 from report_rows import method, references, row
 from ui_run import SIZES, make_run
 
+from erasure.analysis.overview import overview_of
 from erasure.errors import ConfigError, StoreError
 from erasure.records.rows import write_rows
 from erasure.reports.templating import template_text
@@ -68,6 +69,27 @@ def test_a_run_is_listed_with_its_verdicts(tmp_path):
     assert run.date == "2026-01-01T00:00:00+00:00"
     assert run.n_seeds == 1
     assert run.has_outputs
+
+
+def test_what_the_list_says_is_remembered_until_a_run_changes(tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(library_module, "overview_of", lambda folder: judged.append(folder.directory.name) or overview_of(folder))
+    for name in ("a", "b"):
+        write_rows([*references(), *method("good")], tmp_path / "runs" / name)
+    write_rows([*references(), *method("good")], tmp_path / "runs" / "broken")
+    (tmp_path / "runs" / "broken" / "rows.parquet").write_bytes(b"PAR1nonsense")
+    before = tree(tmp_path / "runs")
+    first = Library(tmp_path / "runs", tmp_path / "memory").runs()
+    assert Library(tmp_path / "runs", tmp_path / "memory").runs() == first
+    assert sorted(judged) == ["a", "b"]
+    assert tree(tmp_path / "runs") == before
+    write_rows([*references(), *method("bad")], tmp_path / "runs" / "b")
+    again = {run.name: run for run in Library(tmp_path / "runs", tmp_path / "memory").runs()}
+    assert sorted(judged) == ["a", "b", "b"]
+    assert again["b"].methods == ("bad",)
+    (kept,) = (tmp_path / "memory").iterdir()
+    kept.write_text("{")
+    assert {run.name: run for run in Library(tmp_path / "runs", tmp_path / "memory").runs()} == again
 
 
 def test_settings_of_one_method_are_one_method(tmp_path):
