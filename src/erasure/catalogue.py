@@ -201,6 +201,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "SimImp": "erasure.unlearners.weighted_ascent:SimImp",
         "CE-U": "erasure.unlearners.token_targets:CEU",
         "InvertedHinge": "erasure.unlearners.token_targets:InvertedHinge",
+        "WHP": "erasure.unlearners.generic_predictions:WHP",
+        "LUNAR": "erasure.unlearners.lunar:LUNAR",
         "PDU": "erasure.unlearners.primal_dual:PDU",
         "GRU": "erasure.unlearners.gradient_rectified:GRU",
         "TaskVector": "erasure.unlearners.task_vector:TaskVector",
