@@ -20,7 +20,7 @@ from erasure.analysis.families import FORGETTING, UTILITY, Claim, Family, Tested
 from erasure.analysis.gaps import Roles
 from erasure.analysis.nearest import LEAST_ORIGINALS, Distances, distances_of
 from erasure.analysis.populations import PopulationTest, population_tests
-from erasure.analysis.power import LEVEL, Basis, basis_of, detectable_shift
+from erasure.analysis.power import LEVEL, Basis, Detection, basis_of, detection
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.analysis.statistics import holm
 from erasure.intervals import student_quantile
@@ -193,7 +193,7 @@ class TestedReport:
         level: Share of reports of retrained methods in which any may be accused.
         control: The original, tested like a method: unless it is accused of knowing more, nobody is indistinguishable.
         distances: How far each model, the original included, is from retraining.
-        shift: Difference of one value, in standard deviations of a gold, that is found in 80 % of cases; None if none can be.
+        detection: What is found of a difference of one value; None if nobody can be accused.
         notices: What a reader must know of the jury.
     """
 
@@ -202,8 +202,13 @@ class TestedReport:
     level: float
     control: Tested | None = None
     distances: Distances = field(default_factory=Distances)
-    shift: float | None = None
+    detection: Detection | None = None
     notices: Sequence[str] = field(default=())
+
+    @property
+    def shift(self) -> float | None:
+        """Difference of one value, in standard deviations of a gold, that is found in 80 % of cases; None if none can be."""
+        return self.detection.shift if self.detection is not None else None
 
 
 def judge_report(
@@ -261,8 +266,8 @@ def judge_report(
         for label, family in tried.items()
     }
     compared_all = families if original is None else {**families, ORIGINAL: original}
-    shift = _shift(list(tried.values()), n_asked, level)
-    return TestedReport(methods, n_tested, level, control, distances_of(compared_all), shift, notices)
+    found = _detection(list(tried.values()), n_asked, level)
+    return TestedReport(methods, n_tested, level, control, distances_of(compared_all), found, notices)
 
 
 def _compared(family: Family, basis: Basis, level: float) -> tuple[list[Difference], _Floats]:
@@ -491,12 +496,12 @@ def _seeds_for(found: Limits, room: float) -> str:
 # Power
 
 
-def _shift(families: Sequence[Family], n_tested: int, level: float) -> float | None:
-    """What the largest design of a report finds in 80 % of cases."""
+def _detection(families: Sequence[Family], n_tested: int, level: float) -> Detection | None:
+    """What the largest design of a report finds."""
     known = [family for family in families if family.is_testable]
     if not known:
         return None
     family = max(known, key=lambda each: (each.n_originals, each.values.shape))
     assert family.design is not None  # noqa: S101 - narrows the type
     golds = np.concatenate([family.values[rows][1:] for rows in family.design.slices])
-    return detectable_shift(golds, family.design, n_tested, level=level)
+    return detection(golds, family.design, n_tested, level=level)

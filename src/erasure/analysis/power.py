@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from erasure.analysis.labellings import Design, labellings
 from erasure.analysis.relabelling_test import relabel
 from erasure.intervals import student_quantile, student_tail
 
-__all__ = ["LEVEL", "Basis", "basis_of", "detectable_shift", "expected_shift", "found_shifts"]
+__all__ = ["LEVEL", "POWER", "Basis", "Detection", "basis_of", "detection", "expected_shift", "found_shifts"]
 
 LEVEL = 0.05
 """Share of reports of retrained methods in which any of them may be accused."""
@@ -37,11 +38,38 @@ def basis_of(design: Design, n_methods: int, *, level: float = LEVEL) -> Basis:
     return "t" if design.degrees >= _LEAST_DEGREES else ""
 
 
-def detectable_shift(golds: _Floats, design: Design, n_methods: int = 1, *, level: float = LEVEL, seed: int = 0) -> float | None:
-    """Shift of one value, in standard deviations of a gold, that a run finds in 80 % of cases; from its own golds.
+@dataclass(frozen=True)
+class Detection:
+    """What a run finds of a shift of one value, in standard deviations of a gold.
 
-    The quantile of the largest statistic over labellings in which golds play the method, plus that of the normal distribution at 80 %,
-    in standard errors.
+    Args:
+        critical: Standard errors from which on a difference is found.
+        error: Standard error of a difference, in standard deviations of a gold.
+        n_originals: Originals of the run.
+    """
+
+    critical: float
+    error: float
+    n_originals: int
+
+    @property
+    def shift(self) -> float:
+        """The shift that is found in 80 % of cases."""
+        return (self.critical + _QUANTILE) * self.error
+
+    def power(self, shift: float) -> float:
+        """Share of runs in which a shift is found, taking differences of means as normally distributed."""
+        return 0.5 * (1 + math.erf((shift / self.error - self.critical) / math.sqrt(2)))
+
+    def of_originals(self, n: int) -> Detection:
+        """The same with another number of originals and as many golds for each, which changes little but the standard error."""
+        return Detection(self.critical, self.error * math.sqrt(self.n_originals / n), n)
+
+
+def detection(golds: _Floats, design: Design, n_methods: int = 1, *, level: float = LEVEL, seed: int = 0) -> Detection | None:
+    """What a run finds, from its own golds.
+
+    A difference is found from the quantile on of the largest statistic over labellings in which golds play the method.
 
     Args:
         golds: ``(golds, values)``, blocks one after the other.
@@ -56,14 +84,17 @@ def detectable_shift(golds: _Floats, design: Design, n_methods: int = 1, *, leve
     basis = basis_of(design, n_methods, level=level)
     if not basis:
         return None
-    if basis == "t":
-        quantile = -student_quantile(design.degrees, level / n_methods / 2 / max(1, golds.shape[1]))
-        return (quantile + _QUANTILE) * design.error
     alone = design.golds_alone()
-    if alone is None or not golds.shape[1]:
-        return expected_shift(design, max(1, golds.shape[1]), n_methods, level=level)
-    maxima = relabel(golds, alone, seed=seed).maxima
-    return (float(np.quantile(maxima, 1 - level / n_methods, method="higher")) + _QUANTILE) * design.error
+    if basis == "t":
+        critical = -student_quantile(design.degrees, level / n_methods / 2 / max(1, golds.shape[1]))
+    elif alone is None or not golds.shape[1]:
+        shift = expected_shift(design, max(1, golds.shape[1]), n_methods, level=level)
+        assert shift is not None  # noqa: S101 - it has a basis
+        critical = shift / design.error - _QUANTILE
+    else:
+        maxima = relabel(golds, alone, seed=seed).maxima
+        critical = float(np.quantile(maxima, 1 - level / n_methods, method="higher"))
+    return Detection(critical, design.error, design.n_unlearned)
 
 
 @functools.lru_cache(maxsize=256)

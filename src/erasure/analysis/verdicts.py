@@ -201,14 +201,14 @@ def _report(
     ]
     # Nothing is shown where the original of one of the groups is not told from golds.
     controls = sorted((part.control for part in parts if part.control is not None), key=lambda each: each.is_accused)
-    shifts = [part.shift for part in parts if part.shift is not None]
+    detections = [part.detection for part in parts if part.detection is not None]
     return TestedReport(
         {label: tested for part in parts for label, tested in part.methods.items()},
         sum(part.n_tested for part in parts),
         level / len(groups),
         controls[0] if controls else None,
         Distances({label: logs for part in parts for label, logs in part.distances.logs.items()}),
-        max(shifts, default=None),
+        max(detections, key=lambda each: each.shift, default=None),
         list(dict.fromkeys(notice for part in parts for notice in part.notices)),
     )
 

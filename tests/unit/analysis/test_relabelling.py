@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from erasure.analysis.labellings import Design, labellings
-from erasure.analysis.power import basis_of, detectable_shift, expected_shift
+from erasure.analysis.power import basis_of, detection, expected_shift
 from erasure.analysis.relabelling_test import Relabelled, gold_spread, relabel, t_test, usable_by_t
 from erasure.errors import DataError
 
@@ -295,9 +295,21 @@ def test_the_detectable_shift_is_known_before_a_run_and_after_it():
     before = expected_shift(design, 10)
     generator = np.random.default_rng(0)
     golds = (generator.normal(size=(20, 10)) + generator.normal(size=(20, 1))) / math.sqrt(2)
-    after = detectable_shift(golds, design)
+    after = detection(golds, design).shift
     assert 1.7 < before < 2.3
     assert after == pytest.approx(before, rel=0.2)
     assert expected_shift(Design(((1, 3),)), 10) is None
     assert expected_shift(Design(((1, 9),)), 10, 15) == pytest.approx(7.5, abs=0.6)
-    assert detectable_shift(golds[:9], Design(((1, 9),))) == pytest.approx(5, abs=0.6)
+    assert detection(golds[:9], Design(((1, 9),))).shift == pytest.approx(5, abs=0.6)
+
+
+def test_the_power_curve_is_that_of_simulated_runs():
+    design, generator = Design(((1, 4),) * 5), np.random.default_rng(5)
+    golds = generator.standard_normal((20, 3))
+    found = detection(golds, design)
+    for shift in (1.0, found.shift, 3.0):
+        drawn = generator.standard_normal((150, design.n_models, 3))
+        drawn[:, [rows.start for rows in design.slices], 0] += shift
+        share = np.mean([relabel(each, design).adjusted[0] <= 0.05 for each in drawn])
+        assert share == pytest.approx(found.power(shift), abs=0.15)
+    assert found.of_originals(20).shift == pytest.approx(found.shift / 2)

@@ -3,18 +3,20 @@
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from report_rows import evidence, method, references, with_jury
 
 from erasure.analysis import judging
 from erasure.analysis.equivalence import Limits
 from erasure.analysis.gaps import Roles
+from erasure.analysis.power import Detection
 from erasure.analysis.verdicts import TITLES, Judgement, judge_all
 from erasure.records.evidence import Curve, Evidence, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
-from erasure.reports.figures.retraining import memory_left, relabelled
+from erasure.reports.figures.retraining import memory_left, power_curve, relabelled
 from erasure.reports.figures.settings import costs, sensitivity, trace
 from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
 from erasure.reports.figures.verdicts import seeds, tradeoff
@@ -237,3 +239,16 @@ def test_each_method_is_a_line_among_the_bars_of_its_labellings():
         assert (bars[0]["start"], bars[-1]["end"]) == (0.0, 3.9)
     assert "1 is told from retraining" in figure.alt
     assert relabelled([verdict_on("by t", p=0.3)]) is None
+
+
+def test_the_power_curve_passes_through_what_the_report_says_is_found():
+    report = judging.TestedReport({}, 12, 0.05, detection=Detection(4.0, 0.5, 5))
+    figure = power_curve(report)
+    own = {d["shift"]: d["found"] for d in figure.data if d["run"] == "5 originals"}
+    assert report.shift == pytest.approx(2.42, abs=0.01)
+    assert own[0.0] < 1e-4
+    assert max(own.values()) > 0.98
+    assert np.interp(report.shift, list(own), list(own.values())) == pytest.approx(0.8, abs=0.01)
+    assert all(d["found"] >= own[d["shift"]] for d in figure.data if d["run"] == "10 originals")
+    assert "12 methods together" in figure.caption
+    assert power_curve(judging.TestedReport({}, 3, 0.05)) is None

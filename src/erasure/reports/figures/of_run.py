@@ -57,6 +57,7 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
         verdict_figures.seeds(folder.rows, order, narrow=narrow),
         retraining_figures.memory_left(overview.judgements, narrow=narrow),
         retraining_figures.relabelled(overview.judgements, narrow=narrow),
+        retraining_figures.power_curve(overview.judged.report, narrow=narrow),
         certainty_figures.differences(overview.certainty, order, narrow=narrow),
         certainty_figures.ranks(overview.certainty, narrow=narrow),
     ]

@@ -1,4 +1,4 @@
-"""Figures of the retraining distribution: how much memory is left, and the test of each method among its relabellings."""
+"""Figures of the retraining distribution: memory left, the test of each method among its relabellings, and what the test would miss."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from erasure.analysis.judging import MEMORY_MARGIN, Tested
+from erasure.analysis.judging import MEMORY_MARGIN, Tested, TestedReport
+from erasure.analysis.power import POWER, Detection
 from erasure.analysis.verdicts import TITLES, Judgement
 from erasure.reports.figures.figure import MOST_LINES, MOST_PANELS, STEP, Figure, base, counted
 from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
 
-__all__ = ["memory_left", "relabelled"]
+__all__ = ["memory_left", "power_curve", "relabelled"]
 
 _BINS = 24
+_CURVE_POINTS = 41
+_REACH = 1.6
+"""Right end of the power curve, in shifts that are found in 80 % of cases."""
+_MOST_SHIFT = 100.0
 _FARTHEST = 1.5
 """Memory left beyond which an interval is cut off, in units of the original's."""
 
@@ -197,3 +202,79 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
         drawn,
         section="certainty",
     )
+
+
+def power_curve(report: TestedReport, *, narrow: bool = False) -> Figure | None:
+    """How often a run like this one finds a difference of one value, and how often one with twice the originals.
+
+    Args:
+        report: The tests.
+        narrow: For a small screen.
+
+    Returns:
+        None if nobody can be accused.
+    """
+    found = report.detection
+    if found is None or not found.shift < _MOST_SHIFT:
+        return None
+    more = found.of_originals(2 * found.n_originals)
+    names = (_originals(found), _originals(more))
+    shifts = np.linspace(0, _REACH * found.shift, _CURVE_POINTS)
+    records = [
+        {"shift": float(shift), "found": each.power(float(shift)), "run": name}
+        for each, name in zip((found, more), names, strict=True)
+        for shift in shifts
+    ]
+    x = {
+        "field": "shift",
+        "type": "quantitative",
+        "title": "difference of one value, in sd of a retrained model",
+        "axis": {"grid": False},
+        "scale": {"nice": False},
+    }
+    y = {
+        "field": "found",
+        "type": "quantitative",
+        "title": "found in",
+        "axis": {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, POWER, 1]},
+        "scale": {"domain": [0, 1]},
+    }
+    series = {
+        "field": "run",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(names), "range": [COLOURS["close"], COLOURS["muted"]]},
+    }
+    dash = {"field": "run", "type": "nominal", "title": None, "scale": {"domain": list(names), "range": [[1, 0], [5, 4]]}}
+    reached = [{"shift": found.shift, "found": POWER, "text": f"{found.shift:.1f} sd in {100 * POWER:.0f}\u00a0%"}]
+    layers: list[dict[str, Any]] = [
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y, "color": series, "strokeDash": dash}},
+        {
+            "data": {"values": reached},
+            "mark": {"type": "point", "filled": True, "size": 70, "color": COLOURS["close"], "opacity": 1},
+            "encoding": {"x": x, "y": y},
+        },
+        {
+            "data": {"values": reached},
+            "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10},
+            "encoding": {"x": x, "y": y, "text": {"field": "text"}},
+        },
+    ]
+    spec = base(records, width=240 if narrow else 460, height=160, layer=layers)
+    methods = f"{report.n_tested} {'method' if report.n_tested == 1 else 'methods'}"
+    return Figure(
+        "power",
+        "What this run would have found",
+        "Share of runs like this one in which a method that differs from retraining by so much, in a single value, is told from it: "
+        f"{methods} together, at a level of {100 * report.level:.2g} %. What is not told apart may differ by less. Dashed: with twice "
+        "as many originals and as many retrained models for each.",
+        f"A difference of {found.shift:.1f} standard deviations of a retrained model is found in {100 * POWER:.0f} % of runs; with twice "
+        f"as many originals one of {more.shift:.1f}.",
+        spec,
+        records,
+        section="certainty",
+    )
+
+
+def _originals(found: Detection) -> str:
+    return f"{found.n_originals} {'original' if found.n_originals == 1 else 'originals'}"
