@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -102,7 +103,16 @@ class Family:
 
     def apart(self, index: int) -> NDArray[np.float64]:
         """What the method has more than the mean of its jury, for each original."""
-        return np.array([each - jury.mean() for mine, jury in self._parts(index) for each in mine])
+        return np.asarray(self._apart[index])
+
+    @functools.cached_property
+    def _apart(self) -> NDArray[np.float64]:
+        """The same of every value, ``(values, originals)``."""
+        if self.design is None:
+            return np.zeros((len(self.columns), 0))
+        table = np.ascontiguousarray(self.values.T)
+        blocks = [(table[:, rows], mine) for rows, (mine, _) in zip(self.design.slices, self.design.blocks, strict=True)]
+        return np.concatenate([each[:, :mine] - each[:, mine:].mean(axis=1, keepdims=True) for each, mine in blocks], axis=1)
 
     def distance(self, index: int) -> float:
         """How far the method lies from its jury, whichever way: the root mean square over originals."""

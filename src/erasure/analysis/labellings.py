@@ -71,7 +71,7 @@ class Design:
         """Whether there are unlearned models enough to ask if they scatter more than golds."""
         return len(self.blocks) >= 3 or self.n_unlearned >= 3
 
-    @property
+    @functools.cached_property
     def shares(self) -> tuple[float, ...]:
         """Weight of each block in the difference of means, inversely to its variance; they sum up to 1."""
         precisions = [1 / (1 / unlearned + 1 / golds) for unlearned, golds in self.blocks]
@@ -83,7 +83,7 @@ class Design:
         pairs = zip(self.shares, self.blocks, strict=True)
         return math.sqrt(math.fsum(share**2 * (1 / unlearned + 1 / golds) for share, (unlearned, golds) in pairs))
 
-    @property
+    @functools.cached_property
     def slices(self) -> tuple[slice, ...]:
         """Rows of each block in an array of all models; in each block the unlearned ones come first."""
         ends = list(itertools.accumulate(unlearned + golds for unlearned, golds in self.blocks))

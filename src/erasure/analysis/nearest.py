@@ -77,22 +77,20 @@ def distances_of(families: Mapping[str, Family]) -> Distances:
     if not known:
         return Distances()
     keys = set.intersection(*({column.key for column in family.columns} for family in known.values()))
-    return Distances(
-        {
-            label: {unit: _log_distance(family, block, keys) for block, unit in enumerate(family.units)}
-            for label, family in known.items()
-        }
-    )
+    return Distances({label: _log_distances(family, keys) for label, family in known.items()})
 
 
-def _log_distance(family: Family, block: int, keys: set[tuple[str, str]]) -> float:
-    """Log of the root mean square over claims of the distance from the jury's mean, in standard deviations of a gold."""
+def _log_distances(family: Family, keys: set[tuple[str, str]]) -> dict[Hashable, float]:
+    """For each original, log of the root mean square over claims of the distance from the jury's mean, in sd of a gold."""
     assert family.design is not None  # noqa: S101 - narrows the type
     spread = np.nan_to_num(gold_spread(family.values, family.design))
-    squares: dict[Claim, list[float]] = {}
+    squares: dict[Claim, list[list[float]]] = {}
     for index, column in enumerate(family.columns):
         deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)
         if column.key in keys and deviation:
-            squares.setdefault(column.claim, []).append((float(family.apart(index)[block]) / deviation) ** 2)
-    means = [math.fsum(squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
-    return 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0
+            squares.setdefault(column.claim, []).append(((family.apart(index) / deviation) ** 2).tolist())
+    found: dict[Hashable, float] = {}
+    for place, unit in enumerate(family.units):
+        means = [math.fsum(each[place] for each in squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
+        found[unit] = 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0
+    return found
