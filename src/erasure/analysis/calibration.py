@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ ACCUSED = frozenset({Finding.DAMAGED, Finding.DIFFERENT, Finding.OVER_FORGOTTEN,
 _ORIGINAL = "the original"
 _SETS = 100
 _RELATIVE_ZERO = 1e-12
+_Unit: TypeAlias = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Calibration:
 
     Args:
         n_originals: Originals of a report.
-        n_golds: Further golds of each.
-        n_pool: Golds of each original that reports were drawn from.
+        n_golds: Further golds of each, or of those that share them.
+        n_pool: Golds of each original, or of originals that share them, that reports were drawn from.
         n_methods: Methods for which verdicts are corrected.
         n_played: Golds that play methods in one report.
         n_draws: Reports.
@@ -108,7 +110,8 @@ def calibrate(
 ) -> Calibration:
     """Judge golds as if they were methods, in reports of the design that is asked for.
 
-    In each report golds of the same original play methods and jury, by lot and without replacement; then the original plays one. A test by
+    In each report golds of the same original play methods and jury, by lot and without replacement; then the original plays one. Of
+    originals that share their golds each has a gold of its own to play a method. A test by
     labellings holds its level for any pool of golds, so that only the error of that number of draws is left; one by t is put to the test.
 
     Args:
@@ -129,13 +132,14 @@ def calibrate(
     family = families.get("original")
     if family is None or family.design is None or not family.columns:
         raise DataError("there are no further golds with values that are compared with retraining")
-    n_pool = min(golds for _, golds in family.design.blocks)
-    if n_pool <= n_golds:
-        raise DataError(f"a jury of {n_golds} golds leaves none of {n_pool} to play the method")
-    n_played = min(max(1, n_methods), n_pool - n_golds)
+    n_pool, n_seats = _n_golds(family.design), _n_unlearned(family.design)
+    n_played = min(max(1, n_methods), (n_pool - n_golds) // n_seats)
+    if n_played < 1:
+        spare = "none" if n_seats == 1 else f"fewer than {n_seats}"
+        raise DataError(f"a jury of {n_golds} golds leaves {spare} of {n_pool} to play the method")
     generator = np.random.default_rng(seed)
     share = level * n_played / max(1, n_methods)
-    by_unit: dict[tuple[int | None, int | None], list[Row]] = {}
+    by_unit: dict[_Unit, list[Row]] = {}
     for row in references:
         by_unit.setdefault(original_of(row), []).append(row)
     findings: Counter[Finding] = Counter()
@@ -156,7 +160,7 @@ def calibrate(
 
 
 def _report(
-    by_unit: Mapping[tuple[int | None, int | None], Sequence[Row]],
+    by_unit: Mapping[_Unit, Sequence[Row]],
     family: Family,
     n_golds: int,
     n_played: int,
@@ -164,34 +168,56 @@ def _report(
 ) -> tuple[list[Row], list[Row]]:
     """Rows of a report in which golds play methods, and of the same one in which the original does."""
     played, original = [], []
-    for unit in family.units:
-        of_unit = by_unit[unit]
-        numbers = generator.permutation(sorted({row.number for row in of_unit if row.number})).tolist()
-        actors = {number: f"retrained {place}" for place, number in enumerate(numbers[:n_played], start=1)}
-        places = {number: place for place, number in enumerate(numbers[n_played : n_played + n_golds], start=1)}
-        for row in of_unit:
+    for bench, units in _benches(by_unit, family).items():
+        golds = [row for row in by_unit[bench] if row.number]
+        numbers = generator.permutation(sorted({row.number for row in golds if row.number})).tolist()
+        seats = [(f"retrained {place}", unit) for place in range(1, n_played + 1) for unit in units]
+        actors = dict(zip(numbers, seats, strict=False))
+        places = {number: place for place, number in enumerate(numbers[len(seats) : len(seats) + n_golds], start=1)}
+        for row in golds:
             if row.number in actors:
-                played.append(replace(row, model="unlearned", label=actors[row.number], number=None))
+                label, (_, seed) = actors[row.number]
+                played.append(replace(row, model="unlearned", label=label, number=None, seed_train=seed))
             elif row.number in places:
                 seated = replace(row, number=places[row.number])
                 played.append(seated)
                 original.append(seated)
-            elif row.model == "original":
-                played.append(row)
-                original += [row, replace(row, model="unlearned", label=_ORIGINAL)]
+        for row in (row for unit in units for row in by_unit[unit] if row.model == "original"):
+            played.append(row)
+            original += [row, replace(row, model="unlearned", label=_ORIGINAL)]
     return played, original
+
+
+def _benches(by_unit: Mapping[_Unit, Sequence[Row]], family: Family) -> dict[_Unit, list[_Unit]]:
+    """The originals that are judged beside each jury: each by itself, or all of a split that share their golds."""
+    found: dict[_Unit, list[_Unit]] = {}
+    for unit in family.units:
+        has_own = any(row.number for row in by_unit[unit])
+        found.setdefault(unit if has_own else (unit[0], None), []).append(unit)
+    return found
+
+
+def _n_golds(design: Design) -> int:
+    """Fewest golds of a block."""
+    return min(golds for _, golds in design.blocks)
+
+
+def _n_unlearned(design: Design) -> int:
+    """Most originals of a block."""
+    return max(unlearned for unlearned, _ in design.blocks)
 
 
 def _missed(family: Family, n_golds: int, n_methods: int, level: float, generator: np.random.Generator) -> list[Missed]:
     """The shift of each value that is found, on data sets drawn from the golds."""
     whole = family.design
     assert whole is not None  # noqa: S101 - the caller has asked
-    design = Design(((1, n_golds),) * len(whole.blocks))
+    design = Design(tuple((unlearned, n_golds) for unlearned, _ in whole.blocks))
     basis = basis_of(design, n_methods, level=level)
     if not basis:
         return []
     spread = gold_spread(family.values, whole)
-    sets = np.concatenate([_drawn(family.values[rows][1:], n_golds, generator) for rows in whole.slices], axis=1)
+    golds = [(family.values[rows][mine:], mine) for rows, (mine, _) in zip(whole.slices, whole.blocks, strict=True)]
+    sets = np.concatenate([_drawn(each, mine + n_golds, generator) for each, mine in golds], axis=1)
     varies = spread > _RELATIVE_ZERO * np.abs(family.values).max(axis=0)
     compared = np.flatnonzero(varies & usable_by_t(family.values, whole) if basis == "t" else varies)
     shifts = found_shifts(sets[:, :, compared] / spread[compared], design, n_methods, level=level)
@@ -203,7 +229,7 @@ def _missed(family: Family, n_golds: int, n_methods: int, level: float, generato
     ]
 
 
-def _drawn(golds: NDArray[np.float64], n_golds: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """``(data sets, 1 + golds, values)`` of one original, without replacement inside a set."""
-    chosen = np.stack([generator.permutation(len(golds))[: n_golds + 1] for _ in range(_SETS)])
+def _drawn(golds: NDArray[np.float64], n: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """``(data sets, n, values)`` of one block, without replacement inside a set."""
+    chosen = np.stack([generator.permutation(len(golds))[:n] for _ in range(_SETS)])
     return np.asarray(golds[chosen])

@@ -503,5 +503,6 @@ def _detection(families: Sequence[Family], n_tested: int, level: float) -> Detec
         return None
     family = max(known, key=lambda each: (each.n_originals, each.values.shape))
     assert family.design is not None  # noqa: S101 - narrows the type
-    golds = np.concatenate([family.values[rows][1:] for rows in family.design.slices])
+    blocks = zip(family.design.slices, family.design.blocks, strict=True)
+    golds = np.concatenate([family.values[rows][mine:] for rows, (mine, _) in blocks])
     return detection(golds, family.design, n_tested, level=level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def calibrate_experiment(
     Args:
         experiment: The validated configuration.
         options: Seeds, store and device; their number of originals is that of a report.
-        n_pool: Golds of each original to draw from; by default twenty, or one more than a report has.
+        n_pool: Golds of each original to draw from, or of all that share them; by default twenty, or as few as a report takes.
         n_draws: Reports.
         listener: Hears what happens.
 
@@ -54,14 +55,12 @@ def calibrate_experiment(
     if not n_golds:
         message = "nobody is judged without further golds"
         raise ConfigError([Problem(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
-    if experiment.evaluator.shared_golds:
-        message = "golds that originals share cannot play methods and jury yet"
-        raise ConfigError([Problem(message, "evaluator.shared_golds", hint="calibrate without it", kind="requirement")])
-    pool = n_pool if n_pool is not None else max(DEFAULT_POOL, n_golds + 1)
-    if pool <= n_golds:
-        message = f"a jury of {n_golds} golds leaves none of {pool} to play the method"
+    least = n_golds + (_most_originals(experiment, options or RunOptions()) if experiment.evaluator.shared_golds else 1)
+    pool = n_pool if n_pool is not None else max(DEFAULT_POOL, least)
+    if pool < least:
+        message = f"a jury of {n_golds} golds leaves too few of {pool} to play the method"
         raise ConfigError(
-            [Problem(message, "evaluator.floor_repeats", hint=f"give --golds of at least {n_golds + 1}", kind="requirement")]
+            [Problem(message, "evaluator.floor_repeats", hint=f"give --golds of at least {least}", kind="requirement")]
         )
     rows, roles = pool_of_golds(experiment, pool, options, listener)
     return calibrate(rows, roles, n_golds=n_golds, n_methods=n_tested(experiment), n_draws=n_draws)
@@ -90,6 +89,12 @@ def pool_of_golds(
     sizes = {partition.name: partition.n for group in folder.groups for partition in group.partitions}
     roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
     return (*folder.rows, *folder.jury), roles
+
+
+def _most_originals(experiment: Experiment, options: RunOptions) -> int:
+    """Most originals of one split: where they share their golds, each needs one to play a method."""
+    seeds = {(each.split, each.train) for each in options.repetitions(experiment)}
+    return max(Counter(split for split, _ in seeds).values())
 
 
 def _nothing_but(methods: Sequence[LabelledUnlearner]) -> tuple[LabelledUnlearner, ...]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from test_judging import ROLES, VALUES, draw, model_rows, report
+from test_judging import ORIGINAL, ROLES, VALUES, draw, model_rows, report
 
 from erasure.analysis.calibration import calibrate
 from erasure.analysis.judging import Finding
@@ -68,3 +68,19 @@ def test_a_jury_needs_a_gold_to_spare():
         calibrate(pool(2, 4), ROLES, n_golds=4)
     with pytest.raises(DataError, match="no further golds"):
         calibrate([row for row in pool(2, 4) if not row.number], ROLES, n_golds=2)
+
+
+def test_originals_that_share_their_golds_each_have_one_to_play_the_method():
+    generator = np.random.default_rng(7)
+    rows = [row for seed in range(4) for row in model_rows("original", "original", seed, draw(generator, ORIGINAL))]
+    for number in range(1, 20):
+        rows += model_rows("gold", "gold", None, draw(generator), number=number)
+    found = calibrate(rows, ROLES, n_golds=9, n_methods=2, n_draws=60)
+    assert (found.n_originals, found.n_golds, found.n_pool, found.n_played) == (4, 9, 19, 2)
+    assert sum(found.findings.values()) == 120
+    assert found.accused <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+    assert found.n_found == 60
+    shifts = [each.deviations for each in found.missed]
+    assert 1.5 < min(shifts) < max(shifts) < 4  # 2.5 for five originals that share nine golds
+    with pytest.raises(DataError, match="fewer than 4 of 19"):
+        calibrate(rows, ROLES, n_golds=16)
