@@ -198,7 +198,8 @@ all methods of the report. Retraining itself, methods that failed and methods th
   difference has no side.
 
 A report draws it under *How sure is this?*: for each method, the largest difference among those of all exchanged labels; and what
-is left of the original's memory, with its interval, for all methods on one axis.
+is left of the original's memory, with its interval, for all methods on one axis; and how often a run like this one finds a difference,
+by its size.
 
 ## How many models it takes
 
