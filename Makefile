@@ -35,7 +35,7 @@ $(VENV)/.develop: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 	@touch $(VENV)/.runtime $@
 
 demo: $(VENV)/.runtime ## run the proof of concept: fourteen methods against retraining, on real digits
-	$(BIN)/python main.py configs/proof_of_concept.jsonc
+	$(BIN)/python main.py configs/proof_of_concept.jsonc --seeds 0-4 --executor processes
 
 # Certificates need the extra `certify`.
 request-demo: $(VENV)/.runtime ## answer three deletion requests on real digits: ledger, certificates, a page; a flipped bit is found
@@ -73,7 +73,7 @@ test-processors: $(VENV)/.develop ## the numeric tests with the instruction sets
 RUNTIME := $(VENV)-runtime
 test-runtime: ## the demo in an environment of its own with runtime dependencies alone
 	$(MAKE) VENV=$(RUNTIME) $(RUNTIME)/.runtime
-	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --store $$folder/store --output runs/proof_of_concept > $$folder/printed \
+	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --seeds 0-4 --executor processes --store $$folder/store --output runs/proof_of_concept > $$folder/printed \
 		&& $(RUNTIME)/bin/python .ci/readme.py < $$folder/printed && test -s runs/proof_of_concept/report.html && rm -r $$folder
 
 check: $(VENV)/.develop ## lint, types, import contracts, dependencies, spelling
