@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["ACCUSED", "Calibration", "Missed", "calibrate"]
 ACCUSED = frozenset({Finding.DAMAGED, Finding.DIFFERENT, Finding.OVER_FORGOTTEN, Finding.UNDER_FORGOTTEN})
 """Findings that say that a method is no retraining."""
 _ORIGINAL = "the original"
+_PLANTED = "planted"
 _SETS = 100
 _RELATIVE_ZERO = 1e-12
 _Unit: TypeAlias = tuple[int | None, int | None]
@@ -66,7 +67,8 @@ class Calibration:
         n_draws: Reports.
         n_accused: Reports that accuse a gold.
         findings: What was found of the golds that played, over all reports.
-        n_found: Reports that find the original under-forgotten, where it plays one more method.
+        original: What was found of the original, where it plays one more method.
+        planted: What was found of models of which more is known than that they are retrained, where one of them plays one more.
         missed: What is found of each value; empty if the design can accuse nobody.
         notices: What a reader must know of the golds.
     """
@@ -79,7 +81,8 @@ class Calibration:
     n_draws: int
     n_accused: int
     findings: Mapping[Finding, int]
-    n_found: int
+    original: Mapping[Finding, int]
+    planted: Mapping[Finding, int] = field(default_factory=dict)
     missed: Sequence[Missed] = ()
     notices: Sequence[str] = ()
 
@@ -87,6 +90,11 @@ class Calibration:
     def accused(self) -> float:
         """Share of reports that accuse a retrained model."""
         return self.n_accused / self.n_draws
+
+    @property
+    def n_found(self) -> int:
+        """Reports that find the original under-forgotten."""
+        return self.original.get(Finding.UNDER_FORGOTTEN, 0)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -107,6 +115,7 @@ def calibrate(
     n_draws: int = 300,
     level: float = LEVEL,
     seed: int = 0,
+    planted: Iterable[Row] = (),
 ) -> Calibration:
     """Judge golds as if they were methods, in reports of the design that is asked for.
 
@@ -122,6 +131,7 @@ def calibrate(
         n_draws: Reports.
         level: Share of reports in which a retrained method may be accused.
         seed: Of the draws.
+        planted: Rows, as of further golds, of models that were made in another way for the same originals.
 
     Raises:
         DataError: If an original has no more golds than the jury.
@@ -143,19 +153,36 @@ def calibrate(
     for row in references:
         by_unit.setdefault(original_of(row), []).append(row)
     findings: Counter[Finding] = Counter()
-    n_accused = n_found = 0
+    of_original: Counter[Finding] = Counter()
+    of_planted: Counter[Finding] = Counter()
+    others = _by_unit_and_number(planted)
+    n_accused = 0
     for _ in range(n_draws):
-        drawn, without = _report(by_unit, family, n_golds, n_played, generator)
+        drawn, jury = _report(by_unit, family, n_golds, n_played, generator)
         found = judge_report(drawn, roles, level=share).methods
         mine = [tested.finding for tested in found.values()]
         findings.update(mine)
         n_accused += any(each in ACCUSED for each in mine)
-        n_found += (
-            judge_report(without, roles, level=level / max(1, n_methods)).methods[_ORIGINAL].finding is Finding.UNDER_FORGOTTEN
-        )
+        one = level / max(1, n_methods)
+        unforgotten = [replace(row, model="unlearned", label=_ORIGINAL) for row in jury if row.model == "original"]
+        of_original[judge_report([*jury, *unforgotten], roles, level=one).methods[_ORIGINAL].finding] += 1
+        if others:
+            played = [row for unit in family.units for row in _one_of(others[unit], generator)]
+            of_planted[judge_report([*jury, *played], roles, level=one).methods[_PLANTED].finding] += 1
     missed = _missed(family, n_golds, max(1, n_methods), level, generator)
     return Calibration(
-        len(family.units), n_golds, n_pool, max(1, n_methods), n_played, n_draws, n_accused, findings, n_found, missed, notices
+        len(family.units),
+        n_golds,
+        n_pool,
+        max(1, n_methods),
+        n_played,
+        n_draws,
+        n_accused,
+        findings,
+        of_original,
+        of_planted,
+        missed,
+        notices,
     )
 
 
@@ -166,8 +193,8 @@ def _report(
     n_played: int,
     generator: np.random.Generator,
 ) -> tuple[list[Row], list[Row]]:
-    """Rows of a report in which golds play methods, and of the same one in which the original does."""
-    played, original = [], []
+    """Rows of a report in which golds play methods, and those of its jury and originals alone."""
+    played, jury = [], []
     for bench, units in _benches(by_unit, family).items():
         golds = [row for row in by_unit[bench] if row.number]
         numbers = generator.permutation(sorted({row.number for row in golds if row.number})).tolist()
@@ -181,11 +208,25 @@ def _report(
             elif row.number in places:
                 seated = replace(row, number=places[row.number])
                 played.append(seated)
-                original.append(seated)
+                jury.append(seated)
         for row in (row for unit in units for row in by_unit[unit] if row.model == "original"):
             played.append(row)
-            original += [row, replace(row, model="unlearned", label=_ORIGINAL)]
-    return played, original
+            jury.append(row)
+    return played, jury
+
+
+def _by_unit_and_number(rows: Iterable[Row]) -> dict[_Unit, dict[int, list[Row]]]:
+    found: dict[_Unit, dict[int, list[Row]]] = {}
+    for row in rows:
+        if row.number:
+            found.setdefault((row.seed_split, row.seed_train), {}).setdefault(row.number, []).append(row)
+    return found
+
+
+def _one_of(models: Mapping[int, Sequence[Row]], generator: np.random.Generator) -> list[Row]:
+    """One of some models as a method."""
+    number = sorted(models)[int(generator.integers(len(models)))]
+    return [replace(row, model="unlearned", label=_PLANTED, number=None) for row in models[number]]
 
 
 def _benches(by_unit: Mapping[_Unit, Sequence[Row]], family: Family) -> dict[_Unit, list[_Unit]]:
