@@ -83,7 +83,7 @@ def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
     """Seconds of the training stages, of the passes over the partitions, and what each gold says of the test set."""
     session = Session(Store(folder), torch.device("cpu"), plan.numerics)
     for stage in plan.stages.values():
-        if stage.kind in {"data", "split"}:
+        if stage.prepares:
             run_stage(session, stage)
     (data,) = plan.data
     session.loaded(data)

@@ -160,7 +160,7 @@ def start(work: Path) -> int:
     plan = build_plan(experiment, [Seeds.all(0)], Numerics("cpu", "fp32", 1))
     session = Session(Store(work / "store"), torch.device("cpu"), plan.numerics)
     for stage in plan.stages.values():
-        if stage.kind in {"data", "split"}:
+        if stage.prepares:
             run_stage(session, stage)
     material = session.loaded(plan.data[0])
     inspect_partitions(dict(material.partitions), material.dataset)

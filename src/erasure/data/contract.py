@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from erasure.component import Component
 from erasure.data.dataset import Dataset
+from erasure.training.devices import Precision
+from erasure.training.loop import EpochListener
 from erasure.types import Json, Partition
 
 if TYPE_CHECKING:
     from erasure.data.preprocess.samples import Samples
 
-__all__ = ["DataSource", "Splitter"]
+__all__ = ["DataSource", "ScoredSplitter", "Scores", "Splitter", "Training"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +123,72 @@ class Splitter(Component):
     def settles(self) -> tuple[str, ...]:
         """Partitions that no later splitter may replace."""
         return ()
+
+
+Scores: TypeAlias = tuple[Tensor, ...]
+"""A score of each sample, and further ones that break its ties; each ``(n,)``, float, on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a splitter trains models.
+
+    Args:
+        device: Where they are trained.
+        precision: ``fp32`` or ``bf16``.
+        on_epoch: Called after each epoch.
+    """
+
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value that nothing can change
+    precision: Precision = "fp32"
+    on_epoch: EpochListener | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSplitter(Splitter):
+    """A splitter that needs scores of samples first, such as those of models that it trains.
+
+    In an experiment a stage of its own computes them, on the device, before the data are split, and splitters whose
+    :meth:`scores_content` and :meth:`scored` partition are the same share it.
+    """
+
+    def needs_scores(self) -> bool:
+        """Whether there is anything to score."""
+        return True
+
+    def scored(self) -> str:
+        """The partition whose samples are scored."""
+        return self.ref_data
+
+    def scores_content(self, seed: int) -> Json:
+        """What the scores depend on, besides the data, the scored samples and where models are trained.
+
+        Args:
+            seed: Root of the splitters' random streams.
+        """
+        raise NotImplementedError
+
+    def scores(
+        self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator, training: Training
+    ) -> Scores:
+        """Scores of the samples of :meth:`scored`, in the order of their ids.
+
+        Args:
+            data: The data set.
+            partitions: Ids of every partition made so far.
+            generator: The splitter's own random stream.
+            training: How models are trained.
+
+        Raises:
+            PartitionError: If they cannot be computed.
+        """
+        raise NotImplementedError
+
+    def split_by(self, scores: Scores, partitions: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The parts, as :meth:`Splitter.split` gives them; without scores if none are needed."""
+        raise NotImplementedError
+
+    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, ...]:
+        """Score, and split by the scores."""
+        scores = self.scores(data, partitions, generator, Training()) if self.needs_scores() else ()
+        return self.split_by(scores, partitions)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from erasure.data.contract import Splitter
+from erasure.data.contract import ScoredSplitter, Scores, Splitter, Training
 from erasure.data.dataset import Dataset
 from erasure.errors import PartitionError, nearest
 from erasure.training.batches import TensorColumn
@@ -22,7 +23,7 @@ from erasure.training.graph_requests import RequestedGraph
 from erasure.training.links import LinkColumn, request_of
 from erasure.training.randomness import derive
 
-__all__ = ["ALL", "DISCARDED", "PartitionIssue", "build_partitions", "ids_of", "inspect_partitions"]
+__all__ = ["ALL", "DISCARDED", "PartitionIssue", "build_partitions", "ids_of", "inspect_partitions", "scores_at"]
 
 ALL = "all"
 """The partition that always exists."""
@@ -67,7 +68,12 @@ def _log(message: str) -> None:
 
 
 def build_partitions(
-    data: Dataset, splitters: Sequence[Splitter], seed: int, *, notify: Callable[[str], None] = _log
+    data: Dataset,
+    splitters: Sequence[Splitter],
+    seed: int,
+    *,
+    notify: Callable[[str], None] = _log,
+    scores: Mapping[int, Scores] | None = None,
 ) -> dict[str, Tensor]:
     """The partitions that splitters make, one splitter after the other.
 
@@ -79,6 +85,7 @@ def build_partitions(
         splitters: In order; each may cut what an earlier one made. A later definition of a name replaces the earlier one.
         seed: Root of the splitters' random streams.
         notify: Told what happened that may not have been meant, one sentence a time.
+        scores: Of splitters that need some, by their place, where they are known; others are computed.
 
     Returns:
         Name to ids, int64, in order of definition; ``all`` first. The order within a partition is stable.
@@ -86,30 +93,81 @@ def build_partitions(
     Raises:
         PartitionError: If a splitter asks for what is not there; says which splitter.
     """
-    partitions: dict[str, Tensor] = {ALL: torch.arange(len(data), dtype=torch.int64)}
-    settled: dict[str, str] = {}
-    for position, splitter in enumerate(splitters):
-        where = f"partitions[{position}] ({type(splitter).__name__})"
-        names = splitter.parts
-        generator = np.random.default_rng(derive(seed, "split", *splitter.parts_names))
-        try:
+    return _Partitions(data, seed, notify, scores or {}).after(splitters).partitions
+
+
+def scores_at(
+    data: Dataset, splitters: Sequence[Splitter], seed: int, place: int, training: Training, *, scores: Mapping[int, Scores]
+) -> Scores:
+    """Scores that the splitter at a place needs.
+
+    Args:
+        data: The data set.
+        splitters: All of them; those before the place are applied first.
+        seed: Root of the splitters' random streams.
+        place: Which splitter.
+        training: How models are trained.
+        scores: Of earlier splitters that need some, by their place.
+
+    Raises:
+        PartitionError: If they cannot be computed; says which splitter.
+    """
+    made = _Partitions(data, seed, lambda message: None, scores).after(splitters[:place])
+    splitter = splitters[place]
+    if not isinstance(splitter, ScoredSplitter):
+        raise TypeError(f"{type(splitter).__name__} needs no scores")
+    with _named(place, splitter):
+        return splitter.scores(made.data, made.partitions, _stream(splitter, seed), training)
+
+
+class _Partitions:
+    """The partitions so far, and the data as the next splitter sees them."""
+
+    def __init__(self, data: Dataset, seed: int, notify: Callable[[str], None], scores: Mapping[int, Scores]) -> None:
+        self.data, self.seed, self.notify, self.scores = data, seed, notify, scores
+        self.partitions: dict[str, Tensor] = {ALL: torch.arange(len(data), dtype=torch.int64)}
+        self._settled: dict[str, str] = {}
+
+    def after(self, splitters: Sequence[Splitter]) -> _Partitions:
+        for place, splitter in enumerate(splitters):
+            self._split(place, splitter)
+        return self
+
+    def _split(self, place: int, splitter: Splitter) -> None:
+        partitions, names = self.partitions, splitter.parts
+        with _named(place, splitter) as where:
             _check_names(names)
-            _check_settled(names, settled)
-            parts = splitter.split(data, partitions, generator)
-        except PartitionError as error:
-            failed = PartitionError(f"{where}: {error}")
-            failed.splitter = position
-            raise failed from error
+            _check_settled(names, self._settled)
+            if isinstance(splitter, ScoredSplitter) and place in self.scores:
+                parts = splitter.split_by(self.scores[place], partitions)
+            else:
+                parts = splitter.split(self.data, partitions, _stream(splitter, self.seed))
         for name, ids in zip(names, parts, strict=True):
             if name == DISCARDED:
                 continue
             if name in partitions and name not in splitter.redefines():
-                notify(f'{where} replaces the partition "{name}" ({len(partitions[name])} samples) by {len(ids)} samples')
+                n = len(partitions[name])
+                self.notify(f'{where} replaces the partition "{name}" ({n} samples) by {len(ids)} samples')
             partitions.pop(name, None)
             partitions[name] = ids
-        data = splitter.prepared(data, partitions)
-        settled |= dict.fromkeys(splitter.settles(), where)
-    return partitions
+        self.data = splitter.prepared(self.data, partitions)
+        self._settled |= dict.fromkeys(splitter.settles(), where)
+
+
+def _stream(splitter: Splitter, seed: int) -> np.random.Generator:
+    return np.random.default_rng(derive(seed, "split", *splitter.parts_names))
+
+
+@contextmanager
+def _named(place: int, splitter: Splitter) -> Iterator[str]:
+    """What goes wrong in a splitter names it."""
+    where = f"partitions[{place}] ({type(splitter).__name__})"
+    try:
+        yield where
+    except PartitionError as error:
+        failed = PartitionError(f"{where}: {error}")
+        failed.splitter = place
+        raise failed from error
 
 
 def _check_settled(names: Sequence[str], settled: Mapping[str, str]) -> None:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from erasure.events import Event, Listener, RunStarted, StageFailed, StageFinished, TimeLeft
+from erasure.stages.models import MakeModels
 from erasure.stages.stage import Stage
+from erasure.stages.training import TrainModel
+from erasure.stages.unlearning import UnlearnModel
 from erasure.store import Store
 
 __all__ = ["Cost", "Forecast", "costs", "estimate", "forecasting"]
 
 _TRAINED_TOGETHER = 0.3
 """Seconds of a model that is trained in a block, relative to one that is trained alone; ``benchmarks/ensemble.py`` measures it."""
-_UNLEARNED = 0.1
-"""Seconds of an unlearning relative to a training, before any is known."""
 _SETTLED_S = 1.0
 """How long a run must have computed before its own pace counts."""
 _EVERY_S = 0.5
@@ -132,13 +133,13 @@ class Forecast:
         if before is not None:
             return before.elapsed_s
         known = self._family(_family(stage.signature))
-        if known is None and stage.kind == "models":
+        if known is None and isinstance(stage, MakeModels):
             return self._block(stage)
-        if known is None and stage.kind == "unlearned":
-            training = self._median("model")
-            return None if training is None else training * _UNLEARNED
+        if known is None and stage.trainings is not None:
+            training = self._median(TrainModel.kind)
+            return None if training is None else training * stage.trainings
         # Measures differ too much for a mean: one that trains models would stand for all that only look at outputs.
-        return known if known is not None or stage.kind == "model" else self._median(stage.kind) or 0.0
+        return known if known is not None else self._median(stage.kind) or 0.0
 
     def _block(self, stage: Stage) -> float | None:
         """Seconds of models that are made together, none of which were made before: as many times one of them."""
@@ -150,7 +151,7 @@ class Forecast:
                 return None if like is None else like.elapsed_s
             return training * int(number) * (_TRAINED_TOGETHER if int(number) > 1 else 1.0)
         if alone is None and training is not None:
-            alone = training * _UNLEARNED
+            alone = training * (UnlearnModel.trainings or 1.0)
         return None if alone is None else alone * int(number)
 
     def _family(self, name: str) -> float | None:

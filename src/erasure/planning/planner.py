@@ -14,7 +14,7 @@ from erasure.planning.group_planner import GroupPlanner
 from erasure.planning.plan import Plan
 from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.seeds import Seeds
-from erasure.stages.data import LoadData, SplitData
+from erasure.stages.data import LoadData, ScoreSamples, SplitData
 from erasure.stages.data_spec import data_spec
 from erasure.stages.numerics import Numerics
 from erasure.stages.training import TrainModel
@@ -61,6 +61,8 @@ class Planner:
         """The data and the original, then each retain partition with its golds and methods."""
         self.plan.data.append(self.data)
         self.builder.add(LoadData(data=self.data))
+        for place in self.data.scores:
+            self.builder.add(ScoreSamples(name=f"score samples for {self._parts(place)}", data=self.data, place=place))
         self.builder.add(SplitData(data=self.data))
         original = self._train("train original", self.experiment.predictor.training_set, self.train_seed)
         by_retain: dict[str, list[LabelledUnlearner]] = {}
@@ -70,6 +72,9 @@ class Planner:
             suffix = f" on {retain}" if len(by_retain) > 1 else ""
             group = GroupPlanner(self.builder, self.seeds, self.common, retain=retain, original=original, suffix=suffix)
             self.plan.groups.append(group.plan(entries))
+
+    def _parts(self, place: int) -> str:
+        return " and ".join(name for name in self.data.splitters[place].parts if name != "-")
 
     def _train(self, name: str, partition: str, seed: int) -> str:
         return self.builder.add(TrainModel(name=name, data=self.data, partition=partition, seed=seed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erasure.component import canonical, partition_fields
-from erasure.data.contract import DataSource
+from erasure.data.contract import DataSource, ScoredSplitter
 from erasure.experiment.configuration import Experiment
 from erasure.stages.forms import Forms
 from erasure.stages.numerics import Numerics
@@ -41,6 +41,7 @@ class DataSpec:
         similarity_key: What stages of the same data and recipe have in common; their costs are compared.
         request: Address of what is forgotten of a graph besides samples; empty if nothing is.
         memory_cap_gib: GiB of inputs that may be in memory; larger ones stay in their file.
+        scores: Address and content of the scores that splitters need, by the splitter's place.
         explains: What the addresses of partitions and inputs are made of, by address; ``erasure explain`` reads it.
         forms: Canonical forms of components, shared by the plan.
     """
@@ -63,6 +64,7 @@ class DataSpec:
     similarity_key: str
     request: str = ""
     memory_cap_gib: float | None = None
+    scores: Mapping[int, tuple[str, Json]] = field(default_factory=dict)
     explains: Mapping[str, Json] = field(default_factory=dict)
     forms: Forms = field(default_factory=Forms, repr=False)
 
@@ -94,11 +96,20 @@ def data_spec(experiment: Experiment, seed: int, fingerprint: Json, numerics: Nu
         return where
 
     lineage, request = {"all": named("partition", {"of": data})}, ""
-    for splitter in section.partitions:
+    scores: dict[int, tuple[str, Json]] = {}
+    for place, splitter in enumerate(section.partitions):
         above = {name: lineage[name] for name in _referred(splitter)}
         parts = {"splitter": forms(splitter), "above": above, "seed": seed}
         # What comes after it sees other data than before, whatever it is cut from.
         parts |= {"request": request} if request else {}
+        if isinstance(splitter, ScoredSplitter) and splitter.needs_scores():
+            # Models are trained by one thread, so that on a CPU nothing else decides.
+            elsewhere = {"device": numerics.device, "precision": numerics.precision}
+            trained = {} if elsewhere == {"device": "cpu", "precision": "fp32"} else {"numerics": elsewhere}
+            parts |= trained
+            made_of = {"samples": lineage[splitter.scored()], "of": splitter.scores_content(seed), **trained}
+            made_of |= {"request": request} if request else {}
+            scores[place] = (address("scores", made_of), made_of)
         lineage |= {
             name: named("partition", {**parts, "part": number}) for number, name in enumerate(splitter.parts) if name != "-"
         }
@@ -127,6 +138,7 @@ def data_spec(experiment: Experiment, seed: int, fingerprint: Json, numerics: Nu
         similarity_key=address("like", {"data": data, "recipe": recipe, "batch_size": section.batch_size}),
         request=request,
         memory_cap_gib=experiment.globals.memory_cap_gib,
+        scores=scores,
         explains=explains,
         forms=forms,
     )

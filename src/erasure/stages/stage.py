@@ -29,6 +29,9 @@ class Stage:
     trainings: ClassVar[float | None] = None
     """Seconds relative to the training of one model, before a stage like it was seen; None takes the median of its kind, or nothing."""
 
+    prepares: ClassVar[bool] = False
+    """Whether it runs before components are asked if they are defined for the data."""
+
     name: str
     data: DataSpec
 

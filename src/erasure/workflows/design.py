@@ -15,13 +15,12 @@ from erasure.planning.plan import Plan
 from erasure.stages.blocks import asks_for_shadows
 from erasure.stages.spawning import n_workers
 from erasure.stages.stage import Stage
+from erasure.stages.training import TrainModel
 from erasure.store import Store
 from erasure.workflows.run import RunOptions, make_plan
 
 __all__ = ["designs_within", "outlook_of", "price"]
 
-_UNLEARNED = 0.1
-"""Seconds of an unlearning relative to a training, before any is known."""
 _ROWS_OF_A_SHADOW_ATTACK = 4
 
 
@@ -65,14 +64,15 @@ def price(stages: Iterable[Stage], past: Mapping[str, Cost]) -> float | None:
     """
     all_stages = list(stages)
     known = {stage.signature: estimate(past, stage.signature) for stage in all_stages}
-    trained = [found.elapsed_s for stage in all_stages if stage.kind == "model" and (found := known[stage.signature]) is not None]
+    trained = [
+        found.elapsed_s for stage in all_stages if isinstance(stage, TrainModel) and (found := known[stage.signature]) is not None
+    ]
     if not trained:
         return None
-    guesses = {"model": trained[0], "unlearned": _UNLEARNED * trained[0]}
     total = 0.0
     for stage in all_stages:
         found = known[stage.signature]
-        total += found.elapsed_s if found is not None else guesses.get(stage.kind, 0.0)
+        total += found.elapsed_s if found is not None else trained[0] * (stage.trainings or 0.0)
     return total
 
 

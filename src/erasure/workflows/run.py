@@ -405,7 +405,7 @@ def _prepare(
     """
     with _located(plan.experiment):
         for stage in plan.stages.values():
-            if stage.kind in {"data", "split"}:
+            if stage.prepares:
                 serial.run_or_raise(stage, session)
     for number, data in enumerate({data.split_address: data for data in plan.data}.values()):
         loaded = session.loaded(data)

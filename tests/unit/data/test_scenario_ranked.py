@@ -1,5 +1,6 @@
 """Memorised and vulnerable samples are found where they were planted."""
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -164,21 +165,18 @@ def test_most_middle_and_least_are_places_of_one_ranking(kind):
         assert cut(KINDS[kind](predictor=SMALL, percentage=0.2, order=order, seed=5), data)[0] == expected
 
 
-def test_splitters_with_one_seed_and_population_share_their_models(monkeypatch):
-    trained = []
-    bank = RankingRecipe.bank
-    monkeypatch.setattr(RankingRecipe, "bank", lambda recipe, seen: trained.append(1) or bank(recipe, seen))
-    data = blobs(30)
+def test_splitters_with_one_seed_and_population_share_their_scores():
     options = {"predictor": SMALL, "population": "train", "seed": 5}
     train = torch.arange(24)
-    high, rest = cut(KINDS["separation"](n_samples=5, **options), data, train, train=train)
-    low, _ = cut(KINDS["separation"](n_samples=5, order="least", **options), data, rest, seed=1, train=train)
-    whole, _ = cut(KINDS["separation"](n_samples=24, **options), data, train, train=train)
+    high, rest = cut(KINDS["separation"](n_samples=5, **options), blobs(30), train, train=train)
+    low, _ = cut(KINDS["separation"](n_samples=5, order="least", **options), blobs(30), rest, seed=1, train=train)
+    whole, _ = cut(KINDS["separation"](n_samples=24, **options), blobs(30), train, train=train)
     assert (high, low) == (whole[:5], whole[-5:])
-    assert len(trained) == 1
-    cut(KINDS["separation"](n_samples=5, **(options | {"seed": 6})), data, train, train=train)
-    cut(KINDS["separation"](n_samples=5, **(options | {"predictor": SMALL.replace(epochs=1)})), data, train, train=train)
-    assert len(trained) == 3
+    variants = [{}, {"n_samples": 7, "order": "least"}, {"seed": 6}, {"predictor": SMALL.replace(epochs=1)}, {"seed": None}]
+    splitters = [KINDS["separation"](**(options | {"n_samples": 5} | changes)) for changes in variants]
+    one, same, *others = (json.dumps(splitter.scores_content(0)) for splitter in splitters)
+    assert one == same
+    assert len({one, *others}) == 4
 
 
 def test_without_a_seed_the_splitters_own_stream_decides():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from erasure.component import canonical
-from erasure.data.contract import Splitter
+from erasure.data.contract import ScoredSplitter, Scores, Training
 from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
 from erasure.data.scenarios.ranking_models import RankingRecipe, balanced, folds
@@ -23,19 +20,13 @@ from erasure.errors import InvalidParameters, PartitionError, Problem
 from erasure.functional.diverged import outputs_diverged
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import Streams
-from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
+from erasure.types import Json, NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
 
 __all__ = ["MemorisedSplitter", "Ranking", "VulnerableSplitter"]
 
-Scores: TypeAlias = tuple[Tensor, ...]
-"""A score of each sample, higher first, and further ones that break its ties; each ``(n,)``."""
-
-_KEPT: weakref.WeakKeyDictionary[Dataset, dict[str, Scores]] = weakref.WeakKeyDictionary()
-"""Scores of each data set in memory by what they were made from, so that splitters with one seed train one bank."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking(Splitter):
+class Ranking(ScoredSplitter):
     """Samples from one place of a ranking, and the others; subclasses say how samples are scored.
 
     The first part is in the order of the ranking, highest score first, so that its first samples are the extreme ones; the second
@@ -62,20 +53,60 @@ class Ranking(Splitter):
             message = "models that are not trained cannot rank samples; expected 1 or more epochs, found 0"
             raise InvalidParameters([Problem(message, path=f"{name}.predictor.epochs")])
 
-    def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Train, score, rank and cut."""
+    def needs_scores(self) -> bool:
+        """Not for an empty part."""
+        return self.n_samples != 0
+
+    def scored(self) -> str:
+        """The population."""
+        return self.population or self.ref_data
+
+    def scores_content(self, seed: int) -> Json:
+        """Everything but where in the ranking is cut; splitters with one seed share their models."""
+        plain = self.replace(parts_names=("", ""), ref_data="all", population=None, n_samples=1, percentage=None, order="most")
+        return {"splitter": canonical(plain), "drawn": [seed, *self.parts_names] if self.seed is None else None}
+
+    def scores(
+        self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator, training: Training
+    ) -> Scores:
+        """Train the models, and score what they say."""
         ids = ids_of(partitions, self.ref_data)
-        size = portion(len(ids), self.percentage) if self.percentage is not None else self.n_samples or 0
-        if size > len(ids):
-            raise PartitionError(f'{size} samples asked for, but "{self.ref_data}" has {len(ids)}')
-        if size == 0:
-            return ids[:0], ids
+        self._size(ids)
         drawn = int(generator.integers(2**62))
         seed = drawn if self.seed is None else self.seed
-        ranked = self._ranked(data, ids, self._population(partitions, ids), seed)
+        recipe = RankingRecipe(
+            data=data,
+            ids=self._population(partitions, ids),
+            predictor=self.predictor,
+            batch_size=self.batch_size,
+            seed=seed,
+            training=training,
+        )
+        scores = self.score(recipe, Streams(seed))
+        if any(outputs_diverged(score) for score in scores):
+            raise PartitionError(
+                "the models that rank the samples diverged: their outputs are not finite or run away; lower the learning rate"
+            )
+        return scores
+
+    def split_by(self, scores: Scores, partitions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Rank and cut; ties go by id."""
+        ids = ids_of(partitions, self.ref_data)
+        size = self._size(ids)
+        if size == 0:
+            return ids[:0], ids
+        ordered = ids.sort().values
+        at = torch.searchsorted(self._population(partitions, ids), ordered)
+        ranked = ordered[torch.from_numpy(np.lexsort([(-score[at]).numpy() for score in reversed(scores)]))]
         start = {"most": 0, "least": len(ids) - size, "middle": (len(ids) - size) // 2}[self.order]
         chosen = ranked[start : start + size]
         return chosen, ids[~torch.isin(ids, chosen)]
+
+    def _size(self, ids: Tensor) -> int:
+        size = portion(len(ids), self.percentage) if self.percentage is not None else self.n_samples or 0
+        if size > len(ids):
+            raise PartitionError(f'{size} samples asked for, but "{self.ref_data}" has {len(ids)}')
+        return size
 
     def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """Scores of ``recipe.ids``, high for what comes first.
@@ -96,32 +127,6 @@ class Ranking(Splitter):
             )
         return population
 
-    def _ranked(self, data: Dataset, ids: Tensor, population: Tensor, seed: int) -> Tensor:
-        """``ids``, highest score first; ties by id."""
-        scores = self._scores(data, population, seed)
-        at = torch.searchsorted(population, ids.sort().values)
-        keys = [(-score[at]).numpy() for score in reversed(scores)]
-        return ids.sort().values[torch.from_numpy(np.lexsort(keys))]
-
-    def _scores(self, data: Dataset, population: Tensor, seed: int) -> Scores:
-        kept = _KEPT.setdefault(data, {})
-        key = self._key(population, seed)
-        if key not in kept:
-            predictor, batch_size = self.predictor, self.batch_size
-            recipe = RankingRecipe(data=data, ids=population, predictor=predictor, batch_size=batch_size, seed=seed)
-            scores = self.score(recipe, Streams(seed))
-            if any(outputs_diverged(score) for score in scores):
-                raise PartitionError(
-                    "the models that rank the samples diverged: their outputs are not finite or run away; lower the learning rate"
-                )
-            kept[key] = scores
-        return kept[key]
-
-    def _key(self, population: Tensor, seed: int) -> str:
-        """What scores depend on: everything but where in the ranking is cut."""
-        plain = self.replace(parts_names=("", ""), ref_data="all", population=None, n_samples=1, percentage=None, order="most")
-        return json.dumps([canonical(plain), seed, hashlib.sha256(population.numpy().tobytes()).hexdigest()])
-
 
 @dataclass(frozen=True, kw_only=True)
 class MemorisedSplitter(Ranking):
@@ -137,8 +142,8 @@ class MemorisedSplitter(Ranking):
     - ``learning-speed``: one less the confidence in the label, averaged over the epochs of a training: what is learned late is
       memorised.
 
-    **Cost**: ``n_models`` trainings and passes; for ``learning-speed`` a pass in every epoch. They are part of cutting the data and are
-    repeated whenever the partitions of the experiment change.
+    **Cost**: ``n_models`` trainings and passes; for ``learning-speed`` a pass in every epoch. A stage of its own trains them
+    before the data are split; the store keeps the scores.
 
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.
@@ -203,8 +208,8 @@ class VulnerableSplitter(Ranking):
     the sample: its mean over the models that have seen it less the mean over those that have not. With one variance for all samples
     that is the order in which LiRA tells them apart. ``most`` are the vulnerable samples, ``least`` the protected ones.
 
-    **Cost**: ``n_models`` trainings and passes. They are part of cutting the data and are repeated whenever the partitions of the
-    experiment change.
+    **Cost**: ``n_models`` trainings and passes. A stage of its own trains them before the data are split; the store keeps the
+    scores.
 
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from erasure.data.contract import Training
 from erasure.data.dataset import Dataset
 from erasure.data.standardise import standardised
 from erasure.errors import Diverged, PartitionError, RequirementNotMet
@@ -73,7 +75,7 @@ class Bank:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RankingRecipe:
-    """How the models of a bank are trained, on the CPU and by one thread.
+    """How the models of a bank are trained.
 
     Args:
         data: The data set.
@@ -81,6 +83,7 @@ class RankingRecipe:
         predictor: The training recipe.
         batch_size: Used where the predictor does not set its own.
         seed: Of initial weights and shuffling; each model has streams of its own.
+        training: Where and how.
     """
 
     data: Dataset
@@ -88,6 +91,7 @@ class RankingRecipe:
     predictor: Predictor
     batch_size: int
     seed: int
+    training: Training = Training()  # noqa: RUF009 - a value that nothing can change
 
     def bank(self, seen: Tensor) -> Bank:
         """Models trained on the rows of ``seen``, ``(M, n)`` bool.
@@ -96,7 +100,7 @@ class RankingRecipe:
             PartitionError: If they cannot be trained.
         """
         with _training():
-            x = standardised(self.data, self.ids)
+            x = self._inputs()
             return Bank(seen, tuple(self._said(model, x) for model in self._trained(seen, x)))
 
     def course(self, n_models: int) -> Tensor:
@@ -110,20 +114,29 @@ class RankingRecipe:
         def note(epoch: int, epochs: int, model: nn.Module) -> None:
             nonlocal total
             total = total + self._said(model.eval(), x).confidence / epochs
+            if self.training.on_epoch is not None:
+                self.training.on_epoch(epoch, epochs, model)
 
         with _training():
-            x = standardised(self.data, self.ids)
+            x = self._inputs()
             for number in range(n_models):
                 self._one(number, self.ids, x, note)
         return total / n_models
+
+    def _inputs(self) -> Column:
+        return standardised(self.data, self.ids).to(self.training.device)
+
+    @functools.cached_property
+    def _labels(self) -> Tensor:
+        return self.data.y.to(self.training.device)
 
     def _trained(self, seen: Tensor, x: Column) -> Iterator[nn.Module]:
         """The models of a bank, in order; small ones are trained together."""
         if not seen.any(1).all():
             raise PartitionError(f"{len(self.ids)} samples are too few to train {len(seen)} models on parts of them")
-        if refuse(self._fresh(0), self.predictor) is not None:
+        if refuse(self._fresh(0), self.predictor, self.training.precision) is not None:
             for number, own in enumerate(seen):
-                yield self._one(number, self.ids[own], x)
+                yield self._one(number, self.ids[own], x, self.training.on_epoch)
             return
         for start in range(0, len(seen), BLOCK_SIZE):
             block = seen[start : start + BLOCK_SIZE]
@@ -132,11 +145,13 @@ class RankingRecipe:
                 [self._fresh(number) for number in numbers],
                 self.predictor,
                 x=x,
-                y=self.data.y,
-                ids=[self.ids[own] for own in block],
+                y=self._labels,
+                ids=[self.ids[own].to(self.training.device) for own in block],
                 criterion=self._criterion,
                 seeds=[self._seed(number) for number in numbers],
                 batch_size=self.batch_size,
+                precision=self.training.precision,
+                on_epoch=self.training.on_epoch,
             )
 
     def _one(self, number: int, ids: Tensor, x: Column, on_epoch: EpochListener | None = None) -> nn.Module:
@@ -144,11 +159,12 @@ class RankingRecipe:
             self._fresh(number),
             self.predictor,
             x=x,
-            y=self.data.y,
-            ids=ids,
+            y=self._labels,
+            ids=ids.to(self.training.device),
             criterion=self._criterion,
             seed=self._seed(number),
             batch_size=self.batch_size,
+            precision=self.training.precision,
             on_epoch=on_epoch,
         )
 
@@ -158,15 +174,16 @@ class RankingRecipe:
     def _fresh(self, number: int) -> nn.Module:
         data = self.data
         shape = ModelInput(data.x_shape, data.n_classes, data.task, data.modality)
-        return build_model(self.predictor.model, shape, self._seed(number), torch.device("cpu"))
+        return build_model(self.predictor.model, shape, self._seed(number), self.training.device)
 
     @property
     def _criterion(self) -> Criterion:
-        return Criterion(self.data.task, self.predictor.loss_fn)
+        return Criterion(self.data.task, self.predictor.loss_fn).to(self.training.device)
 
     @torch.no_grad()
     def _said(self, model: nn.Module, x: Column) -> Predictions:
-        logits = torch.cat([logits_of(model(batch.x)) for batch in Batches(x, self.data.y, self.ids, _BATCH)]).double()
+        batches = Batches(x, self._labels, self.ids.to(self.training.device), _BATCH)
+        logits = torch.cat([logits_of(model(batch.x)) for batch in batches]).double().cpu()
         task, y = self.data.task, self.data.y.index_select(0, self.ids)
         return Predictions(correctness(task, logits, y).double(), per_sample_loss(task, logits, y), _margin(task, logits, y))
 
