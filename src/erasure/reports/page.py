@@ -148,7 +148,7 @@ def _parts(overview: Overview) -> list[dict[str, Any]]:
 
 
 def _promises(overview: Overview) -> list[dict[str, Any]]:
-    """What each method promises by proof, what its requests need and what is kept for them; nothing of runs that did not record it."""
+    """What each method promises by proof, what its requests need and cost, and what is kept for them; nothing of runs without it."""
     first: dict[str, ModelRecord] = {}
     for model in overview.folder.models:
         if model.role == "unlearned" and model.access and not model.failed:
@@ -159,10 +159,16 @@ def _promises(overview: Overview) -> list[dict[str, Any]]:
             "guarantee": model.guarantee or "none",
             "assumptions": model.assumptions,
             "access": model.access,
+            "request": _seconds(model.elapsed_s),
+            "before": _seconds(model.precompute_s or None),
             "kept": f"{model.kept_bytes / 2**20:.3g} MiB" if model.kept_bytes else "–",
         }
         for label, model in ((label, first[label]) for label in overview.order if label in first)
     ]
+
+
+def _seconds(value: float | None) -> str:
+    return f"{value:.3g} s" if value is not None else "–"
 
 
 def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) -> dict[str, Any]:

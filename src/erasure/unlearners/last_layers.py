@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from erasure.errors import RequirementNotMet
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
 from erasure.training.parametrized import drawn_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
@@ -67,6 +70,13 @@ class LastLayers(Unlearner):
         """The inner method's reason."""
         return self.inner.refuse(data)
 
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """What the inner method needs, of the last layers."""
+        frozen, trained = split_layers(model, self.n_layers)
+        if trained:
+            with _held(frozen, trained):
+                self.inner.try_on(model, batch, criterion)
+
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Freeze, reset if asked, apply the inner method."""
         return on_last_layers(
@@ -102,22 +112,30 @@ def on_last_layers(
     if not trained:
         return model
     free = {id(p) for module in trained for p in module.parameters(recurse=False)}
-    held = [p for module in frozen for p in module.parameters(recurse=False) if id(p) not in free and p.requires_grad]
     kept = {id(b) for module in frozen for b in module.buffers(recurse=False)}
     before = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) not in free}
     before |= {name: b.detach().clone() for name, b in model.named_buffers() if id(b) in kept}
     if reset:
         reset_layers(trained, task)
         task.confine(model)
+    with _held(frozen, trained):
+        unlearned = unlearn(model, task.with_frozen(module for module in frozen if _is_leaf(module)))
+    _restore(unlearned, before)
+    return unlearned
+
+
+@contextmanager
+def _held(frozen: list[nn.Module], trained: list[nn.Module]) -> Iterator[None]:
+    """Weights that are in ``frozen`` modules alone take no gradients."""
+    free = {id(p) for module in trained for p in module.parameters(recurse=False)}
+    held = [p for module in frozen for p in module.parameters(recurse=False) if id(p) not in free and p.requires_grad]
     for parameter in held:
         parameter.requires_grad_(False)
     try:
-        unlearned = unlearn(model, task.with_frozen(module for module in frozen if _is_leaf(module)))
+        yield
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
-    _restore(unlearned, before)
-    return unlearned
 
 
 def split_layers(model: nn.Module, n_layers: int) -> tuple[list[nn.Module], list[nn.Module]]:

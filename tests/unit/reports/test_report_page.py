@@ -76,6 +76,16 @@ def test_the_first_screen_says_what_was_forgotten_what_to_use_and_why(text):
     assert "2 methods and 3 values were tested by t-tests" in words
 
 
+def test_what_is_kept_stands_beside_what_a_request_takes():
+    kept = evidence("good", "bad")
+    told = {"access": "training time", "guarantee": "exact", "assumptions": ["Ids tell samples apart."], "kept_bytes": 3 * 2**20}
+    kept["models"][2] |= told
+    words = " ".join(" ".join(Elements(made(kept=kept)).text).split())
+    assert "Needs A request takes Before any request Kept beside the model" in words
+    assert "good exact Ids tell samples apart. training time 1 s 0.5 s 3 MiB" in words
+    assert "Before any request" not in " ".join(Elements(made()).text)  # of a run that recorded no access
+
+
 def test_the_page_loads_nothing(text):
     elements = Elements(text)
     for tag, attributes in elements.tags:

@@ -29,6 +29,7 @@ from erasure.unlearners.masked import Masked
 from erasure.unlearners.neg_grad import NegGrad
 from erasure.unlearners.saliency import SaliencyMask
 from erasure.unlearners.scrub import Scrub
+from erasure.unlearners.win_u import WINU
 
 INNER = Finetuning(epochs=3, optimizer=sgd(0.1, momentum=0.9, weight_decay=0.05))
 
@@ -197,3 +198,16 @@ def test_the_number_of_layers_is_checked():
 def test_forget_sets_of_every_size_work():
     check_forget_sizes(LastLayers(inner=INNER, n_layers=2, reset=True))
     check_whole_class(LastLayers(inner=INNER, n_layers=1))
+
+
+def test_the_inner_method_is_tried_on_the_last_layers_alone():
+    task, model = tiny_task(), tiny_net()
+    batch = next(iter(task.seen_by(Finetuning()).batches("retain")))
+    inner = WINU(max_weights=21)  # the last layer has 6 * 3 + 3, the model 51
+    with pytest.raises(RequirementNotMet, match="LastLayers"):
+        inner.try_on(model, batch, task.criterion)
+    LastLayers(inner=inner).try_on(model, batch, task.criterion)
+    assert all(p.requires_grad for p in model.parameters())
+    changed = unlearned(LastLayers(inner=inner), model, task)
+    assert torch.equal(changed[0].weight, model[0].weight)
+    assert not torch.equal(changed[2].weight, model[2].weight)
