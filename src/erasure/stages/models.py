@@ -18,6 +18,7 @@ from erasure.stages.blocks import Block, forgotten_ids, seen_ids, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
 from erasure.stages.session import Session
+from erasure.stages.side_by_side import trained_side_by_side
 from erasure.stages.stage import Stage, short
 from erasure.stages.training import training_content
 from erasure.stages.unlearning import task_of
@@ -152,7 +153,7 @@ def _trained(session: Session, data: DataSpec, block: Block) -> Iterable[nn.Modu
             )
         except Diverged:  # one by one, it is known which
             pass
-    return (session.trained(data, chosen, seed) for chosen, seed in zip(ids, block.seeds, strict=True))
+    return trained_side_by_side(session, data, ids, block.seeds)
 
 
 def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:

@@ -58,13 +58,16 @@ class Session:
         device: Where models run.
         numerics: Options that are part of addresses; the caller has set the number of threads.
         listener: Receives events.
+        cores: Processes that may compute for it at a time, itself included.
     """
 
-    def __init__(self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent) -> None:
+    def __init__(
+        self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent, *, cores: int = 1
+    ) -> None:
         self.store, self.device, self.listener = store, device, listener
         self.precision = cast(Precision, numerics.precision)
         self.options, self.numerics = numerics, numerics.json()
-        self.n_passes = 0
+        self.n_passes, self.cores = 0, cores
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()

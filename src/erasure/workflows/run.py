@@ -189,7 +189,8 @@ def run_experiments(
     said: list[tuple[str, str]] = []
     with _store(wanted[0][0], options, listener) as store, _threads(options.threads):
         listener = forecasting(listener, stages, store)
-        session = Session(store, resolve_device(options.device), plans[0].numerics, listener)
+        cores = n_workers(options.threads, options.workers) if options.executor == "serial" else 1
+        session = Session(store, resolve_device(options.device), plans[0].numerics, listener, cores=cores)
         listener = _noting(listener, said)
         with _executing(stages, session, options) as execute:
             inspected: dict[str, list[PartitionIssue]] = {}
