@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import nn
 
+from erasure.training.graph_partition import GraphPartition
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.sharded import ShardedEnsemble, Vote
 from erasure.types import PositiveInt, Source
@@ -26,11 +27,15 @@ class Ensemble(Model):
         model: The family of the members.
         shards: Members.
         slices: Slices of each shard.
-        vote: ``probabilities`` are averaged, or ``labels`` counted; ties go to the lowest class.
+        vote: ``probabilities`` are averaged, or ``labels`` counted, ties to the lowest class; ``learned``: averaged with weights that make
+            the training samples most probable.
+        partition: How nodes of a graph are cut into shards (GraphEraser): ``blpa`` keeps neighbours together, ``bekm`` nodes whose
+            features are alike. Deleting then is no longer exact: the cut was made with the forgotten nodes. By default hashes decide.
     """
 
     source: ClassVar[Source | None] = Source(
-        paper="Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, IEEE S&P 2021, arXiv:1912.03817",
+        paper="Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, IEEE S&P 2021, arXiv:1912.03817; Chen, "
+        "Zhang, Wang, Backes, Humbert, Zhang, CCS 2022, arXiv:2103.14991 (GraphEraser)",
         code="cleverhans-lab/machine-unlearning at 50a3ada",
         tested="deletion against training without, bit for bit (tests/unit/training/test_sharded.py)",
         deviations=(
@@ -39,6 +44,9 @@ class Ensemble(Model):
             "All random choices are seeded by shard, slice and epoch; a shard that is trained again starts where it started.",
             "Samples are in a hashed order in each epoch; the code does not shuffle.",
             "Probabilities are averaged by default; the code counts labels.",
+            "BEKM clusters propagated features; GraphEraser clusters embeddings of a network. Nodes without neighbours stay where BLPA "
+            "starts them; in GraphEraser's code they crowd into the first shard.",
+            "Learned weights are those of a mixture, found by expectation maximisation; GraphEraser's code takes a softmax twice.",
         ),
     )
 
@@ -46,7 +54,10 @@ class Ensemble(Model):
     shards: PositiveInt = 5
     slices: PositiveInt = 1
     vote: Vote = "probabilities"
+    partition: GraphPartition | None = field(default=None, metadata={"address": "changed"})
 
     def build(self, data: ModelInput) -> nn.Module:
         """The members with fresh weights."""
-        return ShardedEnsemble([self.model.build(data) for _ in range(self.shards)], self.slices, data.task, self.vote)
+        return ShardedEnsemble(
+            [self.model.build(data) for _ in range(self.shards)], self.slices, data.task, self.vote, self.partition
+        )

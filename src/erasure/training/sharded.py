@@ -1,7 +1,8 @@
 """Sharded training (SISA): members that see disjoint shards, slice by slice, with a checkpoint after each slice.
 
 Which shard, which slice and which place in an epoch a sample has depends on its id and the seed alone. Deleting samples is therefore bit
-for bit training without them, and only members that saw them train again, from the slice of the first of them.
+for bit training without them, and only members that saw them train again, from the slice of the first of them. A graph can be cut into
+shards by its edges or features instead; the shards are then those of the whole training set, and deleting is training without on them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.kernels import predicted
-from erasure.training.batches import Batch, Batches, Column
+from erasure.training.batches import Batch, Batches, Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.forward import logits_of
+from erasure.training.graph_partition import GraphPartition, shards_of_nodes
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import derive, isolated
 from erasure.types import TaskKind
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardedEnsemble", "Shards", "Vote", "place_of", "train_shards"]
 
-Vote = Literal["probabilities", "labels"]
+Vote = Literal["probabilities", "labels", "learned"]
 States = dict[str, Tensor]
-"""Weights and buffers of members after each slice: ``shard/slice/name`` to tensor."""
+"""Weights and buffers of members after each slice: ``shard/slice/name`` to tensor; and which shard each node of a graph is in."""
+
+_ASSIGNED = "assigned"
+_STEPS = 200
 
 
 class ShardedEnsemble(nn.Module):
@@ -41,13 +46,18 @@ class ShardedEnsemble(nn.Module):
         members: One for each shard.
         n_slices: Slices of each shard.
         task: How labels are read.
-        vote: ``probabilities`` are averaged, or ``labels`` counted, ties to the lowest class.
+        vote: ``probabilities`` are averaged, or ``labels`` counted, ties to the lowest class; ``learned``: averaged with weights that
+            make the training samples most probable.
+        partition: What cuts a graph into shards; without it they follow from hashes of ids.
     """
 
     voters: Tensor
 
-    def __init__(self, members: list[nn.Module], n_slices: int, task: TaskKind, vote: Vote) -> None:
+    def __init__(
+        self, members: list[nn.Module], n_slices: int, task: TaskKind, vote: Vote, partition: GraphPartition | None = None
+    ) -> None:
         super().__init__()
+        self.partition = partition
         self.members = nn.ModuleList(members)
         self.n_slices, self.task, self.vote = n_slices, task, vote
         # A member whose shard has no sample has learned nothing and has no vote.
@@ -152,8 +162,12 @@ def train_shards(
         raise RequirementNotMet("sharded training has neither early stopping nor augmentation; leave patience and augment out")
     kept: States = dict(states or {})
     n_shards, n_trained = len(model.members), 0
-    shard_of, slice_of = place_of(ids, seed, n_shards, "shard"), place_of(ids, seed, model.n_slices, "slice")
-    first = _first_touched(model, seed, gone) if states is not None and gone is not None else dict.fromkeys(range(n_shards), 0)
+    if model.partition is not None and _ASSIGNED not in kept:
+        kept[_ASSIGNED] = shards_of_nodes(x, ids, n_shards, model.partition, seed)
+    shard_of, slice_of = _shards_of(model, ids, seed, kept), place_of(ids, seed, model.n_slices, "slice")
+    first = (
+        _first_touched(model, seed, gone, kept) if states is not None and gone is not None else dict.fromkeys(range(n_shards), 0)
+    )
     model.voters.copy_(torch.bincount(shard_of, minlength=n_shards) > 0)
     for shard, member in enumerate(model.members):
         own, loss = shard_of == shard, _loss_of(member, criterion)
@@ -173,14 +187,17 @@ def train_shards(
                     max_grad_norm=predictor.max_grad_norm,
                     on_epoch=on_epoch,
                 )
+                column = x.within(seen) if isinstance(x, PartitionedColumn) else x  # whatever the order, it is the same nodes
                 with isolated(derive(seed, "dropout", shard, number), ids.device):
                     for epoch in trainer.epochs():
                         ordered = _in_order(seen, seed, shard, number, epoch)
-                        batches = Batches(x, y, ordered, predictor.batch_size or batch_size)
+                        batches = Batches(column, y, ordered, predictor.batch_size or batch_size)
                         trainer.train_on(batches, loss)
                 n_trained += 1
             kept |= {f"{shard}/{number}/{name}": value.detach().clone() for name, value in member.state_dict().items()}
     model.eval()
+    if model.vote == "learned" and len(ids):
+        _weigh(model, Batches(x, y, ids.sort().values, max(predictor.batch_size or batch_size, 1024)))
     return Shards(states=kept, n_trained=n_trained)
 
 
@@ -188,7 +205,30 @@ def _loss_of(member: nn.Module, criterion: Criterion) -> Callable[[Batch], Tenso
     return lambda batch: criterion(logits_of(member(batch.x)), batch.y)
 
 
-def _first_touched(model: ShardedEnsemble, seed: int, gone: Tensor) -> dict[int, int]:
+def _shards_of(model: ShardedEnsemble, ids: Tensor, seed: int, kept: Mapping[str, Tensor]) -> Tensor:
+    """The shard of each sample, as it was when all of them were trained on."""
+    return kept[_ASSIGNED][ids] if _ASSIGNED in kept else place_of(ids, seed, len(model.members), "shard")
+
+
+@torch.no_grad()
+def _weigh(model: ShardedEnsemble, batches: Batches) -> None:
+    """Weights of the members' probabilities that make the samples most probable: those of a mixture, by expectation maximisation."""
+    if model.task != "classification":
+        raise RequirementNotMet(f'vote "learned" is for one class a sample; the task is {model.task}')
+    parts = []
+    for batch in batches:
+        logits = torch.stack([logits_of(member(batch.x)) for member in model.members])
+        parts.append(logits.log_softmax(-1).gather(2, batch.y.expand(len(model.members), -1)[..., None])[..., 0])
+    likelihood = torch.cat(parts, dim=1).double()
+    weights = (model.voters > 0).double()
+    weights /= weights.sum()
+    for _ in range(_STEPS):
+        shares = (likelihood + weights.log()[:, None]).softmax(0)
+        weights = shares.mean(1)
+    model.voters.copy_(weights)
+
+
+def _first_touched(model: ShardedEnsemble, seed: int, gone: Tensor, kept: Mapping[str, Tensor]) -> dict[int, int]:
     """The first slice of each shard that has a sample that is gone; shards without one are left out."""
-    shards, slices = place_of(gone, seed, len(model.members), "shard"), place_of(gone, seed, model.n_slices, "slice")
+    shards, slices = _shards_of(model, gone, seed, kept), place_of(gone, seed, model.n_slices, "slice")
     return {shard: int(slices[shards == shard].min()) for shard in torch.unique(shards).tolist()}

@@ -174,4 +174,5 @@ def _deleted(requested: RequestedGraph) -> Tensor:
         return requested.pairs
     edges = requested.graph.edge_index.T
     hit = torch.isin(edges, requested.nodes).any(1) & (edges[:, 0] != edges[:, 1])
-    return torch.unique(edges[hit].sort(1).values, dim=0)
+    once: Tensor = torch.unique(edges[hit].sort(1).values, dim=0)
+    return once

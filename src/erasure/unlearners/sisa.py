@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
+from erasure.training.sharded import ShardedEnsemble
 from erasure.types import Role, Source
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.search import SearchSpace
@@ -19,7 +20,10 @@ __all__ = ["SISA"]
 class SISA(Unlearner):
     """Restores the members of an :class:`~erasure.models.ensemble.Ensemble` to before they saw the forget set, and trains them on.
 
-    The result is bit for bit the ensemble that the recipe trains without the forget set. Checkpoints are kept while the original trains;
+    The result is bit for bit the ensemble that the recipe trains without the forget set; of a graph that was cut by its edges or features
+    (GraphEraser) it is the one that it trains on the shards of the whole training set, which is no longer exact.
+
+    Checkpoints are kept while the original trains;
     here its training is replayed once for all requests, and the time counts as precomputation. What is kept follows the requests: one
     after another in ``Sequential`` trains only what it touches itself.
 
@@ -44,6 +48,11 @@ class SISA(Unlearner):
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
         """Restore and train on."""
         unlearned = task.resumed(model, "retain")
+        if isinstance(unlearned, ShardedEnsemble) and unlearned.partition is not None:
+            task.promise(
+                Guarantee(assumptions=("Which shard a kept node is in was decided with the forgotten nodes in the graph.",))
+            )
+            return unlearned
         task.promise(
             Guarantee(
                 kind="exact",
