@@ -18,6 +18,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Sklearn": "erasure.data.sources.scikit_learn:Sklearn",
         "SyntheticTable": "erasure.data.sources.synthetic:SyntheticTable",
         "SyntheticImages": "erasure.data.sources.synthetic:SyntheticImages",
+        "SyntheticRatings": "erasure.data.sources.ratings:SyntheticRatings",
         "TensorFile": "erasure.data.sources.tensor_file:TensorFile",
         "TableFile": "erasure.data.sources.table:TableFile",
         "TorchVision": "erasure.data.sources.torchvision_dataset:TorchVision",

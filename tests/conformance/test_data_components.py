@@ -59,6 +59,7 @@ ELSEWHERE = {
 SOURCES = {
     "Sklearn": lambda folder: {"name": "wine"},
     "SyntheticTable": lambda folder: {"n_samples": 30, "n_groups": 2},
+    "SyntheticRatings": lambda folder: {"n_users": 20, "n_items": 6},
     "SyntheticImages": lambda folder: {"n_samples": 12, "image_size": 6},
     "TensorFile": lambda folder: {"path": str(_arrays(folder))},
     "TableFile": lambda folder: {"path": str(_table(folder)), "label": "kind", "z": "who"},

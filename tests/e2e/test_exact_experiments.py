@@ -50,3 +50,21 @@ def test_rows_and_report_tell_guarantee_and_access(model, method, access, guaran
     told = next(record for record in models if record["label"] == method)
     assert guarantee in told["guarantee"]
     assert told["assumptions"]
+
+
+@pytest.mark.parametrize(("model", "method"), [("EASE", "ExactDeletion"), (SHARDS, "SISA")])
+def test_recommenders_forget_users_exactly(model, method, tmp_path):
+    source = {"class": "SyntheticRatings", "parameters": {"n_users": 90, "n_items": 12}}
+    configuration = small_experiment(
+        unlearners=[method],
+        predictor={"model": model, "epochs": 2},
+        evaluator={"measures": [{"class": "TotalVariation", "parameters": {"partition": "test"}}], "floor_repeats": 0},
+    )
+    configuration["data"]["data_source"] = source
+    run_experiment(
+        load_experiment(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out"), lambda event: None
+    )
+    rows = read_rows(next(path.parent for path in tmp_path.rglob("rows.parquet")))
+    mine = [row for row in rows if row.unlearner == method]
+    assert [row.value for row in mine if row.measure == "TotalVariation"] == [pytest.approx(0.0, abs=1e-6)]
+    assert {row.guarantee for row in mine} == {"exact"}
