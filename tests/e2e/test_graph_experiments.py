@@ -223,7 +223,7 @@ def test_measures_of_samples_refuse_a_partition_of_edges(tmp_path):
 
 def test_shadows_that_would_need_a_request_of_their_own_are_refused(tmp_path):
     configuration = request(cora_root(tmp_path), "nodes", evaluator={"measures": ["U-LiRA"]})
-    with pytest.raises(ConfigError, match="would need a GraphRequest of its own"):
+    with pytest.raises(ConfigError, match="would need a request of its own"):
         erasure.run(configuration, store=tmp_path / "store", device="cpu")
 
 
