@@ -97,7 +97,7 @@ def test_what_forgotten_nodes_had_changes_no_bit_of_the_refit():
 
 def test_what_rests_on_kept_samples_that_stay_is_refused():
     task = propagated("edges")
-    with pytest.raises(RequirementNotMet, match="a GraphRequest changes what kept nodes see"):
+    with pytest.raises(RequirementNotMet, match="a request on a graph changes what kept ones see"):
         DescentToDelete().run(fitted(LogisticRegression(), task, "train"), task)
     with pytest.raises(RequirementNotMet, match="cannot exchange samples"):
         ExactDeletion().run(fitted(LogisticRegression(), task, "train"), task)
@@ -115,5 +115,5 @@ def test_propagation_is_stored_and_needs_the_whole_graph():
 
 @pytest.mark.parametrize("method", [SISA(), DeltaGrad(), Sequential(method=SISA(), requests=("forget",), remaining=("retain",))])
 def test_methods_for_samples_that_do_not_depend_on_one_another_say_so(method):
-    assert "a GraphRequest changes what kept nodes see" in method.refuse_inputs(propagated("edges").x)
+    assert "a request on a graph changes what kept ones see" in method.refuse_inputs(propagated("edges").x)
     assert method.refuse_inputs(blocks().x) is None
