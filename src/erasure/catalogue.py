@@ -129,6 +129,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "GIF": "erasure.unlearners.graph_influence:GraphInfluence",
         "Cognac": "erasure.unlearners.cognac:Cognac",
         "GNNDelete": "erasure.unlearners.gnn_delete:GNNDelete",
+        "Projector": "erasure.unlearners.projector:Projector",
         "NeighbourRelabelling": "erasure.unlearners.neighbour_relabelling:NeighbourRelabelling",
         "Finetuning": "erasure.unlearners.finetuning:Finetuning",
         "CF-k": "erasure.unlearners.cf_k:CFk",

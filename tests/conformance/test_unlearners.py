@@ -120,6 +120,7 @@ FACTS = {
     "InfluenceUnlearning": {"stochastic": False},
     "LUNAR": {"stochastic": False},
     "LFSSD": {"stochastic": False},
+    "Projector": {"recipe": Predictor(model=Ridge()), "stochastic": False, "reads": frozenset({"retain"})},
     "MaskedSmallGradients": {"zero_epochs_change_nothing": False},
     "NTKForgetting": {"stochastic": False},
     "PruneAndRedraw": {"zero_epochs_change_nothing": False},

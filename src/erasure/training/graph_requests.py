@@ -249,6 +249,12 @@ class RequestedGraph:
             x = one_hot(degrees[:, None], (self.n_features,)).to(x.dtype)
         return Subgraph(x, edges, attributes, row_of, self.graph.propagate)
 
+    def features_after(self) -> Tensor:
+        """Features of the nodes that are there after the request, ``(n, F)``; forgotten features are 0."""
+        if self.kind == "nodes":
+            return self.graph.x[~self.is_forgotten]
+        return self._without_features(self.graph.x) if self.kind == "features" else self.graph.x
+
     def _without_features(self, x: Tensor) -> Tensor:
         if self.columns is None:
             return x.index_fill(0, self.nodes, 0.0)
