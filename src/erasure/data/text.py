@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from erasure.data.reading.files import file_digest
 from erasure.data.reading.folders import folder_digest
 from erasure.errors import DataError, MissingDependency
+from erasure.training.torchvision_operators import torchvision
 from erasure.types import Json
 
 __all__ = [
@@ -123,8 +127,10 @@ def library_version(package: str) -> str | None:
 
 
 def pretrained_fingerprint(name_or_path: str) -> Json:
-    """What the tokens of a pretrained tokenizer depend on: the digest of a local folder, and the version of transformers."""
-    return {"transformers": library_version("transformers"), "folder": folder_digest(Path(name_or_path).expanduser())}
+    """What the tokens of a pretrained tokenizer depend on: the digest of a local folder or file, and the version of transformers."""
+    place = Path(name_or_path).expanduser()
+    found = {"transformers": library_version("transformers"), "folder": folder_digest(place)}
+    return {**found, "file": file_digest(str(place))} if place.is_file() else found
 
 
 _OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -135,13 +141,16 @@ def pretrained_tokenizer(path: str, download: bool) -> Any:
     """A tokenizer of transformers, from a local folder or by its name on the hub.
 
     Args:
-        path: Folder or name.
+        path: Folder, GGUF file or name.
         download: Whether it may be fetched; otherwise it must be there or in the local cache.
 
     Raises:
         DataError: If there is none.
         MissingDependency: If transformers is not installed.
     """
+    with suppress(MissingDependency):
+        # transformers imports torchvision where it is installed, whose operators may not load beside this build of torch.
+        torchvision("transforms", "a tokenizer")
     try:
         from transformers import AutoTokenizer
     except ModuleNotFoundError as error:
@@ -153,11 +162,14 @@ def pretrained_tokenizer(path: str, download: bool) -> Any:
             f'the folder "{path}" has no tokenizer (none of {", ".join(_OF_TOKENIZERS)}): save it there too, with '
             "tokenizer.save_pretrained, or name the folder of another one"
         )
+    where, options = (str(folder) if local else path), {}
+    if folder.is_file():  # a GGUF file has a tokenizer with its weights
+        where, options, local = str(folder.parent), {"gguf_file": folder.name}, True
     try:
         return AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
-            str(folder) if local else path, local_files_only=local or not download, trust_remote_code=False
+            where, local_files_only=local or not download, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "" if local else "; give a local folder" + ("" if download else ", or set download to true")
         raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,7 @@ class CausalLanguageModel(Model):
                 network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
                     where, config=config, dtype=dtype, output_loading_info=True, **options
                 )
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, LookupError, struct.error) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
             raise RequirementNotMet(f'the language model "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error

@@ -186,3 +186,17 @@ def test_versions_that_the_data_lacks_are_missed_before_anything_is_trained():
         assert measure.refuse(model_input(data())) is None
     assert "no rephrased prompts" in PromptAttack().refuse(lacking)
     assert PromptAttack(asking=("examples",)).refuse(lacking) is None
+
+
+def test_a_gguf_file_is_known_by_its_content(tmp_path):
+    first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
+    first.write_bytes(b"GGUF of no model")
+    second.write_bytes(b"GGUF of another")
+    prints = [PretrainedVocabulary(name_or_path=str(each)).fingerprint() for each in (first, second)]
+    assert prints[0] != prints[1]
+    digests = {CausalLanguageModel(name_or_path=str(each)).weights_sha256 for each in (first, second)}
+    assert len(digests) == 2
+    with pytest.raises(RequirementNotMet, match="cannot be loaded"):
+        loaded(first)
+    with pytest.raises(DataError, match="cannot be loaded"):
+        PretrainedVocabulary(name_or_path=str(first)).encoder([])

@@ -114,7 +114,7 @@ class PretrainedVocabulary(Vocabulary):
     """The tokenizer of a pretrained language model.
 
     Args:
-        name_or_path: A local folder, or a name on the hub.
+        name_or_path: A local folder, a GGUF file, or a name on the hub.
         download: Whether it may be fetched if it is not on this machine.
     """
 
