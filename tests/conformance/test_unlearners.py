@@ -107,7 +107,7 @@ FACTS = {
     "DescentToDelete": {"recipe": Predictor(model=LogisticRegression(l2=0.05)), "reads": frozenset({"retain"})},
     "ExactDeletion": {"recipe": Predictor(model=Ridge()), "reads": frozenset({"forget"}), "stochastic": False},
     "LangevinUnlearning": {"recipe": Predictor(model=NoisyLogisticRegression(burn_in=20)), "reads": frozenset({"retain"})},
-    "SISA": {"recipe": Predictor(model=Ensemble(model=PlainNetwork(), shards=3, slices=2)), "stochastic": False},
+    "SISA": {"recipe": Predictor(model=Ensemble(model=PlainNetwork(), shards=3, slices=2), epochs=2), "stochastic": False},
     "NewtonRemoval": {"recipe": Predictor(model=LogisticRegression(l2=0.05, perturbation=1.0)), "stochastic": False},
     "ConfuseAndWeaken": {"kind": "image", "zero_epochs_change_nothing": False},
     "ConvolutionTranspose": {"kind": "image", "zero_epochs_change_nothing": False},
