@@ -37,7 +37,8 @@ def _leaks_and_passes(results, top):
 
 def _audit(name, n_models, tmp_path, *overrides):
     fewer = [f"evaluator.parameters.measures[{number}].parameters.n_shadows=16" for number in (4, 5, 6)]
-    fewer += [f"evaluator.parameters.measures[7].parameters.n_models={n_models}", "evaluator.parameters.floor_repeats=1"]
+    populations = "evaluator.parameters.measures[7].parameters"
+    fewer += [f"{populations}.n_models={n_models}", f"{populations}.relabellings=99", "evaluator.parameters.floor_repeats=1"]
     experiment = load_experiment(ROOT / "configs" / name, overrides=[*fewer, *overrides])
     return run_experiment(experiment, RunOptions(store=tmp_path / "store"))
 

@@ -193,8 +193,8 @@ def authors(_folder):
         f"{SOURCE}.authors": [0, 180, 181],
         "data.parameters.partitions[0].parameters.z_labels": ["181"],
         "predictor.parameters.model.parameters": {"width": 32, "n_layers": 2},
-        "evaluator.parameters.measures[8].parameters.max_new_tokens": 8,
-        "evaluator.parameters.measures[9].parameters.max_new_tokens": 8,
+        **{f"evaluator.parameters.measures[{i}].parameters.max_new_tokens": 8 for i in (8, 9)},
+        **{f"evaluator.parameters.measures[{i}].parameters.n_samples": 4 for i in (8, 9)},
     }
 
 
@@ -252,6 +252,8 @@ def shorter(experiment):
         for parameter in ("n_shadows", "n_models"):
             if hasattr(measure, parameter):
                 settings[f"evaluator.parameters.measures[{i}].parameters.{parameter}"] = 4
+        if hasattr(measure, "relabellings"):
+            settings[f"evaluator.parameters.measures[{i}].parameters.relabellings"] = 99
         if getattr(measure, "top", None) is not None:
             settings[f"evaluator.parameters.measures[{i}].parameters.top"] = 0.5
     return settings
