@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo request-demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime
+.PHONY: help demo request-demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime test-lowest verify-types
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,6 +77,22 @@ test-runtime: ## the demo in an environment of its own with runtime dependencies
 	folder=$$(mktemp -d) && $(CURDIR)/$(RUNTIME)/bin/python main.py configs/proof_of_concept.jsonc --seeds 0-4 --executor processes --store $$folder/store --output runs/proof_of_concept > $$folder/printed \
 		&& $(RUNTIME)/bin/python .ci/readme.py < $$folder/printed && test -s runs/proof_of_concept/report.html && rm -r $$folder
 
+# The lowest versions that pyproject.toml allows, in an environment of its own: the demo's data, and the tests of what libraries do for us.
+LOWEST := $(VENV)-lowest
+LOWEST_TESTS := tests/golden tests/unit/records tests/unit/store tests/unit/config tests/unit/functional tests/unit/certificates \
+	tests/unit/accounting tests/unit/reports/test_exports.py tests/unit/data/test_partitions.py tests/unit/cli/test_query_command.py \
+	tests/unit/experiment tests/unit/stages
+test-lowest: ## the tests of libraries with the lowest versions that are allowed
+	test -d $(LOWEST) || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --no-compile --quiet -c constraints-lowest.txt \
+		-e ".[certify,query,tune]" hypothesis jsonschema pytest pytest-socket pytest-timeout pytest-xdist
+	$(LOWEST)/bin/python -m erasure run configs/breast_cancer.jsonc --store $(LOWEST)/store --output $(LOWEST)/run
+	$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) $(LOWEST_TESTS)
+
+verify-types: $(VENV)/.develop ## whether every public name has a type
+	$(PIP_INSTALL) basedpyright
+	$(BIN)/python .ci/verify_types.py
+
 check: $(VENV)/.develop ## lint, types, import contracts, dependencies, spelling
 	$(MAKE) -j 2 lint types
 
@@ -109,7 +125,7 @@ docs: $(VENV)/.docs ## build the documentation into site/; every link is checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove everything that the commands above made
-	rm -rf $(VENV) $(VENV)-runtime .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site
+	rm -rf $(VENV) $(VENV)-runtime $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis site
 
 package: $(VENV)/.develop ## build wheel and source distribution, check them, and try the wheel alone
 	rm -rf dist build

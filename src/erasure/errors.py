@@ -112,7 +112,9 @@ class MissingDependency(ErasureError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs the package "{package}": pip install "erasure-unlearning[{extra}]"')
-        self.package, self.extra, self.purpose = package, extra, purpose
+        self.package: str = package
+        self.extra: str = extra
+        self.purpose: str = purpose
 
     def __reduce__(self) -> tuple[type[MissingDependency], tuple[str, str, str]]:
         return type(self), (self.package, self.extra, self.purpose)

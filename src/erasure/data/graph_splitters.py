@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -187,7 +187,7 @@ class GraphRequestSplitter(Splitter):
         deployed: Partitions that are seen in the graph after the request from now on.
     """
 
-    source = Source(
+    source: ClassVar[Source | None] = Source(
         paper="Chen et al., CCS 2022 (GraphEraser); Wu et al., WWW 2023, arXiv:2304.02835 (GIF)",
         deviations=(
             "Gold never sees the labels of forgotten nodes, and forgets the very nodes that the method forgets; the code in circulation "

@@ -53,7 +53,7 @@ class FittedModel:
     def __init__(
         self, load: Callable[[], nn.Module], outputs: Callable[[Tensor], Outputs], elapsed_s: float, address: str
     ) -> None:
-        self.load = functools.cache(load)
+        self.load: Callable[[], nn.Module] = functools.cache(load)
         self.outputs = outputs
         self.elapsed_s = elapsed_s
         self.address = address
@@ -77,8 +77,12 @@ class Fits:
     def __init__(
         self, fit: Fit, like: nn.Module, data: GivenData, store: Store, *, version: str = "", listener: Listener = silent
     ) -> None:
-        self.fit, self.like, self.data, self.store, self.listener = fit, like, data, store, listener
-        self.trained_s = 0.0
+        self.fit: Fit = fit
+        self.like: nn.Module = like
+        self.data: GivenData = data
+        self.store: Store = store
+        self.listener: Listener = listener
+        self.trained_s: float = 0.0
         shapes = repr([(name, tuple(value.shape)) for name, value in like.state_dict().items()])
         self.identity: dict[str, Json] = {
             "fit": callable_digest(fit),

@@ -35,7 +35,10 @@ class Treatments:
     """
 
     def __init__(self, fits: Fits, data: GivenData, seed: int, unlearn: Mapping[str, Unlearn]) -> None:
-        self.fits, self.data, self.seed, self.unlearn = fits, data, seed, unlearn
+        self.fits: Fits = fits
+        self.data: GivenData = data
+        self.seed: int = seed
+        self.unlearn: Mapping[str, Unlearn] = unlearn
         self._plain = of_fits(fits, data, seed)
         self._made: dict[tuple[str, str, int, Request], GivenModel] = {}
 

@@ -49,7 +49,10 @@ class Unlearnings:
     """
 
     def __init__(self, data: GivenData, like: nn.Module, store: Store, fits: Fits | None) -> None:
-        self.data, self.like, self.store, self.fits = data, like, store, fits
+        self.data: GivenData = data
+        self.like: nn.Module = like
+        self.store: Store = store
+        self.fits: Fits | None = fits
 
     def apply(self, unlearner: Unlearner, original: GivenModel, seed: int) -> UnlearnedModel:
         """The method's result on one original.

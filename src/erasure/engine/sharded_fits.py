@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erasure.engine.fits import Fit, callable_digest
@@ -67,10 +68,13 @@ class ShardedFit:
             raise DataError(
                 f"{len(set(names)):,} groups cannot be in {shards} shards: expected 2 shards or more, and a group for each"
             )
-        self.fit, self.network, self.task, self.n_shards = fit, network, task, shards
-        self.shard_of = np.array([_number(name) % shards for name in names])
-        self.places = _number(f"{shards} {names}")
-        self.__erasure_recipe__ = f"{shards} shards {self.places} {callable_digest(fit)}"
+        self.fit: Fit = fit
+        self.network: Callable[[], nn.Module] = network
+        self.task = task
+        self.n_shards: int = shards
+        self.shard_of: NDArray[np.int64] = np.array([_number(name) % shards for name in names])
+        self.places: int = _number(f"{shards} {names}")
+        self.__erasure_recipe__: str = f"{shards} shards {self.places} {callable_digest(fit)}"
 
     def __call__(self, indices: Any, seed: int) -> OwnShards:
         """Train all members.

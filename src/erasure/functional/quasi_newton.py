@@ -34,12 +34,12 @@ class SecantCurvature:
     def __init__(self, steps: Sequence[Tensor], differences: Sequence[Tensor]) -> None:
         s, y = torch.stack(list(steps), 1), torch.stack(list(differences), 1)
         inner = s.T @ y
-        self.scale = inner[-1, -1] / (s[:, -1] @ s[:, -1])
+        self.scale: Tensor = inner[-1, -1] / (s[:, -1] @ s[:, -1])
         lower = torch.tril(inner, -1)
         top = torch.cat([-torch.diag(torch.diagonal(inner)), lower.T], 1)
         bottom = torch.cat([lower, self.scale * (s.T @ s)], 1)
-        self.middle = torch.cat([top, bottom])
-        self.outer = torch.cat([y, self.scale * s], 1)
+        self.middle: Tensor = torch.cat([top, bottom])
+        self.outer: Tensor = torch.cat([y, self.scale * s], 1)
 
     def __call__(self, v: Tensor) -> Tensor:
         """The product with ``v``, ``(P,)``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from erasure.experiment.configuration import LabelledUnlearner, Trace
+from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
 from erasure.measures.contract import Measure, ModelKind
 from erasure.measures.requested_models import Repeated, UnlearnedShadow
 from erasure.planning.plan import Group, Subject
@@ -13,6 +13,7 @@ from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.requested_models import RequestPlanner
 from erasure.planning.seeds import Seeds
 from erasure.stages.blocks import split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.measuring import CheckModel, MeasureModel
 from erasure.stages.tracing import SelectEpoch, TraceEpochs, traced_partitions
 from erasure.stages.training import TrainModel
@@ -36,11 +37,16 @@ class GroupPlanner:
     """
 
     def __init__(self, builder: PlanBuilder, seeds: Seeds, common: Seeds, *, retain: str, original: str, suffix: str) -> None:
-        self.builder, self.data, self.experiment = builder, builder.data, builder.plan.experiment
-        self.measures = self.experiment.evaluator.measures
-        self.seeds, self.common = seeds, common
-        self.retain, self.original, self.suffix = retain, original, suffix
-        self.requests = RequestPlanner(builder, common, retain)
+        self.builder: PlanBuilder = builder
+        self.data: DataSpec = builder.data
+        self.experiment: Experiment = builder.plan.experiment
+        self.measures: tuple[Measure, ...] = self.experiment.evaluator.measures
+        self.seeds: Seeds = seeds
+        self.common: Seeds = common
+        self.retain: str = retain
+        self.original: str = original
+        self.suffix: str = suffix
+        self.requests: RequestPlanner = RequestPlanner(builder, common, retain)
         self.references: dict[str, str] = {}
         self.floors: tuple[str, ...] = ()
 

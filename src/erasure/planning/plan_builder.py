@@ -23,7 +23,8 @@ class PlanBuilder:
     """
 
     def __init__(self, plan: Plan, data: DataSpec) -> None:
-        self.plan, self.data = plan, data
+        self.plan: Plan = plan
+        self.data: DataSpec = data
         self._passes: dict[tuple[str, str], str] = {}
 
     def add(self, stage: Stage) -> str:

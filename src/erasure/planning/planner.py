@@ -15,7 +15,7 @@ from erasure.planning.plan import Plan
 from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.seeds import Seeds
 from erasure.stages.data import LoadData, ScoreSamples, SplitData
-from erasure.stages.data_spec import data_spec
+from erasure.stages.data_spec import DataSpec, data_spec
 from erasure.stages.numerics import Numerics
 from erasure.stages.training import TrainModel
 from erasure.types import Json
@@ -45,11 +45,13 @@ class Planner:
     """Adds one repetition to a plan."""
 
     def __init__(self, plan: Plan, seeds: Seeds, fingerprint: Json) -> None:
-        self.plan, self.seeds, self.experiment = plan, seeds, plan.experiment
-        self.data = data_spec(self.experiment, seeds.stream("split"), fingerprint, plan.numerics, plan.forms)
-        self.builder = PlanBuilder(plan, self.data)
-        self.train_seed = seeds.stream("train")
-        self.common = self._common(seeds)
+        self.plan: Plan = plan
+        self.seeds: Seeds = seeds
+        self.experiment: Experiment = plan.experiment
+        self.data: DataSpec = data_spec(self.experiment, seeds.stream("split"), fingerprint, plan.numerics, plan.forms)
+        self.builder: PlanBuilder = PlanBuilder(plan, self.data)
+        self.train_seed: int = seeds.stream("train")
+        self.common: Seeds = self._common(seeds)
 
     def _common(self, seeds: Seeds) -> Seeds:
         """Seeds of all that models are compared with: the repetition's own, or those of the first original of the split."""

@@ -12,6 +12,7 @@ from erasure.measures.requested_models import Original, Repeated, Request, Retra
 from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.seeds import Seeds
 from erasure.stages.blocks import Block, chunks, family, member, split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.models import MakeModels
 from erasure.training.ensemble import BLOCK_SIZE
 from erasure.unlearners.contract import Unlearner
@@ -32,7 +33,10 @@ class RequestPlanner:
     """
 
     def __init__(self, builder: PlanBuilder, seeds: Seeds, retain: str) -> None:
-        self.builder, self.seeds, self.retain, self.data = builder, seeds, retain, builder.data
+        self.builder: PlanBuilder = builder
+        self.seeds: Seeds = seeds
+        self.retain: str = retain
+        self.data: DataSpec = builder.data
 
     def requested(
         self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str

@@ -65,7 +65,7 @@ class Registry:
     """
 
     def __init__(self, trust: Iterable[str] = ()) -> None:
-        self.trust = tuple(trust)
+        self.trust: tuple[str, ...] = tuple(trust)
 
     def names(self, kind: str) -> dict[str, str]:
         """Registered names of a kind, built in and from other packages, with their ``module:Class``."""

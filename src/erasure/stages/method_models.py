@@ -30,10 +30,11 @@ class EpochLog:
     """Keeps the weights of every epoch; the time for that is taken out of the method's clock."""
 
     def __init__(self, task: UnlearningTask, then: EpochListener) -> None:
-        self.task, self.then = task, then
+        self.task: UnlearningTask = task
+        self.then: EpochListener = then
         self.states: list[dict[str, Tensor]] = []
         self.elapsed_s: list[float] = []
-        self.start = time.perf_counter()
+        self.start: float = time.perf_counter()
 
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         """Keep the weights and the time so far."""
@@ -58,8 +59,12 @@ class MethodModels:
         *,
         stored: bool,
     ) -> None:
-        self.session, self.data, self.original, self.train_seed = session, data, original, train_seed
-        self.partitions, self.stored = partitions, stored
+        self.session: Session = session
+        self.data: DataSpec = data
+        self.original: str = original
+        self.train_seed: int = train_seed
+        self.partitions: Mapping[str, Tensor] = partitions
+        self.stored: bool = stored
 
     def fresh(self, seed: int) -> nn.Module:
         """A randomly initialised network of the same architecture, in eval mode."""

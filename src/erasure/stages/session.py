@@ -64,15 +64,19 @@ class Session:
     def __init__(
         self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent, *, cores: int = 1
     ) -> None:
-        self.store, self.device, self.listener = store, device, listener
-        self.precision = cast(Precision, numerics.precision)
-        self.options, self.numerics = numerics, numerics.json()
-        self.n_passes, self.cores = 0, cores
+        self.store: Store = store
+        self.device: torch.device = device
+        self.listener: Listener = listener
+        self.precision: Precision = cast(Precision, numerics.precision)
+        self.options: Numerics = numerics
+        self.numerics: Json = numerics.json()
+        self.n_passes: int = 0
+        self.cores: int = cores
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
-        self.running_name = ""
+        self.running_name: str = ""
         self.touched: set[str] = set()
 
     def keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
@@ -87,7 +91,8 @@ class Session:
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
         """Events name the stage that runs; one that it computes on the way is part of it."""
-        outer, self.running_name = self.running_name, self.running_name or name
+        outer = self.running_name
+        self.running_name = outer or name
         try:
             yield
         finally:

@@ -117,7 +117,8 @@ class Artifact:
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory, self.manifest = directory, manifest
+        self.directory: Path = directory
+        self.manifest: Manifest = manifest
         self._verified: set[str] = set()
 
     def __repr__(self) -> str:

@@ -93,7 +93,7 @@ class Store:
         base: Path | str | None = None,
         read_only: bool = False,
     ) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root: Path = Path(root).expanduser().absolute()
         self._on_corrupt = on_corrupt
         self._shelf = Shelf(self.root)
         self._index = Index(self.root / "index.jsonl")

@@ -133,7 +133,11 @@ class Batches:
         augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.x: Column = x.within(ids) if isinstance(x, PartitionedColumn) else x
-        self.y, self.ids, self.batch_size, self.generator, self.augment = y, ids, batch_size, generator, augment
+        self.y: Tensor = y
+        self.ids: Tensor = ids
+        self.batch_size: int = batch_size
+        self.generator: torch.Generator | None = generator
+        self.augment: Callable[[Tensor], Tensor] | None = augment
 
     @property
     def n_samples(self) -> int:

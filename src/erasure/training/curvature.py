@@ -101,9 +101,13 @@ class Curvature:
     def __init__(
         self, model: nn.Module, batches: list[Batch], criterion: Criterion, kind: CurvatureKind, damping: float = 0.0
     ) -> None:
-        self.model, self.batches, self.criterion, self.kind, self.damping = model, batches, criterion, kind, damping
-        self.weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        self.n_samples = sum(len(batch.y) for batch in batches)
+        self.model: nn.Module = model
+        self.batches: list[Batch] = batches
+        self.criterion: Criterion = criterion
+        self.kind = kind
+        self.damping: float = damping
+        self.weights: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        self.n_samples: int = sum(len(batch.y) for batch in batches)
         self._of_batch: _Product | None = None
         for view in {id(batch.x.view): batch for batch in batches if isinstance(batch.x, NodeBatch)}.values():
             # What a graph keeps of its first passes must not be made within a transform, whose tensors die with it.

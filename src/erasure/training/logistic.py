@@ -115,8 +115,11 @@ class LogisticModel(Estimator):
 
     def __init__(self, n_inputs: int, n_classes: int, task: str, *, l2: float, perturbation: float, row_norm: float) -> None:
         super().__init__()
-        self.n_classes, self.is_binary = n_classes, task == "binary"
-        self.l2, self.perturbation, self.row_norm = l2, perturbation, row_norm
+        self.n_classes: int = n_classes
+        self.is_binary: bool = task == "binary"
+        self.l2: float = l2
+        self.perturbation: float = perturbation
+        self.row_norm: float = row_norm
         n_heads, wide = 1 if n_classes == 2 else n_classes, torch.float64
         self.register_buffer("weight", torch.zeros(n_heads, n_inputs + 1, dtype=wide))
         self.register_buffer("noise", torch.zeros(n_heads, n_inputs + 1, dtype=wide))
@@ -216,7 +219,9 @@ class NoisyLogisticModel(LogisticModel):
         self, n_inputs: int, n_classes: int, task: str, *, l2: float, row_norm: float, sd: float, radius: float, burn_in: int
     ) -> None:
         super().__init__(n_inputs, n_classes, task, l2=l2, perturbation=0.0, row_norm=row_norm)
-        self.sd, self.radius, self.burn_in = sd, radius, burn_in
+        self.sd: float = sd
+        self.radius: float = radius
+        self.burn_in: int = burn_in
         self.register_buffer("past_steps", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("past_removed", torch.zeros(0, dtype=torch.int64))
 

@@ -76,19 +76,23 @@ class Trainer:
         max_grad_norm: float | None = None,
         on_epoch: EpochListener | None = None,
     ) -> None:
-        self.model, self.n_epochs, self.on_epoch = model, epochs, on_epoch
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.model: nn.Module = model
+        self.n_epochs: int = epochs
+        self.on_epoch: EpochListener | None = on_epoch
+        self.parameters: list[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise RequirementNotMet("the model has no parameter that may be trained (requires_grad is False everywhere)")
-        self.device = self.parameters[0].device
-        self.optimizer = optimizer.build(self.parameters)
+        self.device: torch.device = self.parameters[0].device
+        self.optimizer: torch.optim.Optimizer = optimizer.build(self.parameters)
         self.schedule_steps = schedule_steps
         horizon = epochs if schedule_steps is None else schedule_steps
-        self.schedule = schedule.build(self.optimizer, horizon) if schedule is not None else None
+        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = (
+            schedule.build(self.optimizer, horizon) if schedule is not None else None
+        )
         self.precision: Precision = precision
         self.max_grad_norm = max_grad_norm
-        self.frozen = tuple(frozen)
-        self.batch_norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        self.frozen: tuple[nn.Module, ...] = tuple(frozen)
+        self.batch_norms: list[_BatchNorm] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
         self._masked = self._masks(mask) if mask else []
         self.first_epoch = 0

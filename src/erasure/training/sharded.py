@@ -59,7 +59,9 @@ class ShardedEnsemble(nn.Module):
         super().__init__()
         self.partition = partition
         self.members = nn.ModuleList(members)
-        self.n_slices, self.task, self.vote = n_slices, task, vote
+        self.n_slices: int = n_slices
+        self.task = task
+        self.vote = vote
         # A member whose shard has no sample has learned nothing and has no vote.
         self.register_buffer("voters", torch.ones(len(members)))
 

@@ -56,9 +56,12 @@ class BatchGradient:
     """
 
     def __init__(self, model: nn.Module, x: Column, y: Tensor, criterion: Criterion) -> None:
-        self.model, self.x, self.y, self.criterion = model, x, y, criterion
-        self.shapes = {name: p.shape for name, p in model.named_parameters()}
-        self.dtypes = {name: p.dtype for name, p in model.named_parameters()}
+        self.model: nn.Module = model
+        self.x: Column = x
+        self.y: Tensor = y
+        self.criterion: Criterion = criterion
+        self.shapes: dict[str, torch.Size] = {name: p.shape for name, p in model.named_parameters()}
+        self.dtypes: dict[str, torch.dtype] = {name: p.dtype for name, p in model.named_parameters()}
 
     def __call__(self, weights: Tensor, ids: Tensor) -> Tensor:
         """Shape ``(P,)``; zeros without samples."""

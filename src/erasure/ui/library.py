@@ -109,11 +109,11 @@ class Library:
     """
 
     def __init__(self, root: Path | str, memory: Path | None = None) -> None:
-        self.root = Path(root).expanduser().resolve()
+        self.root: Path = Path(root).expanduser().resolve()
         if not self.root.is_dir():
             hint = "name a folder of runs; erasure run CONFIG makes one"
             raise ConfigError([Problem(f"{root} is not a directory", hint=hint, kind="data")])
-        self.is_cut = False
+        self.is_cut: bool = False
         self._lock = threading.Lock()
         self._memory = None if memory is None else memory / f"{_code_digest(self.root)}.json"
         self._runs: dict[str, tuple[Any, Run]] = _remembered(self._memory)

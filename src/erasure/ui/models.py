@@ -168,17 +168,17 @@ class RunModels:
             )
         self._models, self._group = models, group
         described = folder.evidence.dataset or DatasetRecord()
-        self.task = described.task or "classification"
-        self.n_classes = described.n_classes
-        self.class_names = described.class_names
-        self.seed = group.seed
+        self.task: str = described.task or "classification"
+        self.n_classes: int = described.n_classes
+        self.class_names: tuple[str, ...] = described.class_names
+        self.seed: int | None = group.seed
         partitions = {"forget": group.forget, "retain": group.retain, "test": group.heldout}
-        self.partitions = {role: partitions[role] for role in ROLE_PARTITIONS if partitions[role]}
+        self.partitions: dict[str, str] = {role: partitions[role] for role in ROLE_PARTITIONS if partitions[role]}
         self._places = {(each.label, each.partition): each.address for each in group.outputs}
-        self.labels = list(dict.fromkeys(label for label, _ in self._places))
+        self.labels: list[str] = list(dict.fromkeys(label for label, _ in self._places))
         known = {model.label: model.role for model in folder.models}
-        self.gold = next((label for label in self.labels if known.get(label) == "gold"), None)
-        self.roles = [role for role, name in self.partitions.items() if any(p == name for _, p in self._places)]
+        self.gold: str | None = next((label for label in self.labels if known.get(label) == "gold"), None)
+        self.roles: list[str] = [role for role, name in self.partitions.items() if any(p == name for _, p in self._places)]
 
     def class_name(self, k: int) -> str:
         """What a class is called."""

@@ -34,7 +34,8 @@ class Site:
     """
 
     def __init__(self, library: Library, store: Store) -> None:
-        self.library, self.models = library, Models(store)
+        self.library: Library = library
+        self.models: Models = Models(store)
         self._lock = threading.Lock()
         self._reports: dict[str, tuple[Any, bytes]] = {}
         self._routes: Mapping[str, Callable[[Mapping[str, str]], Reply]] = {

@@ -93,11 +93,11 @@ class UiServer(ThreadingHTTPServer):
 
     daemon_threads = True
     # Elsewhere than on POSIX it would let two servers listen on one port.
-    allow_reuse_address = os.name == "posix"
+    allow_reuse_address: bool = os.name == "posix"
 
     def __init__(self, site: Answers, port: int | None = None) -> None:
         self.site = site
-        self.token = secrets.token_urlsafe(24)
+        self.token: str = secrets.token_urlsafe(24)
         ports = range(_FIRST_PORT, _FIRST_PORT + _PORTS) if port is None else (port,)
         problem: OSError | None = None
         for number in ports:
@@ -117,7 +117,8 @@ class UiServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without asking the network for the machine's name, as the standard library's server would."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = _HOST, int(self.server_address[1])
+        self.server_name: str = _HOST
+        self.server_port: int = int(self.server_address[1])
 
     @property
     def address(self) -> str:

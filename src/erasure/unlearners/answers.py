@@ -97,7 +97,8 @@ class Reference:
     """
 
     def __init__(self, model: nn.Module, task: UnlearningTask) -> None:
-        self.teacher, self.task = frozen_copy(model), task
+        self.teacher: nn.Module = frozen_copy(model)
+        self.task: UnlearningTask = task
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph, within_hops_of_each
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.graph_reach import reached, seen_in
 from erasure.unlearners.search import Range, SearchSpace
@@ -89,7 +89,7 @@ class Cognac(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for = frozenset({"classification"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
     cost: ClassVar[str] = (
         "epochs rounds of contrast_steps passes nearby and correction_steps passes over the forget and the retain set"
     )

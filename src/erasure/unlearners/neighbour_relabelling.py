@@ -13,7 +13,7 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Role, Source
+from erasure.types import NonNegativeInt, Role, Source, TaskKind
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -49,7 +49,7 @@ class NeighbourRelabelling(IterativeUnlearner):
         ),
     )
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for = frozenset({"classification"})
+    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
     cost: ClassVar[str] = "epochs passes over the forget and the retain set, one forward pass over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 50), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 

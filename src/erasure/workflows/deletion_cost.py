@@ -25,7 +25,9 @@ class Spent:
     """
 
     def __init__(self, file: Path) -> None:
-        self.file, self._start, self._noted = file, time.perf_counter(), 0.0
+        self.file: Path = file
+        self._start = time.perf_counter()
+        self._noted = 0.0
         self._earlier_s = _read(file)
 
     @property

@@ -18,6 +18,7 @@ from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, 
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
 from erasure.errors import ErasureError
 from erasure.events import Listener, Said
+from erasure.measures.contract import Measure
 from erasure.training.randomness import derive
 from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of
 from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
@@ -78,12 +79,21 @@ class DeletionEvidence:
         generation: int,
         listener: Listener,
     ) -> None:
-        self.data, self.own, self.fits, self.unlearnings = data, own, fits, unlearnings
-        self.n_originals, self.n_golds, self.max_utility_loss = n_originals, n_golds, max_utility_loss
-        self.seed, self.generation, self.listener = seed, generation, listener
-        self.measures = audit_measures(None, data, fits is not None)
+        self.data: GivenData = data
+        self.own: GivenModel = own
+        self.fits: Fits | None = fits
+        self.unlearnings: Unlearnings = unlearnings
+        self.n_originals: int = n_originals
+        self.n_golds: int = n_golds
+        self.max_utility_loss: float = max_utility_loss
+        self.seed: int = seed
+        self.generation: int = generation
+        self.listener: Listener = listener
+        self.measures: list[Measure] = audit_measures(None, data, fits is not None)
         made = None if fits is None else of_fits(fits, data, seed, generation)
-        self.measured = MeasuredModels(data=data, measures=self.measures, name="deletion request", seed=seed, made=made)
+        self.measured: MeasuredModels = MeasuredModels(
+            data=data, measures=self.measures, name="deletion request", seed=seed, made=made
+        )
 
     # Models
 

@@ -133,15 +133,21 @@ class DeletionRequest:
         seed: int,
         listener: Listener,
     ) -> None:
-        self.data, self.model, self.fits, self.place, self.wishes = data, model, fits, place, wishes
-        self.request, self.digest, self.seed = request, digest, seed
-        self.received = _now()
-        self.spent = Spent(self._staging / "private" / SPENT_FILE)
-        self.listener = listener
-        self.own = held_model(model, data)
-        self.unlearnings = Unlearnings(data, model, store, fits)
+        self.data: GivenData = data
+        self.model: nn.Module = model
+        self.fits: Fits | None = fits
+        self.place: DeletionFolder = place
+        self.wishes: Wishes = wishes
+        self.request: str = request
+        self.digest: str = digest
+        self.seed: int = seed
+        self.received: str = _now()
+        self.spent: Spent = Spent(self._staging / "private" / SPENT_FILE)
+        self.listener: Listener = listener
+        self.own: GivenModel = held_model(model, data)
+        self.unlearnings: Unlearnings = Unlearnings(data, model, store, fits)
         self.generation: int = len(place.ledger.lineage(digest))
-        self.evidence = self._evidence(fits)
+        self.evidence: DeletionEvidence = self._evidence(fits)
 
     def _evidence(self, fits: Fits | None) -> DeletionEvidence:
         return DeletionEvidence(

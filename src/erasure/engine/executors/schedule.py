@@ -28,7 +28,7 @@ class StageOrder:
                 self._dependents[required].append(address)
         self._ready = [(self._number[address], address) for address, missing in self._missing.items() if not missing]
         heapq.heapify(self._ready)
-        self.n_left = len(stages)
+        self.n_left: int = len(stages)
 
     def take(self) -> Stage | None:
         """The next stage that is ready, or None if none is at the moment."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erasure.data.dataset import Dataset
 from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
@@ -36,6 +37,7 @@ from erasure.records.evidence import (
     ValuesOf,
 )
 from erasure.stages.blocks import split_member
+from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_address, outputs_of
 from erasure.stages.session import Session
 
@@ -74,16 +76,18 @@ class ModelEvidence:
     """
 
     def __init__(self, plan: Plan, session: Session, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
-        self.session, self.failed, self.group = session, failed, group
-        self.data = plan.stages[group.original.model].data
-        self.partitions = session.loaded(self.data).partitions
-        self.dataset = session.loaded(self.data).dataset
-        self.training = self.data.predictor.training_set
+        self.session: Session = session
+        self.failed: Mapping[str, str] = failed
+        self.group: Group = group
+        self.data: DataSpec = plan.stages[group.original.model].data
+        self.partitions: Mapping[str, Tensor] = session.loaded(self.data).partitions
+        self.dataset: Dataset = session.loaded(self.data).dataset
+        self.training: str = self.data.predictor.training_set
         entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
-        self.forget = entries[0].unlearner.forget if entries else "forget"
-        self.requests = max((entry.unlearner.forgotten() for entry in entries), key=len, default=(self.forget,))
-        self.n_left_out = max(0, len(named) - _MOST_MODELS)
-        self.models = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
+        self.forget: str = entries[0].unlearner.forget if entries else "forget"
+        self.requests: tuple[str, ...] = max((entry.unlearner.forgotten() for entry in entries), key=len, default=(self.forget,))
+        self.n_left_out: int = max(0, len(named) - _MOST_MODELS)
+        self.models: list[Named] = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
 
     def record(self) -> tuple[GroupRecord, list[MissingRecord]]:
         """Every piece that there is, and the reason for each that there is none of."""

@@ -45,11 +45,11 @@ class Epochs:
 
     def __init__(self, ids: Sequence[Tensor], generators: Sequence[torch.Generator], batch_size: int, dtype: torch.dtype) -> None:
         self.batch_size = batch_size
-        self.sizes = [len(own) for own in ids]
-        self.generators = list(generators)
-        self.n_batches = [-(-size // batch_size) for size in self.sizes]
+        self.sizes: list[int] = [len(own) for own in ids]
+        self.generators: list[torch.Generator] = list(generators)
+        self.n_batches: list[int] = [-(-size // batch_size) for size in self.sizes]
         self._ids = torch.nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
-        self.steps = [self._step(number, dtype) for number in range(self.n_batches[0])]
+        self.steps: list[EnsembleStep] = [self._step(number, dtype) for number in range(self.n_batches[0])]
 
     def runs(self) -> list[tuple[int, int]]:
         """Ranges of models with the same number of steps."""

@@ -32,9 +32,9 @@ class Program:
             raise RequirementNotMet("the network has hooks")
         if len(dict(model.named_parameters())) != len(list(model.named_parameters(remove_duplicate=False))):
             raise RequirementNotMet("layers share weights")
-        self.graph = _traced(model, training)
+        self.graph: fx.Graph = _traced(model, training)
         nodes = list(self.graph.nodes)
-        self.modules = {node.target: modules[node.target] for node in nodes if node.op == "call_module"}
+        self.modules: dict[Any, nn.Module] = {node.target: modules[node.target] for node in nodes if node.op == "call_module"}
         for problem in (self._refuse(node) for node in nodes):
             if problem is not None:
                 raise RequirementNotMet(problem)

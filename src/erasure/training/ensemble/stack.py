@@ -29,8 +29,8 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         states = [_tensors(model) for model in models]
-        self.tensors = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
-        self.trained = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]
+        self.tensors: dict[str, Tensor] = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
+        self.trained: list[str] = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]
         self._views: dict[int, dict[str, Tensor]] = {}
 
     def first(self, n_models: int) -> dict[str, Tensor]:
@@ -72,11 +72,14 @@ class StackedOptimizer:
     """
 
     def __init__(self, optimizer: Optimizer, stack: Stack, runs: Sequence[tuple[int, int]], max_grad_norm: float | None) -> None:
-        self.runs, self.max_grad_norm = runs, max_grad_norm
-        self.parameters = [[nn.Parameter(stack.tensors[name][a:b]) for a, b in runs] for name in stack.trained]
+        self.runs: Sequence[tuple[int, int]] = runs
+        self.max_grad_norm: float | None = max_grad_norm
+        self.parameters: list[list[nn.Parameter]] = [
+            [nn.Parameter(stack.tensors[name][a:b]) for a, b in runs] for name in stack.trained
+        ]
         every = [parameter for parts in self.parameters for parameter in parts]
         is_free = optimizer.target().__name__ in _FUSED and not any(way in optimizer.parameters for way in _WAYS)
-        self.torch = optimizer.build(every, fused=True) if is_free else optimizer.build(every)
+        self.torch: torch.optim.Optimizer = optimizer.build(every, fused=True) if is_free else optimizer.build(every)
 
     def step(self, gradients: Sequence[Tensor | None], n_models: int) -> None:
         """Update the first ``n_models`` models with their gradients, given in the order of ``Stack.trained``."""

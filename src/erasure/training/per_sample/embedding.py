@@ -22,14 +22,15 @@ class EmbeddingRule(LayerRule):
     """
 
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
-        self.module = cast(nn.Embedding, module)
+        self.module: nn.Embedding = cast(nn.Embedding, module)
+        self.order: Tensor
         tokens, self.order = inputs.reshape(len(inputs), -1).sort(dim=1)
         is_new = torch.ones_like(tokens)
         is_new[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
-        self.runs = is_new.cumsum(1) - 1
+        self.runs: Tensor = is_new.cumsum(1) - 1
         # Runs that do not exist point to row 0 and add zero to it.
-        self.run_tokens = torch.zeros_like(tokens).scatter_(1, self.runs, tokens)
-        self.total = torch.zeros_like(self.module.weight, requires_grad=False)
+        self.run_tokens: Tensor = torch.zeros_like(tokens).scatter_(1, self.runs, tokens)
+        self.total: Tensor = torch.zeros_like(self.module.weight, requires_grad=False)
 
     @staticmethod
     def supports(module: nn.Module) -> bool:

@@ -46,9 +46,14 @@ class Engine:
     def __init__(
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], seeder: Seeder, method: Method, dtype: torch.dtype
     ) -> None:
-        self.model, self.parameters, self.seeder, self._alone = model, parameters, seeder, method == "loop"
-        self.totals = {name: torch.zeros_like(p, dtype=dtype, requires_grad=False) for name, p in parameters.items()}
-        self.n_samples = 0
+        self.model: nn.Module = model
+        self.parameters: Mapping[str, nn.Parameter] = parameters
+        self.seeder: Seeder = seeder
+        self._alone = method == "loop"
+        self.totals: dict[str, Tensor] = {
+            name: torch.zeros_like(p, dtype=dtype, requires_grad=False) for name, p in parameters.items()
+        }
+        self.n_samples: int = 0
         self._rules = {m: rule for m in model.modules() if method == "auto" and (rule := rule_for(m)) is not None}
         self._observed = observe(model, parameters, self._rules)
         self._twins: dict[nn.Module, Twin] = {x.module: x.rule.twin for x in self._observed if x.rule.has_twin}

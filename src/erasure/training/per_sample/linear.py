@@ -24,8 +24,8 @@ class LinearRule(LayerRule):
     """
 
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
-        self.inputs = inputs.reshape(len(inputs), -1, inputs.shape[-1])
-        self.on_vectors = self.inputs.shape[1] == 1
+        self.inputs: Tensor = inputs.reshape(len(inputs), -1, inputs.shape[-1])
+        self.on_vectors: bool = self.inputs.shape[1] == 1
         self.bias_total: Tensor | None = None
         self.weight_total: Tensor | None = None
         self.squared_gradients: Tensor | None = None

@@ -77,7 +77,10 @@ class NodeSquares:
     def __init__(
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], seeder: Seeder, totals: Mapping[str, Tensor]
     ) -> None:
-        self.model, self.parameters, self.seeder, self.totals = model, parameters, seeder, totals
+        self.model: nn.Module = model
+        self.parameters: Mapping[str, nn.Parameter] = parameters
+        self.seeder: Seeder = seeder
+        self.totals: Mapping[str, Tensor] = totals
         rules: dict[nn.Module, Any] = {}
         for module in model.modules():
             rule: Any = LinearRule if _name(module) == _LINEAR or type(module) is FeatureLinear else rule_for(module)

@@ -26,7 +26,9 @@ class _AffineRule(LayerRule):
     """
 
     def _start(self, module: nn.Module, normalised: Tensor, shared: int) -> None:
-        self.module, self.normalised, self.shared = module, normalised, shared
+        self.module: nn.Module = module
+        self.normalised: Tensor = normalised
+        self.shared: int = shared
         self.weight_total: Tensor | None = None
         self.bias_total: Tensor | None = None
 
