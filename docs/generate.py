@@ -240,11 +240,16 @@ for models that are alike.
 
 Methods are ranked by their distance from retraining and never by their verdicts: with few models a test acquits everybody, and the
 cheapest method that is acquitted is the one that does nothing. The distance is the root of the mean square, over the four claims, of
-the deviations in standard deviations of a gold. The report names the nearest method, the methods that are not shown to be farther (by
-paired t-tests over originals), the chance that the named one is the nearest, and its distance where other seeds choose than those that
-measure, which is fairer to the others. Of ties that are indistinguishable the cheapest is named. One or two originals name nobody.
-What takes as long as retraining is not recommended, nor is a method that is not shown to be nearer than the original. Where the
+the deviations in standard deviations of a gold. The report names the nearest method; the methods that are not shown to be farther, by
+paired t-tests over originals, at 2 % because the nearest was chosen by the same values; the chance that the named one is the nearest; and
+its distance where other seeds choose than those that measure, which is fairer to the others. Of ties that are indistinguishable the
+cheapest is named. One or two originals name nobody.
+What takes as long as retraining is not recommended, nor is a method that is not shown to be nearer than the original, at 5 %. Where the
 original itself is not told from golds, the report says that there was nothing to forget by these values.
+
+On ten seeds of the proof of concept (`python benchmarks/recommendation.py`) two disjoint sets of five seeds name each other's nearest
+method among their ties in 81 % of pairs, sets of three in 92 %; on the seeds that did not choose it the named one lies at 1.7 (five seeds)
+and 1.8 (three) standard deviations of a retrained model, where the best of all methods lies at 1.5.
 
 ## What is not promised
 

@@ -160,7 +160,7 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         if first.distance >= report.distances.of(ORIGINAL):
             return advice(Advised.NO_NEARER, nearest=first)
         return advice(_kind(first), nearest=first)
-    if ORIGINAL in among.ties:
+    if among.farther[ORIGINAL] > report.level:
         return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, ORIGINAL))
     nearest = _chosen({j.label: j for j in affordable}, among)
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))
@@ -171,12 +171,12 @@ def _kind(nearest: Judgement) -> Advised:
 
 
 def _others(among: Nearest, label: str) -> tuple[str, ...]:
-    return tuple(tie for tie in among.ties if tie != label)
+    return tuple(tie for tie in among.ties if tie not in {label, ORIGINAL})
 
 
 def _chosen(by_label: Mapping[str, Judgement], among: Nearest) -> Judgement:
     """The nearest, or of ties that are shown to be indistinguishable the cheapest."""
-    same = [by_label[label] for label in among.ties if by_label[label].verdict == Finding.INDISTINGUISHABLE]
+    same = [by_label[label] for label in among.ties if label != ORIGINAL and by_label[label].verdict == Finding.INDISTINGUISHABLE]
     if not same:
         return by_label[among.label]
     return min(same, key=lambda j: (j.cost is None, j.cost or 0.0, j.distance))

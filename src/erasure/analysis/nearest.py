@@ -25,6 +25,7 @@ class Nearest:
     Args:
         label: The method.
         ties: All that are not shown to be farther, itself included, nearest first.
+        farther: One-sided p-value of each one's being farther than it.
         chances: How likely each is the nearest, over all originals that might have been drawn.
         distance: Its distance, in standard deviations of a gold.
         cross_fitted: The same where it is chosen, for each original, by the others.
@@ -32,6 +33,7 @@ class Nearest:
 
     label: str
     ties: tuple[str, ...]
+    farther: Mapping[str, float]
     chances: Mapping[str, float]
     distance: float
     cross_fitted: float
@@ -65,6 +67,7 @@ class Distances:
         return Nearest(
             known[choice.best],
             tuple(known[i] for i in choice.ties),
+            dict(zip(known, choice.farther, strict=True)),
             dict(zip(known, choice.chances, strict=True)),
             choice.distance,
             choice.cross_fitted,

@@ -85,3 +85,14 @@ def test_cross_fitting_takes_out_what_the_choice_flatters():
         fitted.append(math.log(found.cross_fitted))
     assert np.mean(shown) < -0.8
     assert np.mean(fitted) == pytest.approx(0, abs=0.15)
+
+
+def test_the_nearest_of_all_is_among_the_ties_of_a_few():
+    generator, missing, n = np.random.default_rng(3), 0, 400
+    truth = np.array([0.0, 0.05, 0.1, 0.1, 0.2, 0.3, 0.5])
+    for _ in range(n):
+        found = choose(truth[:, None] + 0.3 * generator.normal(size=(7, 5)) + generator.normal(size=5), draws=1)
+        missing += 0 not in found.ties
+        assert found.farther[found.best] == 1
+        assert all((found.farther[i] > 0.02) == (i in found.ties) for i in range(7))
+    assert missing / n <= 0.08
