@@ -196,7 +196,7 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
         "Bars: the largest standardised difference of any value when the labels of the method's models and of the retrained ones are "
         "exchanged in every way. Line: the one observed. If the method were retraining, the line could stand anywhere "
         "among the bars; p is the share at its right, corrected for the number of methods."
-        + counted(len(known), sum(1 for j in judgements if j.tested is not None and j.tested.maxima)),
+        + counted(len(known), sum(1 for j in judgements if j.tested is not None and j.tested.maxima and not j.is_exact)),
         f"A histogram for each of {len(known)} methods; {accused} {'is' if accused == 1 else 'are'} told from retraining.",
         spec,
         drawn,
@@ -246,7 +246,7 @@ def power_curve(report: TestedReport, *, narrow: bool = False) -> Figure | None:
         "scale": {"domain": list(names), "range": [COLOURS["close"], COLOURS["muted"]]},
     }
     dash = {"field": "run", "type": "nominal", "title": None, "scale": {"domain": list(names), "range": [[1, 0], [5, 4]]}}
-    reached = [{"shift": found.shift, "found": POWER, "text": f"{found.shift:.1f} sd in {100 * POWER:.0f}\u00a0%"}]
+    reached = [{"shift": found.shift, "found": POWER, "text": f"{found.shift:.1f} sd in {100 * POWER:.0f} %"}]
     layers: list[dict[str, Any]] = [
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y, "color": series, "strokeDash": dash}},
         {
