@@ -262,6 +262,7 @@ def judge_report(
             level,
             relabelled[label][1],
             of_populations.get(label, ()),
+            n_asked,
         )
         for label, family in tried.items()
     }
@@ -324,6 +325,7 @@ def _tested(
     level: float,
     maxima: _Floats,
     populations: tuple[PopulationTest, ...] = (),
+    n_asked: int = 1,
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
     memory = _memory(family, ruler)
@@ -358,7 +360,7 @@ def _tested(
     if not any(each.column.claim in FORGETTING for each in compared):
         return tested(Finding.UNDECIDED, "no value on the forgotten samples is compared with retrained models")
     if not basis:
-        return tested(Finding.UNDECIDED, _cannot(family))
+        return tested(Finding.UNDECIDED, _cannot(family, math.ceil(n_asked / level - 1e-9) - 1))
     untold = _untold(order) if basis == "t" else None
     if untold is not None:
         return tested(Finding.UNDECIDED, _too_alike(untold))
@@ -391,13 +393,13 @@ def _accusation(accusing: Sequence[Difference]) -> Finding:
     return Finding.UNDER_FORGOTTEN if sided.side > 0 else Finding.OVER_FORGOTTEN
 
 
-def _cannot(family: Family) -> str:
-    """Why nobody can be accused by the design, and which one could."""
+def _cannot(family: Family, least: int) -> str:
+    """Why nobody can be accused by the design, and which one could: ``least`` golds of one original without assumptions."""
     design = family.design
     n = design.degrees + len(design.blocks) if design is not None else 0
     golds = f"{n} further {'gold' if n == 1 else 'golds'}"
     if family.n_originals == 1:
-        return f"{golds} cannot accuse; 5 can by a t-test, 19 without assumptions"
+        return f"{golds} cannot accuse; 5 can by a t-test, {least} without assumptions"
     return f"{family.n_originals} originals with {golds} in all cannot accuse any of these methods; five originals with four golds each can"
 
 

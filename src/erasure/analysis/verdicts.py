@@ -58,8 +58,9 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         TITLES[Finding.UNDECIDED],
         "There is no further retrained model or no value on the forgotten samples to compare, or there are so few models that nobody "
-        "could be accused: three further retrained models of one original accuse nobody, five can by a t-test, 19 without assumptions. Or "
-        "a value lies far off that the t-test cannot use, because retrained models hardly differ in it.",
+        "could be accused: three further retrained models of one original accuse nobody, five can by a t-test, 19 without assumptions "
+        "(20 more for each further method). Or a value lies far off that the t-test cannot use, because retrained models hardly differ "
+        "in it.",
     ),
     (
         TITLES[Finding.INDISTINGUISHABLE],

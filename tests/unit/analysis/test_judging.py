@@ -358,3 +358,10 @@ def test_populations_count_among_the_tests_of_a_report():
     assert {each.basis for each in judged.methods.values()} == {"t"}  # 4 / 61 is above 5 %
     assert judged.methods["A"].finding is not Finding.DIFFERENT  # 0.02 times 4
     assert judge_report([*more, *population_rows("Gold", 1e-4)], ROLES, exact=["A"]).methods["A"].populations == ()
+
+
+def test_many_methods_take_more_golds_to_accuse_without_assumptions():
+    rows = report(np.random.default_rng(0), {"A": {}, "B": {}, "C": {}}, 1, 3)
+    assert judge_report(rows, ROLES).methods["A"].reason.endswith("5 can by a t-test, 59 without assumptions")
+    enough = judge_report(report(np.random.default_rng(0), {"A": {}, "B": {}, "C": {}}, 1, 59), ROLES)
+    assert {each.basis for each in enough.methods.values()} == {"labellings"}
