@@ -113,6 +113,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "NearestNeighbours": "erasure.models.neighbours:NearestNeighbours",
         "KMeans": "erasure.models.neighbours:KMeans",
         "ExactForest": "erasure.models.forest:ExactForest",
+        "RandomForest": "erasure.models.tree_ensembles:RandomForest",
+        "GradientBoosting": "erasure.models.tree_ensembles:GradientBoosting",
         "EASE": "erasure.models.ease:EASE",
         "Ridge": "erasure.models.linear:Ridge",
         "LogisticRegression": "erasure.models.linear:LogisticRegression",

@@ -23,6 +23,7 @@ LOGISTIC = {"class": "LogisticRegression", "parameters": {"l2": 0.3, "perturbati
         (SHARDS, "SISA", "training time", "exact"),
         (FOREST, "ExactDeletion", "retain", "exact"),
         ("NearestNeighbours", "ExactDeletion", "retain", "exact"),
+        ({"class": "RandomForest", "parameters": {"trees": 3}}, "GoldModel", "retain", "exact"),
         (LOGISTIC, "NewtonRemoval", "training time", "certified"),
     ],
 )
