@@ -56,10 +56,12 @@ def command(
     erasure run configs/proof_of_concept.jsonc --set predictor.parameters.epochs=5
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
+    from erasure.workflows.finished_runs import asked
 
     terminal = Terminal(quiet=quiet)
-    given = None if trust or trackers or log_json is not None else {"output": output, **options}
-    results, where = _run_again(config, overrides, given, terminal) or _run(
+    is_plain = not (trust or trackers or log_json is not None)
+    given = asked(config, overrides, {"output": output, **options}) if is_plain else None
+    results, where = _run_again(given, terminal) or _run(
         config, overrides, trust, output, log_json, trackers, terminal, given, options
     )
     if as_json:
@@ -75,14 +77,12 @@ def command(
     return 0 if results.is_sound else 1
 
 
-def _run_again(
-    config: Path, overrides: tuple[str, ...], given: Mapping[str, Any] | None, terminal: Terminal
-) -> tuple[Results, Path] | None:
+def _run_again(given: Mapping[str, Any] | None, terminal: Terminal) -> tuple[Results, Path] | None:
     """The results of the run that is asked for, if it was finished before and nothing has changed."""
     from erasure.reports.results import Results
     from erasure.workflows.finished_runs import finished_run
 
-    found = None if given is None else finished_run(config, overrides, given)
+    found = None if given is None else finished_run(given)
     if given is None or found is None:
         return None
     for notice in found.notices:

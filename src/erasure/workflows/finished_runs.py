@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from erasure.experiment.configuration import Experiment
     from erasure.reports.results import Results
 
-__all__ = ["FinishedRun", "digested", "finished_run", "remember"]
+__all__ = ["FinishedRun", "asked", "digested", "finished_run", "remember"]
 
 _DEVICES = ("CUDA", "HIP", "ROCR", "NVIDIA", "PYTORCH", "TORCH", "ATEN", "ONEDNN", "MKL", "OMP", "KMP", "ERASURE")
 """How variables begin that decide where and with which kernels torch computes, and where we keep things."""
@@ -63,8 +63,8 @@ class FinishedRun:
         return [Said(text, level=cast(Literal["info", "warning"], level)) for text, level in self.said]
 
 
-def finished_run(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> FinishedRun | None:
-    """The run that is asked for, if it was finished and everything is as it left it.
+def asked(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with what identifies the run before it starts: libraries that it imports change the environment.
 
     Args:
         config: Path of a JSONC file.
@@ -74,15 +74,21 @@ def finished_run(config: Path, overrides: Sequence[str], options: Mapping[str, A
     Raises:
         ConfigError: If the configuration cannot be read.
     """
+    given = {**options, "environment": _environment()}
+    return given | {"place": _place(config, overrides, given)}
+
+
+def finished_run(given: Mapping[str, Any]) -> FinishedRun | None:
+    """The run that was asked for, if it was finished and everything is as it left it."""
     try:
-        kept = json.loads(_place(config, overrides, options).read_bytes())
+        kept = json.loads(given["place"].read_bytes())
         found = as_record(FinishedRun, kept)
     except (OSError, ValueError, Unreadable):
         return None
     try:
         is_same = (
             found.files == _digests(Path(found.output))
-            and found.objects == _store(options).stamps(found.objects)
+            and found.objects == _store(given).stamps(found.objects)
             and all(digest_again(each) == each.digest for each in found.digests)
         )
     except (OSError, ErasureError):
@@ -93,7 +99,7 @@ def finished_run(config: Path, overrides: Sequence[str], options: Mapping[str, A
 def remember(
     config: Path,
     overrides: Sequence[str],
-    options: Mapping[str, Any],
+    given: Mapping[str, Any],
     *,
     experiment: Experiment,
     results: Results,
@@ -104,7 +110,7 @@ def remember(
     Args:
         config: Path of a JSONC file.
         overrides: ``path=value`` settings.
-        options: As for :func:`finished_run`.
+        given: What :func:`asked` gave before the run.
         experiment: What was run.
         results: Its results, whose directory has the list of its stages.
         digests: Files that were digested to plan it.
@@ -118,8 +124,9 @@ def remember(
         return
     with suppress(OSError, ErasureError):
         stages = read_stages(output)
-        objects = _store(options).stamps(stages)
-        if len(objects) < len(stages):
+        objects = _store(given).stamps(stages)
+        # Configuration and code may have been edited meanwhile: who knows which of them the run has read?
+        if len(objects) < len(stages) or _place(config, overrides, given) != given["place"]:
             return
         record = {
             "output": str(output.absolute()),
@@ -129,14 +136,14 @@ def remember(
             "files": _digests(output),
             "digests": [vars(each) for each in digests],
         }
-        keep(_place(config, overrides, options), record)
+        keep(given["place"], record)
 
 
-def _place(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> Path:
+def _place(config: Path, overrides: Sequence[str], given: Mapping[str, Any]) -> Path:
     loaded = load(config, overrides)
-    given = {name: str(value) for name, value in sorted(options.items())}
+    options = {name: str(value) for name, value in sorted(given.items()) if name != "place"}
     where = [str(Path.cwd()), str(default_store_path()), str(default_base_path())]
-    content = [digest_of(loaded), given, where, _machine(), _environment()]
+    content = [digest_of(loaded), options, where, _machine()]
     return memory_directory("finished") / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()}.json"
 
 

@@ -1,6 +1,7 @@
 """A run that needs nothing more is read and not planned again, and the least change ends that."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,16 @@ def _table(path, seed):
     path.write_text("a,b,y\n" + "\n".join(f"{a},{b},{(a + b) % 2}" for a, b in rows) + "\n")
 
 
+def in_a_process(cli, *arguments):
+    """A command whose changes of the environment end with it."""
+    before = dict(os.environ)
+    try:
+        return cli(*arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("finished")
@@ -40,7 +51,7 @@ def again(directory, monkeypatch, cli):
     if not (directory / "table.csv").exists():
         _table(directory / "table.csv", 0)
         (directory / "small.json").write_text(json.dumps(CONFIGURATION))
-        cli("run", "small.json", "--no-report", "--store", "store")
+        in_a_process(cli, "run", "small.json", "--no-report", "--store", "store")
     from erasure.workflows import run
 
     planned = []
@@ -49,7 +60,7 @@ def again(directory, monkeypatch, cli):
 
     def run_again(*options):
         planned.clear()
-        code, out, err = cli("run", "small.json", "--no-report", "--store", "store", *options)
+        code, out, err = in_a_process(cli, "run", "small.json", "--no-report", "--store", "store", *options)
         assert code == 0, err
         return bool(planned), out
 
@@ -73,6 +84,21 @@ def test_it_needs_no_torch(again, directory):
     arguments = ["run", "small.json", "--no-report", "--store", "store", "--quiet"]
     done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
+def test_variables_that_libraries_set_meanwhile_change_nothing(again, directory, monkeypatch):
+    from erasure.workflows import run
+
+    run_experiments = run.run_experiments
+
+    def setting(*arguments):
+        os.environ["KMP_INIT_AT_FORK"] = "FALSE"
+        return run_experiments(*arguments)
+
+    monkeypatch.setattr(run, "run_experiments", setting)
+    (directory / "runs/small/table.md").unlink()
+    assert again()[0]
+    assert not again()[0]
 
 
 @pytest.mark.parametrize(
