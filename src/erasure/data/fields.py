@@ -16,6 +16,12 @@ def _as_tuple(value: Any) -> Any:
     return value if isinstance(value, tuple | list) else (value,)
 
 
+def _as_labels(value: Any) -> Any:
+    """One or more labels; ``true`` and ``false`` become the words by which truth values of a column are asked for."""
+    given = value if isinstance(value, tuple | list) else (value,)
+    return tuple(str(each).lower() if isinstance(each, bool) else each for each in given)
+
+
 def _only_one(value: Any) -> Any:
     return value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
 
@@ -28,7 +34,9 @@ def _one_or_more(*types: str) -> WithJsonSchema:
 Label: TypeAlias = int | str
 """A class or a group, by its number or its name."""
 
-Labels: TypeAlias = Annotated[tuple[Label, ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("integer", "string")]
+Labels: TypeAlias = Annotated[
+    tuple[Label, ...], BeforeValidator(_as_labels), MinLen(1), _one_or_more("integer", "string", "boolean")
+]
 
 Name: TypeAlias = Annotated[str, BeforeValidator(_only_one), MinLen(1), _one_or_more("string")]
 """One name, which may come as a list of one."""

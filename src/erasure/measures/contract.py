@@ -145,6 +145,15 @@ class Measure(Component):
             return f"{self.title} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
         return None
 
+    def remark(self, labels: Mapping[str, Tensor], data: ModelInput) -> str | None:
+        """What a reader must know of the values, by the labels they rest on; it is said before the run. None if nothing.
+
+        Args:
+            labels: Labels of the samples of each of its partitions.
+            data: Shape of the data.
+        """
+        return None
+
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Measure ``evaluation.subject``.
 

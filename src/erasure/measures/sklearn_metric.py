@@ -16,6 +16,7 @@ from erasure.component import Call
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
 from erasure.functional.losses import probabilities
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
+from erasure.training.predictor import ModelInput
 from erasure.types import Partition, Source, Statistic
 
 __all__ = ["Accuracy", "Metric", "SklearnMetric"]
@@ -121,8 +122,12 @@ class SklearnMetric(Measure):
     ``average="binary"`` (scikit-learn's default) becomes ``macro`` where there are more than two classes or several labels: the mean
     over the classes that occur among labels or predictions. Precision or recall without a single case counts as 0. A metric that the
     labels of the partition leave undefined is refused: one that tells classes apart where all samples are of one class, and one that
-    counts hits of the positive class, or the mean of such over labels, where no sample has it. The mean over several classes is defined
-    for a partition of one class as well: wrong predictions bring their classes in.
+    counts hits of the positive class, or the mean of such over labels, where no sample has it.
+
+    The macro mean is over the classes that occur among labels or predictions, as scikit-learn has it and as papers report it. A class
+    without a sample in the partition counts as 0 where it is predicted, and is left out where it is not: on a forgotten class, the value
+    falls with the number of classes that its samples are taken for, and lies between 0 and 1 all the same. A run says so once for each
+    such partition. ``micro`` and ``weighted`` means, and accuracy, do not depend on it.
 
     Args:
         function: The metric; a short name is looked up in ``sklearn.metrics``.
@@ -160,6 +165,25 @@ class SklearnMetric(Measure):
     def targets(self) -> frozenset[ModelKind]:
         """The one kind that was asked for, or all."""
         return self.judges if self.target is None else frozenset({self.target})
+
+    def remark(self, labels: Mapping[str, torch.Tensor], data: ModelInput) -> str | None:
+        """That classes without a sample enter a macro mean, where there are such classes."""
+        function, n_classes = self.function, data.n_classes
+        if not (function.is_sklearn and function.name in _OF_EACH_CLASS and self.partition in labels):
+            return None
+        given = function.parameters.get("average", "binary")
+        if given != "macro" and (given != "binary" or (data.task != "multilabel" and n_classes <= 2)):
+            return None
+        y = labels[self.partition]
+        n_present = int((y != 0).any(0).sum()) if data.task == "multilabel" else len(torch.unique(y))
+        if n_present >= n_classes or not len(y):
+            return None
+        what = "labels without a positive sample" if data.task == "multilabel" else "classes without a sample"
+        there = f"{n_present} of {n_classes} {'labels' if data.task == 'multilabel' else 'classes'}"
+        return (
+            f'{self.title} on "{self.partition}", which has {there}, is a macro mean: {what} there count as 0 where they are predicted, '
+            "and are left out where they are not"
+        )
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The metric's value, named as the title says."""

@@ -447,6 +447,11 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
         reason = component.refuse(data)
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
+    for measure in experiment.evaluator.measures:
+        read = [name for name in measure.partitions() if name in loaded.partitions and name not in measure.of_edges()]
+        remark = measure.remark({name: loaded.y.index_select(0, loaded.partitions[name]) for name in read}, data)
+        if remark is not None:
+            notices.setdefault(remark)
     problems += _unrequested(plan, loaded)
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))

@@ -20,7 +20,7 @@ from erasure.data.sources.preprocessed import Preprocessed
 from erasure.data.sources.table import TableFile
 from erasure.data.sources.torchvision_dataset import TorchVision
 from erasure.data.splitters import ByZSplitter, ClassSplitter, ListSplitter
-from erasure.errors import ErasureError
+from erasure.errors import DataError, ErasureError
 
 N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "40"))
 N = 16
@@ -157,3 +157,47 @@ def test_a_class_of_pictures_is_the_folder_that_is_called_so(names):
             found = rows_cut(ClassSplitter(parts_names=("forget", "retain"), labels=asked), data)
             colours = {round(float(value) * 255) for value in data.x.gather(torch.tensor(found))[:, 0].flatten().unique()}
             assert colours == {20 * number + 1}, (name, asked)
+
+
+NUMBERED = {
+    "id": "numbers the rows and is left out",
+    "Index": "numbers the rows and is left out",
+    "day": "counts the rows and is a feature",
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_a_column_that_counts_the_rows_is_said_by_every_source(tmp_path, name):
+    pytest.importorskip("datasets")
+    lines = [f"{name},a,y", *(f"{i},{i * 7 % 5}.5,{['no', 'yes'][i % 2]}" for i in range(30))]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    kept = ("a",) if "left out" in NUMBERED[name] else (name, "a")
+    for source in (TableFile(path=str(tmp_path / "train.csv"), label="y"), HuggingFace(path=str(tmp_path), label="y")):
+        with pytest.warns(UserWarning, match=NUMBERED[name]):
+            data = source.load()
+        assert data.feature_names == kept
+    # Who names it wants it; shuffled it is an identifier like any other column.
+    assert TableFile(path=str(tmp_path / "train.csv"), label="y", features=(name, "a")).load().feature_names == (name, "a")
+    (tmp_path / "train.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    assert TableFile(path=str(tmp_path / "train.csv"), label="y").load().feature_names == (name, "a")
+
+
+@pytest.mark.parametrize(
+    ("ending", "remedy"), [("jsonl", "HuggingFace"), ("xlsx", "CSV"), ("npz", "TensorFile"), ("pkl", "may run code")]
+)
+def test_a_file_of_another_kind_is_no_table_and_it_is_said_what_reads_it(tmp_path, ending, remedy):
+    file = tmp_path / f"data.{ending}"
+    file.write_text('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n')
+    with pytest.raises(DataError, match=remedy):
+        TableFile(path=str(file), label="y").load()
+
+
+def test_truth_values_are_asked_for_as_json_writes_them(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{i % 4}.5,{'True' if i % 3 else 'False'}\n" for i in range(12)))
+    data = TableFile(path=str(tmp_path / "t.csv"), label="y").load()
+    whole = {"all": torch.arange(12)}
+    written, spelled = (
+        ClassSplitter(parts_names=("forget", "-"), labels=labels).split(data, whole, np.random.default_rng(0))[0]
+        for labels in (True, "True")
+    )
+    assert len(written) == 8 and torch.equal(written, spelled)

@@ -306,3 +306,30 @@ def test_another_librarys_function_is_called_with_labels_and_predictions():
     evaluation = evaluation_of({"test": _Y}, {"test": predicting(_Y, 3)})
     [value] = measure.measure(evaluation)
     assert (value.value, value.higher_is_better) == (1.0, None)
+
+
+def test_a_run_says_that_classes_without_a_sample_enter_a_macro_mean(tmp_path):
+    import erasure
+    from erasure.events import Said
+
+    def f1(partition, **parameters):
+        function = {"class": "f1_score", "parameters": parameters}
+        return {"class": "SklearnMetric", "parameters": {"function": function, "partition": partition}}
+
+    measures = [f1("forget"), f1("forget", average="macro"), f1("forget", average="micro"), f1("train", average="macro")]
+    said = []
+    cuts = [
+        {"class": "Percentage", "parameters": {"parts_names": ["train", "test"], "percentage": 0.5}},
+        {"class": "Class", "parameters": {"parts_names": ["forget", "retain"], "labels": 1, "ref_data": "train"}},
+    ]
+    written = {
+        "data": {"data_source": {"class": "Sklearn", "parameters": {"name": "iris"}}, "partitions": cuts},
+        "predictor": {"model": "MLP", "epochs": 0},
+        "unlearners": [],
+        "evaluator": {"measures": measures, "floor_repeats": 0},
+        "globals": {"seed": 0},
+    }
+    results = erasure.run(written, store=tmp_path, listener=said.append)
+    found = [event.text for event in said if isinstance(event, Said) and "macro mean" in event.text]
+    assert len(found) == 1 and found[0].startswith('f1 on "forget", which has 1 of 3 classes, is a macro mean')
+    assert not results.failures

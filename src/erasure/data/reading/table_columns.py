@@ -136,6 +136,8 @@ def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextForma
 
     schemas: list[Any] = []
     for file, skipped in zip(files, skip_rows, strict=True):
+        if remedy := _OTHER_KINDS.get(_kind(file)):
+            raise DataError(f'"{file}" is no table of separated values or Parquet: {remedy}')
         with _reported(file, text):
             schemas.append(_parquet_schema(file) if _kind(file) == ".parquet" else _text_schema(file, skipped, text))
         if set(schemas[-1].names) != set(schemas[0].names):
@@ -181,6 +183,17 @@ def _reported(file: Path, text: TextFormat) -> Iterator[None]:
         raise DataError(f'"{file}" is not text in {text.encoding} ({error}); give its encoding, such as "{likely}"') from error
     except (pa.ArrowException, OSError, csv.Error, LookupError) as error:
         raise DataError(f'"{file}" cannot be read: {str(error).splitlines()[0]}') from error
+
+
+_HUB = 'the source HuggingFace reads it, "path" being its folder, or "json" with "files"'
+_SHEET = "save the sheet as CSV"
+_OTHER_KINDS = {
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), _HUB),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), _SHEET),
+    **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".safetensors"), "the source TensorFile reads arrays and tensors"),
+    **dict.fromkeys((".feather", ".arrow"), "save it as Parquet"),
+    **dict.fromkeys((".pkl", ".pickle"), "it may run code when it is read, so nothing reads it; save it as CSV or Parquet"),
+}
 
 
 def _kind(file: Path) -> str:

@@ -25,14 +25,22 @@ __all__ = ["bookkeeping", "inputs_of"]
 _WRITTEN_BY_PROGRAMS = re.compile(r"|Unnamed: \d+(\.\d+)*|Unnamed: \d+_level_\d+|__index_level_\d+__|index|level_\d+")
 """Names under which pandas and its like keep row numbers; nobody names a feature so."""
 
+_USUAL = re.compile(r"(row|sample|record|line)?[ _.-]?(id|idx|index|no|nr|num|number|names?)|rows?|#", re.IGNORECASE)
+"""Names by which people call row numbers, and other things too."""
+
 _ROUNDED = 2**24
 """Whole numbers from here on are rounded in float32."""
+
+_LEAST_COUNTED = 10
+"""Rows from which on it is no coincidence that a column counts them."""
 
 
 def bookkeeping(table: RawTable, *known: str) -> set[str]:
     """Columns that number the rows and were written by a program, not by a person; a warning names them.
 
-    They number the rows of each file: 0, 1, …, or what is left of that after rows were shuffled or left out.
+    They number the rows of each file: 0, 1, …, or what is left of that after rows were shuffled or left out. Columns with a name that
+    people give to row numbers (``id``, ``Index``, ``row_id``) are left out where they count up by one from row to row; any other column
+    that does so stays, with a warning: the order of the rows may tell the labels.
 
     Args:
         table: The table.
@@ -43,8 +51,15 @@ def bookkeeping(table: RawTable, *known: str) -> set[str]:
     """
     found: set[str] = set()
     for position, name in enumerate(table.columns):
-        if name in known or not _WRITTEN_BY_PROGRAMS.fullmatch(name):
+        if name in known:
             continue
+        if not _WRITTEN_BY_PROGRAMS.fullmatch(name):
+            if not _counts_rows(table, name):
+                continue
+            if not _USUAL.fullmatch(name.strip()):
+                text = f'column {position} ("{name}") counts the rows and is a feature; leave it out if it is bookkeeping'
+                warnings.warn(text, stacklevel=4)
+                continue
         if _numbers_rows(table, name):
             warnings.warn(f'column {position} ("{name}") numbers the rows and is left out of the features', stacklevel=4)
             found.add(name)
@@ -64,6 +79,29 @@ def _numbers_rows(table: RawTable, name: str) -> bool:
     ends = np.cumsum([n_rows for _, n_rows in table.files])
     files = np.searchsorted(ends, table.rows, side="right")
     return all(len(np.unique(part)) == len(part) for part in (numbers[files == k] for k in range(len(ends))))
+
+
+def _counts_rows(table: RawTable, name: str) -> bool:
+    """Whether a column is 0, 1, 2, … or 1, 2, 3, … from row to row of each file, of which there are enough that it is no coincidence."""
+    import pyarrow as pa
+
+    if len(table) < _LEAST_COUNTED:
+        return False
+    _, (first,) = next(iter(table.parts(name)))
+    if not (pa.types.is_integer(first.type) or pa.types.is_string(first.type)):
+        return False
+    # Most columns are told by their first rows.
+    start = as_numbers(first.slice(0, _LEAST_COUNTED), name)
+    if start is None or not bool((np.diff(start) == 1).all()):
+        return False
+    numbers = whole_numbers_of(table, name)
+    if numbers is None or len(numbers) != len(table):
+        return False
+    starts = np.cumsum([0, *(n_rows for _, n_rows in table.files)])
+    within = table.rows - starts[np.searchsorted(starts, table.rows, side="right") - 1]
+    apart = numbers - within
+    through = numbers - table.rows
+    return any(bool((each == each[0]).all()) and each[0] in (0, 1) for each in (apart, through))
 
 
 def inputs_of(

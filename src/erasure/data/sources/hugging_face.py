@@ -26,6 +26,7 @@ from erasure.data.reading.folders import folder_digest
 from erasure.data.reading.hugging_face_columns import SPLIT, Rows, rows_of
 from erasure.data.reading.hugging_face_files import read_files, read_folder, read_hub
 from erasure.data.reading.images import recipe, stacked
+from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_samples import is_text, table_fields
 from erasure.data.sources.table import TableFile
 from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
@@ -58,7 +59,8 @@ class HuggingFace(DataSource):
 
     Args:
         columns: The inputs: columns of text, which are joined by spaces, one column of pictures, or columns of a table; with preprocess
-            steps, also a column of pictures and others that they move. Empty for all but label and z.
+            steps, also a column of pictures and others that they move. Empty for all but label, z and (without steps) what numbers
+            the rows.
         column_order: ``given`` as ``columns`` lists them, ``file`` as the data set has them, where steps count them by position.
         label: Column of the labels. Classes that the data set names keep their numbers; other values become codes, in sorted order,
             unless they are whole numbers 0…K-1. Lists of classes are read with ``task: multilabel``.
@@ -244,6 +246,9 @@ class HuggingFace(DataSource):
         splits = self._read()
         columns = self._inputs(list(next(iter(splits.values())).features))
         rows = rows_of(splits, columns, self.label, self.z, tuple(self.keep_most_frequent))
+        if not self.columns and not steps_follow:  # steps count columns by position
+            numbering = bookkeeping(rows.table, self.label, *self.z, *self.keep_most_frequent)
+            rows = replace(rows, inputs=tuple(name for name in columns if name not in numbering))
         modality = self.modality or rows.modality({*self.categorical, *self.encode}, may_be_mixed=steps_follow)
         if self.contains and modality != "text":
             raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
