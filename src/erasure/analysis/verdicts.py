@@ -200,15 +200,24 @@ def _report(
         )
         for group in groups
     ]
-    # Nothing is shown where the original of one of the groups is not told from golds.
-    controls = sorted((part.control for part in parts if part.control is not None), key=lambda each: each.is_accused)
+    # There was something to forget where the original of one of the groups is told from its golds, or cannot be judged. Elsewhere, as
+    # beside a gold that is trained on all samples, whatever changes nothing is near: it is not compared with the others.
+    telling = [Finding.UNDER_FORGOTTEN, Finding.UNDECIDED]
+    ordered = sorted(
+        (part for part in parts if part.control is not None),
+        key=lambda part: (
+            telling.index(part.control.finding) if part.control and part.control.finding in telling else len(telling)
+        ),
+    )
+    told = [part for part in ordered if part.control is not None and part.control.finding in telling]
+    logs = {label: each for part in reversed(told or parts) for label, each in part.distances.logs.items()}
     detections = [part.detection for part in parts if part.detection is not None]
     return TestedReport(
         {label: tested for part in parts for label, tested in part.methods.items()},
         sum(part.n_tested for part in parts),
         level / len(groups),
-        controls[0] if controls else None,
-        Distances({label: logs for part in parts for label, logs in part.distances.logs.items()}),
+        ordered[0].control if ordered else None,
+        Distances(logs),
         max(detections, key=lambda each: each.shift, default=None),
         list(dict.fromkeys(notice for part in parts for notice in part.notices)),
     )

@@ -133,7 +133,8 @@ class SklearnMetric(Measure):
         function: The metric; a short name is looked up in ``sklearn.metrics``.
         partition: Where it is measured.
         name: Its name in results; by default the function's without ``_score``.
-        target: Measure this kind of model only; None measures the original, gold and every unlearned model.
+        target: Measure this kind of model only, and gold, without which its value says nothing; None measures the original, gold and every
+            unlearned model.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -163,8 +164,8 @@ class SklearnMetric(Measure):
         return "accuracy" if self.function.is_sklearn and self.function.name == "accuracy_score" else ""
 
     def targets(self) -> frozenset[ModelKind]:
-        """The one kind that was asked for, or all."""
-        return self.judges if self.target is None else frozenset({self.target})
+        """The one kind that was asked for and gold, which it is compared with; or all."""
+        return self.judges if self.target is None else frozenset({self.target, "gold"})
 
     def remark(self, labels: Mapping[str, torch.Tensor], data: ModelInput) -> str | None:
         """That classes without a sample enter a macro mean, where there are such classes."""
@@ -263,7 +264,7 @@ class Accuracy(Measure):
 
     Args:
         partition: Where it is measured.
-        target: Measure this kind of model only; None measures all.
+        target: Measure this kind of model only, and gold; None measures all.
     """
 
     higher_is_better: ClassVar[bool | None] = True
@@ -284,8 +285,8 @@ class Accuracy(Measure):
         return "accuracy"
 
     def targets(self) -> frozenset[ModelKind]:
-        """The one kind that was asked for, or all."""
-        return self.judges if self.target is None else frozenset({self.target})
+        """The one kind that was asked for and gold, which it is compared with; or all."""
+        return self.judges if self.target is None else frozenset({self.target, "gold"})
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share."""

@@ -118,6 +118,26 @@ def test_nothing_to_forget_is_not_said_where_the_original_is_far_off_in_a_value_
     assert "cannot be told: retrained models are too alike in accuracy" in text
 
 
+def test_of_several_groups_one_whose_original_is_told_from_golds_had_something_to_forget():
+    """A method that is to retrain on all of train has the original itself as gold, which tells nothing of the others."""
+    told = report(np.random.default_rng(4), {"m": HALF}, 5, 4)
+    same = report(np.random.default_rng(5), {"whole": {}}, 5, 4)
+    same = [
+        replace(row, model="original", label="original") if row.label == "whole" else row
+        for row in same
+        if row.model != "original"
+    ]
+    same += [row for row in report(np.random.default_rng(6), {"whole": {}}, 5, 4) if row.label == "whole"]
+    rows = [
+        replace(row, label=f"{row.label} ({name})") if row.model != "unlearned" else row
+        for name, group in (("kept", told), ("all", same))
+        for row in group
+    ]
+    golds = {f"{model} ({name})": f"gold ({name})" for model in ("original", "gold") for name in ("kept", "all")}
+    advice, _ = said(judge_all(rows, ROLES, golds={**golds, "m": "gold (kept)", "whole": "gold (all)"}))
+    assert (advice.kind, advice.nearest.label) == (Advised.FALLS_SHORT, "m")
+
+
 def test_lira_is_not_advised_to_who_has_it_nor_for_a_handful_of_samples():
     rows = with_jury(method("m"), original=False)
     rows += [replace(each, model="original", label="original", seed_unlearn=None) for each in method("m")]
