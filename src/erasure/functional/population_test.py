@@ -53,9 +53,10 @@ def divergence_by_labelling(
     low, high = models.amin(1, keepdim=True), models.amax(1, keepdim=True)
     edges = low + torch.arange(n_bins + 1, dtype=torch.float64) * ((high - low) / n_bins)
     bins = (torch.searchsorted(edges, models, right=True) - 1).clamp(0, n_bins - 1)
-    mine = players.double()
+    distinct, which = torch.unique(players, dim=0, return_inverse=True)  # few models have few labellings
+    mine = distinct.double()
     n_mine, n_others = mine.sum(1), (1 - mine).sum(1)
-    total = torch.zeros(len(players), dtype=torch.float64)
+    total = torch.zeros(len(distinct), dtype=torch.float64)
     for part in torch.split(bins, max(1, _CELLS // (n_bins * len(players)))):
         held = torch.nn.functional.one_hot(part, n_bins).double().transpose(1, 2).reshape(-1, models.shape[1])
         of_mine = held @ mine.T
@@ -65,7 +66,7 @@ def divergence_by_labelling(
         q = torch.where(p > 0, q.clamp(min=_LEAST_SHARE), q)
         q = q / q.sum(1, keepdim=True)
         total += torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(1).clamp(min=0).sum(0)
-    return total / models.shape[0]
+    return (total / models.shape[0])[which]
 
 
 def epsilon_by_labelling(
@@ -81,13 +82,14 @@ def epsilon_by_labelling(
     """
     models = torch.cat([margins, reference])
     n_samples = models.shape[1]
+    distinct, which = torch.unique(players, dim=0, return_inverse=True)
     found = []
-    for part in torch.split(players, max(1, _CELLS // max(1, models.numel()) // 8)):
+    for part in torch.split(distinct, max(1, _CELLS // max(1, models.numel()) // 8)):
         first = torch.stack([models[each] for each in part], dim=1)
         second = torch.stack([models[~each] for each in part], dim=1)
         each = epsilons(first.flatten(1), second.flatten(1), families=families)
         found.append(each.view(len(part), n_samples).mean(1))
-    return torch.cat(found)
+    return torch.cat(found)[which]
 
 
 def p_value(statistics: Sequence[Tensor]) -> float:
