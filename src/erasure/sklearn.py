@@ -1,4 +1,7 @@
-"""Forgetting with scikit-learn: ``erasure.sklearn.forget(estimator, X, y, forget=mask)``."""
+"""Forgetting with scikit-learn: ``erasure.sklearn.forget(estimator, X, y, forget=mask)``.
+
+With ledger and certificate ``erasure.forget(model=estimator, data=(X, y), forget=mask)`` does it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from erasure.engine.saved_estimators import load_estimator, save_estimator
 from erasure.errors import DataError, MissingDependency, RequirementNotMet
 
-__all__ = ["EstimatorOutcome", "forget"]
+__all__ = ["EstimatorOutcome", "forget", "load", "save"]
 
 _COUNTING = ("MultinomialNB", "BernoulliNB", "ComplementNB")
 """Models that are sums over samples: a sample is taken off as it was put on, with weight -1."""
@@ -40,7 +45,7 @@ class EstimatorOutcome:
         return f"{self.n_forgotten:,} samples forgotten by {self.way} in {self.elapsed_s:.2f} s: {self.guarantee}"
 
 
-def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, **fit_parameters: Any) -> Any:
+def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, may_start_warm: bool = True, **fit_parameters: Any) -> Any:
     """An estimator that has forgotten some of the samples that it was fitted on.
 
     Naive Bayes of counts takes the samples off its counts; a logistic regression with an L2 penalty is refitted from where it stands, to
@@ -52,6 +57,8 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, **fit_paramete
         X: What it was fitted on: array, sparse matrix or data frame.
         y: The labels; None where there are none.
         forget: Mask of the samples to forget, or their positions.
+        may_start_warm: Whether a logistic regression may be refitted from where it stands; else it is fitted from scratch, which leaves no
+            doubt about what the solver's tolerance may hide.
         **fit_parameters: What ``fit`` was given beside; what has one value a sample, such as ``sample_weight``, is cut to those left.
 
     Returns:
@@ -96,7 +103,7 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, **fit_paramete
         found = copy.deepcopy(estimator)
         found.partial_fit(x_gone, y_gone, sample_weight=np.full(int(gone.sum()), -1.0))
         way, guarantee = "closed form", "exact: the samples were taken off the counts"
-    elif _can_start_warm(estimator) and keeps_classes:
+    elif may_start_warm and _can_start_warm(estimator) and keeps_classes:
         found = copy.deepcopy(estimator).set_params(warm_start=True)
         found.fit(x_kept, y_kept, **own)
         found.set_params(warm_start=estimator.warm_start)
@@ -108,6 +115,25 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, **fit_paramete
         way=way, guarantee=guarantee, n_forgotten=int(gone.sum()), elapsed_s=time.perf_counter() - start
     )
     return found
+
+
+def save(estimator: Any, folder: Path | str) -> Path:
+    """Save a fitted estimator as plain files, without pickle, for ``erasure request``.
+
+    Raises:
+        RequirementNotMet: If it holds something that cannot be written so.
+    """
+    save_estimator(estimator, Path(folder))
+    return Path(folder)
+
+
+def load(folder: Path | str) -> Any:
+    """An estimator that :func:`save`, or an answer to a request, has written.
+
+    Raises:
+        DataError: If the folder holds none.
+    """
+    return load_estimator(Path(folder))
 
 
 def _mask(forget: Any, n: int) -> np.ndarray[Any, Any]:

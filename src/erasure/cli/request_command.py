@@ -23,7 +23,10 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.command("request")
 @click.argument("training", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--model", required=True, type=_PATH, help="The trained model: a file of weights, its folder, or a Hugging Face folder."
+    "--model",
+    required=True,
+    type=_PATH,
+    help="The trained model: a file of weights or its folder, a Hugging Face folder, or that of an estimator.",
 )
 @click.option("--ids", default="", help="Ids of those who ask, separated by commas; ids() of TRAINING has the id of each sample.")
 @click.option("--ids-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with an id in each line.")
@@ -99,6 +102,7 @@ def command(
     erasure request training.py --model model.safetensors --where user=anna
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
+    from erasure.engine.saved_estimators import is_saved_estimator
     from erasure.errors import ConfigError, Problem
     from erasure.workflows.deletion import METHODS, Answer, forget
     from erasure.workflows.training_file import TrainingFile, loaded_model
@@ -127,7 +131,7 @@ def command(
             n_golds=golds,
             fallback=not no_fallback,
             check_data=not no_data_check,
-            original=_saved(model),
+            original=_saved(model) if not is_saved_estimator(model) else None,
             dry_run=dry_run,
             listener=terminal.listen,
             **options,

@@ -109,6 +109,12 @@ class GivenData:
                 digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def content_of(self, number: int) -> bytes:
+        """Input and label of a sample, as bytes."""
+        one = torch.tensor([number], device=self.device)
+        parts = (self.x.rows(one), self.y.index_select(0, one))
+        return b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
+
     def narrowed(self, **partitions: Tensor) -> GivenData:
         """The same data with other partitions."""
         return replace(self, partitions={**self.partitions, **partitions})

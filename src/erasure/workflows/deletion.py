@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from erasure.certificates.digests import model_digest, person_digest
 from erasure.certificates.signing import signer
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_data import GivenData, given_data, positions, unlearner_of
+from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.engine.sharded_fits import OwnShards
 from erasure.errors import DataError, RequirementNotMet
 from erasure.events import Listener, silent
@@ -31,6 +33,7 @@ from erasure.workflows.audit import Audit, unfamiliar
 from erasure.workflows.deletion_folder import CERTIFICATE_FILE, MODEL_FOLDER, DeletionFolder, check_folder, save_model
 from erasure.workflows.deletion_plan import DeletionPlan
 from erasure.workflows.deletion_request import DeletionRequest, Wishes
+from erasure.workflows.estimator_request import EstimatorData, EstimatorRequest, is_estimator
 
 __all__ = ["METHODS", "Answer", "forget", "proving_methods"]
 
@@ -50,14 +53,14 @@ class Answer:
     """The answer to a request.
 
     Args:
-        model: The model to use from now on, in eval mode.
+        model: The model to use from now on, in eval mode; an estimator where one was given.
         entry: Its line in the ledger.
         folder: Where model, evidence and certificate are.
         audit: The evidence; None if the request had been answered before.
         plan: What was planned.
     """
 
-    model: nn.Module
+    model: Any
     entry: RequestEntry
     folder: Path
     audit: Audit | None = None
@@ -78,7 +81,7 @@ class Answer:
 
 def forget(
     *,
-    model: nn.Module,
+    model: Any,
     forget: Any,
     data: Any,
     test: Any = None,
@@ -116,7 +119,8 @@ def forget(
     the same call goes on where it stopped; asked again, it gives the answer that there is.
 
     Args:
-        model: The trained model. It is not changed.
+        model: The trained network, or a fitted estimator of scikit-learn, for which ``data`` and ``test`` are ``(X, y)`` and nothing has to
+            be judged: it forgets exactly. It is not changed.
         forget: Positions in ``data`` of the samples to forget: whole numbers, or a mask.
         data: Everything the model was first trained on; what earlier requests have removed may be in it still or not.
         test: Samples that no model has seen; without them nothing is certified.
@@ -161,31 +165,29 @@ def forget(
         signer(place.key)  # a key that cannot sign is found before anything is trained
     if n_originals < _LEAST_ORIGINALS:
         raise RequirementNotMet(f"a method is confirmed on {_LEAST_ORIGINALS} models or more, found n_originals = {n_originals}")
-    whole = given_data(
-        model,
-        forget=forget,
-        data=data,
-        test=test,
-        loss_fn=loss_fn,
-        task=task,
-        batch_size=batch_size,
-        device=resolve_device(device),
-    )
-    asked = positions(forget, len(whole.partitions["train"]), "forget")
-    request = person_digest([*who] if who is not None else asked.tolist(), place.salt)
-    present = place.present(whole)
-    gone = present[torch.isin(present, asked.to(present.device))]
-    known = place.ledger.find(request)
-    if known is not None and (not len(gone) or known.original == _digest(model, original, place)):
-        return _again(known, place, model, whole, dry_run=dry_run)
-    if not len(gone):
-        raise DataError(
-            "earlier requests of other people have removed all of these samples already; erasure requests list shows them"
+    whole = (
+        EstimatorData.of(data, test)
+        if is_estimator(model)
+        else given_data(
+            model,
+            forget=forget,
+            data=data,
+            test=test,
+            loss_fn=loss_fn,
+            task=task,
+            batch_size=batch_size,
+            device=resolve_device(device),
         )
-    if len(gone) == len(present):
-        raise DataError(f"all {len(present):,} samples that are left are to be forgotten: there is nothing left to learn from")
-    kept = present[~torch.isin(present, gone)]
-    given = whole.narrowed(train=present, forget=gone, retain=kept)
+    )
+    digest = functools.cache(lambda: _digest(model, original, place))
+    asked = _asked(whole, forget, who, place, digest)
+    if isinstance(asked, RequestEntry):
+        return _again(asked, place, model, len(whole.partitions["train"]), dry_run=dry_run)
+    if isinstance(whole, EstimatorData):
+        return _of_estimator(
+            model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, dry_run
+        )
+    given = whole.narrowed(**asked.partitions)
     limit = min(
         math.inf if max_seconds is None else max_seconds,
         math.inf if max_money is None or not price_per_hour else 3600 * max_money / price_per_hour,
@@ -202,9 +204,8 @@ def forget(
     stored = Store(store or default_store_path(), base=default_base_path())
     fit = recipe_fit(train, model, given) if isinstance(train, Mapping) else train
     fits = None if fit is None else Fits(fit, model, whole, stored, version=version, listener=listener)
-    digest = _digest(model, original, place)
     work = DeletionRequest(
-        given, model, fits, stored, place, wishes, request=request, digest=digest, seed=seed, listener=listener
+        given, model, fits, stored, place, wishes, request=asked.request, digest=digest(), seed=seed, listener=listener
     )
     if check_data:
         reason = unfamiliar(given, work.own)
@@ -217,18 +218,75 @@ def forget(
     return Answer(model=done.model, entry=done.entry, folder=done.folder, audit=done.audit, plan=plan)
 
 
-def _again(
-    known: RequestEntry, place: DeletionFolder, model: nn.Module, data: GivenData, *, dry_run: bool
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A request that nobody has answered yet: its digest, and which samples are there, are to go and stay."""
+
+    request: str
+    partitions: Mapping[str, Tensor]
+
+
+def _asked(
+    data: GivenData | EstimatorData,
+    forget: Any,
+    who: Sequence[str | int] | None,
+    place: DeletionFolder,
+    digest: Callable[[], str],
+) -> _Asked | RequestEntry:
+    """The request, or the entry of the ledger that has answered it."""
+    wanted = positions(forget, len(data.partitions["train"]), "forget")
+    if not len(wanted):
+        raise DataError("there is nothing to forget: forget holds no samples")
+    request = person_digest([*who] if who is not None else wanted.tolist(), place.salt)
+    present = place.present(data)
+    gone = present[torch.isin(present, wanted.to(present.device))]
+    known = place.ledger.find(request)
+    if known is not None and (not len(gone) or known.original == digest()):
+        return known
+    if not len(gone):
+        raise DataError(
+            "earlier requests of other people have removed all of these samples already; erasure requests list shows them"
+        )
+    if len(gone) == len(present):
+        raise DataError(f"all {len(present):,} samples that are left are to be forgotten: there is nothing left to learn from")
+    return _Asked(request, {"train": present, "forget": gone, "retain": present[~torch.isin(present, gone)]})
+
+
+def _of_estimator(
+    estimator: Any,
+    data: EstimatorData,
+    request: str,
+    digest: str,
+    place: DeletionFolder,
+    price_per_hour: float,
+    check_data: bool,
+    dry_run: bool,
 ) -> Answer | DeletionPlan:
+    work = EstimatorRequest(
+        estimator=estimator, data=data, place=place, request=request, digest=digest, price_per_hour=price_per_hour
+    )
+    if check_data:
+        work.check()
+    plan = work.plan()
+    if dry_run:
+        return plan
+    made, entry, folder = work.answer(plan)
+    return Answer(model=made, entry=entry, folder=folder, plan=plan)
+
+
+def _again(known: RequestEntry, place: DeletionFolder, model: Any, n_train: int, *, dry_run: bool) -> Answer | DeletionPlan:
     """The answer that a request has had already."""
     if dry_run:
-        return DeletionPlan(n_forget=known.n_forgotten, n_train=len(data.partitions["train"]), already=known.number)
+        return DeletionPlan(n_forget=known.n_forgotten, n_train=n_train, already=known.number)
     folder = place.place(known.number)
     return Answer(model=_loaded(folder / MODEL_FOLDER, model), entry=known, folder=folder)
 
 
-def _loaded(folder: Path, like: nn.Module) -> nn.Module:
+def _loaded(folder: Path, like: Any) -> Any:
     from safetensors.torch import load_file
+
+    if is_saved_estimator(folder):
+        return load_estimator(folder)
 
     file = folder / "model.safetensors"
     if not file.exists():
@@ -238,7 +296,7 @@ def _loaded(folder: Path, like: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def _digest(model: nn.Module, original: Path | str | None, place: DeletionFolder) -> str:
+def _digest(model: Any, original: Path | str | None, place: DeletionFolder) -> str:
     if original is not None:
         return model_digest(Path(original))
     saved = place.root / ".original"

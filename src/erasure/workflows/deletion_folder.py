@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from erasure.certificates.digests import file_digest, model_digest, new_salt
 from erasure.certificates.signing import new_key, sign, signer
 from erasure.certificates.statement import Statement
 from erasure.durable import fsync, locked, reported, write_atomically
-from erasure.engine.given_data import GivenData
+from erasure.engine.saved_estimators import save_estimator
 from erasure.errors import DataError, StoreError
 from erasure.records.requests import Ledger, RequestEntry
 from erasure.workflows.deletion_cost import SPENT_FILE
@@ -43,6 +43,19 @@ _STATEMENT_FILE = "statement.json"
 _REMOVED_FILE = "removed.json"
 _SALT_FILE = "salt"
 _KEY_FILE = "signing-key"
+
+
+class Samples(Protocol):
+    """Training data, as far as it matters for who is gone."""
+
+    @property
+    def partitions(self) -> Mapping[str, Tensor]:
+        """Ids by partition; ``train`` is read."""
+        ...
+
+    def content_of(self, number: int) -> bytes:
+        """What a sample consists of."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ class DeletionFolder:
 
     # Samples that are gone
 
-    def present(self, data: GivenData) -> Tensor:
+    def present(self, data: Samples) -> Tensor:
         """Positions of the training samples that no earlier request has removed."""
         removed = self._removed()
         train = data.partitions["train"]
@@ -109,15 +122,10 @@ class DeletionFolder:
                 kept.append(position)
         return train.new_tensor(kept)
 
-    def _digests(self, data: GivenData, ids: Tensor) -> list[str]:
+    def _digests(self, data: Samples, ids: Tensor) -> list[str]:
         """A salted digest of each sample: what is kept of those that were removed."""
         salt = bytes.fromhex(self.salt)
-        found = []
-        for number in ids.tolist():
-            one = ids.new_tensor([number])
-            parts = (data.x.rows(one), data.y.index_select(0, one))
-            content = b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
-            found.append(hmac.new(salt, content, hashlib.sha256).hexdigest())
+        found = [hmac.new(salt, data.content_of(number), hashlib.sha256).hexdigest() for number in ids.tolist()]
         return found
 
     def _removed(self) -> Counter[str]:
@@ -135,7 +143,7 @@ class DeletionFolder:
         """The folder of an answered request."""
         return self.root / f"{number:04d}"
 
-    def removed_record(self, data: GivenData, gone: Tensor) -> list[str]:
+    def removed_record(self, data: Samples, gone: Tensor) -> list[str]:
         """What is kept of the samples of a request."""
         return self._digests(data, gone)
 
@@ -219,15 +227,21 @@ class DeletionFolder:
         write_atomically(path, json.dumps(record, sort_keys=True).encode(), option="--folder")
 
 
-def save_model(model: nn.Module, folder: Path) -> str:
+def save_model(model: Any, folder: Path) -> str:
     """Save a model into a folder, and its digest: as Hugging Face does it where the model can, else ``model.safetensors``.
+
+    An estimator of scikit-learn is saved as plain files (:func:`~erasure.engine.saved_estimators.save_estimator`).
 
     Raises:
         StoreError: If it cannot be written.
+        RequirementNotMet: If an estimator cannot be saved without pickle.
     """
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    if not isinstance(model, nn.Module):
+        save_estimator(model, folder)
+        return model_digest(folder)
     with reported("write", folder, option="--folder"):
         saver = getattr(model, "save_pretrained", None)
         if callable(saver) and hasattr(model, "config"):

@@ -76,6 +76,7 @@ class DeletionPlan:
         pass_s: Seconds in which a model is passed over everything that is measured.
         price_per_hour: What an hour costs.
         already: Number of the request that has answered this one; 0 if none has.
+        way: What is done where no method is to be chosen, such as for estimators; empty otherwise.
     """
 
     n_forget: int
@@ -87,6 +88,7 @@ class DeletionPlan:
     pass_s: float = 0.0
     price_per_hour: float = 0.0
     already: int = 0
+    way: str = ""
 
     @property
     def training_s(self) -> float:
@@ -121,6 +123,8 @@ class DeletionPlan:
     @property
     def total_s(self) -> float:
         """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one retraining more."""
+        if self.way:
+            return self.retraining_s
         training = 0.0 if self.proving else self.training_s
         return 0.0 if self.already else training + self.unlearning_s + self.evidence_s
 
@@ -128,6 +132,8 @@ class DeletionPlan:
         if self.already:
             return f"Nothing is to be done: request {self.already} has answered this one."
         lines = [f"{self.n_forget:,} of {self.n_train:,} training samples are to be forgotten."]
+        if self.way:
+            return "\n".join([*lines, f"{self.way}: {_time(self.retraining_s)} at most."])
         if self.retraining_s:
             lines.append(f"One retraining takes {_time(self.retraining_s)}.")
         lines += self._by_proof() if self.proving else self._by_comparison()

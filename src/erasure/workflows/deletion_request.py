@@ -34,7 +34,7 @@ from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAG
 from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, candidate_prices, pass_seconds, retraining_price
 from erasure.workflows.deletion_statement import RETRAINING, stated
 
-__all__ = ["Answered", "DeletionRequest", "Wishes"]
+__all__ = ["Answered", "DeletionRequest", "Wishes", "now"]
 
 _ASSUMED = "The training function learns from the samples that it is given and from nothing that was made of the forgotten ones."
 _ASSUMED_OF_SHARDS = (_ASSUMED, "The model was first trained by this function, on this data in this order and with these groups.")
@@ -141,7 +141,7 @@ class DeletionRequest:
         self.request: str = request
         self.digest: str = digest
         self.seed: int = seed
-        self.received: str = _now()
+        self.received: str = now()
         self.spent: Spent = Spent(self._staging / "private" / SPENT_FILE)
         self.listener: Listener = listener
         self.own: GivenModel = held_model(model, data)
@@ -312,7 +312,7 @@ class DeletionRequest:
             by_proof=found.by_proof,
             data=data.fingerprint(),
             folder=staging,
-            finished=_now(),
+            finished=now(),
         )
         page = answer_page(None if found.why else statement, refusal=found.why, n_forgotten=statement.n_forgotten)
         write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
@@ -343,5 +343,6 @@ def _too_dear(limit: float) -> str:
     return f"it does not fit into {limit:.0f} s"
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.errors import DataError, MissingDependency, RequirementNotMet, nearest
 from erasure.training.weights_files import read_weights
 
@@ -119,18 +120,20 @@ class TrainingFile:
         return written
 
 
-def loaded_model(path: Path, training: TrainingFile) -> nn.Module:
-    """A model as it was saved: a Hugging Face folder, or weights for the network of ``model()``.
+def loaded_model(path: Path, training: TrainingFile) -> Any:
+    """A model as it was saved: an estimator, a Hugging Face folder, or weights for the network of ``model()``.
 
     Args:
-        path: A folder with ``config.json``; a file of safetensors; a file of ``torch.save`` that holds tensors alone; or a folder with
-            one such file.
+        path: A folder of ``erasure.sklearn.save``; a folder with ``config.json``; a file of safetensors; a file of ``torch.save`` that
+            holds tensors alone; or a folder with one such file.
         training: The file that has ``model()``.
 
     Raises:
         RequirementNotMet: If there is nobody to build the network, or the weights do not fit it.
         DataError: If there are no weights.
     """
+    if is_saved_estimator(path):
+        return load_estimator(path)
     if (path / "config.json").is_file():
         return _hugging_face(path)
     file = _weights_file(path)
