@@ -26,7 +26,8 @@ def stream_advice(entries: Sequence[RequestEntry]) -> list[str]:
     uncertified = [entry.number for entry in line if not entry.certificate]
     if uncertified:
         numbers = ", ".join(map(str, uncertified))
-        said.append(f"Requests {numbers} have no certificate, and the present model descends from them: retrain.")
+        which = f"Request {numbers} has" if len(uncertified) == 1 else f"Requests {numbers} have"
+        said.append(f"{which} no certificate, and the present model descends from it: retrain.")
     since = _since_retraining(line)
     drifts = [entry.drift for entry in since if entry.drift is not None]
     if drifts and last.guarantee != "exact" and drifts[-1] > _FAR:
@@ -44,7 +45,8 @@ def stream_advice(entries: Sequence[RequestEntry]) -> list[str]:
         )
     spent = sum(entry.cost_s for entry in line)
     if last.retraining_s and spent:
-        said.append(f"{len(line)} requests have cost {spent / last.retraining_s:.1f} retrainings, evidence included.")
+        n = "1 request has" if len(line) == 1 else f"{len(line)} requests have"
+        said.append(f"{n} cost {spent / last.retraining_s:.1f} retrainings, evidence included.")
     return said
 
 

@@ -139,7 +139,8 @@ def command(
     if as_json:
         click.echo(json.dumps(_as_json(found), ensure_ascii=False, default=str))
         return 0 if not isinstance(found, Answer) or found.entry.certificate else 1
-    click.echo(printable(str(found)))
+    for line in str(found).splitlines():
+        click.echo(printable(line))
     if not isinstance(found, Answer):
         return 0
     click.echo(f"model {found.folder / 'model'}, page for the person who asked {found.folder / 'answer.html'}")

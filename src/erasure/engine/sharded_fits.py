@@ -110,14 +110,26 @@ class ShardedFit:
                 "groups in the order of that training (samples that were removed may stay in them)"
             )
         start = time.perf_counter()
-        old, new = before.cpu().numpy(), kept.cpu().numpy()
-        touched = sorted(set(self.shard_of[np.setdiff1d(old, new)].tolist()))
+        new, touched = kept.cpu().numpy(), self._touched(before, kept)
         model = cast(OwnShards, deep_copy(original))
         for shard in touched:
             self._train(model, shard, new)
-        share = float(np.isin(self.shard_of[new], touched).mean()) if len(new) else 0.0
         elapsed_s = time.perf_counter() - start
-        return Resumed(model=model.eval(), elapsed_s=elapsed_s, precompute_s=0.0, kept_bytes=0, share=share)
+        return Resumed(model=model.eval(), elapsed_s=elapsed_s, precompute_s=0.0, kept_bytes=0, share=self.share_of(before, kept))
+
+    def share_of(self, before: Tensor, kept: Tensor) -> float:
+        """Part of a training on what stays that forgetting does again."""
+        of = self.shard_of[kept.cpu().numpy()]
+        return float(np.isin(of, self._touched(before, kept)).mean()) if len(of) else 0.0
+
+    def of_one_shard(self, ids: Tensor) -> Tensor:
+        """The ids of the shard that has the most, on which one network alone is trained."""
+        of = torch.from_numpy(self.shard_of).to(ids.device)[ids]
+        return ids[of == torch.bincount(of).argmax()]
+
+    def _touched(self, before: Tensor, kept: Tensor) -> list[int]:
+        gone = np.setdiff1d(before.cpu().numpy(), kept.cpu().numpy())
+        return sorted(set(self.shard_of[gone].tolist()))
 
     def _train(self, model: OwnShards, shard: int, ids: np.ndarray[Any, Any]) -> None:
         own = ids[self.shard_of[ids] == shard]

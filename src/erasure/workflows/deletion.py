@@ -211,7 +211,8 @@ def forget(
         reason = unfamiliar(given, work.own)
         if reason:
             raise DataError(reason)
-    plan = work.plan(_labelled((*proving_methods(model), *methods) if methods is METHODS else methods))
+    tried = (*proving_methods(model), *methods) if methods is METHODS else methods
+    plan = work.plan(_labelled(tried), priced=dry_run)
     if dry_run:
         return plan
     done = work.answer(plan)

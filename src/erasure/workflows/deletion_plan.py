@@ -11,6 +11,7 @@ from erasure.engine.fits import Fits
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenModel
 from erasure.engine.given_unlearning import Unlearnings
+from erasure.engine.sharded_fits import ShardedFit
 from erasure.errors import ErasureError
 from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
@@ -180,7 +181,8 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, 
     for ids, number in known:
         if fits.has(ids, number):  # type: ignore[arg-type]
             return fits.model(ids, number).elapsed_s  # type: ignore[arg-type]
-    some = retain[:: max(1, min(_TRAINED, len(retain) // _LEAST_TRAINED))]
+    pool = fits.fit.of_one_shard(retain) if isinstance(fits.fit, ShardedFit) else retain
+    some = pool[:: max(1, min(_TRAINED, len(pool) // _LEAST_TRAINED))]
     few = some[: max(_LEAST_TRIAL, len(some) // 8)]
     fits.model(few, derive(seed, "trial", 0), "a model to warm up")
     took = fits.model(some, derive(seed, "trial", 1), "a model on a part of the data, to time it").elapsed_s

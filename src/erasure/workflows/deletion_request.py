@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from erasure.engine.fits import Fits
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel, fitted_model, held_model
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
-from erasure.engine.sharded_fits import OwnShards
+from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import Listener, Said
 from erasure.records.requests import RequestEntry
@@ -27,6 +28,7 @@ from erasure.store import Store
 from erasure.training.randomness import derive
 from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
+from erasure.unlearners.sisa import SISA
 from erasure.workflows.audit import Audit
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent
 from erasure.workflows.deletion_evidence import DeletionEvidence, drift_of
@@ -148,6 +150,7 @@ class DeletionRequest:
         self.unlearnings: Unlearnings = Unlearnings(data, model, store, fits)
         self.generation: int = len(place.ledger.lineage(digest))
         self.evidence: DeletionEvidence = self._evidence(fits)
+        self._left_out: list[str] = []
 
     def _evidence(self, fits: Fits | None) -> DeletionEvidence:
         return DeletionEvidence(
@@ -169,19 +172,27 @@ class DeletionRequest:
 
     # Planning
 
-    def plan(self, methods: Sequence[tuple[str, Unlearner]]) -> DeletionPlan:
-        """What is to be done, and its price."""
+    def plan(self, methods: Sequence[tuple[str, Unlearner]], *, priced: bool = True) -> DeletionPlan:
+        """What is to be done, and its price.
+
+        Args:
+            methods: Labels and methods.
+            priced: Whether somebody wants to know the price even where it changes nothing about what is done.
+        """
         data, wishes = self.data, self.wishes
-        offered = candidate_prices(methods, self.unlearnings, self.own, self.seed)
-        candidates = [self._judgeable(each) for each in offered]
-        models = self.evidence.planned()
+        proving = self._of_shards(methods)
+        is_needed = priced or not proving or math.isfinite(wishes.max_seconds)
         price = 0.0
-        if self.fits is not None:
+        if self.fits is not None and is_needed:
             price = retraining_price(self.fits, data, self.evidence.wanted_golds(), self.seed)
+        if proving:
+            candidates = [replace(each, seconds=each.seconds * price) for each in proving]
+        else:
+            candidates = [self._judgeable(each) for each in candidate_prices(methods, self.unlearnings, self.own, self.seed)]
         draft = DeletionPlan(
             n_forget=len(data.partitions["forget"]),
             n_train=len(data.partitions["train"]),
-            models=models,
+            models=self.evidence.planned(),
             candidates=candidates,
             n_confirmed=wishes.n_originals,
             retraining_s=price,
@@ -189,6 +200,14 @@ class DeletionRequest:
             price_per_hour=wishes.price_per_hour,
         )
         return self._within(draft)
+
+    def _of_shards(self, methods: Sequence[tuple[str, Unlearner]]) -> list[OfferedMethod]:
+        """The method that trains shards again, with its share of a training; it needs no trial, and nothing else is tried."""
+        if not isinstance(self.model, OwnShards) or self.fits is None or not isinstance(self.fits.fit, ShardedFit):
+            return []
+        share = self.fits.fit.share_of(self.data.partitions["train"], self.data.partitions["retain"])
+        promise = Guarantee(kind="exact")
+        return [OfferedMethod(label, each, share, promise=promise) for label, each in methods if isinstance(each, SISA)]
 
     def _judgeable(self, candidate: OfferedMethod) -> OfferedMethod:
         """The method with a refusal, if there is neither proof nor anything to judge it beside."""
@@ -233,12 +252,12 @@ class DeletionRequest:
             try:
                 made = self.unlearnings.apply(each.unlearner, self.own, derive(self.seed, "unlearn", 0))
             except ErasureError as error:
-                self._say(f"{each.label} was left out: {error}")
+                self._leave_out(each.label, str(error))
                 continue
             promise = made.guarantee
             lost = self.evidence.useless(each.label, made) if promise.kind != "exact" else ""
             if not self._is_enough(promise) or lost:
-                self._say(f"{each.label} was left out: {lost or f'its guarantee is {promise}'}")
+                self._leave_out(each.label, lost or f"its guarantee is {promise}")
                 continue
             if isinstance(self.model, OwnShards):
                 made = replace(made, guarantee=replace(promise, assumptions=(*promise.assumptions, *_ASSUMED_OF_SHARDS)))
@@ -271,7 +290,7 @@ class DeletionRequest:
         )
 
     def _nothing_tried(self, plan: DeletionPlan) -> str:
-        refused = [f"{each.label}: {each.refusal}" for each in plan.candidates if each.refusal]
+        refused = [f"{each.label}: {each.refusal}" for each in plan.candidates if each.refusal] + self._left_out
         return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
 
     def _retrained(self, fits: Fits, also: dict[str, UnlearnedModel], output: Path) -> _Outcome:
@@ -331,9 +350,16 @@ class DeletionRequest:
 
     def _retraining_s(self, plan: DeletionPlan, found: _Outcome) -> float:
         """Seconds of one retraining: what those beside the model took, where there are any."""
+        if self.fits is not None and found.by_proof and isinstance(self.fits.fit, ShardedFit):
+            share = self.fits.fit.share_of(self.data.partitions["train"], self.data.partitions["retain"])
+            return found.model.elapsed_s / share
         if self.fits is None or found.by_proof:
             return plan.retraining_s
         return statistics.median(gold.elapsed_s for gold in self.evidence.golds(0))
+
+    def _leave_out(self, label: str, reason: str) -> None:
+        self._left_out.append(f"{label}: {reason}")
+        self._say(f"{label} was left out: {reason}")
 
     def _say(self, text: str) -> None:
         self.listener(Said(text))

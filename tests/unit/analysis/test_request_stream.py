@@ -47,7 +47,7 @@ def test_a_stream_that_is_in_order_tells_its_cost_alone():
             "The model drifts away from retraining: 0.8 standard deviations after request 1, now 1.7.",
         ),
         ([{}] * 5, "5 requests in a row were answered without retraining"),
-        ([{"certificate": "", "refusal": "thin"}, {}], "Requests 1 have no certificate"),
+        ([{"certificate": "", "refusal": "thin"}, {}], "Request 1 has no certificate"),
     ],
 )
 def test_what_is_amiss_is_said(changes, sentence):
@@ -59,4 +59,4 @@ def test_retraining_starts_the_count_again_and_other_lines_do_not_count():
     assert stream_advice(entries({}, {}, {}, {}, exact)) == ["5 requests have cost 2.5 retrainings, evidence included."]
     apart = entries({"certificate": ""}, {})
     apart[1] = dataclasses.replace(apart[1], original="f" * 64)
-    assert stream_advice(apart) == ["1 requests have cost 0.5 retrainings, evidence included."]
+    assert stream_advice(apart) == ["1 request has cost 0.5 retrainings, evidence included."]
