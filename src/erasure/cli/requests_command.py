@@ -71,7 +71,7 @@ def show_request(number: int, ledger: Path) -> int:
         if value not in ("", None):
             click.echo(printable(f"{name:<14} {value}"))
     line = [str(each.number) for each in Ledger(ledger).lineage(entry.unlearned)]
-    click.echo(f"{'lineage':<14} original model, then requests {', '.join(line)}")
+    click.echo(f"{'lineage':<14} original model, then {'request' if len(line) == 1 else 'requests'} {', '.join(line)}")
     return 0
 
 
@@ -87,7 +87,8 @@ def verify_requests(ledger: Path, head: str | None) -> int:
     if head is not None and head not in {found, *(entry.digest for entry in entries)}:
         click.echo(f"FAIL  {ledger} does not hold the line with digest {head}: its end was cut off, or it is another ledger")
         return 1
-    click.echo(f"ok    {len(entries)} requests, unchanged; the last line has digest {found}")
+    n = "1 request" if len(entries) == 1 else f"{len(entries)} requests"
+    click.echo(f"ok    {n}, unchanged; the last line has digest {found}")
     return 0
 
 

@@ -20,7 +20,7 @@ from erasure.component import component_slot, field_types
 from erasure.config import Node
 from erasure.config.build import Builder
 from erasure.engine.given_data import GivenData
-from erasure.errors import ConfigError, RequirementNotMet
+from erasure.errors import ConfigError, ErasureError, RequirementNotMet
 from erasure.events import Listener, Said, silent
 from erasure.measures.contract import Outputs, forward_pass
 from erasure.registry.lookup import Registry
@@ -133,13 +133,23 @@ class Fits:
         self.listener(Said(f"training {name} on {len(ids):,} samples (seed {seed})"))
         start = time.perf_counter()
         with isolated(derive(seed, "fit"), self.data.device), positions_explained(self.data, ids, "fit"):
-            made = self.fit(ids.cpu().numpy().copy(), seed)
+            made = self._called(ids, seed)
         synchronise(self.data.device)
         elapsed_s = time.perf_counter() - start
         self._check(made)
         writer.save_tensors("model", {key: value.detach().cpu().contiguous() for key, value in made.state_dict().items()})
         writer.facts["elapsed_s"] = elapsed_s
         self.trained_s += elapsed_s
+
+    def _called(self, ids: Tensor, seed: int) -> Any:
+        try:
+            return self.fit(ids.cpu().numpy().copy(), seed)
+        except (ErasureError, IndexError, KeyError):  # a position that it does not know may be ours to explain
+            raise
+        except Exception as error:
+            raise RequirementNotMet(
+                f"fit(indices, seed) failed on {len(ids):,} samples: {type(error).__name__}: {error}"
+            ) from error
 
     def _check(self, made: Any) -> None:
         if not isinstance(made, nn.Module):

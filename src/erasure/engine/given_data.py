@@ -188,7 +188,16 @@ def positions(ids: Any, n: int, what: str) -> Tensor:
     Raises:
         DataError: If they are something else, or are not in the data; names the first that is not.
     """
-    values = torch.as_tensor(np.asarray(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, set) else ids))
+    found_ids = np.asarray(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, set) else ids)
+    if found_ids.dtype.kind in "OUS":
+        raise DataError(
+            f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}, found "
+            f"{found_ids.reshape(-1).tolist()[0]!r}; give "
+            "a mask such as numpy.isin(people, [...])"
+        )
+    if not found_ids.size:
+        raise DataError(f"there is nothing to {what}: {what} holds no samples")
+    values = torch.as_tensor(found_ids)
     if values.ndim != 1 or (values.dtype != torch.bool and (values.is_floating_point() or values.is_complex())):
         raise DataError(
             f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}, found shape "

@@ -165,6 +165,14 @@ def forget(
         signer(place.key)  # a key that cannot sign is found before anything is trained
     if n_originals < _LEAST_ORIGINALS:
         raise RequirementNotMet(f"a method is confirmed on {_LEAST_ORIGINALS} models or more, found n_originals = {n_originals}")
+    if data is None:
+        raise DataError(
+            "give what the model was trained on as data=, and as forget= the positions in it of the samples to forget"
+        )
+    if train is not None and not isinstance(train, Mapping) and not callable(train):
+        raise RequirementNotMet(
+            f"train is a {type(train).__name__}, expected a function fit(indices, seed) that gives a trained model, or a recipe"
+        )
     whole = (
         EstimatorData.of(data, test)
         if is_estimator(model)

@@ -45,7 +45,7 @@ _SALT_FILE = "salt"
 _KEY_FILE = "signing-key"
 
 
-class Samples(Protocol):
+class DeletableSamples(Protocol):
     """Training data, as far as it matters for who is gone."""
 
     @property
@@ -106,9 +106,9 @@ class DeletionFolder:
                         path.chmod(0o600)
             return path.read_text(encoding="ascii").strip()
 
-    # Samples that are gone
+    # DeletableSamples that are gone
 
-    def present(self, data: Samples) -> Tensor:
+    def present(self, data: DeletableSamples) -> Tensor:
         """Positions of the training samples that no earlier request has removed."""
         removed = self._removed()
         train = data.partitions["train"]
@@ -122,7 +122,7 @@ class DeletionFolder:
                 kept.append(position)
         return train.new_tensor(kept)
 
-    def _digests(self, data: Samples, ids: Tensor) -> list[str]:
+    def _digests(self, data: DeletableSamples, ids: Tensor) -> list[str]:
         """A salted digest of each sample: what is kept of those that were removed."""
         salt = bytes.fromhex(self.salt)
         found = [hmac.new(salt, data.content_of(number), hashlib.sha256).hexdigest() for number in ids.tolist()]
@@ -143,7 +143,7 @@ class DeletionFolder:
         """The folder of an answered request."""
         return self.root / f"{number:04d}"
 
-    def removed_record(self, data: Samples, gone: Tensor) -> list[str]:
+    def removed_record(self, data: DeletableSamples, gone: Tensor) -> list[str]:
         """What is kept of the samples of a request."""
         return self._digests(data, gone)
 

@@ -204,7 +204,11 @@ def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
     [
         ({"forget": [N]}, DataError, "1 of the positions are not in the data"),
         ({"forget": range(N)}, DataError, "all 80 samples are to be forgotten"),
-        ({"forget": []}, DataError, "nothing to forget|must be positions"),
+        ({"forget": []}, DataError, "nothing to forget"),
+        ({"forget": ["anna"]}, DataError, "must be positions of samples in data, .*found 'anna'"),
+        ({"data": None}, DataError, "give what the model was trained on as data="),
+        ({"train": 5}, RequirementNotMet, "train is a int, expected a function fit"),
+        ({"train": lambda indices: None}, RequirementNotMet, r"fit\(indices, seed\) failed on .* samples: TypeError"),
         ({"test": None, "fallback": False, "methods": ["Finetuning"]}, None, "without test data"),
         ({"train": None}, RequirementNotMet, "no method can be tried, and nothing may be retrained"),
         ({"n_originals": 2}, RequirementNotMet, "confirmed on 3 models or more"),
