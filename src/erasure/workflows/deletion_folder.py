@@ -106,7 +106,7 @@ class DeletionFolder:
                         path.chmod(0o600)
             return path.read_text(encoding="ascii").strip()
 
-    # DeletableSamples that are gone
+    # Samples that are gone
 
     def present(self, data: DeletableSamples) -> Tensor:
         """Positions of the training samples that no earlier request has removed."""
