@@ -24,11 +24,11 @@ from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.errors import ErasureError, RequirementNotMet
 from erasure.events import Listener, Said
 from erasure.records.requests import RequestEntry
+from erasure.registry.lookup import Registry
 from erasure.store import Store
 from erasure.training.randomness import derive
 from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
-from erasure.unlearners.sisa import SISA
 from erasure.workflows.audit import Audit
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent
 from erasure.workflows.deletion_evidence import DeletionEvidence, drift_of
@@ -206,8 +206,8 @@ class DeletionRequest:
         if not isinstance(self.model, OwnShards) or self.fits is None or not isinstance(self.fits.fit, ShardedFit):
             return []
         share = self.fits.fit.share_of(self.data.partitions["train"], self.data.partitions["retain"])
-        promise = Guarantee(kind="exact")
-        return [OfferedMethod(label, each, share, promise=promise) for label, each in methods if isinstance(each, SISA)]
+        promise, kind = Guarantee(kind="exact"), Registry().resolve("SISA", Unlearner).cls
+        return [OfferedMethod(label, each, share, promise=promise) for label, each in methods if isinstance(each, kind)]
 
     def _judgeable(self, candidate: OfferedMethod) -> OfferedMethod:
         """The method with a refusal, if there is neither proof nor anything to judge it beside."""

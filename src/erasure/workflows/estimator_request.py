@@ -18,6 +18,7 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.certificates.answer_page import answer_page
 from erasure.certificates.statement import CertifiedValue, Statement
 from erasure.durable import write_atomically
+from erasure.engine.forgetful_estimators import forget
 from erasure.engine.recording.provenance import versions
 from erasure.errors import DataError, RequirementNotMet
 from erasure.records.requests import RequestEntry
@@ -160,8 +161,6 @@ class EstimatorRequest:
 
     def answer(self, plan: DeletionPlan) -> tuple[Any, RequestEntry, Path]:
         """Forget, write, record, certify."""
-        from erasure.sklearn import forget
-
         received, staging = now(), self.place.staging(self.request, self.digest)
         spent = Spent(staging / "private" / SPENT_FILE)
         spent.note()
