@@ -6,12 +6,12 @@ tests are the same in every run; elsewhere they are drawn anew.
 Files of tests lie in memory where there is room: a store waits several times per stage until its bytes are on the disk.
 """
 
-import atexit
 import gc
 import os
 import shutil
 import signal
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import torch
@@ -27,7 +27,8 @@ def _keep_files_in_memory():
     if with_room:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
     own = tempfile.mkdtemp(prefix="erasure-tests-", dir=_MEMORY if with_room else None)
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    # In this process alone, not in its forks, and after multiprocessing has removed its own directory (at -100).
+    Finalize(None, shutil.rmtree, args=(own,), kwargs={"ignore_errors": True}, exitpriority=-200)
     os.environ["TMPDIR"] = own
     os.environ.setdefault("XDG_CACHE_HOME", f"{own}/cache")  # validate remembers there
     tempfile.tempdir = None
