@@ -1,4 +1,5 @@
 import itertools
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_calibrated_predictions_have_an_error_near_zero_and_sure_wrong_ones_one(
     assert expected_calibration_error(torch.ones(5), torch.zeros(5)) == 1.0
 
 
+@pytest.mark.skipif("scale_by_half" not in signature(brier_score_loss).parameters, reason="scikit-learn halves it here")
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_the_brier_score_is_scikit_learns(n_classes):
     generator = torch.Generator().manual_seed(n_classes)
