@@ -219,7 +219,7 @@ def _by_unit_and_number(rows: Iterable[Row]) -> dict[_Unit, dict[int, list[Row]]
     found: dict[_Unit, dict[int, list[Row]]] = {}
     for row in rows:
         if row.number:
-            found.setdefault((row.seed_split, row.seed_train), {}).setdefault(row.number, []).append(row)
+            found.setdefault(original_of(row), {}).setdefault(row.number, []).append(row)
     return found
 
 
