@@ -14,8 +14,8 @@ __all__ = ["TIES_LEVEL", "MethodChoice", "choose"]
 
 _Floats = NDArray[np.float64]
 TIES_LEVEL = 0.02
-"""Of the test of each method against the best. The best was chosen by the values that test it, so that at 5 % two sets of five originals miss
-each other's pick too often: ``benchmarks/recommendation.py`` has 63 % of pairs that agree at 5 %, and 81 % at 2 %."""
+"""Of the test of each method against the best. The best was chosen by the values that test it, so that at 5 % two sets of five originals
+miss each other's pick too often: ``benchmarks/recommendation.py`` has 63 % of pairs that agree at 5 %, and 81 % at 2 %."""
 _LEAST_ORIGINALS = 3
 _DRAWS = 2000
 _CHUNK = 4_000_000
