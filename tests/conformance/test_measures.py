@@ -191,8 +191,26 @@ _WITH_A_BANK: frozenset[str] = frozenset(
 """Measures of models that a run has to train or make again; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 
-_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "EdgeMembership"})
-"""Measures of edges; tests/unit/measures/test_edge_membership.py holds them to what they promise."""
+_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "DeletedLinkAUC", "EdgeMembership"})
+"""Measures of edges; test_edge_membership.py and test_deleted_links.py in tests/unit/measures hold them to what they promise."""
+
+_OF_ANSWERS: frozenset[str] = frozenset(
+    {
+        "Fluency",
+        "GradientMembership",
+        "KnowMem",
+        "MultipleChoice",
+        "OpenUnlearningScore",
+        "PrivLeak",
+        "PromptAttack",
+        "ReferenceMembership",
+        "RefusalRate",
+        "RelearningCurve",
+        "RoundedWeights",
+        "VerbMem",
+    }
+)
+"""Measures of language models alone; tests/unit/language holds them to what they promise."""
 
 
 def _concrete_measures():
@@ -203,6 +221,7 @@ def _concrete_measures():
                 and issubclass(cls, Measure)
                 and cls.__module__ == module.name
                 and cls.measure is not Measure.measure
+                and not cls.__name__.startswith("_")
             ):
                 yield cls
 
@@ -210,7 +229,7 @@ def _concrete_measures():
 def test_every_measure_of_the_package_has_a_conformance_suite():
     suites = [cls for cls in globals().values() if inspect.isclass(cls) and issubclass(cls, MeasureConformance)]
     tested = {type(suite().make()) for suite in suites if suite is not MeasureConformance}
-    elsewhere = _ELSEWHERE | _WITH_A_BANK | _OF_EDGES
+    elsewhere = _ELSEWHERE | _WITH_A_BANK | _OF_EDGES | _OF_ANSWERS
     missing = [cls.__name__ for cls in _concrete_measures() if cls not in tested and cls.__name__ not in elsewhere]
     assert not missing, f"measures without a suite: {missing}"
 
@@ -220,11 +239,13 @@ _TELLING = {
         "AnswerMembership",
         "EdgeMembership",
         "EntropyAttack",
+        "GradientMembership",
         "LiRA",
         "PersonLiRA",
         "RMIA",
         "RULI",
         "RULIEfficacy",
+        "ReferenceMembership",
         "ShokriAttack",
         "UMIA",
         "ULiRA",
@@ -232,7 +253,7 @@ _TELLING = {
     "ignorance": {"ForgettingRate", "MIAEfficacy"},
     "knowledge": {"ResidualMemory"},
     "trace": {"AttackSuccessRate", "InterclassConfusion"},
-    "": {"DeletedEdgeAUC", "ECE", "ForgettingQuality", "TrueLabelAccuracy"},
+    "": {"DeletedEdgeAUC", "DeletedLinkAUC", "ECE", "ForgettingQuality", "TrueLabelAccuracy"},
 }
 """What a larger value tells of forgotten samples, of measures where its direction does not say it."""
 

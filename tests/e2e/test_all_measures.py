@@ -17,6 +17,7 @@ NEEDS = {
     "HardwareCounters",
     "PersonLiRA",
     "DeletedEdgeAUC",
+    "DeletedLinkAUC",
     "EdgeMembership",
 }
 """Measures of groups, edges and corrupted samples, which the data does not have, and of counters that few machines let users read."""

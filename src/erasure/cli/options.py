@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["configuration_options", "experiment_from", "parse_seeds", "run_options"]
+__all__ = ["configuration_options", "experiment_from", "looks_option", "parse_seeds", "run_options"]
 
 _MOST_SEEDS = 10_000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -82,6 +82,13 @@ def run_options(command: _F) -> _F:
     ):
         command = option(command)
     return command
+
+
+looks_option = click.option(
+    "--looks",
+    type=click.IntRange(min=1),
+    help="Looks planned at this folder while seeds are added; each takes its share of the 5 %. [default: 1]",
+)
 
 
 def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:

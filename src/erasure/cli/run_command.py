@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from erasure.cli.listeners import listener_options, listening
-from erasure.cli.options import configuration_options, experiment_from, options_from, run_options
+from erasure.cli.options import configuration_options, experiment_from, looks_option, options_from, run_options
 from erasure.cli.prose import printable
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ __all__ = ["command", "directory_name", "say_failures"]
 @click.command("run")
 @configuration_options
 @run_options
-@click.option(
-    "--looks",
-    type=click.IntRange(min=1),
-    help="Looks planned at this folder while seeds are added; each takes its share of the 5 %. [default: 1]",
-)
+@looks_option
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from erasure.cli.listeners import listener_options
-from erasure.cli.options import configuration_options, run_options
+from erasure.cli.options import configuration_options, looks_option, run_options
 from erasure.cli.prose import printable
 from erasure.cli.understanding import explained
 from erasure.errors import ConfigError, Position, Problem
@@ -21,6 +21,7 @@ __all__ = ["command"]
 @click.command("validate")
 @configuration_options
 @run_options
+@looks_option
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Also check that results can be written to this directory.")
 @click.option("--quiet", is_flag=True, help="No notices; the verdict and errors remain.")

@@ -35,7 +35,7 @@ class DeletedLinkAUC(Measure):
     source: ClassVar[Source | None] = Source(
         paper="Cheng et al., ICLR 2023, arXiv:2302.13406 (GNNDelete)",
         code="mims-harvard/GNNDelete at d5a79da",
-        tested="every pair by a loop (tests/unit/measures/test_deleted_links.py); not run against the code",
+        tested="every pair by a loop (tests/unit/measures/test_deleted_links.py)",
         deviations=(
             "All kept links are compared with, not draws of as many as there are forgotten ones.",
             "The ideal is gold's value; the paper prefers higher ones.",

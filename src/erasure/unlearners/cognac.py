@@ -78,7 +78,7 @@ class Cognac(IterativeUnlearner):
     source: ClassVar[Source | None] = Source(
         paper="Kolipaka, Sinha, Mishra, Kumar, Arun, Goel, Kumaraguru, ICML 2025, arXiv:2412.00789",
         code="varshitakolipaka/graph-unlearning-aaai at 8a19867",
-        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_cognac.py); not run against the code",
+        tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_cognac.py)",
         deviations=(
             "Affected nodes and neighbours are kept training nodes; in the code test nodes are among them.",
             "The code reads positions among the nodes in reach as numbers of nodes, so that other nodes are contrasted.",

@@ -60,8 +60,7 @@ class GNNDelete(Unlearner):
     source: ClassVar[Source | None] = Source(
         paper="Cheng, Dasoulas, He, Agarwal, Zitnik, ICLR 2023, arXiv:2302.13406",
         code="mims-harvard/GNNDelete at d5a79da",
-        tested="losses and steps by plain formulas in float64, and Unlink with the identity (tests/unit/unlearners/test_gnn_delete.py); "
-        "not run against the code",
+        tested="losses and steps by plain formulas in float64, and Unlink with the identity (tests/unit/unlearners/test_gnn_delete.py)",
         deviations=(
             "Operators are learned on the graph on which they are used, without the deleted edges; in the code messages run over them.",
             "What stays is compared with the original before the request; in the code with the original after it.",

@@ -448,8 +448,12 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
     for measure in experiment.evaluator.measures:
-        read = [name for name in measure.partitions() if name in loaded.partitions and name not in measure.of_edges()]
-        remark = measure.remark({name: loaded.y.index_select(0, loaded.partitions[name]) for name in read}, data)
+        read = {name: loaded.partitions[name] for name in measure.partitions() if name in loaded.partitions}
+        # Edges have no labels; that a measure looks at those of samples is said below.
+        labels = {
+            name: loaded.y.index_select(0, ids) for name, ids in read.items() if not len(ids) or int(ids.max()) < len(loaded.y)
+        }
+        remark = measure.remark(labels, data)
         if remark is not None:
             notices.setdefault(remark)
     problems += _unrequested(plan, loaded)

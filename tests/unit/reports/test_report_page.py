@@ -231,5 +231,17 @@ def test_every_figure_is_drawn_from_the_evidence():
     rows = [*references(), *method("good"), *method("bad", retain=0.5)]
     overview = overview_of(RunFolder(rows, Evidence.of(kept), trace, jury=jury_of(rows)))
     keys = [figure.key for figure in figures_of(overview)]
-    assert keys == ["tradeoff", "values", "differences", "loss", "roc", "by_class", "layers", "trace", "costs", "sensitivity"]
+    assert keys == [
+        "tradeoff",
+        "values",
+        "power",
+        "differences",
+        "loss",
+        "roc",
+        "by_class",
+        "layers",
+        "trace",
+        "costs",
+        "sensitivity",
+    ]
     assert [figure.key for figure in figures_of(overview, narrow=True)] == keys
