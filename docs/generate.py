@@ -250,8 +250,7 @@ original itself is not told from golds, the report says that there was nothing t
 On ten seeds of the proof of concept (`python benchmarks/recommendation.py`) two disjoint sets of five seeds name each other's nearest
 method among their ties in 81 % of pairs, sets of three in 92 %; on the seeds that did not choose it the named one lies at 1.7 (five seeds)
 and 1.8 (three) standard deviations of a retrained model, where the best of all methods lies at 1.5. The 2 % was chosen on these ten seeds:
-at 5 % sets of five agree in 63 % of pairs. In sets simulated from them, which share nothing, five seeds agree in 78 % at 5 % and in 86 % at
-2.5 %.
+at 5 % sets of five agree in 63 % of pairs.
 
 ## What is not promised
 

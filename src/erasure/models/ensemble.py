@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from erasure.errors import RequirementNotMet
 from erasure.training.graph_partition import GraphPartition
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.sharded import ShardedEnsemble, Vote
@@ -58,6 +59,14 @@ class Ensemble(Model):
 
     def build(self, data: ModelInput) -> nn.Module:
         """The members with fresh weights."""
+        if self.vote == "learned" and data.task != "classification":
+            raise RequirementNotMet(
+                f'Ensemble.vote "learned" is for one class a sample, and the task is {data.task}; take "probabilities"'
+            )
+        if self.partition is not None and data.modality != "graph":
+            raise RequirementNotMet(
+                f'Ensemble.partition "{self.partition}" cuts a graph, and the samples are of the kind {data.modality}; leave it out'
+            )
         return ShardedEnsemble(
             [self.model.build(data) for _ in range(self.shards)], self.slices, data.task, self.vote, self.partition
         )

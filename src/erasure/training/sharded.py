@@ -215,8 +215,6 @@ def _shards_of(model: ShardedEnsemble, ids: Tensor, seed: int, kept: Mapping[str
 @torch.no_grad()
 def _weigh(model: ShardedEnsemble, batches: Batches) -> None:
     """Weights of the members' probabilities that make the samples most probable: those of a mixture, by expectation maximisation."""
-    if model.task != "classification":
-        raise RequirementNotMet(f'vote "learned" is for one class a sample; the task is {model.task}')
     parts = []
     for batch in batches:
         logits = torch.stack([logits_of(member(batch.x)) for member in model.members])

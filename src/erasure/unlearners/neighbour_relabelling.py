@@ -80,7 +80,7 @@ class NeighbourRelabelling(IterativeUnlearner):
     def _targets(self, model: nn.Module, task: UnlearningTask) -> Tensor:
         """What each sample of the forget set is taught, ``(n, K)``."""
         forget, retain = task.ids("forget"), task.ids("retain")
-        y = task.y[forget]
+        y, kept = task.y[forget], task.y[retain]
         if self.targets == "class":
             step = torch.randint(1, task.n_classes, (len(forget),), generator=task.generator("labels")).to(y)
             return F.one_hot((y + step) % task.n_classes, task.n_classes)
@@ -88,22 +88,20 @@ class NeighbourRelabelling(IterativeUnlearner):
             model.eval()
             batches = task.batches("retain", shuffle=False, batch_size=max(task.batch_size, 1024))
             p = torch.cat([logits_of(model(batch.x)).softmax(1) for batch in batches])
-        same = y[:, None] == task.y[retain][None, :] if self.targets == "same-class" else None
-        counted = self._neighbours(task, forget, retain)
-        if same is not None:
-            counted &= same
-        fallback = torch.ones_like(counted) if same is None else same
-        none = ~counted.any(1)
-        counted[none] = fallback[none]
-        counted[~counted.any(1)] = True  # no sample of the class is kept
-        weights = counted.to(p.dtype)
-        return weights @ p / weights.sum(1, keepdim=True)
+        node, neighbour = self._neighbours(task, forget, retain)
+        everyone = p.mean(0).expand(len(forget), -1)
+        if self.targets == "same-class":
+            is_same = y[node] == kept[neighbour]
+            node, neighbour = node[is_same], neighbour[is_same]
+            of_class = _means(p, kept, task.n_classes, p.mean(0).expand(task.n_classes, -1))
+            everyone = of_class[y]
+        return _means(p.index_select(0, neighbour), node, len(forget), everyone)
 
-    def _neighbours(self, task: UnlearningTask, forget: Tensor, retain: Tensor) -> Tensor:
-        """Which of the retain set are neighbours of which of the forget set, ``(n_forget, n_retain)``, bool."""
-        found = torch.zeros(len(forget), len(retain), dtype=torch.bool, device=task.device)
+    def _neighbours(self, task: UnlearningTask, forget: Tensor, retain: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs of neighbours, each once: places in the forget and in the retain set, ``(k,)`` each."""
+        none = forget[:0]
         if not isinstance(task.x, RequestedGraph):
-            return found
+            return none, none
         edges = task.x.graph.edge_index
         if task.x.kind == "edges":
             edges = edges[:, task.x.kept_edges]
@@ -114,5 +112,12 @@ class NeighbourRelabelling(IterativeUnlearner):
             places.append(place)
         source, target = places[0][edges[0]], places[1][edges[1]]
         there = (source >= 0) & (target >= 0) & (edges[0] != edges[1])
-        found[target[there], source[there]] = True
-        return found
+        node, neighbour = torch.unique(torch.stack([target[there], source[there]]), dim=1)
+        return node, neighbour
+
+
+def _means(values: Tensor, group: Tensor, n_groups: int, otherwise: Tensor) -> Tensor:
+    """Mean of the rows of each group, ``(n_groups, K)``; ``otherwise`` for a group without any."""
+    totals = values.new_zeros(n_groups, values.shape[1]).index_add(0, group, values)
+    counts = torch.bincount(group, minlength=n_groups)[:, None]
+    return torch.where(counts > 0, totals / counts.clamp(min=1), otherwise)

@@ -115,6 +115,10 @@ def test_learned_weights_make_the_training_samples_more_probable_than_equal_ones
     assert not torch.allclose(model.voters, model.voters.mean().expand(3))
 
 
-def test_a_table_cannot_be_cut_as_a_graph():
+def test_what_cannot_be_cut_or_weighed_is_refused_before_anything_is_trained():
     with pytest.raises(RequirementNotMet, match="not the nodes of one"):
         trained(recipe(partition="blpa"), TRAIN, TensorColumn(torch.zeros(40, 5)))
+    with pytest.raises(RequirementNotMet, match="cuts a graph, and the samples are of the kind table"):
+        build_model(recipe(partition="bekm").model, ModelInput((5,), 3), 5, CPU)
+    with pytest.raises(RequirementNotMet, match="one class a sample, and the task is multilabel"):
+        build_model(recipe(vote="learned").model, ModelInput((5,), 3, task="multilabel", modality="graph"), 5, CPU)
