@@ -50,16 +50,17 @@ def judged(rows: Sequence[Row], n_seeds: int) -> bool:
     nearest = {seeds: chosen(rows, seeds)[1] for seeds in sets}
     pairs = [(a, b) for a, b in itertools.combinations(sets, 2) if not set(a) & set(b)]
     agree = [nearest[a].label in nearest[b].ties and nearest[b].label in nearest[a].ties for a, b in pairs]
-    at_level = [min(nearest[a].farther[nearest[b].label], nearest[b].farther[nearest[a].label]) > LEVEL for a, b in pairs]
+    stricter = [min(nearest[a].farther[nearest[b].label], nearest[b].farther[nearest[a].label]) > LEVEL for a, b in pairs]
     others = {seeds: chosen(rows, [seed for seed in range(N_SEEDS) if seed not in seeds])[0] for seeds in sets}
     far = [others[seeds].of(nearest[seeds].label) for seeds in sets]
     best = [min(others[seeds].of(label) for label in others[seeds].logs) for seeds in sets]
+    at_level = sum(stricter) / len(stricter)
     share, mean = sum(agree) / len(agree), math.fsum(far) / len(far)
     is_bad = share < LEAST_AGREEMENT or mean > LIMITS[n_seeds]
     names = ", ".join(f"{label} {n}" for label, n in Counter(each.label for each in nearest.values()).most_common(4))
     with_original = sum(each.farther[ORIGINAL] > LEVEL for each in nearest.values()) / len(sets)
     print(
-        f"{n_seeds} seeds: {100 * share:.0f} % of {len(pairs)} pairs agree ({100 * sum(at_level) / len(at_level):.0f} % if ties were tested at "
+        f"{n_seeds} seeds: {100 * share:.0f} % of {len(pairs)} pairs agree ({100 * at_level:.0f} % if ties were tested at "
         f"{100 * LEVEL:.0f} %); the nearest lies at {mean:.2f} sd on other seeds "
         f"(limit {LIMITS[n_seeds]}, best possible {math.fsum(best) / len(best):.2f}); nothing is shown to be nearer than the original by "
         f"{100 * with_original:.0f} % of sets; named: {names}{'  MISSED' if is_bad else ''}",
