@@ -18,14 +18,15 @@ from pathlib import Path
 
 from erasure.analysis.advice import References, advise
 from erasure.analysis.families import families_of
+from erasure.analysis.findings import ORIGINAL
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import ORIGINAL
 from erasure.analysis.nearest import Distances, Nearest, distances_of
 from erasure.analysis.power import LEVEL
 from erasure.analysis.verdicts import judge_all
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import Row
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 CONFIGURATION = Path(__file__).parents[1] / "configs" / "proof_of_concept.jsonc"
 N_SEEDS = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from erasure.analysis.judging import Difference, Finding, Tested, TestedReport
+from erasure.analysis.findings import Difference, Finding, Tested, TestedReport
 
 __all__ = ["evidence", "joined", "listed", "number", "sentence", "what"]
 
