@@ -206,6 +206,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "CE-U": "erasure.unlearners.token_targets:CEU",
         "InvertedHinge": "erasure.unlearners.token_targets:InvertedHinge",
         "WHP": "erasure.unlearners.generic_predictions:WHP",
+        "ULD": "erasure.unlearners.assistant:ULD",
         "LUNAR": "erasure.unlearners.lunar:LUNAR",
         "PDU": "erasure.unlearners.primal_dual:PDU",
         "GRU": "erasure.unlearners.gradient_rectified:GRU",

@@ -1,13 +1,16 @@
 """A language model from a file of prompts and answers to the report, by the command line."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from erasure.cli import _run
+from erasure.models.language import AnsweringNetwork
 from erasure.records.run_folder import RunFolder
 from erasure.reports.samples import samples_of
 from erasure.store import Store
+from erasure.unlearners.contract import model_digest
 
 HOMES = ("attic", "barn", "cabin", "den", "loft", "lodge", "manor", "shed", "tower", "villa")
 
@@ -78,7 +81,19 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     measures = [
         {"class": "AnswerProbability", "parameters": {"partition": partition}} for partition in ("forget", "retain", "test")
     ]
-    code, rows = run(tmp_path, configuration(lines, unlearners, [*measures, "ExtractionStrength", "RunTime"]), monkeypatch)
+    asked = Counter()
+    generate = AnsweringNetwork.generate
+
+    def counted(model, x, **options):
+        asked[model_digest(model)] += 1
+        return generate(model, x, **options)
+
+    monkeypatch.setattr(AnsweringNetwork, "generate", counted)
+    saying = [{"class": name, "parameters": {"partition": "test"}} for name in ("RougeL", "RefusalRate", "Fluency")]
+    saying.append({"class": "ModelUtility", "parameters": {"kept": ["test"]}})
+    code, rows = run(
+        tmp_path, configuration(lines, unlearners, [*measures, *saying, "ExtractionStrength", "RunTime"]), monkeypatch
+    )
     assert code == 0
     found = {
         (row["label"], row["measure"], row["partition"]): row for row in reversed(rows)
@@ -90,6 +105,8 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     assert probability["GoldModel", "forget"] == probability["gold", "forget"]
     assert probability["GradDiff", "forget"] < probability["original", "forget"]
     assert probability["GradDiff", "retain"] > probability["GradDiff", "forget"]
+    assert set(asked.values()) == {1}  # four measures read what is said once
+    assert len(asked) >= 5
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "AnswerProbability" in page
     evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from torch import Tensor
 
 from erasure.data.reading.files import file_digest
 from erasure.data.reading.folders import folder_digest
-from erasure.errors import DataError, MissingDependency
-from erasure.training.torchvision_operators import torchvision
+from erasure.errors import DataError
+from erasure.training.tokenizers import pieces_of, spaced
 from erasure.types import Json
 
 __all__ = [
@@ -29,9 +27,7 @@ __all__ = [
     "fitted_tokens",
     "hashed_tokens",
     "library_version",
-    "pieces_of",
     "pretrained_fingerprint",
-    "pretrained_tokenizer",
     "pretrained_tokens",
     "words",
 ]
@@ -44,8 +40,6 @@ UNKNOWN = 1
 
 _WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 _CHUNK = 4096
-_CLOSING = frozenset(".,;:!?)]}%")
-"""Marks that are written without a space before them."""
 _SHARING = 3
 """Words that are shown of those that share an id."""
 
@@ -90,7 +84,7 @@ def hashed_tokens(
     for word, number in ids.items():
         by_id.setdefault(number, []).append(word)
     shown = {number: "|".join(sorted(found)[:_SHARING]) for number, found in by_id.items()}
-    return matrix, tuple(_spaced(shown.get(number, "")) for number in range(max(shown, default=0) + 1))
+    return matrix, tuple(spaced(shown.get(number, "")) for number in range(max(shown, default=0) + 1))
 
 
 def fitted_tokens(
@@ -115,7 +109,7 @@ def fitted_tokens(
     kept = sorted(counts, key=lambda word: (-counts[word], word))[: max(0, vocabulary_size - 2)]
     ids = {word: position for position, word in enumerate(kept, start=2)}
     rows = ([ids.get(word, UNKNOWN) for word in row[:max_length]] or [UNKNOWN] for row in split)
-    return _matrix(rows, max_length), ("", " [unknown]", *map(_spaced, kept))
+    return _matrix(rows, max_length), ("", " [unknown]", *map(spaced, kept))
 
 
 def library_version(package: str) -> str | None:
@@ -133,48 +127,6 @@ def pretrained_fingerprint(name_or_path: str) -> Json:
     return {**found, "file": file_digest(str(place))} if place.is_file() else found
 
 
-_OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-"""Files one of which a saved tokenizer has."""
-
-
-def pretrained_tokenizer(path: str, download: bool) -> Any:
-    """A tokenizer of transformers, from a local folder or by its name on the hub.
-
-    Args:
-        path: Folder, GGUF file or name.
-        download: Whether it may be fetched; otherwise it must be there or in the local cache.
-
-    Raises:
-        DataError: If there is none.
-        MissingDependency: If transformers is not installed.
-    """
-    with suppress(MissingDependency):
-        # transformers imports torchvision where it is installed, whose operators may not load beside this build of torch.
-        torchvision("transforms", "a tokenizer")
-    try:
-        from transformers import AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise MissingDependency(error.name or "transformers", "text", f'the tokenizer "{path}"') from error
-    folder = Path(path).expanduser()
-    local = folder.is_dir()
-    if local and not any((folder / name).is_file() for name in _OF_TOKENIZERS):
-        raise DataError(
-            f'the folder "{path}" has no tokenizer (none of {", ".join(_OF_TOKENIZERS)}): save it there too, with '
-            "tokenizer.save_pretrained, or name the folder of another one"
-        )
-    where, options = (str(folder) if local else path), {}
-    if folder.is_file():  # a GGUF file has a tokenizer with its weights
-        where, options, local = str(folder.parent), {"gguf_file": folder.name}, True
-    try:
-        return AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
-            where, local_files_only=local or not download, trust_remote_code=False, **options
-        )
-    except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError, struct.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "" if local else "; give a local folder" + ("" if download else ", or set download to true")
-        raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error
-
-
 def pretrained_tokens(
     texts: Sequence[str], tokenizer: Any, max_length: int, attention: bool = False
 ) -> tuple[Tensor, tuple[str, ...]]:
@@ -182,7 +134,7 @@ def pretrained_tokens(
 
     Args:
         texts: The texts.
-        tokenizer: From :func:`pretrained_tokenizer`.
+        tokenizer: From :func:`~erasure.training.tokenizers.pretrained_tokenizer`.
         max_length: Tokens kept of each, special ones included.
         attention: Whether the mask comes along; tokenizers that do not pad with 0 need it.
 
@@ -214,27 +166,6 @@ def pretrained_tokens(
         mask = torch.arange(max_length)[None] < torch.tensor(lengths)[:, None]
         matrix = torch.stack([matrix, mask.to(torch.int64)], dim=1)
     return matrix, pieces_of(tokenizer)
-
-
-def pieces_of(tokenizer: Any) -> tuple[str, ...]:
-    """How each token of a pretrained vocabulary reads, by the marks that word pieces, sentence pieces and byte pairs put on theirs."""
-    known = tokenizer.get_vocab()
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    by_id = {number: piece for piece, number in known.items() if number not in special}
-    begin = next((mark for mark in ("Ġ", "▁") if any(piece.startswith(mark) for piece in by_id.values())), None)
-
-    def read(piece: str) -> str:
-        if begin is None:
-            return piece[2:] if piece.startswith("##") else _spaced(piece)
-        if begin == "Ġ":  # bytes written as letters
-            return str(tokenizer.convert_tokens_to_string([piece]))
-        return piece.replace(begin, " ")
-
-    return tuple(read(by_id[number]) if number in by_id else "" for number in range(max(by_id, default=-1) + 1))
-
-
-def _spaced(word: str) -> str:
-    return word if word in _CLOSING or not word else f" {word}"
 
 
 def _matrix(rows: Iterable[Sequence[int]], max_length: int, padding: int = PADDING) -> Tensor:

@@ -270,7 +270,14 @@ class Evaluation:
         return self.references[model]
 
     def shared(
-        self, name: str, model: nn.Module, partitions: Sequence[str], compute: Callable[[], Json], **parameters: Any
+        self,
+        name: str,
+        model: nn.Module,
+        partitions: Sequence[str],
+        compute: Callable[[], Json],
+        *,
+        draws: bool = True,
+        **parameters: Any,
     ) -> Json:
         """A result that is computed once for equal weights, whichever measures ask for it and of whom.
 
@@ -279,11 +286,12 @@ class Evaluation:
             model: The model that it is about.
             partitions: The partitions it depends on.
             compute: Computes it, with random numbers of a stream that all who ask have in common.
+            draws: Whether random numbers are drawn; without them it is the same for measures with other streams too.
             parameters: What else it depends on, as JSON or components.
         """
         if self.sharing is None:
             return compute()
-        return self.sharing(model, {"name": name, "partitions": list(partitions), **parameters}, compute)
+        return self.sharing(model, {"name": name, "partitions": list(partitions), "draws": draws, **parameters}, compute)
 
     def bank(self) -> Provider:
         """The provider of other models.

@@ -12,6 +12,7 @@ from torch import Tensor
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.tokens import END, exchange_rows, without_padding
 from erasure.measures.contract import Evaluation
+from erasure.types import Json
 
 __all__ = ["Generated", "examples_of", "generated", "require_context", "text_of"]
 
@@ -72,21 +73,33 @@ def generated(
     model: Any = evaluation.subject.load()
     if not hasattr(model, "generate"):
         raise RequirementNotMet("the model does not generate answers; take a language model of this package")
+    x: Tensor = evaluation.x.gather(ids)
+    end, known = _end_of(x), without_padding(x)
+    if before:
+        require_context(model, max(len(prompt) for prompt, _, _ in known) + len(before) + max_new_tokens)
+        x = exchange_rows([([*before, *prompt], answer) for prompt, answer, _ in known], x.device)
+
+    def compute() -> Json:
+        return [
+            list(said) for part in torch.split(x, _BATCH) for said in model.generate(part, end=end, max_new_tokens=max_new_tokens)
+        ]
+
+    # Of a model, once, whichever measures ask.
+    answers: Any = evaluation.shared(
+        "generation",
+        model,
+        [partition],
+        compute,
+        draws=False,
+        max_new_tokens=max_new_tokens,
+        n_samples=n_samples,
+        before=list(before),
+        n_left_out=n_left_out,
+    )
     found: list[Generated] = []
-    for part in torch.split(ids, _BATCH):
-        x: Tensor = evaluation.x.gather(part)
-        end, known = _end_of(x), without_padding(x)
-        if before:
-            x = exchange_rows([([*before, *prompt], answer) for prompt, answer, _ in known], x.device)
-        longest = max(len(prompt) for prompt, _, _ in known) + len(before) + max_new_tokens
-        if before:
-            require_context(model, longest)
-        answers = model.generate(x, end=end, max_new_tokens=max_new_tokens)
-        for sample, (prompt, answer, has_end), said in zip(part.tolist(), known, answers, strict=True):
-            wanted = answer[: len(answer) - has_end][:wanted_tokens]
-            found.append(
-                Generated(sample, tuple(prompt), tuple(said), wanted=text_of(pieces, wanted), said=text_of(pieces, said))
-            )
+    for sample, (prompt, answer, has_end), said in zip(ids.tolist(), known, answers, strict=True):
+        wanted = answer[: len(answer) - has_end][:wanted_tokens]
+        found.append(Generated(sample, tuple(prompt), tuple(said), wanted=text_of(pieces, wanted), said=text_of(pieces, said)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,9 +28,11 @@ from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
 from erasure.types import NonNegativeInt, Partition, Source, TaskKind
 
-__all__ = ["ForgetQuality", "TruthRatio", "log_truth_ratios", "version_losses"]
+__all__ = ["ForgetQuality", "TruthRatio", "log_truth_ratios", "ratios_of_losses", "version_losses"]
 
 _BATCH = 32
+_FLOOR = 1e-10
+"""What open-unlearning adds to a probability that it divides by."""
 _CODE = "locuslab/tofu at bdc209e; locuslab/open-unlearning at d3d7cf9"
 _TESTED = "plain formulas and scipy (tests/unit/language/test_answer_measures.py)"
 
@@ -52,6 +54,7 @@ class TruthRatio(Measure):
 
     Args:
         partition: Where it is measured.
+        legacy: Whether 1e-10 is added to the probability of the true answer, as in open-unlearning: below it every ratio becomes 0.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -59,7 +62,7 @@ class TruthRatio(Measure):
         code=_CODE,
         tested=_TESTED,
         deviations=(
-            "In log space; open-unlearning adds 1e-10 to a probability, below which the ratio of every model becomes 0.",
+            "In log space; open-unlearning adds 1e-10 to a probability, below which the ratio of every model becomes 0 (``legacy``).",
             "Wrong answers enter by their geometric mean, as in the evaluation code of TOFU; another of its files has the arithmetic one.",
         ),
     )
@@ -67,6 +70,7 @@ class TruthRatio(Measure):
     defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
 
     partition: Partition = "forget"
+    legacy: bool = field(default=False, metadata={"address": "changed"})
 
     def refuse(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
@@ -75,7 +79,7 @@ class TruthRatio(Measure):
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Both means."""
         require_defined(self, evaluation)
-        log_r, _ = log_truth_ratios(evaluation, self.partition)
+        log_r, _ = log_truth_ratios(evaluation, self.partition, legacy=self.legacy)
         indistinct = (-log_r.abs()).exp()
         known = -torch.expm1(log_r.clamp_max(0))
         return [
@@ -100,6 +104,7 @@ class ForgetQuality(Measure):
     Args:
         partition: The forgotten samples.
         resamples: Resamples for the interval; 0 gives none.
+        legacy: As in :class:`TruthRatio`.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -117,6 +122,7 @@ class ForgetQuality(Measure):
 
     partition: Partition = "forget"
     resamples: NonNegativeInt = 500
+    legacy: bool = field(default=False, metadata={"address": "changed"})
 
     def refuse(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
@@ -127,8 +133,8 @@ class ForgetQuality(Measure):
         from scipy.stats import ks_2samp
 
         require_defined(self, evaluation)
-        own, ids = log_truth_ratios(evaluation, self.partition)
-        gold, _ = log_truth_ratios(evaluation, self.partition, "gold")
+        own, ids = log_truth_ratios(evaluation, self.partition, legacy=self.legacy)
+        gold, _ = log_truth_ratios(evaluation, self.partition, "gold", legacy=self.legacy)
         first, second = own.numpy(), gold.numpy()
         found = ks_2samp(first, second)
         low = high = None
@@ -175,9 +181,11 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def log_truth_ratios(
-    evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"] = "subject"
+    evaluation: Evaluation, partition: str, model: Literal["subject", "original", "gold"] = "subject", *, legacy: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Logarithm of the truth ratio of each sample that has wrong answers, ``(n,)`` float64, and their ids.
+
+    With ``legacy`` the probability of the true answer has a floor of 1e-10 under it.
 
     Raises:
         RequirementNotMet: If no sample has any, or a loss is not finite.
@@ -196,10 +204,15 @@ def log_truth_ratios(
     is_asked = ~wrong.isnan().all(0)
     if not bool(is_asked.any()):
         raise RequirementNotMet(f'no sample of "{partition}" has wrong answers; name their column in the source')
-    log_r = (true - wrong.nanmean(0))[is_asked]
+    log_r = ratios_of_losses(true, wrong.nanmean(0), legacy=legacy)[is_asked]
     if not bool(log_r.isfinite().all()):
         raise RequirementNotMet(f'losses of answers on "{partition}" are not finite: the model has diverged')
     return log_r, ids.cpu()[is_asked]
+
+
+def ratios_of_losses(true: Tensor, wrong: Tensor, *, legacy: bool = False) -> Tensor:
+    r"""Logarithm of :math:`R = e^{-l_{\mathrm{wrong}}} / (e^{-l_{\mathrm{true}}} + \varepsilon)`; with ``legacy`` 1e-10, else 0."""
+    return -wrong - (torch.logaddexp(-true, torch.full_like(true, math.log(_FLOOR))) if legacy else -true)
 
 
 @torch.no_grad()

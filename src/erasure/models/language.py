@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,12 +14,13 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.tokens import PADDING, PROMPT
 from erasure.models.adapters import check_adapter, check_is_no_adapter, looks_like_a_place, merged
 from erasure.models.pretrained import pinned_digest
 from erasure.models.text import library, quiet
 from erasure.training.predictor import Model, ModelInput
+from erasure.training.tokenizers import pieces_of, pretrained_tokenizer
 from erasure.types import PositiveInt, Source
 
 __all__ = ["AnsweringNetwork", "CausalLanguageModel", "SmallLlama"]
@@ -57,6 +60,19 @@ class AnsweringNetwork(nn.Module):
             return logits.gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
         states = self._states(ids)
         return self._head(states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1])))
+
+    def everywhere(self, x: Tensor, padding: int) -> Tensor:
+        """Logits ``(B, L, K)`` at every position, prompts and padding included, as other frameworks compute them.
+
+        Args:
+            x: Tokens and roles, ``(B, 2 V, L)``.
+            padding: The token that stands for padding, masked but run through the network.
+        """
+        is_real = x[:, 1] != PADDING
+        length = int(is_real.sum(1).max())
+        ids = torch.where(is_real, x[:, 0], padding)[:, :length]
+        logits: Tensor = self.network(input_ids=ids, attention_mask=is_real[:, :length].to(torch.int64), use_cache=False).logits
+        return logits
 
     @property
     def is_plain(self) -> bool:
@@ -102,7 +118,8 @@ class AnsweringNetwork(nn.Module):
     def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
         """Answers to the prompts of some samples, each the most likely token after the other, up to its end.
 
-        Prompts stand on the right here, padded on the left with a mask, so that all answers start at one place.
+        Prompts stand on the right here, padded on the left with a mask, so that all answers start at one place. An answer goes no further
+        than the model reads.
 
         Args:
             x: Tokens and roles, ``(B, 2 V, L)``.
@@ -112,9 +129,21 @@ class AnsweringNetwork(nn.Module):
         Returns:
             Tokens of each answer without its end.
         """
-        ids, is_prompt = x[:, 0], x[:, 1] == PROMPT
-        lengths = is_prompt.sum(1)
-        width = int(lengths.max()) if len(x) else 0
+        lengths = (x[:, 1] == PROMPT).sum(1)
+        room = torch.full_like(lengths, max_new_tokens)
+        if self.context is not None:
+            room = room.minimum(self.context - lengths).clamp_min(0)
+        answers: list[list[int]] = [[] for _ in range(len(x))]
+        for n_tokens in sorted(set(room.tolist()) - {0}):
+            chosen = (room == n_tokens).nonzero().squeeze(1)
+            for row, said in zip(chosen.tolist(), self._continued(x[chosen], end, n_tokens), strict=True):
+                answers[row] = said
+        return answers
+
+    def _continued(self, x: Tensor, end: int, n_tokens: int) -> list[list[int]]:
+        """Answers of at most ``n_tokens`` tokens."""
+        ids, lengths = x[:, 0], (x[:, 1] == PROMPT).sum(1)
+        width = int(lengths.max())
         places = torch.arange(width, device=x.device) - (width - lengths).unsqueeze(1)
         mask = (places >= 0).to(torch.int64)
         prompts = ids.gather(1, places.clamp_min(0)) * mask
@@ -123,7 +152,7 @@ class AnsweringNetwork(nn.Module):
         found: Tensor = self.network.generate(  # type: ignore[operator]
             input_ids=prompts,
             attention_mask=mask,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=n_tokens,
             do_sample=False,
             num_beams=1,
             pad_token_id=end,
@@ -194,6 +223,22 @@ class CausalLanguageModel(Model):
             message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'
             raise InvalidParameters([Problem(message, path="CausalLanguageModel.weights_sha256")])
 
+    def refuse(self, data: ModelInput) -> str | None:
+        """The data must be written in the model's own tokens: its weights know no others."""
+        if not self.pretrained or data.task != "generation":
+            return None
+        try:
+            own = pieces_of(pretrained_tokenizer(self.name_or_path, self.download))
+        except DataError:
+            n_known = self._n_known()
+            if n_known == data.n_classes:
+                return None
+            return (
+                f"{self.name_or_path} knows {n_known} tokens, the data has {data.n_classes}, and the model has no tokenizer by which the "
+                "two could be compared; save it there too, with tokenizer.save_pretrained"
+            )
+        return _foreign_token(own, data.token_names, self.name_or_path)
+
     def build(self, data: ModelInput) -> nn.Module:
         """The model, with fresh updates under LoRA."""
         _require_answers(data, "CausalLanguageModel")
@@ -218,7 +263,9 @@ class CausalLanguageModel(Model):
     def _is_on_disk(self) -> bool:
         return Path(self.name_or_path).expanduser().exists()
 
-    def _network(self) -> tuple[Any, Any]:
+    @contextmanager
+    def _loading(self) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+        """The library, where it finds the model, and how; what goes wrong meanwhile becomes one sentence."""
         transformers = library("transformers", f'the language model "{self.name_or_path}"')
         place = Path(self.name_or_path).expanduser()
         where = str(place) if self._is_folder() else self.name_or_path
@@ -227,21 +274,29 @@ class CausalLanguageModel(Model):
             "revision": self.revision or "main",
             "trust_remote_code": False,
         }
-        dtype = getattr(torch, self.dtype)
         if place.is_file():
             where, options["gguf_file"] = str(place.parent), place.name
         try:
             with quiet(transformers):
-                config = transformers.AutoConfig.from_pretrained(where, **options)
-                if not self.pretrained:
-                    return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype), config
-                network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
-                    where, config=config, dtype=dtype, output_loading_info=True, **options
-                )
+                yield transformers, where, options
         except (OSError, ValueError, ImportError, LookupError, struct.error) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
             raise RequirementNotMet(f'the language model "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
+
+    def _n_known(self) -> int:
+        with self._loading() as (transformers, where, options):
+            return int(transformers.AutoConfig.from_pretrained(where, **options).get_text_config().vocab_size)
+
+    def _network(self) -> tuple[Any, Any]:
+        dtype = getattr(torch, self.dtype)
+        with self._loading() as (transformers, where, options):
+            config = transformers.AutoConfig.from_pretrained(where, **options)
+            if not self.pretrained:
+                return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype), config
+            network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=dtype, output_loading_info=True, **options
+            )
         gaps = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in loaded.get(kind) or ())
         if gaps:
             raise RequirementNotMet(
@@ -304,6 +359,17 @@ class SmallLlama(Model):
         if self.lora_rank is not None:
             network = _adapted(network, self.lora_rank, 2 * self.lora_rank)
         return AnsweringNetwork(network)
+
+
+def _foreign_token(own: Sequence[str], data: Sequence[str], name: str) -> str | None:
+    """Why tokens of the data are not those of a model; the one may have more of them than the other at the end."""
+    first = next((number for number, pair in enumerate(zip(own, data, strict=False)) if pair[0] != pair[1]), None)
+    if first is None:
+        return None
+    return (
+        f"the data is not written in the tokens of {name}: token {first} reads {data[first]!r} there and {own[first]!r} in the model; "
+        f'give the source the vocabulary {{"class": "PretrainedVocabulary", "parameters": {{"name_or_path": "{name}"}}}}'
+    )
 
 
 def _require_answers(data: ModelInput, name: str) -> None:

@@ -238,7 +238,7 @@ def evaluation_of(
             "z_names": loaded.dataset.z_names,
             "feature_names": loaded.dataset.feature_names,
             "clean_y": loaded.dataset.clean_y,
-            "token_names": session.token_names(data.data_address) if loaded.dataset.task == "generation" else (),
+            "token_names": loaded.model_input.token_names,
         },
         fresh=lambda seed: build_model(data.predictor.model, loaded.model_input, seed, session.device).eval(),
         provider=provider,
@@ -251,14 +251,14 @@ def _sharing(session: Session, data: DataSpec, seed: int, stream: str) -> Sharin
 
     def shared(model: nn.Module, described: Mapping[str, Any], compute: Callable[[], Json]) -> Json:
         content: dict[str, Json] = {
-            **{key: canonical(value) for key, value in described.items()},
+            **{key: canonical(value) for key, value in described.items() if key != "draws"},
             "partitions": [data.partition_addresses[name] for name in described["partitions"]],
             "network": canonical(data.predictor.model),
             "weights": model_digest(model),
             "view": data.inputs_address,
             "request": data.request,
             "loss": canonical(data.predictor.loss_fn),
-            "stream": [seed, stream],
+            "stream": [seed, stream] if described["draws"] else None,
             "numerics": session.numerics,
         }
 

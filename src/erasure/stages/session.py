@@ -134,7 +134,14 @@ class Session:
                 y=dataset.y.to(self.device),
                 z=None if dataset.z is None else dataset.z.to(self.device),
                 partitions={name: ids.to(self.device) for name, ids in partitions.items()},
-                model_input=ModelInput(dataset.x_shape, dataset.n_classes, dataset.task, dataset.modality, dataset.class_names),
+                model_input=ModelInput(
+                    dataset.x_shape,
+                    dataset.n_classes,
+                    dataset.task,
+                    dataset.modality,
+                    dataset.class_names,
+                    self.token_names(data.data_address) if dataset.task == "generation" else (),
+                ),
                 criterion=Criterion(dataset.task, data.predictor.loss_fn).to(self.device),
             )
         return self._loaded[key]

@@ -44,6 +44,7 @@ class ModelInput:
         task: How labels are read.
         modality: What the inputs are.
         class_names: What the data call each class, if they name them; parameters that mean a class are read by it.
+        token_names: How each token of a language model's data reads, if it is known; a pretrained model must read it alike.
     """
 
     x_shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class ModelInput:
     task: TaskKind = "classification"
     modality: str = "table"
     class_names: tuple[str, ...] = field(default=(), compare=False)
+    token_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def class_of(self, label: int | str) -> int:
         """Number of the class that a parameter means.
@@ -112,6 +114,10 @@ class Model(Component):
 
     kind: ClassVar[str] = "model"
     stackable: ClassVar[bool] = False
+
+    def refuse(self, data: ModelInput) -> str | None:
+        """Why the family does not fit the data, as far as that takes longer to find out than whenever a network is built; or None."""
+        return None
 
     def build(self, data: ModelInput) -> nn.Module:
         """A network with random weights from torch's global generator, which the caller has seeded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from erasure.training.batches import Batch
 from erasure.types import NonNegativeInt, Source
 from erasure.unlearners.answers import AnswerUnlearner, Term, answers_of
 from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.published_faults import divergence_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["GradAscent", "GradDiff", "KLMin"]
@@ -77,6 +78,9 @@ class KLMin(GradDiff):
     .. math:: \min_\theta \; -\gamma \, \overline{l}_f + \alpha \, \overline{\mathrm{KL}(p_0 \,\|\, p_\theta)}_r
 
     **Cost**: ``epochs`` passes over the forget set, each step with a retain batch that also goes through a copy of the original.
+
+    Args:
+        legacy: Whether the divergence is averaged over prompts and padding too, as in the reference codes.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -85,9 +89,21 @@ class KLMin(GradDiff):
         tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
         deviations=(
             "The divergence is averaged over the tokens of answers; the reference codes average over prompts and padding too, so that it "
-            "shrinks as padding grows.",
+            "shrinks as padding grows (``legacy``).",
         ),
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch through model and original"
 
     retain_term: Literal["nll", "kl", "none"] = "kl"
+    legacy: bool = field(default=False, metadata={"address": "changed"})
+
+    def check(self) -> None:
+        """The legacy term looks at whole batches."""
+        if self.legacy:
+            require_whole(self.piece_size, "KLMin")
+
+    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+        """The divergence, as the reference codes average it if that is asked for."""
+        if self.legacy and self.retain_term == "kl":
+            return divergence_everywhere(model, task)
+        return super().retained_term(model, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
 from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.published_faults import logit_differences, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NPO", "SimNPO"]
@@ -30,21 +31,34 @@ class NPO(AnswerUnlearner):
 
     Args:
         beta: Inverse temperature; towards 0 it is gradient ascent.
+        legacy: Whether the ratio is taken of every logit at every position, padding included, as in MUSE's code; the first loss is alike,
+            the gradient is not.
     """
 
     source: ClassVar[Source | None] = Source(
         paper="Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868",
         code="licong-lin/negative-preference-optimization at 1207bbe",
         tested="values and gradients by plain formulas in float64 (tests/unit/language/test_forgetting_answers.py)",
-        deviations=("Partners from the retain set differ in every epoch; in the authors' code those of the first epoch stay.",),
+        deviations=(
+            "Partners from the retain set differ in every epoch; in the authors' code those of the first epoch stay.",
+            "Ratios are of answers; the copies of the method in MUSE take them of logits (``legacy``).",
+        ),
     )
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch; one pass of the original"
     search_space: ClassVar[SearchSpace] = {"beta": Range(0.01, 1.0, log=True), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
 
     beta: PositiveFloat = 0.1
+    legacy: bool = field(default=False, metadata={"address": "changed"})
+
+    def check(self) -> None:
+        """The legacy loss looks at whole batches."""
+        if self.legacy:
+            require_whole(self.piece_size, "NPO")
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """Softplus of the scaled log-ratio of each answer."""
+        if self.legacy:
+            return logit_differences(model, task, self.beta)
         before = Reference(model, task).sums("forget")
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:

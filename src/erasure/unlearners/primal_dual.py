@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +15,7 @@ from erasure.training.loop import Trainer
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Step, Term, answers_of
 from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.published_faults import late_logits, require_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["PDU"]
@@ -39,6 +40,7 @@ class PDU(AnswerUnlearner):
         slack: Nats above the original's loss.
         dual_rate: How fast the weight of the retain loss follows.
         warm_up: Epochs in which that weight stays.
+        legacy: Whether the logits one position after those that predict a token are flattened, as in the reference code.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -46,7 +48,7 @@ class PDU(AnswerUnlearner):
         code="locuslab/open-unlearning at d3d7cf9",
         tested="values and gradients by plain formulas in float64 (tests/unit/language/test_constrained_forgetting.py)",
         deviations=(
-            "The logits that predict the tokens of answers are flattened; the reference code flattens those one position later.",
+            "The logits that predict the tokens of answers are flattened; the reference code flattens those one later (``legacy``).",
             "The bound is found from the original where none is given; the reference code has to be told.",
             "The weight follows after every step; the reference code can also wait for the end of an epoch.",
         ),
@@ -66,6 +68,7 @@ class PDU(AnswerUnlearner):
     slack: NonNegativeFloat = 0.1
     dual_rate: PositiveFloat = 1.0
     warm_up: NonNegativeInt = 3
+    legacy: bool = field(default=False, metadata={"address": "changed"})
 
     @property
     def keeps(self) -> bool:
@@ -76,16 +79,24 @@ class PDU(AnswerUnlearner):
         """The constraint is on the loss."""
         if self.retain_term != "nll":
             raise RequirementNotMet("PDU holds the loss of retained answers under a bound; leave retain_term out")
+        if self.legacy:
+            require_whole(self.piece_size, "PDU")
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """Squared distance of the largest logit from their mean."""
+        if self.legacy:
+            require_everywhere(model)
+
+        def late(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
+            logits, n_found = late_logits(model, batch.x)
+            return (logits.amax(-1) - logits.mean(-1)).square().sum() / n_found
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             answers = answers_of(model, batch, n_samples, n_tokens)
             logits = answers.logits.to(torch.promote_types(answers.logits.dtype, torch.float32))
             return answers.over_tokens((logits.amax(-1) - logits.mean(-1)).square())
 
-        return term
+        return late if self.legacy else term
 
     def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """The retain loss less the bound: its mean over a batch is what the weight follows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +15,7 @@ from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
 from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, answers_of
 from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.published_faults import lowered_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["CEU", "UNDIAL", "InvertedHinge"]
@@ -35,6 +36,7 @@ class UNDIAL(AnswerUnlearner):
 
     Args:
         beta: How far the logit of the forgotten token is pushed down.
+        legacy: Whether prompts and padding count as in open-unlearning, which pushes one unrelated token down there.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -42,7 +44,7 @@ class UNDIAL(AnswerUnlearner):
         code="dong-river/LLM_unlearning at 89856dc; locuslab/open-unlearning at d3d7cf9",
         tested=_TESTED,
         deviations=(
-            "Only tokens of answers count; open-unlearning also averages over prompts and padding, and pushes a wrong token down there.",
+            "Only tokens of answers count; open-unlearning also counts prompts and padding and pushes a wrong token there (``legacy``).",
         ),
     )
     cost: ClassVar[str] = "epochs passes over the forget set through model and original"
@@ -50,9 +52,17 @@ class UNDIAL(AnswerUnlearner):
 
     retain_term: Literal["nll", "kl", "none"] = "none"
     beta: NonNegativeFloat = 10.0
+    legacy: bool = field(default=False, metadata={"address": "changed"})
+
+    def check(self) -> None:
+        """The legacy loss looks at whole batches."""
+        if self.legacy:
+            require_whole(self.piece_size, "UNDIAL")
 
     def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
         """Cross-entropy with the changed prediction of the original."""
+        if self.legacy:
+            return lowered_everywhere(model, task, self.beta)
         reference = Reference(model, task)
 
         def values(answers: AnswerLogits, batch: Batch) -> Tensor:

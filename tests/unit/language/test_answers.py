@@ -255,5 +255,17 @@ def test_generated_answers_are_the_most_likely_tokens_whatever_the_batch():
         assert together[sample] == written[n_before:]
 
 
+def test_an_answer_goes_no_further_than_the_model_reads():
+    dataset = data()
+    model = llama(dataset, context=dataset.x_shape[1])
+    inputs = dataset.x.values[:4]
+    lengths = (inputs[:, 1] == PROMPT).sum(1).tolist()
+    free = model.generate(inputs, end=0, max_new_tokens=model.context - max(lengths))
+    found = model.generate(inputs, end=0, max_new_tokens=500)
+    assert [each[: len(short)] for each, short in zip(found, free, strict=True)] == free
+    assert all(len(each) <= model.context - length for each, length in zip(found, lengths, strict=True))
+    assert any(len(each) == model.context - length for each, length in zip(found, lengths, strict=True))
+
+
 def test_the_template_is_written_once_into_the_texts_of_a_learned_vocabulary():
     assert next(iter(texts_of(EXCHANGES, TEMPLATE))) == f"Q: {EXCHANGES[0].prompt}\nA:"

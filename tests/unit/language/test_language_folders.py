@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -109,6 +110,24 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
         CausalLanguageModel(name_or_path=str(folder), lora_alpha=4)
     with pytest.raises(DataError, match="has no tokenizer"):
         PretrainedVocabulary(name_or_path=str(tmp_path)).encoder([])
+
+
+def test_data_in_the_tokens_of_another_model_is_refused(folder, tmp_path):
+    ours = replace(model_input(data()), token_names=data().token_names)
+    model = CausalLanguageModel(name_or_path=str(folder))
+    assert model.refuse(ours) is None
+    assert model.refuse(replace(ours, n_classes=290, token_names=data().token_names[:290])) is None
+    learned = BytePairs(vocabulary_size=280).encoder(["other words in another order"] * 3)
+    other = replace(ours, n_classes=learned.size, token_names=learned.pieces)
+    assert re.search(
+        "token [0-9]+ reads .* there and .* in the model; give the source .*PretrainedVocabulary", model.refuse(other)
+    )
+    assert replace(model, pretrained=False).refuse(other) is None
+    bare = tmp_path / "bare"
+    llama(data()).float().network.save_pretrained(bare)
+    unnamed = CausalLanguageModel(name_or_path=str(bare))
+    assert unnamed.refuse(ours) is None
+    assert "knows 300 tokens, the data has 280" in unnamed.refuse(replace(ours, n_classes=280))
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Protocol
 from annotated_types import Ge, MinLen
 
 from erasure.component import Component
-from erasure.data.text import library_version, pieces_of, pretrained_fingerprint, pretrained_tokenizer
+from erasure.data.text import library_version, pretrained_fingerprint
 from erasure.errors import DataError, MissingDependency
+from erasure.training.tokenizers import pieces_of, pretrained_tokenizer
 from erasure.types import Json
 
 __all__ = ["BytePairs", "Encoder", "PretrainedVocabulary", "Vocabulary"]

@@ -10,7 +10,8 @@ from annotated_types import Ge, MinLen
 from torch import Tensor
 
 from erasure.component import Component
-from erasure.data.text import hashed_tokens, pretrained_fingerprint, pretrained_tokenizer, pretrained_tokens
+from erasure.data.text import hashed_tokens, pretrained_fingerprint, pretrained_tokens
+from erasure.training.tokenizers import pretrained_tokenizer
 from erasure.types import Json, PositiveInt
 
 __all__ = ["Pretrained", "Tokenizer", "Words"]

@@ -29,9 +29,10 @@ from erasure.data.reading.images import recipe, stacked
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_samples import is_text, table_fields
 from erasure.data.sources.table import TableFile
-from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokenizer, pretrained_tokens
+from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokens
 from erasure.errors import DataError, InvalidParameters
 from erasure.training.batches import TensorColumn
+from erasure.training.tokenizers import pretrained_tokenizer
 from erasure.types import Json, PositiveInt
 
 __all__ = ["HuggingFace"]

@@ -1,0 +1,79 @@
+"""Tokenizers of pretrained models, and how their tokens read."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import DataError, MissingDependency
+from erasure.training.torchvision_operators import torchvision
+
+__all__ = ["pieces_of", "pretrained_tokenizer", "spaced"]
+
+_CLOSING = frozenset(".,;:!?)]}%")
+"""Marks that are written without a space before them."""
+
+_OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files one of which a saved tokenizer has."""
+
+
+def pretrained_tokenizer(path: str, download: bool) -> Any:
+    """A tokenizer of transformers, from a local folder or by its name on the hub.
+
+    Args:
+        path: Folder, GGUF file or name.
+        download: Whether it may be fetched; otherwise it must be there or in the local cache.
+
+    Raises:
+        DataError: If there is none.
+        MissingDependency: If transformers is not installed.
+    """
+    with suppress(MissingDependency):
+        # transformers imports torchvision where it is installed, whose operators may not load beside this build of torch.
+        torchvision("transforms", "a tokenizer")
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise MissingDependency(error.name or "transformers", "text", f'the tokenizer "{path}"') from error
+    folder = Path(path).expanduser()
+    local = folder.is_dir()
+    if local and not any((folder / name).is_file() for name in _OF_TOKENIZERS):
+        raise DataError(
+            f'the folder "{path}" has no tokenizer (none of {", ".join(_OF_TOKENIZERS)}): save it there too, with '
+            "tokenizer.save_pretrained, or name the folder of another one"
+        )
+    where, options = (str(folder) if local else path), {}
+    if folder.is_file():  # a GGUF file has a tokenizer with its weights
+        where, options, local = str(folder.parent), {"gguf_file": folder.name}, True
+    try:
+        return AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
+            where, local_files_only=local or not download, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError, struct.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "" if local else "; give a local folder" + ("" if download else ", or set download to true")
+        raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error
+
+
+def pieces_of(tokenizer: Any) -> tuple[str, ...]:
+    """How each token of a pretrained vocabulary reads, by the marks that word pieces, sentence pieces and byte pairs put on theirs."""
+    known = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    by_id = {number: piece for piece, number in known.items() if number not in special}
+    begin = next((mark for mark in ("Ġ", "▁") if any(piece.startswith(mark) for piece in by_id.values())), None)
+
+    def read(piece: str) -> str:
+        if begin is None:
+            return piece[2:] if piece.startswith("##") else spaced(piece)
+        if begin == "Ġ":  # bytes written as letters
+            return str(tokenizer.convert_tokens_to_string([piece]))
+        return piece.replace(begin, " ")
+
+    return tuple(read(by_id[number]) if number in by_id else "" for number in range(max(by_id, default=-1) + 1))
+
+
+def spaced(word: str) -> str:
+    """A word with the space that is written before it."""
+    return word if word in _CLOSING or not word else f" {word}"
