@@ -23,9 +23,9 @@ __all__ = ["command"]
 @click.command("calibrate")
 @configuration_options
 @run_options
-@click.option("--golds", "n_pool", type=click.IntRange(min=2), help="Golds of each original to draw from. [default: 20]")
-@click.option("--draws", type=click.IntRange(min=20), default=300, show_default=True, help="Reports that are drawn.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--golds", "n_pool", type=click.IntRange(min=2), help="Golds per original to draw from. [default: 20]")
+@click.option("--draws", type=click.IntRange(min=20), default=300, show_default=True, help="Reports to draw.")
+@click.option("--quiet", is_flag=True, help="Hide progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def command(
     config: Path,

@@ -23,11 +23,11 @@ _MOST_VALUES = 40
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--against", default="GoldModel", show_default=True, help="The method that others are compared with.")
+@click.option("--against", default="GoldModel", show_default=True, help="Method to compare the others with.")
 @click.option(
     "--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Confidence level of the tests."
 )
-@click.option("--html", type=click.Path(path_type=Path), help="Also write a leaderboard, one page, to this file.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a leaderboard page to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(runs: tuple[str, ...], against: str, level: float, html: Path | None, as_json: bool) -> int:
     """Compare runs: mean ranks, wins, ties and losses, and what changed from one run to the next.

@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 @click.command("describe")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(BUILTINS)), help="Which kind, if several have the name.")
+@click.option("--kind", type=click.Choice(list(BUILTINS)), help="Kind, if several components have the name.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(name: str, kind: str | None, as_json: bool) -> int:
     """Explain the component NAME: what it does, parameters, paper, cost, deviations, and how to write it in a configuration.

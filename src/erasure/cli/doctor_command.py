@@ -91,9 +91,9 @@ _TORCHVISION = {
 @click.option("--store", type=click.Path(path_type=Path), help="The store. [default: .erasure/store]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(store: Path | None, as_json: bool) -> int:
-    """Say what is installed, what it runs on, and whether the store can be used.
+    """Show what is installed, which devices there are, and whether the store is usable.
 
-    The exit code is 1 if something is wrong without which nothing runs. Nothing is changed or sent anywhere.
+    The exit code is 1 if something essential is broken. Nothing is changed or sent anywhere.
 
     \b
     erasure doctor

@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.option("--store", type=click.Path(path_type=Path), help="The store. [default: .erasure/store]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(address: str, other: str | None, store: Path | None, as_json: bool) -> int:
-    """Say what ADDRESS is made of, or why ADDRESS and OTHER are two.
+    """Show what ADDRESS was computed from, or why ADDRESS and OTHER differ.
 
     An address is the SHA-256 of what a result depends on: equal contents share their result. Addresses may be cut to their first
     digits, six at least; "erasure plan" and "erasure store list" show them. The exit code is 0, also where the two differ.

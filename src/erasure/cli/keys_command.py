@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 @click.group("keys")
 def command() -> None:
-    """Make the key that signs certificates.
+    """Create the key pair that signs certificates.
 
     \b
     erasure keys new company
@@ -21,7 +21,7 @@ def command() -> None:
 @command.command("new")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def new(file: Path) -> int:
-    """Make an Ed25519 key pair: the private key in FILE, the public key in FILE.pub.
+    """Create an Ed25519 key pair: the private key in FILE, the public key in FILE.pub.
 
     Keep the private key secret. Give the public key to everyone who is to check your certificates.
     """

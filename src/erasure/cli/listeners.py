@@ -29,7 +29,7 @@ def listener_options(command: _F) -> _F:
             metavar="NAME[:PLACE]",
             help="Also keep the run in mlflow:FILE_OR_URI, tensorboard:DIRECTORY or wandb:DIRECTORY (offline). Repeatable.",
         ),
-        click.option("--log-json", type=click.Path(path_type=Path), help="Append every event to this file, a line of JSON each."),
+        click.option("--log-json", type=click.Path(path_type=Path), help="Append every event to this file as a line of JSON."),
     ):
         command = option(command)
     return command

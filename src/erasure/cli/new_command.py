@@ -40,9 +40,9 @@ _WHOLE_NUMBER = re.compile(r"\d{1,9}")
 @click.option("--forget", metavar="WHAT", help="10% at random, 25 samples at random, or class:NAME.")
 @click.option("--methods", metavar="LIST", help="recommended, or names: SCRUB,SSD,Finetuning.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of training.")
-@click.option("--yes", is_flag=True, help="Ask nothing and take the defaults.")
+@click.option("--yes", is_flag=True, help="Ask nothing; take the defaults.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written where as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written, and where, as JSON.")
 def command(
     file: Path,
     data: str | None,
@@ -54,9 +54,9 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Write a first configuration to FILE (experiment.jsonc): ask what it needs, explain every part, check that it is valid.
+    """Write a first configuration to FILE (experiment.jsonc): ask a few questions, explain every part, check the result.
 
-    Questions that options answer are not asked. Without a terminal to ask on, --yes takes a default for everything but --label.
+    Options answer questions in advance. Without a terminal, --yes takes the default for everything but --label.
 
     \b
     erasure new

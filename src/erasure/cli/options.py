@@ -36,20 +36,24 @@ def configuration_options(command: _F) -> _F:
 def run_options(command: _F) -> _F:
     """Seeds, store, device, precision, threads and executor."""
     for option in (
-        click.option("--no-report", "report", flag_value=False, default=True, help="Make no report.html."),
+        click.option("--no-report", "report", flag_value=False, default=True, help="Skip report.html."),
         click.option(
-            "--private-stores", "shared_store", flag_value=False, default=True, help="Ray's nodes do not see the store."
+            "--private-stores",
+            "shared_store",
+            flag_value=False,
+            default=True,
+            help="Ray nodes do not share the store's file system.",
         ),
         click.option("--address", metavar="ADDRESS", help="A running Ray cluster. [default: one on this machine]"),
-        click.option("--workers", type=click.IntRange(min=1), help="Stages that run at a time. [default: one for each core]"),
+        click.option("--workers", type=click.IntRange(min=1), help="Stages to run at once. [default: one per core]"),
         click.option(
             "--executor",
             type=click.Choice(["serial", "processes", "ray"]),
             default="serial",
             show_default=True,
-            help="What runs the stages; the results are the same bytes.",
+            help="How to run the stages; results are byte-identical.",
         ),
-        click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of one operation."),
+        click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads per operation."),
         click.option(
             "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic of training."
         ),
@@ -58,14 +62,14 @@ def run_options(command: _F) -> _F:
             type=click.Choice(["ddp", "fsdp"]),
             default="ddp",
             show_default=True,
-            help="Whether each of several devices has all weights (ddp) or a shard of them (fsdp).",
+            help="Keep all weights on every device (ddp) or a shard on each (fsdp).",
         ),
         click.option(
             "--devices",
             type=click.IntRange(min=1),
             default=1,
             show_default=True,
-            help="Devices of this machine that train a model together; with --device cpu, processes.",
+            help="Devices of this machine that train one model together (processes with --device cpu).",
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
         click.option(
@@ -73,11 +77,14 @@ def run_options(command: _F) -> _F:
         ),
         *(
             click.option(
-                f"--{axis}-seeds", metavar="LIST", callback=parse_seeds, help=f"Seeds of the axis {axis}, in the root's place."
+                f"--{axis}-seeds",
+                metavar="LIST",
+                callback=parse_seeds,
+                help=f"Seeds of the axis {axis}, overriding the root seed.",
             )
             for axis in ("evaluate", "unlearn", "train", "split")
         ),
-        click.option("--seeds", metavar="LIST", callback=parse_seeds, help="One repetition for each root seed: 0,1,2 or 0-4."),
+        click.option("--seeds", metavar="LIST", callback=parse_seeds, help="Root seeds, one repetition each: 0,1,2 or 0-4."),
         click.option("--seed", type=click.IntRange(min=0), help="Root seed; overrides globals.seed."),
     ):
         command = option(command)
@@ -87,7 +94,7 @@ def run_options(command: _F) -> _F:
 looks_option = click.option(
     "--looks",
     type=click.IntRange(min=1),
-    help="Looks planned at this folder while seeds are added; each takes its share of the 5 %. [default: 1]",
+    help="How often you plan to judge this folder while adding seeds; the looks share the 5 % error rate. [default: 1]",
 )
 
 

@@ -20,8 +20,8 @@ _LEAST_SHOWN_S = 0.05
 @click.command("plan")
 @configuration_options
 @run_options
-@click.option("--sweep", "is_sweep", is_flag=True, help="The stages of all settings of the sweep section together.")
-@click.option("--for", "budget_s", type=DURATION, metavar="TIME", help="Propose the design that finds most in 30min or 2h.")
+@click.option("--sweep", "is_sweep", is_flag=True, help="Show the stages of all settings of the sweep section together.")
+@click.option("--for", "budget_s", type=DURATION, metavar="TIME", help="Propose the design that detects most within 30min or 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Print the stages as JSON.")
 def command(
     config: Path,

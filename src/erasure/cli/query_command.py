@@ -20,10 +20,10 @@ __all__ = ["command"]
 @click.command("query")
 @click.argument("sql")
 @click.argument("runs", nargs=-1, metavar="[RUNS]...")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with an object for each line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def command(sql: str, runs: tuple[str, ...], as_json: bool, as_csv: bool) -> int:
-    """Ask the rows of many runs a question in SQL.
+    """Query the rows of many runs in SQL.
 
     The table is called "rows"; its columns are "run" and those of rows.csv ("describe rows" lists them). RUNS are directories or
     patterns. [default: runs/**] The query, in DuckDB's dialect, can read nothing but the rows and change nothing.

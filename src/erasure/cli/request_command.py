@@ -28,47 +28,51 @@ _PATH = click.Path(exists=True, path_type=Path)
     type=_PATH,
     help="The trained model: a file of weights or its folder, a Hugging Face folder, or that of an estimator.",
 )
-@click.option("--ids", default="", help="Ids of those who ask, separated by commas; ids() of TRAINING has the id of each sample.")
-@click.option("--ids-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with an id in each line.")
+@click.option("--ids", default="", help="Ids to forget, separated by commas; ids() of TRAINING gives each sample's id.")
+@click.option("--ids-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with one id per line.")
 @click.option(
-    "--where", multiple=True, metavar="COLUMN=VALUE", help="All samples with this value; columns() of TRAINING has the columns."
+    "--where", multiple=True, metavar="COLUMN=VALUE", help="All samples with this value; columns() of TRAINING gives the columns."
 )
-@click.option("--positions", default="", help="Positions of samples in the training set, separated by commas; the first is 0.")
+@click.option("--positions", default="", help="Positions in the training set, separated by commas, from 0.")
 @click.option(
     "--method", "methods", multiple=True, metavar="NAME", help="A method to try. Repeatable. [default: a few cheap ones]"
 )
-@click.option("--retrain", is_flag=True, help="Try no method: retrain at once.")
+@click.option("--retrain", is_flag=True, help="Retrain at once without trying a method.")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("requests"),
     show_default=True,
-    help="All requests.",
+    help="Folder of all requests.",
 )
 @click.option("--key", type=_PATH, help="Private key to sign with (erasure keys new). [default: one in the folder]")
-@click.option("--max-seconds", type=click.FloatRange(min=0), help="Try no method that does not fit into this time.")
-@click.option("--max-money", type=click.FloatRange(min=0), help="The same in money, at --price-per-hour.")
-@click.option("--price-per-hour", type=click.FloatRange(min=0), default=0.0, help="What an hour of computing costs.")
+@click.option("--max-seconds", type=click.FloatRange(min=0), help="Try only methods that fit into this time.")
+@click.option(
+    "--max-money", type=click.FloatRange(min=0), help="Try only methods that fit into this budget, at --price-per-hour."
+)
+@click.option("--price-per-hour", type=click.FloatRange(min=0), default=0.0, help="Price of an hour of computing.")
 @click.option(
     "--max-loss",
     type=click.FloatRange(min=0, max=1),
     default=0.02,
     show_default=True,
-    help="Accuracy on test data that may be lost.",
+    help="Largest acceptable loss of test accuracy.",
 )
 @click.option(
-    "--originals", type=click.IntRange(min=3), default=5, show_default=True, help="Models that the best method is confirmed on."
+    "--originals", type=click.IntRange(min=3), default=5, show_default=True, help="Models on which the best method is confirmed."
 )
-@click.option("--golds", type=click.IntRange(min=1), default=4, show_default=True, help="Retrained models beside each of them.")
-@click.option("--no-fallback", is_flag=True, help="Do not retrain when no method is good enough.")
+@click.option(
+    "--golds", type=click.IntRange(min=1), default=4, show_default=True, help="Retrained models to compare each of them with."
+)
+@click.option("--no-fallback", is_flag=True, help="Do not retrain even if no method is good enough.")
 @click.option("--no-data-check", is_flag=True, help="Forget samples even if the model seems never to have seen them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Root of all random choices.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Samples per step.")
-@click.option("--version", default="", help="What fit() depends on beyond its own code.")
+@click.option("--version", default="", help="Version of whatever fit() depends on beyond its own code.")
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Where trained models are kept.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and its price, and answer nothing.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and its price without answering.")
+@click.option("--quiet", is_flag=True, help="Hide progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer, or the plan of a dry run, as JSON.")
 def command(
     training: Path,

@@ -24,7 +24,7 @@ _LEDGER = click.option(
 
 @click.group("requests")
 def command() -> None:
-    """Look at the ledger of deletion requests: what was asked, done and shown, one line a request.
+    """Read and check the ledger of deletion requests: what was asked, done and shown, one line per request.
 
     \b
     erasure requests list
@@ -77,7 +77,7 @@ def show_request(number: int, ledger: Path) -> int:
 
 @command.command("verify")
 @_LEDGER
-@click.option("--head", help="Digest of the last line as noted elsewhere; shows whether the end was cut off.")
+@click.option("--head", help="Digest of the last line as noted elsewhere; reveals whether the end was cut off.")
 def verify_requests(ledger: Path, head: str | None) -> int:
     """Check that no line was changed, removed or inserted."""
     from erasure.records.requests import Ledger

@@ -26,7 +26,7 @@ __all__ = ["command", "directory_name", "say_failures"]
 @looks_option
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
-@click.option("--quiet", is_flag=True, help="No progress and no notices; the table and errors remain.")
+@click.option("--quiet", is_flag=True, help="Hide progress and notices; still print the table and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the table.")
 def command(
     config: Path,

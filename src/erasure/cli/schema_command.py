@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 
 @click.command("schema")
-@click.option("--output", type=click.Path(path_type=Path), help="Write it to this file instead of stdout.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 def command(output: Path | None) -> int:
     """Write the JSON Schema of configurations, from which editors complete and check names and parameters.
 

@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 @click.command("show")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--rows", is_flag=True, help="One line for each row instead of the summary.")
+@click.option("--rows", is_flag=True, help="Print one line per row instead of the summary.")
 @click.option("--measure", help="Only rows of this measure.")
 @click.option("--label", help="Only rows of this model: original, gold or an unlearner's label.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")

@@ -27,11 +27,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 def _filters(command: _F) -> _F:
     """Which objects are meant: kind, size, age."""
     for option in (
-        click.option("--newer", type=AGE, metavar="AGE", help="Published within AGE: 90m, 12h, 30d."),
-        click.option("--older", type=AGE, metavar="AGE", help="Published before AGE: 90m, 12h, 30d."),
-        click.option("--smaller", type=SIZE, metavar="SIZE", help="Of less than SIZE: 500kB, 20MB."),
-        click.option("--larger", type=SIZE, metavar="SIZE", help="Of at least SIZE: 500kB, 20MB."),
-        click.option("--kind", "kinds", multiple=True, help="Of this kind, such as model. Repeatable."),
+        click.option("--newer", type=AGE, metavar="AGE", help="Only objects newer than AGE: 90m, 12h, 30d."),
+        click.option("--older", type=AGE, metavar="AGE", help="Only objects older than AGE: 90m, 12h, 30d."),
+        click.option("--smaller", type=SIZE, metavar="SIZE", help="Only objects smaller than SIZE: 500kB, 20MB."),
+        click.option("--larger", type=SIZE, metavar="SIZE", help="Only objects of at least SIZE: 500kB, 20MB."),
+        click.option("--kind", "kinds", multiple=True, help="Only this kind, such as model. Repeatable."),
     ):
         command = option(command)
     return command
@@ -39,9 +39,9 @@ def _filters(command: _F) -> _F:
 
 @click.group("store", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def command() -> None:
-    """Look at the store of intermediate results, check it, and clear it out.
+    """List, check and clear the store of intermediate results.
 
-    ADDRESS is an object's address or its first digits, six at least. Deleting an object loses nothing but the time to compute it.
+    ADDRESS is an object's address or its first digits, six at least. Deleting an object costs only the time to recompute it.
     List, show, verify and prune print JSON with --json.
 
     \b
@@ -83,7 +83,7 @@ def _list(store: Path | None, as_json: bool, **filters: Any) -> int:
 @_store_option
 @_json_option
 def _show(address: str, store: Path | None, as_json: bool) -> int:
-    """Show one object: its files, its facts, and what it is made of."""
+    """Show one object: its files, its facts, and what it was computed from."""
     import dataclasses
 
     from erasure.store.explain import inputs
@@ -116,7 +116,7 @@ def _show(address: str, store: Path | None, as_json: bool) -> int:
 @command.command("verify")
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 @_store_option
-@click.option("--quarantine", "move", is_flag=True, help="Move damaged objects out of the way, to be computed again.")
+@click.option("--quarantine", "move", is_flag=True, help="Move damaged objects out of the way so that they are recomputed.")
 @_json_option
 def _verify(addresses: tuple[str, ...], store: Path | None, move: bool, as_json: bool) -> int:
     """Read every byte of every object, or of those named, and compare with their checksums.
@@ -154,14 +154,14 @@ def _verify(addresses: tuple[str, ...], store: Path | None, move: bool, as_json:
     metavar="RUNS",
     help='No stage of these runs: a directory or "runs/**". Repeatable.',
 )
-@click.option("--all", "everything", is_flag=True, help="Every object, where no other condition is given.")
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted and delete nothing.")
+@click.option("--all", "everything", is_flag=True, help="Every object, if no other condition is given.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted without deleting.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json_option
 def _prune(
     store: Path | None, runs: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, as_json: bool, **filters: Any
 ) -> int:
-    """Delete the objects that fulfil all conditions; asks before, and deletes nothing without a terminal to ask on.
+    """Delete the objects that meet all conditions; asks first, and deletes nothing without a terminal to ask on.
 
     \b
     erasure store prune --kind outputs --older 30d
@@ -210,9 +210,9 @@ def _export(file: Path, addresses: tuple[str, ...], store: Path | None, runs: tu
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_store_option
 def _import(file: Path, store: Path | None) -> int:
-    """Take in the objects of a tar FILE that export wrote; every byte is checked first, and damaged objects are refused.
+    """Import the objects of a tar FILE that export wrote; every byte is checked first, and damaged objects are refused.
 
-    Checksums tell damage, not forgery: import files of people you trust, as you would their results.
+    Checksums detect damage, not forgery: import only from people whose results you trust.
     """
     from erasure.store.transfer import import_objects
 

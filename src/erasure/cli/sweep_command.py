@@ -22,7 +22,7 @@ __all__ = ["command"]
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the result files. [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the settings and run nothing.")
-@click.option("--quiet", is_flag=True, help="No progress and no notices; the summary and errors remain.")
+@click.option("--quiet", is_flag=True, help="Hide progress and notices; still print the summary and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of the summary.")
 def command(
     config: Path,

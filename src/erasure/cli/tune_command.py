@@ -24,26 +24,31 @@ __all__ = ["command"]
 @run_options
 @click.option("--method", required=True, help="Label or name of one of the configuration's unlearners.")
 @click.option(
-    "--trials", type=click.IntRange(min=1), default=30, show_default=True, help="Settings to try; the same for all methods."
+    "--trials",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Settings to try; give every method the same number.",
 )
 @click.option(
     "--protocol",
     type=click.Choice(["gold", "gold-free", "transfer"]),
     default="gold",
     show_default=True,
-    help="Smallest gap to gold; loss on forgotten as on unseen samples; or gold on one seed, reported on others.",
+    help="Minimise the gap to gold (gold), or the difference of losses on forgotten and unseen samples (gold-free); "
+    "or tune as gold on one seed and report on others (transfer).",
 )
 @click.option(
-    "--tuning-seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds of each trial, not those reported."
+    "--tuning-seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds per trial; none of them is reported."
 )
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Begin no trial after so long; the same command again goes on.",
+    help="Start no new trial after this long; rerun the command to resume.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the study. [default: runs/NAME_tune_METHOD]")
-@click.option("--quiet", is_flag=True, help="No line for each trial; the result remains.")
+@click.option("--quiet", is_flag=True, help="Hide the line for each trial; still print the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     config: Path,

@@ -18,7 +18,7 @@ __all__ = ["command"]
     type=click.IntRange(0, 65535),
     help="Port of the page; 0 takes any free one. [default: the first free one from 8750]",
 )
-@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option("--no-browser", is_flag=True, help="Print the address without opening a browser.")
 @click.option("--store", type=click.Path(path_type=Path), help="Where the outputs of models are kept. [default: .erasure/store]")
 def command(folder: Path, port: int | None, no_browser: bool, store: Path | None) -> int:
     """Browse the runs in FOLDER (by default runs) on a page that this machine alone can see.

@@ -24,9 +24,9 @@ __all__ = ["command"]
 @looks_option
 @listener_options
 @click.option("--output", type=click.Path(path_type=Path), help="Also check that results can be written to this directory.")
-@click.option("--quiet", is_flag=True, help="No notices; the verdict and errors remain.")
+@click.option("--quiet", is_flag=True, help="Hide notices; still print the outcome and errors.")
 @click.option("--explain", is_flag=True, help="Also print what each name stands for, what has no effect, and every default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict, problems and notices as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome, problems and notices as JSON.")
 def command(
     config: Path,
     overrides: tuple[str, ...],

@@ -35,7 +35,7 @@ def command(
     ledger: Path | None,
     as_json: bool,
 ) -> int:
-    """Check a CERTIFICATE of unlearning and say what it does and does not prove.
+    """Check a CERTIFICATE of unlearning and state what it does and does not prove.
 
     Needs neither torch nor the data. The exit code is 0 if every check that could be made holds, else 1.
 
