@@ -19,8 +19,7 @@ from erasure.records.run_folder import RunFolder
 from erasure.registry.lookup import Registry
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.design import n_tested
-from erasure.workflows.options import RunOptions
-from erasure.workflows.run import run_experiment
+from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["DEFAULT_POOL", "calibrate_experiment", "pool_of_golds"]
 
@@ -68,19 +67,25 @@ def calibrate_experiment(
 
 
 def pool_of_golds(
-    experiment: Experiment, n_pool: int, options: RunOptions | None = None, listener: Listener = silent
+    experiment: Experiment,
+    n_pool: int,
+    options: RunOptions | None = None,
+    listener: Listener = silent,
+    *,
+    keeps_methods: bool = False,
 ) -> tuple[tuple[Row, ...], Roles]:
     """Rows of the originals of a configuration and of ``n_pool`` further golds of each, and what the partitions are.
 
     Args:
-        experiment: The validated configuration, with at least one method, which is not run.
+        experiment: The validated configuration, with at least one method.
         n_pool: Golds of each original.
         options: Seeds, store and device.
         listener: Hears what happens.
+        keeps_methods: Whether the methods are run and measured as well.
     """
     golds = replace(
         experiment,
-        unlearners=_nothing_but(experiment.unlearners),
+        unlearners=experiment.unlearners if keeps_methods else _nothing_but(experiment.unlearners),
         evaluator=experiment.evaluator.replace(floor_repeats=n_pool, trace=None),
     )
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
