@@ -40,8 +40,7 @@ from erasure.training.trial import as_before, deep_copy
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.outcome import Outcome, accuracies, compared, ruined, shared_samples
-from erasure.workflows.options import RunOptions
-from erasure.workflows.run import run_experiment
+from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["run", "unlearn"]
 

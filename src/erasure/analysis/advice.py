@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from erasure.analysis.findings import ORIGINAL, Finding
 from erasure.analysis.gaps import Roles
+from erasure.analysis.judging import ORIGINAL, Finding
 from erasure.analysis.nearest import LEAST_ORIGINALS, Nearest
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.evidence import ModelRecord
@@ -143,7 +143,7 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         return advice(Advised.NOTHING_TRIED)
     if all(j.verdict == Finding.FAILED for j in candidates):
         return advice(Advised.METHODS_FAILED, reason=candidates[0].evidence[0] if candidates[0].evidence else "")
-    if control is not None and control.basis and control.finding not in {Finding.UNDER_FORGOTTEN, Finding.UNDECIDED}:
+    if report.has_nothing_to_forget:
         return advice(Advised.NOTHING_TO_FORGET)
     undecided = [j for j in candidates if j.verdict == Finding.UNDECIDED]
     tried = [j for j in candidates if j.verdict in _GOOD | _SHORT]
@@ -154,13 +154,13 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     affordable = [j for j in tried if not is_dear(j)]
     if not affordable:
         return advice(Advised.TOO_DEAR, nearest=tried[0])
-    among = report.distances.nearest([*(j.label for j in affordable), ORIGINAL])
+    among = report.distances.nearest([*(j.label for j in affordable), ORIGINAL], level=report.level)
     if among is None:
         first = affordable[0]
         if first.distance >= report.distances.of(ORIGINAL):
             return advice(Advised.NO_NEARER, nearest=first)
         return advice(_kind(first), nearest=first)
-    if among.farther[ORIGINAL] > report.level:
+    if ORIGINAL in among.ties:
         return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, ORIGINAL))
     nearest = _chosen({j.label: j for j in affordable}, among)
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from erasure.analysis.advice import LEAST_ORIGINALS, Advice, Advised
-from erasure.analysis.findings import ORIGINAL, Finding
-from erasure.analysis.verdict_words import joined
+from erasure.analysis.judging import ORIGINAL, Finding
+from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Judgement
 
 __all__ = ["recommendation"]
@@ -56,10 +56,7 @@ def _methods_failed(advice: Advice) -> str:
 
 
 def _nothing_to_forget(advice: Advice) -> str:
-    start = (
-        "By these values there was nothing to forget: the original model, which has forgotten nothing, is not told from models that were "
-        "retrained without the samples."
-    )
+    start = NOTHING_TO_FORGET
     if advice.shift is not None and advice.shift < _FAR:
         start += f" A difference below {advice.shift:.1f} standard deviations of a retrained model may be missed."
     few = advice.n_forgotten is not None and advice.n_forgotten < _FEW_SAMPLES
@@ -130,7 +127,7 @@ def _no_nearer(advice: Advice) -> str:
     few = "" if advice.n_originals >= LEAST_ORIGINALS else f" {_few_seeds(advice)}"
     return (
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
-        f"forgotten nothing.{few}"
+        f"forgotten nothing; by that distance nothing was forgotten.{few}"
     )
 
 

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from erasure.errors import DataError
 from erasure.intervals import student_tail
 
-__all__ = ["TIES_LEVEL", "MethodChoice", "choose"]
+__all__ = ["MethodChoice", "choose"]
 
 _Floats = NDArray[np.float64]
-TIES_LEVEL = 0.02
-"""Of the test of each method against the best. The best was chosen by the values that test it, so that at 5 % two sets of five originals
-miss each other's pick too often: ``benchmarks/recommendation.py`` has 63 % of pairs that agree at 5 %, and 81 % at 2 %."""
+_LEVEL = 0.05
 _LEAST_ORIGINALS = 3
 _DRAWS = 2000
 _CHUNK = 4_000_000
@@ -28,7 +26,8 @@ class MethodChoice:
     Args:
         best: Its index.
         ties: Indices of all methods whose distance is not shown to be larger, the best one included, nearest first.
-        farther: Of each method, one-sided p-value of its being farther than the best one, paired over originals; 1 for that one.
+        farther: Of each method, the smallest one-sided p-value of its being farther than another one, paired over originals and
+            corrected for the number of others; 1 for the best one.
         chances: Of each method, how likely it is the nearest over all originals that might have been drawn.
         distance: The best one's distance, the geometric mean over originals.
         cross_fitted: The same where it is chosen, for each original, by the others: what the choice flatters is taken out.
@@ -42,11 +41,13 @@ class MethodChoice:
     cross_fitted: float
 
 
-def choose(log_distances: _Floats, *, level: float = TIES_LEVEL, seed: int = 0, draws: int = _DRAWS) -> MethodChoice | None:
+def choose(log_distances: _Floats, *, level: float = _LEVEL, seed: int = 0, draws: int = _DRAWS) -> MethodChoice | None:
     r"""The method with the smallest mean log distance from retraining, its ties and the chances of all.
 
-    A method is a tie if its log distance less the best one's, paired over originals, is not above 0 by a one-sided t-test. Chances come
-    from ``draws`` draws of all means together,
+    A method is a tie if no other one is shown to be nearer: if its log distance less the other's, paired over originals, is not above
+    0 by one-sided t-tests. Any of the others might by luck have come out best, so each test is made at the level divided by their
+    number (multiple comparisons with the best). The ties then contain the method that truly is nearest in at least 95 % of cases.
+    Chances come from ``draws`` draws of all means together,
 
     .. math:: \bar x + \frac{R g}{\sqrt{n (n - 1)}} \sqrt{\frac{n - 1}{\chi^2_{n-1}}}
 
@@ -54,7 +55,7 @@ def choose(log_distances: _Floats, *, level: float = TIES_LEVEL, seed: int = 0, 
 
     Args:
         log_distances: ``(methods, originals)``, finite.
-        level: Of the test of each method against the best.
+        level: How often the nearest method may be missing among the ties.
         seed: Of the draws.
         draws: Their number.
 
@@ -65,7 +66,8 @@ def choose(log_distances: _Floats, *, level: float = TIES_LEVEL, seed: int = 0, 
         DataError: If a distance is not finite.
 
     Source:
-        Zrnic & Fithian, 2024, arXiv:2411.18569, on what choosing the winner by its own values hides.
+        Hsu, Annals of Statistics 9 (1981), for comparisons with the best; the t-tests are paired, because spreads of methods differ, and
+        corrected by Bonferroni. Zrnic & Fithian, 2024, arXiv:2411.18569, on what choosing the winner by its own values hides.
     """
     table = np.asarray(log_distances, dtype=np.float64)
     if not np.isfinite(table).all():
@@ -75,8 +77,7 @@ def choose(log_distances: _Floats, *, level: float = TIES_LEVEL, seed: int = 0, 
         return None
     means = table.mean(axis=1)
     best = int(means.argmin())
-    farther = _farther(table - table[best])
-    farther[best] = 1.0
+    farther = _farther(table)
     ties = sorted(np.flatnonzero(farther > level).tolist(), key=lambda method: (means[method], method))
     others = (table.sum(axis=1, keepdims=True) - table) / (n - 1)
     fitted = np.take_along_axis(table, others.argmin(axis=0)[None, :], axis=0)
@@ -90,12 +91,16 @@ def choose(log_distances: _Floats, *, level: float = TIES_LEVEL, seed: int = 0, 
     )
 
 
-def _farther(apart: _Floats) -> _Floats:
-    """One-sided p-value of the mean of each line being above 0; 1 where it is not, whatever the spread."""
-    n = apart.shape[1]
-    mean, error = apart.mean(axis=1), apart.std(axis=1, ddof=1) / np.sqrt(n)
-    statistic = np.divide(mean, error, out=np.full(len(mean), np.inf), where=error > 0)
-    return np.where(mean > 0, student_tail(n - 1, statistic) / 2, 1.0)
+def _farther(table: _Floats) -> _Floats:
+    """Of each line, the smallest p-value of its mean being above that of another line, times the number of the others."""
+    n_methods, n = table.shape
+    statistic = np.zeros(n_methods)
+    for other in table:
+        apart = table - other
+        mean, error = apart.mean(axis=1), apart.std(axis=1, ddof=1) / np.sqrt(n)
+        of_other = np.divide(mean, error, out=np.where(mean > 0, np.inf, 0.0), where=error > 0)
+        np.maximum(statistic, of_other, out=statistic)
+    return np.where(statistic > 0, np.minimum(1.0, student_tail(n - 1, statistic) / 2 * max(1, n_methods - 1)), 1.0)
 
 
 def _chances(table: _Floats, means: _Floats, seed: int, draws: int) -> _Floats:

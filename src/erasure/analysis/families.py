@@ -43,6 +43,7 @@ class TestedColumn:
         unit: Its unit.
         is_share: Whether it is a share of samples.
         step: One sample, as a share; 0 for other values.
+        chance: What guessing reaches, of an attack of which it is not known which way it points; None of other values.
     """
 
     measure: str
@@ -53,6 +54,7 @@ class TestedColumn:
     unit: str
     is_share: bool
     step: float
+    chance: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -204,7 +206,7 @@ def _column(row: Row, roles: Roles) -> TestedColumn | None:
     size = roles.sizes.get(row.partition)
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
-    return TestedColumn(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step)
+    return TestedColumn(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step, row.chance if is_attack else None)
 
 
 def _family(

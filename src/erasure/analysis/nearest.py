@@ -10,6 +10,7 @@ import numpy as np
 
 from erasure.analysis.choice import choose
 from erasure.analysis.families import CLAIMS, Claim, Family
+from erasure.analysis.power import LEVEL
 from erasure.analysis.relabelling_test import gold_spread
 
 __all__ = ["LEAST_ORIGINALS", "Distances", "Nearest", "distances_of"]
@@ -25,7 +26,7 @@ class Nearest:
     Args:
         label: The method.
         ties: All that are not shown to be farther, itself included, nearest first.
-        farther: One-sided p-value of each one's being farther than it.
+        farther: One-sided p-value of each one's being farther than another one, corrected for the number of others.
         chances: How likely each is the nearest, over all originals that might have been drawn.
         distance: Its distance, in standard deviations of a gold.
         cross_fitted: The same where it is chosen, for each original, by the others.
@@ -54,14 +55,19 @@ class Distances:
         known = list(self.logs.get(label, {}).values())
         return math.exp(math.fsum(known) / len(known)) if known else math.inf
 
-    def nearest(self, labels: Iterable[str]) -> Nearest | None:
-        """The nearest of some models over the originals that all of them have; None for fewer than three."""
+    def nearest(self, labels: Iterable[str], *, level: float = LEVEL) -> Nearest | None:
+        """The nearest of some models over the originals that all of them have; None for fewer than three.
+
+        Args:
+            labels: The models.
+            level: How often the nearest may be missing among the ties.
+        """
         known = [label for label in labels if self.logs.get(label)]
         units = [set(self.logs[label]) for label in known]
         common = sorted(set.intersection(*units), key=str) if units else []
         if len(common) < LEAST_ORIGINALS:
             return None
-        choice = choose(np.array([[self.logs[label][unit] for unit in common] for label in known]))
+        choice = choose(np.array([[self.logs[label][unit] for unit in common] for label in known]), level=level)
         if choice is None:
             return None
         return Nearest(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from erasure.analysis.findings import Difference, Finding
 from erasure.analysis.gaps import EPSILON
+from erasure.analysis.judging import Difference, Finding
 from erasure.analysis.power import LEVEL
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.rows import Row
@@ -99,12 +99,14 @@ class ResultTable:
         lines: The models.
         n: Largest number of repetitions.
         level: P-value, over all values and methods, from which on a value differs from retrained models.
+        has_nothing_to_forget: Whether the original itself is not told from retrained models.
     """
 
     columns: tuple[TableColumn, ...]
     lines: tuple[Line, ...]
     n: int = 1
     level: float = LEVEL
+    has_nothing_to_forget: bool = False
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each model and measure."""
@@ -162,7 +164,8 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     for number, column in enumerate(described.values()):
         lines = _ranked(lines, number, column)
     n = max((row.n or 1 for cells in columns.values() for row in cells), default=1)
-    return ResultTable(tuple(described.values()), tuple(lines), n, judged.report.level)
+    report = judged.report
+    return ResultTable(tuple(described.values()), tuple(lines), n, report.level, report.has_nothing_to_forget)
 
 
 def _column(measure: str, partition: str, rows: Sequence[Row]) -> TableColumn:

@@ -16,7 +16,7 @@ from erasure.analysis.gaps import EPSILON, Roles
 from erasure.analysis.roles import roles_of
 from erasure.analysis.run_changes import RunChanges, run_changes
 from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test, rank_test
-from erasure.analysis.verdict_words import joined
+from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Judged, judge_all
 from erasure.errors import ConfigError, Problem, nearest
 from erasure.records.originals import Original, by_original, mean_by_original
@@ -221,8 +221,9 @@ def compare_runs(
             cells.setdefault((row.measure, row.partition), {}).setdefault(label, _Series()).rows.append(row)
     reference = _reference(against, problems)
     duels = [duel for problem, cells in problems.items() for duel in _duels(problem, cells, reference, level)]
+    judged = {problem: _judged_problem(problem, runs, renamed, exact, 1 - level) for problem in problems}
+    notes += [f"{problem}: {NOTHING_TO_FORGET}" for problem, each in judged.items() if each.report.has_nothing_to_forget]
     if reference == GOLD:
-        judged = {problem: _judged_problem(problem, runs, renamed, exact, 1 - level) for problem in problems}
         duels = [_by_verdict(duel, judged[duel.problem]) if duel.is_gapped else duel for duel in duels]
     most = max((duel.n for duel in duels), default=0)
     if 1 <= most < _FEW_SEEDS:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from erasure.analysis.findings import Difference, Finding, Tested, TestedReport
+from erasure.analysis.judging import Difference, Finding, Tested, TestedReport
 
-__all__ = ["evidence", "joined", "listed", "number", "sentence", "what"]
+__all__ = ["NOTHING_TO_FORGET", "evidence", "joined", "listed", "number", "sentence", "what"]
 
+NOTHING_TO_FORGET = (
+    "By these values there was nothing to forget: the original model, which has forgotten nothing, is not told from models that were "
+    "retrained without the samples."
+)
+"""Where the original could have been told from retrained models and was not."""
 _FEW = 3
 """Differences that are spelled out; the table has all of them."""
 _SAMPLES = {"forgotten": "forgotten samples", "retained": "retained samples", "held-out": "unseen samples"}

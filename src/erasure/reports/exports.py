@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
+from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.durable import write_atomically
 from erasure.records.csv_cells import csv_cell
 
@@ -121,6 +122,7 @@ def _legend(best: str, second: str, apart: str, tie: str, table: ResultTable) ->
         f"{tie} marks those that tie with it because neither is told from retrained models; {second}: second. "
         f"{apart}: differs from retrained models (p at most {level}, over all values and methods). "
         "Retraining itself, and methods that failed, changed nothing or did damage, do not compete."
+        f"{f' {NOTHING_TO_FORGET}' if table.has_nothing_to_forget else ''}"
     )
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
@@ -122,7 +123,8 @@ def markdown_table(rows: Iterable[Row], judged: Judged | None = None) -> str:
         *table.lines,
     ]
     text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
-    notes = "".join(f"\n- {_markdown(note)}" for note in table.notes)
+    nothing = (NOTHING_TO_FORGET,) if judged is not None and judged.report.has_nothing_to_forget else ()
+    notes = "".join(f"\n- {_markdown(note)}" for note in (*table.notes, *nothing))
     return f"{text}\n{notes}\n" if notes else f"{text}\n"
 
 

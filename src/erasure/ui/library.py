@@ -74,6 +74,7 @@ class Run:
         n_seeds: Repetitions.
         has_outputs: Whether it says where its models' outputs are, which looking at two models side by side needs.
         title: What people call it.
+        note: What a reader of its verdicts must know.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Run:
     n_seeds: int = 0
     has_outputs: bool = False
     title: str = ""
+    note: str = ""
 
     def record(self) -> dict[str, Any]:
         """The run as JSON."""
@@ -263,6 +265,7 @@ def _described(name: str, overview: Overview, date: str) -> Run:
         ),
         n_seeds=max((judgement.n for judgement in overview.judgements), default=0),
         has_outputs=any(group.outputs for group in folder.groups),
+        note="there was nothing to forget" if overview.judged.report.has_nothing_to_forget else "",
     )
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from erasure.analysis.findings import Tested, TestedReport
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import judge_report
+from erasure.analysis.judging import Tested, TestedReport, judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_data import GivenData, given_data
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model, of_fits

@@ -11,9 +11,14 @@ from erasure.analysis.advice import Advised, References, advise, references_of
 from erasure.analysis.advice_words import recommendation
 from erasure.analysis.gaps import Roles
 from erasure.analysis.overview import overview_of
+from erasure.analysis.result_table import result_table
+from erasure.analysis.run_comparison import compare_runs
+from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.analysis.verdicts import judge_all
 from erasure.records.evidence import Evidence, ModelRecord
 from erasure.records.run_folder import RunFolder
+from erasure.reports.exports import latex_table
+from erasure.reports.table import markdown_table
 
 HALF = {key: value / 2 for key, value in ORIGINAL.items()}
 
@@ -101,9 +106,13 @@ def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget
     rows = report(np.random.default_rng(3), {"Identity": {}, "m": {"accuracy test": -0.02}}, n, 9)
     blind = [row for row in rows if row.model != "original"]
     blind += [replace(row, model="original", label="original") for row in rows if row.label == "Identity"]
-    advice, text = said(judge_all(blind, ROLES), References(n_originals=n))
+    found = judge_all(blind, ROLES)
+    advice, text = said(found, References(n_originals=n))
     assert (advice.kind, advice.best) == (Advised.NOTHING_TO_FORGET, None)
-    assert text.startswith("By these values there was nothing to forget") and "may be missed" in text
+    assert text.startswith(NOTHING_TO_FORGET) and "may be missed" in text
+    assert NOTHING_TO_FORGET in markdown_table(blind, found)
+    assert NOTHING_TO_FORGET in latex_table(result_table(blind, found))
+    assert any(NOTHING_TO_FORGET in note for note in compare_runs([RunFolder(blind)], ["run"], against="m").notes)
 
 
 def test_nothing_to_forget_is_not_said_where_the_original_is_far_off_in_a_value_that_no_test_can_use():

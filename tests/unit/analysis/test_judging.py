@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from report_rows import statistic_of
 
-from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import judge_report
+from erasure.analysis.judging import Finding, judge_report
 from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
@@ -275,6 +274,20 @@ def test_an_attack_that_does_worse_on_the_original_than_on_golds_points_to_memor
         assert result.methods["Identity"].finding == result.control.finding == Finding.UNDER_FORGOTTEN
         assert result.methods["Identity"].differences[0].column.measure == "UMIA"
         assert result.methods["opposite"].finding == Finding.OVER_FORGOTTEN
+
+
+def test_an_attack_that_does_no_better_than_guessing_has_no_side():
+    generator = np.random.default_rng(21)
+    rows = [
+        replace(row, value=row.value - 0.15) if row.measure == "UMIA" else row  # golds at 0.36, the original no farther off
+        for row in report(generator, {"guesses": {"UMIA forget": 0.13}, "worse": {"UMIA forget": -0.15}})
+        if (row.model, row.measure) != ("original", "UMIA") and row.measure in {"UMIA", "accuracy"}
+    ]
+    rows += [replace(row, model="original", label="original") for row in rows if row.model == "gold" and row.number == 0]
+    findings = found(rows)
+    assert findings == {"guesses": Finding.DIFFERENT, "worse": Finding.DIFFERENT}
+    above = [replace(row, value=row.value + 0.15) if row.measure == "UMIA" else row for row in rows]
+    assert found(above)["guesses"] == Finding.UNDER_FORGOTTEN
 
 
 def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():

@@ -18,8 +18,7 @@ from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
 from erasure.planning.plan import Group, Plan, Subject
-from erasure.records.evidence import MissingRecord
-from erasure.records.figure_records import (
+from erasure.records.evidence import (
     ClassShare,
     ForgottenRecord,
     GroupRecord,
@@ -27,6 +26,7 @@ from erasure.records.figure_records import (
     Histograms,
     LayerChanges,
     Layers,
+    MissingRecord,
     PartitionSize,
     Roc,
     RocRange,
