@@ -206,7 +206,9 @@ def _column(row: Row, roles: Roles) -> TestedColumn | None:
     size = roles.sizes.get(row.partition)
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
-    return TestedColumn(row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step, row.chance if is_attack else None)
+    return TestedColumn(
+        row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step, row.chance if is_attack else None
+    )
 
 
 def _family(

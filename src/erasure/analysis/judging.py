@@ -437,7 +437,8 @@ def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str]
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
     return [
-        replace(d, column=replace(d.column, side=sides[d.column.key], chance=None)) if d.column.key in sides else d for d in compared
+        replace(d, column=replace(d.column, side=sides[d.column.key], chance=None)) if d.column.key in sides else d
+        for d in compared
     ]
 
 

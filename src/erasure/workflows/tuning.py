@@ -212,7 +212,9 @@ def tune(
         floor=floor,
         tuning_s=spent,
         gold_s=gold_s if protocol != "gold-free" else 0.0,
-        tested={label: (each.finding.value, each.adjusted) for label, each in tested.methods.items()} if tested is not None else {},
+        tested={label: (each.finding.value, each.adjusted) for label, each in tested.methods.items()}
+        if tested is not None
+        else {},
         total_s=spent + (gold_s if protocol != "gold-free" else 0.0) + verdicts["tuned"][2] / max(1, len(reported)),
         report=results,
         notes=(*notes, f"Tuned on the seeds {_listed(tuning)}; reported on {_listed(reported)}."),
