@@ -10,22 +10,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from erasure.data.arrays import datasets_from
 from erasure.data.reading.held import Held
+from erasure.engine.given_checks import check_model, check_settings, try_loss
 from erasure.engine.given_data import (
     OwnModelBank,
     called_by_name,
-    check_model,
     joined,
     model_input_of,
     named_in_errors,
     told_task,
-    try_loss,
     unlearner_of,
     with_names,
 )
@@ -39,7 +38,7 @@ from erasure.training.randomness import Streams
 from erasure.training.trial import as_before, deep_copy
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
-from erasure.unlearners.outcome import Outcome, accuracies, compared, ruined, shared_samples
+from erasure.unlearners.outcome import Outcome, accuracies, coarse, compared, ruined, shared_samples
 from erasure.workflows.run import RunOptions, run_experiment
 
 __all__ = ["run", "unlearn"]
@@ -157,6 +156,13 @@ def unlearn(
         Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
     """
     check_model(model)
+    check_settings(
+        seed=seed,
+        batch_size=batch_size,
+        task=(task, (None, *get_args(TaskKind))),
+        modality=(modality, (None, "image", "table", "text")),
+        precision=(precision, get_args(Precision)),
+    )
     unlearner = unlearner_of(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
@@ -168,7 +174,7 @@ def unlearn(
     restored = called_by_name(private, held["forget"].arguments)
     data, logits = model_input_of(private, column, labels, modality, task, next(iter(parts.values())).class_names)
     criterion = Criterion(data.task, loss_fn)
-    try_loss(criterion, logits, labels[: len(logits)])
+    try_loss(criterion, logits, labels[: len(logits)], loss_fn)
     work = UnlearningTask(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
@@ -198,7 +204,9 @@ def unlearn(
         after=after,
         sizes={name: len(ids) for name, ids in measured.items()},
         elapsed_s=unlearned.elapsed_s + unlearned.precompute_s,
-        remarks=tuple(filter(None, (unchanged, both if kept else "", *ruined(before, after)))),
+        remarks=tuple(
+            filter(None, (unchanged, coarse(unlearner, private, changed), both if kept else "", *ruined(before, after)))
+        ),
     )
     for remark in outcome.remarks:
         warnings.warn(remark, UnlearningWarning, stacklevel=2)

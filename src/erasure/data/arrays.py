@@ -13,7 +13,7 @@ from torch import Tensor
 
 from erasure.data.checks import checked
 from erasure.data.dataset import Dataset
-from erasure.data.reading.held import Texts, as_tensor, held_columns
+from erasure.data.reading.held import Held, Texts, as_tensor, held_columns
 from erasure.data.reading.picture_axes import Axes, channels_first
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
@@ -109,6 +109,7 @@ def datasets_from(
     made = {name: data for name, data in parts.items() if isinstance(data, Dataset)}
     if not held:
         return made
+    _check_columns(held)
     own = {name: getattr(parts[name], "n_classes", None) for name in held}
     n_classes = n_classes or next((each for each in own.values() if isinstance(each, int)), None)
     labels = _labels({name: each.y for name, each in held.items()}, n_classes, task)
@@ -130,6 +131,19 @@ def datasets_from(
             )
         )
     return {name: made[name] for name in parts}
+
+
+def _check_columns(held: Mapping[str, Held]) -> None:
+    """That data frames have the same columns in the same order."""
+    named = {name: each.columns for name, each in held.items() if each.columns}
+    for name, columns in named.items():
+        first = next(iter(named))
+        place = next((i for i, pair in enumerate(zip(named[first], columns, strict=False)) if pair[0] != pair[1]), None)
+        if place is not None:
+            raise DataError(
+                f'the columns of all data frames must be the same in the same order: column {place} is "{named[first][place]}" in {first} '
+                f'and "{columns[place]}" in {name}'
+            )
 
 
 def _input_column(
@@ -262,9 +276,11 @@ def _of_one_hot(codes: dict[str, Tensor], n_classes: int | None, *, told: bool) 
 
 
 def _check_whole(y: Tensor, whose: str) -> None:
+    if y.is_complex():
+        raise DataError(f"the labels{whose} are {_kind(y)}, expected whole numbers")
     if not y.is_floating_point():
         return
-    bad = (y != y.round()).reshape(len(y), -1).any(dim=1).nonzero().flatten()
+    bad = (~((y == y.round()) & y.isfinite()).reshape(len(y), -1).all(dim=1)).nonzero().flatten()
     if len(bad):
         first = int(bad[0])
         raise DataError(f"the label{whose} of sample {first} is {y[first].tolist()}, expected whole numbers ({len(bad)} are not)")
@@ -272,7 +288,7 @@ def _check_whole(y: Tensor, whose: str) -> None:
 
 def _groups(z: Tensor) -> Tensor:
     if z.is_floating_point():
-        bad = (z != z.round()).reshape(len(z), -1).any(dim=1).nonzero().flatten()
+        bad = (~((z == z.round()) & z.isfinite()).reshape(len(z), -1).all(dim=1)).nonzero().flatten()
         if len(bad):
             raise DataError(f"z of sample {int(bad[0])} is {z[bad[0]].tolist()}, expected whole numbers")
     return z.long().contiguous()

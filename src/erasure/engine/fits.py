@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from erasure.component import component_slot, field_types
+from erasure.component import check_fields, component_slot, field_types
 from erasure.config import Node
 from erasure.config.build import Builder
 from erasure.engine.given_data import GivenData
-from erasure.errors import ConfigError, ErasureError, RequirementNotMet
+from erasure.errors import ConfigError, ErasureError, InvalidParameters, Problem, RequirementNotMet
 from erasure.events import Listener, Said, silent
 from erasure.measures.contract import Outputs, forward_pass
 from erasure.registry.lookup import Registry
@@ -235,7 +235,10 @@ def recipe_fit(recipe: Mapping[str, Any], like: nn.Module, data: GivenData) -> F
         values[name] = builder.build(Node.of(value), slot, name) if made_here and slot is not None else value
     if builder.problems:
         raise ConfigError(builder.problems)
-    predictor = Predictor(model=_Given(), **values)
+    checked, problems = check_fields(Predictor, {**values, "model": _Given()})
+    if problems:
+        raise InvalidParameters([Problem(each.message, path=f"train.{each.location}", hint=each.hint) for each in problems])
+    predictor = Predictor(**checked)
     sample = deep_copy(like)
 
     def fit(indices: Any, seed: int) -> nn.Module:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,8 @@ from erasure.config.build import Builder
 from erasure.data.arrays import datasets_from
 from erasure.data.dataset import Dataset
 from erasure.data.reading.held import Held, held_columns
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.engine.given_checks import check_model, check_settings, positions, try_loss
+from erasure.errors import DataError, ErasureError, InvalidParameters, Problem, RequirementNotMet, UnlearningWarning
 from erasure.registry.lookup import Registry
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
@@ -28,7 +28,7 @@ from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.resuming import Resumed
-from erasure.training.trial import deep_copy, initialised, try_outputs
+from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_outputs
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 
@@ -36,14 +36,11 @@ __all__ = [
     "GivenData",
     "OwnModelBank",
     "called_by_name",
-    "check_model",
     "given_data",
     "joined",
     "model_input_of",
     "named_in_errors",
-    "positions",
     "told_task",
-    "try_loss",
     "unlearner_of",
     "with_names",
 ]
@@ -150,8 +147,7 @@ def given_data(
         RequirementNotMet: If the model does not take the data.
     """
     check_model(model)
-    if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
-        raise RequirementNotMet('the model has weights on the device "meta", which holds none: load them first')
+    check_settings(seed=0, batch_size=batch_size, task=(task, (None, *get_args(TaskKind))))
     if forget is None:
         raise DataError("there is nothing to forget: give the samples, or their positions in data, as forget=")
     parts: dict[str, Any] = {"train": data} if data is not None else {"forget": forget, "retain": retain}
@@ -169,7 +165,7 @@ def given_data(
     names = next(iter(sets.values())).class_names
     model_input, logits = model_input_of(private, column, labels, None, task, names)
     criterion = Criterion(model_input.task, loss_fn)
-    try_loss(criterion, logits, labels[: len(logits)])
+    try_loss(criterion, logits, labels[: len(logits)], loss_fn)
     return GivenData(
         x=column,
         y=labels if model_input.task != "multilabel" else labels.to(torch.get_default_dtype()),
@@ -180,40 +176,6 @@ def given_data(
         batch_size=batch_size,
         class_names=names,
     )
-
-
-def positions(ids: Any, n: int, what: str) -> Tensor:
-    """Sorted positions in data of ``n`` samples, from whole numbers or a mask.
-
-    Raises:
-        DataError: If they are something else, or are not in the data; names the first that is not.
-    """
-    found_ids = np.asarray(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, set) else ids)
-    if found_ids.dtype.kind in "OUS":
-        raise DataError(
-            f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}, found "
-            f"{found_ids.reshape(-1).tolist()[0]!r}; give "
-            "a mask such as numpy.isin(people, [...])"
-        )
-    if not found_ids.size:
-        raise DataError(f"there is nothing to {what}: {what} holds no samples")
-    values = torch.as_tensor(found_ids)
-    if values.ndim != 1 or (values.dtype != torch.bool and (values.is_floating_point() or values.is_complex())):
-        raise DataError(
-            f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}, found shape "
-            f"{tuple(values.shape)} of {str(values.dtype).removeprefix('torch.')}"
-        )
-    if values.dtype == torch.bool:
-        if len(values) != n:
-            raise DataError(f"{what} is a mask of {len(values):,} samples, and the data has {n:,}")
-        return values.nonzero().flatten()
-    outside = values[(values < 0) | (values >= n)]
-    if len(outside):
-        raise DataError(
-            f"{what}: {len(outside):,} of the positions are not in the data (0 to {n - 1:,}), the first is {int(outside[0])}"
-        )
-    found: Tensor = torch.unique(values.long())
-    return found
 
 
 def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> dict[str, Tensor]:
@@ -228,29 +190,6 @@ def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> d
     if both:
         raise DataError(f"{both:,} samples are in forget and in retain; take them out of retain")
     return {**partitions, "forget": gone, "retain": kept}
-
-
-def check_model(model: Any) -> None:
-    """That it is a network.
-
-    Raises:
-        RequirementNotMet: If it is not.
-    """
-    if isinstance(model, nn.Module):
-        return
-    start = f"the model is a {type(model).__name__}, expected a torch.nn.Module"
-    if isinstance(model, type):
-        start, remedy = f"the model is the class {model.__name__}, expected a trained network of it", "give the object"
-    elif isinstance(model, Mapping):
-        remedy = "weights alone do not say what they compute; build the network, call its load_state_dict and give the network"
-    elif model is None or isinstance(model, str | Path):
-        remedy = "load the network first and give the network"
-    else:
-        remedy = (
-            "methods change weights by gradients; a model of another library, such as scikit-learn, is trained again on the retain set "
-            "instead"
-        )
-    raise RequirementNotMet(f"{start}: {remedy}")
 
 
 def told_task(task: TaskKind | None, loss: Any, y: Any) -> TaskKind | None:
@@ -289,18 +228,24 @@ def model_input_of(
     if reason is not None:
         raise RequirementNotMet(reason)
     n_seen = int(y.max()) + 1 if len(y) and y.dim() == 1 else y.shape[-1] if y.dim() == 2 else None
+    first = x.gather(torch.arange(min(2, len(x)), device=x.values.device))
     try:
         with isolated(0, y.device):
-            logits = try_outputs(model, x.gather(torch.arange(min(2, len(x)), device=x.values.device)), n_seen)
-    except (RuntimeError, TypeError, ValueError) as error:
-        whole = (
-            ""
-            if x.values.is_floating_point()
-            else "; whole numbers reach the model as they are: give x.float() if it wants fractions"
-        )
+            logits = try_outputs(model, first, n_seen)
+            remark = gives_probabilities(model, first)
+    except ErasureError:
+        raise
+    except Exception as error:  # whatever a forward pass of somebody else's raises
         raise DataError(
-            f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {error}{whole}"
+            f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {_named_error(error)}{_whole_numbers(x)}"
         ) from error
+    if remark is not None:
+        warnings.warn(remark, UnlearningWarning, stacklevel=3)
+    n_tried = min(2, len(x))
+    if logits.dim() not in {1, 2} or len(logits) != n_tried:
+        raise DataError(
+            f"the model returns logits of shape {tuple(logits.shape)} for {n_tried} samples, expected one row of logits for each sample"
+        )
     width = 1 if logits.dim() == 1 else logits.shape[1]
     task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
     n_classes = 2 if task == "binary" else width
@@ -314,25 +259,28 @@ def model_input_of(
     return ModelInput(x.sample_shape, n_classes, task, kind, tuple(names)), logits
 
 
-def try_loss(criterion: Criterion, logits: Tensor, y: Tensor) -> None:
-    """That the loss can be had and differentiated, before any work."""
-    found = logits.detach().clone().requires_grad_()
-    try:
-        with torch.enable_grad():
-            loss = criterion(found, y)
-    except RequirementNotMet:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        shapes = f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} ({y.dtype})"
-        raise RequirementNotMet(f"the loss does not take {shapes}: {error}") from error
-    if not loss.requires_grad:
-        raise RequirementNotMet("the loss has no gradient with respect to the logits")
+def _named_error(error: Exception) -> str:
+    told = isinstance(error, RuntimeError | TypeError | ValueError) and str(error)
+    return str(error) if told else ": ".join(filter(None, (type(error).__name__, str(error))))
+
+
+def _whole_numbers(x: TensorColumn) -> str:
+    if x.values.is_floating_point():
+        return ""
+    if x.values.dtype == torch.uint8 and len(x.sample_shape) == 3:
+        return "; pictures reach the model as they are: add the transforms that it was trained with, such as ToTensor()"
+    return "; whole numbers reach the model as they are: give x.float() if it wants fractions"
 
 
 def _check_names(names: Sequence[str], n_outputs: int) -> None:
     """That labels given as texts are the model's outputs: as many, and in sorted order."""
     if not names:
         return
+    if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
+        raise DataError(
+            f"the labels are texts of whole numbers, whose order as texts ({', '.join(names[:_SHOWN])}, …) is not that of the numbers, so "
+            "nobody knows which output is which; give labels as numbers of the outputs"
+        )
     if len(names) != n_outputs:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         which = f'; the model cannot have "{names[-1]}"' if len(names) > n_outputs else ", so nobody knows which is which"
@@ -423,6 +371,11 @@ def unlearner_of(method: str | Unlearner, hyperparameters: Mapping[str, Any]) ->
     """
     if isinstance(method, Unlearner):
         return method.replace(**hyperparameters) if hyperparameters else method
+    if isinstance(method, type) and issubclass(method, Unlearner):
+        method = method.__name__
+    if not isinstance(method, str):
+        expected = 'expected a name such as "SSD" (erasure list unlearners), or an unlearner'
+        raise InvalidParameters([Problem(f"{expected}; found {type(method).__name__}", path="method")])
     cls = Registry().resolve(method, Unlearner).cls
     builder = Builder(Registry())
     values: dict[str, Any] = {}

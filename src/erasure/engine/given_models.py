@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from erasure.engine.fits import Fits, FittedModel, passed
+from erasure.engine.given_checks import check_model
 from erasure.engine.given_data import GivenData
 from erasure.engine.recording.rows import value_row
-from erasure.errors import ErasureError, RequirementNotMet
+from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
 from erasure.measures.guards import judge
 from erasure.measures.outputs import Outputs
@@ -22,7 +23,8 @@ from erasure.measures.requested_models import Original, Repeated, Request, Retra
 from erasure.records.rows import Row
 from erasure.stages.blocks import Block, seen_ids
 from erasure.stages.value_records import value_record
-from erasure.training.randomness import Streams, derive
+from erasure.training.forward import logits_of
+from erasure.training.randomness import Streams, derive, isolated
 
 __all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]
 
@@ -47,8 +49,20 @@ class GivenModel:
 
 
 def held_model(model: nn.Module, data: GivenData, *, elapsed_s: float = 0.0, precompute_s: float = 0.0) -> GivenModel:
-    """A model in memory; a private copy of it is measured."""
+    """A model in memory; a private copy of it is measured.
+
+    Raises:
+        RequirementNotMet: If it is no network.
+        DataError: If its outputs are not as many as the original's.
+    """
+    check_model(model, finite=False)
     private = data.prepared(model)
+    with torch.no_grad(), isolated(0, data.device):
+        found = logits_of(private(data.x.gather(torch.arange(min(2, len(data.x)), device=data.device)))).shape[1:]
+    if found.numel() != data.model_input.n_outputs:
+        raise DataError(
+            f"a model gives {found.numel()} logits a sample, and the original {data.model_input.n_outputs}: they cannot be compared"
+        )
     return GivenModel(
         load=lambda: private,
         outputs=lambda ids: passed(private, data, ids),

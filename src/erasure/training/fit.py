@@ -10,8 +10,9 @@ from torch import Tensor
 from erasure.errors import RequirementNotMet
 from erasure.training.calls import Criterion, Loss
 from erasure.training.predictor import ModelInput
+from erasure.types import TaskKind
 
-__all__ = ["loss_misfit", "output_misfit"]
+__all__ = ["loss_misfit", "output_misfit", "outputs_misread"]
 
 _OF_ONE_CLASS = frozenset({"CrossEntropyLoss", "NLLLoss", "MultiMarginLoss"})
 """Losses of torch that compare logits of all classes with the number of one."""
@@ -71,6 +72,22 @@ def output_misfit(logits: Tensor, data: ModelInput, n_samples: int) -> str | Non
     return message
 
 
+def outputs_misread(loss: str, logits: Tensor, task: TaskKind) -> str | None:
+    """Why a loss of torch reads the outputs as something else than they are, or None.
+
+    Args:
+        loss: Name of its class.
+        logits: Of some samples.
+        task: How labels are read.
+    """
+    if loss == "BCELoss":
+        remedy = f"leave loss_fn out, or give {_LOSSES[task]}"
+        return f"BCELoss reads probabilities, while a model's outputs are logits everywhere else; {remedy}"
+    if loss == "NLLLoss" and bool(((logits.float().exp().sum(-1) - 1).abs() > _ROUNDING).any()):
+        return "NLLLoss reads log-probabilities, and the model has no log-softmax at its end; give CrossEntropyLoss"
+    return None
+
+
 def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logits: Tensor, y: Tensor) -> str | None:
     """Why the loss cannot compare the logits with the labels, or None.
 
@@ -86,16 +103,15 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
     name = loss.name if loss is not None and loss.path.startswith("torch.nn.") else ""
     labels = _LABELS[data.task].format(n=data.n_classes)
     remedy = f"leave loss_fn out, or give {_LOSSES[data.task]}"
-    if name == "BCELoss":
-        return f"BCELoss reads probabilities, while a model's outputs are logits everywhere else; {remedy}"
+    misread = outputs_misread(name, logits, data.task)
+    if misread is not None:
+        return misread
     if name in _OF_YES_OR_NO | _OF_NUMBERS and data.task == "classification":
         number = "a 0 or a 1" if name in _OF_YES_OR_NO else "a number"
         message = f"{name} compares each logit with {number}, and the labels are {labels}; {remedy}"
         return f'{message}, or give the data "task": "binary" or "multilabel" if that is what it is'
     if name in _OF_ONE_CLASS and data.task != "classification":
         return f"{name} compares the logits of all classes with the number of one, and the labels are {labels}; {remedy}"
-    if name == "NLLLoss" and bool(((logits.float().exp().sum(-1) - 1).abs() > _ROUNDING).any()):
-        return "NLLLoss reads log-probabilities, and the model has no log-softmax at its end; give CrossEntropyLoss"
     for parameter in ("weight", "pos_weight"):
         given = None if loss is None else loss.parameters.get(parameter)
         if isinstance(given, list | tuple) and len(given) != data.n_outputs and (len(given) != 1 or name in _OF_ONE_CLASS):

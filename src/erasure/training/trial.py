@@ -21,6 +21,7 @@ __all__ = [
     "as_before",
     "copied",
     "deep_copy",
+    "gives_probabilities",
     "initialised",
     "inputs_kept",
     "keep_inputs",
@@ -214,6 +215,57 @@ def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tenso
             f"the model returns logits of shape {tuple(found[0].shape)} in eval mode and {tuple(found[1].shape)} in training mode"
         )
     return found[0]
+
+
+def gives_probabilities(model: nn.Module, x: Any) -> str | None:
+    """What it means that a network ends in a softmax or a sigmoid, or None if it gives logits or log-probabilities.
+
+    Args:
+        model: As before afterwards.
+        x: Its input, left as it is.
+    """
+    with as_before(model), torch.enable_grad():
+        logits = logits_of(model.eval()(copied(x)))
+    if logits.ndim == 2 and logits.shape[1] > 1 and _is_distribution(logits.detach()):
+        last, effect = "softmax", "the class is right, but cross-entropy and divergences take a softmax of the probabilities"
+    elif _last_function(logits) == "SigmoidBackward0":
+        last, effect = (
+            "sigmoid",
+            "every value above 0 counts as a yes, so that accuracies are wrong, and losses take a sigmoid of it",
+        )
+    else:
+        return None
+    return (
+        f"the model ends in a {last}, and what it returns is read as logits: {effect}. Give the network without its last {last}."
+    )
+
+
+def _is_distribution(rows: Tensor) -> bool:
+    return bool((rows >= 0).all()) and bool(((rows.float().sum(dim=1) - 1).abs() < 1e-3).all())
+
+
+_RESHAPES = {
+    "Alias",
+    "Permute",
+    "Reshape",
+    "Select",
+    "Slice",
+    "Squeeze",
+    "T",
+    "ToCopy",
+    "Transpose",
+    "UnsafeView",
+    "Unsqueeze",
+    "View",
+}
+
+
+def _last_function(output: Tensor) -> str:
+    """Name of the function that computed a tensor, but for those that only give it another shape."""
+    node: Any = output.grad_fn
+    while node is not None and type(node).__name__.partition("Backward")[0] in _RESHAPES:
+        node = node.next_functions[0][0]
+    return type(node).__name__
 
 
 def initialised(model: nn.Module) -> str | None:

@@ -17,7 +17,7 @@ from erasure.training.randomness import isolated
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["Outcome", "accuracies", "compared", "ruined", "shared_samples"]
+__all__ = ["Outcome", "accuracies", "coarse", "compared", "ruined", "shared_samples"]
 
 _RUIN = 0.10
 """Loss of accuracy on samples to keep that nobody should overlook."""
@@ -120,6 +120,17 @@ def compared(unlearner: Unlearner, before: nn.Module, after: nn.Module) -> tuple
     return (
         changed,
         f"{name} changed no weight: the model that comes back is the one that was given, and nothing has been forgotten. {hint}.",
+    )
+
+
+def coarse(unlearner: Unlearner, model: nn.Module, changed: float) -> str:
+    """What it means that a method which trains changed only some of the weights, kept in few bits; else empty."""
+    kept = next((p.dtype for p in model.parameters() if p.requires_grad and p.dtype in {torch.float16, torch.bfloat16}), None)
+    if kept is None or not hasattr(unlearner, "optimizer") or not 0 < changed < 1:
+        return ""
+    return (
+        f"the weights are {str(kept).removeprefix('torch.')}, where a step that is small beside a weight is lost: {100 * changed:.2g} % of "
+        'them changed. Give model.float(); precision="bf16" still computes in bfloat16.'
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from erasure.analysis.gaps import Roles
 from erasure.analysis.judging import Tested, TestedReport, judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
+from erasure.engine.given_checks import check_settings
 from erasure.engine.given_data import GivenData, given_data
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model, of_fits
 from erasure.engine.given_treatments import Treatments, Unlearn
@@ -30,6 +31,7 @@ from erasure.store import Store, default_base_path, default_store_path
 from erasure.training.devices import resolve_device
 from erasure.training.randomness import derive
 from erasure.types import TaskKind
+from erasure.workflows.deletion_folder import check_folder
 from erasure.workflows.run import report_page, save
 
 __all__ = [
@@ -141,6 +143,13 @@ def audit(
         DataError: If the samples cannot be used.
         RequirementNotMet: If a model does not take them, or what ``train`` gives cannot be used.
     """
+    check_settings(seed=seed, batch_size=batch_size)
+    if n_golds is not None and n_golds < 0:
+        raise RequirementNotMet(f"n_golds = {n_golds}: expected a whole number from 0")
+    if isinstance(measures, str):
+        measures = [measures]
+    if output is not None:
+        check_folder(Path(output))
     originals = _several(original)
     methods = {
         label: _several(each)
@@ -151,6 +160,9 @@ def audit(
             raise DataError(
                 f"{label}: {len(models)} unlearned models for {len(originals)} originals; give one for each, in their order"
             )
+    unknown = sorted({*exact} - {*methods})
+    if unknown:
+        raise DataError(f'exact names "{unknown[0]}", and the unlearned models are {", ".join(methods)}')
     given = given_data(
         originals[0],
         forget=forget,
@@ -275,7 +287,7 @@ def gold_seed(seed: int, block: int, number: int, generation: int = 0) -> int:
 
 
 def _several(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
-    return [models] if isinstance(models, nn.Module) else list(models) if isinstance(models, Sequence) else [models]
+    return list(models) if isinstance(models, tuple | list) else [models]
 
 
 def _fits(
@@ -310,6 +322,10 @@ def _blocks(
         raise DataError(f"{len(golds)} golds for {n_blocks} originals: each needs one of its own at least")
     blocks = []
     for number, original in enumerate(originals):
+        if any(not changed_share(original.state_dict(), gold.state_dict()) for gold in golds):
+            raise DataError(
+                "one of the golds has the weights of an original: give models that were retrained without the samples"
+            )
         if golds:
             own: Sequence[GivenModel] = [held_model(gold, data) for gold in golds[number::n_blocks]]
         elif fits is not None:

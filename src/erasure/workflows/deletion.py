@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from erasure.certificates.digests import model_digest, person_digest
 from erasure.certificates.signing import signer
 from erasure.engine.fits import Fit, Fits, recipe_fit
-from erasure.engine.given_data import GivenData, given_data, positions, unlearner_of
+from erasure.engine.given_checks import check_settings, positions
+from erasure.engine.given_data import GivenData, given_data, unlearner_of
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.engine.sharded_fits import OwnShards
 from erasure.errors import DataError, RequirementNotMet
@@ -157,6 +158,7 @@ def forget(
         DataError: If the samples cannot be used, or the model was not trained on them.
         RequirementNotMet: If something that is needed is missing, or the budget allows nothing.
     """
+    check_settings(seed=seed, batch_size=batch_size)
     root = Path(folder)
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))

@@ -262,13 +262,13 @@ def _is_single(folder: Path) -> bool:
 
 
 def check_folder(root: Path) -> None:
-    """That a folder may hold requests.
+    """That there is a folder, or can be.
 
     Raises:
         DataError: If there is a file in its place.
     """
     if root.exists() and not root.is_dir():
-        raise DataError(f"{root} is a file; requests need a folder")
+        raise DataError(f"{root} is a file; give a folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -54,7 +54,7 @@ from erasure.training.devices import resolve_device
 from erasure.training.fit import loss_misfit, output_misfit
 from erasure.training.links import request_of
 from erasure.training.predictor import build_model
-from erasure.training.trial import deep_copy, initialised, try_outputs
+from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_outputs
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.samples import write_samples
@@ -459,7 +459,7 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
     problems += _unrequested(plan, loaded)
     try:
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))
-        logits, y = _first_logits(model, loaded)
+        logits, y = _first_logits(model, loaded, notices)
         problems += _untrainable(experiment, model, loaded)
         problems += [
             _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, loaded, logits, y)
@@ -495,18 +495,21 @@ def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Problem]:
 
 
 @torch.no_grad()
-def _first_logits(model: torch.nn.Module, loaded: LoadedData) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a fresh model says about the first two samples, and their labels."""
+def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str, None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a fresh model says about the first two samples, and their labels; that these are probabilities goes to ``notices``."""
     ids = torch.arange(min(2, len(loaded.dataset)))
     reason = initialised(model)
     if reason is not None:
         raise RequirementNotMet(reason)
     try:
         logits = try_outputs(model, loaded.dataset.x.gather(ids), loaded.model_input.n_outputs)
+        remark = gives_probabilities(model, loaded.dataset.x.gather(ids))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'
         shape = f"{loaded.dataset.x_shape}{read if loaded.dataset.modality == 'text' else ''}"
         raise RequirementNotMet(f"the model does not take samples of shape {shape}: {error}") from error
+    if remark is not None:
+        notices.setdefault(remark)
     return logits.to(loaded.y.device), loaded.y.index_select(0, ids.to(loaded.y.device))
 
 

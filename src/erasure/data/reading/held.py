@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -20,6 +21,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     default_collate,
+    default_convert,
 )
 
 from erasure.errors import DataError
@@ -46,12 +48,14 @@ class Held:
         z: Groups in the same way, if there are any.
         arguments: Names that the parts of an input have for the model, such as ``input_ids`` and ``attention_mask``; empty where an
             input has no parts.
+        columns: Names of the columns of ``x`` where it was a data frame.
     """
 
     x: Tensor
     y: Tensor | Texts
     z: Tensor | Texts | None = None
     arguments: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def held_columns(data: Any) -> Held:
@@ -75,8 +79,10 @@ def held_columns(data: Any) -> Held:
         raise DataError('a data frame does not say which column is the label; give a pair: (frame.drop(columns="y"), frame["y"])')
     if isinstance(data, Mapping):
         return _named_columns(data)
-    if isinstance(data, tuple | list) and data and (isinstance(data[0], Tensor | np.ndarray) or _is_pandas(data[0])):
+    if isinstance(data, tuple | list) and data and (isinstance(data[0], Tensor | np.ndarray) or _is_of_frames(data[0])):
         return _columns(data)
+    if isinstance(data, tuple) and len(data) in {2, 3}:
+        _refuse_foreign(data[0], "x")
     return _read_samples(data)
 
 
@@ -91,18 +97,15 @@ def as_tensor(values: Any, what: str) -> Tensor:
         DataError: If they are not numbers in a regular grid.
     """
     if isinstance(values, Tensor):
-        return values.detach().cpu()
+        return _plain_tensor(values, what)
     if _is_frame(values):
         return _frame(values, what)
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{what} is not a regular grid of numbers: {error}") from error
+    array = _array(values, what)
     if array.dtype.kind == "O":
         array = _plain_numbers(array, what)
     if array.dtype.kind not in "biuf":
-        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) or _is_pandas(values) else type(values).__name__
-        raise DataError(f"{what} is {found}, expected numbers: a tensor or an array (for pictures, add a transform to tensors)")
+        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) or _is_of_frames(values) else type(values).__name__
+        raise DataError(f"{what} is {found}, expected numbers: a tensor or an array{_remedy(array, what)}")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         if array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise DataError(f"{what} holds {array.max()}, which is larger than any int64; give codes")
@@ -114,14 +117,52 @@ def as_tensor(values: Any, what: str) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
 
 
+def _array(values: Any, what: str) -> np.ndarray[Any, Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise DataError(f"{what} has {int(np.ma.getmaskarray(values).sum())} masked values; fill them, or leave such samples out")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what} is not a regular grid of numbers: {error}") from error
+
+
+def _plain_tensor(values: Tensor, what: str) -> Tensor:
+    if values.is_meta:
+        raise DataError(f'{what} is on the device "meta", which holds no values')
+    if values.layout != torch.strided:
+        raise DataError(f"{what} is a sparse tensor; give it with .to_dense()")
+    return values.detach().cpu()
+
+
+def _remedy(array: np.ndarray[Any, Any], what: str) -> str:
+    if array.dtype.kind in "mM":
+        return "; make numbers of dates, such as days since the first one"
+    return " (for pictures, add a transform to tensors)" if what.partition(" ")[0] == "x" else ""
+
+
+_AS_COLUMNS = ("toarray", "to_pandas", "collect")
+"""Methods that make columns which can be read of those of other libraries."""
+
+
+def _refuse_foreign(values: Any, what: str) -> None:
+    """Columns of a library that is not read, such as sparse matrices, tables of Arrow and lazy frames."""
+    method = next((name for name in _AS_COLUMNS if hasattr(values, name)), None)
+    if method is not None:
+        raise DataError(
+            f"{what} is a {type(values).__name__}, expected a tensor, an array or a data frame; give it with .{method}()"
+        )
+
+
 def _loaded(loader: DataLoader[Any]) -> Any:
     """The data set behind a loader that does nothing but draw its samples in some order and stack them."""
     remedy = "give its data set (loader.dataset) as you want it read"
     if isinstance(loader.dataset, IterableDataset):
         raise DataError("the loader reads a stream; give a data set with len() and [i]")
-    if loader.collate_fn is not default_collate:
+    if loader.collate_fn not in (default_collate, default_convert):
         raise DataError(f"the loader has a collate_fn of its own, which may change samples; {remedy}")
-    sampler = loader.sampler
+    # Beside a batch sampler of the caller's, ``loader.sampler`` is one that nobody draws by.
+    batches = loader.batch_sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler if batches is None else batches
     if isinstance(sampler, SubsetRandomSampler):
         return Subset(loader.dataset, list(sampler.indices))
     if isinstance(sampler, SequentialSampler) or (
@@ -136,6 +177,7 @@ def _loaded(loader: DataLoader[Any]) -> Any:
 def _columns(data: Sequence[Any]) -> Held:
     if len(data) not in {2, 3}:
         raise DataError(f"expected the columns (x, y) or (x, y, z), found {len(data)}")
+    _check_rows(data)
     x = as_tensor(data[0], "x")
     y = _labels(data[1], "y")
     z = _labels(data[2], "z") if len(data) == 3 and data[2] is not None else None
@@ -144,7 +186,23 @@ def _columns(data: Sequence[Any]) -> Held:
             raise DataError(f"{column} is a single number, expected one value a sample")
         if values is not None and len(values) != len(x):
             raise DataError(f"x has {len(x)} samples, but {column} has {len(values)}")
-    return Held(x, y, z)
+    return Held(x, y, z, columns=tuple(map(str, data[0].columns)) if _is_frame(data[0]) else ())
+
+
+def _check_rows(data: Sequence[Any]) -> None:
+    """That columns of pandas which both name their rows name the same ones in one order; 0, 1, … is no name."""
+    names = [(name, each.index) for name, each in zip("xyz", data, strict=False) if type(each).__module__.partition(".")[0] == "pandas"]
+    for other, index in names[1:]:
+        first, of_first = names[0]
+        if len(index) != len(of_first) or index.equals(of_first):
+            continue
+        counted = any(list(each) == list(range(len(each))) for each in (index, of_first))
+        if not counted or set(index) == set(of_first):
+            place = next(i for i, (a, b) in enumerate(zip(of_first, index, strict=True)) if a != b)
+            raise DataError(
+                f"the rows of {first} and {other} have different names (index): {of_first[place]!r} and {index[place]!r} in row {place}; "
+                "bring them into one order, or call reset_index(drop=True) on both if they are"
+            )
 
 
 def _named_columns(data: Mapping[Any, Any]) -> Held:
@@ -189,6 +247,8 @@ def _joined_inputs(parts: Mapping[str, Tensor]) -> tuple[Tensor, tuple[str, ...]
 
 
 def _read_samples(data: Any) -> Held:
+    if isinstance(data, IterableDataset):
+        raise DataError(f"{type(data).__name__} is a stream; give a data set with len() and [i]")
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(f"expected tensors (x, y) or a data set with len() and [i], found {type(data).__name__}")
     n_samples = len(data)
@@ -236,24 +296,30 @@ def _sample(data: Any, i: int) -> Any:
         return sample
     if not isinstance(sample, tuple | list) or len(sample) not in {2, 3}:
         found = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
-        raise DataError(f"sample {i} is a {found}, expected a pair (x, y), a triple (x, y, z) or a dict with the keys x and y")
+        remedy = ""
+        if isinstance(sample, numbers.Number):
+            remedy = "; for positions give the samples at them, such as torch.utils.data.Subset(train, positions)"
+        elif isinstance(data, tuple) and len(data) in {2, 3}:
+            remedy = "; if these are the columns x and y, make tensors or arrays of them"
+        raise DataError(
+            f"sample {i} is a {found}, expected a pair (x, y), a triple (x, y, z) or a dict with the keys x and y{remedy}"
+        )
     return sample
 
 
 def _labels(values: Any, what: str) -> Tensor | Texts:
     """Labels or groups: texts, or numbers."""
     if isinstance(values, Tensor):
-        return values.detach().cpu()
+        return _plain_tensor(values, what)
     if _is_frame(values):
         return _frame(values, what)
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{what} is not a regular grid of numbers: {error}") from error
+    array = _array(values, what)
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8")
     if array.dtype.kind == "O" and array.ndim == 1 and len(array) and any(isinstance(each, str) for each in array):
         odd = next((i for i, each in enumerate(array) if not isinstance(each, str)), None)
+        if odd is not None and (_is_missing(array[odd]) or array[odd] != array[odd]):
+            raise DataError(f"{what} has no value in place {odd}; leave such samples out")
         if odd is not None:
             first = next(i for i, each in enumerate(array) if isinstance(each, str))
             raise DataError(
@@ -294,7 +360,7 @@ def _frame(frame: Any, what: str) -> Tensor:
     """The columns of a data frame as float64, truth values as 1 and 0."""
     columns, text = [], []
     for position, name in enumerate(frame.columns):
-        column = frame.iloc[:, position]
+        column = frame.iloc[:, position] if hasattr(frame, "iloc") else frame.to_series(position)
         try:
             columns.append(as_tensor(column, f'{what}, column "{name}",').double())
         except DataError:
@@ -312,7 +378,7 @@ def _frame(frame: Any, what: str) -> Tensor:
 def _plain_numbers(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
     """Python's own numbers, decimals and truth values as an array of numbers; anything else as it is."""
     flat = array.ravel().tolist()
-    missing = next((i for i, each in enumerate(flat) if each is None or type(each).__name__ in {"NAType", "NaTType"}), None)
+    missing = next((i for i, each in enumerate(flat) if _is_missing(each)), None)
     if missing is not None:
         raise DataError(f"{what} has no value in place {missing}; leave such samples out")
     from decimal import Decimal
@@ -328,12 +394,16 @@ def _plain_numbers(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, An
         raise DataError(f"{what} holds a whole number that is larger than any int64; give codes") from error
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
+
+
 def _is_frame(value: Any) -> bool:
-    return _is_pandas(value) and hasattr(value, "columns")
+    return _is_of_frames(value) and hasattr(value, "columns")
 
 
-def _is_pandas(value: Any) -> bool:
-    """Whether it is a data frame or series, without importing pandas."""
+def _is_of_frames(value: Any) -> bool:
+    """Whether it is a data frame or series of pandas or polars, without importing them."""
     return type(value).__module__.partition(".")[0] in {"pandas", "polars"} and hasattr(value, "shape")
 
 

@@ -1,0 +1,138 @@
+"""What is asked of what somebody brings along before anything is done with it: the model, the settings, the loss and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.training.calls import Criterion
+from erasure.training.fit import outputs_misread
+
+__all__ = ["check_model", "check_settings", "positions", "try_loss"]
+
+
+def check_model(model: Any, *, finite: bool = True) -> None:
+    """That it is a network with weights, finite ones unless ``finite`` is False.
+
+    Raises:
+        RequirementNotMet: If it is not.
+    """
+    if isinstance(model, nn.Module):
+        _check_weights(model, finite)
+        return
+    start = f"the model is a {type(model).__name__}, expected a torch.nn.Module"
+    if isinstance(model, type):
+        start, remedy = f"the model is the class {model.__name__}, expected a trained network of it", "give the object"
+    elif isinstance(model, Mapping):
+        remedy = "weights alone do not say what they compute; build the network, call its load_state_dict and give the network"
+    elif model is None or isinstance(model, str | Path):
+        remedy = "load the network first and give the network"
+    else:
+        remedy = (
+            "methods change weights by gradients; a model of another library, such as scikit-learn, is trained again on the retain set "
+            "instead"
+        )
+    raise RequirementNotMet(f"{start}: {remedy}")
+
+
+def _check_weights(model: nn.Module, finite: bool) -> None:
+    """That a network has weights, and is no compiled code, which cannot be copied and looked into."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise RequirementNotMet(
+            "the model is compiled by torch.jit, which lets nobody look into it: give the network that it was made from"
+        )
+    if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
+        raise RequirementNotMet('the model has weights on the device "meta", which holds none: load them first')
+    for name, parameter in model.named_parameters() if finite else ():
+        if not isinstance(parameter, UninitializedParameter) and not bool(parameter.detach().isfinite().all()):
+            raise RequirementNotMet(
+                f'the weights "{name}" of the model are not finite: it has diverged, or was not loaded as it was saved'
+            )
+
+
+def check_settings(*, seed: Any, batch_size: Any, **chosen: tuple[Any, tuple[str | None, ...]]) -> None:
+    """That what is given beside the model and the data is what it must be.
+
+    Args:
+        seed: A whole number from 0.
+        batch_size: A whole number from 1.
+        **chosen: What was chosen, and what can be.
+
+    Raises:
+        InvalidParameters: With all that is wrong.
+    """
+    problems = [
+        Problem(f"expected a whole number from {least}, found {value!r}", path=name)
+        for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1))
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
+    ]
+    problems += [
+        Problem(f"expected {', '.join(str(each) for each in known if each is not None)}, found {value!r}", path=name)
+        for name, (value, known) in chosen.items()
+        if value not in known
+    ]
+    if problems:
+        raise InvalidParameters(problems)
+
+
+def try_loss(criterion: Criterion, logits: Tensor, y: Tensor, given: Any = None) -> None:
+    """That the loss can be had and differentiated, and reads the outputs as what they are, before any work."""
+    misread = (
+        outputs_misread(type(given).__name__, logits, criterion.task) if type(given).__module__.startswith("torch.nn.") else None
+    )
+    if misread is not None:
+        raise RequirementNotMet(misread)
+    found = logits.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            loss = criterion(found, y)
+    except RequirementNotMet:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} ({y.dtype})"
+        raise RequirementNotMet(f"the loss does not take {shapes}: {error}") from error
+    if not loss.requires_grad:
+        raise RequirementNotMet("the loss has no gradient with respect to the logits")
+
+
+def positions(ids: Any, n: int, what: str) -> Tensor:
+    """Sorted positions in data of ``n`` samples, from whole numbers or a mask.
+
+    Raises:
+        DataError: If they are something else, or are not in the data; names the first that is not.
+    """
+    expected = f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}"
+    try:
+        found_ids = np.array(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, Set | Iterator) else ids)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{expected}, found {type(ids).__name__} that is not one row of numbers") from error
+    if found_ids.dtype.kind in "OUS":
+        odd = next((each for each in found_ids.reshape(-1).tolist() if not isinstance(each, int)), None)
+        raise DataError(f"{expected}, found {odd!r}; give a mask such as numpy.isin(people, [...])")
+    if not found_ids.size:
+        raise DataError(f"there is nothing to {what}: {what} holds no samples")
+    values = torch.as_tensor(found_ids)
+    if values.ndim != 1 or (values.dtype != torch.bool and (values.is_floating_point() or values.is_complex())):
+        raise DataError(f"{expected}, found shape {tuple(values.shape)} of {str(values.dtype).removeprefix('torch.')}")
+    if values.dtype == torch.bool:
+        if len(values) != n:
+            raise DataError(f"{what} is a mask of {len(values):,} samples, and the data has {n:,}")
+        return values.nonzero().flatten()
+    if len(values) == n > 2 and bool(((values == 0) | (values == 1)).all()):
+        raise DataError(
+            f"{what} holds {n:,} times 0 or 1, as many as the data has samples: give a mask as truth values (.astype(bool))"
+        )
+    outside = values[(values < 0) | (values >= n)]
+    if len(outside):
+        raise DataError(
+            f"{what}: {len(outside):,} of the positions are not in the data (0 to {n - 1:,}), the first is {int(outside[0])}"
+        )
+    found: Tensor = torch.unique(values.long())
+    return found
