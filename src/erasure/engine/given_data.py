@@ -362,7 +362,7 @@ def named_in_errors(role: str, data: Any) -> Held:
         raise DataError(f"{role}: {error}") from error
 
 
-def unlearner_of(method: str | Unlearner, hyperparameters: Mapping[str, Any]) -> Unlearner:
+def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
     """The method of a name with its parameters.
 
     Raises:

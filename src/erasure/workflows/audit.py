@@ -286,7 +286,7 @@ def gold_seed(seed: int, block: int, number: int, generation: int = 0) -> int:
     return derive(seed, "gold", block, number, *([generation] if generation else []))
 
 
-def _several(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
+def _several(models: Any) -> list[nn.Module]:
     return list(models) if isinstance(models, tuple | list) else [models]
 
 

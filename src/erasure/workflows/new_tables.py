@@ -37,7 +37,7 @@ def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataC
     if set(path.suffixes) & _JSON:
         raise refused(f'"{path}" is JSON; put it into a folder and give the folder, which is read by the source HuggingFace')
     try:
-        table, separator = _read(path)
+        table, written = _read(path)
         columns = list(table.columns)
         if len(columns) < 2:
             raise refused(f'"{path}" needs a line of names and two columns or more; found {json.dumps(columns)}')
@@ -45,24 +45,35 @@ def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataC
         if label not in columns:
             raise refused(f'"{path}" has no column "{label}"; there are {", ".join(columns[:20])}', nearest(label, columns))
         _check_label(table, label)
-        return _chosen(path, table, label, separator)
+        return _chosen(path, table, label, written)
     except DataError as error:
         raise refused(str(error)) from error
 
 
-def _read(path: Path) -> tuple[RawTable, str | None]:
-    """The table, and its separator if that is not what the file's name says."""
+def _read(path: Path) -> tuple[RawTable, dict[str, str]]:
+    """The table, and how it is written where that is not what the file's name says."""
 
-    def read(separator: str | None) -> RawTable:
-        return read_tables([path], [0], TextFormat(separator, (), MARKS_OF_MISSING, True, "utf-8"))
+    def read(**written: str) -> tuple[RawTable, dict[str, str]]:
+        text = TextFormat(written.get("separator"), (), MARKS_OF_MISSING, True, "utf-8", written.get("decimal", "."))
+        return read_tables([path], [0], text), written
 
-    table = read(None)
-    names = list(table.columns)
-    other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
-    return (table, None) if other is None else (read(other), other)
+    try:
+        table, _ = read()
+        names = list(table.columns)
+        other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
+        if other is None:
+            return table, {}
+    except DataError as error:
+        # Decimal commas beside another separator make rows of different lengths.
+        if "separator" not in str(error):
+            raise
+        other = ";"
+    table, _ = read(separator=other)
+    commas = any(_holds_text(table, name) and "decimal comma" in looks_like(_texts(table, name), name) for name in table.columns)
+    return read(separator=other, decimal=",") if commas else (table, {"separator": other})
 
 
-def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> DataChoice:
+def _chosen(path: Path, table: RawTable, label: str, written: dict[str, str]) -> DataChoice:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         numbering = bookkeeping(table, label)
@@ -71,11 +82,10 @@ def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> D
     left_out = {name: _reason(values, name, len(table)) for name, values in text.items()}
     left_out = {name: reason for name, reason in left_out.items() if reason}
     features = [name for name in inputs if name not in left_out]
-    common: dict[str, Any] = {"separator": separator} if separator else {}
     gaps = {name for name in (label, *features) if table.missing(name).any()}
     if not features:
-        return _from_texts(path, table, label, separator, {name: text[name] for name in left_out})
-    parameters: dict[str, Any] = {"path": str(path), "label": label, **common}
+        return _from_texts(path, table, label, written, {name: text[name] for name in left_out})
+    parameters: dict[str, Any] = {"path": str(path), "label": label, **written}
     if left_out or numbering:
         parameters["features"] = features
     if categories := [name for name in text if name not in left_out]:
@@ -90,7 +100,7 @@ def _chosen(path: Path, table: RawTable, label: str, separator: str | None) -> D
     return chosen_from("TableFile", parameters, inputs_in_words, notices)
 
 
-def _from_texts(path: Path, table: RawTable, label: str, separator: str | None, texts: dict[str, list[str]]) -> DataChoice:
+def _from_texts(path: Path, table: RawTable, label: str, written: dict[str, str], texts: dict[str, list[str]]) -> DataChoice:
     """A table whose inputs are all text: one that is to be read, or molecules."""
     if not texts:
         raise refused(f'"{path}" has no column to learn from besides "{label}"')
@@ -99,16 +109,15 @@ def _from_texts(path: Path, table: RawTable, label: str, separator: str | None, 
             f'the column "{molecules[0]}" of "{path}" holds molecules (SMILES), which the source MoleculeNet makes graphs of',
             "give a file of MoleculeNet in its place, such as ROOT/bbbp/raw/BBBP.csv (a file of your own with the same columns will do)",
         )
-    written = {name: written_otherwise(values) for name, values in texts.items()}
-    if odd := next((name for name, otherwise in written.items() if otherwise), None):
+    if odd := next((name for name, values in texts.items() if written_otherwise(values)), None):
         raise refused(f'there is nothing to learn from but text; column "{odd}": {looks_like(texts[odd], odd)}')
     read = [name for name, values in texts.items() if _is_prose(values)]
     if not read:
         name = next(iter(texts))
         raise refused(f'there is nothing to learn from but text; column "{name}": {looks_like(texts[name], name)}')
     parameters: dict[str, Any] = {"files": [str(path)], "columns": read, "label": label}
-    if separator:
-        parameters["options"] = {"sep": separator}
+    if written:
+        parameters["options"] = {"sep": written["separator"]}
     if any(table.missing(name).any() for name in (label, *read)):
         parameters["missing"] = "drop"
     notices = [f'column "{name}" is left out: {looks_like(texts[name], name)}' for name in texts if name not in read]

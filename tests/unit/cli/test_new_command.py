@@ -273,6 +273,14 @@ def test_other_separators_are_seen(cli, here):
     assert made_and_run(cli, "--data", "t.csv", "--label", "y")[0]["parameters"]["separator"] == ";"
 
 
+def test_decimal_commas_beside_semicolons_are_seen(cli, here):
+    (here / "data.csv").write_text("a;b;y\n" + "".join(f"{i},5;{i % 7},25;{'no' if i % 2 else 'yes'}\n" for i in range(40)))
+    assert cli("new", "--data", "data.csv", "--label", "y", "--yes")[0] == 0
+    assert written()["data"]["parameters"]["data_source"]["parameters"] == {
+        "path": "data.csv", "label": "y", "separator": ";", "decimal": ",",
+    }  # fmt: skip
+
+
 def test_numbers_that_are_written_otherwise_are_left_out_with_a_remedy(cli, here):
     lines = [f'{i % 9},"1,{100 + i}",{i % 2}' for i in range(60)]
     (here / "t.csv").write_text("\n".join(["a,pay,y", *lines]), encoding="utf-8")

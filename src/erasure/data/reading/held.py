@@ -191,7 +191,9 @@ def _columns(data: Sequence[Any]) -> Held:
 
 def _check_rows(data: Sequence[Any]) -> None:
     """That columns of pandas which both name their rows name the same ones in one order; 0, 1, … is no name."""
-    names = [(name, each.index) for name, each in zip("xyz", data, strict=False) if type(each).__module__.partition(".")[0] == "pandas"]
+    names = [
+        (name, each.index) for name, each in zip("xyz", data, strict=False) if type(each).__module__.partition(".")[0] == "pandas"
+    ]
     for other, index in names[1:]:
         first, of_first = names[0]
         if len(index) != len(of_first) or index.equals(of_first):

@@ -84,7 +84,7 @@ class RawTable:
             DataError: If there is none; says which there are.
         """
         if name not in self.columns:
-            hint = _separator_hint(self.columns) or nearest(name, self.columns)
+            hint = separator_hint(self.columns) or nearest(name, self.columns)
             there = ", ".join(self.columns)
             raise DataError(f'{self.files[0][0]} has no column "{name}"; it has {there}{f"; {hint}" if hint else ""}')
 
@@ -163,7 +163,7 @@ def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextForma
         return RawTable(spool.columns(), tuple(counts), np.arange(total))
 
 
-def _separator_hint(columns: Iterable[str]) -> str:
+def separator_hint(columns: Iterable[str]) -> str:
     """What to do if a file's names are all in one column, since it separates its values by something else."""
     names = list(columns)
     found = next((mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]), None)
@@ -292,7 +292,9 @@ def _row_chunks(file: Path, reader: Any, skipped: int, names: Sequence[str]) -> 
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
             shown = ", ".join(names[:_SHOWN]) + (", …" if width > _SHOWN else "")
-            raise DataError(f'"{file}", line {skipped + reader.line_num}: {len(row)} values, expected {width} ({shown})')
+            hint = separator_hint(names)
+            found = f'"{file}", line {skipped + reader.line_num}: {len(row)} values, expected {width} ({shown})'
+            raise DataError(f"{found}; {hint}" if hint else found)
         rows.append(row)
         if len(rows) == CHUNK_ROWS:
             yield rows
