@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
-from erasure.training.graphs import GraphBatch, NodeBatch, normalised_edges, torch_geometric
+from erasure.training.graphs import GraphBatch, NodeBatch, torch_geometric
 from erasure.training.node_operators import NodeOperators
 from erasure.training.predictor import Model, ModelInput
-from erasure.training.sparse_rows import FeatureLinear, SparseRows
+from erasure.training.sparse_rows import GraphConvolution, SparseRows
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
 
 __all__ = ["GNN"]
@@ -55,6 +55,8 @@ class GNN(Model):
             "GIN reads out the last layer only, not all of them.",
         ),
     )
+
+    version: ClassVar[int] = 2
 
     conv: Literal["gcn", "gin", "sage", "gat"] = "gin"
     hidden: PositiveInt = 64
@@ -111,10 +113,8 @@ class GNN(Model):
         library = torch_geometric("nn", "a graph network")
         conv: nn.Module
         if self.conv == "gcn":
-            # The network normalises the edges, once for all its layers.
-            gcn = library.GCNConv(before, after, normalize=False)
-            gcn.lin = FeatureLinear(gcn.lin.weight)
-            conv = gcn
+            drawn = library.GCNConv(before, after)
+            conv = GraphConvolution(drawn.lin.weight, drawn.bias)
         elif self.conv == "sage":
             conv = library.SAGEConv(before, after)
         elif self.conv == "gat":
@@ -136,7 +136,9 @@ class _Block(nn.Module):
         super().__init__()
         self.conv, self.norm, self.dropout = conv, norm, dropout
 
-    def forward(self, x: Tensor | SparseRows, edges: tuple[Tensor, ...], operator: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor | SparseRows, edges: tuple[Tensor | SparseRows, ...], operator: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """Features of the nodes; ``operator`` is applied to what the convolution gives."""
         return F.dropout(F.relu(self.norm(operator(self.conv(x, *edges)))), self.dropout, self.training)
 
@@ -195,15 +197,12 @@ class _Network(nn.Module):
         """A row for each sample from a row for each node."""
         return x.index_select(0, inputs.rows) if isinstance(inputs, NodeBatch) else self._pooled(x, inputs)
 
-    def _edges(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor, ...]:
+    def _edges(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor | SparseRows, ...]:
         """What each convolution is told of the edges."""
         family, edge_index, edge_attr = self.family, inputs.edge_index, inputs.edge_attr
         if family.conv == "gcn":
-            return (
-                inputs.normalised()
-                if isinstance(inputs, NodeBatch)
-                else normalised_edges(edge_index, len(inputs.x), inputs.x.dtype)
-            )
+            # Normalised once for all layers.
+            return (inputs.messages(),)
         if not family.edge_features:
             return (edge_index,)
         found = 0 if edge_attr is None else edge_attr.shape[1]

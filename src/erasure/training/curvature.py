@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,15 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
-from erasure.training.graphs import NodeBatch
+from erasure.training.graphs import NodeBatch, Subgraph
+from erasure.training.links import LinkBatch
 from erasure.training.trial import layer_at_fault, require_gradients
 
 __all__ = ["Curvature", "CurvatureKind", "mathematical", "moved_logits"]
 
 CurvatureKind = Literal["gauss-newton", "hessian"]
-_Product = Callable[[Batch, dict[str, Tensor]], Tensor]
+_Product = Callable[[Batch, Tensor], Tensor]
+_Recorded: TypeAlias = "_RecordedHessian | _RecordedGaussNewton"
 _NO_DERIVATIVE = (RuntimeError, NotImplementedError, TypeError)
 
 
@@ -109,40 +111,39 @@ class Curvature:
         self.weights: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         self.n_samples: int = sum(len(batch.y) for batch in batches)
         self._of_batch: _Product | None = None
-        for view in {id(batch.x.view): batch for batch in batches if isinstance(batch.x, NodeBatch)}.values():
-            # What a graph keeps of its first passes must not be made within a transform, whose tensors die with it.
-            with torch.enable_grad():
-                logits = logits_of(model(view.x))
-                require_gradients(model, logits)
-                torch.autograd.grad(logits.sum(), [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+        self._kept: _Recorded | None = None
+        self._seen: list[Subgraph | None] = []
 
     def __call__(self, flat: Tensor) -> Tensor:
         """The product with ``flat``, shape ``(P,)``."""
-        direction = self._shaped(flat)
         total = self.damping * flat
         for batch in self.batches:
-            total = total + self._product(batch, direction) * (len(batch.y) / self.n_samples)
+            total = total + self._product(batch, flat) * (len(batch.y) / self.n_samples)
         return total
 
-    def _product(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
+    def _product(self, batch: Batch, flat: Tensor) -> Tensor:
+        if self._kept is not None:
+            return self._kept(flat, keep=True)
         with mathematical(self.model):
             if self._of_batch is None:
-                self._of_batch = self._working(batch, direction)
-            return self._of_batch(batch, direction)
+                self._of_batch, product = self._working(batch, flat)
+                return product
+            return self._of_batch(batch, flat)
 
-    def _working(self, batch: Batch, direction: dict[str, Tensor]) -> _Product:
-        """The first way that the network has derivatives for."""
+    def _working(self, batch: Batch, flat: Tensor) -> tuple[_Product, Tensor]:
+        """The first way that the network has derivatives for, and the product."""
         ways: tuple[_Product, ...] = (self._forward_over_reverse, self._reverse_twice)
+        if len(self.batches) == 1 and isinstance(batch.x, NodeBatch | LinkBatch):
+            # A graph is one batch however many products are asked for: its passes are recorded once.
+            ways = (self._again, *ways)
         failure: Exception | None = None
         for way in ways:
             try:
-                way(batch, direction)
+                return way, way(batch, flat)
             except _NO_DERIVATIVE as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
                 failure = error
-                continue
-            return way
         assert failure is not None  # noqa: S101 - there are ways
         layer = layer_at_fault(self.model, failure)
         place = f"the layer {layer}" if layer else f"a layer of {type(self.model).__name__}"
@@ -164,7 +165,10 @@ class Curvature:
     def _loss(self, batch: Batch, logits: Tensor) -> Tensor:
         return self.criterion.over_samples(logits, batch.y)
 
-    def _forward_over_reverse(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
+    def _forward_over_reverse(self, batch: Batch, flat: Tensor) -> Tensor:
+        direction = self._shaped(flat)
+        if isinstance(batch.x, NodeBatch | LinkBatch):
+            self._look_at(batch)
         if self.kind == "hessian":
             of_weights = grad(self._loss_by_weights(batch))
             return self._flat(jvp(of_weights, (self.weights,), (direction,))[1])
@@ -174,28 +178,69 @@ class Curvature:
         weighted = jvp(of_logits, (logits,), (moved,))[1]
         return self._flat(pull_back(weighted)[0])
 
-    def _reverse_twice(self, batch: Batch, direction: dict[str, Tensor]) -> Tensor:
+    def _reverse_twice(self, batch: Batch, flat: Tensor) -> Tensor:
+        with _without_fused_layers():
+            return self._recorded(batch)(flat, keep=False)
+
+    def _again(self, batch: Batch, flat: Tensor) -> Tensor:
+        with _without_fused_layers():
+            recorded = self._recorded(batch)
+            product = recorded(flat, keep=True)
+        self._kept = recorded
+        return product
+
+    def _look_at(self, batch: Batch) -> None:
+        """Have the graph make what it keeps of its first passes: within a transform its tensors would die with it."""
+        graph = batch.x.nodes if isinstance(batch.x, LinkBatch) else batch.x
+        if any(graph.view is view for view in self._seen):
+            return
+        with torch.enable_grad():
+            logits = logits_of(self.model(batch.x))
+            require_gradients(self.model, logits)
+            torch.autograd.grad(logits.sum(), [p for p in self.model.parameters() if p.requires_grad], allow_unused=True)
+        self._seen.append(graph.view)
+
+    def _recorded(self, batch: Batch) -> _Recorded:
         # On the model's own parameters: a checkpoint that computes again while going back knows no others.
-        with torch.enable_grad(), _without_fused_layers():
-            weights = {name: p for name, p in self.model.named_parameters() if name in self.weights}
+        weights = [p for name, p in self.model.named_parameters() if name in self.weights]
+        with torch.enable_grad():
             logits = logits_of(self.model(batch.x))
             require_gradients(self.model, logits)
             if self.kind == "hessian":
-                first = _gradients(self._loss(batch, logits), weights, create_graph=True)
-                along = torch.stack([(first[name] * direction[name]).sum() for name in weights]).sum()
-                return self._flat(_gradients(along, weights))
-            # J v is the derivative of u' J v by u, for any u.
-            probe = torch.zeros_like(logits, requires_grad=True)
-            pulled = _gradients(logits, weights, probe, create_graph=True)
-            along = torch.stack([(pulled[name] * direction[name]).sum() for name in weights]).sum()
-            (moved,) = torch.autograd.grad(along, probe, retain_graph=True)
-            of_logits = logits.detach().requires_grad_(True)
-            (slope,) = torch.autograd.grad(self._loss(batch, of_logits), of_logits, create_graph=True)
-            (weighted,) = torch.autograd.grad(slope, of_logits, moved)
-            return self._flat(_gradients(logits, weights, weighted))
+                return _RecordedHessian(self._loss(batch, logits), weights)
+            return _RecordedGaussNewton(logits, weights, functools.partial(self._loss, batch))
 
     def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].flatten() for name in self.weights])
+
+
+class _RecordedHessian:
+    """A loss and its gradient, for as many products as are asked for."""
+
+    def __init__(self, loss: Tensor, weights: Sequence[Tensor]) -> None:
+        self.weights = weights
+        self.first = _gradient(loss, weights, create_graph=True)
+
+    def __call__(self, flat: Tensor, *, keep: bool) -> Tensor:
+        return _gradient(self.first, self.weights, flat, keep=keep)
+
+
+class _RecordedGaussNewton:
+    """Logits, the gradient of their product with a probe, and that of the loss by them, for as many products as are asked for."""
+
+    def __init__(self, logits: Tensor, weights: Sequence[Tensor], loss: Callable[[Tensor], Tensor]) -> None:
+        self.logits, self.weights = logits, weights
+        # J v is the derivative of u' J v by u, for any u.
+        self.probe = torch.zeros_like(logits, requires_grad=True)
+        self.pulled = _gradient(logits, weights, self.probe, create_graph=True)
+        self.of_logits = logits.detach().requires_grad_(True)
+        (self.slope,) = torch.autograd.grad(loss(self.of_logits), self.of_logits, create_graph=True)
+
+    def __call__(self, flat: Tensor, *, keep: bool) -> Tensor:
+        # The graph of the logits is needed once more below.
+        (moved,) = torch.autograd.grad(self.pulled, self.probe, flat, retain_graph=True)
+        (weighted,) = torch.autograd.grad(self.slope, self.of_logits, moved, retain_graph=keep)
+        return _gradient(self.logits, self.weights, weighted, keep=keep)
 
 
 def moved_logits(model: nn.Module, x: Any, direction: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -221,21 +266,21 @@ def moved_logits(model: nn.Module, x: Any, direction: Mapping[str, Tensor]) -> t
             if isinstance(error, torch.OutOfMemoryError):
                 raise
         with torch.enable_grad(), _without_fused_layers():
-            own = {name: p for name, p in model.named_parameters() if name in direction}
+            named = [(name, p) for name, p in model.named_parameters() if name in direction]
+            own = [p for _, p in named]
             logits = logits_of(model(x))
             require_gradients(model, logits)
             probe = torch.zeros_like(logits, requires_grad=True)
-            pulled = _gradients(logits, own, probe, create_graph=True)
-            product = torch.stack([(pulled[name] * direction[name]).sum() for name in own]).sum()
-            (moved,) = torch.autograd.grad(product, probe)
+            pulled = _gradient(logits, own, probe, create_graph=True)
+            (moved,) = torch.autograd.grad(pulled, probe, torch.cat([direction[name].flatten() for name, _ in named]))
         return logits.detach(), moved.detach()
 
 
-def _gradients(
-    value: Tensor, weights: Mapping[str, Tensor], seed: Tensor | None = None, *, create_graph: bool = False
-) -> dict[str, Tensor]:
-    """Gradients of ``value``, 0 where it does not depend on a weight."""
+def _gradient(
+    value: Tensor, weights: Sequence[Tensor], seed: Tensor | None = None, *, create_graph: bool = False, keep: bool = False
+) -> Tensor:
+    """Gradient of ``value``, flat, 0 where it does not depend on a weight; with ``keep`` it can be computed again."""
     found = torch.autograd.grad(
-        value, list(weights.values()), seed, create_graph=create_graph, retain_graph=create_graph or None, allow_unused=True
+        value, weights, seed, create_graph=create_graph, retain_graph=create_graph or keep or None, allow_unused=True
     )
-    return {name: torch.zeros_like(w) if g is None else g for (name, w), g in zip(weights.items(), found, strict=True)}
+    return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, found, strict=True)])

@@ -81,6 +81,10 @@ class GraphBatch:
         x, edge_index, batch = (t.to(device) for t in (self.x, self.edge_index, self.batch))
         return replace(self, x=x, edge_index=edge_index, edge_attr=edge_attr, batch=batch)
 
+    def messages(self) -> SparseRows:
+        """The weights of a GCN's edges, self-loops among them."""
+        return SparseRows.of_edges(*normalised_edges(self.edge_index, len(self.x), self.x.dtype), len(self.x))
+
 
 @dataclass(frozen=True, eq=False)
 class NodeBatch:
@@ -112,11 +116,11 @@ class NodeBatch:
         """The features without their zeros, if nearly all of them are zero and known in advance; None otherwise."""
         return self.view.sparse if self.view is not None and self.view.x is self.x else None
 
-    def normalised(self) -> tuple[Tensor, Tensor]:
-        """The edges of a GCN: with self-loops, and the weight of each."""
+    def messages(self) -> SparseRows:
+        """The weights of a GCN's edges, self-loops among them."""
         if self.view is not None and self.view.edge_index is self.edge_index:
-            return self.view.normalised
-        return normalised_edges(self.edge_index, self.n_nodes, self.x.dtype)
+            return self.view.messages
+        return SparseRows.of_edges(*normalised_edges(self.edge_index, self.n_nodes, self.x.dtype), self.n_nodes)
 
     def __getitem__(self, part: slice) -> NodeBatch:
         """The same graph with fewer samples."""
@@ -362,9 +366,9 @@ class Subgraph:
         return SparseRows.of(self.x)
 
     @cached_property
-    def normalised(self) -> tuple[Tensor, Tensor]:
-        """The edges of a GCN: with self-loops, and the weight of each."""
-        return normalised_edges(self.edge_index, len(self.x), self.x.dtype)
+    def messages(self) -> SparseRows:
+        """The weights of a GCN's edges, self-loops among them."""
+        return SparseRows.of_edges(*normalised_edges(self.edge_index, len(self.x), self.x.dtype), len(self.x))
 
     def to(self, device: torch.device) -> Subgraph:
         """The same on ``device``."""

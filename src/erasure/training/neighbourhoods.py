@@ -45,7 +45,7 @@ class _InEdges:
 
 @dataclass(frozen=True, eq=False)
 class SortedEdges:
-    """A view's edges, raw and normalised, by their targets; made when they are first asked for."""
+    """A view's edges, raw and as a GCN has them, by their targets; made when they are first asked for."""
 
     view: Subgraph
 
@@ -55,15 +55,16 @@ class SortedEdges:
         return _InEdges.of(self.view.edge_index, len(self.view.x))
 
     @cached_property
-    def normalised(self) -> _InEdges:
-        """Those of a GCN, with self-loops."""
-        return _InEdges.of(self.view.normalised[0], len(self.view.x))
+    def weighted(self) -> _InEdges:
+        """Those of a GCN, with self-loops; their order is that of the weights."""
+        messages = self.view.messages
+        return _InEdges(messages.columns, messages.pointers, torch.arange(len(messages.columns), device=messages.columns.device))
 
 
 class Neighbourhoods(NodeBatch):
     """Each sample with what is within some hops of it, as one graph whose parts are not connected.
 
-    Nodes keep the degrees that they have in the whole graph where the network asks for :meth:`normalised` edges. Features and edges are
+    Nodes keep the degrees that they have in the whole graph where the network asks for :meth:`messages`. Features and edges are
     gathered when they are first looked at.
 
     Args:
@@ -126,14 +127,14 @@ class Neighbourhoods(NodeBatch):
         whole = self._edges.view.sparse
         return None if whole is None else whole.chosen(self.nodes)
 
-    def normalised(self) -> tuple[Tensor, Tensor]:
-        """The edges of a GCN with the weights they have in the whole graph."""
-        return self._normalised
+    def messages(self) -> SparseRows:
+        """The weights of a GCN's edges as they are in the whole graph."""
+        return self._messages
 
     @cached_property
-    def _normalised(self) -> tuple[Tensor, Tensor]:
-        edge_index, which = self._cut(self._edges.normalised)
-        return edge_index, self._edges.view.normalised[1].index_select(0, which)
+    def _messages(self) -> SparseRows:
+        edge_index, which = self._cut(self._edges.weighted)
+        return SparseRows.of_edges(edge_index, self._edges.view.messages.values.index_select(0, which), self.n_nodes)
 
 
 def neighbourhoods(edges: SortedEdges, rows: Tensor, n_hops: int) -> Neighbourhoods:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeatureLinear", "SparseRows"]
+__all__ = ["FeatureLinear", "GraphConvolution", "SparseRows"]
 
 _MOST_FILLED = 0.1
 """Share of entries that are not zero; above it, a dense product is as fast."""
@@ -32,6 +34,18 @@ class SparseRows:
     columns: Tensor
     pointers: Tensor
     n_columns: int
+
+    @classmethod
+    def of_edges(cls, edge_index: Tensor, weights: Tensor, n_nodes: int) -> SparseRows:
+        """The matrix that adds up messages: in row v the weight of each edge ``(u, v)`` in column u, edges in their order.
+
+        Args:
+            edge_index: From and to which node each edge goes, shape ``(2, m)``, int64.
+            weights: Shape ``(m,)``.
+            n_nodes: ``n``; the matrix is ``(n, n)``.
+        """
+        order = torch.argsort(edge_index[1], stable=True)
+        return cls(weights[order], edge_index[0, order], _pointers(edge_index[1], n_nodes), n_nodes)
 
     @classmethod
     def of(cls, x: Tensor) -> SparseRows | None:
@@ -64,9 +78,17 @@ class SparseRows:
         return order, self.rows[order], _pointers(self.columns, self.n_columns)
 
     def transposed(self) -> SparseRows:
-        """The matrix ``(F, n)``."""
-        order, rows, pointers = self.by_column
-        return SparseRows(self.values[order], rows, pointers, len(self))
+        """The matrix ``(F, n)``; made once, and its own transpose is this matrix."""
+        own = vars(self)
+        before = own["_before"]() if "_before" in own else None
+        if before is not None:
+            return before  # type: ignore[no-any-return]
+        found: SparseRows | None = own.get("_transposed")
+        if found is None:
+            order, rows, pointers = self.by_column
+            found = own["_transposed"] = SparseRows(self.values[order], rows, pointers, len(self))
+            vars(found)["_before"] = weakref.ref(self)
+        return found
 
     def dropped_out(self, p: float) -> SparseRows:
         """With each entry that is not zero dropped with probability ``p``, the others scaled, as dropout does while training."""
@@ -104,7 +126,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(matrix: Tensor, sparse: SparseRows) -> Tensor:
         values = sparse.values.to(matrix.dtype)
-        return F.embedding_bag(sparse.columns, matrix.contiguous(), sparse.pointers[:-1], mode="sum", per_sample_weights=values)
+        # mode 0: the sum, without the checks of F.embedding_bag, which cost as much as a small product.
+        return torch.embedding_bag(matrix.contiguous(), sparse.columns, sparse.pointers[:-1], False, 0, False, values)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, SparseRows], output: Tensor) -> None:
@@ -118,6 +141,10 @@ class _Product(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         product: Tensor = ctx.sparse.times(tangents[0])
         return product
+
+
+# torch looks at the signature in each call, which takes as long as a small product if it has to be found out.
+_Product.forward.__signature__ = inspect.signature(_Product.forward)  # type: ignore[attr-defined]
 
 
 class FeatureLinear(nn.Linear):
@@ -139,6 +166,29 @@ class FeatureLinear(nn.Linear):
     def forward(self, input: Tensor | SparseRows) -> Tensor:  # noqa: A002
         """The product with the weights, shape ``(n, d)``."""
         return input.times(self.weight.t()) if isinstance(input, SparseRows) else F.linear(input, self.weight)
+
+
+class GraphConvolution(nn.Module):
+    """The convolution of a GCN: the weighted sum of the neighbours' products with the weights, and a bias.
+
+    Args:
+        weight: Shape ``(d, F)``.
+        bias: Shape ``(d,)``.
+    """
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.lin = FeatureLinear(weight)
+        self.bias = bias
+
+    def reset_parameters(self) -> None:
+        """Draw the weights again; the bias is 0."""
+        self.lin.reset_parameters()
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor | SparseRows, messages: SparseRows) -> Tensor:
+        """Vectors of the nodes, ``(n, d)``, from their features and the weights of the edges."""
+        return messages.times(self.lin(x)) + self.bias
 
 
 def _pointers(sorted_or_not: Tensor, n: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.errors import Diverged
-from erasure.functional.solvers import conjugate_gradient, largest_eigenvalue
+from erasure.functional.solvers import damped_conjugate_gradient
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.curvature import Curvature
@@ -55,7 +54,8 @@ class GraphInfluence(Unlearner):
     The system is solved by conjugate gradients to ``tolerance``; if the steps do not suffice, or the curvature is not positive at this
     damping, the method says so instead of taking a step of unknown length.
 
-    **Cost**: a gradient on each graph, ``power_steps`` products with the curvature for the damping, and at most ``max_steps`` to solve.
+    **Cost**: a gradient on each graph, and as many products with the curvature as the solution takes steps, at least ``power_steps`` and at
+    most ``max_steps``.
 
     Args:
         influence: ``removal``: as above. ``forget``: the gradient of the forget set's own loss on G (IF), which leaves its neighbours out.
@@ -65,7 +65,7 @@ class GraphInfluence(Unlearner):
         weight_decay: L2 penalty of the original's training, which is part of its mean loss: ``weight_decay`` of its optimizer.
         tolerance: Relative residual at which conjugate gradients stop.
         max_steps: Steps at most.
-        power_steps: Products with the curvature from which its largest eigenvalue is found.
+        power_steps: Products with the curvature from which its largest eigenvalue is found; the first steps of the solution need no others.
         noise_std: Standard deviation of Gaussian noise that is added to the weights (IDEA); the bound that goes with it needs a convex
             loss and is not claimed.
     """
@@ -85,8 +85,9 @@ class GraphInfluence(Unlearner):
             "IDEA's and CEU's bounds are not computed: they need a convex loss, which a network of two layers does not have.",
         ),
     )
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "train"})
-    cost: ClassVar[str] = "a gradient on each graph, then power_steps + max_steps curvature products over the training set"
+    cost: ClassVar[str] = "a gradient on each graph, then at most max_steps curvature products over the training set"
     search_space: ClassVar[SearchSpace] = {"damping": Range(1e-3, 1.0, log=True)}
 
     influence: Literal["removal", "forget"] = "removal"
@@ -96,7 +97,7 @@ class GraphInfluence(Unlearner):
     weight_decay: NonNegativeFloat = 0.0
     tolerance: PositiveFloat = 1e-4
     max_steps: PositiveInt = 500
-    power_steps: PositiveInt = 10
+    power_steps: PositiveInt = 8
     noise_std: NonNegativeFloat = 0.0
 
     def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
@@ -136,16 +137,13 @@ class GraphInfluence(Unlearner):
         def product(direction: Tensor) -> Tensor:
             return n * mean_loss(direction)
 
-        largest = largest_eigenvalue(product, v, steps=self.power_steps)
-        shift = self.damping * largest
-        delta, residual = conjugate_gradient(_damped(product, shift), v, max_steps=self.max_steps, tolerance=self.tolerance)
-        if not residual <= self.tolerance or not math.isfinite(residual):
+        found = damped_conjugate_gradient(
+            product, v, damping=self.damping, power_steps=self.power_steps, max_steps=self.max_steps, tolerance=self.tolerance
+        )
+        if not found.residual <= self.tolerance or not math.isfinite(found.residual):
             raise Diverged(
-                f"conjugate gradients have a relative residual of {residual:.1e} after {self.max_steps} steps, and {self.tolerance:.0e} "
-                f"was asked for (largest eigenvalue {largest:.3g}, damping {shift:.3g}); raise damping or max_steps"
+                f"conjugate gradients have a relative residual of {found.residual:.1e} after {self.max_steps} steps, and "
+                f"{self.tolerance:.0e} was asked for (largest eigenvalue {found.largest:.3g}, damping {found.shift:.3g}); raise damping "
+                "or max_steps"
             )
-        return delta
-
-
-def _damped(product: Callable[[Tensor], Tensor], shift: float) -> Callable[[Tensor], Tensor]:
-    return lambda direction: product(direction) + shift * direction
+        return found.solution

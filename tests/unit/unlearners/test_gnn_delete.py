@@ -43,12 +43,12 @@ def deleted(graph):
 def by_hand(model, batch, matrices, reach):
     """Vectors after both convolutions of a GCN, with operators."""
     first, second = model.blocks[0].conv, model.head
-    edges = batch.normalised()
+    edges = batch.messages()
     rows = batch.rows
-    a = first(batch.x, *edges)[rows]
+    a = first(batch.x, edges)[rows]
     a = torch.where(reach[0][:, None], a @ matrices[0], a)
     hidden = torch.zeros(len(batch.x), a.shape[1], dtype=a.dtype).index_copy(0, rows, a).relu()
-    b = second(hidden.detach(), *edges)[rows]
+    b = second(hidden.detach(), edges)[rows]
     return a, torch.where(reach[1][:, None], b @ matrices[1], b)
 
 

@@ -22,7 +22,7 @@ from erasure.training.per_sample.linear import LinearRule
 from erasure.training.per_sample.normalisation import BatchNormRule, LayerNormRule
 from erasure.training.per_sample.recording import observe, parameter_uses
 from erasure.training.per_sample.seeds import Seeder
-from erasure.training.sparse_rows import FeatureLinear, SparseRows
+from erasure.training.sparse_rows import FeatureLinear, GraphConvolution, SparseRows
 
 __all__ = ["NodeSquares"]
 
@@ -31,6 +31,7 @@ _ELEMENTS_AT_ONCE = 1 << 22
 """Features gathered at once: 16 MiB of float32."""
 
 _ROW_BY_ROW: Mapping[str, tuple[str, ...]] = {
+    "erasure.training.sparse_rows.GraphConvolution": ("bias",),
     "torch_geometric.nn.conv.gcn_conv.GCNConv": ("bias",),
     "torch_geometric.nn.conv.gat_conv.GATConv": ("att_src", "att_dst", "bias"),
     "torch_geometric.nn.conv.gatv2_conv.GATv2Conv": ("bias",),
@@ -340,13 +341,15 @@ def _chosen(batch: NodeBatch, which: Tensor) -> NodeBatch:
 
 @contextmanager
 def _counted(model: nn.Module) -> Iterator[list[None]]:
-    """Counts how often the model's layers of PyTorch Geometric pass messages on: one entry each time."""
+    """Counts how often the model's layers pass messages on, ours and those of PyTorch Geometric: one entry each time."""
     passed: list[None] = []
-    handles = [
-        register(lambda *_: passed.append(None))
-        for module in model.modules()
-        if (register := getattr(module, "register_propagate_forward_hook", None)) is not None
-    ]
+    handles = []
+    for module in model.modules():
+        register = getattr(module, "register_propagate_forward_hook", None)
+        if register is None and isinstance(module, GraphConvolution):
+            register = module.register_forward_hook
+        if register is not None:
+            handles.append(register(lambda *_: passed.append(None)))
     try:
         yield passed
     finally:
