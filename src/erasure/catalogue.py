@@ -88,6 +88,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "corruption": {
         "Mislabel": "erasure.data.corruption:Mislabel",
         "SwapClasses": "erasure.data.corruption:SwapClasses",
+        "PlantEdges": "erasure.data.planted_edges:PlantEdges",
         "Backdoor": "erasure.data.corruption:Backdoor",
     },
     "trigger": {
@@ -255,6 +256,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "InterclassConfusion": "erasure.measures.confusion:InterclassConfusion",
         "AttackSuccessRate": "erasure.measures.backdoor:AttackSuccessRate",
         "TrueLabelAccuracy": "erasure.measures.corrupted:TrueLabelAccuracy",
+        "Recovery": "erasure.measures.recovery:Recovery",
         "ClassAccuracy": "erasure.measures.groups:ClassAccuracy",
         "GroupAccuracy": "erasure.measures.groups:GroupAccuracy",
         "DemographicParity": "erasure.measures.groups:DemographicParity",

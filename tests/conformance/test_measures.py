@@ -161,6 +161,7 @@ _ELSEWHERE: frozenset[str] = frozenset(
         "ModelDistance",
         "NLL",
         "NoMUS",
+        "Recovery",
         "RelearnTime",
         "TotalVariation",
         "TrueLabelAccuracy",

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
+from erasure.errors import RequirementNotMet
 from erasure.measures.backdoor import AttackSuccessRate
 from erasure.measures.corrupted import TrueLabelAccuracy
+from erasure.measures.recovery import Recovery
 from erasure.testing.evaluations import Bench
 from erasure.testing.measures import MeasureConformance
 from erasure.training.triggers import FeatureTrigger
@@ -55,3 +58,23 @@ class TestTrueLabelAccuracy(MeasureConformance):
 
     def make(self):
         return TrueLabelAccuracy(partition="test")
+
+
+class TestRecovery(MeasureConformance):
+    """The original is what wrong data has made of gold: it takes each class for the next."""
+
+    def bench(self, task="classification", seed=0):
+        plain = super().bench(task, seed)
+        weight, bias = plain.models["gold"].state_dict().values()
+        ruined = linear(weight.roll(1, 0), bias.roll(1)) if len(bias) > 1 else linear(-weight, -bias)
+        return replace(plain, models={**plain.models, "original": ruined, "poor": ruined})
+
+    def make(self):
+        return Recovery(partition="test")
+
+
+def test_recovery_is_refused_where_nothing_was_lost():
+    bench = TestRecovery().bench()
+    same = replace(bench, models={**bench.models, "original": bench.models["gold"]})
+    with pytest.raises(RequirementNotMet, match="no harm there"):
+        Recovery(partition="test").measure(same.evaluation(Recovery(partition="test")))

@@ -14,6 +14,7 @@ NEEDS = {
     "EqualisedOdds",
     "AttackSuccessRate",
     "TrueLabelAccuracy",
+    "Recovery",
     "HardwareCounters",
     "PersonLiRA",
     "DeletedEdgeAUC",

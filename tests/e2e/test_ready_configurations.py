@@ -230,6 +230,7 @@ CASES = {
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
     "cora_links": Case(links, needs=GRAPHS, slow=True, without=frozenset({"SSD"})),
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
+    "cora_poisoned": Case(links, needs=GRAPHS, slow=True),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),
     "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, slow=True),

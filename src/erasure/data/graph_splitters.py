@@ -12,7 +12,7 @@ from torch import Tensor
 
 from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
-from erasure.data.graph_strata import bridges, cut_nodes, undirected_degrees
+from erasure.data.graph_strata import bridges, cut_nodes, foreign_neighbours, undirected_degrees
 from erasure.data.partitions import ALL, ids_of
 from erasure.data.selection import divided, portion, shown
 from erasure.errors import InvalidParameters, PartitionError, Problem
@@ -23,8 +23,18 @@ from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, 
 
 __all__ = ["AffectedSplitter", "GraphEdgesSplitter", "GraphNodesSplitter", "GraphRequestSplitter", "SeenInSplitter"]
 
-Stratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge"]
-"""Which nodes or edges are chosen."""
+Stratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes"]
+"""Which nodes are chosen."""
+
+EdgeStratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes", "planted"]
+"""Which edges are chosen."""
+
+_ONLY: Mapping[str, str] = {
+    "bridge": "hold parts of the graph together",
+    "between-classes": "are between two classes",
+    "planted": "were planted",
+}
+"""Strata that a node or an edge belongs to or not, and what it is to belong to them."""
 
 _N_GRAPHS = len(GRAPHS)
 
@@ -33,7 +43,7 @@ _N_GRAPHS = len(GRAPHS)
 class _Chosen(Splitter):
     """Some nodes or edges of a graph by their place in it, and the others."""
 
-    stratum: Stratum = "random"
+    stratum: EdgeStratum = "random"
     n: PositiveInt | None = None
     percentage: OpenFraction | None = None
 
@@ -51,11 +61,11 @@ class _Chosen(Splitter):
         """The ids of the highest scores, ties at random, and the others in their order."""
         size = self._sized(len(ids), what)
         order = torch.from_numpy(generator.permutation(len(ids)))
-        if self.stratum == "bridge":
+        if self.stratum in _ONLY:
             n_there = int((score > 0).sum())
             if size > n_there:
                 raise PartitionError(
-                    f'{size} {what} asked for, but only {n_there} of the {len(ids)} of "{self.ref_data}" hold parts of the graph together'
+                    f'{size} {what} asked for, but only {n_there} of the {len(ids)} of "{self.ref_data}" {_ONLY[self.stratum]}'
                 )
         if self.stratum != "random":
             order = order[torch.argsort(score[order], descending=self.stratum != "low-degree", stable=True)]
@@ -71,10 +81,13 @@ class GraphNodesSplitter(_Chosen):
         parts_names: Names of the first and the second part; ``-`` throws a part away.
         ref_data: The nodes to choose from.
         stratum: ``random``; ``high-degree`` and ``low-degree``: those with the most or fewest neighbours; ``bridge``: nodes without
-            which their part of the graph falls apart, at random. Ties are broken at random.
+            which their part of the graph falls apart, at random; ``between-classes``: those with the largest share of neighbours of
+            another class. Ties are broken at random.
         n: How many are chosen.
         percentage: In its place, the fraction of ``ref_data`` that is.
     """
+
+    stratum: Stratum = "random"
 
     def check(self) -> None:
         """One of the two sizes."""
@@ -87,6 +100,8 @@ class GraphNodesSplitter(_Chosen):
         nodes = ids % len(graph)
         if self.stratum == "bridge":
             score = cut_nodes(edge_pairs(graph), len(graph))[nodes].double()
+        elif self.stratum == "between-classes":
+            score = foreign_neighbours(edge_pairs(graph), _classes(data, graph))[nodes]
         else:
             score = undirected_degrees(edge_pairs(graph), len(graph))[nodes].double()
         return self._cut(ids, score, generator, "nodes")
@@ -102,9 +117,10 @@ class GraphEdgesSplitter(_Chosen):
         parts_names: Names of the first and the second part, both of edges; ``-`` throws a part away.
         ref_data: What to choose from: nodes, for the edges that have an end among them (``all``: all edges), or edges.
         stratum: ``random``; ``high-degree`` and ``low-degree``: by the smaller number of neighbours of both ends; ``bridge``: edges
-            without which their part of the graph falls apart, at random. Ties are broken at random.
-        n: How many are chosen.
-        percentage: In its place, the fraction that is.
+            without which their part of the graph falls apart, at random; ``between-classes``: edges whose ends differ in class, at random;
+            ``planted``: those that ``PlantEdges`` has put in, at random. Ties are broken at random.
+        n: How many are chosen; of ``planted``, all by default.
+        percentage: In its place, the fraction of what there is to choose from, of ``planted`` the fraction of those.
         pairs: In its place, the edges by the numbers of both ends, in any order; each must be there, and be named once.
     """
 
@@ -112,6 +128,8 @@ class GraphEdgesSplitter(_Chosen):
 
     def check(self) -> None:
         """One way to say which."""
+        if self.pairs is None and self.stratum == "planted" and self.n is None and self.percentage is None:
+            return
         if self.pairs is None:
             self._check_size()
         elif self.n is not None or self.percentage is not None or not self.pairs:
@@ -127,11 +145,31 @@ class GraphEdgesSplitter(_Chosen):
             chosen = self._named(pairs, there - first, len(graph)) + first
             return chosen, there[~torch.isin(there, chosen)]
         among = pairs[there - first]
-        if self.stratum == "bridge":
+        if self.stratum == "planted":
+            return self._planted(data, graph, there, among, generator)
+        if self.stratum == "between-classes":
+            y = _classes(data, graph)
+            score = (y[among[:, 0]] != y[among[:, 1]]).double()
+        elif self.stratum == "bridge":
             score = bridges(pairs, len(graph))[there - first].double()
         else:
             score = undirected_degrees(pairs, len(graph))[among].min(1).values.double() if len(among) else among[:, 0].double()
         return self._cut(there, score, generator, "edges")
+
+    def _planted(
+        self, data: Dataset, graph: NodeColumn, there: Tensor, among: Tensor, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Planted edges, all or some of them."""
+        if graph.planted is None:
+            raise PartitionError(
+                f'"{data.name}" has no planted edges; put a Poisoned source with the corruption PlantEdges around its source'
+            )
+        known = pair_keys(graph.edge_index[:, graph.planted], len(graph))
+        of_those = torch.isin(pair_keys(among.T, len(graph)), known)
+        if self.n is None and self.percentage is None:
+            return there[of_those], there[~of_those]
+        chosen, _ = self._cut(there[of_those], of_those[of_those].double(), generator, "planted edges")
+        return chosen, there[~torch.isin(there, chosen)]
 
     def _there(self, ids: Tensor, pairs: Tensor, first: int, n_nodes: int) -> Tensor:
         """The edges to choose from."""
@@ -337,6 +375,13 @@ class AffectedSplitter(Splitter):
         requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)
         _require_samples(ids, requested, self.ref_data)
         return divided(ids, requested.affected(self.hops)[ids % requested.n_samples])
+
+
+def _classes(data: Dataset, graph: NodeColumn) -> Tensor:
+    """The class of each node."""
+    if data.task == "multilabel":
+        raise PartitionError(f'the nodes of "{data.name}" have several labels each; between-classes needs one class a node')
+    return data.y[: len(graph)]
 
 
 def _graph(data: Dataset) -> NodeColumn:

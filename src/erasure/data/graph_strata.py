@@ -6,12 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["bridges", "cut_nodes", "undirected_degrees"]
+__all__ = ["bridges", "cut_nodes", "foreign_neighbours", "undirected_degrees"]
 
 
 def undirected_degrees(pairs: Tensor, n_nodes: int) -> Tensor:
     """Neighbours of each node, ``(n_nodes,)``, by edges that are there once each, ``(E, 2)``."""
     return torch.bincount(pairs.flatten(), minlength=n_nodes)
+
+
+def foreign_neighbours(pairs: Tensor, y: Tensor) -> Tensor:
+    """Share of each node's neighbours that are of another class, ``(n_nodes,)``; 0 without neighbours.
+
+    Example:
+        >>> foreign_neighbours(torch.tensor([[0, 1], [0, 2]]), torch.tensor([0, 0, 1, 1]))
+        tensor([0.5000, 0.0000, 1.0000, 0.0000], dtype=torch.float64)
+    """
+    other = (y[pairs[:, 0]] != y[pairs[:, 1]]).double().repeat_interleave(2)
+    counts = y.new_zeros(len(y), dtype=torch.float64).index_add(0, pairs.flatten(), other)
+    return counts / undirected_degrees(pairs, len(y)).clamp(min=1)
 
 
 def bridges(pairs: Tensor, n_nodes: int) -> Tensor:

@@ -255,7 +255,7 @@ def _graphs_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json
 
 def nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, Json]]:
     """One graph as it is stored: tensors by name, and JSON facts."""
-    parts = {name: getattr(column, name) for name in ("x", "edge_index", "edge_attr", "background")}
+    parts = {name: getattr(column, name) for name in ("x", "edge_index", "edge_attr", "background", "planted")}
     return {name: part for name, part in parts.items() if part is not None}, {
         "counts_degrees": column.counts_degrees,
         **({"propagate": column.propagate} if column.propagate else {}),
@@ -272,6 +272,7 @@ def nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json])
         tensors.get("background"),
         counts_degrees,
         int(facts.get("propagate", 0)),
+        tensors.get("planted"),
     )
 
 

@@ -241,6 +241,7 @@ class NodeColumn:
             edges to forgotten nodes are in nobody's features; only the number of columns comes from the whole graph.
         propagate: If not 0, a sample is no node of a graph but a row of numbers: its features after this many means over the neighbours and
             the node itself, in the graph that it is seen in. Models of rows then are graph models (SGC).
+        planted: Which edges were put in on purpose to make the graph worse, shape ``(m,)``, bool; None if none is known. No model sees it.
     """
 
     x: Tensor
@@ -249,6 +250,7 @@ class NodeColumn:
     background: Tensor | None = None
     counts_degrees: bool = False
     propagate: int = 0
+    planted: Tensor | None = None
     _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -316,9 +318,10 @@ class NodeColumn:
 
     def to(self, device: torch.device) -> NodeColumn:
         """The same column on ``device``."""
-        edge_attr, background = (None if t is None else t.to(device) for t in (self.edge_attr, self.background))
+        own = (self.edge_attr, self.background, self.planted)
+        edge_attr, background, planted = (None if t is None else t.to(device) for t in own)
         return NodeColumn(
-            self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees, self.propagate
+            self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees, self.propagate, planted
         )
 
 
