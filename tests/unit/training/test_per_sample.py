@@ -100,6 +100,18 @@ def test_a_float32_model_agrees_with_its_float64_self(name):
     assert_same(true_fisher(model, batches(x, y), K), true_fisher(exact, batches(x64, y), K), rtol=1e-5, floor=floor * 1e-3)
 
 
+def test_a_sure_first_prediction_leaves_closed_forms_in_use(monkeypatch):
+    model, y = nn.Linear(3, 2), torch.zeros(4, dtype=torch.int64)
+    x = torch.tensor([60.0, 1.0, 2.0, 0.5]).unsqueeze(1).expand(4, 3)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.2] * 3, [-0.2] * 3]))
+    (first,) = torch.autograd.grad(F.cross_entropy(model(x[:1]), y[:1]), model.weight)
+    assert first.abs().max() > 0
+    assert not first.square().any()
+    monkeypatch.setattr(Engine, "_add_fallback", lambda *_: pytest.fail("fell back"))
+    squared_gradients(model, [(x, y)], cross_entropy)
+
+
 @pytest.mark.parametrize("name", FAST)
 def test_supported_layers_never_reach_a_fallback(name, monkeypatch):
     model, x, y = build(name)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from erasure.training.per_sample.recording import Recording
 
-__all__ = ["agreeing", "close", "same_layout"]
+__all__ = ["agreeing", "close", "same_layout", "unit_scale"]
 
 
 def close(found: Tensor, expected: Tensor) -> bool:
@@ -39,6 +40,12 @@ def agreeing(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, bool]:
         limit = _tolerance(expected.dtype) * own + eps**0.75 * largest
         verdicts[name] = bool((torch.nan_to_num(found - expected).abs() <= limit).all())
     return verdicts
+
+
+def unit_scale(gradients: Iterable[Tensor]) -> float:
+    """The power of two that brings the largest entry near 1, so that squares of a sure prediction's gradients do not vanish."""
+    largest = max((float(torch.nan_to_num(each).abs().max()) for each in gradients if each.numel()), default=0.0)
+    return 2.0 ** min(-math.frexp(largest)[1], 100) if 0.0 < largest < math.inf else 1.0
 
 
 def same_layout(batch: Recording, alone: Recording, layer: int, i: int, n: int) -> bool:

@@ -12,7 +12,7 @@ from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
-from erasure.training.per_sample.comparison import agreeing, close, same_layout
+from erasure.training.per_sample.comparison import agreeing, close, same_layout, unit_scale
 from erasure.training.per_sample.fallback import one_by_one, vectorised
 from erasure.training.per_sample.layer import rule_for
 from erasure.training.per_sample.nodes import NodeSquares
@@ -198,6 +198,7 @@ class Engine:
             return set()
         seeds = self.seeder(logits.detach(), y[:1])
         layers, _ = alone.covered(self._observed, logits, self.parameters, self._distrusted)
-        found = self._closed_forms(alone, layers, logits, Cotangents(1, seeds.at))
-        verdicts = agreeing({name: (squares.sqrt(), expected[name].abs()) for name, squares in found.items()})
+        scale = unit_scale(expected.values())
+        found = self._closed_forms(alone, layers, logits, Cotangents(1, lambda j: scale * seeds.at(j)))
+        verdicts = agreeing({name: (squares.sqrt(), scale * expected[name].abs()) for name, squares in found.items()})
         return {k for k in layers if not all(verdicts.get(name, True) for name in self._observed[k].parameters.values())}
