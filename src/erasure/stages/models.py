@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,9 @@ from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningTask, check_finite, plain_training
 
 __all__ = ["MakeModels", "RequestedModels"]
+
+_KEPT_IDS = 256
+"""Sets of ids of shadow models kept in memory."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -252,8 +255,18 @@ class RequestedModels:
 
     def seen(self, request: Request) -> Tensor:
         """Ids of what the model was trained on."""
-        return seen_ids(request, self._block(request), self.session.loaded(self.data).partitions).cpu().sort().values
+        return self._ids("seen", request, lambda *of: seen_ids(*of).cpu().sort().values)
 
     def forgotten(self, request: Request) -> Tensor:
         """Ids of what the model has unlearned."""
-        return forgotten_ids(request, self._block(request), self.session.loaded(self.data).partitions).cpu()
+        return self._ids("forgotten", request, lambda *of: forgotten_ids(*of).cpu())
+
+    def _ids(self, what: str, request: Request, drawn: Callable[[Request, Block, Mapping[str, Tensor]], Tensor]) -> Tensor:
+        """Ids that are drawn once for all methods and measures that ask for them."""
+        block, kept = self._block(request), self.session.kept_ids
+        key = (what, self.data.split_address, request, block.root, block.partition)
+        if key not in kept:
+            kept[key] = drawn(request, block, self.session.loaded(self.data).partitions)
+            while len(kept) > _KEPT_IDS:
+                kept.popitem(last=False)
+        return kept[key]

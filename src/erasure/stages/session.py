@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -35,6 +35,7 @@ __all__ = ["LoadedData", "Session"]
 _LARGEST_BLANK = 256 << 20
 """Bytes of a network that is kept to be copied; larger ones are built each time."""
 _BLANKS = 4
+_OPEN_BLOCKS = 4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,7 +76,9 @@ class Session:
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
+        self._blocks: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
+        self.kept_ids: OrderedDict[Hashable, Tensor] = OrderedDict()
         self.running_name: str = ""
         self.touched: set[str] = set()
 
@@ -179,12 +182,19 @@ class Session:
         """The model at an address, or one of the block there, in eval mode, on the device."""
         model = self.blank(data)
         place, index = split_member(where)
-        artifact = self.store.open(place)
         if index is None:
-            model.load_state_dict(artifact.tensors("model"))
+            model.load_state_dict(self.store.open(place).tensors("model"))
         else:
-            model.load_state_dict({name: values[index] for name, values in artifact.tensors("models").items()})
+            model.load_state_dict({name: values[index] for name, values in self._block(place).items()})
         return model.eval()
+
+    def _block(self, place: str) -> dict[str, Tensor]:
+        """The weights of a block, mapped from the store once for those of its models that are asked for one after the other."""
+        if place not in self._blocks:
+            self._blocks[place] = self.store.open(place).tensors("models")
+            while len(self._blocks) > _OPEN_BLOCKS:
+                self._blocks.popitem(last=False)
+        return self._blocks[place]
 
     def blank(self, data: DataSpec) -> nn.Module:
         """A network whose weights are about to be replaced: a copy of one that was built once, since drawing weights takes long."""
