@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +46,12 @@ def _drawable(value: Any) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=1)
+def _drawn(spec: str) -> str:
+    """The SVG of a specification; a figure that is the same on a phone is drawn once."""
+    return str(_converter().vegalite_to_svg(spec, vl_version=_VERSION))
+
+
 def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
     """A figure for the page: colours follow its theme, names inside are unique, and a screen reader says what it is.
 
@@ -51,7 +59,7 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    svg: str = _converter().vegalite_to_svg(_drawable(figure.spec), vl_version=_VERSION)
+    svg = _drawn(json.dumps(_drawable(figure.spec)))
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
     size = _SIZE.search(svg)
