@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo request-demo pages package test check lint types bench docs clean fix test-fast test-slow test-nightly test-processors test-runtime test-lowest verify-types
+.PHONY: help demo request-demo pages package test check lint types bench bench-limits docs clean fix test-fast test-slow test-nightly test-processors test-runtime test-lowest verify-types
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -110,7 +110,10 @@ fix: $(VENV)/.develop ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.develop ## speed against bare PyTorch loops and an older build
+bench: $(VENV)/.develop ## speed against an older build; a row that is a tenth slower fails
+	$(BIN)/python benchmarks/baseline.py
+
+bench-limits: $(VENV)/.develop ## every other benchmark against its own limits (hours)
 	$(BIN)/python benchmarks/run.py
 
 $(VENV)/.docs: $(VENV)/.runtime

@@ -3,8 +3,8 @@
 The older build is taken from the repository's history into a temporary folder; ``--base`` names the commit. Both run in processes of
 their own that take turns, on one thread, and CPU time counts, since other programs may share the machine: of commands that of the
 whole process with its children, of kernels that of the best of three calls. Exits with 1 if a row is more than a tenth slower than it
-was. Run it with ``make bench`` or ``python benchmarks/baseline.py``; ``--long`` adds an experiment on pictures, which takes a quarter of
-an hour a pair.
+was. Run it with ``make bench`` or ``python benchmarks/baseline.py``; ``--long`` adds whole experiments on pictures, which take a quarter
+of an hour and more a pair, and the peak memory of ResNet-18.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import compileall
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def importances(conv: str) -> Callable[[], Callable[[], None]]:
     return prepare
 
 
-def together(name: str) -> Callable[[], Callable[[], None]]:
-    """Sixteen models in one training."""
+def models(name: str, way: str) -> Callable[[], Callable[[], None]]:
+    """64 models, in blocks of sixteen that are trained together, or one by one."""
 
     def prepare() -> Callable[[], None]:
         import torch
@@ -95,24 +96,37 @@ def together(name: str) -> Callable[[], Callable[[], None]]:
         from erasure.training.batches import TensorColumn
         from erasure.training.calls import Criterion, Optimizer
         from erasure.training.ensemble import train_together
-        from erasure.training.predictor import ModelInput, Predictor, build_model
+        from erasure.training.predictor import ModelInput, Predictor, build_model, train
 
-        model = CNN() if name == "CNN" else MLP(hidden_sizes=(128,))
+        hidden = {"MLP": (128,), "MLP of Adult's size": (100, 100, 100)}
+        model = CNN() if name == "small CNN" else MLP(hidden_sizes=hidden[name])
+        shape = ModelInput((100,), 2) if name == "MLP of Adult's size" else ModelInput((1, 8, 8), 10)
         generator = torch.Generator().manual_seed(0)
-        x, y = torch.randn(1_800, 1, 8, 8, generator=generator), torch.randint(0, 10, (1_800,), generator=generator)
-        ids = [torch.randperm(len(x), generator=generator)[:900] for _ in range(16)]
-        recipe = Predictor(model=model, epochs=2, optimizer=Optimizer.of("Adam", lr=1e-3))
-        shape, cpu = ModelInput((1, 8, 8), 10), torch.device("cpu")
+        x = torch.randn(1_800, *shape.x_shape, generator=generator)
+        y = torch.randint(0, shape.n_classes, (1_800,), generator=generator)
+        ids = [torch.randperm(len(x), generator=generator)[:900] for _ in range(N_MODELS)]
+        recipe = Predictor(model=model, epochs=1, optimizer=Optimizer.of("Adam", lr=1e-3))
+        column, criterion, cpu = TensorColumn(x), Criterion("classification"), torch.device("cpu")
 
         def run() -> None:
-            models = [build_model(model, shape, seed, cpu) for seed in range(16)]
-            column, criterion = TensorColumn(x), Criterion("classification")
-            train_together(models, recipe, x=column, y=y, ids=ids, criterion=criterion, seeds=range(16), batch_size=64)
+            made = [build_model(model, shape, seed, cpu) for seed in range(N_MODELS)]
+            if way == "one by one":
+                for seed, each in enumerate(made):
+                    train(each, recipe, x=column, y=y, ids=ids[seed], criterion=criterion, seed=seed, batch_size=64)
+                return
+            for first in range(0, N_MODELS, BLOCK):
+                part = slice(first, first + BLOCK)
+                seeds = range(N_MODELS)[part]
+                train_together(made[part], recipe, x=column, y=y, ids=ids[part], criterion=criterion, seeds=seeds, batch_size=64)
 
         return run
 
     return prepare
 
+
+N_MODELS, BLOCK = 64, 16
+SHARES = {"MLP": 0.10, "MLP of Adult's size": 0.12, "small CNN": 0.20}
+"""What 64 models together should cost at most, as a share of one by one."""
 
 ROWS: dict[str, Callable[[], Callable[[], None]]] = {
     "20 epochs of a GCN on bags of words": gcn,
@@ -120,72 +134,154 @@ ROWS: dict[str, Callable[[], Callable[[], None]]] = {
     "importances of 160 nodes, GraphSAGE": importances("sage"),
     "importances of 160 nodes, GAT": importances("gat"),
     "importances of 160 nodes, GIN": importances("gin"),
-    "16 MLPs together": together("MLP"),
-    "16 CNNs together": together("CNN"),
+    **{f"64 models, {way}: {name}": models(name, way) for name in SHARES for way in ("together", "one by one")},
 }
 
 
 Command = Callable[[Path], list[str]]
-"""Arguments of the command line for a folder that a build has to itself."""
+"""Arguments of Python for a folder that a build has to itself."""
 
 EXPERIMENT = ROOT / "benchmarks" / "small_experiment.jsonc"
 PICTURES = {"class": "CNN", "parameters": {"channels": [32, 64], "hidden_sizes": [480]}}
+N_ROWS, N_RUNS = 200_000, 200
 
 
-def experiment(name: str, *options: str) -> Command:
-    """A run of the small experiment into a folder of that name."""
-    return lambda folder: [
-        "run",
-        str(EXPERIMENT),
-        "--quiet",
-        "--store",
-        str(folder / name / "store"),
-        "--output",
-        str(folder / name / "out"),
-        *options,
-    ]
+def experiment(name: str, changes: Mapping[str, object] | None = None) -> Command:
+    """A run of the small experiment, with changes, into a folder of that name."""
+
+    def arguments(folder: Path) -> list[str]:
+        places = ["--store", str(folder / name / "store"), "--output", str(folder / name / "out")]
+        settings = [part for path, value in (changes or {}).items() for part in ("--set", f"{path}={json.dumps(value)}")]
+        return ["-m", "erasure", "run", str(EXPERIMENT), "--quiet", *places, *settings]
+
+    return arguments
 
 
-def pictures(folder: Path) -> list[str]:
-    """The same on the digits as pictures of 28 × 28, with a network of 1.5 million parameters."""
-    import torch
-    from safetensors.torch import save_file
-    from sklearn.datasets import load_digits
+def validate(_: Path) -> list[str]:
+    """The configuration of the proof of concept."""
+    return ["-m", "erasure", "validate", str(ROOT / "configs" / "proof_of_concept.jsonc")]
 
-    digits = load_digits()
-    x = torch.nn.functional.interpolate(torch.tensor(digits.images).float().unsqueeze(1) / 16, size=(28, 28), mode="bilinear")
-    file = folder / "digits.safetensors"
-    save_file({"x": x.contiguous(), "y": torch.tensor(digits.target)}, file)
-    source = {"class": "TensorFile", "parameters": {"path": str(file)}}
-    changes = {"data.parameters.data_source": source, "predictor.parameters.model": PICTURES, "predictor.parameters.epochs": 10}
-    return experiment(
-        "pictures", *(part for path, value in changes.items() for part in ("--set", f"{path}={json.dumps(value)}"))
-    )(folder)
+
+def pictures(name: str, changes: Mapping[str, object], n: int | None = None) -> Command:
+    """The same on the digits, all or the first ``n``, as pictures of 28 × 28, with a network of 1.5 million parameters."""
+
+    def arguments(folder: Path) -> list[str]:
+        import torch
+        from safetensors.torch import save_file
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = torch.tensor(digits.images).float().unsqueeze(1) / 16
+        x = torch.nn.functional.interpolate(images[:n], size=(28, 28), mode="bilinear").contiguous()
+        file = folder / f"{name}.safetensors"
+        save_file({"x": x, "y": torch.tensor(digits.target[:n])}, file)
+        source = {"class": "TensorFile", "parameters": {"path": str(file)}}
+        fixed = {"data.parameters.data_source": source, "predictor.parameters.model": PICTURES, "predictor.parameters.epochs": 10}
+        return experiment(name, fixed | dict(changes))(folder)
+
+    return arguments
+
+
+def report(folder: Path) -> list[str]:
+    """The page of a run of 588 methods with ten seeds each, made from the rows of the small experiment."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder / "small" / "out" / "rows.parquet")
+    models = pc.field("model") == "unlearned"
+    fixed, measured = rows.filter(~models), rows.filter(models)
+    copies = []
+    for number in range(-(-N_ROWS // len(measured))):
+        label = pc.binary_join_element_wise(measured["label"], str(number // 10), " ")
+        seed = pa.array([number % 10] * len(measured), measured["seed_unlearn"].type)
+        changed = measured.set_column(measured.schema.get_field_index("label"), measured.schema.field("label"), label)
+        copies.append(
+            changed.set_column(changed.schema.get_field_index("seed_unlearn"), changed.schema.field("seed_unlearn"), seed)
+        )
+    place = folder / "many rows"
+    place.mkdir()
+    pq.write_table(pa.concat_tables([fixed, *copies]), place / "rows.parquet")
+    return ["-m", "erasure", "report", str(place)]
+
+
+FIRST_PAGE = """
+import sys
+try:
+    from erasure.ui.library import Library
+except ImportError:
+    from erasure.reports.ui.library import Library
+from pathlib import Path
+Library(Path(sys.argv[1])).runs()
+"""
+
+
+def first_page(folder: Path) -> list[str]:
+    """What ``erasure ui`` reads for its first page."""
+    place = folder / "many runs"
+    for number in range(N_RUNS):
+        shutil.copytree(folder / "small" / "out", place / str(number), ignore=shutil.ignore_patterns("report.html"))
+    return ["-c", FIRST_PAGE, str(place)]
 
 
 COMMANDS: dict[str, Command] = {
-    "validate, first time": lambda _: ["validate", str(ROOT / "configs" / "proof_of_concept.jsonc")],
-    "validate, again": lambda _: ["validate", str(ROOT / "configs" / "proof_of_concept.jsonc")],
+    "validate, first time": validate,
+    "validate, again": validate,
     "small experiment": experiment("small"),
     "small experiment, all in the store": experiment("small"),
+    "report of 200,000 rows": report,
+    "list of 200 runs, first time": first_page,
+    "digits as pictures, cut": pictures(
+        "cut",
+        {
+            "predictor.parameters.epochs": 2,
+            "unlearners": ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 1}}, "SSD"],
+            "evaluator.parameters.measures": ["RelearnTime", "AIN", {"class": "LiRA", "parameters": {"n_shadows": 4}}],
+            "evaluator.parameters.floor_repeats": 1,
+        },
+    ),
 }
 """Commands in their order: what is run again finds what was left before."""
 
-LONG: dict[str, Command] = {"digits as pictures, CNN of 1.5 million": pictures}
+NEEDED = {
+    "validate, again": "validate, first time",
+    **dict.fromkeys(
+        ("small experiment, all in the store", "report of 200,000 rows", "list of 200 runs, first time"), "small experiment"
+    ),
+}
+"""What has to be run before a command."""
+
+LONG: dict[str, Command] = {
+    "digits as pictures, CNN of 1.5 million": pictures("pictures", {}),
+    "ResNet-18 on 240 pictures, peak MiB": pictures(
+        "resnet",
+        {
+            "predictor.parameters.model": {"class": "TorchVisionModel", "parameters": {"name": "resnet18", "stem": "small"}},
+            "predictor.parameters.epochs": 1,
+            "evaluator.parameters.measures": ["NLL"],
+            "evaluator.parameters.floor_repeats": 1,
+        },
+        n=240,
+    ),
+}
 
 
 def run_commands(source: Path, commands: Mapping[str, Command]) -> dict[str, float]:
-    """CPU seconds of some commands with the build whose sources are given, in a fresh folder."""
-    seconds = {}
+    """What some commands take with the build whose sources are given, in a fresh folder: CPU seconds, or MiB where the name says so."""
+    taken = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**environment_of(source), "XDG_CACHE_HOME": folder}
         for name, arguments in commands.items():
-            command = [sys.executable, "-m", "erasure", *arguments(Path(folder))]
-            before = os.times()
-            subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
-            after = os.times()
-            seconds[name] = after.children_user - before.children_user + after.children_system - before.children_system
-    return seconds
+            command = [sys.executable, *arguments(Path(folder))]
+            with tempfile.TemporaryFile() as said:
+                process = subprocess.Popen(command, env=environment, cwd=folder, stdout=said, stderr=said)
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                if process.returncode:
+                    said.seek(0)
+                    raise SystemExit(f"{name} failed with the sources in {source}:\n{said.read().decode()[-2000:]}")
+            taken[name] = usage.ru_maxrss / 1024 if name.endswith("MiB") else usage.ru_utime + usage.ru_stime
+    return taken
 
 
 def measure(names: list[str]) -> dict[str, float]:
@@ -234,7 +330,7 @@ def main() -> int:
     parser.add_argument("--base", default=BASE, help="commit of the older build")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
-    parser.add_argument("--long", action="store_true", help="also the experiment on pictures")
+    parser.add_argument("--long", action="store_true", help="also whole experiments on pictures")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -244,26 +340,37 @@ def main() -> int:
 
     print(f"{platform.platform()}, {torch.backends.cpu.get_cpu_capability()}, 1 thread, torch {torch.__version__}")
     print(f"CPU seconds, medians of {arguments.pairs} pairs; the older build is {arguments.base}")
-    print(f"{'':40}{'older':>10}{'now':>10}{'ratio':>9}{'least':>9}{'most':>9}")
-    kernels = [name for name in ROWS if arguments.rows in name]
-    commands = {
-        name: command for name, command in (COMMANDS | (LONG if arguments.long else {})).items() if arguments.rows in name
-    }
-
-    def seconds(source: Path) -> dict[str, float]:
-        return run_commands(source, commands) | (in_build(source, kernels) if kernels else {})
-
-    with sources_of(arguments.base) as older:
-        pairs = [(seconds(older), seconds(ROOT / "src")) for _ in range(arguments.pairs)]
+    print(f"{'':40}{'older':>10}{'now':>10}{'ratio':>9}{'least':>9}{'most':>9}", flush=True)
     missed = False
-    for name in (*commands, *kernels):
-        ratios = [now[name] / before[name] for before, now in pairs]
-        ratio = statistics.median(ratios)
-        before, now = (statistics.median(each[name] for each in build) for build in zip(*pairs, strict=True))
-        missed = missed or ratio > LIMIT
-        times = f"{before:>10.3f}{now:>10.3f}{ratio:>9.3f}{min(ratios):>9.3f}{max(ratios):>9.3f}"
-        print(f"{name:40}{times}{'  SLOWER' if ratio > LIMIT else ''}")
+    with sources_of(arguments.base) as older:
+        builds = (older, ROOT / "src")
+        wanted = COMMANDS | (LONG if arguments.long else {})
+        shown = [name for name in wanted if arguments.rows in name]
+        commands = {name: command for name, command in wanted.items() if name in {*shown, *(NEEDED.get(each) for each in shown)}}
+        pairs = [[run_commands(build, commands) for build in builds] for _ in range(arguments.pairs)] if commands else []
+        for name in shown:
+            missed |= row(name, pairs)
+        now: dict[str, list[float]] = {}
+        for name in (name for name in ROWS if arguments.rows in name):
+            pairs = [[in_build(build, [name]) for build in builds] for _ in range(arguments.pairs)]
+            missed |= row(name, pairs)
+            now[name] = [each[name] for _, each in pairs]
+    for name, limit in SHARES.items():
+        ways = [now.get(f"64 models, {way}: {name}") for way in ("together", "one by one")]
+        if ways[0] and ways[1]:
+            share = statistics.median(ways[0]) / statistics.median(ways[1])
+            print(f"{f'64 models, together to one by one: {name}':60}{share:>9.3f}   to be at most {limit:.2f}")
     return int(missed)
+
+
+def row(name: str, pairs: Sequence[Sequence[Mapping[str, float]]]) -> bool:
+    """Print a row; whether the present build is slower."""
+    ratios = [now[name] / before[name] for before, now in pairs]
+    ratio = statistics.median(ratios)
+    before, now = (statistics.median(each[name] for each in build) for build in zip(*pairs, strict=True))
+    times = f"{before:>10.3f}{now:>10.3f}{ratio:>9.3f}{min(ratios):>9.3f}{max(ratios):>9.3f}"
+    print(f"{name:40}{times}{'  SLOWER' if ratio > LIMIT else ''}", flush=True)
+    return ratio > LIMIT
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Models trained and evaluated together against one by one.
 
 The same 64 networks, from the same weights, on the same samples in the same order: together in the blocks that a run uses, one after
-another by our loop, and one after another by a bare PyTorch loop. They take turns, and the median of the ratios is what counts. Run it
-with ``make bench`` or ``python benchmarks/ensemble.py``. Exits with 1 if a ratio is above its limit, or if the models trained together
-say something else about more than 1 % of the samples than those trained one by one.
+another by our loop, and one after another by a bare PyTorch loop. They take turns, and the median of the ratios is what counts. Run
+it with ``make bench-limits`` or ``python benchmarks/ensemble.py``. Exits with 1 if a ratio is above its limit, or if the models trained
+together say something else about more than 1 % of the samples than those trained one by one.
 """
 
 from __future__ import annotations

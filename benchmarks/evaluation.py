@@ -2,7 +2,7 @@
 
 Measures work on what each model says about each partition, which is computed once. A hook on every module counts the samples that go
 through a network: in the stages that make outputs each sample of a partition must go through once, in those that measure none at all.
-Run it with ``make bench`` or ``python benchmarks/evaluation.py``. Exits with 1 if a sample goes through twice.
+Run it with ``make bench-limits`` or ``python benchmarks/evaluation.py``. Exits with 1 if a sample goes through twice.
 """
 
 from __future__ import annotations

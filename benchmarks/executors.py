@@ -2,7 +2,7 @@
 
 The sweep is run from the command line, start-up included: with ``--executor serial``, then with ``--executor processes``, each with a
 store of its own; the rows must be the same, timings aside. It is ``configs/adult.jsonc`` on the census (Adult) where
-``ERASURE_TEST_DATA`` has it, else on a table of its size, with SCRUB as the only method. Run it with ``make bench`` or
+``ERASURE_TEST_DATA`` has it, else on a table of its size, with SCRUB as the only method. Run it with ``make bench-limits`` or
 ``python benchmarks/executors.py``, on a machine that does nothing else; it takes about ten minutes. Exits with 1 if the ratio of the
 times is above its limit or a row differs.
 

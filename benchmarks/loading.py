@@ -1,6 +1,6 @@
 """What loading costs: batches against the training step they feed, the second start, ten times the rows, and memory above the cap.
 
-Shares are taken within one run on one thread, so that they hold on any machine. Run it with ``make bench`` or
+Shares are taken within one run on one thread, so that they hold on any machine. Run it with ``make bench-limits`` or
 ``python benchmarks/loading.py``; with ``ERASURE_TEST_DATA`` the second start is that of the real Fashion-MNIST, otherwise of random
 pictures of its size.
 """

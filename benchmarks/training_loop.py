@@ -1,7 +1,7 @@
 """Our training loop against a bare PyTorch loop on the same batches.
 
 Both train the same network from the same weights on the same permutations, in turn, on one thread; the ratio of each pair is
-taken, and the median of the ratios is what counts. Run it with ``make bench`` or ``python benchmarks/training_loop.py``.
+taken, and the median of the ratios is what counts. Run it with ``make bench-limits`` or ``python benchmarks/training_loop.py``.
 """
 
 from __future__ import annotations
