@@ -16,7 +16,7 @@ from erasure.component import Call
 from erasure.errors import InvalidParameters, Problem, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
 from erasure.functional.tokens import token_mean
-from erasure.training.optimizers import uncompiled
+from erasure.training.optimizers import fits_one_pass, lay_out_gradients, uncompiled
 from erasure.types import TaskKind
 
 __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
@@ -40,7 +40,12 @@ class Optimizer(Call):
 
     def build(self, parameters: list[nn.Parameter], **overrides: Any) -> torch.optim.Optimizer:
         """A new optimizer with fresh state for ``parameters``; ``overrides`` win over the bound parameters."""
-        optimizer: torch.optim.Optimizer = uncompiled(self.target())(parameters, **{**self.parameters, **overrides})
+        given = {**self.parameters, **overrides}
+        kind = self.target()
+        in_one_pass = fits_one_pass(kind, parameters, given)
+        optimizer: torch.optim.Optimizer = uncompiled(kind)(parameters, **given, **({"fused": True} if in_one_pass else {}))
+        if in_one_pass:
+            optimizer.register_step_pre_hook(lay_out_gradients)
         return optimizer
 
     @property

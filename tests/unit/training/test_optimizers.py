@@ -4,7 +4,8 @@ import sys
 import pytest
 import torch
 
-from erasure.training.optimizers import uncompiled
+from erasure.training.calls import Optimizer
+from erasure.training.optimizers import MANY_WEIGHTS, uncompiled
 
 KINDS = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adadelta", "Adamax", "ASGD", "Rprop"]
 
@@ -55,3 +56,22 @@ def test_training_does_not_import_the_compiler_or_sympy():
         "sys.exit(int('torch._dynamo' in sys.modules or 'sympy' in sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_many_weights_are_updated_in_one_pass_whatever_the_layout_of_their_gradients(name):
+    side = int(MANY_WEIGHTS**0.5)
+    mine, theirs = (torch.nn.Parameter(torch.ones(side, side)) for _ in range(2))
+    ours, plain = Optimizer.of(name, lr=0.01).build([mine]), getattr(torch.optim, name)([theirs], lr=0.01)
+    assert ours.defaults["fused"]
+    for seed in range(3):
+        gradient = torch.randn(side, side, generator=torch.Generator().manual_seed(seed)).t()
+        mine.grad, theirs.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        plain.step()
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("n", "parameters"), [(MANY_WEIGHTS - 1, {}), (MANY_WEIGHTS, {"foreach": False})])
+def test_few_weights_and_those_who_chose_keep_the_steps_of_torch(n, parameters):
+    assert not Optimizer.of("Adam", lr=0.01, **parameters).build([torch.nn.Parameter(torch.ones(n))]).defaults["fused"]
