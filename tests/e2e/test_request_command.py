@@ -107,14 +107,15 @@ def test_a_dry_run_shows_the_plan(place):
     done = request(place, "--ids", "user4", "--dry-run", folder="planned")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "3 of 60 training samples are to be forgotten."
-    assert "If no method is good enough" in done.stdout
+    assert "retrain without the samples, which has to be compared with nothing" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ids", "user1,nobody"), "1 of 2 ids are not in the data, the first is 'nobody'"),
+        (("--ids", "user1,nobody"), "1 of 2 ids are not in the data: 'nobody'"),
         (("--where", "town=Bern"), '"town=Bern" should be COLUMN=VALUE'),
+        (("--where", "city"), '"city" should be COLUMN=VALUE with a column of columns() in'),
         (("--where", "city=Rome"), "no sample has the value 'Rome'"),
         (("--positions", "60"), "1 of the positions are not in the data"),
         ((), "nobody is asked to be forgotten"),

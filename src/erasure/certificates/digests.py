@@ -32,8 +32,9 @@ def file_digest(path: Path) -> str:
 def model_digest(path: Path) -> str:
     """Digest of a saved model: of its file, or of all files of its folder.
 
-    A folder's digest is the SHA-256 of one line for each file, sorted by name: its digest, two spaces, its path inside the folder with
-    ``/`` between parts. Hidden files do not count. ``sha256sum`` over the same files gives the same lines.
+    A folder with one file stands for this file. The digest of several is the SHA-256 of one line for each, sorted by name: its digest,
+    two spaces, its path inside the folder with ``/`` between parts. Hidden files do not count. ``sha256sum`` over the same files gives
+    the same lines.
 
     Raises:
         DataError: If there is no file, or a link leads out of the folder.
@@ -55,6 +56,8 @@ def model_digest(path: Path) -> str:
             lines.append((name, file_digest(file)))
     if not lines:
         raise DataError(f"the folder {path} holds no files: expected those of a saved model")
+    if len(lines) == 1:
+        return lines[0][1]
     text = "".join(f"{digest}  {name}\n" for name, digest in sorted(lines))
     return hashlib.sha256(text.encode()).hexdigest()
 

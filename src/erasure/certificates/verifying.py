@@ -14,10 +14,10 @@ from erasure.certificates.signing import PAYLOAD_TYPE, public_key
 from erasure.certificates.statement import Statement
 from erasure.durable import reported
 from erasure.errors import DataError, ErasureError, StoreError
-from erasure.records.requests import Ledger
+from erasure.records.requests import Ledger, RequestEntry
 from erasure.records.rows import read_rows
 
-__all__ = ["Check", "Verification", "opened", "verify"]
+__all__ = ["Check", "Verification", "opened", "verify", "verify_ledger"]
 
 MAX_BYTES = 16 * 2**20
 """A larger file is no certificate."""
@@ -28,7 +28,8 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        name: ``signature``, ``signer``, ``unlearned model``, ``original model``, ``evidence`` or ``ledger``.
+        name: ``signature``, ``signer``, ``unlearned model``, ``original model``, ``evidence`` or ``ledger``; of a ledger ``chain``,
+            ``end`` or ``certificates``.
         passed: Whether it holds.
         sentence: What was found.
     """
@@ -231,6 +232,53 @@ def _listed(path: Path, statement: Statement, digest: str) -> Check:
         return Check("ledger", False, str(error))
     if entry is None:
         return Check("ledger", False, f"{path} does not list this certificate.")
-    if (entry.original, entry.unlearned, entry.request) != (statement.original, statement.unlearned, statement.request):
-        return Check("ledger", False, f"{path} lists this certificate as request {entry.number}, but for other models or people.")
+    odd = _contradiction(entry, statement)
+    if odd:
+        return Check("ledger", False, f"{path} lists this certificate as request {entry.number}, but was changed: {odd}.")
     return Check("ledger", True, f"It is the answer to request {entry.number} of {path}.")
+
+
+def _contradiction(entry: RequestEntry, statement: Statement) -> str:
+    """What a line of the ledger has otherwise than its certificate; empty if nothing."""
+    for name in ("original", "unlearned", "request", "n_forgotten", "method", "verdict", "finished"):
+        mine, signed = getattr(entry, name), getattr(statement, name)
+        if mine != signed:
+            return f"{name} is {mine} there, and {signed} in the certificate"
+    return ""
+
+
+def verify_ledger(path: Path) -> tuple[Check, ...]:
+    """Check a ledger against the answers in the folders beside it, which its own chain of digests cannot: its last line and its end.
+
+    Args:
+        path: The ledger.
+
+    Raises:
+        DataError: If a line was changed, removed or inserted.
+        StoreError: If a file cannot be read.
+    """
+    ledger = Ledger(path)
+    entries = ledger.entries()
+    n = "1 request" if len(entries) == 1 else f"{len(entries)} requests"
+    checks = [Check("chain", True, f"{n}, each bound to the one before; the last line has digest {ledger.head}.")]
+    cut = ledger.unlisted()
+    if cut:
+        checks.append(Check("end", False, f"The answer {cut[0].name} is not listed: the end was cut off."))
+    there = [(entry, path.parent / f"{entry.number:04d}" / "certificate.json") for entry in entries if entry.certificate]
+    compared = [(entry, certificate) for entry, certificate in there if certificate.exists()]
+    for entry, certificate in compared:
+        odd = _contradicted_entry(entry, certificate)
+        if odd:
+            checks.append(Check("certificates", False, f"Request {entry.number}: {odd}."))
+    if compared and all(check.name != "certificates" for check in checks):
+        checks.append(Check("certificates", True, f"{len(compared)} of {len(there)} are here, and say what the ledger says."))
+    return tuple(checks)
+
+
+def _contradicted_entry(entry: RequestEntry, certificate: Path) -> str:
+    if file_digest(certificate) != entry.certificate:
+        return f"{certificate} is not the certificate that was issued"
+    try:
+        return _contradiction(entry, opened(certificate.read_bytes())[0])
+    except DataError as error:
+        return str(error)

@@ -29,7 +29,11 @@ _PATH = click.Path(exists=True, path_type=Path)
     help="The trained model: a file of weights or its folder, a Hugging Face folder, or that of an estimator.",
 )
 @click.option("--ids", default="", help="Ids to forget, separated by commas; ids() of TRAINING gives each sample's id.")
-@click.option("--ids-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with one id per line.")
+@click.option(
+    "--ids-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with one id per line (UTF-8); an id that contains a comma is quoted as in CSV.",
+)
 @click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="All samples with this value; columns() of TRAINING gives the columns."
 )
@@ -109,11 +113,11 @@ def command(
     from erasure.engine.saved_estimators import is_saved_estimator
     from erasure.errors import ConfigError, Problem
     from erasure.workflows.deletion import METHODS, Answer, forget
-    from erasure.workflows.training_file import TrainingFile, loaded_model
+    from erasure.workflows.training_file import TrainingFile, loaded_model, read_ids
 
     file = TrainingFile.load(training)
     data = file.call("data")
-    asked = [*_listed(ids), *(_listed(ids_file.read_text(encoding="utf-8").replace("\n", ",")) if ids_file else [])]
+    asked = [*_listed(ids), *(read_ids(ids_file) if ids_file else [])]
     places = [_whole(each) for each in _listed(positions)]
     if not asked and not where and not places:
         raise ConfigError(
@@ -135,7 +139,7 @@ def command(
             n_golds=golds,
             fallback=not no_fallback,
             check_data=not no_data_check,
-            original=_saved(model) if not is_saved_estimator(model) else None,
+            original=model if not is_saved_estimator(model) else None,
             dry_run=dry_run,
             listener=terminal.listen,
             **options,
@@ -175,9 +179,3 @@ def _whole(text: str) -> int:
 
 def _length(data: Any) -> int:
     return len(data[1]) if isinstance(data, tuple) else len(data)
-
-
-def _saved(model: Path) -> Path:
-    """What the digest of the original is of: a folder that holds nothing but weights stands for them."""
-    files = [each for each in model.iterdir() if not each.name.startswith(".")] if model.is_dir() else []
-    return files[0] if len(files) == 1 else model

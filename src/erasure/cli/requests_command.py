@@ -79,17 +79,17 @@ def show_request(number: int, ledger: Path) -> int:
 @_LEDGER
 @click.option("--head", help="Digest of the last line as noted elsewhere; reveals whether the end was cut off.")
 def verify_requests(ledger: Path, head: str | None) -> int:
-    """Check that no line was changed, removed or inserted."""
-    from erasure.records.requests import Ledger
+    """Check that no line was changed, removed or inserted, and that certificates in the folders beside it say the same."""
+    from erasure.certificates.verifying import verify_ledger
 
     entries = _entries(ledger)
-    found = Ledger(ledger).head
-    if head is not None and head not in {found, *(entry.digest for entry in entries)}:
+    if head is not None and head not in {entry.digest for entry in entries}:
         click.echo(f"FAIL  {ledger} does not hold the line with digest {head}: its end was cut off, or it is another ledger")
         return 1
-    n = "1 request" if len(entries) == 1 else f"{len(entries)} requests"
-    click.echo(f"ok    {n}, unchanged; the last line has digest {found}")
-    return 0
+    checks = verify_ledger(ledger)
+    for check in checks:
+        click.echo(printable(f"{'ok   ' if check.passed else 'FAIL '} {check.name}: {check.sentence}"))
+    return 0 if all(check.passed for check in checks) else 1
 
 
 def _entries(ledger: Path) -> Any:

@@ -32,7 +32,7 @@ from erasure.training.randomness import derive, isolated
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 
-__all__ = ["Fit", "Fits", "FittedModel", "callable_digest", "positions_explained", "recipe_fit"]
+__all__ = ["Fit", "Fits", "FittedModel", "callable_digest", "passed", "positions_explained", "recipe_fit", "remembered"]
 
 Fit: TypeAlias = Callable[[Any, int], nn.Module]
 """Trains a model from scratch on some samples: their positions in the training set, sorted, as an array of whole numbers, and a seed."""
@@ -168,9 +168,9 @@ class Fits:
             raise RequirementNotMet("fit gave the original's weights, expected a model trained from scratch on the given samples")
 
     def _load(self, artifact: Artifact) -> nn.Module:
-        model = deep_copy(self.like)
+        model = self.data.prepared(self.like)
         model.load_state_dict(artifact.tensors("model"))
-        return self.data.prepared(model)
+        return model
 
     def _outputs(self, where: str, ids: Tensor) -> Outputs:
         """What a model says, from the store: the same golds are read for each request's evidence once."""
@@ -199,6 +199,19 @@ def positions_explained(data: GivenData, ids: Tensor, name: str) -> Iterator[Non
             f"this measure trains on samples of test as well: {name} gets positions from {n:,} on for them, in the order of test, and "
             f"failed ({type(error).__name__}: {error}); have it take data and test joined, or give a recipe as train="
         ) from error
+
+
+def remembered(compute: Callable[[Tensor], Outputs]) -> Callable[[Tensor], Outputs]:
+    """What a model that does not change says of samples by their ids, each set of them asked once."""
+    known: dict[bytes, Outputs] = {}
+
+    def outputs(ids: Tensor) -> Outputs:
+        key = ids.cpu().numpy().tobytes()
+        if key not in known:
+            known[key] = compute(ids)
+        return known[key]
+
+    return outputs
 
 
 def passed(model: nn.Module, data: GivenData, ids: Tensor) -> Outputs:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from erasure.engine.fits import Fits, FittedModel, passed
+from erasure.engine.fits import Fits, FittedModel, passed, remembered
 from erasure.engine.given_checks import check_model
 from erasure.engine.given_data import GivenData
 from erasure.engine.recording.rows import value_row
@@ -65,7 +65,7 @@ def held_model(model: nn.Module, data: GivenData, *, elapsed_s: float = 0.0, pre
         )
     return GivenModel(
         load=lambda: private,
-        outputs=lambda ids: passed(private, data, ids),
+        outputs=remembered(lambda ids: passed(private, data, ids)),
         elapsed_s=elapsed_s,
         precompute_s=precompute_s,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from erasure.accounting.guarantee import Guarantee
 from erasure.component import canonical
-from erasure.engine.fits import Fits, passed
+from erasure.engine.fits import Fits, passed, remembered
 from erasure.engine.given_data import GivenData, OwnModelBank, with_names
 from erasure.engine.given_models import GivenModel
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
@@ -71,15 +71,15 @@ class Unlearnings:
 
         @functools.cache
         def load() -> nn.Module:
-            model = deep_copy(self.like)
+            model = self.data.prepared(self.like)
             model.load_state_dict(artifact.tensors("model"))
-            return self.data.prepared(model)
+            return model
 
         facts = artifact.facts
         promised = cast(dict[str, Any], facts["guarantee"])
         return UnlearnedModel(
             load=load,
-            outputs=lambda ids: passed(load(), self.data, ids),
+            outputs=remembered(lambda ids: passed(load(), self.data, ids)),
             elapsed_s=cast(float, facts["elapsed_s"]),
             precompute_s=cast(float, facts["precompute_s"]),
             address=where,

@@ -134,6 +134,12 @@ class Ledger:
             model = entry.original
         return tuple(reversed(found))
 
+    def unlisted(self) -> Sequence[Path]:
+        """Folders of finished answers beside the file that no line lists: its end was cut off."""
+        n = len(self)
+        beyond = [each for each in sorted(self.path.parent.glob("[0-9]*")) if each.name.isdecimal() and int(each.name) > n]
+        return [each for each in beyond if (each / "model").is_dir() and not (each / "private").exists()]
+
     def append(self, **values: Any) -> RequestEntry:
         """Add an answered request, or return the entry that it has already.
 

@@ -436,6 +436,7 @@ def unfamiliar(data: GivenData, model: nn.Module | GivenModel) -> str:
     if spread and float(a.mean() - b.mean()) / spread > 4:
         return (
             f"the model seems never to have seen the samples to forget: their mean loss is {float(a.mean()):.3g}, that of unseen samples "
-            f"{float(b.mean()):.3g}; check the ids, or say that it is right with check_data=False"
+            f"{float(b.mean()):.3g}; check the ids, or say that it is right with check_data=False, as where their labels are known to be "
+            "wrong and the model has not learned them by heart"
         )
     return ""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from erasure.certificates.digests import model_digest, person_digest
-from erasure.certificates.signing import signer
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_checks import check_settings, positions
 from erasure.engine.given_data import GivenData, given_data, unlearner_of
@@ -162,9 +161,7 @@ def forget(
     root = Path(folder)
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))
-    place.complete()
-    if place.key is not None:
-        signer(place.key)  # a key that cannot sign is found before anything is trained
+    place.check()
     if n_originals < _LEAST_ORIGINALS:
         raise RequirementNotMet(f"a method is confirmed on {_LEAST_ORIGINALS} models or more, found n_originals = {n_originals}")
     if data is None:
@@ -255,9 +252,7 @@ def _asked(
     if known is not None and (not len(gone) or known.original == digest()):
         return known
     if not len(gone):
-        raise DataError(
-            "earlier requests of other people have removed all of these samples already; erasure requests list shows them"
-        )
+        raise DataError("earlier requests have removed all of these samples already; erasure requests list shows them")
     if len(gone) == len(present):
         raise DataError(f"all {len(present):,} samples that are left are to be forgotten: there is nothing left to learn from")
     return _Asked(request, {"train": present, "forget": gone, "retain": present[~torch.isin(present, gone)]})

@@ -89,6 +89,8 @@ class DeletionEvidence:
         self.seed: int = seed
         self.generation: int = generation
         self.listener: Listener = listener
+        self.remarks: list[str] = []
+        """What was found of each method that was tried."""
         self.measures: list[Measure] = audit_measures(None, data, fits is not None)
         made = None if fits is None else of_fits(fits, data, seed, generation)
         self.measured: MeasuredModels = MeasuredModels(
@@ -152,9 +154,11 @@ class DeletionEvidence:
                 made = self.unlearnings.apply(candidate.unlearner, self._sibling(block), derive(self.seed, "unlearn", block))
             except ErasureError as error:
                 self._say(f"{candidate.label} was left out: {error}")
+                self.remarks.append(f"{candidate.label}: {error}")
                 continue
             distance, remark = self._distance(candidate.label, made, block)
             self._say(f"{candidate.label}: {remark}")
+            self.remarks.append(f"{candidate.label}: {remark}")
             if math.isfinite(distance) and (best is None or distance < best[0]):
                 best = distance, candidate
             if distance <= _NEAR:

@@ -80,6 +80,30 @@ class DeletionFolder:
         """All answered requests."""
         return Ledger(self.root / "ledger.jsonl")
 
+    def check(self) -> None:
+        """That nothing of what earlier requests have left is missing, before anything is trained.
+
+        Raises:
+            DataError: If the end of the ledger, the salt, the record of removed samples or the key is gone, or a key cannot sign.
+        """
+        self.complete()
+        if self.ledger.unlisted():
+            with locked(self.root / ".lock"):  # somebody else may have been about to write
+                cut = self.ledger.unlisted()
+            if cut:
+                raise DataError(
+                    f"{self.ledger.path} lists {len(self.ledger):,} requests, and there is the answer {cut[0].name}: its end was cut "
+                    "off; restore it from a backup"
+                )
+        if self.key is None and len(self.ledger) and not (self.root / "private" / _KEY_FILE).exists():
+            raise DataError(
+                f"there is no key at {self.root / 'private' / _KEY_FILE}, though earlier requests were signed; restore it from a backup, "
+                "or name the key with --key"
+            )
+        _ = self.salt
+        if self.key is not None:
+            signer(self.key)
+
     @property
     def signing_key(self) -> Path:
         """The private key's file, made if there is none."""
@@ -94,10 +118,19 @@ class DeletionFolder:
 
     @property
     def salt(self) -> str:
-        """The secret that digests of people and samples are made with, made if there is none."""
+        """The secret that digests of people and samples are made with, made if nobody was forgotten yet.
+
+        Raises:
+            DataError: If it is gone.
+        """
         path = self.root / "private" / _SALT_FILE
         with reported("read", path, option="--folder"):
             if not path.exists():
+                if len(self.ledger):
+                    raise DataError(
+                        f"{path} is gone: without it nobody can tell who was forgotten, and removed samples would be learned from again; "
+                        "restore it from a backup"
+                    )
                 with locked(self.root / ".lock"):
                     if not path.exists():
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,9 +162,28 @@ class DeletionFolder:
         return found
 
     def _removed(self) -> Counter[str]:
+        """Digests of removed samples; every request of the ledger has left its own."""
+        n, record = len(self.ledger), self._removed_record()
+        if not {*range(1, n + 1)} <= {*record["requests"]}:
+            with locked(self.root / ".lock"):  # somebody else may have been about to write
+                record = self._removed_record()
+            if not {*range(1, n + 1)} <= {*record["requests"]}:
+                raise DataError(
+                    f"{self.root / 'private' / _REMOVED_FILE} lacks the samples of earlier requests, which would be learned from again; "
+                    "restore it from a backup"
+                )
+        return Counter(record["samples"])
+
+    def _removed_record(self) -> dict[str, Any]:
         path = self.root / "private" / _REMOVED_FILE
         with reported("read", path, option="--folder"):
-            return Counter(json.loads(path.read_bytes())["samples"]) if path.exists() else Counter()
+            if not path.exists():
+                return {"samples": {}, "requests": []}
+            try:
+                record: dict[str, Any] = json.loads(path.read_bytes())
+                return {"samples": dict(record["samples"]), "requests": list(record["requests"])}
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{path} is damaged ({type(error).__name__}); restore it from a backup") from error
 
     # Answers
 
@@ -216,8 +268,7 @@ class DeletionFolder:
 
     def _note_removed(self, digests: Sequence[str], number: int) -> None:
         """Count each request once, however often this is done."""
-        path = self.root / "private" / _REMOVED_FILE
-        record = json.loads(path.read_bytes()) if path.exists() else {"samples": {}, "requests": []}
+        path, record = self.root / "private" / _REMOVED_FILE, self._removed_record()
         if number in record["requests"]:
             return
         counts = Counter(record["samples"])
@@ -254,11 +305,7 @@ def save_model(model: Any, folder: Path) -> str:
         for path in folder.rglob("*"):
             if path.is_file():
                 fsync(path)
-    return model_digest(folder / "model.safetensors" if _is_single(folder) else folder)
-
-
-def _is_single(folder: Path) -> bool:
-    return [path.name for path in folder.iterdir()] == ["model.safetensors"]
+    return model_digest(folder)
 
 
 def check_folder(root: Path) -> None:

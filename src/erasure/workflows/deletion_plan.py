@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.engine.fits import Fits
+from erasure.engine.fits import Fits, passed
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenModel
 from erasure.engine.given_unlearning import Unlearnings
@@ -109,7 +109,7 @@ class DeletionPlan:
     @property
     def evidence_s(self) -> float:
         """Seconds of measuring and of the report."""
-        if self.proving:
+        if self.proving or not self.tried:
             return _ANSWER_S + 2 * self.pass_s
         measured = len(self.tried) + self.n_confirmed + sum(each.n - each.n_cached for each in self.models)
         return _REPORT_S + self.pass_s * measured
@@ -126,6 +126,8 @@ class DeletionPlan:
         """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one retraining more."""
         if self.way:
             return self.retraining_s
+        if not self.tried:
+            return 0.0 if self.already else self.retraining_s + self.evidence_s
         training = 0.0 if self.proving else self.training_s
         return 0.0 if self.already else training + self.unlearning_s + self.evidence_s
 
@@ -140,12 +142,13 @@ class DeletionPlan:
         lines += self._by_proof() if self.proving else self._by_comparison()
         share = f" ({self.total_s / self.retraining_s:.2g} retrainings)" if self.retraining_s else ""
         money = f", {self.price_per_hour * self.total_s / 3600:.2f} in money" if self.price_per_hour else ""
-        training = "" if self.proving else f"{_time(self.training_s)} for models that evidence rests on, "
+        training = f"{_time(self.training_s)} for models that evidence rests on, " if self.tried and not self.proving else ""
+        again = not self.tried and self.retraining_s > 0
+        making = f"{_time(self.retraining_s)} for retraining" if again else f"{_time(self.unlearning_s)} for unlearning"
         lines.append(
-            f"In all {_time(self.total_s)}{share}{money}: {training}{_time(self.unlearning_s)} for unlearning, "
-            f"{_time(self.evidence_s)} for measuring and the report."
+            f"In all {_time(self.total_s)}{share}{money}: {training}{making}, {_time(self.evidence_s)} for measuring and the report."
         )
-        if not self.proving:
+        if self.tried and not self.proving:
             lines.append("If no method is good enough, one retraining more.")
         return "\n".join(lines)
 
@@ -165,6 +168,8 @@ class DeletionPlan:
         ]
         if self.tried:
             lines.append(f"confirm the best on {self.n_confirmed} models that did not choose it")
+        elif self.retraining_s:
+            lines.append("retrain without the samples, which has to be compared with nothing")
         return lines
 
 
@@ -230,7 +235,7 @@ def pass_seconds(data: GivenData, original: GivenModel) -> float:
     start = time.perf_counter()
     for name in ("forget", "retain", "test"):
         if name in data.partitions:
-            original.outputs(data.partitions[name])
+            passed(original.load(), data, data.partitions[name])
     return time.perf_counter() - start
 
 

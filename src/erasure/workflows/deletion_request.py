@@ -181,7 +181,7 @@ class DeletionRequest:
         """
         data, wishes = self.data, self.wishes
         proving = self._of_shards(methods)
-        is_needed = priced or not proving or math.isfinite(wishes.max_seconds)
+        is_needed = priced or (methods and not proving) or math.isfinite(wishes.max_seconds)
         price = 0.0
         if self.fits is not None and is_needed:
             price = retraining_price(self.fits, data, self.evidence.wanted_golds(), self.seed)
@@ -192,11 +192,11 @@ class DeletionRequest:
         draft = DeletionPlan(
             n_forget=len(data.partitions["forget"]),
             n_train=len(data.partitions["train"]),
-            models=self.evidence.planned(),
+            models=self.evidence.planned() if any(not each.refusal for each in candidates) else (),
             candidates=candidates,
             n_confirmed=wishes.n_originals,
             retraining_s=price,
-            pass_s=pass_seconds(data, self.own),
+            pass_s=pass_seconds(data, self.own) if is_needed else 0.0,
             price_per_hour=wishes.price_per_hour,
         )
         return self._within(draft)
@@ -235,7 +235,8 @@ class DeletionRequest:
             elif not each.refusal:
                 spent += each.seconds
             allowed.append(each)
-        return replace(draft, candidates=allowed)
+        is_compared = any(not each.refusal and not each.is_proof for each in allowed)
+        return replace(draft, candidates=allowed, models=draft.models if is_compared else ())
 
     # Answering
 
@@ -279,7 +280,8 @@ class DeletionRequest:
             also = {chosen.label: confirmed.model} if chosen is not None and confirmed is not None else {}
             return self._retrained(self.fits, also, output)
         if confirmed is None or chosen is None:
-            raise RequirementNotMet(f"{why}, and nothing may be retrained: give train=, or another budget")
+            advice = "other methods" if self.evidence.remarks else "train=, or another budget"
+            raise RequirementNotMet(f"{why}, and nothing may be retrained: give {advice}")
         return _Outcome(
             label=chosen.label,
             model=confirmed.model,
@@ -290,6 +292,8 @@ class DeletionRequest:
         )
 
     def _nothing_tried(self, plan: DeletionPlan) -> str:
+        if self.evidence.remarks:
+            return f"no method was good enough on the model that serves to choose ({'; '.join(self.evidence.remarks)})"
         refused = [f"{each.label}: {each.refusal}" for each in plan.candidates if each.refusal] + self._left_out
         return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
 
@@ -305,8 +309,10 @@ class DeletionRequest:
             guarantee=Guarantee(kind="exact", assumptions=(_ASSUMED,)),
         )
         unlearned: dict[str, GivenModel] = {RETRAINING: model, **also}
-        block = GivenBlock(original=self.own, golds=self.evidence.golds(0), unlearned=unlearned)
-        audit = self.evidence.judged([block], dict.fromkeys(unlearned, ""), output, exact=[RETRAINING])
+        # How it was made is the evidence; models to compare with are shown where a method was judged beside them, and trained for nothing.
+        evidence, golds = (self.evidence, self.evidence.golds(0)) if also else (self._evidence(None), ())
+        block = GivenBlock(original=self.own, golds=golds, unlearned=unlearned)
+        audit = evidence.judged([block], dict.fromkeys(unlearned, ""), output, exact=[RETRAINING])
         tested = audit.tested.methods.get(RETRAINING) if audit.tested is not None else None
         return _Outcome(label=RETRAINING, model=model, audit=audit, tested=tested)
 
@@ -355,6 +361,8 @@ class DeletionRequest:
             return found.model.elapsed_s / share
         if self.fits is None or found.by_proof:
             return plan.retraining_s
+        if found.label == RETRAINING and found.tested is None:
+            return found.model.elapsed_s
         return statistics.median(gold.elapsed_s for gold in self.evidence.golds(0))
 
     def _leave_out(self, label: str, reason: str) -> None:

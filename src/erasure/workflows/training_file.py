@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from erasure.durable import reported
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.errors import DataError, MissingDependency, RequirementNotMet, nearest
 from erasure.training.weights_files import read_weights
 
-__all__ = ["TrainingFile", "loaded_model"]
+__all__ = ["TrainingFile", "loaded_model", "read_ids"]
 
+_SHOWN = 5
 _KNOWN = ("model", "data", "test", "fit", "ids", "columns")
 
 
@@ -89,22 +92,25 @@ class TrainingFile:
         found, who = set(place), [str(each) for each in place]
         if ids:
             known = self._column("ids", self.call("ids"), n)
-            missing = [each for each in ids if each not in known]
-            if missing:
-                raise DataError(f"{len(missing)} of {len(ids)} ids are not in the data, the first is {missing[0]!r}")
             wanted = set(ids)
+            missing = sorted(wanted.difference(known), key=list(ids).index)
+            if missing:
+                named = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+                hint = nearest(missing[0], sorted(set(known)))
+                raise DataError(f"{len(missing)} of {len(wanted)} ids are not in the data: {named}{f'; {hint}' if hint else ''}")
             found |= {position for position, each in enumerate(known) if each in wanted}
             who += ids
         for condition in where:
             name, mark, value = condition.partition("=")
             columns = self.call("columns") or {}
             if not mark or name not in columns:
-                hint = nearest(name, columns) or f"there are {', '.join(columns) or 'none'}"
+                hint = ("" if name in columns else nearest(name, columns)) or f"there are {', '.join(columns) or 'none'}"
                 raise DataError(f'"{condition}" should be COLUMN=VALUE with a column of columns() in {self.path}; {hint}')
             column = self._column(name, columns[name], n)
-            some = {position for position, each in enumerate(column) if each == value}
+            some = {position for position, each in enumerate(column) if _is_same(each, value, columns[name])}
             if not some:
-                raise DataError(f'no sample has the value {value!r} in the column "{name}"')
+                hint = nearest(value, sorted(set(column)))
+                raise DataError(f'no sample has the value {value!r} in the column "{name}"{f"; {hint}" if hint else ""}')
             found |= some
             who.append(condition)
         return sorted(found), who
@@ -118,6 +124,39 @@ class TrainingFile:
         if len(written) != n:
             raise DataError(f"{name} has {len(written):,} values, and the training set has {n:,} samples")
         return written
+
+
+def _is_same(written: str, value: str, column: Any) -> bool:
+    """Whether a value of a column is what was asked for; numbers are compared as numbers, so that 8000 finds 8000.0."""
+    if written == value:
+        return True
+    if not np.issubdtype(np.asarray(column).dtype, np.number):
+        return False
+    try:
+        return float(written) == float(value)
+    except ValueError:
+        return False
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids in a file: one in a line, or several with commas between; quotes as in CSV keep a comma inside an id.
+
+    A byte order mark, empty lines, and the line ends of Windows are left out.
+
+    Raises:
+        DataError: If it is no text in UTF-8.
+    """
+    with reported("read", path, option="--ids-file"):
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no text in UTF-8 (byte {error.start:,}); save it as UTF-8, with an id in each line"
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{path} is no text: expected an id in each line")
+    return [cell.strip() for line in csv.reader(text.splitlines(), skipinitialspace=True) for cell in line if cell.strip()]
 
 
 def loaded_model(path: Path, training: TrainingFile) -> Any:

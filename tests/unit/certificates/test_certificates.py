@@ -171,6 +171,8 @@ def test_salted_digests_do_not_depend_on_order_and_not_only_on_the_ids():
 
 def test_a_folder_has_a_digest_of_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
+    assert model_digest(tmp_path) == model_digest(tmp_path / "a")  # a folder with one file stands for it
+    (tmp_path / "c").write_text("2")
     first = model_digest(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert model_digest(tmp_path) != first
@@ -204,7 +206,7 @@ def test_the_commands_say_what_they_found(issued, keys, tmp_path):
     wrong = erasure("verify", issued / "certificate.json", "--key", keys / "stranger.pub")
     assert wrong.returncode == 1
     assert "Do not rely" in wrong.stdout
-    assert "unchanged" in erasure("requests", "verify", "--ledger", issued / "ledger.jsonl").stdout
+    assert "ok    chain: 1 request, each bound" in erasure("requests", "verify", "--ledger", issued / "ledger.jsonl").stdout
     assert "SSD" in erasure("requests", "list", "--ledger", issued / "ledger.jsonl").stdout
     assert "lineage" in erasure("requests", "show", "1", "--ledger", issued / "ledger.jsonl").stdout
     assert erasure("requests", "show", "2", "--ledger", issued / "ledger.jsonl").returncode == 2
