@@ -18,9 +18,10 @@ def runs(tmp_path_factory):
     """Directories of the runs of three seeds of each data set."""
     folder = tmp_path_factory.mktemp("compare")
     found = {}
-    for dataset in ("breast_cancer", "digits"):
+    for dataset in ("breast_cancer", "wine"):
         configuration = small_experiment(name=f"small_{dataset}", unlearners=METHODS)
         configuration["data"]["data_source"]["parameters"]["name"] = dataset
+        configuration["predictor"]["epochs"] = 10
         configuration["evaluator"]["floor_repeats"] = 4  # with fewer, three originals can accuse nobody
         path = folder / f"{dataset}.json"
         path.write_text(json.dumps(configuration), encoding="utf-8")
@@ -42,7 +43,7 @@ def compared(runs):
 
 def test_damage_is_named_a_real_difference(compared):
     losses = {(duel["label"], duel["problem"]) for duel in compared["duels"] if duel["outcome"] == "loss" and duel["is_gapped"]}
-    assert losses == {("SSD", "breast_cancer"), ("SSD", "digits")}
+    assert losses == {("SSD", "breast_cancer"), ("SSD", "wine")}
     assert all(duel["p"] <= 0.05 for duel in compared["duels"] if duel["outcome"] != "tie")
     overall = compared["rankings"][0]
     assert overall["blocks"] == 6
@@ -64,11 +65,11 @@ def test_against_a_method_who_is_better_wins(runs):
 
 
 def test_the_changed_node_and_its_effect_are_found(runs, tmp_path):
-    old = runs["digits", 0]
+    old = runs["wine", 0]
     folder = old.parent
     options = ("--store", folder / "store", "--output", tmp_path / "new", "--quiet", "--no-report")
     change = ("--set", "unlearners[1].parameters.selection_weighting=1e6")
-    done = command("run", folder / "digits.json", *options, *change, cwd=folder)
+    done = command("run", folder / "wine.json", *options, *change, cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(command("compare", old, tmp_path / "new", "--json").stdout)
     (changes,) = found["changes"]
@@ -86,7 +87,7 @@ def test_the_terminal_and_the_page_say_the_same(runs, tmp_path):
     pytest.importorskip("jinja2", reason="the extra report is not installed")
     done = command("compare", *runs.values(), "--html", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
-    assert "loss: SSD, accuracy retain on digits: differs from retrained models" in done.stdout
+    assert "loss: SSD, accuracy retain on wine: differs from retrained models" in done.stdout
     text = (tmp_path / "page.html").read_text("utf-8")
     assert "differs from retrained models" in text
     assert "http" not in text.replace("http-equiv", "")

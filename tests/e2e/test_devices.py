@@ -1,5 +1,6 @@
 """``--devices 2`` on the command line: the models of one device, bad combinations refused, and nothing left behind."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from small import command, is_worker, small_experiment, workers_of
 
 from erasure.store import Store
 
-pytest.importorskip("lightning_fabric")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightning_fabric") is None, reason="the extra fabric is not installed")
 
 
 def _models(store):

@@ -134,7 +134,7 @@ def test_methods_that_change_inputs_refuse_graphs_before_anything_is_trained(tmp
     assert all(problem.kind == "requirement" for problem in problems)
 
 
-@pytest.mark.parametrize("forgets", ["node", "label"])
+@pytest.mark.parametrize("forgets", ["node", pytest.param("label", marks=pytest.mark.nightly)])
 def test_nodes_are_forgotten_from_a_graph(tmp_path, forgets):
     results = erasure.run(cora(cora_root(tmp_path), forgets), store=tmp_path / "store", device="cpu")
     assert not results.failures
@@ -180,7 +180,8 @@ def request(root, kind, **changes):
 
 
 @pytest.mark.parametrize(
-    "kind", ["edges", pytest.param("nodes", marks=pytest.mark.slow), pytest.param("features", marks=pytest.mark.slow)]
+    "kind",
+    ["edges", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("nodes", "features"))],  # by day their files run
 )
 def test_requests_to_forget_something_of_a_graph(tmp_path, kind):
     configuration = request(cora_root(tmp_path), kind)

@@ -183,11 +183,9 @@ def _check(serial, where):
     assert _objects(where / "store") == _objects(serial / "store")
 
 
-# With a shared store the test of a lost node says the same, but that nothing is lost where nothing dies.
-PEACE = [pytest.param((), marks=pytest.mark.nightly, id="shared"), pytest.param(("--private-stores",), id="private")]
-
-
-@pytest.mark.parametrize("options", PEACE)
+# By day a node is lost that has a store of its own, which takes all that a peaceful sweep takes, but that nothing is lost.
+@pytest.mark.nightly
+@pytest.mark.parametrize("options", [(), ("--private-stores",)], ids=["shared", "private"])
 def test_a_sweep_on_two_nodes_gives_the_rows_and_the_store_of_a_serial_one(serial, two_nodes, tmp_path, options):
     stores = set()
     with _sweep(serial, two_nodes, tmp_path, *options) as run:
@@ -202,7 +200,9 @@ def test_a_sweep_on_two_nodes_gives_the_rows_and_the_store_of_a_serial_one(seria
     assert not _losses(tmp_path)
 
 
-@pytest.mark.parametrize("options", [(), ("--private-stores",)], ids=["shared", "private"])
+@pytest.mark.parametrize(
+    "options", [pytest.param((), marks=pytest.mark.nightly, id="shared"), pytest.param(("--private-stores",), id="private")]
+)
 def test_stages_of_a_killed_worker_and_of_a_lost_node_are_tried_elsewhere(serial, two_nodes, tmp_path, options):
     with _sweep(serial, two_nodes, tmp_path, *options) as run:
         os.kill(two_nodes.wait_for_a_busy_worker(run), signal.SIGKILL)

@@ -46,6 +46,11 @@ def bundled(_folder):
     return {}
 
 
+def few_digits(_folder):
+    """Digits come with scikit-learn: most of them are left to the test."""
+    return {"data.parameters.partitions[0].parameters.percentage": 0.15}
+
+
 def census(n_rows):
     """Both files of Adult, shortened."""
 
@@ -77,11 +82,11 @@ def idx_files(folder, pictures):
 def digits(folder):
     found = np.load(real(TEST_DATA / "images" / "mnist20k.npz"))
     parts = {"train": "train", "t10k": "test"}
-    idx_files(folder / "MNIST", {name: (found[f"x_{part}"][:400], found[f"y_{part}"][:400]) for name, part in parts.items()})
+    idx_files(folder / "MNIST", {name: (found[f"x_{part}"][:160], found[f"y_{part}"][:160]) for name, part in parts.items()})
     return {f"{SOURCE}.root": str(folder), f"{SOURCE}.download": False}
 
 
-def clothes(folder, n=400):
+def clothes(folder, n=160):
     place = real(TEST_DATA / "images" / "fashion-mnist")
     pictures = {}
     for part in ("train", "t10k"):
@@ -104,7 +109,7 @@ def photographs(folder):
     """CIFAR-10's pictures as JPEG, named in a table."""
     found = np.load(real(TEST_DATA / "images" / "cifar10_jpeg_12k.npz"))
     rows = ["path,label,part\n"]
-    for part, number in (("train", 120), ("test", 60)):
+    for part, number in (("train", 80), ("test", 40)):
         packed, offsets, labels = (found[f"{part}_{kind}"] for kind in ("bytes", "offsets", "labels"))
         for i in np.linspace(0, len(labels) - 1, number).astype(int):  # they lie class by class
             (folder / f"{part}{i}.jpg").write_bytes(packed[offsets[i] : offsets[i + 1]].tobytes())
@@ -118,7 +123,7 @@ def photographs(folder):
 
 
 def messages(folder):
-    return {f"{SOURCE}.files": [written(folder / "sms.tsv", lines_of(TEST_DATA / "text" / "sms.tsv.gz", 250))]}
+    return {f"{SOURCE}.files": [written(folder / "sms.tsv", lines_of(TEST_DATA / "text" / "sms.tsv.gz", 150))]}
 
 
 def articles(words, n_others=150):
@@ -192,9 +197,10 @@ def authors(_folder):
         f"{SOURCE}.path": str(place),
         f"{SOURCE}.authors": [0, 180, 181],
         "data.parameters.partitions[0].parameters.z_labels": ["181"],
+        f"{SOURCE}.vocabulary.parameters.vocabulary_size": 400,
         "predictor.parameters.model.parameters": {"width": 32, "n_layers": 2},
-        **{f"evaluator.parameters.measures[{i}].parameters.max_new_tokens": 8 for i in (8, 9)},
-        **{f"evaluator.parameters.measures[{i}].parameters.n_samples": 4 for i in (8, 9)},
+        **{f"evaluator.parameters.measures[{i}].parameters.max_new_tokens": 4 for i in (8, 9)},
+        **{f"evaluator.parameters.measures[{i}].parameters.n_samples": 2 for i in (8, 9)},
     }
 
 
@@ -211,9 +217,9 @@ class Case:
 ELSEWHERE = {"audit_digits"}  # test_audits.py runs it, with more models
 GRAPHS, MOLECULES = ("torch_geometric",), ("torch_geometric", "rdkit")
 CASES = {
-    "proof_of_concept": Case(bundled, slow=True),
-    "digits_class": Case(bundled, slow=True),
-    "newest_methods": Case(bundled, slow=True),
+    "proof_of_concept": Case(few_digits, slow=True),
+    "digits_class": Case(few_digits, slow=True),
+    "newest_methods": Case(few_digits, slow=True),
     "iris": Case(bundled),
     "breast_cancer": Case(bundled),
     "adult": Case(census(400)),
@@ -247,9 +253,12 @@ CASES = {
 def shorter(experiment):
     """Settings that leave every part of an experiment in its place and train each network for an epoch."""
     settings = {"predictor.parameters.epochs": 1, "evaluator.parameters.floor_repeats": 0}
+    most = {"epochs": 1, "warm_up_epochs": 1, "repair_epochs": 1, "steps": 8}
     for i, entry in enumerate(experiment.unlearners):
-        if getattr(entry.unlearner, "epochs", 0) > 2:
-            settings[f"unlearners[{i}].parameters.epochs"] = 2
+        for parameter, number in most.items():
+            given = getattr(entry.unlearner, parameter, None)
+            if isinstance(given, int) and given > number:
+                settings[f"unlearners[{i}].parameters.{parameter}"] = number
     for i, measure in enumerate(experiment.evaluator.measures):
         for parameter in ("n_shadows", "n_models"):
             if hasattr(measure, parameter):

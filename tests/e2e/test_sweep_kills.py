@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 from small import command, small_experiment, workers_of
 
-N_KILLS = int(os.environ.get("ERASURE_TEST_KILLS", "4"))
+N_KILLS = int(os.environ.get("ERASURE_TEST_KILLS", "8"))  # by night
 
 
 def _sweep():
-    return small_experiment(
+    swept = small_experiment(
         sweep={
             "over": {"unlearners[1].parameters.epochs": [1, 2], "data.partitions[1].parameters.percentage": [0.1, 0.2]},
-            "seeds": {"train": [0, 1]},
+            "seeds": {"train": [0]},
         }
     )
+    swept["predictor"]["epochs"] = 5
+    return swept
 
 
 def _rows(directory):
@@ -47,7 +49,8 @@ def _events(log):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the worker processes through /proc")
-def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path):
+@pytest.mark.parametrize("n_kills", [2, pytest.param(N_KILLS, marks=pytest.mark.nightly)])
+def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path, n_kills):
     configuration = tmp_path / "sweep.jsonc"
     configuration.write_text(json.dumps(_sweep()))
     options = ("--store", tmp_path / "alone", "--output", tmp_path / "expected", "--quiet", "--no-report")
@@ -57,13 +60,13 @@ def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path):
     store, output, generator = tmp_path / "store", tmp_path / "out", random.Random(0)
     options = ["--store", store, "--output", output, "--executor", "processes", "--workers", "2", "--quiet", "--no-report"]
     # Each kill comes once so many objects are published: moments spread over the whole sweep, however fast the machine is.
-    moments = sorted(generator.sample(range(len(_published(tmp_path / "alone"))), N_KILLS))
+    moments = sorted(generator.sample(range(len(_published(tmp_path / "alone"))), n_kills))
     kills = 0
-    for attempt in range(10 * N_KILLS):
+    for attempt in range(10 * n_kills):
         log, before = tmp_path / f"log-{attempt}", _published(store)
         arguments = [sys.executable, "-m", "erasure", "sweep", configuration, *options, "--log-json", log]
         with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-            while kills < N_KILLS and run.poll() is None:
+            while kills < n_kills and run.poll() is None:
                 time.sleep(0.05)
                 if len(_published(store)) < moments[kills] or run.poll() is not None:
                     continue
@@ -79,5 +82,5 @@ def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path):
         if run.returncode == 0:
             break
         assert run.returncode == -signal.SIGKILL, errors.decode()
-    assert (run.returncode, kills) == (0, N_KILLS)
+    assert (run.returncode, kills) == (0, n_kills)
     assert _rows(output) == _rows(tmp_path / "expected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ def conjugate_gradient(
         The solution and its relative residual.
 
     Raises:
-        Diverged: If ``A`` turns out not to be positive definite.
+        Diverged: If ``A`` turns out not to be positive definite, or a product with it is not finite.
 
     Example:
         >>> conjugate_gradient(lambda x: 2 * x, torch.ones(3), max_steps=5, tolerance=1e-6)[0]
@@ -64,6 +65,10 @@ def _steps(product: Callable[[Tensor], Tensor], state: _State, max_steps: int, s
             break
         image = product(direction)
         curvature = direction.dot(image)
+        if not math.isfinite(float(curvature)):
+            raise Diverged(
+                "the curvature along some direction is not finite: the model, or its loss on these samples, has diverged"
+            )
         if not float(curvature) > 0:
             raise Diverged("the curvature is not positive along some direction; raise damping, or use curvature=gauss-newton")
         step = squared / curvature

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from erasure.errors import PartitionError, RequirementNotMet, nearest
 from erasure.functional.cka import alignment, gram
+from erasure.functional.diverged import outputs_diverged
 from erasure.measures.contract import Evaluation, Value
 from erasure.measures.layer_rows import column_of, rows_of_samples
 from erasure.measures.referenced import Referenced
@@ -106,8 +107,8 @@ class CKA(Referenced):
                 raise RequirementNotMet(
                     f'the output of the layer "{name_of(name)}" is not one row for each sample; choose others'
                 )
-            if not bool(first.isfinite().all()):
-                raise RequirementNotMet(f'the output of the layer "{name_of(name)}" is not finite')
+            if outputs_diverged(first):
+                raise RequirementNotMet(f'the output of the layer "{name_of(name)}" is not finite or runs away')
             found[name] = gram(first)
 
         with listening(self._modules(model), note), inputs_kept(model):

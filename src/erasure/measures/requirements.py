@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Evaluation, Measure, Outputs
 from erasure.training.predictor import ModelInput
 
-__all__ = ["class_id", "class_names", "group_names", "groups_of", "require_defined", "unknown_class"]
+__all__ = ["class_id", "class_names", "group_names", "groups_of", "require_defined", "require_sound", "unknown_class"]
 
 
 def require_defined(measure: Measure, evaluation: Evaluation) -> None:
@@ -22,6 +23,19 @@ def require_defined(measure: Measure, evaluation: Evaluation) -> None:
     reason = measure.refuse(_data_of(evaluation))
     if reason is not None:
         raise RequirementNotMet(reason)
+
+
+def require_sound(measure: Measure, partition: str, said: Iterable[Outputs]) -> None:
+    """Refuse models of which one has diverged.
+
+    Raises:
+        RequirementNotMet: If some logits are not finite or run away.
+    """
+    if any(outputs.diverged for outputs in said):
+        raise RequirementNotMet(
+            f'{measure.title} is not defined: some of what a model says of "{partition}" is not finite or runs away; its training or '
+            "unlearning diverged"
+        )
 
 
 def _data_of(evaluation: Evaluation) -> ModelInput:

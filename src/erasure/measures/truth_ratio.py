@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.diverged import outputs_diverged
 from erasure.functional.tokens import (
     LEARNED,
     PARAPHRASE,
@@ -205,8 +206,8 @@ def log_truth_ratios(
     if not bool(is_asked.any()):
         raise RequirementNotMet(f'no sample of "{partition}" has wrong answers; name their column in the source')
     log_r = ratios_of_losses(true, wrong.nanmean(0), legacy=legacy)[is_asked]
-    if not bool(log_r.isfinite().all()):
-        raise RequirementNotMet(f'losses of answers on "{partition}" are not finite: the model has diverged')
+    if outputs_diverged(log_r):
+        raise RequirementNotMet(f'losses of answers on "{partition}" are not finite or run away: the model has diverged')
     return log_r, ids.cpu()[is_asked]
 
 

@@ -28,9 +28,9 @@ def global_states() -> tuple[Any, ...]:
     return torch.get_rng_state().numpy().tobytes(), (kind, np.asarray(keys).tobytes(), *rest), random.getstate()
 
 
-def check_generators(before: tuple[Any, ...]) -> None:
-    """Fail if a global generator was drawn from since :func:`global_states` gave ``before``."""
-    for name, state, was in zip(("torch", "numpy", "random"), global_states(), before, strict=True):
+def check_generators(before: tuple[Any, ...], after: tuple[Any, ...] | None = None) -> None:
+    """Fail if a global generator was drawn from between what :func:`global_states` gave ``before`` and ``after``, or now."""
+    for name, state, was in zip(("torch", "numpy", "random"), after or global_states(), before, strict=True):
         check(state == was, f"the global generator of {name} was used")
 
 

@@ -12,8 +12,9 @@ The data and models are tiny and in memory (:func:`erasure.testing.evaluations.b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import weakref
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -74,6 +75,17 @@ class MeasureConformance:
         measure = self.make()
         return _named(measure, measure.measure(given.evaluation(measure, model, self.kind(), elapsed_s=elapsed_s)))
 
+    def _usual(self) -> list[_Usual]:
+        """The measure on each bench, run once for all checks that only look at what it did."""
+        if type(self) not in _USUAL:
+            _USUAL[type(self)] = [self._looked_at(given) for given in self.benches()]
+        return _USUAL[type(self)]
+
+    def _looked_at(self, given: Bench) -> _Usual:
+        states = {name: _state(model) for name, model in given.models.items()}
+        x, y, generators = given.x.clone(), given.y.clone(), global_states()
+        return _Usual(given, self.values(given), states, x, y, generators, global_states())
+
     # What a value is
 
     def test_values_are_finite_and_in_the_declared_range(self) -> None:
@@ -130,29 +142,30 @@ class MeasureConformance:
     # Invariance
 
     def test_the_order_of_a_partition_does_not_matter(self) -> None:
-        for given in self.benches():
-            shuffled = given.with_partitions(_shuffled)
-            self._same(self.values(given), self.values(shuffled), "another order of the samples")
+        for usual in self._usual():
+            shuffled = usual.given.with_partitions(_shuffled)
+            self._same(usual.values, self.values(shuffled), "another order of the samples")
 
     def test_the_batch_size_does_not_matter(self) -> None:
-        for given in self.benches():
-            self._same(self.values(given), self.values(replace(given, batch_size=7)), "another batch size")
+        for usual in self._usual():
+            self._same(usual.values, self.values(replace(usual.given, batch_size=7)), "another batch size")
 
     def test_measuring_twice_gives_the_same(self) -> None:
-        for given in self.benches():
-            again = self.values(replace(given, read=set(), compared=set()))
-            check(_numbers(self.values(given)) == _numbers(again), "the same seed gave two values")
+        for usual in self._usual():
+            again = self.values(replace(usual.given, read=set(), compared=set()))
+            check(_numbers(usual.values) == _numbers(again), "the same seed gave two values")
 
     def test_what_lies_outside_the_declared_partitions_has_no_influence(self) -> None:
         declared = self.make().partitions()
-        for given in self.benches():
+        for usual in self._usual():
+            given = usual.given
             outside = torch.ones(len(given.x), dtype=torch.bool)
             for name in declared:
                 outside[given.partitions[name]] = False
             x, y = given.x.clone(), given.y.clone()
             sign = 1 if given.task == "generation" else -1
             x[outside], y[outside] = sign * x[outside].flip(0), y[outside].flip(0)
-            self._same(self.values(given), self.values(replace(given, x=x, y=y)), "other samples outside its partitions")
+            self._same(usual.values, self.values(replace(given, x=x, y=y)), "other samples outside its partitions")
 
     def _same(self, first: _Named, second: _Named, what: str) -> None:
         check(set(first) == set(second), f"{what} changed the names of values")
@@ -162,39 +175,33 @@ class MeasureConformance:
     # What must not be touched
 
     def test_no_model_is_changed(self) -> None:
-        for given in self.benches():
-            before = {name: _state(model) for name, model in given.models.items()}
-            self.values(given)
-            for name, model in given.models.items():
-                check(_equal(before[name], _state(model)), f"the {name} model's weights or buffers changed")
+        for usual in self._usual():
+            for name, model in usual.given.models.items():
+                check(_equal(usual.states[name], _state(model)), f"the {name} model's weights or buffers changed")
                 check(not any(module.training for module in model.modules()), f"the {name} model left eval mode")
                 check(all(p.grad is None for p in model.parameters()), f"the {name} model received gradients")
                 check(all(p.requires_grad for p in model.parameters()), f"the {name} model's requires_grad changed")
 
     def test_the_data_is_not_changed(self) -> None:
-        for given in self.benches():
-            x, y = given.x.clone(), given.y.clone()
-            self.values(given)
-            check(torch.equal(given.x, x) and torch.equal(given.y, y), "inputs or labels changed")
+        for usual in self._usual():
+            same = torch.equal(usual.given.x, usual.x) and torch.equal(usual.given.y, usual.y)
+            check(same, "inputs or labels changed")
 
     def test_no_global_generator_is_consumed(self) -> None:
-        for given in self.benches():
-            before = global_states()
-            self.values(given)
-            check_generators(before)
+        for usual in self._usual():
+            check_generators(usual.generators, usual.generators_after)
 
     def test_only_declared_partitions_and_references_are_read(self) -> None:
         measure = self.make()
-        for given in self.benches():
-            self.values(given)
+        for usual in self._usual():
+            given = usual.given
             check(given.read <= set(measure.partitions()), f"reads {sorted(given.read - set(measure.partitions()))} undeclared")
             check(given.compared <= measure.references, f"compares with {sorted(given.compared - measure.references)} undeclared")
 
     def test_every_declared_partition_and_reference_is_read(self) -> None:
         measure = self.make()
-        for given in self.benches()[:1]:
-            self.values(given)
-            unread = set(measure.partitions()) - given.read
+        for usual in self._usual()[:1]:
+            unread = set(measure.partitions()) - usual.given.read
             check(not unread, f"declares that it looks at {sorted(unread)}, but does not")
             check(measure.judges >= measure.targets() > frozenset(), "targets are not among the kinds it judges")
 
@@ -237,6 +244,22 @@ class MeasureConformance:
             return False
         check(all(math.isfinite(value.value) for value in values.values()), f"gives {_numbers(values)}; refuse instead")
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class _Usual:
+    """A measurement: the bench afterwards, the values, and weights, data and states of the global generators before."""
+
+    given: Bench
+    values: _Named
+    states: Mapping[str, Mapping[str, Tensor]]
+    x: Tensor
+    y: Tensor
+    generators: tuple[object, ...]
+    generators_after: tuple[object, ...]
+
+
+_USUAL: MutableMapping[type[MeasureConformance], list[_Usual]] = weakref.WeakKeyDictionary()
 
 
 def _named(measure: Measure, values: Sequence[Value]) -> _Named:

@@ -36,9 +36,10 @@ def test_the_least_designs_can_accuse_and_one_gold_less_cannot(n_methods):
 
 def test_a_budget_goes_to_the_design_that_finds_the_smallest_shift():
     price = lambda n_originals, n_golds: n_originals * (2 + 0.2 * n_golds)  # noqa: E731 - a price list
-    found = affordable(20, price, 5)
+    few = {"originals": (1, 3, 5), "golds": (4, 9, 19)}
+    found = affordable(20, price, 5, **few)
     assert all(each.price_s <= 20 for each in found)
     assert [each.shift for each in found] == sorted(each.shift for each in found)
     assert found[0].n_originals >= 3  # originals are worth more than golds
-    assert affordable(200, price, 5)[0].shift < found[0].shift
+    assert affordable(200, price, 5, **few)[0].shift < found[0].shift
     assert affordable(1, price, 5) == []

@@ -77,7 +77,10 @@ def found(rows, **options):
 ACCUSED = {Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN, Finding.DIFFERENT, Finding.DAMAGED}
 
 
-@pytest.mark.parametrize(("n_originals", "n_golds"), [(5, 4), (3, 9), (1, 9), (1, 19)])
+@pytest.mark.parametrize(
+    ("n_originals", "n_golds"),
+    [(1, 9), *(pytest.param(*design, marks=pytest.mark.nightly) for design in ((5, 4), (3, 9), (1, 19)))],
+)
 def test_of_reports_of_retrained_methods_few_accuse_any(n_originals, n_golds):
     generator, n = np.random.default_rng(n_golds), 200
     methods = {label: {} for label in ("A", "B", "C")}

@@ -228,8 +228,9 @@ def test_a_part_of_the_reports_has_every_pair_of_a_distribution_and_a_setting():
 
 @pytest.mark.parametrize(("name", "blocks", "n_values", "correlation"), [_report(*report) for report in REPORTS])
 def test_a_retrained_model_is_accused_in_at_most_five_percent_of_all_reports(name, blocks, n_values, correlation):
-    found = level_of(DISTRIBUTIONS[name], Design(blocks), n_values, correlation, 1000, seed=DESIGNS.index(blocks))
-    assert found <= 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / 1000)
+    n = 400 if (name, blocks, n_values, correlation) in FEW else 1000
+    found = level_of(DISTRIBUTIONS[name], Design(blocks), n_values, correlation, n, seed=DESIGNS.index(blocks))
+    assert found <= 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / n)
 
 
 def test_the_t_test_holds_its_level_and_leaves_out_what_it_cannot_judge():
@@ -275,13 +276,13 @@ def power_of(shift, design, n_values=10, n=200, shifted=1, seed=0):
 
 def test_shifts_of_two_and_three_deviations_are_found():
     design = Design(((1, 4),) * 5)
-    assert power_of(2.0, design)[0] >= 0.75
-    assert power_of(3.0, design, n=100)[0] >= 0.97
+    assert power_of(2.0, design, n=100)[0] >= 0.7
+    assert power_of(3.0, design, n=60)[0] >= 0.95
 
 
 def test_of_values_that_are_not_shifted_few_are_accused_beside_those_that_are():
-    _, others = power_of(3.0, Design(((1, 4),) * 5), n=300, shifted=3)
-    assert others <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+    _, others = power_of(3.0, Design(((1, 4),) * 5), n=100, shifted=3)
+    assert others <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
 
 
 def test_more_golds_or_originals_find_more():

@@ -47,8 +47,8 @@ def test_json_is_all_there_is_on_stdout(cli, in_finished, tmp_path):
 
 def test_notices_are_said_unless_it_is_to_be_quiet(cli, in_finished, tmp_path):
     options = ("--set", "globals={}", "--output", tmp_path / "out")
-    assert "note: " in cli("run", "config.jsonc", *options)[2]
-    code, out, err = cli("run", "config.jsonc", *options, "--quiet")
+    assert "note: " in cli("run", "--no-report", "config.jsonc", *options)[2]
+    code, out, err = cli("run", "--no-report", "config.jsonc", *options, "--quiet")
     assert (code, err) == (0, "")
     assert "accuracy" in out
 
@@ -60,7 +60,7 @@ def test_an_override_changes_the_run(cli, in_finished, tmp_path):
 
 
 def test_several_seeds_give_intervals(cli, write_config, tmp_path):
-    code, out, _ = cli("run", write_config(), "--seeds", "0-1,0", "--store", tmp_path / "store", "--json")
+    code, out, _ = cli("run", "--no-report", write_config(), "--seeds", "0-1,0", "--store", tmp_path / "store", "--json")
     rows = json.loads(out)
     assert code == 0
     assert len({row["seed_train"] for row in rows}) == 2
@@ -68,7 +68,7 @@ def test_several_seeds_give_intervals(cli, write_config, tmp_path):
 
 
 def test_a_failed_method_makes_exit_code_1_and_names_its_cause_once(cli, write_config, tiny, tmp_path):
-    code, out, err = cli("run", write_config(tiny(unlearners=["Identity", DIVERGING])), "--quiet")
+    code, out, err = cli("run", "--no-report", write_config(tiny(unlearners=["Identity", DIVERGING])), "--quiet")
     assert code == 1
     assert "NegGrad" in out
     assert err.count("failed: ") == 1
@@ -152,7 +152,7 @@ def test_ctrl_c_leaves_a_store_from_which_the_run_goes_on(cli, write_config, tin
     assert "Traceback" not in err
     stages = json.loads(cli("plan", file, "--json")[1])["stages"]
     assert [stage["cached"] for stage in stages if stage["kind"] == "model"] == [True, True]
-    assert cli("run", file)[0] == 0
+    assert cli("run", "--no-report", file)[0] == 0
 
 
 @pytest.mark.parametrize("place", ["config.jsonc", "config.jsonc/below", "file/below/it"])

@@ -136,11 +136,11 @@ def test_a_pruned_store_is_filled_again_by_the_next_run(cli, copied):
     assert out.startswith(f"deleted {n} object")
     assert entries(cli, "--kind", "outputs") == []
     before = (copied / "runs" / "tiny" / "rows.parquet").read_bytes()
-    assert cli("run", "config.jsonc", "--quiet")[0] == 0
+    assert cli("run", "--no-report", "config.jsonc", "--quiet")[0] == 0
     assert (copied / "runs" / "tiny" / "rows.parquet").read_bytes() == before
     cli("store", "prune", "--all", "--yes")
     assert entries(cli) == []
-    assert cli("run", "config.jsonc", "--quiet")[0] == 0
+    assert cli("run", "--no-report", "config.jsonc", "--quiet")[0] == 0
 
 
 def test_prune_spares_what_runs_use(cli, copied):
@@ -174,7 +174,7 @@ def test_objects_go_to_another_store_and_serve_there(cli, copied, tmp_path):
     assert (code, out) == (0, f"{len(entries(cli))} objects taken in, 0 were there, 0 refused\n")
     assert cli("store", "verify", "--store", other)[0] == 0
     log = tmp_path / "log.jsonl"
-    assert cli("run", "config.jsonc", "--quiet", "--store", other, "--log-json", log)[0] == 0
+    assert cli("run", "--no-report", "config.jsonc", "--quiet", "--store", other, "--log-json", log)[0] == 0
     finished = [json.loads(line) for line in log.read_text().splitlines()]
     assert all(event["cached"] for event in finished if event["event"] == "StageFinished")
 

@@ -26,10 +26,14 @@ BASE = {
 
 
 @functools.cache
+def schema():
+    return configuration_schema()
+
+
+@functools.cache
 def validator():
-    schema = configuration_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
 
 
 def marked(configuration):
@@ -126,15 +130,13 @@ def test_a_missing_section_is_marked():
 
 
 def test_every_registered_name_is_offered_with_its_summary_and_parameters():
-    schema = configuration_schema()
+    kinds = schema()["$defs"]
     for kind in SLOTS:
-        offered = {option["const"]: option for option in schema["$defs"][kind]["else"]["anyOf"] if "const" in option}
+        offered = {option["const"]: option for option in kinds[kind]["else"]["anyOf"] if "const" in option}
         assert set(offered) == {*BUILTINS[kind], *ALSO_KNOWN_AS.get(kind, {})}
         assert all(option["description"] for option in offered.values())
     rules = {
-        name: rule
-        for rule in schema["$defs"]["unlearner"]["then"]["else"]["allOf"]
-        for name in rule["if"]["properties"]["class"]["enum"]
+        name: rule for rule in kinds["unlearner"]["then"]["else"]["allOf"] for name in rule["if"]["properties"]["class"]["enum"]
     }
     temperature = rules["SCRUB"]["then"]["properties"]["parameters"]["properties"]["temperature"]
     assert (temperature["default"], temperature["exclusiveMinimum"], temperature["type"]) == (2.0, 0, "number")

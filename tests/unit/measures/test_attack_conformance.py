@@ -119,6 +119,7 @@ class TestLiRAConformance(AttackConformance):
         return LiRA(n_shadows=8)
 
 
+@pytest.mark.nightly  # another setting of an attack that is here
 class TestOfflineLiRAConformance(AttackConformance):
     def make(self):
         return LiRA(n_shadows=16, variant="offline", interval="models", top=0.5)
@@ -129,6 +130,7 @@ class TestULiRAConformance(AttackConformance):
         return ULiRA(n_shadows=8)
 
 
+@pytest.mark.nightly  # another setting of an attack that is here
 class TestULiRATopConformance(AttackConformance):
     def make(self):
         return ULiRA(n_shadows=8, top=0.5, variant="online")
@@ -148,6 +150,7 @@ class TestRMIAConformance(AttackConformance):
         return RMIA(n_shadows=4)
 
 
+@pytest.mark.nightly  # another setting of an attack that is here
 class TestRMIAPopulationConformance(AttackConformance):
     def make(self):
         return RMIA(n_shadows=4, population="validation", variant="online")
@@ -155,12 +158,12 @@ class TestRMIAPopulationConformance(AttackConformance):
 
 class TestRULIConformance(AttackConformance):
     def make(self):
-        return RULI(n_shadows=36)
+        return RULI(n_shadows=24)
 
 
 class TestRULIEfficacyConformance(AttackConformance):
     def make(self):
-        return RULIEfficacy(n_shadows=36)
+        return RULIEfficacy(n_shadows=24)
 
 
 class TestShokriAttackConformance(AttackConformance):

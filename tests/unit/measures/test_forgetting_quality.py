@@ -104,7 +104,9 @@ def test_models_that_diverged_are_refused():
     population.values(ForgettingQuality(n_models=3), "original")
     with torch.no_grad():
         next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(float("nan"))
-    with pytest.raises(RequirementNotMet, match=r'not defined on "forget".*not numbers'):
+    with pytest.raises(
+        RequirementNotMet, match=r'ForgettingQuality is not defined: .* says of "forget" is not finite or runs away'
+    ):
         population.values(ForgettingQuality(n_models=3), "original")
 
 
@@ -145,6 +147,7 @@ class TestForgettingQualityConformance(MeasureConformance):
         return PopulationBench.of(bench(task, seed=seed))
 
 
+@pytest.mark.nightly  # another setting of the measure above
 class TestForgettingQualityBySingleThresholdsConformance(TestForgettingQualityConformance):
     def make(self):
         return ForgettingQuality(n_models=20, thresholds="single", relabellings=49)

@@ -101,7 +101,16 @@ def test_a_retrained_model_is_not(attack):
         assert area.value < world().values(attack, "identity")[area.name].value
 
 
-@pytest.mark.parametrize("attack", [LiRA(), ULiRA(), RMIA(), RULI(n_shadows=36), RULIEfficacy(n_shadows=36), ShokriAttack()])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        LiRA(n_shadows=16),
+        *(
+            pytest.param(attack, marks=pytest.mark.nightly)
+            for attack in (LiRA(), ULiRA(), RMIA(), RULI(n_shadows=36), RULIEfficacy(n_shadows=36), ShokriAttack())
+        ),
+    ],
+)
 def test_retrained_models_of_many_worlds_are_at_chance_on_average(attack):
     found = [next(iter(world(seed=seed).values(attack, "gold 1").values())) for seed in range(10)]
     areas = np.array([value.value for value in found])
@@ -354,8 +363,16 @@ def test_rates_without_enough_nonmembers_are_those_without_a_false_positive():
 # Invariance
 
 
+# The conformance suite says the same of every attack on linear models.
 @pytest.mark.parametrize(
-    "attack", [LiRA(n_shadows=8), ULiRA(n_shadows=8), RMIA(n_shadows=4), RULI(n_shadows=30), ShokriAttack(n_shadows=4)]
+    "attack",
+    [
+        ULiRA(n_shadows=8),
+        *(
+            pytest.param(attack, marks=pytest.mark.nightly)
+            for attack in (LiRA(n_shadows=8), RMIA(n_shadows=4), RULI(n_shadows=30), ShokriAttack(n_shadows=4))
+        ),
+    ],
 )
 @pytest.mark.parametrize("options", [{"order": 3}, {"batch_size": 7}])
 def test_order_and_batches_do_not_matter(attack, options):

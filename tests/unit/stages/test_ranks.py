@@ -1,5 +1,6 @@
 """Two processes train the model that one does, and leave nothing behind however they end."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from erasure.training.calls import Loss, Optimizer
 from erasure.training.distributed import refuse, share
 from erasure.training.predictor import Predictor
 
-pytest.importorskip("lightning_fabric")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightning_fabric") is None, reason="the extra fabric is not installed")
 
 
 def _gone(pid):

@@ -107,7 +107,7 @@ def test_settings_share_what_does_not_depend_on_them():
 
 def test_axes_are_swept_on_their_own(tmp_path):
     configuration = _sweep(over={EPOCHS: [1, 2]}, seeds={"unlearn": [0, 1], "train": [3]})
-    results = run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out"))
+    results = run_sweep(load_sweep(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False))
     assert not results.failures
     assert {(row.seed_split, row.seed_train, row.seed_unlearn) for row in results if row.label == "Finetuning"} == {
         (0, 3, 0),

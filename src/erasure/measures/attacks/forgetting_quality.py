@@ -15,7 +15,7 @@ from erasure.functional.membership import confidence_margin
 from erasure.functional.population_test import epsilon_by_labelling, labellings_of, p_value
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
-from erasure.measures.requirements import require_defined
+from erasure.measures.requirements import require_defined, require_sound
 from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind, Tells
 
 __all__ = ["ForgettingQuality"]
@@ -132,6 +132,7 @@ class ForgettingQuality(Measure):
     def _margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
         """``(n_models, n)``."""
         said = [evaluation.bank().outputs(request, self.forget) for request in requests]
+        require_sound(self, self.forget, said)
         return torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu()
 
     def _kept(self, evaluation: Evaluation, partition: str) -> float:
@@ -143,8 +144,5 @@ class ForgettingQuality(Measure):
 
     def _accuracy(self, evaluation: Evaluation, requests: Sequence[Request], partition: str) -> float:
         said = [evaluation.bank().outputs(request, partition) for request in requests]
-        if any(outputs.diverged for outputs in said):
-            raise RequirementNotMet(
-                f'some of what a model says of "{partition}" is not finite or runs away: its training or unlearning diverged'
-            )
+        require_sound(self, partition, said)
         return sum(outputs.accuracy for outputs in said) / len(said)

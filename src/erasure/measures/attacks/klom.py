@@ -16,7 +16,7 @@ from erasure.functional.membership import confidence_margin
 from erasure.functional.population_test import divergence_by_labelling, labellings_of, p_value
 from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
 from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
-from erasure.measures.requirements import require_defined
+from erasure.measures.requirements import require_defined, require_sound
 from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind
 
 __all__ = ["KLoM"]
@@ -140,7 +140,9 @@ class KLoM(Measure):
     def _margins(self, evaluation: Evaluation, requests: Sequence[Request], partition: str, ids: Tensor) -> Tensor:
         """``(n_models, n)``, by ascending id."""
         bank = evaluation.bank()
-        return torch.stack([_margins_of(bank.outputs(request, partition), ids) for request in requests])
+        said = [bank.outputs(request, partition) for request in requests]
+        require_sound(self, partition, said)
+        return torch.stack([_margins_of(outputs, ids) for outputs in said])
 
 
 def _margins_of(outputs: Outputs, ids: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
+from erasure.functional.diverged import outputs_diverged
 from erasure.functional.membership import auc, auc_interval
 from erasure.functional.tokens import answer_losses, answer_tokens
 from erasure.measures.contract import Evaluation, Measure, Reference, Value
@@ -115,6 +116,6 @@ class GradientMembership(_Attack):
             norms = [torch.linalg.vector_norm(each.double(), self.order) for each in gradients if each is not None]
             found.append(-torch.stack(norms).mean())
         scores = torch.stack(found).cpu()
-        if not bool(scores.isfinite().all()):
-            raise RequirementNotMet("gradients are not finite: training or unlearning diverged")
+        if outputs_diverged(scores):
+            raise RequirementNotMet("gradients are not finite or run away: training or unlearning diverged")
         return scores

@@ -11,6 +11,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from erasure.errors import InvalidParameters, PartitionError, Problem, RequirementNotMet
+from erasure.functional.diverged import outputs_diverged
 from erasure.functional.membership import (
     auc,
     auc_interval,
@@ -208,12 +209,12 @@ def margins(outputs: Outputs, who: str) -> Tensor:
     """Log-odds of the right labels.
 
     Raises:
-        RequirementNotMet: If some are not finite.
+        RequirementNotMet: If some are not finite, or the logits run away.
     """
     found = confidence_margin(outputs.task, outputs.logits, outputs.labels)
-    if not bool(found.isfinite().all()):
+    if outputs.diverged or outputs_diverged(found):
         raise RequirementNotMet(
-            f"the attack compares log-odds, and some of {who} are not finite: its training or unlearning diverged"
+            f"the attack compares log-odds, and some of {who} are not finite or run away: its training or unlearning diverged"
         )
     return found
 

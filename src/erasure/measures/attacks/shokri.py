@@ -145,10 +145,11 @@ class _Attack:
 
 
 def _posteriors(outputs: Outputs) -> Tensor:
-    found = outputs.probabilities.double()
-    if not bool(found.isfinite().all()):
-        raise RequirementNotMet("the attack learns from posteriors, and some are not finite: a training or unlearning diverged")
-    return found
+    if outputs.diverged:
+        raise RequirementNotMet(
+            "the attack learns from posteriors, and some logits are not finite or run away: a training or unlearning diverged"
+        )
+    return outputs.probabilities.double()
 
 
 def _fitted(posteriors: Tensor, membership: Tensor) -> Any:
