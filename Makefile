@@ -57,18 +57,19 @@ test-slow: $(VENV)/.develop
 test-nightly: $(VENV)/.develop ## the rest of the matrices of which `make test` has a part
 	$(PYTEST) -m nightly
 
-# The numeric tests with the kernels of other processors: no test may know more than these have in common. Two threads a worker are
-# more than two cores have, so threads that wait must sleep.
-NUMERIC := tests/golden tests/unit/functional tests/unit/training/test_loop.py tests/unit/training/test_ensemble.py \
+# The numeric tests with the kernels of other processors: no test may know more than these have in common. With two threads run those
+# whose operations are large enough to be shared; two a worker are more than two cores have, so threads that wait must sleep.
+THREADED := tests/golden tests/unit/training/test_loop.py tests/unit/training/test_ensemble.py \
 	tests/unit/unlearners/test_second_order.py tests/unit/unlearners/test_scrub.py \
 	tests/unit/unlearners/test_salun.py tests/unit/unlearners/test_weight_edits.py tests/unit/measures/test_relearning.py tests/unit/measures/test_guards.py tests/unit/measures/test_flops.py tests/e2e/test_trace.py \
 	tests/e2e/test_vision_and_text.py
-NUMERIC_RUN := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow" $(NUMERIC)
+NUMERIC := $(THREADED) tests/unit/functional
+NUMERIC_RUN := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-processors: $(VENV)/.develop ## the numeric tests with the instruction sets of other processors, one and two threads
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(NUMERIC_RUN)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(NUMERIC_RUN) $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
-		ERASURE_TEST_THREADS=2 OMP_WAIT_POLICY=passive $(NUMERIC_RUN)
+		ERASURE_TEST_THREADS=2 OMP_WAIT_POLICY=passive $(NUMERIC_RUN) $(THREADED)
 
 # The packages of a user, without those of developers and extras: the demo ends with its report, and prints what the README shows.
 RUNTIME := $(VENV)-runtime

@@ -51,11 +51,12 @@ def golds(tmp_path_factory):
     return pool_of_golds(digits(), 20, options)
 
 
-def test_of_one_original_ten_golds_accuse_few_and_find_what_has_forgotten_nothing(tmp_path):
+def test_beside_golds_of_one_original_it_is_found_that_nothing_was_forgotten(tmp_path):
+    """How rarely golds are accused takes more of them than can be trained by day; test_calibrate.py simulates it."""
     rows, roles = pool_of_golds(digits(epochs=15, memory=False), 11, RunOptions(store=tmp_path / "store"))
     found = calibrate(rows, roles, n_golds=9, n_draws=DRAWS)
-    assert found.accused <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / DRAWS)
     assert found.n_found >= 0.9 * DRAWS
+    assert Finding.INDISTINGUISHABLE not in found.original
 
 
 @pytest.mark.nightly

@@ -21,7 +21,6 @@ def runs(tmp_path_factory):
     for dataset in ("breast_cancer", "wine"):
         configuration = small_experiment(name=f"small_{dataset}", unlearners=METHODS)
         configuration["data"]["data_source"]["parameters"]["name"] = dataset
-        configuration["predictor"]["epochs"] = 10
         configuration["evaluator"]["floor_repeats"] = 4  # with fewer, three originals can accuse nobody
         path = folder / f"{dataset}.json"
         path.write_text(json.dumps(configuration), encoding="utf-8")

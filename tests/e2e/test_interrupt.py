@@ -42,7 +42,7 @@ def test_workers_of_a_run_that_is_terminated_end_without_a_word(tmp_path, write_
     until = time.monotonic() + 300
     while not list((tmp_path / "store").glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(3)
+    time.sleep(1)
     process.terminate()
     _, errors = process.communicate(timeout=300)  # until the last worker has closed it
     assert process.returncode == -signal.SIGTERM

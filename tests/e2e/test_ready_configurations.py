@@ -206,11 +206,15 @@ def authors(_folder):
 
 @dataclass(frozen=True)
 class Case:
-    """How a file gets at a little of its data, which libraries it needs, whether that takes long, and which usual methods it leaves out."""
+    """How a file gets at a little of its data, which libraries it needs, and which usual methods it leaves out.
+
+    Long ones run first; those of the night have a sibling by day.
+    """
 
     data: Callable
     needs: tuple[str, ...] = ()
     slow: bool = False
+    nightly: bool = False
     without: frozenset[str] = frozenset()
 
 
@@ -231,7 +235,7 @@ CASES = {
     "sms": Case(messages, needs=("datasets",)),
     "ag_news": Case(news, needs=("datasets",)),
     "sst2": Case(reviews, needs=("datasets", "transformers", "peft")),
-    "tofu_small": Case(authors, needs=("transformers", "tokenizers"), slow=True),
+    "tofu_small": Case(authors, needs=("transformers", "tokenizers"), nightly=True),  # by day test_language_models.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
     "cora_links": Case(links, needs=GRAPHS, slow=True, without=frozenset({"SSD"})),
@@ -239,14 +243,15 @@ CASES = {
     "cora_poisoned": Case(links, needs=GRAPHS, slow=True),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),
-    "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, slow=True),
+    "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, nightly=True),
     "bbbp": Case(molecules("bbbp"), needs=MOLECULES),
     "bace": Case(molecules("bace"), needs=MOLECULES),
-    "upstream_style/adult": Case(published_census),
-    "upstream_style/bbbp": Case(published_molecules("bbbp"), needs=MOLECULES, slow=True),
+    # By day test_upstream_style.py runs four of these, with data of its own.
+    "upstream_style/adult": Case(published_census, nightly=True),
+    "upstream_style/bbbp": Case(published_molecules("bbbp"), needs=MOLECULES, nightly=True),
     "upstream_style/bace": Case(published_molecules("bace"), needs=MOLECULES, slow=True),
-    "upstream_style/fashion_mnist": Case(published_clothes, needs=("torchvision",), slow=True),
-    "upstream_style/ag_news": Case(published_news, needs=("datasets", "transformers"), slow=True),
+    "upstream_style/fashion_mnist": Case(published_clothes, needs=("torchvision",), nightly=True),
+    "upstream_style/ag_news": Case(published_news, needs=("datasets", "transformers"), nightly=True),
 }
 
 
@@ -273,7 +278,9 @@ def shorter(experiment):
 def marked(name):
     missing = [library for library in CASES[name].needs if importlib.util.find_spec(library) is None]
     marks = [pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")]
-    return pytest.param(name, marks=[*marks, *([pytest.mark.slow] if CASES[name].slow else [])], id=name)
+    marks += [pytest.mark.slow] if CASES[name].slow else []
+    marks += [pytest.mark.nightly] if CASES[name].nightly else []
+    return pytest.param(name, marks=marks, id=name)
 
 
 def test_each_file_has_a_case_here():

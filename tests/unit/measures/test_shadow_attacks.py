@@ -20,18 +20,18 @@ from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
 from erasure.measures.requested_models import Shadow
 
 ATTACKS = [
-    LiRA(),
-    LiRA(variant="offline"),
-    LiRA(variant="online"),
-    LiRA(interval="models"),
-    LiRA(top=0.3),
-    ULiRA(),
-    ULiRA(top=0.3),
+    LiRA(n_shadows=32),
+    LiRA(variant="offline", n_shadows=32),
+    LiRA(variant="online", n_shadows=32),
+    LiRA(interval="models", n_shadows=32),
+    LiRA(top=0.3, n_shadows=32),
+    ULiRA(n_shadows=32),
+    ULiRA(top=0.3, n_shadows=32),
     RMIA(),
     RMIA(variant="online"),
     RMIA(population="population"),
-    RULI(),
-    RULIEfficacy(),
+    RULI(n_shadows=48),
+    RULIEfficacy(n_shadows=48),
     ShokriAttack(),
 ]
 IDS = [
@@ -119,7 +119,9 @@ def test_retrained_models_of_many_worlds_are_at_chance_on_average(attack):
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
-@pytest.mark.parametrize("attack", [LiRA(), ULiRA(), RMIA(), RULI()], ids=lambda attack: attack.title)
+@pytest.mark.parametrize(
+    "attack", [LiRA(n_shadows=32), ULiRA(n_shadows=32), RMIA(), RULI(n_shadows=48)], ids=lambda attack: attack.title
+)
 def test_every_kind_of_task_is_attacked(attack, task):
     area = world(task).values(attack, "identity")[f"{attack.title} AUC"]
     assert area.value > world(task).values(attack, "gold")[f"{attack.title} AUC"].value
@@ -127,15 +129,15 @@ def test_every_kind_of_task_is_attacked(attack, task):
 
 
 def test_remembered_samples_are_found_more_surely():
-    values = [world().values(LiRA(top=top), "original") for top in (1.0, 0.3)]
+    values = [world().values(LiRA(top=top, n_shadows=32), "original") for top in (1.0, 0.3)]
     assert values[1]["LiRA top 0.3 AUC"].value > values[0]["LiRA AUC"].value + 0.03
-    ruli = world().values(RULI(), "identity")
+    ruli = world().values(RULI(n_shadows=48), "identity")
     assert ruli["RULI vulnerable AUC"].value > ruli["RULI AUC"].value > ruli["RULI protected AUC"].value
 
 
 def test_the_remembered_samples_are_those_with_wrong_labels():
     given = world()
-    measure = LiRA(top=1 / 3)
+    measure = LiRA(top=1 / 3, n_shadows=32)
     evaluation = given.evaluation(measure, "original")
     sides = measure.sides(evaluation)
     chosen = torch.cat(
@@ -146,7 +148,7 @@ def test_the_remembered_samples_are_those_with_wrong_labels():
 
 def test_unlearned_shadows_see_through_a_method_that_hides():
     # Training on without the forget set leaves a trace that plain shadows see less of.
-    plain, calibrated = (world().values(m, "repaired")[f"{m.title} AUC"] for m in (LiRA(), ULiRA()))
+    plain, calibrated = (world().values(m, "repaired")[f"{m.title} AUC"] for m in (LiRA(n_shadows=32), ULiRA(n_shadows=32)))
     assert calibrated.value > plain.value
     assert calibrated.low > 0.5
 
@@ -157,19 +159,21 @@ def test_unlearned_shadows_see_through_a_method_that_hides():
 @pytest.mark.parametrize("options", [{}, {"top": 0.3}, {"variant": "offline"}, {"interval": "models"}])
 @pytest.mark.parametrize("subject", ["identity", "original"])
 def test_without_unlearning_u_lira_is_lira(subject, options):
-    first, second = (world().values(m, subject) for m in (LiRA(**options), ULiRA(**options)))
+    first, second = (world().values(m, subject) for m in (LiRA(n_shadows=32, **options), ULiRA(n_shadows=32, **options)))
     assert list(_numbers(first).values()) == list(_numbers(second).values())
     assert [(v.low, v.high) for v in first.values()] == [(v.low, v.high) for v in second.values()]
 
 
-@pytest.mark.parametrize("attack", [ULiRA(), ULiRA(top=0.3, share=0.5), RULI(n_shadows=30)], ids=lambda attack: attack.title)
+@pytest.mark.parametrize(
+    "attack", [ULiRA(n_shadows=32), ULiRA(top=0.3, share=0.5, n_shadows=32), RULI(n_shadows=30)], ids=lambda attack: attack.title
+)
 def test_shadows_that_have_unlearned_nothing_count_for_what_they_have_seen(attack):
     evaluation = world().evaluation(attack, "original")
     evaluation.provider.forgotten = lambda request: torch.empty(0, dtype=torch.int64)
     area = attack.measure(evaluation)[0]
     if isinstance(attack, ULiRA):
-        plain = world().values(LiRA(top=attack.top), "original")
-        assert area.value == plain[f"{LiRA(top=attack.top).title} AUC"].value
+        plain = world().values(LiRA(top=attack.top, n_shadows=32), "original")
+        assert area.value == plain[f"{LiRA(top=attack.top, n_shadows=32).title} AUC"].value
     assert area.low > 0.5
 
 
@@ -180,7 +184,7 @@ def test_the_forgetting_rate_of_the_original_is_zero_and_that_of_gold_is_not():
 
 
 def test_gold_is_at_chance_against_itself_in_the_efficacy_game():
-    values = world().values(RULIEfficacy(), "gold")
+    values = world().values(RULIEfficacy(n_shadows=48), "gold")
     areas = [value.value for name, value in values.items() if name.endswith("AUC")]
     assert areas == pytest.approx([0.5] * 3)
 
@@ -260,7 +264,7 @@ def test_rmia_is_a_loop_over_pairs(variant):
 
 
 def test_rulis_privacy_game_is_scipys_kernel_densities():
-    given, measure = world(), RULI()
+    given, measure = world(), RULI(n_shadows=48)
     observed, models = _parts(given, measure, "repaired", measure.unlearned)
     scores = []
     for i, phi in enumerate(observed):
@@ -318,7 +322,7 @@ def test_the_margin_is_the_log_odds_of_the_loss():
 
 
 def test_the_curve_beside_the_area_is_its_own():
-    area = world().values(LiRA(), "original")["LiRA AUC"]
+    area = world().values(LiRA(n_shadows=32), "original")["LiRA AUC"]
     curve = area.evidence
     assert curve["kind"] == "roc"
     assert (curve["n_members"], curve["n_others"]) == (40, 60)
@@ -355,7 +359,7 @@ def test_the_interval_over_models_is_that_of_pairs_drawn_again():
 
 
 def test_rates_without_enough_nonmembers_are_those_without_a_false_positive():
-    values = world().values(LiRA(), "original")
+    values = world().values(LiRA(n_shadows=32), "original")
     assert values["LiRA TPR at 1% FPR"].value == values["LiRA TPR at 0.1% FPR"].value > 0
     assert tpr_at_fpr(torch.tensor([2.0, 0.0]), torch.tensor([1.0] * 60), 0.01) == 0.5
 

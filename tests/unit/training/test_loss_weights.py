@@ -15,7 +15,7 @@ def test_weights_of_classes_can_be_written_as_numbers():
     logits, y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 1, 0])
     written = Criterion("classification", Loss.of("CrossEntropyLoss", weight=[1.0, 8.0]))
     plain = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0]))
-    assert torch.equal(written(logits, y), plain(logits, y))
+    torch.testing.assert_close(written(logits, y), plain(logits, y))
     assert Loss.of("BCEWithLogitsLoss", pos_weight=3.0)().pos_weight == torch.tensor(3.0)
 
 
@@ -31,7 +31,7 @@ def test_the_losses_of_single_samples_are_weighted_as_torch_does():
     logits, y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 1, 0])
     written = Criterion("classification", Loss.of("CrossEntropyLoss", weight=[1.0, 8.0]))
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0]), reduction="none")(logits, y)
-    assert torch.equal(written.per_sample(logits, y), weighted)
+    torch.testing.assert_close(written.per_sample(logits, y), weighted)
 
 
 def test_a_misspelled_section_is_an_error_with_the_right_name():

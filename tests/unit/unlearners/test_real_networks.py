@@ -228,7 +228,9 @@ def test_embeddings_with_sparse_gradients_are_learned_as_dense_ones(method):
 
     sparse, dense = run(True), run(False)
     assert sparse[0].sparse
-    assert all(torch.equal(a, b) for a, b in zip(sparse.state_dict().values(), dense.state_dict().values(), strict=True))
+    # Gradients of a token that occurs twice are summed in another order.
+    for a, b in zip(sparse.state_dict().values(), dense.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 # Libraries' surprises, on which we are right
