@@ -99,11 +99,13 @@ def test_a_gold_that_is_never_right_is_refused():
         population.values(ForgettingQuality(n_models=3), "original")
 
 
-def test_models_that_diverged_are_refused():
+# Not a number, and a weight with which logits are finite on one processor and infinite on another.
+@pytest.mark.parametrize("weight", [float("nan"), 1e20])
+def test_models_that_diverged_are_refused(weight):
     population = Population()
     population.values(ForgettingQuality(n_models=3), "original")
     with torch.no_grad():
-        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(float("nan"))
+        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(weight)
     with pytest.raises(
         RequirementNotMet, match=r'ForgettingQuality is not defined: .* says of "forget" is not finite or runs away'
     ):

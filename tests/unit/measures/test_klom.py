@@ -108,12 +108,14 @@ def test_binary_tasks_are_measured():
     assert all(0 <= value <= 11.6 for value in values.values())
 
 
-def test_models_that_diverged_are_refused():
+# Not a number, and a weight with which logits are finite on one processor and infinite on another.
+@pytest.mark.parametrize("weight", [float("nan"), 1e20])
+def test_models_that_diverged_are_refused(weight):
     population = Population()
     for name in ("gold", "repaired"):
         population.values(KLoM(n_models=2), name)
     with torch.no_grad():
-        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(float("nan"))
+        next(iter(population.models[Retrained(number=FIRST_FITTED + 1), ""].parameters())).fill_(weight)
     with pytest.raises(RequirementNotMet, match=r'KLoM is not defined: .* says of "forget" is not finite or runs away'):
         population.values(KLoM(n_models=2))
 

@@ -461,12 +461,14 @@ def test_without_a_provider_the_reason_is_said():
         measure.measure(replace(world().evaluation(measure), provider=None))
 
 
-def test_a_diverged_shadow_model_is_named():
+# Not a number, and a weight with which logits are finite on one processor and infinite on another.
+@pytest.mark.parametrize("weight", [math.nan, 1e20])
+def test_a_diverged_shadow_model_is_named(weight):
     given = World(seed=1)
     measure = LiRA(n_shadows=4)
     evaluation = given.evaluation(measure, "original")
     with torch.no_grad():
-        next(given.models[measure.shadows[2]].parameters()).fill_(math.nan)
+        next(given.models[measure.shadows[2]].parameters()).fill_(weight)
     with pytest.raises(RequirementNotMet, match="shadow model 2 are not finite"):
         measure.measure(evaluation)
 

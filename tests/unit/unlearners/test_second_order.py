@@ -306,6 +306,12 @@ def test_conjugate_gradients_refuse_an_indefinite_matrix():
         conjugate_gradient(lambda x: -x, torch.ones(3), max_steps=5, tolerance=1e-6)
 
 
+@pytest.mark.parametrize("product", [float("inf"), float("nan")])
+def test_conjugate_gradients_refuse_products_that_are_not_finite(product):
+    with pytest.raises(Diverged, match="along some direction is not finite"):
+        conjugate_gradient(lambda x: product * x, torch.ones(3), max_steps=1, tolerance=1e-6)
+
+
 # NTK forgetting
 
 
