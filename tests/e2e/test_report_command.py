@@ -28,7 +28,6 @@ def run(tmp_path_factory):
         "Identity",
     ]
     configuration = small_experiment(unlearners=methods)
-    configuration["predictor"]["epochs"] = 5
     configuration["evaluator"]["trace"] = {"measures": [{"class": "Accuracy", "parameters": {"partition": "forget"}}]}
     path = folder / "small.jsonc"
     path.write_text(json.dumps(configuration), encoding="utf-8")
