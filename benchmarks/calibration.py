@@ -142,7 +142,8 @@ def judged(rows: Sequence[Row], roles: Roles, design: tuple[int, int], n_draws: 
         missed += ["quarter"] * (told < LEAST_QUARTERS)
         missed += ["quarter indistinguishable"] * (kept > MOST_QUARTERS_SAME)
     missed += ["indistinguishable"] * (n_originals == 5 and same < LEAST_SAME)
-    quarter = f"a quarter kept: {100 * told:.1f} % under-forgotten, {100 * kept:.1f} % indistinguishable, {100 * off:.1f} % on the wrong side"
+    shares = f"{100 * told:.1f} % under-forgotten, {100 * kept:.1f} % indistinguishable, {100 * off:.1f} % on the wrong side"
+    quarter = f"a quarter kept: {shares}"
     return f"{said}\n    {quarter}{'  MISSED: ' * bool(missed)}{', '.join(missed)}", bool(missed)
 
 
