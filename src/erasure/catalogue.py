@@ -33,6 +33,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "TOFU": "erasure.data.sources.tofu:TOFU",
         "PlainText": "erasure.data.sources.plain_text:PlainText",
         "Poisoned": "erasure.data.sources.poisoned:Poisoned",
+        "EdgeList": "erasure.data.sources.edge_list:EdgeList",
         "Links": "erasure.data.sources.links:Links",
         "Preprocessed": "erasure.data.sources.preprocessed:Preprocessed",
     },

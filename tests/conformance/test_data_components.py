@@ -51,6 +51,7 @@ ELSEWHERE = {
         "Planetoid",
         "GraphDataset",
         "Links",
+        "EdgeList",
         "TOFU",
     },
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +28,9 @@ Stratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "b
 
 EdgeStratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes", "planted"]
 """Which edges are chosen."""
+
+NodeName: TypeAlias = NonNegativeInt | str
+"""A node by what the data calls it, or by its number."""
 
 _ONLY: Mapping[str, str] = {
     "bridge": "hold parts of the graph together",
@@ -85,19 +88,30 @@ class GraphNodesSplitter(_Chosen):
             another class. Ties are broken at random.
         n: How many are chosen.
         percentage: In its place, the fraction of ``ref_data`` that is.
+        nodes: In its place, the nodes by what the data calls them, or by their numbers where it calls them nothing.
     """
 
     stratum: Stratum = "random"
+    nodes: tuple[NodeName, ...] | None = field(default=None, metadata={"address": "changed"})
 
     def check(self) -> None:
-        """One of the two sizes."""
-        self._check_size()
+        """One way to say which."""
+        if self.nodes is None:
+            self._check_size()
+        elif self.n is not None or self.percentage is not None or not self.nodes:
+            raise InvalidParameters([Problem("give either n or percentage, or one or more nodes", path="GraphNodes.nodes")])
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Score and cut."""
         graph, ids = _graph(data), ids_of(partitions, self.ref_data)
         _require_nodes(ids, graph, self.ref_data)
         nodes = ids % len(graph)
+        if self.nodes is not None:
+            asked = torch.unique(_numbers(self.nodes, graph, data.name))
+            missing = asked[~torch.isin(asked, nodes)]
+            if len(missing):
+                raise PartitionError(f'{_called(missing, graph)} is no node of "{self.ref_data}", though one of the graph')
+            return divided(ids, torch.isin(nodes, asked))
         if self.stratum == "bridge":
             score = cut_nodes(edge_pairs(graph), len(graph))[nodes].double()
         elif self.stratum == "between-classes":
@@ -121,10 +135,11 @@ class GraphEdgesSplitter(_Chosen):
             ``planted``: those that ``PlantEdges`` has put in, at random. Ties are broken at random.
         n: How many are chosen; of ``planted``, all by default.
         percentage: In its place, the fraction of what there is to choose from, of ``planted`` the fraction of those.
-        pairs: In its place, the edges by the numbers of both ends, in any order; each must be there, and be named once.
+        pairs: In its place, the edges by what the data calls both ends, or by their numbers where it calls them nothing, in any order;
+            each must be there, and be named once.
     """
 
-    pairs: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] | None = None
+    pairs: tuple[tuple[NodeName, NodeName], ...] | None = None
 
     def check(self) -> None:
         """One way to say which."""
@@ -142,7 +157,7 @@ class GraphEdgesSplitter(_Chosen):
         first = _N_GRAPHS * len(graph)
         there = self._there(ids_of(partitions, self.ref_data), pairs, first, len(graph))
         if self.pairs is not None:
-            chosen = self._named(pairs, there - first, len(graph)) + first
+            chosen = self._named(pairs, there - first, graph, data.name) + first
             return chosen, there[~torch.isin(there, chosen)]
         among = pairs[there - first]
         if self.stratum == "planted":
@@ -180,25 +195,23 @@ class GraphEdgesSplitter(_Chosen):
         of_nodes = torch.isin(pairs, ids % n_nodes).any(1)
         return of_nodes.nonzero().flatten() + first
 
-    def _named(self, pairs: Tensor, there: Tensor, n_nodes: int) -> Tensor:
+    def _named(self, pairs: Tensor, there: Tensor, graph: NodeColumn, called: str) -> Tensor:
         """Numbers of the edges that ``self.pairs`` names."""
-        asked = torch.tensor(self.pairs, dtype=torch.int64)
-        outside = (asked >= n_nodes).any(1)
-        if bool(outside.any()):
-            raise PartitionError(f"the graph has the nodes 0 to {n_nodes - 1}; there is no edge {_written(asked[outside])}")
+        n_nodes = len(graph)
+        asked = _numbers([end for pair in self.pairs or () for end in pair], graph, called).reshape(-1, 2)
         loops = asked[:, 0] == asked[:, 1]
         if bool(loops.any()):
-            raise PartitionError(f"{_written(asked[loops])} has the same node at both ends; such edges are not forgotten")
+            raise PartitionError(f"{_written(asked[loops], graph)} has the same node at both ends; such edges are not forgotten")
         keys = pair_keys(asked.T, n_nodes)
         _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         if bool((counts > 1).any()):
             twice = asked[counts[inverse] > 1]
-            raise PartitionError(f"an edge is removed once, whichever way it is written: {_written(twice)}")
+            raise PartitionError(f"an edge is removed once, whichever way it is written: {_written(twice, graph)}")
         there = there.sort().values
         known = pair_keys(pairs[there].T, n_nodes)
         absent = ~torch.isin(keys, known)
         if bool(absent.any()):
-            raise PartitionError(f'"{self.ref_data}" has no edge {_written(asked[absent])}')
+            raise PartitionError(f'"{self.ref_data}" has no edge {_written(asked[absent], graph)}')
         return there[torch.searchsorted(known, keys)] if len(known) else there
 
 
@@ -409,5 +422,25 @@ def _require_nodes(ids: Tensor, graph: NodeColumn, name: str) -> None:
         raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
 
 
-def _written(pairs: Tensor) -> str:
-    return shown([f"({first}, {second})" for first, second in pairs.tolist()])
+def _numbers(asked: Sequence[NodeName], graph: NodeColumn, called: str) -> Tensor:
+    """The nodes that are meant: by their names where the data has some, otherwise by their numbers."""
+    if not graph.names:
+        found = [int(node) if isinstance(node, int) or node.isdecimal() else -1 for node in asked]
+        there = f"the graph has the nodes 0 to {len(graph) - 1}"
+    else:
+        number_of = {name: number for number, name in enumerate(graph.names)}
+        found = [number_of.get(str(node), -1) for node in asked]
+        there = f"its nodes are called {shown(list(graph.names))}"
+    unknown = [str(node) for node, number in zip(asked, found, strict=True) if not 0 <= number < len(graph)]
+    if unknown:
+        raise PartitionError(f'"{called}" has no node {shown(unknown)}; {there}')
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _called(nodes: Tensor, graph: NodeColumn) -> str:
+    return shown([graph.names[node] if graph.names else node for node in nodes.tolist()])
+
+
+def _written(pairs: Tensor, graph: NodeColumn) -> str:
+    called = [[graph.names[node] if graph.names else str(node) for node in pair] for pair in pairs.tolist()]
+    return shown([f"({first}, {second})" for first, second in called])

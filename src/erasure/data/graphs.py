@@ -259,6 +259,7 @@ def nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, J
     return {name: part for name, part in parts.items() if part is not None}, {
         "counts_degrees": column.counts_degrees,
         **({"propagate": column.propagate} if column.propagate else {}),
+        **({"names": list(column.names)} if column.names else {}),
     }
 
 
@@ -273,6 +274,7 @@ def nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json])
         counts_degrees,
         int(facts.get("propagate", 0)),
         tensors.get("planted"),
+        tuple(facts.get("names", ())),
     )
 
 

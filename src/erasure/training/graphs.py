@@ -242,6 +242,7 @@ class NodeColumn:
         propagate: If not 0, a sample is no node of a graph but a row of numbers: its features after this many means over the neighbours and
             the node itself, in the graph that it is seen in. Models of rows then are graph models (SGC).
         planted: Which edges were put in on purpose to make the graph worse, shape ``(m,)``, bool; None if none is known. No model sees it.
+        names: What the data calls each node; empty where nodes are called by their numbers.
     """
 
     x: Tensor
@@ -251,6 +252,7 @@ class NodeColumn:
     counts_degrees: bool = False
     propagate: int = 0
     planted: Tensor | None = None
+    names: tuple[str, ...] = ()
     _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -321,7 +323,14 @@ class NodeColumn:
         own = (self.edge_attr, self.background, self.planted)
         edge_attr, background, planted = (None if t is None else t.to(device) for t in own)
         return NodeColumn(
-            self.x.to(device), self.edge_index.to(device), edge_attr, background, self.counts_degrees, self.propagate, planted
+            self.x.to(device),
+            self.edge_index.to(device),
+            edge_attr,
+            background,
+            self.counts_degrees,
+            self.propagate,
+            planted,
+            self.names,
         )
 
 

@@ -148,12 +148,16 @@ class TableFile(DataSource):
 
     def _read(self) -> tuple[RawTable, tuple[str, ...], str]:
         """The rows in use, the names of the features, and how results call the data."""
+        table = self.table()
+        features = self._features(table)
+        return self._without_missing(table, features), features, self.name or _stem(existing_file(self.path[0]))
+
+    def table(self) -> RawTable:
+        """All rows and columns, as they are written."""
         files = [existing_file(path) for path in self.path]
         skip_rows = self.skip_rows * len(files) if len(self.skip_rows) == 1 else self.skip_rows
         text = TextFormat(self.separator, self.column_names, self.na_values, self.strip, self.encoding, self.decimal)
-        table = read_tables(files, skip_rows, text)
-        features = self._features(table)
-        return self._without_missing(table, features), features, self.name or _stem(files[0])
+        return read_tables(files, skip_rows, text)
 
     def _features(self, table: RawTable) -> tuple[str, ...]:
         for name in (*self._label_columns, *self.features, *self.z, *self.categorical):
