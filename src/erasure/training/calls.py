@@ -44,7 +44,7 @@ class Optimizer(Call):
         kind = self.target()
         in_one_pass = fits_one_pass(kind, parameters, given)
         optimizer: torch.optim.Optimizer = uncompiled(kind)(parameters, **given, **({"fused": True} if in_one_pass else {}))
-        if in_one_pass:
+        if optimizer.defaults.get("fused"):
             optimizer.register_step_pre_hook(lay_out_gradients)
         return optimizer
 

@@ -75,3 +75,15 @@ def test_many_weights_are_updated_in_one_pass_whatever_the_layout_of_their_gradi
 @pytest.mark.parametrize(("n", "parameters"), [(MANY_WEIGHTS - 1, {}), (MANY_WEIGHTS, {"foreach": False})])
 def test_few_weights_and_those_who_chose_keep_the_steps_of_torch(n, parameters):
     assert not Optimizer.of("Adam", lr=0.01, **parameters).build([torch.nn.Parameter(torch.ones(n))]).defaults["fused"]
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad"])
+def test_a_fused_step_that_was_asked_for_reads_gradients_in_the_order_of_their_weights(name):
+    stepped = []
+    for fused in (False, True):
+        weight = torch.nn.Parameter(torch.zeros(2, 2))
+        optimizer = Optimizer.of(name, lr=0.1, fused=fused).build([weight])
+        weight.grad = torch.tensor([[1.0, -1.0], [2.0, -2.0]]).t()
+        optimizer.step()
+        stepped.append(weight.detach())
+    torch.testing.assert_close(*stepped)
