@@ -16,7 +16,7 @@ from sklearn.naive_bayes import GaussianNB, MultinomialNB
 
 print("scikit-learn", sklearn.__version__)
 random = np.random.default_rng(0)
-x, y = random.poisson(3.0, (60, 4)).astype(float), np.arange(60) % 2
+x, y = random.poisson(3.0, (60, 4)).astype(float), np.tile([0, 1], 30)
 
 
 def apart(estimator, attribute):

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 print("torch", torch.__version__)
-rows = TensorDataset(torch.arange(8))
+rows = TensorDataset(torch.tensor(range(8)))
 
 
 def second_epoch(evaluation):

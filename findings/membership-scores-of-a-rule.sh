@@ -23,7 +23,7 @@ warnings.filterwarnings("ignore")
 print("adversarial-robustness-toolbox", art.__version__, "scikit-learn", sklearn.__version__)
 random = np.random.default_rng(0)
 x, y = random.normal(size=(200, 5)), random.integers(0, 2, 200)
-members = np.arange(200) < 100
+members = np.repeat([True, False], 100)
 forest = RandomForestClassifier(random_state=0).fit(x[members], y[members])  # random labels: whatever it knows it learned by heart
 attack = MembershipInferenceBlackBoxRuleBased(SklearnClassifier(forest))
 answers = attack.infer(x, y)
