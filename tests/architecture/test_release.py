@@ -19,6 +19,16 @@ def test_the_version_is_the_same_everywhere():
     assert cited[1].strip('"') == project == erasure.__version__
 
 
+def test_the_wheel_has_every_file_of_the_package():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"][
+        "erasure"
+    ]
+    package = ROOT / "src" / "erasure"
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} == shipped
+
+
 @pytest.mark.parametrize("name", GUIDES)
 def test_guides_for_contributors_name_what_exists(name):
     text = (ROOT / name).read_text(encoding="utf-8")

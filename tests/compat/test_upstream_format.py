@@ -144,7 +144,7 @@ def test_a_seed_that_is_not_given_is_0_and_that_is_said(files):
     del written["globals"]["seed"]
     path = files(main=written)
     assert load_experiment(path).globals.seed == 0
-    assert "globals.seed is not given: 0 is taken" in messages(path)
+    assert "globals.seed is not set; 0 is used" in messages(path)
 
 
 # Notes

@@ -203,7 +203,7 @@ def test_a_sweep_is_reported_as_one_run(run, tmp_path):
     path.write_text(json.dumps(configuration), encoding="utf-8")
     done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "whether any method here has forgotten cannot be told" in done.stdout  # two originals with one further gold each
+    assert "whether any method here has forgotten is undecided" in done.stdout  # two originals with one further gold each
     assert "  Finetuning (epochs=" in done.stdout
     point = json.loads((tmp_path / "out" / "points" / "0" / "report.json").read_bytes())
     assert point["command"]["text"].startswith("erasure sweep swept.jsonc --train-seeds 0,1 ")

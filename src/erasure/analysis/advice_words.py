@@ -120,7 +120,7 @@ def _undecided(advice: Advice) -> str:
         start = f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}, but whether"
     else:
         start = "Whether"
-    return f"{start} any method here has forgotten cannot be told: {reason}"
+    return f"{start} any method here has forgotten is undecided: {reason}"
 
 
 def _no_nearer(advice: Advice) -> str:

@@ -102,7 +102,7 @@ def command(
     TRAINING is a Python file with your training: data() gives the training set, fit(indices, seed) trains a model on some of it, model()
     the untrained network, test() samples that no model has seen, ids() the id of each training sample, columns() other columns by name.
 
-    Interrupted, the same command goes on where it stopped; given again, it does nothing twice. The exit code is 0 if a certificate was
+    Rerun the command to resume after an interruption; it does nothing twice. The exit code is 0 if a certificate was
     issued, 1 if it was refused.
 
     \b

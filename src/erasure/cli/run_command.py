@@ -41,7 +41,7 @@ def command(
 ) -> int:
     """Run the experiment of CONFIG and print its table.
 
-    What has been computed before is taken from the store; a run that was interrupted goes on where it stopped. Results are written
+    What has been computed before is taken from the store; an interrupted run resumes where it stopped. Results are written
     to the output directory as rows.parquet, rows.csv, rows.json and table.md, and as an HTML report, report.html.
 
     The exit code is 0 only if every row is valid, 1 if a stage or a row failed, 2 if the configuration or the data cannot be used.

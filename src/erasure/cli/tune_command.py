@@ -69,7 +69,7 @@ def command(
     with the configuration's number of further golds.
 
     The folder gets the study (study.db), every trial (trials.csv, trials.json), the best setting as an entry of "unlearners" (best.jsonc)
-    and the run that compares it with the defaults (report). The same command again goes on where it stopped.
+    and the run that compares it with the defaults (report). Rerun the command to resume.
 
     \b
     erasure tune configs/proof_of_concept.jsonc --method SCRUB --trials 30 --seeds 0-2

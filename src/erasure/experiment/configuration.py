@@ -294,7 +294,7 @@ class _Assembly:
         settings = self.root.get("globals")
         if settings is None or not settings.is_object or settings.get("seed") is None:
             position = settings.position if settings is not None else self.root.position
-            self.builder.notices.append(Notice("globals.seed is not given: 0 is taken", "globals.seed", position))
+            self.builder.notices.append(Notice("globals.seed is not set; 0 is used", "globals.seed", position))
 
     def _section(self, key: str, slot: type[Component]) -> Component | None:
         node = self.root.get(key)

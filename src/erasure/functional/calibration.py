@@ -21,7 +21,7 @@ def expected_calibration_error(confidence: Tensor, right: Tensor, *, n_bins: int
         confidence: Probability of the predicted class, ``(n,)`` in [0, 1], ``n >= 1``.
         right: Whether the prediction is right, ``(n,)`` 0 or 1.
         n_bins: Number of bins.
-        equal_mass: Bins of equally many samples in place of bins ``(k / n_bins, (k + 1) / n_bins]``. Equal confidences stay together.
+        equal_mass: Bins of equally many samples instead of bins ``(k / n_bins, (k + 1) / n_bins]``. Equal confidences stay together.
 
     Returns:
         In [0, 1]; 0 is calibrated. Empty bins count nothing.

@@ -300,9 +300,7 @@ class Evaluation:
             RequirementNotMet: If there is none.
         """
         if self.provider is None:
-            raise RequirementNotMet(
-                "this measure needs other models to be trained, which is possible in a run of an experiment only"
-            )
+            raise RequirementNotMet("this measure trains other models, which needs an experiment run")
         return self.provider
 
     def ids(self, partition: str) -> Tensor:

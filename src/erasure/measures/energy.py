@@ -55,9 +55,7 @@ class Energy(Measure):
         remake = evaluation.subject.remake
         try:
             if remake is None:
-                raise RequirementNotMet(
-                    "Energy has to make the model once more, which is possible in a run of an experiment only"
-                )
+                raise RequirementNotMet("Energy reruns the method, which needs an experiment run")
             joules = self._metered(remake, evaluation.y.device)
         except RequirementNotMet:
             if self.optional:

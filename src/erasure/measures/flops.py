@@ -60,9 +60,7 @@ class Flops(Measure):
 
         remake, times = evaluation.subject.epoch or (evaluation.subject.remake, 1)
         if remake is None:
-            raise RequirementNotMet(
-                f"{self.title} has to make the model once more, which is possible in a run of an experiment only"
-            )
+            raise RequirementNotMet(f"{self.title} reruns the method, which needs an experiment run")
         counter, seen = FlopCounterMode(display=False, custom_mapping=_formulas()), _Uncounted()
         with torch.enable_grad(), _without_fused_kernels(evaluation.subject.load()), seen, counter:
             remake()
@@ -200,9 +198,7 @@ class HardwareCounters(Measure):
         """One value for each event."""
         remake = evaluation.subject.remake
         if remake is None:
-            raise RequirementNotMet(
-                f"{self.title} has to make the model once more, which is possible in a run of an experiment only"
-            )
+            raise RequirementNotMet(f"{self.title} reruns the method, which needs an experiment run")
         papi, known = _papi()
         codes = [self._code(known, name) for name in self.events]
         try:

@@ -39,7 +39,7 @@ class ModelDistance(Measure):
     Args:
         function: ``l2norm``, ``hausdorff``, ``kldivergence`` or ``jsdistance``.
         block_diag: Whether the tensors are taken as one block-diagonal matrix.
-        activations: Compare the outputs of all modules, sample by sample, in place of the weights.
+        activations: Compare the outputs of all modules, sample by sample, instead of the weights.
         partition: The samples, where activations are compared.
     """
 
@@ -49,7 +49,7 @@ class ModelDistance(Measure):
         tested="upstream's formulas with numpy and scipy (tests/unit/measures/test_model_distances.py)",
         deviations=(
             "Computed in double precision and in whole batches; the block-diagonal matrix is never built.",
-            "weights.ModelDistance of older versions takes the mean in place of the sum inside its KL, without clamping.",
+            "weights.ModelDistance of older versions takes the mean instead of the sum inside its KL, without clamping.",
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

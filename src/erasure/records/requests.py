@@ -17,7 +17,7 @@ from erasure.errors import DataError, StoreError
 __all__ = ["GENESIS", "Ledger", "RequestEntry"]
 
 GENESIS = "0" * 64
-"""What the first line has in place of the digest of the line before it."""
+"""What the first line has instead of the digest of the line before it."""
 
 _FORMAT = 1
 _HEX = re.compile(r"[0-9a-f]{64}")

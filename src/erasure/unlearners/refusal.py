@@ -1,4 +1,4 @@
-"""Methods that teach another answer in place of the forgotten one, such as a refusal."""
+"""Methods that teach another answer instead of the forgotten one, such as a refusal."""
 
 from __future__ import annotations
 

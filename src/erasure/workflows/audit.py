@@ -347,10 +347,10 @@ def _said(data: GivenData, blocks: Sequence[GivenBlock], tested: TestedReport | 
     cannot: list[str] = []
     if tested is None:
         cannot.append(
-            "Whether the model is what retraining would have given cannot be said: there is no retrained model. Give train= or golds=."
+            "Without a retrained model, whether retraining would have given this model is unknown. Give train= or golds=."
         )
         cannot.append(
-            "How much of what the original knew is left cannot be said either: it takes models trained without the samples."
+            "How much of the original's knowledge is left is unknown, too: it takes models trained without the samples."
         )
     else:
         said += [_verdict(each) for each in tested.methods.values()]
@@ -361,7 +361,7 @@ def _said(data: GivenData, blocks: Sequence[GivenBlock], tested: TestedReport | 
             for name in each.left_out
         ]
     if "test" not in data.partitions:
-        cannot.append("Whether the model is still of use on new samples cannot be said: no test data was given. Give test=.")
+        cannot.append("Without test data, whether the model still works on new samples is unknown. Give test=.")
     cannot.append("An attack that no measure here stands for may find what these do not.")
     return tuple(said), tuple(cannot)
 
@@ -397,7 +397,7 @@ def _of_method(data: GivenData, block: GivenBlock, label: str) -> list[str]:
     names = [name for name in ("forget", "retain", "test") if name in data.partitions]
     outputs = {name: (before.outputs(data.partitions[name]), after.outputs(data.partitions[name])) for name in names}
     if any(each.diverged for pair in outputs.values() for each in pair):
-        return [*said, f"What {label} says is not finite: it is of no use."]
+        return [*said, f"What {label} says is not finite: the model is unusable."]
     moved = ", ".join(f"{name} {100 * a.accuracy:.1f} → {100 * b.accuracy:.1f} %" for name, (a, b) in outputs.items())
     said.append(f"{label}, accuracy before and after: {moved}.")
     if "test" in outputs:

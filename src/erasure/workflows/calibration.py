@@ -53,7 +53,7 @@ def calibrate_experiment(
     if not experiment.unlearners:
         raise ConfigError([Problem("there is no method whose verdict could be calibrated", "unlearners", kind="requirement")])
     if not n_golds:
-        message = "nobody is judged without further golds"
+        message = "no method is judged without further golds"
         raise ConfigError([Problem(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
     least = n_golds + (_most_originals(experiment, options or RunOptions()) if experiment.evaluator.shared_golds else 1)
     pool = n_pool if n_pool is not None else max(DEFAULT_POOL, least)

@@ -116,7 +116,7 @@ def forget(
     to choose; the best is applied to the model itself and to others of further seeds, all judged beside models that were retrained
     without the samples. If it cannot be told from these, its model is kept; if it can, or the evidence is too thin to tell, the model is
     retrained. Everything is written to ``folder``: the model, the evidence, a line in the ledger and a signed certificate. Interrupted,
-    the same call goes on where it stopped; asked again, it gives the answer that there is.
+    the same call resumes where it stopped; asked again, it returns the existing answer.
 
     Args:
         model: The trained network, or a fitted estimator of scikit-learn, for which ``data`` and ``test`` are ``(X, y)`` and nothing has to

@@ -206,12 +206,12 @@ class DeletionEvidence:
         reason = f" ({tested.reason})" if tested.reason else ""
         if tested.finding in {Finding.NOT_TOLD_APART, Finding.UNDECIDED}:
             return f"the evidence for {label} is too thin{reason}"
-        return f"{label} is not as retraining: {tested.finding.value}{reason}"
+        return f"{label} differs from retraining: {tested.finding.value}{reason}"
 
     def useless(self, label: str, made: GivenModel) -> str:
         """Why a model is not known to be of use still; empty if it is."""
         if "test" not in self.data.partitions:
-            return "without test data nobody can see whether the model is still of use"
+            return "without test data, nobody can tell whether the model still works"
         before, after = (each.outputs(self.data.partitions["test"]).accuracy for each in (self.own, made))
         loss, most = before - after, self.max_utility_loss
         if loss <= most:

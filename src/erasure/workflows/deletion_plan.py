@@ -116,14 +116,14 @@ class DeletionPlan:
 
     @property
     def unlearning_s(self) -> float:
-        """Seconds of the cheapest method with a proof; else of trying every method once and confirming the dearest of them."""
+        """Seconds of the cheapest method with a proof; else of trying every method once and confirming the costliest of them."""
         if self.proving:
             return self.proving[0].seconds
         return sum(c.seconds for c in self.tried) + self.n_confirmed * max((c.seconds for c in self.tried), default=0.0)
 
     @property
     def total_s(self) -> float:
-        """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one retraining more."""
+        """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one more retraining."""
         if self.way:
             return self.retraining_s
         if not self.tried:
@@ -149,7 +149,7 @@ class DeletionPlan:
             f"In all {_time(self.total_s)}{share}{money}: {training}{making}, {_time(self.evidence_s)} for measuring and the report."
         )
         if self.tried and not self.proving:
-            lines.append("If no method is good enough, one retraining more.")
+            lines.append("If no method is good enough, one more retraining.")
         return "\n".join(lines)
 
     def _by_proof(self) -> list[str]:

@@ -106,10 +106,10 @@ def _sentence(verdict: str, guarantee: Guarantee, tested: Tested | None, n_golds
     if verdict == "retrained":
         return "The model was trained from scratch without the samples."
     if verdict == "exact":
-        return "By proof the model is one that training without the samples gives."
+        return "Provably, the model is one that training without the samples gives."
     if verdict == "certified":
         return (
-            f"By proof nobody can tell the model from a retrained one by more than epsilon = {guarantee.eps:.3g} and "
+            f"Provably, nobody can distinguish the model from a retrained one by more than epsilon = {guarantee.eps:.3g} and "
             f"delta = {guarantee.delta:.3g} allow."
         )
     if tested is None:

@@ -199,7 +199,7 @@ class EstimatorRequest:
             method=_label(way),
             method_version=str(found["erasure"]),
             verdict="retrained" if is_retrained else "exact",
-            verdict_sentence=sentence if is_retrained else "By proof the model is one that training without the samples gives.",
+            verdict_sentence=sentence if is_retrained else "Provably, the model is one that training without the samples gives.",
             findings=tuple(
                 CertifiedValue(measure=row.measure, partition=row.partition, unlearned=row.value)
                 for row in rows

@@ -335,7 +335,7 @@ def write_judged(overview: Overview, output: Path) -> None:
 
 
 def report_page(output: Path, listener: Listener) -> None:
-    """The page for people; a run is complete without it."""
+    """Write the HTML report; a run is complete without it."""
     try:
         write_page(output)
     except MissingDependency as error:

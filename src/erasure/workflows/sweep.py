@@ -21,7 +21,7 @@ __all__ = ["run_sweep"]
 def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) -> Results:
     """Run every setting; rows carry the setting in their experiment's name.
 
-    The output directory has a folder for each setting, ``points.json``, the rows of all of them together and one page for people.
+    The output directory has a folder for each setting, ``points.json``, the rows of all of them together and an HTML report.
 
     Raises:
         As :func:`~erasure.workflows.run.run_experiment`.

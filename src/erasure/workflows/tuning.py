@@ -125,7 +125,7 @@ def tune(
     on_trial: Callable[[Trial], None] | None = None,
     listener: Listener = silent,
 ) -> Tuned:
-    """Tune a method of a configuration; an interrupted call, made again, goes on where it stopped.
+    """Tune a method of a configuration; rerun an interrupted call to resume it.
 
     Args:
         configuration: Path of a JSONC file, or the configuration as a mapping.
@@ -332,7 +332,7 @@ def _remarks(
     remarks = []
     if len(history) < budget:
         remarks.append(
-            f"The time limit ended the search after {len(history)} of {budget} trials; the same command goes on with it."
+            f"The time limit ended the search after {len(history)} of {budget} trials; rerun the command to continue it."
         )
     first = verdicts.get("default", verdicts.get("configured"))
     if floor is not None and first is not None and first[0] is not None and first[0] <= floor:

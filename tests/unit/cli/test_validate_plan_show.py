@@ -24,7 +24,7 @@ def test_notices_say_how_it_was_understood(cli, write_config, tiny):
     configuration = tiny(globals={}, _remark={})
     code, out, _ = cli("validate", write_config(configuration))
     assert code == 0
-    assert "globals.seed is not given: 0 is taken" in out
+    assert "globals.seed is not set; 0 is used" in out
     assert 'section "_remark" is ignored' in out
 
 

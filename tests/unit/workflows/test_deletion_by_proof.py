@@ -64,7 +64,7 @@ def test_shards_that_saw_the_samples_are_trained_again_and_the_result_is_retrain
     assert checked.passed
     assert checked.statement.n_golds == 0
     assert any("learns from the samples that it is given" in each for each in checked.statement.guarantee.assumptions)
-    assert "By proof" in checked.statement.verdict_sentence
+    assert "Provably" in checked.statement.verdict_sentence
     assert "trained again from the beginning" not in (first.folder / "answer.html").read_text()
 
 

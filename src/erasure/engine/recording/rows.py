@@ -122,19 +122,8 @@ class _GroupRows:
             artifact = self.store.open(address)
             base = replace(base, address=address, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
             for record in artifact.json("values"):
-                is_known = record["value"] is not None
-                yield replace(
-                    base,
-                    measure=record["name"] + self.suffixes[number],
-                    partition=record["partition"],
-                    value=record["value"],
-                    **meaning(record, measure),
-                    low=record["low"],
-                    high=record["high"],
-                    n=1,
-                    status="ok" if is_known else "non-finite",
-                    reason="" if is_known else f"the value is {record['found']}",
-                )
+                row = value_row(base, record, measure, gold=None, others=())
+                yield replace(row, measure=row.measure + self.suffixes[number])
 
     def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
         """A row for each value that other models have of the measure; one row if no model has any."""

@@ -19,7 +19,7 @@ Twin = Callable[[nn.Module, Tensor], Tensor | None]
 
 @contextmanager
 def replaced(twins: Mapping[nn.Module, Twin]) -> Iterator[set[nn.Module]]:
-    """Runs ``twins`` in place of their layers inside the block; gives the set of layers whose twin took a call."""
+    """Runs ``twins`` instead of their layers inside the block; gives the set of layers whose twin took a call."""
     taken: set[nn.Module] = set()
     try:
         for module, twin in twins.items():
