@@ -180,11 +180,11 @@ def silent(event: Event) -> None:
 def fan_out(*listeners: Listener) -> Listener:
     """One listener that tells several, in their order."""
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return emit
 
 
 def event_record(event: Event) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""Who else hears a run: the options ``--log-json`` and ``--tracker``."""
+"""Other receivers of a run's events: the options ``--log-json`` and ``--tracker``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the reading of a data set is, for whoever wants to hear it."""
+"""How far the reading of a data set is, for whoever wants to know."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["hearing", "report"]
+__all__ = ["report", "reporting_to"]
 
-Hears = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with the samples that are done, and all of them."""
 
-_HEARS: ContextVar[Hears | None] = ContextVar("hears", default=None)
+_RECEIVER: ContextVar[OnProgress | None] = ContextVar("receiver", default=None)
 
 
 @contextmanager
-def hearing(hears: Hears) -> Iterator[None]:
-    """Within the block, ``hears`` is told how far the reading is."""
-    token = _HEARS.set(hears)
+def reporting_to(receiver: OnProgress) -> Iterator[None]:
+    """Within the block, ``receiver`` is told how far the reading is."""
+    token = _RECEIVER.set(receiver)
     try:
         yield
     finally:
-        _HEARS.reset(token)
+        _RECEIVER.reset(token)
 
 
 def report(done: int, total: int) -> None:
     """Say that ``done`` of ``total`` samples are read."""
-    hears = _HEARS.get()
-    if hears is not None:
-        hears(done, total)
+    receiver = _RECEIVER.get()
+    if receiver is not None:
+        receiver(done, total)

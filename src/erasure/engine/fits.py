@@ -71,7 +71,7 @@ class Fits:
         data: The data.
         store: Where models are kept.
         version: What else tells this function from others.
-        listener: Hears of each training.
+        listener: Receives a message for each training.
     """
 
     def __init__(

@@ -184,7 +184,7 @@ class MeasuredModels:
         seed: Root of all random choices.
         made: Trains models that measures ask for; None if nothing can be trained.
         treated: Makes models as the subject was made; None if nobody knows how.
-        on_measured: Hears of each model that was measured.
+        on_measured: Called after each block of models.
     """
 
     data: GivenData

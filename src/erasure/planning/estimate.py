@@ -174,7 +174,7 @@ def forecasting(listener: Listener, stages: Mapping[str, Stage], store: Store) -
     forecast: Forecast | None = None
     told = 0.0
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         nonlocal forecast, told
         listener(event)
         match event:
@@ -194,4 +194,4 @@ def forecasting(listener: Listener, stages: Mapping[str, Stage], store: Store) -
                 told = now
                 listener(TimeLeft(remaining_s))
 
-    return tell
+    return emit

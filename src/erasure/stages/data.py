@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from erasure.data.checks import read_as
 from erasure.data.contract import Scores, Training
 from erasure.data.partitions import build_partitions, scores_at
-from erasure.data.progress import hearing
+from erasure.data.progress import reporting_to
 from erasure.data.storage import TOKENS, to_artifact
 from erasure.events import SamplesRead
 from erasure.stages.data_spec import DataSpec
@@ -42,7 +42,7 @@ class LoadData(Stage):
 
     def run(self, session: Session, writer: Writer) -> None:
         name = session.running_name
-        with session.told(), hearing(lambda done, total: session.listener(SamplesRead(name=name, done=done, total=total))):
+        with session.told(), reporting_to(lambda done, total: session.listener(SamplesRead(name=name, done=done, total=total))):
             dataset = read_as(self.data.source.load(), cast(Any, self.data.task))
         tensors, facts = to_artifact(dataset)
         writer.save_tensors("columns", tensors)

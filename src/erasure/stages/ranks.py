@@ -63,25 +63,25 @@ def train_on_devices(session: Session, data: DataSpec, partition: str, seed: int
     """
     from safetensors.torch import load_file
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         session.listener(replace(event, name=name) if isinstance(event, EpochFinished) else event)
 
     with tempfile.TemporaryDirectory(prefix="erasure-") as directory:
         arguments = (WorkerSettings.of(session), data, partition, seed)
         facts = on_ranks(
-            _train, arguments, session.options.devices, session.options.strategy, session.device.type, Path(directory), tell
+            _train, arguments, session.options.devices, session.options.strategy, session.device.type, Path(directory), emit
         )
         state = load_file(Path(directory) / "model.safetensors")
     memory = [peak for _, peak in facts if peak is not None]
     return Trained(state=state, elapsed_s=facts[0][0], peak_memory_mib=max(memory, default=None))
 
 
-def _train(rank: Rank, device: torch.device, directory: Path, tell: Listener, arguments: Any) -> tuple[float, float | None]:
+def _train(rank: Rank, device: torch.device, directory: Path, emit: Listener, arguments: Any) -> tuple[float, float | None]:
     """In a process: train with the others; seconds and peak memory."""
     from safetensors.torch import save_file
 
     settings, data, partition, seed = arguments
-    session = replace(settings, device=str(device)).session(tell if rank.number == 0 else lambda _: None)
+    session = replace(settings, device=str(device)).session(emit if rank.number == 0 else lambda _: None)
     loaded = session.loaded(data)
     start, peak = time.perf_counter(), PeakMemory(device)
     model = session.trained(data, loaded.partitions[partition], seed, make_trainer=rank.trainer)
@@ -124,7 +124,7 @@ def on_ranks(
             ready = wait([end for r in ranks if r.number not in answers for end in (r.connection, r.process.sentinel)])
             for rank in ranks:
                 if rank.number not in answers and (rank.connection in ready or rank.process.sentinel in ready):
-                    _hear(rank, ranks, answers, listener)
+                    _on_message(rank, ranks, answers, listener)
         return [answers[number] for number in range(n)]
 
 
@@ -135,7 +135,7 @@ class _Process:
     connection: Connection
 
 
-def _hear(rank: _Process, ranks: list[_Process], answers: dict[int, Any], listener: Listener) -> None:
+def _on_message(rank: _Process, ranks: list[_Process], answers: dict[int, Any], listener: Listener) -> None:
     try:
         while rank.connection.poll():
             word, said = rank.connection.recv()
@@ -233,13 +233,13 @@ def _serve(
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing of ours changes what a layer returns in place
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         connection.send(("event", event))
 
     try:
         work, arguments = ForkingPickler.loads(setup)  # what the parent process wrote, by the pipe it starts processes with
         rank = Rank.joined(number, n, strategy, torch.device(device), Path(directory) / "meeting")
-        answer = ("done", work(rank, torch.device(device), Path(directory), tell, arguments))
+        answer = ("done", work(rank, torch.device(device), Path(directory), emit, arguments))
     except Exception as error:
         said = str(error).strip() or type(error).__name__
         ours = error if isinstance(error, ErasureError) and _survives(error) else None

@@ -173,10 +173,10 @@ class Session:
         """Tells the listener of each epoch of the stage that is running."""
         name = self.running_name
 
-        def tell(epoch: int, epochs: int, model: nn.Module) -> None:
+        def emit(epoch: int, epochs: int, model: nn.Module) -> None:
             self.listener(EpochFinished(name=name, epoch=epoch, epochs=epochs))
 
-        return tell
+        return emit
 
     def model(self, data: DataSpec, where: str) -> nn.Module:
         """The model at an address, or one of the block there, in eval mode, on the device."""

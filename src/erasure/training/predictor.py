@@ -184,7 +184,7 @@ def build_model(
         data: What it must fit.
         seed: Of the weights.
         device: Where it goes.
-        told: Hears what the family warns of, such as a tensor of a checkpoint that the network does not have. A run builds a network
+        told: Receives what the family warns of, such as a tensor of a checkpoint that the network does not have. A run builds a network
             many times and says it once, so nobody else hears it.
     """
     with warnings.catch_warnings(record=True) as said, isolated(derive(seed, "init")):

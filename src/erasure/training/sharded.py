@@ -152,7 +152,7 @@ def train_shards(
         seed: Of places, orders and dropout.
         batch_size: Used where the recipe does not set its own.
         precision: ``fp32`` or ``bf16``.
-        on_epoch: Hears of each epoch.
+        on_epoch: Called after each epoch.
         make_trainer: Makes the loop.
         states: What a training on more samples kept.
         gone: The samples of that training that are not in ``ids``.

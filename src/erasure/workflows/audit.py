@@ -134,7 +134,7 @@ def audit(
         store: Where trained models are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
         device: Where to compute; ``auto`` takes an accelerator if there is one.
         name: Name of the audit in its report.
-        listener: Hears what happens.
+        listener: Receives events.
 
     Returns:
         The rows with ``tested``, ``statements`` and ``cannot``.
@@ -210,7 +210,7 @@ def judged(
         exact: Labels of methods that retrain.
         keys: Label to registered name of the method.
         output: Directory of the files.
-        listener: Hears what happens.
+        listener: Receives events.
     """
     shown, jury = (tuple(row for row in rows if row.is_juror == wanted) for wanted in (False, True))
     tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown)) if jury else None

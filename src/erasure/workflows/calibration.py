@@ -44,7 +44,7 @@ def calibrate_experiment(
         options: Seeds, store and device; their number of originals is that of a report.
         n_pool: Golds of each original to draw from, or of all that share them; by default twenty, or as few as a report takes.
         n_draws: Reports.
-        listener: Hears what happens.
+        listener: Receives events.
 
     Raises:
         ConfigError: If the configuration has no methods, or no further golds, or the pool is no larger than a jury.
@@ -80,7 +80,7 @@ def pool_of_golds(
         experiment: The validated configuration, with at least one method.
         n_pool: Golds of each original.
         options: Seeds, store and device.
-        listener: Hears what happens.
+        listener: Receives events.
         keeps_methods: Whether the methods are run and measured as well.
     """
     golds = replace(

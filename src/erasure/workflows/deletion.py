@@ -148,7 +148,7 @@ def forget(
         store: Where trained models are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
         device: Where to compute.
         dry_run: Give the plan with its price, and answer nothing.
-        listener: Hears what happens.
+        listener: Receives events.
 
     Returns:
         The answer; with ``dry_run`` the plan.

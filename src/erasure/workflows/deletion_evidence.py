@@ -62,7 +62,7 @@ class DeletionEvidence:
         max_utility_loss: Accuracy that may be lost.
         seed: Root of all random choices.
         generation: How many requests the model in use has answered.
-        listener: Hears what happens.
+        listener: Receives events.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ class DeletionRequest:
         request: Digest of who asks.
         digest: Of the saved model in use.
         seed: Root of all random choices.
-        listener: Hears what happens.
+        listener: Receives events.
     """
 
     def __init__(

@@ -238,12 +238,12 @@ def run_experiments(
 def _noting(listener: Listener, said: list[tuple[str, str]]) -> Listener:
     """The listener; what it is told of the data and the results, which does not depend on what the store holds, goes to ``said`` too."""
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         if isinstance(event, Said):
             said.append((event.text, event.level))
         listener(event)
 
-    return tell
+    return emit
 
 
 def _look(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]], planned: int | None) -> Look:

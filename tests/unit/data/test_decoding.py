@@ -10,7 +10,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from erasure.data import on_disk
-from erasure.data.progress import hearing, report
+from erasure.data.progress import report, reporting_to
 from erasure.data.reading import images
 from erasure.data.reading.images import recipe, stacked
 from erasure.errors import DataError
@@ -68,7 +68,7 @@ def test_of_several_wrong_pictures_the_first_is_named(wrong):
 
 def test_whoever_listens_hears_how_far_it_is():
     heard = []
-    with hearing(lambda done, total: heard.append((done, total))):
+    with reporting_to(lambda done, total: heard.append((done, total))):
         stacked(N, read, recipe(()), named)
     assert heard[-1] == (N, N)
     assert heard == sorted(heard)

@@ -60,7 +60,7 @@ def _execute(stages: Mapping[str, Stage], session: Session, pool: list[_Worker])
         ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)])
         for worker in busy:
             if worker.connection in ready or worker.process.sentinel in ready:
-                _hear(worker, schedule, session, deaths, total)
+                _on_message(worker, schedule, session, deaths, total)
     return schedule.failed
 
 
@@ -81,7 +81,7 @@ def _hand_out(schedule: StageOrder, session: Session, pool: list[_Worker]) -> No
             return
 
 
-def _hear(worker: _Worker, schedule: StageOrder, session: Session, deaths: Counter[str], total: int) -> None:
+def _on_message(worker: _Worker, schedule: StageOrder, session: Session, deaths: Counter[str], total: int) -> None:
     """Take what a worker says, or replace it if it has died."""
     stage = worker.stage
     assert stage is not None  # noqa: S101 - it is busy
@@ -195,13 +195,13 @@ def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     except (EOFError, OSError):
         return
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         try:
             connection.send(("event", event))
         except OSError:  # the parent is gone, and nobody wants the rest of the stage
             raise SystemExit from None
 
-    session = settings.session(tell)
+    session = settings.session(emit)
     while True:
         try:
             address = connection.recv()

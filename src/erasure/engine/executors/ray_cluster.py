@@ -111,7 +111,7 @@ class _Run:
                     continue
                 done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=_STALL_S)
                 for ticket in done:
-                    self._hear(ticket)
+                    self._on_message(ticket)
                 self._look_for_nodes(is_quiet=not done)
         finally:
             if not self.shared:
@@ -138,7 +138,7 @@ class _Run:
             self.shipped[address] = self.ray.put(_packed(self.session.store, [address]))
         return self.shipped[address]
 
-    def _hear(self, ticket: Any) -> None:
+    def _on_message(self, ticket: Any) -> None:
         stage, made = self.running.pop(ticket)
         try:
             answer: _Answer = self.ray.get(ticket)
