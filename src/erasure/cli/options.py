@@ -91,7 +91,7 @@ def run_options(command: _F) -> _F:
     return command
 
 
-looks_option = click.option(
+looks_option: Callable[[_F], _F] = click.option(
     "--looks",
     type=click.IntRange(min=1),
     help="How often you plan to judge this folder while adding seeds; the looks share the 5 % error rate. [default: 1]",

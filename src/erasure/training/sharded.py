@@ -58,7 +58,7 @@ class ShardedEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.partition = partition
-        self.members = nn.ModuleList(members)
+        self.members: nn.ModuleList = nn.ModuleList(members)
         self.n_slices: int = n_slices
         self.task = task
         self.vote = vote

@@ -34,7 +34,7 @@ class ConvolutionRule(LayerRule):
     """
 
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
-        self.module = cast(_Convolution, module)
+        self.module: _Convolution = cast(_Convolution, module)
         self.inputs = inputs
         self.weight_total: Tensor | None = None
         self.bias_total: Tensor | None = None
