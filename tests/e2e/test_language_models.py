@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 
 from erasure.cli import _run
+from erasure.data.language.vocabularies import BytePairs
 from erasure.models.language import AnsweringNetwork
+from erasure.models.text import library
 from erasure.records.run_folder import RunFolder
 from erasure.reports.samples import samples_of
 from erasure.store import Store
@@ -116,3 +118,17 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
         f"answer, group barn: Q: What does the owner of the barn {verb}?\nA: The barn owner {verb}s 10 {thing}."
         for verb, thing in (("keep", "geese"), ("grow", "pears"), ("mend", "clocks"))
     }
+
+
+def test_a_pretrained_model_is_not_trained_on_tokens_of_another(tmp_path, lines, monkeypatch, capsys):
+    transformers = library("transformers", "a test")
+    learned = BytePairs(vocabulary_size=400).encoder(["a text of other words"])
+    folder = tmp_path / "pretrained"
+    transformers.PreTrainedTokenizerFast(tokenizer_object=learned.tokenizer, eos_token="<|end|>").save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=400, **sizes)).save_pretrained(folder)
+    config = configuration(lines, ["GoldModel"], ["RunTime"])
+    config["predictor"]["model"] = {"class": "CausalLanguageModel", "parameters": {"name_or_path": str(folder)}}
+    code, _ = run(tmp_path, config, monkeypatch)
+    assert code == 2
+    assert "the data is not written in the tokens of" in capsys.readouterr().err

@@ -458,6 +458,9 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
             notices.setdefault(remark)
     problems += _unrequested(plan, loaded)
     try:
+        reason = experiment.predictor.model.refuse(data)
+        if reason is not None:
+            raise RequirementNotMet(reason)
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))
         logits, y = _first_logits(model, loaded, notices)
         problems += _untrainable(experiment, model, loaded)
