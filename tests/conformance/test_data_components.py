@@ -53,6 +53,8 @@ ELSEWHERE = {
         "Links",
         "EdgeList",
         "TOFU",
+        "MUSE",
+        "LUME",
     },
 }
 """They need trained models, graphs, or files of a layout of their own; tests/unit/data tries them on those."""

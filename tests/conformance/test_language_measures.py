@@ -9,6 +9,7 @@ from erasure.measures.attacks.model_membership import GradientMembership, Refere
 from erasure.measures.attacks.prompt_attack import PromptAttack
 from erasure.measures.attacks.rounded_weights import RoundedWeights
 from erasure.measures.generated_answers import ModelUtility, RougeL
+from erasure.measures.letter_choice import LetterChoice
 from erasure.measures.multiple_choice import MultipleChoice
 from erasure.measures.muse import KnowMem, PrivLeak, VerbMem
 from erasure.measures.open_unlearning import OpenUnlearningScore
@@ -57,6 +58,18 @@ class TestModelUtility(MeasureConformance):
 class TestMultipleChoice(MeasureConformance):
     def make(self):
         return MultipleChoice()
+
+
+class TestLetterChoice(MeasureConformance):
+    def make(self):
+        return LetterChoice(letters=(" b1", " c2", " d3"), option="{letter}", asked="")
+
+    def test_a_better_model_has_a_better_value(self):
+        """A model of pairs of tokens has forgotten the question; tests/unit/language/test_letter_choice.py has others."""
+        for given in self.benches():
+            good, poor = self.values(given, "gold", elapsed_s=1.0), self.values(given, "poor", elapsed_s=3.0)
+            assert good.keys() == poor.keys()
+            assert all(0 < value.value < 1 for value in (*good.values(), *poor.values()))
 
 
 class TestPromptAttack(MeasureConformance):

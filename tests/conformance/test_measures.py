@@ -200,6 +200,8 @@ _OF_ANSWERS: frozenset[str] = frozenset(
         "Fluency",
         "GradientMembership",
         "KnowMem",
+        "LUMEScore",
+        "LetterChoice",
         "MultipleChoice",
         "OpenUnlearningScore",
         "PrivLeak",

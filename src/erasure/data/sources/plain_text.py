@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -13,10 +12,11 @@ from annotated_types import Ge, MinLen
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.fields import NonEmptyNames
+from erasure.data.language.chunks import chunks_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.errors import DataError
-from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
+from erasure.functional.tokens import answer_tokens
 from erasure.training.batches import TensorColumn
 from erasure.types import Json
 
@@ -51,20 +51,12 @@ class PlainText(DataSource):
         """Read the files, make tokens and cut."""
         texts = [self._text(each) for each in self.path]
         encoder = self.vocabulary.encoder(texts)
-        chunks: list[tuple[int, list[int]]] = []
-        for number, ids in enumerate(encoder.encode(texts, begins=True)):
-            chunks += [(number, chunk) for chunk in _cut([*ids, encoder.end], self.chunk_length)]
-        x = torch.zeros(len(chunks), 2, max(len(ids) for _, ids in chunks), dtype=torch.int64)
-        for row, (_, ids) in enumerate(chunks):
-            roles = [PROMPT] + [ANSWER] * (len(ids) - 1)
-            if ids[-1] == encoder.end:
-                roles[-1] = END
-            x[row, 0, : len(ids)], x[row, 1, : len(ids)] = torch.tensor(ids), torch.tensor(roles)
+        x, numbers = chunks_of(texts, encoder, self.chunk_length)
         return Dataset(
             name=self.name or Path(self.path[0]).stem,
             x=TensorColumn(x),
             y=answer_tokens(x),
-            z=torch.tensor([number for number, _ in chunks]),
+            z=torch.tensor(numbers),
             z_names=tuple(Path(each).name for each in self.path),
             n_classes=encoder.size,
             x_shape=tuple(x.shape[1:]),
@@ -81,10 +73,3 @@ class PlainText(DataSource):
         if not text.strip():
             raise DataError(f'"{path}" has no text')
         return text
-
-
-def _cut(ids: Sequence[int], length: int) -> list[list[int]]:
-    chunks = [list(ids[start : start + length]) for start in range(0, len(ids), length)]
-    if len(chunks) > 1 and len(chunks[-1]) == 1:  # a token alone has nothing to be predicted from
-        chunks.pop()
-    return chunks
