@@ -298,6 +298,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Fluency": "erasure.measures.wording:Fluency",
         "VerbMem": "erasure.measures.muse:VerbMem",
         "KnowMem": "erasure.measures.muse:KnowMem",
+        "MetaEvaluation": "erasure.measures.meta_evaluation:MetaEvaluation",
         "LUMEScore": "erasure.measures.lume:LUMEScore",
         "PrivLeak": "erasure.measures.muse:PrivLeak",
         "ModelUtility": "erasure.measures.generated_answers:ModelUtility",

@@ -202,6 +202,7 @@ _OF_ANSWERS: frozenset[str] = frozenset(
         "KnowMem",
         "LUMEScore",
         "LetterChoice",
+        "MetaEvaluation",
         "MultipleChoice",
         "OpenUnlearningScore",
         "PrivLeak",
