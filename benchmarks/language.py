@@ -46,7 +46,8 @@ def network(n_layers: int) -> Any:
         tie_word_embeddings=True,
         pad_token_id=2,
     )
-    return transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    # Not converted from float32, which would need more memory than a step.
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def tokens(n_steps: int) -> Any:

@@ -66,7 +66,7 @@ class MetaEvaluation(Measure):
         code="gnueaj/unlearning-depth-score at 8faceaf",
         tested="plain formulas (tests/unit/language/test_meta_evaluation.py)",
         deviations=(
-            "Models that know are originals of other seeds, those that do not are retrained; the paper's differ in the wording of what they "
+            "Models that know are originals of other seeds, those that do not are retrained; the paper's differ in the wording that they "
             "were taught.",
             "Weights are rounded to nearest, not to the uneven steps of NF4.",
             "Where gold's measure falls by relearning the ratio is 0; where the subject's does not rise it is 1.",

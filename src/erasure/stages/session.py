@@ -26,7 +26,7 @@ from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.loop import EpochListener
-from erasure.training.predictor import Model, ModelInput, build_model, train
+from erasure.training.predictor import Model, ModelInput, build_model, can_be_taken_up, train
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 
@@ -36,6 +36,8 @@ _LARGEST_BLANK = 256 << 20
 """Bytes of a network that is kept to be copied; larger ones are built each time."""
 _BLANKS = 4
 _OPEN_BLOCKS = 4
+_CHECKPOINT_S = 60.0
+"""A training that is stopped loses what it did since its last checkpoint: about this many seconds, and the epoch it was in."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +75,7 @@ class Session:
         self.numerics: Json = numerics.json()
         self.n_passes: int = 0
         self.cores: int = cores
+        self.checkpoint_s: float = _CHECKPOINT_S
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
@@ -149,13 +152,26 @@ class Session:
             )
         return self._loaded[key]
 
-    def trained(self, data: DataSpec, ids: Tensor, seed: int, **listeners: Any) -> nn.Module:
-        """Train a model by the recipe on the samples ``ids``, now."""
+    def trained(
+        self, data: DataSpec, ids: Tensor, seed: int, taking_up: Callable[[], dict[str, Any]] | None = None, **listeners: Any
+    ) -> nn.Module:
+        """Train a model by the recipe on the samples ``ids``, now.
+
+        Args:
+            data: The data and the recipe.
+            ids: Samples to train on.
+            seed: Of weights, order and dropout.
+            taking_up: Further options of :func:`~erasure.training.predictor.train`, where the training can be taken up.
+            listeners: Options of it.
+        """
         loaded = self.loaded(data)
         predictor = data.predictor
         validation = loaded.partitions[predictor.validation_set] if predictor.validation_set else None
+        model = build_model(predictor.model, loaded.model_input, seed, self.device)
+        if taking_up is not None and can_be_taken_up(model, predictor):
+            listeners |= taking_up()
         return train(
-            build_model(predictor.model, loaded.model_input, seed, self.device),
+            model,
             predictor,
             x=loaded.x,
             y=loaded.y,

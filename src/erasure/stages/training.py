@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
 from erasure.stages.data_spec import DataSpec
+from erasure.stages.kept_training import KeptTraining
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
 from erasure.store import Writer
@@ -69,10 +69,17 @@ class TrainModel(Stage):
                 "peak_memory_mib": trained.peak_memory_mib,
             }
             return
-        start, peak = time.perf_counter(), PeakMemory(session.device)
-        model = self.trained(session)
+        peak = PeakMemory(session.device)
+        kept = KeptTraining(session=session, content=self.content())
+        model = session.trained(
+            self.data,
+            session.loaded(self.data).partitions[self.partition],
+            self.seed,
+            taking_up=lambda: {"resume": kept.found(), "on_checkpoint": kept.keep, "is_wanted": kept.is_due},
+        )
         synchronise(session.device)
-        save_model(writer, model, elapsed_s=time.perf_counter() - start, peak=peak)
+        save_model(writer, model, elapsed_s=kept.elapsed_s, peak=peak)
+        kept.ended()
 
     def trained(self, session: Session) -> nn.Module:
         """The model, trained now and in this process, whatever the store has."""

@@ -29,7 +29,7 @@ from erasure.training.sharded import ShardedEnsemble, train_shards
 from erasure.training.trial import inputs_kept
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, TaskKind
 
-__all__ = ["Model", "ModelInput", "Predictor", "build_model", "mean_loss", "train"]
+__all__ = ["Model", "ModelInput", "Predictor", "build_model", "can_be_taken_up", "mean_loss", "train"]
 
 _WHOLE = re.compile(r"-?\d+")
 
@@ -211,6 +211,7 @@ def train(
     on_epoch: EpochListener | None = None,
     on_step: StepListener | None = None,
     on_checkpoint: CheckpointListener | None = None,
+    is_wanted: Callable[[], bool] = lambda: True,
     resume: Checkpoint | None = None,
     make_trainer: Callable[..., Trainer] = Trainer,
 ) -> nn.Module:
@@ -229,7 +230,8 @@ def train(
         precision: ``fp32`` or ``bf16``.
         on_epoch: Called after each epoch.
         on_step: Sees the initial weights and then each update; slows the loop.
-        on_checkpoint: Is given a checkpoint before the first and after each epoch; slows the loop.
+        on_checkpoint: Is given a checkpoint before the first and after each epoch but the last; slows the loop.
+        is_wanted: Asked after each epoch whether to make a checkpoint.
         resume: Where to take the training up, perhaps with other samples; None starts with the model as it is.
         make_trainer: Makes the loop; one of several processes has its own.
 
@@ -242,8 +244,7 @@ def train(
         raise DataError("there is nothing to train on: the training partition is empty")
     if predictor.epochs == 0:
         return model.eval()
-    is_whole = isinstance(model, Estimator | ShardedEnsemble) or predictor.patience is not None
-    if is_whole and (resume is not None or on_checkpoint is not None):
+    if not can_be_taken_up(model, predictor) and (resume is not None or on_checkpoint is not None):
         raise RequirementNotMet(
             "a training with early stopping, of shards, or of an estimator cannot be taken up between two epochs"
         )
@@ -277,10 +278,10 @@ def train(
         generators |= _global_generators(ids.device)
         if resume is not None:
             resume.restore(trainer, generators)
-        elif on_checkpoint is not None:
+        elif on_checkpoint is not None and is_wanted():
             on_checkpoint(Checkpoint.of(trainer, 0, generators))
         for epoch in trainer.epochs():
-            if on_checkpoint is not None and epoch > trainer.first_epoch:
+            if on_checkpoint is not None and epoch > trainer.first_epoch and is_wanted():
                 on_checkpoint(Checkpoint.of(trainer, epoch, generators))
             source = batches if on_step is None else _observed(batches, trainer, epoch, on_step)
             trainer.train_on(source, lambda batch: criterion(logits_of(trainer.model(batch.x)), batch.y))
@@ -289,6 +290,11 @@ def train(
     if stopper is not None:
         stopper.restore_best()
     return model.eval()
+
+
+def can_be_taken_up(model: nn.Module, predictor: Predictor) -> bool:
+    """Whether a training can go on from a checkpoint between two epochs."""
+    return not isinstance(model, Estimator | ShardedEnsemble) and predictor.patience is None
 
 
 def _fitted(

@@ -1,0 +1,156 @@
+"""A training that was stopped goes on from its last epoch: checkpoints in the store while it lasts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from erasure.errors import CorruptArtifact
+from erasure.stages.session import Session
+from erasure.store import Artifact
+from erasure.store.addresses import address
+from erasure.training.history import Checkpoint
+from erasure.types import Json
+
+__all__ = ["KeptTraining"]
+
+
+@dataclass(eq=False, kw_only=True)
+class KeptTraining:
+    """Keeps the last checkpoint of a training in the store, and finds that of an earlier process.
+
+    A checkpoint is kept where the last one is ``session.checkpoint_s`` seconds old, so that short trainings cost nothing. It is an object
+    whose address says which training it is of; there are two places, which take turns, so that one is whole at any moment. Both are
+    removed when the training ends. Going on gives the bits of going on without a stop.
+
+    Args:
+        session: Has the store.
+        content: What the address of the trained model is made of.
+    """
+
+    kind: ClassVar[str] = "checkpoint"
+
+    session: Session
+    content: Json
+    before_s: float = 0.0
+    """Seconds that earlier processes took."""
+    _start: float = field(default_factory=time.perf_counter)
+    _last: float = field(default_factory=time.perf_counter)
+    _place: int | None = None
+
+    def found(self) -> Checkpoint | None:
+        """The last checkpoint of an earlier process, or None; one that is damaged is removed."""
+        checkpoints: dict[int, tuple[Checkpoint, float]] = {}
+        for place in (0, 1):
+            where = self._address(place)
+            if not self.session.store.contains(where):
+                continue
+            try:
+                artifact = self.session.store.open(where)
+                artifact.verify()
+                checkpoints[place] = _read(artifact)
+            except CorruptArtifact:
+                self.session.store.remove(where)
+        if not checkpoints:
+            return None
+        self._place = max(checkpoints, key=lambda place: checkpoints[place][0].epoch)
+        checkpoint, self.before_s = checkpoints[self._place]
+        return checkpoint
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint made now would be kept."""
+        return time.perf_counter() - self._last >= self.session.checkpoint_s
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Put a checkpoint into the store and remove the one before."""
+        optimizer, tensors = _parted(checkpoint.optimizer)
+        described: dict[str, Any] = {
+            "epoch": checkpoint.epoch,
+            "optimizer": optimizer,
+            "schedule": None if checkpoint.schedule is None else dict(checkpoint.schedule),
+            "elapsed_s": self.elapsed_s,
+        }
+        if not _is_plain(described):
+            return  # an optimizer or a schedule that keeps more than numbers
+        place = 0 if self._place != 0 else 1
+        self.session.store.remove(self._address(place))  # one that is older, of a process that was killed here
+        with self.session.store.publish(self._address(place), self.kind, self._content(place)) as writer:
+            writer.save_json("training", described)
+            for name, values in {"model": checkpoint.model, "optimizer": tensors, "streams": checkpoint.streams}.items():
+                writer.save_tensors(name, {key: value.detach().cpu().contiguous() for key, value in values.items()})
+        if self._place is not None:
+            self.session.store.remove(self._address(self._place))
+        self._place, self._last = place, time.perf_counter()
+
+    def ended(self) -> None:
+        """The training is over: remove what was kept."""
+        if self._place is not None:
+            for place in (0, 1):
+                self.session.store.remove(self._address(place))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of this process and of those before."""
+        return self.before_s + time.perf_counter() - self._start
+
+    def _content(self, place: int) -> dict[str, Json]:
+        return {"training": self.content, "place": place}
+
+    def _address(self, place: int) -> str:
+        return address(self.kind, self._content(place))
+
+
+def _read(artifact: Artifact) -> tuple[Checkpoint, float]:
+    """A checkpoint, and the seconds that it took to get there."""
+    described: Any = artifact.json("training")
+    checkpoint = Checkpoint(
+        epoch=described["epoch"],
+        model=artifact.tensors("model"),
+        optimizer=_joined(described["optimizer"], artifact.tensors("optimizer")),
+        schedule=described["schedule"],
+        streams=artifact.tensors("streams"),
+    )
+    return checkpoint, float(described["elapsed_s"])
+
+
+def _parted(optimizer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The state of an optimizer as JSON, and the tensors in it by parameter and name."""
+    tensors: dict[str, Tensor] = {}
+    state: dict[str, dict[str, Any]] = {}
+    for number, values in optimizer["state"].items():
+        state[str(number)] = {}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{number}/{name}"] = value
+            else:
+                state[str(number)][name] = value
+    groups = [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in group.items()}
+        for group in optimizer["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}, tensors
+
+
+def _joined(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The inverse of :func:`_parted`."""
+    state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in described["state"].items()}
+    for place, value in tensors.items():
+        number, _, name = place.partition("/")
+        state[int(number)][name] = value
+    groups = [
+        {name: tuple(value) if name == "betas" else value for name, value in group.items()} for group in described["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is JSON: numbers, texts and containers of them."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
