@@ -57,7 +57,7 @@ def tokens(n_steps: int) -> Any:
     return torch.randint(3, 49152, (n_steps * BATCH, LENGTH), generator=torch.Generator().manual_seed(1))
 
 
-def ours(n_layers: int, n_steps: int) -> list[float]:
+def ours(n_layers: int, n_steps: int, checkpointing: bool = False) -> list[float]:
     """CPU seconds of each step of this package."""
     import torch
 
@@ -70,7 +70,10 @@ def ours(n_layers: int, n_steps: int) -> list[float]:
     ids = tokens(n_steps)
     roles = torch.where(torch.arange(LENGTH) < N_PROMPT, PROMPT, ANSWER).expand_as(ids)
     x = torch.stack([ids, roles], dim=1)
-    model = AnsweringNetwork(_adapted(network(n_layers), RANK, 2 * RANK))
+    built = network(n_layers)
+    if checkpointing:
+        built.gradient_checkpointing_enable({"use_reentrant": False})
+    model = AnsweringNetwork(_adapted(built, RANK, 2 * RANK))
     trainer = Trainer(model, Optimizer.of("AdamW", lr=1e-4), epochs=1)
     criterion, starts = Criterion("generation"), []
 

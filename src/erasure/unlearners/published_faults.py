@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ def divergence_everywhere(model: nn.Module, task: UnlearningTask) -> Term:
     def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
         log_p = _everywhere(model, batch.x).log_softmax(-1)
         log_0 = before(batch.x).log_softmax(-1)
-        return (log_0.exp() * (log_0 - log_p)).sum(-1).mean()
+        found: Tensor = (log_0.exp() * (log_0 - log_p)).sum(-1).mean()
+        return found
 
     return divergence
 
@@ -102,7 +104,7 @@ def _everywhere(model: Any, x: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _before(model: nn.Module, task: UnlearningTask) -> Any:
+def _before(model: nn.Module, task: UnlearningTask) -> Callable[[Tensor], Tensor]:
     require_everywhere(model)
     reference = Reference(model, task)
 
