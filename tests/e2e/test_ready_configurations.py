@@ -5,6 +5,8 @@ import gzip
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,9 @@ from graph_files import cora_root, molecules_root
 from test_upstream_style import small_encoder
 
 from erasure.cli import _run
+from erasure.data.language.vocabularies import BytePairs
 from erasure.experiment.configuration import load_experiment
+from erasure.models.text import library
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TEST_DATA = Path(os.environ.get("ERASURE_TEST_DATA", Path(__file__).parents[2] / "../shared/data")).resolve()
@@ -204,6 +208,41 @@ def authors(_folder):
     }
 
 
+def pretrained_authors(folder):
+    """The same authors for a small Llama in a folder with its tokenizer."""
+    settings = authors(folder)
+    place, path = settings[f"{SOURCE}.path"], folder / "pretrained"
+    transformers = library("transformers", "a test")
+    texts = (Path(place) / "full.json").read_text(encoding="utf-8").splitlines()[:200]
+    tokenizer = BytePairs(vocabulary_size=600).encoder([*texts, "\nAnswer: A. B. C. D. E. F. G. H. I. J."]).tokenizer
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(path)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=600, max_position_embeddings=1024, **sizes)
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    return {
+        f"{SOURCE}.path": place,
+        f"{SOURCE}.authors": [0, 180, 198],
+        f"{SOURCE}.vocabulary.parameters.name_or_path": str(path),
+        ENCODER: str(path),
+        "predictor.parameters.model.parameters.dtype": "float32",
+        "data.parameters.partitions[0].parameters.z_labels": ["180"],
+        "data.parameters.partitions[1].parameters.z_labels": ["198"],
+        "evaluator.parameters.measures[8].parameters.max_new_tokens": 4,
+        "evaluator.parameters.measures[8].parameters.n_samples": 4,
+        "evaluator.parameters.measures[9].parameters.n_samples": 4,
+    }
+
+
+def invented_documents(folder):
+    """What examples/lume_style.py writes, to be read by a tiny network."""
+    subprocess.run([sys.executable, CONFIGS.parent / "examples" / "lume_style.py", folder], check=True, capture_output=True)
+    return {
+        f"{SOURCE}.path": str(folder),
+        "predictor.parameters.model.parameters": {"width": 16, "n_layers": 1, "n_heads": 2},
+        "evaluator.parameters.measures[5].parameters.max_new_tokens": 4,
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """How a file gets at a little of its data, which libraries it needs, and which usual methods it leaves out.
@@ -236,6 +275,8 @@ CASES = {
     "ag_news": Case(news, needs=("datasets",)),
     "sst2": Case(reviews, needs=("datasets", "transformers", "peft")),
     "tofu_small": Case(authors, needs=("transformers", "tokenizers"), nightly=True),  # by day test_language_models.py
+    "tofu_smollm2": Case(pretrained_authors, needs=("transformers", "tokenizers", "peft"), nightly=True),  # by day test_language_folders.py
+    "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
     "cora_links": Case(links, needs=GRAPHS, slow=True, without=frozenset({"SSD"})),

@@ -115,13 +115,17 @@ class LetterChoice(Measure):
         if not pieces:
             raise RequirementNotMet("how tokens read is not known, so that letters cannot be written")
         known = {piece: number for number, piece in reversed(list(enumerate(pieces))) if piece}
-        names = [spelled(f"{self.asked}{letter}", known) for letter in self.letters]
-        n_alike = next(
-            k for k in range(min(map(len, names)) + 1) if k == min(map(len, names)) or len({row[k] for row in names}) > 1
-        )
-        names = [row[: n_alike + 1] for row in names]
-        if len({tuple(row) for row in names}) < len(names):
-            raise RequirementNotMet("the tokens of the data do not tell the letters apart; give others")
+        before = self.asked.rstrip(" ")
+        # The blank belongs to the letters where there are tokens of both together.
+        blank = self.asked[len(before) :]
+        if not all(f"{blank}{letter}" in known for letter in self.letters):
+            before, blank = self.asked, ""
+        missing = next((letter for letter in self.letters if f"{blank}{letter}" not in known), None)
+        if missing is not None:
+            raise RequirementNotMet(
+                f"no token of the data reads like {missing!r}, so that it cannot name an answer; give other letters"
+            )
+        names = [[*spelled(before, known), known[f"{blank}{letter}"]] for letter in self.letters]
         return names, [spelled(self.option.format(letter=letter), known) for letter in self.letters]
 
 

@@ -78,10 +78,20 @@ def test_letters_are_written_in_the_longest_tokens():
     assert spelled(" bb", {" b": 3, "b": 4, " ": 5}) == [3, 4]
     with pytest.raises(RequirementNotMet, match="reads like 'z'"):
         spelled("bz", {"b": 1})
-    with pytest.raises(RequirementNotMet, match="cannot be written"):
+    with pytest.raises(RequirementNotMet, match="cannot name an answer"):
         evaluated(language_bench(), LetterChoice(), Listening(scores()))
     with pytest.raises(RequirementNotMet, match="there are 2 letters"):
         evaluated(language_bench(), LetterChoice(**{**FRAME, "letters": (" b1", " c2")}), Listening(scores()))
+
+
+def test_the_blank_belongs_to_the_letters_where_all_have_one():
+    given = language_bench()
+    pieces = ["", *(f"t{k}" for k in range(1, 33)), ":", " ", "A", "B", " A", " B", "C"]
+    for letters, ends in ((("A", "B"), ([33], [37, 38])), (("A", "B", "C"), ([33, 34], [35, 36, 39]))):
+        measure = LetterChoice(letters=letters, option="{letter}", asked=": ")
+        evaluation = given.evaluation(measure, "fair")
+        names, _ = measure._written(replace(evaluation, facts={"token_names": pieces}))
+        assert names == [[*ends[0], letter] for letter in ends[1]]
 
 
 def test_letters_must_be_shown_and_differ():

@@ -30,8 +30,8 @@ class LUME(DataSource):
     """LUME: beginnings to be continued and questions to be answered, in three tasks, to forget and to retain.
 
     Rows have ``id``, ``input``, ``output`` and ``task``. The group is the side with task and kind, such as ``forget Task2 qa`` or
-    ``retain Task1 sc``: ``sc`` for a sentence to be completed, ``qa`` for a question, as the end of the id says.
-    :class:`~erasure.measures.lume.LUMEScore` reads them.
+    ``retain Task1 sc``, and ``retain validation Task1 sc`` of a file of validation rows: ``sc`` for a sentence to be completed, ``qa`` for
+    a question, as the end of the id says. :class:`~erasure.measures.lume.LUMEScore` reads them.
 
     Args:
         path: Folder with the benchmark's files.
@@ -89,6 +89,7 @@ class LUME(DataSource):
 
     def _rows(self, name: str) -> Iterator[tuple[Exchange, str]]:
         side = "forget" if "forget" in name else "retain"
+        side += " validation" if "validation" in name else ""
         for number, row in enumerate(read_rows(str(self._file(name)))):
             exchange = Exchange(
                 prompt=text_in(row, "input"), answer=text_in(row, "output"), alternate=REFUSALS[number % len(REFUSALS)]
