@@ -10,6 +10,7 @@ from erasure.data.language.vocabularies import BytePairs
 from erasure.models.language import AnsweringNetwork
 from erasure.models.text import library
 from erasure.records.run_folder import RunFolder
+from erasure.reports.page import write_page
 from erasure.reports.samples import samples_of
 from erasure.store import Store
 from erasure.unlearners.contract import model_digest
@@ -92,7 +93,10 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
 
     monkeypatch.setattr(AnsweringNetwork, "generate", counted)
     saying = [{"class": name, "parameters": {"partition": "test"}} for name in ("RougeL", "RefusalRate", "Fluency")]
-    saying.append({"class": "ModelUtility", "parameters": {"kept": ["test"]}})
+    saying += [
+        {"class": "ModelUtility", "parameters": {"kept": ["test"]}},
+        {"class": "RougeL", "parameters": {"partition": "forget"}},
+    ]
     code, rows = run(
         tmp_path, configuration(lines, unlearners, [*measures, *saying, "ExtractionStrength", "RunTime"]), monkeypatch
     )
@@ -107,13 +111,21 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     assert probability["GoldModel", "forget"] == probability["gold", "forget"]
     assert probability["GradDiff", "forget"] < probability["original", "forget"]
     assert probability["GradDiff", "retain"] > probability["GradDiff", "forget"]
-    assert set(asked.values()) == {1}  # four measures read what is said once
+    assert set(asked.values()) == {2}  # four measures read what is said on one partition, one what is said on another
     assert len(asked) >= 5
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "AnswerProbability" in page
     evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert {each["what"] for each in evidence["missing"]} <= {"classes", "curves", "intervals", "groups"}
     shown = samples_of(RunFolder.load(tmp_path / "out"), Store(tmp_path / "store"))
+    said = {each["label"]: each for each in shown[0]["answers"]}
+    assert list(said)[:2] == ["original", "gold"]
+    assert "".join(token["text"] for token in said["NPO"]["tokens"]).strip() in shown[0]["text"]
+    assert said["original"]["said"] != said["gold"]["said"]
+    assert sum(token["change"] for token in said["gold"]["tokens"]) < 0
+    with_answers = write_page(tmp_path / "out", tmp_path / "with.html", samples=shown).read_text(encoding="utf-8")
+    assert '<span class="heat-' in with_answers
+    assert '<span class="heat-' not in page
     assert {each["text"] for each in shown} <= {
         f"answer, group barn: Q: What does the owner of the barn {verb}?\nA: The barn owner {verb}s 10 {thing}."
         for verb, thing in (("keep", "geese"), ("grow", "pears"), ("mend", "clocks"))

@@ -208,6 +208,8 @@ class Evaluation:
         fresh: A randomly initialised network of the same architecture.
         provider: Other models, those that :meth:`Measure.requests` names.
         sharing: Keeps what several measures find in the same way.
+        notes: What a measure leaves beside its values in the store, by name. It gets into no row and no page by itself: texts may be
+            personal data.
     """
 
     subject: Candidate
@@ -224,6 +226,7 @@ class Evaluation:
     fresh: Callable[[int], nn.Module] | None = None
     provider: Provider | None = None
     sharing: Sharing | None = None
+    notes: dict[str, Json] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """Which model is measured and on what, in a notebook."""

@@ -77,7 +77,7 @@ class OpenUnlearningScore(Measure):
         """The score and its parts."""
         require_defined(self, evaluation)
         forgotten, hidden = self._memorisation(evaluation), self._privacy(evaluation)
-        before = self._use(replace(evaluation, subject=evaluation.candidate("original")))
+        before = self._use(replace(evaluation, subject=evaluation.candidate("original"), notes={}))
         if before == 0:
             raise RequirementNotMet("the original's utility is 0, so that nothing can be divided by it")
         useful = min(1.0, self._use(evaluation) / before)

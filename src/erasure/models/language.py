@@ -294,6 +294,9 @@ class CausalLanguageModel(Model):
             config = transformers.AutoConfig.from_pretrained(where, **options)
             if not self.pretrained:
                 return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype), config
+            if "gguf_file" in options and hasattr(transformers, "GgufConfig"):
+                # Packed weights, which newer versions keep where they can, cannot be trained.
+                options["quantization_config"] = transformers.GgufConfig(dequantize=True)
             network, loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype, output_loading_info=True, **options
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from erasure.errors import StoreError
 from erasure.records.run_folder import RunFolder
+from erasure.reports.answers import answers_of
 from erasure.store import Artifact, Store
 
 __all__ = ["samples_of"]
@@ -32,7 +33,8 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
         store: Where its data set is.
 
     Returns:
-        ``id`` with ``image`` (a PNG as a data address) or ``text``.
+        ``id`` with ``image`` (a PNG as a data address) or ``text``; of language models also ``answers``
+        (:func:`~erasure.reports.answers.answers_of`).
 
     Raises:
         StoreError: If the data set is not in the store, or is of a kind that cannot be shown.
@@ -51,8 +53,15 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
     else:
         raise StoreError(f'Samples of the modality "{modality}" cannot be shown; leave out --with-samples.')
     shown = read(artifact, facts, ids)
+    pieces: Any = artifact.json("tokens") if facts["task"] == "generation" and "tokens.json" in artifact.files else []
+    answers = answers_of(folder, store, ids, pieces) if pieces else {}
     return [
-        {"id": identity, "text": f"{_labels(facts, label, group)}{f': {text}' if text else ''}", "image": image}
+        {
+            "id": identity,
+            "text": f"{_labels(facts, label, group)}{f': {text}' if text else ''}",
+            "image": image,
+            **({"answers": answers[identity]} if identity in answers else {}),
+        }
         for identity, (text, image), (label, group) in zip(ids, shown, _answers(artifact, ids), strict=True)
     ]
 

@@ -101,6 +101,8 @@ class MeasureModel(Stage):
             session, self.data, subject, self.references, self.seed, measure.stream, provider if self.requested else None
         )
         writer.save_json("values", [value_record(measure, value) for value in measure.measure(evaluation)])
+        for name, note in evaluation.notes.items():
+            writer.save_json(name, note)
         writer.facts["elapsed_s"] = time.perf_counter() - start
 
 
