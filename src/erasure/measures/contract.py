@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component, partition_fields
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.functional.tokens import token_statistics
+from erasure.functional.tokens import PADDING, token_statistics
 from erasure.measures.outputs import Outputs
 from erasure.measures.requested_models import Provider, Request
 from erasure.training.batches import Batches, Column
@@ -317,13 +317,18 @@ class Evaluation:
 def forward_pass(
     model: nn.Module, *, x: Column, y: Tensor, ids: Tensor, criterion: Criterion, task: TaskKind, batch_size: int = 1024
 ) -> Outputs:
-    """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU."""
+    """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU, in their order.
+
+    Prompts and answers go through the model in the order of their lengths, so that batches have little padding.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     logits, features, losses = [], [], []
+    order: Tensor | None = None
     if task == "generation":
         batch_size = min(batch_size, _MOST_ANSWERS)
-    for batch in Batches(x, y, ids, batch_size):
+        order = (x.gather(ids)[:, 1] != PADDING).sum(1).argsort(stable=True).to(ids.device)
+    for batch in Batches(x, y, ids if order is None else ids[order], batch_size):
         with inputs_kept(model):
             output = model(batch.x)
         each, found = logits_of(output).float(), features_of(output)
@@ -333,11 +338,16 @@ def forward_pass(
             features.append(found.flatten(1).float())
     for module, training in modes.items():
         module.training = training
+
+    def whole(parts: list[Tensor]) -> Tensor:
+        values = torch.cat(parts)
+        return (values if order is None else values[order.argsort()]).cpu()
+
     return Outputs(
         ids=ids.cpu(),
-        logits=torch.cat(logits).cpu(),
-        losses=torch.cat(losses).cpu(),
+        logits=whole(logits),
+        losses=whole(losses),
         labels=y.index_select(0, ids).cpu(),
-        features=torch.cat(features).cpu() if features else None,
+        features=whole(features) if features else None,
         task=task,
     )

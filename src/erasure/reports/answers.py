@@ -66,7 +66,7 @@ def _first_models(folder: RunFolder) -> dict[str, str]:
     order = {"original": 0, "gold": 1}
     labels: dict[str, str] = {}
     for model in sorted(folder.evidence.models, key=lambda each: order.get(each.role, 2)):
-        if model.address and not model.failed and model.label not in labels.values() and model.role != "further gold":
+        if model.address and not model.failed and model.label not in labels.values():
             labels.setdefault(model.address, model.label)
     return dict(list(labels.items())[:_MOST_MODELS])
 

@@ -165,6 +165,27 @@ def test_a_pass_keeps_statistics_and_no_logits():
         outputs[0].predictions  # noqa: B018
 
 
+def test_a_pass_takes_samples_by_length_and_gives_them_back_in_their_order():
+    dataset, model, widths = data(), llama(data()), []
+    lengths = (dataset.x.values[:, 1] != PADDING).sum(1)
+    ids = torch.arange(len(EXCHANGES)).flip(0)
+    hook = model.network.register_forward_pre_hook(
+        lambda _, args, named: widths.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    base = model.network.base_model.register_forward_pre_hook(
+        lambda _, args, named: widths.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    settings = {"x": dataset.x, "y": dataset.y, "criterion": Criterion("generation"), "task": "generation"}
+    found = forward_pass(model, ids=ids, batch_size=4, **settings)
+    hook.remove()
+    base.remove()
+    assert widths == lengths.sort().values[3::4].tolist()
+    for place, sample in enumerate(ids.tolist()):
+        alone = forward_pass(model, ids=torch.tensor([sample]), **settings)
+        torch.testing.assert_close(found.losses[place], alone.losses[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.logits[place], alone.logits[0], rtol=1e-4, atol=1e-4)
+
+
 def table_of(rows):
     """A table from hits written as strings."""
     longest = max(map(len, rows))
