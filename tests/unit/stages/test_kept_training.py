@@ -11,8 +11,7 @@ from erasure.stages.kept_training import KeptTraining
 from erasure.stages.session import Session
 from erasure.store import Store
 from erasure.training.history import Checkpoint
-from erasure.workflows.options import RunOptions
-from erasure.workflows.run import make_plan
+from erasure.workflows.run import RunOptions, make_plan
 
 EPOCHS = 8
 PREDICTOR = {
