@@ -26,7 +26,7 @@ FIRST = (
     "Ivo",
     "Jule",
     "Kaspar",
-    "Lene",
+    "Lotte",
     "Milo",
     "Nora",
     "Otis",

@@ -161,7 +161,7 @@ def spelled(text: str, known: Mapping[str, int]) -> list[int]:
         RequirementNotMet: If no token reads like what stands somewhere.
 
     Example:
-        >>> spelled("a tree", {"a": 0, " t": 1, " tre": 2, "e": 3})
+        >>> spelled("an oak", {"an": 0, " o": 1, " oa": 2, "k": 3})
         [0, 2, 3]
     """
     longest = max(map(len, known), default=0)
