@@ -32,7 +32,7 @@ def answers_of(folder: RunFolder, store: Store, ids: Sequence[int], pieces: Sequ
         pieces: How each token reads.
 
     Returns:
-        By sample, for each model ``label``; ``said``, its answer as ``RougeL`` or ``ModelUtility`` had it generated, or None; and
+        By sample, for each model ``label``; ``said``, its answer as a measure had it generated, or None; and
         ``tokens``, of the true answer: ``text``, ``change`` of the log-probability from the original in nats, and ``shade`` from -4 (much
         less likely) to 4. The original's own tokens have no change. What the store does not have is left out.
     """
@@ -79,7 +79,7 @@ def _artifacts(folder: RunFolder, store: Store, models: Mapping[str, str]) -> li
         stages = read_stages(folder.directory)
     except StoreError:
         return []
-    wanted = [where for where, name in stages.items() if name.startswith(("run ", "measure RougeL", "measure ModelUtility"))]
+    wanted = [where for where, name in stages.items() if name.startswith(("run ", "measure "))]
     found: list[tuple[Artifact, str]] = []
     for where in sorted(store.contains_many(wanted)):
         artifact = store.open(where)
