@@ -20,6 +20,7 @@ _LARGEST = 4.0
 
 _MOST_MODELS = 12
 _ANSWERS, _LOG_PROBABILITY = "answers", 0
+_READ = frozenset({"outputs", "values"})
 
 
 def answers_of(folder: RunFolder, store: Store, ids: Sequence[int], pieces: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
@@ -79,9 +80,9 @@ def _artifacts(folder: RunFolder, store: Store, models: Mapping[str, str]) -> li
         stages = read_stages(folder.directory)
     except StoreError:
         return []
-    wanted = [where for where, name in stages.items() if name.startswith(("run ", "measure "))]
+    wanted = {entry.address for entry in store.entries() if entry.kind in _READ} & stages.keys()
     found: list[tuple[Artifact, str]] = []
-    for where in sorted(store.contains_many(wanted)):
+    for where in sorted(wanted):
         artifact = store.open(where)
         content: Any = artifact.content
         if content.get("model") in models and (artifact.kind != "values" or f"{_ANSWERS}.json" in artifact.files):
