@@ -95,14 +95,6 @@ class Family:
         """Whether there are values beside a jury."""
         return self.design is not None and bool(self.columns)
 
-    def _parts(self, index: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """The method's models and the jury of each block."""
-        column = self.values[:, index]
-        if self.design is None:
-            return []
-        blocks = zip(self.design.slices, self.design.blocks, strict=True)
-        return [(column[rows][:unlearned], column[rows][unlearned:]) for rows, (unlearned, _) in blocks]
-
     def apart(self, index: int) -> NDArray[np.float64]:
         """What the method has more than the mean of its jury, for each original."""
         return np.asarray(self._apart[index])
@@ -122,10 +114,19 @@ class Family:
 
     def means(self, index: int) -> tuple[float, float]:
         """Means over originals of the method and of the jury."""
-        parts = self._parts(index)
-        weights = [len(mine) for mine, _ in parts]
-        mine = float(np.mean(np.concatenate([each for each, _ in parts])))
-        return mine, float(np.average([jury.mean() for _, jury in parts], weights=weights))
+        mine, jury = self._means
+        return float(mine[index]), float(jury[index])
+
+    @functools.cached_property
+    def _means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same of every value."""
+        if self.design is None:
+            return np.full(len(self.columns), np.nan), np.full(len(self.columns), np.nan)
+        table, design = np.ascontiguousarray(self.values.T), self.design
+        blocks = [(table[:, rows], mine) for rows, (mine, _) in zip(design.slices, design.blocks, strict=True)]
+        juries = np.stack([each[:, mine:].mean(axis=1) for each, mine in blocks], axis=1)
+        own = np.ascontiguousarray(np.concatenate([each[:, :mine] for each, mine in blocks], axis=1))
+        return own.mean(axis=1), np.average(juries, axis=1, weights=[mine for _, mine in blocks])
 
 
 def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], list[str]]:

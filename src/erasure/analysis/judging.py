@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -172,7 +173,11 @@ class Tested:
 
     def difference(self, measure: str, partition: str) -> Difference | None:
         """The difference by one value; None if it is not compared."""
-        return next((each for each in self.differences if each.column.key == (measure, partition)), None)
+        return self._by_column.get((measure, partition))
+
+    @cached_property
+    def _by_column(self) -> dict[tuple[str, str], Difference]:
+        return {each.column.key: each for each in self.differences}
 
     def farthest(self, claims: Collection[Claim]) -> float | None:
         """Largest difference in values on some claims, in standard deviations of a gold; None if nothing is compared."""

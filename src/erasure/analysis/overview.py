@@ -30,7 +30,6 @@ class Overview:
         headline: What was forgotten and from what.
         judged: Verdict on each method, and the tests behind them.
         advice: What to do; of a sweep over several problems each part has its own.
-        table: All values.
         roles: What the partitions are.
         parts: Of a sweep over several problems, the name of each and what a report says of it: methods compete on one problem only.
     """
@@ -39,7 +38,6 @@ class Overview:
     headline: str
     judged: Judged
     advice: Advice
-    table: ResultTable
     roles: Roles = field(default_factory=Roles)
     parts: Sequence[tuple[str, Overview]] = ()
 
@@ -59,6 +57,11 @@ class Overview:
     def best(self) -> Judgement | None:
         """The method to use, if one is named."""
         return None if self.parts else self.advice.best
+
+    @cached_property
+    def table(self) -> ResultTable:
+        """All values."""
+        return result_table(self.folder.rows, self.judged)
 
     @cached_property
     def certainty(self) -> Certainty:
@@ -85,8 +88,7 @@ def overview_of(folder: RunFolder) -> Overview:
     if parts:
         n = len(folder.evidence.sweep)
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
-    table = result_table(folder.rows, judged)
-    return Overview(folder, headline, judged, advice, table, roles, parts)
+    return Overview(folder, headline, judged, advice, roles, parts)
 
 
 def _golds(folder: RunFolder) -> dict[str, str]:

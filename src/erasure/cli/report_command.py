@@ -70,7 +70,7 @@ def command(
         from erasure.reports.figures.render import write_figures
 
         written += write_figures(figures_of(overview), figures, kinds)
-    written.append(write_page(run, output, samples=_samples(folder, store) if with_samples else ()))
+    written.append(write_page(run, output, samples=_samples(folder, store) if with_samples else (), overview=overview))
     if as_json:
         verdicts = [
             {"label": j.label, "verdict": j.verdict, "evidence": list(j.evidence), "cost": j.cost} for j in overview.judgements

@@ -123,6 +123,13 @@ class Row:
         known = {name: value for name, value in record.items() if value is not None or name not in _LATER}
         return cls(**{**_earlier(record), **known, "ideal": _ideal(record["ideal"])})
 
+    @classmethod
+    def _of_columns(cls, values: Iterable[Any]) -> Row:
+        """The row with these values, in the order of its columns: a third of the time that the arguments of a frozen class take."""
+        row = object.__new__(cls)
+        vars(row).update(zip(RESULT_FIELDS, values, strict=True))
+        return row
+
     @property
     def is_juror(self) -> bool:
         """Whether it is of a further gold: methods are judged beside those, and tables do not show them."""
@@ -190,7 +197,7 @@ def read_rows(directory: Path) -> list[Row]:
         )
     # Column by column, and each text once: there may be hundreds of thousands of rows.
     columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
-    return [Row(**dict(zip(RESULT_FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]
+    return [Row._of_columns(values) for values in zip(*columns, strict=True)]
 
 
 def _earlier(record: Mapping[str, Json]) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from erasure.durable import failure
 from erasure.errors import StoreError
+from erasure.records.collection import uncollected
 from erasure.records.evidence import EVIDENCE_FILE, Evidence, GroupRecord, ModelRecord, read_evidence
 from erasure.records.rows import Row, read_rows
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, problems, read_settings, suffixes
@@ -62,6 +63,7 @@ class RunFolder:
     jury: Sequence[Row] = ()
 
     @classmethod
+    @uncollected()
     def load(cls, directory: Path | str) -> RunFolder:
         """Read a folder; one of an older run, without ``report.json``, gives rows alone, and one of a sweep all its settings.
 

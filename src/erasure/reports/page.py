@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import gc
 import hashlib
 import html
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from erasure.analysis.power import LEVEL
 from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
 from erasure.analysis.verdicts import RULE, Judgement
 from erasure.durable import write_atomically
+from erasure.records.collection import uncollected
 from erasure.records.evidence import Evidence, MeasureRecord, ModelRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.exports import number, with_half
@@ -48,13 +47,20 @@ _MOST_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
 
 
-def write_page(directory: Path | str, output: Path | None = None, *, samples: Sequence[Mapping[str, Any]] = ()) -> Path:
+def write_page(
+    directory: Path | str,
+    output: Path | None = None,
+    *,
+    samples: Sequence[Mapping[str, Any]] = (),
+    overview: Overview | None = None,
+) -> Path:
     """Write the report of a run.
 
     Args:
         directory: The run's folder.
         output: The file; by default ``report.html`` in the folder.
         samples: Forgotten samples to show, personal data perhaps; none by default.
+        overview: The run, judged, if it is at hand.
 
     Returns:
         Where it was written.
@@ -64,22 +70,10 @@ def write_page(directory: Path | str, output: Path | None = None, *, samples: Se
         StoreError: If there are no results, or the file cannot be written.
     """
     path = output or Path(directory) / PAGE_FILE
-    with _uncollected():
-        text = page(overview_of(RunFolder.load(directory)), samples=samples)
+    with uncollected():
+        text = page(overview or overview_of(RunFolder.load(directory)), samples=samples)
     write_atomically(path, text.encode("utf-8", "replace"))
     return path
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Leave out searching for reference cycles: among hundreds of thousands of rows it takes a tenth of the time and finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> str:
