@@ -76,6 +76,9 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Where trained models are kept.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and its price without answering.")
+@click.option(
+    "--prepare", is_flag=True, help="Train the models that methods are judged beside before anybody asks, and answer nothing."
+)
 @click.option("--quiet", is_flag=True, help="Hide progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer, or the plan of a dry run, as JSON.")
 def command(

@@ -108,6 +108,7 @@ def forget(
     store: Path | str | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    prepare: bool = False,
     listener: Listener = silent,
 ) -> Answer | DeletionPlan:
     """Answer a request to forget some training samples of a model, and show that it was done.
@@ -148,17 +149,18 @@ def forget(
         store: Where trained models are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
         device: Where to compute.
         dry_run: Give the plan with its price, and answer nothing.
+        prepare: Train the models that methods are judged beside and give the plan, before somebody asks: the request then finds them.
         listener: Receives events.
 
     Returns:
-        The answer; with ``dry_run`` the plan.
+        The answer; with ``dry_run`` or ``prepare`` the plan.
 
     Raises:
         DataError: If the samples cannot be used, or the model was not trained on them.
         RequirementNotMet: If something that is needed is missing, or the budget allows nothing.
     """
     check_settings(seed=seed, batch_size=batch_size)
-    root = Path(folder)
+    root, is_planned = Path(folder), dry_run or prepare
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))
     place.check()
@@ -189,10 +191,10 @@ def forget(
     digest = functools.cache(lambda: _digest(model, original, place))
     asked = _asked(whole, forget, who, place, digest)
     if isinstance(asked, RequestEntry):
-        return _again(asked, place, model, len(whole.partitions["train"]), dry_run=dry_run)
+        return _again(asked, place, model, len(whole.partitions["train"]), dry_run=is_planned)
     if isinstance(whole, EstimatorData):
         return _of_estimator(
-            model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, dry_run
+            model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, is_planned
         )
     given = whole.narrowed(**asked.partitions)
     limit = min(
@@ -218,9 +220,11 @@ def forget(
         reason = unfamiliar(given, work.own)
         if reason:
             raise DataError(reason)
+    if prepare:
+        work.prepare()
     tried = (*proving_methods(model), *methods) if methods is METHODS else methods
-    plan = work.plan(_labelled(tried), priced=dry_run)
-    if dry_run:
+    plan = work.plan(_labelled(tried), priced=is_planned)
+    if is_planned:
         return plan
     done = work.answer(plan)
     return Answer(model=done.model, entry=done.entry, folder=done.folder, audit=done.audit, plan=plan)

@@ -125,6 +125,17 @@ class DeletionEvidence:
             models.append(PlannedModels(name, len(wanted), sum(self.fits.has(ids, seed) for ids, seed in wanted)))
         return models + self._rulers()
 
+    def prepare(self) -> None:
+        """Train and measure every model that a method is judged beside, so that a request finds them."""
+        fits = cast(Fits, self.fits)
+        made, asked = of_fits(fits, self.data, self.seed, self.generation), []
+        for measure in self.measures:
+            asked += [made(request) for request, _ in measure.requests("unlearned")]
+        golds = [gold for block in self._blocks for gold in self.golds(block)]
+        for model in (*golds, *(self._sibling(block) for block in self._blocks if block), *asked):
+            for name in {"forget", "retain", "test"} & set(self.data.partitions):
+                model.outputs(self.data.partitions[name])
+
     def _rulers(self) -> list[PlannedModels]:
         maker = _Counting(cast(Fits, self.fits))
         count = of_fits(cast(Fits, maker), self.data, self.seed, self.generation)

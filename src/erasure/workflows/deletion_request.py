@@ -238,6 +238,16 @@ class DeletionRequest:
         is_compared = any(not each.refusal and not each.is_proof for each in allowed)
         return replace(draft, candidates=allowed, models=draft.models if is_compared else ())
 
+    def prepare(self) -> None:
+        """Make the evidence that comparison needs, and answer nothing.
+
+        Raises:
+            RequirementNotMet: If nothing can be trained.
+        """
+        if self.fits is None:
+            raise RequirementNotMet("prepare=True trains the models that methods are judged beside: give train=")
+        self.evidence.prepare()
+
     # Answering
 
     def answer(self, plan: DeletionPlan) -> Answered:

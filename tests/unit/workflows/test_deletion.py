@@ -231,6 +231,21 @@ def test_a_method_that_convinces_on_seeds_that_did_not_choose_it_is_kept_and_cer
     assert "no difference was found" in checked.statement.verdict_sentence
 
 
+def test_what_is_prepared_is_not_trained_when_somebody_asks(place):
+    calls = Calls()
+    fit = trainer(problem()[0], steps=5, calls=calls)
+    asked = {"train": fit, "model": trainer(problem()[0], steps=30)(np.arange(N), 1), "methods": ["Finetuning"], "fallback": False}
+    plan = request(place, **asked, n_golds=1, prepare=True)
+    assert [each.n - each.n_cached for each in plan.models] == [0, 0, 0]
+    assert not (place / "requests" / "ledger.jsonl").exists()
+    n = len(calls)
+    assert n >= 4 + 3 + 8
+    assert request(place, **asked, n_golds=1).entry.method == "Finetuning"
+    assert len(calls) == n
+    with pytest.raises(RequirementNotMet, match="give train="):
+        request(place / "other", train=None, prepare=True)
+
+
 def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
     plan = request(place, methods=["Finetuning", "SSD"], dry_run=True, price_per_hour=3600.0)
     assert [each.n - each.n_cached for each in plan.models] == [8, 3, 8]
