@@ -6,6 +6,7 @@ import functools
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,46 +189,47 @@ def forget(
             device=resolve_device(device),
         )
     )
-    digest = functools.cache(lambda: _digest(model, original, place))
-    asked = _asked(whole, forget, who, place, digest)
-    if isinstance(asked, RequestEntry):
-        return _again(asked, place, model, len(whole.partitions["train"]), dry_run=is_planned)
-    if isinstance(whole, EstimatorData):
-        return _of_estimator(
-            model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, is_planned
+    with nullcontext() if is_planned else place.answering(listener):
+        digest = functools.cache(lambda: _digest(model, original, place))
+        asked = _asked(whole, forget, who, place, digest)
+        if isinstance(asked, RequestEntry):
+            return _again(asked, place, model, len(whole.partitions["train"]), dry_run=is_planned)
+        if isinstance(whole, EstimatorData):
+            return _of_estimator(
+                model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, is_planned
+            )
+        given = whole.narrowed(**asked.partitions)
+        limit = min(
+            math.inf if max_seconds is None else max_seconds,
+            math.inf if max_money is None or not price_per_hour else 3600 * max_money / price_per_hour,
         )
-    given = whole.narrowed(**asked.partitions)
-    limit = min(
-        math.inf if max_seconds is None else max_seconds,
-        math.inf if max_money is None or not price_per_hour else 3600 * max_money / price_per_hour,
-    )
-    wishes = Wishes(
-        n_originals=n_originals,
-        n_golds=n_golds,
-        max_seconds=limit,
-        max_utility_loss=max_utility_loss,
-        max_eps=max_eps,
-        fallback=fallback,
-        price_per_hour=price_per_hour,
-    )
-    stored = Store(store or default_store_path(), base=default_base_path())
-    fit = recipe_fit(train, model, given) if isinstance(train, Mapping) else train
-    fits = None if fit is None else Fits(fit, model, whole, stored, version=version, listener=listener)
-    work = DeletionRequest(
-        given, model, fits, stored, place, wishes, request=asked.request, digest=digest(), seed=seed, listener=listener
-    )
-    if check_data:
-        reason = unfamiliar(given, work.own)
-        if reason:
-            raise DataError(reason)
-    if prepare:
-        work.prepare()
-    tried = (*proving_methods(model), *methods) if methods is METHODS else methods
-    plan = work.plan(_labelled(tried), priced=is_planned)
-    if is_planned:
-        return plan
-    done = work.answer(plan)
-    return Answer(model=done.model, entry=done.entry, folder=done.folder, audit=done.audit, plan=plan)
+        wishes = Wishes(
+            n_originals=n_originals,
+            n_golds=n_golds,
+            max_seconds=limit,
+            max_utility_loss=max_utility_loss,
+            max_eps=max_eps,
+            fallback=fallback,
+            price_per_hour=price_per_hour,
+        )
+        stored = Store(store or default_store_path(), base=default_base_path())
+        fit = recipe_fit(train, model, given) if isinstance(train, Mapping) else train
+        fits = None if fit is None else Fits(fit, model, whole, stored, version=version, listener=listener)
+        work = DeletionRequest(
+            given, model, fits, stored, place, wishes, request=asked.request, digest=digest(), seed=seed, listener=listener
+        )
+        if check_data:
+            reason = unfamiliar(given, work.own)
+            if reason:
+                raise DataError(reason)
+        if prepare:
+            work.prepare()
+        tried = (*proving_methods(model), *methods) if methods is METHODS else methods
+        plan = work.plan(_labelled(tried), priced=is_planned)
+        if is_planned:
+            return plan
+        done = work.answer(plan)
+        return Answer(model=done.model, entry=done.entry, folder=done.folder, audit=done.audit, plan=plan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,6 +257,12 @@ def _asked(
     known = place.ledger.find(request)
     if known is not None and (not len(gone) or known.original == digest()):
         return known
+    later = next((each for each in place.ledger if each.certificate and each.original == digest()), None)
+    if later is not None:
+        raise DataError(
+            f"request {later.number} has made another model from this one, which remembers what was removed then; start from "
+            f"{place.place(later.number) / MODEL_FOLDER}"
+        )
     if not len(gone):
         raise DataError("earlier requests have removed all of these samples already; erasure requests list shows them")
     if len(gone) == len(present):

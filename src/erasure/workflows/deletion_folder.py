@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from erasure.certificates.statement import Statement
 from erasure.durable import fsync, locked, reported, write_atomically
 from erasure.engine.saved_estimators import save_estimator
 from erasure.errors import DataError, StoreError
+from erasure.events import Listener, Said
 from erasure.records.requests import Ledger, RequestEntry
 from erasure.workflows.deletion_cost import SPENT_FILE
 
@@ -138,6 +140,16 @@ class DeletionFolder:
                         write_atomically(path, new_salt().encode(), option="--folder")
                         path.chmod(0o600)
             return path.read_text(encoding="ascii").strip()
+
+    def answering(self, listener: Listener) -> AbstractContextManager[None]:
+        """While one request is answered others wait: the next one starts from what this one leaves.
+
+        Args:
+            listener: Hears that it has to wait.
+        """
+        return locked(
+            self.root / ".answering.lock", lambda: listener(Said(f"another request of {self.root} is being answered; waiting"))
+        )
 
     # Samples that are gone
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ import erasure
 from erasure.certificates.signing import sign, signer
 from erasure.certificates.verifying import opened, verify, verify_ledger
 from erasure.errors import DataError, RequirementNotMet
+from erasure.events import silent
 from erasure.records.requests import Ledger
 from erasure.unlearners.gold_model import GoldModel
+from erasure.workflows.deletion_folder import DeletionFolder
 
 
 @pytest.fixture
@@ -141,6 +145,30 @@ def test_requests_follow_one_another_and_removed_samples_stay_removed(place):
         request(place, train=fit, model=second.model, forget=[3, 15])
 
 
+def test_a_model_that_another_one_has_replaced_is_refused(place):
+    original = trainer(problem()[0], steps=30)(np.arange(N), 1)
+    first = request(place, model=original)
+    with pytest.raises(DataError, match=r"request 1 has made another model from this one, .* start from .*0001.model"):
+        request(place, model=original, forget=range(20, 24))
+    assert request(place, model=original).entry == first.entry
+
+
+def test_who_comes_second_waits_for_the_first(place):
+    original = trainer(problem()[0], steps=30)(np.arange(N), 1)
+    said, answers = [], []
+    folder = DeletionFolder(place / "requests")
+    with folder.answering(silent):
+        second = threading.Thread(target=lambda: answers.append(request(place, model=original, listener=said.append)))
+        second.start()
+        deadline = time.monotonic() + 60
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not answers
+    second.join()
+    assert "is being answered; waiting" in said[0].text
+    assert answers[0].entry.number == 1
+
+
 def test_records_that_are_gone_or_cut_are_missed_before_anything_is_trained(place):
     model = request(place).model
     folder = place / "requests"
@@ -234,7 +262,12 @@ def test_a_method_that_convinces_on_seeds_that_did_not_choose_it_is_kept_and_cer
 def test_what_is_prepared_is_not_trained_when_somebody_asks(place):
     calls = Calls()
     fit = trainer(problem()[0], steps=5, calls=calls)
-    asked = {"train": fit, "model": trainer(problem()[0], steps=30)(np.arange(N), 1), "methods": ["Finetuning"], "fallback": False}
+    asked = {
+        "train": fit,
+        "model": trainer(problem()[0], steps=30)(np.arange(N), 1),
+        "methods": ["Finetuning"],
+        "fallback": False,
+    }
     plan = request(place, **asked, n_golds=1, prepare=True)
     assert [each.n - each.n_cached for each in plan.models] == [0, 0, 0]
     assert not (place / "requests" / "ledger.jsonl").exists()
