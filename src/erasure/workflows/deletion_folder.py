@@ -145,7 +145,7 @@ class DeletionFolder:
         """While one request is answered others wait: the next one starts from what this one leaves.
 
         Args:
-            listener: Hears that it has to wait.
+            listener: Receives the event that it waits.
         """
         return locked(
             self.root / ".answering.lock", lambda: listener(Said(f"another request of {self.root} is being answered; waiting"))
