@@ -11,6 +11,7 @@ from torch import Tensor
 
 from erasure.errors import PartitionError
 from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph, one_hot
+from erasure.training.propagation import Propagation, propagation
 
 __all__ = [
     "GRAPHS",
@@ -231,6 +232,8 @@ class RequestedGraph:
     def _seen(self, number: int, shown: Tensor) -> Subgraph:
         """One graph with those of its forgotten nodes that are among the samples ``shown``; ``row_of`` is by node."""
         name, n = GRAPHS[number], self.n_nodes
+        if self.graph.propagate and not self.graph.counts_degrees:
+            return self._averaged(name, shown - number * n)
         x, edges, attributes = self.graph.x, self.graph.edge_index, self.graph.edge_attr
         kept = None if name == "before" else torch.zeros_like(self.kept_edges) if name == "alone" else self.kept_edges
         if kept is not None:
@@ -248,6 +251,42 @@ class RequestedGraph:
             degrees = torch.bincount(edges[1], minlength=len(x)).clamp_(max=self.n_features - 1)
             x = one_hot(degrees[:, None], (self.n_features,)).to(x.dtype)
         return Subgraph(x, edges, attributes, row_of, self.graph.propagate)
+
+    @cached_property
+    def _before(self) -> Propagation:
+        return propagation(self.graph.x, self.graph.edge_index, self.graph.propagate)
+
+    def _averaged(self, name: GraphName, shown: Tensor) -> Subgraph:
+        """One graph whose nodes are rows of averaged features. After the request only those are averaged that it changes."""
+        x, n = self.graph.x, self.n_nodes
+        nodes = torch.arange(n, device=x.device)
+        values, row_of = x, nodes
+        if name == "before":
+            values = self._before.propagated
+        elif name == "after":
+            values = self._before.propagated.index_copy(0, *self._changed())
+        if name != "before" and self.kind == "nodes":
+            values = values.index_copy(0, self.nodes, x.index_select(0, self.nodes))
+            own = shown[(shown >= 0) & (shown < n)]
+            row_of = torch.where((~self.is_forgotten).index_fill(0, own, True), nodes, -1)
+        # Rows without edges, of which further means change nothing.
+        return Subgraph(values, self.graph.edge_index[:, :0], None, row_of, self.graph.propagate)
+
+    def _changed(self) -> tuple[Tensor, Tensor]:
+        """Nodes whose averaged features are others after the request, and those."""
+        before, none = self._before, self.nodes[:0]
+        if self.kind == "features":
+            nodes = torch.unique(self.nodes)
+            return before.after(rewired=none, features=(nodes, self._without_features(self.graph.x).index_select(0, nodes)))
+        if self.kind == "nodes":
+            reached = torch.unique(before.messages.transposed().chosen(self.nodes).columns)
+            return before.after(rewired=reached, gone=lambda sources, targets: self.is_forgotten[sources])
+        keys = pair_keys(self.pairs.T, self.n_nodes)
+
+        def gone(sources: Tensor, targets: Tensor) -> Tensor:
+            return torch.isin(pair_keys(torch.stack([sources, targets]), self.n_nodes), keys)
+
+        return before.after(rewired=torch.unique(self.pairs), gone=gone)
 
     def features_after(self) -> Tensor:
         """Features of the nodes that are there after the request, ``(n, F)``; forgotten features are 0."""

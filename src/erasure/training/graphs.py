@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import MissingDependency
+from erasure.training.propagation import propagation
 from erasure.training.sparse_rows import SparseRows
 
 __all__ = ["GraphBatch", "GraphColumn", "NodeBatch", "NodeColumn", "Subgraph", "normalised_edges", "one_hot", "torch_geometric"]
@@ -365,12 +366,7 @@ class Subgraph:
     @cached_property
     def propagated(self) -> Tensor:
         """Features after ``propagate`` means over the nodes with an edge to a node, and the node itself; once for each of several edges."""
-        source, target = self.edge_index
-        degrees = (torch.bincount(target, minlength=len(self.x)) + 1).to(self.x.dtype)
-        x = self.x
-        for _ in range(self.propagate):
-            x = x.index_add(0, target, x.index_select(0, source)) / degrees[:, None]
-        return x
+        return propagation(self.x, self.edge_index, self.propagate).propagated
 
     @cached_property
     def sparse(self) -> SparseRows | None:
