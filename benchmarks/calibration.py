@@ -22,14 +22,14 @@ from typing import Any, ClassVar
 from torch import nn
 
 from erasure.analysis.calibration import calibrate
+from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Finding
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.records.rows import Row
 from erasure.types import Role
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.workflows.calibration import pool_of_golds
-from erasure.workflows.run import RunOptions
+from erasure.workflows.options import RunOptions
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DESIGNS = ((1, 19), (3, 9), (5, 4), (1, 9), (1, 3))

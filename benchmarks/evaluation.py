@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from erasure.events import Event, StageFinished, StageStarted
 from erasure.experiment.configuration import load_experiment
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 CONFIGURATION = Path(__file__).parent.parent / "configs" / "proof_of_concept.jsonc"
 MEASURES: tuple[Any, ...] = (

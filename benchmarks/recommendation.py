@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from erasure.analysis.advice import References, advise
 from erasure.analysis.choice import MethodChoice, choose
 from erasure.analysis.families import families_of
+from erasure.analysis.findings import ORIGINAL
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import ORIGINAL
 from erasure.analysis.nearest import Distances, Nearest, distances_of
 from erasure.analysis.power import LEVEL
 from erasure.analysis.roles import roles_of
@@ -32,7 +32,8 @@ from erasure.analysis.verdicts import judge_all
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 CONFIGURATION = Path(__file__).parents[1] / "configs" / "proof_of_concept.jsonc"
 LEAST_AGREEMENT = 0.8

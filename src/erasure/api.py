@@ -39,7 +39,8 @@ from erasure.training.trial import as_before, deep_copy
 from erasure.types import TaskKind
 from erasure.unlearners.contract import Unlearner, UnlearningTask
 from erasure.unlearners.outcome import Outcome, accuracies, coarse, compared, ruined, shared_samples
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 __all__ = ["run", "unlearn"]
 

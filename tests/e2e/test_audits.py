@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 ROOT = Path(__file__).parents[2]
 ADULT = Path(os.environ.get("ERASURE_TEST_DATA", ROOT.parent / "shared" / "data")) / "tabular"

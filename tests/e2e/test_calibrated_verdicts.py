@@ -5,10 +5,10 @@ import math
 import pytest
 
 from erasure.analysis.calibration import calibrate
-from erasure.analysis.judging import Finding
+from erasure.analysis.findings import Finding
 from erasure.experiment.configuration import load_experiment
 from erasure.workflows.calibration import pool_of_golds
-from erasure.workflows.run import RunOptions
+from erasure.workflows.options import RunOptions
 
 DRAWS = 100
 

@@ -7,7 +7,8 @@ from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import read_rows
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 FOREST = {"class": "ExactForest", "parameters": {"trees": 3, "max_depth": 4}}
 SHARDS = {

@@ -7,7 +7,8 @@ import pytest
 import erasure
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

@@ -258,7 +258,8 @@ def test_a_failed_method_and_missing_pictures_cost_nothing_else(tmp_path):
 def test_without_the_extra_a_run_works_and_says_that_there_is_no_report(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     from erasure.experiment.configuration import load_experiment
-    from erasure.workflows.run import RunOptions, run_experiment
+    from erasure.workflows.options import RunOptions
+    from erasure.workflows.run import run_experiment
 
     said = []
     configuration = small_experiment(unlearners=["Identity"])

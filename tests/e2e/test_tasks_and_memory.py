@@ -5,7 +5,8 @@ from small import small_experiment, without_timings
 
 from erasure.errors import ConfigError, DataError
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 
 def experiment(task=None, source=None, **predictor):

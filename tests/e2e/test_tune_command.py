@@ -10,7 +10,7 @@ from small import small_experiment
 from erasure.config import load
 from erasure.errors import ConfigError, MissingDependency
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions
+from erasure.workflows.options import RunOptions
 from erasure.workflows.tuning import tune
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")

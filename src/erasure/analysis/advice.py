@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from erasure.analysis.findings import ORIGINAL, Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import ORIGINAL, Finding
 from erasure.analysis.nearest import LEAST_ORIGINALS, Nearest
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.evidence import ModelRecord

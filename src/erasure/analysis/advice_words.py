@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from erasure.analysis.advice import LEAST_ORIGINALS, Advice, Advised
-from erasure.analysis.judging import ORIGINAL, Finding
+from erasure.analysis.findings import ORIGINAL, Finding
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Judgement
 

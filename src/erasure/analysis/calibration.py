@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.analysis.families import Family, TestedColumn, families_of
+from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Finding, judge_report
+from erasure.analysis.judging import judge_report
 from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, basis_of, found_shifts
 from erasure.analysis.relabelling_test import gold_spread, usable_by_t

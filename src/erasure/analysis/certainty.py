@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from erasure.analysis.judging import Difference
+from erasure.analysis.findings import Difference
 from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.analysis.verdicts import Judged

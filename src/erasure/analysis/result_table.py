@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from erasure.analysis.findings import Difference, Finding
 from erasure.analysis.gaps import EPSILON
-from erasure.analysis.judging import Difference, Finding
 from erasure.analysis.power import LEVEL
 from erasure.analysis.verdicts import Judged, Judgement
 from erasure.records.rows import Row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from erasure.analysis.judging import Difference, Finding, Tested, TestedReport
+from erasure.analysis.findings import Difference, Finding, Tested, TestedReport
 
 __all__ = ["NOTHING_TO_FORGET", "evidence", "joined", "listed", "number", "sentence", "what"]
 

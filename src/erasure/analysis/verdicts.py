@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from erasure.analysis.families import FORGETTING, UTILITY
+from erasure.analysis.findings import Finding, Tested, TestedReport
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Finding, Tested, TestedReport, judge_report
+from erasure.analysis.judging import judge_report
 from erasure.analysis.nearest import Distances
 from erasure.analysis.power import LEVEL
 from erasure.analysis.verdict_words import evidence

@@ -135,7 +135,7 @@ def options_from(seed: int | None, seeds: tuple[int, ...] | None, **options: Any
     Raises:
         click.UsageError: If both ``--seed`` and ``--seeds`` are given.
     """
-    from erasure.workflows.run import RunOptions
+    from erasure.workflows.options import RunOptions
 
     if seed is not None and seeds is not None:
         raise click.UsageError("give --seed or --seeds, not both")

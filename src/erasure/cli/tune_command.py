@@ -13,7 +13,8 @@ from erasure.cli.prose import printable
 from erasure.cli.run_command import directory_name
 
 if TYPE_CHECKING:
-    from erasure.workflows.tuning import Trial, Tuned
+    from erasure.workflows.trials import Trial
+    from erasure.workflows.tuning import Tuned
 
 __all__ = ["command"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from erasure.durable import failure
 from erasure.errors import StoreError
 from erasure.records.collection import uncollected
-from erasure.records.evidence import EVIDENCE_FILE, Evidence, GroupRecord, ModelRecord, read_evidence
+from erasure.records.evidence import EVIDENCE_FILE, Evidence, ModelRecord, read_evidence
+from erasure.records.figure_records import GroupRecord
 from erasure.records.rows import Row, read_rows
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, problems, read_settings, suffixes
 

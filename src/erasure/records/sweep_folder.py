@@ -10,7 +10,8 @@ from typing import Any
 
 from erasure.durable import failure
 from erasure.errors import StoreError
-from erasure.records.evidence import CommandRecord, Evidence, GroupRecord, MeasureRecord, ModelRecord, SettingRecord
+from erasure.records.evidence import CommandRecord, Evidence, MeasureRecord, ModelRecord, SettingRecord
+from erasure.records.figure_records import GroupRecord
 from erasure.records.rows import Row
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.analysis.equivalence import Limits
-from erasure.analysis.judging import Difference, Tested
+from erasure.analysis.findings import Difference, Tested
 from erasure.analysis.overview import Overview
 from erasure.analysis.verdicts import Judgement
 from erasure.durable import write_atomically

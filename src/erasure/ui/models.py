@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from erasure.errors import StoreError
 from erasure.kernels import predicted
-from erasure.records.evidence import DatasetRecord, GroupRecord
+from erasure.records.evidence import DatasetRecord
+from erasure.records.figure_records import GroupRecord
 from erasure.records.run_folder import ROLE_PARTITIONS, RunFolder
 from erasure.store import Artifact, Store
 

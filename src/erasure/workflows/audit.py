@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from erasure.analysis.findings import Tested, TestedReport
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Tested, TestedReport, judge_report
+from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_checks import check_settings
 from erasure.engine.given_data import GivenData, given_data

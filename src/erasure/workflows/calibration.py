@@ -19,7 +19,8 @@ from erasure.records.run_folder import RunFolder
 from erasure.registry.lookup import Registry
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.design import n_tested
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 __all__ = ["DEFAULT_POOL", "calibrate_experiment", "pool_of_golds"]
 

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from erasure.analysis.judging import Difference, Finding, Tested, judge_report
+from erasure.analysis.findings import Difference, Finding, Tested
+from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fits
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, of_fits

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.analysis.judging import Tested
+from erasure.analysis.findings import Tested
 from erasure.certificates.answer_page import answer_page
 from erasure.durable import write_atomically
 from erasure.engine.fits import Fits

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.analysis.judging import Tested
+from erasure.analysis.findings import Tested
 from erasure.certificates.statement import CertifiedValue, Statement
 from erasure.component import canonical
 from erasure.engine.recording.provenance import versions

@@ -17,7 +17,8 @@ from erasure.stages.spawning import n_workers
 from erasure.stages.stage import Stage
 from erasure.stages.training import TrainModel
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 __all__ = ["designs_within", "outlook_of", "price"]
 

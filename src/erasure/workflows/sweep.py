@@ -13,7 +13,8 @@ from erasure.records.output_folder import check_output
 from erasure.records.run_folder import RunFolder
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
-from erasure.workflows.run import RunOptions, merged_failures, report_page, run_experiments, save, write_judged
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import merged_failures, report_page, run_experiments, save, write_judged
 
 __all__ = ["run_sweep"]
 

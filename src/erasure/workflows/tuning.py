@@ -12,12 +12,13 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from erasure.analysis.findings import TestedReport
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import TestedReport, judge_report
+from erasure.analysis.judging import judge_report
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.component import Call, Component, canonical
 from erasure.durable import write_atomically
-from erasure.errors import ConfigError, ErasureError, MissingDependency, Problem, StoreError, nearest
+from erasure.errors import ConfigError, Problem, StoreError, nearest
 from erasure.events import Listener, silent
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, load_experiment
 from erasure.records.output_folder import check_free, check_writable
@@ -27,10 +28,12 @@ from erasure.reports.results import Results
 from erasure.training.randomness import derive
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
-from erasure.unlearners.search import Range, SearchSpace, current, search_space, with_parameters
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.unlearners.search import search_space, with_parameters
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
+from erasure.workflows.trials import Trial, begin, history_of, load_optuna, open_study, published, search
 
-__all__ = ["Protocol", "Trial", "Tuned", "tune"]
+__all__ = ["Protocol", "Tuned", "tune"]
 
 Protocol: TypeAlias = Literal["gold", "gold-free", "transfer"]
 """``gold``: smallest mean gap to gold. ``gold-free``: the loss of forgotten samples as on unseen ones, utility kept. ``transfer``: as
@@ -42,29 +45,6 @@ _PENALTY = 10.0
 _DATABASE, _SUMMARY, _REPORT = "study.db", "tuning.json", "report"
 _COMPARED = ("accuracy", "UMIA")
 """What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that was tried.
-
-    Args:
-        number: Its number, from 0.
-        parameters: The setting.
-        objective: What is minimised; None if it was pruned.
-        state: ``complete`` or ``pruned``.
-        reason: Why it was pruned.
-        unlearning_s: Seconds of the method itself, over the tuning seeds.
-        elapsed_s: Seconds that the trial took, measuring included; little where the store had it.
-    """
-
-    number: int
-    parameters: Mapping[str, Any]
-    objective: float | None
-    state: str
-    reason: str = ""
-    unlearning_s: float = 0.0
-    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +126,7 @@ def tune(
         MissingDependency: If Optuna is not installed.
         StoreError: If a file cannot be written, or the folder is that of another experiment or method; before any trial.
     """
-    optuna = _optuna()
+    optuna = load_optuna()
     trust = tuple(trust)
     experiment = load_experiment(configuration, overrides=overrides, trust=trust)
     entry = _entry(experiment, method)
@@ -175,11 +155,11 @@ def tune(
     name = f"{entry.label}-{protocol}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
     storage = optuna.storages.RDBStorage(f"sqlite:///{(output / _DATABASE).absolute().as_posix()}")
     try:
-        study = _study(optuna, storage, name, derive(roots[0], "tune", "sampler"))
-        _start(study, optuna, entry.unlearner, space)
+        study = open_study(optuna, storage, name, derive(roots[0], "tune", "sampler"))
+        begin(study, optuna, entry.unlearner, space)
         end = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
-        _search(study, optuna, space, trials, attempt, on_trial, end)
-        history = _history(study)
+        search(study, optuna, space, trials, attempt, on_trial, end)
+        history = history_of(study)
         gold_s = max((float(t.user_attrs.get("gold_s", 0.0)) for t in study.trials), default=0.0)
     finally:
         storage.remove_session()
@@ -221,15 +201,6 @@ def tune(
     )
     _write(found, output)
     return found
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingDependency("optuna", "tune", "tuning") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 def _entry(experiment: Experiment, method: str) -> LabelledUnlearner:
@@ -360,103 +331,11 @@ def _seconds(rows: Iterable[Row]) -> float:
     return math.fsum(row.value for row in rows if row.measure in {"RunTime", "precompute"} and row.value is not None)
 
 
-# The study
-
-
-def _study(optuna: Any, storage: Any, name: str, seed: int) -> Any:
-    names = {each.study_name for each in storage.get_all_studies()}
-    done = len(optuna.load_study(study_name=name, storage=storage).trials) if name in names else 0
-    sampler = optuna.samplers.TPESampler(seed=derive(seed, done) % 2**32)
-    return optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize", load_if_exists=True)
-
-
-def _start(study: Any, optuna: Any, unlearner: Unlearner, space: SearchSpace) -> None:
-    """Begin with the defaults and the configured setting; try again what was interrupted."""
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-        study.enqueue_trial(trial.params, skip_if_exists=False)
-    if study.trials:
-        return
-    for start in filter(None, (_published(unlearner), unlearner)):
-        values = {name: current(start, name) for name in space}
-        known = {name: value for name, value in values.items() if value is not None and _fits(space[name], value)}
-        study.enqueue_trial(known, skip_if_exists=True)
-
-
-def _published(unlearner: Unlearner) -> Unlearner | None:
-    """The method as its paper has it, on the same partitions; None for a composition, which no paper has."""
-    roles = {name: getattr(unlearner, name) for name in ("forget", "retain", "train")}
-    try:
-        return type(unlearner)(**roles)
-    except TypeError:  # something that has no default
-        return None
-
-
-def _fits(kind: Any, value: Any) -> bool:
-    return kind.low <= value <= kind.high if isinstance(kind, Range) else value in kind.values
-
-
-def _search(
-    study: Any,
-    optuna: Any,
-    space: SearchSpace,
-    budget: int,
-    attempt: Callable[[Mapping[str, Any]], tuple[float | None, str, float, float]],
-    on_trial: Callable[[Trial], None] | None,
-    end: float,
-) -> None:
-    states = optuna.trial.TrialState
-    while time.monotonic() < end and len(study.get_trials(states=(states.COMPLETE, states.PRUNED))) < budget:
-        trial = study.ask()
-        parameters = {name: _suggest(trial, name, kind) for name, kind in space.items()}
-        start = time.perf_counter()
-        try:
-            objective, reason, seconds, gold_s = attempt(parameters)
-        except ErasureError as error:
-            study.tell(trial, state=states.FAIL)
-            raise error
-        elapsed = time.perf_counter() - start
-        for key, value in {"reason": reason, "unlearning_s": seconds, "gold_s": gold_s, "elapsed_s": elapsed}.items():
-            trial.set_user_attr(key, value)
-        if objective is None or not math.isfinite(objective):
-            study.tell(trial, state=states.PRUNED)
-        else:
-            study.tell(trial, objective)
-        if on_trial is not None:
-            on_trial(_history(study)[-1])
-
-
-def _suggest(trial: Any, name: str, kind: Any) -> Any:
-    if not isinstance(kind, Range):
-        return trial.suggest_categorical(name, kind.values)
-    if kind.is_whole:
-        return trial.suggest_int(name, kind.low, kind.high, log=kind.log)
-    return trial.suggest_float(name, kind.low, kind.high, log=kind.log)
-
-
-def _history(study: Any) -> list[Trial]:
-    """Trials that ended, numbered in their order; those that were interrupted are not among them."""
-    ended = [trial for trial in study.trials if trial.state.name in {"COMPLETE", "PRUNED"}]
-    return [
-        Trial(
-            number=number,
-            parameters=dict(trial.params),
-            objective=trial.value if trial.state.name == "COMPLETE" else None,
-            state=trial.state.name.lower(),
-            reason=str(trial.user_attrs.get("reason", "")),
-            unlearning_s=float(trial.user_attrs.get("unlearning_s", 0.0)),
-            elapsed_s=float(trial.user_attrs.get("elapsed_s", 0.0)),
-        )
-        for number, trial in enumerate(ended)
-    ]
-
-
 # Results
 
 
 def _contenders(entry: LabelledUnlearner, best: Mapping[str, Any]) -> dict[str, LabelledUnlearner]:
-    plain = _published(entry.unlearner)
+    plain = published(entry.unlearner)
     found = {} if plain is None else {"default": replace(entry, unlearner=plain, label=f"{entry.label} (default)")}
     if plain is None or canonical(plain) != canonical(entry.unlearner):
         found["configured"] = replace(entry, label=f"{entry.label} (configured)")

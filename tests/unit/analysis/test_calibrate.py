@@ -7,7 +7,7 @@ import pytest
 from test_judging import ORIGINAL, ROLES, VALUES, draw, model_rows, report
 
 from erasure.analysis.calibration import calibrate
-from erasure.analysis.judging import Finding
+from erasure.analysis.findings import Finding
 from erasure.errors import DataError
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from report_rows import statistic_of
 
+from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Finding, judge_report
+from erasure.analysis.judging import judge_report
 from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 

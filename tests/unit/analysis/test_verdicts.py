@@ -8,8 +8,8 @@ import pytest
 from report_rows import method, row, with_jury
 from test_judging import ORIGINAL, ROLES, report
 
+from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import Roles
-from erasure.analysis.judging import Finding
 from erasure.analysis.verdicts import RULE, TITLES, judge_all
 
 

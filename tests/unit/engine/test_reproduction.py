@@ -5,7 +5,7 @@ from small import small_experiment
 
 from erasure.engine.recording.evidence import _seed_options
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions
+from erasure.workflows.options import RunOptions
 
 
 @pytest.fixture(scope="module")

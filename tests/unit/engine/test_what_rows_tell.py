@@ -1,5 +1,6 @@
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 SPLITS = [("train", "test", None, 0.7), ("forget", "retain", "train", 0.1)]
 CONFIGURATION = {

@@ -9,7 +9,8 @@ from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import read_rows
 from erasure.records.run_folder import RunFolder
 from erasure.reports.results import Results
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 
 @pytest.fixture(scope="module")

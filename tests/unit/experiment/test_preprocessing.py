@@ -14,7 +14,8 @@ from erasure.experiment.configuration import load_experiment
 from erasure.experiment.schema import configuration_schema
 from erasure.registry.upstream import UPSTREAM
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 ROOT = Path(__file__).parents[3]
 THEIRS = "erasure.data.preprocessing."

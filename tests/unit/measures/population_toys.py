@@ -15,7 +15,8 @@ from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
 from erasure.training.randomness import Streams, derive
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 SIZES = {"forget": 12, "retain": 36, "test": 24}
 _RECIPE = Predictor(model=MLP(hidden_sizes=(16,)), epochs=25, optimizer=Optimizer.of("Adam", lr=0.02), batch_size=24)

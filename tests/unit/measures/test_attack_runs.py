@@ -3,7 +3,8 @@
 import pytest
 
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 _PATH = "erasure.measures.attacks"
 MEASURES = [

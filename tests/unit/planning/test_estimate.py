@@ -8,7 +8,8 @@ from erasure.events import TimeLeft
 from erasure.experiment.configuration import load_experiment
 from erasure.planning.estimate import Cost, Forecast, costs, estimate
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 
 class Clock:

@@ -8,7 +8,8 @@ from erasure.experiment.configuration import load_experiment
 from erasure.measures.requested_models import UnlearnedShadow
 from erasure.stages.blocks import split_member
 from erasure.workflows.design import outlook_of
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 FORGET = {"class": "Accuracy", "parameters": {"partition": "forget"}}
 

@@ -7,7 +7,8 @@ from erasure.measures.requested_models import Original, Retrained, Shadow, Unlea
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
 from erasure.stages.blocks import Block, chunks, forgotten_ids, seen_ids
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 PARTITIONS = {"forget": torch.arange(10), "test": torch.arange(10, 40), "retain": torch.arange(40, 100)}
 

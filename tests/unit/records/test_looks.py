@@ -8,7 +8,8 @@ from small import small_experiment
 from erasure.events import Said
 from erasure.experiment.configuration import load_experiment
 from erasure.records.looks import LOOKS_FILE, count_look
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 
 def test_the_same_design_is_one_look_and_more_seeds_are_another(tmp_path):

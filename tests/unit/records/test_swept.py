@@ -10,7 +10,8 @@ from report_rows import evidence, jury_of, method, references
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import StoreError
-from erasure.records.evidence import CommandRecord, Evidence, StoredOutputs, write_evidence
+from erasure.records.evidence import CommandRecord, Evidence, write_evidence
+from erasure.records.figure_records import StoredOutputs
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, suffixes

@@ -12,7 +12,8 @@ from erasure.analysis.equivalence import Limits
 from erasure.analysis.gaps import Roles
 from erasure.analysis.power import Detection
 from erasure.analysis.verdicts import TITLES, Judgement, judge_all
-from erasure.records.evidence import Curve, Evidence, Histogram, Histograms
+from erasure.records.evidence import Evidence
+from erasure.records.figure_records import Curve, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs

@@ -15,7 +15,8 @@ from erasure.records.rows import Row, write_rows
 from erasure.reports.query import results
 from erasure.reports.results import Results
 from erasure.testing.evaluations import bench
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 
 def _row(label):

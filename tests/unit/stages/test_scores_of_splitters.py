@@ -7,7 +7,8 @@ from erasure.engine.executors import serial
 from erasure.experiment.configuration import load_experiment
 from erasure.stages.session import Session
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 RECIPE = {"model": "LogisticRegression", "epochs": 2, "optimizer": {"class": "SGD", "parameters": {"lr": 0.1}}}
 

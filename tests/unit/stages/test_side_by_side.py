@@ -9,7 +9,8 @@ from erasure.experiment.configuration import load_experiment
 from erasure.stages import side_by_side
 from erasure.stages.session import Session
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 N_SHADOWS = 6
 N_OTHERS = 2

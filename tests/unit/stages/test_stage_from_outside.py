@@ -13,7 +13,8 @@ from erasure.experiment.configuration import load_experiment
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage
 from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

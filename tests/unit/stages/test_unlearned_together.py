@@ -15,7 +15,8 @@ from erasure.unlearners.contract import plain_training
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.neg_grad import NegGrad
 from erasure.unlearners.scrub import Scrub
-from erasure.workflows.run import RunOptions, make_plan, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan, run_experiment
 
 METHODS = [
     {"class": "Finetuning", "parameters": {"epochs": 2, "optimizer": {"class": "Adam", "parameters": {"lr": 0.003}}}},

@@ -5,7 +5,8 @@ import warnings
 
 from erasure.events import Said
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 
 def test_a_checkpoint_with_one_odd_entry_is_said_once_however_many_networks_are_built(tmp_path, monkeypatch):

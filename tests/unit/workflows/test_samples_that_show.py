@@ -5,7 +5,8 @@ import json
 from small import small_experiment
 
 from erasure.experiment.configuration import load_experiment
-from erasure.workflows.run import RunOptions, run_experiment
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 from erasure.workflows.samples import SAMPLES_FILE
 
 

@@ -5,7 +5,8 @@ from small import small_experiment
 
 from erasure.errors import ConfigError
 from erasure.experiment.sweep_section import load_sweep
-from erasure.workflows.run import RunOptions, make_plan
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import make_plan
 from erasure.workflows.sweep import run_sweep
 
 EPOCHS, FORGET = "unlearners[1].parameters.epochs", "data.partitions[1].parameters.percentage"

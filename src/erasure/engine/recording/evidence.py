@@ -31,17 +31,15 @@ from erasure.records.evidence import (
     CommandRecord,
     ConfigurationFile,
     ConfigurationRecord,
-    Curve,
     DatasetRecord,
     Evidence,
     FailureRecord,
-    GroupRecord,
     MeasureRecord,
     MissingRecord,
     ModelRecord,
     SourceRecord,
-    ValueInterval,
 )
+from erasure.records.figure_records import Curve, GroupRecord, ValueInterval
 from erasure.records.reading import as_record
 from erasure.records.rows import Row
 from erasure.stages.session import Session

@@ -13,15 +13,8 @@ from erasure.engine.given_models import GivenBlock, GivenModel
 from erasure.engine.recording import provenance
 from erasure.engine.recording.evidence import measure_record
 from erasure.measures.contract import Measure
-from erasure.records.evidence import (
-    ClassShare,
-    DatasetRecord,
-    Evidence,
-    ForgottenRecord,
-    GroupRecord,
-    ModelRecord,
-    PartitionSize,
-)
+from erasure.records.evidence import DatasetRecord, Evidence, ModelRecord
+from erasure.records.figure_records import ClassShare, ForgottenRecord, GroupRecord, PartitionSize
 from erasure.records.rows import ModelRole
 from erasure.stages.numerics import Numerics
 

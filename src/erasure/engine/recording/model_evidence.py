@@ -18,7 +18,8 @@ from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
 from erasure.planning.plan import Group, Plan, Subject
-from erasure.records.evidence import (
+from erasure.records.evidence import MissingRecord
+from erasure.records.figure_records import (
     ClassShare,
     ForgottenRecord,
     GroupRecord,
@@ -26,7 +27,6 @@ from erasure.records.evidence import (
     Histograms,
     LayerChanges,
     Layers,
-    MissingRecord,
     PartitionSize,
     Roc,
     RocRange,

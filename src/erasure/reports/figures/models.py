@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erasure.records.evidence import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
+from erasure.records.figure_records import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
 from erasure.reports.figures.figure import MOST_PANELS, Figure, base
 from erasure.reports.figures.theme import COLOURS
 

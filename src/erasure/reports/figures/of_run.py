@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from erasure.analysis.overview import Overview
-from erasure.records.evidence import GroupRecord
+from erasure.records.figure_records import GroupRecord
 from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import SERIES, is_of_method
 from erasure.reports.figures import certainty as certainty_figures

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from erasure.analysis.judging import MEMORY_MARGIN, Tested, TestedReport
+from erasure.analysis.findings import MEMORY_MARGIN, Tested, TestedReport
 from erasure.analysis.power import POWER, Detection
 from erasure.analysis.verdicts import TITLES, Judgement
 from erasure.reports.figures.figure import MOST_LINES, MOST_PANELS, STEP, Figure, base, counted
