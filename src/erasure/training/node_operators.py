@@ -49,10 +49,10 @@ class NodeOperators(nn.Module):
         nodes = self._buffers.get(f"nodes_{layer}")
         if nodes is None:
             return x
-        rows = self._rows(nodes, inputs)
+        rows = self._rows(layer, nodes, inputs)
         return x.index_copy(0, rows, x.index_select(0, rows) @ getattr(self, f"matrix_{layer}"))
 
-    def _rows(self, nodes: Tensor, inputs: object) -> Tensor:
+    def _rows(self, layer: int, nodes: Tensor, inputs: object) -> Tensor:
         if not isinstance(inputs, NodeBatch) or inputs.view is None:
             raise RequirementNotMet(
                 "this network treats some nodes of its graph in a way of their own, and takes nodes of that graph only"
@@ -60,8 +60,13 @@ class NodeOperators(nn.Module):
         row_of = inputs.view.row_of
         if row_of is None:
             return nodes
-        rows = row_of.reshape(-1, int(self.n_nodes))[:, nodes].reshape(-1)
-        return rows[rows >= 0]
+        # Kept with the view: finding them waits for an accelerator, once a layer.
+        kept: dict[int, tuple[Tensor, Tensor]] = vars(inputs.view).setdefault("_rows_of_operators", {})
+        found = kept.get(layer)
+        if found is None or found[0] is not nodes:
+            rows = row_of.reshape(-1, int(self.n_nodes))[:, nodes].reshape(-1)
+            found = kept[layer] = (nodes, rows[rows >= 0])
+        return found[1]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         for name in state_dict:

@@ -22,6 +22,9 @@ from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["GNNDelete"]
 
+_EPOCHS_DRAWN = 64
+"""Epochs whose random pairs are drawn together; they are those that would be drawn one by one."""
+
 
 class _Layer(NamedTuple):
     """What the operator of a layer is learned from."""
@@ -116,7 +119,10 @@ class GNNDelete(Unlearner):
         optimizer = self.optimizer.build([layer.matrix for layer in layers])
         generator = task.generator("pairs")
         for epoch in range(self.epochs):
-            drawn = torch.randint(n, pairs.shape, generator=generator).to(task.device)
+            if epoch % _EPOCHS_DRAWN == 0:  # many at once: each copy to an accelerator waits for it
+                n_drawn = min(_EPOCHS_DRAWN, self.epochs - epoch)
+                of_epochs = torch.randint(n, (n_drawn, *pairs.shape), generator=generator).to(task.device)
+            drawn = of_epochs[epoch % _EPOCHS_DRAWN]
             optimizer.zero_grad()
             found = network.layers(after, torch.Tensor.detach)
             losses = [

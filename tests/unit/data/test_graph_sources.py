@@ -6,6 +6,7 @@ import pickle
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from graph_files import GRAPHS, cora_root, molecules_root, real, tu_root
 
 from erasure.component import canonical
 from erasure.data.graphs import class_labels, graph_dataset, node_column
-from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset
+from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset, _mask
 from erasure.data.splitters import ListSplitter
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import DataError, InvalidParameters, PartitionError
@@ -325,3 +326,26 @@ def test_labels_are_whole_numbers_from_zero():
             class_labels("toy", torch.tensor(bad))
     with pytest.raises(DataError, match="a label of each sample is expected, found 2"):
         class_labels("toy", torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.tensor([True, False, True, False]),
+        torch.tensor([1, 0, 1, 0], dtype=torch.uint8),
+        torch.tensor([1, 0, 1, 0]),
+        torch.tensor([2, 0]),
+        torch.tensor([[True, False], [False, True], [True, True], [False, False]]),
+    ],
+    ids=["bool", "uint8", "0 and 1", "numbers", "several"],
+)
+def test_a_split_is_read_whichever_way_it_is_written(mask):
+    graph = SimpleNamespace(train_mask=mask, num_nodes=4)
+    assert _mask("toy", graph, "train").tolist() == [True, False, True, False]
+    assert _mask("toy", graph, "val") is None
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([True, False]), torch.tensor([0, 4]), torch.tensor([0.5, 1, 0, 0])])
+def test_a_split_of_other_nodes_is_refused(mask):
+    with pytest.raises(DataError, match="train_mask"):
+        _mask("toy", SimpleNamespace(train_mask=mask, num_nodes=4), "train")

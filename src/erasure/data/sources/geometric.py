@@ -310,12 +310,27 @@ def _check_propagated(propagate: int, forgets: str, name: str) -> None:
         raise InvalidParameters([Problem(message, path=f"{name}.propagate")])
 
 
+def _mask(name: str, graph: Any, part: str) -> Tensor | None:
+    """Which nodes are in a part of the graph's own split, ``(n,)`` bool; of several splits the first."""
+    given = getattr(graph, f"{part}_mask", None)
+    if given is None:
+        return None
+    mask, n = torch.as_tensor(given), int(graph.num_nodes)
+    mask = mask if mask.ndim == 1 else mask[:, 0]
+    if len(mask) == n and (mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())):
+        return mask.bool()
+    if mask.dtype == torch.bool or mask.is_floating_point():
+        raise DataError(f'"{name}": {part}_mask has {len(mask)} values of {mask.dtype}, and there are {n} nodes')
+    if len(mask) and not 0 <= int(mask.min()) <= int(mask.max()) < n:
+        raise DataError(f'"{name}": {part}_mask names node {int(mask.max())}, but the nodes are 0 to {n - 1}')
+    return torch.zeros(n, dtype=torch.bool).index_fill(0, mask.long(), True)
+
+
 def _node_dataset(
     name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree", propagate: int = 0
 ) -> Dataset:
     """A data set whose samples are the nodes of one graph; its own split, if it has one, is in the groups."""
-    masks = [getattr(graph, f"{part}_mask", None) for part in ("train", "val", "test")]
-    masks = [mask if mask is None or mask.ndim == 1 else mask[:, 0] for mask in masks]
+    masks = [_mask(name, graph, part) for part in ("train", "val", "test")]
     z = torch.full((graph.num_nodes,), len(masks), dtype=torch.int64)
     for code, mask in enumerate(masks):
         if mask is not None:
