@@ -1,8 +1,9 @@
 """Nineteen further golds trained as a run trains its jury, in blocks, against one stage for each of them.
 
 The same golds of the digits, from the same seeds: an MLP and the CNN of the proof of concept. Both ways train, publish into a store, and
-run every gold on the three partitions. They take turns, and the median of the ratios is what counts. ``python benchmarks/jury.py``; exits
-with 1 if a ratio is above its limit, or if golds trained together say something else about more than 1 % of the samples.
+run every gold on the three partitions. They take turns, and the median of the ratios of CPU seconds is what counts.
+``python benchmarks/jury.py [--rounds 1]`` exits with 1 if a ratio is above its limit, or if golds trained together say something else about
+more than 1 % of the samples.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 
 from erasure.experiment.configuration import load_experiment
-from erasure.planning import planner
+from erasure.planning import group_planner
 from erasure.planning.plan import Plan
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
@@ -65,13 +66,13 @@ def planned(case: Case, *, in_blocks: bool) -> Plan:
         "unlearners": ["Identity"],
         "evaluator": {"measures": accuracies, "floor_repeats": N_GOLDS},
     }
-    before = planner.unsuited
+    before = group_planner.unsuited
     if not in_blocks:
-        planner.unsuited = lambda *_: "one by one"  # type: ignore[assignment]
+        group_planner.unsuited = lambda *_: "one by one"  # type: ignore[assignment]
     try:
         return build_plan(load_experiment(configuration), [Seeds.all(0)])
     finally:
-        planner.unsuited = before
+        group_planner.unsuited = before
 
 
 def jury(plan: Plan) -> Sequence[str]:
@@ -80,7 +81,7 @@ def jury(plan: Plan) -> Sequence[str]:
 
 
 def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
-    """Seconds of the training stages, of the passes over the partitions, and what each gold says of the test set."""
+    """CPU seconds of the training stages, of the passes over the partitions, and what each gold says of the test set."""
     session = Session(Store(folder), torch.device("cpu"), plan.numerics)
     for stage in plan.stages.values():
         if stage.prepares:
@@ -88,14 +89,14 @@ def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:
     (data,) = plan.data
     session.loaded(data)
     places = dict.fromkeys(split_member(model)[0] for model in jury(plan))
-    start = time.perf_counter()
+    start = time.process_time()
     for place in places:
         run_stage(session, plan.stages[place])
-    middle = time.perf_counter()
+    middle = time.process_time()
     for stage in plan.stages.values():
         if stage.kind == "outputs" and stage.model in places:
             run_stage(session, stage)
-    end = time.perf_counter()
+    end = time.process_time()
     said = [outputs_of(session, data, model, "test").predictions for model in jury(plan)]
     return middle - start, end - middle, said
 

@@ -101,7 +101,8 @@ def _choice(advice: Advice) -> str:
     far = f"at {among.distance:.1f} standard deviations of a retrained model ({fair})"
     if nearest.label != among.label:
         chance = f"It is the cheapest of those shown to be indistinguishable; {among.label} is the nearest"
-    ties = f"; not shown to be farther: {_listed(advice.ties)}" if advice.ties else ""
+    others = [*([ORIGINAL] if ORIGINAL in among.ties else []), *advice.ties]
+    ties = f"; not shown to be farther: {_listed(others)}" if others else ""
     return f" {chance}, {far}{ties}."
 
 
@@ -127,7 +128,7 @@ def _no_nearer(advice: Advice) -> str:
     few = "" if advice.n_originals >= LEAST_ORIGINALS else f" {_few_seeds(advice)}"
     return (
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
-        f"forgotten nothing; by that distance nothing was forgotten.{few}"
+        f"forgotten nothing.{few}"
     )
 
 

@@ -157,7 +157,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
             of = bench.setdefault(unit, {}).setdefault(row.number, {})
         else:
             of = models.setdefault("original" if row.model == "original" else row.label, {}).setdefault(unit, {})
-        if row.value is None or not _is_compared(row):
+        if row.value is None or not math.isfinite(row.value) or not _is_compared(row):
             continue
         key = (row.measure, row.partition)
         column = columns.get(key) or _column(row, roles)
@@ -167,7 +167,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
             seen.add(row.address)
     for unit, number in unfit:
         del jury[unit][number]
-    notices = [f"{len(unfit)} further gold(s) broke down and left the jury."] if unfit else []
+    notices = [f"{len(unfit)} further gold{'s' * (len(unfit) > 1)} broke down and left the jury."] if unfit else []
     if len(golds) > 1:
         # Rows do not name the gold that a method belongs to.
         reason = "methods with different retrain partitions are in one run; run them one by one to have them judged"

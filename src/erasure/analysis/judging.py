@@ -289,7 +289,9 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
     """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
     if family.n_originals < LEAST_ORIGINALS:
         return f"it takes {LEAST_ORIGINALS} originals or more to show that there is no difference", "use five seeds (--seeds 0-4)"
-    if control is None or control.finding != Finding.UNDER_FORGOTTEN:
+    if control is None:
+        return "the original was not measured, so nothing shows that these values would tell it from retrained models", ""
+    if control.finding != Finding.UNDER_FORGOTTEN:
         return "these values do not even tell the original from retrained models", "add ResidualMemory or LiRA"
     if memory is None:
         return "no value tells originals from retrained models sharply enough to bound what is left", "add ResidualMemory"
@@ -326,7 +328,7 @@ def _seeds_for(found: Limits, room: float) -> str:
 
 def _detection(families: Sequence[Family], n_tested: int, level: float) -> Detection | None:
     """What the largest design of a report finds."""
-    known = [family for family in families if family.is_testable]
+    known = [family for family in families if family.is_testable and (np.ptp(family.values, axis=0) > 0).any()]
     if not known:
         return None
     family = max(known, key=lambda each: (each.n_originals, each.values.shape))

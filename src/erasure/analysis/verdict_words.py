@@ -32,6 +32,9 @@ def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
         )
         return (*_sentences(_deciding_first(accusing, tested.finding)), *assumption, *populations, *_left_out(tested))
     n = sum(each.p is not None for each in tested.differences)
+    if not n:
+        alike = "Every value is the same in all models, retrained ones and unlearned ones; nothing can be told by them."
+        return (alike, *_left_out(tested))
     start = f"No difference from retrained models in {n} {'value' if n == 1 else 'values'}{_smallest(tested)}."
     if tested.finding == Finding.INDISTINGUISHABLE:
         left = tested.memory.high if tested.memory is not None else 0.0

@@ -249,7 +249,9 @@ def _guarded(rows: Sequence[Row]) -> tuple[Finding | None, tuple[str, ...]]:
     """What guards say of a method, and everything about it that a reader must know."""
     n = _repetitions(rows)
     failures = list(dict.fromkeys(row.reason for row in rows if row.status == "failed" and row.reason))
-    some = (f"Not everything could be measured: {failures[0].rstrip('.')}.",) if failures else ()
+    n_failed = _repetitions([row for row in rows if row.status == "failed"])
+    times = f" in {n_failed} of {n} repetitions" if n > 1 else ""
+    some = (f"Not everything could be measured{times}: {failures[0].rstrip('.')}.",) if failures else ()
     if all(row.value is None for row in rows):
         reason = failures[0] if failures else next((row.reason for row in rows if row.reason), "no value could be measured")
         return Finding.FAILED, (reason,)

@@ -294,6 +294,29 @@ def test_an_attack_that_does_no_better_than_guessing_has_no_side():
     assert found(above)["guesses"] == Finding.UNDER_FORGOTTEN
 
 
+def test_where_every_value_is_the_same_it_is_said_and_no_power_is_claimed():
+    rows = [replace(row, value=0.5) for row in report(np.random.default_rng(22), {"m": {}})]
+    result = judge_report(rows, ROLES)
+    assert (result.methods["m"].finding, result.shift) == (Finding.NOT_TOLD_APART, None)
+    assert evidence(result.methods["m"], result)[0].startswith("Every value is the same in all models")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_are_left_out_and_named(value):
+    rows = report(np.random.default_rng(23), {"m": {}})
+    broken = [replace(row, value=value) if (row.label, row.measure, row.seed_train) == ("m", "NLL", 2) else row for row in rows]
+    tested = judge_report(broken, ROLES).methods["m"]
+    assert tested.left_out == ("NLL on forget",)
+    assert tested.finding not in ACCUSED
+
+
+def test_without_the_original_nobody_is_indistinguishable_and_the_sentence_says_why():
+    rows = [row for row in report(np.random.default_rng(24), {"m": {}}) if row.model != "original"]
+    tested = judge_report(rows, ROLES).methods["m"]
+    assert tested.finding == Finding.NOT_TOLD_APART
+    assert "the original was not measured" in tested.reason
+
+
 def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():
     methods = {"far": {"accuracy forget": 0.1}, "near": {}, "near too": {}}
     result = judge_report(report(np.random.default_rng(15), methods), ROLES)
