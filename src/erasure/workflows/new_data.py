@@ -198,6 +198,14 @@ def _pictures(path: Path) -> DataChoice:
         empty = [str(name) for name, count in counts.items() if not count]
         found = f"without pictures: {', '.join(empty[:5])}" if empty else f"found {len(counts)}"
         raise refused(f'"{path}" must hold one folder of pictures for each of two or more classes; {found}')
+    from erasure.data.reading.torchvision_files import check_classes
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            check_classes([str(name) for name in counts], path)
+        except DataError as error:
+            raise refused(str(error)) from error
     parameters = {"dataset": "ImageFolder", "root": str(path), "transforms": ["Resize((32, 32))"]}
     return DataChoice(
         name=path.resolve().name,
@@ -209,6 +217,7 @@ def _pictures(path: Path) -> DataChoice:
         train=0.8,
         n_samples=sum(counts.values()),
         classes=counts,
+        notices=tuple(str(each.message) for each in said),
     )
 
 

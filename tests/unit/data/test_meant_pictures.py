@@ -29,6 +29,17 @@ def test_hidden_folders_are_no_classes(tmp_path, empty):
     assert found.y.tolist() == [0, 0, 1, 1]
 
 
+def test_parts_of_the_data_are_no_classes(tmp_path):
+    source = folder(tmp_path / "all")
+    for old, new in (("ant", "train"), ("bee", "test")):
+        (tmp_path / "all" / old).rename(tmp_path / "all" / new)
+    with pytest.raises(DataError, match="holds test and train, which are parts of the data"):
+        source.load()
+    (tmp_path / "all" / "train").rename(tmp_path / "all" / "ant")
+    with pytest.warns(UserWarning, match='"test" is read as a class'):
+        assert source.load().class_names == ("ant", "test")
+
+
 def test_pictures_of_sixteen_bits_are_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=r"0\.png.*more than 8 bits"):
         folder(tmp_path / "all", np.uint16).load()

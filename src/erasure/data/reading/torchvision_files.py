@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_folder", "image_folder", "missing_files", "opened"]
+from erasure.errors import DataError
+
+__all__ = ["check_classes", "data_folder", "image_folder", "missing_files", "opened"]
 
 _FOLDERS = {
     "Caltech101": "caltech101",
@@ -94,6 +98,7 @@ def image_folder(cls: Any) -> Any:
             names = sorted(each.name for each in Path(directory).iterdir() if each.is_dir() and not _is_hidden(each.name))
             if not names:
                 raise FileNotFoundError(f'there is no folder of a class in "{directory}"')
+            check_classes(names, Path(directory))
             return names, {name: code for code, name in enumerate(names)}
 
         def make_dataset(self, *args: Any, **kwargs: Any) -> list[tuple[str, int]]:
@@ -101,6 +106,22 @@ def image_folder(cls: Any) -> Any:
             return [(file, code) for file, code in found if not _is_hidden(Path(file).relative_to(self.root))]
 
     return ImageFolder
+
+
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+
+
+def check_classes(names: Sequence[str], directory: Path) -> None:
+    """That folders are classes, and not the parts for training and for testing."""
+    parts = [name for name in names if name.casefold() in _PARTS]
+    if len(parts) == len(names):
+        raise DataError(
+            f'"{directory}" holds {" and ".join(parts)}, which are parts of the data and no classes; give one of them as root, such as '
+            f'"{directory / parts[-1]}", or move their pictures into one folder for each class'
+        )
+    unseen = [name for name in parts if not name.casefold().startswith("train")]  # a train may be a vehicle
+    if unseen:
+        warnings.warn(f'the folder "{unseen[0]}" is read as a class, although it is called like a part of the data', stacklevel=2)
 
 
 def opened(path: str) -> Any:

@@ -93,8 +93,8 @@ class TensorFile(DataSource):
         for name in wanted:
             if name not in named:
                 there = ", ".join(str(each) for each in named) or "nothing"
-                hint = nearest(name, map(str, named))
-                raise DataError(f'{self.path} has no tensor "{name}"; it has {there}{f"; {hint}" if hint else ""}')
+                hint = nearest(name, map(str, named)) or "say which are the inputs and the labels by the parameters x and y"
+                raise DataError(f'{self.path} has no tensor "{name}"; it has {there}; {hint}')
         return tuple(_value(named, name, self.path) for name in wanted)
 
 

@@ -252,6 +252,8 @@ class TorchVision(DataSource):
             return cls(**given)
         except ModuleNotFoundError as error:
             raise DataError(f"{cls.__name__} is read with the package {error.name}, which is not installed") from error
+        except DataError:
+            raise
         except Exception as error:  # what is missing or damaged makes the readers fail in every possible way
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(missing_files(cls, self._root(), reason)) from error
