@@ -185,6 +185,10 @@ def _check_names(names: Sequence[str]) -> None:
         raise PartitionError(f'{both} are called "{twice}"; name one of them "{DISCARDED}" to throw it away')
 
 
+_FEW_CLASSES = 10
+"""So many classes may have a single sample each, as in small examples."""
+
+
 def inspect_partitions(
     partitions: Mapping[str, Tensor],
     data: Dataset,
@@ -199,7 +203,8 @@ def inspect_partitions(
 
     Errors: a training, forget or retain set that is empty; forget and retain overlapping; forget outside train; held-out samples
     in train, forget or retain. Warnings: other empty partitions, a retain set that is not what remains of train, a class that
-    retain no longer has, a training set with a single class, held-out samples whose input is a byte-for-byte copy of a training sample.
+    retain no longer has, a training set with a single class or nearly as many classes as samples, classes whose names differ in capitals
+    only, held-out samples whose input is a byte-for-byte copy of a training sample.
 
     **Cost**: set operations on ids; ``find_duplicates`` hashes each row of train and of the held-out partitions once, a pass
     over its bytes each.
@@ -229,6 +234,7 @@ def inspect_partitions(
         *_leaks(partitions, held_out, (train, forget, retain)),
         *_lost_classes(partitions, data, retain, train),
         *_single_class(partitions, data, train),
+        *_doubtful_classes(partitions, data, train),
     ]
     if find_duplicates:
         issues += _copies(partitions, data, held_out, train, forget)
@@ -313,6 +319,23 @@ def _lost_classes(partitions: Mapping[str, Tensor], data: Dataset, retain: str, 
         names = [data.class_name(k) for k in lost]
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
         yield PartitionIssue("warning", retain, f"it has no sample of {len(lost)} of the classes to be learned: {listed}")
+
+
+def _doubtful_classes(partitions: Mapping[str, Tensor], data: Dataset, train: str) -> Iterator[PartitionIssue]:
+    """Classes that were hardly meant: nearly as many as samples, or called alike but for capitals."""
+    if data.task != "classification" or train not in partitions:
+        return
+    n_samples, n_present = len(partitions[train]), int(_present(data, partitions[train]).sum())
+    if n_present > max(_FEW_CLASSES, n_samples // 2):
+        message = (
+            f"its {n_samples:,} samples are of {n_present:,} classes: is what is learned a class, and not a number or an id?"
+        )
+        yield PartitionIssue("warning", train, message)
+    spelt: dict[str, str] = {}
+    for name in data.class_names:
+        first = spelt.setdefault(name.strip().casefold(), name)
+        if first != name:
+            yield PartitionIssue("warning", train, f'"{first}" and "{name}" are two classes; write them alike if they are one')
 
 
 def _single_class(partitions: Mapping[str, Tensor], data: Dataset, train: str) -> Iterator[PartitionIssue]:

@@ -1,5 +1,7 @@
 """Partitions are built in order from independent streams, and what is wrong with them is found before training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,6 +16,15 @@ def a_dataset(n_samples=100, x=None):
     y = torch.arange(n_samples) % 4
     x = torch.arange(n_samples * 2).reshape(-1, 2).float() if x is None else x
     return Dataset(name="toy", x=TensorColumn(x), y=y, n_classes=4, x_shape=(2,), class_names=("a", "b", "c", "d"))
+
+
+def test_classes_that_were_hardly_meant_are_told_of():
+    data = replace(a_dataset(40), y=torch.arange(40), n_classes=40, class_names=("Yes", "yes ", *map(str, range(38))))
+    found = [issue.message for issue in inspect_partitions({"all": torch.arange(40), "train": torch.arange(40)}, data)]
+    assert found == [
+        "its 40 samples are of 40 classes: is what is learned a class, and not a number or an id?",
+        '"Yes" and "yes " are two classes; write them alike if they are one',
+    ]
 
 
 TRAIN_TEST = PercentageSplitter(parts_names=("train", "test"), percentage=0.8)

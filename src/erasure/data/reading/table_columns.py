@@ -292,7 +292,7 @@ def _row_chunks(file: Path, reader: Any, skipped: int, names: Sequence[str]) -> 
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
             shown = ", ".join(names[:_SHOWN]) + (", …" if width > _SHOWN else "")
-            hint = separator_hint(names)
+            hint = "give skip_rows = 1 if it is a comment" if names[0].startswith("#") else separator_hint(names)
             found = f'"{file}", line {skipped + reader.line_num}: {len(row)} values, expected {width} ({shown})'
             raise DataError(f"{found}; {hint}" if hint else found)
         rows.append(row)

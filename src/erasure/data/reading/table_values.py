@@ -174,8 +174,16 @@ def _as_text(values: Any, name: str, strip_characters: str) -> Any:
 
 
 def _plain(values: Any, name: str) -> Any:
+    import pyarrow as pa
+
     if not _is_plain(values.type):
-        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text')
+        is_time = pa.types.is_temporal(values.type)
+        hint = (
+            "; give parts of it (year, month, days since a day) as numbers in the file, or leave the column out"
+            if is_time
+            else ""
+        )
+        raise DataError(f'column "{name}" holds {values.type}, expected numbers or text{hint}')
     return values
 
 
