@@ -174,6 +174,11 @@ def test_settings_that_there_are_not_are_refused(options):
         finetuned(**options)
 
 
+def test_labels_that_count_from_one_are_told_so():
+    with pytest.raises(DataError, match="the model has 2 classes, and labels count from 0"):
+        finetuned((X[:6], Y[:6] + 1), retain=(X[6:], Y[6:] + 1))
+
+
 def test_a_method_is_a_name_or_an_unlearner():
     with pytest.raises(InvalidParameters, match="found dict"):
         erasure.unlearn(network(), {"class": "SSD"}, forget=(X[:6], Y[:6]))

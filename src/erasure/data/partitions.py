@@ -331,6 +331,8 @@ def _doubtful_classes(partitions: Mapping[str, Tensor], data: Dataset, train: st
             f"its {n_samples:,} samples are of {n_present:,} classes: is what is learned a class, and not a number or an id?"
         )
         yield PartitionIssue("warning", train, message)
+    if data.n_classes > 2 and not data.class_names and len(data.y) and int(data.y.min()) == 1:
+        yield PartitionIssue("warning", ALL, "no sample is of class 0, which the model learns all the same: labels count from 0")
     spelt: dict[str, str] = {}
     for name in data.class_names:
         first = spelt.setdefault(name.strip().casefold(), name)

@@ -251,7 +251,8 @@ def model_input_of(
     n_classes = 2 if task == "binary" else width
     _check_names(names, n_classes)
     if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
-        raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes")
+        hint = ", and labels count from 0" if int(y.min()) == 1 and int(y.max()) == n_classes else ""
+        raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes{hint}")
     if told is not None and told != task:
         raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
     is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)

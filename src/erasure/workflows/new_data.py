@@ -142,6 +142,11 @@ def chosen_from(name: str, parameters: Mapping[str, Any], comment: str, notices:
     if len(classes) < 2:
         raise refused(f"{comment}: all samples are of one class; a classifier needs two")
     kind, model, epochs = _suited(data)
+    if name == "TensorFile" and kind == "text":
+        notices = (
+            *notices,
+            'whole numbers are taken for ids of tokens; add "modality": "table" to the source if they are measurements',
+        )
     return DataChoice(
         name=data.name,
         source={"class": name, "parameters": dict(parameters)},

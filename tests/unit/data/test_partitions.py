@@ -27,6 +27,12 @@ def test_classes_that_were_hardly_meant_are_told_of():
     ]
 
 
+def test_labels_that_count_from_one_are_told_of():
+    data = replace(a_dataset(40), y=torch.arange(40) % 3 + 1, class_names=())
+    found = [issue.message for issue in inspect_partitions({"all": torch.arange(40), "train": torch.arange(40)}, data)]
+    assert [message.startswith("no sample is of class 0") for message in found] == [True]
+
+
 TRAIN_TEST = PercentageSplitter(parts_names=("train", "test"), percentage=0.8)
 FORGET_RETAIN = PercentageSplitter(parts_names=("forget", "retain"), ref_data="train", percentage=0.1)
 
