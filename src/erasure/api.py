@@ -83,6 +83,14 @@ def run(
         ConfigError: With every problem of the configuration.
         DataError: If the data cannot be read or cut.
     """
+    if not isinstance(configuration, Path | str | Mapping):
+        raise DataError(f"the configuration is a {type(configuration).__name__}, expected a path or a mapping")
+    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable) or not list(seeds)):
+        raise DataError(f"seeds = {seeds!r}: expected a list of whole numbers, such as [0, 1, 2]")
+    for seed in seeds or ():
+        check_settings(seed=seed)
+    check_settings(threads=threads, precision=(precision, get_args(Precision)), strategy=(strategy, ("ddp", "fsdp")))
+    overrides, trust = ([each] if isinstance(each, str) else each for each in (overrides, trust))
     experiment = load_experiment(configuration, overrides=overrides, trust=trust)
     options = RunOptions(
         seeds=None if seeds is None else tuple(seeds),

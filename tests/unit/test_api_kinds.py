@@ -228,3 +228,25 @@ def test_an_audit_finds_a_place_that_cannot_be_written_first(tmp_path):
     place.write_text("")
     with pytest.raises(DataError, match="is a file"):
         erasure.audit(original=network(), unlearned=None, forget=[1], data=(X, Y), output=place)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seeds": 3}, {"seeds": []}, {"seeds": [-1]}, {"seeds": "01"}, {"threads": 0}, {"precision": "fp16"}, {"strategy": "all"}],
+)
+def test_options_of_a_run_that_there_are_not_are_refused(options):
+    with pytest.raises((DataError, InvalidParameters), match=next(iter(options))[:4]):
+        erasure.run({}, **options)
+
+
+def test_a_configuration_is_a_path_or_a_mapping():
+    with pytest.raises(DataError, match="the configuration is a list"):
+        erasure.run([1])
+
+
+def test_an_estimator_that_does_not_take_the_data_is_refused(tmp_path):
+    linear = pytest.importorskip("sklearn.linear_model")
+    data = (X.numpy(), (X[:, 0] > 0).long().numpy())
+    fitted = linear.LogisticRegression().fit(*data)
+    with pytest.raises(DataError, match="does not take this data: X has 2 features"):
+        erasure.forget(model=fitted, forget=[1], data=data, test=(X[:4, :2].numpy(), data[1][:4]), folder=tmp_path)

@@ -57,12 +57,13 @@ def _check_weights(model: nn.Module, finite: bool) -> None:
             )
 
 
-def check_settings(*, seed: Any, batch_size: Any, **chosen: tuple[Any, tuple[str | None, ...]]) -> None:
+def check_settings(*, seed: Any = 0, batch_size: Any = 1, threads: Any = 1, **chosen: tuple[Any, tuple[str | None, ...]]) -> None:
     """That what is given beside the model and the data is what it must be.
 
     Args:
         seed: A whole number from 0.
         batch_size: A whole number from 1.
+        threads: A whole number from 1.
         **chosen: What was chosen, and what can be.
 
     Raises:
@@ -70,7 +71,7 @@ def check_settings(*, seed: Any, batch_size: Any, **chosen: tuple[Any, tuple[str
     """
     problems = [
         Problem(f"expected a whole number from {least}, found {value!r}", path=name)
-        for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1))
+        for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("threads", threads, 1))
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
     ]
     problems += [

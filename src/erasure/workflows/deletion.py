@@ -161,6 +161,8 @@ def forget(
         RequirementNotMet: If something that is needed is missing, or the budget allows nothing.
     """
     check_settings(seed=seed, batch_size=batch_size)
+    who = [who] if isinstance(who, str | int) else who
+    methods = [methods] if isinstance(methods, str) else methods
     root, is_planned = Path(folder), dry_run or prepare
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))

@@ -131,7 +131,13 @@ class EstimatorRequest:
         if labels.ndim != 1:
             return
         constant = float(np.unique(labels, return_counts=True)[1].max()) / len(labels)
-        found, error = float(self.estimator.score(x, y)), (constant * (1 - constant) / len(labels)) ** 0.5
+        try:
+            found = float(self.estimator.score(x, y))
+            if self.data.test is not None:
+                self.estimator.predict(self.data.test[0])
+        except (ValueError, TypeError) as problem:
+            raise DataError(f"the estimator does not take this data: {str(problem).splitlines()[0]}") from problem
+        error = (constant * (1 - constant) / len(labels)) ** 0.5
         if found <= constant + 3 * error:
             raise DataError(
                 f"the estimator seems not to be trained on this data: its accuracy there is {100 * found:.1f} %, a constant answer has "
