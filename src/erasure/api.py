@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from erasure.data.arrays import datasets_from
 from erasure.data.reading.held import Held
-from erasure.engine.given_checks import check_model, check_settings, try_loss
+from erasure.engine.given_checks import check_model, check_run, check_settings, try_loss
 from erasure.engine.given_data import (
     OwnModelBank,
     called_by_name,
@@ -83,14 +83,10 @@ def run(
         ConfigError: With every problem of the configuration.
         DataError: If the data cannot be read or cut.
     """
-    if not isinstance(configuration, Path | str | Mapping):
-        raise DataError(f"the configuration is a {type(configuration).__name__}, expected a path or a mapping")
-    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable) or not list(seeds)):
-        raise DataError(f"seeds = {seeds!r}: expected a list of whole numbers, such as [0, 1, 2]")
-    for seed in seeds or ():
-        check_settings(seed=seed)
+    check_run(configuration, seeds)
     check_settings(threads=threads, precision=(precision, get_args(Precision)), strategy=(strategy, ("ddp", "fsdp")))
-    overrides, trust = ([each] if isinstance(each, str) else each for each in (overrides, trust))
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    trust = [trust] if isinstance(trust, str) else trust
     experiment = load_experiment(configuration, overrides=overrides, trust=trust)
     options = RunOptions(
         seeds=None if seeds is None else tuple(seeds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from erasure.errors import DataError, InvalidParameters, Problem, RequirementNot
 from erasure.training.calls import Criterion
 from erasure.training.fit import outputs_misread
 
-__all__ = ["check_model", "check_settings", "positions", "try_loss"]
+__all__ = ["check_model", "check_run", "check_settings", "positions", "try_loss"]
 
 
 def check_model(model: Any, *, finite: bool = True) -> None:
@@ -81,6 +81,21 @@ def check_settings(*, seed: Any = 0, batch_size: Any = 1, threads: Any = 1, **ch
     ]
     if problems:
         raise InvalidParameters(problems)
+
+
+def check_run(configuration: Any, seeds: Any) -> None:
+    """That a configuration is a path or a mapping, and seeds, where there are any, whole numbers.
+
+    Raises:
+        DataError: If they are something else.
+        InvalidParameters: If a seed is no whole number from 0.
+    """
+    if not isinstance(configuration, Path | str | Mapping):
+        raise DataError(f"the configuration is a {type(configuration).__name__}, expected a path or a mapping")
+    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable) or not list(seeds)):
+        raise DataError(f"seeds = {seeds!r}: expected a list of whole numbers, such as [0, 1, 2]")
+    for seed in seeds or ():
+        check_settings(seed=seed)
 
 
 def try_loss(criterion: Criterion, logits: Tensor, y: Tensor, given: Any = None) -> None:
