@@ -282,6 +282,8 @@ class CausalLanguageModel(Model):
         except (OSError, ValueError, ImportError, LookupError, struct.error) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
+            if self._is_on_disk():
+                hint = "see whether its files are whole, and which libraries they need"
             raise RequirementNotMet(f'the language model "{self.name_or_path}" cannot be loaded: {reason}; {hint}') from error
 
     def _n_known(self) -> int:

@@ -186,6 +186,16 @@ def test_folders_that_lack_something_say_what(tmp_path):
         PretrainedVocabulary(name_or_path=str(tmp_path / "bare")).encoder([])
 
 
+def test_weights_that_need_another_library_are_refused_in_one_sentence(folder, tmp_path):
+    packed = tmp_path / "packed"
+    shutil.copytree(folder, packed)
+    described = json.loads((packed / "config.json").read_text())
+    described["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (packed / "config.json").write_text(json.dumps(described))
+    with pytest.raises(RequirementNotMet, match="cannot be loaded: .*which libraries they need"):
+        loaded(packed)
+
+
 def test_a_template_must_end_the_prompt(folder):
     assert "runs into the answer" in check_template("{prompt}{answer}")
     assert check_template("{prompt} {answer}") is None
