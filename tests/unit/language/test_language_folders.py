@@ -192,7 +192,7 @@ def test_weights_that_need_another_library_are_refused_in_one_sentence(folder, t
     described = json.loads((packed / "config.json").read_text())
     described["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (packed / "config.json").write_text(json.dumps(described))
-    with pytest.raises(RequirementNotMet, match="cannot be loaded: .*which libraries they need"):
+    with pytest.raises(RequirementNotMet, match=r"cannot be loaded: .*which libraries they need"):
         loaded(packed)
 
 
