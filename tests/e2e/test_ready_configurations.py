@@ -175,6 +175,11 @@ def links(folder):
     return {f"{inner}.root": cora_root(folder), f"{inner}.download": False}
 
 
+def poisoned(folder):
+    """A few epochs learn so little that planted edges do no harm, and then there is nothing to recover."""
+    return {**links(folder), "predictor.parameters.epochs": 120}
+
+
 def graphs(name):
     def prepare(folder):
         for path in real(TEST_DATA / "graphs" / "tu" / name / "raw").glob("*.gz"):
@@ -281,7 +286,7 @@ CASES = {
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
     "cora_links": Case(links, needs=GRAPHS, slow=True, without=frozenset({"SSD"})),
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
-    "cora_poisoned": Case(links, needs=GRAPHS, slow=True),
+    "cora_poisoned": Case(poisoned, needs=GRAPHS, slow=True, without=frozenset({"SSD", "SCRUB"})),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),
     "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, nightly=True),
@@ -346,7 +351,7 @@ def test_each_method_of_the_file_is_measured(name, tmp_path, monkeypatch, capsys
     assert any(row["model"] == "gold" for row in rows)
     expected = {entry.label for entry in experiment.unlearners}
     assert {"GoldModel", "Finetuning", "SSD"} - CASES[name].without <= expected
-    assert {"SCRUB", "NPO"} & expected  # the latter for language models
+    assert {"SCRUB", "NPO"} & (expected | CASES[name].without)  # the latter for language models
     for label in expected:
         measured = [row for row in rows if row["model"] == "unlearned" and row["label"] == label]
         assert [row for row in measured if row["value"] is not None], f"nothing measured for {label}"
