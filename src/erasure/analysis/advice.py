@@ -160,7 +160,8 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         if first.distance >= report.distances.of(ORIGINAL):
             return advice(Advised.NO_NEARER, nearest=first)
         return advice(_kind(first), nearest=first)
-    if among.label == ORIGINAL or report.distances.p_nearer(among.label, ORIGINAL) > report.level:
+    is_measured = ORIGINAL in among.farther
+    if among.label == ORIGINAL or (is_measured and report.distances.p_nearer(among.label, ORIGINAL) > report.level):
         return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, ORIGINAL))
     nearest = _chosen({j.label: j for j in affordable}, among)
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))

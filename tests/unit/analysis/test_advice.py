@@ -83,6 +83,16 @@ def test_what_ties_with_a_model_that_has_forgotten_nothing_is_never_recommended(
     assert one.kind is Advised.NO_NEARER
 
 
+def test_a_tie_with_doing_nothing_is_said_and_an_original_that_was_not_measured_is_not_held_against_a_method():
+    rows = report(np.random.default_rng(11), {"near": {}, "half": HALF}, 5, 9)
+    without, text = said(judge_all([row for row in rows if row.model != "original"], ROLES, {"near": 0.1}))
+    assert (without.kind, without.best.label) == (Advised.USE, "near")
+    advice, _ = said(judge_all(rows, ROLES, {"near": 0.1}))
+    tied = replace(advice, among=replace(advice.among, ties=("near", "original")))
+    assert "not shown to be farther: doing nothing" in recommendation(tied)
+    assert "doing nothing" not in recommendation(advice) + text
+
+
 def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
     advice, text = said(judged({"a": HALF, "b": {key: 0.8 * value for key, value in ORIGINAL.items()}}))
     assert advice.best.label == "a"
