@@ -32,13 +32,17 @@ _HOMES = {
     "sharded": "erasure.engine.sharded_fits",
     "unlearn": "erasure.api",
 }
+_MODULES = {"hugging_face", "lightning", "mlflow", "sklearn"}
+"""Adapters to other libraries, which are found without an import of their own: ``erasure.sklearn.load(…)``."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
+    import importlib
 
+    if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"erasure.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
