@@ -20,6 +20,7 @@ import scipy
 from erasure.analysis.overview import Overview, overview_of
 from erasure.durable import write_atomically
 from erasure.errors import ConfigError, ErasureError, Problem, StoreError
+from erasure.records.collection import uncollected
 from erasure.records.reading import as_record
 from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
 from erasure.records.sweep_folder import POINTS_FILE
@@ -121,6 +122,7 @@ class Library:
         self._runs: dict[str, tuple[Any, Run]] = _remembered(self._memory)
         self._overviews: dict[str, tuple[Any, Overview]] = {}
 
+    @uncollected()
     def runs(self) -> list[Run]:
         """All runs there are now, the newest first."""
         directories = self._directories()
