@@ -66,7 +66,7 @@ def configuration(path, unlearners, measures):
             "optimizer": rate,
         },
         "unlearners": unlearners,
-        "evaluator": {"measures": measures, "floor_repeats": 1},
+        "evaluator": {"measures": measures, "floor_repeats": 5},
     }
 
 
@@ -113,6 +113,8 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     assert probability["GradDiff", "retain"] > probability["GradDiff", "forget"]
     assert set(asked.values()) == {2}  # four measures read what is said on one partition, one what is said on another
     assert len(asked) >= 5
+    tested = json.loads((tmp_path / "out" / "samples_that_show.json").read_text(encoding="utf-8"))["methods"]
+    assert {each["label"] for each in tested} == {"Finetuning", "GradDiff", "NPO"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "AnswerProbability" in page
     evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))

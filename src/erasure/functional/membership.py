@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erasure.errors import DataError
+from erasure.functional.tokens import TokenTable
 from erasure.intervals import clopper_pearson
 from erasure.kernels import placements
 from erasure.types import TaskKind
@@ -30,18 +31,23 @@ __all__ = [
 ]
 
 
+_SURE = 1e-12
+"""Loss below which a model is as sure of an answer as can be told."""
+
+
 def confidence_margin(task: TaskKind, logits: Tensor, labels: Tensor) -> Tensor:
     r"""Log-odds that a model gives to the right label, the statistic of most membership attacks.
 
     .. math:: \phi = \log \frac{p_y}{1 - p_y} = z_y - \log \sum_{j \ne y} e^{z_j}
 
     In the form on the right it keeps its resolution where :math:`p_y` rounds to 1. For ``multilabel`` :math:`p_y` is the probability of
-    the whole vector of labels.
+    the whole vector of labels; for ``generation`` the geometric mean of the probabilities of an answer's tokens.
 
     Args:
         task: How labels are read.
-        logits: As the task asks, ``(n, K)``, ``(n,)`` or ``(n, 1)``; at least two classes.
-        labels: ``(n,)`` integers, or ``(n, C)`` zeros and ones for ``multilabel``.
+        logits: As the task asks, ``(n, K)``, ``(n,)`` or ``(n, 1)``; at least two classes. For ``generation``, ``(n, T, 4)`` statistics of
+            tokens (:func:`~erasure.functional.tokens.token_statistics`).
+        labels: ``(n,)`` integers, ``(n, C)`` zeros and ones for ``multilabel``, or the tokens of answers, ``(n, T)``, for ``generation``.
 
     Returns:
         ``(n,)`` float64; 0 where the right label has probability one half. Finite for finite logits.
@@ -63,6 +69,9 @@ def confidence_margin(task: TaskKind, logits: Tensor, labels: Tensor) -> Tensor:
         right = labels.long().unsqueeze(1)
         others = z.scatter(1, right, -math.inf)
         return z.gather(1, right).squeeze(1) - others.logsumexp(1)
+    if task == "generation":
+        log_p = -TokenTable(logits, labels).losses.clamp_min(_SURE)
+        return log_p - torch.log(-torch.expm1(log_p))
     signed = torch.where(labels.reshape(z.shape) > 0, z, -z)
     if task == "binary":
         return signed.reshape(-1)

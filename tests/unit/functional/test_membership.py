@@ -44,6 +44,17 @@ def test_the_margin_is_the_log_odds_of_the_right_class():
     torch.testing.assert_close(confidence_margin("classification", logits, labels), (p / (1 - p)).log())
 
 
+def test_the_margin_of_an_answer_is_that_of_the_mean_probability_of_its_tokens():
+    p = torch.tensor([[0.9, 0.4, 0.1], [0.5, 0.5, 0.7]], dtype=torch.float64)
+    labels = torch.tensor([[3, 7, 2], [5, -100, -100]])
+    log_p = torch.where(labels >= 0, p.log(), 0.0)
+    statistics = torch.stack([log_p, *[torch.zeros_like(p)] * 3], dim=-1)
+    mean = torch.tensor([0.036 ** (1 / 3), 0.5], dtype=torch.float64)
+    torch.testing.assert_close(confidence_margin("generation", statistics, labels), (mean / (1 - mean)).log())
+    sure = torch.zeros(1, 2, 4)
+    assert confidence_margin("generation", sure, torch.tensor([[1, 2]])).isfinite().all()
+
+
 def test_the_margin_of_a_binary_logit_is_that_of_two_classes():
     z, y = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([1, 1, 0])
     two = confidence_margin("classification", torch.cat([torch.zeros(3, 1), z], 1), y)
