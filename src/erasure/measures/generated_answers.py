@@ -57,7 +57,6 @@ class RougeL(Measure):
         """The mean."""
         require_defined(self, evaluation)
         answers = generated(evaluation, self.partition, max_new_tokens=self.max_new_tokens, n_samples=self.n_samples)
-        evaluation.notes.setdefault("answers", [{"sample": each.sample, "said": each.said} for each in answers])
         scores = [rouge_l(each.wanted, each.said)[0 if self.score == "recall" else 1] for each in answers]
         return [Value(value=sum(scores) / len(scores), partition=self.partition)]
 

@@ -100,6 +100,9 @@ def generated(
     for sample, (prompt, answer, has_end), said in zip(ids.tolist(), known, answers, strict=True):
         wanted = answer[: len(answer) - has_end][:wanted_tokens]
         found.append(Generated(sample, tuple(prompt), tuple(said), wanted=text_of(pieces, wanted), said=text_of(pieces, said)))
+    if not before:
+        noted: Any = evaluation.notes.setdefault("answers", [])
+        noted += [{"sample": each.sample, "said": each.said} for each in found]
     return found
 
 

@@ -217,7 +217,7 @@ def _knowledge(metric: Measure, evaluation: Evaluation) -> Callable[[Candidate],
     """A measure's first value of a model, turned so that it grows with knowledge."""
 
     def of(candidate: Candidate) -> float:
-        value = metric.measure(replace(evaluation, subject=candidate))[0].value
+        value = metric.measure(replace(evaluation, subject=candidate, notes={}))[0].value
         return value if _direction(metric) >= 0 else 1 - value
 
     return of
