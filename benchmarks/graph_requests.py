@@ -6,8 +6,8 @@ One thread, CPU seconds, in turn, medians of ratios in one run:
   (``GCNConv(cached=True)``, dense features, no evaluation).
 - GIF for a request of 1 % of the training nodes, with the settings of ``configs/cora_nodes.jsonc``, against training gold.
 - Averaging the features of a generated graph twice over neighbourhoods, and doing so after 100 edges are gone, where only what they change
-  is averaged; both must agree in every bit. The limit holds for 2.4 million nodes and 60 million edges, for which 24 GiB are needed:
-  ``--nodes 2400000 --edges 60000000``. The share falls with the size of the graph.
+  is averaged; both must agree in every bit. The limit holds for 2.4 million nodes and 60 million edges, which take 8 GiB:
+  ``--nodes 2400000 --edges 60000000 --features 32``. The share falls with the size of the graph.
 
 Run ``python benchmarks/graph_requests.py``; exits with 1 if a limit is missed. Cora is read from ``graphs/planetoid/cora`` in
 ``ERASURE_TEST_DATA`` (default ``../shared/data``).
