@@ -29,7 +29,7 @@ class LetterChoice(Measure):
     """Share of questions for which the letter of the true answer is the likeliest.
 
     Answers: does the model still pick what is true when the answers are listed? After the prompt stand the true and the wrong answers with
-    a letter each, in an order that is drawn once for each question, and the probabilities of the letters alone are compared. Letters that
+    a letter each, the true one at each place in turn, and the probabilities of the letters alone are compared. Letters that
     are equally likely count their share. In [0, 1]; chance is the mean of one over the number of answers.
 
     Methods that turn states break letters and may leave knowledge: look at :class:`~erasure.measures.multiple_choice.MultipleChoice` too.
@@ -50,7 +50,7 @@ class LetterChoice(Measure):
         tested="listing by hand (tests/unit/language/test_letter_choice.py)",
         deviations=(
             "Letters and what stands around them are written in the longest tokens that read alike, not by the tokenizer.",
-            "The order of answers is drawn; the benchmarks have a fixed one.",
+            "The places of the true answers take turns; the benchmarks have fixed ones.",
         ),
     )
     higher_is_better: ClassVar[bool | None] = True
@@ -84,7 +84,7 @@ class LetterChoice(Measure):
         names, marks = self._written(evaluation)
         lines: list[tuple[list[int], list[int]]] = []
         places: list[tuple[int, int]] = []
-        generator = evaluation.streams.torch("order")
+        first = int(torch.randint(0, len(names), (), generator=evaluation.streams.torch("order")))
         for prompt, answers in _asked(evaluation, ids):
             if len(answers) < 2:
                 continue
@@ -92,7 +92,9 @@ class LetterChoice(Measure):
                 raise RequirementNotMet(
                     f"a question has {len(answers)} answers, there are {len(names)} letters; give more of them"
                 )
-            order = torch.randperm(len(answers), generator=generator).tolist()
+            # Places take turns, so that a model that always says one letter is at chance.
+            turn = (first + len(places)) % len(answers)
+            order = [(place - turn) % len(answers) for place in range(len(answers))]
             listed = [token for place, k in enumerate(order) for token in (*marks[place], *answers[k])]
             lines.append(([*prompt, *listed, *names[0][:-1]], [names[0][-1]]))
             places.append((order.index(0), len(answers)))
