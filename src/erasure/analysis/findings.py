@@ -204,7 +204,7 @@ class TestedReport:
     def has_nothing_to_forget(self) -> bool:
         """Whether the original itself, which has forgotten nothing, could have been told from retrained models and was not."""
         control = self.control
-        return control is not None and bool(control.basis) and control.finding not in {Finding.UNDER_FORGOTTEN, Finding.UNDECIDED}
+        return control is not None and control.finding in {Finding.INDISTINGUISHABLE, Finding.NOT_TOLD_APART}
 
 
 def is_negligible(column: TestedColumn, amount: float, gold: float, spread: float) -> bool:

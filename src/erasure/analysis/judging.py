@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -66,7 +67,7 @@ def judge_report(
         label: basis_of(family.design, n_asked, level=level) if family.design is not None and family.columns else ""
         for label, family in tried.items()
     }
-    control, sides = _control(original, level) if original is not None else (None, {})
+    control, sides, harm = _control(original, level) if original is not None else (None, {}, {})
     relabelled = {label: _compared(family, bases[label], level) for label, family in tried.items()}
     compared = {label: _with_sides(found, sides) for label, (found, _) in relabelled.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
@@ -91,6 +92,7 @@ def judge_report(
             relabelled[label][1],
             of_populations.get(label, ()),
             n_asked,
+            harm,
         )
         for label, family in tried.items()
     }
@@ -149,6 +151,7 @@ def _tested(
     maxima: _Floats,
     populations: tuple[PopulationTest, ...] = (),
     n_asked: int = 1,
+    harm: Mapping[tuple[str, str], float] = MappingProxyType({}),
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
     memory = _memory(family, ruler)
@@ -175,7 +178,7 @@ def _tested(
     is_accused = adjusted is not None and adjusted <= level + 1e-12
     accusing = [each for each in order if each.accuses(level)] if is_accused else []
     if accusing:
-        return tested(_accusation(accusing))
+        return tested(_accusation(accusing, harm))
     if any(each.adjusted <= level + 1e-12 for each in populations):
         return tested(Finding.DIFFERENT)
     if family.design is None:
@@ -205,11 +208,22 @@ def _too_alike(each: Difference) -> str:
     )
 
 
-def _accusation(accusing: Sequence[Difference]) -> Finding:
-    """What differences that accuse, the farthest first, accuse of."""
+def _accusation(accusing: Sequence[Difference], harm: Mapping[tuple[str, str], float]) -> Finding:
+    """What differences that accuse, the farthest first, accuse of.
+
+    Where forgotten data harmed the original (poison, wrong labels), a model that is no worse than the original was not damaged: the harm is
+    left of what it was to forget.
+    """
     for each in accusing:
-        if each.column.claim in UTILITY and each.column.is_share and each.side < 0 and abs(each.amount) > UTILITY_MARGIN + 1e-9:
+        is_worse = each.column.claim in UTILITY and each.column.is_share and each.side < 0
+        if (
+            is_worse
+            and abs(each.amount) > UTILITY_MARGIN + 1e-9
+            and each.value < harm.get(each.column.key, math.inf) - UTILITY_MARGIN
+        ):
             return Finding.DAMAGED
+    if any(each.column.key in harm and each.side < 0 for each in accusing):
+        return Finding.UNDER_FORGOTTEN
     sided = next((each for each in accusing if each.column.claim in FORGETTING and each.side), None)
     if sided is None:
         return Finding.DIFFERENT
@@ -226,8 +240,8 @@ def _cannot(family: Family, least: int) -> str:
     return f"{family.n_originals} originals with {golds} in all cannot accuse any of these methods; five originals with four golds each can"
 
 
-def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str], int]]:
-    """The original, tested like a method; and the sides of attacks that tell it from golds.
+def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str], int], dict[tuple[str, str], float]]:
+    """The original, tested like a method; the sides of attacks that tell it from golds; and its accuracies that forgotten data harmed.
 
     An attack may do worse than guessing on a model that remembers, and better on one that was retrained. Whatever way it points on the
     original, which has forgotten nothing, is the way of knowing more.
@@ -241,7 +255,12 @@ def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str]
     }
     compared = _with_sides(compared, sides)
     adjusted = _p(compared) if basis else None
-    return _tested(ORIGINAL, family, compared, basis, adjusted, None, None, level, maxima), sides
+    harm = {
+        each.column.key: each.value
+        for each in compared
+        if each.column.claim in UTILITY and each.column.is_share and each.side < 0 and each.accuses(level)
+    }
+    return _tested(ORIGINAL, family, compared, basis, adjusted, None, None, level, maxima, harm=harm), sides, harm
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:

@@ -39,12 +39,14 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         TITLES[Finding.DAMAGED],
         "In some repetition the weights or outputs are not finite, or the model predicts the retained samples no better than a constant; "
-        "or the test finds it worse than retrained models on retained or unseen samples, by more than two percentage points.",
+        "or the test finds it worse than retrained models on retained or unseen samples, by more than two percentage points, and worse "
+        "than the original where that is worse than retrained models too.",
     ),
     (
         TITLES[Finding.UNDER_FORGOTTEN],
         "The test finds that it knows more of the forgotten samples than retrained models: it does better on them, or an attack or a "
-        "planted trace gives them away. Of several differences the largest one, in standard deviations of a retrained model, decides.",
+        "planted trace gives them away, or the harm that they did to the original is left. Of several differences the largest one, in "
+        "standard deviations of a retrained model, decides.",
     ),
     (
         TITLES[Finding.OVER_FORGOTTEN],

@@ -60,10 +60,10 @@ def draw(generator, shift=()):
     }
 
 
-def report(generator, methods, n_originals=5, n_golds=4):
+def report(generator, methods, n_originals=5, n_golds=4, original=ORIGINAL):
     rows = []
     for seed in range(n_originals):
-        rows += model_rows("original", "original", seed, draw(generator, ORIGINAL))
+        rows += model_rows("original", "original", seed, draw(generator, original))
         for number in range(n_golds + 1):
             rows += model_rows("gold", "gold", seed, draw(generator), number=number)
         for label, shift in methods.items():
@@ -122,6 +122,20 @@ def test_where_golds_are_all_alike_a_t_test_acquits_nobody_who_is_far_off():
         'too alike in accuracy on "forget"' in methods["kept"].reason and "0.000 and this model 0.930" in methods["kept"].reason
     )
     assert methods["forgot"].finding == Finding.NOT_TOLD_APART
+
+
+def test_harm_of_forgotten_data_that_is_left_is_not_damage():
+    """As of poisoned data: retrained models do better on unseen samples than the original."""
+    harm = {"accuracy test": -0.06}
+    methods = {"kept": harm, "half": {"accuracy test": -0.04}, "ruined": {"accuracy test": -0.15}, "retrained": {}}
+    judged = judge_report(report(np.random.default_rng(3), methods, original=harm), ROLES)
+    assert {label: judged.methods[label].finding for label in ("kept", "half", "ruined")} == {
+        "kept": Finding.UNDER_FORGOTTEN,
+        "half": Finding.UNDER_FORGOTTEN,
+        "ruined": Finding.DAMAGED,
+    }
+    assert judged.methods["retrained"].finding not in ACCUSED
+    assert judged.control.finding == Finding.UNDER_FORGOTTEN and not judged.has_nothing_to_forget
 
 
 def test_what_differs_decides_the_finding():
