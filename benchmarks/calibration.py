@@ -24,11 +24,11 @@ from torch import nn
 
 from erasure.analysis.calibration import calibrate
 from erasure.analysis.findings import Finding
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.records.rows import Row
-from erasure.types import Role
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.workflows.calibration import pool_of_golds
 from erasure.workflows.options import RunOptions
 
@@ -43,22 +43,22 @@ QUARTERS = (1, 2, 3, 4)
 COLUMNS = ("retrained accused", "indistinguishable", "original found", "wrong side", "finds, in sd")
 WIDTHS = (19, 19, 16, 12, 14)
 MEMORY = {"class": "ResidualMemory", "parameters": {"n_models": 8}}
-LEAST_FOUND = {(1, 19): 0.95, (1, 9): 0.95, (3, 9): 0.99, (5, 4): 0.99}
+MIN_FOUND = {(1, 19): 0.95, (1, 9): 0.95, (3, 9): 0.99, (5, 4): 0.99}
 """Share of reports that must find the original, by design."""
-LEAST_QUARTERS = 0.75
-MOST_QUARTERS_SAME = 0.05
-MOST_WRONG = 0.01
-LEAST_SAME = 0.6
+MIN_QUARTERS = 0.75
+MAX_QUARTERS_SAME = 0.05
+MAX_WRONG = 0.01
+MIN_SAME = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partly(Unlearner):
     """Retrained with a part of what was to be forgotten: ``train`` names the retained samples and that part."""
 
-    reads: ClassVar[frozenset[Role]] = frozenset({"train"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train"})
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
-        return task.retrained("train")
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
+        return context.retrained("train")
 
 
 def digits(model: str, epochs: int, wrong: float = 0.0) -> Mapping[str, Any]:
@@ -129,7 +129,7 @@ def with_values(rows: Sequence[Row], n_values: int | None) -> Sequence[Row]:
 
 
 def judged(
-    rows: Sequence[Row], quarters: Sequence[Row], roles: Roles, design: tuple[int, int], n_draws: int, n_methods: int = 1
+    rows: Sequence[Row], quarters: Sequence[Row], roles: RolePartitions, design: tuple[int, int], n_draws: int, n_methods: int = 1
 ) -> tuple[str, bool]:
     """What reports of one design say, and whether they accuse retrained models too often or miss what they must find."""
     n_originals, n_golds = design
@@ -151,12 +151,12 @@ def judged(
         found.planted.get(each, 0) / n_draws
         for each in (Finding.UNDER_FORGOTTEN, Finding.INDISTINGUISHABLE, Finding.OVER_FORGOTTEN)
     )
-    missed += ["original"] * (found.n_found / n_draws < LEAST_FOUND.get(design, 0))
-    missed += ["wrong side"] * (max(wrong, off) > MOST_WRONG)
+    missed += ["original"] * (found.n_found / n_draws < MIN_FOUND.get(design, 0))
+    missed += ["wrong side"] * (max(wrong, off) > MAX_WRONG)
     if n_originals > 1:
-        missed += ["quarter"] * (told < LEAST_QUARTERS - error(LEAST_QUARTERS))
-        missed += ["quarter indistinguishable"] * (kept > MOST_QUARTERS_SAME + error(MOST_QUARTERS_SAME))
-    missed += ["indistinguishable"] * (n_originals == 5 and same < LEAST_SAME)
+        missed += ["quarter"] * (told < MIN_QUARTERS - error(MIN_QUARTERS))
+        missed += ["quarter indistinguishable"] * (kept > MAX_QUARTERS_SAME + error(MAX_QUARTERS_SAME))
+    missed += ["indistinguishable"] * (n_originals == 5 and same < MIN_SAME)
     shares = f"{100 * told:.1f} % under-forgotten, {100 * kept:.1f} % indistinguishable, {100 * off:.1f} % on the wrong side"
     end = f"  MISSED: {', '.join(missed)}" if missed else ""
     return f"{said}\n    a quarter kept: {shares}{end}", bool(missed)

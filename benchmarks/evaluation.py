@@ -94,7 +94,7 @@ def main() -> int:
     wanted = {(stage.model, stage.partition) for stage in passes}
     once = all(counter.samples[address] == size for address, size in sizes.items()) and len(wanted) == len(passes)
     while_measuring = sum(counter.samples[stage.address] for stage in stages if stage.kind in {"values", "verdict"})
-    n_methods = len({row.label for row in results if row.model == "unlearned"})
+    n_methods = len({row.label for row in results if row.model_role == "unlearned"})
     print(
         f"{len(MEASURES)} measures x {n_methods} methods, {len(results)} rows: {'all' if results.is_sound else 'NOT all'} sound"
     )

@@ -30,7 +30,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from erasure.models.ensemble import Ensemble
 from erasure.models.forest import ExactForest
 from erasure.models.mlp import MLP
-from erasure.testing.problems import MemoryBank
+from erasure.testing.problems import MemoryModels
 from erasure.training.batches import Batch, TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor
@@ -84,7 +84,7 @@ def sisa() -> bool:
     inputs, labels = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
     ids = torch.arange(len(labels))
     model = Ensemble(model=MLP(hidden_sizes=(16,)), shards=N_SHARDS, slices=N_SLICES)
-    bank = MemoryBank(
+    bank = MemoryModels(
         predictor=Predictor(model=model, epochs=EPOCHS, optimizer=Optimizer.of("SGD", lr=0.2), schedule=None),
         x=TensorColumn(inputs),
         y=labels,

@@ -43,7 +43,7 @@ from erasure.training.graphs import torch_geometric
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
 from erasure.training.propagation import Propagation, propagation
 from erasure.training.randomness import Streams
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.graph_influence import GraphInfluence
 
 HIDDEN, EPOCHS, RATE, DECAY, SHARE = 16, 200, 0.01, 5e-4, 0.01
@@ -161,7 +161,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data, partitions = cora(Path(folder))
-    task = UnlearningTask(
+    context = UnlearningContext(
         x=data.x,
         y=data.y,
         partitions=partitions,
@@ -176,12 +176,12 @@ def main() -> int:
     rows = after.row_of[retain]
     y = torch.zeros(len(after.x), dtype=torch.int64).index_copy(0, rows, labels)
     original = trained(data, partitions["train"])
-    METHOD.run(original, task)  # has run once before it is timed
+    METHOD.run(original, context)  # has run once before it is timed
     spent = [
         (
             seconds(lambda: trained(data, retain)),
             seconds(lambda: plain(after.x, after.edge_index, y, rows, data.n_classes)),
-            seconds(lambda: METHOD.run(original, task)),
+            seconds(lambda: METHOD.run(original, context)),
         )
         for _ in range(rounds)
     ]

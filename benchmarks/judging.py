@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.verdicts import judge_all
 from erasure.records.rows import ModelRole, Row
 
@@ -35,12 +35,12 @@ def report(seed: int = 0) -> list[Row]:
                 dataset="made up",
                 unlearner=label if model == "unlearned" else "",
                 label=label,
-                model=model,
+                model_role=model,
                 measure=f"value {place // len(PARTITIONS)}",
                 partition=PARTITIONS[place % len(PARTITIONS)],
                 value=float(value),
                 ideal="gold",
-                tells="knowledge" if not place % len(PARTITIONS) else "",
+                indicates="knowledge" if not place % len(PARTITIONS) else "",
                 seed_split=0,
                 seed_train=original,
                 number=number,
@@ -63,13 +63,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    rows, roles = report(), Roles(sizes=dict.fromkeys(PARTITIONS, 1000))
+    rows, roles = report(), RolePartitions(sizes=dict.fromkeys(PARTITIONS, 1000))
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
         judged = judge_all(rows, roles)
         seconds.append(time.process_time() - start)
-    accused = sum(j.tested is not None and j.tested.is_accused for j in judged.judgements)
+    accused = sum(j.tested is not None and j.tested.is_accused for j in judged.verdicts)
     best = min(seconds)
     missed = best > LIMIT_S
     print(

@@ -76,8 +76,8 @@ def planned(case: Case, *, in_blocks: bool) -> Plan:
 
 
 def jury(plan: Plan) -> Sequence[str]:
-    (group,) = plan.groups
-    return [floor.model for floor in group.floors]
+    (repetition,) = plan.repetitions
+    return [floor.model for floor in repetition.floors]
 
 
 def timed(plan: Plan, folder: Path) -> tuple[float, float, list[torch.Tensor]]:

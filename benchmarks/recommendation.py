@@ -24,7 +24,7 @@ from erasure.analysis.advice import References, advise
 from erasure.analysis.choice import choose
 from erasure.analysis.families import families_of
 from erasure.analysis.findings import ORIGINAL
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.nearest import Distances, Nearest, distances_of
 from erasure.analysis.power import LEVEL
 from erasure.analysis.roles import roles_of
@@ -37,10 +37,10 @@ from erasure.workflows.options import RunOptions
 from erasure.workflows.run import run_experiment
 
 CONFIGURATION = Path(__file__).parents[1] / "configs" / "proof_of_concept.jsonc"
-LEAST_AGREEMENT = 0.8
+MIN_AGREEMENT = 0.8
 LIMITS = {3: 2.1, 5: 1.9}
 NO_COMPETITORS = frozenset({"GoldModel", "Identity"})
-MOST_SETS = 300
+MAX_SETS = 300
 N_SIMULATED = 400
 TRUTHS: Mapping[str, NDArray[np.float64]] = {
     "14 equal methods": np.zeros(14),
@@ -82,7 +82,7 @@ def simulated() -> bool:
             np.mean([agree(a, b) for a, b in zip(each[::2], each[1::2], strict=True)]) for each in (choices, plain)
         )
         absent, absent_without = (np.mean([0 not in ties for _, ties in each]) for each in (choices, plain))
-        is_bad = n_originals in LIMITS and with_rule < LEAST_AGREEMENT
+        is_bad = n_originals in LIMITS and with_rule < MIN_AGREEMENT
         missed |= bool(is_bad)
         print(
             f"{name}, {n_originals} originals: {100 * with_rule:.0f} % of pairs agree ({100 * without:.0f} % if not cross-fitted), "
@@ -93,7 +93,7 @@ def simulated() -> bool:
     return missed
 
 
-def chosen(rows: Sequence[Row], roles: Roles, seeds: Sequence[int]) -> tuple[Distances, Nearest]:
+def chosen(rows: Sequence[Row], roles: RolePartitions, seeds: Sequence[int]) -> tuple[Distances, Nearest]:
     """Distances on some seeds, and what is nearest on them."""
     families, _ = families_of([row for row in rows if row.seed_train in seeds], roles)
     distances = distances_of({label: family for label, family in families.items() if label not in NO_COMPETITORS})
@@ -109,12 +109,12 @@ def pairwise(distances: Distances) -> set[str]:
     return {labels[i] for i in ties_by_pairs(np.array([[distances.logs[label][unit] for unit in units] for label in labels]))}
 
 
-def judged(rows: Sequence[Row], roles: Roles, seeds: Sequence[int], n_seeds: int, limit: float) -> bool:
+def judged(rows: Sequence[Row], roles: RolePartitions, seeds: Sequence[int], n_seeds: int, limit: float) -> bool:
     """Print how often disjoint sets agree, and how far their choice is."""
     generator = np.random.default_rng(0)
     sets = list(itertools.combinations(seeds, n_seeds))
-    if len(sets) > MOST_SETS:
-        sets = [tuple(sorted(generator.permutation(seeds)[:n_seeds].tolist())) for _ in range(MOST_SETS)]
+    if len(sets) > MAX_SETS:
+        sets = [tuple(sorted(generator.permutation(seeds)[:n_seeds].tolist())) for _ in range(MAX_SETS)]
     on = {each: chosen(rows, roles, each) for each in sets}
     nearest = {each: found for each, (_, found) in on.items()}
     pairs = [(a, b) for a, b in itertools.combinations(nearest, 2) if not set(a) & set(b)]
@@ -125,7 +125,7 @@ def judged(rows: Sequence[Row], roles: Roles, seeds: Sequence[int], n_seeds: int
     far = [others[each].of(nearest[each].label) for each in nearest]
     best = [min(others[each].of(label) for label in others[each].logs) for each in nearest]
     mean = math.fsum(far) / len(far)
-    is_bad = bool(with_rule < LEAST_AGREEMENT or mean > limit)
+    is_bad = bool(with_rule < MIN_AGREEMENT or mean > limit)
     names = ", ".join(f"{label} {n}" for label, n in Counter(each.label for each in nearest.values()).most_common(4))
     n_ties = np.mean([len(each.ties) for each in nearest.values()])
     with_original = np.mean([ORIGINAL in each.ties for each in nearest.values()])

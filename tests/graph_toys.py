@@ -13,7 +13,7 @@ from erasure.training.calls import Criterion
 from erasure.training.graphs import NodeColumn
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams, isolated
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 
 N_NODES, N_CLASSES, N_FEATURES = 40, 3, 5
 
@@ -79,7 +79,7 @@ def requested(kind, data=None, *further, seed=0):
 
 
 def task_on(data, partitions, **fields):
-    return UnlearningTask(
+    return UnlearningContext(
         x=data.x,
         y=data.y,
         partitions=partitions,

@@ -19,7 +19,7 @@ from erasure.data.arrays import datasets_from
 from erasure.data.reading.held import Held
 from erasure.engine.given_checks import check_model, check_run, check_settings, try_loss
 from erasure.engine.given_data import (
-    OwnModelBank,
+    OwnModels,
     called_by_name,
     joined,
     model_input_of,
@@ -29,15 +29,15 @@ from erasure.engine.given_data import (
     with_names,
 )
 from erasure.errors import DataError, RequirementNotMet, UnlearningWarning
-from erasure.events import Listener, silent
+from erasure.events import Listener, ignore_events
 from erasure.experiment.configuration import load_experiment
 from erasure.reports.results import Results
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision, resolve_device
 from erasure.training.randomness import Streams
 from erasure.training.trial import as_before, deep_copy
-from erasure.types import TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.outcome import Outcome, accuracies, coarse, compared, ruined, shared_samples
 from erasure.workflows.options import RunOptions
 from erasure.workflows.run import run_experiment
@@ -58,7 +58,7 @@ def run(
     strategy: Literal["ddp", "fsdp"] = "ddp",
     overrides: Sequence[str] = (),
     trust: Iterable[str] = (),
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Results:
     """Run a configuration.
 
@@ -112,7 +112,7 @@ def unlearn(
     modality: Literal["image", "table", "text"] | None = None,
     test: Any = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: str = "auto",
@@ -164,7 +164,7 @@ def unlearn(
     check_settings(
         seed=seed,
         batch_size=batch_size,
-        task=(task, (None, *get_args(TaskKind))),
+        task=(task, (None, *get_args(Task))),
         modality=(modality, (None, "image", "table", "text")),
         precision=(precision, get_args(Precision)),
     )
@@ -180,7 +180,7 @@ def unlearn(
     data, logits = model_input_of(private, column, labels, modality, task, next(iter(parts.values())).class_names)
     criterion = Criterion(data.task, loss_fn)
     try_loss(criterion, logits, labels[: len(logits)], loss_fn)
-    work = UnlearningTask(
+    work = UnlearningContext(
         x=column,
         y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
         partitions={name: ids.to(target) for name, ids in partitions.items()},
@@ -188,7 +188,7 @@ def unlearn(
         criterion=criterion,
         streams=Streams(seed),
         batch_size=batch_size,
-        bank=OwnModelBank(private),
+        models=OwnModels(private),
         precision=precision,
     )
     kept_part = "retain" if "retain" in parts else "train"

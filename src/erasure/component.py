@@ -21,10 +21,19 @@ from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 from annotated_types import BaseMetadata, Interval
 
 from erasure.catalogue import address_name
-from erasure.errors import InvalidParameters, Problem, nearest, with_article
+from erasure.errors import Diagnostic, InvalidParameters, nearest, with_article
 from erasure.types import Json, PartitionReference, Source
 
-__all__ = ["Call", "Component", "FieldProblem", "canonical", "check_fields", "component_slot", "field_types", "partition_fields"]
+__all__ = [
+    "Call",
+    "Component",
+    "FieldDiagnostic",
+    "canonical",
+    "check_fields",
+    "component_slot",
+    "field_types",
+    "partition_fields",
+]
 
 _C = TypeVar("_C", bound="Component")
 
@@ -50,7 +59,7 @@ class Component:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         converted, problems = check_fields(type(self), values)
         if problems:
-            raise InvalidParameters([Problem(p.message, path=f"{type(self).__name__}.{p.location}") for p in problems])
+            raise InvalidParameters([Diagnostic(p.message, path=f"{type(self).__name__}.{p.location}") for p in problems])
         for name, value in converted.items():
             object.__setattr__(self, name, value)
         self.check()
@@ -121,7 +130,7 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class FieldProblem:
+class FieldDiagnostic:
     """What is wrong with one field: ``location`` is the field's name, with an index or key where it is nested."""
 
     field: str
@@ -184,7 +193,7 @@ def _accepts(annotation: Any, wanted: type) -> bool:
     return any(part is wanted for part in _walk(annotation))
 
 
-def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldProblem]]:
+def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldDiagnostic]]:
     """Check values against the fields of a component.
 
     Lists become tuples, ``"true"``/``"false"`` become booleans where the field is one, whole numbers become floats where the
@@ -201,7 +210,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
 
     types = field_types(cls)
     problems = [
-        FieldProblem(name, name, f"unknown parameter of {cls.__name__}; it has {_listed(types)}", nearest(name, types))
+        FieldDiagnostic(name, name, f"unknown parameter of {cls.__name__}; it has {_listed(types)}", nearest(name, types))
         for name in values
         if name not in types
     ]
@@ -211,7 +220,7 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
         if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
     missing = sorted(required - set(values))
-    problems += [FieldProblem(name, name, f'the required parameter "{name}" of {cls.__name__} is missing') for name in missing]
+    problems += [FieldDiagnostic(name, name, f'the required parameter "{name}" of {cls.__name__} is missing') for name in missing]
     converted: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types:
@@ -225,15 +234,15 @@ def check_fields(cls: type[Component], values: Mapping[str, Any]) -> tuple[dict[
             problems += _field_problems(cls, name, value, error)
             continue
         if isinstance(converted[name], float) and math.isnan(converted[name]):
-            problems.append(FieldProblem(name, name, "expected a number, found NaN"))
+            problems.append(FieldDiagnostic(name, name, "expected a number, found NaN"))
     return converted, problems
 
 
-def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> list[FieldProblem]:
+def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> list[FieldDiagnostic]:
     slot = component_slot(field_types(cls)[name])
     if slot is not None and not isinstance(value, tuple):
-        return [FieldProblem(name, name, f"expected {with_article(slot.kind)}, found {_found(value)}")]
-    seen: dict[str, FieldProblem] = {}
+        return [FieldDiagnostic(name, name, f"expected {with_article(slot.kind)}, found {_found(value)}")]
+    seen: dict[str, FieldDiagnostic] = {}
     for detail in error.errors(include_url=False, include_context=False):
         inner = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
         bounds = _bounds(field_types(cls)[name]) if detail["type"].startswith(("greater_than", "less_than")) else ""
@@ -244,7 +253,7 @@ def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> 
             text = f"{seen[location].message.rpartition(', found ')[0]}, or {text.removeprefix('expected ')}"
         choices = re.findall(r'"([^"]*)"', message)
         hint = nearest(found, choices) if isinstance(found, str) else ""
-        seen[location] = FieldProblem(name, location, text, hint)
+        seen[location] = FieldDiagnostic(name, location, text, hint)
     return list(seen.values())
 
 

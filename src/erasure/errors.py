@@ -24,17 +24,19 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from erasure.renamed import module_formerly
+
 __all__ = [
     "ConfigError",
     "CorruptArtifact",
     "DataError",
+    "Diagnostic",
     "Diverged",
     "ErasureError",
     "InvalidParameters",
     "MissingDependency",
     "PartitionError",
     "Position",
-    "Problem",
     "RequirementNotMet",
     "StoreError",
     "UnknownComponent",
@@ -57,7 +59,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Diagnostic:
     """One thing that is wrong, where it is, and what would be right.
 
     Args:
@@ -89,10 +91,10 @@ class ErasureError(Exception):
 class ConfigError(ErasureError):
     """A configuration that cannot be run; lists every problem found, not only the first."""
 
-    def __init__(self, problems: Sequence[Problem] | str) -> None:
+    def __init__(self, problems: Sequence[Diagnostic] | str) -> None:
         if isinstance(problems, str):
-            problems = (Problem(problems, kind="structure"),)
-        self.problems: tuple[Problem, ...] = tuple(problems)
+            problems = (Diagnostic(problems, kind="structure"),)
+        self.problems: tuple[Diagnostic, ...] = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -126,7 +128,7 @@ class DataError(ErasureError):
     ``problem`` says where the configuration asked for the data, once that is known.
     """
 
-    problem: Problem | None = None
+    problem: Diagnostic | None = None
 
     def __str__(self) -> str:
         return super().__str__() if self.problem is None else str(self.problem)
@@ -173,3 +175,11 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 
 class UnlearningWarning(UserWarning):
     """An unlearned model that should not be used without a look: nothing changed, it is ruined, or what was to be forgotten is kept."""
+
+
+__getattr__ = module_formerly(
+    __name__,
+    {
+        "Problem": "Diagnostic",
+    },
+)

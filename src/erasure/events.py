@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from erasure.renamed import module_formerly
 from erasure.types import Json
 
 __all__ = [
     "EpochFinished",
     "Event",
     "Listener",
+    "Message",
     "RowReady",
     "RunFinished",
     "RunStarted",
-    "Said",
     "SamplesRead",
     "StageFailed",
     "StageFinished",
@@ -31,7 +32,7 @@ __all__ = [
     "TimeLeft",
     "event_record",
     "fan_out",
-    "silent",
+    "ignore_events",
 ]
 
 
@@ -150,7 +151,7 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A sentence for the user: how something was understood, or a warning."""
 
     text: str
@@ -167,13 +168,13 @@ Event: TypeAlias = (
     | TimeLeft
     | RowReady
     | RunFinished
-    | Said
+    | Message
     | SamplesRead
 )
 Listener: TypeAlias = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_events(event: Event) -> None:
     """A listener that does nothing."""
 
 
@@ -213,3 +214,12 @@ def _plain(value: object) -> Json:
 def _text(text: str) -> str:
     """The text, with what is not valid Unicode (a file name's odd bytes) escaped."""
     return text.encode(errors="backslashreplace").decode()
+
+
+__getattr__ = module_formerly(
+    __name__,
+    {
+        "Said": "Message",
+        "silent": "ignore_events",
+    },
+)

@@ -16,15 +16,16 @@ from erasure.data.preprocess.tokenizers import Tokenizer
 from erasure.errors import (
     ConfigError,
     DataError,
+    Diagnostic,
     InvalidParameters,
     MissingDependency,
     PartitionError,
-    Problem,
     RequirementNotMet,
 )
 from erasure.events import Event
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
+from erasure.measures.requested_models import ModelRequest, Original, Repeated, Retrained, Shadow, UnlearnedShadow
+from erasure.renamed import module_formerly
 from erasure.reports.figures.figure import Figure
 from erasure.trackers.contract import Tracker
 from erasure.training.augmentation import Augmentation
@@ -35,18 +36,18 @@ from erasure.training.randomness import Streams
 from erasure.training.triggers import Trigger
 from erasure.types import (
     Fraction,
+    Indication,
     NonNegativeFloat,
     NonNegativeInt,
     OpenFraction,
     Partition,
+    PartitionRole,
     PositiveFloat,
     PositiveInt,
-    Role,
     Source,
-    TaskKind,
-    Tells,
+    Task,
 )
-from erasure.unlearners.contract import IterativeUnlearner, Unlearner, UnlearningTask, frozen_copy
+from erasure.unlearners.contract import IterativeUnlearner, Unlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.masked import Mask
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -62,12 +63,14 @@ __all__ = [
     "DataError",
     "DataSource",
     "Dataset",
+    "Diagnostic",
     "Evaluation",
     "Event",
     "Field",
     "Figure",
     "Fraction",
     "Guarantee",
+    "Indication",
     "InvalidParameters",
     "IterativeUnlearner",
     "Loss",
@@ -76,6 +79,7 @@ __all__ = [
     "MissingDependency",
     "Model",
     "ModelInput",
+    "ModelRequest",
     "NonNegativeFloat",
     "NonNegativeInt",
     "OpenFraction",
@@ -85,15 +89,13 @@ __all__ = [
     "PartStep",
     "Partition",
     "PartitionError",
+    "PartitionRole",
     "PositiveFloat",
     "PositiveInt",
-    "Problem",
     "Range",
     "Repeated",
-    "Request",
     "RequirementNotMet",
     "Retrained",
-    "Role",
     "SampleStep",
     "Samples",
     "Schedule",
@@ -103,15 +105,27 @@ __all__ = [
     "Splitter",
     "Step",
     "Streams",
-    "TaskKind",
-    "Tells",
+    "Task",
     "TensorColumn",
     "Tokenizer",
     "Tracker",
     "Trigger",
     "UnlearnedShadow",
     "Unlearner",
-    "UnlearningTask",
+    "UnlearningContext",
     "Value",
     "frozen_copy",
 ]
+
+
+__getattr__ = module_formerly(
+    __name__,
+    {
+        "Problem": "Diagnostic",
+        "Request": "ModelRequest",
+        "Role": "PartitionRole",
+        "TaskKind": "Task",
+        "Tells": "Indication",
+        "UnlearningTask": "UnlearningContext",
+    },
+)

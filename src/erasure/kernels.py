@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from erasure.types import TaskKind
+from erasure.types import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +14,7 @@ __all__ = ["area_under_roc", "placements", "predicted"]
 _Array = TypeVar("_Array", bound=Any)
 
 
-def predicted(task: TaskKind, logits: _Array) -> _Array:
+def predicted(task: Task, logits: _Array) -> _Array:
     """Class that logits name for each sample: the largest one; of a single logit, or of each label, whether it is above 0.
 
     Args:

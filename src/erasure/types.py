@@ -11,40 +11,44 @@ __all__ = [
     "ANY_TASK",
     "Count",
     "Fraction",
+    "Indication",
     "Json",
+    "ModelRole",
     "NonNegativeFloat",
     "NonNegativeInt",
     "OpenFraction",
     "Partition",
     "PartitionReference",
+    "PartitionRole",
     "PositiveFloat",
     "PositiveInt",
-    "Role",
     "Source",
     "Statistic",
-    "TaskKind",
-    "Tells",
+    "Task",
 ]
 
 Json: TypeAlias = Any
 """A value made of dict, list, str, int, float, bool and None."""
 
-TaskKind: TypeAlias = Literal["classification", "binary", "multilabel", "generation"]
+Task: TypeAlias = Literal["classification", "binary", "multilabel", "generation"]
 """How labels are read: one class of K (logits ``(B, K)``), one logit ``(B,)`` or ``(B, 1)``, K independent yes/no labels, or the tokens of
 an answer, one after the other (logits ``(B, T, K)`` over a vocabulary of K)."""
 
-ANY_TASK: frozenset[TaskKind] = frozenset({"classification", "binary", "multilabel", "generation"})
+ANY_TASK: frozenset[Task] = frozenset({"classification", "binary", "multilabel", "generation"})
 """Of methods that need no more than the loss of a batch, and of measures that look at no outputs."""
 
-Tells: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
-"""What a larger value on forgotten samples tells: that the model knows more of them, or less; that an attack finds them better; that more
-of what they planted (a backdoor, a confusion) is there; or none of these."""
+Indication: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
+"""What a larger value on forgotten samples indicates: that the model knows more of them, or less; that an attack finds them better; that
+more of what they planted (a backdoor, a confusion) is there; or none of these."""
 
 Statistic: TypeAlias = Literal["accuracy", "composite", "population", ""]
 """What kind of number a value is, where verdicts treat it apart: the share of samples that are predicted correctly, which moves by whole
 samples; a number made from other measures, which those are tested for; one of many models at once, which brings a test of its own."""
 
-Role: TypeAlias = Literal["forget", "retain", "train", "validation"]
+ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
+"""Which of the three models a value belongs to."""
+
+PartitionRole: TypeAlias = Literal["forget", "retain", "train", "validation"]
 """What a partition is to an unlearner, whatever the configuration calls it."""
 
 

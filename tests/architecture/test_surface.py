@@ -29,7 +29,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.jsonc"))
 
 
 def test_the_package_offers_what_it_says():
-    assert set(erasure.__all__) == {"Results", "__version__", "audit", "forget", "results", "run", "sharded", "unlearn"}
+    assert set(erasure.__all__) == {"Results", "__version__", "audit", "forget", "load_results", "run", "sharded", "unlearn"}
     assert all(getattr(erasure, name) is not None for name in erasure.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         erasure.nothing  # noqa: B018

@@ -12,7 +12,7 @@ import pytest
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import StoreError
-from erasure.records.evidence import Evidence, read_evidence, write_evidence
+from erasure.records.evidence import RunRecord, read_run_record, write_run_record
 from erasure.records.run_folder import RunFolder
 from erasure.reports.page import page
 
@@ -28,7 +28,7 @@ def known(value):
 
 def test_no_field_of_an_old_report_is_lost_and_it_is_written_as_it_was(tmp_path):
     written = json.loads((OLD / "report.json").read_bytes())
-    write_evidence(Evidence.of(written), tmp_path)
+    write_run_record(RunRecord.of(written), tmp_path)
     assert known(json.loads((tmp_path / "report.json").read_bytes())) == known(written)
 
 
@@ -50,14 +50,14 @@ def test_rows_without_the_number_of_a_gold_are_read():
 
 def test_an_old_run_is_judged_and_has_its_page():
     overview = overview_of(RunFolder.load(OLD))
-    assert {judgement.label for judgement in overview.judgements} == {"SSD", "GoldModel"}
+    assert {verdict.label for verdict in overview.verdicts} == {"SSD", "GoldModel"}
     text = page(overview)
     assert "Losses" in text
     assert "it is of an older version" not in text
 
 
 def test_components_of_an_old_run_have_the_names_of_today():
-    canonical = read_evidence(OLD).canonical
+    canonical = read_run_record(OLD).canonical
     assert canonical["data"]["parameters"]["data_source"]["class"] == "source:Sklearn"
 
 
@@ -86,4 +86,4 @@ def test_fields_that_a_later_version_adds_are_passed_over(tmp_path):
     shutil.copytree(OLD, tmp_path / "run")
     report = tmp_path / "run" / "report.json"
     report.write_text(json.dumps(json.loads(report.read_bytes()) | {"weather": "fair"}))
-    assert RunFolder.load(tmp_path / "run").evidence == read_evidence(OLD)
+    assert RunFolder.load(tmp_path / "run").record == read_run_record(OLD)

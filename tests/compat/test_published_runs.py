@@ -82,7 +82,7 @@ def run(tmp_path, monkeypatch):
         results = erasure.run(written, store=tmp_path / "store", device="cpu")
         failed = [(row.measure, row.label, row.reason) for row in results.rows if row.status == "failed"]
         assert (results.failures, failed) == ({}, [])
-        assert any(row.status == "ok" and row.model != "original" for row in results.rows)
+        assert any(row.status == "ok" and row.model_role != "original" for row in results.rows)
         size = {row.partition: row.value for row in results.rows if row.measure == "size"}
         assert size["train"] + size["test"] == n
         assert size["forget"] + size["retain"] == size["train"]
@@ -162,7 +162,7 @@ def test_a_class_is_forgotten(iris, run):
     data = loaded(iris)
     assert (len(data), data.class_names[1]) == (60, "Iris-versicolor")
     results = run(iris, IRIS_NN, A_CLASS, n=60, forgets=None)
-    found = {(row.measure, row.partition): row.value for row in results.rows if row.model == "original"}
+    found = {(row.measure, row.partition): row.value for row in results.rows if row.model_role == "original"}
     assert found["share[Iris-versicolor]", "forget"] == 1
     assert found["size[Iris-versicolor]", "retain"] == 0 < found["size[Iris-setosa]", "retain"]
 

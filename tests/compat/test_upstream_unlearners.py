@@ -176,7 +176,7 @@ def test_every_core_method_runs_by_its_upstream_name(tmp_path):
     )  # fmt: skip
     results = erasure.run(experiment(*(f"{U}{name}" for name in names), SALUN), store=tmp_path / "store")
     assert results.failures == {}
-    assert len({row.label for row in results if row.model == "unlearned"}) == len(names) + 1
+    assert len({row.label for row in results if row.model_role == "unlearned"}) == len(names) + 1
     # A copied block with another learning rate, upstream's way to sweep, gets a label of its own.
     rates = [
         node("Finetuning.Finetuning", optimizer={"class": "torch.optim.SGD", "parameters": {"lr": lr}}) for lr in (0.1, 0.01)

@@ -26,13 +26,13 @@ from erasure.measures.model_distance import ModelDistance
 from erasure.measures.relearn_time import AIN, RelearnTime
 from erasure.measures.weights import WeightDistance
 from erasure.measures.zrf import ZRF, LegacyZRF
-from erasure.testing.evaluations import Bench
+from erasure.testing.evaluations import ToyEvaluation
 from erasure.testing.measures import MeasureConformance
 from erasure.types import Partition
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RichBench(Bench):
+class RichBench(ToyEvaluation):
     """A bench whose samples belong to groups and whose networks can be built anew."""
 
     z: torch.Tensor

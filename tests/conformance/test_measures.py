@@ -264,9 +264,9 @@ _TELLING = {
 
 @pytest.mark.parametrize("cls", list(_concrete_measures()), ids=lambda cls: cls.__name__)
 def test_a_measure_says_what_its_values_tell_of_forgotten_samples(cls):
-    assert cls.tells == next((tells for tells, names in _TELLING.items() if cls.__name__ in names), None)
+    assert cls.indicates == next((tells for tells, names in _TELLING.items() if cls.__name__ in names), None)
     low, high = cls.value_range
-    assert cls.chance is None or (cls.tells == "attack" and low < cls.chance < high)
+    assert cls.chance is None or (cls.indicates == "attack" and low < cls.chance < high)
 
 
 @pytest.mark.parametrize(

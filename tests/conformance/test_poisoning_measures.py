@@ -10,7 +10,7 @@ from erasure.errors import RequirementNotMet
 from erasure.measures.backdoor import AttackSuccessRate
 from erasure.measures.corrupted import TrueLabelAccuracy
 from erasure.measures.recovery import Recovery
-from erasure.testing.evaluations import Bench
+from erasure.testing.evaluations import ToyEvaluation
 from erasure.testing.measures import MeasureConformance
 from erasure.training.triggers import FeatureTrigger
 
@@ -36,13 +36,13 @@ class TestAttackSuccessRate(MeasureConformance):
         return AttackSuccessRate(trigger=TRIGGER, target=1)
 
 
-class KnowingBench(Bench):
+class KnowingBench(ToyEvaluation):
     def evaluation(self, measure, model="fair", kind="unlearned", *, elapsed_s=1.0):
         # Every third sample has a wrong label; the models were fitted to the true ones.
         k = self.model_input.n_classes
         wrong = torch.where(torch.arange(len(self.y)) % 3 == 0, (self.y + 1) % k, self.y)
         known = replace(self, y=wrong, read=self.read, compared=self.compared)
-        made = Bench.evaluation(known, measure, model, kind, elapsed_s=elapsed_s)
+        made = ToyEvaluation.evaluation(known, measure, model, kind, elapsed_s=elapsed_s)
         return replace(made, facts={"clean_y": self.y})
 
 

@@ -168,8 +168,8 @@ def test_a_method_that_needs_only_the_loss_works_on_language_models(name):
     given = problem("language", task="generation")
     parameters = {"selection_weighting": 1.0} if name == "SelectiveSynapticDampening" else PARAMETERS.get(name, {})
     method = GENERIC[name](**parameters)
-    unlearned = method.run(given.model, given.task).model
-    inputs = given.task.x.gather(given.task.partitions["test"])
+    unlearned = method.run(given.model, given.context).model
+    inputs = given.context.x.gather(given.context.partitions["test"])
     assert torch.isfinite(unlearned(inputs)).all()
     changed = any(not torch.equal(a, b) for a, b in zip(unlearned.parameters(), given.model.parameters(), strict=True))
     assert changed or method.changes_nothing() or name in {"Identity", "SaliencyMapGeneration"}

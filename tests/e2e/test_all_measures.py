@@ -45,7 +45,7 @@ def test_every_measure_gives_sound_rows_and_gold_has_no_gap(tmp_path):
     # Gold's attack is no worse than the original's here, or gold has nothing to learn again: both say so.
     assert all("gold" in reason or "original" in reason for reason in refused), refused
     assert all(
-        row.gap == 0 for row in results if row.model == "gold" and row.gap is not None and row.unit not in {"s", "MiB", "x"}
+        row.gap == 0 for row in results if row.model_role == "gold" and row.gap is not None and row.unit not in {"s", "MiB", "x"}
     )
     measured = {row.measure.partition(" ")[0].partition("[")[0] for row in results if row.value is not None}
     assert len(measured) >= 25

@@ -19,7 +19,7 @@ ADULT = Path(os.environ.get("ERASURE_TEST_DATA", ROOT.parent / "shared" / "data"
 
 
 def _row(results, label, measure, partition="forget"):
-    return next(r for r in results if (r.label or r.model) == label and (r.measure, r.partition) == (measure, partition))
+    return next(r for r in results if (r.label or r.model_role) == label and (r.measure, r.partition) == (measure, partition))
 
 
 def _leaks_and_passes(results, top):

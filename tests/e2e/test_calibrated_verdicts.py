@@ -9,7 +9,7 @@ import pytest
 from erasure.analysis.calibration import calibrate
 from erasure.analysis.findings import Finding
 from erasure.experiment.configuration import load_experiment
-from erasure.types import Role
+from erasure.types import PartitionRole
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.calibration import pool_of_golds
 from erasure.workflows.options import RunOptions
@@ -22,7 +22,7 @@ QUARTERS = (1, 2, 3, 4)
 class Partly(Unlearner):
     """Retrained with a part of what was to be forgotten: ``train`` names the retained samples and that part."""
 
-    reads: ClassVar[frozenset[Role]] = frozenset({"train"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train"})
 
     def unlearn(self, model, task):
         return task.retrained("train")

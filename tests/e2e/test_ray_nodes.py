@@ -216,4 +216,4 @@ def test_stages_of_a_killed_worker_and_of_a_lost_node_are_tried_elsewhere(serial
 
 
 def _losses(where):
-    return [event for event in _events(where / "log") if event["event"] == "Said" and "was lost" in event["text"]]
+    return [event for event in _events(where / "log") if event["event"] == "Message" and "was lost" in event["text"]]

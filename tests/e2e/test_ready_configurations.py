@@ -348,10 +348,10 @@ def test_each_method_of_the_file_is_measured(name, tmp_path, monkeypatch, capsys
     rows = json.loads(out)
     rows = rows if isinstance(rows, list) else rows["rows"]
     assert not [row for row in rows if row["status"] == "failed"]
-    assert any(row["model"] == "gold" for row in rows)
+    assert any(row["model_role"] == "gold" for row in rows)
     expected = {entry.label for entry in experiment.unlearners}
     assert {"GoldModel", "Finetuning", "SSD"} - CASES[name].without <= expected
     assert {"SCRUB", "NPO"} & (expected | CASES[name].without)  # the latter for language models
     for label in expected:
-        measured = [row for row in rows if row["model"] == "unlearned" and row["label"] == label]
+        measured = [row for row in rows if row["model_role"] == "unlearned" and row["label"] == label]
         assert [row for row in measured if row["value"] is not None], f"nothing measured for {label}"

@@ -66,7 +66,7 @@ def test_the_order_of_unlearners_does_not_matter(tmp_path):
     _, forward = computed(configuration, store=tmp_path / "a")
     configuration["unlearners"].reverse()
     _, backward = computed(configuration, store=tmp_path / "b")
-    key = lambda record: (record["label"], record["model"], record["measure"], record["partition"])  # noqa: E731
+    key = lambda record: (record["label"], record["model_role"], record["measure"], record["partition"])  # noqa: E731
     assert sorted(without_timings(forward), key=key) == sorted(without_timings(backward), key=key)
 
 

@@ -60,14 +60,16 @@ def test_the_proof_of_concept_proves_what_the_readme_says(tmp_path):
     status = {
         row.label: row.status
         for row in results
-        if row.model == "unlearned" and row.measure == "accuracy" and row.partition == "test"
+        if row.model_role == "unlearned" and row.measure == "accuracy" and row.partition == "test"
     }
     assert {label for label, value in status.items() if value == "no-op"} == {"Identity"}
     assert "collapsed" not in status.values()
     close = {
         row.label
         for row in results
-        if row.model == "unlearned" and (row.measure, row.partition) == ("accuracy", "forget") and row.gap <= 2 * row.floor
+        if row.model_role == "unlearned"
+        and (row.measure, row.partition) == ("accuracy", "forget")
+        and row.gap <= 2 * row.noise_floor
     }
     assert len(close - {"GoldModel", "Identity"}) >= 2
     kinds = ("SSD", "SCRUB", "NegGrad", "Finetuning", "Identity")

@@ -118,7 +118,7 @@ def test_no_seed_is_both_tuned_and_reported(tmp_path, protocol):
     )
     assert not tuned & reported
     assert {str(row.seed_train) for row in found.report} == reported
-    assert {row.label for row in found.report if row.model == "unlearned"} == {
+    assert {row.label for row in found.report if row.model_role == "unlearned"} == {
         "Finetuning (default)",
         "Finetuning (configured)",
         "Finetuning (tuned)",
@@ -198,7 +198,9 @@ def test_a_gap_within_the_floor_is_said_to_be_nothing_to_tune(tmp_path):
     from erasure.workflows.tuning import _remarks
 
     found = tune(configured(), "Finetuning", output=tmp_path / "out", trials=2, n_seeds=1, options=options(tmp_path))
-    floors = [row.floor for row in found.report if row.label == "Finetuning (tuned)" and row.measure in {"accuracy", "UMIA"}]
+    floors = [
+        row.noise_floor for row in found.report if row.label == "Finetuning (tuned)" and row.measure in {"accuracy", "UMIA"}
+    ]
     assert len(floors) == 4
     assert found.floor == pytest.approx(sum(floors) / 4)
     verdict = {"default": (found.floor, "", 0.0, 0.0)}

@@ -54,7 +54,7 @@ def tested(tmp_path, monkeypatch, capsys):
         assert failed == set(undefined), err
         measured = [row for row in rows if row["measure"] == "accuracy (target=unlearned)"]
         assert code in {0, 1}, err
-        assert len({row["label"] for row in rows if row["model"] == "unlearned"}) == 14
+        assert len({row["label"] for row in rows if row["model_role"] == "unlearned"}) == 14
         return {(row["partition"], row["label"]): row["value"] for row in measured}
 
     return run

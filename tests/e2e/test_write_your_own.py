@@ -49,7 +49,7 @@ def test_the_experiment_with_own_components_runs(written):
     )
     assert done.returncode == 0, done.stderr
     rows = read_rows(written / "out")
-    own = {row.model: row for row in rows if row.measure == "MeanConfidence" and row.unlearner != "Identity"}
+    own = {row.model_role: row for row in rows if row.measure == "MeanConfidence" and row.unlearner != "Identity"}
     assert set(own) == {"original", "gold", "unlearned"}
     assert all(0.5 <= row.value <= 1 for row in own.values())
     assert own["unlearned"].value != own["original"].value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from erasure import events
-from erasure.events import Event, RowReady, RunFinished, RunStarted, Said, StageFailed, event_record, fan_out
+from erasure.events import Event, Message, RowReady, RunFinished, RunStarted, StageFailed, event_record, fan_out
 
 SAMPLES = {str: "x", int: 3, float: 0.5, bool: True}
 
@@ -50,7 +50,7 @@ def test_what_json_cannot_hold_becomes_text():
 def test_a_fan_out_tells_everybody_in_order():
     heard = []
     tell = fan_out(lambda event: heard.append(("first", event)), lambda event: heard.append(("second", event)))
-    said, failed = Said("hello"), StageFailed("a", "b", "c", reason="d")
+    said, failed = Message("hello"), StageFailed("a", "b", "c", reason="d")
     tell(said)
     tell(failed)
     assert heard == [("first", said), ("second", said), ("first", failed), ("second", failed)]

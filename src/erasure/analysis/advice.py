@@ -8,14 +8,14 @@ from enum import StrEnum
 from typing import Any
 
 from erasure.analysis.findings import ORIGINAL, Finding
-from erasure.analysis.gaps import Roles
-from erasure.analysis.nearest import LEAST_ORIGINALS, Nearest
-from erasure.analysis.verdicts import Judged, Judgement
+from erasure.analysis.gaps import RolePartitions
+from erasure.analysis.nearest import MIN_ORIGINALS, Nearest
+from erasure.analysis.verdicts import Judged, Verdict
 from erasure.records.evidence import ModelRecord
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
-__all__ = ["LEAST_ORIGINALS", "Advice", "Advised", "References", "advise", "references_of"]
+__all__ = ["MIN_ORIGINALS", "Advice", "Advised", "References", "advise", "references_of"]
 
 _GOOD = frozenset({Finding.INDISTINGUISHABLE, Finding.NOT_TOLD_APART, Finding.DIFFERENT})
 _SHORT = frozenset({Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN})
@@ -70,7 +70,7 @@ class References:
     failed: str = ""
     untrained: str = ""
     useless: str = ""
-    n_originals: int = LEAST_ORIGINALS
+    n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
 
 
@@ -91,24 +91,24 @@ class Advice:
     """
 
     kind: Advised
-    nearest: Judgement | None = None
+    nearest: Verdict | None = None
     ties: tuple[str, ...] = ()
     reason: str = ""
     among: Nearest | None = None
     shift: float | None = None
     has_attack: bool = False
-    n_originals: int = LEAST_ORIGINALS
+    n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
 
     @property
-    def named(self) -> Judgement | None:
+    def named(self) -> Verdict | None:
         """The method that came nearest to retraining, where the run can tell."""
         return self.nearest if self.kind in {Advised.USE, Advised.FALLS_SHORT, Advised.TOO_DEAR} else None
 
     @property
-    def best(self) -> Judgement | None:
+    def best(self) -> Verdict | None:
         """The method to use; None if nobody should be named, as after one or two originals."""
-        is_named = self.kind in {Advised.USE, Advised.FALLS_SHORT} and self.n_originals >= LEAST_ORIGINALS
+        is_named = self.kind in {Advised.USE, Advised.FALLS_SHORT} and self.n_originals >= MIN_ORIGINALS
         return self.nearest if is_named else None
 
     @property
@@ -138,17 +138,17 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     unfit = _unfit(references)
     if unfit is not None:
         return advice(unfit[0], reason=unfit[1])
-    candidates = [j for j in judged.judgements if not j.is_exact]
+    candidates = [j for j in judged.verdicts if not j.is_exact]
     if not candidates:
         return advice(Advised.NOTHING_TRIED)
-    if all(j.verdict == Finding.FAILED for j in candidates):
-        return advice(Advised.METHODS_FAILED, reason=candidates[0].evidence[0] if candidates[0].evidence else "")
+    if all(j.finding == Finding.FAILED for j in candidates):
+        return advice(Advised.METHODS_FAILED, reason=candidates[0].reasons[0] if candidates[0].reasons else "")
     if report.has_nothing_to_forget:
         return advice(Advised.NOTHING_TO_FORGET)
-    undecided = [j for j in candidates if j.verdict == Finding.UNDECIDED]
-    tried = [j for j in candidates if j.verdict in _GOOD | _SHORT]
+    undecided = [j for j in candidates if j.finding == Finding.UNDECIDED]
+    tried = [j for j in candidates if j.finding in _GOOD | _SHORT]
     if not tried and undecided:
-        return advice(Advised.UNDECIDED, nearest=undecided[0], reason=undecided[0].evidence[0])
+        return advice(Advised.UNDECIDED, nearest=undecided[0], reason=undecided[0].reasons[0])
     if not tried:
         return advice(Advised.UNUSABLE, nearest=candidates[0])
     affordable = [j for j in tried if not is_dear(j)]
@@ -167,25 +167,25 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))
 
 
-def _kind(nearest: Judgement) -> Advised:
-    return Advised.USE if nearest.verdict in _GOOD else Advised.FALLS_SHORT
+def _kind(nearest: Verdict) -> Advised:
+    return Advised.USE if nearest.finding in _GOOD else Advised.FALLS_SHORT
 
 
 def _others(among: Nearest, label: str) -> tuple[str, ...]:
     return tuple(tie for tie in among.ties if tie not in {label, ORIGINAL})
 
 
-def _chosen(by_label: Mapping[str, Judgement], among: Nearest) -> Judgement:
+def _chosen(by_label: Mapping[str, Verdict], among: Nearest) -> Verdict:
     """The nearest, or of ties that are shown to be indistinguishable the cheapest."""
-    same = [by_label[label] for label in among.ties if label != ORIGINAL and by_label[label].verdict == Finding.INDISTINGUISHABLE]
+    same = [by_label[label] for label in among.ties if label != ORIGINAL and by_label[label].finding == Finding.INDISTINGUISHABLE]
     if not same:
         return by_label[among.label]
     return min(same, key=lambda j: (j.cost is None, j.cost or 0.0, j.distance))
 
 
-def is_dear(judgement: Judgement) -> bool:
+def is_dear(verdict: Verdict) -> bool:
     """Whether a method takes as long as retraining, to the percent that people are shown."""
-    return judgement.cost is not None and round(100 * judgement.cost) >= 100
+    return verdict.cost is not None and round(100 * verdict.cost) >= 100
 
 
 def _unfit(references: References) -> tuple[Advised, str] | None:
@@ -199,7 +199,7 @@ def _unfit(references: References) -> tuple[Advised, str] | None:
     return (Advised.USELESS_GOLD, references.useless) if references.useless else None
 
 
-def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Roles) -> References:
+def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: RolePartitions) -> References:
     """What rows and the kept facts of models tell of the original and of gold.
 
     Args:
@@ -207,7 +207,7 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
         models: What the run kept of each model; empty for an older run.
         roles: What the partitions are.
     """
-    own = {role: [row for row in rows if row.model == role] for role in ("original", "gold")}
+    own = {role: [row for row in rows if row.model_role == role] for role in ("original", "gold")}
     models = list(models)
     failed = next(filter(None, (_failure(own[role], models, role) for role in own)), "")
     forgotten = [size for name, size in roles.sizes.items() if name in roles.forget]

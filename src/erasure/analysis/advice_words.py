@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from erasure.analysis.advice import LEAST_ORIGINALS, Advice, Advised
+from erasure.analysis.advice import MIN_ORIGINALS, Advice, Advised
 from erasure.analysis.findings import ORIGINAL, Finding
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
-from erasure.analysis.verdicts import Judgement
+from erasure.analysis.verdicts import Verdict
 
 __all__ = ["recommendation"]
 
 _FEW_SAMPLES = 30
 """Forgotten samples with which accuracies and attacks on all of them together seldom show anything."""
-_MOST_TIES = 3
-_LEAST_COMPARED = 3
+_MAX_TIES = 3
+_MIN_COMPARED = 3
 """The original among them: a single method competes with nobody."""
 _FAR = 100.0
 
@@ -69,9 +69,9 @@ def _use(advice: Advice) -> str:
     nearest = _about(advice)
     if advice.best is None:
         return f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}{_at_cost(nearest)}. {_few_seeds(advice)}"
-    if nearest.verdict == Finding.INDISTINGUISHABLE:
+    if nearest.finding == Finding.INDISTINGUISHABLE:
         what = "its model is indistinguishable from one retrained without the forgotten data"
-    elif nearest.verdict == Finding.NOT_TOLD_APART:
+    elif nearest.finding == Finding.NOT_TOLD_APART:
         what = "its model is closest to one retrained without the forgotten data, and no difference was found"
     else:
         what = "its model is closest to one retrained without the forgotten data, with differences that are harmless or have no direction"
@@ -80,7 +80,7 @@ def _use(advice: Advice) -> str:
 
 def _falls_short(advice: Advice) -> str:
     nearest = _about(advice)
-    knows = "still knows more" if nearest.verdict == Finding.UNDER_FORGOTTEN else "knows less"
+    knows = "still knows more" if nearest.finding == Finding.UNDER_FORGOTTEN else "knows less"
     fault = f"its model {knows} about the forgotten data than a retrained one would"
     if advice.best is None:
         return f"{nearest.label} came nearest to retraining on {_these_seeds(advice)}{_at_cost(nearest)}, but {fault}. {_few_seeds(advice)}"
@@ -94,7 +94,7 @@ def _choice(advice: Advice) -> str:
     """How sure it is that the method is the nearest."""
     among = advice.among
     nearest = _about(advice)
-    if among is None or len(among.chances) < _LEAST_COMPARED:
+    if among is None or len(among.chances) < _MIN_COMPARED:
         return ""
     chance = f"It is the nearest with a chance of {100 * among.chances[nearest.label]:.0f}\u00a0%"
     fair = f"{among.cross_fitted:.1f} where other seeds choose than those that measure"
@@ -125,7 +125,7 @@ def _undecided(advice: Advice) -> str:
 
 
 def _no_nearer(advice: Advice) -> str:
-    few = "" if advice.n_originals >= LEAST_ORIGINALS else f" {_few_seeds(advice)}"
+    few = "" if advice.n_originals >= MIN_ORIGINALS else f" {_few_seeds(advice)}"
     return (
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
         f"forgotten nothing.{few}"
@@ -134,7 +134,7 @@ def _no_nearer(advice: Advice) -> str:
 
 def _unusable(advice: Advice) -> str:
     nearest = _about(advice)
-    why = f" {nearest.label}: {nearest.evidence[0]}" if nearest.evidence else ""
+    why = f" {nearest.label}: {nearest.reasons[0]}" if nearest.reasons else ""
     return (
         "Retrain without the data to be forgotten, or try other settings. Every method here has damaged the model or left it as it was."
         f"{why}"
@@ -158,7 +158,7 @@ _WORDS: Mapping[Advised, Callable[[Advice], str]] = {
 }
 
 
-def _about(advice: Advice) -> Judgement:
+def _about(advice: Advice) -> Verdict:
     assert advice.nearest is not None  # noqa: S101 - advice of this kind is about a method
     return advice.nearest
 
@@ -169,22 +169,22 @@ def _few_seeds(advice: Advice) -> str:
 
 
 def _these_seeds(advice: Advice) -> str:
-    if advice.n_originals >= LEAST_ORIGINALS:
+    if advice.n_originals >= MIN_ORIGINALS:
         return "these seeds"
     return "this seed" if advice.n_originals == 1 else "these two seeds"
 
 
 def _listed(labels: Sequence[str]) -> str:
     shown = ["doing nothing" if label == ORIGINAL else label for label in labels]
-    return joined(shown) if len(shown) <= _MOST_TIES else joined([*shown[:_MOST_TIES], f"{len(shown) - _MOST_TIES} more"])
+    return joined(shown) if len(shown) <= _MAX_TIES else joined([*shown[:_MAX_TIES], f"{len(shown) - _MAX_TIES} more"])
 
 
-def _at_cost(judgement: Judgement) -> str:
-    return f", at {_percent(judgement)} of the time that retraining takes" if judgement.cost is not None else ""
+def _at_cost(verdict: Verdict) -> str:
+    return f", at {_percent(verdict)} of the time that retraining takes" if verdict.cost is not None else ""
 
 
-def _percent(judgement: Judgement) -> str:
-    percent = 100 * (judgement.cost or 0.0)
+def _percent(verdict: Verdict) -> str:
+    percent = 100 * (verdict.cost or 0.0)
     return f"{percent:,.0f}\u00a0%" if percent >= 2 else f"{percent:.1g}\u00a0%"
 
 

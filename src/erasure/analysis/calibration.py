@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.families import Family, TestedColumn, families_of
 from erasure.analysis.findings import Finding
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.labellings import Design
 from erasure.analysis.power import LEVEL, basis_of, found_shifts
@@ -109,7 +109,7 @@ class Calibration:
 
 def calibrate(
     rows: Iterable[Row],
-    roles: Roles,
+    roles: RolePartitions,
     *,
     n_golds: int,
     n_methods: int = 1,
@@ -138,7 +138,7 @@ def calibrate(
         DataError: If an original has no more golds than the jury.
     """
     # Golds as attacks see them that are calibrated on golds: what a method that retrains would have.
-    references = [row for row in rows if row.model == "original" or (row.is_juror and not row.treated_like)]
+    references = [row for row in rows if row.model_role == "original" or (row.is_juror and not row.treated_like)]
     families, notices = families_of(references, roles)
     family = families.get("original")
     if family is None or family.design is None or not family.columns:
@@ -165,7 +165,7 @@ def calibrate(
         findings.update(mine)
         n_accused += any(each in ACCUSED for each in mine)
         one = level / max(1, n_methods)
-        unforgotten = [replace(row, model="unlearned", label=_ORIGINAL) for row in jury if row.model == "original"]
+        unforgotten = [replace(row, model_role="unlearned", label=_ORIGINAL) for row in jury if row.model_role == "original"]
         of_original[judge_report([*jury, *unforgotten], roles, level=one).methods[_ORIGINAL].finding] += 1
         if others:
             played = [row for unit in family.units for row in _one_of(others[unit], generator)]
@@ -205,12 +205,12 @@ def _report(
         for row in golds:
             if row.number in actors:
                 label, (_, seed) = actors[row.number]
-                played.append(replace(row, model="unlearned", label=label, number=None, seed_train=seed))
+                played.append(replace(row, model_role="unlearned", label=label, number=None, seed_train=seed))
             elif row.number in places:
                 seated = replace(row, number=places[row.number])
                 played.append(seated)
                 jury.append(seated)
-        for row in (row for unit in units for row in by_unit[unit] if row.model == "original"):
+        for row in (row for unit in units for row in by_unit[unit] if row.model_role == "original"):
             played.append(row)
             jury.append(row)
     return played, jury
@@ -227,7 +227,7 @@ def _by_unit_and_number(rows: Iterable[Row]) -> dict[_Unit, dict[int, list[Row]]
 def _one_of(models: Mapping[int, Sequence[Row]], generator: np.random.Generator) -> list[Row]:
     """One of some models as a method."""
     number = sorted(models)[int(generator.integers(len(models)))]
-    return [replace(row, model="unlearned", label=_PLANTED, number=None) for row in models[number]]
+    return [replace(row, model_role="unlearned", label=_PLANTED, number=None) for row in models[number]]
 
 
 def _benches(by_unit: Mapping[_Unit, Sequence[Row]], family: Family) -> dict[_Unit, list[_Unit]]:

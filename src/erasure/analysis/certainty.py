@@ -13,15 +13,15 @@ from erasure.analysis.findings import Difference
 from erasure.analysis.run_comparison import GOLD, Duel, MeanRanks, RunComparison, compare_runs
 from erasure.analysis.statistics import Interval, VarianceComponents, cluster_bootstrap, student_interval, variance_components
 from erasure.analysis.verdicts import Judged
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.originals import by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
 
 __all__ = ["AttackInterval", "Certainty", "Estimate", "certainty_of"]
 
-_MOST_METHODS = 40
-_MOST_COLUMNS = 40
+_MAX_METHODS = 40
+_MAX_COLUMNS = 40
 _RESAMPLES = 4000
 _LOSS_ATTACK = "loss attack AUC"
 
@@ -129,18 +129,18 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
         judged: The verdicts, and the tests behind them.
         best: The method that the others are tested against.
     """
-    kept = [each.label for each in judged.judgements][:_MOST_METHODS]
+    kept = [each.label for each in judged.verdicts][:_MAX_METHODS]
     wanted = set(kept)
-    rows = [row for row in folder.rows if row.model != "unlearned" or row.label in wanted]
+    rows = [row for row in folder.rows if row.model_role != "unlearned" or row.label in wanted]
     columns: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        if row.model == "unlearned" and row.value is not None:
+        if row.model_role == "unlearned" and row.value is not None:
             columns.setdefault((row.measure, row.partition), {}).setdefault(row.label, []).append(row)
     clusters = [by_original(cell) for cells in columns.values() for cell in cells.values()]
     n_originals = max(map(len, clusters), default=1)
     n_inside = max((len(values) for found in clusters for values in found.values()), default=1)
     sentences = _sentences(n_originals, n_inside)
-    settings = folder.evidence.sweep
+    settings = folder.record.sweep
     if len(settings) > 1:
         sentences.append(
             f"The best of {len(settings)} settings was chosen by the values that it is judged by, which flatters it: confirm it with "
@@ -149,19 +149,19 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     attacks = _attacks(folder, columns, ["original", "gold", *kept])
     if n_originals < 2 and n_inside < 2 and not any(each.basis for each in judged.report.methods.values()):
         return Certainty(n_originals, n_inside, sentences, attacks=attacks)
-    lean = RunFolder(rows, Evidence(models=tuple(folder.models)))
+    lean = RunFolder(rows, RunRecord(models=tuple(folder.models)))
     ranked = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
     estimates = [
         _estimate(label, measure, partition, cells[label], judged)
         for label in kept
-        for (measure, partition), cells in list(columns.items())[:_MOST_COLUMNS]
+        for (measure, partition), cells in list(columns.items())[:_MAX_COLUMNS]
         if label in cells
     ]
     between = None
     if best in wanted and n_originals > 1:
         # Retraining does not compete, and must not count among the tests that are corrected for.
         retraining = folder.retraining
-        competing = [row for row in rows if row.model == "unlearned" and row.label not in retraining]
+        competing = [row for row in rows if row.model_role == "unlearned" and row.label not in retraining]
         between = _compared(RunFolder(competing), best)
     ranking = None
     if n_originals > 1 and ranked is not None:
@@ -238,12 +238,12 @@ def _attacks(
                 found[_LOSS_ATTACK, roc.label] = AttackInterval(roc.label, _LOSS_ATTACK, roc.auc, over_samples, None, None)
     gold_rows: dict[tuple[str, str], list[Row]] = {}
     for row in folder.rows:
-        if row.model == "gold":
+        if row.model_role == "gold":
             gold_rows.setdefault((row.measure, row.partition), []).append(row)
-    for each in folder.evidence.intervals:
+    for each in folder.record.intervals:
         key, column = (each.measure, each.label), (each.measure, each.partition)
         rows = gold_rows.get(column, ()) if each.role == "gold" else columns.get(column, {}).get(each.label, ())
-        if each.value is None or key in found or not any(row.tells == "attack" for row in rows):
+        if each.value is None or key in found or not any(row.indicates == "attack" for row in rows):
             continue
         means = [math.fsum(values) / len(values) for values in by_original(rows).values()]
         ends = (each.low, each.high)

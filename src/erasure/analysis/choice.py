@@ -14,7 +14,7 @@ __all__ = ["MethodChoice", "choose"]
 
 _Floats = NDArray[np.float64]
 _LEVEL = 0.05
-_LEAST_ORIGINALS = 3
+_MIN_ORIGINALS = 3
 _DRAWS = 2000
 _CHUNK = 4_000_000
 
@@ -78,7 +78,7 @@ def choose(log_distances: _Floats, *, level: float = _LEVEL, seed: int = 0, draw
     if not np.isfinite(table).all():
         raise DataError("log distances must be finite; leave out methods that have none")
     n_methods, n = table.shape
-    if n < _LEAST_ORIGINALS or not n_methods:
+    if n < _MIN_ORIGINALS or not n_methods:
         return None
     means = table.mean(axis=1)
     best = int(means.argmin())

@@ -16,7 +16,7 @@ ORIGINALS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20)
 """Numbers of originals that are considered."""
 GOLDS = (2, 3, 4, 5, 6, 9, 12, 19, 39)
 """Numbers of further golds for each original that are considered."""
-_MOST_GOLDS = 39
+_MAX_GOLDS = 39
 _SETS = 100
 """Simulated runs of each design: the shift is then known to about a tenth."""
 _TRIED = 8
@@ -72,7 +72,7 @@ def least_designs(n_methods: int, *, level: float = LEVEL) -> list[Design]:
         able = [
             design
             for n_originals in counts
-            for n_golds in range(2, _MOST_GOLDS + 1)
+            for n_golds in range(2, _MAX_GOLDS + 1)
             if basis_of(design := _even(n_originals, n_golds), max(1, n_methods), level=level) == wanted
         ]
         best = min(able, key=_trainings, default=None)

@@ -10,7 +10,7 @@ from erasure.records.rows import Row
 
 __all__ = ["drift_warnings"]
 
-_LEAST = 0.02
+_MIN = 0.02
 """Two percentage points: as much as counts as damage."""
 
 
@@ -34,7 +34,7 @@ def drift_warnings(trace: Iterable[tuple[int, Row]], streams: Mapping[str, Seque
     said = []
     for (label, measure, partition), values in found.items():
         first, last = (_means(values[request]) for request in (min(values), max(values)))
-        if len(values) > 1 and first[0] - last[0] > _LEAST and last[1] - last[0] > _LEAST:
+        if len(values) > 1 and first[0] - last[0] > _MIN and last[1] - last[0] > _MIN:
             said.append(
                 f"{label} drifts: after request {min(values)} its {measure} on {partition} is {number(first[0])}, after request "
                 f"{max(values)} {number(last[0])}, and a retrained model has {number(last[1])}. Retrain before the next request."

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from erasure.analysis.gaps import Roles, side_of
+from erasure.analysis.gaps import RolePartitions, side_of
 from erasure.analysis.labellings import Design
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
@@ -129,7 +129,7 @@ class Family:
         return own.mean(axis=1), np.average(juries, axis=1, weights=[mine for _, mine in blocks])
 
 
-def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], list[str]]:
+def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, Family], list[str]]:
     """The family of every method, and of the original under its own label; and what a reader must know of the jury.
 
     Args:
@@ -145,7 +145,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
     seen: set[str] = set()
     for row in rows:
         unit = original_of(row)
-        if row.model == "gold":
+        if row.model_role == "gold":
             calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
             if not calibrated_for:
                 golds.add(row.label)
@@ -156,7 +156,7 @@ def families_of(rows: Iterable[Row], roles: Roles) -> tuple[dict[str, Family], l
             bench = own.setdefault(calibrated_for, {}) if calibrated_for else jury
             of = bench.setdefault(unit, {}).setdefault(row.number, {})
         else:
-            of = models.setdefault("original" if row.model == "original" else row.label, {}).setdefault(unit, {})
+            of = models.setdefault("original" if row.model_role == "original" else row.label, {}).setdefault(unit, {})
         if row.value is None or not math.isfinite(row.value) or not _is_compared(row):
             continue
         key = (row.measure, row.partition)
@@ -191,9 +191,9 @@ def _is_compared(row: Row) -> bool:
     return row.ideal is not None and row.statistic not in {"composite", "population"}
 
 
-def _column(row: Row, roles: Roles) -> TestedColumn | None:
-    is_attack = row.tells == "attack" and (not row.partition or row.partition in roles.forget)
-    if is_attack or row.tells == "trace":
+def _column(row: Row, roles: RolePartitions) -> TestedColumn | None:
+    is_attack = row.indicates == "attack" and (not row.partition or row.partition in roles.forget)
+    if is_attack or row.indicates == "trace":
         claim: Claim = "traces"
     elif row.partition in roles.forget:
         claim = "forgotten"
@@ -208,7 +208,7 @@ def _column(row: Row, roles: Roles) -> TestedColumn | None:
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
     return TestedColumn(
-        row.measure, row.partition, claim, side, row.tells, row.unit, is_share, step, row.chance if is_attack else None
+        row.measure, row.partition, claim, side, row.indicates, row.unit, is_share, step, row.chance_level if is_attack else None
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from erasure.records.rows import Row
 
-__all__ = ["EPSILON", "Comparison", "Question", "Roles", "comparisons", "side_of"]
+__all__ = ["EPSILON", "GoldGap", "Question", "RolePartitions", "gold_gaps", "side_of"]
 
 Question: TypeAlias = Literal["forgetting", "utility", "other"]
 
@@ -19,7 +19,7 @@ _FAR = 1e3
 
 
 @dataclass(frozen=True)
-class Roles:
+class RolePartitions:
     """Names of the partitions that were forgotten, kept, and never seen, and their sizes where known."""
 
     forget: frozenset[str] = frozenset({"forget"})
@@ -29,7 +29,7 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GoldGap:
     """One measure of a method against gold, over all repetitions.
 
     Args:
@@ -42,10 +42,10 @@ class Comparison:
             method that does too well with one seed and too badly with another is not taken for gold.
         signed: The same with a sign: positive where the method does better (or is easier attacked) than gold; None if unknown
             or neither on average, and of distances to gold, which have no side.
-        floor: Mean noise floor, or None.
+        noise_floor: Mean noise floor, or None.
         unit: Unit of the values.
         is_attack: Whether it is an attack's success.
-        chance: What guessing reaches, or None.
+        chance_level: What guessing reaches, or None.
         samples: What the partition holds, in words.
         is_scattered: Whether it is only seed by seed that the two differ by more than the floor, and not on average.
     """
@@ -57,27 +57,27 @@ class Comparison:
     gold: float
     gap: float
     signed: float | None
-    floor: float | None
+    noise_floor: float | None
     unit: str = ""
     is_attack: bool = False
-    chance: float | None = None
+    chance_level: float | None = None
     samples: str = ""
     is_scattered: bool = False
 
     @property
     def is_within(self) -> bool:
         """Whether the gap is not larger than the noise floor."""
-        return self.floor is not None and self.gap <= self.floor + EPSILON
+        return self.noise_floor is not None and self.gap <= self.noise_floor + EPSILON
 
     @property
     def ratio(self) -> float:
         """Gap in noise floors; 0 if there is no gap, and large where the floor is 0."""
         if self.gap <= EPSILON:
             return 0.0
-        return min(self.gap / self.floor, _FAR) if self.floor else _FAR
+        return min(self.gap / self.noise_floor, _FAR) if self.noise_floor else _FAR
 
 
-def comparisons(rows: Iterable[Row], roles: Roles) -> tuple[Comparison, ...]:
+def gold_gaps(rows: Iterable[Row], roles: RolePartitions) -> tuple[GoldGap, ...]:
     """What a method's rows say against gold, one for each measure and partition.
 
     Retrained models may agree exactly; a floor of an accuracy is therefore never below one sample, where the sizes are known.
@@ -89,12 +89,12 @@ def comparisons(rows: Iterable[Row], roles: Roles) -> tuple[Comparison, ...]:
     return tuple(_comparison(measure, partition, cell, roles) for (measure, partition), cell in cells.items())
 
 
-def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles) -> Comparison:
+def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: RolePartitions) -> GoldGap:
     pairs = [(row.value, row.gold) for row in cell if row.value is not None and row.gold is not None]
     value, gold = (_mean(part) for part in zip(*pairs, strict=True))
-    floors = [row.floor for row in cell if row.floor is not None]
+    floors = [row.noise_floor for row in cell if row.noise_floor is not None]
     floor = _mean(floors) if floors else None
-    unit, tells, chance = cell[0].unit, cell[0].tells, cell[0].chance
+    unit, tells, chance = cell[0].unit, cell[0].indicates, cell[0].chance_level
     is_attack = tells == "attack" and (not partition or partition in roles.forget)
     is_share = unit == "" and (is_attack or cell[0].statistic == "accuracy")
     if floor is not None and is_share and roles.sizes.get(partition):
@@ -112,7 +112,7 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
     if tells == "trace" and difference <= 0:
         sign = 0
     is_scattered = floor is not None and abs(difference) <= floor + EPSILON < gap
-    return Comparison(
+    return GoldGap(
         measure=measure,
         partition=partition,
         question=question,
@@ -120,10 +120,10 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
         gold=gold,
         gap=gap,
         signed=sign * difference if sign and not is_scattered else None,
-        floor=floor,
+        noise_floor=floor,
         unit=unit,
         is_attack=is_attack,
-        chance=chance,
+        chance_level=chance,
         samples=_samples(partition, roles),
         is_scattered=is_scattered,
     )
@@ -132,11 +132,11 @@ def _comparison(measure: str, partition: str, cell: Sequence[Row], roles: Roles)
 def side_of(row: Row, question: Question) -> int:
     """1 if a larger value is more knowledge or use, -1 if a smaller one is, 0 if it does not say."""
     if question == "forgetting":
-        return {"knowledge": 1, "attack": 1, "trace": 1, "ignorance": -1}.get(row.tells, 0)
+        return {"knowledge": 1, "attack": 1, "trace": 1, "ignorance": -1}.get(row.indicates, 0)
     return {"higher": 1, "lower": -1}.get(row.direction, 0) if row.ideal == "gold" else 0
 
 
-def _samples(partition: str, roles: Roles) -> str:
+def _samples(partition: str, roles: RolePartitions) -> str:
     if partition in roles.forget:
         return "forgotten"
     return "retained" if partition in roles.retain else "unseen" if partition in roles.test else ""

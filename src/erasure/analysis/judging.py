@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from erasure.analysis.equivalence import Limits, limits
 from erasure.analysis.families import FORGETTING, UTILITY, Family, families_of
 from erasure.analysis.findings import MEMORY_MARGIN, ORIGINAL, Difference, Finding, Tested, TestedReport, is_negligible
-from erasure.analysis.gaps import Roles
-from erasure.analysis.nearest import LEAST_ORIGINALS, distances_of
+from erasure.analysis.gaps import RolePartitions
+from erasure.analysis.nearest import MIN_ORIGINALS, distances_of
 from erasure.analysis.populations import PopulationTest, population_tests
 from erasure.analysis.power import LEVEL, Basis, Detection, basis_of, detection
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
@@ -27,21 +27,21 @@ from erasure.analysis.statistics import holm
 from erasure.intervals import student_quantile
 from erasure.records.rows import Row
 
-__all__ = ["LEAST_ORIGINALS", "judge_report"]
+__all__ = ["MIN_ORIGINALS", "judge_report"]
 
 UTILITY_MARGIN = 0.02
 """Loss of accuracy from which on a model is worse."""
-_LEAST_CONTRAST = 4.0
+_MIN_CONTRAST = 4.0
 _MEMORY = "memory left"
-_MOST_SEEDS = 100
-_MOST_MAXIMA = 400
+_MAX_SEEDS = 100
+_MAX_MAXIMA = 400
 _FAR_FOR_T = 8.0
 """Standard deviations of a gold that a t-test beside five golds finds in four of five cases."""
 _Floats: TypeAlias = NDArray[np.float64]
 
 
 def judge_report(
-    rows: Iterable[Row], roles: Roles, *, exact: Iterable[str] = (), excluded: Iterable[str] = (), level: float = LEVEL
+    rows: Iterable[Row], roles: RolePartitions, *, exact: Iterable[str] = (), excluded: Iterable[str] = (), level: float = LEVEL
 ) -> TestedReport:
     """Test every method of one problem beside the jury.
 
@@ -130,9 +130,9 @@ def _compared(family: Family, basis: Basis, level: float) -> tuple[list[Differen
 
 def _evenly(maxima: _Floats) -> tuple[float, ...]:
     """At most 400 of them in ascending order, evenly spaced by rank."""
-    if len(maxima) <= _MOST_MAXIMA:
+    if len(maxima) <= _MAX_MAXIMA:
         return tuple(np.sort(maxima).tolist())
-    return tuple(np.quantile(maxima, (np.arange(_MOST_MAXIMA) + 0.5) / _MOST_MAXIMA, method="inverted_cdf").tolist())
+    return tuple(np.quantile(maxima, (np.arange(_MAX_MAXIMA) + 0.5) / _MAX_MAXIMA, method="inverted_cdf").tolist())
 
 
 def _p(found: Sequence[Difference]) -> float:
@@ -292,7 +292,7 @@ def _ruler(original: Family | None) -> _Ruler | None:
         d for d in _compared(original, "", LEVEL)[0] if d.column.claim in FORGETTING and d.column.side and not d.is_scattered
     ]
     best = max(found, key=lambda d: d.deviations, default=None)
-    if best is None or best.deviations < _LEAST_CONTRAST:
+    if best is None or best.deviations < _MIN_CONTRAST:
         return None
     return _Ruler(best.column.key, best.amount)
 
@@ -306,8 +306,8 @@ def _memory(family: Family, ruler: _Ruler | None) -> Limits | None:
 
 def _not_shown(family: Family, memory: Limits | None, control: Tested | None) -> tuple[str, str]:
     """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
-    if family.n_originals < LEAST_ORIGINALS:
-        return f"it takes {LEAST_ORIGINALS} originals or more to show that there is no difference", "use five seeds (--seeds 0-4)"
+    if family.n_originals < MIN_ORIGINALS:
+        return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", "use five seeds (--seeds 0-4)"
     if control is None:
         return "the original was not measured, so nothing shows that these values would tell it from retrained models", ""
     if control.finding != Finding.UNDER_FORGOTTEN:
@@ -336,7 +336,7 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
 def _seeds_for(found: Limits, room: float) -> str:
     """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
     deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
-    for n in range(found.n + 1, _MOST_SEEDS + 1):
+    for n in range(found.n + 1, _MAX_SEEDS + 1):
         if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
             return f"about {n} seeds (--seeds 0-{n - 1}) would settle it"
     return "no number of seeds that one can afford would settle it"

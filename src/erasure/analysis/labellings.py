@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from erasure.errors import DataError
 
-__all__ = ["MOST_LABELLINGS", "Design", "Labellings", "labellings"]
+__all__ = ["MAX_LABELLINGS", "Design", "Labellings", "labellings"]
 
-MOST_LABELLINGS = 10_000
+MAX_LABELLINGS = 10_000
 """Labellings up to which all are tried; of larger designs this many are drawn, the observed one included."""
 
 
@@ -64,7 +64,7 @@ class Design:
         swap all of them gives the same distance.
         """
         twins = 2 if all(unlearned == golds for unlearned, golds in self.blocks) else 1
-        return twins / min(self.n_labellings, MOST_LABELLINGS)
+        return twins / min(self.n_labellings, MAX_LABELLINGS)
 
     @property
     def tests_scatter(self) -> bool:
@@ -114,7 +114,7 @@ class Labellings:
 
 
 @functools.lru_cache(maxsize=16)
-def labellings(design: Design, *, seed: int = 0, most: int = MOST_LABELLINGS) -> Labellings:
+def labellings(design: Design, *, seed: int = 0, most: int = MAX_LABELLINGS) -> Labellings:
     """All labellings of a design, or the observed one and random ones.
 
     Args:

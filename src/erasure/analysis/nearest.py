@@ -14,9 +14,9 @@ from erasure.analysis.power import LEVEL
 from erasure.analysis.relabelling_test import gold_spread
 from erasure.intervals import student_tail
 
-__all__ = ["LEAST_ORIGINALS", "Distances", "Nearest", "distances_of"]
+__all__ = ["MIN_ORIGINALS", "Distances", "Nearest", "distances_of"]
 
-LEAST_ORIGINALS = 3
+MIN_ORIGINALS = 3
 """Originals without which nobody is called indistinguishable, and no method is named."""
 
 
@@ -75,7 +75,7 @@ class Distances:
         known = [label for label in labels if self.logs.get(label)]
         units = [set(self.logs[label]) for label in known]
         common = sorted(set.intersection(*units), key=str) if units else []
-        if len(common) < LEAST_ORIGINALS:
+        if len(common) < MIN_ORIGINALS:
             return None
         choice = choose(np.array([[self.logs[label][unit] for unit in common] for label in known]), level=level)
         if choice is None:

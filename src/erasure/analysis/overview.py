@@ -11,10 +11,10 @@ from typing import Any
 from erasure.analysis.advice import Advice, advise, references_of
 from erasure.analysis.advice_words import recommendation
 from erasure.analysis.certainty import Certainty, certainty_of
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.result_table import ResultTable, result_table
 from erasure.analysis.roles import roles_of
-from erasure.analysis.verdicts import Judged, Judgement, judge_all
+from erasure.analysis.verdicts import Judged, Verdict, judge_all
 from erasure.records.evidence import DatasetRecord
 from erasure.records.run_folder import RunFolder
 
@@ -38,13 +38,13 @@ class Overview:
     headline: str
     judged: Judged
     advice: Advice
-    roles: Roles = field(default_factory=Roles)
+    roles: RolePartitions = field(default_factory=RolePartitions)
     parts: Sequence[tuple[str, Overview]] = ()
 
     @property
-    def judgements(self) -> Sequence[Judgement]:
+    def verdicts(self) -> Sequence[Verdict]:
         """Verdict on each method, what comes nearest to retraining first."""
-        return self.judged.judgements
+        return self.judged.verdicts
 
     @property
     def recommendation(self) -> str:
@@ -54,7 +54,7 @@ class Overview:
         return recommendation(self.advice)
 
     @property
-    def best(self) -> Judgement | None:
+    def best(self) -> Verdict | None:
         """The method to use, if one is named."""
         return None if self.parts else self.advice.best
 
@@ -71,14 +71,14 @@ class Overview:
     @property
     def order(self) -> list[str]:
         """Labels of the methods, best first."""
-        return [judgement.label for judgement in self.judgements]
+        return [verdict.label for verdict in self.verdicts]
 
 
 def overview_of(folder: RunFolder) -> Overview:
     """Judge a run; of a sweep over several problems each by itself."""
     roles = roles_of(folder)
     failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}
-    level = folder.evidence.level
+    level = folder.record.level
     judged = judge_all(
         [*folder.rows, *folder.jury], roles, _costs(folder), folder.retraining, failed=failed, golds=_golds(folder), level=level
     )
@@ -86,7 +86,7 @@ def overview_of(folder: RunFolder) -> Overview:
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
     if parts:
-        n = len(folder.evidence.sweep)
+        n = len(folder.record.sweep)
         headline = f"A sweep of {n} settings over {len(parts)} problems, which are judged one by one."
     return Overview(folder, headline, judged, advice, roles, parts)
 
@@ -121,7 +121,7 @@ def _costs(folder: RunFolder) -> dict[str, float | None]:
 
 
 def _headline(folder: RunFolder) -> str:
-    described = folder.evidence.dataset or DatasetRecord()
+    described = folder.record.dataset or DatasetRecord()
     dataset = described.name or next((row.dataset for row in folder.rows), "the data")
     sentences = []
     for group in folder.groups:

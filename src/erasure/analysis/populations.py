@@ -40,7 +40,7 @@ def population_tests(rows: Iterable[Row]) -> dict[str, tuple[PopulationTest, ...
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        is_test = row.model == "unlearned" and row.unit == _UNIT and row.statistic == "population"
+        is_test = row.model_role == "unlearned" and row.unit == _UNIT and row.statistic == "population"
         if is_test and row.value is not None and math.isfinite(row.value):
             found.setdefault((row.label, row.measure), []).append(row.value)
     tests: dict[str, tuple[PopulationTest, ...]] = {}

@@ -21,7 +21,7 @@ LEVEL = 0.05
 POWER = 0.8
 _QUANTILE = 0.8416212335729143
 """Of the normal distribution at the power of 80 %."""
-_LEAST_DEGREES = 4
+_MIN_DEGREES = 4
 _DATASETS = 300
 _TRIED = 2000
 _FAR = 40.0
@@ -35,7 +35,7 @@ def basis_of(design: Design, n_methods: int, *, level: float = LEVEL) -> Basis:
     """By what a design can accuse one of ``n_methods``: ``labellings``, ``t``, or nothing."""
     if n_methods * design.smallest_p <= level + 1e-12:
         return "labellings"
-    return "t" if design.degrees >= _LEAST_DEGREES else ""
+    return "t" if design.degrees >= _MIN_DEGREES else ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from erasure.analysis.findings import Difference, Finding
 from erasure.analysis.gaps import EPSILON
 from erasure.analysis.power import LEVEL
-from erasure.analysis.verdicts import Judged, Judgement
+from erasure.analysis.verdicts import Judged, Verdict
 from erasure.records.rows import Row
 
 __all__ = ["Cell", "Line", "ResultTable", "TableColumn", "result_table"]
@@ -82,7 +82,7 @@ class Line:
     label: str
     role: str
     cells: tuple[Cell, ...]
-    judgement: Judgement | None = None
+    judgement: Verdict | None = None
 
     @property
     def verdict(self) -> str:
@@ -145,9 +145,9 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     columns: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         key = (row.measure, row.partition)
-        found.setdefault((row.model, row.label), {}).setdefault(key, []).append(row)
+        found.setdefault((row.model_role, row.label), {}).setdefault(key, []).append(row)
         columns.setdefault(key, []).append(row)
-    by_label = {j.label: j for j in judged.judgements}
+    by_label = {j.label: j for j in judged.verdicts}
     described = {key: _column(*key, cell) for key, cell in columns.items()}
     lines = [
         Line(
@@ -170,7 +170,7 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
 
 def _column(measure: str, partition: str, rows: Sequence[Row]) -> TableColumn:
     golds = {row.seed_train: row.gold for row in rows if row.gold is not None}
-    floors = {row.seed_train: row.floor for row in rows if row.floor is not None}
+    floors = {row.seed_train: row.noise_floor for row in rows if row.noise_floor is not None}
     return TableColumn(
         measure,
         partition,
@@ -186,7 +186,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _cell(rows: Sequence[Row], column: TableColumn, judgement: Judgement | None, level: float) -> Cell:
+def _cell(rows: Sequence[Row], column: TableColumn, verdict: Verdict | None, level: float) -> Cell:
     values = [row.value for row in rows if row.value is not None]
     if not values:
         return Cell(note=_SHOWN.get(rows[0].status, rows[0].status) if rows else "")
@@ -196,7 +196,7 @@ def _cell(rows: Sequence[Row], column: TableColumn, judgement: Judgement | None,
         half = 0.0  # equal values, but for rounding
     gaps = [row.gap for row in rows if row.gap is not None]
     gap = _mean(gaps)
-    tested = judgement.tested if judgement is not None else None
+    tested = verdict.tested if verdict is not None else None
     difference = tested.difference(column.measure, column.partition) if tested is not None else None
     is_apart = tested is not None and difference is not None and tested.is_told_by(difference, level)
     return Cell(_mean(values), half, gap, difference, is_apart)
@@ -239,5 +239,5 @@ def _is_like_gold(cell: Cell) -> bool:
 
 
 def _competes(line: Line) -> bool:
-    judgement = line.judgement
-    return line.role == "unlearned" and judgement is not None and not judgement.is_exact and judgement.verdict not in _UNRANKED
+    verdict = line.judgement
+    return line.role == "unlearned" and verdict is not None and not verdict.is_exact and verdict.finding not in _UNRANKED

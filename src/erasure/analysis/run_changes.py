@@ -19,7 +19,7 @@ from erasure.types import Json
 
 __all__ = ["NodeChange", "RunChanges", "ValueChange", "node_changes", "run_changes", "value_changes"]
 
-Judgement: TypeAlias = Literal["changed", "within noise", "same", "undecided"]
+Verdict: TypeAlias = Literal["changed", "within noise", "same", "undecided"]
 
 _Key: TypeAlias = tuple[str, str, str, str]
 
@@ -57,7 +57,7 @@ class ValueChange:
     old: float | None
     new: float | None
     noise: float | None
-    judgement: Judgement
+    judgement: Verdict
     reason: str
 
 
@@ -106,7 +106,7 @@ def run_changes(runs: Sequence[tuple[str, RunFolder]]) -> list[RunChanges]:
 
 
 def _between(old_name: str, old: RunFolder, new_name: str, new: RunFolder) -> RunChanges:
-    before, after = (folder.evidence.canonical for folder in (old, new))
+    before, after = (folder.record.canonical for folder in (old, new))
     known = bool(before and after)
     labels = [list(dict.fromkeys(row.label for row in folder.rows)) for folder in (old, new)]
     return RunChanges(
@@ -202,12 +202,12 @@ def value_changes(old: Sequence[Row], new: Sequence[Row]) -> list[ValueChange]:
 def _by_key(rows: Sequence[Row]) -> dict[_Key, list[Row]]:
     found: dict[_Key, list[Row]] = {}
     for row in rows:
-        found.setdefault((row.model, row.label, row.measure, row.partition), []).append(row)
+        found.setdefault((row.model_role, row.label, row.measure, row.partition), []).append(row)
     return found
 
 
 def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueChange:
-    def said(judgement: Judgement, reason: str, noise: float | None = None) -> ValueChange:
+    def said(judgement: Verdict, reason: str, noise: float | None = None) -> ValueChange:
         return ValueChange(key[1], key[2], key[3], old[0].unit, _mean(first), _mean(second), noise, judgement, reason)
 
     first, second = mean_by_original(by_original(old)), mean_by_original(by_original(new))
@@ -227,7 +227,7 @@ def _value_change(key: _Key, old: Sequence[Row], new: Sequence[Row]) -> ValueCha
         half = _welch(list(first.values()), list(second.values()))
         seeds = "other training seeds"
     half = _attack(old, new) if half is None else half
-    floor = max((row.floor for row in (*old, *new) if row.floor is not None), default=None)
+    floor = max((row.noise_floor for row in (*old, *new) if row.noise_floor is not None), default=None)
     known = [noise for noise in (floor, half) if noise is not None]
     if not known:
         return said("undecided", f"neither noise floor nor interval is known; {seeds}")

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
-from erasure.analysis.gaps import EPSILON, Roles
+from erasure.analysis.gaps import EPSILON, RolePartitions
 from erasure.analysis.roles import roles_of
 from erasure.analysis.run_changes import RunChanges, run_changes
 from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test, rank_test
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Judged, judge_all
-from erasure.errors import ConfigError, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, nearest
 from erasure.records.originals import Original, by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
@@ -181,7 +181,7 @@ class _Series:
 
     @property
     def floor(self) -> float | None:
-        floors = list(self.by_original("floor").values())
+        floors = list(self.by_original("noise_floor").values())
         return math.fsum(floors) / len(floors) if floors else None
 
     def text(self, name: str) -> str:
@@ -245,20 +245,20 @@ def _judged_problem(
 ) -> Judged:
     """The verdicts over all runs of one problem together."""
     rows: list[Row] = []
-    roles = Roles()
+    roles = RolePartitions()
     for run in runs:
         if run.problem == problem:
             roles = roles_of(run.folder)
             names = renamed.get(run.name, {})
             rows += [replace(row, label=names.get(row.label, row.label)) for row in (*run.folder.rows, *run.folder.jury)]
-    level = min([level, *(run.folder.evidence.level for run in runs)])
+    level = min([level, *(run.folder.record.level for run in runs)])
     return judge_all(rows, roles, exact=exact, level=level)
 
 
 def _by_verdict(duel: Duel, judged: Judged) -> Duel:
     """A comparison with gold as the test of verdicts decides it: lost, or tied where nothing is found or nothing can be."""
-    judgement = judged.of(duel.label)
-    tested = judgement.tested if judgement is not None else None
+    verdict = judged.of(duel.label)
+    tested = verdict.tested if verdict is not None else None
     found = tested.difference(duel.measure, duel.partition) if tested is not None else None
     if duel.outcome == "loss" and duel.difference is None:  # it failed
         return duel
@@ -272,9 +272,9 @@ def _by_verdict(duel: Duel, judged: Judged) -> Duel:
 
 def _name_of(row: Row, renamed: Mapping[str, str]) -> str | None:
     """What a row's model is called here; gold and a method that retrains are one, the original is none."""
-    if row.model == "original":
+    if row.model_role == "original":
         return None
-    if row.model == "gold":
+    if row.model_role == "gold":
         return GOLD
     return renamed.get(row.label, row.label)
 
@@ -297,7 +297,7 @@ def _with_problems(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
 
 
 def _problem_key(folder: RunFolder) -> str:
-    canonical = folder.evidence.canonical
+    canonical = folder.record.canonical
     if "data" not in canonical:
         return json.dumps([next((row.dataset for row in folder.rows), ""), folder.name])
     return json.dumps([canonical["data"], canonical.get("predictor")], sort_keys=True)
@@ -343,7 +343,7 @@ def _reference(against: str, problems: Mapping[str, _Cells]) -> str:
     if wanted == GOLD and any(series.is_gapped for series in every):
         return GOLD  # rows hold gold's values beside their own
     hint = nearest(against, labels) or f"there are {', '.join(list(labels)[:20])}"
-    raise ConfigError([Problem(f'no run has a method "{against}" to compare with', path="--against", hint=hint, kind="data")])
+    raise ConfigError([Diagnostic(f'no run has a method "{against}" to compare with', path="--against", hint=hint, kind="data")])
 
 
 # Wins, ties and losses
@@ -469,7 +469,7 @@ def _scores(models: Mapping[str, _Series], labels: Sequence[str]) -> dict[Origin
     values = {label: models[label].by_original("gap" if gapped else "value") for label in labels}
     floors: dict[Original, float] = {}
     for series in some:
-        floors |= series.by_original("floor")
+        floors |= series.by_original("noise_floor")
     for cluster in dict.fromkeys(cluster for known in values.values() for cluster in known):
         line = []
         for label in labels:

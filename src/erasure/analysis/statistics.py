@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 _Floats = NDArray[np.float64]
-_MOST_EXACT = 60
+_MAX_EXACT = 60
 """Differences up to which the signed-rank distribution is counted out rather than approximated."""
 _CHUNK = 4_000_000
 """Numbers that a bootstrap holds at a time."""
-_MOST_KEPT = 4_000_000
+_MAX_KEPT = 4_000_000
 """Numbers of a bootstrap's draws that are kept for the next one."""
 _RELATIVE_ZERO = 1e-12
 
@@ -215,7 +215,7 @@ def cluster_bootstrap(
     if k < 2:
         return None
     sizes = tuple(map(len, each))
-    draws = _kept_shares if n_resamples * sum(sizes) <= _MOST_KEPT else _shares
+    draws = _kept_shares if n_resamples * sum(sizes) <= _MAX_KEPT else _shares
     flat = np.concatenate(each)
     whole = len(sizes) * math.lcm(*sizes)
     means = [shares @ flat / whole for shares in draws(sizes, n_resamples, seed)]
@@ -343,7 +343,7 @@ def wilcoxon_p(differences: Sequence[float]) -> float:
     ranks = rankdata(np.abs(known))
     positive = float(ranks[known > 0].sum())
     statistic = min(positive, n * (n + 1) / 2 - positive)
-    if n <= _MOST_EXACT:
+    if n <= _MAX_EXACT:
         below = _signed_ranks(tuple(np.sort(np.rint(2 * ranks)).astype(np.int64).tolist()))  # mean ranks are halves
         return min(1.0, 2 * float(below[round(2 * statistic)]))
     _, ties = np.unique(ranks, return_counts=True)

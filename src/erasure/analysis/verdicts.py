@@ -9,14 +9,14 @@ from typing import Literal, TypeAlias
 
 from erasure.analysis.families import FORGETTING, UTILITY
 from erasure.analysis.findings import Finding, Tested, TestedReport
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.nearest import Distances
 from erasure.analysis.power import LEVEL
 from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
-__all__ = ["RULE", "TITLES", "Judged", "Judgement", "Question", "judge_all"]
+__all__ = ["RULE", "TITLES", "Judged", "Question", "Verdict", "judge_all"]
 
 Question: TypeAlias = Literal["forgetting", "utility"]
 
@@ -84,13 +84,13 @@ _CLAIMS = {"forgetting": FORGETTING, "utility": frozenset(UTILITY)}
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Verdict:
     """The verdict on a method, and what it rests on.
 
     Args:
         label: The method.
-        verdict: The verdict.
-        evidence: Sentences, the deciding one first.
+        finding: The verdict.
+        reasons: Sentences, the deciding one first.
         tested: What the test says; None for a method that guards have judged.
         distance: Distance from retraining in standard deviations of a gold; infinite if nothing was compared.
         cost: Share of retraining's time, precomputation included; None if unknown.
@@ -99,8 +99,8 @@ class Judgement:
     """
 
     label: str
-    verdict: Finding
-    evidence: tuple[str, ...]
+    finding: Finding
+    reasons: tuple[str, ...]
     tested: Tested | None = None
     distance: float = math.inf
     cost: float | None = None
@@ -110,7 +110,7 @@ class Judgement:
     @property
     def title(self) -> str:
         """The verdict in words."""
-        return TITLES[self.verdict]
+        return TITLES[self.finding]
 
     def worst(self, question: Question) -> float | None:
         """Largest difference of a question, in standard deviations of a retrained model; None if nothing is compared."""
@@ -123,7 +123,7 @@ class Judgement:
     @property
     def rank(self) -> tuple[int, float, float]:
         """Sorts what comes nearest to retraining first; what is damaged, did nothing or failed comes last."""
-        last = _LAST.get(self.verdict, 3 if math.isinf(self.distance) else 0)
+        last = _LAST.get(self.finding, 3 if math.isinf(self.distance) else 0)
         return last, self.distance, self.cost if self.cost is not None else math.inf
 
 
@@ -132,21 +132,21 @@ class Judged:
     """All verdicts of one problem.
 
     Args:
-        judgements: Of every method, what comes nearest to retraining first.
+        verdicts: Of every method, what comes nearest to retraining first.
         report: The tests behind them.
     """
 
-    judgements: tuple[Judgement, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     report: TestedReport = field(default_factory=lambda: TestedReport({}, 0, LEVEL))
 
-    def of(self, label: str) -> Judgement | None:
+    def of(self, label: str) -> Verdict | None:
         """The verdict on one method."""
-        return next((each for each in self.judgements if each.label == label), None)
+        return next((each for each in self.verdicts if each.label == label), None)
 
 
 def judge_all(
     rows: Iterable[Row],
-    roles: Roles,
+    roles: RolePartitions,
     costs: Mapping[str, float | None] = {},
     exact: Iterable[str] = (),
     *,
@@ -168,7 +168,7 @@ def judge_all(
     rows = list(rows)
     by_label: dict[str, list[Row]] = {}
     for row in rows:
-        if row.model == "unlearned":
+        if row.model_role == "unlearned":
             by_label.setdefault(row.label, []).append(row)
     guarded = {label: _guarded(own) for label, own in by_label.items()}
     decided = {label for label, (verdict, _) in guarded.items() if verdict in {Finding.FAILED, Finding.NO_OP}}
@@ -179,7 +179,7 @@ def judge_all(
         for label, own in by_label.items()
     ]
     found += [
-        Judgement(label, Finding.FAILED, (reason,), is_exact=label in retraining)
+        Verdict(label, Finding.FAILED, (reason,), is_exact=label in retraining)
         for label, reason in failed.items()
         if label not in by_label
     ]
@@ -187,7 +187,7 @@ def judge_all(
 
 
 def _report(
-    rows: Sequence[Row], roles: Roles, exact: set[str], excluded: set[str], golds: Mapping[str, str], level: float
+    rows: Sequence[Row], roles: RolePartitions, exact: set[str], excluded: set[str], golds: Mapping[str, str], level: float
 ) -> TestedReport:
     """The tests; of models that were retrained on different samples each group by itself, sharing the level."""
     groups = list(dict.fromkeys(golds.values()))
@@ -234,13 +234,13 @@ def _judgement(
     cost: float | None,
     is_exact: bool,
     n: int,
-) -> Judgement:
+) -> Verdict:
     verdict, said = guarded
     tested = report.methods.get(label)
     distance = report.distances.of(label)
     if verdict is not None or tested is None:
-        return Judgement(label, verdict or Finding.UNDECIDED, said, tested, distance, cost, is_exact, n)
-    return Judgement(label, tested.finding, (*evidence(tested, report), *said), tested, distance, cost, is_exact, n)
+        return Verdict(label, verdict or Finding.UNDECIDED, said, tested, distance, cost, is_exact, n)
+    return Verdict(label, tested.finding, (*evidence(tested, report), *said), tested, distance, cost, is_exact, n)
 
 
 def _repetitions(rows: Sequence[Row]) -> int:

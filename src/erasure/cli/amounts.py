@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from erasure.errors import ConfigError, Problem
+from erasure.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
     from erasure.store import Store
@@ -110,4 +110,4 @@ def address_of(store: Store, text: str) -> str:
 
 
 def _not_an_address(message: str, hint: str) -> ConfigError:
-    return ConfigError([Problem(message, hint=hint, kind="data")])
+    return ConfigError([Diagnostic(message, hint=hint, kind="data")])

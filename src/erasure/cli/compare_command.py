@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_MOST_NODES = 30
-_MOST_VALUES = 40
+_MAX_NODES = 30
+_MAX_VALUES = 40
 
 
 @click.command("compare")
@@ -127,17 +127,17 @@ def _change_lines(change: RunChanges) -> list[str]:
     from erasure.reports.exports import number
 
     lines = [f"From {change.old} to {change.new}", *([f"note: {change.note}"] if change.note else [])]
-    lines += [f"configuration: {node.path}: {_shown(node.old)} -> {_shown(node.new)}" for node in change.nodes[:_MOST_NODES]]
-    if len(change.nodes) > _MOST_NODES:
-        lines.append(f"… and {len(change.nodes) - _MOST_NODES} more nodes (--json has all)")
+    lines += [f"configuration: {node.path}: {_shown(node.old)} -> {_shown(node.new)}" for node in change.nodes[:_MAX_NODES]]
+    if len(change.nodes) > _MAX_NODES:
+        lines.append(f"… and {len(change.nodes) - _MAX_NODES} more nodes (--json has all)")
     lines += [f"only in {change.old}: {label}" for label in change.only_old]
     lines += [f"only in {change.new}: {label}" for label in change.only_new]
     changed = change.changed
-    for value in changed[:_MOST_VALUES]:
+    for value in changed[:_MAX_VALUES]:
         old, new = ("none" if v is None else number(v) for v in (value.old, value.new))
         lines.append(f"changed: {value.label}, {f'{value.measure} {value.partition}'.strip()}: {old} -> {new} ({value.reason})")
-    if len(changed) > _MOST_VALUES:
-        lines.append(f"… and {len(changed) - _MOST_VALUES} more values (--json has all)")
+    if len(changed) > _MAX_VALUES:
+        lines.append(f"… and {len(changed) - _MAX_VALUES} more values (--json has all)")
     counts = {kind: sum(v.judgement == kind for v in change.values) for kind in ("same", "within noise", "undecided")}
     lines.append(", ".join(f"{n} {kind}" for kind, n in {"changed": len(changed), **counts}.items()))
     return lines

@@ -38,7 +38,7 @@ def command(name: str, kind: str | None, as_json: bool) -> int:
 def _found(name: str, kind: str | None) -> tuple[str, str, type[Any]]:
     """Kind, registered name and class."""
     from erasure.config.slots import SLOTS
-    from erasure.errors import Problem, nearest
+    from erasure.errors import Diagnostic, nearest
     from erasure.registry.lookup import Registry
 
     registry = Registry()
@@ -49,7 +49,7 @@ def _found(name: str, kind: str | None) -> tuple[str, str, type[Any]]:
             continue
         return k, resolved.key, resolved.cls
     candidates = [n for k in BUILTINS if kind in {None, k} for n in (*registry.names(k), *ALSO_KNOWN_AS.get(k, {}))]
-    raise UnknownComponent([Problem(f'there is no {kind or "component"} called "{name}"', hint=nearest(name, candidates))])
+    raise UnknownComponent([Diagnostic(f'there is no {kind or "component"} called "{name}"', hint=nearest(name, candidates))])
 
 
 def _description(kind: str, key: str, cls: type[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["design_lines", "design_record", "golds_in_words", "originals_in_words", "proposal_lines"]
 
-_MOST_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 def design_record(design: Outlook) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def proposal_lines(designs: list[Outlook], budget_s: float) -> str:
     lines.append(
         f"{'originals':>9} {'golds each':>10} {'labellings':>12} {'smallest p':>10} {'by':>10} {'finds':>8} {'takes':>9}"
     )
-    for each in designs[:_MOST_SHOWN]:
+    for each in designs[:_MAX_SHOWN]:
         takes = shown_duration(each.price_s or 0.0)
         shift = "nothing" if each.shift is None or math.isinf(each.shift) else f"{each.shift:.1f} sd"
         numbers = f"{each.n_originals:>9} {each.n_golds:>10} {each.n_labellings:>12,} {each.smallest_p:>10.2g}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from erasure.cli.prose import printable
-from erasure.errors import ConfigError, DataError, ErasureError, Problem, StoreError
+from erasure.errors import ConfigError, DataError, Diagnostic, ErasureError, StoreError
 
 __all__ = ["report"]
 
@@ -27,7 +27,7 @@ def report(error: ErasureError) -> int:
     return 1 if isinstance(error, StoreError) else 2
 
 
-def _described(problem: Problem) -> str:
+def _described(problem: Diagnostic) -> str:
     lines = [printable(str(problem) if problem.position.line else f"error: {problem}")]
     source = _source_line(problem)
     if source is not None:
@@ -37,7 +37,7 @@ def _described(problem: Problem) -> str:
     return "\n".join(lines)
 
 
-def _source_line(problem: Problem) -> str | None:
+def _source_line(problem: Diagnostic) -> str | None:
     """The line of the file that the problem is in, if it can be shown whole."""
     path = Path(problem.position.file)
     if not problem.position.line or not path.is_file():

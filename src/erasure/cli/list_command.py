@@ -8,7 +8,7 @@ import click
 
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plural
 from erasure.cli.prose import without_markup
-from erasure.errors import ConfigError, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, nearest
 from erasure.registry.facts import Facts, facts_of
 
 __all__ = ["command"]
@@ -54,7 +54,7 @@ def _kind(given: str) -> str:
     known = {**{k: k for k in BUILTINS}, **{plural(k): k for k in BUILTINS}}
     if given.casefold() not in known:
         raise ConfigError(
-            [Problem(f'there is no kind "{given}"; there are {", ".join(map(plural, BUILTINS))}', hint=nearest(given, known))]
+            [Diagnostic(f'there is no kind "{given}"; there are {", ".join(map(plural, BUILTINS))}', hint=nearest(given, known))]
         )
     return known[given.casefold()]
 

@@ -10,7 +10,7 @@ import click
 
 __all__ = ["configuration_options", "experiment_from", "looks_option", "parse_seeds", "run_options"]
 
-_MOST_SEEDS = 10_000
+_MAX_SEEDS = 10_000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -108,8 +108,8 @@ def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | Non
         if not _is_whole(first) or (dash and not _is_whole(last)) or (dash and int(last) < int(first)):
             raise click.BadParameter(f'"{part}" is no seed and no range of seeds; write 0,1,2 or 0-4', ctx, parameter)
         more = range(int(first), int(last) + 1) if dash else range(int(first), int(first) + 1)
-        if len(seeds) + len(more) > _MOST_SEEDS:
-            raise click.BadParameter(f"more than {_MOST_SEEDS} seeds", ctx, parameter)
+        if len(seeds) + len(more) > _MAX_SEEDS:
+            raise click.BadParameter(f"more than {_MAX_SEEDS} seeds", ctx, parameter)
         seeds += more
     return tuple(dict.fromkeys(seeds))
 

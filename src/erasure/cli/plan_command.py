@@ -14,7 +14,7 @@ from erasure.cli.prose import printable
 
 __all__ = ["command"]
 
-_LEAST_SHOWN_S = 0.05
+_MIN_SHOWN_S = 0.05
 
 
 @click.command("plan")
@@ -108,8 +108,8 @@ def command(
 def _time(seconds: float | None, *, is_all: bool) -> str:
     """The sum of the estimates in words; ``is_all`` says whether every stage has one."""
     if is_all and seconds is not None:
-        return f"{seconds:.1f} s" if seconds >= _LEAST_SHOWN_S else "less than 0.1 s"
-    return "an unknown time" if seconds is None or seconds < _LEAST_SHOWN_S else f"at least {seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= _MIN_SHOWN_S else "less than 0.1 s"
+    return "an unknown time" if seconds is None or seconds < _MIN_SHOWN_S else f"at least {seconds:.1f} s"
 
 
 def _sweep_stages(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...], options: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from erasure.cli.prose import printable
 from erasure.events import (
     EpochFinished,
     Event,
+    Message,
     RunStarted,
-    Said,
     SamplesRead,
     StageFailed,
     StageFinished,
@@ -88,7 +88,7 @@ class Terminal:
     def listen(self, event: Event) -> None:
         """Show what happened."""
         match event:
-            case Said(text, level):
+            case Message(text, level):
                 self.say(f"{'warning' if level == 'warning' else 'note'}: {text}")
             case StageWaits(name):
                 self.say(f"waiting for another process: {name}")
@@ -147,7 +147,7 @@ class Terminal:
         """For each problem of a sweep what to do, and the settings that came nearest to retraining."""
         for name, part in overview.parts or [("", overview)]:
             click.echo(printable(f"{name}: {part.recommendation}" if name else part.recommendation))
-            for judgement in part.judgements[:_NEAREST]:
-                click.echo(printable(f"  {judgement.label}: {judgement.title}. {judgement.evidence[0]}"))
-            if len(part.judgements) > _NEAREST:
-                click.echo(f"  ... and {len(part.judgements) - _NEAREST} more")
+            for verdict in part.verdicts[:_NEAREST]:
+                click.echo(printable(f"  {verdict.label}: {verdict.title}. {verdict.reasons[0]}"))
+            if len(part.verdicts) > _NEAREST:
+                click.echo(f"  ... and {len(part.verdicts) - _NEAREST} more")

@@ -32,11 +32,11 @@ def command(sql: str, runs: tuple[str, ...], as_json: bool, as_csv: bool) -> int
     erasure query "select label, avg(value) from rows where measure = 'UMIA' group by label"
     erasure query "from rows where status = 'failed'" "runs/adult-*" --csv
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from erasure.reports.query import results
+    from erasure.reports.query import load_results
 
     if as_json and as_csv:
         raise click.UsageError("give --json or --csv, not both")
-    table = results(runs or "runs/**").query(sql)
+    table = load_results(runs or "runs/**").query(sql)
     header = [str(name) for name in table.column_names]
     lines = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if as_json:

@@ -73,7 +73,7 @@ def command(
     written.append(write_page(run, output, samples=_samples(folder, store) if with_samples else (), overview=overview))
     if as_json:
         verdicts = [
-            {"label": j.label, "verdict": j.verdict, "evidence": list(j.evidence), "cost": j.cost} for j in overview.judgements
+            {"label": j.label, "verdict": j.finding, "evidence": list(j.reasons), "cost": j.cost} for j in overview.verdicts
         ]
         found = {"recommendation": overview.recommendation, "verdicts": verdicts, "files": [str(path) for path in written]}
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -104,7 +104,7 @@ def _tables(overview: Overview, directory: Path) -> list[Path]:
     parts = [(name, part.table) for name, part in overview.parts]
     written = write_tables(overview.table, directory, caption=f"{overview.folder.name}.", parts=parts)
     bibliography = directory / "references.bib"
-    write_atomically(bibliography, bibtex(overview.folder.evidence.sources).encode())
+    write_atomically(bibliography, bibtex(overview.folder.record.sources).encode())
     return [*written, bibliography]
 
 

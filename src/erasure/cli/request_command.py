@@ -114,7 +114,7 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.cli.progress import Terminal
     from erasure.engine.saved_estimators import is_saved_estimator
-    from erasure.errors import ConfigError, Problem
+    from erasure.errors import ConfigError, Diagnostic
     from erasure.workflows.deletion import METHODS, Answer, forget
     from erasure.workflows.training_file import TrainingFile, loaded_model, read_ids
 
@@ -124,7 +124,7 @@ def command(
     places = [_whole(each) for each in _listed(positions)]
     if not asked and not where and not places:
         raise ConfigError(
-            [Problem("nobody is asked to be forgotten", hint="name them with --ids, --ids-file, --where or --positions")]
+            [Diagnostic("nobody is asked to be forgotten", hint="name them with --ids, --ids-file, --where or --positions")]
         )
     chosen, who = file.chosen(_length(data), ids=asked, where=where, place=places)
     terminal = Terminal(quiet=quiet or as_json)

@@ -60,12 +60,12 @@ def list_requests(ledger: Path, as_json: bool) -> int:
 @_LEDGER
 def show_request(number: int, ledger: Path) -> int:
     """Show one request and the requests that its model descends from."""
-    from erasure.errors import ConfigError, Problem
+    from erasure.errors import ConfigError, Diagnostic
     from erasure.records.requests import Ledger
 
     entries = _entries(ledger)
     if number > len(entries):
-        raise ConfigError([Problem(f"there is no request {number}: {ledger} has {len(entries)}", kind="data")])
+        raise ConfigError([Diagnostic(f"there is no request {number}: {ledger} has {len(entries)}", kind="data")])
     entry = entries[number - 1]
     for name, value in dataclasses.asdict(entry).items():
         if value not in ("", None):
@@ -93,9 +93,9 @@ def verify_requests(ledger: Path, head: str | None) -> int:
 
 
 def _entries(ledger: Path) -> Any:
-    from erasure.errors import ConfigError, Problem
+    from erasure.errors import ConfigError, Diagnostic
     from erasure.records.requests import Ledger
 
     if not ledger.exists():
-        raise ConfigError([Problem(f"there is no ledger at {ledger}", hint="name it with --ledger", kind="data")])
+        raise ConfigError([Diagnostic(f"there is no ledger at {ledger}", hint="name it with --ledger", kind="data")])
     return Ledger(ledger).entries()

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from erasure.cli.prose import printable
-from erasure.errors import ConfigError, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, nearest
 
 __all__ = ["command"]
 
@@ -44,7 +44,7 @@ def command(run: Path, rows: bool, measure: str | None, label: str | None, as_js
         for row in found:
             value = "" if row.value is None else f"{row.value:.6g}"
             gap = "" if row.gap is None else f"  gap {row.gap:.4g}"
-            floor = "" if row.floor is None else f"  floor {row.floor:.4g}"
+            floor = "" if row.noise_floor is None else f"  floor {row.noise_floor:.4g}"
             reason = f"  ({row.reason})" if row.reason else ""
             line = f"{row.label}  {row.measure} {row.partition}  {value} {row.unit}{gap}{floor}  {row.status}{reason}"
             click.echo(printable(line))
@@ -58,4 +58,4 @@ def _check_is_run(directory: Path) -> None:
         return
     runs = [str(path.parent) for beside in (directory.parent, Path("runs")) for path in sorted(beside.glob("*/rows.parquet"))]
     hint = nearest(str(directory), runs) or (f"there are {', '.join(runs[:10])}" if runs else "")
-    raise ConfigError([Problem(f'there are no results in "{directory}": it has no file rows.parquet', hint=hint, kind="data")])
+    raise ConfigError([Diagnostic(f'there are no results in "{directory}": it has no file rows.parquet', hint=hint, kind="data")])

@@ -12,7 +12,7 @@ import click
 
 from erasure.cli.amounts import AGE, SIZE, address_of, age_of, shown_age, shown_size
 from erasure.cli.prose import printable
-from erasure.errors import ConfigError, Problem, StoreError
+from erasure.errors import ConfigError, Diagnostic, StoreError
 
 if TYPE_CHECKING:
     from erasure.store import Entry, Store
@@ -200,7 +200,7 @@ def _export(file: Path, addresses: tuple[str, ...], store: Path | None, runs: tu
     named = {address_of(opened, text) for text in addresses} | (opened.contains_many(_used_by(runs)) if runs else set())
     chosen = [e.address for e in _chosen(opened.entries(), **filters) if e.address in named or not (addresses or runs)]
     if not chosen:
-        raise ConfigError([Problem(f"there is nothing to export from {opened.root}", hint="erasure store list", kind="data")])
+        raise ConfigError([Diagnostic(f"there is nothing to export from {opened.root}", hint="erasure store list", kind="data")])
     number = export_objects(opened, chosen, file)
     click.echo(f"{_count(number)} in {file}, {shown_size(file.stat().st_size)}")
     return 0

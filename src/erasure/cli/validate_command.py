@@ -13,7 +13,7 @@ from erasure.cli.listeners import listener_options
 from erasure.cli.options import configuration_options, looks_option, run_options
 from erasure.cli.prose import printable
 from erasure.cli.understanding import explained
-from erasure.errors import ConfigError, Position, Problem
+from erasure.errors import ConfigError, Diagnostic, Position
 
 __all__ = ["command"]
 
@@ -123,7 +123,7 @@ def _counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def _record(problem: Problem) -> dict[str, Any]:
+def _record(problem: Diagnostic) -> dict[str, Any]:
     return {
         "message": problem.message,
         "path": problem.path,

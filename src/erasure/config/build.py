@@ -8,7 +8,7 @@ from typing import Any
 
 from erasure.component import Call, Component, check_fields, component_slot, field_types, partition_fields
 from erasure.config.tree import Node, Notice
-from erasure.errors import ConfigError, InvalidParameters, Position, Problem, nearest, with_article
+from erasure.errors import ConfigError, Diagnostic, InvalidParameters, Position, nearest, with_article
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import Alias
 
@@ -65,7 +65,7 @@ class Builder:
     """
 
     registry: Registry
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     uses: list[PartitionUse] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class Builder:
         except ConfigError as error:
             named = node.get("class")
             position, where = (node.position, path) if named is None else (named.position, f"{path}.class")
-            self.problems += [Problem(p.message, where, position, p.hint, p.kind) for p in error.problems]
+            self.problems += [Diagnostic(p.message, where, position, p.hint, p.kind) for p in error.problems]
             return None
 
     def _spliced(self, node: Node, slot: type[Component]) -> Node | None:
@@ -371,7 +371,7 @@ class Builder:
         return component
 
     def _problem(self, message: str, position: Position, path: str, kind: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, path, position, hint, kind))
+        self.problems.append(Diagnostic(message, path, position, hint, kind))
 
 
 def _accepted(resolved: Resolved) -> frozenset[str]:

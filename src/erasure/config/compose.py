@@ -24,7 +24,7 @@ from erasure.config.jsonc import parse
 from erasure.config.overrides import apply_overrides
 from erasure.config.propagation import propagate
 from erasure.config.tree import MAX_DEPTH, Loaded, Node, Notice, child_path
-from erasure.errors import ConfigError, Position, Problem
+from erasure.errors import ConfigError, Diagnostic, Position
 
 __all__ = ["from_python", "load", "load_text"]
 
@@ -126,7 +126,7 @@ def _live(node: Node) -> list[str]:
 class _Composer:
     """One composition: collects problems and notices, reads each file once."""
 
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     parsed: dict[Path, Node | None] = field(default_factory=dict)
     n_compositions: int = 0
@@ -138,7 +138,7 @@ class _Composer:
         return Loaded(result, self.notices)
 
     def _problem(self, message: str, position: Position, place: _Place, hint: str = "") -> None:
-        self.problems.append(Problem(message, path=place.path, position=position, hint=hint, kind="structure"))
+        self.problems.append(Diagnostic(message, path=place.path, position=position, hint=hint, kind="structure"))
 
     def _notice_notes(self, node: Node, place: _Place) -> None:
         self.notices += [

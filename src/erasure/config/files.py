@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, Position, nearest
 
 __all__ = ["MAX_BYTES", "find", "missing", "read_text"]
 
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
         column = len(data[line_start : error.start].decode()) + 1
         position = Position(str(path), data.count(b"\n", 0, error.start) + 1, column)
         message = f"not UTF-8 text: byte 0x{data[error.start]:02X}"
-        raise ConfigError([Problem(message, position=position, hint="save the file as UTF-8", kind="syntax")]) from None
+        raise ConfigError([Diagnostic(message, position=position, hint="save the file as UTF-8", kind="syntax")]) from None
 
 
 def find(reference: str, beside: str) -> tuple[Path | None, list[Path]]:
@@ -91,16 +91,16 @@ def _in_other_letters(place: Path, reference: Path) -> Path | None:
     return found if _is_there(found) else None
 
 
-def missing(reference: str, places: list[Path]) -> Problem:
+def missing(reference: str, places: list[Path]) -> Diagnostic:
     """The problem of a file that is in none of ``places``, with the nearest name that exists."""
     tried = " or ".join(str(place) for place in places)
     where = f" (tried {tried})" if len(places) > 1 else ""
     hints = [hint for hint in (_nearest_name(place) for place in places) if hint]
-    return Problem(f'no file "{reference}"{where}', hint=hints[0] if hints else "", kind="structure")
+    return Diagnostic(f'no file "{reference}"{where}', hint=hints[0] if hints else "", kind="structure")
 
 
 def _unreadable(path: Path, message: str, hint: str = "") -> ConfigError:
-    return ConfigError([Problem(message, position=Position(str(path)), hint=hint, kind="structure")])
+    return ConfigError([Diagnostic(message, position=Position(str(path)), hint=hint, kind="structure")])
 
 
 def _is_there(place: Path) -> bool:

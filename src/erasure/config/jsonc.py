@@ -10,7 +10,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from erasure.config.tree import MAX_DEPTH, Node
-from erasure.errors import ConfigError, Position, Problem
+from erasure.errors import ConfigError, Diagnostic, Position
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -109,7 +109,7 @@ class _Reader:
         self._decoded: dict[int, str | int | float | bool | None] = {}
         self._before: Token | None = None
         self._last: Token | None = None
-        self._repeated: list[Problem] = []
+        self._repeated: list[Diagnostic] = []
 
     def read(self) -> Node:
         from lark import UnexpectedToken
@@ -130,7 +130,7 @@ class _Reader:
         return node
 
     def _fail(self, message: str, position: Position, hint: str = "") -> NoReturn:
-        raise ConfigError([Problem(message, position=position, hint=hint, kind="syntax")])
+        raise ConfigError([Diagnostic(message, position=position, hint=hint, kind="syntax")])
 
     def _position(self, token: Token, offset: int = 0) -> Position:
         return Position(self._file, token.line or 1, (token.column or 1) + offset)
@@ -251,7 +251,7 @@ class _Reader:
         if name in children:
             first = keys[name]
             message = f'the key "{name}" is repeated: first in line {first.line}, again in line {where.line}'
-            self._repeated.append(Problem(message, position=where, hint="remove or rename one of them", kind="syntax"))
+            self._repeated.append(Diagnostic(message, position=where, hint="remove or rename one of them", kind="syntax"))
         children[name], keys[name] = value, where
 
 

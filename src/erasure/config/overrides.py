@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from erasure.config.jsonc import parse
 from erasure.config.tree import MAX_DEPTH, Loaded, Node, Notice, child_path
-from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, Position, nearest
 
 __all__ = ["OVERRIDES", "apply_overrides"]
 
@@ -43,7 +43,7 @@ def apply_overrides(root: Node, overrides: Sequence[str]) -> Loaded:
     Raises:
         ConfigError: With the problems of all overrides.
     """
-    problems: list[Problem] = []
+    problems: list[Diagnostic] = []
     notices: list[Notice] = []
     for override in overrides:
         try:
@@ -61,7 +61,7 @@ def _at(column: int) -> Position:
 
 
 def _fail(message: str, column: int, path: str = "", hint: str = "") -> ConfigError:
-    return ConfigError([Problem(message, path=path, position=_at(column), hint=hint, kind="structure")])
+    return ConfigError([Diagnostic(message, path=path, position=_at(column), hint=hint, kind="structure")])
 
 
 def _split(override: str) -> tuple[list[_Step], Node]:

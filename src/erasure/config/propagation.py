@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from erasure.config.tree import MAX_DEPTH, Loaded, Node, Notice, child_path
-from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, Position, nearest
 
 __all__ = ["propagate"]
 
@@ -51,12 +51,12 @@ def propagate(root: Node) -> Loaded:
 
 @dataclass
 class _Propagation:
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     dead_ends: list[tuple[str, str]] = field(default_factory=list)
 
     def problem(self, message: str, position: Position, path: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, path=path, position=position, hint=hint, kind="structure"))
+        self.problems.append(Diagnostic(message, path=path, position=position, hint=hint, kind="structure"))
 
     def applied(self, root: Node, rule: Node, path: str) -> Node:
         """The tree after one rule."""

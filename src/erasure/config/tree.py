@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from erasure.errors import ConfigError, Position, Problem
+from erasure.errors import ConfigError, Diagnostic, Position
 
 __all__ = ["MAX_DEPTH", "Loaded", "Node", "Notice", "child_path"]
 
@@ -45,7 +45,7 @@ class Node:
             ConfigError: Listing every part that has no JSON form: other types, keys that are no strings, NaN, infinity, nesting
                 beyond ``MAX_DEPTH`` (a mapping that contains itself, for example).
         """
-        problems: list[Problem] = []
+        problems: list[Diagnostic] = []
         node = _of(value, Position(file), "", 0, problems)
         if problems:
             raise ConfigError(problems)
@@ -174,9 +174,9 @@ def child_path(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _of(value: Any, position: Position, path: str, depth: int, problems: list[Problem]) -> Node:
+def _of(value: Any, position: Position, path: str, depth: int, problems: list[Diagnostic]) -> Node:
     def problem(message: str) -> Node:
-        problems.append(Problem(message, path=path, position=position, kind="structure"))
+        problems.append(Diagnostic(message, path=path, position=position, kind="structure"))
         return Node(None, position)
 
     if isinstance(value, Node):

@@ -17,7 +17,7 @@ from erasure.data.reading.held import Held, Texts, as_tensor, held_columns
 from erasure.data.reading.picture_axes import Axes, channels_first
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Modality", "as_tensor", "coded_jointly", "dataset_from", "datasets_from", "is_one_hot"]
 
@@ -31,7 +31,7 @@ def dataset_from(
     data: Any,
     *,
     n_classes: int | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     name: str = "data",
     modality: Modality | None = None,
     scale: float | None = None,
@@ -79,7 +79,7 @@ def datasets_from(
     parts: Mapping[str, Any],
     *,
     n_classes: int | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     modality: Modality | None = None,
     scale: float | None = None,
     keep_float64: bool = False,
@@ -203,11 +203,11 @@ class _Labels:
 
     y: tuple[Tensor, ...]
     n_classes: int
-    task: TaskKind
+    task: Task
     names: tuple[str, ...]
 
 
-def _labels(parts: Mapping[str, Tensor | Texts], n_classes: int | None, task: TaskKind | None) -> _Labels:
+def _labels(parts: Mapping[str, Tensor | Texts], n_classes: int | None, task: Task | None) -> _Labels:
     names: tuple[str, ...] = ()
     codes, names = coded_jointly(parts, "labels")
     if names:

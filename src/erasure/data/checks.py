@@ -11,7 +11,7 @@ from erasure.data.dataset import Dataset
 from erasure.errors import DataError
 from erasure.functional.tokens import ANSWER, UNLABELLED
 from erasure.training.batches import TensorColumn
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["check_dataset", "checked", "read_as"]
 
@@ -48,7 +48,7 @@ def checked(data: Dataset) -> Dataset:
     return data
 
 
-def read_as(data: Dataset, task: TaskKind | None) -> Dataset:
+def read_as(data: Dataset, task: Task | None) -> Dataset:
     """The data set with its labels read in another way.
 
     Args:

@@ -12,7 +12,7 @@ from erasure.component import Component
 from erasure.data.dataset import Dataset
 from erasure.data.fields import Label, Labels
 from erasure.data.selection import class_code, portion, shown
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.batches import TensorColumn
 from erasure.training.randomness import Streams
 from erasure.training.triggers import Trigger
@@ -55,7 +55,7 @@ class _Share(Corruption):
         """One of the two sizes."""
         if (self.n_samples is None) == (self.percentage is None):
             path = f"{type(self).__name__}.n_samples"
-            raise InvalidParameters([Problem("give either n_samples or percentage", path=path)])
+            raise InvalidParameters([Diagnostic("give either n_samples or percentage", path=path)])
 
     def _drawn(self, data: Dataset, eligible: Tensor, streams: Streams) -> Tensor:
         """Ids that are made wrong, ascending."""

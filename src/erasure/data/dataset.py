@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from erasure.training.batches import Column
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Dataset", "rows_left"]
 
@@ -46,7 +46,7 @@ class Dataset:
     y: Tensor
     n_classes: int
     x_shape: tuple[int, ...]
-    task: TaskKind = "classification"
+    task: Task = "classification"
     modality: str = "table"
     z: Tensor | None = None
     class_names: tuple[str, ...] = ()

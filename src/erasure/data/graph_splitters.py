@@ -15,7 +15,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.graph_strata import bridges, cut_nodes, foreign_neighbours, undirected_degrees
 from erasure.data.partitions import ALL, ids_of
 from erasure.data.selection import divided, portion, shown
-from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError
 from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn, request_of
@@ -58,7 +58,7 @@ class _Chosen(Splitter):
 
     def _check_size(self) -> None:
         if (self.n is None) == (self.percentage is None):
-            raise InvalidParameters([Problem("give either n or percentage", path=f"{type(self).__name__}.n")])
+            raise InvalidParameters([Diagnostic("give either n or percentage", path=f"{type(self).__name__}.n")])
 
     def _cut(self, ids: Tensor, score: Tensor, generator: np.random.Generator, what: str) -> tuple[Tensor, Tensor]:
         """The ids of the highest scores, ties at random, and the others in their order."""
@@ -99,7 +99,7 @@ class GraphNodesSplitter(_Chosen):
         if self.nodes is None:
             self._check_size()
         elif self.n is not None or self.percentage is not None or not self.nodes:
-            raise InvalidParameters([Problem("give either n or percentage, or one or more nodes", path="GraphNodes.nodes")])
+            raise InvalidParameters([Diagnostic("give either n or percentage, or one or more nodes", path="GraphNodes.nodes")])
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Score and cut."""
@@ -148,7 +148,7 @@ class GraphEdgesSplitter(_Chosen):
         if self.pairs is None:
             self._check_size()
         elif self.n is not None or self.percentage is not None or not self.pairs:
-            raise InvalidParameters([Problem("give either n or percentage, or one or more pairs", path="GraphEdges.pairs")])
+            raise InvalidParameters([Diagnostic("give either n or percentage, or one or more pairs", path="GraphEdges.pairs")])
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Choose edges."""
@@ -260,9 +260,11 @@ class GraphRequestSplitter(Splitter):
         given = [each for each in (self.nodes, self.edges, self.features_of) if each is not None]
         if len(given) != 1:
             message = "say what is forgotten: a partition of nodes, or of edges, or features_of a partition of nodes"
-            raise InvalidParameters([Problem(message, path="GraphRequest.nodes")])
+            raise InvalidParameters([Diagnostic(message, path="GraphRequest.nodes")])
         if self.columns is not None and (self.features_of is None or not self.columns):
-            raise InvalidParameters([Problem("columns are those of features_of; name one at least", path="GraphRequest.columns")])
+            raise InvalidParameters(
+                [Diagnostic("columns are those of features_of; name one at least", path="GraphRequest.columns")]
+            )
 
     @property
     def request(self) -> RequestKind:

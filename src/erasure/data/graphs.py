@@ -14,7 +14,7 @@ from erasure.data.dataset import Dataset, rows_left
 from erasure.data.storage import ColumnFormat, register_column
 from erasure.errors import DataError
 from erasure.training.graphs import GraphColumn, NodeColumn, one_hot
-from erasure.types import Json, TaskKind
+from erasure.types import Json, Task
 
 __all__ = [
     "MissingFeatures",
@@ -30,7 +30,7 @@ __all__ = [
 MissingFeatures: TypeAlias = Literal["degree", "constant"]
 """What stands for the features of nodes that have none: their one-hot degree, or a 1."""
 
-_MOST_DEGREES = 64
+_MAX_DEGREES = 64
 
 
 def graph_dataset(
@@ -38,7 +38,7 @@ def graph_dataset(
     graphs: Sequence[Any],
     labels: Tensor,
     *,
-    task: TaskKind = "classification",
+    task: Task = "classification",
     n_classes: int | None = None,
     categories: tuple[int, ...] = (),
     edge_categories: tuple[int, ...] = (),
@@ -150,7 +150,7 @@ def node_column(
     return NodeColumn(features, edge_index, edge_attr, background, counts_degrees, propagate)
 
 
-def degree_codes(edge_index: Tensor, n_nodes: int, most: int = _MOST_DEGREES) -> Tensor:
+def degree_codes(edge_index: Tensor, n_nodes: int, most: int = _MAX_DEGREES) -> Tensor:
     """Number of edges that arrive at each node, at most ``most``; shape ``(n_nodes,)``, int64."""
     return torch.bincount(edge_index[1], minlength=n_nodes).clamp_(max=most)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from erasure.data.corruption import Corruption
 from erasure.data.dataset import Dataset
 from erasure.data.selection import portion
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.training.graph_requests import edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.randomness import Streams
@@ -45,7 +45,7 @@ class PlantEdges(Corruption):
     def check(self) -> None:
         """One of the two sizes."""
         if (self.n_edges is None) == (self.percentage is None):
-            raise InvalidParameters([Problem("give either n_edges or percentage", path="PlantEdges.n_edges")])
+            raise InvalidParameters([Diagnostic("give either n_edges or percentage", path="PlantEdges.n_edges")])
 
     def corrupt(self, data: Dataset, streams: Streams) -> Dataset:
         """Draw pairs of nodes and put edges between them."""

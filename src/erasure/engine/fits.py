@@ -20,8 +20,8 @@ from erasure.component import check_fields, component_slot, field_types
 from erasure.config import Node
 from erasure.config.build import Builder
 from erasure.engine.given_data import GivenData
-from erasure.errors import ConfigError, ErasureError, InvalidParameters, Problem, RequirementNotMet
-from erasure.events import Listener, Said, silent
+from erasure.errors import ConfigError, Diagnostic, ErasureError, InvalidParameters, RequirementNotMet
+from erasure.events import Listener, Message, ignore_events
 from erasure.measures.contract import Outputs, forward_pass
 from erasure.registry.lookup import Registry
 from erasure.store import Artifact, Store, Writer, address
@@ -75,7 +75,7 @@ class Fits:
     """
 
     def __init__(
-        self, fit: Fit, like: nn.Module, data: GivenData, store: Store, *, version: str = "", listener: Listener = silent
+        self, fit: Fit, like: nn.Module, data: GivenData, store: Store, *, version: str = "", listener: Listener = ignore_events
     ) -> None:
         self.fit: Fit = fit
         self.like: nn.Module = like
@@ -130,7 +130,7 @@ class Fits:
         return {**self.identity, "ids": digest, "n": len(ids), "seed": seed}
 
     def _make(self, writer: Writer, ids: Tensor, seed: int, name: str) -> None:
-        self.listener(Said(f"training {name} on {len(ids):,} samples (seed {seed})"))
+        self.listener(Message(f"training {name} on {len(ids):,} samples (seed {seed})"))
         start = time.perf_counter()
         with isolated(derive(seed, "fit"), self.data.device), positions_explained(self.data, ids, "fit"):
             made = self._called(ids, seed)
@@ -250,7 +250,7 @@ def recipe_fit(recipe: Mapping[str, Any], like: nn.Module, data: GivenData) -> F
         raise ConfigError(builder.problems)
     checked, problems = check_fields(Predictor, {**values, "model": _Given()})
     if problems:
-        raise InvalidParameters([Problem(each.message, path=f"train.{each.location}", hint=each.hint) for each in problems])
+        raise InvalidParameters([Diagnostic(each.message, path=f"train.{each.location}", hint=each.hint) for each in problems])
     predictor = Predictor(**checked)
     sample = deep_copy(like)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.calls import Criterion
 from erasure.training.fit import outputs_misread
 
@@ -70,12 +70,12 @@ def check_settings(*, seed: Any = 0, batch_size: Any = 1, threads: Any = 1, **ch
         InvalidParameters: With all that is wrong.
     """
     problems = [
-        Problem(f"expected a whole number from {least}, found {value!r}", path=name)
+        Diagnostic(f"expected a whole number from {least}, found {value!r}", path=name)
         for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1), ("threads", threads, 1))
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
     ]
     problems += [
-        Problem(f"expected {', '.join(str(each) for each in known if each is not None)}, found {value!r}", path=name)
+        Diagnostic(f"expected {', '.join(str(each) for each in known if each is not None)}, found {value!r}", path=name)
         for name, (value, known) in chosen.items()
         if value not in known
     ]

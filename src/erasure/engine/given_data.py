@@ -19,7 +19,7 @@ from erasure.data.arrays import datasets_from
 from erasure.data.dataset import Dataset
 from erasure.data.reading.held import Held, held_columns
 from erasure.engine.given_checks import check_model, check_settings, positions, try_loss
-from erasure.errors import DataError, ErasureError, InvalidParameters, Problem, RequirementNotMet, UnlearningWarning
+from erasure.errors import DataError, Diagnostic, ErasureError, InvalidParameters, RequirementNotMet, UnlearningWarning
 from erasure.registry.lookup import Registry
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
@@ -29,12 +29,12 @@ from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_outputs
-from erasure.types import TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = [
     "GivenData",
-    "OwnModelBank",
+    "OwnModels",
     "called_by_name",
     "given_data",
     "joined",
@@ -125,7 +125,7 @@ def given_data(
     retain: Any = None,
     test: Any = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     batch_size: int = 64,
     device: torch.device,
 ) -> GivenData:
@@ -147,7 +147,7 @@ def given_data(
         RequirementNotMet: If the model does not take the data.
     """
     check_model(model)
-    check_settings(seed=0, batch_size=batch_size, task=(task, (None, *get_args(TaskKind))))
+    check_settings(seed=0, batch_size=batch_size, task=(task, (None, *get_args(Task))))
     if forget is None:
         raise DataError("there is nothing to forget: give the samples, or their positions in data, as forget=")
     parts: dict[str, Any] = {"train": data} if data is not None else {"forget": forget, "retain": retain}
@@ -192,7 +192,7 @@ def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> d
     return {**partitions, "forget": gone, "retain": kept}
 
 
-def told_task(task: TaskKind | None, loss: Any, y: Any) -> TaskKind | None:
+def told_task(task: Task | None, loss: Any, y: Any) -> Task | None:
     """``multilabel`` where the caller says so, by the task or by a loss that compares each of several logits with its label."""
     if task is None and isinstance(loss, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss) and y.ndim == 2 and y.shape[1] > 1:
         return "multilabel"
@@ -221,7 +221,7 @@ def joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColumn
 
 @torch.no_grad()
 def model_input_of(
-    model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: TaskKind | None, names: Sequence[str]
+    model: nn.Module, x: TensorColumn, y: Tensor, modality: str | None, told: Task | None, names: Sequence[str]
 ) -> tuple[ModelInput, Tensor]:
     """The task, read off the model's logits and the labels, and these logits of the first samples."""
     reason = initialised(model)
@@ -247,7 +247,7 @@ def model_input_of(
             f"the model returns logits of shape {tuple(logits.shape)} for {n_tried} samples, expected one row of logits for each sample"
         )
     width = 1 if logits.dim() == 1 else logits.shape[1]
-    task: TaskKind = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
+    task: Task = "multilabel" if y.dim() == 2 else "binary" if width == 1 else "classification"
     n_classes = 2 if task == "binary" else width
     _check_names(names, n_classes)
     if task != "multilabel" and len(y) and int(y.max()) >= n_classes:
@@ -318,13 +318,13 @@ def called_by_name(model: nn.Module, arguments: tuple[str, ...]) -> Callable[[nn
     return restored
 
 
-def with_names(task: UnlearningTask, unlearner: Unlearner) -> UnlearningTask:
+def with_names(context: UnlearningContext, unlearner: Unlearner) -> UnlearningContext:
     """The same task with the partitions under the names that the method uses."""
-    names = {getattr(unlearner, role, role): ids for role, ids in task.partitions.items()}
-    return replace(task, partitions={**task.partitions, **names})
+    names = {getattr(unlearner, role, role): ids for role, ids in context.partitions.items()}
+    return replace(context, partitions={**context.partitions, **names})
 
 
-class OwnModelBank:
+class OwnModels:
     """What can be had of other models when only one network is known: a random initialisation of it."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -376,7 +376,7 @@ def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
         method = method.__name__
     if not isinstance(method, str):
         expected = 'expected a name such as "SSD" (erasure list unlearners), or an unlearner'
-        raise InvalidParameters([Problem(f"{expected}; found {type(method).__name__}", path="method")])
+        raise InvalidParameters([Diagnostic(f"{expected}; found {type(method).__name__}", path="method")])
     cls = Registry().resolve(method, Unlearner).cls
     builder = Builder(Registry())
     values: dict[str, Any] = {}
@@ -393,6 +393,6 @@ def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
         from erasure.component import check_fields
 
         _, problems = check_fields(cls, values)
-        raise InvalidParameters([Problem(p.message, path=f"{method}.{p.location}", hint=p.hint) for p in problems]) from None
+        raise InvalidParameters([Diagnostic(p.message, path=f"{method}.{p.location}", hint=p.hint) for p in problems]) from None
     assert isinstance(unlearner, Unlearner)  # noqa: S101 - the registry has checked it
     return unlearner

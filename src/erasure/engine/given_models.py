@@ -16,12 +16,12 @@ from erasure.engine.given_checks import check_model
 from erasure.engine.given_data import GivenData
 from erasure.engine.recording.rows import value_row
 from erasure.errors import DataError, ErasureError, RequirementNotMet
-from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind
-from erasure.measures.guards import judge
+from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest
+from erasure.measures.guards import run_guards
 from erasure.measures.outputs import Outputs
-from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
+from erasure.measures.requested_models import ModelRequest, Original, Repeated, Retrained, Shadow, UnlearnedShadow
 from erasure.records.rows import Row
-from erasure.stages.blocks import Block, seen_ids
+from erasure.stages.blocks import ModelStack, seen_ids
 from erasure.stages.value_records import value_record
 from erasure.training.forward import logits_of
 from erasure.training.randomness import Streams, derive, isolated
@@ -93,7 +93,7 @@ class GivenBlock:
     number: int = 0
 
 
-def of_fits(fits: Fits, data: GivenData, seed: int, generation: int = 0) -> Callable[[Request], GivenModel]:
+def of_fits(fits: Fits, data: GivenData, seed: int, generation: int = 0) -> Callable[[ModelRequest], GivenModel]:
     """Models that measures ask for, trained by somebody's own function.
 
     Args:
@@ -103,8 +103,10 @@ def of_fits(fits: Fits, data: GivenData, seed: int, generation: int = 0) -> Call
         generation: How many requests the original has answered: what retrained models were then are the originals of the next request.
     """
 
-    def made(request: Request) -> GivenModel:
-        block = Block(requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(seed, "shadow"))
+    def made(request: ModelRequest) -> GivenModel:
+        block = ModelStack(
+            requests=(request,), seeds=(0,), way="train", partition=_training(request), root=derive(seed, "shadow")
+        )
         ids = seen_ids(request, block, data.partitions)
         name = type(request).__name__.lower()
         kind, of = (name, generation) if name != "original" or not generation else ("retrained", generation - 1)
@@ -114,7 +116,7 @@ def of_fits(fits: Fits, data: GivenData, seed: int, generation: int = 0) -> Call
     return made
 
 
-def _training(request: Request) -> str:
+def _training(request: ModelRequest) -> str:
     if isinstance(request, Retrained):
         return "retain"
     if isinstance(request, Original):
@@ -127,11 +129,11 @@ def _training(request: Request) -> str:
 class Treated(Protocol):
     """Makes models as a subject was made; see :class:`~erasure.engine.given_treatments.Treatments`."""
 
-    def made(self, request: Request, kind: ModelKind, label: str, original: GivenModel, number: int) -> GivenModel:
+    def made(self, request: ModelRequest, kind: ModelRole, label: str, original: GivenModel, number: int) -> GivenModel:
         """The model of a request."""
         ...
 
-    def forgotten(self, request: Request) -> Tensor:
+    def forgotten(self, request: ModelRequest) -> Tensor:
         """What it has forgotten."""
         ...
 
@@ -140,34 +142,34 @@ class _Provider:
     """Answers measures from somebody's own training."""
 
     def __init__(
-        self, data: GivenData, seed: int, made: Callable[[Request], GivenModel], treated: Treated | None, subject: _Subject
+        self, data: GivenData, seed: int, made: Callable[[ModelRequest], GivenModel], treated: Treated | None, subject: _Subject
     ) -> None:
         self.data, self.seed, self.treated, self.subject, self._plain = data, seed, treated, subject, functools.cache(made)
 
-    def made(self, request: Request) -> GivenModel:
+    def made(self, request: ModelRequest) -> GivenModel:
         if self.treated is None or not isinstance(request, UnlearnedShadow | Repeated):
             return self._plain(request)
         subject = self.subject
         return self.treated.made(request, subject.kind, subject.label, subject.block.original, subject.block.number)
 
-    def outputs(self, request: Request, partition: str) -> Outputs:
+    def outputs(self, request: ModelRequest, partition: str) -> Outputs:
         return self.made(request).outputs(self.data.partitions[partition])
 
-    def load(self, request: Request) -> nn.Module:
+    def load(self, request: ModelRequest) -> nn.Module:
         return self.made(request).load()
 
-    def seen(self, request: Request) -> Tensor:
+    def seen(self, request: ModelRequest) -> Tensor:
         partition = "" if isinstance(request, UnlearnedShadow) else _training(request)
-        block = Block(requests=(request,), seeds=(0,), way="train", partition=partition, root=derive(self.seed, "shadow"))
+        block = ModelStack(requests=(request,), seeds=(0,), way="train", partition=partition, root=derive(self.seed, "shadow"))
         return seen_ids(request, block, self.data.partitions)
 
-    def forgotten(self, request: Request) -> Tensor:
+    def forgotten(self, request: ModelRequest) -> Tensor:
         return torch.empty(0, dtype=torch.int64) if self.treated is None else self.treated.forgotten(request)
 
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    kind: ModelKind
+    kind: ModelRole
     label: str
     block: GivenBlock
 
@@ -192,7 +194,7 @@ class MeasuredModels:
     name: str = "audit"
     dataset: str = "given data"
     seed: int = 0
-    made: Callable[[Request], GivenModel] | None = None
+    made: Callable[[ModelRequest], GivenModel] | None = None
     treated: Treated | None = None
     on_measured: Callable[[str], None] | None = None
     by_name: dict[str, Measure] = field(default_factory=dict, init=False)
@@ -223,7 +225,7 @@ class MeasuredModels:
             self.on_measured(f"block {block.number}")
         return rows
 
-    def _evaluation(self, model: GivenModel, kind: ModelKind, block: GivenBlock, stream: str, label: str) -> Evaluation:
+    def _evaluation(self, model: GivenModel, kind: ModelRole, block: GivenBlock, stream: str, label: str) -> Evaluation:
         references = {"original": block.original} | ({"gold": block.golds[0]} if block.golds else {})
         return Evaluation(
             subject=self._candidate(model, kind),
@@ -241,12 +243,14 @@ class MeasuredModels:
             else _Provider(self.data, self.seed, self.made, self.treated, _Subject(kind, label, block)),
         )
 
-    def _candidate(self, model: GivenModel, kind: ModelKind) -> Candidate:
+    def _candidate(self, model: GivenModel, kind: ModelRole) -> ModelUnderTest:
         @functools.cache
         def outputs(partition: str) -> Outputs:
             return self._said(model, partition)
 
-        return Candidate(kind=kind, load=model.load, outputs=outputs, elapsed_s=model.elapsed_s, precompute_s=model.precompute_s)
+        return ModelUnderTest(
+            role=kind, load=model.load, outputs=outputs, elapsed_s=model.elapsed_s, precompute_s=model.precompute_s
+        )
 
     def _said(self, model: GivenModel, partition: str) -> Outputs:
         key = (id(model), partition)
@@ -259,7 +263,7 @@ class MeasuredModels:
         """One pass of each model and partition, whoever asks; the model is kept so that its number stays its own."""
         return {}
 
-    def _values(self, model: GivenModel, kind: ModelKind, block: GivenBlock, label: str = "") -> dict[int, Any]:
+    def _values(self, model: GivenModel, kind: ModelRole, block: GivenBlock, label: str = "") -> dict[int, Any]:
         """What each measure found, by its place: records, or the reason why there are none, and seconds."""
         found: dict[int, Any] = {}
         for place, measure in enumerate(self.measures):
@@ -283,13 +287,13 @@ class MeasuredModels:
         if len(block.golds) > 1:
             accuracies = [self._said(gold, "forget").accuracy for gold in block.golds]
             floor = max(abs(each - accuracies[0]) for each in accuracies)
-        verdict = judge(evaluation, forget="forget", retain="retain", floor=floor)
+        verdict = run_guards(evaluation, forget="forget", retain="retain", floor=floor)
         return verdict.status, verdict.reason
 
     def _as_rows(
         self,
         values: Mapping[int, Any],
-        role: ModelKind,
+        role: ModelRole,
         label: str,
         block: GivenBlock,
         shown: Mapping[int, Any],
@@ -306,7 +310,7 @@ class MeasuredModels:
                 dataset=self.dataset,
                 unlearner=key,
                 label=label,
-                model=role,
+                model_role=role,
                 measure=measure.title,
                 seed_split=0,
                 seed_train=block.number,

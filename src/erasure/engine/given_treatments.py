@@ -12,9 +12,9 @@ from erasure.engine.fits import Fits, positions_explained
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenModel, fitted_model, held_model, of_fits
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import ModelKind
-from erasure.measures.requested_models import Original, Repeated, Request, UnlearnedShadow
-from erasure.stages.blocks import Block, forgotten_ids, seen_ids
+from erasure.measures.contract import ModelRole
+from erasure.measures.requested_models import ModelRequest, Original, Repeated, UnlearnedShadow
+from erasure.stages.blocks import ModelStack, forgotten_ids, seen_ids
 from erasure.training.randomness import derive, isolated
 from erasure.training.trial import deep_copy
 
@@ -40,9 +40,9 @@ class Treatments:
         self.seed: int = seed
         self.unlearn: Mapping[str, Unlearn] = unlearn
         self._plain = of_fits(fits, data, seed)
-        self._made: dict[tuple[str, str, int, Request], GivenModel] = {}
+        self._made: dict[tuple[str, str, int, ModelRequest], GivenModel] = {}
 
-    def made(self, request: Request, kind: ModelKind, label: str, original: GivenModel, number: int) -> GivenModel:
+    def made(self, request: ModelRequest, kind: ModelRole, label: str, original: GivenModel, number: int) -> GivenModel:
         """The model of a request, each made once.
 
         Args:
@@ -61,14 +61,14 @@ class Treatments:
             self._made[key] = make(request, kind, label, original)  # type: ignore[arg-type]
         return self._made[key]
 
-    def forgotten(self, request: Request) -> Tensor:
+    def forgotten(self, request: ModelRequest) -> Tensor:
         """Sorted ids of what a shadow has forgotten; empty for other models."""
         return forgotten_ids(request, self._block(request), self.data.partitions)
 
-    def _block(self, request: Request) -> Block:
-        return Block(requests=(request,), seeds=(0,), way="train", root=derive(self.seed, "shadow"))
+    def _block(self, request: ModelRequest) -> ModelStack:
+        return ModelStack(requests=(request,), seeds=(0,), way="train", root=derive(self.seed, "shadow"))
 
-    def _shadow(self, request: UnlearnedShadow, kind: ModelKind, label: str, original: GivenModel) -> GivenModel:
+    def _shadow(self, request: UnlearnedShadow, kind: ModelRole, label: str, original: GivenModel) -> GivenModel:
         if kind == "original":
             return self._plain(request.origin)
         seen, gone = seen_ids(request, self._block(request), self.data.partitions), self.forgotten(request)
@@ -78,7 +78,7 @@ class Treatments:
             return fitted_model(self.fits.model(kept, seed, f"shadow {request.number} without what it is to forget"))
         return self._applied(label, self._plain(request.origin), gone, kept, seed)
 
-    def _repeated(self, request: Repeated, kind: ModelKind, label: str, original: GivenModel) -> GivenModel:
+    def _repeated(self, request: Repeated, kind: ModelRole, label: str, original: GivenModel) -> GivenModel:
         forget, retain = (self.data.partitions[name] for name in ("forget", "retain"))
         seed = derive(self.seed, "asked", "repeated", request.number)
         if kind != "unlearned":

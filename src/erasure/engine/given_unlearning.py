@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from erasure.accounting.guarantee import Guarantee
 from erasure.component import canonical
 from erasure.engine.fits import Fits, passed, remembered
-from erasure.engine.given_data import GivenData, OwnModelBank, with_names
+from erasure.engine.given_data import GivenData, OwnModels, with_names
 from erasure.engine.given_models import GivenModel
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.store import Store, Writer, address
@@ -20,7 +20,7 @@ from erasure.training.randomness import Streams, derive
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy
 from erasure.types import Json
-from erasure.unlearners.contract import Unlearner, UnlearningTask, model_digest
+from erasure.unlearners.contract import Unlearner, UnlearningContext, model_digest
 
 __all__ = ["UnlearnedModel", "Unlearnings"]
 
@@ -106,7 +106,7 @@ class Unlearnings:
         return hashlib.sha256(self._fingerprint().encode() + ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
     def _make(self, writer: Writer, unlearner: Unlearner, before: nn.Module, seed: int) -> None:
-        task = UnlearningTask(
+        context = UnlearningContext(
             x=self.data.x,
             y=self.data.y,
             partitions=dict(self.data.partitions),
@@ -114,16 +114,16 @@ class Unlearnings:
             criterion=self.data.criterion,
             streams=Streams(seed),
             batch_size=self.data.batch_size,
-            bank=_Bank(before, self.data, self.fits, seed),
+            models=_FittedModels(before, self.data, self.fits, seed),
         )
-        found = unlearner.run(before, with_names(task, unlearner))
+        found = unlearner.run(before, with_names(context, unlearner))
         state = self.data.released(found.model).state_dict()
         writer.save_tensors("model", {name: value.detach().cpu().contiguous() for name, value in state.items()})
         promised = {**asdict(found.guarantee), "assumptions": list(found.guarantee.assumptions)}
         writer.facts |= {"elapsed_s": found.elapsed_s, "precompute_s": found.precompute_s, "guarantee": promised}
 
 
-class _Bank(OwnModelBank):
+class _FittedModels(OwnModels):
     """Other models: retrained ones by somebody's own function, where there is one."""
 
     def __init__(self, model: nn.Module, data: GivenData, fits: Fits | None, seed: int) -> None:

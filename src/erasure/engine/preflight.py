@@ -11,8 +11,8 @@ import torch
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.engine.executors import serial
-from erasure.errors import ConfigError, DataError, PartitionError, Problem, RequirementNotMet
-from erasure.events import Listener, Said, silent
+from erasure.errors import ConfigError, DataError, Diagnostic, PartitionError, RequirementNotMet
+from erasure.events import Listener, Message, ignore_events
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
 from erasure.planning.devices import unshareable
@@ -41,9 +41,9 @@ def located(experiment: Experiment) -> Iterator[None]:
         raise
 
 
-def _problem(experiment: Experiment, component: Component | None, message: str, kind: str) -> Problem:
+def _problem(experiment: Experiment, component: Component | None, message: str, kind: str) -> Diagnostic:
     place = experiment.place_of(component)
-    return Problem(message, path=place.path, position=place.position, kind=kind)
+    return Diagnostic(message, path=place.path, position=place.position, kind=kind)
 
 
 def prepare(
@@ -64,13 +64,13 @@ def prepare(
         if not is_told:
             partitions = {name: ids.cpu() for name, ids in loaded.partitions.items()}
             inspected[data.split_address] = inspect_partitions(partitions, loaded.dataset)
-        tell = listener if number == 0 and not is_told else silent
+        tell = listener if number == 0 and not is_told else ignore_events
         problems = [*_partition_problems(plan, loaded, inspected[data.split_address], tell), *_misfits(plan, loaded, notices)]
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path)))
 
 
-def _partition_problems(plan: Plan, loaded: LoadedData, issues: Iterable[PartitionIssue], listener: Listener) -> list[Problem]:
+def _partition_problems(plan: Plan, loaded: LoadedData, issues: Iterable[PartitionIssue], listener: Listener) -> list[Diagnostic]:
     experiment = plan.experiment
     made_by = {name: splitter for splitter in experiment.data.partitions for name in splitter.parts}
     problems = []
@@ -84,17 +84,17 @@ def _partition_problems(plan: Plan, loaded: LoadedData, issues: Iterable[Partiti
             message = f'partition "{issue.partition}": {issue.message}'
             problems.append(_problem(experiment, made_by.get(issue.partition), message, "partition"))
         else:
-            listener(Said(f"{issue.partition}: {issue.message}", level="warning"))
+            listener(Message(f"{issue.partition}: {issue.message}", level="warning"))
     return problems
 
 
-def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[Problem]:
+def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[Diagnostic]:
     """Components that are not defined for the data; what the network warns of as it is built goes to ``notices``."""
     experiment, data = plan.experiment, loaded.model_input
     problems = []
     components: list[Unlearner | Measure] = [entry.unlearner for entry in experiment.unlearners]
     for component in components + list(experiment.evaluator.measures):
-        reason = component.refuse(data)
+        reason = component.unsupported_reason(data)
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
     for measure in experiment.evaluator.measures:
@@ -125,7 +125,7 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[P
     return problems
 
 
-def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Problem]:
+def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:
     """Components that a request to forget something of a graph leaves without an answer."""
     experiment, x = plan.experiment, request_of(loaded.x)
     if x is None:
@@ -166,7 +166,7 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
     return logits.to(loaded.y.device), loaded.y.index_select(0, ids.to(loaded.y.device))
 
 
-def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedData) -> Iterator[Problem]:
+def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedData) -> Iterator[Diagnostic]:
     """Methods that need of the network what it does not have, found on the first two samples."""
     ids = torch.arange(min(2, len(loaded.dataset)))
     y, criterion = loaded.dataset.y.index_select(0, ids), copy.deepcopy(loaded.criterion).to(torch.device("cpu"))
@@ -185,5 +185,5 @@ def _unfit(plan: Plan, loaded: LoadedData, logits: torch.Tensor, y: torch.Tensor
     if reason is not None:
         raise RequirementNotMet(reason)
     reasons = [loss_misfit(loaded.criterion, predictor.loss_fn, data, logits, y)]
-    reasons += [augmentation.refuse(loaded.dataset.x) for augmentation in predictor.augment]
+    reasons += [augmentation.unsupported_reason(loaded.dataset.x) for augmentation in predictor.augment]
     yield from (each for each in reasons if each is not None)

@@ -18,7 +18,7 @@ from erasure.training.randomness import derive, isolated
 from erasure.training.resuming import Resumed
 from erasure.training.sharded import ShardedEnsemble
 from erasure.training.trial import deep_copy
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["OwnShards", "ShardedFit", "sharded"]
 
@@ -36,7 +36,7 @@ class OwnShards(ShardedEnsemble):
     seed: Tensor
     places: Tensor
 
-    def __init__(self, members: list[nn.Module], task: TaskKind, seed: int, places: int) -> None:
+    def __init__(self, members: list[nn.Module], task: Task, seed: int, places: int) -> None:
         super().__init__(members, 1, task, "probabilities")
         self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
         self.register_buffer("places", torch.tensor(places, dtype=torch.int64))
@@ -61,7 +61,7 @@ class ShardedFit:
     """
 
     def __init__(
-        self, fit: Fit, network: Callable[[], nn.Module], groups: Sequence[Any], *, shards: int, task: TaskKind = "classification"
+        self, fit: Fit, network: Callable[[], nn.Module], groups: Sequence[Any], *, shards: int, task: Task = "classification"
     ) -> None:
         names = [str(each) for each in np.asarray(groups).tolist()]
         if not 2 <= shards <= len(set(names)):
@@ -143,7 +143,7 @@ class ShardedFit:
 
 
 def sharded(
-    fit: Fit, network: Callable[[], nn.Module], groups: Sequence[Any], *, shards: int = 5, task: TaskKind = "classification"
+    fit: Fit, network: Callable[[], nn.Module], groups: Sequence[Any], *, shards: int = 5, task: Task = "classification"
 ) -> ShardedFit:
     """Have your own training make a model that forgets at a fraction of a retraining, by proof (SISA).
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from erasure.config import Node, Notice
 from erasure.config.build import Builder, PartitionUse, SourceLocation
 from erasure.data.contract import Splitter
-from erasure.errors import Problem
+from erasure.errors import Diagnostic
 
 if TYPE_CHECKING:
     from erasure.experiment.configuration import DataSection
@@ -50,7 +50,7 @@ def with_brought_partitions(data: DataSection, builder: Builder) -> DataSection:
             for part in splitter.parts:
                 if part != "-" and makers.setdefault(part, splitter) != splitter:
                     message = f'"{part}" is cut in two ways by two nodes; give one of the parts another name'
-                    builder.problems.append(Problem(message, use.path, use.position, kind="partition"))
+                    builder.problems.append(Diagnostic(message, use.path, use.position, kind="partition"))
     if not makers:
         return data
     made = data.replace(partitions=(*data.partitions, *dict.fromkeys(makers.values())))
@@ -74,7 +74,7 @@ def _splitters_for(use: PartitionUse, lists: Sequence[_Splitters], names: set[st
         for each in [each for each in builder.uses if each.path.startswith(f"{path}.")]:
             if each.name == "all" and listed.of_other_data:
                 message = f'"{use.name}" is cut from data that this node names for itself, which are not read'
-                builder.problems.append(Problem(message, use.path, use.position, kind="partition"))
+                builder.problems.append(Diagnostic(message, use.path, use.position, kind="partition"))
             elif each.name not in names:
                 earlier = _Splitters(listed.nodes[:position], listed.path, listed.of_other_data)
                 before += _splitters_for(each, [earlier], names, builder)

@@ -15,7 +15,7 @@ from erasure.config import Loaded, Node, Notice, from_python, load
 from erasure.config.build import Builder, PartitionUse, SourceLocation
 from erasure.data.contract import DataSource, Splitter
 from erasure.data.preprocess.contract import Step
-from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, Position, nearest
 from erasure.experiment.brought_partitions import with_brought_partitions
 from erasure.measures.contract import Measure
 from erasure.registry.lookup import Registry
@@ -221,7 +221,7 @@ class _Assembly:
 
     def experiment(self) -> Experiment:
         if not self.root.is_object:
-            raise ConfigError([Problem("a configuration is an object", position=self.root.position, kind="structure")])
+            raise ConfigError([Diagnostic("a configuration is an object", position=self.root.position, kind="structure")])
         self._check_sections()
         data = self._preprocessed(cast(DataSection | None, self._section("data", DataSection)))
         predictor = cast(Predictor | None, self._section("predictor", Predictor))
@@ -269,14 +269,14 @@ class _Assembly:
             home = next((name for name, section in _SECTIONS.items() if key in field_types(section)), "")
             others = f"there are {', '.join(_KNOWN_SECTIONS)}; remarks are written behind //"
             hint = f'write it inside "{home}"' if home else nearest(key, _KNOWN_SECTIONS) or others
-            self.builder.problems.append(Problem(f'there is no section "{key}"', key, position, hint, "structure"))
+            self.builder.problems.append(Diagnostic(f'there is no section "{key}"', key, position, hint, "structure"))
         self._note_what_is_left_out()
         for key in ("data", "predictor"):
             if self.root.get(key) is None:
                 close = next((k for k, _ in self.root.items() if k not in _KNOWN_SECTIONS and nearest(k, [key])), None)
                 hint = f'did you mean "{key}" where it says "{close}"?' if close else ""
                 position = self.root.key_position(close) if close else self.root.position
-                self.builder.problems.append(Problem(f'the section "{key}" is missing', key, position, hint, "structure"))
+                self.builder.problems.append(Diagnostic(f'the section "{key}" is missing', key, position, hint, "structure"))
         self._note_missing_seed()
 
     def _note_what_is_left_out(self) -> None:
@@ -309,7 +309,9 @@ class _Assembly:
         if not node.is_list:
             empty = node.value is None and not node.is_object
             hint = "this section is empty; write [] if no method is meant" if empty else ""
-            self.builder.problems.append(Problem("expected a list of unlearners", "unlearners", node.position, hint, "structure"))
+            self.builder.problems.append(
+                Diagnostic("expected a list of unlearners", "unlearners", node.position, hint, "structure")
+            )
             return ()
         entries: list[tuple[Unlearner, str, str | None]] = []
         for number, element in enumerate(node.elements()):
@@ -337,13 +339,13 @@ class _Assembly:
                 if use.name in names:
                     message = f'the partition "{use.name}" is made only later; so far there are {", ".join(available)}'
                 self.builder.problems.append(
-                    Problem(message, use.path, use.position, _partition_hint(use, available), "partition")
+                    Diagnostic(message, use.path, use.position, _partition_hint(use, available), "partition")
                 )
         if isinstance(data.standardize, str) and data.standardize not in names:
             position = _position_of(self.root, ("data", "parameters", "standardize"))
             message = f'standardize: there is no partition "{data.standardize}"; there are {", ".join(names)}'
             path = "data.parameters.standardize"
-            self.builder.problems.append(Problem(message, path, position, nearest(data.standardize, names), "partition"))
+            self.builder.problems.append(Diagnostic(message, path, position, nearest(data.standardize, names), "partition"))
 
     def _check_names(self, splitter: Splitter) -> None:
         names = [name for name in splitter.parts if name != "-"]
@@ -356,7 +358,7 @@ class _Assembly:
             message = f'parts_names: {both} parts are called "{twice}"; name one of them "-" to throw it away'
         if message:
             place = next((place for built, place in self.builder.places if built is splitter), SourceLocation())
-            self.builder.problems.append(Problem(message, place.path, place.position, kind="partition"))
+            self.builder.problems.append(Diagnostic(message, place.path, place.position, kind="partition"))
 
 
 def _partition_hint(use: PartitionUse, available: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from erasure.config import Node, from_python, load
 from erasure.config.overrides import OVERRIDES
 from erasure.config.tree import Loaded
-from erasure.errors import ConfigError, Position, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, Position, nearest
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.records.sweep_folder import shown_setting
 from erasure.types import Json
@@ -24,7 +24,7 @@ __all__ = ["Point", "Sweep", "load_sweep"]
 
 _AXES = ("split", "train", "unlearn", "evaluate")
 _KEYS = ("mode", "over", "points", "trials", "seed", "seeds")
-_MOST = 100_000
+_MAX = 100_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def load_sweep(
         hint = (
             'say what to vary, as "sweep": {"over": {"predictor.epochs": [10, 20]}}; for seeds alone there is erasure run --seeds'
         )
-        raise ConfigError([Problem('the section "sweep" is missing', "sweep", loaded.root.position, hint, "structure")])
+        raise ConfigError([Diagnostic('the section "sweep" is missing', "sweep", loaded.root.position, hint, "structure")])
     reader = _Reader(section)
     settings, axes = reader.settings(), reader.axes()
     if reader.problems:
@@ -111,7 +111,7 @@ def _experiment(
         raise ConfigError(sorted(problems, key=lambda problem: (problem.position, problem.path))) from error
 
 
-def _told(problem: Problem, label: str, places: Mapping[str, Position]) -> Problem:
+def _told(problem: Diagnostic, label: str, places: Mapping[str, Position]) -> Diagnostic:
     """The problem of a setting; a value that the section gives is at its place there, not on the command line."""
     along = (path for path in places if path.startswith(problem.path) or problem.path.startswith(path))
     swept = max(along, key=len, default=None) if problem.path and problem.position.file == OVERRIDES else None
@@ -134,7 +134,7 @@ class _Reader:
 
     def __init__(self, section: Node) -> None:
         self.section = section
-        self.problems: list[Problem] = []
+        self.problems: list[Diagnostic] = []
         if not section.is_object:
             self._problem("expected an object", "sweep", section.position)
         for key, _ in section.items():
@@ -160,8 +160,8 @@ class _Reader:
         if mode == "random":
             return self._random(over)
         values = {path: self._values(path, node) for path, node in over.items()}
-        if math.prod(len(found) for found in values.values()) > _MOST:
-            self._problem(f"more than {_MOST:,} combinations", "sweep.over", over.position)
+        if math.prod(len(found) for found in values.values()) > _MAX:
+            self._problem(f"more than {_MAX:,} combinations", "sweep.over", over.position)
             return []
         return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
@@ -248,4 +248,4 @@ class _Reader:
         return self.section.key_position(key)
 
     def _problem(self, message: str, path: str, position: Position, hint: str = "") -> None:
-        self.problems.append(Problem(message, path, position, hint, "structure"))
+        self.problems.append(Diagnostic(message, path, position, hint, "structure"))

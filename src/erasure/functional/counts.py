@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["association", "label_counts", "majority_share"]
 
 
-def label_counts(task: TaskKind, y: Tensor, n_classes: int) -> Tensor:
+def label_counts(task: Task, y: Tensor, n_classes: int) -> Tensor:
     """Number of samples of each class, or that have each label of a ``multilabel`` task.
 
     Args:
@@ -32,7 +32,7 @@ def label_counts(task: TaskKind, y: Tensor, n_classes: int) -> Tensor:
     return torch.bincount(y.reshape(-1).to(torch.int64), minlength=2 if task == "binary" else n_classes)
 
 
-def majority_share(task: TaskKind, y: Tensor) -> float:
+def majority_share(task: Task, y: Tensor) -> float:
     """Accuracy of the best constant prediction, in [0, 1]: what a model reaches that has learned nothing but frequencies.
 
     For ``multilabel`` the best constant is chosen label by label.
@@ -51,7 +51,7 @@ def majority_share(task: TaskKind, y: Tensor) -> float:
     return float(label_counts("classification", y, 1).max()) / len(y)
 
 
-def association(task: TaskKind, predicted: Tensor, y: Tensor) -> float:
+def association(task: Task, predicted: Tensor, y: Tensor) -> float:
     r"""How many standard errors predictions agree better with the labels than predictions that know nothing of them.
 
     The statistic is the mean recall over the classes that occur, less its expectation if predictions were made without looking. Unlike

@@ -19,7 +19,7 @@ from torch import Tensor
 
 __all__ = ["DISTANCES", "hausdorff", "jsdistance", "kldivergence", "l2norm"]
 
-_LEAST = 1e-5
+_MIN = 1e-5
 _ROWS = 256
 """Rows compared at once, so that large layers do not fill the memory."""
 
@@ -107,7 +107,7 @@ def _softmax(entries: Tensor, n_zeros: int) -> tuple[Tensor, Tensor]:
     entries = entries.double()
     zeros = torch.tensor(float(n_zeros), dtype=torch.float64, device=entries.device).log()
     total = torch.logaddexp(entries.logsumexp(1), zeros)
-    return (entries - total[:, None]).exp().clamp(min=_LEAST), (-total).exp().clamp(min=_LEAST)
+    return (entries - total[:, None]).exp().clamp(min=_MIN), (-total).exp().clamp(min=_MIN)
 
 
 def _kl(p: Tensor, p_zero: Tensor, q: Tensor, q_zero: Tensor, n_zeros: int) -> Tensor:

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["hellinger", "jensen_shannon", "kullback_leibler", "log_probabilities", "total_variation"]
 
 
-def log_probabilities(task: TaskKind, logits: Tensor) -> Tensor:
+def log_probabilities(task: Task, logits: Tensor) -> Tensor:
     """Logarithms of the predicted distributions, in double precision.
 
     Returns:

@@ -13,19 +13,19 @@ from torch import Tensor
 from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import answer_losses
 from erasure.kernels import predicted
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["class_logits", "correctness", "distillation_divergence", "per_sample_loss", "predictions", "probabilities", "targets"]
 
 
-def targets(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
+def targets(task: Task, logits: Tensor, y: Tensor) -> Tensor:
     """Labels in the shape and type that the task's loss compares with ``logits``."""
     if task in {"classification", "generation"}:
         return y
     return y.to(logits.dtype).reshape(logits.shape)
 
 
-def per_sample_loss(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
+def per_sample_loss(task: Task, logits: Tensor, y: Tensor) -> Tensor:
     """The task's own loss of each sample, in nats.
 
     Cross-entropy for ``classification`` and ``binary``; for ``multilabel`` the mean binary cross-entropy over the labels, for
@@ -51,7 +51,7 @@ def per_sample_loss(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
     return losses.flatten(1).mean(1) if task == "multilabel" else losses.reshape(-1)
 
 
-def class_logits(task: TaskKind, logits: Tensor) -> Tensor:
+def class_logits(task: Task, logits: Tensor) -> Tensor:
     """Logits with a column for every class, ``(B, K)``: a binary logit stands beside a zero, and its softmax is the sigmoid.
 
     Args:
@@ -68,7 +68,7 @@ def class_logits(task: TaskKind, logits: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
-def probabilities(task: TaskKind, logits: Tensor) -> Tensor:
+def probabilities(task: Task, logits: Tensor) -> Tensor:
     """Probability of each class: ``(B, K)``, rows summing to 1; for ``multilabel`` of each label, ``(B, C)``."""
     _refuse_answers(task)
     if task == "classification":
@@ -79,19 +79,19 @@ def probabilities(task: TaskKind, logits: Tensor) -> Tensor:
     return torch.stack([1 - positive, positive], dim=1)
 
 
-def predictions(task: TaskKind, logits: Tensor) -> Tensor:
+def predictions(task: Task, logits: Tensor) -> Tensor:
     """Predicted class ``(B,)``, or for ``multilabel`` the predicted 0/1 labels ``(B, C)``; a binary logit above 0 means class 1."""
     _refuse_answers(task)
     return predicted(task, logits).to(torch.int64)
 
 
-def correctness(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
+def correctness(task: Task, logits: Tensor, y: Tensor) -> Tensor:
     """Whether each sample is predicted correctly, ``(B,)`` float 0 or 1; for ``multilabel`` the share of right labels."""
     right = (predictions(task, logits) == y).to(torch.float32)
     return right.mean(1) if task == "multilabel" else right
 
 
-def _refuse_answers(task: TaskKind) -> None:
+def _refuse_answers(task: Task) -> None:
     if task == "generation":
         raise RequirementNotMet(
             "answers have no single class that is predicted; of generated text, measures of tokens are defined"
@@ -99,7 +99,7 @@ def _refuse_answers(task: TaskKind) -> None:
 
 
 def distillation_divergence(
-    student: Tensor, teacher: Tensor, *, temperature: float = 1.0, task: TaskKind = "classification"
+    student: Tensor, teacher: Tensor, *, temperature: float = 1.0, task: Task = "classification"
 ) -> Tensor:
     r"""Divergence of a student's prediction from a teacher's, per sample.
 

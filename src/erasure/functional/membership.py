@@ -16,7 +16,7 @@ from erasure.errors import DataError
 from erasure.functional.tokens import TokenTable
 from erasure.intervals import clopper_pearson
 from erasure.kernels import placements
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = [
     "auc",
@@ -35,7 +35,7 @@ _SURE = 1e-12
 """Loss below which a model is as sure of an answer as can be told."""
 
 
-def confidence_margin(task: TaskKind, logits: Tensor, labels: Tensor) -> Tensor:
+def confidence_margin(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
     r"""Log-odds that a model gives to the right label, the statistic of most membership attacks.
 
     .. math:: \phi = \log \frac{p_y}{1 - p_y} = z_y - \log \sum_{j \ne y} e^{z_j}

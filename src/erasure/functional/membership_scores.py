@@ -26,7 +26,7 @@ __all__ = [
     "pairwise_rank",
 ]
 
-_LEAST_STD = 1e-6
+_MIN_STD = 1e-6
 """A spread below this is that of models which are equal but for rounding."""
 
 
@@ -76,7 +76,7 @@ def gaussian_fits(statistics: Tensor, counted: Tensor, *, pooled: bool = False) 
     mean = (weights * values).sum(0) / n
     squares = (weights * (values - mean).square()).sum(0)
     variance = (squares.sum() / (n - 1).sum()).expand_as(mean) if pooled else squares / (n - 1)
-    return Gaussians(mean, variance.sqrt().clamp(min=_LEAST_STD))
+    return Gaussians(mean, variance.sqrt().clamp(min=_MIN_STD))
 
 
 def online_score(statistic: Tensor, inside: Gaussians, outside: Gaussians) -> Tensor:

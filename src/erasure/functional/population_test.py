@@ -14,7 +14,7 @@ from erasure.functional.margins import epsilons
 
 __all__ = ["divergence_by_labelling", "epsilon_by_labelling", "labellings_of", "p_value"]
 
-_LEAST_SHARE = 1e-5
+_MIN_SHARE = 1e-5
 _CELLS = 2**24
 """Numbers that are held at once."""
 
@@ -63,7 +63,7 @@ def divergence_by_labelling(
         q = (held.sum(1, keepdim=True) - of_mine) / n_others
         p = of_mine / n_mine
         p, q = (each.view(len(part), n_bins, -1) for each in (p, q))
-        q = torch.where(p > 0, q.clamp(min=_LEAST_SHARE), q)
+        q = torch.where(p > 0, q.clamp(min=_MIN_SHARE), q)
         q = q / q.sum(1, keepdim=True)
         total += torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(1).clamp(min=0).sum(0)
     return (total / models.shape[0])[which]

@@ -11,7 +11,7 @@ from erasure.errors import DataError
 
 __all__ = ["MemoryLeft", "memory_left"]
 
-_LEAST_RULERS = 3
+_MIN_RULERS = 3
 
 
 class MemoryLeft(NamedTuple):
@@ -60,8 +60,8 @@ def memory_left(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Te
         0.5
     """
     m, g, o = margins.double(), golds.double(), originals.double()
-    if g.ndim != 2 or o.ndim != 2 or min(len(g), len(o)) < _LEAST_RULERS:
-        raise DataError(f"memory is measured by {_LEAST_RULERS} golds and originals or more, found {len(g)} and {len(o)}")
+    if g.ndim != 2 or o.ndim != 2 or min(len(g), len(o)) < _MIN_RULERS:
+        raise DataError(f"memory is measured by {_MIN_RULERS} golds and originals or more, found {len(g)} and {len(o)}")
     if not g.shape[1] == o.shape[1] == len(m) == len(forgotten):
         raise DataError("margins of the model, of golds and of originals must be of the same samples")
     if not all(bool(each.isfinite().all()) for each in (m, g, o)):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from erasure.functional.losses import probabilities
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference, Value
 from erasure.measures.legacy_activations import mean_activation_distance
 from erasure.measures.referenced import Referenced
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, Task
 
 __all__ = ["ActivationDistance", "LegacyActivationDistance"]
 
@@ -37,7 +37,7 @@ class ActivationDistance(Referenced):
         deviations=("Upstream compares the original with the unlearned model over all modules (see LegacyActivationDistance).",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 2.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "forget"
     norm: Literal["l2", "l1"] = "l2"
@@ -80,7 +80,7 @@ class LegacyActivationDistance(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     references: ClassVar[frozenset[Reference]] = frozenset({"original"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"gold", "unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"gold", "unlearned"})
 
     partition: Partition = "forget"
 

@@ -12,7 +12,7 @@ from erasure.functional.memorisation import exact_memorisation, extraction_stren
 from erasure.functional.tokens import END, TokenTable
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, Task
 
 __all__ = ["AnswerProbability", "ExactMemorisation", "ExtractionStrength", "has_end"]
 
@@ -38,7 +38,7 @@ class AnswerProbability(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
 
@@ -72,7 +72,7 @@ class ExtractionStrength(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
 
@@ -100,7 +100,7 @@ class ExactMemorisation(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
 

@@ -65,15 +65,15 @@ class AUS(Measure):
         names = (self.forget, self.test, self.retain) if self.setting == "auto" else (self.forget, self.test)
         return tuple(dict.fromkeys(names))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Samples with several labels belong to no one class."""
         if data.task == "multilabel" and self.setting == "class":
             return 'AUS with setting "class" is not defined for multilabel tasks; use "random"'
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The score."""
-        reason = self.refuse(evaluation.model_input)
+        reason = self.unsupported_reason(evaluation.model_input)
         if reason is not None:
             raise RequirementNotMet(reason)
         forgotten = self._forgotten_classes(evaluation)

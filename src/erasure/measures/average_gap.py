@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 
 from erasure.functional.composites import average_gap
 from erasure.measures.contract import Evaluation, Value
-from erasure.measures.gold_comparison import GoldComparison
+from erasure.measures.gold_comparison import GoldReferenced
 from erasure.types import Source, Statistic
 
 __all__ = ["AverageGap"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AverageGap(GoldComparison):
+class AverageGap(GoldReferenced):
     r"""Mean absolute distance to gold over forget, retain and test accuracy (Avg. Gap).
 
     Answers: how far is the model from retraining, all in all?

@@ -16,7 +16,7 @@ from erasure.measures.requirements import class_id, require_defined, unknown_cla
 from erasure.training.batches import TensorColumn
 from erasure.training.predictor import ModelInput
 from erasure.training.triggers import Trigger
-from erasure.types import Partition, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, Source, Task
 
 __all__ = ["AttackSuccessRate"]
 
@@ -48,8 +48,8 @@ class AttackSuccessRate(Measure):
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "trace"
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    indicates: ClassVar[Indication | None] = "trace"
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     trigger: Trigger
     target: int | str = 0
@@ -60,9 +60,9 @@ class AttackSuccessRate(Measure):
         """Names the target, such as ``AttackSuccessRate[3]``."""
         return f"AttackSuccessRate[{self.target}]"
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The inputs must be able to bear the trigger."""
-        reason = super().refuse(data) or self.trigger.refuse(data.x_shape)
+        reason = super().unsupported_reason(data) or self.trigger.unsupported_reason(data.x_shape)
         return reason or unknown_class(data, self.target)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:

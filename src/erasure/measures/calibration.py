@@ -12,7 +12,7 @@ from erasure.functional.calibration import brier_score, expected_calibration_err
 from erasure.functional.losses import correctness, per_sample_loss, probabilities
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
 __all__ = ["ECE", "NLL", "Brier"]
 
@@ -38,9 +38,9 @@ class ECE(Measure):
         paper="Guo, Pleiss, Sun, Weinberger, ICML 2017, arXiv:1706.04599; equal mass: Nixon et al., 2019, arXiv:1904.01685",
     )
     higher_is_better: ClassVar[bool | None] = False
-    tells: ClassVar[Tells | None] = ""
+    indicates: ClassVar[Indication | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "test"
     n_bins: PositiveInt = 15

@@ -73,7 +73,7 @@ class CKA(Referenced):
             raise RequirementNotMet(f'alignment needs at least {least} samples; "{self.partition}" has {len(ids)}')
         x = column_of(evaluation, self.partition).gather(ids)
         mine = self._grams(evaluation.subject.load(), x, len(ids))
-        other = self._grams(evaluation.candidate(self.reference).load(), x, len(ids))
+        other = self._grams(evaluation.model(self.reference).load(), x, len(ids))
         if mine.keys() != other.keys():
             raise RequirementNotMet(f"the model and the {self.reference} model have different layers")
         found = {name: alignment(mine[name], other[name], unbiased=self.unbiased) for name in other}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.composites import (
     corrected_global_unlearning_metric,
     global_unlearning_metric,
@@ -15,7 +15,7 @@ from erasure.functional.composites import (
 )
 from erasure.functional.confusion import macro_f1
 from erasure.measures.attacks.umia import UMIA
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Reference, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Outputs, Reference, Value
 from erasure.training.predictor import ModelInput
 from erasure.types import Fraction, Partition, PositiveFloat, Source, Statistic
 
@@ -45,19 +45,19 @@ class _Attacked(Measure):
             message = (
                 f"membership takes a measure with values in [0, 1] that needs no other model; {self.membership.title} is not"
             )
-            raise InvalidParameters([Problem(message, path=f"{type(self).__name__}.membership")])
+            raise InvalidParameters([Diagnostic(message, path=f"{type(self).__name__}.membership")])
 
     def partitions(self) -> tuple[str, ...]:
         """Its own, and the attack's."""
         return tuple(dict.fromkeys((*super().partitions(), *self.membership.partitions())))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """What the attack refuses is refused."""
-        return self.membership.refuse(data) or super().refuse(data)
+        return self.membership.unsupported_reason(data) or super().unsupported_reason(data)
 
     def _attack(self, evaluation: Evaluation, model: Literal["subject", "original", "gold"] = "subject") -> float:
         """The attack's value on a model, with the same splits for all."""
-        return self.membership.measure(replace(evaluation, subject=evaluation.candidate(model)))[0].value
+        return self.membership.measure(replace(evaluation, subject=evaluation.model(model)))[0].value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class _GlobalMetric(_Attacked):
     higher_is_better: ClassVar[bool | None] = True
     ideal: ClassVar[Literal["gold"] | float | None] = None
     references: ClassVar[frozenset[Reference]] = frozenset({"original", "gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"unlearned"})
 
     test: Partition = "test"
     alpha: PositiveFloat = 1.0
@@ -151,7 +151,7 @@ class _GlobalMetric(_Attacked):
 
     def _factors(self, evaluation: Evaluation) -> dict[str, Any]:
         """Utility, attack values and times."""
-        subject, gold = evaluation.candidate("subject"), evaluation.candidate("gold")
+        subject, gold = evaluation.model("subject"), evaluation.model("gold")
         if gold.elapsed_s <= 0:
             raise RequirementNotMet("the time of gold is zero: too short for this clock to compare")
         factors = {

@@ -10,12 +10,12 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor
 
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.confusion import confusion_matrix
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import class_id, class_names, require_defined, unknown_class
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, Source, Task
 
 __all__ = ["ConfusionMatrix", "InterclassConfusion"]
 
@@ -39,17 +39,17 @@ class ConfusionMatrix(Measure):
 
     source: ClassVar[Source | None] = Source(paper="Bookkeeping; tested against sklearn.metrics.confusion_matrix")
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "test"
     classes: Annotated[tuple[int | str, ...], MinLen(1)] | None = None
     normalized: bool = False
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """A matrix of very many classes must be asked for by name."""
         if self.classes is None and data.n_classes > _LARGEST:
             return f"a confusion matrix of {data.n_classes} classes is too large for a table; name those to look at in classes"
-        return super().refuse(data) or unknown_class(data, *(self.classes or ()))
+        return super().unsupported_reason(data) or unknown_class(data, *(self.classes or ()))
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """One value for each pair."""
@@ -108,8 +108,8 @@ class InterclassConfusion(Measure):
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     unit: ClassVar[str] = "samples"
-    tells: ClassVar[Tells | None] = "trace"
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    indicates: ClassVar[Indication | None] = "trace"
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     first: int | str = 0
     second: int | str = 1
@@ -124,11 +124,11 @@ class InterclassConfusion(Measure):
     def check(self) -> None:
         """The classes must differ."""
         if self.first == self.second:
-            raise InvalidParameters([Problem("first and second are the same class", path="InterclassConfusion.second")])
+            raise InvalidParameters([Diagnostic("first and second are the same class", path="InterclassConfusion.second")])
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The data must have both classes."""
-        return super().refuse(data) or unknown_class(data, self.first, self.second)
+        return super().unsupported_reason(data) or unknown_class(data, self.first, self.second)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The targeted confusion, and the error on both classes."""

@@ -14,29 +14,28 @@ from erasure.component import Component, partition_fields
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.tokens import PADDING, token_statistics
 from erasure.measures.outputs import Outputs
-from erasure.measures.requested_models import Provider, Request
+from erasure.measures.requested_models import ModelProvider, ModelRequest
+from erasure.renamed import formerly
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.trial import inputs_kept
-from erasure.types import Json, Statistic, TaskKind, Tells
+from erasure.types import Indication, Json, ModelRole, Statistic, Task
 
-__all__ = ["Candidate", "Evaluation", "Measure", "ModelKind", "Outputs", "Value", "forward_pass"]
-
-ModelKind: TypeAlias = Literal["original", "gold", "unlearned"]
-"""Which of the three models a value belongs to."""
+__all__ = ["Evaluation", "Measure", "ModelRole", "ModelUnderTest", "Outputs", "Value", "forward_pass"]
 
 Reference: TypeAlias = Literal["original", "gold"]
 
 Sharing: TypeAlias = Callable[[nn.Module, Mapping[str, Any], Callable[[], Json]], Json]
 """What was found for a model and a description, computed if nobody has yet."""
 
-_MOST_ANSWERS = 32
+_MAX_ANSWERS = 32
 """Answers in one batch of a pass: their logits over a whole vocabulary are large."""
 
 
+@formerly(tells="indicates", chance="chance_level", evidence="curve")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Value:
     """One number of a measure; what is None is taken from the measure's class data.
@@ -50,9 +49,9 @@ class Value:
         unit: Unit of the number.
         higher_is_better: Direction.
         ideal: ``gold``, or a number, or None if there is no such thing.
-        tells: What a larger value tells of forgotten samples.
-        chance: What guessing reaches.
-        evidence: What a figure of it is drawn from, as JSON with a ``kind``: ``{"kind": "roc", "fpr": [...], "tpr": [...]}``, thinned to
+        indicates: What a larger value tells of forgotten samples.
+        chance_level: What guessing reaches.
+        curve: What a figure of it is drawn from, as JSON with a ``kind``: ``{"kind": "roc", "fpr": [...], "tpr": [...]}``, thinned to
             some hundred points. It is kept beside the row and does not become one.
     """
 
@@ -64,11 +63,12 @@ class Value:
     unit: str | None = None
     higher_is_better: bool | None = None
     ideal: Literal["gold"] | float | None = None
-    tells: Tells | None = None
-    chance: float | None = None
-    evidence: Mapping[str, Any] | None = None
+    indicates: Indication | None = None
+    chance_level: float | None = None
+    curve: Mapping[str, Any] | None = None
 
 
+@formerly(tells="indicates", chance="chance_level", judges="applies_to", refuse="unsupported_reason")
 @dataclass(frozen=True, kw_only=True)
 class Measure(Component):
     """Something that is measured on a model.
@@ -78,12 +78,12 @@ class Measure(Component):
         value_range: Smallest and largest possible value.
         unit: Unit of the value; empty for a share or a score.
         ideal: ``gold``: what a retrained model has is best; a number: that is best; None: there is no best.
-        tells: What a larger value on forgotten samples tells; None: knowledge of them where higher is better, ignorance where lower is.
+        indicates: What a larger value on forgotten samples tells; None: knowledge of them where higher is better, ignorance where lower is.
             Verdicts rest on it. What compares with another ideal than gold tells of neither.
-        chance: What guessing reaches: an attack that does worse is no better. An attack without it is a share of the forgotten samples
-            that are taken for members.
+        chance_level: What guessing reaches: an attack that does worse is no better. An attack without it is a share of the forgotten
+            samples that are taken for members.
         references: Models it compares with, besides the one it judges.
-        judges: Kinds of model it makes sense for.
+        applies_to: Kinds of model it makes sense for.
         on_jury: Whether it is measured on further golds too, beside which methods are judged. Costs are not; nor is, without being told,
             what asks for the subject made again: it judges populations.
     """
@@ -93,12 +93,12 @@ class Measure(Component):
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), float("inf"))
     unit: ClassVar[str] = ""
     ideal: ClassVar[Literal["gold"] | float | None] = "gold"
-    tells: ClassVar[Tells | None] = None
-    chance: ClassVar[float | None] = None
+    indicates: ClassVar[Indication | None] = None
+    chance_level: ClassVar[float | None] = None
     references: ClassVar[frozenset[Reference]] = frozenset()
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"original", "gold", "unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"original", "gold", "unlearned"})
     on_jury: ClassVar[bool] = True
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary", "multilabel"})
 
     @property
     def title(self) -> str:
@@ -115,9 +115,9 @@ class Measure(Component):
         """What kind of number its values are, where verdicts treat it apart."""
         return ""
 
-    def targets(self) -> frozenset[ModelKind]:
+    def targets(self) -> frozenset[ModelRole]:
         """Kinds of model it is measured on."""
-        return self.judges
+        return self.applies_to
 
     def partitions(self) -> tuple[str, ...]:
         """Partitions it looks at, each once."""
@@ -131,7 +131,7 @@ class Measure(Component):
         """Those of :meth:`partitions` that are of edges of a graph, and not of samples."""
         return ()
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """Models it needs beside the subject and the references, each with the partitions it looks at them on.
 
         Args:
@@ -139,7 +139,7 @@ class Measure(Component):
         """
         return ()
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Why the measure is not defined for this kind of data, or None."""
         if data.task not in self.defined_for:
             return f"{self.title} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
@@ -164,11 +164,11 @@ class Measure(Component):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Candidate:
+class ModelUnderTest:
     """A model under measurement, loaded and run only when a measure asks.
 
     Args:
-        kind: Which of the three models it is.
+        role: Which of the three models it is.
         load: Gives the model, in eval mode, on the device; do not change it.
         outputs: Gives what it says about a partition; computed once for all measures.
         elapsed_s: Seconds it took to make.
@@ -179,7 +179,7 @@ class Candidate:
         epoch: If the model is the result of epochs of identical steps: what makes one epoch, and their number.
     """
 
-    kind: ModelKind
+    role: ModelRole
     load: Callable[[], nn.Module]
     outputs: Callable[[str], Outputs]
     elapsed_s: float
@@ -189,6 +189,7 @@ class Candidate:
     epoch: tuple[Callable[[], object], int] | None = None
 
 
+@formerly(candidate="model", bank="models")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
     """One model, its references and the data, as a measure sees them.
@@ -212,8 +213,8 @@ class Evaluation:
             personal data.
     """
 
-    subject: Candidate
-    references: Mapping[str, Candidate]
+    subject: ModelUnderTest
+    references: Mapping[str, ModelUnderTest]
     partition_ids: Mapping[str, Tensor]
     x: Column
     y: Tensor
@@ -224,7 +225,7 @@ class Evaluation:
     z: Tensor | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     fresh: Callable[[int], nn.Module] | None = None
-    provider: Provider | None = None
+    provider: ModelProvider | None = None
     sharing: Sharing | None = None
     notes: dict[str, Json] = field(default_factory=dict)
 
@@ -237,12 +238,12 @@ class Evaluation:
             for name, ids in self.partition_ids.items()
         )
         beside = f", beside {' and '.join(sorted(self.references))}" if self.references else ""
-        caption = f"{self.subject.kind} model{beside}; {self.task}, {self.model_input.n_classes} classes"
+        caption = f"{self.subject.role} model{beside}; {self.task}, {self.model_input.n_classes} classes"
         head = "<tr><th>partition</th><th>samples</th><th></th></tr>"
         return f"<table><caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{lines}</tbody></table>"
 
     @property
-    def task(self) -> TaskKind:
+    def task(self) -> Task:
         """How labels are read."""
         return self.model_input.task
 
@@ -256,15 +257,15 @@ class Evaluation:
         """
         if not len(self.ids(partition)):
             raise PartitionError(f'the partition "{partition}" is empty')
-        candidate = self.candidate(model)
+        candidate = self.model(model)
         outputs = candidate.outputs(partition)
         if outputs.diverged:
             raise RequirementNotMet(
-                f'what the {candidate.kind} model says of "{partition}" is not finite or runs away: its training or unlearning diverged'
+                f'what the {candidate.role} model says of "{partition}" is not finite or runs away: its training or unlearning diverged'
             )
         return outputs
 
-    def candidate(self, model: Literal["subject", "original", "gold"]) -> Candidate:
+    def model(self, model: Literal["subject", "original", "gold"]) -> ModelUnderTest:
         """The subject or a declared reference."""
         if model == "subject":
             return self.subject
@@ -296,7 +297,7 @@ class Evaluation:
             return compute()
         return self.sharing(model, {"name": name, "partitions": list(partitions), "draws": draws, **parameters}, compute)
 
-    def bank(self) -> Provider:
+    def models(self) -> ModelProvider:
         """The provider of other models.
 
         Raises:
@@ -315,7 +316,7 @@ class Evaluation:
 
 @torch.no_grad()
 def forward_pass(
-    model: nn.Module, *, x: Column, y: Tensor, ids: Tensor, criterion: Criterion, task: TaskKind, batch_size: int = 1024
+    model: nn.Module, *, x: Column, y: Tensor, ids: Tensor, criterion: Criterion, task: Task, batch_size: int = 1024
 ) -> Outputs:
     """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU, in their order.
 
@@ -326,7 +327,7 @@ def forward_pass(
     logits, features, losses = [], [], []
     order: Tensor | None = None
     if task == "generation":
-        batch_size = min(batch_size, _MOST_ANSWERS)
+        batch_size = min(batch_size, _MAX_ANSWERS)
         order = (x.gather(ids)[:, 1] != PADDING).sum(1).argsort(stable=True).to(ids.device)
     for batch in Batches(x, y, ids if order is None else ids[order], batch_size):
         with inputs_kept(model):

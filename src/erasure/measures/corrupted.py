@@ -12,7 +12,7 @@ from erasure.errors import PartitionError, RequirementNotMet
 from erasure.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, Source, Task
 
 __all__ = ["TrueLabelAccuracy", "true_labels"]
 
@@ -32,9 +32,9 @@ class TrueLabelAccuracy(Measure):
     source: ClassVar[Source | None] = Source(paper="Goel, Prabhu, Torr, Kumaraguru, Sanyal, TMLR 2024, arXiv:2402.14015")
     version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool | None] = True
-    tells: ClassVar[Tells | None] = ""
+    indicates: ClassVar[Indication | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "forget"
 

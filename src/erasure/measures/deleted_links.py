@@ -12,7 +12,7 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.training.links import LinkColumn
-from erasure.types import Partition, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, Source, Task
 
 __all__ = ["DeletedLinkAUC"]
 
@@ -41,9 +41,9 @@ class DeletedLinkAUC(Measure):
             "The ideal is gold's value; the paper prefers higher ones.",
         ),
     )
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"binary"})
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = ""
+    indicates: ClassVar[Indication | None] = ""
 
     forgotten: Partition = "forget_after"
     kept: Partition = "kept_links"

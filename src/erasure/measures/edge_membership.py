@@ -15,7 +15,7 @@ from erasure.functional.membership import auc, auc_interval
 from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.training.graph_requests import RequestedGraph, pair_keys
-from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
 __all__ = ["DeletedEdgeAUC", "EdgeMembership"]
 
@@ -28,7 +28,7 @@ _Distance: TypeAlias = Literal[
 class _OfEdges(Measure):
     """What is common to measures that look at pairs of nodes through the predictions for both."""
 
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     forgotten: Partition = "forgotten_edges"
@@ -99,7 +99,7 @@ class DeletedEdgeAUC(_OfEdges):
             "The ideal is gold's value; the paper prefers higher ones.",
         ),
     )
-    tells: ClassVar[Tells | None] = ""
+    indicates: ClassVar[Indication | None] = ""
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The area."""
@@ -142,8 +142,8 @@ class EdgeMembership(_OfEdges):
             "Features of the nodes are not among what it sees: they are the same for all models.",
         ),
     )
-    tells: ClassVar[Tells | None] = "attack"
-    chance: ClassVar[float | None] = 0.5
+    indicates: ClassVar[Indication | None] = "attack"
+    chance_level: ClassVar[float | None] = 0.5
 
     attack: Literal["distance", "trained"] = "distance"
     max_pairs: PositiveInt = 2000

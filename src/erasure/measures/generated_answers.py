@@ -15,7 +15,7 @@ from erasure.measures.generation import generated
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import TruthRatio
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["ModelUtility", "RougeL", "harmonic_mean"]
 
@@ -46,7 +46,7 @@ class RougeL(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     score: Literal["recall", "f1"] = "recall"
@@ -86,15 +86,15 @@ class ModelUtility(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     kept: Annotated[tuple[Partition, ...], MinLen(1)] = ("retain",)
     max_new_tokens: PositiveInt = 64
     n_samples: PositiveInt | None = None
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The harmonic mean."""

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from erasure.errors import InvalidParameters, Problem
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference
+from erasure.errors import Diagnostic, InvalidParameters
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference
 from erasure.training.predictor import ModelInput
 from erasure.types import Partition
 
-__all__ = ["GoldComparison"]
+__all__ = ["GoldReferenced"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoldComparison(Measure):
+class GoldReferenced(Measure):
     """Base of scores that compare accuracies on the forget, retain and test partitions with gold's.
 
     Args:
@@ -26,7 +26,7 @@ class GoldComparison(Measure):
     """
 
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"gold", "unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"gold", "unlearned"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"
@@ -41,17 +41,17 @@ class GoldComparison(Measure):
         low, high = attack.value_range
         if low < 0 or high > 1 or not attack.references <= self.references:
             message = f"membership takes a measure with values in [0, 1] that compares with gold at most; {attack.title} is not"
-            raise InvalidParameters([Problem(message, path=f"{type(self).__name__}.membership")])
+            raise InvalidParameters([Diagnostic(message, path=f"{type(self).__name__}.membership")])
 
     def partitions(self) -> tuple[str, ...]:
         """The three partitions, and the attack's own."""
         attacked = self.membership.partitions() if self.membership is not None else ()
         return tuple(dict.fromkeys((self.forget, self.retain, self.test, *attacked)))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """What the attack refuses is refused."""
-        reason = self.membership.refuse(data) if self.membership is not None else None
-        return reason or super().refuse(data)
+        reason = self.membership.unsupported_reason(data) if self.membership is not None else None
+        return reason or super().unsupported_reason(data)
 
     def pairs(self, evaluation: Evaluation, partitions: Sequence[str]) -> tuple[list[float], list[float]]:
         """Accuracies, and the attack's value if there is one, of the subject and of gold."""
@@ -60,5 +60,5 @@ class GoldComparison(Measure):
         if self.membership is not None:
             # The streams are the same, so both models are attacked with the same splits.
             subject.append(self.membership.measure(evaluation)[0].value)
-            gold.append(self.membership.measure(replace(evaluation, subject=evaluation.candidate("gold")))[0].value)
+            gold.append(self.membership.measure(replace(evaluation, subject=evaluation.model("gold")))[0].value)
         return subject, gold

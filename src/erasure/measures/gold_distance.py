@@ -85,15 +85,15 @@ class Agreement(Referenced):
         """``Agreement``, or ``kappa``."""
         return self.named("kappa" if self.chance_corrected else "Agreement")
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Kappa compares one class of several."""
         if self.chance_corrected and data.task == "multilabel":
             return "kappa is not defined for multilabel tasks; leave chance_corrected out"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share, or kappa."""
-        reason = self.refuse(evaluation.model_input)
+        reason = self.unsupported_reason(evaluation.model_input)
         if reason is not None:
             raise RequirementNotMet(reason)
         if not self.chance_corrected:

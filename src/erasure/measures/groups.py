@@ -16,7 +16,7 @@ from erasure.intervals import clopper_pearson
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import class_id, class_names, group_names, groups_of, require_defined, unknown_class
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Partition, Source, TaskKind
+from erasure.types import NonNegativeInt, Partition, Source, Task
 
 __all__ = ["ClassAccuracy", "DemographicParity", "EqualisedOdds", "GroupAccuracy"]
 
@@ -128,7 +128,7 @@ class _Fairness(Measure):
     """
 
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "test"
     positive: int | str | None = None
@@ -141,11 +141,11 @@ class _Fairness(Measure):
         chosen += [_column(self.column)] if self.column else []
         return f"{type(self).__name__}[{','.join(chosen)}]" if chosen else type(self).__name__
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Which of several classes is the good one, nobody can guess."""
         if self.positive is None and data.task == "classification" and data.n_classes > 2:
             return f"{self.title} compares how often one class is predicted; name it in positive"
-        return super().refuse(data) or unknown_class(data, self.positive)
+        return super().unsupported_reason(data) or unknown_class(data, self.positive)
 
     def _seen(self, evaluation: Evaluation) -> tuple[Outputs, Tensor, int]:
         """Outputs, the group of each sample, and the class."""

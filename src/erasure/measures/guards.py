@@ -15,18 +15,18 @@ from erasure.functional.losses import correctness, predictions
 from erasure.functional.weights import changed_share
 from erasure.measures.contract import Evaluation, Outputs
 
-__all__ = ["ModelVerdict", "Status", "collapse_threshold", "judge", "over_forgetting_margin"]
+__all__ = ["GuardCheck", "Status", "collapse_threshold", "over_forgetting_margin", "run_guards"]
 
 Status: TypeAlias = Literal["ok", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
-_LEAST_MARGIN = 0.05
+_MIN_MARGIN = 0.05
 _SAME_ACCURACY = 5e-4
 """Accuracies that are printed alike."""
 _MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
-class ModelVerdict:
+class GuardCheck:
     """What the guards found.
 
     Args:
@@ -75,10 +75,10 @@ def over_forgetting_margin(right: Tensor, gold_right: Tensor, *, floor: float = 
         0.5
     """
     standard_error = math.sqrt(float((right - gold_right).double().square().sum())) / len(right)
-    return max(_LEAST_MARGIN, 3 * floor, 2 * standard_error)
+    return max(_MIN_MARGIN, 3 * floor, 2 * standard_error)
 
 
-def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "retain", floor: float = 0.0) -> ModelVerdict:
+def run_guards(evaluation: Evaluation, *, forget: str = "forget", retain: str = "retain", floor: float = 0.0) -> GuardCheck:
     """What is conspicuous about an unlearned model; the first of ``non-finite``, ``no-op``, ``collapsed``, ``over-forgotten``.
 
     Collapse and over-forgetting are looked for where the partition exists. A model has not collapsed where the original or gold itself is
@@ -96,25 +96,25 @@ def judge(evaluation: Evaluation, *, forget: str = "forget", retain: str = "reta
     return replace(found, gold=useless, original=untrained)
 
 
-def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool, untrained: bool) -> ModelVerdict:
+def _found(evaluation: Evaluation, forget: str, retain: str, floor: float, *, useless: bool, untrained: bool) -> GuardCheck:
     model = evaluation.subject.load()
     state = model.state_dict()
     reason = weight_that_diverged(dict(model.named_parameters()), dict(model.named_buffers()))
     if reason is not None:
-        return ModelVerdict("non-finite", reason)
+        return GuardCheck("non-finite", reason)
     present = [name for name in dict.fromkeys((forget, retain)) if _has(evaluation, name)]
     for partition in present:
         if evaluation.subject.outputs(partition).diverged:
-            return ModelVerdict("non-finite", f'some logits on "{partition}" are not finite or run away')
-    if "original" in evaluation.references and not changed_share(evaluation.candidate("original").load().state_dict(), state):
-        return ModelVerdict("no-op", "every weight is the original's")
+            return GuardCheck("non-finite", f'some logits on "{partition}" are not finite or run away')
+    if "original" in evaluation.references and not changed_share(evaluation.model("original").load().state_dict(), state):
+        return GuardCheck("no-op", "every weight is the original's")
     can_collapse = retain in present and not useless and not untrained
     reason = _constant(evaluation.outputs(retain), f'"{retain}"') if can_collapse else None
     if reason is not None:
-        return ModelVerdict("collapsed", reason)
+        return GuardCheck("collapsed", reason)
     is_compared = forget in present and "gold" in evaluation.references and not useless
     reason = _over_forgetting(evaluation, forget, floor) if is_compared else None
-    return ModelVerdict("over-forgotten", reason) if reason is not None else ModelVerdict("ok")
+    return GuardCheck("over-forgotten", reason) if reason is not None else GuardCheck("ok")
 
 
 def _has(evaluation: Evaluation, partition: str) -> bool:
@@ -125,12 +125,12 @@ def _useless(evaluation: Evaluation, forget: str, retain: str, model: Literal["o
     """Why a reference is not valid; empty if it is, or if there is no reference."""
     if model not in evaluation.references or not _has(evaluation, retain):
         return ""
-    kept = evaluation.candidate(model).outputs(retain)
+    kept = evaluation.model(model).outputs(retain)
     if kept.diverged:
         return f'training has diverged: logits on "{retain}" are not finite or run away'
     if model == "original" and _is_of_one_class(kept) and _has(evaluation, forget):
         # The original has learned from both, and of one class alone nobody can tell who knows it from who says nothing else.
-        forgotten = evaluation.candidate(model).outputs(forget)
+        forgotten = evaluation.model(model).outputs(forget)
         labels, logits, losses, ids = (
             torch.cat([getattr(kept, name), getattr(forgotten, name)]) for name in ("labels", "logits", "losses", "ids")
         )

@@ -36,7 +36,7 @@ def mean_activation_distance(evaluation: Evaluation, partition: str, distance: s
     ids = evaluation.ids(partition)
     if not len(ids):
         raise PartitionError(f'the partition "{partition}" is empty')
-    original, subject = evaluation.candidate("original").load(), evaluation.subject.load()
+    original, subject = evaluation.model("original").load(), evaluation.subject.load()
     total = 0.0
     for batch in Batches(evaluation.x, evaluation.y, ids, _BATCH):
         first, second = _rows(original, batch.x, len(batch.y)), _rows(subject, batch.x, len(batch.y))

@@ -10,14 +10,14 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor
 
-from erasure.errors import InvalidParameters, PartitionError, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError, RequirementNotMet
 from erasure.functional.tokens import LEARNED, WRONG, exchange_rows, n_versions, version_of, versions_missing, without_padding
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generation import require_context
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["LetterChoice", "spelled"]
 
@@ -55,7 +55,7 @@ class LetterChoice(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     letters: Annotated[tuple[str, ...], MinLen(2)] = tuple("ABCDEFGHIJ")
@@ -66,13 +66,13 @@ class LetterChoice(Measure):
     def check(self) -> None:
         """Options must show their letter, and letters must differ."""
         if "{letter}" not in self.option:
-            raise InvalidParameters([Problem('expected a text with "{letter}"', path="LetterChoice.option")])
+            raise InvalidParameters([Diagnostic('expected a text with "{letter}"', path="LetterChoice.option")])
         if len(set(self.letters)) < len(self.letters):
-            raise InvalidParameters([Problem("letters must differ", path="LetterChoice.letters")])
+            raise InvalidParameters([Diagnostic("letters must differ", path="LetterChoice.letters")])
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share."""
@@ -109,7 +109,7 @@ class LetterChoice(Measure):
             is_best = among == among.max()
             right.append(float(is_best[true]) / int(is_best.sum()))
         chance = sum(1 / n_answers for _, n_answers in places) / len(places)
-        return [Value(value=sum(right) / len(right), partition=self.partition, chance=chance)]
+        return [Value(value=sum(right) / len(right), partition=self.partition, chance_level=chance)]
 
     def _written(self, evaluation: Evaluation) -> tuple[list[list[int]], list[list[int]]]:
         """Tokens that name each answer, of which the last differ, and those before each answer."""

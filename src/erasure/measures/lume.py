@@ -13,7 +13,7 @@ from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generated_answers import harmonic_mean
 from erasure.measures.generation import Generated, generated
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["LUMEScore"]
 
@@ -52,7 +52,7 @@ class LUMEScore(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"

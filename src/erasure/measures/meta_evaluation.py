@@ -11,13 +11,13 @@ import torch
 from annotated_types import Interval, MinLen
 from torch import nn
 
-from erasure.errors import Diverged, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, Diverged, InvalidParameters, RequirementNotMet
 from erasure.functional.membership import auc
 from erasure.functional.rounding import with_rounded_weights
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
-from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind, Outputs, Reference, Value, forward_pass
+from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest, Outputs, Reference, Value, forward_pass
 from erasure.measures.generated_answers import harmonic_mean
-from erasure.measures.requested_models import FIRST_FITTED, Original, Request, Retrained
+from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Original, Retrained
 from erasure.measures.requirements import require_defined
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
@@ -26,7 +26,7 @@ from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.trial import inputs_kept
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["MetaEvaluation"]
 
@@ -75,9 +75,9 @@ class MetaEvaluation(Measure):
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"unlearned"})
     on_jury: ClassVar[bool] = False
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     metrics: Annotated[tuple[Measure, ...], MinLen(1)] = field(
         default_factory=lambda: (ExtractionStrength(), ExactMemorisation(), AnswerProbability())
@@ -95,38 +95,40 @@ class MetaEvaluation(Measure):
         titles = [metric.title for metric in self.metrics]
         twice = next((title for title in titles if titles.count(title) > 1), None)
         if twice is not None:
-            raise InvalidParameters([Problem(f"{twice} stands there twice", path="MetaEvaluation.metrics")])
+            raise InvalidParameters([Diagnostic(f"{twice} stands there twice", path="MetaEvaluation.metrics")])
         for metric in self.metrics:
             if metric.references - self.references or metric.requests("gold"):
                 message = f"{metric.title} needs other models than the one it looks at and gold"
-                raise InvalidParameters([Problem(message, path="MetaEvaluation.metrics")])
+                raise InvalidParameters([Diagnostic(message, path="MetaEvaluation.metrics")])
 
     def partitions(self) -> tuple[str, ...]:
         """Those of the measures too."""
         return tuple(dict.fromkeys((self.forget, *(name for metric in self.metrics for name in metric.partitions()))))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The measures must be defined."""
-        return super().refuse(data) or next((reason for metric in self.metrics if (reason := metric.refuse(data))), None)
+        return super().unsupported_reason(data) or next(
+            (reason for metric in self.metrics if (reason := metric.unsupported_reason(data))), None
+        )
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """Models that know, and models that do not."""
         return [(request, self.partitions()) for request in (*self._knowing, *self._ignorant)]
 
     @property
-    def _knowing(self) -> list[Request]:
+    def _knowing(self) -> list[ModelRequest]:
         return [Original(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     @property
-    def _ignorant(self) -> list[Request]:
+    def _ignorant(self) -> list[ModelRequest]:
         return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Five rows for each measure."""
         require_defined(self, evaluation)
         evaluation.outputs(self.forget)
-        gold = evaluation.candidate("gold")
-        again = {candidate.kind: self._relearned(evaluation, candidate) for candidate in (evaluation.subject, gold)}
+        gold = evaluation.model("gold")
+        again = {candidate.role: self._relearned(evaluation, candidate) for candidate in (evaluation.subject, gold)}
         network = with_rounded_weights(evaluation.subject.load(), self.bits, None if self.bits == 8 else self.group)
         rounded = _changed(evaluation, evaluation.subject, network)
         values: list[Value] = []
@@ -134,7 +136,7 @@ class MetaEvaluation(Measure):
             of = _knowledge(metric, evaluation)
             faithful = self._faithfulness(metric, evaluation)
             before, gold_before = of(evaluation.subject), of(gold)
-            relearning = _ratio(of(again["gold"]) - gold_before, of(again[evaluation.subject.kind]) - before)
+            relearning = _ratio(of(again["gold"]) - gold_before, of(again[evaluation.subject.role]) - before)
             quantisation = _ratio(before, of(rounded))
             robust = harmonic_mean([relearning, quantisation])
             found = {
@@ -151,15 +153,15 @@ class MetaEvaluation(Measure):
         return values
 
     def _faithfulness(self, metric: Measure, evaluation: Evaluation) -> float:
-        bank = evaluation.bank()
+        models = evaluation.models()
 
-        def values(requests: Sequence[Request]) -> torch.Tensor:
+        def values(requests: Sequence[ModelRequest]) -> torch.Tensor:
             found = []
             for request in requests:
-                candidate = Candidate(
-                    kind="gold",
-                    load=lambda request=request: bank.load(request),  # type: ignore[misc]
-                    outputs=lambda partition, request=request: bank.outputs(request, partition),  # type: ignore[misc]
+                candidate = ModelUnderTest(
+                    role="gold",
+                    load=lambda request=request: models.load(request),  # type: ignore[misc]
+                    outputs=lambda partition, request=request: models.outputs(request, partition),  # type: ignore[misc]
                     elapsed_s=0.0,
                 )
                 found.append(_knowledge(metric, evaluation)(candidate))
@@ -168,7 +170,7 @@ class MetaEvaluation(Measure):
         area = auc(values(self._knowing), values(self._ignorant))
         return area if _direction(metric) else max(area, 1 - area)
 
-    def _relearned(self, evaluation: Evaluation, candidate: Candidate) -> Candidate:
+    def _relearned(self, evaluation: Evaluation, candidate: ModelUnderTest) -> ModelUnderTest:
         network = copy.deepcopy(candidate.load()).requires_grad_(True)
         trainer = Trainer(network, self.optimizer, epochs=self.relearn_epochs)
         ids = evaluation.ids(self.forget).sort().values
@@ -187,7 +189,7 @@ class MetaEvaluation(Measure):
         return _changed(evaluation, candidate, network.eval())
 
 
-def _changed(evaluation: Evaluation, candidate: Candidate, network: nn.Module) -> Candidate:
+def _changed(evaluation: Evaluation, candidate: ModelUnderTest, network: nn.Module) -> ModelUnderTest:
     """The candidate with another network."""
     known: dict[str, Outputs] = {}
 
@@ -208,15 +210,15 @@ def _changed(evaluation: Evaluation, candidate: Candidate, network: nn.Module) -
 
 def _direction(metric: Measure) -> int:
     """1 if a measure grows with knowledge, -1 if it falls, 0 if neither is known."""
-    if metric.tells is not None:
-        return 1 if metric.tells == "knowledge" else -1
+    if metric.indicates is not None:
+        return 1 if metric.indicates == "knowledge" else -1
     return 0 if metric.higher_is_better is None else 1 if metric.higher_is_better else -1
 
 
-def _knowledge(metric: Measure, evaluation: Evaluation) -> Callable[[Candidate], float]:
+def _knowledge(metric: Measure, evaluation: Evaluation) -> Callable[[ModelUnderTest], float]:
     """A measure's first value of a model, turned so that it grows with knowledge."""
 
-    def of(candidate: Candidate) -> float:
+    def of(candidate: ModelUnderTest) -> float:
         value = metric.measure(replace(evaluation, subject=candidate, notes={}))[0].value
         return value if _direction(metric) >= 0 else 1 - value
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.distances import DISTANCES
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference, Value
 from erasure.measures.legacy_activations import mean_activation_distance
 from erasure.types import Partition, Source
 
@@ -54,7 +54,7 @@ class ModelDistance(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     references: ClassVar[frozenset[Reference]] = frozenset({"original"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"gold", "unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"gold", "unlearned"})
 
     function: Annotated[Literal["l2norm", "hausdorff", "kldivergence", "jsdistance"], BeforeValidator(_last_part)] = "l2norm"
     block_diag: bool = False
@@ -75,7 +75,7 @@ class ModelDistance(Measure):
         if self.activations:
             distance = mean_activation_distance(evaluation, self.partition, self.function, block_diagonal=self.block_diag)
             return [Value(value=distance, partition=self.partition)]
-        mine, original = _matrices(evaluation.subject.load()), _matrices(evaluation.candidate("original").load())
+        mine, original = _matrices(evaluation.subject.load()), _matrices(evaluation.model("original").load())
         if [m.shape for m in mine] != [m.shape for m in original]:
             raise RequirementNotMet("the model and the original have different parameters; their weights do not compare")
         return [Value(value=float(DISTANCES[self.function](mine, original, block_diagonal=self.block_diag)))]

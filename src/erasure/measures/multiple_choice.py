@@ -15,7 +15,7 @@ from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import version_losses
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, Source, TaskKind
+from erasure.types import Partition, Source, Task
 
 __all__ = ["MultipleChoice"]
 
@@ -44,14 +44,14 @@ class MultipleChoice(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     true: Literal["paraphrase", "answer"] = "paraphrase"
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Both shares."""
@@ -75,8 +75,8 @@ class MultipleChoice(Measure):
         losses, lengths = losses[:, is_asked], lengths[:, is_asked]
         chance = float((1 / (~losses.isnan()).sum(0)).mean())
         return [
-            Value(value=_share(losses), partition=self.partition, chance=chance),
-            Value(value=_share(losses * lengths), name=f"{self.title} summed", partition=self.partition, chance=chance),
+            Value(value=_share(losses), partition=self.partition, chance_level=chance),
+            Value(value=_share(losses * lengths), name=f"{self.title} summed", partition=self.partition, chance_level=chance),
         ]
 
     def _answers(self, evaluation: Evaluation, x: Tensor, versions: Sequence[int]) -> tuple[Tensor, Tensor]:

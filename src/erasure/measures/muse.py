@@ -16,7 +16,7 @@ from erasure.measures.answers import has_end
 from erasure.measures.contract import Evaluation, Measure, Reference, Value
 from erasure.measures.generation import examples_of, generated
 from erasure.measures.requirements import require_defined
-from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source, TaskKind
+from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source, Task
 
 __all__ = ["KnowMem", "PrivLeak", "VerbMem"]
 
@@ -43,7 +43,7 @@ class VerbMem(Measure):
     source: ClassVar[Source | None] = Source(paper=_PAPER, code=_CODE, tested=_TESTED)
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     n_tokens: PositiveInt = 128
@@ -83,7 +83,7 @@ class KnowMem(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     examples: Partition = "retain"
@@ -141,7 +141,7 @@ class PrivLeak(Measure):
     value_range: ClassVar[tuple[float, float]] = (-100.0, float("inf"))
     ideal: ClassVar[Literal["gold"] | float | None] = 0.0
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     test: Partition = "test"

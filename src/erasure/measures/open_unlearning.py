@@ -20,7 +20,7 @@ from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import log_truth_ratios, version_losses
 from erasure.measures.wording import Fluency
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["OpenUnlearningScore"]
 
@@ -61,7 +61,7 @@ class OpenUnlearningScore(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"original", "gold"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     test: Partition = "test"
@@ -69,21 +69,21 @@ class OpenUnlearningScore(Measure):
     max_new_tokens: PositiveInt = 64
     n_samples: PositiveInt | None = None
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The score and its parts."""
         require_defined(self, evaluation)
         forgotten, hidden = self._memorisation(evaluation), self._privacy(evaluation)
-        before = self._use(replace(evaluation, subject=evaluation.candidate("original"), notes={}))
+        before = self._use(replace(evaluation, subject=evaluation.model("original"), notes={}))
         if before == 0:
             raise RequirementNotMet("the original's utility is 0, so that nothing can be divided by it")
         useful = min(1.0, self._use(evaluation) / before)
         return [
             Value(value=harmonic_mean([forgotten, hidden, useful]), higher_is_better=True),
-            Value(value=forgotten, name="memorisation score", partition=self.forget, tells="ignorance"),
+            Value(value=forgotten, name="memorisation score", partition=self.forget, indicates="ignorance"),
             Value(value=hidden, name="privacy score", partition=self.forget, higher_is_better=True, ideal=1.0),
             Value(value=useful, name="utility score", higher_is_better=True),
         ]
@@ -104,7 +104,7 @@ class OpenUnlearningScore(Measure):
 
     def _privacy(self, evaluation: Evaluation) -> float:
         attack = AnswerMembership(forget=self.forget, test=self.test)
-        gold = replace(evaluation, subject=evaluation.candidate("gold"))
+        gold = replace(evaluation, subject=evaluation.model("gold"))
         found = zip(attack.measure(evaluation), attack.measure(gold), strict=True)
         return harmonic_mean([_closeness(mine.value, other.value) for mine, other in found])
 

@@ -11,7 +11,7 @@ from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.functional.losses import predictions, probabilities
 from erasure.functional.tokens import TokenTable
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Outputs"]
 
@@ -35,7 +35,7 @@ class Outputs:
     losses: Tensor
     labels: Tensor
     features: Tensor | None = None
-    task: TaskKind = "classification"
+    task: Task = "classification"
 
     def __len__(self) -> int:
         return len(self.ids)

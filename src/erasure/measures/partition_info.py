@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from erasure.functional.counts import label_counts
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Value
 from erasure.types import Partition, Source
 
 __all__ = ["PartitionInfo"]
@@ -35,7 +35,7 @@ class PartitionInfo(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     ideal: ClassVar[Literal["gold"] | float | None] = None
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"original"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"original"})
 
     partition: Partition = "forget"
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.losses import correctness
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, Statistic, TaskKind
+from erasure.types import Partition, Source, Statistic, Task
 
 __all__ = ["Recovery"]
 
@@ -44,8 +44,8 @@ class Recovery(Measure):
     higher_is_better: ClassVar[bool | None] = True
     ideal: ClassVar[Literal["gold"] | float | None] = 1.0
     references: ClassVar[frozenset[Reference]] = frozenset({"original", "gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"gold", "unlearned"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"gold", "unlearned"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     partition: Partition = "test"
 

@@ -88,7 +88,7 @@ class _Relearning(Measure):
             return _Relearned(0, censored=False)
         chosen = start.ids[rows].to(evaluation.ids(self.forget).device)
         recipe = {each.name: getattr(self, each.name) for each in fields(_Relearning) if each.name not in {"forget", "relearn"}}
-        subject = evaluation.candidate(model).load()
+        subject = evaluation.model(model).load()
         found = evaluation.shared(
             "relearning",
             subject,
@@ -198,7 +198,7 @@ class RelearnTime(_Relearning):
         """The time, and whether it is cut off."""
         found = self._relearned(evaluation, "subject")
         return [
-            Value(value=found.time, partition=self.forget, unit=self.count, tells="ignorance"),
+            Value(value=found.time, partition=self.forget, unit=self.count, indicates="ignorance"),
             Value(value=float(found.censored), name=f"{self.title} censored", partition=self.forget),
         ]
 
@@ -257,7 +257,7 @@ class AIN(_Relearning):
                 partition=self.forget,
                 unit=self.count,
                 ideal="gold",
-                tells="ignorance",
+                indicates="ignorance",
             ),
             Value(value=gold.time, name=f"{self.title} time of gold", partition=self.forget, unit=self.count, ideal="gold"),
             Value(value=censored, name=f"{self.title} censored", partition=self.forget, ideal="gold"),

@@ -20,7 +20,7 @@ from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
 from erasure.training.randomness import isolated
 from erasure.training.trial import inputs_kept
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["RelearningCurve"]
 
@@ -55,7 +55,7 @@ class RelearningCurve(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_better: ClassVar[bool | None] = True
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     relearn: Partition | None = None
@@ -98,7 +98,7 @@ class RelearningCurve(Measure):
                     curve.append(self._look(network, x))
         evidence = {"kind": "relearning", "steps": steps, "known": curve}
         return [
-            Value(value=sum(curve) / len(curve), partition=self.forget, evidence=evidence),
+            Value(value=sum(curve) / len(curve), partition=self.forget, curve=evidence),
             Value(value=curve[-1], name=f"{self.title} end", partition=self.forget),
         ]
 

@@ -1,7 +1,7 @@
 """Models that measures ask for beside the subject and its references: shadows, further golds, the subject made again.
 
 A measure says before the run which models it needs (:meth:`Measure.requests`), so that a plan shows them and every measure that asks
-for the same model shares it. While measuring, it asks the :class:`Provider` for what they say. It never trains anything itself.
+for the same model shares it. While measuring, it asks the :class:`ModelProvider` for what they say. It never trains anything itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from erasure.measures.outputs import Outputs
 
-__all__ = ["FIRST_FITTED", "Original", "Provider", "Repeated", "Request", "Retrained", "Shadow", "UnlearnedShadow"]
+__all__ = ["FIRST_FITTED", "ModelProvider", "ModelRequest", "Original", "Repeated", "Retrained", "Shadow", "UnlearnedShadow"]
 
 FIRST_FITTED = 1001
 """Number from which on measures take golds and originals that they are fitted on: smaller ones may be judged beside the methods, and a
@@ -21,7 +21,7 @@ model that a measure was fitted on says nothing of others."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ModelRequest:
     """A model by recipe and ids; equal requests are one model.
 
     Args:
@@ -30,13 +30,13 @@ class Request:
 
     number: int
 
-    def numbered(self, number: int) -> Request:
+    def numbered(self, number: int) -> ModelRequest:
         """The same kind of model, another one."""
         return replace(self, number=number)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retrained(Request):
+class Retrained(ModelRequest):
     """A gold model of another training seed: trained on the subject's retain partition.
 
     Numbers start at 1; a measure that is fitted on golds takes those from :data:`FIRST_FITTED` on.
@@ -44,12 +44,12 @@ class Retrained(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Original(Request):
+class Original(ModelRequest):
     """A model trained on the training set with another training seed. Numbers start at 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repeated(Request):
+class Repeated(ModelRequest):
     """The subject made again, with other random streams.
 
     An unlearned subject: its method applied once more. A gold subject: retrained once more, with seeds that :class:`Retrained` does not
@@ -63,7 +63,7 @@ class Repeated(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadow(Request):
+class Shadow(ModelRequest):
     """A model trained by the predictor's recipe on a random part of some partitions.
 
     With ``share`` 0.5 the models ``2k`` and ``2k + 1`` have complementary halves, so that an even number of them has seen every sample
@@ -81,7 +81,7 @@ class Shadow(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnlearnedShadow(Request):
+class UnlearnedShadow(ModelRequest):
     """A shadow that has gone through what the subject has gone through.
 
     An unlearned subject: its method is applied to the shadow, with a random part of what the shadow has seen of the pool as the forget
@@ -105,21 +105,21 @@ class UnlearnedShadow(Request):
         return replace(self.shadow, number=self.number)
 
 
-class Provider(Protocol):
+class ModelProvider(Protocol):
     """Answers requests that the measure has declared; the engine has trained them by then."""
 
-    def outputs(self, request: Request, partition: str) -> Outputs:
+    def outputs(self, request: ModelRequest, partition: str) -> Outputs:
         """What the model says about a partition, in the partition's order."""
         ...
 
-    def load(self, request: Request) -> nn.Module:
+    def load(self, request: ModelRequest) -> nn.Module:
         """The model, in eval mode, on the device; do not change it."""
         ...
 
-    def seen(self, request: Request) -> Tensor:
+    def seen(self, request: ModelRequest) -> Tensor:
         """Sorted ids of the samples the model was trained on (for an unlearned shadow: before it forgot), int64 on the CPU."""
         ...
 
-    def forgotten(self, request: Request) -> Tensor:
+    def forgotten(self, request: ModelRequest) -> Tensor:
         """Sorted ids of the samples the model has unlearned; empty if it is not an unlearned one. int64 on the CPU."""
         ...

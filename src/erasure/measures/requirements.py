@@ -20,7 +20,7 @@ def require_defined(measure: Measure, evaluation: Evaluation) -> None:
     Raises:
         RequirementNotMet: With the measure's own reason.
     """
-    reason = measure.refuse(_data_of(evaluation))
+    reason = measure.unsupported_reason(_data_of(evaluation))
     if reason is not None:
         raise RequirementNotMet(reason)
 

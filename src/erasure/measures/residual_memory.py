@@ -9,18 +9,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.membership import confidence_margin
 from erasure.functional.residual_memory import memory_left
 from erasure.intervals import student_quantile
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
-from erasure.measures.requested_models import FIRST_FITTED, Original, Request, Retrained
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Outputs, Value
+from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Original, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, Tells
+from erasure.types import Indication, Partition, PositiveInt, Source
 
 __all__ = ["ResidualMemory"]
 
-_LEAST = 3
+_MIN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ResidualMemory(Measure):
     source: ClassVar[Source | None] = Source(
         paper="ERASURE, 2026; its margins are those of Carlini et al., IEEE S&P 2022, arXiv:2112.03570",
     )
-    tells: ClassVar[Tells | None] = "knowledge"
+    indicates: ClassVar[Indication | None] = "knowledge"
 
     forget: Partition = "forget"
     test: Partition = "test"
@@ -59,35 +59,35 @@ class ResidualMemory(Measure):
 
     def check(self) -> None:
         """Fewer rulers cannot be measured by one another."""
-        if self.n_models < _LEAST:
-            message = f"found {self.n_models} models on either side; at least {_LEAST} are needed"
-            raise InvalidParameters([Problem(message, path="n_models")])
+        if self.n_models < _MIN:
+            message = f"found {self.n_models} models on either side; at least {_MIN} are needed"
+            raise InvalidParameters([Diagnostic(message, path="n_models")])
 
     @property
     def title(self) -> str:
         """``memory left``."""
         return "memory left"
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The rulers."""
         return [(request, self.partitions()) for request in (*self._golds, *self._originals)]
 
     @property
-    def _golds(self) -> list[Request]:
+    def _golds(self) -> list[ModelRequest]:
         return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     @property
-    def _originals(self) -> list[Request]:
+    def _originals(self) -> list[ModelRequest]:
         return [Original(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share, with the interval in which 95 % of ruler golds are expected around it."""
         require_defined(self, evaluation)
         subject = [evaluation.outputs(partition) for partition in self.partitions()]
-        bank = evaluation.bank()
+        models = evaluation.models()
 
-        def rulers(requests: Sequence[Request]) -> Tensor:
-            said = [[bank.outputs(request, partition) for partition in self.partitions()] for request in requests]
+        def rulers(requests: Sequence[ModelRequest]) -> Tensor:
+            said = [[models.outputs(request, partition) for partition in self.partitions()] for request in requests]
             if any(outputs.diverged for each in said for outputs in each):
                 raise RequirementNotMet("the margins of a ruler are not finite: its training diverged")
             return torch.stack([_margins(each) for each in said])

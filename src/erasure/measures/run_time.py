@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
-from erasure.types import ANY_TASK, Source, TaskKind
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference, Value
+from erasure.types import ANY_TASK, Source, Task
 
 __all__ = ["RunTime", "SpeedUp"]
 
@@ -30,7 +30,7 @@ class RunTime(Measure):
     )
     higher_is_better: ClassVar[bool | None] = False
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     unit: ClassVar[str] = "s"
     ideal: ClassVar[Literal["gold"] | float | None] = None
     on_jury: ClassVar[bool] = False
@@ -61,16 +61,16 @@ class SpeedUp(Measure):
     source: ClassVar[Source | None] = Source(paper="Jia et al., NeurIPS 2023, arXiv:2304.04934 (run-time efficiency)")
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     unit: ClassVar[str] = "x"
     ideal: ClassVar[Literal["gold"] | float | None] = None
     on_jury: ClassVar[bool] = False
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"unlearned"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"unlearned"})
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The ratio of the two times."""
-        gold = evaluation.candidate("gold").elapsed_s
+        gold = evaluation.model("gold").elapsed_s
         if evaluation.subject.elapsed_s <= 0:
             raise RequirementNotMet("the time of the method is zero: too short for this clock to compare")
         return [Value(value=gold / evaluation.subject.elapsed_s)]

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from erasure.component import Call
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet, nearest
 from erasure.functional.losses import probabilities
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Outputs, Value
 from erasure.training.predictor import ModelInput
 from erasure.types import Partition, Source, Statistic
 
@@ -62,7 +62,7 @@ class Metric(Call):
         names = list(accepted)
         if self.is_sklearn and (len(names) < 2 or names[0] not in _TRUTH):
             shown = ", ".join(names[:2])
-            problem = Problem(f"{self.path}({shown}, …) does not compare predictions with labels", path=self.name)
+            problem = Diagnostic(f"{self.path}({shown}, …) does not compare predictions with labels", path=self.name)
             raise InvalidParameters([problem])
         if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values()):
             return
@@ -72,7 +72,7 @@ class Metric(Call):
             listed = ", ".join(allowed) or "no parameters"
             raise InvalidParameters(
                 [
-                    Problem(f'{self.name} has no parameter "{n}"; it has {listed}', self.name, hint=nearest(n, allowed))
+                    Diagnostic(f'{self.name} has no parameter "{n}"; it has {listed}', self.name, hint=nearest(n, allowed))
                     for n in unknown
                 ]
             )
@@ -151,7 +151,7 @@ class SklearnMetric(Measure):
     function: Metric = field(default_factory=_accuracy)
     partition: Partition = "test"
     name: str | None = None
-    target: ModelKind | None = None
+    target: ModelRole | None = None
 
     @property
     def title(self) -> str:
@@ -163,9 +163,9 @@ class SklearnMetric(Measure):
         """An accuracy, if the function is scikit-learn's ``accuracy_score``."""
         return "accuracy" if self.function.is_sklearn and self.function.name == "accuracy_score" else ""
 
-    def targets(self) -> frozenset[ModelKind]:
+    def targets(self) -> frozenset[ModelRole]:
         """The one kind that was asked for and gold, which it is compared with; or all."""
-        return self.judges if self.target is None else frozenset({self.target, "gold"})
+        return self.applies_to if self.target is None else frozenset({self.target, "gold"})
 
     def remark(self, labels: Mapping[str, torch.Tensor], data: ModelInput) -> str | None:
         """That classes without a sample enter a macro mean, where there are such classes."""
@@ -272,7 +272,7 @@ class Accuracy(Measure):
     source: ClassVar[Source | None] = SklearnMetric.source
 
     partition: Partition = "test"
-    target: ModelKind | None = None
+    target: ModelRole | None = None
 
     @property
     def title(self) -> str:
@@ -284,9 +284,9 @@ class Accuracy(Measure):
         """An accuracy."""
         return "accuracy"
 
-    def targets(self) -> frozenset[ModelKind]:
+    def targets(self) -> frozenset[ModelRole]:
         """The one kind that was asked for and gold, which it is compared with; or all."""
-        return self.judges if self.target is None else frozenset({self.target, "gold"})
+        return self.applies_to if self.target is None else frozenset({self.target, "gold"})
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share."""

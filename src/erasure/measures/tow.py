@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 
 from erasure.functional.composites import tug_of_war
 from erasure.measures.contract import Evaluation, Value
-from erasure.measures.gold_comparison import GoldComparison
+from erasure.measures.gold_comparison import GoldReferenced
 from erasure.types import Source, Statistic
 
 __all__ = ["ToW"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToW(GoldComparison):
+class ToW(GoldReferenced):
     r"""Tug of war between forgetting, keeping and generalising.
 
     Answers: is the model close to retraining on every side at once?

@@ -23,11 +23,11 @@ from erasure.functional.tokens import (
     version_of,
     versions_missing,
 )
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Reference, Value
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Partition, Source, TaskKind
+from erasure.types import NonNegativeInt, Partition, Source, Task
 
 __all__ = ["ForgetQuality", "TruthRatio", "log_truth_ratios", "ratios_of_losses", "version_losses"]
 
@@ -68,14 +68,14 @@ class TruthRatio(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     legacy: bool = field(default=False, metadata={"address": "changed"})
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Both means."""
@@ -118,16 +118,16 @@ class ForgetQuality(Measure):
     higher_is_better: ClassVar[bool | None] = True
     ideal: ClassVar[Literal["gold"] | float | None] = 1.0
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    judges: ClassVar[frozenset[ModelKind]] = frozenset({"original", "gold", "unlearned"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    applies_to: ClassVar[frozenset[ModelRole]] = frozenset({"original", "gold", "unlearned"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     resamples: NonNegativeInt = 500
     legacy: bool = field(default=False, metadata={"address": "changed"})
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, WRONG)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """p-value and statistic."""
@@ -223,7 +223,7 @@ def version_losses(
     """Mean loss per token of one version of each answer, ``(n,)`` float64 on the CPU; not a number where there is none."""
     if version == LEARNED:
         return evaluation.outputs(partition, model).tokens.losses
-    network = evaluation.candidate(model).load()
+    network = evaluation.model(model).load()
     found: list[Tensor] = []
     for ids in torch.split(evaluation.ids(partition), _BATCH):
         x, y = version_of(evaluation.x.gather(ids), version)

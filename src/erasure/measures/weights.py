@@ -13,7 +13,7 @@ from erasure.functional.weights import relative_distance
 from erasure.measures.contract import Evaluation, Value
 from erasure.measures.referenced import Referenced
 from erasure.training.layer_outputs import name_of
-from erasure.types import ANY_TASK, Source, TaskKind
+from erasure.types import ANY_TASK, Source, Task
 
 __all__ = ["WeightDistance"]
 
@@ -40,14 +40,14 @@ class WeightDistance(Referenced):
         deviations=("Upstream averages the unnormalised norms of all tensors, in which a bias weighs as much as a kernel.",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
 
     by_layer: bool = False
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The distance of the whole, then of each layer."""
         mine = {name: p.detach() for name, p in evaluation.subject.load().named_parameters()}
-        other = {name: p.detach() for name, p in evaluation.candidate(self.reference).load().named_parameters()}
+        other = {name: p.detach() for name, p in evaluation.model(self.reference).load().named_parameters()}
         if {name: p.shape for name, p in mine.items()} != {name: p.shape for name, p in other.items()}:
             raise RequirementNotMet(
                 f"the model and the {self.reference} model have different parameters; their weights do not compare"

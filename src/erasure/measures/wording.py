@@ -16,7 +16,7 @@ from erasure.measures.contract import Evaluation, Measure, Reference, Value
 from erasure.measures.generation import Generated, generated
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["REFUSING", "Fluency", "RefusalRate"]
 
@@ -74,7 +74,7 @@ class RefusalRate(Measure):
         deviations=("The measure and its phrases are ours.",),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "retain"
     phrases: Annotated[tuple[str, ...], MinLen(1)] = REFUSING
@@ -117,7 +117,7 @@ class Fluency(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "retain"
     max_new_tokens: PositiveInt = 64
@@ -126,7 +126,7 @@ class Fluency(Measure):
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """Fluency, variety and silence."""
         require_defined(self, evaluation)
-        gold = evaluation.candidate("gold").load()
+        gold = evaluation.model("gold").load()
         answers = generated(evaluation, self.partition, max_new_tokens=self.max_new_tokens, n_samples=self.n_samples)
         spoken = [each for each in answers if each.tokens]
         likely = _probabilities(gold, spoken, evaluation.y.device)

@@ -15,7 +15,7 @@ from erasure.functional.divergences import jensen_shannon, kullback_leibler, log
 from erasure.intervals import student_t
 from erasure.measures.contract import Evaluation, Measure, Value, forward_pass
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["ZRF", "LegacyZRF"]
 
@@ -116,7 +116,7 @@ class LegacyZRF(_AgainstRandom):
         tested="the authors' formula, written out with torch (tests/unit/measures/test_zrf.py)",
     )
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     n_teachers: PositiveInt = 1
 

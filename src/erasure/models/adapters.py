@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.models.text import library
 
 __all__ = ["check_adapter", "check_is_no_adapter", "looks_like_a_place", "merged"]
@@ -31,7 +31,7 @@ def check_is_no_adapter(folder: str) -> None:
         base = _base_of(place) or "their model"
         message = f'"{folder}" has low-rank updates only'
         hint = f"give the folder of {base} as name_or_path, and this one as adapter"
-        raise InvalidParameters([Problem(message, path="CausalLanguageModel.name_or_path", hint=hint)])
+        raise InvalidParameters([Diagnostic(message, path="CausalLanguageModel.name_or_path", hint=hint)])
 
 
 def check_adapter(folder: str, name_or_path: str) -> None:
@@ -43,12 +43,14 @@ def check_adapter(folder: str, name_or_path: str) -> None:
     place = Path(folder).expanduser()
     if not (place / _DESCRIPTION).is_file():
         message = f'"{folder}" has no low-rank updates ({_DESCRIPTION})'
-        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter", hint="give a folder that peft has saved")])
+        raise InvalidParameters(
+            [Diagnostic(message, path="CausalLanguageModel.adapter", hint="give a folder that peft has saved")]
+        )
     base = _base_of(place)
     if base and Path(base).name != Path(name_or_path).name:
         message = f'the updates in "{folder}" are for the model "{base}", not for "{name_or_path}"'
         hint = f"give that model; if it only was renamed, write its new name into {_DESCRIPTION}"
-        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter", hint=hint)])
+        raise InvalidParameters([Diagnostic(message, path="CausalLanguageModel.adapter", hint=hint)])
 
 
 def merged(network: Any, folder: str) -> Any:
@@ -73,6 +75,6 @@ def _base_of(place: Path) -> str:
         found = json.loads((place / _DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         message = f'"{place / _DESCRIPTION}" cannot be read: {error}'
-        raise InvalidParameters([Problem(message, path="CausalLanguageModel.adapter")]) from error
+        raise InvalidParameters([Diagnostic(message, path="CausalLanguageModel.adapter")]) from error
     base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
     return base if isinstance(base, str) else ""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import MinLen
 from torch import nn
 
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.models.mlp import FeaturesAndHead
 from erasure.training.predictor import Model, ModelInput
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
@@ -80,7 +80,7 @@ class CNN(Model):
         if self.paddings is not None and len(self.paddings) != len(self.channels):
             raise InvalidParameters(
                 [
-                    Problem(
+                    Diagnostic(
                         f"expected {len(self.channels)} paddings, one for each of channels, found {len(self.paddings)}",
                         path="CNN.paddings",
                     )

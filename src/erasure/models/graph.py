@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.graphs import GraphBatch, NodeBatch, torch_geometric
 from erasure.training.node_operators import NodeOperators
 from erasure.training.predictor import Model, ModelInput
@@ -77,10 +77,10 @@ class GNN(Model):
         """Heads share the width, only some convolutions look at edge features, and something must be learned."""
         if self.conv == "gat" and self.hidden_factor is None and self.hidden % self.heads:
             message = f"{self.heads} heads cannot share a width of {self.hidden}"
-            raise InvalidParameters([Problem(message, path="GNN.heads", hint="take a divisor of hidden")])
+            raise InvalidParameters([Diagnostic(message, path="GNN.heads", hint="take a divisor of hidden")])
         if self.edge_features and self.conv in {"gcn", "sage"}:
             message = f'conv = "{self.conv}" does not look at edge features; only "gin" and "gat" do'
-            raise InvalidParameters([Problem(message, path="GNN.edge_features")])
+            raise InvalidParameters([Diagnostic(message, path="GNN.edge_features")])
 
     def build(self, data: ModelInput) -> nn.Module:
         """The network with fresh weights."""

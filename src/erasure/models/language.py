@@ -14,7 +14,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.tokens import PADDING, PROMPT
 from erasure.models.adapters import check_adapter, check_is_no_adapter, looks_like_a_place, merged
 from erasure.models.pretrained import pinned_digest
@@ -206,7 +206,7 @@ class CausalLanguageModel(Model):
     def check(self) -> None:
         """Results are cached by what is in a folder, not by its name."""
         if self.lora_alpha is not None and self.lora_rank is None:
-            raise InvalidParameters([Problem("lora_alpha needs lora_rank", path="CausalLanguageModel.lora_alpha")])
+            raise InvalidParameters([Diagnostic("lora_alpha needs lora_rank", path="CausalLanguageModel.lora_alpha")])
         if self.adapter is not None:
             check_adapter(self.adapter, self.name_or_path)
             digest = pinned_digest("CausalLanguageModel.adapter", self.adapter, self.adapter_sha256)
@@ -218,10 +218,10 @@ class CausalLanguageModel(Model):
             object.__setattr__(self, "weights_sha256", digest)
         elif looks_like_a_place(self.name_or_path):
             message = f'there is no folder and no file "{self.name_or_path}"'
-            raise InvalidParameters([Problem(message, path="CausalLanguageModel.name_or_path")])
+            raise InvalidParameters([Diagnostic(message, path="CausalLanguageModel.name_or_path")])
         elif self.weights_sha256 is not None:
             message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'
-            raise InvalidParameters([Problem(message, path="CausalLanguageModel.weights_sha256")])
+            raise InvalidParameters([Diagnostic(message, path="CausalLanguageModel.weights_sha256")])
 
     def refuse(self, data: ModelInput) -> str | None:
         """The data must be written in the model's own tokens: its weights know no others."""
@@ -339,7 +339,7 @@ class SmallLlama(Model):
         """Heads share the width, in pairs of numbers that positions turn."""
         if self.width % (2 * self.n_heads):
             message = f"{self.n_heads} heads cannot share a width of {self.width} evenly"
-            raise InvalidParameters([Problem(message, path="SmallLlama.n_heads", hint="take a divisor of half the width")])
+            raise InvalidParameters([Diagnostic(message, path="SmallLlama.n_heads", hint="take a divisor of half the width")])
 
     def build(self, data: ModelInput) -> nn.Module:
         """The network with fresh weights."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.weights_files import existing_file, read_weights
 
 __all__ = ["load_weights", "pinned_digest"]
@@ -81,17 +81,17 @@ def pinned_digest(parameter: str, path: str, expected: str | None) -> str:
         try:
             found = _digest(*_stamp(existing_file(path)))
         except DataError as error:
-            raise InvalidParameters([Problem(str(error), path=parameter)]) from error
+            raise InvalidParameters([Diagnostic(str(error), path=parameter)]) from error
     else:
         files = [each for each in sorted(place.iterdir()) if _is_of_model(each)]
         if not files:
-            raise InvalidParameters([Problem(f'the folder "{path}" has no config.json and no weights', path=parameter)])
+            raise InvalidParameters([Diagnostic(f'the folder "{path}" has no config.json and no weights', path=parameter)])
         names = [f"{each.name} {_digest(*_stamp(each))}" for each in files]
         found = hashlib.sha256("\n".join(names).encode()).hexdigest()
     if expected is not None and expected != found:
         message = f'expected "{path}" with SHA-256 {expected}, found {found}'
         hint = "the file has changed, or another one was meant; leave weights_sha256 out to take what is there"
-        raise InvalidParameters([Problem(message, path=parameter, hint=hint)])
+        raise InvalidParameters([Diagnostic(message, path=parameter, hint=hint)])
     return found
 
 

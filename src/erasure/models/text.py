@@ -15,7 +15,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erasure.errors import InvalidParameters, MissingDependency, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, MissingDependency, RequirementNotMet
 from erasure.models.mlp import FeaturesAndHead
 from erasure.models.pretrained import pinned_digest
 from erasure.training.predictor import Model, ModelInput
@@ -75,13 +75,13 @@ class TextEncoder(Model):
     def check(self) -> None:
         """Results are cached by what is in a folder, not by its name."""
         if self.lora_alpha is not None and self.lora_rank is None:
-            raise InvalidParameters([Problem("lora_alpha needs lora_rank", path="TextEncoder.lora_alpha")])
+            raise InvalidParameters([Diagnostic("lora_alpha needs lora_rank", path="TextEncoder.lora_alpha")])
         if self._is_folder():
             digest = pinned_digest("TextEncoder.name_or_path", self.name_or_path, self.weights_sha256)
             object.__setattr__(self, "weights_sha256", digest)
         elif self.weights_sha256 is not None:
             message = f'weights_sha256 is for folders, and there is no folder "{self.name_or_path}"'
-            raise InvalidParameters([Problem(message, path="TextEncoder.weights_sha256", hint="on the hub, name a revision")])
+            raise InvalidParameters([Diagnostic(message, path="TextEncoder.weights_sha256", hint="on the hub, name a revision")])
 
     def build(self, data: ModelInput) -> nn.Module:
         """The encoder and a head with fresh weights."""
@@ -236,7 +236,7 @@ class SmallTransformer(Model):
         """Heads share the width."""
         if self.width % self.n_heads:
             message = f"{self.n_heads} heads cannot share a width of {self.width}"
-            raise InvalidParameters([Problem(message, path="SmallTransformer.n_heads", hint="take a divisor of width")])
+            raise InvalidParameters([Diagnostic(message, path="SmallTransformer.n_heads", hint="take a divisor of width")])
 
     def build(self, data: ModelInput) -> nn.Module:
         """The network with fresh weights."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 from torch import nn
 
-from erasure.errors import InvalidParameters, MissingDependency, Problem, RequirementNotMet, nearest
+from erasure.errors import Diagnostic, InvalidParameters, MissingDependency, RequirementNotMet, nearest
 from erasure.models.pretrained import load_weights, pinned_digest
 from erasure.models.torchvision_model import with_hidden
 from erasure.training.predictor import Model, ModelInput
@@ -51,7 +51,7 @@ class TimmModel(Model):
         if ":" in self.name or "/" in self.name:
             hint = "give the network's own name and its weights as a local file"
             raise InvalidParameters(
-                [Problem(f'"{self.name}" would be downloaded, expected a name of timm', path="TimmModel.name", hint=hint)]
+                [Diagnostic(f'"{self.name}" would be downloaded, expected a name of timm', path="TimmModel.name", hint=hint)]
             )
         if self.weights is not None:
             object.__setattr__(self, "weights_sha256", pinned_digest("TimmModel.weights", self.weights, self.weights_sha256))

@@ -19,7 +19,7 @@ from erasure.types import PositiveFloat, PositiveInt, Source
 
 __all__ = ["GradientBoosting", "RandomForest"]
 
-_LEAST = 1e-6
+_MIN = 1e-6
 """Least share of a class, so that its logarithm is finite."""
 
 
@@ -145,7 +145,7 @@ class _Forest(_Trees):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logarithm of the classes' mean shares in the leaves of a row."""
-        return self._shaped(self._summed(x).clamp(min=_LEAST).log())
+        return self._shaped(self._summed(x).clamp(min=_MIN).log())
 
 
 class _Boosted(_Trees):
@@ -159,7 +159,7 @@ class _Boosted(_Trees):
     def fit(self, samples: Batch, seed: int) -> None:
         """Let scikit-learn fit them."""
         classes = torch.unique(samples.y).long()
-        self.start.fill_(math.log(_LEAST))
+        self.start.fill_(math.log(_MIN))
         self.start[classes] = 0.0
         if len(classes) < 2:
             self._keep([], [])

@@ -12,7 +12,7 @@ from erasure.errors import MissingDependency, RequirementNotMet
 from erasure.planning.plan import Plan
 from erasure.training.batches import Column
 from erasure.training.devices import resolve_device
-from erasure.training.distributed import refuse
+from erasure.training.distributed import unsupported_reason
 
 __all__ = ["check_devices", "unshareable"]
 
@@ -62,7 +62,7 @@ def unshareable(plan: Plan, x: Column, model: nn.Module) -> Iterator[str]:
     numerics = plan.numerics
     if numerics.devices == 1:
         return
-    reason = refuse(model, plan.experiment.predictor, x, numerics.strategy)
+    reason = unsupported_reason(model, plan.experiment.predictor, x, numerics.strategy)
     if reason is not None:
         yield reason
     blocks = [stage.name for stage in plan.stages.values() if stage.kind == "models"]

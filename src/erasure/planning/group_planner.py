@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, Trace
-from erasure.measures.contract import Measure, ModelKind
+from erasure.measures.contract import Measure, ModelRole
 from erasure.measures.requested_models import Repeated, UnlearnedShadow
-from erasure.planning.plan import Group, Subject
+from erasure.planning.plan import Repetition, ReportedModel
 from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.requested_models import RequestPlanner
 from erasure.planning.seeds import Seeds
@@ -50,14 +50,14 @@ class GroupPlanner:
         self.references: dict[str, str] = {}
         self.floors: tuple[str, ...] = ()
 
-    def plan(self, entries: Sequence[LabelledUnlearner]) -> Group:
+    def plan(self, entries: Sequence[LabelledUnlearner]) -> Repetition:
         """Plan the golds, the methods, and what is measured of all of them."""
         has_gold = self.retain in self.data.partition_addresses
         gold = self._train(f"train gold{self.suffix}", self.retain, self.common.stream("train")) if has_gold else ""
         self.floors = self._jury(self.experiment.evaluator.floor_repeats if has_gold and self.measures else 0)
         first = self._train("train original", self.experiment.predictor.training_set, self.common.stream("train"))
         self.references = {"original": first} | ({"gold": gold} if gold else {})
-        return Group(
+        return Repetition(
             seeds=self.seeds,
             retain=self.retain,
             original=self._with_jury(self._subject("original", None, self.original)),
@@ -81,33 +81,33 @@ class GroupPlanner:
             for number in range(1, n_golds + 1)
         )
 
-    def _floor(self, model: str) -> Subject:
+    def _floor(self, model: str) -> ReportedModel:
         """A further gold; costs and populations are not measured on it."""
         values = tuple(
             self._values(measure, "gold", model, None) if "gold" in measure.targets() and _is_on_jury(measure) else None
             for measure in self.measures
         )
-        return Subject(role="gold", entry=None, model=model, values=values)
+        return ReportedModel(role="gold", entry=None, model=model, values=values)
 
-    def _with_jury(self, subject: Subject) -> Subject:
+    def _with_jury(self, reported: ReportedModel) -> ReportedModel:
         """The subject with what attacks that are calibrated on models treated like it find on the further golds.
 
         Calibrated on golds' own models, the luck of those would look like a difference.
         """
-        is_exact = subject.entry is not None and subject.entry.unlearner.exact
+        is_exact = reported.entry is not None and reported.entry.unlearner.exact
         calibrated = [] if is_exact else [_is_on_jury(measure) and _is_calibrated(measure) for measure in self.measures]
         if not any(calibrated):
-            return subject
+            return reported
         jury = tuple(
             tuple(
-                self._values(measure, "gold", model, subject.entry, treated=subject.role) if own else None
+                self._values(measure, "gold", model, reported.entry, treated=reported.role) if own else None
                 for measure, own in zip(self.measures, calibrated, strict=True)
             )
             for model in self.floors
         )
-        return replace(subject, jury=jury)
+        return replace(reported, jury=jury)
 
-    def _unlearned(self, entry: LabelledUnlearner) -> Subject:
+    def _unlearned(self, entry: LabelledUnlearner) -> ReportedModel:
         trace = self.experiment.evaluator.trace
         own = {**self.references, "original": self.original}
         stage = UnlearnModel(
@@ -126,8 +126,8 @@ class GroupPlanner:
             if trace.select != "last":
                 name = f"select an epoch of {entry.label}"
                 model = self.builder.add(SelectEpoch(name=name, data=self.data, model=model, traced=traced, rule=trace.select))
-        subject = self._subject("unlearned", entry, model)
-        return replace(subject, verdict=self._check(entry, model, own), trace=traced)
+        reported = self._subject("unlearned", entry, model)
+        return replace(reported, check=self._check(entry, model, own), trace=traced)
 
     def _trace(self, trace: Trace, entry: LabelledUnlearner, model: str, references: Mapping[str, str]) -> str:
         edges = {name for measure in trace.measures for name in measure.of_edges()}
@@ -144,20 +144,20 @@ class GroupPlanner:
         )
         return self.builder.add(stage)
 
-    def _subject(self, role: ModelKind, entry: LabelledUnlearner | None, model: str) -> Subject:
+    def _subject(self, role: ModelRole, entry: LabelledUnlearner | None, model: str) -> ReportedModel:
         values = tuple(
             self._values(measure, role, model, entry) if role in measure.targets() else None for measure in self.measures
         )
-        return Subject(role=role, entry=entry, model=model, values=values)
+        return ReportedModel(role=role, entry=entry, model=model, values=values)
 
     def _values(
         self,
         measure: Measure,
-        role: ModelKind,
+        role: ModelRole,
         model: str,
         entry: LabelledUnlearner | None,
         *,
-        treated: ModelKind | None = None,
+        treated: ModelRole | None = None,
     ) -> str:
         """Values of a model; models that the measure requests are treated like it, or as the kind ``treated`` is."""
         needed: dict[str, str] = {kind: self.references[kind] for kind in sorted(measure.references) if kind in self.references}

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass, field
 
 from erasure.experiment.configuration import Experiment, LabelledUnlearner
-from erasure.measures.contract import ModelKind
+from erasure.measures.contract import ModelRole
 from erasure.planning.flow import flow_svg
 from erasure.planning.seeds import Seeds
 from erasure.stages.data_spec import DataSpec
@@ -14,11 +14,11 @@ from erasure.stages.forms import Forms
 from erasure.stages.numerics import Numerics
 from erasure.stages.stage import Stage
 
-__all__ = ["Group", "Plan", "Subject"]
+__all__ = ["Plan", "Repetition", "ReportedModel"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subject:
+class ReportedModel:
     """A model whose rows are wanted.
 
     Args:
@@ -26,22 +26,22 @@ class Subject:
         entry: The unlearner, for an unlearned model.
         model: Address of the model.
         values: Address of each measure's values, in the order of the measures; None where it does not apply.
-        verdict: Address of the verdict, for an unlearned model.
+        check: Address of the verdict, for an unlearned model.
         trace: Address of the trace, for an unlearned model, if one was asked for.
         jury: Of each further gold the address of the values that are calibrated on models treated like this one; None for other measures.
     """
 
-    role: ModelKind
+    role: ModelRole
     entry: LabelledUnlearner | None
     model: str
     values: tuple[str | None, ...]
-    verdict: str = ""
+    check: str = ""
     trace: str = ""
     jury: tuple[tuple[str | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Group:
+class Repetition:
     """Models that are compared with one another: one repetition, one gold.
 
     Args:
@@ -56,10 +56,10 @@ class Group:
 
     seeds: Seeds
     retain: str
-    original: Subject
-    gold: Subject | None
-    floors: tuple[Subject, ...]
-    unlearned: tuple[Subject, ...]
+    original: ReportedModel
+    gold: ReportedModel | None
+    floors: tuple[ReportedModel, ...]
+    unlearned: tuple[ReportedModel, ...]
     shares_jury: bool = False
 
 
@@ -71,7 +71,7 @@ class Plan:
         experiment: What is planned.
         numerics: Options that change the numbers.
         stages: Stage by address.
-        groups: What becomes of them.
+        repetitions: What becomes of them.
         data: The data, one for each split seed.
         forms: Canonical forms of components.
     """
@@ -79,7 +79,7 @@ class Plan:
     experiment: Experiment
     numerics: Numerics
     stages: dict[str, Stage] = field(default_factory=dict)
-    groups: list[Group] = field(default_factory=list)
+    repetitions: list[Repetition] = field(default_factory=list)
     data: list[DataSpec] = field(default_factory=list)
     forms: Forms = field(default_factory=Forms, repr=False)
 

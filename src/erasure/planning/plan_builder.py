@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from erasure.planning.plan import Plan
-from erasure.stages.blocks import Block, split_member
+from erasure.stages.blocks import ModelStack, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import RunModel
 from erasure.stages.models import MakeModels
@@ -31,7 +31,7 @@ class PlanBuilder:
         """Plan a stage, unless an equal one is planned; its address."""
         return self.plan.add(stage)
 
-    def block(self, address: str) -> Block | None:
+    def block(self, address: str) -> ModelStack | None:
         """The block that a stage makes, if it makes one."""
         stage = self.plan.stages[address]
         return stage.block if isinstance(stage, MakeModels) else None

@@ -57,7 +57,7 @@ class Planner:
         """Seeds of all that models are compared with: the repetition's own, or those of the first original of the split."""
         if not self.experiment.evaluator.shared_golds:
             return seeds
-        return next((group.seeds for group in self.plan.groups if group.seeds.split == seeds.split), seeds)
+        return next((repetition.seeds for repetition in self.plan.repetitions if repetition.seeds.split == seeds.split), seeds)
 
     def repeat(self) -> None:
         """The data and the original, then each retain partition with its golds and methods."""
@@ -73,7 +73,7 @@ class Planner:
         for retain, entries in (by_retain or {"retain": []}).items():
             suffix = f" on {retain}" if len(by_retain) > 1 else ""
             group = GroupPlanner(self.builder, self.seeds, self.common, retain=retain, original=original, suffix=suffix)
-            self.plan.groups.append(group.plan(entries))
+            self.plan.repetitions.append(group.plan(entries))
 
     def _parts(self, place: int) -> str:
         return " and ".join(name for name in self.data.splitters[place].parts if name != "-")

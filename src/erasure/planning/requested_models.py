@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from erasure.experiment.configuration import LabelledUnlearner
-from erasure.measures.contract import Measure, ModelKind
-from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
+from erasure.measures.contract import Measure, ModelRole
+from erasure.measures.requested_models import ModelRequest, Original, Repeated, Retrained, Shadow, UnlearnedShadow
 from erasure.planning.plan_builder import PlanBuilder
 from erasure.planning.seeds import Seeds
-from erasure.stages.blocks import Block, chunks, family, member, split_member
+from erasure.stages.blocks import ModelStack, chunks, family, member, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.models import MakeModels
 from erasure.training.ensemble import BLOCK_SIZE
@@ -39,8 +39,8 @@ class RequestPlanner:
         self.data: DataSpec = builder.data
 
     def requested(
-        self, measure: Measure, role: ModelKind, entry: LabelledUnlearner | None, original: str
-    ) -> tuple[dict[Request, str], list[str]]:
+        self, measure: Measure, role: ModelRole, entry: LabelledUnlearner | None, original: str
+    ) -> tuple[dict[ModelRequest, str], list[str]]:
         """Where the models are that a measure requests, and the stages that make and run them."""
         asked = measure.requests(role)
         models = self._models([request for request, _ in asked], _Treatment.of(role, entry), original)
@@ -59,12 +59,12 @@ class RequestPlanner:
         blocks = [(chunk, self._block(chunk, _Treatment(way="retrain"), [])) for chunk in chunks(requests, JURY_SIZE)]
         return tuple(member(block, index) for chunk, block in blocks for index in range(len(chunk)))
 
-    def _models(self, requests: Sequence[Request], treatment: _Treatment, original: str) -> dict[Request, str]:
-        families: dict[Request, list[Request]] = {}
+    def _models(self, requests: Sequence[ModelRequest], treatment: _Treatment, original: str) -> dict[ModelRequest, str]:
+        families: dict[ModelRequest, list[ModelRequest]] = {}
         for request in requests:
             families.setdefault(family(request), []).append(request)
         size = BLOCK_SIZE if self.data.predictor.model.stackable else 1
-        found: dict[Request, str] = {}
+        found: dict[ModelRequest, str] = {}
         for members in families.values():
             origins = self._origins(members, treatment, original)
             if isinstance(members[0], UnlearnedShadow) and treatment.way == "none":
@@ -75,7 +75,7 @@ class RequestPlanner:
                 found |= {request: member(block, index) for index, request in enumerate(chunk)}
         return found
 
-    def _origins(self, requests: Sequence[Request], treatment: _Treatment, original: str) -> dict[Request, str]:
+    def _origins(self, requests: Sequence[ModelRequest], treatment: _Treatment, original: str) -> dict[ModelRequest, str]:
         """The model that each request starts from, if it starts from one."""
         if isinstance(requests[0], UnlearnedShadow) and treatment.way != "retrain":
             shadows = {request: request.origin for request in requests if isinstance(request, UnlearnedShadow)}
@@ -88,11 +88,11 @@ class RequestPlanner:
             return {request: models[Original(number=number)] if number else original for request, number in origins.items()}
         return {}
 
-    def _block(self, requests: tuple[Request, ...], treatment: _Treatment, origins: Sequence[str]) -> str:
+    def _block(self, requests: tuple[ModelRequest, ...], treatment: _Treatment, origins: Sequence[str]) -> str:
         first = requests[0]
         unlearner = treatment.unlearner if origins else None
         is_retrained = isinstance(first, Retrained) or (isinstance(first, Repeated) and treatment.way == "retrain")
-        block = Block(
+        block = ModelStack(
             requests=requests,
             seeds=tuple(self._seed(request, unlearn=unlearner is not None) for request in requests),
             way="unlearn" if unlearner is not None else "train",
@@ -110,7 +110,7 @@ class RequestPlanner:
         )
         return self.builder.add(stage)
 
-    def _seed(self, request: Request, *, unlearn: bool) -> int:
+    def _seed(self, request: ModelRequest, *, unlearn: bool) -> int:
         stream, number = self.seeds.stream, request.number
         match request:
             case Retrained():
@@ -136,7 +136,7 @@ class _Treatment:
     label: str = ""
 
     @classmethod
-    def of(cls, role: ModelKind, entry: LabelledUnlearner | None) -> _Treatment:
+    def of(cls, role: ModelRole, entry: LabelledUnlearner | None) -> _Treatment:
         """The original: nothing. Gold, and methods that retrain: retraining."""
         if role == "original":
             return cls(way="none")

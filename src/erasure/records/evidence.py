@@ -17,30 +17,30 @@ from typing import Any
 from erasure.catalogue import present_name
 from erasure.durable import failure, write_atomically
 from erasure.errors import StoreError
-from erasure.records.figure_records import Curve, GroupRecord, ValueInterval
+from erasure.records.figure_records import Curve, RepetitionRecord, ValueInterval
 from erasure.records.reading import Unreadable, as_json, as_record
 from erasure.records.rows import ModelRole
 from erasure.types import Json
 
 __all__ = [
-    "EVIDENCE_FILE",
     "FORMAT",
+    "RUN_RECORD_FILE",
     "CommandRecord",
     "ConfigurationFile",
     "ConfigurationRecord",
     "DatasetRecord",
-    "Evidence",
     "FailureRecord",
     "MeasureRecord",
     "MissingRecord",
     "ModelRecord",
+    "RunRecord",
     "SettingRecord",
     "SourceRecord",
-    "read_evidence",
-    "write_evidence",
+    "read_run_record",
+    "write_run_record",
 ]
 
-EVIDENCE_FILE = "report.json"
+RUN_RECORD_FILE = "report.json"
 FORMAT = 1
 
 
@@ -195,7 +195,7 @@ class SettingRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunRecord:
     """What a run keeps beside its rows.
 
     Args:
@@ -213,7 +213,7 @@ class Evidence:
         curves: Curves that measures brought.
         gold_curves: The same on further golds.
         intervals: Intervals that measures gave to their own values.
-        groups: Figures' numbers of the first repetition.
+        repetitions: Figures' numbers of the first repetition.
         failures: Stages that failed.
         missing: What could not be kept.
         sweep: Settings of the sweep that this is put together from; empty for a single run.
@@ -234,14 +234,14 @@ class Evidence:
     curves: tuple[Curve, ...] = ()
     gold_curves: tuple[Curve, ...] = ()
     intervals: tuple[ValueInterval, ...] = ()
-    groups: tuple[GroupRecord, ...] = ()
+    repetitions: tuple[RepetitionRecord, ...] = field(default=(), metadata={"key": "groups"})
     failures: tuple[FailureRecord, ...] = ()
     missing: tuple[MissingRecord, ...] = ()
     sweep: tuple[SettingRecord, ...] = ()
     level: float = 0.05
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Evidence:
+    def of(cls, record: Mapping[str, Any]) -> RunRecord:
         """The evidence that JSON was made from.
 
         Raises:
@@ -264,20 +264,20 @@ class Evidence:
         return self.configuration.canonical if self.configuration is not None else {}
 
 
-_NOTHING = Evidence()
+_NOTHING = RunRecord()
 
 
-def write_evidence(evidence: Evidence, directory: Path) -> None:
+def write_run_record(evidence: RunRecord, directory: Path) -> None:
     """Write ``report.json``.
 
     Raises:
         StoreError: If it cannot be written.
     """
     text = json.dumps({"format": FORMAT, **evidence.json()}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    write_atomically(Path(directory) / EVIDENCE_FILE, text.encode("utf-8", "replace"))
+    write_atomically(Path(directory) / RUN_RECORD_FILE, text.encode("utf-8", "replace"))
 
 
-def read_evidence(directory: Path) -> Evidence:
+def read_run_record(directory: Path) -> RunRecord:
     """Read ``report.json``; of a run without it, empty evidence.
 
     Components get the names that they have today, so that runs of several versions can be compared.
@@ -285,7 +285,7 @@ def read_evidence(directory: Path) -> Evidence:
     Raises:
         StoreError: If it cannot be read, or its format is another.
     """
-    path = Path(directory) / EVIDENCE_FILE
+    path = Path(directory) / RUN_RECORD_FILE
     if not path.exists():
         return _NOTHING
     try:
@@ -297,7 +297,7 @@ def read_evidence(directory: Path) -> Evidence:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise StoreError(f"{path} is not of format {FORMAT}; run the experiment again with this version.")
     try:
-        evidence = Evidence.of(found)
+        evidence = RunRecord.of(found)
     except Unreadable as error:
         raise StoreError(f"{path} is not as this version writes it ({error}); run the experiment again.") from error
     if evidence.configuration is None:

@@ -10,12 +10,12 @@ __all__ = [
     "ClassShare",
     "Curve",
     "ForgottenRecord",
-    "GroupRecord",
     "Histogram",
     "Histograms",
     "LayerChanges",
     "Layers",
     "PartitionSize",
+    "RepetitionRecord",
     "Roc",
     "RocRange",
     "Rocs",
@@ -209,7 +209,7 @@ class StoredOutputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupRecord:
+class RepetitionRecord:
     """What was kept of the models of the first repetition that are compared with one another.
 
     Args:

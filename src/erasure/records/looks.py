@@ -10,10 +10,10 @@ from typing import Any
 
 from erasure.durable import write_atomically
 
-__all__ = ["LOOKS_FILE", "MOST_LOOKS", "Look", "count_look"]
+__all__ = ["LOOKS_FILE", "MAX_LOOKS", "Look", "count_look"]
 
 LOOKS_FILE = "looks.json"
-MOST_LOOKS = 3
+MAX_LOOKS = 3
 """Looks that are worth planning: three at a third of the level each find nearly all that the last one alone would."""
 
 
@@ -36,7 +36,7 @@ class Look:
         """
         if self.planned > 1:
             return whole / self.planned
-        return whole if self.number == 1 else whole / MOST_LOOKS
+        return whole if self.number == 1 else whole / MAX_LOOKS
 
     def spent(self, whole: float) -> float:
         """Level of this look and all before it together."""

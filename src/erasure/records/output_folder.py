@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from erasure.durable import reported
 from erasure.errors import StoreError
-from erasure.records.evidence import read_evidence
+from erasure.records.evidence import read_run_record
 from erasure.records.rows import read_rows
 from erasure.records.sweep_folder import POINTS_FILE
 
@@ -98,14 +98,14 @@ def holds_other_configuration(directory: Path, configuration: Mapping[str, Any])
         configuration: The configuration with every default filled in.
     """
     with suppress(StoreError):
-        found = read_evidence(directory).canonical
+        found = read_run_record(directory).canonical
         return bool(found) and found != json.loads(json.dumps(configuration))
     return False
 
 
 def _name(directory: Path) -> str:
     with suppress(StoreError):
-        if name := read_evidence(directory).experiment:
+        if name := read_run_record(directory).experiment:
             return name
     with suppress(StoreError):
         return next((row.experiment for row in read_rows(directory)), "")

@@ -14,26 +14,34 @@ from typing import Any, Literal, TypeAlias, get_args
 from erasure.durable import failure, write_atomically
 from erasure.errors import StoreError
 from erasure.records.csv_cells import PLAIN_NUMBER, csv_cell
-from erasure.types import Json, Statistic, Tells
+from erasure.renamed import formerly, today
+from erasure.types import Indication, Json, ModelRole, Statistic
 
-__all__ = ["RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
+__all__ = ["FORMER_COLUMNS", "RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
 
-ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
+FORMER_COLUMNS: Mapping[str, str] = {
+    "model": "model_role",
+    "tells": "indicates",
+    "chance": "chance_level",
+    "floor": "noise_floor",
+}
+"""What columns were called in the version before; tables of it are read, and programs find its names for one version more."""
 _LATER = ("number", "access", "guarantee", "statistic", "treated_like")
 """Columns that came after the first version; the first ones first. :func:`_earlier` says what stands for them where they are missing."""
-_NUMBERS = ("value", "chance", "gold", "gap", "floor", "low", "high", "elapsed_s")
+_NUMBERS = ("value", "chance_level", "gold", "gap", "noise_floor", "low", "high", "elapsed_s")
 _COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
-    "model": get_args(ModelRole),
+    "model_role": get_args(ModelRole),
     "status": get_args(Status),
-    "tells": get_args(Tells),
+    "indicates": get_args(Indication),
     "statistic": get_args(Statistic),
     "treated_like": ("", *get_args(ModelRole)),
 }
 
 
+@formerly(**FORMER_COLUMNS)
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One value of one measure on one model and partition.
@@ -43,18 +51,18 @@ class Row:
         dataset: Name of the data set.
         unlearner: Registered name of the method; empty for the original and the gold model's own rows.
         label: What the reader calls this setting of the method.
-        model: Which model was measured.
+        model_role: Which model was measured.
         measure: Name of the measure.
         partition: What it was measured on; empty where that makes no sense.
         value: The value, or None with ``reason``.
         unit: Its unit; empty for a plain number.
         direction: Which way is better, as the measure says.
         ideal: ``"gold"``, a number, or None if there is none. Tables hold it as text.
-        tells: What a larger value on forgotten samples tells of them; see :class:`erasure.measures.contract.Measure`.
-        chance: What guessing reaches, or None if that makes no sense.
+        indicates: What a larger value on forgotten samples tells of them; see :class:`erasure.measures.contract.Measure`.
+        chance_level: What guessing reaches, or None if that makes no sense.
         gold: The same measure of the gold model.
         gap: Distance of ``value`` from ``gold``.
-        floor: Noise floor: the same distance between two gold models.
+        noise_floor: Noise floor: the same distance between two gold models.
         low: Lower end of the confidence interval.
         high: Upper end of the confidence interval.
         n: How many samples or repetitions the value rests on.
@@ -80,18 +88,18 @@ class Row:
     dataset: str
     unlearner: str
     label: str = ""
-    model: ModelRole
+    model_role: ModelRole
     measure: str
     partition: str = ""
     value: float | None = None
     unit: str = ""
     direction: str = ""
     ideal: str | float | None = None
-    tells: Tells = ""
-    chance: float | None = None
+    indicates: Indication = ""
+    chance_level: float | None = None
     gold: float | None = None
     gap: float | None = None
-    floor: float | None = None
+    noise_floor: float | None = None
     low: float | None = None
     high: float | None = None
     n: int | None = None
@@ -120,6 +128,7 @@ class Row:
     @classmethod
     def of(cls, record: Mapping[str, Json]) -> Row:
         """The row that ``record`` was made from."""
+        record = today(record, FORMER_COLUMNS)
         known = {name: value for name, value in record.items() if value is not None or name not in _LATER}
         return cls(**{**_earlier(record), **known, "ideal": _ideal(record["ideal"])})
 
@@ -184,6 +193,7 @@ def read_rows(directory: Path) -> list[Row]:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
         raise failure("read", path, error, option="--output") from error
+    table = table.rename_columns([FORMER_COLUMNS.get(name, name) for name in table.column_names])
     missing = [name for name in _LATER if name not in table.column_names]
     if missing and tuple(table.column_names) == RESULT_FIELDS[: RESULT_FIELDS.index(missing[0])]:
         earlier = [_earlier(record) for record in table.to_pylist()]
@@ -211,7 +221,7 @@ def _earlier(record: Mapping[str, Json]) -> dict[str, Json]:
     elif measure.startswith(("KLoM", "ForgettingQuality")):
         statistic = "population"
     treated_like = ""
-    if record["model"] == "gold" and is_juror:
+    if record["model_role"] == "gold" and is_juror:
         treated_like = "unlearned" if record["unlearner"] else "original" if label.startswith("original") else ""
     return {"number": None, "access": "", "guarantee": "", "statistic": statistic, "treated_like": treated_like}
 
@@ -267,7 +277,7 @@ def _count(row: Row, name: str, value: Any) -> int:
 
 
 def _misfit(row: Row, name: str, value: Any, expected: str) -> StoreError:
-    where = f"{row.unlearner or row.model}, {row.measure} on {row.partition or 'no partition'}"
+    where = f"{row.unlearner or row.model_role}, {row.measure} on {row.partition or 'no partition'}"
     return StoreError(f"The column {name} of the row of {where} is {value!r}; expected {expected}.")
 
 

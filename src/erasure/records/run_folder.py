@@ -10,12 +10,12 @@ from pathlib import Path
 from erasure.durable import failure
 from erasure.errors import StoreError
 from erasure.records.collection import uncollected
-from erasure.records.evidence import EVIDENCE_FILE, Evidence, ModelRecord, read_evidence
-from erasure.records.figure_records import GroupRecord
+from erasure.records.evidence import RUN_RECORD_FILE, ModelRecord, RunRecord, read_run_record
+from erasure.records.figure_records import RepetitionRecord
 from erasure.records.rows import Row, read_rows
 from erasure.records.sweep_folder import Setting, merged_evidence, merged_jury, merged_rows, problems, read_settings, suffixes
 
-__all__ = ["EVIDENCE_FILE", "ROLE_PARTITIONS", "RunFolder", "TracePoint"]
+__all__ = ["ROLE_PARTITIONS", "RUN_RECORD_FILE", "RunFolder", "TracePoint"]
 
 ROLE_PARTITIONS = ("forget", "retain", "test")
 
@@ -49,7 +49,7 @@ class RunFolder:
 
     Args:
         rows: The result rows, without those of further golds.
-        evidence: What the run kept beside them; empty if it kept nothing.
+        record: What the run kept beside them; empty if it kept nothing.
         trace: What was measured during unlearning.
         directory: Where it was read from.
         problems: Of a sweep over several problems (forget sets, originals), the name and the part of each; empty for one problem.
@@ -57,7 +57,7 @@ class RunFolder:
     """
 
     rows: Sequence[Row]
-    evidence: Evidence = field(default_factory=Evidence)
+    record: RunRecord = field(default_factory=RunRecord)
     trace: Sequence[TracePoint] = ()
     directory: Path | None = None
     problems: Sequence[tuple[str, RunFolder]] = ()
@@ -74,11 +74,11 @@ class RunFolder:
         directory = Path(directory)
         points = read_settings(directory)
         if not points:
-            evidence = read_evidence(directory)
+            evidence = read_run_record(directory)
             rows, jury = _parted(read_rows(directory))
             return cls(rows, evidence, _trace(directory / "trace.csv"), directory, jury=jury)
         settings = [
-            Setting(label, values, rows, read_evidence(folder), jury)
+            Setting(label, values, rows, read_run_record(folder), jury)
             for folder, label, values in points
             for rows, jury in [_parted(read_rows(folder))]
         ]
@@ -111,7 +111,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the experiment."""
-        return self.evidence.experiment or next((row.experiment for row in self.rows), "") or "experiment"
+        return self.record.experiment or next((row.experiment for row in self.rows), "") or "experiment"
 
     @property
     def retraining(self) -> frozenset[str]:
@@ -121,14 +121,14 @@ class RunFolder:
         return frozenset(row.label for row in self.rows if row.unlearner == "GoldModel")
 
     @property
-    def groups(self) -> Sequence[GroupRecord]:
+    def groups(self) -> Sequence[RepetitionRecord]:
         """What was kept of each group of models that are compared with one another."""
-        return self.evidence.groups
+        return self.record.repetitions
 
     @property
     def models(self) -> Sequence[ModelRecord]:
         """Every model of every repetition."""
-        return self.evidence.models
+        return self.record.models
 
     def model(self, label: str) -> ModelRecord | None:
         """The first repetition's model of a label; None if nothing is known about it."""

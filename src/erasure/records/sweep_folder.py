@@ -10,8 +10,8 @@ from typing import Any
 
 from erasure.durable import failure
 from erasure.errors import StoreError
-from erasure.records.evidence import CommandRecord, Evidence, MeasureRecord, ModelRecord, SettingRecord
-from erasure.records.figure_records import GroupRecord
+from erasure.records.evidence import CommandRecord, MeasureRecord, ModelRecord, RunRecord, SettingRecord
+from erasure.records.figure_records import RepetitionRecord
 from erasure.records.rows import Row
 
 __all__ = [
@@ -61,7 +61,7 @@ class Setting:
     label: str
     values: Mapping[str, Any]
     rows: Sequence[Row]
-    evidence: Evidence
+    evidence: RunRecord
     jury: Sequence[Row] = ()
 
     @property
@@ -147,7 +147,7 @@ def _addresses(setting: Setting) -> dict[_Model, tuple[str, ...]]:
     for model in setting.evidence.models:
         found.setdefault((model.role, model.label), []).append(model.address)
     if not found:
-        return {(row.model, row.label): (setting.label,) for row in setting.rows}
+        return {(row.model_role, row.label): (setting.label,) for row in setting.rows}
     return {model: tuple(each) for model, each in found.items()}
 
 
@@ -202,7 +202,7 @@ def merged_rows(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
     for setting, suffix in zip(settings, names, strict=True):
         own: set[_Model] = set()
         for row in setting.rows:
-            key = (row.model, row.label + suffix.get((row.model, row.label), ""))
+            key = (row.model_role, row.label + suffix.get((row.model_role, row.label), ""))
             if key not in seen:
                 own.add(key)
                 rows.append(replace(row, label=key[1], experiment=setting.name))
@@ -220,7 +220,7 @@ def merged_jury(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
     for setting, suffix in zip(settings, names, strict=True):
         own: set[_Model] = set()
         for row in setting.jury:
-            role = row.treated_like or row.model
+            role = row.treated_like or row.model_role
             key = (role, row.label + suffix.get((role, row.label), ""))
             if key not in seen:
                 own.add(key)
@@ -229,14 +229,14 @@ def merged_jury(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str
     return rows
 
 
-def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> Evidence:
+def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model, str]]) -> RunRecord:
     """What all settings kept, put together; figures of the first repetition of every original."""
     if any(setting.evidence.is_empty for setting in settings):
-        return Evidence()
+        return RunRecord()
     models: list[ModelRecord] = []
     lists: dict[str, list[Any]] = {name: [] for name in _LISTS}
     measures: dict[str, MeasureRecord] = {}
-    groups: dict[Any, GroupRecord] = {}
+    groups: dict[Any, RepetitionRecord] = {}
     seen: set[_Model] = set()
     for setting, suffix in zip(settings, names, strict=True):
         evidence = setting.evidence
@@ -255,7 +255,7 @@ def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model,
             kept = [_relabelled(each, labels) for each in getattr(evidence, name)]
             unlabelled = found if any(not hasattr(each, "label") for each in kept) else ()
             found += [each for each in kept if (each.label in new if hasattr(each, "label") else each not in unlabelled)]
-        for number, group in enumerate(evidence.groups):
+        for number, group in enumerate(evidence.repetitions):
             key = (number, problem)
             groups[key] = _merged_group(groups.get(key), replace(group, problem=problem), labels, new)
     together: dict[str, Any] = {name: tuple(found) for name, found in lists.items()}
@@ -263,7 +263,7 @@ def merged_evidence(settings: Sequence[Setting], names: Sequence[Mapping[_Model,
         settings[0].evidence,
         experiment=settings[0].name,
         models=tuple(models),
-        groups=tuple(groups.values()),
+        repetitions=tuple(groups.values()),
         measures=measures,
         command=_command([setting.evidence.command for setting in settings]),
         sweep=tuple(SettingRecord(label=setting.label, settings=dict(setting.values)) for setting in settings),
@@ -297,7 +297,9 @@ def _relabelled(record: Any, labels: Mapping[str, str]) -> Any:
     return replace(record, label=labels[label]) if label in labels else record
 
 
-def _merged_group(found: GroupRecord | None, group: GroupRecord, labels: Mapping[str, str], new: Collection[str]) -> GroupRecord:
+def _merged_group(
+    found: RepetitionRecord | None, group: RepetitionRecord, labels: Mapping[str, str], new: Collection[str]
+) -> RepetitionRecord:
     """Add a setting's series to those of an earlier one; pieces that are not measured alike are left to the first."""
     own: dict[str, Any] = {name: tuple(_relabelled(each, labels) for each in getattr(group, name)) for name in _LABELLED}
     for name, within in SERIES.items():

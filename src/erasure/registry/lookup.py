@@ -11,7 +11,7 @@ from typing import Any
 
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins
 from erasure.component import Call, Component
-from erasure.errors import ErasureError, Problem, UnknownComponent, nearest, with_article
+from erasure.errors import Diagnostic, ErasureError, UnknownComponent, nearest, with_article
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
 __all__ = ["ALLOWED_MODULES", "Registry", "Resolved"]
@@ -194,7 +194,7 @@ class Registry:
 
 
 def _unknown(message: str, hint: str = "", kind: str = "unknown-component") -> UnknownComponent:
-    return UnknownComponent([Problem(message, hint=hint, kind=kind)])
+    return UnknownComponent([Diagnostic(message, hint=hint, kind=kind)])
 
 
 def _names_nothing(path: str, candidates: Iterable[str]) -> bool:

@@ -18,7 +18,7 @@ STEPS = 4
 _LARGEST = 4.0
 """Change of a token's log-probability, in nats, that has the deepest shade."""
 
-_MOST_MODELS = 12
+_MAX_MODELS = 12
 _ANSWERS, _LOG_PROBABILITY = "answers", 0
 _READ = frozenset({"outputs", "values"})
 
@@ -66,10 +66,10 @@ def _first_models(folder: RunFolder) -> dict[str, str]:
     """Labels by address, one model a label; the original, gold, then methods in the order of the run."""
     order = {"original": 0, "gold": 1}
     labels: dict[str, str] = {}
-    for model in sorted(folder.evidence.models, key=lambda each: order.get(each.role, 2)):
+    for model in sorted(folder.record.models, key=lambda each: order.get(each.role, 2)):
         if model.address and not model.failed and model.label not in labels.values():
             labels.setdefault(model.address, model.label)
-    return dict(list(labels.items())[:_MOST_MODELS])
+    return dict(list(labels.items())[:_MAX_MODELS])
 
 
 def _artifacts(folder: RunFolder, store: Store, models: Mapping[str, str]) -> list[tuple[Artifact, str]]:

@@ -12,7 +12,7 @@ from erasure.reports.titles import OLDER_TITLES, TITLES
 
 __all__ = ["bibtex"]
 
-_MOST_WORDS = 3
+_MAX_WORDS = 3
 """Of a name; what has more is a journal."""
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 _ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
@@ -97,7 +97,7 @@ def _split(paper: str) -> tuple[list[str], str]:
         name = part[1].strip()
         et_al = name.endswith("et al.")
         name = name.removesuffix("et al.").strip()
-        if name and (re.search(r"\d|[A-Z]{2,}|:", name) or len(name.split()) > _MOST_WORDS):
+        if name and (re.search(r"\d|[A-Z]{2,}|:", name) or len(name.split()) > _MAX_WORDS):
             break
         pair = name.split(" and ")
         names += pair if len(pair) == 2 and all(len(each.split()) == 1 for each in pair) else [name] if name else []

@@ -14,7 +14,7 @@ from erasure.reports.templating import render, template_text
 
 __all__ = ["leaderboard", "write_leaderboard"]
 
-_MOST = 500
+_MAX = 500
 """Lines of one table."""
 _LETTERS = 26
 _LONGEST = 200
@@ -45,12 +45,12 @@ def leaderboard(comparison: RunComparison) -> str:
         comparison=comparison,
         overall=_ranking(overall) if overall is not None else None,
         headline=_headline(comparison, overall),
-        singles=[_ranking(ranking) for ranking in comparison.rankings if not ranking.is_overall][:_MOST],
+        singles=[_ranking(ranking) for ranking in comparison.rankings if not ranking.is_overall][:_MAX],
         decided=[duel for duel in comparison.duels if duel.outcome != "tie"],
         n_tied=sum(duel.outcome == "tie" for duel in comparison.duels),
         where=_where,
         shown=_shown,
-        most=_MOST,
+        most=_MAX,
         rule=RULE,
         style=template_text("report.css"),
     )
@@ -87,7 +87,7 @@ def _ranking(ranking: MeanRanks) -> dict[str, Any]:
             "share": max(0.0, min(1.0, (worst - rank) / (worst - 1))),
             "is_tied": rank - best < test.critical_difference or test.p > 1 - test.level,
         }
-        for place, (label, rank) in enumerate(zip(ranking.labels[:_MOST], test.ranks, strict=False))
+        for place, (label, rank) in enumerate(zip(ranking.labels[:_MAX], test.ranks, strict=False))
     ]
     return {"title": ranking.title, "lines": lines, "n": len(ranking.labels), "test": test, "problems": ranking.problems}
 

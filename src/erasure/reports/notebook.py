@@ -36,12 +36,12 @@ def runs_html(runs: Iterable[tuple[str, Sequence[Row]]]) -> str:
     """What each of several runs holds, one line a run."""
     lines = []
     for name, rows in runs:
-        methods = dict.fromkeys(row.label for row in rows if row.model == "unlearned")
+        methods = dict.fromkeys(row.label for row in rows if row.model_role == "unlearned")
         cells = (
             name,
             ", ".join(dict.fromkeys(row.dataset for row in rows)),
             ", ".join(methods),
-            str(len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in rows if row.model == "unlearned"})),
+            str(len({(row.seed_split, row.seed_train, row.seed_unlearn) for row in rows if row.model_role == "unlearned"})),
             str(len(rows)),
             str(sum(row.value is None for row in rows)),
         )

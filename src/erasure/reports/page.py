@@ -15,10 +15,10 @@ from erasure.analysis.certainty import Estimate
 from erasure.analysis.overview import Overview, overview_of
 from erasure.analysis.power import LEVEL
 from erasure.analysis.result_table import Cell, Line, ResultTable, TableColumn
-from erasure.analysis.verdicts import RULE, Judgement
+from erasure.analysis.verdicts import RULE, Verdict
 from erasure.durable import write_atomically
 from erasure.records.collection import uncollected
-from erasure.records.evidence import Evidence, MeasureRecord, ModelRecord
+from erasure.records.evidence import MeasureRecord, ModelRecord, RunRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.exports import number, with_half
 from erasure.reports.figures.figure import Figure
@@ -32,18 +32,18 @@ __all__ = ["PAGE_FILE", "page", "write_page"]
 PAGE_FILE = "report.html"
 _STATIC_LINES = 200
 """Models whose lines are in the page itself; of more, the script draws one page at a time."""
-_MOST_LINES = 5000
-_MOST_CELLS = 100_000
+_MAX_LINES = 5000
+_MAX_CELLS = 100_000
 """Cells of the table in the page; of more, the best models'."""
-_MOST_VERDICTS = 300
-_MOST_PARTS = 5
+_MAX_VERDICTS = 300
+_MAX_PARTS = 5
 """Problems of a sweep that are shown in full; of all of them the page says what to do."""
-_MOST_SAMPLED = 12
+_MAX_SAMPLED = 12
 _FIRST_VERDICTS = 20
 _LONG_NAME = 24
 _ROUNDING = 1e-12
-_MOST_SEEDS = 50
-_MOST_RECORDS = 500
+_MAX_SEEDS = 50
+_MAX_RECORDS = 500
 """Records of a figure's data that the page shows; the export has all."""
 
 
@@ -92,20 +92,20 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         problems=[_problem(name, part) for name, part in overview.parts or (("", overview),)],
         parts=_parts(overview),
         across=_sections(figures_across(overview), figures_across(overview, narrow=True))["cost"] if overview.parts else [],
-        evidence=overview.folder.evidence,
-        failures=_failures(overview.folder.evidence),
+        record=overview.folder.record,
+        failures=_failures(overview.folder.record),
         n_first=_FIRST_VERDICTS,
         rule=RULE,
         design=_design(overview),
-        seeds=_seeds(overview.folder.evidence.seeds),
-        settings=[setting.label for setting in overview.folder.evidence.sweep],
+        seeds=_seeds(overview.folder.record.seeds),
+        settings=[setting.label for setting in overview.folder.record.sweep],
         samples=bool(samples),
         has_images=any(sample["image"] for sample in samples),
         samples_by_id={sample["id"]: sample for sample in samples},
         style=template_text("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        canonical=json.dumps(overview.folder.evidence.canonical, indent=1, ensure_ascii=False),
+        canonical=json.dumps(overview.folder.record.canonical, indent=1, ensure_ascii=False),
         pretty_number=_text,
         plain=_plain,
         pretty=lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
@@ -120,7 +120,7 @@ def _problem(name: str, overview: Overview) -> dict[str, Any]:
         "headline": overview.headline,
         "recommendation": overview.recommendation,
         "nearest": nearest,
-        "nearest_colour": VERDICT_MARKS[nearest.verdict][0] if nearest is not None else "",
+        "nearest_colour": VERDICT_MARKS[nearest.finding][0] if nearest is not None else "",
         "about": overview.folder.model(nearest.label) if nearest is not None else None,
         "sure": overview.certainty.in_short if overview.best is not None else "",
     }
@@ -137,7 +137,7 @@ def _parts(overview: Overview) -> list[dict[str, Any]]:
             part,
             _sections(part_figures(overview, number), part_figures(overview, number, narrow=True)),
         )
-        for number, (name, part) in enumerate(overview.parts[:_MOST_PARTS])
+        for number, (name, part) in enumerate(overview.parts[:_MAX_PARTS])
     ]
 
 
@@ -171,15 +171,15 @@ def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) 
         "name": name,
         "headline": overview.headline,
         "nearest": overview.advice.named,
-        "evidence": overview.folder.evidence,
-        "verdicts": [_verdict(judgement) for judgement in overview.judgements[:_MOST_VERDICTS]],
+        "record": overview.folder.record,
+        "verdicts": [_verdict(verdict) for verdict in overview.verdicts[:_MAX_VERDICTS]],
         "promises": _promises(overview),
-        "long_names": any(len(judgement.label) > _LONG_NAME for judgement in overview.judgements),
-        "n_verdicts": len(overview.judgements),
+        "long_names": any(len(verdict.label) > _LONG_NAME for verdict in overview.verdicts),
+        "n_verdicts": len(overview.verdicts),
         "table": _table(overview, end),
         "certainty": _certainty(overview),
         "figures": sections,
-        "sampled": [judgement.label for judgement in overview.judgements if not judgement.is_exact][:_MOST_SAMPLED],
+        "sampled": [verdict.label for verdict in overview.verdicts if not verdict.is_exact][:_MAX_SAMPLED],
     }
 
 
@@ -192,8 +192,8 @@ def _seeds(repetitions: Sequence[Mapping[str, int]]) -> str:
 
 
 def _some(words: Sequence[str]) -> str:
-    more = len(words) - _MOST_SEEDS
-    return ", ".join(words[:_MOST_SEEDS]) + (f" and {more} more" if more > 0 else "")
+    more = len(words) - _MAX_SEEDS
+    return ", ".join(words[:_MAX_SEEDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _design(overview: Overview) -> list[str]:
@@ -220,7 +220,7 @@ def _design(overview: Overview) -> list[str]:
     return found
 
 
-def _failures(evidence: Evidence) -> list[dict[str, Any]]:
+def _failures(evidence: RunRecord) -> list[dict[str, Any]]:
     """Stages that failed for one reason together; the first one is the cause."""
     grouped: dict[str, dict[str, Any]] = {}
     for failure in evidence.failures:
@@ -228,14 +228,14 @@ def _failures(evidence: Evidence) -> list[dict[str, Any]]:
     return list(grouped.values())
 
 
-def _verdict(judgement: Judgement) -> dict[str, Any]:
+def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
-        "label": judgement.label,
-        "title": judgement.title,
-        "colour": VERDICT_MARKS[judgement.verdict][0],
-        "evidence": judgement.evidence,
-        "cost": judgement.cost,
-        "is_exact": judgement.is_exact,
+        "label": verdict.label,
+        "title": verdict.title,
+        "colour": VERDICT_MARKS[verdict.finding][0],
+        "evidence": verdict.reasons,
+        "cost": verdict.cost,
+        "is_exact": verdict.is_exact,
     }
 
 
@@ -243,10 +243,10 @@ def _verdict(judgement: Judgement) -> dict[str, Any]:
 
 
 def _table(overview: Overview, end: str) -> dict[str, Any]:
-    table, measures = overview.table, overview.folder.evidence.measures
+    table, measures = overview.table, overview.folder.record.measures
     place = {label: i for i, label in enumerate(overview.order)}
     lines = sorted(table.lines, key=lambda line: (line.role == "unlearned", place.get(line.label, -1)))
-    n_kept = min(len(lines), _MOST_LINES, max(_STATIC_LINES, _MOST_CELLS // max(1, len(table.columns))))
+    n_kept = min(len(lines), _MAX_LINES, max(_STATIC_LINES, _MAX_CELLS // max(1, len(table.columns))))
     return {
         "columns": [
             _column(f"column{end}-{i}", column, measures.get(column.measure, MeasureRecord()))
@@ -258,7 +258,7 @@ def _table(overview: Overview, end: str) -> dict[str, Any]:
         "level": f"{100 * table.level:.2g}",
         "n_kept": n_kept,
         "repetitions": table.n,
-        "verdicts": list(dict.fromkeys(judgement.title for judgement in overview.judgements)),
+        "verdicts": list(dict.fromkeys(verdict.title for verdict in overview.verdicts)),
     }
 
 
@@ -293,7 +293,7 @@ def _plain(text: str) -> str:
 
 
 def _line(table: ResultTable, line: Line) -> dict[str, Any]:
-    colour = VERDICT_MARKS[line.judgement.verdict][0] if line.judgement is not None else ""
+    colour = VERDICT_MARKS[line.judgement.finding][0] if line.judgement is not None else ""
     cells = [_cell(cell, column) for cell, column in zip(line.cells, table.columns, strict=True)]
     return {"label": line.label, "role": line.role, "verdict": line.verdict, "colour": colour, "cells": cells}
 
@@ -385,13 +385,13 @@ def _certainty(overview: Overview) -> dict[str, Any]:
         "is_repeated": found.is_repeated,
         "has_spread": found.has_inner_spread,
         "n": found.n_originals,
-        "lines": lines[:_MOST_RECORDS],
+        "lines": lines[:_MAX_RECORDS],
         "n_lines": len(lines),
-        "between": between[:_MOST_RECORDS],
+        "between": between[:_MAX_RECORDS],
         "n_apart": sum(line["outcome"] != "tie" for line in between),
         "n_between": len(between),
         "against": found.against,
-        "attacks": attacks[:_MOST_RECORDS],
+        "attacks": attacks[:_MAX_RECORDS],
         "has_bank": any(line["bank"] for line in attacks),
         "has_models": any(line["models"] for line in attacks),
         "differing": sum(line["is_apart"] for line in lines),
@@ -440,7 +440,7 @@ def _sections(wide: Iterable[Figure], for_phones: Iterable[Figure]) -> dict[str,
                 "wide": _drawn(figure, f"wide-{figure.key}", scale=1.2),
                 "narrow": _drawn(narrow[figure.key], f"narrow-{figure.key}") if figure.key in narrow else "",
                 "header": list(figure.data[0]) if figure.data else [],
-                "records": [_shown(figure, record) for record in figure.data[:_MOST_RECORDS]],
+                "records": [_shown(figure, record) for record in figure.data[:_MAX_RECORDS]],
                 "n_records": len(figure.data),
             }
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erasure.errors import ConfigError, MissingDependency, Problem, StoreError, nearest
-from erasure.records.rows import RESULT_FIELDS, Row
+from erasure.errors import ConfigError, Diagnostic, MissingDependency, StoreError, nearest
+from erasure.records.rows import FORMER_COLUMNS, RESULT_FIELDS, Row
 from erasure.reports.results import Results
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Runs", "results", "run_directories"]
+__all__ = ["Runs", "load_results", "run_directories"]
 
 _ROWS = "rows.parquet"
 _UNSOUND = frozenset({"failed", "non-finite"})
@@ -125,10 +126,29 @@ class Runs:
                 kinds = [statement.type.name for statement in statements]
                 if kinds != ["SELECT"]:
                     raise _wrong(f"expected one SELECT, found {', '.join(kinds) or 'nothing'}", "")
-                relation = connection.sql(sql)
-                return relation.to_arrow_table()
+                return self._answer(connection, sql)
             except duckdb.Error as error:
                 raise _wrong(str(error).strip(), self._hint(error)) from error
+
+    def _answer(self, connection: Any, sql: str) -> Any:
+        import duckdb
+
+        try:
+            return connection.sql(sql).to_arrow_table()
+        except duckdb.BinderException as error:
+            old = [name for name in FORMER_COLUMNS if f'"{name}"' in str(error)]
+            if not old:
+                raise
+        table = self.table
+        for name in FORMER_COLUMNS:
+            table = table.append_column(name, table.column(FORMER_COLUMNS[name]))
+        connection.unregister("rows")
+        connection.register("rows", table)
+        answer = connection.sql(sql).to_arrow_table()
+        for name in old:
+            text = f'the column "{name}" is now "{FORMER_COLUMNS[name]}"; the old name goes with the next version'
+            warnings.warn(text, FutureWarning, stacklevel=3)
+        return answer
 
     def _hint(self, error: Exception) -> str:
         if "Referenced column" in str(error) or "Referenced table" in str(error):
@@ -139,7 +159,7 @@ class Runs:
         return f"<{len(self.names)} run{'' if len(self.names) == 1 else 's'}, {len(self)} rows>"
 
 
-def results(pattern: str | Path | Iterable[str | Path] = "runs/**") -> Runs:
+def load_results(pattern: str | Path | Iterable[str | Path] = "runs/**") -> Runs:
     """The rows of all runs that a pattern names.
 
     Args:
@@ -183,7 +203,7 @@ def run_directories(pattern: str | Path) -> list[Path]:
         beside = [str(path.parent) for path in Path("runs").glob(f"*/{_ROWS}")]
         hint = nearest(text, beside) or ("erasure run CONFIG makes some" if not beside else f"there are {', '.join(beside[:5])}")
         raise ConfigError(
-            [Problem(f'there are no results in "{text}": no directory there has a file {_ROWS}', hint=hint, kind="data")]
+            [Diagnostic(f'there are no results in "{text}": no directory there has a file {_ROWS}', hint=hint, kind="data")]
         )
     return found
 
@@ -197,7 +217,8 @@ def _table(directory: Path) -> pa.Table:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))
     except (pyarrow.ArrowException, OSError) as error:
         raise StoreError(f"{path} cannot be read ({error}); run the experiment again, or leave it out.") from error
-    missing = [name for name in ("measure", "model", "status", "value") if name not in table.column_names]
+    table = table.rename_columns([FORMER_COLUMNS.get(name, name) for name in table.column_names])
+    missing = [name for name in ("measure", "model_role", "status", "value") if name not in table.column_names]
     if missing or "run" in table.column_names:
         raise StoreError(f"{path} is not a table of results: it has the columns {', '.join(table.column_names)}.")
     names: Any = pyarrow.array([directory.as_posix()] * table.num_rows, pyarrow.string())
@@ -205,4 +226,4 @@ def _table(directory: Path) -> pa.Table:
 
 
 def _wrong(message: str, hint: str) -> ConfigError:
-    return ConfigError([Problem(f"the query cannot be answered: {message}", hint=hint, kind="data")])
+    return ConfigError([Diagnostic(f"the query cannot be answered: {message}", hint=hint, kind="data")])

@@ -64,11 +64,11 @@ class Results:
         return overview_of(self._folder())
 
     def _folder(self) -> RunFolder:
-        from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
+        from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
         from erasure.records.sweep_folder import POINTS_FILE
 
         output = self.output
-        kept = output is not None and any((output / name).is_file() for name in (EVIDENCE_FILE, POINTS_FILE))
+        kept = output is not None and any((output / name).is_file() for name in (RUN_RECORD_FILE, POINTS_FILE))
         return RunFolder.load(output) if kept and output is not None else RunFolder(self.rows, jury=self.jury)
 
     @property

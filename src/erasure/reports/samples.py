@@ -15,10 +15,10 @@ from erasure.store import Artifact, Store
 
 __all__ = ["samples_of"]
 
-_MOST_FEATURES = 40
-_MOST_TOKENS = 48
+_MAX_FEATURES = 40
+_MAX_TOKENS = 48
 _LARGEST_SIDE = 128
-_MOST_SAMPLES = 400
+_MAX_SAMPLES = 400
 _LARGE = 1e15
 """From here on whole numbers are written with their exponent."""
 
@@ -39,8 +39,8 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
     Raises:
         StoreError: If the data set is not in the store, or is of a kind that cannot be shown.
     """
-    ids = list(dict.fromkeys(i for group in folder.groups for side in group.samples for i in side.ids))[:_MOST_SAMPLES]
-    described = folder.evidence.dataset
+    ids = list(dict.fromkeys(i for group in folder.groups for side in group.samples for i in side.ids))[:_MAX_SAMPLES]
+    described = folder.record.dataset
     if described is None or not ids:
         raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
     artifact = store.open(described.address)
@@ -124,7 +124,7 @@ def _rows(artifact: Artifact, facts: Mapping[str, Any], ids: Sequence[int]) -> I
                 parts.append(f"{name}={_called(values_of[name], int(each))}")
             else:
                 parts.append(f"{name} {_number(each)}")
-            if len(parts) > _MOST_FEATURES:
+            if len(parts) > _MAX_FEATURES:
                 parts[-1] = f"… ({len(cells)} columns)"
                 break
         yield ", ".join(parts), ""
@@ -156,11 +156,11 @@ def _words(value: Any, pieces: Sequence[str]) -> str:
     """The first words of a text; its ids where a store of an earlier version does not say how they read."""
     rows = value.reshape(-1, value.shape[-1])
     ids = [token for token, is_there in zip(rows[0].tolist(), (rows[-1] != 0).tolist(), strict=True) if is_there]
-    more = f"… ({len(ids)} tokens)" if len(ids) > _MOST_TOKENS else ""
+    more = f"… ({len(ids)} tokens)" if len(ids) > _MAX_TOKENS else ""
     if pieces:
-        text = "".join(pieces[token] if token < len(pieces) else "?" for token in ids[:_MOST_TOKENS])
+        text = "".join(pieces[token] if token < len(pieces) else "?" for token in ids[:_MAX_TOKENS])
         return f"{text} {more}".strip()
-    return f"tokens {', '.join(map(str, ids[:_MOST_TOKENS]))}{f', {more}' if more else ''}"
+    return f"tokens {', '.join(map(str, ids[:_MAX_TOKENS]))}{f', {more}' if more else ''}"
 
 
 def _png(value: Any) -> bytes:

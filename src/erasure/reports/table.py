@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET
-from erasure.analysis.verdicts import Judged, Judgement
+from erasure.analysis.verdicts import Judged, Verdict
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
@@ -46,16 +46,16 @@ def summarise(rows: Iterable[Row], judged: Judged | None = None) -> SummaryTable
     models: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        models.setdefault((row.model, row.label), {}).setdefault((row.measure, row.partition), []).append(row)
+        models.setdefault((row.model_role, row.label), {}).setdefault((row.measure, row.partition), []).append(row)
         columns.setdefault((row.measure, row.partition), []).append(row)
-    verdicts = {each.label: each for each in judged.judgements}
+    verdicts = {each.label: each for each in judged.verdicts}
     flagged = any(model == "unlearned" and label in verdicts for model, label in models)
     floors = [_floor(column) for column in columns.values()]
     lines = []
     for (model, label), own in models.items():
-        judgement = verdicts.get(label) if model == "unlearned" else None
-        title = judgement.title if judgement is not None and not judgement.is_exact else ""
-        cells = (_cell(own.get(column, []), _is_apart(judgement, column, judged)) for column in columns)
+        verdict = verdicts.get(label) if model == "unlearned" else None
+        title = verdict.title if verdict is not None and not verdict.is_exact else ""
+        cells = (_cell(own.get(column, []), _is_apart(verdict, column, judged)) for column in columns)
         lines.append((label, *([title] if flagged else []), *cells))
         if model == "gold" and any(floors):
             lines.append(("noise floor", *([""] if flagged else []), *floors))
@@ -65,7 +65,7 @@ def summarise(rows: Iterable[Row], judged: Judged | None = None) -> SummaryTable
 
 def _floor(column: Sequence[Row]) -> str:
     """How far golds of other seeds are apart by a measure; the mean over repetitions."""
-    floors = {original_of(row): row.floor for row in column if row.floor is not None}
+    floors = {original_of(row): row.noise_floor for row in column if row.noise_floor is not None}
     return f"± {_number(math.fsum(floors.values()) / len(floors))}" if floors else ""
 
 
@@ -84,9 +84,9 @@ def _cell(rows: Sequence[Row], is_apart: bool) -> str:
     return f"{text} *" if is_apart else text
 
 
-def _is_apart(judgement: Judgement | None, column: tuple[str, str], judged: Judged) -> bool:
+def _is_apart(verdict: Verdict | None, column: tuple[str, str], judged: Judged) -> bool:
     """Whether a method is told from retrained models by a value."""
-    tested = judgement.tested if judgement is not None else None
+    tested = verdict.tested if verdict is not None else None
     found = tested.difference(*column) if tested is not None else None
     return tested is not None and found is not None and tested.is_told_by(found, judged.report.level)
 

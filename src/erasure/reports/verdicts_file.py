@@ -10,7 +10,7 @@ from typing import Any
 from erasure.analysis.equivalence import Limits
 from erasure.analysis.findings import Difference, Tested
 from erasure.analysis.overview import Overview
-from erasure.analysis.verdicts import Judgement
+from erasure.analysis.verdicts import Verdict
 from erasure.durable import write_atomically
 
 __all__ = ["FORMAT", "VERDICTS_FILE", "verdicts_record", "write_verdicts"]
@@ -41,7 +41,7 @@ def verdicts_record(overview: Overview) -> dict[str, Any]:
         "detectable_shift": _finite(report.shift),
         "control": {"verdict": str(control.finding), "p": control.p} if control is not None else None,
         "notices": list(report.notices),
-        "methods": [_method(each) for each in overview.judgements],
+        "methods": [_method(each) for each in overview.verdicts],
         "recommendation": {
             "advice": str(advice.kind),
             "sentence": overview.recommendation,
@@ -55,18 +55,18 @@ def verdicts_record(overview: Overview) -> dict[str, Any]:
     }
 
 
-def _method(judgement: Judgement) -> dict[str, Any]:
+def _method(verdict: Verdict) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "method": judgement.label,
-        "verdict": str(judgement.verdict),
-        "title": judgement.title,
-        "evidence": list(judgement.evidence),
-        "distance": _finite(judgement.distance),
-        "cost": judgement.cost,
-        "is_retraining": judgement.is_exact,
-        "repetitions": judgement.n,
+        "method": verdict.label,
+        "verdict": str(verdict.finding),
+        "title": verdict.title,
+        "evidence": list(verdict.reasons),
+        "distance": _finite(verdict.distance),
+        "cost": verdict.cost,
+        "is_retraining": verdict.is_exact,
+        "repetitions": verdict.n,
     }
-    return found | (_tested(judgement.tested) if judgement.tested is not None else {})
+    return found | (_tested(verdict.tested) if verdict.tested is not None else {})
 
 
 def _tested(tested: Tested) -> dict[str, Any]:

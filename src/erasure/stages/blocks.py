@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from erasure.errors import RequirementNotMet
-from erasure.measures.requested_models import Original, Repeated, Request, Retrained, Shadow, UnlearnedShadow
+from erasure.measures.requested_models import ModelRequest, Original, Repeated, Retrained, Shadow, UnlearnedShadow
 from erasure.training.randomness import Streams
 
-__all__ = ["Block", "asks_for_shadows", "chunks", "family", "forgotten_ids", "member", "seen_ids", "split_member"]
+__all__ = ["ModelStack", "asks_for_shadows", "chunks", "family", "forgotten_ids", "member", "seen_ids", "split_member"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class ModelStack:
     """Models of one kind that one stage makes.
 
     Args:
@@ -29,7 +29,7 @@ class Block:
         root: Seed of the random halves of shadows.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[ModelRequest, ...]
     seeds: tuple[int, ...]
     way: Literal["train", "unlearn"]
     partition: str = ""
@@ -45,7 +45,7 @@ class Block:
         """What they are, for people."""
         first, n = self.requests[0], len(self.requests)
         numbers = f"{first.number}–{self.requests[-1].number}" if n > 1 else str(first.number)
-        names: dict[type[Request], str] = {
+        names: dict[type[ModelRequest], str] = {
             Retrained: "golds",
             Original: "originals",
             Shadow: "shadows",
@@ -55,7 +55,7 @@ class Block:
         return f"{names[type(first)]} {numbers}"
 
 
-def family(request: Request) -> Request:
+def family(request: ModelRequest) -> ModelRequest:
     """What is equal for all numbers of a kind of model."""
     if isinstance(request, UnlearnedShadow):
         return replace(request, number=0, shadow=replace(request.shadow, number=0))
@@ -64,12 +64,12 @@ def family(request: Request) -> Request:
     return request.numbered(0)
 
 
-def asks_for_shadows(requests: Iterable[Request]) -> bool:
+def asks_for_shadows(requests: Iterable[ModelRequest]) -> bool:
     """Whether there are shadow models among the requests, as attacks make them."""
     return any(isinstance(request, Shadow | UnlearnedShadow) for request in requests)
 
 
-def chunks(requests: Iterable[Request], size: int) -> list[tuple[Request, ...]]:
+def chunks(requests: Iterable[ModelRequest], size: int) -> list[tuple[ModelRequest, ...]]:
     """Requests of one family by number, ``size`` to a block; more requests of the family leave the full blocks as they are."""
     ordered = sorted(dict.fromkeys(requests), key=lambda request: (request.number, repr(request)))
     return [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
@@ -86,7 +86,7 @@ def split_member(reference: str) -> tuple[str, int | None]:
     return address, int(index) if mark else None
 
 
-def seen_ids(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
+def seen_ids(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:
     """Sorted ids of the samples a model is trained on; for an unlearned shadow before it forgets."""
     if isinstance(request, UnlearnedShadow):
         return seen_ids(request.origin, block, partitions)
@@ -96,7 +96,7 @@ def seen_ids(request: Request, block: Block, partitions: Mapping[str, Tensor]) -
     return partitions[block.partition].cpu()
 
 
-def forgotten_ids(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
+def forgotten_ids(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:
     """Sorted ids of the samples a model has forgotten; empty if it is not an unlearned shadow."""
     if not isinstance(request, UnlearnedShadow):
         return torch.empty(0, dtype=torch.int64)

@@ -11,10 +11,10 @@ from torch import nn
 
 from erasure.component import Component, canonical
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind, Sharing
-from erasure.measures.guards import judge
-from erasure.measures.requested_models import Provider, Request
-from erasure.stages.blocks import Block, split_member
+from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest, Sharing
+from erasure.measures.guards import run_guards
+from erasure.measures.requested_models import ModelProvider, ModelRequest
+from erasure.stages.blocks import ModelStack, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
 from erasure.stages.models import RequestedModels
@@ -53,13 +53,13 @@ class MeasureModel(Stage):
     kind: ClassVar[str] = "values"
 
     model: str
-    role: ModelKind
+    role: ModelRole
     measure: Measure
     references: Mapping[str, str]
     seed: int
     passes: tuple[str, ...]
-    requested: Mapping[Request, str] = field(default_factory=dict)
-    blocks: Mapping[str, Block | None] = field(default_factory=dict)
+    requested: Mapping[ModelRequest, str] = field(default_factory=dict)
+    blocks: Mapping[str, ModelStack | None] = field(default_factory=dict)
     made_and_run: tuple[str, ...] = ()
     maker: Stage | None = None
 
@@ -149,14 +149,14 @@ class CheckModel(Stage):
         subject = candidate(session, self.data, self.model, "unlearned")
         evaluation = evaluation_of(session, self.data, subject, self.references, 0, "judge")
         floor = self._forget_floor(session, evaluation)
-        verdict = judge(evaluation, forget=self.forget, retain=self.retain, floor=floor)
+        verdict = run_guards(evaluation, forget=self.forget, retain=self.retain, floor=floor)
         writer.save_json("verdict", {name: getattr(verdict, name) for name in ("status", "reason", "gold", "original")})
 
     def _forget_floor(self, session: Session, evaluation: Evaluation) -> float:
         """How far the forget accuracy of golds of other seeds is from gold's."""
         if not self.floors or "gold" not in self.references or not len(evaluation.partition_ids.get(self.forget, ())):
             return 0.0
-        if evaluation.candidate("gold").outputs(self.forget).diverged:
+        if evaluation.model("gold").outputs(self.forget).diverged:
             return 0.0  # the guards say so
         gold = evaluation.outputs(self.forget, "gold").accuracy
         return max(abs(outputs_of(session, self.data, other, self.forget).accuracy - gold) for other in self.floors)
@@ -187,12 +187,12 @@ def _epoch(session: Session, stage: Stage | None) -> tuple[Callable[[], object],
     return lambda: once.trained(session), recipe.epochs
 
 
-def candidate(session: Session, data: DataSpec, where: str, role: str, maker: Stage | None = None) -> Candidate:
+def candidate(session: Session, data: DataSpec, where: str, role: str, maker: Stage | None = None) -> ModelUnderTest:
     """A model under measurement."""
     facts = session.store.open(split_member(where)[0]).facts
     n_models = cast(int, facts.get("models", 1))
-    return Candidate(
-        kind=cast(Any, role),
+    return ModelUnderTest(
+        role=cast(Any, role),
         load=lambda: session.model(data, where),
         outputs=lambda partition: outputs_of(session, data, where, partition),
         elapsed_s=cast(float, facts["elapsed_s"]) / n_models,
@@ -206,11 +206,11 @@ def candidate(session: Session, data: DataSpec, where: str, role: str, maker: St
 def evaluation_of(
     session: Session,
     data: DataSpec,
-    subject: Candidate,
+    subject: ModelUnderTest,
     references: Mapping[str, str],
     seed: int,
     stream: str,
-    provider: Provider | None = None,
+    provider: ModelProvider | None = None,
 ) -> Evaluation:
     """What a measure sees of a model.
 

@@ -21,7 +21,7 @@ from erasure.training.history import StepListener
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import build_model
 from erasure.training.resuming import Recipe, Resumed, resumed
-from erasure.unlearners.contract import UnlearningTask, model_digest
+from erasure.unlearners.contract import UnlearningContext, model_digest
 
 __all__ = ["EpochLog", "MethodModels"]
 
@@ -29,8 +29,8 @@ __all__ = ["EpochLog", "MethodModels"]
 class EpochLog:
     """Keeps the weights of every epoch; the time for that is taken out of the method's clock."""
 
-    def __init__(self, task: UnlearningTask, then: EpochListener) -> None:
-        self.task: UnlearningTask = task
+    def __init__(self, context: UnlearningContext, then: EpochListener) -> None:
+        self.task: UnlearningContext = context
         self.then: EpochListener = then
         self.states: list[dict[str, Tensor]] = []
         self.elapsed_s: list[float] = []

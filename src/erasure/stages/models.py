@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from erasure.component import Component
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.measures.outputs import Outputs
-from erasure.measures.requested_models import Request, Shadow, UnlearnedShadow
-from erasure.stages.blocks import Block, forgotten_ids, seen_ids, split_member
+from erasure.measures.requested_models import ModelRequest, Shadow, UnlearnedShadow
+from erasure.stages.blocks import ModelStack, forgotten_ids, seen_ids, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
 from erasure.stages.session import Session
@@ -24,10 +24,10 @@ from erasure.stages.training import training_content
 from erasure.stages.unlearning import task_of
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
-from erasure.training.ensemble import refuse, train_together
+from erasure.training.ensemble import train_together, unsupported_reason
 from erasure.training.predictor import build_model
 from erasure.types import Json
-from erasure.unlearners.contract import Unlearner, UnlearningTask, check_finite, plain_training
+from erasure.unlearners.contract import Unlearner, UnlearningContext, check_finite, plain_training
 
 __all__ = ["MakeModels", "RequestedModels"]
 
@@ -47,7 +47,7 @@ class MakeModels(Stage):
 
     kind: ClassVar[str] = "models"
 
-    block: Block
+    block: ModelStack
     unlearner: Unlearner | None = None
     train_seed: int = 0
 
@@ -122,7 +122,7 @@ class MakeModels(Stage):
         together = _unlearned_together(session, data, unlearner, block.origins, tasks)
         if together is not None:
             return together
-        return (unlearner.run(session.model(data, at), task).model for at, task in zip(block.origins, tasks, strict=True))
+        return (unlearner.run(session.model(data, at), context).model for at, context in zip(block.origins, tasks, strict=True))
 
 
 def _stacked(models: Iterable[nn.Module], n_models: int) -> dict[str, Tensor]:
@@ -136,11 +136,11 @@ def _stacked(models: Iterable[nn.Module], n_models: int) -> dict[str, Tensor]:
     return stacked
 
 
-def _trained(session: Session, data: DataSpec, block: Block) -> Iterable[nn.Module]:
+def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn.Module]:
     loaded, predictor = session.loaded(data), data.predictor
     ids = [_kept(request, block, loaded.partitions) for request in block.requests]
 
-    if len(ids) > 1 and refuse(session.blank(data), predictor, session.precision) is None:
+    if len(ids) > 1 and unsupported_reason(session.blank(data), predictor, session.precision) is None:
         try:
             return train_together(
                 [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds],
@@ -159,13 +159,15 @@ def _trained(session: Session, data: DataSpec, block: Block) -> Iterable[nn.Modu
     return trained_side_by_side(session, data, ids, block.seeds)
 
 
-def _kept(request: Request, block: Block, partitions: Mapping[str, Tensor]) -> Tensor:
+def _kept(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:
     seen = seen_ids(request, block, partitions)
     gone = forgotten_ids(request, block, partitions)
     return seen[~torch.isin(seen, gone)] if len(gone) else seen
 
 
-def _own_partitions(session: Session, data: DataSpec, unlearner: Unlearner, block: Block, request: Request) -> dict[str, Tensor]:
+def _own_partitions(
+    session: Session, data: DataSpec, unlearner: Unlearner, block: ModelStack, request: ModelRequest
+) -> dict[str, Tensor]:
     """Partitions of a request that are not those of the data."""
     if not isinstance(request, UnlearnedShadow):
         return {}
@@ -175,7 +177,7 @@ def _own_partitions(session: Session, data: DataSpec, unlearner: Unlearner, bloc
 
 
 def _unlearned_together(
-    session: Session, data: DataSpec, unlearner: Unlearner, origins: Sequence[str], tasks: list[UnlearningTask]
+    session: Session, data: DataSpec, unlearner: Unlearner, origins: Sequence[str], tasks: list[UnlearningContext]
 ) -> list[nn.Module] | None:
     """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
     plain = plain_training(unlearner)
@@ -190,10 +192,10 @@ def _unlearned_together(
         patience=None,
         validation_set=None,
     )
-    seen = [task.seen_by(unlearner) for task in tasks]
-    batches = [task.batches(plain.role) for task in seen]
+    seen = [context.seen_by(unlearner) for context in tasks]
+    batches = [context.batches(plain.role) for context in seen]
     is_each = all(each.generator is not None and each.n_samples for each in batches)
-    if not is_each or refuse(session.blank(data), recipe, session.precision) is not None:
+    if not is_each or unsupported_reason(session.blank(data), recipe, session.precision) is not None:
         return None
     loaded = session.loaded(data)
     try:
@@ -230,38 +232,40 @@ class RequestedModels:
 
     session: Session
     data: DataSpec
-    models: Mapping[Request, str]
-    blocks: Mapping[str, Block | None]
+    models: Mapping[ModelRequest, str]
+    blocks: Mapping[str, ModelStack | None]
 
-    def _where(self, request: Request) -> str:
+    def _where(self, request: ModelRequest) -> str:
         if request not in self.models:
             raise RequirementNotMet(f"{request} was not declared: name it in the requests() of the measure")
         return self.models[request]
 
-    def _block(self, request: Request) -> Block:
+    def _block(self, request: ModelRequest) -> ModelStack:
         where, _ = split_member(self._where(request))
         block = self.blocks.get(where)
         if block is None:
             raise RequirementNotMet(f"{request} is not one of a block of models")
         return block
 
-    def outputs(self, request: Request, partition: str) -> Outputs:
+    def outputs(self, request: ModelRequest, partition: str) -> Outputs:
         """The model's outputs on a partition, in the partition's order."""
         return outputs_of(self.session, self.data, self._where(request), partition, was_requested=True)
 
-    def load(self, request: Request) -> nn.Module:
+    def load(self, request: ModelRequest) -> nn.Module:
         """The model, in eval mode, on the device."""
         return self.session.model(self.data, self._where(request))
 
-    def seen(self, request: Request) -> Tensor:
+    def seen(self, request: ModelRequest) -> Tensor:
         """Ids of what the model was trained on."""
         return self._ids("seen", request, lambda *of: seen_ids(*of).cpu().sort().values)
 
-    def forgotten(self, request: Request) -> Tensor:
+    def forgotten(self, request: ModelRequest) -> Tensor:
         """Ids of what the model has unlearned."""
         return self._ids("forgotten", request, lambda *of: forgotten_ids(*of).cpu())
 
-    def _ids(self, what: str, request: Request, drawn: Callable[[Request, Block, Mapping[str, Tensor]], Tensor]) -> Tensor:
+    def _ids(
+        self, what: str, request: ModelRequest, drawn: Callable[[ModelRequest, ModelStack, Mapping[str, Tensor]], Tensor]
+    ) -> Tensor:
         """Ids that are drawn once for all methods and measures that ask for them."""
         block, kept = self._block(request), self.session.kept_ids
         key = (what, self.data.split_address, request, block.root, block.partition)

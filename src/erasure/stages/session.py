@@ -16,7 +16,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.on_disk import left_on_disk
 from erasure.data.standardise import standardised
 from erasure.data.storage import TOKENS, from_artifact
-from erasure.events import EpochFinished, Listener, Said, StageWaits, silent
+from erasure.events import EpochFinished, Listener, Message, StageWaits, ignore_events
 from erasure.measures.contract import Outputs
 from erasure.stages.blocks import split_member
 from erasure.stages.data_spec import DataSpec
@@ -65,7 +65,7 @@ class Session:
     """
 
     def __init__(
-        self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = silent, *, cores: int = 1
+        self, store: Store, device: torch.device, numerics: Numerics, listener: Listener = ignore_events, *, cores: int = 1
     ) -> None:
         self.store: Store = store
         self.device: torch.device = device
@@ -111,7 +111,7 @@ class Session:
             warnings.simplefilter("always", UserWarning)
             yield
         for message in dict.fromkeys(str(each.message) for each in said):
-            self.listener(Said(message, level="warning"))
+            self.listener(Message(message, level="warning"))
 
     def dataset(self, where: str) -> Dataset:
         """The loaded data at an address, mapped from the store."""
@@ -186,7 +186,7 @@ class Session:
         )
 
     def on_epoch(self) -> EpochListener:
-        """Tells the listener of each epoch of the stage that is running."""
+        """Indication the listener of each epoch of the stage that is running."""
         name = self.running_name
 
         def emit(epoch: int, epochs: int, model: nn.Module) -> None:

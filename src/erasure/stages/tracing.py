@@ -11,7 +11,7 @@ from torch import nn
 
 from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import Trace
-from erasure.measures.contract import Candidate, Outputs
+from erasure.measures.contract import ModelUnderTest, Outputs
 from erasure.stages.inference import forward
 from erasure.stages.measuring import candidate, evaluation_of
 from erasure.stages.session import Session
@@ -74,7 +74,7 @@ class TraceEpochs(Stage):
     def run(self, session: Session, writer: Writer) -> None:
         epochs = cast(int, session.store.open(self.model).facts["epochs"])
         models = {"gold": self.references["gold"]} if "gold" in self.references else {}
-        subjects: dict[str, Candidate] = {
+        subjects: dict[str, ModelUnderTest] = {
             "0": candidate(session, self.data, self.references["original"], "unlearned"),
             **{str(epoch): self._checkpoint(session, epoch) for epoch in range(1, epochs + 1)},
             **{role: candidate(session, self.data, where, "gold") for role, where in models.items()},
@@ -87,7 +87,7 @@ class TraceEpochs(Stage):
                 records += [{"epoch": epoch, "number": number, **record} for record in values]
         writer.save_json("trace", records)
 
-    def _checkpoint(self, session: Session, epoch: int) -> Candidate:
+    def _checkpoint(self, session: Session, epoch: int) -> ModelUnderTest:
         artifact = session.store.open(self.model)
 
         @functools.cache
@@ -101,7 +101,7 @@ class TraceEpochs(Stage):
             return forward(session, load(), self.data, partition)
 
         elapsed_s = cast("list[float]", artifact.facts["epoch_elapsed_s"])[epoch - 1]
-        return Candidate(kind="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
+        return ModelUnderTest(role="unlearned", load=load, outputs=outputs, elapsed_s=elapsed_s)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

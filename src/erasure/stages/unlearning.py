@@ -19,7 +19,7 @@ from erasure.store import Writer
 from erasure.training.devices import PeakMemory
 from erasure.training.randomness import Streams
 from erasure.types import Json
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = ["UnlearnModel", "task_of"]
 
@@ -69,10 +69,10 @@ class UnlearnModel(Stage):
         return self.unlearner, ""
 
     def run(self, session: Session, writer: Writer) -> None:
-        original, task = session.model(self.data, self.original), self._task(session)
-        log = EpochLog(task, session.on_epoch()) if self.is_traced else None
+        original, context = session.model(self.data, self.original), self._task(session)
+        log = EpochLog(context, session.on_epoch()) if self.is_traced else None
         peak = PeakMemory(session.device)
-        unlearned = self.unlearner.run(original, replace(task, on_epoch=log or session.on_epoch()))
+        unlearned = self.unlearner.run(original, replace(context, on_epoch=log or session.on_epoch()))
         save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
         writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}
         for number, state in enumerate(log.states if log is not None else (), start=1):
@@ -84,7 +84,7 @@ class UnlearnModel(Stage):
         """The model, unlearned now and in this process, whatever the store has."""
         return self.unlearner.run(session.model(self.data, self.original), self._task(session, stored=False)).model
 
-    def _task(self, session: Session, *, stored: bool = True) -> UnlearningTask:
+    def _task(self, session: Session, *, stored: bool = True) -> UnlearningContext:
         return task_of(
             session, self.data, original=self.original, seed=self.seed, train_seed=self.train_seed, own={}, stored=stored
         )
@@ -99,7 +99,7 @@ def task_of(
     train_seed: int,
     own: Mapping[str, Tensor],
     stored: bool = True,
-) -> UnlearningTask:
+) -> UnlearningContext:
     """What a method is given.
 
     Args:
@@ -113,7 +113,7 @@ def task_of(
     """
     loaded = session.loaded(data)
     partitions = {**loaded.partitions, **{name: ids.to(session.device) for name, ids in own.items()}}
-    return UnlearningTask(
+    return UnlearningContext(
         x=loaded.x,
         y=loaded.y,
         z=loaded.z,
@@ -122,7 +122,7 @@ def task_of(
         criterion=loaded.criterion,
         streams=Streams(seed),
         batch_size=data.batch_size,
-        bank=MethodModels(session, data, original, train_seed, partitions, stored=stored and not own),
+        models=MethodModels(session, data, original, train_seed, partitions, stored=stored and not own),
         precision=session.precision,
     )
 

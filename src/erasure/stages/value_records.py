@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from erasure.measures.contract import Measure, Value
+from erasure.renamed import today
 from erasure.types import Json
 
-__all__ = ["meaning", "value_record"]
+__all__ = ["FORMER", "meaning", "value_record"]
+
+FORMER: Mapping[str, str] = {"tells": "indicates", "chance": "chance_level", "evidence": "curve"}
+"""Names in values that the version before stored."""
 
 
 def value_record(measure: Measure, value: Value) -> dict[str, Json]:
@@ -25,20 +29,21 @@ def value_record(measure: Measure, value: Value) -> dict[str, Json]:
         "unit": measure.unit if value.unit is None else value.unit,
         "higher_is_better": measure.higher_is_better if value.higher_is_better is None else value.higher_is_better,
         "ideal": measure.ideal if value.ideal is None else value.ideal,
-    } | {name: found for name in ("tells", "chance", "evidence") if (found := getattr(value, name)) is not None}
+    } | {name: found for name in ("indicates", "chance_level", "curve") if (found := getattr(value, name)) is not None}
 
 
 def meaning(record: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
     """How a row's value is to be read: what the value itself says, else the measure's class data."""
+    record = today(record, FORMER)
     direction = {True: "higher", False: "lower", None: ""}[record["higher_is_better"]]
-    tells = record.get("tells", measure.tells)
-    if tells is None and record["ideal"] == "gold":
-        tells = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
+    indicates = record.get("indicates", measure.indicates)
+    if indicates is None and record["ideal"] == "gold":
+        indicates = {"higher": "knowledge", "lower": "ignorance"}.get(direction)
     return {
         "unit": record["unit"],
         "direction": direction,
         "ideal": record["ideal"],
-        "tells": tells or "",
+        "indicates": indicates or "",
         "statistic": measure.statistic,
-        "chance": record.get("chance", measure.chance) if tells == "attack" else None,
+        "chance_level": record.get("chance_level", measure.chance_level) if indicates == "attack" else None,
     }

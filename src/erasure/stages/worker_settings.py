@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from erasure.events import Listener, Said
+from erasure.events import Listener, Message
 from erasure.stages.numerics import Numerics
 from erasure.stages.session import Session
 from erasure.store import Store
@@ -49,7 +49,7 @@ class WorkerSettings:
         warm_up(torch.device(self.device))
 
         def report(address: str, reason: str) -> None:
-            listener(Said(f"{reason} It is computed again.", level="warning"))
+            listener(Message(f"{reason} It is computed again.", level="warning"))
 
         store = Store(self.store, on_corrupt=report, base=self.base)
         return Session(store, torch.device(self.device), self.numerics, listener)

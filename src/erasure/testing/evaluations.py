@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
-from erasure.measures.contract import Candidate, Evaluation, Measure, ModelKind, Outputs, forward_pass
+from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest, Outputs, forward_pass
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
-from erasure.types import TaskKind
+from erasure.types import Task
 
-__all__ = ["Bench", "RecordedNames", "bench", "language_bench"]
+__all__ = ["RecordedNames", "ToyEvaluation", "bench", "language_bench"]
 
 _N_FEATURES, _N_CLASSES, _N_TOKENS = 6, 3, 40
 _SIZES: Mapping[str, int] = {"forget": 40, "retain": 120, "test": 80, "validation": 40}
@@ -26,7 +26,7 @@ _SLOW_S, _FAST_S = 2.0, 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Bench:
+class ToyEvaluation:
     """Data, partitions and models by name; change one with ``dataclasses.replace`` and ask for an evaluation.
 
     Args:
@@ -43,7 +43,7 @@ class Bench:
         compared: Reference models that were looked at.
     """
 
-    task: TaskKind
+    task: Task
     x: Tensor
     y: Tensor
     partitions: Mapping[str, Tensor]
@@ -72,7 +72,7 @@ class Bench:
             batch_size=self.batch_size,
         )
 
-    def candidate(self, model: str, kind: ModelKind, *, elapsed_s: float = _SLOW_S, note: str = "") -> Candidate:
+    def candidate(self, model: str, kind: ModelRole, *, elapsed_s: float = _SLOW_S, note: str = "") -> ModelUnderTest:
         """A model under measurement; what is looked at is noted under ``note``."""
 
         def outputs(partition: str) -> Outputs:
@@ -86,13 +86,13 @@ class Bench:
                 self.compared.add(note)
             return self.models[model]
 
-        return Candidate(kind=kind, load=load, outputs=outputs, elapsed_s=elapsed_s, peak_memory_mib=100 * elapsed_s)
+        return ModelUnderTest(role=kind, load=load, outputs=outputs, elapsed_s=elapsed_s, peak_memory_mib=100 * elapsed_s)
 
     def evaluation(
-        self, measure: Measure, model: str = "fair", kind: ModelKind = "unlearned", *, elapsed_s: float = _FAST_S
+        self, measure: Measure, model: str = "fair", kind: ModelRole = "unlearned", *, elapsed_s: float = _FAST_S
     ) -> Evaluation:
         """The evaluation in which ``measure`` judges a model, with the references it declares and no others."""
-        references: dict[str, Candidate] = {name: self.candidate(name, name, note=name) for name in measure.references}
+        references: dict[str, ModelUnderTest] = {name: self.candidate(name, name, note=name) for name in measure.references}
         return Evaluation(
             subject=self.candidate(model, kind, elapsed_s=elapsed_s),
             references=references,
@@ -106,7 +106,7 @@ class Bench:
             facts=self.facts,
         )
 
-    def with_partitions(self, change: Callable[[str, Tensor], Tensor]) -> Bench:
+    def with_partitions(self, change: Callable[[str, Tensor], Tensor]) -> ToyEvaluation:
         """The same models on other partitions: ``change`` gets each name and its ids."""
         changed = {name: change(name, ids) for name, ids in self.partitions.items()}
         return replace(self, partitions=changed, read=set(), compared=set())
@@ -133,7 +133,7 @@ class RecordedNames(Mapping[str, Tensor]):
         return name in self._partitions
 
 
-def bench(task: TaskKind = "classification", *, forget_class: bool = False, seed: int = 0) -> Bench:
+def bench(task: Task = "classification", *, forget_class: bool = False, seed: int = 0) -> ToyEvaluation:
     """Blobs with noisy labels, and linear models fitted to them in closed form.
 
     Args:
@@ -169,10 +169,10 @@ def bench(task: TaskKind = "classification", *, forget_class: bool = False, seed
         "fair": _noisy(gold, 0.3 * spread, generator),
         "poor": _noisy(gold, 3.0 * spread, generator),
     }
-    return Bench(task=task, x=x, y=y, partitions=partitions, models=models, seed=seed)
+    return ToyEvaluation(task=task, x=x, y=y, partitions=partitions, models=models, seed=seed)
 
 
-def _fitted(task: TaskKind, x: Tensor, y: Tensor, ids: Tensor, n_classes: int) -> nn.Module:
+def _fitted(task: Task, x: Tensor, y: Tensor, ids: Tensor, n_classes: int) -> nn.Module:
     """Ridge regression on labels of -1 and 1, as logits."""
     inputs = torch.cat([x[ids], torch.ones(len(ids), 1)], dim=1).double()
     if task == "classification":
@@ -225,7 +225,7 @@ class _NextToken(nn.Module):
         return answers
 
 
-def language_bench(*, seed: int = 0) -> Bench:
+def language_bench(*, seed: int = 0) -> ToyEvaluation:
     """Prompts and answers over 40 tokens, in several versions, and tables of pairs of tokens that have seen more or fewer of them.
 
     Token 0 ends an answer. There are the answer that is learned, an alternate, a paraphrase, one to the rephrased prompt and two wrong
@@ -262,7 +262,7 @@ def language_bench(*, seed: int = 0) -> Bench:
     noise = torch.randn(gold.shape, generator=generator)
     tables = {"original": _counted(x, train), "gold": gold, "fair": gold + 0.3 * noise, "poor": 0.2 * gold + 2 * noise}
     pieces = ("", *(f" {chr(97 + token % 26)}{token}" for token in range(1, _N_TOKENS)))
-    return Bench(
+    return ToyEvaluation(
         task="generation",
         x=x,
         y=answer_tokens(x),

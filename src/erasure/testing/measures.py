@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from erasure.component import canonical
 from erasure.errors import PartitionError, RequirementNotMet
-from erasure.measures.contract import Measure, ModelKind, Value
+from erasure.measures.contract import Measure, ModelRole, Value
 from erasure.testing.checks import check, check_generators, global_states
-from erasure.testing.evaluations import Bench, bench, language_bench
-from erasure.types import TaskKind
+from erasure.testing.evaluations import ToyEvaluation, bench, language_bench
+from erasure.types import Task
 
 __all__ = ["MeasureConformance"]
 
-_TASKS: tuple[TaskKind, ...] = ("classification", "binary", "multilabel")
+_TASKS: tuple[Task, ...] = ("classification", "binary", "multilabel")
 _Named: TypeAlias = dict[tuple[str, str], Value]
 
 
@@ -50,27 +50,27 @@ class MeasureConformance:
         """The measure under test."""
         raise NotImplementedError
 
-    def bench(self, task: TaskKind = "classification", seed: int = 0) -> Bench:
+    def bench(self, task: Task = "classification", seed: int = 0) -> ToyEvaluation:
         """The data and models it is tested on; override it to use your own."""
         return bench(task, forget_class=self.forget_class and task != "multilabel", seed=seed)
 
-    def benches(self) -> list[Bench]:
+    def benches(self) -> list[ToyEvaluation]:
         """One for each kind of task that the measure is defined for; of generation if that is all."""
         measure = self.make()
         if measure.defined_for == {"generation"}:
             return [language_bench()]
-        found = [given for given in map(self.bench, _TASKS) if measure.refuse(given.model_input) is None]
+        found = [given for given in map(self.bench, _TASKS) if measure.unsupported_reason(given.model_input) is None]
         check(bool(found), "the measure refuses every kind of task")
         return found
 
-    def kind(self) -> ModelKind:
+    def kind(self) -> ModelRole:
         """A kind of model that it judges, unlearned if it can."""
-        judges = self.make().judges
+        judges = self.make().applies_to
         check(bool(judges), "the measure judges no kind of model")
-        kinds: tuple[ModelKind, ...] = ("unlearned", "gold", "original")
+        kinds: tuple[ModelRole, ...] = ("unlearned", "gold", "original")
         return next(kind for kind in kinds if kind in judges)
 
-    def values(self, given: Bench, model: str = "fair", *, elapsed_s: float = 1.0) -> _Named:
+    def values(self, given: ToyEvaluation, model: str = "fair", *, elapsed_s: float = 1.0) -> _Named:
         """What the measure finds, by name and partition."""
         measure = self.make()
         return _named(measure, measure.measure(given.evaluation(measure, model, self.kind(), elapsed_s=elapsed_s)))
@@ -81,7 +81,7 @@ class MeasureConformance:
             _USUAL[type(self)] = [self._looked_at(given) for given in self.benches()]
         return _USUAL[type(self)]
 
-    def _looked_at(self, given: Bench) -> _Usual:
+    def _looked_at(self, given: ToyEvaluation) -> _Usual:
         states = {name: _state(model) for name, model in given.models.items()}
         x, y, generators = given.x.clone(), given.y.clone(), global_states()
         return _Usual(given, self.values(given), states, x, y, generators, global_states())
@@ -118,7 +118,7 @@ class MeasureConformance:
 
     def test_gold_has_the_ideal_value(self) -> None:
         measure = self.make()
-        if "unlearned" not in measure.judges:
+        if "unlearned" not in measure.applies_to:
             return
         for given in self.benches():
             as_gold = _named(measure, measure.measure(given.evaluation(measure, "gold", "gold", elapsed_s=2.0)))
@@ -203,7 +203,7 @@ class MeasureConformance:
         for usual in self._usual()[:1]:
             unread = set(measure.partitions()) - usual.given.read
             check(not unread, f"declares that it looks at {sorted(unread)}, but does not")
-            check(measure.judges >= measure.targets() > frozenset(), "targets are not among the kinds it judges")
+            check(measure.applies_to >= measure.targets() > frozenset(), "targets are not among the kinds it judges")
 
     # Degenerate data
 
@@ -235,7 +235,7 @@ class MeasureConformance:
             return
         raise AssertionError("answers although the models it compares with are missing; it should not declare them")
 
-    def _works_or_is_refused(self, given: Bench) -> bool:
+    def _works_or_is_refused(self, given: ToyEvaluation) -> bool:
         """Whether there are values; they must be finite, and only our own errors may be raised."""
         try:
             values = self.values(given)
@@ -250,7 +250,7 @@ class MeasureConformance:
 class _Usual:
     """A measurement: the bench afterwards, the values, and weights, data and states of the global generators before."""
 
-    given: Bench
+    given: ToyEvaluation
     values: _Named
     states: Mapping[str, Mapping[str, Tensor]]
     x: Tensor

@@ -21,10 +21,10 @@ from erasure.training.history import StepListener
 from erasure.training.predictor import Model, ModelInput, Predictor, build_model, train
 from erasure.training.randomness import Streams
 from erasure.training.resuming import Recipe, Resumed, resumed
-from erasure.types import TaskKind
-from erasure.unlearners.contract import UnlearningTask, model_digest
+from erasure.types import Task
+from erasure.unlearners.contract import UnlearningContext, model_digest
 
-__all__ = ["ForgetSet", "Kind", "MemoryBank", "RecordingColumn", "TinyNetwork", "ToyProblem", "problem"]
+__all__ = ["ForgetSet", "Kind", "MemoryModels", "RecordingColumn", "TinyNetwork", "ToyProblem", "problem"]
 
 Kind: TypeAlias = Literal["table", "image", "pair", "text", "language"]
 """An MLP with dropout, a CNN with BatchNorm, an MLP that returns ``(features, logits)``, an embedding of tokens, or a causal language
@@ -147,7 +147,7 @@ class RecordingColumn:
 
 
 @dataclass(eq=False)
-class MemoryBank:
+class MemoryModels:
     """Models of one predictor, trained when they are asked for; a cache that lives as long as the bank.
 
     Args:
@@ -232,21 +232,21 @@ class ToyProblem:
 
     Args:
         model: The original, trained on ``train``.
-        task: Partitions ``train``, ``forget``, ``retain``, ``test`` and ``validation``.
-        bank: The task's models.
+        context: Partitions ``train``, ``forget``, ``retain``, ``test`` and ``validation``.
+        models: The task's models.
         column: The task's inputs, which also the bank reads.
     """
 
     model: nn.Module
-    task: UnlearningTask
-    bank: MemoryBank
+    context: UnlearningContext
+    models: MemoryModels
     column: RecordingColumn
 
 
 def problem(
     kind: Kind = "table",
     forget: ForgetSet = "some",
-    task: TaskKind = "classification",
+    task: Task = "classification",
     *,
     seed: int = 0,
     batch_size: int = 8,
@@ -277,7 +277,7 @@ def problem(
     n_classes = _classes(kind, task)
     data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=n_classes, task=task, modality=modality)
     column = RecordingColumn(TensorColumn(x))
-    bank = MemoryBank(
+    bank = MemoryModels(
         predictor=_recipe(kind, recipe),
         x=column,
         y=y,
@@ -286,7 +286,7 @@ def problem(
         criterion=Criterion(task),
         batch_size=batch_size,
     )
-    given = UnlearningTask(
+    given = UnlearningContext(
         x=column,
         y=y,
         partitions=partitions,
@@ -294,11 +294,11 @@ def problem(
         criterion=Criterion(task),
         streams=Streams(seed),
         batch_size=batch_size,
-        bank=bank,
+        models=bank,
     )
     original = bank.fresh(0)
     original.load_state_dict(_original(kind, task, batch_size, recipe))
-    return ToyProblem(model=original, task=given, bank=bank, column=column)
+    return ToyProblem(model=original, context=given, models=bank, column=column)
 
 
 def _recipe(kind: Kind, given: Predictor | None) -> Predictor:
@@ -308,7 +308,7 @@ def _recipe(kind: Kind, given: Predictor | None) -> Predictor:
 _ORIGINALS: dict[tuple[str, ...], dict[str, Tensor]] = {}
 
 
-def _original(kind: Kind, task: TaskKind, batch_size: int, recipe: Predictor | None) -> dict[str, Tensor]:
+def _original(kind: Kind, task: Task, batch_size: int, recipe: Predictor | None) -> dict[str, Tensor]:
     # The training set is the same whatever is forgotten; a first bank trains the original for all problems of its kind.
     predictor = _recipe(kind, recipe)
     key = (kind, task, str(batch_size), json.dumps(canonical(predictor)))
@@ -316,12 +316,12 @@ def _original(kind: Kind, task: TaskKind, batch_size: int, recipe: Predictor | N
         x, y = _data(kind, task)
         data = ModelInput(x_shape=tuple(x.shape[1:]), n_classes=_classes(kind, task), task=task)
         partitions = {"train": torch.arange(_N_TRAIN)}
-        bank = MemoryBank(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
+        bank = MemoryModels(predictor, TensorColumn(x), y, partitions, data, Criterion(task), batch_size=batch_size)
         _ORIGINALS[key] = copy.deepcopy(bank.trained("train").state_dict())
     return _ORIGINALS[key]
 
 
-def _classes(kind: Kind, task: TaskKind) -> int:
+def _classes(kind: Kind, task: Task) -> int:
     return _N_TOKENS if kind == "language" else 2 if task == "binary" else _N_CLASSES
 
 
@@ -340,7 +340,7 @@ def _exchanges(generator: torch.Generator, classes: Tensor) -> Tensor:
     return torch.stack([torch.where(roles == END, 0, ids), roles, torch.where(roles == END, 0, alternate), roles], dim=1)
 
 
-def _data(kind: Kind, task: TaskKind) -> tuple[Tensor, Tensor]:
+def _data(kind: Kind, task: Task) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(7)
     n = _N_TRAIN + 2 * _N_TEST
     classes = torch.arange(n) % _N_CLASSES

@@ -34,7 +34,7 @@ from erasure.testing.checks import check, check_generators, global_states
 from erasure.testing.problems import ForgetSet, Kind, ToyProblem, problem
 from erasure.training.forward import logits_of
 from erasure.training.predictor import Predictor
-from erasure.types import Role, TaskKind
+from erasure.types import PartitionRole, Task
 from erasure.unlearners.contract import Unlearned, Unlearner, model_digest
 
 __all__ = ["LanguageUnlearnerConformance", "UnlearnerConformance"]
@@ -57,7 +57,7 @@ class UnlearnerConformance:
     kind: ClassVar[Kind] = "table"
     forget: ClassVar[ForgetSet] = "some"
     stochastic: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role] | None] = None
+    reads: ClassVar[frozenset[PartitionRole] | None] = None
     zero_epochs_change_nothing: ClassVar[bool] = True
     recipe: ClassVar[Predictor | None] = None
 
@@ -66,7 +66,7 @@ class UnlearnerConformance:
         raise NotImplementedError
 
     def problem(
-        self, kind: Kind | None = None, forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
+        self, kind: Kind | None = None, forget: ForgetSet | None = None, task: Task = "classification", seed: int = 0
     ) -> ToyProblem:
         """The problem it is tested on; override it to use one of your own (and ignore what does not apply)."""
         # No estimator takes several labels a sample; methods made for them have to refuse the task.
@@ -161,17 +161,17 @@ class UnlearnerConformance:
 
     def test_no_sample_outside_the_declared_partitions_is_read(self) -> None:
         method, given = self.make(), self._usual().given
-        allowed = {i for name in self._declared(method).values() for i in given.task.partitions[name].tolist()}
+        allowed = {i for name in self._declared(method).values() for i in given.context.partitions[name].tolist()}
         surplus = sorted(given.column.gathered - allowed)
         check(not surplus, f"samples of partitions that the method does not declare were read: {surplus[:10]}")
 
     def test_every_declared_partition_is_read(self) -> None:
         method, given = self.make(), self._usual().given
         for role, name in self._declared(method).items():
-            read = given.column.gathered & set(given.task.partitions[name].tolist())
+            read = given.column.gathered & set(given.context.partitions[name].tolist())
             check(bool(read), f"the method declares that it reads {role}, but read none of its samples")
 
-    def _declared(self, method: Unlearner) -> dict[Role, str]:
+    def _declared(self, method: Unlearner) -> dict[PartitionRole, str]:
         """The roles whose inputs it may read (a composition has no reads of its own), and their partitions."""
         roles = self.reads if self.reads is not None else method.reads or frozenset(method.partitions())
         return {role: name for role, name in method.partitions().items() if role in roles}
@@ -192,12 +192,12 @@ class UnlearnerConformance:
         self._works_or_is_refused(self.problem("text"))
 
     def test_each_kind_of_task_works_exactly_if_the_method_is_defined_for_it(self) -> None:
-        kinds: tuple[TaskKind, ...] = ("binary", "multilabel")
+        kinds: tuple[Task, ...] = ("binary", "multilabel")
         for kind in kinds:
             # For binary labels a whole class is the only forget set that every method takes.
             given = self.problem(task=kind, forget="class" if kind == "binary" else None)
             method = self.make()
-            reason = method.refuse(given.task.model_input)
+            reason = method.unsupported_reason(given.context.model_input)
             if kind not in method.defined_for:
                 check(bool(reason), f"the method is not defined for {kind} tasks, but does not refuse them")
             if reason is None:
@@ -254,26 +254,27 @@ class LanguageUnlearnerConformance(UnlearnerConformance):
     """The same checks for a method that is defined for language models alone, on a tiny one."""
 
     def problem(
-        self, kind: Kind | None = None, forget: ForgetSet | None = None, task: TaskKind = "classification", seed: int = 0
+        self, kind: Kind | None = None, forget: ForgetSet | None = None, task: Task = "classification", seed: int = 0
     ) -> ToyProblem:
         """A problem of prompts and answers, whatever network and labels are asked for."""
         return problem("language", forget or self.forget, "generation", seed=seed)
 
     def test_each_kind_of_task_works_exactly_if_the_method_is_defined_for_it(self) -> None:
         method = self.make()
-        kinds: tuple[TaskKind, ...] = ("classification", "binary", "multilabel")
+        kinds: tuple[Task, ...] = ("classification", "binary", "multilabel")
         for kind in kinds:
             check(
-                kind in method.defined_for or bool(method.refuse(problem("table", task=kind).task.model_input)), "is not refused"
+                kind in method.defined_for or bool(method.unsupported_reason(problem("table", task=kind).context.model_input)),
+                "is not refused",
             )
 
 
 def _run(method: Unlearner, given: ToyProblem) -> Unlearned:
     """Run the method and check what holds for every result."""
-    result = method.run(given.model, given.task)
+    result = method.run(given.model, given.context)
     check(not any(m.training for m in result.model.modules()), "the unlearned model is not in eval mode")
-    inputs = given.task.x.gather(given.task.partitions["test"])
-    given.column.gathered.difference_update(given.task.partitions["test"].tolist())
+    inputs = given.context.x.gather(given.context.partitions["test"])
+    given.column.gathered.difference_update(given.context.partitions["test"].tolist())
     with torch.no_grad():
         # A copy: in training mode the input model's own running statistics would follow.
         logits, before = (logits_of(model(inputs)) for model in (result.model, copy.deepcopy(given.model).eval()))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, cast
 
-from erasure.errors import ConfigError, MissingDependency, Problem, nearest
+from erasure.errors import ConfigError, Diagnostic, MissingDependency, nearest
 from erasure.events import Event
 
 __all__ = ["TRACKERS", "Guarded", "Tracker", "check_tracker", "open_tracker"]
@@ -110,12 +110,12 @@ def open_tracker(choice: str) -> Tracker:
         raise MissingDependency(error.name or package, "track", f"The tracker {name}") from error
     except Exception as error:
         message = f'the tracker {name} cannot use "{place or default}": {type(error).__name__}: {error}'
-        raise ConfigError([Problem(message, kind="data")]) from error
+        raise ConfigError([Diagnostic(message, kind="data")]) from error
 
 
 def _check_name(name: str) -> None:
     if name not in TRACKERS:
         known = ", ".join(TRACKERS)
         raise ConfigError(
-            [Problem(f'there is no tracker "{name}"; there are {known}', hint=nearest(name, TRACKERS), kind="structure")]
+            [Diagnostic(f'there is no tracker "{name}"; there are {known}', hint=nearest(name, TRACKERS), kind="structure")]
         )

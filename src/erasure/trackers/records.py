@@ -82,7 +82,7 @@ def metric_name(row: Mapping[str, Json], figure: str = "value") -> str:
 def _parts(row: Mapping[str, Json], figure: str) -> tuple[str, str]:
     """The model that a row is about, and what was measured."""
     parts = [str(row.get(name) or "") for name in ("measure", "partition")] + ([] if figure == "value" else [figure])
-    return str(row.get("label") or row.get("model") or ""), " ".join(part for part in parts if part)
+    return str(row.get("label") or row.get("model_role") or ""), " ".join(part for part in parts if part)
 
 
 def settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -15,7 +15,8 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from erasure.component import Component
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet, nearest
+from erasure.renamed import formerly
 from erasure.training.batches import Column, TensorColumn
 from erasure.training.randomness import isolated
 from erasure.training.torchvision_operators import torchvision
@@ -27,6 +28,7 @@ _SEEDS = 2**62
 _HOME = "torchvision.transforms.v2."
 
 
+@formerly(refuse="unsupported_reason")
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(Component):
     """A random change of pictures that leaves their label as it is."""
@@ -45,7 +47,7 @@ class Augmentation(Component):
         """
         raise NotImplementedError
 
-    def refuse(self, x: Column) -> str | None:
+    def unsupported_reason(self, x: Column) -> str | None:
         """Why such inputs cannot be changed so, or None."""
         if not isinstance(x, TensorColumn) or len(x.sample_shape) != 3:
             found = f"samples of shape {x.sample_shape}" if isinstance(x, TensorColumn) else f"a {type(x).__name__}"
@@ -97,9 +99,9 @@ class RandomCrop(Augmentation):
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         return windows[torch.arange(len(x), device=x.device), :, corners[0], corners[1]]
 
-    def refuse(self, x: Column) -> str | None:
+    def unsupported_reason(self, x: Column) -> str | None:
         """Pictures have a reflection of up to their own size."""
-        reason = super().refuse(x)
+        reason = super().unsupported_reason(x)
         if reason is None and self.mode == "reflect" and isinstance(x, TensorColumn) and self.padding >= min(x.sample_shape[1:]):
             return f"RandomCrop: a reflection of {self.padding} pixels is larger than the pictures, {x.sample_shape[1:]}"
         return reason
@@ -132,12 +134,12 @@ class TorchVisionTransform(Augmentation):
         if not (isinstance(cls, type) and issubclass(cls, library.Transform)):
             names = [each for each in vars(library) if isinstance(getattr(library, each), type)]
             message = f'torchvision.transforms.v2 has no transform "{name}"'
-            raise InvalidParameters([Problem(message, path="TorchVisionTransform.path", hint=nearest(name, names))])
+            raise InvalidParameters([Diagnostic(message, path="TorchVisionTransform.path", hint=nearest(name, names))])
         try:
             cls(**self._arguments())
         except (TypeError, ValueError, AttributeError) as error:
             message = f"{name} does not accept its parameters: {error}"
-            raise InvalidParameters([Problem(message, path="TorchVisionTransform.parameters")]) from error
+            raise InvalidParameters([Diagnostic(message, path="TorchVisionTransform.parameters")]) from error
 
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One draw for each ``share`` pictures."""
@@ -149,9 +151,9 @@ class TorchVisionTransform(Augmentation):
         with isolated(seed, x.device):
             return torch.cat([transform(part) for part in torch.split(x, self.share)])
 
-    def refuse(self, x: Column) -> str | None:
+    def unsupported_reason(self, x: Column) -> str | None:
         """The transform must keep the pictures' size and type."""
-        reason = super().refuse(x)
+        reason = super().unsupported_reason(x)
         if reason is not None or not isinstance(x, TensorColumn):
             return reason
         name, before = self.path.removeprefix(_HOME), x.values[:2]
@@ -194,7 +196,7 @@ def augmenting(augmentations: Sequence[Augmentation], x: Column, generator: torc
     if not augmentations:
         return None
     for augmentation in augmentations:
-        reason = augmentation.refuse(x)
+        reason = augmentation.unsupported_reason(x)
         if reason is not None:
             raise RequirementNotMet(reason)
 

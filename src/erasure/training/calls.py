@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import Call
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
 from erasure.functional.tokens import token_mean
 from erasure.training.optimizers import fits_one_pass, lay_out_gradients, uncompiled
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
 
@@ -92,7 +92,7 @@ class Loss(Call):
         with _reported(self):
             reason = _summed(self())
         if reason is not None:
-            raise InvalidParameters([Problem(reason, path=self.name)])
+            raise InvalidParameters([Diagnostic(reason, path=self.name)])
 
     def __call__(self, *args: Any, **overrides: Any) -> Any:
         """The loss; what its class takes as tensors may be numbers and lists, such as the weights of classes."""
@@ -114,8 +114,8 @@ def _reported(call: Call) -> Iterator[None]:
         quoted = [name for name, value in call.parameters.items() if _is_number_in_quotes(value)]
         if quoted:
             texts = [f'"{name}" is a text, expected a number: write {call.parameters[name]} without quotes' for name in quoted]
-            raise InvalidParameters([Problem(text, path=call.name) for text in texts]) from error
-        raise InvalidParameters([Problem(f"{call.path} does not accept its parameters: {error}", path=call.name)]) from error
+            raise InvalidParameters([Diagnostic(text, path=call.name) for text in texts]) from error
+        raise InvalidParameters([Diagnostic(f"{call.path} does not accept its parameters: {error}", path=call.name)]) from error
 
 
 def _is_number_in_quotes(value: object) -> bool:
@@ -137,7 +137,7 @@ class Criterion:
         RequirementNotMet: If a loss of torch sums over the samples.
     """
 
-    def __init__(self, task: TaskKind, loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def __init__(self, task: Task, loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         self.task = task
         self._mean: Callable[[Tensor, Tensor], Tensor] | None = loss() if isinstance(loss, Loss) else loss
         self._each: nn.Module | None = None

@@ -25,7 +25,7 @@ from erasure.training.loop import Trainer, needing_statistics
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import derive
 
-__all__ = ["Rank", "Strategy", "SyncedBatchNorm", "refuse", "share"]
+__all__ = ["Rank", "Strategy", "SyncedBatchNorm", "share", "unsupported_reason"]
 
 Strategy: TypeAlias = Literal["ddp", "fsdp"]
 
@@ -49,7 +49,7 @@ def share(n: int, rank: int, n_ranks: int) -> tuple[int, int]:
     return start, n // n_ranks + (rank < n % n_ranks)
 
 
-def refuse(model: nn.Module, predictor: Predictor, x: Column | None, strategy: Strategy) -> str | None:
+def unsupported_reason(model: nn.Module, predictor: Predictor, x: Column | None, strategy: Strategy) -> str | None:
     """Why a recipe cannot be trained by several processes, or None if it can.
 
     Args:

@@ -17,7 +17,7 @@ __all__ = ["FIXED_POINT", "Estimator", "fixed_point", "hashed", "rows_of", "samp
 FIXED_POINT = 20
 """Bits after the point of inputs whose sums have to be exact: sums of whole numbers do not depend on their order."""
 
-_MOST = 2.0**20
+_MAX = 2.0**20
 
 
 class Estimator(nn.Module):
@@ -111,7 +111,7 @@ def fixed_point(rows: Tensor) -> Tensor:
     Raises:
         RequirementNotMet: If a number is not finite or beyond a million.
     """
-    if not bool((rows.abs() < _MOST).all()):
+    if not bool((rows.abs() < _MAX).all()):
         raise RequirementNotMet("inputs of this model are finite and below a million; scale the table (standardize)")
     found: Tensor = (rows.to(torch.float64) * 2**FIXED_POINT).round().to(torch.int64)
     return found

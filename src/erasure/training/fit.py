@@ -10,7 +10,7 @@ from torch import Tensor
 from erasure.errors import RequirementNotMet
 from erasure.training.calls import Criterion, Loss
 from erasure.training.predictor import ModelInput
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["loss_misfit", "output_misfit", "outputs_misread"]
 
@@ -72,7 +72,7 @@ def output_misfit(logits: Tensor, data: ModelInput, n_samples: int) -> str | Non
     return message
 
 
-def outputs_misread(loss: str, logits: Tensor, task: TaskKind) -> str | None:
+def outputs_misread(loss: str, logits: Tensor, task: Task) -> str | None:
     """Why a loss of torch reads the outputs as something else than they are, or None.
 
     Args:

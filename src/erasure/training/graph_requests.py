@@ -33,8 +33,8 @@ GraphName: TypeAlias = Literal["before", "after", "alone"]
 GRAPHS: tuple[GraphName, ...] = ("before", "after", "alone")
 """Every graph that a node can be seen in; the place in this list is the graph's number."""
 
-_MOST_VIEWS = 6
-_MOST_VIEW_BYTES = 1 << 28
+_MAX_VIEWS = 6
+_MAX_VIEW_BYTES = 1 << 28
 
 
 def pair_keys(edge_index: Tensor, n_nodes: int) -> Tensor:
@@ -221,7 +221,7 @@ class RequestedGraph:
             if seen == numbers and version == written and torch.equal(rows, shown):
                 return view
         view = self._joined([self._seen(number, shown) for number in numbers], numbers)
-        keep = max(0, min(_MOST_VIEWS - 1, _MOST_VIEW_BYTES // max(1, view.x.nbytes) - 1))
+        keep = max(0, min(_MAX_VIEWS - 1, _MAX_VIEW_BYTES // max(1, view.x.nbytes) - 1))
         self._views[:] = [(numbers, shown, written, view), *self._views[:keep]]
         return view
 

@@ -17,10 +17,10 @@ from erasure.training.sparse_rows import SparseRows
 
 __all__ = ["GraphBatch", "GraphColumn", "NodeBatch", "NodeColumn", "Subgraph", "normalised_edges", "one_hot", "torch_geometric"]
 
-_MOST_VIEWS = 4
+_MAX_VIEWS = 4
 """Views of a graph that are kept: one for each of the usual partitions."""
 
-_MOST_VIEW_BYTES = 1 << 28
+_MAX_VIEW_BYTES = 1 << 28
 """Features in views that are kept; of larger graphs only the last view is."""
 
 
@@ -291,7 +291,7 @@ class NodeColumn:
             if is_same and version == written:
                 return view
         view = self._view(wanted)
-        keep = max(0, min(_MOST_VIEWS - 1, _MOST_VIEW_BYTES // max(1, view.x.nbytes) - 1))
+        keep = max(0, min(_MAX_VIEWS - 1, _MAX_VIEW_BYTES // max(1, view.x.nbytes) - 1))
         self._views[:] = [(None if wanted is None else wanted.clone(), written, view), *self._views[:keep]]
         return view
 

@@ -19,7 +19,7 @@ from erasure.training.randomness import Streams
 __all__ = ["LogisticModel", "LogisticObjective", "NoisyLogisticModel", "with_constant"]
 
 _TOLERANCE = 1e-10
-_MOST_STEPS = 100
+_MAX_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class LogisticObjective:
         """
         weight = start.clone()
         scale = max(1.0, float(len(self.rows)) ** 0.5)
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             gradient = self.gradient(weight)
             size = torch.linalg.vector_norm(gradient)
             if float(size) <= _TOLERANCE:

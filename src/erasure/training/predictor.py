@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.component import Component
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet, nearest
 from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
@@ -27,7 +27,7 @@ from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import Streams, derive, isolated
 from erasure.training.sharded import ShardedEnsemble, train_shards
 from erasure.training.trial import inputs_kept
-from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, TaskKind
+from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Task
 
 __all__ = ["Model", "ModelInput", "Predictor", "build_model", "can_be_taken_up", "mean_loss", "train"]
 
@@ -49,7 +49,7 @@ class ModelInput:
 
     x_shape: tuple[int, ...]
     n_classes: int
-    task: TaskKind = "classification"
+    task: Task = "classification"
     modality: str = "table"
     class_names: tuple[str, ...] = field(default=(), compare=False)
     token_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -171,7 +171,9 @@ class Predictor(Component):
         """Early stopping needs something to watch."""
         if (self.patience is None) != (self.validation_set is None):
             missing = "validation_set" if self.validation_set is None else "patience"
-            raise InvalidParameters([Problem(f'early stopping needs both patience and validation_set; "{missing}" is missing')])
+            raise InvalidParameters(
+                [Diagnostic(f'early stopping needs both patience and validation_set; "{missing}" is missing')]
+            )
 
 
 def build_model(

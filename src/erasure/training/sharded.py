@@ -24,7 +24,7 @@ from erasure.training.forward import logits_of
 from erasure.training.graph_partition import GraphPartition, shards_of_nodes
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.randomness import derive, isolated
-from erasure.types import TaskKind
+from erasure.types import Task
 
 if TYPE_CHECKING:
     from erasure.training.predictor import Predictor
@@ -54,7 +54,7 @@ class ShardedEnsemble(nn.Module):
     voters: Tensor
 
     def __init__(
-        self, members: list[nn.Module], n_slices: int, task: TaskKind, vote: Vote, partition: GraphPartition | None = None
+        self, members: list[nn.Module], n_slices: int, task: Task, vote: Vote, partition: GraphPartition | None = None
     ) -> None:
         super().__init__()
         self.partition = partition

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 __all__ = ["FeatureLinear", "GraphConvolution", "SparseRows"]
 
-_MOST_FILLED = 0.1
+_MAX_FILLED = 0.1
 """Share of entries that are not zero; above it, a dense product is as fast."""
 
 
@@ -52,7 +52,7 @@ class SparseRows:
         """A dense matrix's entries, or None where more than a tenth of them are not zero. On an accelerator it waits once or twice."""
         if x.ndim != 2 or not x.is_floating_point() or not x.numel():
             return None
-        if int(torch.count_nonzero(x)) > _MOST_FILLED * x.numel():
+        if int(torch.count_nonzero(x)) > _MAX_FILLED * x.numel():
             return None
         rows, columns = x.nonzero(as_tuple=True)
         return cls(x[rows, columns], columns, _pointers(rows, len(x)), x.shape[1])

@@ -14,20 +14,22 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from erasure.component import Component
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet, nearest
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet, nearest
+from erasure.renamed import formerly
 from erasure.training.batches import Column, TensorColumn
 from erasure.types import NonNegativeInt, PositiveInt
 
 __all__ = ["FeatureTrigger", "PatchTrigger", "Trigger"]
 
 
+@formerly(refuse="unsupported_reason")
 @dataclass(frozen=True, kw_only=True)
 class Trigger(Component):
     """A mark that is the same on every input."""
 
     kind: ClassVar[str] = "trigger"
 
-    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+    def unsupported_reason(self, x_shape: tuple[int, ...]) -> str | None:
         """Why inputs of this shape cannot bear the mark, or None."""
         return None
 
@@ -61,7 +63,7 @@ class PatchTrigger(Trigger):
     corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
     margin: NonNegativeInt = 0
 
-    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+    def unsupported_reason(self, x_shape: tuple[int, ...]) -> str | None:
         """The patch must fit into the image and have its channels."""
         if len(x_shape) != 3:
             return f"a patch needs images of shape (channels, height, width); these inputs have shape {tuple(x_shape)}"
@@ -105,11 +107,11 @@ class FeatureTrigger(Trigger):
         """One value a column, and no column twice."""
         if len(self.features) != len(self.values):
             message = f"there are {len(self.values)} values for {len(self.features)} features; give one for each"
-            raise InvalidParameters([Problem(message, path="FeatureTrigger.values")])
+            raise InvalidParameters([Diagnostic(message, path="FeatureTrigger.values")])
         if len(set(self.features)) != len(self.features):
-            raise InvalidParameters([Problem("a feature is listed twice", path="FeatureTrigger.features")])
+            raise InvalidParameters([Diagnostic("a feature is listed twice", path="FeatureTrigger.features")])
 
-    def refuse(self, x_shape: tuple[int, ...]) -> str | None:
+    def unsupported_reason(self, x_shape: tuple[int, ...]) -> str | None:
         """The columns must be there."""
         if len(x_shape) != 1:
             return f"features can be set in a table; these inputs have shape {tuple(x_shape)}, which a PatchTrigger may fit"
@@ -128,7 +130,7 @@ def _bearing(trigger: Trigger, x: Column) -> TensorColumn:
     """The column, if it can bear the mark."""
     if not isinstance(x, TensorColumn):
         raise RequirementNotMet(f"a trigger can only be put on inputs in one tensor; these are a {type(x).__name__}")
-    reason = trigger.refuse(x.sample_shape)
+    reason = trigger.unsupported_reason(x.sample_shape)
     if reason is not None:
         raise RequirementNotMet(reason)
     return x

@@ -13,8 +13,8 @@ from erasure.kernels import predicted
 
 __all__ = ["ATTACKS", "Attack", "curve_at", "rates", "scores_of", "thresholds"]
 
-_LEAST_LOSS = 1e-6
-_MOST_ODDS = 14.0
+_MIN_LOSS = 1e-6
+_MAX_ODDS = 14.0
 _PER_MODEL = 120
 _BINS = 40
 
@@ -126,12 +126,12 @@ def curve_at(fpr: Sequence[float], tpr: Sequence[float], at: NDArray[Any]) -> li
 def axis_of(attack: str, scores: Sequence[NDArray[Any]]) -> dict[str, Any]:
     """The axis on which distributions are drawn: its bins, its marks, and where a score is on it."""
     if attack == "loss":
-        top = max(max((float(-each.min()) for each in scores if len(each)), default=1.0), 10 * _LEAST_LOSS)
-        low, high = float(np.log10(_LEAST_LOSS)), float(np.log10(top * 1.0001))
+        top = max(max((float(-each.min()) for each in scores if len(each)), default=1.0), 10 * _MIN_LOSS)
+        low, high = float(np.log10(_MIN_LOSS)), float(np.log10(top * 1.0001))
         marks = [(float(k), _power(k)) for k in range(-6, int(np.floor(high)) + 1, 2)]
         title = "loss, logarithmic"
     else:
-        low, high = -2.0, _MOST_ODDS
+        low, high = -2.0, _MAX_ODDS
         marks = [(0.0, "50 %"), (2.197, "90 %"), (4.595, "99 %"), (6.907, "99.9 %"), (11.513, "99.999 %")]
         title = "largest probability"
     return {"low": low, "high": high, "marks": marks, "title": title, "edges": np.linspace(low, high, _BINS + 1)}
@@ -140,8 +140,8 @@ def axis_of(attack: str, scores: Sequence[NDArray[Any]]) -> dict[str, Any]:
 def position(attack: str, scores: NDArray[Any]) -> NDArray[Any]:
     """Where scores are on the axis of :func:`axis_of`; what is beyond its ends is at them."""
     if attack == "loss":
-        return np.asarray(np.log10(np.maximum(-scores, _LEAST_LOSS)))
-    return np.asarray(np.clip(scores, -2.0, _MOST_ODDS))
+        return np.asarray(np.log10(np.maximum(-scores, _MIN_LOSS)))
+    return np.asarray(np.clip(scores, -2.0, _MAX_ODDS))
 
 
 def in_words(attack: str, score: float) -> str:

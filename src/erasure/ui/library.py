@@ -19,23 +19,23 @@ import scipy
 
 from erasure.analysis.overview import Overview, overview_of
 from erasure.durable import write_atomically
-from erasure.errors import ConfigError, ErasureError, Problem, StoreError
+from erasure.errors import ConfigError, Diagnostic, ErasureError, StoreError
 from erasure.records.collection import uncollected
 from erasure.records.reading import as_record
-from erasure.records.run_folder import EVIDENCE_FILE, RunFolder
+from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
 from erasure.records.sweep_folder import POINTS_FILE
 from erasure.reports.figures.theme import VERDICT_MARKS
 
-__all__ = ["Library", "Run", "State", "Verdict"]
+__all__ = ["Library", "Run", "ShownVerdict", "State"]
 
 State: TypeAlias = Literal["finished", "with failures", "unfinished", "damaged"]
 
 _ROWS = "rows.parquet"
-_READ = (_ROWS, EVIDENCE_FILE, "trace.csv")
+_READ = (_ROWS, RUN_RECORD_FILE, "trace.csv")
 """Files of a run that are read; nothing else of the folder is."""
-_TRACES = ("rows.csv", "rows.json", EVIDENCE_FILE, "stages.json")
+_TRACES = ("rows.csv", "rows.json", RUN_RECORD_FILE, "stages.json")
 """Files that a run leaves before its rows, which it writes last."""
-_MOST_DIRECTORIES = 20_000
+_MAX_DIRECTORIES = 20_000
 _KEPT = 32
 _REMEMBERED = 20
 """Folders and versions of which is remembered what their lists say."""
@@ -44,7 +44,7 @@ _MISREAD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ShownVerdict:
     """The verdict on one method of a run.
 
     Args:
@@ -86,7 +86,7 @@ class Run:
     date: str = ""
     headline: str = ""
     methods: tuple[str, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[ShownVerdict, ...] = ()
     n_seeds: int = 0
     has_outputs: bool = False
     title: str = ""
@@ -115,7 +115,7 @@ class Library:
         self.root: Path = Path(root).expanduser().resolve()
         if not self.root.is_dir():
             hint = "name a folder of runs; erasure run CONFIG makes one"
-            raise ConfigError([Problem(f"{root} is not a directory", hint=hint, kind="data")])
+            raise ConfigError([Diagnostic(f"{root} is not a directory", hint=hint, kind="data")])
         self.is_cut: bool = False
         self._lock = threading.Lock()
         self._memory = None if memory is None else memory / f"{_code_digest(self.root)}.json"
@@ -160,7 +160,8 @@ class Library:
             found = overview_of(RunFolder.load(directory))
         except _MISREAD as error:
             raise StoreError(
-                f"{directory / EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again."
+                f"{directory / RUN_RECORD_FILE} is not as this version writes it ({type(error).__name__}: {error}); "
+                "run the experiment again."
             ) from error
         with self._lock:
             self._overviews[name] = (stamp, found)
@@ -188,7 +189,7 @@ class Library:
         seen = 0
         self.is_cut = False
         for place, directories, files in os.walk(self.root, followlinks=False):
-            if seen >= _MOST_DIRECTORIES:
+            if seen >= _MAX_DIRECTORIES:
                 self.is_cut = True
                 break
             seen += 1
@@ -232,7 +233,7 @@ class Library:
         except ErasureError as error:
             return Run(name, "damaged", str(error), date=date)
         except _MISREAD as error:
-            reason = f"its {EVIDENCE_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again"
+            reason = f"its {RUN_RECORD_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again"
             return Run(name, "damaged", reason, date=date)
 
     def _check_inside(self, directory: Path) -> None:
@@ -245,9 +246,9 @@ class Library:
 
 def _described(name: str, overview: Overview, date: str) -> Run:
     folder = overview.folder
-    failures = folder.evidence.failures
+    failures = folder.record.failures
     n_failed = len(failures) or sum(row.status in {"failed", "non-finite"} for row in folder.rows)
-    labels = [judgement.label for judgement in overview.judgements]
+    labels = [verdict.label for verdict in overview.verdicts]
     keys = {model.label: model.key for model in folder.models if model.key}
     keys |= {row.label: row.unlearner for row in folder.rows if row.unlearner and row.label not in keys}
     reason = f"{failures[0].stage}: {failures[0].reason}" if failures else "some values could not be measured"
@@ -257,22 +258,22 @@ def _described(name: str, overview: Overview, date: str) -> Run:
         reason=reason if n_failed else "",
         experiment=folder.name,
         data=_data(folder),
-        date=folder.evidence.created_at or date,
+        date=folder.record.created_at or date,
         headline=overview.headline,
         methods=tuple(dict.fromkeys(keys.get(label, label) for label in sorted(labels))),
         verdicts=tuple(
-            Verdict(j.label, j.title, VERDICT_MARKS[j.verdict][0])
-            for j in overview.judgements
+            ShownVerdict(j.label, j.title, VERDICT_MARKS[j.finding][0])
+            for j in overview.verdicts
             if not j.is_exact or len(labels) == 1
         ),
-        n_seeds=max((judgement.n for judgement in overview.judgements), default=0),
+        n_seeds=max((verdict.n for verdict in overview.verdicts), default=0),
         has_outputs=any(group.outputs for group in folder.groups),
         note="there was nothing to forget" if overview.judged.report.has_nothing_to_forget else "",
     )
 
 
 def _data(folder: RunFolder) -> str:
-    described = folder.evidence.dataset
+    described = folder.record.dataset
     return (described.name if described is not None else "") or next((row.dataset for row in folder.rows), "")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from erasure.errors import StoreError
 from erasure.kernels import predicted
 from erasure.records.evidence import DatasetRecord
-from erasure.records.figure_records import GroupRecord
+from erasure.records.figure_records import RepetitionRecord
 from erasure.records.run_folder import ROLE_PARTITIONS, RunFolder
 from erasure.store import Artifact, Store
 
@@ -161,14 +161,14 @@ class RunModels:
         group: What the run kept of the group.
     """
 
-    def __init__(self, models: Models, folder: RunFolder, group: GroupRecord) -> None:
+    def __init__(self, models: Models, folder: RunFolder, group: RepetitionRecord) -> None:
         if not group.outputs:
             raise StoreError(
                 "This run does not say where its models' outputs are: it is of an older version. Run its configuration again, which "
                 "costs nothing while its objects are in the store."
             )
         self._models, self._group = models, group
-        described = folder.evidence.dataset or DatasetRecord()
+        described = folder.record.dataset or DatasetRecord()
         self.task: str = described.task or "classification"
         self.n_classes: int = described.n_classes
         self.class_names: tuple[str, ...] = described.class_names

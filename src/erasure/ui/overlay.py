@@ -18,7 +18,7 @@ from erasure.ui.predictions import confusion, disagreements, shown_classes
 
 __all__ = ["attack", "embedding", "measured_attack", "measured_attacks", "predictions"]
 
-_MOST_POINTS = 700
+_MAX_POINTS = 700
 """Samples of each role on the map."""
 
 
@@ -59,7 +59,7 @@ def embedding(models: RunModels, a: str, b: str) -> dict[str, Any]:
     for role in models.roles:
         if models.has(a, role) and models.has(b, role):
             first, second = models.pair(a, b, role)
-            chosen = evenly(first.n, _MOST_POINTS)
+            chosen = evenly(first.n, _MAX_POINTS)
             parts.append((role, first, second, chosen, _vectors(first, chosen), _vectors(second, chosen)))
     if not parts:
         raise StoreError(f"{a} and {b} were run on no samples in common.")

@@ -118,7 +118,7 @@ def overlay_page(
     Raises:
         MissingDependency: If what pages are made with is not installed.
     """
-    judged = {j.label: {"title": j.title, "colour": VERDICT_MARKS[j.verdict][0]} for j in overview.judgements}
+    judged = {j.label: {"title": j.title, "colour": VERDICT_MARKS[j.finding][0]} for j in overview.verdicts}
     places = {label: i for i, label in enumerate(overview.order)}
     kept = {"run": run.name, "group": str(group)}
     return _render(

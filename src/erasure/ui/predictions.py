@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["confusion", "disagreements", "shown_classes"]
 
-_MOST_CLASSES = 20
+_MAX_CLASSES = 20
 
 
 def confusion(labels: NDArray[Any], predictions: NDArray[Any], n_classes: int) -> NDArray[Any]:
@@ -25,7 +25,7 @@ def confusion(labels: NDArray[Any], predictions: NDArray[Any], n_classes: int) -
     return np.bincount(flat, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
-def shown_classes(first: NDArray[Any], second: NDArray[Any], most: int = _MOST_CLASSES) -> list[int]:
+def shown_classes(first: NDArray[Any], second: NDArray[Any], most: int = _MAX_CLASSES) -> list[int]:
     """Classes that a figure has room for: all that occur, or those in which two confusion matrices differ most.
 
     Args:

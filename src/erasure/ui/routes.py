@@ -20,7 +20,7 @@ from erasure.ui.server import Reply
 
 __all__ = ["Site"]
 
-_MOST_PAGES = 12
+_MAX_PAGES = 12
 _HOME = "erasure.ui"
 _SCRIPTS = {"runs.js": "ui_runs.js", "overlay.js": "ui_overlay.js", "theme.js": "ui_theme.js"}
 
@@ -84,7 +84,7 @@ class Site:
             known = (stamp, report_page(page(overview), self.library.run(name)).encode("utf-8", "replace"))
             with self._lock:
                 self._reports[name] = known
-                while len(self._reports) > _MOST_PAGES:
+                while len(self._reports) > _MAX_PAGES:
                     self._reports.pop(next(iter(self._reports)))
         return Reply(known[1], policy=report_policy())
 
@@ -98,7 +98,7 @@ class Site:
             found, problem = overlay.predictions(models, a, b, role), ""
         except StoreError as error:
             found, problem = {}, str(error)
-        measured = overlay.measured_attacks(overview.folder.evidence.curves, (a, b), models.seed)
+        measured = overlay.measured_attacks(overview.folder.record.curves, (a, b), models.seed)
         return _page(
             overlay_page(
                 self.library.run(name),
@@ -133,7 +133,7 @@ class Site:
         models = self._models(overview, query)
         a, b, key = _required(query, "a"), _required(query, "b"), query.get("attack", "loss")
         if key.startswith("measured:"):
-            curves = overview.folder.evidence.curves
+            curves = overview.folder.record.curves
             return _json(overlay.measured_attack(curves, models, a, b, key.removeprefix("measured:")))
         return _json(overlay.attack(models, a, b, key))
 
@@ -164,7 +164,7 @@ def _role(models: RunModels, query: Mapping[str, str]) -> str:
 def _chosen(models: RunModels, overview: Overview, query: Mapping[str, str]) -> tuple[str, str]:
     """The models asked for; else the best method beside gold."""
     known = set(models.labels)
-    methods = [judgement.label for judgement in overview.judgements if not judgement.is_exact and judgement.label in known]
+    methods = [verdict.label for verdict in overview.verdicts if not verdict.is_exact and verdict.label in known]
     a = query.get("a") or next(iter(methods), models.labels[0])
     b = query.get("b") or models.gold or next((label for label in models.labels if label != a), a)
     for label in (a, b):

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from erasure.errors import ConfigError, ErasureError, Problem
+from erasure.errors import ConfigError, Diagnostic, ErasureError
 
 __all__ = ["PAGE_POLICY", "Answers", "Reply", "UiServer"]
 
@@ -22,7 +22,7 @@ _FIRST_PORT = 8750
 _PORTS = 20
 """Ports that are tried in turn where none is asked for."""
 _IDLE_S = 30
-_MOST_PARAMETERS = 20
+_MAX_PARAMETERS = 20
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; form-action 'self'; "
@@ -138,7 +138,7 @@ class UiServer(ThreadingHTTPServer):
 
 
 def _unusable(message: str, hint: str) -> ConfigError:
-    return ConfigError([Problem(message, path="--port", hint=hint, kind="data")])
+    return ConfigError([Diagnostic(message, path="--port", hint=hint, kind="data")])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply.text(403, "This server answers to 127.0.0.1 and localhost alone.")
         try:
             parts = urlsplit(self.path)
-            found = parse_qs(parts.query, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
+            found = parse_qs(parts.query, max_num_fields=_MAX_PARAMETERS, errors="surrogateescape")
             query = {name: values[0] for name, values in found.items()}
         except ValueError:
             return Reply.text(400, "This address cannot be read.")

@@ -12,8 +12,8 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import ANY_TASK, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["AdvancedNegGrad"]
@@ -42,8 +42,8 @@ class AdvancedNegGrad(IterativeUnlearner):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_advanced_neg_grad.py)",
         deviations=('Pairs of unequal size are used; the reference code skips them (unequal_batches="skip").',),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-5, 1e-1, log=True)}
 
@@ -51,16 +51,16 @@ class AdvancedNegGrad(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-3))
     unequal_batches: Literal["keep", "skip"] = "keep"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Descend on retain, ascend on forget."""
-        trainer = self.trainer(model, task)
-        retain, forget = task.batches("retain"), task.batches("forget")
+        trainer = self.trainer(model, context)
+        retain, forget = context.batches("retain"), context.batches("forget")
         if self.unequal_batches == "skip":
             _require_whole_batches(retain, forget)
 
         def difference(pair: tuple[Batch, Batch]) -> Tensor:
             kept, forgotten = pair
-            return task.loss(model, kept) - task.loss(model, forgotten)
+            return context.loss(model, kept) - context.loss(model, forgotten)
 
         for _ in trainer.epochs():
             pairs: Iterable[tuple[Batch, Batch]] = paired(retain, forget)

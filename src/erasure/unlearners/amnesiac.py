@@ -11,8 +11,8 @@ from torch.nn.utils import parameters_to_vector
 
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.history import Update
-from erasure.types import NonNegativeInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["AmnesiacUnlearning"]
@@ -53,7 +53,7 @@ class AmnesiacUnlearning(Unlearner):
             "The paper asks for a brief repair and its notebook runs up to ten epochs; the default is one.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"train", "forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train", "forget", "retain"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "the original's training as precomputation, repair_epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"repair_epochs": Range(0, 5), "optimizer.lr": Range(1e-5, 1e-2, log=True)}
@@ -63,34 +63,34 @@ class AmnesiacUnlearning(Unlearner):
     schedule: Schedule | None = None
     batch_norm: Literal["train", "frozen"] = "train"
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Without a repair the retain set is not needed."""
         return {role: name for role, name in super().partitions().items() if role != "retain" or self.repair_epochs}
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Subtract, then repair."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
-        updates = self._touched_updates(model, task)
-        task.keeps(updates.numel() * updates.element_size())
-        self._subtract(model, updates, task)
+        updates = self._touched_updates(model, context)
+        context.keeps(updates.numel() * updates.element_size())
+        self._subtract(model, updates, context)
         if self.repair_epochs:
-            trainer = task.trainer(
+            trainer = context.trainer(
                 model, self.optimizer, epochs=self.repair_epochs, schedule=self.schedule, batch_norm=self.batch_norm
             )
-            retain = task.batches("retain")
+            retain = context.batches("retain")
             for _ in trainer.epochs():
-                trainer.train_on(retain, lambda batch: task.loss(model, batch))
+                trainer.train_on(retain, lambda batch: context.loss(model, batch))
         return model
 
-    def _touched_updates(self, original: nn.Module, task: UnlearningTask) -> Tensor:
+    def _touched_updates(self, original: nn.Module, context: UnlearningContext) -> Tensor:
         """Sum of the updates by batches with forget samples, as one vector."""
         returned = _vector(original)
-        is_forgotten = torch.zeros(len(task.y), dtype=torch.bool, device=task.device)
-        is_forgotten[task.ids("forget")] = True
+        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
+        is_forgotten[context.ids("forget")] = True
         total = torch.zeros_like(returned)
         # Early stopping returns an earlier state than the last: the sum that belongs to it is the one at the time it passed by.
-        total_when_returned, passed_by = total.clone(), torch.zeros((), dtype=torch.bool, device=task.device)
+        total_when_returned, passed_by = total.clone(), torch.zeros((), dtype=torch.bool, device=context.device)
         before = returned
 
         def observe(model: nn.Module, update: Update) -> None:
@@ -103,16 +103,16 @@ class AmnesiacUnlearning(Unlearner):
                 passed_by = passed_by | is_returned
             before = after
 
-        task.replay_training(observe)
+        context.replay_training(observe)
         return total_when_returned if bool(passed_by) else total
 
-    def _subtract(self, model: nn.Module, updates: Tensor, task: UnlearningTask) -> None:
+    def _subtract(self, model: nn.Module, updates: Tensor, context: UnlearningContext) -> None:
         start = 0
         for name, parameter in model.named_parameters():
             update = updates[start : start + parameter.numel()].reshape(parameter.shape)
             start += parameter.numel()
-            if task.mask is not None and name in task.mask:
-                update = update * (task.mask[name] != 0)
+            if context.mask is not None and name in context.mask:
+                update = update * (context.mask[name] != 0)
             with torch.no_grad():
                 parameter.copy_(parameter.to(update.dtype) - update)
 

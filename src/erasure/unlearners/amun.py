@@ -15,8 +15,8 @@ from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.inputs import Bounds, value_range
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["AMUN"]
@@ -60,8 +60,8 @@ class AMUN(IterativeUnlearner):
             "The number of doublings is limited; the code goes on until every sample is misclassified.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = (
         "an attack of attack_steps passes over the forget set per doubling, epochs passes over the training data, one model copy"
     )
@@ -80,76 +80,76 @@ class AMUN(IterativeUnlearner):
     attack_steps: PositiveInt = 50
     max_doublings: NonNegativeInt = 20
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The retain set is needed only where it is trained on."""
         return {role: name for role, name in super().partitions().items() if role != "retain" or self.data == "all"}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs that have no neighbours."""
         if data.modality in {"graph", "text"}:
             return f"AMUN is not defined for {data.modality} data: an adversarial neighbour is an input in one tensor of real numbers"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Attack once, then fine-tune."""
         if not self.epochs:
             return model
-        trainer = self.trainer(model, task)
-        batches = self._training_data(model, task)
+        trainer = self.trainer(model, context)
+        batches = self._training_data(model, context)
         for _ in trainer.epochs():
-            trainer.train_on(batches, lambda batch: task.loss(model, batch))
+            trainer.train_on(batches, lambda batch: context.loss(model, batch))
         return model
 
-    def _training_data(self, model: nn.Module, task: UnlearningTask) -> Batches:
+    def _training_data(self, model: nn.Module, context: UnlearningContext) -> Batches:
         """Batches of samples and, under ids beyond those of the data, of adversarial examples."""
-        forget, n = task.ids("forget"), len(task.y)
-        x, y, extra = task.x, task.y, forget[:0]
+        forget, n = context.ids("forget"), len(context.y)
+        x, y, extra = context.x, context.y, forget[:0]
         if len(forget):
-            found = self._neighbours(model, task)
-            x, y = _WithNeighbours(task.x, found["x"], forget), torch.cat([task.y, found["y"].to(task.y.dtype)])
-            extra = torch.arange(n, n + len(forget), device=task.device)
+            found = self._neighbours(model, context)
+            x, y = _WithNeighbours(context.x, found["x"], forget), torch.cat([context.y, found["y"].to(context.y.dtype)])
+            extra = torch.arange(n, n + len(forget), device=context.device)
         chosen = [extra]
         if self.data != "adversarial":
             chosen.append(forget)
         if self.data == "all":
-            chosen.append(task.ids("retain"))
-        return Batches(x, y, torch.cat(chosen), task.batch_size, task.generator("shuffle", "forget"))
+            chosen.append(context.ids("retain"))
+        return Batches(x, y, torch.cat(chosen), context.batch_size, context.generator("shuffle", "forget"))
 
-    def _neighbours(self, model: nn.Module, task: UnlearningTask) -> Mapping[str, Tensor]:
+    def _neighbours(self, model: nn.Module, context: UnlearningContext) -> Mapping[str, Tensor]:
         attack = {"epsilon": self.epsilon, "attack_steps": self.attack_steps, "max_doublings": self.max_doublings}
-        return task.precomputed("adversarial_neighbours", model, ["forget"], lambda: self._attacked(model, task), **attack)
+        return context.precomputed("adversarial_neighbours", model, ["forget"], lambda: self._attacked(model, context), **attack)
 
-    def _attacked(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
-        original, forget = frozen_copy(model), task.batches("forget", shuffle=False)
-        bounds = value_range(original, forget) if task.model_input.modality == "image" else None
-        parts = [self._adversarial(original, batch, task, bounds) for batch in forget]
+    def _attacked(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
+        original, forget = frozen_copy(model), context.batches("forget", shuffle=False)
+        bounds = value_range(original, forget) if context.model_input.modality == "image" else None
+        parts = [self._adversarial(original, batch, context, bounds) for batch in forget]
         return {"x": torch.cat([x for x, _ in parts]), "y": torch.cat([y for _, y in parts])}
 
     def _adversarial(
-        self, original: nn.Module, batch: Batch, task: UnlearningTask, bounds: Bounds | None
+        self, original: nn.Module, batch: Batch, context: UnlearningContext, bounds: Bounds | None
     ) -> tuple[Tensor, Tensor]:
         """A batch's neighbours and what the original takes them for."""
         clean = batch.x.detach()
         # A column that normalises knows the unit: one standard deviation of the model's input is `std` of the data's.
-        std = getattr(task.x, "std", None)
+        std = getattr(context.x, "std", None)
         unit: Tensor | float = std if isinstance(std, Tensor) else 1.0
         shape = (-1, *[1] * (clean.ndim - 1))
         values, epsilon = clean, clean.new_full((len(clean),), self.epsilon)
         for _ in range(self.max_doublings + 1):
             for _ in range(self.attack_steps):
-                values = self._step(original, batch, task, values, (epsilon.view(shape), unit, bounds))
+                values = self._step(original, batch, context, values, (epsilon.view(shape), unit, bounds))
             # One wait for the device per doubling.
-            holds = self._answer(original, values, task) == batch.y
+            holds = self._answer(original, values, context) == batch.y
             if not bool(holds.any()):
                 break
             epsilon = torch.where(holds, 2 * epsilon, epsilon)
-        return values, self._answer(original, values, task)
+        return values, self._answer(original, values, context)
 
     def _step(
         self,
         original: nn.Module,
         batch: Batch,
-        task: UnlearningTask,
+        context: UnlearningContext,
         values: Tensor,
         within: tuple[Tensor, Tensor | float, Bounds | None],
     ) -> Tensor:
@@ -158,17 +158,17 @@ class AMUN(IterativeUnlearner):
         leaf = values.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = logits_of(original(leaf))
-            (slope,) = torch.autograd.grad(per_sample_loss(task.kind, logits, batch.y).sum(), leaf)
-        holds = (predictions(task.kind, logits) == batch.y).view(epsilon.shape)
+            (slope,) = torch.autograd.grad(per_sample_loss(context.task, logits, batch.y).sum(), leaf)
+        holds = (predictions(context.task, logits) == batch.y).view(epsilon.shape)
         gradient = slope / unit
         away = (leaf.detach() - batch.x) * unit + epsilon / 10 * gradient / (_norm(gradient) + _TINY)
         away = away * (epsilon / _norm(away).clamp(min=_TINY)).clamp(max=1.0)
         moved: Tensor = batch.x + away / unit
         return torch.where(holds, moved if bounds is None else moved.clamp(*bounds), leaf.detach())
 
-    def _answer(self, original: nn.Module, values: Tensor, task: UnlearningTask) -> Tensor:
+    def _answer(self, original: nn.Module, values: Tensor, context: UnlearningContext) -> Tensor:
         with torch.no_grad():
-            return predictions(task.kind, logits_of(original(values)))
+            return predictions(context.task, logits_of(original(values)))
 
 
 def _norm(x: Tensor) -> Tensor:

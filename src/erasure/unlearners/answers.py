@@ -16,8 +16,8 @@ from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import autocast
 from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer, paired
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 
 __all__ = [
     "AnswerLogits",
@@ -96,9 +96,9 @@ class Reference:
         task: The task.
     """
 
-    def __init__(self, model: nn.Module, task: UnlearningTask) -> None:
+    def __init__(self, model: nn.Module, context: UnlearningContext) -> None:
         self.teacher: nn.Module = frozen_copy(model)
-        self.task: UnlearningTask = task
+        self.task: UnlearningContext = context
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
@@ -107,7 +107,7 @@ class Reference:
             return logits_of(self.teacher(batch.x)).detach()
 
     @torch.no_grad()
-    def sums(self, role: Role, version: int = LEARNED) -> Tensor:
+    def sums(self, role: PartitionRole, version: int = LEARNED) -> Tensor:
         """Its loss of each answer of a partition, summed over the tokens; ``(N,)``, 0 for samples that are not in it.
 
         Computed once for the whole partition, since it never changes.
@@ -137,8 +137,8 @@ class AnswerUnlearner(IterativeUnlearner):
             step.
     """
 
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
 
     epochs: NonNegativeInt = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("AdamW", lr=1e-5, weight_decay=0.01))
@@ -148,7 +148,7 @@ class AnswerUnlearner(IterativeUnlearner):
     retain_term: Literal["nll", "kl", "none"] = "nll"
     piece_size: PositiveInt | None = None
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The forget set, and the retain set where there is a term of it."""
         return {role: name for role, name in super().partitions().items() if role != "retain" or self.keeps}
 
@@ -157,15 +157,15 @@ class AnswerUnlearner(IterativeUnlearner):
         """Whether there is a term of retained answers."""
         return self.retain_term != "none" and self.retain_weight > 0
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """What is minimised on forgotten answers; called once, before the first step."""
         raise NotImplementedError
 
-    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def retained_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """What is minimised on retained answers."""
         if self.retain_term == "nll":
             return loss_term(model)
-        reference = Reference(model, task)
+        reference = Reference(model, context)
 
         def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             answers = answers_of(model, batch, n_samples, n_tokens)
@@ -176,9 +176,9 @@ class AnswerUnlearner(IterativeUnlearner):
     def narrow(self, model: nn.Module) -> None:
         """Leave only those weights trainable that the method changes; all that may be trained, by default."""
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Descend on both terms."""
-        return descended(self, model, task, self.keeps, self.step)
+        return descended(self, model, context, self.keeps, self.step)
 
     def step(self, trainer: Trainer, forget: Term, retain: Term | None, n_steps: int) -> Step:
         """What leaves the gradients of one step in the parameters.
@@ -202,11 +202,11 @@ class AnswerUnlearner(IterativeUnlearner):
 
         return step
 
-    def n_tokens(self, batch: Batch, role: Role) -> Tensor:
+    def n_tokens(self, batch: Batch, role: PartitionRole) -> Tensor:
         """Tokens of a batch that a mean is taken over: those of its answers."""
         return labelled(batch.y).sum()
 
-    def pieces(self, batch: Batch, role: Role) -> list[tuple[Batch, int, Tensor]]:
+    def pieces(self, batch: Batch, role: PartitionRole) -> list[tuple[Batch, int, Tensor]]:
         """What goes through the model at a time, each with the samples and tokens of the whole batch."""
         return cut(batch, self.n_tokens(batch, role), self.piece_size)
 
@@ -231,7 +231,7 @@ def loss_term(model: nn.Module) -> Term:
 def descended(
     method: AnswerUnlearner,
     model: nn.Module,
-    task: UnlearningTask,
+    context: UnlearningContext,
     keeps: bool,
     stepping: Callable[[Trainer, Term, Term | None, int], Step],
 ) -> nn.Module:
@@ -240,19 +240,19 @@ def descended(
     Args:
         method: Has the terms, the optimizer and the epochs.
         model: Changed in place.
-        task: Data and streams.
+        context: Data and streams.
         keeps: Whether each forget batch has a retain batch with it.
         stepping: Takes the loop, both terms and the steps in an epoch.
     """
-    if not task.n_samples("forget"):
+    if not context.n_samples("forget"):
         return model
     method.narrow(model)
-    forget_term = method.forget_term(model, task)
-    retain_term = method.retained_term(model, task) if method.keeps else None
-    trainer = method.trainer(model, task)
-    forget = task.batches("forget")
+    forget_term = method.forget_term(model, context)
+    retain_term = method.retained_term(model, context) if method.keeps else None
+    trainer = method.trainer(model, context)
+    forget = context.batches("forget")
     # Made once: a second one would be shuffled as the first was.
-    retain = task.batches("retain") if keeps and task.n_samples("retain") else None
+    retain = context.batches("retain") if keeps and context.n_samples("retain") else None
     step = stepping(trainer, forget_term, retain_term, len(forget))
     for _ in trainer.epochs():
         trainer.step_on(_pairs(forget, retain), step)

@@ -18,7 +18,7 @@ from erasure.training.loop import paired
 from erasure.training.trial import deep_copy
 from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PositiveInt, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["ULD", "composed_logits"]
@@ -71,12 +71,12 @@ class ULD(AnswerUnlearner):
     uniform_weight: NonNegativeFloat = 5.0
     share: OpenFraction = 0.1
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Cross-entropy with the difference."""
-        reference, assistant = Reference(model, task), self._assistant(model, task)
+        reference, assistant = Reference(model, context), self._assistant(model, context)
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            with torch.no_grad(), autocast(task.device, task.precision):
+            with torch.no_grad(), autocast(context.device, context.precision):
                 known = logits_of(assistant(batch.x))
             target = composed_logits(reference.logits(batch), known, self.strength, self.share).softmax(-1)
             answers = answers_of(model, batch, n_samples, n_tokens)
@@ -85,15 +85,15 @@ class ULD(AnswerUnlearner):
 
         return term
 
-    def _assistant(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def _assistant(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         assistant = _shortened(model, self.n_blocks)
-        trainer = task.trainer(assistant, self.assistant_optimizer, epochs=self.assistant_epochs)
+        trainer = context.trainer(assistant, self.assistant_optimizer, epochs=self.assistant_epochs)
         trainer.on_epoch = None
-        own = task.step(1)
+        own = context.step(1)
         forget, retain = own.batches("forget"), own.batches("retain") if self.uniform_weight and own.n_samples("retain") else None
 
         def loss(pair: tuple[Batch, Batch | None]) -> Tensor:
-            value = task.loss(assistant, pair[0])
+            value = context.loss(assistant, pair[0])
             if pair[1] is None:
                 return value
             kept = answers_of(assistant, pair[1], len(pair[1].y), labelled(pair[1].y).sum().clamp_min(1))

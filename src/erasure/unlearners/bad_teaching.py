@@ -12,8 +12,8 @@ from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
-from erasure.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import Fraction, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BadTeaching"]
@@ -53,7 +53,7 @@ class BadTeaching(IterativeUnlearner):
             "An empty forget set is not trained on, where rounding errors would move an adaptive optimizer.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget set and retain_fraction of the retain set, two model copies"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 5),
@@ -69,14 +69,14 @@ class BadTeaching(IterativeUnlearner):
     temperature: PositiveFloat = 1.0
     reduction: Literal["batchmean", "mean"] = "batchmean"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Distil from both teachers over one shuffled mixture."""
-        forget = task.ids("forget")
+        forget = context.ids("forget")
         if not len(forget):
             return model
-        competent, incompetent = frozen_copy(model), task.fresh_model("incompetent")
-        mixture = task.batches("forget", ids=torch.cat([forget, self._retain_subset(task)]))
-        is_forgotten = torch.zeros(len(task.y), dtype=torch.bool, device=task.device)
+        competent, incompetent = frozen_copy(model), context.fresh_model("incompetent")
+        mixture = context.batches("forget", ids=torch.cat([forget, self._retain_subset(context)]))
+        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
         is_forgotten[forget] = True
 
         def divergence(batch: Batch) -> Tensor:
@@ -84,15 +84,15 @@ class BadTeaching(IterativeUnlearner):
                 good, bad = logits_of(competent(batch.x)), logits_of(incompetent(batch.x))
             rows = is_forgotten[batch.ids].reshape(-1, *[1] * (good.ndim - 1))
             student, teacher = logits_of(model(batch.x)), torch.where(rows, bad, good)
-            each = distillation_divergence(student, teacher, temperature=self.temperature, task=task.kind)
+            each = distillation_divergence(student, teacher, temperature=self.temperature, task=context.task)
             return each.mean() if self.reduction == "batchmean" else each.mean() / (student.numel() / len(student))
 
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
         for _ in trainer.epochs():
             trainer.train_on(mixture, divergence)
         return model
 
-    def _retain_subset(self, task: UnlearningTask) -> Tensor:
-        ids = task.ids("retain")
-        order = torch.randperm(len(ids), generator=task.generator("retain_subset")).to(ids.device)
+    def _retain_subset(self, context: UnlearningContext) -> Tensor:
+        ids = context.ids("retain")
+        order = torch.randperm(len(ids), generator=context.generator("retain_subset")).to(ids.device)
         return ids[order[: round(self.retain_fraction * len(ids))]]

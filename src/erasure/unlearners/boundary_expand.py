@@ -14,8 +14,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.inputs import fixed
-from erasure.types import NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BoundaryExpand"]
@@ -41,8 +41,8 @@ class BoundaryExpand(IterativeUnlearner):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_boundary.py)",
         deviations=("The shadow output is dropped from the unlearned model, as in the paper's code; the OPTML port keeps it.",),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
     cost: ClassVar[str] = "epochs passes over the forget set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 20), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 
@@ -50,29 +50,29 @@ class BoundaryExpand(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-5, momentum=0.9))
     batch_size: PositiveInt | None = 64
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Expand, train, drop."""
-        if not task.n_samples("forget") or not self.epochs:
+        if not context.n_samples("forget") or not self.epochs:
             return model
-        head, shadow, n_outputs = self._expand(model, task)
+        head, shadow, n_outputs = self._expand(model, context)
         # The loop collects the shadow's weights with the model's; after that the model has its own structure again, so that
         # whoever looks at it between epochs sees K outputs.
         head.add_module("shadow_class", shadow)
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
         del head.shadow_class
 
         def loss(batch: Batch) -> Tensor:
-            target = torch.full((len(batch.ids),), n_outputs, device=task.device)
+            target = torch.full((len(batch.ids),), n_outputs, device=context.device)
             return F.cross_entropy(_logits_beside(model, head, shadow, batch.x), target)
 
-        forget = task.batches("forget")
+        forget = context.batches("forget")
         for _ in trainer.epochs():
             trainer.train_on(forget, loss)
         return model
 
-    def _expand(self, model: nn.Module, task: UnlearningTask) -> tuple[nn.Linear, nn.Linear, int]:
+    def _expand(self, model: nn.Module, context: UnlearningContext) -> tuple[nn.Linear, nn.Linear, int]:
         """The layer that gives the logits, the shadow output to put beside it, and the number of logits."""
-        example = next(iter(task.batches("forget", shuffle=False, batch_size=1))).x
+        example = next(iter(context.batches("forget", shuffle=False, batch_size=1))).x
         with torch.no_grad(), fixed(model):
             n_outputs = logits_of(model(example)).shape[-1]
         heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == n_outputs]
@@ -84,7 +84,7 @@ class BoundaryExpand(IterativeUnlearner):
         shadow = nn.Linear(head.in_features, 1, bias=head.bias is not None).to(head.weight)
         # As in the authors' code the widened layer is initialised whole (Xavier) before the old rows are put back.
         spread = (2 / (head.in_features + n_outputs + 1)) ** 0.5
-        drawn = torch.randn(shadow.weight.shape, generator=task.generator("shadow_class"), dtype=torch.float64)
+        drawn = torch.randn(shadow.weight.shape, generator=context.generator("shadow_class"), dtype=torch.float64)
         with torch.no_grad():
             shadow.weight.copy_(spread * drawn)
             if head.bias is not None:

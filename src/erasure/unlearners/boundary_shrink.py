@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.inputs import Bounds, logits_on, value_range, values_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["BoundaryShrink"]
@@ -52,8 +52,8 @@ class BoundaryShrink(IterativeUnlearner):
             "The optional curvature regulariser and confidence weighting are left out.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "one attack and epochs passes over the forget set, one model copy"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 20),
@@ -67,49 +67,49 @@ class BoundaryShrink(IterativeUnlearner):
     bound: PositiveFloat = 0.1
     exclude_own_class: bool = False
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs that have no neighbours."""
         if data.modality == "graph":
             return "BoundaryShrink is not defined for graphs: an adversarial neighbour needs inputs in one tensor"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the neighbours' classes, then train on them."""
-        if not task.n_samples("forget") or not self.epochs:
+        if not context.n_samples("forget") or not self.epochs:
             return model
-        nearest = self._nearest_classes(frozen_copy(model), task)
-        trainer = self.trainer(model, task)
-        forget = task.batches("forget")
+        nearest = self._nearest_classes(frozen_copy(model), context)
+        trainer = self.trainer(model, context)
+        forget = context.batches("forget")
         for _ in trainer.epochs():
-            trainer.train_on(forget, lambda batch: task.loss(model, batch._replace(y=nearest[batch.ids])))
+            trainer.train_on(forget, lambda batch: context.loss(model, batch._replace(y=nearest[batch.ids])))
         return model
 
-    def _nearest_classes(self, original: nn.Module, task: UnlearningTask) -> Tensor:
+    def _nearest_classes(self, original: nn.Module, context: UnlearningContext) -> Tensor:
         """Labels of the whole data set, in which each forget sample has its neighbour's class."""
-        forget = task.batches("forget", shuffle=False)
-        bounds = value_range(original, forget) if task.model_input.modality == "image" else None
-        labels = task.y.clone()
+        forget = context.batches("forget", shuffle=False)
+        bounds = value_range(original, forget) if context.model_input.modality == "image" else None
+        labels = context.y.clone()
         for batch in forget:
-            adversarial = self._adversarial(original, batch, task, bounds)
+            adversarial = self._adversarial(original, batch, context, bounds)
             with torch.no_grad():
                 logits = logits_on(original, batch.x, adversarial)
-            labels[batch.ids] = self._nearest_class(logits, batch.y, task).to(labels.dtype)
+            labels[batch.ids] = self._nearest_class(logits, batch.y, context).to(labels.dtype)
         return labels
 
-    def _adversarial(self, original: nn.Module, batch: Batch, task: UnlearningTask, bounds: Bounds | None) -> Tensor:
+    def _adversarial(self, original: nn.Module, batch: Batch, context: UnlearningContext, bounds: Bounds | None) -> Tensor:
         values = values_of(original, batch.x).clone().requires_grad_(True)
         with torch.enable_grad():
-            loss = per_sample_loss(task.kind, logits_on(original, batch.x, values), batch.y).sum()
+            loss = per_sample_loss(context.task, logits_on(original, batch.x, values), batch.y).sum()
         (gradient,) = torch.autograd.grad(loss, values)
         # A column that normalises knows the unit: one standard deviation of the model's input is `std` of the data's.
-        std = getattr(task.x, "std", None)
+        std = getattr(context.x, "std", None)
         step = self.bound if not isinstance(std, Tensor) else self.bound / std
         adversarial = values.detach() + step * gradient.sign()
         return adversarial if bounds is None else adversarial.clamp(*bounds)
 
-    def _nearest_class(self, logits: Tensor, y: Tensor, task: UnlearningTask) -> Tensor:
+    def _nearest_class(self, logits: Tensor, y: Tensor, context: UnlearningContext) -> Tensor:
         if not self.exclude_own_class:
-            return predictions(task.kind, logits)
-        if task.kind == "binary":
+            return predictions(context.task, logits)
+        if context.task == "binary":
             return 1 - y
         return logits.scatter(1, y[:, None], -torch.inf).argmax(1)

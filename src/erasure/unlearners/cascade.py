@@ -9,8 +9,8 @@ from annotated_types import MinLen
 from torch import nn
 
 from erasure.training.predictor import ModelInput
-from erasure.types import Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = ["Cascade"]
 
@@ -30,17 +30,17 @@ class Cascade(Unlearner):
 
     steps: Annotated[tuple[Unlearner, ...], MinLen(1)]
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The partitions of all steps."""
         return {role: name for step in self.steps for role, name in step.partitions().items()}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The first step's reason that there is."""
-        return next(filter(None, (step.refuse(data) for step in self.steps)), None)
+        return next(filter(None, (step.unsupported_reason(data) for step in self.steps)), None)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """One step after another."""
         for number, step in enumerate(self.steps):
-            model = step.unlearn(model.eval(), task.step(number).seen_by(step))
-            task.confine(model)
+            model = step.unlearn(model.eval(), context.step(number).seen_by(step))
+            context.confine(model)
         return model

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from erasure.accounting.events import ClippedSteps, ProjectedSteps
 from erasure.accounting.guarantee import Guarantee
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.noisy import add_noise, clip_together, forget_statistics, statistics_beside_norms
-from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["CertifiedUnlearning"]
@@ -78,7 +78,7 @@ class CertifiedUnlearning(Unlearner):
         ),
     )
     samples_apart: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     cost: ClassVar[str] = "the noisy steps on batches of the retain set, then epochs passes over it"
     search_space: ClassVar[SearchSpace] = {
         "start_radius": Range(0.01, 30.0, log=True),
@@ -106,7 +106,7 @@ class CertifiedUnlearning(Unlearner):
         """Steps must contract, and model clipping must reach delta."""
         if self.rate * self.weight_decay >= 1:
             found = f"rate * weight_decay must be below 1, found {self.rate * self.weight_decay:g}"
-            raise InvalidParameters([Problem(found, path="CertifiedUnlearning.weight_decay")])
+            raise InvalidParameters([Diagnostic(found, path="CertifiedUnlearning.weight_decay")])
         if self.clipping == "model":
             self._projected()
 
@@ -140,43 +140,43 @@ class CertifiedUnlearning(Unlearner):
                 f"after {most} steps delta is still {event.delta(self.eps):.3g}, above {self.delta:g}; raise sd, lower radius, or "
                 "raise max_steps"
             )
-            raise InvalidParameters([Problem(found, path="CertifiedUnlearning.sd")])
+            raise InvalidParameters([Diagnostic(found, path="CertifiedUnlearning.sd")])
         return ProjectedSteps(**{**vars(event), "steps": needed})
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """Everything that is released must have been clipped and noised."""
         _require_coverable(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Clip, take noisy steps, train on."""
         _require_coverable(model)
-        if task.mask is not None or task.frozen:
+        if context.mask is not None or context.frozen:
             raise RequirementNotMet(
                 "CertifiedUnlearning cannot promise anything of weights that an enclosing method holds back; apply it to all weights"
             )
-        if not task.n_samples("retain"):
+        if not context.n_samples("retain"):
             raise RequirementNotMet("CertifiedUnlearning takes its steps on the retain set, which is empty")
         has_norms = forget_statistics(model)
-        self._noisy_steps(model, task)
+        self._noisy_steps(model, context)
         if has_norms:
             forget_statistics(model)
-        self._train_on(model, task, has_norms=has_norms)
+        self._train_on(model, context, has_norms=has_norms)
         frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
         if frozen:
             reason = f"{len(frozen)} tensors are frozen ({frozen[0]} among them) and leave without noise."
-            task.promise(Guarantee(assumptions=(reason,)))
+            context.promise(Guarantee(assumptions=(reason,)))
         else:
-            task.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=_ASSUMPTIONS))
+            context.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=_ASSUMPTIONS))
         return model
 
-    def _noisy_steps(self, model: nn.Module, task: UnlearningTask) -> None:
+    def _noisy_steps(self, model: nn.Module, context: UnlearningContext) -> None:
         event = self.event()
         weights = [p for p in model.parameters() if p.requires_grad]
         clip_together(weights, self.start_radius)
-        generator = task.generator("noise")
+        generator = context.generator("noise")
         model.train()
-        for batch in task.batches("retain").cycled(event.steps):
-            gradients = self._gradients(model, weights, task, batch)
+        for batch in context.batches("retain").cycled(event.steps):
+            gradients = self._gradients(model, weights, context, batch)
             if self.clipping == "gradients":
                 clip_together(gradients, self.clip)
             with torch.no_grad():
@@ -186,25 +186,25 @@ class CertifiedUnlearning(Unlearner):
                 clip_together(weights, self.radius)
             add_noise(weights, event.sd, generator)
 
-    def _gradients(self, model: nn.Module, weights: list[nn.Parameter], task: UnlearningTask, batch: Batch) -> list[Tensor]:
+    def _gradients(self, model: nn.Module, weights: list[nn.Parameter], context: UnlearningContext, batch: Batch) -> list[Tensor]:
         trainer_modes = _eval_norms_of_one(model, batch)
-        loss = task.loss(model, batch)
+        loss = context.loss(model, batch)
         found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
         for module in trainer_modes:
             module.train()
         # A gradient that is no number has no norm to clip: no step.
         return [torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for gradient in found]
 
-    def _train_on(self, model: nn.Module, task: UnlearningTask, *, has_norms: bool) -> None:
+    def _train_on(self, model: nn.Module, context: UnlearningContext, *, has_norms: bool) -> None:
         if self.epochs:
-            trainer = task.trainer(model, self.optimizer, epochs=self.epochs, schedule=self.schedule)
-            retain = task.batches("retain")
+            trainer = context.trainer(model, self.optimizer, epochs=self.epochs, schedule=self.schedule)
+            retain = context.batches("retain")
             for _ in trainer.epochs():
-                trainer.train_on(retain, lambda batch: task.loss(model, batch))
+                trainer.train_on(retain, lambda batch: context.loss(model, batch))
         elif has_norms:
             model.train()
             with torch.no_grad():
-                for batch in task.batches("retain"):
+                for batch in context.batches("retain"):
                     modes = _eval_norms_of_one(model, batch)
                     model(batch.x)
                     for module in modes:

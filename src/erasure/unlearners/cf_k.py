@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.training.calls import Optimizer, Schedule
-from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, TaskKind
-from erasure.unlearners.contract import UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, Task
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.last_layers import on_last_layers
 from erasure.unlearners.search import Range, SearchSpace
@@ -38,7 +38,7 @@ class CFk(Finetuning):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_cf_k.py)",
         deviations=("Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",),
     )
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
         "k": Range(1, 4),
@@ -54,6 +54,6 @@ class CFk(Finetuning):
     max_grad_norm: PositiveFloat | None = 10.0
     k: NonNegativeInt = 1
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Fine-tune the last k layers."""
-        return on_last_layers(model, task, super().unlearn, n_layers=self.k)
+        return on_last_layers(model, context, super().unlearn, n_layers=self.k)

@@ -12,8 +12,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph, within_hops_of_each
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.graph_reach import reached, seen_in
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -88,8 +88,8 @@ class Cognac(IterativeUnlearner):
             "No distillation from the original is added to the descent, and the last model is returned, not the one that scored best.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
     cost: ClassVar[str] = (
         "epochs rounds of contrast_steps passes nearby and correction_steps passes over the forget and the retain set"
     )
@@ -116,17 +116,17 @@ class Cognac(IterativeUnlearner):
         """Whether there is no step."""
         return self.epochs == 0 or self.contrast_steps + self.correction_steps == 0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Rounds of contrast and correction."""
-        if not task.n_samples("forget") or self.changes_nothing():
+        if not context.n_samples("forget") or self.changes_nothing():
             return model
-        contrast = self._contrast(model, task)
-        trainer = self.trainer(model, task)
+        contrast = self._contrast(model, context)
+        trainer = self.trainer(model, context)
         up, down = (
-            replace(self, optimizer=optimizer).trainer(model, task)
+            replace(self, optimizer=optimizer).trainer(model, context)
             for optimizer in (self.ascent_optimizer, self.descent_optimizer)
         )
-        forget, retain = task.batches("forget"), task.batches("retain")
+        forget, retain = context.batches("forget"), context.batches("retain")
 
         def apart(pairs: _Contrast) -> Tensor:
             z = logits_of(model(pairs.batch.x))
@@ -136,22 +136,22 @@ class Cognac(IterativeUnlearner):
             if contrast is not None:
                 trainer.train_on([contrast] * self.contrast_steps, apart)
             for _ in range(self.correction_steps):
-                up.train_on(forget, lambda batch: -task.loss(model, batch))
-                down.train_on(retain, lambda batch: task.loss(model, batch))
+                up.train_on(forget, lambda batch: -context.loss(model, batch))
+                down.train_on(retain, lambda batch: context.loss(model, batch))
         return model
 
-    def _contrast(self, model: nn.Module, task: UnlearningTask) -> _Contrast | None:
+    def _contrast(self, model: nn.Module, context: UnlearningContext) -> _Contrast | None:
         """Who is drawn to whom; None if no node is affected."""
-        graph = task.x
+        graph = context.x
         if not isinstance(graph, RequestedGraph):
             return None
         wrong = torch.unique(graph.pairs) if graph.kind == "edges" else graph.nodes
-        anchors = self._affected(model, task, graph, wrong)
+        anchors = self._affected(model, context, graph, wrong)
         if not len(anchors):
             return None
         n = graph.n_nodes
-        may = torch.zeros(n, dtype=torch.bool, device=task.device).index_fill(0, graph.nodes_of(task.ids("retain")), True)
-        far = torch.zeros(len(anchors), n, dtype=torch.bool, device=task.device)
+        may = torch.zeros(n, dtype=torch.bool, device=context.device).index_fill(0, graph.nodes_of(context.ids("retain")), True)
+        far = torch.zeros(len(anchors), n, dtype=torch.bool, device=context.device)
         if graph.kind == "edges":
             for first, second in (graph.pairs.T, graph.pairs.T.flip(0)):
                 row, pair = (anchors[:, None] == first[None, :]).nonzero(as_tuple=True)
@@ -159,22 +159,22 @@ class Cognac(IterativeUnlearner):
         else:
             far[:, wrong] = True
         near = within_hops_of_each(graph.graph.edge_index, anchors, self.hops, n) & may & ~far
-        near[torch.arange(len(anchors), device=task.device), anchors] = False
+        near[torch.arange(len(anchors), device=context.device), anchors] = False
         used = (near | far).any(0).index_fill(0, anchors, True)
         place = used.cumsum(0) - 1
-        ids = seen_in(task, used.nonzero().flatten(), "before")
-        batch = next(iter(task.batches("retain", shuffle=False, ids=ids, batch_size=len(ids))))
+        ids = seen_in(context, used.nonzero().flatten(), "before")
+        batch = next(iter(context.batches("retain", shuffle=False, ids=ids, batch_size=len(ids))))
         sides = [(place[other], owner) for owner, other in (mask.nonzero(as_tuple=True) for mask in (near, far))]
         return _Contrast(batch, place[anchors], *sides)
 
     @torch.no_grad()
-    def _affected(self, model: nn.Module, task: UnlearningTask, graph: RequestedGraph, wrong: Tensor) -> Tensor:
+    def _affected(self, model: nn.Module, context: UnlearningContext, graph: RequestedGraph, wrong: Tensor) -> Tensor:
         """The nodes whose predictions change most when the features of the nodes ``wrong`` are inverted."""
         if graph.kind == "edges":  # the ends are affected themselves
-            kept = graph.nodes_of(task.ids("retain"))
+            kept = graph.nodes_of(context.ids("retain"))
             candidates = kept[torch.isin(kept, wrong)]
         else:
-            near = graph.nodes_of(reached(task, self.hops))
+            near = graph.nodes_of(reached(context, self.hops))
             candidates = near[~torch.isin(near, wrong)]
         n_chosen = int(self.share * len(candidates))
         if not n_chosen:

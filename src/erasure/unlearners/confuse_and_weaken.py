@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["ConfuseAndWeaken"]
@@ -48,8 +48,8 @@ class ConfuseAndWeaken(IterativeUnlearner):
             "Class numbers may have gaps.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -70,27 +70,27 @@ class ConfuseAndWeaken(IterativeUnlearner):
         require_assignable(model, type(self).__name__)
         _first_convolution(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Confuse, fine-tune, weaken."""
         with plain_weights(model):
-            self._confuse_and_repair(model, task)
+            self._confuse_and_repair(model, context)
         return model
 
-    def _confuse_and_repair(self, model: nn.Module, task: UnlearningTask) -> None:
-        kernel, generator = _first_convolution(model).weight, task.generator("noise")
+    def _confuse_and_repair(self, model: nn.Module, context: UnlearningContext) -> None:
+        kernel, generator = _first_convolution(model).weight, context.generator("noise")
         _disturb(kernel, self.noise, generator)
         if not self.epochs:
             return
-        weights, trainer, retain = _balanced(task), self.trainer(model, task), task.batches("retain")
+        weights, trainer, retain = _balanced(context), self.trainer(model, context), context.batches("retain")
 
         def loss(batch: Batch) -> Tensor:
-            losses = task.criterion.per_sample(logits_of(model(batch.x)), batch.y)
+            losses = context.criterion.per_sample(logits_of(model(batch.x)), batch.y)
             return (weights[batch.y.long()].to(losses.dtype) * losses).mean()
 
         for epoch in trainer.epochs():
             if epoch and epoch == self.epochs - 1:
                 _disturb(kernel, self.last_noise, generator)
-                task.confine(model)
+                context.confine(model)
             trainer.train_on(retain, loss)
 
 
@@ -109,9 +109,9 @@ def _disturb(kernel: Tensor, size: float, generator: torch.Generator) -> None:
         kernel.add_(torch.randn(kernel.shape, generator=generator, dtype=kernel.dtype).to(kernel.device), alpha=size)
 
 
-def _balanced(task: UnlearningTask) -> Tensor:
+def _balanced(context: UnlearningContext) -> Tensor:
     """Weight of each class, so that all classes of the retain set weigh the same; their mean over the samples is 1."""
-    labels = task.y[task.ids("retain")].long()
-    counts = torch.bincount(labels, minlength=task.n_classes)
+    labels = context.y[context.ids("retain")].long()
+    counts = torch.bincount(labels, minlength=context.n_classes)
     n_present = int((counts > 0).sum())
     return len(labels) / (max(1, n_present) * counts.clamp(min=1)).double()

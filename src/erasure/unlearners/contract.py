@@ -14,6 +14,7 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.component import Component, field_types
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import weight_that_diverged, weights_diverged
+from erasure.renamed import formerly
 from erasure.training.batches import Batch, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import synchronise
@@ -22,16 +23,16 @@ from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.trial import deep_copy, initialised, keep_inputs, layer_at_fault, release_inputs
-from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, TaskKind
-from erasure.unlearners.task import ModelBank, UnlearningTask, frozen_copy, model_digest
+from erasure.types import NonNegativeInt, Partition, PartitionRole, PositiveFloat, PositiveInt, Task
+from erasure.unlearners.task import ModelService, UnlearningContext, frozen_copy, model_digest
 
 __all__ = [
     "IterativeUnlearner",
-    "ModelBank",
+    "ModelService",
     "PlainTraining",
     "Unlearned",
     "Unlearner",
-    "UnlearningTask",
+    "UnlearningContext",
     "check_finite",
     "frozen_copy",
     "model_digest",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 
+@formerly(refuse="unsupported_reason")
 @dataclass(frozen=True, kw_only=True)
 class Unlearner(Component):
     """A method that removes the influence of the forget set from a trained model.
@@ -59,8 +61,8 @@ class Unlearner(Component):
     """
 
     kind: ClassVar[str] = "unlearner"
-    reads: ClassVar[frozenset[Role]] = frozenset()
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset()
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary", "multilabel"})
     cost: ClassVar[str] = ""
     exact: ClassVar[bool] = False
     at_training: ClassVar[bool] = False
@@ -71,12 +73,12 @@ class Unlearner(Component):
     train: Partition = "train"
     batch_size: PositiveInt | None = None
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Forget.
 
         Args:
             model: A private copy of the original in eval mode, to be changed or replaced at will.
-            task: Data, loss, random streams and the training loop.
+            context: Data, loss, random streams and the training loop.
 
         Returns:
             The unlearned model.
@@ -90,7 +92,7 @@ class Unlearner(Component):
         """The method as training on one partition, if it is nothing else: many models can then be unlearned together."""
         return None
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The partition that plays each role the method reads, also through the methods inside it."""
         return {role: getattr(self, role) for role in sorted(self.reads)}
 
@@ -144,7 +146,7 @@ class Unlearner(Component):
         inner = list(self.inner_methods())
         return bool(inner) and all(method.changes_nothing() for method in inner)
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Why the method is not defined for this kind of data, or None; asked before anything is trained."""
         if data.task not in self.defined_for:
             return f"{type(self).__name__} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
@@ -160,7 +162,7 @@ class Unlearner(Component):
             )
         return next((reason for reason in reasons if reason is not None), None)
 
-    def run(self, model: nn.Module, task: UnlearningTask) -> Unlearned:
+    def run(self, model: nn.Module, context: UnlearningContext) -> Unlearned:
         """Apply the method to a copy of ``model`` with everything that must hold around it.
 
         The model is not changed, nor are the inputs by a model that writes over them; torch's global generators are seeded from the
@@ -170,18 +172,18 @@ class Unlearner(Component):
             RequirementNotMet: If the method is not defined for the task or the network; names the layer that cannot do what it needs.
             Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
         """
-        reason = self.refuse(task.model_input) or self.refuse_inputs(task.x) or initialised(model)
+        reason = self.unsupported_reason(context.model_input) or self.refuse_inputs(context.x) or initialised(model)
         if reason is not None:
             raise RequirementNotMet(reason)
         student = keep_inputs(deep_copy(model).eval())
         sparse = _dense_gradients(student)
         before = {name: p.requires_grad for name, p in student.named_parameters()}
-        synchronise(task.device)
+        synchronise(context.device)
         start = time.perf_counter()
-        with isolated(task.streams.child("global").seed, task.device):
-            seen = task.seen_by(self)
+        with isolated(context.streams.child("global").seed, context.device):
+            seen = context.seen_by(self)
             unlearned = release_inputs(self._applied(student, seen))
-        synchronise(task.device)
+        synchronise(context.device)
         elapsed_s = time.perf_counter() - start
         for name, parameter in unlearned.named_parameters():
             parameter.requires_grad_(before.get(name, True))
@@ -190,7 +192,7 @@ class Unlearner(Component):
             if name in sparse and isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = True
         check_finite(unlearned, type(self).__name__)
-        ledger = task.ledger
+        ledger = context.ledger
         return Unlearned(
             model=unlearned.eval(),
             elapsed_s=elapsed_s - ledger.measured_s + ledger.charged_s,
@@ -205,9 +207,9 @@ class Unlearner(Component):
             Guarantee(kind="exact", assumptions=("It is the model trained without the samples.",)) if self.exact else Guarantee()
         )
 
-    def _applied(self, student: nn.Module, task: UnlearningTask) -> nn.Module:
+    def _applied(self, student: nn.Module, context: UnlearningContext) -> nn.Module:
         try:
-            return self.unlearn(student, task)
+            return self.unlearn(student, context)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             layer = layer_at_fault(student, error)
             if isinstance(error, torch.OutOfMemoryError) or not layer:
@@ -240,10 +242,10 @@ class IterativeUnlearner(Unlearner):
         return self.epochs == 0
 
     def trainer(
-        self, model: nn.Module, task: UnlearningTask, *, epochs: int | None = None, schedule_steps: int | None = None
+        self, model: nn.Module, context: UnlearningContext, *, epochs: int | None = None, schedule_steps: int | None = None
     ) -> Trainer:
         """The loop with this method's optimizer; ``epochs`` overrides the field, ``schedule_steps`` is as in :class:`Trainer`."""
-        return task.trainer(
+        return context.trainer(
             model,
             self.optimizer,
             epochs=self.epochs if epochs is None else epochs,
@@ -253,7 +255,7 @@ class IterativeUnlearner(Unlearner):
             max_grad_norm=self.max_grad_norm,
         )
 
-    def training_on(self, role: Role, *, ascends: bool = False) -> PlainTraining | None:
+    def training_on(self, role: PartitionRole, *, ascends: bool = False) -> PlainTraining | None:
         """The method as training on a partition with its own epochs and optimizer; None if BatchNorm is frozen."""
         if self.batch_norm == "frozen":
             return None
@@ -272,7 +274,7 @@ class PlainTraining:
     """A method that is nothing but training a model further, by the original's loss.
 
     Args:
-        role: The partition that it trains on, in batches as :meth:`UnlearningTask.batches` gives them.
+        role: The partition that it trains on, in batches as :meth:`UnlearningContext.batches` gives them.
         epochs: Passes.
         optimizer: A fresh one.
         schedule: Stepped once an epoch.
@@ -280,7 +282,7 @@ class PlainTraining:
         ascends: Whether the loss is climbed.
     """
 
-    role: Role
+    role: PartitionRole
     epochs: int
     optimizer: Optimizer
     schedule: Schedule | None = None

@@ -12,8 +12,8 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import NonNegativeInt, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["ConvolutionTranspose"]
@@ -42,7 +42,7 @@ class ConvolutionTranspose(IterativeUnlearner):
             "A model without square kernels larger than 1x1 is refused, as nothing but fine-tuning would be left.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
@@ -51,14 +51,14 @@ class ConvolutionTranspose(IterativeUnlearner):
     schedule: Schedule | None = field(default_factory=lambda: Schedule.of("CosineAnnealingLR"))
     batch_size: PositiveInt | None = 64
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Swap, then fine-tune."""
         with plain_weights(model):
             _transpose(_square_kernels(model), whole=not any(p.requires_grad for p in model.parameters()))
-        trainer = self.trainer(model, task)
-        retain = task.batches("retain")
+        trainer = self.trainer(model, context)
+        retain = context.batches("retain")
         for _ in trainer.epochs():
-            trainer.train_on(retain, lambda batch: task.loss(model, batch))
+            trainer.train_on(retain, lambda batch: context.loss(model, batch))
         return model
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:

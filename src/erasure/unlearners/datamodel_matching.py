@@ -13,8 +13,8 @@ from erasure.training.calls import Criterion, Optimizer
 from erasure.training.curvature import moved_logits
 from erasure.training.forward import logits_of
 from erasure.training.trial import deep_copy
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.influence_unlearning import InfluenceUnlearning
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -55,7 +55,7 @@ class DatamodelMatching(IterativeUnlearner):
             "The samples that are matched are drawn once.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "that of InfluenceUnlearning, epochs passes over the forget set and retain_fraction of the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 20),
@@ -77,20 +77,20 @@ class DatamodelMatching(IterativeUnlearner):
         if self.targets == "influence":
             self._influence.try_on(model, batch, criterion)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Predict the answers, match them."""
-        if not task.n_samples("forget") or not task.n_samples("retain") or not self.epochs:
+        if not context.n_samples("forget") or not context.n_samples("retain") or not self.epochs:
             return model
-        retain = task.ids("retain")
-        order = torch.randperm(len(retain), generator=task.generator("subset")).to(retain.device)
+        retain = context.ids("retain")
+        order = torch.randperm(len(retain), generator=context.generator("subset")).to(retain.device)
         subset = retain[order[: round(self.retain_fraction * len(retain))]]
-        mixture = task.batches("retain", ids=torch.cat([task.ids("forget"), subset]))
-        place, targets = self._predicted(model, task, mixture.ids)
+        mixture = context.batches("retain", ids=torch.cat([context.ids("forget"), subset]))
+        place, targets = self._predicted(model, context, mixture.ids)
 
         def mismatch(batch: Batch) -> Tensor:
             return (logits_of(model(batch.x)) - targets[place[batch.ids]]).square().mean()
 
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
         for _ in trainer.epochs():
             trainer.train_on(mixture, mismatch)
         return model
@@ -99,20 +99,20 @@ class DatamodelMatching(IterativeUnlearner):
     def _influence(self) -> InfluenceUnlearning:
         return InfluenceUnlearning(damping=self.damping, max_samples=self.max_samples, max_steps=self.max_steps)
 
-    def _predicted(self, model: nn.Module, task: UnlearningTask, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _predicted(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Where each sample's target stands, by id, and the logits to match."""
         answers = []
-        batches = task.batches("retain", shuffle=False, ids=ids)
+        batches = context.batches("retain", shuffle=False, ids=ids)
         if self.targets == "gold":
-            gold = task.retrained("retain").eval()
+            gold = context.retrained("retain").eval()
             with torch.no_grad():
                 answers = [logits_of(gold(batch.x)) for batch in batches]
         else:
-            stepped = dict(self._influence.unlearn(deep_copy(model), task).named_parameters())
+            stepped = dict(self._influence.unlearn(deep_copy(model), context).named_parameters())
             direction = {n: (stepped[n] - p).detach() for n, p in model.named_parameters() if p.requires_grad}
             for batch in batches:
                 logits, moved = moved_logits(model, batch.x, direction)
                 answers.append(logits + moved)
-        place = torch.zeros(len(task.y), dtype=torch.int64, device=task.device)
-        place[ids] = torch.arange(len(ids), device=task.device)
+        place = torch.zeros(len(context.y), dtype=torch.int64, device=context.device)
+        place[ids] = torch.arange(len(ids), device=context.device)
         return place, torch.cat(answers)

@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["DecoupledDistillation", "without_class"]
@@ -58,8 +58,8 @@ class DecoupledDistillation(IterativeUnlearner):
             'Frozen BatchNorm means all its kinds, where the code\'s option takes the two-dimensional one (batch_norm="frozen").',
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "epochs passes over the forget set with a forward pass of the original each, one model copy"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 20), "optimizer.lr": Range(1e-5, 1e-1, log=True)}
 
@@ -67,22 +67,22 @@ class DecoupledDistillation(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=1e-4, momentum=0.9))
     batch_size: PositiveInt | None = 128
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be another class to distil."""
         if data.task == "classification" and data.n_classes < 2:
             return "DecoupledDistillation is not defined for a single class: there is no other one to distil"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Distil."""
         teacher = frozen_copy(model)
-        trainer = self.trainer(model, task)
-        forget = task.batches("forget")
+        trainer = self.trainer(model, context)
+        forget = context.batches("forget")
 
         def divergence(batch: Batch) -> Tensor:
             with torch.no_grad():
-                answer = without_class(class_logits(task.kind, logits_of(teacher(batch.x))), batch.y)
-            return distillation_divergence(class_logits(task.kind, logits_of(model(batch.x))), answer).mean()
+                answer = without_class(class_logits(context.task, logits_of(teacher(batch.x))), batch.y)
+            return distillation_divergence(class_logits(context.task, logits_of(model(batch.x))), answer).mean()
 
         for _ in trainer.epochs():
             trainer.train_on(forget, divergence)

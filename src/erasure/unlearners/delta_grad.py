@@ -13,8 +13,8 @@ from erasure.functional.quasi_newton import SecantCurvature
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
-from erasure.types import PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["DeltaGrad"]
@@ -52,7 +52,7 @@ class DeltaGrad(Unlearner):
         ),
     )
     samples_apart: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role]] = frozenset({"train", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train", "forget"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = (
         "forget samples at every update, whole batches at one in period; the original's training as precomputation"
@@ -68,14 +68,14 @@ class DeltaGrad(Unlearner):
         gradient = BatchGradient(model, _Given(batch), batch.y, criterion)
         gradient(gradient.flat(model), torch.arange(len(batch.y), device=batch.y.device))
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Replay, then descend without the forget set."""
         model.eval()
-        gradient = BatchGradient(model, task.x, task.y, task.criterion)
-        steps = descent_of(model, gradient, task.replay_training, type(self).__name__)
-        task.keeps(sum(step.n_bytes for step in steps))
-        if steps and task.n_samples("forget"):
-            gradient.assign(model, self._descended(steps, gradient, task.ids("forget")))
+        gradient = BatchGradient(model, context.x, context.y, context.criterion)
+        steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
+        context.keeps(sum(step.n_bytes for step in steps))
+        if steps and context.n_samples("forget"):
+            gradient.assign(model, self._descended(steps, gradient, context.ids("forget")))
         return model
 
     def _descended(self, steps: list[DescentStep], gradient: BatchGradient, forget: Tensor) -> Tensor:

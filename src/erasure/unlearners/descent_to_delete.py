@@ -19,8 +19,8 @@ from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
 from erasure.training.logistic import LogisticModel, NoisyLogisticModel
 from erasure.training.noisy import add_noise
-from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["DescentToDelete", "LangevinUnlearning"]
@@ -57,8 +57,8 @@ class DescentToDelete(Unlearner):
         ),
     )
     samples_apart: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "steps passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"steps": Range(1, 100)}
 
@@ -84,10 +84,10 @@ class DescentToDelete(Unlearner):
             return descent_noise(self.eps, self.delta, **bounds)  # type: ignore[arg-type]
         return noise_for(descent_distance(**bounds) + 2 * _AT_OPTIMUM / (model.l2 * n_left), self.eps, self.delta)  # type: ignore[arg-type]
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Descend, add noise."""
         logistic = _convex(model)
-        n_gone, left = task.n_samples("forget"), samples_of(task.x, task.y, task.ids("retain"))
+        n_gone, left = context.n_samples("forget"), samples_of(context.x, context.y, context.ids("retain"))
         if not n_gone:
             return model
         if not len(left.y):
@@ -101,14 +101,14 @@ class DescentToDelete(Unlearner):
             objective, rate = logistic.objective(left), 2 / (logistic.smoothness + logistic.l2)
             for _ in range(self.steps):
                 logistic.weight.sub_(rate * objective.gradient(logistic.weight) / len(left.y))
-            add_noise([logistic.weight], self.sd(logistic, len(left.y), n_gone), task.generator("noise"))
+            add_noise([logistic.weight], self.sd(logistic, len(left.y), n_gone), context.generator("noise"))
             logistic.residual.fill_(float(torch.linalg.vector_norm(objective.gradient(logistic.weight))))
         assumptions = (
             f"Rows are at most {logistic.largest_row:.3g} long, which the model sees to.",
             "The original weights are not released.",
             _NOT_COVERED,
         )
-        task.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
+        context.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
         return model
 
 
@@ -137,8 +137,8 @@ class LangevinUnlearning(Unlearner):
         ),
     )
     samples_apart: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "steps passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"steps": Range(1, 1000, log=True)}
@@ -150,16 +150,16 @@ class LangevinUnlearning(Unlearner):
         """It must have been trained by noisy descent."""
         _noisy(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Go on with noise."""
         noisy = _noisy(model)
-        n_gone, left = task.n_samples("forget"), samples_of(task.x, task.y, task.ids("retain"))
+        n_gone, left = context.n_samples("forget"), samples_of(context.x, context.y, context.ids("retain"))
         if not n_gone:
             return model
         if not len(left.y):
             raise RequirementNotMet("LangevinUnlearning takes its steps on the retain set, which is empty")
         with torch.no_grad():
-            noisy.descend(left, self.steps, task.generator("langevin"))
+            noisy.descend(left, self.steps, context.generator("langevin"))
             noisy.past_steps = torch.cat([noisy.past_steps, noisy.past_steps.new_tensor([self.steps])])
             noisy.past_removed = torch.cat([noisy.past_removed, noisy.past_removed.new_tensor([n_gone])])
         event = LangevinRequests(
@@ -180,7 +180,7 @@ class LangevinUnlearning(Unlearner):
             _NOT_COVERED,
         )
         if math.isfinite(eps):
-            task.promise(Guarantee(kind="certified", eps=eps, delta=delta, assumptions=assumptions))
+            context.promise(Guarantee(kind="certified", eps=eps, delta=delta, assumptions=assumptions))
         return model
 
 

@@ -17,8 +17,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import listening_to_inputs
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["DUCK"]
@@ -71,8 +71,8 @@ class DUCK(IterativeUnlearner):
             "Whole classes are treated as random samples; the code stops the second stage after one forget batch there.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = (
         "one pass over the retain set, epochs passes over the forget set with retain_batches steps for each batch"
     )
@@ -108,44 +108,44 @@ class DUCK(IterativeUnlearner):
         """Whether neither stage has an epoch."""
         return self.epochs == self.repair_epochs == 0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the centroids, move towards them, repair."""
-        if not task.n_samples("forget") or not task.n_samples("retain") or self.changes_nothing():
+        if not context.n_samples("forget") or not context.n_samples("retain") or self.changes_nothing():
             return model
         with _features(model) as seen:
-            centroids = self._centroids(model, task, seen)
-            self._move(model, task, seen, centroids)
-            self._repair(model, task, seen, centroids)
+            centroids = self._centroids(model, context, seen)
+            self._move(model, context, seen, centroids)
+            self._repair(model, context, seen, centroids)
         return model
 
     @torch.no_grad()
-    def _centroids(self, model: nn.Module, task: UnlearningTask, seen: _Seen) -> Tensor:
+    def _centroids(self, model: nn.Module, context: UnlearningContext, seen: _Seen) -> Tensor:
         """Mean features of each class, not a number where the retain set has none of it."""
         total = torch.zeros(0)
-        counts = torch.zeros(task.n_classes, device=task.device)
-        for batch in task.batches("retain", shuffle=False):
+        counts = torch.zeros(context.n_classes, device=context.device)
+        for batch in context.batches("retain", shuffle=False):
             model(batch.x)
             features = seen()
             if not len(total):
-                total = features.new_zeros(task.n_classes, features.shape[1])
+                total = features.new_zeros(context.n_classes, features.shape[1])
             total.index_add_(0, batch.y.long(), features)
-            counts += torch.bincount(batch.y.long(), minlength=task.n_classes)
+            counts += torch.bincount(batch.y.long(), minlength=context.n_classes)
         return total / counts.to(total.dtype)[:, None]
 
-    def _move(self, model: nn.Module, task: UnlearningTask, seen: _Seen, centroids: Tensor) -> None:
-        nearest = torch.zeros(len(task.y), dtype=torch.int64, device=task.device)
+    def _move(self, model: nn.Module, context: UnlearningContext, seen: _Seen, centroids: Tensor) -> None:
+        nearest = torch.zeros(len(context.y), dtype=torch.int64, device=context.device)
         with torch.no_grad():
-            for batch in task.batches("forget", shuffle=False):
+            for batch in context.batches("forget", shuffle=False):
                 model(batch.x)
                 nearest[batch.ids] = _nearest(seen(), centroids, batch.y)
-        trainer, forget, retain = self.trainer(model, task), task.batches("forget"), task.batches("retain")
+        trainer, forget, retain = self.trainer(model, context), context.batches("forget"), context.batches("retain")
 
         def loss(pair: tuple[Batch, Batch]) -> Tensor:
             forgotten, kept = pair
             model(forgotten.x)
             distance = _distance(seen(), centroids[nearest[forgotten.ids]])
             logits = logits_of(model(kept.x)) / self.temperature
-            return self.distance_weight * distance + self.retain_weight * task.criterion(logits, kept.y)
+            return self.distance_weight * distance + self.retain_weight * context.criterion(logits, kept.y)
 
         def pairs() -> Iterator[tuple[Batch, Batch]]:
             for forgotten in forget:
@@ -154,28 +154,28 @@ class DUCK(IterativeUnlearner):
 
         for _ in trainer.epochs():
             trainer.train_on(pairs(), loss)
-            if task.accuracy(model, "forget") < self.target_accuracy:
+            if context.accuracy(model, "forget") < self.target_accuracy:
                 break
 
-    def _repair(self, model: nn.Module, task: UnlearningTask, seen: _Seen, centroids: Tensor) -> None:
-        forget, retain = task.batches("forget"), task.batches("retain", batch_size=self.repair_batch_size)
+    def _repair(self, model: nn.Module, context: UnlearningContext, seen: _Seen, centroids: Tensor) -> None:
+        forget, retain = context.batches("forget"), context.batches("retain", batch_size=self.repair_batch_size)
         n_steps = self.repair_epochs * len(forget) * min(self.repair_batches, len(retain))
         repair = self.replace(
             optimizer=self.repair_optimizer, schedule=Schedule.of("CosineAnnealingLR"), epochs=self.repair_epochs
         )
-        trainer = repair.trainer(model, replace(task, on_epoch=None), schedule_steps=n_steps)
+        trainer = repair.trainer(model, replace(context, on_epoch=None), schedule_steps=n_steps)
         nearest = torch.zeros(0, dtype=torch.int64)
 
         def loss(step: tuple[Tensor, Tensor, bool]) -> Tensor:
             nonlocal nearest
             forgotten, kept, is_first = step
             n = len(forgotten)
-            logits = logits_of(model(task.x.gather(torch.cat([forgotten, kept]))))[n:] / self.temperature
+            logits = logits_of(model(context.x.gather(torch.cat([forgotten, kept]))))[n:] / self.temperature
             features = seen()[:n]
             if is_first:
-                nearest = _nearest(features.detach(), centroids, task.y[forgotten])
+                nearest = _nearest(features.detach(), centroids, context.y[forgotten])
             distance = _distance(features, centroids[nearest])
-            return _REPAIR_SHARE * self.distance_weight * distance + task.criterion(logits, task.y[kept])
+            return _REPAIR_SHARE * self.distance_weight * distance + context.criterion(logits, context.y[kept])
 
         def steps() -> Iterator[tuple[Tensor, Tensor, bool]]:
             for batch in forget:

@@ -13,8 +13,8 @@ from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.parametrized import require_assignable
 from erasure.training.trial import require_gradients
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.graph_reach import reached, seen_in
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -54,7 +54,7 @@ class EraseThenRectify(Unlearner):
             "The gradient of the step is computed on the retain set at once, which is the same.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "train"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "train"})
     cost: ClassVar[str] = "one gradient of the training, forget and retain set each, and one of the forgotten nodes' neighbours"
     search_space: ClassVar[SearchSpace] = {"share": Range(1e-3, 0.2, log=True), "step": Range(1e-3, 1.0, log=True)}
 
@@ -62,16 +62,16 @@ class EraseThenRectify(Unlearner):
     step: NonNegativeFloat = 0.3
     hops: NonNegativeInt = 2
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Four gradients, then the weights."""
-        forget = task.ids("forget")
+        forget = context.ids("forget")
         if not len(forget):
             return model
         model.eval()
-        everyone, gone = self._gradient(model, task, task.ids("train")), self._gradient(model, task, forget)
-        kept = self._gradient(model, task, task.ids("retain"))
-        neighbours = seen_in(task, reached(task, self.hops), "before")
-        near = self._gradient(model, task, neighbours) if len(neighbours) else None
+        everyone, gone = self._gradient(model, context, context.ids("train")), self._gradient(model, context, forget)
+        kept = self._gradient(model, context, context.ids("retain"))
+        neighbours = seen_in(context, reached(context, self.hops), "before")
+        near = self._gradient(model, context, neighbours) if len(neighbours) else None
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if name not in everyone:
@@ -88,14 +88,14 @@ class EraseThenRectify(Unlearner):
         require_assignable(model, type(self).__name__)
         require_gradients(model, logits_of(model(batch.x)))
 
-    def _gradient(self, model: nn.Module, task: UnlearningTask, ids: Tensor) -> dict[str, Tensor]:
+    def _gradient(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> dict[str, Tensor]:
         """Gradient of the mean loss over some samples, by the name of the weight."""
         weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         totals = {name: torch.zeros_like(p) for name, p in weights.items()}
-        for batch in task.batches("train", shuffle=False, ids=ids, batch_size=max(task.batch_size, 1024)):
+        for batch in context.batches("train", shuffle=False, ids=ids, batch_size=max(context.batch_size, 1024)):
             logits = logits_of(model(batch.x))
             require_gradients(model, logits)
-            loss = task.criterion.over_samples(logits, batch.y) * (len(batch.y) / len(ids))
+            loss = context.criterion.over_samples(logits, batch.y) * (len(batch.y) / len(ids))
             gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 totals[name] += gradient

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.training.calls import Optimizer, Schedule
-from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, TaskKind
-from erasure.unlearners.contract import UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, Task
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.last_layers import on_last_layers
 from erasure.unlearners.search import Range, SearchSpace
@@ -43,7 +43,7 @@ class EUk(Finetuning):
             "distribution than its first training did.",
         ),
     )
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set (a full training), backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
         "k": Range(1, 4),
@@ -59,6 +59,6 @@ class EUk(Finetuning):
     max_grad_norm: PositiveFloat | None = 10.0
     k: NonNegativeInt = 1
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Reset the last k layers and train them."""
-        return on_last_layers(model, task, super().unlearn, n_layers=self.k, reset=True)
+        return on_last_layers(model, context, super().unlearn, n_layers=self.k, reset=True)

@@ -14,8 +14,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, samples_of
 from erasure.training.graph_requests import RequestedGraph
-from erasure.types import Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
 
 __all__ = ["ExactDeletion"]
@@ -38,7 +38,7 @@ class ExactDeletion(Unlearner):
         paper="Cao, Yang, S&P 2015; Cong, Mahdavi, 2022 (GraphEditor); Brophy, Lowd, ICML 2021, arXiv:2009.05567; "
         "Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "as the model says; a fraction of fitting again"
 
     search_space: ClassVar[SearchSpace] = {}
@@ -47,21 +47,23 @@ class ExactDeletion(Unlearner):
         """The model must be able to delete."""
         _deletable(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Ask the model."""
         estimator = _deletable(model)
-        forget, retain = task.ids("forget"), task.ids("retain")
-        if isinstance(task.x, RequestedGraph):
+        forget, retain = context.ids("forget"), context.ids("retain")
+        if isinstance(context.x, RequestedGraph):
             with torch.no_grad():
-                gone, come = _changed(task.x, forget, retain)
-                estimator.exchange(samples_of(task.x, task.y, gone), samples_of(task.x, task.y, come))
+                gone, come = _changed(context.x, forget, retain)
+                estimator.exchange(samples_of(context.x, context.y, gone), samples_of(context.x, context.y, come))
         elif len(forget):
             with torch.no_grad():
-                estimator.delete(samples_of(task.x, task.y, forget), lambda: samples_of(task.x, task.y, retain))
-        task.keeps(sum(b.numel() * b.element_size() for b in estimator.statistics()))
+                estimator.delete(samples_of(context.x, context.y, forget), lambda: samples_of(context.x, context.y, retain))
+        context.keeps(sum(b.numel() * b.element_size() for b in estimator.statistics()))
         how = "the same bits" if estimator.exactness == "bits" else "the same numbers up to rounding"
         sentence = f"Fitting {type(estimator).__name__.strip('_')} without the samples gives {how}."
-        task.promise(Guarantee(kind="exact", assumptions=(sentence, "Statistics by which inputs were scaled are not covered.")))
+        context.promise(
+            Guarantee(kind="exact", assumptions=(sentence, "Statistics by which inputs were scaled are not covered."))
+        )
         return model
 
 

@@ -18,8 +18,8 @@ from erasure.training.curvature import Curvature
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.trial import require_gradients
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["FeatureUnlearning"]
@@ -64,7 +64,7 @@ class FeatureUnlearning(Unlearner):
             "There is no noise and no certificate.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "two gradients of the forget set, then max_steps curvature products over max_samples samples"
     search_space: ClassVar[SearchSpace] = {"rate": Range(1e-5, 1.0, log=True), "damping": Range(1e-5, 1.0, log=True)}
 
@@ -78,11 +78,11 @@ class FeatureUnlearning(Unlearner):
     max_steps: PositiveInt = 100
     tolerance: PositiveFloat = 1e-6
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The first order needs the changed samples alone."""
         return {"forget": self.forget} if self.order == "first" else super().partitions()
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs without these features."""
         if data.modality == "graph":
             return "FeatureUnlearning is not defined for graphs: features are places of one tensor"
@@ -90,7 +90,7 @@ class FeatureUnlearning(Unlearner):
         beyond = [place for place in self.features if place >= n_features]
         if beyond:
             return f"FeatureUnlearning is to change feature {beyond[0]}, and inputs have {n_features} (from 0)"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """Gradients, and the curvature's products."""
@@ -98,28 +98,28 @@ class FeatureUnlearning(Unlearner):
             weights = [p.detach().flatten() for p in model.parameters() if p.requires_grad]
             Curvature(model, [batch], criterion, self.curvature)(torch.cat(weights))
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the difference of the gradients, solve, step."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         model.eval()
-        difference = self._difference(model, task)
-        step = self.rate * difference if self.order == "first" else self._solved(model, task, difference)
+        difference = self._difference(model, context)
+        step = self.rate * difference if self.order == "first" else self._solved(model, context, difference)
         weights = [p for p in model.parameters() if p.requires_grad]
         with torch.no_grad():
             for weight, piece in zip(weights, torch.split(step, [w.numel() for w in weights]), strict=True):
                 weight.sub_(piece.reshape(weight.shape))
         return model
 
-    def _difference(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+    def _difference(self, model: nn.Module, context: UnlearningContext) -> Tensor:
         """Sum of the gradients with the changed features minus that with the old ones."""
         weights = [p for p in model.parameters() if p.requires_grad]
-        total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
-        for batch in task.batches("forget", shuffle=False):
+        total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=context.device)
+        for batch in context.batches("forget", shuffle=False):
             for part, sign in ((self._changed(batch), 1), (batch, -1)):
                 logits = logits_of(model(part.x))
                 require_gradients(model, logits)
-                loss = task.criterion.over_samples(logits, part.y) * (sign * len(part.y))
+                loss = context.criterion.over_samples(logits, part.y) * (sign * len(part.y))
                 found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
                 total += torch.cat([gradient.flatten() for gradient in found])
         return total
@@ -132,12 +132,12 @@ class FeatureUnlearning(Unlearner):
         x[:, list(self.features)] = self.value
         return batch._replace(x=x.reshape(batch.x.shape))
 
-    def _solved(self, model: nn.Module, task: UnlearningTask, difference: Tensor) -> Tensor:
-        ids = torch.cat([task.ids("forget"), task.ids("retain")])
-        order = torch.randperm(len(ids), generator=task.generator("samples")).to(ids.device)
+    def _solved(self, model: nn.Module, context: UnlearningContext, difference: Tensor) -> Tensor:
+        ids = torch.cat([context.ids("forget"), context.ids("retain")])
+        order = torch.randperm(len(ids), generator=context.generator("samples")).to(ids.device)
         chosen = ids[order[: self.max_samples].sort().values]
-        is_changed = torch.isin(chosen, task.ids("forget"))
-        batches = [self._changed(batch) for batch in task.batches("forget", shuffle=False, ids=chosen[is_changed])]
-        batches += list(task.batches("retain", shuffle=False, ids=chosen[~is_changed]))
-        product = Curvature(model, batches, task.criterion, self.curvature, self.damping)
+        is_changed = torch.isin(chosen, context.ids("forget"))
+        batches = [self._changed(batch) for batch in context.batches("forget", shuffle=False, ids=chosen[is_changed])]
+        batches += list(context.batches("retain", shuffle=False, ids=chosen[~is_changed]))
+        product = Curvature(model, batches, context.criterion, self.curvature, self.damping)
         return conjugate_gradient(product, difference / len(ids), max_steps=self.max_steps, tolerance=self.tolerance)[0]

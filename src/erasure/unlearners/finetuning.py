@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import ANY_TASK, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
+from erasure.types import ANY_TASK, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Finetuning"]
@@ -29,8 +29,8 @@ class Finetuning(IterativeUnlearner):
         tested="NegGrad at the opposite rate, whose steps are held to plain formulas (tests/unit/unlearners/test_neg_grad.py)",
         deviations=("No L2 penalty towards the original weights, which the SCRUB code adds.",),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
@@ -38,10 +38,10 @@ class Finetuning(IterativeUnlearner):
         """Training on the retain set."""
         return self.training_on("retain")
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train on."""
-        trainer = self.trainer(model, task)
-        retain = task.batches("retain")
+        trainer = self.trainer(model, context)
+        retain = context.batches("retain")
         for _ in trainer.epochs():
-            trainer.train_on(retain, lambda batch: task.loss(model, batch))
+            trainer.train_on(retain, lambda batch: context.loss(model, batch))
         return model

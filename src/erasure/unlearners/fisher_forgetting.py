@@ -14,8 +14,8 @@ from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import true_fisher
 from erasure.training.trial import require_gradients
-from erasure.types import NonNegativeFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["FisherForgetting"]
@@ -23,7 +23,7 @@ __all__ = ["FisherForgetting"]
 _LARGEST, _LARGEST_OF_CLASSIFIER = 1e3, 1e2
 _CLASS_ROW_VARIANCE = 1e-4
 _LAST_LAYER_FACTOR = 10.0
-_LABELLED: tuple[Role, Role] = ("forget", "retain")
+_LABELLED: tuple[PartitionRole, PartitionRole] = ("forget", "retain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class FisherForgetting(Unlearner):
             "The classifier is found by its place in the network, not by its width, unless classifier=size.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     cost: ClassVar[str] = "one pass over the retain set with a backward pass per class"
     search_space: ClassVar[SearchSpace] = {"alpha": Range(1e-9, 1e-4, log=True)}
 
@@ -68,14 +68,14 @@ class FisherForgetting(Unlearner):
     classifier: Literal["last", "size"] = "last"
     max_samples: PositiveInt | None = None
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The retain set and, for the class rule, the forget set, of which only labels are read."""
         return {"forget": self.forget, "retain": self.retain} if self.class_rule == "auto" else {"retain": self.retain}
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Estimate the information, add the noise."""
         with plain_weights(model):
-            self._add_noise(model, task)
+            self._add_noise(model, context)
         return model
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
@@ -83,11 +83,11 @@ class FisherForgetting(Unlearner):
         require_assignable(model, type(self).__name__)
         require_gradients(model, logits_of(model(batch.x)))
 
-    def _add_noise(self, model: nn.Module, task: UnlearningTask) -> None:
-        fisher = self._fisher(model, task)
-        rows = self._forgotten_classes(task)
-        generator = task.generator("noise")
-        classifier, padding = self._classifier(model, task.model_input.n_outputs), _padding_rows(model)
+    def _add_noise(self, model: nn.Module, context: UnlearningContext) -> None:
+        fisher = self._fisher(model, context)
+        rows = self._forgotten_classes(context)
+        generator = context.generator("noise")
+        classifier, padding = self._classifier(model, context.model_input.n_outputs), _padding_rows(model)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
@@ -110,25 +110,25 @@ class FisherForgetting(Unlearner):
             variance = variance * _LAST_LAYER_FACTOR
         return mean, variance
 
-    def _fisher(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
-        ids = task.ids("retain")
+    def _fisher(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
+        ids = context.ids("retain")
         if self.max_samples is not None and len(ids) > self.max_samples:
-            chosen = torch.randperm(len(ids), generator=task.generator("samples"))[: self.max_samples]
+            chosen = torch.randperm(len(ids), generator=context.generator("samples"))[: self.max_samples]
             ids = ids[chosen.to(ids.device)]
 
         def compute() -> dict[str, Tensor]:
-            return true_fisher(model, task.batches("retain", shuffle=False, ids=ids), task.n_classes, task=task.kind)
+            return true_fisher(model, context.batches("retain", shuffle=False, ids=ids), context.n_classes, task=context.task)
 
-        return task.precomputed("true_fisher", model, ["retain"], compute, samples=self.max_samples, seed=self._seed(task))
+        return context.precomputed("true_fisher", model, ["retain"], compute, samples=self.max_samples, seed=self._seed(context))
 
-    def _seed(self, task: UnlearningTask) -> int | None:
-        return task.streams.seed if self.max_samples is not None else None
+    def _seed(self, context: UnlearningContext) -> int | None:
+        return context.streams.seed if self.max_samples is not None else None
 
-    def _forgotten_classes(self, task: UnlearningTask) -> list[int]:
+    def _forgotten_classes(self, context: UnlearningContext) -> list[int]:
         """Classes of the forget set of which nothing is retained."""
-        if self.class_rule == "never" or task.kind != "classification":
+        if self.class_rule == "never" or context.task != "classification":
             return []
-        forgotten, retained = (set(torch.unique(task.y[task.ids(role)]).tolist()) for role in _LABELLED)
+        forgotten, retained = (set(torch.unique(context.y[context.ids(role)]).tolist()) for role in _LABELLED)
         return sorted(int(label) for label in forgotten - retained)
 
     def _classifier(self, model: nn.Module, n_outputs: int) -> frozenset[str]:

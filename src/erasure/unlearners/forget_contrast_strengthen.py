@@ -13,8 +13,8 @@ from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
-from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["ForgetContrastStrengthen", "contrast"]
@@ -75,7 +75,7 @@ class ForgetContrastStrengthen(IterativeUnlearner):
             "Weights, buffers and modes are handed back in eval mode; the code returns the network as the last pass left it.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs + 1 passes over the forget set, epochs over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -93,16 +93,16 @@ class ForgetContrastStrengthen(IterativeUnlearner):
     contrast_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=3e-4, momentum=0.9))
     contrast_schedule: Schedule | None = field(default_factory=lambda: Schedule.of("CosineAnnealingLR", eta_min=1e-6))
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """One uniform pass, then contrast and repair in turn."""
         if not self.epochs:
             return model
-        forget, retain = task.batches("forget"), task.batches("retain")
+        forget, retain = context.batches("forget"), context.batches("retain")
         steps = self.epochs * min(len(forget), len(retain))
 
         def uniform(batch: Batch) -> Tensor:
             logits = logits_of(model(batch.x))
-            return distillation_divergence(logits, torch.zeros_like(logits), task=task.kind).mean()
+            return distillation_divergence(logits, torch.zeros_like(logits), task=context.task).mean()
 
         def contrasted(pair: tuple[Batch, Batch]) -> Tensor:
             forgotten, kept = pair
@@ -111,12 +111,12 @@ class ForgetContrastStrengthen(IterativeUnlearner):
                 others = logits_of(model(kept.x))
             return contrast(logits, others, self.temperature)
 
-        self.replace(optimizer=self.uniform_optimizer, schedule=None).trainer(model, task).train_on(forget, uniform)
+        self.replace(optimizer=self.uniform_optimizer, schedule=None).trainer(model, context).train_on(forget, uniform)
         contrasting = self.replace(optimizer=self.contrast_optimizer, schedule=self.contrast_schedule)
-        apart = contrasting.trainer(model, task, schedule_steps=max(1, steps))
-        trainer = self.trainer(model, task)
+        apart = contrasting.trainer(model, context, schedule_steps=max(1, steps))
+        trainer = self.trainer(model, context)
         for _ in trainer.epochs():
             pairs: Iterable[tuple[Batch, Batch]] = zip(forget, retain, strict=False)
             apart.train_on(pairs, contrasted)
-            trainer.train_on(retain, lambda batch: task.loss(model, batch))
+            trainer.train_on(retain, lambda batch: context.loss(model, batch))
         return model

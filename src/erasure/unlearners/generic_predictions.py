@@ -15,7 +15,7 @@ from erasure.training.forward import logits_of
 from erasure.training.trial import deep_copy
 from erasure.types import NonNegativeFloat, NonNegativeInt, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["WHP", "generic_logits"]
@@ -57,12 +57,12 @@ class WHP(AnswerUnlearner):
     reinforce_epochs: NonNegativeInt = 3
     reinforce_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("AdamW", lr=3e-6))
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Cross-entropy with the generic tokens."""
-        reference, reinforced = Reference(model, task), self._reinforced(model, task)
+        reference, reinforced = Reference(model, context), self._reinforced(model, context)
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            with torch.no_grad(), autocast(task.device, task.precision):
+            with torch.no_grad(), autocast(context.device, context.precision):
                 raised = logits_of(reinforced(batch.x))
             tokens = generic_logits(reference.logits(batch), raised, self.strength).argmax(-1)
             answers = answers_of(model, batch, n_samples, n_tokens)
@@ -71,13 +71,13 @@ class WHP(AnswerUnlearner):
 
         return term
 
-    def _reinforced(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def _reinforced(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         tuned = deep_copy(model)
-        trainer = task.trainer(tuned, self.reinforce_optimizer, epochs=self.reinforce_epochs)
+        trainer = context.trainer(tuned, self.reinforce_optimizer, epochs=self.reinforce_epochs)
         trainer.on_epoch = None
-        forget = task.step(1).batches("forget")
+        forget = context.step(1).batches("forget")
         for _ in trainer.epochs():
-            trainer.train_on(forget, lambda batch: task.loss(tuned, batch))
+            trainer.train_on(forget, lambda batch: context.loss(tuned, batch))
         return tuned.eval().requires_grad_(False)
 
 

@@ -16,8 +16,8 @@ from erasure.training.graph_requests import RequestedGraph, within_hops
 from erasure.training.graphs import NodeBatch
 from erasure.training.links import LinkColumn, request_of
 from erasure.training.node_operators import LayeredNetwork
-from erasure.types import Fraction, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["GNNDelete"]
@@ -72,8 +72,8 @@ class GNNDelete(Unlearner):
             "500 epochs by default; the published scripts take 1,500.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary", "multilabel"})
     cost: ClassVar[str] = "epochs passes over the graph, the weights fixed"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(100, 1500, log=True),
@@ -96,15 +96,15 @@ class GNNDelete(Unlearner):
         """The network must show its layers."""
         _layered(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Put the operators in and learn them."""
-        network, requested = _layered(model), _graph(task.x)
-        task.ids("forget")
+        network, requested = _layered(model), _graph(context.x)
+        context.ids("forget")
         pairs = _deleted(requested)
         if not len(pairs):
             return model
         n = requested.n_nodes
-        everyone = torch.arange(n, device=task.device)
+        everyone = torch.arange(n, device=context.device)
         before, after = (requested.gather(requested.seen_in(everyone, graph)) for graph in ("before", "after"))
         assert isinstance(before, NodeBatch)  # noqa: S101 - narrows the type
         assert isinstance(after, NodeBatch)  # noqa: S101 - narrows the type
@@ -117,11 +117,11 @@ class GNNDelete(Unlearner):
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         optimizer = self.optimizer.build([layer.matrix for layer in layers])
-        generator = task.generator("pairs")
+        generator = context.generator("pairs")
         for epoch in range(self.epochs):
             if epoch % _EPOCHS_DRAWN == 0:  # many at once: each copy to an accelerator waits for it
                 n_drawn = min(_EPOCHS_DRAWN, self.epochs - epoch)
-                of_epochs = torch.randint(n, (n_drawn, *pairs.shape), generator=generator).to(task.device)
+                of_epochs = torch.randint(n, (n_drawn, *pairs.shape), generator=generator).to(context.device)
             drawn = of_epochs[epoch % _EPOCHS_DRAWN]
             optimizer.zero_grad()
             found = network.layers(after, torch.Tensor.detach)
@@ -131,8 +131,8 @@ class GNNDelete(Unlearner):
             ]
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            if task.on_epoch is not None:
-                task.on_epoch(epoch + 1, self.epochs, model)
+            if context.on_epoch is not None:
+                context.on_epoch(epoch + 1, self.epochs, model)
         for number, layer in enumerate(layers):
             network.operators.put(number, layer.nodes, layer.matrix.detach(), n)
         return model

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import ANY_TASK, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import ANY_TASK, PartitionRole, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
 
 __all__ = ["GoldModel"]
@@ -22,12 +22,12 @@ class GoldModel(Unlearner):
     """
 
     source: ClassVar[Source | None] = Source(paper="Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015")
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "one full training on the retain set"
     search_space: ClassVar[SearchSpace] = {}
     exact: ClassVar[bool] = True
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Ask for the retrained model; its training time is this method's time."""
-        return task.retrained("retain")
+        return context.retrained("retain")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeInt, Source
 from erasure.unlearners.answers import AnswerUnlearner, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import divergence_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -40,7 +40,7 @@ class GradDiff(AnswerUnlearner):
 
     epochs: NonNegativeInt = 5
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The negative mean loss of the batch's tokens."""
 
         def ascent(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ class KLMin(GradDiff):
         if self.legacy:
             require_whole(self.piece_size, "KLMin")
 
-    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def retained_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The divergence, as the reference codes average it if that is asked for."""
         if self.legacy and self.retain_term == "kl":
-            return divergence_everywhere(model, task)
-        return super().retained_term(model, task)
+            return divergence_everywhere(model, context)
+        return super().retained_term(model, context)

@@ -13,9 +13,9 @@ from erasure.functional.tokens import labelled
 from erasure.training.batches import Batch
 from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
-from erasure.types import Fraction, Role, Source, TaskKind
+from erasure.types import Fraction, PartitionRole, Source, Task
 from erasure.unlearners.answers import AnswerUnlearner, Step, Term, cut, descended, loss_term
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.negative_preference import NPO
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -46,23 +46,23 @@ class GRU(Unlearner):
         tested="plain formulas in float64 (tests/unit/language/test_constrained_forgetting.py)",
         deviations=("The retain gradient of a step is that of one retain batch, however many pieces the batches are cut into.",),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
     cost: ClassVar[str] = "the inner method, and the gradient of a retain batch in each step"
     search_space: ClassVar[SearchSpace] = {"smoothing": Range(0.0, 0.9)}
 
     inner: AnswerUnlearner = field(default_factory=lambda: NPO(retain_term="none"))
     smoothing: Fraction = 0.2
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Those of the inner method, and the retain set."""
         return {"retain": self.retain, **self.inner.partitions()}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The inner method's reason, or one of its own."""
-        return super().refuse(data) or self.inner.refuse(data)
+        return super().unsupported_reason(data) or self.inner.unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """The inner method's epochs with rectified steps."""
         kept = loss_term(model)
 
@@ -89,7 +89,7 @@ class GRU(Unlearner):
 
             return step
 
-        inner_task = task.seen_by(self.inner)
+        inner_task = context.seen_by(self.inner)
         roles = {**inner_task.roles, "retain": inner_task.roles.get("retain", self.retain)}
         return descended(self.inner, model, replace(inner_task, roles=roles), True, stepping)
 

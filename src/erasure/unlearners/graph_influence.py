@@ -16,21 +16,21 @@ from erasure.training.calls import Criterion
 from erasure.training.curvature import Curvature
 from erasure.training.forward import logits_of
 from erasure.training.trial import require_gradients
-from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["GraphInfluence", "loss_gradient"]
 
 
-def loss_gradient(model: nn.Module, task: UnlearningTask, role: Role) -> Tensor:
+def loss_gradient(model: nn.Module, context: UnlearningContext, role: PartitionRole) -> Tensor:
     """Gradient of the summed loss over a partition, each sample in the graph that it is seen in; flat, ``(P,)``."""
     weights = [p for p in model.parameters() if p.requires_grad]
-    total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
-    for batch in task.batches(role, shuffle=False, batch_size=max(1, task.n_samples(role))):
+    total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=context.device)
+    for batch in context.batches(role, shuffle=False, batch_size=max(1, context.n_samples(role))):
         logits = logits_of(model(batch.x))
         require_gradients(model, logits)
-        loss = task.criterion.over_samples(logits, batch.y) * len(batch.y)
+        loss = context.criterion.over_samples(logits, batch.y) * len(batch.y)
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         total += torch.cat(
             [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
@@ -86,7 +86,7 @@ class GraphInfluence(Unlearner):
         ),
     )
     version: ClassVar[int] = 2
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "train"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "train"})
     cost: ClassVar[str] = "a gradient on each graph, then at most max_steps curvature products over the training set"
     search_space: ClassVar[SearchSpace] = {"damping": Range(1e-3, 1.0, log=True)}
 
@@ -100,13 +100,13 @@ class GraphInfluence(Unlearner):
     power_steps: PositiveInt = 8
     noise_std: NonNegativeFloat = 0.0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find what the request changes, solve, step."""
         model.eval()
-        v = self._change(model, task)
-        delta = self._solved(model, task, v) if float(v.norm()) > 0 else v
+        v = self._change(model, context)
+        delta = self._solved(model, context, v) if float(v.norm()) > 0 else v
         if self.noise_std:
-            drawn = torch.randn(len(delta), generator=task.generator("noise")).to(delta)
+            drawn = torch.randn(len(delta), generator=context.generator("noise")).to(delta)
             delta = delta + self.noise_std * drawn
         with torch.no_grad():
             start = 0
@@ -120,19 +120,19 @@ class GraphInfluence(Unlearner):
         product = Curvature(model, [batch], criterion, self.curvature)
         product(torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad]))
 
-    def _change(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+    def _change(self, model: nn.Module, context: UnlearningContext) -> Tensor:
         if self.influence == "forget":
-            return loss_gradient(model, task, "forget")
-        change = loss_gradient(model, task, "train") - loss_gradient(model, task, "retain")
-        n_gone = task.n_samples("train") - task.n_samples("retain")
+            return loss_gradient(model, context, "forget")
+        change = loss_gradient(model, context, "train") - loss_gradient(model, context, "retain")
+        n_gone = context.n_samples("train") - context.n_samples("retain")
         weights = torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad])
         # The mean loss has the penalty once, so the summed one has it as often as there are samples.
         return change + n_gone * self.weight_decay * weights
 
-    def _solved(self, model: nn.Module, task: UnlearningTask, v: Tensor) -> Tensor:
-        n = task.n_samples(self.hessian_of)
-        batches = list(task.batches(self.hessian_of, shuffle=False, batch_size=n))
-        mean_loss = Curvature(model, batches, task.criterion, self.curvature, self.weight_decay)
+    def _solved(self, model: nn.Module, context: UnlearningContext, v: Tensor) -> Tensor:
+        n = context.n_samples(self.hessian_of)
+        batches = list(context.batches(self.hessian_of, shuffle=False, batch_size=n))
+        mean_loss = Curvature(model, batches, context.criterion, self.curvature, self.weight_decay)
 
         def product(direction: Tensor) -> Tensor:
             return n * mean_loss(direction)

@@ -6,25 +6,25 @@ from torch import Tensor
 
 from erasure.training.graph_requests import GraphName
 from erasure.training.links import request_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 
 __all__ = ["reached", "seen_in"]
 
 
-def seen_in(task: UnlearningTask, ids: Tensor, graph: GraphName) -> Tensor:
+def seen_in(context: UnlearningContext, ids: Tensor, graph: GraphName) -> Tensor:
     """The same nodes or links as samples of another graph; the ids themselves where nothing is forgotten of a graph."""
-    requested = request_of(task.x)
+    requested = request_of(context.x)
     return ids if requested is None else requested.seen_in(ids, graph)
 
 
-def reached(task: UnlearningTask, n_hops: int) -> Tensor:
+def reached(context: UnlearningContext, n_hops: int) -> Tensor:
     """Samples of the retain set within a number of hops of what is forgotten, but not of the forget set, as the retain set sees them.
 
     None where the samples do not depend on one another. Test nodes and links are never among them.
     """
-    retain, requested = task.ids("retain"), request_of(task.x)
+    retain, requested = context.ids("retain"), request_of(context.x)
     if requested is None:
         return retain[:0]
     n = requested.n_samples
-    chosen = requested.affected(n_hops).index_fill(0, task.ids("forget") % n, False)
+    chosen = requested.affected(n_hops).index_fill(0, context.ids("forget") % n, False)
     return retain[chosen[retain % n]]

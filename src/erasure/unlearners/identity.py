@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import ANY_TASK, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import ANY_TASK, PartitionRole, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
 
 __all__ = ["Identity"]
@@ -19,8 +19,8 @@ class Identity(Unlearner):
     """The original model, unchanged: the row every method must differ from."""
 
     source: ClassVar[Source | None] = Source(paper="Baseline")
-    reads: ClassVar[frozenset[Role]] = frozenset()
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset()
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "none"
     search_space: ClassVar[SearchSpace] = {}
 
@@ -28,6 +28,6 @@ class Identity(Unlearner):
         """Always."""
         return True
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Return the model as it is."""
         return model

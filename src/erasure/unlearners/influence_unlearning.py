@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from erasure.errors import InvalidParameters, Problem
+from erasure.errors import Diagnostic, InvalidParameters
 from erasure.functional.solvers import conjugate_gradient
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
@@ -16,8 +16,8 @@ from erasure.training.curvature import Curvature
 from erasure.training.forward import logits_of
 from erasure.training.per_sample import per_sample_gradients
 from erasure.training.trial import require_gradients
-from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["InfluenceUnlearning", "inverse_fisher_product"]
@@ -85,7 +85,7 @@ class InfluenceUnlearning(Unlearner):
             "Conjugate gradients on the Gauss-Newton matrix are the default; the reference code has WoodFisher alone.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "one pass over both sets, then max_steps curvature products over max_samples retain samples"
     search_space: ClassVar[SearchSpace] = {"alpha": Range(0.1, 30.0, log=True), "damping": Range(1e-4, 1.0, log=True)}
 
@@ -100,17 +100,19 @@ class InfluenceUnlearning(Unlearner):
     def check(self) -> None:
         """WoodFisher starts from the damping."""
         if self.solver == "woodfisher" and self.damping == 0:
-            raise InvalidParameters([Problem("solver=woodfisher needs damping > 0, found 0", path="InfluenceUnlearning.damping")])
+            raise InvalidParameters(
+                [Diagnostic("solver=woodfisher needs damping > 0, found 0", path="InfluenceUnlearning.damping")]
+            )
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the direction, solve, step."""
-        n_forget, n_retain = task.n_samples("forget"), task.n_samples("retain")
+        n_forget, n_retain = context.n_samples("forget"), context.n_samples("retain")
         if not n_forget or not n_retain:
             return model
         model.eval()
         n = n_forget + n_retain
-        v = self._summed(model, task, "forget") / n - self._summed(model, task, "retain") * (n_forget / (n * n_retain))
-        solution = self._solved(model, task, v)
+        v = self._summed(model, context, "forget") / n - self._summed(model, context, "retain") * (n_forget / (n * n_retain))
+        solution = self._solved(model, context, v)
         with torch.no_grad():
             start = 0
             for weight in _weights(model).values():
@@ -127,30 +129,30 @@ class InfluenceUnlearning(Unlearner):
         product = Curvature(model, [batch], criterion, self.curvature)
         product(torch.cat([w.detach().flatten() for w in _weights(model).values()]))
 
-    def _summed(self, model: nn.Module, task: UnlearningTask, role: Role) -> Tensor:
+    def _summed(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> Tensor:
         """Sum of the samples' loss gradients, flat."""
         weights = list(_weights(model).values())
-        total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=task.device)
-        for batch in task.batches(role, shuffle=False):
+        total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=context.device)
+        for batch in context.batches(role, shuffle=False):
             logits = logits_of(model(batch.x))
             require_gradients(model, logits)
-            loss = task.criterion.over_samples(logits, batch.y) * len(batch.y)
+            loss = context.criterion.over_samples(logits, batch.y) * len(batch.y)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             total += torch.cat(
                 [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
             )
         return total
 
-    def _solved(self, model: nn.Module, task: UnlearningTask, v: Tensor) -> Tensor:
-        ids = task.ids("retain")
+    def _solved(self, model: nn.Module, context: UnlearningContext, v: Tensor) -> Tensor:
+        ids = context.ids("retain")
         if len(ids) > self.max_samples:
-            order = torch.randperm(len(ids), generator=task.generator("samples"))[: self.max_samples]
+            order = torch.randperm(len(ids), generator=context.generator("samples"))[: self.max_samples]
             ids = ids[order.to(ids.device)]
-        chosen = task.batches("retain", shuffle=False, ids=ids)
+        chosen = context.batches("retain", shuffle=False, ids=ids)
         if self.solver == "woodfisher":
-            rows = [_flat_gradients(model, batch, task.criterion) for batch in chosen]
+            rows = [_flat_gradients(model, batch, context.criterion) for batch in chosen]
             return inverse_fisher_product(torch.cat(rows), v, self.damping)
-        product = Curvature(model, list(chosen), task.criterion, self.curvature, self.damping)
+        product = Curvature(model, list(chosen), context.criterion, self.curvature, self.damping)
         return conjugate_gradient(product, v, max_steps=self.max_steps, tolerance=self.tolerance)[0]
 
 

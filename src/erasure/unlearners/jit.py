@@ -13,8 +13,8 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.inputs import fixed, logits_on, values_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["JustInTime"]
@@ -51,7 +51,7 @@ class JustInTime(IterativeUnlearner):
             "The noisy answers are computed before the clean one, so that layers that work in place cannot disturb its gradient.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
     cost: ClassVar[str] = "epochs passes over the forget set, each with n_noises further forward passes"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 5),
@@ -65,24 +65,24 @@ class JustInTime(IterativeUnlearner):
     noise_std: PositiveFloat = 0.5
     mode: Literal["eval", "train"] = "eval"
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs that cannot be perturbed one by one."""
         if data.modality == "graph":
             return "JustInTime is not defined for graphs: its noise needs inputs in one tensor"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """One step per batch."""
-        trainer = self.trainer(model, task if self.mode == "train" else task.with_frozen(model.modules()))
-        forget = task.batches("forget")
-        generator = task.generator("noise")
+        trainer = self.trainer(model, context if self.mode == "train" else context.with_frozen(model.modules()))
+        forget = context.batches("forget")
+        generator = context.generator("noise")
 
         def lipschitz(batch: Batch) -> Tensor:
             # Before the clean pass, whose graph no later pass can then disturb.
             with fixed(model), torch.no_grad():
                 noisy = [self._noisy(model, batch, generator) for _ in range(self.n_noises)]
             answer = logits_of(model(batch.x)).reshape(len(batch.y), -1)
-            total = torch.zeros((), device=task.device)
+            total = torch.zeros((), device=context.device)
             for other, moved in noisy:
                 ratio = torch.linalg.vector_norm(answer - other, dim=1) / torch.where(moved > 0, moved, 1.0)
                 total = total + torch.where(moved > 0, ratio, 0.0).sum()

@@ -14,8 +14,8 @@ from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
-from erasure.types import Fraction, NonNegativeInt, Partition, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import Fraction, NonNegativeInt, Partition, PartitionRole, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["KGA"]
@@ -54,7 +54,7 @@ class KGA(IterativeUnlearner):
             "The code trains no models: it reads them from files.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "validation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "validation"})
     cost: ClassVar[str] = (
         "training on the forget set and on unseen samples, epochs passes over the retain set, three model copies"
     )
@@ -71,22 +71,22 @@ class KGA(IterativeUnlearner):
     alignment_share: Fraction = 0.1
     validation: Partition = "validation"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train the two models, align the gaps."""
-        if not task.n_samples("forget") or not self.epochs:
+        if not context.n_samples("forget") or not self.epochs:
             return model
-        if not task.n_samples("validation"):
+        if not context.n_samples("validation"):
             raise RequirementNotMet(f'KGA compares with unseen samples, and the partition "{self.validation}" is empty')
         original = frozen_copy(model)
-        of_forget, of_unseen = frozen_copy(task.retrained("forget")), frozen_copy(task.retrained("validation"))
-        retain, forget, unseen = task.batches("retain"), task.batches("forget"), task.batches("validation")
+        of_forget, of_unseen = frozen_copy(context.retrained("forget")), frozen_copy(context.retrained("validation"))
+        retain, forget, unseen = context.batches("retain"), context.batches("forget"), context.batches("validation")
         n_steps = -(-len(retain) // self.inner_steps)
-        trainer = self.trainer(model, task, schedule_steps=self.epochs * n_steps)
+        trainer = self.trainer(model, context, schedule_steps=self.epochs * n_steps)
 
         def gap(teacher: nn.Module, student: nn.Module, batch: Batch) -> Tensor:
             with torch.no_grad():
                 known = logits_of(teacher(batch.x))
-            return distillation_divergence(logits_of(student(batch.x)), known, task=task.kind).mean()
+            return distillation_divergence(logits_of(student(batch.x)), known, task=context.task).mean()
 
         def align(step: tuple[list[Batch], Batch, Batch]) -> Tensor:
             kept, forgotten, new = step

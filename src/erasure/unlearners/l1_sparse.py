@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from erasure.errors import InvalidParameters, Problem
+from erasure.errors import Diagnostic, InvalidParameters
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.parametrized import effective_weights
-from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["L1Sparse"]
@@ -50,8 +50,8 @@ class L1Sparse(IterativeUnlearner):
             "with other methods.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 15),
@@ -70,7 +70,7 @@ class L1Sparse(IterativeUnlearner):
         """Epochs without penalty are some of the epochs."""
         if self.unpenalised_epochs > self.epochs:
             raise InvalidParameters(
-                [Problem(f"unpenalised_epochs is {self.unpenalised_epochs}, more than the {self.epochs} epochs")]
+                [Diagnostic(f"unpenalised_epochs is {self.unpenalised_epochs}, more than the {self.epochs} epochs")]
             )
 
     def strength(self, epoch: int) -> float:
@@ -83,10 +83,10 @@ class L1Sparse(IterativeUnlearner):
         share = (epoch + 1) / penalised_epochs if self.gamma_schedule == "increasing" else 1 - epoch / penalised_epochs
         return self.gamma * share
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Fine-tune with the penalty."""
-        trainer = self.trainer(model, task)
-        retain = task.batches("retain")
+        trainer = self.trainer(model, context)
+        retain = context.batches("retain")
         computed = any(parametrize.is_parametrized(module) for module in model.modules())
 
         def penalised() -> list[Tensor]:
@@ -98,7 +98,7 @@ class L1Sparse(IterativeUnlearner):
             gamma = self.strength(epoch) if some else 0.0
 
             def loss(batch: Batch, gamma: float = gamma) -> Tensor:
-                fit = task.loss(model, batch)
+                fit = context.loss(model, batch)
                 return fit + gamma * torch.stack([p.abs().sum() for p in penalised()]).sum() if gamma else fit
 
             trainer.train_on(retain, loss)

@@ -19,8 +19,8 @@ from erasure.training.calls import Criterion
 from erasure.training.parametrized import drawn_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
-from erasure.types import NonNegativeInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = ["LastLayers", "on_last_layers", "reset_layers", "split_layers"]
 
@@ -62,13 +62,13 @@ class LastLayers(Unlearner):
     n_layers: NonNegativeInt = 1
     reset: bool = False
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Those of the inner method."""
         return self.inner.partitions()
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The inner method's reason."""
-        return self.inner.refuse(data)
+        return self.inner.unsupported_reason(data)
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """What the inner method needs, of the last layers."""
@@ -77,11 +77,11 @@ class LastLayers(Unlearner):
             with _held(frozen, trained):
                 self.inner.try_on(model, batch, criterion)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Freeze, reset if asked, apply the inner method."""
         return on_last_layers(
             model,
-            task,
+            context,
             lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)),
             n_layers=self.n_layers,
             reset=self.reset,
@@ -90,8 +90,8 @@ class LastLayers(Unlearner):
 
 def on_last_layers(
     model: nn.Module,
-    task: UnlearningTask,
-    unlearn: Callable[[nn.Module, UnlearningTask], nn.Module],
+    context: UnlearningContext,
+    unlearn: Callable[[nn.Module, UnlearningContext], nn.Module],
     *,
     n_layers: int,
     reset: bool = False,
@@ -100,7 +100,7 @@ def on_last_layers(
 
     Args:
         model: Its ``requires_grad`` flags are as before afterwards.
-        task: The inner method's task, given on with the frozen modules.
+        context: The inner method's task, given on with the frozen modules.
         unlearn: The inner method.
         n_layers: How many layers may change.
         reset: Reinitialise them first, from the task's stream ``reset``.
@@ -116,10 +116,10 @@ def on_last_layers(
     before = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) not in free}
     before |= {name: b.detach().clone() for name, b in model.named_buffers() if id(b) in kept}
     if reset:
-        reset_layers(trained, task)
-        task.confine(model)
+        reset_layers(trained, context)
+        context.confine(model)
     with _held(frozen, trained):
-        unlearned = unlearn(model, task.with_frozen(module for module in frozen if _is_leaf(module)))
+        unlearned = unlearn(model, context.with_frozen(module for module in frozen if _is_leaf(module)))
     _restore(unlearned, before)
     return unlearned
 
@@ -182,13 +182,13 @@ def _has_state(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
 
 
-def reset_layers(modules: list[nn.Module], task: UnlearningTask) -> None:
+def reset_layers(modules: list[nn.Module], context: UnlearningContext) -> None:
     """Reinitialise the weights of ``modules``, on the CPU, so that a seed gives the same weights on every device.
 
     Raises:
         RequirementNotMet: If one of them has weights but no initialisation of its own.
     """
-    with isolated(task.streams.child("reset").seed):
+    with isolated(context.streams.child("reset").seed):
         for module in modules:
             if isinstance(module, parametrize.ParametrizationList):
                 continue  # drawn with the layer whose weight it computes
@@ -197,7 +197,7 @@ def reset_layers(modules: list[nn.Module], task: UnlearningTask) -> None:
                 raise RequirementNotMet(
                     f"{type(module).__name__} has weights but no reset_parameters, so it cannot be reinitialised"
                 )
-            module.to(task.device)
+            module.to(context.device)
 
 
 @torch.no_grad()

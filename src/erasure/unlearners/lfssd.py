@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from erasure.training.per_sample import absolute_gradients, batch_absolute_gradients, squared_gradients
-from erasure.types import Role, Source, TaskKind
-from erasure.unlearners.contract import UnlearningTask
+from erasure.types import PartitionRole, Source, Task
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
 
 __all__ = ["LFSSD"]
@@ -45,7 +45,7 @@ class LFSSD(SelectiveSynapticDampening):
     )
 
     # What a language model says after the end of a shorter answer means nothing, and has a norm all the same.
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary", "multilabel"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary", "multilabel"})
 
     combined_by: Literal["root-mean-square", "mean-absolute"] = field(default="root-mean-square", metadata={"address": "changed"})
 
@@ -53,8 +53,8 @@ class LFSSD(SelectiveSynapticDampening):
         means = self.importance == "sample" and self.combined_by == "mean-absolute"
         return "squared norm of the logits" + (", mean of absolute values" if means else "")
 
-    def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
-        batches = task.batches(role, shuffle=False)
+    def _importances(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> dict[str, Tensor]:
+        batches = context.batches(role, shuffle=False)
         if self.importance == "batch":
             return batch_absolute_gradients(model, batches, lambda logits, y: _squared_norm(logits, y).mean())
         if self.combined_by == "mean-absolute":

@@ -13,8 +13,8 @@ from erasure.functional.losses import class_logits
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
-from erasure.types import Fraction, NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import Fraction, NonNegativeInt, Partition, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["LoTUS"]
@@ -59,8 +59,8 @@ class LoTUS(IterativeUnlearner):
             "Accuracies are exact; the code rounds them to two digits.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "validation"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "validation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = (
         "epochs passes over the forget set and retain_fraction of the retain set, epochs evaluations of the forget set, one model copy"
     )
@@ -79,7 +79,7 @@ class LoTUS(IterativeUnlearner):
     unseen_accuracy: Literal["validation", "zero"] = "validation"
     validation: Partition = "validation"
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Without a comparison the validation set is not needed."""
         return {
             role: name
@@ -87,28 +87,28 @@ class LoTUS(IterativeUnlearner):
             if role != "validation" or self.unseen_accuracy == "validation"
         }
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Set the temperature, distil, compare."""
-        if not task.n_samples("forget") or not self.epochs:
+        if not context.n_samples("forget") or not self.epochs:
             return model
         teacher = frozen_copy(model)
-        trainer = self.trainer(model, task)
-        forget, mixed = task.ids("forget"), self._mixed(task)
-        is_forgotten = torch.zeros(len(task.y), dtype=torch.bool, device=task.device)
+        trainer = self.trainer(model, context)
+        forget, mixed = context.ids("forget"), self._mixed(context)
+        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
         is_forgotten[forget] = True
-        unseen = task.accuracy(teacher, "validation") if self._compares else 0.0
-        generator = task.generator("gumbel")
+        unseen = context.accuracy(teacher, "validation") if self._compares else 0.0
+        generator = context.generator("gumbel")
         temperature = 1.0
 
         def distil(batch: Batch) -> Tensor:
             with torch.no_grad():
-                answer = class_logits(task.kind, logits_of(teacher(batch.x)))
+                answer = class_logits(context.task, logits_of(teacher(batch.x)))
                 target = self._targets(answer, is_forgotten[batch.ids], temperature, generator)
-            student = class_logits(task.kind, logits_of(model(batch.x)))
+            student = class_logits(context.task, logits_of(model(batch.x)))
             return -(target * student.log_softmax(1)).sum(1).mean()
 
         for _ in trainer.epochs():
-            gap = task.accuracy(model, "forget") - unseen
+            gap = context.accuracy(model, "forget") - unseen
             if gap <= -_TOLERANCE:
                 break
             temperature = math.exp(self.alpha * gap)
@@ -119,12 +119,12 @@ class LoTUS(IterativeUnlearner):
     def _compares(self) -> bool:
         return self.unseen_accuracy == "validation"
 
-    def _mixed(self, task: UnlearningTask) -> Batches:
+    def _mixed(self, context: UnlearningContext) -> Batches:
         """The forget set and a share of the retain set, shuffled together."""
-        retain = task.ids("retain")
-        order = torch.randperm(len(retain), generator=task.generator("subset")).to(retain.device)
+        retain = context.ids("retain")
+        order = torch.randperm(len(retain), generator=context.generator("subset")).to(retain.device)
         subset = retain[order[: round(self.retain_fraction * len(retain))]]
-        return task.batches("retain", ids=torch.cat([task.ids("forget"), subset]))
+        return context.batches("retain", ids=torch.cat([context.ids("forget"), subset]))
 
     def _targets(self, answer: Tensor, forgotten: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
         if self.targets == "gumbel":

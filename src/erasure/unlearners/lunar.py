@@ -14,8 +14,8 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import PROMPT
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Criterion
-from erasure.types import NonNegativeInt, Partition, PositiveFloat, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeInt, Partition, PartitionRole, PositiveFloat, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["LUNAR"]
@@ -52,8 +52,8 @@ class LUNAR(Unlearner):
             "One block; the authors' code can change several, each as if it were alone.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
     cost: ClassVar[str] = "a pass over the prompts of three partitions and one linear system"
     search_space: ClassVar[SearchSpace] = {"strength": Range(0.5, 8.0)}
 
@@ -71,17 +71,17 @@ class LUNAR(Unlearner):
         self._chosen(model)
 
     @torch.no_grad()
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Solve and add."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         block, linear = self._chosen(model)
         width = linear.in_features
-        square, total = (torch.zeros(*shape, dtype=torch.float64, device=task.device) for shape in ((width, width), (width,)))
+        square, total = (torch.zeros(*shape, dtype=torch.float64, device=context.device) for shape in ((width, width), (width,)))
         n_rows = 0
-        forgotten = _Mean(linear.out_features, task.device)
+        forgotten = _Mean(linear.out_features, context.device)
         for role in ("forget", "retain"):
-            for batch in _of(task, task.ids(role)):
+            for batch in _of(context, context.ids(role)):
                 inputs, states = _watched(model, linear, block, batch)
                 rows = inputs[_of_prompts(batch, inputs)].double()
                 square += rows.T @ rows
@@ -89,18 +89,18 @@ class LUNAR(Unlearner):
                 if role == "forget":
                     total += rows.sum(0)
                     forgotten.add(_last(states, batch))
-        refused = _Mean(linear.out_features, task.device)
-        for batch in _of(task, self._refused_ids(task)):
+        refused = _Mean(linear.out_features, context.device)
+        for batch in _of(context, self._refused_ids(context)):
             refused.add(_last(_watched(model, linear, block, batch)[1], batch))
         direction = refused.value - forgotten.value
         scale = self.ridge * torch.trace(square) / width
         solved = torch.linalg.solve(square + scale * torch.eye(width, dtype=square.dtype, device=square.device), total)
         linear.weight += (self.strength * torch.outer(direction, solved)).to(linear.weight.dtype)
-        task.confine(model)
+        context.confine(model)
         return model
 
-    def _refused_ids(self, task: UnlearningTask) -> Tensor:
-        ids = task.partitions.get(self.refused)
+    def _refused_ids(self, context: UnlearningContext) -> Tensor:
+        ids = context.partitions.get(self.refused)
         if ids is None or not len(ids):
             raise RequirementNotMet(
                 f'LUNAR needs a partition "{self.refused}" of prompts that the model declines to answer, and it is missing or empty'
@@ -134,8 +134,8 @@ class _Mean:
         return self.total / self.n
 
 
-def _of(task: UnlearningTask, ids: Tensor) -> Batches:
-    return Batches(task.x, task.y, ids, task.batch_size)
+def _of(context: UnlearningContext, ids: Tensor) -> Batches:
+    return Batches(context.x, context.y, ids, context.batch_size)
 
 
 def _watched(model: nn.Module, linear: nn.Module, block: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -11,10 +11,10 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from erasure.component import Component
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.predictor import ModelInput
-from erasure.types import Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = ["Mask", "Masked", "confined", "mask_key"]
 
@@ -25,16 +25,16 @@ class Mask(Component):
 
     kind: ClassVar[str] = "mask"
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The partition that plays each role the rule reads."""
         raise NotImplementedError
 
-    def of(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
+    def of(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
         """Parameter name to a mask of its shape, true where the weight may change.
 
         Args:
             model: The original, in eval mode; left as it is.
-            task: Data and loss.
+            context: Data and loss.
         """
         raise NotImplementedError
 
@@ -73,32 +73,32 @@ class Masked(Unlearner):
         """One mask, from one place."""
         if (self.mask is None) == (self.mask_file is None):
             found = "neither was" if self.mask is None else "both were"
-            raise InvalidParameters([Problem(f"Masked needs one of mask and mask_file; {found} given")])
+            raise InvalidParameters([Diagnostic(f"Masked needs one of mask and mask_file; {found} given")])
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Those of the mask and of the inner method."""
         return {**(self.mask.partitions() if self.mask is not None else {}), **self.inner.partitions()}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The inner method's reason."""
-        return self.inner.refuse(data)
+        return self.inner.unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Make the mask, then apply the inner method behind it."""
         if self.mask is not None:
             mask: Mapping[str, Tensor] = self.mask.of(
-                model, replace(task, roles=self.mask.partitions(), reader=type(self.mask).__name__)
+                model, replace(context, roles=self.mask.partitions(), reader=type(self.mask).__name__)
             )
         else:
-            mask = _named_mask(str(self.mask_file), task)
-        return confined(mask, model, task, lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)))
+            mask = _named_mask(str(self.mask_file), context)
+        return confined(mask, model, context, lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)))
 
 
 def confined(
     mask: Mapping[str, Tensor],
     model: nn.Module,
-    task: UnlearningTask,
-    unlearn: Callable[[nn.Module, UnlearningTask], nn.Module],
+    context: UnlearningContext,
+    unlearn: Callable[[nn.Module, UnlearningContext], nn.Module],
 ) -> nn.Module:
     """What ``unlearn`` makes of ``model``, with the weights where ``mask`` is 0 as they were.
 
@@ -110,7 +110,7 @@ def confined(
     if misfits:
         raise RequirementNotMet(f"the mask was made for another model; these parameters differ: {', '.join(misfits[:5])}")
     before = {name: parameters[name].detach().clone() for name in mask}
-    within = task.masked(mask, before)
+    within = context.masked(mask, before)
     unlearned = unlearn(model, within)
     within.confine(unlearned)
     return unlearned
@@ -121,12 +121,12 @@ def mask_key(file: str) -> str:
     return PurePath(file).as_posix()
 
 
-def _named_mask(file: str, task: UnlearningTask) -> Mapping[str, Tensor]:
-    made = task.masks.get(mask_key(file))
+def _named_mask(file: str, context: UnlearningContext) -> Mapping[str, Tensor]:
+    made = context.masks.get(mask_key(file))
     if made is not None:
         return made
     if not Path(file).is_file():
-        known = ", ".join(f'"{name}"' for name in task.masks) or "none"
+        known = ", ".join(f'"{name}"' for name in context.masks) or "none"
         raise RequirementNotMet(
             f'there is no mask "{file}": no earlier step of this Cascade made it (there are: {known}) and there is no such file'
         )
@@ -137,4 +137,4 @@ def _named_mask(file: str, task: UnlearningTask) -> Mapping[str, Tensor]:
         mask: dict[str, Tensor] = load_file(file)
     except SafetensorError as error:
         raise DataError(f'the mask "{file}" is not a safetensors file ({error}); pickled masks are not read') from error
-    return {name: keep.to(task.device) for name, keep in mask.items()}
+    return {name: keep.to(context.device) for name, keep in mask.items()}

@@ -14,8 +14,8 @@ from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import ANY_TASK, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["MaskedSmallGradients"]
@@ -55,8 +55,8 @@ class MaskedSmallGradients(IterativeUnlearner):
             "Among equal gradients the earlier weight is redrawn.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the forget set and as many retain samples, epochs passes over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -73,13 +73,13 @@ class MaskedSmallGradients(IterativeUnlearner):
     kept_rate: NonNegativeFloat = 0.1
     layers: Literal["convolutions", "all"] = "convolutions"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the small gradients, redraw, fine-tune."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             self._kernels(model)
             return model
         with plain_weights(model):
-            self._redraw_and_repair(model, task)
+            self._redraw_and_repair(model, context)
         return model
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
@@ -87,19 +87,19 @@ class MaskedSmallGradients(IterativeUnlearner):
         require_assignable(model, type(self).__name__)
         self._kernels(model)
 
-    def _redraw_and_repair(self, model: nn.Module, task: UnlearningTask) -> None:
+    def _redraw_and_repair(self, model: nn.Module, context: UnlearningContext) -> None:
         kernels = self._kernels(model)
-        redrawn = {name: _smallest(size, self.fraction) for name, size in self._gradients(model, kernels, task).items()}
-        _redraw(kernels, redrawn, task)
-        trainer = self.trainer(model, task)
-        retain = task.batches("retain")
+        redrawn = {name: _smallest(size, self.fraction) for name, size in self._gradients(model, kernels, context).items()}
+        _redraw(kernels, redrawn, context)
+        trainer = self.trainer(model, context)
+        retain = context.batches("retain")
         rates = [
             (kernels[name], torch.full_like(kernels[name], self.kept_rate, requires_grad=False).masked_fill_(chosen, 1.0))
             for name, chosen in redrawn.items()
         ]
 
         def scaled(batch: Batch) -> Tensor:
-            loss, gradients = trainer.gradient(batch, lambda part: task.loss(model, part))
+            loss, gradients = trainer.gradient(batch, lambda part: context.loss(model, part))
             trainer.set_gradients(gradients)
             for kernel, rate in rates:
                 if kernel.grad is not None:
@@ -121,16 +121,16 @@ class MaskedSmallGradients(IterativeUnlearner):
             )
         return found
 
-    def _gradients(self, model: nn.Module, kernels: Mapping[str, Tensor], task: UnlearningTask) -> dict[str, Tensor]:
+    def _gradients(self, model: nn.Module, kernels: Mapping[str, Tensor], context: UnlearningContext) -> dict[str, Tensor]:
         """Gradient of keeping as many retain samples as there are to forget, and of forgetting, by layer."""
-        retain = task.ids("retain")
-        order = torch.randperm(len(retain), generator=task.generator("subset")).to(retain.device)
-        subset = retain[order[: task.n_samples("forget")]]
-        passes = ((task.batches("retain", shuffle=False, ids=subset), 1), (task.batches("forget", shuffle=False), -1))
+        retain = context.ids("retain")
+        order = torch.randperm(len(retain), generator=context.generator("subset")).to(retain.device)
+        subset = retain[order[: context.n_samples("forget")]]
+        passes = ((context.batches("retain", shuffle=False, ids=subset), 1), (context.batches("forget", shuffle=False), -1))
         totals = {name: torch.zeros_like(kernel) for name, kernel in kernels.items()}
         for batches, sign in passes:
             for batch in batches:
-                loss = sign * task.loss(model, batch)
+                loss = sign * context.loss(model, batch)
                 found = torch.autograd.grad(loss, list(kernels.values()), allow_unused=True, materialize_grads=True)
                 for total, gradient in zip(totals.values(), found, strict=True):
                     total += gradient
@@ -145,9 +145,9 @@ def _smallest(gradient: Tensor, fraction: float) -> Tensor:
 
 
 @torch.no_grad()
-def _redraw(kernels: Mapping[str, Tensor], redrawn: Mapping[str, Tensor], task: UnlearningTask) -> None:
+def _redraw(kernels: Mapping[str, Tensor], redrawn: Mapping[str, Tensor], context: UnlearningContext) -> None:
     """Draw the chosen weights as Kaiming's initialisation for ReLU does, on the CPU, so that a seed is the same on every device."""
-    generator = task.generator("redraw")
+    generator = context.generator("redraw")
     for name, chosen in redrawn.items():
         kernel = kernels[name]
         _, fan_out = _calculate_fan_in_and_fan_out(kernel)

@@ -14,8 +14,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.graph_reach import reached, seen_in
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -54,8 +54,8 @@ class MEGU(IterativeUnlearner):
             "Where samples do not depend on one another N is the retain set.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
     cost: ClassVar[str] = "epochs passes over the forgotten nodes and their neighbours"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(5, 100),
@@ -69,21 +69,21 @@ class MEGU(IterativeUnlearner):
     temperature: PositiveFloat = 1.5
     hops: NonNegativeInt = 2
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train network and operator together, one step an epoch."""
-        forget = task.ids("forget")
-        near = reached(task, self.hops) if isinstance(task.x, RequestedGraph) else task.ids("retain")
+        forget = context.ids("forget")
+        near = reached(context, self.hops) if isinstance(context.x, RequestedGraph) else context.ids("retain")
         if not len(forget) or not self.epochs:
             return model
-        sides = [self._whole(task, seen_in(task, forget, "after")), self._whole(task, near)]
+        sides = [self._whole(context, seen_in(context, forget, "after")), self._whole(context, near)]
         with torch.no_grad():
             model.eval()
-            before = [self._whole(task, forget), self._whole(task, seen_in(task, near, "before"))]
+            before = [self._whole(context, forget), self._whole(context, seen_in(context, near, "before"))]
             predicted = [None if batch is None else logits_of(model(batch.x)).argmax(1) for batch in before]
         dtype = next(p.dtype for p in model.parameters() if p.requires_grad)
-        operator = nn.Parameter(torch.eye(task.n_classes, dtype=dtype, device=task.device))
+        operator = nn.Parameter(torch.eye(context.n_classes, dtype=dtype, device=context.device))
         own = self.optimizer.build([operator])
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
 
         def differentiate(_: int) -> Tensor:
             own.zero_grad()
@@ -101,9 +101,9 @@ class MEGU(IterativeUnlearner):
             trainer.step_on([epoch], differentiate)
         return model
 
-    def _whole(self, task: UnlearningTask, ids: Tensor) -> Batch | None:
+    def _whole(self, context: UnlearningContext, ids: Tensor) -> Batch | None:
         """All of some samples in one batch, None of none."""
-        return next(iter(task.batches("forget", shuffle=False, ids=ids, batch_size=max(1, len(ids)))), None)
+        return next(iter(context.batches("forget", shuffle=False, ids=ids, batch_size=max(1, len(ids)))), None)
 
     def _divergence(self, fixed: Tensor, other: Tensor) -> Tensor:
         log_p, log_q = (F.log_softmax(z / self.temperature, dim=1) for z in (fixed.detach(), other))

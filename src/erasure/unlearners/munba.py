@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
-from erasure.types import NonNegativeInt, PositiveFloat, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["MUNBa", "nash_weights"]
@@ -77,7 +77,7 @@ class MUNBa(IterativeUnlearner):
             "The optional l1 penalty is left out.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the retain and the forget set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 15), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
@@ -85,15 +85,15 @@ class MUNBa(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.01, momentum=0.9, weight_decay=5e-4))
     bargain_norm: PositiveFloat = 1.0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Bargain, batch by batch."""
-        trainer = self.trainer(model, task)
-        retain, forget = task.batches("retain"), task.batches("forget")
-        labels = task.generator("labels")
-        n_labels = task.n_classes if task.kind == "classification" else 2
+        trainer = self.trainer(model, context)
+        retain, forget = context.batches("retain"), context.batches("forget")
+        labels = context.generator("labels")
+        n_labels = context.n_classes if context.task == "classification" else 2
 
         def loss(batch: Batch) -> Tensor:
-            return task.loss(model, batch)
+            return context.loss(model, batch)
 
         def bargain(pair: tuple[Batch, Batch | None]) -> Tensor:
             kept, forgotten = pair

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from erasure.training.calls import Optimizer
-from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeInt, PartitionRole, PositiveFloat, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, PlainTraining, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegGrad"]
@@ -47,8 +47,8 @@ class NegGrad(IterativeUnlearner):
             "An optional stop at a target forget loss, which the reference codes do not have.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 
@@ -62,7 +62,7 @@ class NegGrad(IterativeUnlearner):
         """The settings of Choi & Na, 2023 (arXiv:2311.02240)."""
         return cls(epochs=2, optimizer=Optimizer.of("SGD", lr=1e-3), steps_per_epoch="retain", batch_size=64)
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The forget set, and the retain set where its size sets the number of steps."""
         roles = super().partitions()
         return {**roles, "retain": self.retain} if self.steps_per_epoch == "retain" else roles
@@ -73,13 +73,13 @@ class NegGrad(IterativeUnlearner):
             return None
         return self.training_on("forget", ascends=True)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Ascend, pass after pass."""
-        trainer = self.trainer(model, task)
-        forget = task.batches("forget")
+        trainer = self.trainer(model, context)
+        forget = context.batches("forget")
         for _ in trainer.epochs():
-            batches = forget if self.steps_per_epoch == "forget" else forget.cycled(len(task.batches("retain")))
-            mean_loss = -trainer.train_on(batches, lambda batch: -task.loss(model, batch))
+            batches = forget if self.steps_per_epoch == "forget" else forget.cycled(len(context.batches("retain")))
+            mean_loss = -trainer.train_on(batches, lambda batch: -context.loss(model, batch))
             if self.stop_above is not None and bool(mean_loss > self.stop_above):
                 break
         return model

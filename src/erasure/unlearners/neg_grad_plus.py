@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import ANY_TASK, Fraction, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, Fraction, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegGradPlus"]
@@ -46,8 +46,8 @@ class NegGradPlus(IterativeUnlearner):
             "The forget loader reshuffles each time it starts over; itertools.cycle in the reference code repeats the first order.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -59,14 +59,14 @@ class NegGradPlus(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.01))
     alpha: Fraction = 0.95
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Descend on the weighted difference."""
-        trainer = self.trainer(model, task)
-        retain, forget = task.batches("retain"), task.batches("forget")
+        trainer = self.trainer(model, context)
+        retain, forget = context.batches("retain"), context.batches("forget")
 
         def weighted_difference(pair: tuple[Batch, Batch]) -> Tensor:
             kept, forgotten = pair
-            return self.alpha * task.loss(model, kept) - (1 - self.alpha) * task.loss(model, forgotten)
+            return self.alpha * context.loss(model, kept) - (1 - self.alpha) * context.loss(model, forgotten)
 
         for _ in trainer.epochs():
             pairs: Iterable[tuple[Batch, Batch]] = paired(retain, forget)

@@ -10,8 +10,8 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from erasure.training.calls import Optimizer
-from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PositiveFloat, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NegMerge", "agreed_mean"]
@@ -61,8 +61,8 @@ class NegMerge(IterativeUnlearner):
             "The scale is a parameter to tune; the paper chooses it on a validation set.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set for each learning rate, three copies of the weights"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "scale": Range(0.05, 5.0, log=True)}
 
@@ -75,13 +75,13 @@ class NegMerge(IterativeUnlearner):
         """Whether nothing is learned or subtracted."""
         return self.epochs == 0 or self.scale == 0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train the copies one after the other, merge, subtract."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         totals, signs = ({name: torch.zeros_like(before[name]) for name in names} for _ in range(2))
         for number, rate in enumerate(self.learning_rates):
-            self._learn(model, rate, replace(task.step(number), on_epoch=None))
+            self._learn(model, rate, replace(context.step(number), on_epoch=None))
             with torch.no_grad():
                 for name in names:
                     vector = model.get_parameter(name) - before[name]
@@ -95,9 +95,9 @@ class NegMerge(IterativeUnlearner):
                 model.get_parameter(name).sub_(self.scale * agreed_mean(totals[name], signs[name], n))
         return model
 
-    def _learn(self, model: nn.Module, rate: float, task: UnlearningTask) -> None:
+    def _learn(self, model: nn.Module, rate: float, context: UnlearningContext) -> None:
         optimizer = self.optimizer.replace(parameters={**self.optimizer.parameters, "lr": rate})
-        trainer = self.replace(optimizer=optimizer).trainer(model, task)
-        forget = task.batches("forget")
+        trainer = self.replace(optimizer=optimizer).trainer(model, context)
+        forget = context.batches("forget")
         for _ in trainer.epochs():
-            trainer.train_on(forget, lambda batch: task.loss(model, batch))
+            trainer.train_on(forget, lambda batch: context.loss(model, batch))

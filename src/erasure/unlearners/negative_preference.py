@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import logit_differences, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -55,11 +55,11 @@ class NPO(AnswerUnlearner):
         if self.legacy:
             require_whole(self.piece_size, "NPO")
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Softplus of the scaled log-ratio of each answer."""
         if self.legacy:
-            return logit_differences(model, task, self.beta)
-        before = Reference(model, task).sums("forget")
+            return logit_differences(model, context, self.beta)
+        before = Reference(model, context).sums("forget")
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             answers = answers_of(model, batch, n_samples, n_tokens)
@@ -95,7 +95,7 @@ class SimNPO(AnswerUnlearner):
     beta: PositiveFloat = 4.5
     delta: NonNegativeFloat = 0.0
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Log-sigmoid of the scaled mean loss of each answer."""
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NeighbourRelabelling"]
@@ -48,8 +48,8 @@ class NeighbourRelabelling(IterativeUnlearner):
             "Neighbours are kept training nodes.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
     cost: ClassVar[str] = "epochs passes over the forget and the retain set, one forward pass over the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 50), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
@@ -57,58 +57,58 @@ class NeighbourRelabelling(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=1e-3))
     targets: Literal["class", "neighbours", "same-class"] = "neighbours"
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be another class to draw."""
         if data.task == "classification" and self.targets == "class" and data.n_classes < 2:
             return f"{type(self).__name__} is not defined for a single class: there is no other one to draw"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find the targets, then train."""
-        forget = task.ids("forget")
+        forget = context.ids("forget")
         if not len(forget) or not self.epochs:
             return model
-        q = torch.zeros(len(task.y), task.n_classes, dtype=next(model.parameters()).dtype, device=task.device)
-        q[forget] = self._targets(model, task).to(q.dtype)
-        trainer = self.trainer(model, task)
-        gone, kept = task.batches("forget"), task.batches("retain")
+        q = torch.zeros(len(context.y), context.n_classes, dtype=next(model.parameters()).dtype, device=context.device)
+        q[forget] = self._targets(model, context).to(q.dtype)
+        trainer = self.trainer(model, context)
+        gone, kept = context.batches("forget"), context.batches("retain")
         for _ in trainer.epochs():
             trainer.train_on(gone, lambda batch: F.cross_entropy(logits_of(model(batch.x)), q[batch.ids]))
-            trainer.train_on(kept, lambda batch: task.loss(model, batch))
+            trainer.train_on(kept, lambda batch: context.loss(model, batch))
         return model
 
-    def _targets(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+    def _targets(self, model: nn.Module, context: UnlearningContext) -> Tensor:
         """What each sample of the forget set is taught, ``(n, K)``."""
-        forget, retain = task.ids("forget"), task.ids("retain")
-        y, kept = task.y[forget], task.y[retain]
+        forget, retain = context.ids("forget"), context.ids("retain")
+        y, kept = context.y[forget], context.y[retain]
         if self.targets == "class":
-            step = torch.randint(1, task.n_classes, (len(forget),), generator=task.generator("labels")).to(y)
-            return F.one_hot((y + step) % task.n_classes, task.n_classes)
+            step = torch.randint(1, context.n_classes, (len(forget),), generator=context.generator("labels")).to(y)
+            return F.one_hot((y + step) % context.n_classes, context.n_classes)
         with torch.no_grad():
             model.eval()
-            batches = task.batches("retain", shuffle=False, batch_size=max(task.batch_size, 1024))
+            batches = context.batches("retain", shuffle=False, batch_size=max(context.batch_size, 1024))
             p = torch.cat([logits_of(model(batch.x)).softmax(1) for batch in batches])
-        node, neighbour = self._neighbours(task, forget, retain)
+        node, neighbour = self._neighbours(context, forget, retain)
         everyone = p.mean(0).expand(len(forget), -1)
         if self.targets == "same-class":
             is_same = y[node] == kept[neighbour]
             node, neighbour = node[is_same], neighbour[is_same]
-            of_class = _means(p, kept, task.n_classes, p.mean(0).expand(task.n_classes, -1))
+            of_class = _means(p, kept, context.n_classes, p.mean(0).expand(context.n_classes, -1))
             everyone = of_class[y]
         return _means(p.index_select(0, neighbour), node, len(forget), everyone)
 
-    def _neighbours(self, task: UnlearningTask, forget: Tensor, retain: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbours(self, context: UnlearningContext, forget: Tensor, retain: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs of neighbours, each once: places in the forget and in the retain set, ``(k,)`` each."""
         none = forget[:0]
-        if not isinstance(task.x, RequestedGraph):
+        if not isinstance(context.x, RequestedGraph):
             return none, none
-        edges = task.x.graph.edge_index
-        if task.x.kind == "edges":
-            edges = edges[:, task.x.kept_edges]
+        edges = context.x.graph.edge_index
+        if context.x.kind == "edges":
+            edges = edges[:, context.x.kept_edges]
         places = []
         for ids in (retain, forget):
-            place = torch.full((task.x.n_nodes,), -1, dtype=torch.int64, device=task.device)
-            place[task.x.nodes_of(ids)] = torch.arange(len(ids), device=task.device)
+            place = torch.full((context.x.n_nodes,), -1, dtype=torch.int64, device=context.device)
+            place[context.x.nodes_of(ids)] = torch.arange(len(ids), device=context.device)
             places.append(place)
         source, target = places[0][edges[0]], places[1][edges[1]]
         there = (source >= 0) & (target >= 0) & (edges[0] != edges[1])

@@ -17,8 +17,8 @@ from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.logistic import LogisticModel, LogisticObjective, NoisyLogisticModel
-from erasure.types import OpenFraction, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NewtonRemoval", "removal_bound"]
@@ -73,8 +73,8 @@ class NewtonRemoval(Unlearner):
             "Heads of several classes share one budget by the norm of their residuals, not a part of eps each.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "one Hessian of the retain set and its factorisation"
 
@@ -88,22 +88,24 @@ class NewtonRemoval(Unlearner):
         """It must be logistic regression with noise in its objective."""
         _perturbed(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Step within the budget, or refit."""
         logistic = _perturbed(model)
-        gone, left = (samples_of(task.x, task.y, task.ids(role)) for role in ("forget", "retain"))
+        gone, left = (samples_of(context.x, context.y, context.ids(role)) for role in ("forget", "retain"))
         with torch.no_grad():
-            is_graph = isinstance(task.x, RequestedGraph)
+            is_graph = isinstance(context.x, RequestedGraph)
             residual = self._stepped(logistic, gone, left, is_graph) if len(gone.y) and len(left.y) else float(logistic.residual)
             budget = newton_budget_exact(logistic.perturbation, self.eps, self.delta)
             if residual > budget or not len(left.y):
                 logistic.refit(left, fresh_noise=True)
                 reason = f"A residual of {residual:.3g} would have been above the budget of {budget:.3g}"
-                task.promise(Guarantee(kind="exact", assumptions=(f"{reason}: the model was fitted again to the kept samples.",)))
+                context.promise(
+                    Guarantee(kind="exact", assumptions=(f"{reason}: the model was fitted again to the kept samples.",))
+                )
                 return model
             logistic.residual.fill_(residual)
         eps = epsilon_of_mu(residual / logistic.perturbation, self.delta) if residual else 0.0
-        task.promise(
+        context.promise(
             Guarantee(
                 kind="certified",
                 eps=eps,

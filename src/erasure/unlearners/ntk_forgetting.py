@@ -15,8 +15,8 @@ from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.jacobians import logit_jacobians
 from erasure.training.per_sample import per_sample_gradients
-from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NTKForgetting"]
@@ -51,7 +51,7 @@ class NTKForgetting(Unlearner):
             "The scale is a parameter; the reference code fits it to the distance between the original and a retrained model.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "gradients of all logits of the training set in memory, one factorisation of (samples x classes)^2"
     search_space: ClassVar[SearchSpace] = {
         "weight_decay": Range(1e-3, 10.0, log=True),
@@ -62,13 +62,15 @@ class NTKForgetting(Unlearner):
     scale: NonNegativeFloat = 1.0
     max_samples: PositiveInt = 2000
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Solve with and without the forget set, step by the difference."""
-        n_forget, n_retain = task.n_samples("forget"), task.n_samples("retain")
+        n_forget, n_retain = context.n_samples("forget"), context.n_samples("retain")
         if not n_forget or not n_retain:
             return model
-        self._check_size(model, n_forget + n_retain, task.model_input.n_outputs)
-        jacobians, residuals = zip(self._linearised(model, task, "retain"), self._linearised(model, task, "forget"), strict=True)
+        self._check_size(model, n_forget + n_retain, context.model_input.n_outputs)
+        jacobians, residuals = zip(
+            self._linearised(model, context, "retain"), self._linearised(model, context, "forget"), strict=True
+        )
         jacobian, residual = torch.cat(jacobians), torch.cat(residuals)
         kernel = (jacobian @ jacobian.T).double()
         n_rows = len(residuals[0])
@@ -105,20 +107,20 @@ class NTKForgetting(Unlearner):
         regularised.diagonal().add_(n_samples * self.weight_decay)
         return torch.cholesky_solve(residual.double()[:, None], torch.linalg.cholesky(regularised))[:, 0]
 
-    def _linearised(self, model: nn.Module, task: UnlearningTask, role: Role) -> tuple[Tensor, Tensor]:
+    def _linearised(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> tuple[Tensor, Tensor]:
         """Gradients of all logits, ``(n * K, P)``, and logits minus targets, ``(n * K,)``."""
         rows, residuals = [], []
-        n_outputs = task.model_input.n_outputs
-        for batch in task.batches(role, shuffle=False):
+        n_outputs = context.model_input.n_outputs
+        for batch in context.batches(role, shuffle=False):
             with torch.no_grad():
                 logits = logits_of(model.eval()(batch.x)).reshape(len(batch.y), n_outputs)
             rows.append(logit_jacobians(model, batch, n_outputs).flatten(0, 1))
-            residuals.append((logits - self._targets(task, batch.y, logits)).flatten())
+            residuals.append((logits - self._targets(context, batch.y, logits)).flatten())
         return torch.cat(rows), torch.cat(residuals)
 
     @staticmethod
-    def _targets(task: UnlearningTask, y: Tensor, logits: Tensor) -> Tensor:
-        if task.kind == "classification":
+    def _targets(context: UnlearningContext, y: Tensor, logits: Tensor) -> Tensor:
+        if context.task == "classification":
             return F.one_hot(y, logits.shape[1]).to(logits.dtype)
         return y.reshape(logits.shape).to(logits.dtype)
 

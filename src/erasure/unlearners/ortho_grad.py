@@ -14,8 +14,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
 from erasure.training.per_sample import per_sample_gradients
-from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["OrthoGrad"]
@@ -53,8 +53,8 @@ class OrthoGrad(IterativeUnlearner):
             "Retain gradients are taken in eval mode, where each sample's is its own under BatchNorm.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set, each step with single gradients of a retain batch in memory"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -68,15 +68,15 @@ class OrthoGrad(IterativeUnlearner):
     retain_weight: NonNegativeFloat = 0.0
     per: Literal["model", "parameter"] = "model"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Project, then climb."""
-        trainer = self.trainer(model, task)
-        retain, forget = task.batches("retain", batch_size=self.retain_batch_size), task.batches("forget")
+        trainer = self.trainer(model, context)
+        retain, forget = context.batches("retain", batch_size=self.retain_batch_size), context.batches("forget")
 
         def climb(pair: tuple[Batch, Batch]) -> Tensor:
             forgotten, kept = pair
-            loss, ascent = trainer.gradient(forgotten, lambda batch: -task.loss(model, batch))
-            single = self._single_gradients(model, kept, task)
+            loss, ascent = trainer.gradient(forgotten, lambda batch: -context.loss(model, batch))
+            single = self._single_gradients(model, kept, context)
             steps = self._projected(ascent, single)
             if self.retain_weight:
                 steps = [step + self.retain_weight * rows.mean(0).view_as(step) for step, rows in zip(steps, single, strict=True)]
@@ -88,10 +88,10 @@ class OrthoGrad(IterativeUnlearner):
             trainer.step_on(pairs, climb)
         return model
 
-    def _single_gradients(self, model: nn.Module, batch: Batch, task: UnlearningTask) -> list[Tensor]:
+    def _single_gradients(self, model: nn.Module, batch: Batch, context: UnlearningContext) -> list[Tensor]:
         """Gradient of each retain sample's loss, by parameter, each ``(B, ...)``."""
         names = [name for name, p in model.named_parameters() if p.requires_grad]
-        found = per_sample_gradients(model, batch.x, batch.y, task.criterion.per_sample, parameters=names)
+        found = per_sample_gradients(model, batch.x, batch.y, context.criterion.per_sample, parameters=names)
         shown = dict(model.named_parameters())
         return [found[name].to(shown[name].dtype).flatten(1) for name in names]
 

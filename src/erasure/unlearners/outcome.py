@@ -14,7 +14,7 @@ from erasure.functional.weights import changed_share
 from erasure.training.batches import TensorColumn
 from erasure.training.forward import logits_of
 from erasure.training.randomness import isolated
-from erasure.types import TaskKind
+from erasure.types import Task
 from erasure.unlearners.contract import Unlearner
 
 __all__ = ["Outcome", "accuracies", "coarse", "compared", "ruined", "shared_samples"]
@@ -67,7 +67,7 @@ class Outcome:
 
 @torch.no_grad()
 def accuracies(
-    model: nn.Module, x: TensorColumn, y: Tensor, parts: Mapping[str, Tensor], task: TaskKind, batch_size: int
+    model: nn.Module, x: TensorColumn, y: Tensor, parts: Mapping[str, Tensor], task: Task, batch_size: int
 ) -> dict[str, float]:
     """Share of right answers in eval mode on each part that has samples; of several labels the share of right labels.
 

@@ -14,7 +14,7 @@ from erasure.training.batches import Batch
 from erasure.training.loop import Trainer
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Step, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import late_logits, require_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -82,7 +82,7 @@ class PDU(AnswerUnlearner):
         if self.legacy:
             require_whole(self.piece_size, "PDU")
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Squared distance of the largest logit from their mean."""
         if self.legacy:
             require_everywhere(model)
@@ -98,9 +98,9 @@ class PDU(AnswerUnlearner):
 
         return late if self.legacy else term
 
-    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def retained_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The retain loss less the bound: its mean over a batch is what the weight follows."""
-        loss, bound = super().retained_term(model, task), self._bound(model, task)
+        loss, bound = super().retained_term(model, context), self._bound(model, context)
 
         def excess(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             value = loss(batch, n_samples, n_tokens)
@@ -136,10 +136,10 @@ class PDU(AnswerUnlearner):
 
         return step
 
-    def _bound(self, model: nn.Module, task: UnlearningTask) -> float:
-        if self.bound is not None or not task.n_samples("retain"):
+    def _bound(self, model: nn.Module, context: UnlearningContext) -> float:
+        if self.bound is not None or not context.n_samples("retain"):
             return self.bound or 0.0
-        ids = task.ids("retain")
-        losses = Reference(model, task).sums("retain")[ids]
-        n_tokens = labelled(task.y.index_select(0, ids)).sum()
+        ids = context.ids("retain")
+        losses = Reference(model, context).sums("retain")[ids]
+        n_tokens = labelled(context.y.index_select(0, ids)).sum()
         return float(losses.double().sum() / n_tokens) + self.slack

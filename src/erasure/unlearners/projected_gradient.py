@@ -15,8 +15,8 @@ from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import WeightedLayer, input_grams, weight_matrix, weighted_layers
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["ProjectedGradientUnlearning", "kept_basis"]
@@ -88,8 +88,8 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
             "Layers are known by their modules; the code's map of names fails above nine layers of a kind.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = (
         "one pass over the retain set, epochs passes over the forget set with an evaluation of the retain set each"
     )
@@ -116,27 +116,27 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
         require_assignable(model, type(self).__name__)
         _trained_layers(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Measure the layers, then descend across what they read."""
-        if not task.n_samples("forget") or not task.n_samples("retain") or not self.epochs:
+        if not context.n_samples("forget") or not context.n_samples("retain") or not self.epochs:
             return model
         with plain_weights(model):
-            self._descend(model, task)
+            self._descend(model, context)
         return model
 
-    def _descend(self, model: nn.Module, task: UnlearningTask) -> None:
+    def _descend(self, model: nn.Module, context: UnlearningContext) -> None:
         layers = _trained_layers(model)
-        grams = input_grams(model, task.batches("retain", shuffle=False), layers)
+        grams = input_grams(model, context.batches("retain", shuffle=False), layers)
         bases = {
             id(layers[name].weight): (layers[name], [kept_basis(part, self.variance) for part in gram])
             for name, gram in grams.items()
         }
-        task = task.masked({name: torch.zeros_like(p) for name, p in model.named_parameters() if id(p) not in bases})
-        trainer, forget = self.trainer(model, task), task.batches("forget")
-        lowest = task.accuracy(model, "retain") - self.max_drop
+        context = context.masked({name: torch.zeros_like(p) for name, p in model.named_parameters() if id(p) not in bases})
+        trainer, forget = self.trainer(model, context), context.batches("forget")
+        lowest = context.accuracy(model, "retain") - self.max_drop
 
         def across(batch: Batch) -> Tensor:
-            loss, gradients = trainer.gradient(batch, lambda part: self._loss(model, part, task))
+            loss, gradients = trainer.gradient(batch, lambda part: self._loss(model, part, context))
             steps = []
             for parameter, gradient in zip(trainer.parameters, gradients, strict=True):
                 if id(parameter) in bases:
@@ -148,11 +148,11 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
 
         for _ in trainer.epochs():
             trainer.step_on(forget, across)
-            if task.accuracy(model, "retain") < lowest:
+            if context.accuracy(model, "retain") < lowest:
                 break
 
-    def _loss(self, model: nn.Module, batch: Batch, task: UnlearningTask) -> Tensor:
-        log_p = class_logits(task.kind, logits_of(model(batch.x))).log_softmax(1)
+    def _loss(self, model: nn.Module, batch: Batch, context: UnlearningContext) -> Tensor:
+        log_p = class_logits(context.task, logits_of(model(batch.x))).log_softmax(1)
         p = log_p.exp()
         true = p.gather(1, batch.y.reshape(-1, 1).long())
         return -(1 - (true - self.offset)).log().mean() + self.entropy_weight * (p * log_p).sum(1).mean()

@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.estimators import Estimator, rows_of
 from erasure.training.graph_requests import RequestedGraph
-from erasure.types import PositiveFloat, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, PositiveFloat, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Projector"]
@@ -49,18 +49,18 @@ class Projector(Unlearner):
             "Any linear model is taken: a network of one linear layer, Ridge or LogisticRegression.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "the eigenvectors of a matrix of features by features"
     search_space: ClassVar[SearchSpace] = {"tolerance": Range(1e-12, 1e-4, log=True)}
 
     tolerance: PositiveFloat = 1e-10
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Project."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         weight = _input_weights(model)
-        features = self._features(task)
+        features = self._features(context)
         if features.shape[1] != weight.shape[1]:
             raise RequirementNotMet(
                 f"Projector takes a model that is linear in the {features.shape[1]} features, and this one reads {weight.shape[1]} numbers"
@@ -76,11 +76,11 @@ class Projector(Unlearner):
         """The model must be linear."""
         _input_weights(model)
 
-    def _features(self, task: UnlearningTask) -> Tensor:
+    def _features(self, context: UnlearningContext) -> Tensor:
         """What is left, one row each, float64."""
-        if not isinstance(task.x, RequestedGraph):
-            return torch.cat([rows_of(batch.x) for batch in task.batches("retain", shuffle=False)])
-        return task.x.features_after().double()
+        if not isinstance(context.x, RequestedGraph):
+            return torch.cat([rows_of(batch.x) for batch in context.batches("retain", shuffle=False)])
+        return context.x.features_after().double()
 
 
 def _input_weights(model: nn.Module) -> Tensor:

@@ -18,8 +18,8 @@ from erasure.training.calls import Criterion, Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import WeightedLayer, weighted_layers
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import Fraction, NonNegativeInt, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import Fraction, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["PruneAndRedraw"]
@@ -59,8 +59,8 @@ class PruneAndRedraw(IterativeUnlearner):
             "Numbers beyond half precision become its largest, not infinite.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "epochs + partial_epoch passes over the retain set, one model copy"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -80,44 +80,44 @@ class PruneAndRedraw(IterativeUnlearner):
         require_assignable(model, type(self).__name__)
         _trained_layers(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Prune, redraw, train, round."""
         original = frozen_copy(model)
         with plain_weights(model):
-            self._prune(_trained_layers(model), task)
-            self._repair(model, original, task)
+            self._prune(_trained_layers(model), context)
+            self._repair(model, original, context)
             if self.round_to_half:
                 _round_to_half(model)
         return model
 
     @torch.no_grad()
-    def _prune(self, layers: list[WeightedLayer], task: UnlearningTask) -> None:
+    def _prune(self, layers: list[WeightedLayer], context: UnlearningContext) -> None:
         tensors = [p for layer in layers for p in (layer.weight, layer.bias) if p is not None and p.requires_grad]
         sizes = torch.cat([tensor.abs().flatten() for tensor in tensors])
         pruned = torch.zeros_like(sizes, dtype=torch.bool)
         pruned[sizes.argsort(stable=True)[: round(self.amount * len(sizes))]] = True
         for tensor, part in zip(tensors, torch.split(pruned, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.masked_fill_(part.view(tensor.shape), 0.0)
-        generator = task.generator("redraw")
+        generator = context.generator("redraw")
         for layer in layers:
             weight = layer.weight
             drawn = torch.rand(weight.shape, generator=generator, dtype=weight.dtype) * 2 - 1
             drawn *= weight[0].numel() ** -0.5
             weight.copy_(torch.where(weight == 0, drawn.to(weight.device), weight))
 
-    def _repair(self, model: nn.Module, original: nn.Module, task: UnlearningTask) -> None:
-        retain = task.batches("retain")
+    def _repair(self, model: nn.Module, original: nn.Module, context: UnlearningContext) -> None:
+        retain = context.batches("retain")
         n_steps = int((self.epochs + self.partial_epoch) * len(retain))
-        counts = torch.bincount(task.y[task.ids("retain")].long(), minlength=task.n_classes).clamp(min=1)
+        counts = torch.bincount(context.y[context.ids("retain")].long(), minlength=context.n_classes).clamp(min=1)
         weights = counts.to(next(model.parameters()).dtype) ** _COUNT_POWER
 
         def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
-                target = _entropy(class_logits(task.kind, logits_of(original(batch.x))))
-            logits = class_logits(task.kind, logits_of(model(batch.x)))
+                target = _entropy(class_logits(context.task, logits_of(original(batch.x))))
+            logits = class_logits(context.task, logits_of(model(batch.x)))
             return F.cross_entropy(logits, batch.y.long(), weight=weights.to(logits.dtype)) + F.mse_loss(_entropy(logits), target)
 
-        trainer = self.replace(epochs=-(-n_steps // len(retain)) if len(retain) else 0).trainer(model, task)
+        trainer = self.replace(epochs=-(-n_steps // len(retain)) if len(retain) else 0).trainer(model, context)
         for epoch in trainer.epochs():
             left = n_steps - epoch * len(retain)
             batches: Iterator[Batch] = itertools.islice(retain, left)

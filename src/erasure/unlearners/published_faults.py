@@ -14,7 +14,7 @@ from erasure.functional.tokens import ANSWER, END, UNLABELLED
 from erasure.training.batches import Batch
 from erasure.training.devices import autocast
 from erasure.unlearners.answers import Reference, Term
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 
 __all__ = [
     "divergence_everywhere",
@@ -46,9 +46,9 @@ def require_everywhere(model: nn.Module) -> None:
         raise RequirementNotMet("legacy losses look at prompts and padding too; take a language model of this package")
 
 
-def divergence_everywhere(model: nn.Module, task: UnlearningTask) -> Term:
+def divergence_everywhere(model: nn.Module, context: UnlearningContext) -> Term:
     r"""KL from the original averaged over all positions of a padded batch, so that more padding makes it smaller."""
-    before = _before(model, task)
+    before = _before(model, context)
 
     def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
         log_p = _everywhere(model, batch.x).log_softmax(-1)
@@ -59,12 +59,12 @@ def divergence_everywhere(model: nn.Module, task: UnlearningTask) -> Term:
     return divergence
 
 
-def logit_differences(model: nn.Module, task: UnlearningTask, beta: float) -> Term:
+def logit_differences(model: nn.Module, context: UnlearningContext, beta: float) -> Term:
     r"""MUSE's NPO: the log-ratio is taken of every logit of every position and not of the answer.
 
     .. math:: -\frac{2}{\beta} \, \overline{\log\sigma(-\beta (z - z_0))}
     """
-    before = _before(model, task)
+    before = _before(model, context)
 
     def preference(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
         return -F.logsigmoid(-beta * (_everywhere(model, batch.x) - before(batch.x))).mean() * 2 / beta
@@ -72,9 +72,9 @@ def logit_differences(model: nn.Module, task: UnlearningTask, beta: float) -> Te
     return preference
 
 
-def lowered_everywhere(model: nn.Module, task: UnlearningTask, beta: float) -> Term:
+def lowered_everywhere(model: nn.Module, context: UnlearningContext, beta: float) -> Term:
     """open-unlearning's UNDIAL: the label -100 of prompts and padding is read as the last entry but 99 of the vocabulary, and all count."""
-    before = _before(model, task)
+    before = _before(model, context)
 
     def distance(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
         logits, wanted = _everywhere(model, batch.x)[:, :-1], before(batch.x)[:, :-1]
@@ -104,13 +104,13 @@ def _everywhere(model: Any, x: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _before(model: nn.Module, task: UnlearningTask) -> Callable[[Tensor], Tensor]:
+def _before(model: nn.Module, context: UnlearningContext) -> Callable[[Tensor], Tensor]:
     require_everywhere(model)
-    reference = Reference(model, task)
+    reference = Reference(model, context)
 
     @torch.no_grad()
     def before(x: Tensor) -> Tensor:
-        with autocast(task.device, task.precision):
+        with autocast(context.device, context.precision):
             return _everywhere(reference.teacher, x)
 
     return before

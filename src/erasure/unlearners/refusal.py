@@ -12,9 +12,9 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import ALTERNATE, labelled, version_of, versions_missing
 from erasure.training.batches import Batch
 from erasure.training.predictor import ModelInput
-from erasure.types import PositiveFloat, Role, Source
+from erasure.types import PartitionRole, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["IDK", "IdkDPO"]
@@ -43,13 +43,13 @@ class IDK(AnswerUnlearner):
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": Range(1e-6, 1e-3, log=True)}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be alternate answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, ALTERNATE)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, ALTERNATE)
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The mean loss of the alternates' tokens."""
-        _require_alternates(task)
+        _require_alternates(context)
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             x, y = version_of(batch.x, ALTERNATE)
@@ -58,7 +58,7 @@ class IDK(AnswerUnlearner):
 
         return term
 
-    def n_tokens(self, batch: Batch, role: Role) -> Tensor:
+    def n_tokens(self, batch: Batch, role: PartitionRole) -> Tensor:
         """Of forgotten samples, those of their alternate answers."""
         return super().n_tokens(batch, role) if role != "forget" else labelled(version_of(batch.x, ALTERNATE)[1]).sum()
 
@@ -90,14 +90,14 @@ class IdkDPO(AnswerUnlearner):
 
     beta: PositiveFloat = 0.1
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be alternate answers."""
-        return super().refuse(data) or versions_missing(data.x_shape, ALTERNATE)
+        return super().unsupported_reason(data) or versions_missing(data.x_shape, ALTERNATE)
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Log-sigmoid of the scaled difference of log-ratios."""
-        _require_alternates(task)
-        reference = Reference(model, task)
+        _require_alternates(context)
+        reference = Reference(model, context)
         before, before_alternate = reference.sums("forget"), reference.sums("forget", ALTERNATE)
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
@@ -111,8 +111,8 @@ class IdkDPO(AnswerUnlearner):
         return term
 
 
-def _require_alternates(task: UnlearningTask) -> None:
-    for batch in task.batches("forget", shuffle=False):
+def _require_alternates(context: UnlearningContext) -> None:
+    for batch in context.batches("forget", shuffle=False):
         is_missing = ~labelled(version_of(batch.x, ALTERNATE)[1]).any(1)
         if bool(is_missing.any()):
             sample = int(batch.ids[is_missing][0])

@@ -13,8 +13,8 @@ from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.forward import logits_of
-from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeInt, Partition, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.last_layers import reset_layers, split_layers
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -52,7 +52,7 @@ class ResetAndDistil(IterativeUnlearner):
             "The layers are the first convolution and the last layer with its normalisation; the code goes by their names.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "validation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "validation"})
     cost: ClassVar[str] = "warm_up_epochs passes over the validation set, epochs over the retain set, one model copy"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -74,28 +74,28 @@ class ResetAndDistil(IterativeUnlearner):
         """There must be a last layer."""
         _to_reset(model)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Reset, warm up, fine-tune."""
         teacher = frozen_copy(model)
-        reset_layers(_to_reset(model), task)
+        reset_layers(_to_reset(model), context)
 
         def divergence(batch: Batch, logits: Tensor) -> Tensor:
             with torch.no_grad():
                 answer = logits_of(teacher(batch.x))
-            return distillation_divergence(logits, answer, temperature=self.temperature, task=task.kind).mean()
+            return distillation_divergence(logits, answer, temperature=self.temperature, task=context.task).mean()
 
         def warm_up(batch: Batch) -> Tensor:
             return divergence(batch, logits_of(model(batch.x)))
 
         def both(batch: Batch) -> Tensor:
             logits = logits_of(model(batch.x))
-            return task.criterion(logits, batch.y) + 2 * divergence(batch, logits)
+            return context.criterion(logits, batch.y) + 2 * divergence(batch, logits)
 
         first = self.replace(epochs=self.warm_up_epochs, optimizer=self.warm_up_optimizer, schedule=None)
-        trainer, unseen = first.trainer(model, replace(task, on_epoch=None)), task.batches("validation")
+        trainer, unseen = first.trainer(model, replace(context, on_epoch=None)), context.batches("validation")
         for _ in trainer.epochs():
             trainer.train_on(unseen, warm_up)
-        trainer, retain = self.trainer(model, task), task.batches("retain")
+        trainer, retain = self.trainer(model, context), context.batches("retain")
         for _ in trainer.epochs():
             trainer.train_on(retain, both)
         return model

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Criterion, Optimizer
-from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.last_layers import reset_layers, split_layers
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -54,7 +54,7 @@ class ResetAndNoise(IterativeUnlearner):
             "The code also evaluates the validation set after each epoch, of which nothing follows.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     cost: ClassVar[str] = "epochs passes over the retain set, and one for each repair factor"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -75,15 +75,15 @@ class ResetAndNoise(IterativeUnlearner):
         """There must be a last layer."""
         split_layers(model, 1)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Reset, then epoch after epoch draw, disturb and train."""
         last = split_layers(model, 1)[1]
-        reset_layers([module for module in last if all(p.requires_grad for p in module.parameters(recurse=False))], task)
+        reset_layers([module for module in last if all(p.requires_grad for p in module.parameters(recurse=False))], context)
         norms = {id(p) for module in model.modules() if isinstance(module, _NORMS) for p in module.parameters(recurse=False)}
         free = [p for p in model.parameters() if p.requires_grad]
         drawable = [p for p in free if id(p) not in norms]
-        draws, noises = task.generator("draws"), task.generator("noise")
-        retain, drawn_before = task.batches("retain"), set[int]()
+        draws, noises = context.generator("draws"), context.generator("noise")
+        retain, drawn_before = context.batches("retain"), set[int]()
         n_epochs = self.epochs + len(self.repair_factors)
         for epoch in range(n_epochs):
             chosen, factor = free, 1.0
@@ -96,9 +96,9 @@ class ResetAndNoise(IterativeUnlearner):
                 chosen = [*chosen, *(p for p in free if id(p) in norms)]
             else:
                 factor = self.repair_factors[epoch - self.epochs]
-            self._train(model, task, retain, chosen, factor)
-            if task.on_epoch is not None:
-                task.on_epoch(epoch + 1, n_epochs, model)
+            self._train(model, context, retain, chosen, factor)
+            if context.on_epoch is not None:
+                context.on_epoch(epoch + 1, n_epochs, model)
         return model
 
     @torch.no_grad()
@@ -107,7 +107,9 @@ class ResetAndNoise(IterativeUnlearner):
             noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
             tensor.add_(noise.to(tensor.device), alpha=self.noise)
 
-    def _train(self, model: nn.Module, task: UnlearningTask, retain: Batches, chosen: list[nn.Parameter], factor: float) -> None:
+    def _train(
+        self, model: nn.Module, context: UnlearningContext, retain: Batches, chosen: list[nn.Parameter], factor: float
+    ) -> None:
         """One epoch of the chosen tensors with an optimizer of its own."""
         free = [p for p in model.parameters() if p.requires_grad]
         rate = factor * self.optimizer.learning_rate
@@ -116,9 +118,9 @@ class ResetAndNoise(IterativeUnlearner):
         for parameter in free:
             parameter.requires_grad_(id(parameter) in learning)
         try:
-            trainer = self.replace(epochs=1, optimizer=optimizer).trainer(model, replace(task, on_epoch=None))
+            trainer = self.replace(epochs=1, optimizer=optimizer).trainer(model, replace(context, on_epoch=None))
             for _ in trainer.epochs():
-                trainer.train_on(retain, lambda batch: task.loss(model, batch))
+                trainer.train_on(retain, lambda batch: context.loss(model, batch))
         finally:
             for parameter in free:
                 parameter.requires_grad_(True)

@@ -11,11 +11,11 @@ from torch import nn
 from erasure.accounting.gaussian import noise_for
 from erasure.accounting.guarantee import Guarantee
 from erasure.accounting.sensitivity import rewind_distance
-from erasure.errors import InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.noisy import add_noise
 from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
-from erasure.types import NonNegativeInt, OpenFraction, PositiveFloat, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["RewindToDelete"]
@@ -49,7 +49,7 @@ class RewindToDelete(Unlearner):
             "The distance is our own derivation for full-batch descent, and the noise that of the exact Gaussian mechanism.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train", "retain"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = "epochs epochs on the retain set; the original's training as precomputation"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 20)}
@@ -63,17 +63,17 @@ class RewindToDelete(Unlearner):
     def check(self) -> None:
         """A guarantee needs to know the loss."""
         if self.eps is not None and (self.smoothness is None or self.lipschitz is None):
-            raise InvalidParameters([Problem("eps needs smoothness and lipschitz of the loss", path="RewindToDelete.eps")])
+            raise InvalidParameters([Diagnostic("eps needs smoothness and lipschitz of the loss", path="RewindToDelete.eps")])
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Rewind, train on, add noise if a guarantee is asked for."""
         if self.eps is None:
-            return task.resumed(model, "retain", self.epochs)
-        gradient = BatchGradient(model.eval(), task.x, task.y, task.criterion)
-        steps = descent_of(model, gradient, task.replay_training, type(self).__name__)
+            return context.resumed(model, "retain", self.epochs)
+        gradient = BatchGradient(model.eval(), context.x, context.y, context.criterion)
+        steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
         self._require_full_descent(steps)
-        unlearned = task.resumed(model, "retain", self.epochs)
-        n, n_left = len(steps[0].ids), task.n_samples("retain")
+        unlearned = context.resumed(model, "retain", self.epochs)
+        n, n_left = len(steps[0].ids), context.n_samples("retain")
         assert self.smoothness is not None  # noqa: S101 - check() has seen to it
         assert self.lipschitz is not None  # noqa: S101 - as above
         distance = rewind_distance(
@@ -86,13 +86,13 @@ class RewindToDelete(Unlearner):
             rewound=min(self.epochs, len(steps)),
         )
         with torch.no_grad():
-            add_noise(unlearned.parameters(), noise_for(distance, self.eps, self.delta), task.generator("noise"))
+            add_noise(unlearned.parameters(), noise_for(distance, self.eps, self.delta), context.generator("noise"))
         assumptions = (
             f"Every sample's loss is {self.smoothness:g}-smooth, with gradients of at most {self.lipschitz:g}, along both trainings.",
             "The reference is retraining with the same noise; the original is not released.",
             "Statistics by which inputs were scaled are not covered.",
         )
-        task.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
+        context.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
         return unlearned
 
     def _require_full_descent(self, steps: list[DescentStep]) -> None:

@@ -15,9 +15,9 @@ from erasure.functional.tokens import PADDING
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.devices import autocast
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.answers import AnswerUnlearner, Term
-from erasure.unlearners.contract import UnlearningTask, frozen_copy
+from erasure.unlearners.contract import UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["RMU"]
@@ -85,19 +85,19 @@ class RMU(AnswerUnlearner):
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.requires_grad and any(parameter is each for each in chosen))
 
-    def n_tokens(self, batch: Batch, role: Role) -> Tensor:
+    def n_tokens(self, batch: Batch, role: PartitionRole) -> Tensor:
         """All tokens, those of prompts too."""
         found: Tensor = (batch.x[:, 1] != PADDING).sum()
         return found
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Squared distance of the states from the target."""
         block, _ = self._chosen(model)
         target: Tensor | None = None
-        with torch.no_grad(), autocast(task.device, task.precision):
-            first = next(iter(task.batches("forget", shuffle=False)))
+        with torch.no_grad(), autocast(context.device, context.precision):
+            first = next(iter(context.batches("forget", shuffle=False)))
             states = _states(model, block, first)
-            direction = torch.rand(states.shape[-1], generator=task.generator("direction")).to(states)
+            direction = torch.rand(states.shape[-1], generator=context.generator("direction")).to(states)
             length = self.steering if self.steering is not None else self.scale * float(_real(states, first).norm(dim=-1).mean())
             target = length * direction / direction.norm()
 
@@ -107,7 +107,7 @@ class RMU(AnswerUnlearner):
 
         return term
 
-    def retained_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def retained_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Squared distance of the states from the original's."""
         block, _ = self._chosen(model)
         teacher = frozen_copy(model)

@@ -15,8 +15,8 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.trial import deep_copy
-from erasure.types import NonNegativeInt, Partition, Role, Source
-from erasure.unlearners.contract import ModelBank, Unlearner, UnlearningTask
+from erasure.types import NonNegativeInt, Partition, PartitionRole, Source
+from erasure.unlearners.contract import ModelService, Unlearner, UnlearningContext
 from erasure.unlearners.neg_grad_plus import NegGradPlus
 from erasure.unlearners.sequential import renamed
 
@@ -63,7 +63,7 @@ class RUM(Unlearner):
             "Scores by training many models, and by learning events, are left out.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain", "validation"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "validation"})
     cost: ClassVar[str] = "that of the steps, one forward pass over the forget set"
 
     steps: Annotated[tuple[Unlearner, ...], MinLen(1)] = field(default_factory=_published_steps)
@@ -78,9 +78,9 @@ class RUM(Unlearner):
         names = {"forget": self.forget, "retain": self.retain, "train": self.train}
         return tuple(renamed(step, names) for step in self.steps)
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """Those of the steps and of the score."""
-        found: dict[Role, str] = {role: name for step in self.named_steps for role, name in step.partitions().items()}
+        found: dict[PartitionRole, str] = {role: name for step in self.named_steps for role, name in step.partitions().items()}
         found["forget"] = self.forget
         if len(self.steps) > 1:
             found["retain"] = self.retain
@@ -90,52 +90,52 @@ class RUM(Unlearner):
         """The partitions of the steps and of the score."""
         return frozenset(self.partitions().values()).union(*(step.partition_names() for step in self.named_steps))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The first step's reason that there is."""
-        return next(filter(None, (step.refuse(data) for step in self.steps)), None)
+        return next(filter(None, (step.unsupported_reason(data) for step in self.steps)), None)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Score, cut into groups, forget one after the other."""
-        scores = self._memorisation(model, task)
-        groups = task.ids("forget")[scores.argsort(stable=True)].tensor_split(len(self.steps))
+        scores = self._memorisation(model, context)
+        groups = context.ids("forget")[scores.argsort(stable=True)].tensor_split(len(self.steps))
         for number, (step, group) in enumerate(zip(self.named_steps, groups, strict=True)):
             changed = {self.forget: group}
-            if self.retain in task.partitions:
-                changed[self.retain] = torch.cat([task.partitions[self.retain], *groups[number + 1 :]])
+            if self.retain in context.partitions:
+                changed[self.retain] = torch.cat([context.partitions[self.retain], *groups[number + 1 :]])
             bank = (
                 None
-                if task.bank is None
-                else _OtherPartitions(task.bank, frozenset(changed) if len(self.steps) > 1 else frozenset())
+                if context.models is None
+                else _OtherPartitions(context.models, frozenset(changed) if len(self.steps) > 1 else frozenset())
             )
-            request = replace(task.step(number), partitions={**task.partitions, **changed}, bank=bank, on_epoch=None)
+            request = replace(context.step(number), partitions={**context.partitions, **changed}, models=bank, on_epoch=None)
             model = step.unlearn(model.eval(), request.seen_by(step))
-            if task.on_epoch is not None:
-                task.on_epoch(number + 1, len(self.steps), model)
+            if context.on_epoch is not None:
+                context.on_epoch(number + 1, len(self.steps), model)
         return model
 
-    def _memorisation(self, model: nn.Module, task: UnlearningTask) -> Tensor:
+    def _memorisation(self, model: nn.Module, context: UnlearningContext) -> Tensor:
         """A score of each forget sample, higher for what is memorised more, in the order of the partition."""
-        forget = task.batches("forget", shuffle=False)
-        tuned = self._tuned(model, task) if self.score == "holdout" and task.n_samples("forget") else None
-        parts = [torch.zeros(0, device=task.device)]
+        forget = context.batches("forget", shuffle=False)
+        tuned = self._tuned(model, context) if self.score == "holdout" and context.n_samples("forget") else None
+        parts = [torch.zeros(0, device=context.device)]
         with torch.no_grad():
             for batch in forget:
                 logits = logits_of(model(batch.x))
                 if tuned is None:
-                    parts.append(per_sample_loss(task.kind, logits, batch.y))
+                    parts.append(per_sample_loss(context.task, logits, batch.y))
                     continue
                 other = logits_of(tuned(batch.x))
                 both = ((logits, other), (other, logits))
-                parts.append(sum(distillation_divergence(a, b, task=task.kind) for a, b in both) / 2)  # type: ignore[arg-type]
+                parts.append(sum(distillation_divergence(a, b, task=context.task) for a, b in both) / 2)  # type: ignore[arg-type]
         return torch.cat(parts)
 
-    def _tuned(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def _tuned(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """A copy of the original, fine-tuned on what it has not seen."""
         student = deep_copy(model)
-        trainer = replace(task, on_epoch=None, mask=None).trainer(student, self.holdout_optimizer, epochs=self.holdout_epochs)
-        unseen = task.batches("validation")
+        trainer = replace(context, on_epoch=None, mask=None).trainer(student, self.holdout_optimizer, epochs=self.holdout_epochs)
+        unseen = context.batches("validation")
         for _ in trainer.epochs():
-            trainer.train_on(unseen, lambda batch: task.loss(student, batch))
+            trainer.train_on(unseen, lambda batch: context.loss(student, batch))
         return student.eval()
 
 
@@ -143,7 +143,7 @@ class RUM(Unlearner):
 class _OtherPartitions:
     """A bank that refuses to retrain on partitions of which it knows only the names."""
 
-    bank: ModelBank
+    bank: ModelService
     changed: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from erasure.errors import RequirementNotMet
 from erasure.functional.masks import top_fraction_mask
 from erasure.training.trial import require_gradients
-from erasure.types import ANY_TASK, Fraction, Partition, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import ANY_TASK, Fraction, Partition, PartitionRole, PositiveInt, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.masked import Mask, mask_key
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -28,7 +28,9 @@ _SALUN = Source(
 )
 
 
-def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, batch_size: int | None = None) -> dict[str, Tensor]:
+def saliency_mask(
+    model: nn.Module, context: UnlearningContext, *, fraction: float, batch_size: int | None = None
+) -> dict[str, Tensor]:
     r"""The weights with the largest gradient of the forget loss.
 
     .. math:: g = \Bigl| \sum_{B \subset D_f} \nabla_\theta \, \bigl(-\ell(B; \theta_o)\bigr) \Bigr|
@@ -38,7 +40,7 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
 
     Args:
         model: The model, put into eval mode and otherwise left as it is; parameters without ``requires_grad`` get no mask.
-        task: Must declare that it reads ``forget``.
+        context: Must declare that it reads ``forget``.
         fraction: Share of the weights to select, over all tensors together.
         batch_size: Samples per batch; by default the task's.
 
@@ -48,15 +50,17 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
     Raises:
         RequirementNotMet: If the forget set is empty, as no weight is then more salient than another.
     """
-    if task.n_samples("forget") == 0:
-        raise RequirementNotMet(f"{task.reader} is not defined for an empty forget set: no weight is more salient than another")
-    batches = task.batches("forget", shuffle=False, batch_size=batch_size)
+    if context.n_samples("forget") == 0:
+        raise RequirementNotMet(
+            f"{context.reader} is not defined for an empty forget set: no weight is more salient than another"
+        )
+    batches = context.batches("forget", shuffle=False, batch_size=batch_size)
 
     def gradients() -> dict[str, Tensor]:
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
         for batch in batches:
-            loss = task.loss(model, batch)
+            loss = context.loss(model, batch)
             require_gradients(model, loss)
             found = torch.autograd.grad(-loss, list(parameters.values()), allow_unused=True)
             for total, gradient in zip(sums.values(), found, strict=True):
@@ -65,7 +69,7 @@ def saliency_mask(model: nn.Module, task: UnlearningTask, *, fraction: float, ba
         return sums
 
     model.eval()
-    sums = task.precomputed("forget_gradient", model, ["forget"], gradients, samples_per_batch=batches.batch_size)
+    sums = context.precomputed("forget_gradient", model, ["forget"], gradients, samples_per_batch=batches.batch_size)
     ordered = {name: sums[name].abs() for name, _ in model.named_parameters() if name in sums}
     return top_fraction_mask(ordered, fraction)
 
@@ -88,13 +92,13 @@ class SaliencyMask(Mask):
     forget: Partition = "forget"
     batch_size: PositiveInt | None = None
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The forget set."""
         return {"forget": self.forget}
 
-    def of(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
+    def of(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
         """The mask."""
-        return saliency_mask(model, task, fraction=self.fraction, batch_size=self.batch_size)
+        return saliency_mask(model, context, fraction=self.fraction, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +117,8 @@ class SaliencyMapGeneration(Unlearner):
     """
 
     source: ClassVar[Source | None] = _SALUN
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the forget set"
     search_space: ClassVar[SearchSpace] = {"fraction": Range(0.1, 0.9)}
 
@@ -123,11 +127,11 @@ class SaliencyMapGeneration(Unlearner):
     file_name: Annotated[str, MinLen(1)] = "saliency_map"
     write: bool = False
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Keep the mask, return the model."""
-        mask = saliency_mask(model, task, fraction=self.fraction)
+        mask = saliency_mask(model, context, fraction=self.fraction)
         file = Path(self.save_dir) / self.file_name
-        task.masks[mask_key(str(file))] = mask
+        context.masks[mask_key(str(file))] = mask
         if self.write:
             from safetensors.torch import save_file
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from erasure.types import Fraction, Source
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.masked import confined
 from erasure.unlearners.saliency import saliency_mask
 from erasure.unlearners.search import Range, SearchSpace
@@ -58,7 +58,7 @@ class SalUn(SuccessiveRandomLabels):
     order: Literal["mixed", "sequential"] = "sequential"
     fraction: Fraction = 0.5
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Select the salient weights, then relabel."""
-        mask = saliency_mask(model, task, fraction=self.fraction)
-        return confined(mask, model, task, super().unlearn)
+        mask = saliency_mask(model, context, fraction=self.fraction)
+        return confined(mask, model, context, super().unlearn)

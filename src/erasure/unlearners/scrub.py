@@ -12,8 +12,8 @@ from erasure.functional.losses import distillation_divergence
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask, frozen_copy
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["Scrub"]
@@ -60,7 +60,7 @@ class Scrub(IterativeUnlearner):
             "The first maximising pass of a network without dropout or BatchNorm has zero gradient, as in the reference code.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the retain set, max_epochs over the forget set, one model copy"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -108,16 +108,16 @@ class Scrub(IterativeUnlearner):
             epochs=2, max_epochs=2, alpha=1.0, gamma=1.0, temperature=4.0, order="min-max", batch_size=64, optimizer=optimizer
         )
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Maximise on the forget set, minimise on the retain set, epoch by epoch."""
         teacher = frozen_copy(model)
-        trainer = self.trainer(model, task)
-        forget, retain = task.batches("forget", batch_size=self.forget_batch_size), task.batches("retain")
+        trainer = self.trainer(model, context)
+        forget, retain = context.batches("forget", batch_size=self.forget_batch_size), context.batches("retain")
 
         def divergence(batch: Batch, student_logits: Tensor) -> Tensor:
             with torch.no_grad():
                 teacher_logits = logits_of(teacher(batch.x))
-            each = distillation_divergence(student_logits, teacher_logits, temperature=self.temperature, task=task.kind)
+            each = distillation_divergence(student_logits, teacher_logits, temperature=self.temperature, task=context.task)
             return self.temperature**2 * each.mean()
 
         def maximise(batch: Batch) -> Tensor:
@@ -125,7 +125,7 @@ class Scrub(IterativeUnlearner):
 
         def minimise(batch: Batch) -> Tensor:
             logits = logits_of(model(batch.x))
-            return self.gamma * task.criterion(logits, batch.y) + self.alpha * divergence(batch, logits)
+            return self.gamma * context.criterion(logits, batch.y) + self.alpha * divergence(batch, logits)
 
         for epoch in trainer.epochs():
             maximising = epoch < self.max_epochs

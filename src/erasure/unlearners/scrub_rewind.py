@@ -13,8 +13,8 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.training.batches import Batches
 from erasure.training.forward import logits_of
-from erasure.types import Partition, Role, Source, TaskKind
-from erasure.unlearners.contract import UnlearningTask
+from erasure.types import Partition, PartitionRole, Source, Task
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.scrub import Scrub
 
 __all__ = ["ScrubRewind"]
@@ -43,36 +43,36 @@ class ScrubRewind(Scrub):
         tested="the choice among checkpoints of SCRUB (tests/unit/unlearners/test_scrub_rewind.py)",
         deviations=("Checkpoint 0, the original, can be chosen; the reference code counts it but saves no file for it.",),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget", "validation"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget", "validation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "SCRUB, epochs + 1 forward passes over the forget set, epochs + 1 copies of the weights"
 
     validation: Partition = "validation"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Scrub with a checkpoint after each epoch, then rewind."""
-        forget = task.batches("forget", shuffle=False)
-        unseen = task.batches("validation", shuffle=False, ids=self._matched_validation(task))
+        forget = context.batches("forget", shuffle=False)
+        unseen = context.batches("validation", shuffle=False, ids=self._matched_validation(context))
         checkpoints: list[tuple[Fraction, dict[str, Tensor]]] = []
 
         def keep(epoch: int, epochs: int, model: nn.Module) -> None:
-            checkpoints.append((_error(model, forget, task.kind), _weights(model)))
-            if epoch and task.on_epoch is not None:
-                task.on_epoch(epoch, epochs, model)
+            checkpoints.append((_error(model, forget, context.task), _weights(model)))
+            if epoch and context.on_epoch is not None:
+                context.on_epoch(epoch, epochs, model)
 
         keep(0, self.epochs, model)
-        model = super().unlearn(model, replace(task, on_epoch=keep))
-        reference = _error(model, unseen, task.kind)
+        model = super().unlearn(model, replace(context, on_epoch=keep))
+        reference = _error(model, unseen, context.task)
         _, weights = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - reference))
         model.load_state_dict(weights)
         return model
 
-    def _matched_validation(self, task: UnlearningTask) -> Tensor:
+    def _matched_validation(self, context: UnlearningContext) -> Tensor:
         """Validation samples of the classes that the forget set has."""
-        if task.n_samples("forget") == 0:
+        if context.n_samples("forget") == 0:
             raise RequirementNotMet("ScrubRewind is not defined for an empty forget set: it has no forget error to compare")
-        ids = task.ids("validation")
-        matched = ids[torch.isin(task.y[ids], torch.unique(task.y[task.ids("forget")]))]
+        ids = context.ids("validation")
+        matched = ids[torch.isin(context.y[ids], torch.unique(context.y[context.ids("forget")]))]
         if len(matched) == 0:
             raise RequirementNotMet(
                 f'ScrubRewind is not defined here: the partition "{self.validation}" has no sample of the classes to forget, hence no '
@@ -82,7 +82,7 @@ class ScrubRewind(Scrub):
 
 
 @torch.no_grad()
-def _error(model: nn.Module, batches: Batches, kind: TaskKind) -> Fraction:
+def _error(model: nn.Module, batches: Batches, kind: Task) -> Fraction:
     """Share of wrong predictions, in eval mode; exact, so that equally close checkpoints tie."""
     model.eval()
     right = torch.zeros((), device=batches.ids.device)

@@ -16,8 +16,8 @@ from erasure.training.forward import logits_of
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
 from erasure.training.trial import require_gradients
-from erasure.types import ANY_TASK, NonNegativeFloat, PositiveFloat, Role, Source, TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, PartitionRole, PositiveFloat, Source, Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SelectiveSynapticDampening", "adaptive_weighting", "dampened"]
@@ -115,8 +115,8 @@ class SelectiveSynapticDampening(Unlearner):
             "An adaptive weighting is at least 1; in the reference code it can fall below, where all weights are dampened.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "train"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "one pass over the training set (once, before any request) and one over the forget set"
     search_space: ClassVar[SearchSpace] = {
         "selection_weighting": Range(0.1, 100.0, log=True),
@@ -127,15 +127,15 @@ class SelectiveSynapticDampening(Unlearner):
     dampening_constant: NonNegativeFloat = 1.0
     importance: Literal["sample", "batch"] = "sample"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Compare the importances, dampen."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         with plain_weights(model):
-            train, forget = self._shared_importances(model, task, "train"), self._shared_importances(model, task, "forget")
+            train, forget = self._shared_importances(model, context, "train"), self._shared_importances(model, context, "forget")
             strength, alpha = self.dampening_constant, self.selection_weighting
             if alpha == "adaptive":
-                alpha = adaptive_weighting(forget, train, task.n_samples("forget") / task.n_samples("train"))
+                alpha = adaptive_weighting(forget, train, context.n_samples("forget") / context.n_samples("train"))
             with torch.no_grad():
                 for name, weight in model.named_parameters():
                     if name in forget:
@@ -147,16 +147,16 @@ class SelectiveSynapticDampening(Unlearner):
         require_assignable(model, type(self).__name__)
         require_gradients(model, logits_of(model(batch.x)))
 
-    def _shared_importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
+    def _shared_importances(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> dict[str, Tensor]:
         """Importances from the store, where another setting of the method has left them."""
         name = f"{self.importance}_importances"
-        return task.precomputed(name, model, [role], lambda: self._importances(model, task, role), loss=self._kind())
+        return context.precomputed(name, model, [role], lambda: self._importances(model, context, role), loss=self._kind())
 
     def _kind(self) -> str:
         return "loss"
 
-    def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
-        batches = task.batches(role, shuffle=False)
+    def _importances(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> dict[str, Tensor]:
+        batches = context.batches(role, shuffle=False)
         if self.importance == "batch":
-            return batch_squared_gradients(model, batches, task.criterion)
-        return squared_gradients(model, batches, task.criterion.per_sample)
+            return batch_squared_gradients(model, batches, context.criterion)
+        return squared_gradients(model, batches, context.criterion.per_sample)

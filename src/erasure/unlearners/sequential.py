@@ -9,10 +9,10 @@ from annotated_types import MinLen
 from torch import nn
 
 from erasure.component import field_types
-from erasure.errors import InvalidParameters, Problem
+from erasure.errors import Diagnostic, InvalidParameters
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Partition, PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = ["Sequential", "renamed"]
 
@@ -49,7 +49,7 @@ class Sequential(Unlearner):
         n, left = len(self.requests), len(self.remaining)
         if n != left:
             raise InvalidParameters(
-                [Problem(f"{n} requests need as many remaining sets; found {left}", path="Sequential.remaining")]
+                [Diagnostic(f"{n} requests need as many remaining sets; found {left}", path="Sequential.remaining")]
             )
 
     @property
@@ -61,7 +61,7 @@ class Sequential(Unlearner):
             for forget, retain, train in zip(self.requests, self.remaining, trains, strict=False)
         )
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The partitions of the last request."""
         return self.steps[-1].partitions()
 
@@ -73,19 +73,19 @@ class Sequential(Unlearner):
         """The partitions of all requests."""
         return frozenset().union(*(step.partition_names() for step in self.steps))
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """The method's reason, if it has one."""
-        return self.method.refuse(data)
+        return self.method.unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Request after request."""
         steps = self.steps
         for number, step in enumerate(steps):
-            request = replace(task.step(number).seen_by(step), on_epoch=None)
+            request = replace(context.step(number).seen_by(step), on_epoch=None)
             model = step.unlearn(model.eval(), request)
-            task.confine(model)
-            if task.on_epoch is not None:
-                task.on_epoch(number + 1, len(steps), model)
+            context.confine(model)
+            if context.on_epoch is not None:
+                context.on_epoch(number + 1, len(steps), model)
         return model
 
 

@@ -14,8 +14,8 @@ from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.per_sample import batch_squared_gradients, squared_gradients
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SFRon", "importance_mask", "sample_weights"]
@@ -95,7 +95,7 @@ class SFRon(Unlearner):
             "Importances are kept by what they were computed from; the code's cache knows the folder alone.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = (
         "one pass over both sets for the mask, then steps retain batches and steps / forget_every forget batches"
     )
@@ -121,13 +121,13 @@ class SFRon(Unlearner):
         """Whether there is no step."""
         return self.steps == 0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Make the mask once, then climb and repair."""
-        retain = task.batches("retain")
+        retain = context.batches("retain")
         if not self.steps or not len(retain):
             return model
-        mask = self._mask(model, task) if task.n_samples("forget") else {}
-        trainer = task.trainer(
+        mask = self._mask(model, context) if context.n_samples("forget") else {}
+        trainer = context.trainer(
             model,
             self.optimizer,
             epochs=-(-self.steps // len(retain)),
@@ -138,7 +138,7 @@ class SFRon(Unlearner):
         keeps = [mask[name] for name, p in model.named_parameters() if p.requires_grad] if mask else []
 
         def ascent(batch: Batch, strength: float) -> Tensor:
-            losses = task.criterion.per_sample(logits_of(model(batch.x)), batch.y)
+            losses = context.criterion.per_sample(logits_of(model(batch.x)), batch.y)
             return -strength * (sample_weights(losses, self.power) * losses).mean()
 
         def iterate(iteration: _Iteration) -> Tensor:
@@ -149,11 +149,11 @@ class SFRon(Unlearner):
                 trainer.set_gradients([g * keep for g, keep in zip(gradients, keeps, strict=True)])
                 torch.nn.utils.clip_grad_norm_(trainer.parameters, self.ascent_norm, foreach=True)
                 trainer.update()
-            loss, gradients = trainer.gradient(kept, lambda batch: task.loss(model, batch))
+            loss, gradients = trainer.gradient(kept, lambda batch: context.loss(model, batch))
             trainer.set_gradients(gradients)
             return loss
 
-        forget = self._ascents(task.batches("forget"))
+        forget = self._ascents(context.batches("forget"))
         for epoch in trainer.epochs():
             trainer.step_on(self._iterations(epoch * len(retain), retain, forget), iterate)
         return model
@@ -168,16 +168,16 @@ class SFRon(Unlearner):
                 return
             yield t, kept, next(forget, None) if t % self.forget_every == 0 else None
 
-    def _mask(self, model: nn.Module, task: UnlearningTask) -> dict[str, Tensor]:
-        forget, retain = (self._importances(model, task, role) for role in ("forget", "retain"))
+    def _mask(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
+        forget, retain = (self._importances(model, context, role) for role in ("forget", "retain"))
         return {name: importance_mask(forget[name], retain[name], self.ratio) for name in forget}
 
-    def _importances(self, model: nn.Module, task: UnlearningTask, role: Role) -> dict[str, Tensor]:
-        batches = task.batches(role, shuffle=False)
+    def _importances(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> dict[str, Tensor]:
+        batches = context.batches(role, shuffle=False)
 
         def compute() -> dict[str, Tensor]:
             if self.importance == "batch":
-                return batch_squared_gradients(model, batches, task.criterion)
-            return squared_gradients(model, batches, task.criterion.per_sample)
+                return batch_squared_gradients(model, batches, context.criterion)
+            return squared_gradients(model, batches, context.criterion.per_sample)
 
-        return task.precomputed(f"{self.importance}_importances", model, [role], compute, loss="loss")
+        return context.precomputed(f"{self.importance}_importances", model, [role], compute, loss="loss")

@@ -9,8 +9,8 @@ from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
 from erasure.training.sharded import ShardedEnsemble
-from erasure.types import Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
 
 __all__ = ["SISA"]
@@ -38,22 +38,22 @@ class SISA(Unlearner):
         deviations=("The ensemble says where it differs from the code.",),
     )
     samples_apart: ClassVar[bool] = True
-    reads: ClassVar[frozenset[Role]] = frozenset({"train", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train", "retain"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = (
         "epochs of the shards with forgotten samples, from their slices on; the original's training as precomputation"
     )
     search_space: ClassVar[SearchSpace] = {}
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Restore and train on."""
-        unlearned = task.resumed(model, "retain")
+        unlearned = context.resumed(model, "retain")
         if isinstance(unlearned, ShardedEnsemble) and unlearned.partition is not None:
-            task.promise(
+            context.promise(
                 Guarantee(assumptions=("Which shard a kept node is in was decided with the forgotten nodes in the graph.",))
             )
             return unlearned
-        task.promise(
+        context.promise(
             Guarantee(
                 kind="exact",
                 assumptions=(

@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SuccessiveRandomLabels"]
@@ -52,7 +52,7 @@ class SuccessiveRandomLabels(IterativeUnlearner):
             "The optimizer's settings are those of SalUn, so that the two differ by the mask alone.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget and the retain set"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 15), "optimizer.lr": Range(1e-4, 1e-1, log=True)}
 
@@ -62,39 +62,39 @@ class SuccessiveRandomLabels(IterativeUnlearner):
     classes: Literal["other", "all"] = "other"
     order: Literal["mixed", "sequential"] = "mixed"
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be another class to draw."""
         if data.task == "classification" and self.classes == "other" and data.n_classes < 2:
             return f"{type(self).__name__} is not defined for a single class: there is no other one to draw"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train on both sets, with labels drawn for the forget set."""
-        trainer = self.trainer(model, task)
-        forget, retain = task.ids("forget"), task.ids("retain")
-        is_forgotten = torch.zeros(len(task.y), dtype=torch.bool, device=task.device)
+        trainer = self.trainer(model, context)
+        forget, retain = context.ids("forget"), context.ids("retain")
+        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
         is_forgotten[forget] = True
-        draw = self._drawing(task)
-        drawn = task.y if self.redraw == "batch" else draw(task.y)
+        draw = self._drawing(context)
+        drawn = context.y if self.redraw == "batch" else draw(context.y)
 
         def loss(batch: Batch) -> Tensor:
             random = draw(batch.y) if self.redraw == "batch" else drawn[batch.ids]
             chosen = is_forgotten[batch.ids].view(-1, *[1] * (batch.y.ndim - 1))
-            return task.criterion(logits_of(model(batch.x)), torch.where(chosen, random, batch.y))
+            return context.criterion(logits_of(model(batch.x)), torch.where(chosen, random, batch.y))
 
-        mixed = task.batches("retain", ids=torch.cat([forget, retain]))
-        passes = (mixed,) if self.order == "mixed" else (task.batches("forget"), task.batches("retain"))
+        mixed = context.batches("retain", ids=torch.cat([forget, retain]))
+        passes = (mixed,) if self.order == "mixed" else (context.batches("forget"), context.batches("retain"))
         for epoch in trainer.epochs():
             if self.redraw == "epoch" and epoch:
-                drawn = draw(task.y)
+                drawn = draw(context.y)
             for batches in passes:
                 trainer.train_on(batches, loss)
         return model
 
-    def _drawing(self, task: UnlearningTask) -> Callable[[Tensor], Tensor]:
+    def _drawing(self, context: UnlearningContext) -> Callable[[Tensor], Tensor]:
         """A function from true labels to drawn ones of the same shape; each call goes on in the stream ``labels``."""
-        generator = task.generator("labels")
-        n_classes = task.n_classes if task.kind == "classification" else 2
+        generator = context.generator("labels")
+        n_classes = context.n_classes if context.task == "classification" else 2
 
         def draw(y: Tensor) -> Tensor:
             if self.classes == "all":

@@ -12,8 +12,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.layer_inputs import input_grams, weight_matrix, weighted_layers
 from erasure.training.parametrized import plain_weights, require_assignable
-from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SVDClassForgetting", "scaled_subspace"]
@@ -79,7 +79,7 @@ class SVDClassForgetting(Unlearner):
             "The scales are fixed; the scripts tune them for each class on validation data.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "a forward pass over max_samples samples of either set, an eigenvalue decomposition for each layer"
     search_space: ClassVar[SearchSpace] = {
         "retain_scale": Range(1.0, 10000.0, log=True),
@@ -94,20 +94,20 @@ class SVDClassForgetting(Unlearner):
         """Weights must take what is assigned to them."""
         require_assignable(model, type(self).__name__)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Measure all layers, then project."""
-        if not task.n_samples("forget") or not task.n_samples("retain"):
+        if not context.n_samples("forget") or not context.n_samples("retain"):
             return model
         with plain_weights(model):
-            self._project(model, task)
+            self._project(model, context)
         return model
 
-    def _project(self, model: nn.Module, task: UnlearningTask) -> None:
+    def _project(self, model: nn.Module, context: UnlearningContext) -> None:
         layers = weighted_layers(model)
         if any(p.requires_grad for p in model.parameters()):
             layers = {name: layer for name, layer in layers.items() if layer.weight.requires_grad}
-        forget = task.batches("forget", shuffle=False, ids=self._forget_ids(task))
-        retain = task.batches("retain", shuffle=False, ids=self._retain_ids(task))
+        forget = context.batches("forget", shuffle=False, ids=self._forget_ids(context))
+        retain = context.batches("retain", shuffle=False, ids=self._retain_ids(context))
         forgotten, kept = input_grams(model, forget, layers), input_grams(model, retain, layers)
         with torch.no_grad():
             for name in forgotten:
@@ -117,18 +117,18 @@ class SVDClassForgetting(Unlearner):
                 weight = layers[name].weight
                 weight.sub_(change.reshape(weight.shape).to(weight.dtype))
 
-    def _forget_ids(self, task: UnlearningTask) -> Tensor:
-        ids = task.ids("forget")
-        order = torch.randperm(len(ids), generator=task.generator("forget samples")).to(ids.device)
+    def _forget_ids(self, context: UnlearningContext) -> Tensor:
+        ids = context.ids("forget")
+        order = torch.randperm(len(ids), generator=context.generator("forget samples")).to(ids.device)
         return ids[order[: self.max_samples].sort().values]
 
-    def _retain_ids(self, task: UnlearningTask) -> Tensor:
+    def _retain_ids(self, context: UnlearningContext) -> Tensor:
         """Retain samples, equally many of each class as far as there are; any, where labels are no classes."""
-        ids = task.ids("retain")
-        ids = ids[torch.randperm(len(ids), generator=task.generator("retain samples")).to(ids.device)]
-        if task.kind == "multilabel":
+        ids = context.ids("retain")
+        ids = ids[torch.randperm(len(ids), generator=context.generator("retain samples")).to(ids.device)]
+        if context.task == "multilabel":
             return ids[: self.max_samples].sort().values
-        labels = task.y[ids]
+        labels = context.y[ids]
         # Number of each sample within its class, in the drawn order; the lowest numbers of all classes come first.
         by_class = labels.argsort(stable=True)
         counts = torch.bincount(labels)

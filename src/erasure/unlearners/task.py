@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from erasure.accounting.guarantee import Guarantee
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.losses import correctness
+from erasure.renamed import formerly
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
@@ -25,15 +26,15 @@ from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, keep_inputs
-from erasure.types import Role, TaskKind
+from erasure.types import PartitionRole, Task
 
 if TYPE_CHECKING:
     from erasure.unlearners.contract import Unlearner
 
-__all__ = ["ModelBank", "UnlearningTask", "frozen_copy", "model_digest"]
+__all__ = ["ModelService", "UnlearningContext", "frozen_copy", "model_digest"]
 
 
-class ModelBank(Protocol):
+class ModelService(Protocol):
     """Models that a method may ask for beside the one it is given. Training them is charged to the method as precomputation."""
 
     def fresh(self, seed: int) -> nn.Module:
@@ -67,8 +68,9 @@ class _Ledger:
     kept_bytes: int = 0
 
 
+@formerly(bank="models", kind="task")
 @dataclass(frozen=True, eq=False, kw_only=True)
-class UnlearningTask:
+class UnlearningContext:
     """What a method is given beside the model.
 
     Args:
@@ -79,7 +81,7 @@ class UnlearningTask:
         criterion: The loss the original was trained with.
         streams: The method's random streams.
         batch_size: Samples per step where the method does not say.
-        bank: Other models.
+        models: Other models.
         precision: ``fp32`` or ``bf16``.
         on_epoch: Called after each epoch.
         z: Groups of the whole data set, if there are any.
@@ -95,11 +97,11 @@ class UnlearningTask:
     criterion: Criterion
     streams: Streams
     batch_size: int = 64
-    bank: ModelBank | None = None
+    models: ModelService | None = None
     precision: Precision = "fp32"
     on_epoch: EpochListener | None = None
     z: Tensor | None = None
-    roles: Mapping[Role, str] = field(default_factory=dict)
+    roles: Mapping[PartitionRole, str] = field(default_factory=dict)
     reader: str = "the method"
     mask: Mapping[str, Tensor] | None = None
     held: Mapping[str, Tensor] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class UnlearningTask:
         return self.y.device
 
     @property
-    def kind(self) -> TaskKind:
+    def task(self) -> Task:
         """How labels are read."""
         return self.model_input.task
 
@@ -125,7 +127,7 @@ class UnlearningTask:
         """Number of classes (of labels, for ``multilabel``)."""
         return self.model_input.n_classes
 
-    def ids(self, role: Role) -> Tensor:
+    def ids(self, role: PartitionRole) -> Tensor:
         """Ids of the partition that plays ``role``.
 
         Raises:
@@ -138,13 +140,15 @@ class UnlearningTask:
             raise PartitionError(f'there is no partition "{name}" ({role}); there are {", ".join(self.partitions)}')
         return self.partitions[name]
 
-    def n_samples(self, role: Role) -> int:
+    def n_samples(self, role: PartitionRole) -> int:
         """Size of a partition."""
         return len(self.ids(role))
 
     # Batches, losses and the loop
 
-    def batches(self, role: Role, *, shuffle: bool = True, batch_size: int | None = None, ids: Tensor | None = None) -> Batches:
+    def batches(
+        self, role: PartitionRole, *, shuffle: bool = True, batch_size: int | None = None, ids: Tensor | None = None
+    ) -> Batches:
         """Batches of a partition; every pass over them is a new epoch, shuffled by the role's own stream.
 
         Args:
@@ -161,13 +165,13 @@ class UnlearningTask:
         """Mean loss of ``model`` on a batch, as in the original's training."""
         return self.criterion(logits_of(model(batch.x)), batch.y)
 
-    def accuracy(self, model: nn.Module, role: Role) -> float:
+    def accuracy(self, model: nn.Module, role: PartitionRole) -> float:
         """Share of right predictions on a partition in eval mode, in which the model is left; 0 for an empty one."""
         model.eval()
         right = torch.zeros((), device=self.device)
         with torch.no_grad():
             for batch in self.batches(role, shuffle=False):
-                right = right + correctness(self.kind, logits_of(model(batch.x)), batch.y).sum()
+                right = right + correctness(self.task, logits_of(model(batch.x)), batch.y).sum()
         return float(right) / max(1, self.n_samples(role))
 
     def generator(self, *names: str | int) -> torch.Generator:
@@ -205,23 +209,23 @@ class UnlearningTask:
 
     def fresh_model(self, *names: str | int) -> nn.Module:
         """A randomly initialised network of the original's architecture, frozen, from the stream ``names``."""
-        fresh = self._bank("a randomly initialised model").fresh(self.streams.child(*names).seed)
+        fresh = self._models("a randomly initialised model").fresh(self.streams.child(*names).seed)
         return frozen_copy(keep_inputs(fresh.to(self.device)))
 
-    def retrained(self, role: Role) -> nn.Module:
+    def retrained(self, role: PartitionRole) -> nn.Module:
         """A model trained from scratch on a partition, as the original was; its training time is the method's."""
         self.ids(role)
         with self._clocked():
-            model, seconds = self._bank("a training recipe").retrained(self.roles[role])
+            model, seconds = self._models("a training recipe").retrained(self.roles[role])
         self.ledger.charged_s += seconds
         return keep_inputs(model)
 
     def replay_training(self, on_step: StepListener) -> None:
         """Show every update of the original's training; the time is precomputation, as the log would be kept while training."""
         with self._clocked():
-            self.ledger.precompute_s += self._bank("the original's training").replay(on_step)
+            self.ledger.precompute_s += self._models("the original's training").replay(on_step)
 
-    def resumed(self, original: nn.Module, role: Role, epochs: int | None = None) -> nn.Module:
+    def resumed(self, original: nn.Module, role: PartitionRole, epochs: int | None = None) -> nn.Module:
         """A model whose training was taken up with a partition, from what was kept of the original's.
 
         Making what is kept counts as precomputation, going on from it as the method's own time, and its size as kept.
@@ -233,7 +237,7 @@ class UnlearningTask:
         """
         self.ids(role)
         with self._clocked():
-            found = self._bank("the original's training").resumed(original, self.roles[role], epochs)
+            found = self._models("the original's training").resumed(original, self.roles[role], epochs)
         self.ledger.precompute_s += found.precompute_s
         self.ledger.charged_s += found.elapsed_s
         self.keeps(found.kept_bytes)
@@ -248,7 +252,12 @@ class UnlearningTask:
         self.ledger.kept_bytes += n_bytes
 
     def precomputed(
-        self, name: str, model: nn.Module, roles: Iterable[Role], compute: Callable[[], dict[str, Tensor]], **content: Any
+        self,
+        name: str,
+        model: nn.Module,
+        roles: Iterable[PartitionRole],
+        compute: Callable[[], dict[str, Tensor]],
+        **content: Any,
     ) -> dict[str, Tensor]:
         """Tensors that are computed once for a model and some partitions, and then shared by every method that asks for them.
 
@@ -263,7 +272,7 @@ class UnlearningTask:
             content: Parameters it depends on.
         """
         chosen = sorted(roles)
-        if self.bank is None:
+        if self.models is None:
             return compute()
         digests = {role: _ids_digest(self.ids(role)) for role in chosen}
         trained = sorted(name for name, p in model.named_parameters() if p.requires_grad)
@@ -275,7 +284,7 @@ class UnlearningTask:
             **content,
         }
         with self._clocked():
-            tensors, seconds = self.bank.cached(name, described, compute)
+            tensors, seconds = self.models.cached(name, described, compute)
         if chosen == ["train"]:
             self.ledger.precompute_s += seconds
         else:
@@ -291,14 +300,14 @@ class UnlearningTask:
         synchronise(self.device)
         self.ledger.measured_s += time.perf_counter() - start
 
-    def _bank(self, what: str) -> ModelBank:
-        if self.bank is None:
+    def _models(self, what: str) -> ModelService:
+        if self.models is None:
             raise RequirementNotMet(f"{self.reader} needs {what}, which is not available here; run it from a configuration")
-        return self.bank
+        return self.models
 
     # How methods are put inside one another
 
-    def seen_by(self, unlearner: Unlearner) -> UnlearningTask:
+    def seen_by(self, unlearner: Unlearner) -> UnlearningContext:
         """The same task with the partitions, batch size and name of ``unlearner``."""
         return replace(
             self,
@@ -308,11 +317,11 @@ class UnlearningTask:
             promised=[],
         )
 
-    def step(self, number: int) -> UnlearningTask:
+    def step(self, number: int) -> UnlearningContext:
         """The same task with random streams of its own, for step ``number`` of a composition."""
         return replace(self, streams=self.streams.child("step", number))
 
-    def masked(self, mask: Mapping[str, Tensor], held: Mapping[str, Tensor] | None = None) -> UnlearningTask:
+    def masked(self, mask: Mapping[str, Tensor], held: Mapping[str, Tensor] | None = None) -> UnlearningContext:
         """The same task, in which only weights where ``mask`` is 1 may change (and where an enclosing mask is 1).
 
         Args:
@@ -336,7 +345,7 @@ class UnlearningTask:
                 keep = self.mask[name].to(parameter.device) != 0
                 parameter.copy_(torch.where(keep, parameter, self.held[name]))
 
-    def with_frozen(self, modules: Iterable[nn.Module]) -> UnlearningTask:
+    def with_frozen(self, modules: Iterable[nn.Module]) -> UnlearningContext:
         """The same task, in which ``modules`` stay in eval mode during training."""
         return replace(self, frozen=(*self.frozen, *modules))
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from erasure.training.calls import Optimizer
 from erasure.training.trial import deep_copy
-from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["TaskVector"]
@@ -36,8 +36,8 @@ class TaskVector(IterativeUnlearner):
         code="jaechan-repo/muse_bench at 54719c5",
         tested="plain formulas in float64 (tests/unit/language/test_task_vector.py)",
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the forget set"
     search_space: ClassVar[SearchSpace] = {"strength": Range(0.1, 16.0, log=True), "optimizer.lr": Range(1e-6, 1e-2, log=True)}
 
@@ -45,15 +45,15 @@ class TaskVector(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("AdamW", lr=1e-5))
     strength: NonNegativeFloat = 1.0
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Fine-tune a copy, then subtract."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         tuned = deep_copy(model)
-        trainer = self.trainer(tuned, task)
-        forget = task.batches("forget")
+        trainer = self.trainer(tuned, context)
+        forget = context.batches("forget")
         for _ in trainer.epochs():
-            trainer.train_on(forget, lambda batch: task.loss(tuned, batch))
+            trainer.train_on(forget, lambda batch: context.loss(tuned, batch))
         with torch.no_grad():
             for parameter, after in zip(model.parameters(), tuned.parameters(), strict=True):
                 parameter.sub_(self.strength * (after - parameter))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from erasure.functional.tokens import labelled
 from erasure.training.batches import Batch
-from erasure.types import NonNegativeFloat, NonNegativeInt, Role, Source
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, Source
 from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import lowered_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -59,11 +59,11 @@ class UNDIAL(AnswerUnlearner):
         if self.legacy:
             require_whole(self.piece_size, "UNDIAL")
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Cross-entropy with the changed prediction of the original."""
         if self.legacy:
-            return lowered_everywhere(model, task, self.beta)
-        reference = Reference(model, task)
+            return lowered_everywhere(model, context, self.beta)
+        reference = Reference(model, context)
 
         def values(answers: AnswerLogits, batch: Batch) -> Tensor:
             before = reference.logits(batch).to(_wide(answers.logits))
@@ -100,7 +100,7 @@ class CEU(AnswerUnlearner):
 
     skipped: NonNegativeInt = 1
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Cross-entropy with the prediction without the token."""
 
         def values(answers: AnswerLogits, batch: Batch) -> Tensor:
@@ -112,7 +112,7 @@ class CEU(AnswerUnlearner):
 
         return _mean_over_tokens(model, values)
 
-    def n_tokens(self, batch: Batch, role: Role) -> Tensor:
+    def n_tokens(self, batch: Batch, role: PartitionRole) -> Tensor:
         """Of forgotten answers, the tokens that are not left out."""
         return labelled(batch.y[:, self.skipped :] if role == "forget" else batch.y).sum()
 
@@ -137,7 +137,7 @@ class InvertedHinge(AnswerUnlearner):
     cost: ClassVar[str] = "epochs passes over the forget set, each step with a retain batch"
     search_space: ClassVar[SearchSpace] = {"epochs": Range(1, 10), "optimizer.lr": _RATE}
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """One plus the margin in probability."""
 
         def values(answers: AnswerLogits, batch: Batch) -> Tensor:

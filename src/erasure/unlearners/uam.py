@@ -14,8 +14,8 @@ from erasure.functional.projections import orthogonal_part
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.loop import paired
-from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["UAM"]
@@ -52,8 +52,8 @@ class UAM(IterativeUnlearner):
             "The library has no default for rho; 0.05 is that of sharpness-aware minimisation.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
-    defined_for: ClassVar[frozenset[TaskKind]] = ANY_TASK
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
+    defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, each step with a forget batch"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 10),
@@ -66,14 +66,14 @@ class UAM(IterativeUnlearner):
     rho: NonNegativeFloat = 0.05
     surrogate: Literal["ascent", "orthogonal"] = "ascent"
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Go up, look down, step down."""
-        trainer = self.trainer(model, task)
-        retain, forget = task.batches("retain"), task.batches("forget")
+        trainer = self.trainer(model, context)
+        retain, forget = context.batches("retain"), context.batches("forget")
         n_steps = self.epochs * len(retain)
 
         def loss(batch: Batch) -> Tensor:
-            return task.loss(model, batch)
+            return context.loss(model, batch)
 
         def look_down(step: tuple[int, Batch, Batch]) -> Tensor:
             t, kept, forgotten = step

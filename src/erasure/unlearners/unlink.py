@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from erasure.types import Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import PartitionRole, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
 
 __all__ = ["Unlink"]
@@ -27,7 +27,7 @@ class Unlink(Unlearner):
         paper="Tan et al., WWW 2024, arXiv:2402.10695",
         deviations=("Nodes and features are unlinked, too; the paper has edges.",),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset()
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset()
     cost: ClassVar[str] = "none"
     search_space: ClassVar[SearchSpace] = {}
 
@@ -35,6 +35,6 @@ class Unlink(Unlearner):
         """Always: the weights stay."""
         return True
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Return the model as it is."""
         return model

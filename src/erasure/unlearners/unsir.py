@@ -13,8 +13,8 @@ from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Optimizer
 from erasure.training.inputs import logits_on, optimised, value_range, values_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Role, Source, TaskKind
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["UNSIR"]
@@ -71,8 +71,8 @@ class UNSIR(IterativeUnlearner):
         ),
     )
     version: ClassVar[int] = 2
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "noise_steps passes over one batch per class, epochs + repair_epochs passes over a retain subset"
     search_space: ClassVar[SearchSpace] = {
         "optimizer.lr": Range(1e-4, 1e-1, log=True),
@@ -97,11 +97,11 @@ class UNSIR(IterativeUnlearner):
     repair_epochs: NonNegativeInt = 1
     repair_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=0.01))
 
-    def partitions(self) -> dict[Role, str]:
+    def partitions(self) -> dict[PartitionRole, str]:
         """The retain set and, unless the classes are given, the forget set, of which only labels are read."""
         return {"retain": self.retain} if self.classes is not None else {"forget": self.forget, "retain": self.retain}
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs that no noise can be added to, nor for classes that do not exist."""
         if data.modality == "graph":
             return "UNSIR is not defined for graphs: noise needs inputs in one tensor"
@@ -109,70 +109,70 @@ class UNSIR(IterativeUnlearner):
             self._named_classes(data)
         except RequirementNotMet as error:
             return f"UNSIR cannot forget what it is told to: {error}"
-        return super().refuse(data)
+        return super().unsupported_reason(data)
 
     def _named_classes(self, data: ModelInput) -> tuple[int, ...]:
         return tuple(dict.fromkeys(data.class_of(label) for label in self.classes or ()))
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Make noise, impair, repair."""
-        classes = self._forget_classes(task)
+        classes = self._forget_classes(context)
         if not classes:
             return model
-        subset = self._retain_subset(task)
+        subset = self._retain_subset(context)
         if self.epochs:
-            self._impair(model, task, classes, subset)
+            self._impair(model, context, classes, subset)
         if self.repair_epochs:
-            repair = self.replace(epochs=self.repair_epochs, optimizer=self.repair_optimizer).trainer(model, task)
-            retain = task.batches("retain", ids=subset)
+            repair = self.replace(epochs=self.repair_epochs, optimizer=self.repair_optimizer).trainer(model, context)
+            retain = context.batches("retain", ids=subset)
             for _ in repair.epochs():
-                repair.train_on(retain, lambda batch: task.loss(model, batch))
+                repair.train_on(retain, lambda batch: context.loss(model, batch))
         return model
 
-    def _impair(self, model: nn.Module, task: UnlearningTask, classes: tuple[int, ...], subset: Tensor) -> None:
-        n, size = len(task.x), self.noise_batch_size
+    def _impair(self, model: nn.Module, context: UnlearningContext, classes: tuple[int, ...], subset: Tensor) -> None:
+        n, size = len(context.x), self.noise_batch_size
         carriers = subset[torch.arange(size, device=subset.device) % len(subset)]
         bounds = None
         if self.noise_range == "inputs":
-            bounds = value_range(model, task.batches("retain", shuffle=False, ids=subset))
-        x = task.x.gather(carriers)
+            bounds = value_range(model, context.batches("retain", shuffle=False, ids=subset))
+        x = context.x.gather(carriers)
 
         def noise_for(label: int) -> Tensor:
             seen = values_of(model, x)
-            start = torch.randn(seen.shape, generator=task.generator("noise", label), dtype=seen.dtype).to(seen.device)
-            labels = torch.full((size,), label, dtype=task.y.dtype, device=task.device)
+            start = torch.randn(seen.shape, generator=context.generator("noise", label), dtype=seen.dtype).to(seen.device)
+            labels = torch.full((size,), label, dtype=context.y.dtype, device=context.device)
 
             def objective(logits: Tensor, values: Tensor) -> Tensor:
                 penalty = values.square().flatten(1).sum(1).mean()
-                return self.noise_penalty * penalty - task.criterion(logits, labels)
+                return self.noise_penalty * penalty - context.criterion(logits, labels)
 
             return optimised(model, x, start, objective, steps=self.noise_steps, lr=self.noise_lr, bounds=bounds)
 
         noise = torch.cat([noise_for(label) for label in classes])
-        column = _FollowedByNoise(task.x, n, carriers.repeat(len(classes)))
-        labels = torch.tensor(classes, dtype=task.y.dtype, device=task.device).repeat_interleave(size)
-        noise_ids = torch.arange(n, n + len(noise), device=task.device)
+        column = _FollowedByNoise(context.x, n, carriers.repeat(len(classes)))
+        labels = torch.tensor(classes, dtype=context.y.dtype, device=context.device).repeat_interleave(size)
+        noise_ids = torch.arange(n, n + len(noise), device=context.device)
         mixed = Batches(
             column,
-            torch.cat([task.y, labels]),
+            torch.cat([context.y, labels]),
             torch.cat([noise_ids.repeat(self.noise_copies), subset]),
-            task.batch_size,
-            task.generator("shuffle", "impair"),
+            context.batch_size,
+            context.generator("shuffle", "impair"),
         )
 
         def loss(batch: Batch) -> Tensor:
             values = noise[(batch.ids - n).clamp_min(0)]
-            return task.criterion(logits_on(model, batch.x, values, rows=batch.ids >= n), batch.y)
+            return context.criterion(logits_on(model, batch.x, values, rows=batch.ids >= n), batch.y)
 
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
         for _ in trainer.epochs():
             trainer.train_on(mixed, loss)
 
-    def _forget_classes(self, task: UnlearningTask) -> tuple[int, ...]:
+    def _forget_classes(self, context: UnlearningContext) -> tuple[int, ...]:
         if self.classes is not None:
-            return self._named_classes(task.model_input)
-        forgotten = torch.unique(task.y[task.ids("forget")])
-        kept = forgotten[torch.isin(forgotten, task.y[task.ids("retain")])]
+            return self._named_classes(context.model_input)
+        forgotten = torch.unique(context.y[context.ids("forget")])
+        kept = forgotten[torch.isin(forgotten, context.y[context.ids("retain")])]
         if len(kept):
             raise RequirementNotMet(
                 f"UNSIR is not defined for parts of a class: class {int(kept[0])} of the forget set is also in the retain set; "
@@ -180,15 +180,15 @@ class UNSIR(IterativeUnlearner):
             )
         return tuple(int(label) for label in forgotten)
 
-    def _retain_subset(self, task: UnlearningTask) -> Tensor:
+    def _retain_subset(self, context: UnlearningContext) -> Tensor:
         """Up to ``retain_per_class`` random samples of each class, in the partition's order."""
-        ids = task.ids("retain")
+        ids = context.ids("retain")
         if not len(ids):
             raise RequirementNotMet("UNSIR is not defined for an empty retain set: it repairs the model with retain samples")
         if self.retain_per_class is None:
             return ids
-        order = torch.randperm(len(ids), generator=task.generator("retain_subset")).to(ids.device)
-        labels = task.y[ids[order]]
+        order = torch.randperm(len(ids), generator=context.generator("retain_subset")).to(ids.device)
+        labels = context.y[ids[order]]
         chosen = torch.cat([order[labels == label][: self.retain_per_class] for label in torch.unique(labels)])
         return ids[chosen.sort().values]
 

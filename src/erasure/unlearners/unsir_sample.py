@@ -16,8 +16,8 @@ from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.inputs import fixed, logits_on, optimised, value_range, values_of
 from erasure.training.loop import paired
-from erasure.types import NonNegativeInt, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import IterativeUnlearner, UnlearningTask
+from erasure.types import NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["SampleUNSIR"]
@@ -74,7 +74,7 @@ class SampleUNSIR(IterativeUnlearner):
             "Dropout is active while training, the code runs in eval mode.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain", "forget"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain", "forget"})
     cost: ClassVar[str] = "epochs passes over the forget set with noise_steps passes on noise, repair_epochs over the retain set"
     search_space: ClassVar[SearchSpace] = {
         "epochs": Range(1, 5),
@@ -95,24 +95,24 @@ class SampleUNSIR(IterativeUnlearner):
     repair_epochs: NonNegativeInt = 1
     repair_optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("SGD", lr=0.001))
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Impair with noise made for each step, then repair."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
-        if not task.n_samples("retain"):
+        if not context.n_samples("retain"):
             raise RequirementNotMet("SampleUNSIR is not defined for an empty retain set: noise is labelled like retain samples")
-        retain = task.batches("retain")
+        retain = context.batches("retain")
         if self.epochs:
-            self._impair(model, task, task.batches("forget"), retain)
+            self._impair(model, context, context.batches("forget"), retain)
         if self.repair_epochs:
-            repair = self.replace(epochs=self.repair_epochs, optimizer=self.repair_optimizer).trainer(model, task)
+            repair = self.replace(epochs=self.repair_epochs, optimizer=self.repair_optimizer).trainer(model, context)
             for _ in repair.epochs():
-                repair.train_on(retain, lambda batch: task.loss(model, batch))
+                repair.train_on(retain, lambda batch: context.loss(model, batch))
         return model
 
-    def _impair(self, model: nn.Module, task: UnlearningTask, forget: Batches, retain: Batches) -> None:
-        bounds = value_range(model, task.batches("retain", shuffle=False)) if self.noise_range == "inputs" else None
-        draws = task.generator("noise")
+    def _impair(self, model: nn.Module, context: UnlearningContext, forget: Batches, retain: Batches) -> None:
+        bounds = value_range(model, context.batches("retain", shuffle=False)) if self.noise_range == "inputs" else None
+        draws = context.generator("noise")
 
         def noise_against(forgotten: Batch, kept: Batch) -> Tensor:
             with torch.no_grad(), fixed(model):
@@ -139,8 +139,8 @@ class SampleUNSIR(IterativeUnlearner):
 
         def loss(step: _Noised) -> Tensor:
             kept = step.retain
-            return task.criterion(logits_on(model, kept.x, step.noise), kept.y) + task.loss(model, kept)
+            return context.criterion(logits_on(model, kept.x, step.noise), kept.y) + context.loss(model, kept)
 
-        trainer = self.trainer(model, task)
+        trainer = self.trainer(model, context)
         for _ in trainer.epochs():
             trainer.train_on(noised(), loss)

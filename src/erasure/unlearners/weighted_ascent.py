@@ -13,7 +13,7 @@ from erasure.functional.tokens import token_losses
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, answers_of
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["TNPO", "WGA", "WTNPO", "SatImp", "SimImp", "SimSat", "WeightedAscent"]
@@ -34,13 +34,13 @@ class WeightedAscent(AnswerUnlearner):
     The mean is over all tokens of the batch; weights are recomputed in every step, and no gradient flows in them.
     """
 
-    def weights(self, model: nn.Module, task: UnlearningTask) -> Weights:
+    def weights(self, model: nn.Module, context: UnlearningContext) -> Weights:
         """The weights as a function of the batch; called once, before the first step."""
         raise NotImplementedError
 
-    def forget_term(self, model: nn.Module, task: UnlearningTask) -> Term:
+    def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The negative weighted mean."""
-        weights = self.weights(model, task)
+        weights = self.weights(model, context)
 
         def ascent(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             answers = answers_of(model, batch, n_samples, n_tokens)
@@ -71,7 +71,7 @@ class WGA(WeightedAscent):
 
     beta: NonNegativeFloat = 1.0
 
-    def weights(self, model: nn.Module, task: UnlearningTask) -> Weights:
+    def weights(self, model: nn.Module, context: UnlearningContext) -> Weights:
         """A power of the token's probability."""
         return lambda answers, batch: (-self.beta * answers.losses).exp()
 
@@ -103,9 +103,9 @@ class TNPO(WeightedAscent):
     beta: PositiveFloat = 4.0
     extra: NonNegativeFloat = 0.0
 
-    def weights(self, model: nn.Module, task: UnlearningTask) -> Weights:
+    def weights(self, model: nn.Module, context: UnlearningContext) -> Weights:
         """The share of the model's own power in that of model and original."""
-        reference = Reference(model, task)
+        reference = Reference(model, context)
 
         def of(answers: AnswerLogits, batch: Batch) -> Tensor:
             before = token_losses(reference.logits(batch), batch.y)
@@ -165,7 +165,7 @@ class SatImp(WeightedAscent):
     saturation: NonNegativeFloat = 5.0
     importance: NonNegativeFloat = 1.0
 
-    def weights(self, model: nn.Module, task: UnlearningTask) -> Weights:
+    def weights(self, model: nn.Module, context: UnlearningContext) -> Weights:
         """The product of both powers."""
 
         def of(answers: AnswerLogits, batch: Batch) -> Tensor:

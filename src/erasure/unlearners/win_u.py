@@ -13,8 +13,8 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.jacobians import logit_jacobians, output_hessians
-from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Role, Source
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["WINU"]
@@ -53,7 +53,7 @@ class WINU(Unlearner):
             "softmax outputs; factored curvatures are left out, and so are larger models.",
         ),
     )
-    reads: ClassVar[frozenset[Role]] = frozenset({"forget", "train"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "train"})
     cost: ClassVar[str] = "Jacobians of the training set before any request, those of the forget set and one solution"
     search_space: ClassVar[SearchSpace] = {"damping": Range(1e-6, 1e-1, log=True), "scale": Range(0.1, 10.0, log=True)}
 
@@ -67,17 +67,19 @@ class WINU(Unlearner):
         n_outputs = logits_of(model(batch.x)).reshape(len(batch.y), -1).shape[1]
         logit_jacobians(model, batch, n_outputs)
 
-    def unlearn(self, model: nn.Module, task: UnlearningTask) -> nn.Module:
+    def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Subtract, solve, step."""
-        if not task.n_samples("forget"):
+        if not context.n_samples("forget"):
             return model
         model.eval()
         weights = self._weights(model)
-        kept = task.precomputed("gauss_newton", model, ["train"], lambda: {"curvature": self._curvature(model, task, "train")[0]})
-        task.keeps(kept["curvature"].numel() * kept["curvature"].element_size())
-        gone, gradient = self._curvature(model, task, "forget")
+        kept = context.precomputed(
+            "gauss_newton", model, ["train"], lambda: {"curvature": self._curvature(model, context, "train")[0]}
+        )
+        context.keeps(kept["curvature"].numel() * kept["curvature"].element_size())
+        gone, gradient = self._curvature(model, context, "forget")
         left = kept["curvature"] - gone
-        left.diagonal().add_(self.damping * task.n_samples("train"))
+        left.diagonal().add_(self.damping * context.n_samples("train"))
         factor, info = torch.linalg.cholesky_ex(left)
         if int(info):
             raise Diverged("WINU: the curvature that is left is not positive definite; raise damping")
@@ -97,17 +99,17 @@ class WINU(Unlearner):
             )
         return weights
 
-    def _curvature(self, model: nn.Module, task: UnlearningTask, role: Role) -> tuple[Tensor, Tensor]:
+    def _curvature(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> tuple[Tensor, Tensor]:
         """Sum of the samples' curvatures and of their gradients, in double precision."""
         n_weights = sum(w.numel() for w in self._weights(model))
-        total = torch.zeros(n_weights, n_weights, dtype=torch.float64, device=task.device)
+        total = torch.zeros(n_weights, n_weights, dtype=torch.float64, device=context.device)
         gradient = total.new_zeros(n_weights)
-        for batch in task.batches(role, shuffle=False):
+        for batch in context.batches(role, shuffle=False):
             logits = logits_of(model(batch.x)).detach()
             jacobians = logit_jacobians(model, batch, logits.reshape(len(batch.y), -1).shape[1]).double()
-            hessians = output_hessians(task.criterion, logits, batch.y).double()
+            hessians = output_hessians(context.criterion, logits, batch.y).double()
             total += jacobians.flatten(0, 1).T @ (hessians @ jacobians).flatten(0, 1)
-            gradient += torch.einsum("bkp,bk->p", jacobians, _slopes(task.criterion, logits, batch.y).double())
+            gradient += torch.einsum("bkp,bk->p", jacobians, _slopes(context.criterion, logits, batch.y).double())
         return total, gradient
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from erasure.analysis.findings import Tested, TestedReport
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
 from erasure.engine.given_checks import check_settings
@@ -20,18 +20,18 @@ from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, 
 from erasure.engine.given_treatments import Treatments, Unlearn
 from erasure.engine.recording.given_evidence import given_evidence
 from erasure.errors import DataError, RequirementNotMet
-from erasure.events import Listener, Said, silent
+from erasure.events import Listener, Message, ignore_events
 from erasure.functional.membership import auc, auc_interval
 from erasure.functional.weights import changed_share
 from erasure.measures.contract import Measure
-from erasure.records.evidence import write_evidence
+from erasure.records.evidence import write_run_record
 from erasure.records.rows import Row
 from erasure.registry.lookup import Registry
 from erasure.reports.results import Results
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.training.devices import resolve_device
 from erasure.training.randomness import derive
-from erasure.types import TaskKind
+from erasure.types import Task
 from erasure.workflows.deletion_folder import check_folder
 from erasure.workflows.run import report_page, save
 
@@ -95,7 +95,7 @@ def audit(
     measures: Sequence[str | Measure] | None = None,
     exact: Sequence[str] = (),
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     batch_size: int = 64,
     seed: int = 0,
     version: str = "",
@@ -103,7 +103,7 @@ def audit(
     store: Path | str | None = None,
     device: str = "auto",
     name: str = "audit",
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Audit:
     """Judge an unlearned model of one's own beside models that were retrained without the forgotten samples.
 
@@ -198,7 +198,7 @@ def judged(
     exact: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
     output: Path | str | None = None,
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Audit:
     """Rows with what they say, in files where they are wanted.
 
@@ -216,16 +216,18 @@ def judged(
     shown, jury = (tuple(row for row in rows if row.is_juror == wanted) for wanted in (False, True))
     tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown)) if jury else None
     statements, cannot = _said(data, blocks, tested)
-    failures = {f"{row.label}: {row.measure}": row.reason for row in shown if row.status == "failed" and row.model == "unlearned"}
+    failures = {
+        f"{row.label}: {row.measure}": row.reason for row in shown if row.status == "failed" and row.model_role == "unlearned"
+    }
     where = Path(output) if output is not None else None
     found = Audit(shown, failures, where, jury=jury, tested=tested, statements=statements, cannot=cannot)
     if where is not None:
         where.mkdir(parents=True, exist_ok=True)
         save(found, where)
-        write_evidence(given_evidence(data, blocks, measures, name=name, dataset="given data", keys=keys, exact=exact), where)
+        write_run_record(given_evidence(data, blocks, measures, name=name, dataset="given data", keys=keys, exact=exact), where)
         report_page(where, listener)
     for sentence in cannot:
-        listener(Said(sentence, level="warning"))
+        listener(Message(sentence, level="warning"))
     return found
 
 
@@ -234,13 +236,13 @@ def guarded(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
     return {
         row.label: (row.status, row.reason)
         for row in rows
-        if row.model == "unlearned" and row.status in {"no-op", "collapsed", "non-finite"}
+        if row.model_role == "unlearned" and row.status in {"no-op", "collapsed", "non-finite"}
     }
 
 
-def roles_of(data: GivenData) -> Roles:
+def roles_of(data: GivenData) -> RolePartitions:
     """What the partitions are, for the judge."""
-    return Roles(sizes={name: len(ids) for name, ids in data.partitions.items()})
+    return RolePartitions(sizes={name: len(ids) for name, ids in data.partitions.items()})
 
 
 def audit_measures(
@@ -256,7 +258,7 @@ def audit_measures(
     if asked is not None:
         chosen = [each if isinstance(each, Measure) else _measure(each) for each in asked]
         for measure in chosen:
-            reason = measure.refuse(data.model_input)
+            reason = measure.unsupported_reason(data.model_input)
             missing = [name for name in measure.partitions() if name not in data.partitions]
             if reason is None and missing:
                 reason = f'{measure.title} looks at the partition "{missing[0]}", which was not given'
@@ -267,7 +269,7 @@ def audit_measures(
     found.append(_measure("NLL", partition="forget"))
     if can_train and has_test:
         found.append(_measure("ResidualMemory", n_models=n_rulers))
-    return [measure for measure in found if measure.refuse(data.model_input) is None]
+    return [measure for measure in found if measure.unsupported_reason(data.model_input) is None]
 
 
 def _measure(name: str, **parameters: Any) -> Measure:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 from erasure.analysis.calibration import Calibration, calibrate
-from erasure.analysis.gaps import Roles
-from erasure.errors import ConfigError, Problem
-from erasure.events import Listener, silent
+from erasure.analysis.gaps import RolePartitions
+from erasure.errors import ConfigError, Diagnostic
+from erasure.events import Listener, ignore_events
 from erasure.experiment.configuration import Experiment, LabelledUnlearner
 from erasure.records.rows import Row
 from erasure.records.run_folder import RunFolder
@@ -34,7 +34,7 @@ def calibrate_experiment(
     *,
     n_pool: int | None = None,
     n_draws: int = 300,
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Calibration:
     """How often would the reports of this configuration accuse a retrained model, and what would they miss?
 
@@ -52,16 +52,16 @@ def calibrate_experiment(
     """
     n_golds = experiment.evaluator.floor_repeats
     if not experiment.unlearners:
-        raise ConfigError([Problem("there is no method whose verdict could be calibrated", "unlearners", kind="requirement")])
+        raise ConfigError([Diagnostic("there is no method whose verdict could be calibrated", "unlearners", kind="requirement")])
     if not n_golds:
         message = "no method is judged without further golds"
-        raise ConfigError([Problem(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
+        raise ConfigError([Diagnostic(message, "evaluator.floor_repeats", hint="give at least 5", kind="requirement")])
     least = n_golds + (_most_originals(experiment, options or RunOptions()) if experiment.evaluator.shared_golds else 1)
     pool = n_pool if n_pool is not None else max(DEFAULT_POOL, least)
     if pool < least:
         message = f"a jury of {n_golds} golds leaves too few of {pool} to play the method"
         raise ConfigError(
-            [Problem(message, "evaluator.floor_repeats", hint=f"give --golds of at least {least}", kind="requirement")]
+            [Diagnostic(message, "evaluator.floor_repeats", hint=f"give --golds of at least {least}", kind="requirement")]
         )
     rows, roles = pool_of_golds(experiment, pool, options, listener)
     return calibrate(rows, roles, n_golds=n_golds, n_methods=n_tested(experiment), n_draws=n_draws)
@@ -71,10 +71,10 @@ def pool_of_golds(
     experiment: Experiment,
     n_pool: int,
     options: RunOptions | None = None,
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
     *,
     keeps_methods: bool = False,
-) -> tuple[tuple[Row, ...], Roles]:
+) -> tuple[tuple[Row, ...], RolePartitions]:
     """Rows of the originals of a configuration and of ``n_pool`` further golds of each, and what the partitions are.
 
     Args:
@@ -94,7 +94,7 @@ def pool_of_golds(
         run_experiment(golds, replace(options or RunOptions(), output=output, report=False), listener)
         folder = RunFolder.load(output)
     sizes = {partition.name: partition.n for group in folder.groups for partition in group.partitions}
-    roles = Roles(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
+    roles = RolePartitions(folder.partitions("forget"), folder.partitions("retain"), folder.partitions("test"), sizes)
     return (*folder.rows, *folder.jury), roles
 
 

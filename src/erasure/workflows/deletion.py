@@ -21,14 +21,14 @@ from erasure.engine.given_data import GivenData, given_data, unlearner_of
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.engine.sharded_fits import OwnShards
 from erasure.errors import DataError, RequirementNotMet
-from erasure.events import Listener, silent
+from erasure.events import Listener, ignore_events
 from erasure.records.requests import RequestEntry
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.training.devices import resolve_device
 from erasure.training.estimators import Estimator
 from erasure.training.logistic import LogisticModel, NoisyLogisticModel
 from erasure.training.trial import deep_copy
-from erasure.types import TaskKind
+from erasure.types import Task
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit, unfamiliar
 from erasure.workflows.deletion_folder import CERTIFICATE_FILE, MODEL_FOLDER, DeletionFolder, check_folder, save_model
@@ -46,7 +46,7 @@ METHODS: tuple[str | Mapping[str, Any], ...] = (
 )
 """Methods that are tried if nobody says: cheap ones of different kinds."""
 
-_LEAST_ORIGINALS = 3
+_MIN_ORIGINALS = 3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,7 +102,7 @@ def forget(
     check_data: bool = True,
     original: Path | str | None = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
-    task: TaskKind | None = None,
+    task: Task | None = None,
     batch_size: int = 64,
     seed: int = 0,
     version: str = "",
@@ -110,7 +110,7 @@ def forget(
     device: str = "auto",
     dry_run: bool = False,
     prepare: bool = False,
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Answer | DeletionPlan:
     """Answer a request to forget some training samples of a model, and show that it was done.
 
@@ -167,8 +167,8 @@ def forget(
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))
     place.check()
-    if n_originals < _LEAST_ORIGINALS:
-        raise RequirementNotMet(f"a method is confirmed on {_LEAST_ORIGINALS} models or more, found n_originals = {n_originals}")
+    if n_originals < _MIN_ORIGINALS:
+        raise RequirementNotMet(f"a method is confirmed on {_MIN_ORIGINALS} models or more, found n_originals = {n_originals}")
     if data is None:
         raise DataError(
             "give what the model was trained on as data=, and as forget= the positions in it of the samples to forget"

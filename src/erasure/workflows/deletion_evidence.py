@@ -18,7 +18,7 @@ from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, of_fits
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
 from erasure.errors import ErasureError
-from erasure.events import Listener, Said
+from erasure.events import Listener, Message
 from erasure.measures.contract import Measure
 from erasure.training.randomness import derive
 from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of
@@ -28,7 +28,7 @@ __all__ = ["Confirmed", "DeletionEvidence", "drift_of"]
 
 _NEAR = 1.5
 """Distance from retrained models, in their standard deviations, at which no further method is tried."""
-_MOST = 10.0
+_MAX = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +246,7 @@ class DeletionEvidence:
         )
 
     def _say(self, text: str) -> None:
-        self.listener(Said(text))
+        self.listener(Message(text))
 
 
 class _Counting:
@@ -269,4 +269,4 @@ def drift_of(tested: Tested | None) -> float | None:
 
 
 def _root_mean_square(differences: Sequence[Difference], n: int) -> float:
-    return math.sqrt(math.fsum(min(each.deviations, _MOST) ** 2 for each in differences) / max(1, n))
+    return math.sqrt(math.fsum(min(each.deviations, _MAX) ** 2 for each in differences) / max(1, n))

@@ -22,7 +22,7 @@ from erasure.certificates.statement import Statement
 from erasure.durable import fsync, locked, reported, write_atomically
 from erasure.engine.saved_estimators import save_estimator
 from erasure.errors import DataError, StoreError
-from erasure.events import Listener, Said
+from erasure.events import Listener, Message
 from erasure.records.requests import Ledger, RequestEntry
 from erasure.workflows.deletion_cost import SPENT_FILE
 
@@ -148,7 +148,7 @@ class DeletionFolder:
             listener: Receives the event that it waits.
         """
         return locked(
-            self.root / ".answering.lock", lambda: listener(Said(f"another request of {self.root} is being answered; waiting"))
+            self.root / ".answering.lock", lambda: listener(Message(f"another request of {self.root} is being answered; waiting"))
         )
 
     # Samples that are gone

@@ -20,8 +20,8 @@ __all__ = ["DeletionPlan", "OfferedMethod", "PlannedModels", "candidate_prices",
 
 _TRIAL = 0.1
 """Share of the data on which what nobody has timed yet is timed."""
-_LEAST_TRIAL = 8
-_TRAINED, _LEAST_TRAINED = 20, 64
+_MIN_TRIAL = 8
+_TRAINED, _MIN_TRAINED = 20, 64
 """One sample in so many is trained on to time a training, but a few batches at least."""
 _REPORT_S, _ANSWER_S = 1.5, 0.5
 """Seconds that report, page and signature take, whatever the model, and those of page and signature alone."""
@@ -187,8 +187,8 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, 
         if fits.has(ids, number):  # type: ignore[arg-type]
             return fits.model(ids, number).elapsed_s  # type: ignore[arg-type]
     pool = fits.fit.of_one_shard(retain) if isinstance(fits.fit, ShardedFit) else retain
-    some = pool[:: max(1, min(_TRAINED, len(pool) // _LEAST_TRAINED))]
-    few = some[: max(_LEAST_TRIAL, len(some) // 8)]
+    some = pool[:: max(1, min(_TRAINED, len(pool) // _MIN_TRAINED))]
+    few = some[: max(_MIN_TRIAL, len(some) // 8)]
     fits.model(few, derive(seed, "trial", 0), "a model to warm up")
     took = fits.model(some, derive(seed, "trial", 1), "a model on a part of the data, to time it").elapsed_s
     return took * len(retain) / len(some)
@@ -209,13 +209,13 @@ def candidate_prices(
     parts = {}
     for name in ("forget", "retain"):
         ids = data.partitions[name]
-        parts[name] = ids[:: max(1, min(round(1 / _TRIAL), len(ids) // _LEAST_TRIAL))]
+        parts[name] = ids[:: max(1, min(round(1 / _TRIAL), len(ids) // _MIN_TRIAL))]
     parts["train"] = parts["forget"].new_tensor(sorted([*parts["forget"].tolist(), *parts["retain"].tolist()]))
     scale = len(data.partitions["train"]) / len(parts["train"])
     small = Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits)
     found = []
     for label, unlearner in methods:
-        reason = unlearner.refuse(data.model_input)
+        reason = unlearner.unsupported_reason(data.model_input)
         missing = sorted({"validation", "test"} & set(unlearner.partition_names()) - set(data.partitions))
         if reason is None and missing:
             reason = f"it reads a {missing[0]} set"

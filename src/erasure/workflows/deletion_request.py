@@ -22,7 +22,7 @@ from erasure.engine.given_models import GivenBlock, GivenModel, fitted_model, he
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.errors import ErasureError, RequirementNotMet
-from erasure.events import Listener, Said
+from erasure.events import Listener, Message
 from erasure.records.requests import RequestEntry
 from erasure.registry.lookup import Registry
 from erasure.store import Store
@@ -380,7 +380,7 @@ class DeletionRequest:
         self._say(f"{label} was left out: {reason}")
 
     def _say(self, text: str) -> None:
-        self.listener(Said(text))
+        self.listener(Message(text))
 
 
 def _too_dear(limit: float) -> str:

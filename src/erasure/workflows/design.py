@@ -33,9 +33,9 @@ def outlook_of(plan: Plan, past: Mapping[str, Cost] | None = None) -> Outlook:
         past: What earlier stages took, for the price.
     """
     blocks: dict[tuple[int, int | None], tuple[set[int], int]] = {}
-    for group in plan.groups:
-        key = (group.seeds.split, None if group.shares_jury else group.seeds.train)
-        blocks.setdefault(key, (set(), len(group.floors)))[0].add(group.seeds.train)
+    for repetition in plan.repetitions:
+        key = (repetition.seeds.split, None if repetition.shares_jury else repetition.seeds.train)
+        blocks.setdefault(key, (set(), len(repetition.floors)))[0].add(repetition.seeds.train)
     counts = tuple((len(originals), golds) for originals, golds in blocks.values())
     design = Design(counts) if counts and all(golds for _, golds in counts) else None
     seconds = price(plan.stages.values(), past) if past is not None else None

@@ -209,7 +209,7 @@ class EstimatorRequest:
             findings=tuple(
                 CertifiedValue(measure=row.measure, partition=row.partition, unlearned=row.value)
                 for row in rows
-                if row.model == "unlearned" and row.value is not None
+                if row.model_role == "unlearned" and row.value is not None
             ),
             guarantee=Guarantee(kind="exact", assumptions=(_ASSUMED[way],)),
             data=self.data.fingerprint(),
@@ -234,7 +234,7 @@ class EstimatorRequest:
                     dataset="given data",
                     unlearner="",
                     label=role if role == "original" else _label(estimator.unlearning_.way),
-                    model=role,
+                    model_role=role,
                     measure="accuracy" if is_classifier else "score",
                     partition=partition,
                     value=float(estimator.score(x, y)),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from erasure.config import load
 from erasure.data.reading.files import Digested, digest_again, digested
 from erasure.errors import ErasureError
-from erasure.events import Said
+from erasure.events import Message
 from erasure.records.reading import Unreadable, as_record
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.workflows.validation import digest_of, keep, memory_directory
@@ -58,9 +58,9 @@ class FinishedRun:
     files: Mapping[str, str]
     digests: tuple[Digested, ...]
 
-    def replies(self) -> list[Said]:
+    def replies(self) -> list[Message]:
         """What is said again."""
-        return [Said(text, level=cast(Literal["info", "warning"], level)) for text, level in self.said]
+        return [Message(text, level=cast(Literal["info", "warning"], level)) for text, level in self.said]
 
 
 def asked(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, Any]:

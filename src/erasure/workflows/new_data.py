@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from erasure.errors import ConfigError, DataError, InvalidParameters, Problem, nearest
+from erasure.errors import ConfigError, DataError, Diagnostic, InvalidParameters, nearest
 
 if TYPE_CHECKING:
     from erasure.data.dataset import Dataset
@@ -65,7 +65,7 @@ class DataChoice:
 
 def refused(message: str, hint: str = "") -> ConfigError:
     """An answer that cannot be used."""
-    return ConfigError([Problem(message, hint=hint, kind="data")])
+    return ConfigError([Diagnostic(message, hint=hint, kind="data")])
 
 
 def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:

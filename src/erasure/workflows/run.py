@@ -21,14 +21,14 @@ from erasure.engine.preflight import located, prepare
 from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
 from erasure.errors import MissingDependency
-from erasure.events import Event, Listener, RowReady, RunFinished, RunStarted, Said, silent
+from erasure.events import Event, Listener, Message, RowReady, RunFinished, RunStarted, ignore_events
 from erasure.experiment.configuration import Experiment
 from erasure.planning.devices import check_devices
 from erasure.planning.estimate import forecasting
 from erasure.planning.plan import Plan
 from erasure.planning.planner import build_plan
-from erasure.records.evidence import write_evidence
-from erasure.records.looks import MOST_LOOKS, Look, count_look
+from erasure.records.evidence import write_run_record
+from erasure.records.looks import MAX_LOOKS, Look, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
 from erasure.records.rows import write_rows, write_trace
 from erasure.records.run_folder import RunFolder
@@ -65,7 +65,7 @@ def make_plan(experiment: Experiment, options: RunOptions) -> Plan:
         return build_plan(experiment, options.repetitions(experiment), numerics)
 
 
-def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = silent) -> Results:
+def run_experiment(experiment: Experiment, options: RunOptions | None = None, listener: Listener = ignore_events) -> Results:
     """Run an experiment; what the store has is not computed again.
 
     Args:
@@ -87,12 +87,12 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None, li
         check_output(options.output, experiment.name)
         if holds_other_configuration(options.output, experiment.canonical()):
             text = f'{options.output} has results of "{experiment.name}" with other settings; those of this run replace them.'
-            listener(Said(text, level="warning"))
+            listener(Message(text, level="warning"))
     return run_experiments([(experiment, options.output)], options, listener)[0]
 
 
 def run_experiments(
-    wanted: Sequence[tuple[Experiment, Path | None]], options: RunOptions, listener: Listener = silent
+    wanted: Sequence[tuple[Experiment, Path | None]], options: RunOptions, listener: Listener = ignore_events
 ) -> list[Results]:
     """Run several experiments as one plan: stages that are equal are one stage, whichever experiment they belong to.
 
@@ -120,7 +120,7 @@ def run_experiments(
             for plan in plans:
                 prepare(plan, session, inspected, notices, listener)
             for notice in notices:
-                listener(Said(notice))
+                listener(Message(notice))
             listener(
                 RunStarted(
                     experiment=name,
@@ -138,10 +138,10 @@ def run_experiments(
             for plan, (_, where) in zip(plans, wanted, strict=True)
         ]
     if look.number > 1:
-        listener(Said(_looked(look), level="warning" if look.number > look.planned else "info"))
+        listener(Message(_looked(look), level="warning" if look.number > look.planned else "info"))
     for plan, found in zip(plans, results, strict=True):
         for text in drift_warnings(found.trace, _streams(plan)):
-            listener(Said(text, level="warning"))
+            listener(Message(text, level="warning"))
         for row in found:
             listener(RowReady(row.record()))
     listener(
@@ -161,7 +161,7 @@ def _noting(listener: Listener, said: list[tuple[str, str]]) -> Listener:
     """The listener; what it is told of the data and the results, which does not depend on what the store holds, goes to ``said`` too."""
 
     def emit(event: Event) -> None:
-        if isinstance(event, Said):
+        if isinstance(event, Message):
             said.append((event.text, event.level))
         listener(event)
 
@@ -171,7 +171,7 @@ def _noting(listener: Listener, said: list[tuple[str, str]]) -> Listener:
 def _look(plans: Sequence[Plan], wanted: Sequence[tuple[Experiment, Path | None]], planned: int | None) -> Look:
     """How often a folder was judged with other seeds; settings of a sweep are ranked, and not asked."""
     output = wanted[0][1]
-    golds = {(group.seeds.split, group.seeds.train): len(group.floors) for group in plans[0].groups}
+    golds = {(repetition.seeds.split, repetition.seeds.train): len(repetition.floors) for repetition in plans[0].repetitions}
     if len(plans) > 1 or output is None or not any(golds.values()):
         return Look(1, planned or 1)
     asked = {name: part for name, part in plans[0].experiment.canonical().items() if name in {"data", "predictor", "unlearners"}}
@@ -188,7 +188,7 @@ def _looked(look: Look) -> str:
         )
     return (
         f"{start}, and together the looks accuse a retrained model in up to {spent:.2g} % of cases; to keep to {100 * LEVEL:.0f} % in all, "
-        f"plan them before the first one (--looks {MOST_LOOKS})"
+        f"plan them before the first one (--looks {MAX_LOOKS})"
     )
 
 
@@ -217,7 +217,7 @@ def _results(
         write_samples(plan, session, failed, output)
         write_judged(overview_of(RunFolder(results.rows, evidence, jury=results.jury)), output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
-        write_evidence(evidence, output)
+        write_run_record(evidence, output)
         (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
         if listener is not None:
             report_page(output, listener)
@@ -261,9 +261,9 @@ def report_page(output: Path, listener: Listener) -> None:
     try:
         write_page(output)
     except MissingDependency as error:
-        listener(Said(f"No report was made: {error}"))
+        listener(Message(f"No report was made: {error}"))
     except Exception as error:  # the results are on the disk already; a page must not cost them
-        listener(Said(f"No report was made: {type(error).__name__}: {error}", level="warning"))
+        listener(Message(f"No report was made: {type(error).__name__}: {error}", level="warning"))
 
 
 def merged_failures(found: Sequence[tuple[str, Results]]) -> dict[str, str]:
@@ -282,7 +282,7 @@ def _named(plan: Plan, failed: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def _store(experiment: Experiment, options: RunOptions, listener: Listener) -> Iterator[Store]:
     def report(address: str, reason: str) -> None:
-        listener(Said(f"{reason} It is computed again.", level="warning"))
+        listener(Message(f"{reason} It is computed again.", level="warning"))
 
     if experiment.globals.cached:
         yield Store(options.store or default_store_path(), on_corrupt=report, base=default_base_path())

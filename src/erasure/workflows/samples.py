@@ -16,7 +16,7 @@ from erasure.analysis.power import LEVEL, basis_of
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.durable import write_atomically
 from erasure.functional.membership import confidence_margin
-from erasure.planning.plan import Group, Plan
+from erasure.planning.plan import Plan, Repetition
 from erasure.stages.blocks import split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_address, outputs_of
@@ -25,7 +25,7 @@ from erasure.stages.session import Session
 __all__ = ["SAMPLES_FILE", "write_samples"]
 
 SAMPLES_FILE = "samples_that_show.json"
-_MOST_SAMPLES = 500
+_MAX_SAMPLES = 500
 """Samples of a forget set that are tested: those on which all models together differ most, whoever they are."""
 _Floats = NDArray[np.float64]
 
@@ -37,10 +37,10 @@ def write_samples(plan: Plan, session: Session, failed: Mapping[str, str], outpu
     Nothing is run for it: where a run has not looked at the forget set with all models, there is no list.
     """
     data_of_seed = {data.seed: data for data in plan.data}
-    by_split: dict[tuple[int, str], list[Group]] = {}
-    for group in plan.groups:
-        if group.floors and not failed:
-            by_split.setdefault((group.seeds.split, group.retain), []).append(group)
+    by_split: dict[tuple[int, str], list[Repetition]] = {}
+    for repetition in plan.repetitions:
+        if repetition.floors and not failed:
+            by_split.setdefault((repetition.seeds.split, repetition.retain), []).append(repetition)
     records = []
     for (split, _), groups in by_split.items():
         data = data_of_seed[groups[0].seeds.stream("split")]
@@ -54,15 +54,17 @@ def write_samples(plan: Plan, session: Session, failed: Mapping[str, str], outpu
         write_atomically(where, json.dumps({"level": LEVEL, "methods": records}, indent=1, ensure_ascii=False).encode())
 
 
-def _tested(session: Session, data: DataSpec, groups: Sequence[Group], place: int) -> dict[str, Any] | None:
+def _tested(session: Session, data: DataSpec, groups: Sequence[Repetition], place: int) -> dict[str, Any] | None:
     """The samples that show of one method under one split; None if something was not looked at."""
     entry = groups[0].unlearned[place].entry
     if entry is None or entry.unlearner.exact or entry.unlearner.forget not in data.partition_addresses:
         return None
-    once = {(group.seeds.train, group.unlearned[place].model): group for group in groups}  # an original counts once
+    once = {
+        (repetition.seeds.train, repetition.unlearned[place].model): repetition for repetition in groups
+    }  # an original counts once
     blocks: dict[tuple[str, ...], list[str]] = {}
-    for (_, model), group in once.items():
-        blocks.setdefault(tuple(floor.model for floor in group.floors), []).append(model)
+    for (_, model), repetition in once.items():
+        blocks.setdefault(tuple(floor.model for floor in repetition.floors), []).append(model)
     design = Design(tuple((len(mine), len(golds)) for golds, mine in blocks.items()))
     basis = basis_of(design, 1)
     order = [model for golds, mine in blocks.items() for model in (*mine, *golds)]
@@ -72,7 +74,7 @@ def _tested(session: Session, data: DataSpec, groups: Sequence[Group], place: in
     if any(outputs.diverged for outputs in said):
         return None
     table = torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu().numpy()
-    kept = np.sort(np.argsort(-table.std(axis=0), kind="stable")[:_MOST_SAMPLES])
+    kept = np.sort(np.argsort(-table.std(axis=0), kind="stable")[:_MAX_SAMPLES])
     values: _Floats = table[:, kept].astype(np.float64)
     p = relabel(values, design).adjusted if basis == "labellings" else t_test(values, design)
     shown = np.flatnonzero(np.nan_to_num(p, nan=1.0) <= LEVEL + 1e-12)

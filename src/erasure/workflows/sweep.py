@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from erasure.analysis.overview import overview_of
-from erasure.events import Listener, silent
+from erasure.events import Listener, ignore_events
 from erasure.experiment.sweep_section import Sweep
 from erasure.records.output_folder import check_output
 from erasure.records.run_folder import RunFolder
@@ -19,7 +19,7 @@ from erasure.workflows.run import merged_failures, report_page, run_experiments,
 __all__ = ["run_sweep"]
 
 
-def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = silent) -> Results:
+def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = ignore_events) -> Results:
     """Run every setting; rows carry the setting in their experiment's name.
 
     The output directory has a folder for each setting, ``points.json``, the rows of all of them together and an HTML report.

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from erasure.analysis.findings import TestedReport
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.component import Call, Component, canonical
 from erasure.durable import write_atomically
-from erasure.errors import ConfigError, Problem, StoreError, nearest
-from erasure.events import Listener, silent
+from erasure.errors import ConfigError, Diagnostic, StoreError, nearest
+from erasure.events import Listener, ignore_events
 from erasure.experiment.configuration import Experiment, LabelledUnlearner, load_experiment
 from erasure.records.output_folder import check_free, check_writable
 from erasure.records.rows import Row
@@ -103,7 +103,7 @@ def tune(
     trust: Iterable[str] = (),
     options: RunOptions | None = None,
     on_trial: Callable[[Trial], None] | None = None,
-    listener: Listener = silent,
+    listener: Listener = ignore_events,
 ) -> Tuned:
     """Tune a method of a configuration; rerun an interrupted call to resume it.
 
@@ -133,7 +133,7 @@ def tune(
     _check_folder(output, experiment.name, entry.label)
     space = search_space(entry.unlearner)
     if not space:
-        raise ConfigError([Problem(f"{entry.label} has no parameters to tune", kind="requirement")])
+        raise ConfigError([Diagnostic(f"{entry.label} has no parameters to tune", kind="requirement")])
     heldout, notes = _heldout(experiment)
     options = options or RunOptions()
     roots = options.seeds or _fresh(experiment.globals.seed, protocol, n_seeds)
@@ -167,7 +167,9 @@ def tune(
     complete = [trial for trial in history if trial.objective is not None]
     if not complete:
         reason = history[0].reason if history else "no trial was made"
-        raise ConfigError([Problem(f"every trial of {entry.label} failed: {reason}", hint="raise --trials", kind="requirement")])
+        raise ConfigError(
+            [Diagnostic(f"every trial of {entry.label} failed: {reason}", hint="raise --trials", kind="requirement")]
+        )
     best = min(complete, key=lambda trial: (trial.objective or 0.0, trial.number))
     contenders = _contenders(entry, best.parameters)
     final = replace(judged, unlearners=tuple(contenders.values()))
@@ -209,7 +211,7 @@ def _entry(experiment: Experiment, method: str) -> LabelledUnlearner:
             return entry
     labels = [entry.label for entry in experiment.unlearners]
     hint = nearest(method, labels) or f"there are {', '.join(labels)}"
-    raise ConfigError([Problem(f'the configuration has no unlearner "{method}"', "unlearners", hint=hint, kind="structure")])
+    raise ConfigError([Diagnostic(f'the configuration has no unlearner "{method}"', "unlearners", hint=hint, kind="structure")])
 
 
 def _check_folder(output: Path, name: str, label: str) -> None:
@@ -235,7 +237,7 @@ def _heldout(experiment: Experiment) -> tuple[str, list[str]]:
             'There is no partition "validation": settings are judged on the test set, cut with other seeds than those reported.'
         )
         return "test", [note]
-    raise ConfigError([Problem('tuning needs a partition "validation" or "test"', "data.partitions", kind="partition")])
+    raise ConfigError([Diagnostic('tuning needs a partition "validation" or "test"', "data.partitions", kind="partition")])
 
 
 def _fresh(root: int, protocol: Protocol, n_seeds: int) -> tuple[int, ...]:
@@ -269,9 +271,9 @@ def _judged(configuration: Path | str | Mapping[str, Any], overrides: Sequence[s
 def _judge(
     results: Results, label: str, protocol: Protocol, heldout: str, unlearner: Unlearner
 ) -> tuple[float | None, str, float, float]:
-    mine = [row for row in results if row.model == "unlearned" and row.label == label]
+    mine = [row for row in results if row.model_role == "unlearned" and row.label == label]
     seconds = _seconds(mine)
-    gold_s = _seconds([row for row in results if row.model == "gold"])
+    gold_s = _seconds([row for row in results if row.model_role == "gold"])
     broken = next((row for row in mine if row.status in {"failed", "non-finite"}), None)
     if broken is not None or not mine:
         return None, broken.reason if broken is not None else "there are no rows", seconds, gold_s
@@ -285,7 +287,9 @@ def _judge(
 
 def _floor(results: Results, label: str) -> float | None:
     """What the objective is for models retrained with other seeds."""
-    floors = [row.floor for row in results if row.label == label and row.measure in _COMPARED and row.floor is not None]
+    floors = [
+        row.noise_floor for row in results if row.label == label and row.measure in _COMPARED and row.noise_floor is not None
+    ]
     return math.fsum(floors) / len(floors) if floors else None
 
 
@@ -293,7 +297,7 @@ def _tested(results: Results, unlearner: Unlearner, heldout: str) -> TestedRepor
     """The contenders beside the jury of the reported seeds."""
     if not results.jury:
         return None
-    roles = Roles(frozenset({unlearner.forget}), frozenset({unlearner.retain}), frozenset({heldout}))
+    roles = RolePartitions(frozenset({unlearner.forget}), frozenset({unlearner.retain}), frozenset({heldout}))
     return judge_report([*results.rows, *results.jury], roles)
 
 
@@ -321,7 +325,7 @@ def _gold_free(results: Results, mine: Sequence[Row], heldout: str, forget: str)
         known = [row.value for row in rows if row.measure == measure and row.partition == partition and row.value is not None]
         return math.fsum(known) / len(known) if known else math.nan
 
-    original = mean([row for row in results if row.model == "original"], "accuracy", heldout)
+    original = mean([row for row in results if row.model_role == "original"], "accuracy", heldout)
     drop = original - mean(mine, "accuracy", heldout)
     mismatch = abs(mean(mine, "NLL", forget) - mean(mine, "NLL", heldout))
     return mismatch + _PENALTY * max(0.0, drop - _UTILITY_DROP)

@@ -9,13 +9,13 @@ from test_judging import ORIGINAL, ROLES, report
 
 from erasure.analysis.advice import Advised, References, advise, references_of
 from erasure.analysis.advice_words import recommendation
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.overview import overview_of
 from erasure.analysis.result_table import result_table
 from erasure.analysis.run_comparison import compare_runs
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET
 from erasure.analysis.verdicts import judge_all
-from erasure.records.evidence import Evidence, ModelRecord
+from erasure.records.evidence import ModelRecord, RunRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.exports import latex_table
 from erasure.reports.table import markdown_table
@@ -38,7 +38,7 @@ def test_of_ties_that_are_indistinguishable_the_cheapest_is_recommended():
         {"dear": 0.5, "cheap": 0.1, "GoldModel": 1.0},
         exact=["GoldModel"],
     )
-    assert {str(found.of(label).verdict) for label in ("dear", "cheap")} == {"indistinguishable"}
+    assert {str(found.of(label).finding) for label in ("dear", "cheap")} == {"indistinguishable"}
     advice, text = said(found)
     assert (advice.kind, advice.best.label, advice.ties) == (Advised.USE, "cheap", ("dear",))
     assert "Use cheap: its model is indistinguishable" in text and "at 10 % of the time that retraining takes" in text
@@ -69,7 +69,7 @@ def test_a_cheaper_method_goes_before_a_nearer_one_that_saves_nothing():
 
 def test_a_method_that_did_nothing_is_never_recommended():
     rows = with_jury(method("nothing", status="no-op", reason="every weight is the original's"))
-    advice, text = said(judge_all(rows, Roles(), {"nothing": 0.0}))
+    advice, text = said(judge_all(rows, RolePartitions(), {"nothing": 0.0}))
     assert (advice.kind, advice.best) == (Advised.UNUSABLE, None)
     assert "Retrain" in text
 
@@ -85,7 +85,7 @@ def test_what_ties_with_a_model_that_has_forgotten_nothing_is_never_recommended(
 
 def test_a_tie_with_doing_nothing_is_said_and_an_original_that_was_not_measured_is_not_held_against_a_method():
     rows = report(np.random.default_rng(11), {"near": {}, "half": HALF}, 5, 9)
-    without, text = said(judge_all([row for row in rows if row.model != "original"], ROLES, {"near": 0.1}))
+    without, text = said(judge_all([row for row in rows if row.model_role != "original"], ROLES, {"near": 0.1}))
     assert (without.kind, without.best.label) == (Advised.USE, "near")
     advice, _ = said(judge_all(rows, ROLES, {"near": 0.1}))
     tied = replace(advice, among=replace(advice.among, ties=("near", "original")))
@@ -114,8 +114,8 @@ def test_few_seeds_name_nobody_and_say_who_came_nearest(n, words):
 @pytest.mark.parametrize("n", [1, 5])
 def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget(n):
     rows = report(np.random.default_rng(3), {"Identity": {}, "m": {"accuracy test": -0.02}}, n, 9)
-    blind = [row for row in rows if row.model != "original"]
-    blind += [replace(row, model="original", label="original") for row in rows if row.label == "Identity"]
+    blind = [row for row in rows if row.model_role != "original"]
+    blind += [replace(row, model_role="original", label="original") for row in rows if row.label == "Identity"]
     found = judge_all(blind, ROLES)
     advice, text = said(found, References(n_originals=n))
     assert (advice.kind, advice.best) == (Advised.NOTHING_TO_FORGET, None)
@@ -129,7 +129,7 @@ def test_nothing_to_forget_is_not_said_where_the_original_is_far_off_in_a_value_
     rows = [row for row in report(np.random.default_rng(3), {"m": {"accuracy test": 0.001}}, 1, 5) if row.measure != "UMIA"]
     far = {"original": 0.97, "unlearned": 0.95, "gold": 0.0}
     blind = [
-        replace(row, value=far[row.model]) if (row.measure, row.partition) == ("accuracy", "forget") else row for row in rows
+        replace(row, value=far[row.model_role]) if (row.measure, row.partition) == ("accuracy", "forget") else row for row in rows
     ]
     plain = [row for row in blind if row.measure == "accuracy"]
     advice, text = said(judge_all(plain, ROLES), References(n_originals=1))
@@ -142,13 +142,13 @@ def test_of_several_groups_one_whose_original_is_told_from_golds_had_something_t
     told = report(np.random.default_rng(4), {"m": HALF}, 5, 4)
     same = report(np.random.default_rng(5), {"whole": {}}, 5, 4)
     same = [
-        replace(row, model="original", label="original") if row.label == "whole" else row
+        replace(row, model_role="original", label="original") if row.label == "whole" else row
         for row in same
-        if row.model != "original"
+        if row.model_role != "original"
     ]
     same += [row for row in report(np.random.default_rng(6), {"whole": {}}, 5, 4) if row.label == "whole"]
     rows = [
-        replace(row, label=f"{row.label} ({name})") if row.model != "unlearned" else row
+        replace(row, label=f"{row.label} ({name})") if row.model_role != "unlearned" else row
         for name, group in (("kept", told), ("all", same))
         for row in group
     ]
@@ -159,14 +159,15 @@ def test_of_several_groups_one_whose_original_is_told_from_golds_had_something_t
 
 def test_lira_is_not_advised_to_who_has_it_nor_for_a_handful_of_samples():
     rows = with_jury(method("m"), original=False)
-    rows += [replace(each, model="original", label="original", seed_unlearn=None) for each in method("m")]
-    assert "such as LiRA" in said(judge_all(rows, Roles()))[1]
-    assert "such as LiRA" not in said(judge_all(rows, Roles()), References(n_forgotten=7))[1]
+    rows += [replace(each, model_role="original", label="original", seed_unlearn=None) for each in method("m")]
+    assert "such as LiRA" in said(judge_all(rows, RolePartitions()))[1]
+    assert "such as LiRA" not in said(judge_all(rows, RolePartitions()), References(n_forgotten=7))[1]
     attacked = with_jury([*method("m"), row("m", "LiRA AUC", value=0.5, gold=0.5)], original=False)
     attacked += [
-        replace(each, model="original", label="original") for each in [*method("m"), row("m", "LiRA AUC", value=0.5, gold=0.5)]
+        replace(each, model_role="original", label="original")
+        for each in [*method("m"), row("m", "LiRA AUC", value=0.5, gold=0.5)]
     ]
-    assert "such as LiRA" not in said(judge_all(attacked, Roles()))[1]
+    assert "such as LiRA" not in said(judge_all(attacked, RolePartitions()))[1]
 
 
 def test_without_enough_golds_nothing_is_said_to_have_failed():
@@ -174,7 +175,7 @@ def test_without_enough_golds_nothing_is_said_to_have_failed():
     assert (advice.kind, advice.best) == (Advised.UNDECIDED, None)
     assert text.startswith("near came nearest to retraining on this seed")
     assert "3 further golds cannot accuse" in text
-    advice, text = said(judge_all(method("m"), Roles()))
+    advice, text = said(judge_all(method("m"), RolePartitions()))
     assert advice.kind is Advised.UNDECIDED and text.startswith("Whether any method here has forgotten is undecided")
 
 
@@ -187,10 +188,10 @@ def test_without_gold_nothing_is_recommended():
 def _overview(*changed, models=None, methods=("good", "bad")):
     rows = [each for seed in range(3) for each in (replace(r, seed_train=seed) for r in references())]
     for role, changes in changed:
-        rows = [replace(each, **changes(each)) if each.model == role else each for each in rows]
+        rows = [replace(each, **changes(each)) if each.model_role == role else each for each in rows]
     kept = evidence(*methods)
     kept["models"] = models(kept["models"]) if models else kept["models"]
-    return overview_of(RunFolder([*rows, *method("good"), *method("bad", 0.99)], Evidence.of(kept)))
+    return overview_of(RunFolder([*rows, *method("good"), *method("bad", 0.99)], RunRecord.of(kept)))
 
 
 def test_nobody_is_recommended_by_a_retrained_model_that_has_learned_nothing():
@@ -215,20 +216,22 @@ def test_an_untrained_original_is_the_cause_whatever_else_is_found():
 
 def test_a_gold_that_diverged_is_not_said_to_be_missing():
     gone = {"value": None, "gold": None, "gap": None, "status": "failed", "reason": "logits on forget are not finite"}
-    rows = [*references(), *(replace(each, gold=None, gap=None, floor=None) for each in method("good"))]
-    rows = [replace(each, **gone) if each.model == "gold" else each for each in rows]
-    found = overview_of(RunFolder(rows, Evidence.of(evidence("good"))))
+    rows = [*references(), *(replace(each, gold=None, gap=None, noise_floor=None) for each in method("good"))]
+    rows = [replace(each, **gone) if each.model_role == "gold" else each for each in rows]
+    found = overview_of(RunFolder(rows, RunRecord.of(evidence("good"))))
     assert found.advice.kind is Advised.TRAINING_FAILED
     assert "logits on forget are not finite" in found.recommendation
     assert "no retrained model" not in found.recommendation
     without_rows = references_of(
-        [each for each in rows if each.model != "gold"], [ModelRecord(label="gold", role="gold", failed="Diverged")], Roles()
+        [each for each in rows if each.model_role != "gold"],
+        [ModelRecord(label="gold", role="gold", failed="Diverged")],
+        RolePartitions(),
     )
     assert "the retrained model has no values (Diverged)" in without_rows.failed
 
 
 def test_methods_that_all_failed_say_why():
-    advice, text = said(judge_all([row("a", value=None, status="failed", reason="out of memory")], Roles()))
+    advice, text = said(judge_all([row("a", value=None, status="failed", reason="out of memory")], RolePartitions()))
     assert (advice.kind, "out of memory" in text) == (Advised.METHODS_FAILED, True)
 
 

@@ -6,10 +6,10 @@ from report_rows import GOLD, evidence, method, references, row, with_jury
 from scipy import stats
 
 from erasure.analysis.certainty import certainty_of
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.overview import overview_of
 from erasure.analysis.verdicts import judge_all
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.figures.certainty import differences, ranks
 from erasure.reports.page import page
@@ -28,7 +28,7 @@ def repeated(values=FORGET, golds=GOLDS):
 
 
 def found(rows, best="good", kept=None):
-    return certainty_of(RunFolder(rows, Evidence.of(kept or {})), judge_all(with_jury(rows), Roles()), best)
+    return certainty_of(RunFolder(rows, RunRecord.of(kept or {})), judge_all(with_jury(rows), RolePartitions()), best)
 
 
 def estimate(certainty, label, partition="forget"):
@@ -37,7 +37,7 @@ def estimate(certainty, label, partition="forget"):
 
 def test_one_repetition_without_further_golds_is_said_in_one_line_and_nothing_is_tested():
     rows = [*references(), *method("good"), *method("bad", forget=0.99)]
-    certainty = certainty_of(RunFolder(rows), judge_all(rows, Roles()), "good")
+    certainty = certainty_of(RunFolder(rows), judge_all(rows, RolePartitions()), "good")
     assert not certainty.is_repeated
     (sentence,) = certainty.sentences
     assert sentence.startswith("One repetition")
@@ -48,7 +48,7 @@ def test_one_repetition_without_further_golds_is_said_in_one_line_and_nothing_is
 
 def test_intervals_are_those_of_scipy_and_tests_those_of_the_verdicts():
     certainty = found(repeated())
-    judged = judge_all(with_jury(repeated()), Roles())
+    judged = judge_all(with_jury(repeated()), RolePartitions())
     for label, values in FORGET.items():
         each = estimate(certainty, label)
         low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
@@ -156,7 +156,7 @@ def test_hostile_names_stay_text_in_the_tables_of_tests():
         }
     ]
     kept["sweep"] = [{"label": evil, "settings": {evil: evil}}] * 2
-    text = page(overview_of(RunFolder(rows, Evidence.of(kept))))
+    text = page(overview_of(RunFolder(rows, RunRecord.of(kept))))
     assert "<img src=x" not in text
     assert text.count("<script") == 1
     assert 'id="tests"' in text
@@ -168,10 +168,10 @@ def test_the_page_has_the_tests_and_says_so_in_words():
     rows = repeated()
     for seed in range(4):
         rows += [row(label, partition="test", value=GOLD["test"], seed_train=seed) for label in FORGET]
-    text = page(overview_of(RunFolder(with_jury(rows), Evidence.of(evidence("good", "bad")))))
+    text = page(overview_of(RunFolder(with_jury(rows), RunRecord.of(evidence("good", "bad")))))
     assert "Everything was repeated with 4 training seeds." in text
     assert "1 of 4 values differ" in text
     assert "<b>differs from retraining</b>" in text
-    once = page(overview_of(RunFolder([*references(), *method("good")], Evidence.of(evidence("good")))))
+    once = page(overview_of(RunFolder([*references(), *method("good")], RunRecord.of(evidence("good")))))
     assert '<code class="whole">--seeds 0-4</code>' in once
     assert 'id="tests"' not in once

@@ -11,7 +11,7 @@ from report_rows import jury_of, row
 from erasure.analysis.run_changes import node_changes, value_changes
 from erasure.analysis.run_comparison import compare_runs
 from erasure.errors import ConfigError, MissingDependency
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
 from erasure.reports.leaderboard import leaderboard, write_leaderboard
@@ -27,12 +27,12 @@ def configured(**unlearner):
 def folder(values, *, dataset="toys", canonical=None, floor=0.01, **changes):
     """A run: label to the value of each training seed."""
     rows = [
-        row(label, value=value, dataset=dataset, floor=floor, seed_train=seed, **changes)
+        row(label, value=value, dataset=dataset, noise_floor=floor, seed_train=seed, **changes)
         for label, known in values.items()
         for seed, value in enumerate(known)
     ]
     evidence = {} if canonical is None else {"configuration": {"canonical": canonical}}
-    return RunFolder(rows, Evidence.of(evidence))
+    return RunFolder(rows, RunRecord.of(evidence))
 
 
 def outcomes(found):
@@ -51,7 +51,7 @@ def test_against_gold_the_test_of_verdicts_decides():
         "far": "differs from retrained models",
         "near": "not told apart from retrained models",
     }
-    floors = compare_runs([replace(run, rows=[replace(each, floor=0.5) for each in run.rows])], ["a"])
+    floors = compare_runs([replace(run, rows=[replace(each, noise_floor=0.5) for each in run.rows])], ["a"])
     assert outcomes(floors) == outcomes(found)
 
 
@@ -98,7 +98,7 @@ def test_runs_of_other_seeds_are_repetitions_of_one_problem():
 def test_a_failure_is_a_loss_and_the_last_rank():
     rows = [row("good", value=0.9, seed_train=s) for s in range(3)]
     rows += [row("broken", seed_train=s, status="failed") for s in range(3)]
-    rows += [row("gold", value=0.9, model="gold", unlearner="", seed_train=s) for s in range(3)]
+    rows += [row("gold", value=0.9, model_role="gold", unlearner="", seed_train=s) for s in range(3)]
     found = compare_runs([RunFolder(rows)], ["a"])
     assert outcomes(found) == {"good": "tie", "broken": "loss"}
     assert dict(zip(found.rankings[0].labels, found.rankings[0].test.ranks, strict=True)) == {"good": 1.0, "broken": 2.0}
@@ -117,7 +117,7 @@ def test_costs_are_compared_by_their_ratio_and_counted_apart():
                     direction="lower",
                     unit="s",
                     gold=None,
-                    floor=None,
+                    noise_floor=None,
                     ideal=None,
                     seed_train=seed,
                 )
@@ -153,7 +153,7 @@ def test_retraining_does_not_compete_in_ranks():
 def test_one_label_with_other_parameters_is_two_methods():
     def run(epochs, seed=0):
         models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
-        return RunFolder([row("a", value=0.9, seed_train=seed)], Evidence.of({"models": models}))
+        return RunFolder([row("a", value=0.9, seed_train=seed)], RunRecord.of({"models": models}))
 
     found = compare_runs([run(1), run(2), run(1, seed=1)], ["one", "two", "three"])
     assert {duel.label: duel.n for duel in found.duels} == {"a (one)": 2, "a (two)": 1}
@@ -163,7 +163,7 @@ def test_one_label_with_other_parameters_is_two_methods():
 def test_a_method_with_parameters_of_its_own_on_every_data_set_is_one_method():
     def run(epochs, dataset):
         models = [{"label": "a", "role": "unlearned", "key": "A", "parameters": {"epochs": epochs}}]
-        return RunFolder([row("a", value=0.9, dataset=dataset)], Evidence.of({"models": models}))
+        return RunFolder([row("a", value=0.9, dataset=dataset)], RunRecord.of({"models": models}))
 
     found = compare_runs([run(1, "x"), run(2, "y")], ["one", "two"])
     assert [(duel.label, duel.problem) for duel in found.duels] == [("a", "x"), ("a", "y")]
@@ -220,7 +220,7 @@ def test_values_change_only_beyond_the_floor():
     assert judgements(old, [row("a", value=0.8)]) == ["same"]
     assert judgements(old, [row("a", value=0.805)]) == ["within noise"]
     assert judgements(old, [row("a", value=0.82)]) == ["changed"]
-    assert judgements([row("a", value=0.8, floor=None)], [row("a", value=0.9, floor=None)]) == ["undecided"]
+    assert judgements([row("a", value=0.8, noise_floor=None)], [row("a", value=0.9, noise_floor=None)]) == ["undecided"]
 
 
 def test_single_runs_of_other_seeds_decide_nothing_beyond_the_floor():
@@ -236,9 +236,9 @@ def test_repetitions_of_other_seeds_are_tested():
 
 
 def test_intervals_of_an_attack_count_as_noise():
-    old = [row("a", "LiRA", value=0.55, low=0.45, high=0.65, floor=None)]
-    assert judgements(old, [row("a", "LiRA", value=0.65, low=0.55, high=0.75, floor=None)]) == ["within noise"]
-    assert judgements(old, [row("a", "LiRA", value=0.85, low=0.75, high=0.95, floor=None)]) == ["changed"]
+    old = [row("a", "LiRA", value=0.55, low=0.45, high=0.65, noise_floor=None)]
+    assert judgements(old, [row("a", "LiRA", value=0.65, low=0.55, high=0.75, noise_floor=None)]) == ["within noise"]
+    assert judgements(old, [row("a", "LiRA", value=0.85, low=0.75, high=0.95, noise_floor=None)]) == ["changed"]
 
 
 def test_a_value_that_only_one_run_has_has_changed():
@@ -273,7 +273,7 @@ def test_hostile_names_stay_text():
     canonical = {"data": {EVIL: 1}}
     other = {"data": {EVIL: EVIL}}
     runs = [
-        RunFolder(rows, Evidence.of({"configuration": {"canonical": form}, "experiment": EVIL})) for form in (canonical, other)
+        RunFolder(rows, RunRecord.of({"configuration": {"canonical": form}, "experiment": EVIL})) for form in (canonical, other)
     ]
     text = leaderboard(compare_runs(runs, [EVIL, f"{EVIL}2"]))
     tags = Elements(text).tags

@@ -2,13 +2,13 @@
 
 from report_rows import method, references, row, with_jury
 
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.result_table import result_table
 from erasure.analysis.verdicts import judge_all
 
 
 def table_of(rows, exact=()):
-    return result_table(rows, judge_all(with_jury(rows), Roles(), {}, exact))
+    return result_table(rows, judge_all(with_jury(rows), RolePartitions(), {}, exact))
 
 
 def marks(table, column=0):
@@ -40,14 +40,14 @@ def test_retraining_and_useless_methods_do_not_compete():
 def test_costs_are_ranked_by_their_direction():
     rows = [*method("a"), *method("b")]
     rows += [
-        row(label, "RunTime", "", value, gold=None, floor=None, direction="lower", ideal=None)
+        row(label, "RunTime", "", value, gold=None, noise_floor=None, direction="lower", ideal=None)
         for label, value in (("a", 3.0), ("b", 2.0))
     ]
     assert marks(table_of(rows), column=3) == {"a": "second", "b": "best"}
 
 
 def test_a_column_has_its_gold_and_the_mean_floor():
-    table = table_of([*method("a"), *method("a", floor=0.03, seed_train=1)])
+    table = table_of([*method("a"), *method("a", noise_floor=0.03, seed_train=1)])
     assert table.columns[0].gold == 0.90
     assert table.columns[0].floor == 0.02
 

@@ -9,12 +9,12 @@ import pytest
 from report_rows import statistic_of
 
 from erasure.analysis.findings import Finding
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
-ROLES = Roles(sizes={"forget": 200, "retain": 2000, "test": 1000})
+ROLES = RolePartitions(sizes={"forget": 200, "retain": 2000, "test": 1000})
 VALUES = {
     ("accuracy", "forget"): (0.85, 0.015),
     ("accuracy", "retain"): (0.99, 0.003),
@@ -35,15 +35,15 @@ def model_rows(label, model, seed, values, **changes):
             dataset="toys",
             unlearner=label if model == "unlearned" else "",
             label=label,
-            model=model,
+            model_role=model,
             measure=measure,
             statistic=statistic_of(measure),
             partition=partition,
             value=float(value),
             direction={"accuracy": "higher", "NLL": "lower"}.get(measure, ""),
             ideal="gold",
-            tells=tells if partition == "forget" else "",
-            chance=0.5 if measure == "UMIA" else None,
+            indicates=tells if partition == "forget" else "",
+            chance_level=0.5 if measure == "UMIA" else None,
             seed_split=0,
             seed_train=seed,
             **changes,
@@ -111,8 +111,8 @@ def test_where_golds_are_all_alike_a_t_test_acquits_nobody_who_is_far_off():
     """As after a class was forgotten: every retrained model has 0 on it."""
     alike = {("accuracy", "forget"): 0.0}
     rows = [
-        replace(row, value=0.0 if (row.model, row.label) != ("unlearned", "kept") else 0.93)
-        if (row.measure, row.partition) in alike and row.model != "original"
+        replace(row, value=0.0 if (row.model_role, row.label) != ("unlearned", "kept") else 0.93)
+        if (row.measure, row.partition) in alike and row.model_role != "original"
         else row
         for row in report(np.random.default_rng(2), {"kept": {}, "forgot": {}}, 1, 5)
     ]
@@ -176,9 +176,9 @@ def test_retrained_methods_are_often_indistinguishable_and_the_original_never():
 
 def test_without_a_positive_control_nobody_is_indistinguishable():
     rows = [
-        replace(row, label="original", model="original", unlearner="") if row.label == "blind" else row
+        replace(row, label="original", model_role="original", unlearner="") if row.label == "blind" else row
         for row in report(np.random.default_rng(5), {"m": {}, "blind": {}})
-        if row.model != "original"
+        if row.model_role != "original"
     ]
     tested = judge_report(rows, ROLES).methods["m"]
     assert tested.finding == Finding.NOT_TOLD_APART
@@ -285,7 +285,7 @@ def test_an_attack_that_does_worse_on_the_original_than_on_golds_points_to_memor
     generator, inverted = np.random.default_rng(18), {**ORIGINAL, "UMIA forget": -1.0}
     for _ in range(10):
         rows = [
-            replace(row, value=row.value - 1.15) if (row.model, row.measure) == ("original", "UMIA") else row
+            replace(row, value=row.value - 1.15) if (row.model_role, row.measure) == ("original", "UMIA") else row
             for row in report(generator, {"Identity": inverted, "opposite": {"UMIA forget": 0.5}}, n_originals, n_golds)
         ]
         result = judge_report(rows, ROLES)
@@ -299,9 +299,11 @@ def test_an_attack_that_does_no_better_than_guessing_has_no_side():
     rows = [
         replace(row, value=row.value - 0.15) if row.measure == "UMIA" else row  # golds at 0.36, the original no farther off
         for row in report(generator, {"guesses": {"UMIA forget": 0.13}, "worse": {"UMIA forget": -0.15}})
-        if (row.model, row.measure) != ("original", "UMIA") and row.measure in {"UMIA", "accuracy"}
+        if (row.model_role, row.measure) != ("original", "UMIA") and row.measure in {"UMIA", "accuracy"}
     ]
-    rows += [replace(row, model="original", label="original") for row in rows if row.model == "gold" and row.number == 0]
+    rows += [
+        replace(row, model_role="original", label="original") for row in rows if row.model_role == "gold" and row.number == 0
+    ]
     findings = found(rows)
     assert findings == {"guesses": Finding.DIFFERENT, "worse": Finding.DIFFERENT}
     above = [replace(row, value=row.value + 0.15) if row.measure == "UMIA" else row for row in rows]
@@ -325,7 +327,7 @@ def test_values_that_are_not_finite_are_left_out_and_named(value):
 
 
 def test_without_the_original_nobody_is_indistinguishable_and_the_sentence_says_why():
-    rows = [row for row in report(np.random.default_rng(24), {"m": {}}) if row.model != "original"]
+    rows = [row for row in report(np.random.default_rng(24), {"m": {}}) if row.model_role != "original"]
     tested = judge_report(rows, ROLES).methods["m"]
     assert tested.finding == Finding.NOT_TOLD_APART
     assert "the original was not measured" in tested.reason
@@ -388,7 +390,7 @@ def test_of_many_labellings_some_largest_statistics_are_kept_evenly():
 def population_rows(label, p, seeds=(0,), measure="KLoM"):
     for seed in seeds:
         (row,) = model_rows(label, "unlearned", seed, {(f"{measure} p", "forget"): p})
-        yield replace(row, unit="p", ideal=None, tells="")
+        yield replace(row, unit="p", ideal=None, indicates="")
 
 
 def test_a_population_that_is_told_from_retrained_ones_differs_from_retraining():

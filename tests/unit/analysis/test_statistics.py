@@ -83,7 +83,7 @@ def test_bootstraps_of_many_different_sizes_and_larger_than_what_is_kept_are_the
     clusters = {size: [float(size)] * size for size in range(1, 60)}  # the least common multiple of the sizes has 25 digits
     kept = cluster_bootstrap(clusters, n_resamples=200)
     assert 20 < kept.low < kept.mean < kept.high < 40
-    monkeypatch.setattr("erasure.analysis.statistics._MOST_KEPT", 0)
+    monkeypatch.setattr("erasure.analysis.statistics._MAX_KEPT", 0)
     assert cluster_bootstrap(clusters, n_resamples=200) == kept
 
 

@@ -14,9 +14,9 @@ from erasure.errors import (
     ConfigError,
     CorruptArtifact,
     DataError,
+    Diagnostic,
     MissingDependency,
     Position,
-    Problem,
     RequirementNotMet,
     StoreError,
 )
@@ -129,10 +129,10 @@ def test_all_problems_are_printed_with_source_line_and_count(capsys, tmp_path):
     file = tmp_path / "c.jsonc"
     file.write_text('{\n\t"epoch": 3,\n "x": "\x1b[2J"\n}\n', encoding="utf-8")
     problems = [
-        Problem("unknown", "predictor.epoch", Position(str(file), 2, 2), "did you mean “epochs”?"),
-        Problem("hostile", "x", Position(str(file), 3, 7)),
-        Problem("beyond the end", "y", Position(str(file), 99, 1)),
-        Problem("nowhere"),
+        Diagnostic("unknown", "predictor.epoch", Position(str(file), 2, 2), "did you mean “epochs”?"),
+        Diagnostic("hostile", "x", Position(str(file), 3, 7)),
+        Diagnostic("beyond the end", "y", Position(str(file), 99, 1)),
+        Diagnostic("nowhere"),
     ]
     assert errors.report(ConfigError(problems)) == 2
     assert capsys.readouterr().err.splitlines() == [

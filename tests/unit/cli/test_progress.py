@@ -5,7 +5,7 @@ import io
 import pytest
 
 from erasure.cli.progress import Terminal
-from erasure.events import EpochFinished, RunStarted, Said, StageFailed, StageFinished, StageStarted, StageWaits, TimeLeft
+from erasure.events import EpochFinished, Message, RunStarted, StageFailed, StageFinished, StageStarted, StageWaits, TimeLeft
 
 A = "a" * 64
 EVENTS = [
@@ -16,7 +16,7 @@ EVENTS = [
     EpochFinished("train original", 1, 5),
     EpochFinished("train original", 5, 5),
     StageFinished("train original", "model", A, cached=False, elapsed_s=2.0, total=4),
-    Said("retain: a class is missing", level="warning"),
+    Message("retain: a class is missing", level="warning"),
     StageWaits("train gold", A),
     StageStarted("unlearn SCRUB", "unlearned", A),
     StageFailed("unlearn SCRUB", "unlearned", A, "the loss is not finite", total=4),

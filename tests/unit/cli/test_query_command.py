@@ -89,13 +89,13 @@ def test_fractions_stay_where_the_first_run_has_whole_numbers(cli, runs):
     found = json.loads(cli("query", "select value from rows order by value", "--json")[1])
     assert [row["value"] for row in found] == [0.25, 0.5, 0.75, 1, 2, 3]
     (runs / "a" / "rows.parquet").rename(runs / "rows.parquet")
-    write_rows([Row(experiment="e", dataset="d", unlearner="", model="gold", measure="m")], runs / "a")
+    write_rows([Row(experiment="e", dataset="d", unlearner="", model_role="gold", measure="m")], runs / "a")
     table = parquet.read_table(runs / "rows.parquet")
     parquet.write_table(
         table.set_column(table.column_names.index("value"), "value", pyarrow.array(["x"] * 3)), runs / "rows.parquet"
     )
     with pytest.raises(StoreError, match="hold different types in one column"):
-        erasure.results("runs/**")
+        erasure.load_results("runs/**")
 
 
 def test_a_wrong_column_is_answered_with_those_there_are(cli, runs):
@@ -110,14 +110,14 @@ def test_runs_without_results_are_bad_input(cli, runs):
 
 def test_a_hostile_value_does_not_steer_the_terminal(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_rows([Row(experiment="\x1b[2J", dataset="d", unlearner="", model="gold", measure="m")], tmp_path / "runs" / "x")
+    write_rows([Row(experiment="\x1b[2J", dataset="d", unlearner="", model_role="gold", measure="m")], tmp_path / "runs" / "x")
     code, out, _ = cli("query", "select experiment from rows")
     assert code == 0
     assert "\x1b" not in out
 
 
 def test_results_of_many_runs_from_python(runs):
-    found = erasure.results("runs/**")
+    found = erasure.load_results("runs/**")
     assert found.names == ("runs/a", "runs/deep/b")
     assert len(found) == len(list(found)) == 6
     assert found.is_sound is True
@@ -126,12 +126,12 @@ def test_results_of_many_runs_from_python(runs):
     assert [row.record() for row in one] == [row.record() for row in erasure.Results.load("runs/a")]
     with pytest.raises(KeyError, match="no run 'x'; there are runs/a"):
         found.of("x")
-    assert erasure.results("runs").names == found.names
-    assert erasure.results(["runs/deep/*", runs / "a"]).names == ("runs/deep/b", str(runs / "a"))
+    assert erasure.load_results("runs").names == found.names
+    assert erasure.load_results(["runs/deep/*", runs / "a"]).names == ("runs/deep/b", str(runs / "a"))
 
 
 def test_frames_have_the_run_and_the_columns_of_the_rows(runs):
-    found = erasure.results()
+    found = erasure.load_results()
     frame = found.to_pandas()
     assert list(frame.columns) == ["run", *RESULT_FIELDS]
     assert frame["value"].tolist() == [row.value for row in found]
@@ -145,18 +145,18 @@ def test_frames_have_the_run_and_the_columns_of_the_rows(runs):
 def test_runs_of_versions_with_other_columns_are_joined(runs):
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(runs / "a" / "rows.parquet").drop_columns(["floor"])
+    table = pyarrow.parquet.read_table(runs / "a" / "rows.parquet").drop_columns(["noise_floor"])
     pyarrow.parquet.write_table(table, runs / "a" / "rows.parquet")
-    found = erasure.results("runs")
+    found = erasure.load_results("runs")
     assert len(found) == 6
     assert set(found.to_pandas().columns) == {"run", *RESULT_FIELDS}
-    assert {row.floor for row in erasure.results("runs/a")} == {None}
+    assert {row.noise_floor for row in erasure.load_results("runs/a")} == {None}
 
 
 def test_a_damaged_file_of_rows_is_named(cli, runs):
     (runs / "a" / "rows.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"runs/a/rows\.parquet cannot be read"):
-        erasure.results("runs")
+        erasure.load_results("runs")
     assert cli("query", "from rows")[0] == 1
 
 
@@ -166,12 +166,12 @@ def test_a_parquet_file_of_something_else_is_named(runs):
 
     pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), runs / "a" / "rows.parquet")
     with pytest.raises(StoreError, match="not a table of results: it has the columns x"):
-        erasure.results("runs")
+        erasure.load_results("runs")
 
 
 @pytest.mark.parametrize(("library", "call"), [("duckdb", lambda r: r.query("from rows")), ("polars", lambda r: r.to_polars())])
 def test_a_missing_library_names_the_extra(runs, monkeypatch, library, call):
-    found = erasure.results("runs")
+    found = erasure.load_results("runs")
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingDependency, match=r'pip install "erasure-unlearning\[query\]"'):
         call(found)
@@ -180,4 +180,4 @@ def test_a_missing_library_names_the_extra(runs, monkeypatch, library, call):
 def test_no_runs_at_all_say_how_to_make_some(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="erasure run CONFIG makes some"):
-        erasure.results()
+        erasure.load_results()

@@ -56,7 +56,7 @@ def test_notices_are_said_unless_it_is_to_be_quiet(cli, in_finished, tmp_path):
 def test_an_override_changes_the_run(cli, in_finished, tmp_path):
     code, out, _ = cli("run", "config.jsonc", "--set", 'name="other"', "--set", "unlearners=[]", "--output", tmp_path, "--json")
     assert code == 0
-    assert {(row["experiment"], row["model"]) for row in json.loads(out)} == {("other", "original"), ("other", "gold")}
+    assert {(row["experiment"], row["model_role"]) for row in json.loads(out)} == {("other", "original"), ("other", "gold")}
 
 
 def test_several_seeds_give_intervals(cli, write_config, tmp_path):

@@ -73,8 +73,8 @@ def test_memorisation_is_feldman_and_zhangs_difference_of_accuracies():
 def test_the_separation_is_the_shift_of_the_logit_of_the_labels_probability(task):
     data = replace(blobs(12), task=task)
     recipe = RankingRecipe(data=data, ids=torch.arange(12), predictor=SMALL, batch_size=4, seed=0)
-    bank = recipe.bank(balanced(4, 12, 2, np.random.default_rng(0)))
-    for each in bank.said:
+    models = recipe.bank(balanced(4, 12, 2, np.random.default_rng(0)))
+    for each in models.said:
         assert torch.allclose(each.margin, torch.logit(each.confidence), atol=1e-6)
         assert torch.equal(each.right, (each.margin > 0).double())
 

@@ -11,8 +11,8 @@ from erasure.measures.contract import Measure, Value
 class Zeta(Measure):
     """Accuracies, told to be other things."""
 
-    tells: ClassVar = "attack"
-    chance: ClassVar = 0.5
+    indicates: ClassVar = "attack"
+    chance_level: ClassVar = 0.5
 
     forget: str = "forget"
 
@@ -21,9 +21,9 @@ class Zeta(Measure):
         right = evaluation.outputs(self.forget).accuracy
         return [
             Value(value=right, partition=self.forget),
-            Value(value=right, name="rate", partition=self.forget, chance=0.01),
-            Value(value=right, name="planted", partition=self.forget, tells="trace"),
-            Value(value=right, name="nothing", partition=self.forget, tells=""),
+            Value(value=right, name="rate", partition=self.forget, chance_level=0.01),
+            Value(value=right, name="planted", partition=self.forget, indicates="trace"),
+            Value(value=right, name="nothing", partition=self.forget, indicates=""),
         ]
 
 

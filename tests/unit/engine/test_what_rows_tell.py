@@ -24,7 +24,7 @@ CONFIGURATION = {
 def test_rows_say_what_a_value_says_of_itself_else_what_its_measure_says_else_its_direction(tmp_path):
     results = run_experiment(load_experiment(CONFIGURATION, trust=["telling_measures"]), RunOptions(store=tmp_path / "store"))
     assert not results.failures, results.failures
-    told = {row.measure: (row.tells, row.chance) for row in results.rows if row.model == "unlearned"}
+    told = {row.measure: (row.indicates, row.chance_level) for row in results.rows if row.model_role == "unlearned"}
     assert told == {
         "Zeta": ("attack", 0.5),
         "rate": ("attack", 0.01),

@@ -4,7 +4,7 @@ import pytest
 from small import small_experiment
 
 from erasure.analysis.families import families_of
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import read_rows
 from erasure.records.run_folder import RunFolder
@@ -26,18 +26,18 @@ def run(tmp_path_factory):
 def test_every_further_gold_has_a_row_for_each_value(run):
     results, _ = run
     assert [(row.number, row.partition) for row in results.jury] == [(k, p) for k in (1, 2, 3) for p in ("forget", "test")]
-    assert {row.model for row in results.jury} == {"gold"}
+    assert {row.model_role for row in results.jury} == {"gold"}
     assert {row.gap for row in results.jury} == {None}
     for row in results.rows:
-        if row.model == "unlearned":
+        if row.model_role == "unlearned":
             others = [each.value for each in results.jury if each.partition == row.partition]
-            assert row.floor == pytest.approx(max(abs(value - row.gold) for value in others))
+            assert row.noise_floor == pytest.approx(max(abs(value - row.gold) for value in others))
 
 
 def test_the_gold_shown_is_number_zero_and_other_models_have_none(run):
     results, _ = run
-    assert {row.number for row in results.rows if row.model == "gold"} == {0}
-    assert {row.number for row in results.rows if row.model != "gold"} == {None}
+    assert {row.number for row in results.rows if row.model_role == "gold"} == {0}
+    assert {row.number for row in results.rows if row.model_role != "gold"} == {None}
 
 
 def test_files_keep_them_and_tables_do_not_show_them(run):
@@ -63,10 +63,10 @@ def test_shared_golds_have_rows_once_and_their_originals_are_one_block(tmp_path)
     results = run_experiment(load_experiment(configuration), options)
     assert len(results.jury) == 4 * 2
     assert {row.seed_train for row in results.jury} == {None}
-    family = families_of([*results.rows, *results.jury], Roles())[0]["Finetuning"]
+    family = families_of([*results.rows, *results.jury], RolePartitions())[0]["Finetuning"]
     assert family.design.blocks == ((3, 4),)
     assert family.units == [(0, 0), (0, 1), (0, 2)]
-    mine = [row.value for row in results.rows if row.model == "unlearned" and row.partition == "forget"]
+    mine = [row.value for row in results.rows if row.model_role == "unlearned" and row.partition == "forget"]
     golds = [row.value for row in results.jury if row.partition == "forget"]
     assert family.values[:, 0].tolist() == [*mine, *golds]
     assert family.apart(0) == pytest.approx([value - sum(golds) / 4 for value in mine])

@@ -94,7 +94,7 @@ def test_an_experiment_with_text_columns_runs_end_to_end(configured, tmp_path):
     ran = []
     results = run_experiment(experiment, options, lambda event: ran.append(event) if isinstance(event, StageFinished) else None)
     assert results.is_sound
-    assert {row.model for row in results} >= {"original", "gold"}
+    assert {row.model_role for row in results} >= {"original", "gold"}
     where = address(configured(OURS))
     stored = Store(tmp_path / "store").open(where)
     columns, facts = stored.tensors("columns"), stored.json("dataset")

@@ -187,7 +187,7 @@ def test_chance_and_equal_answers(given):
     bench = replace(given, models={**given.models, "uniform": uniform})
     found = MultipleChoice().measure(bench.evaluation(MultipleChoice(), "uniform"))
     assert [each.value for each in found] == pytest.approx([1 / 3, 1 / 3])
-    assert [each.chance for each in found] == pytest.approx([1 / 3, 1 / 3])
+    assert [each.chance_level for each in found] == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_relearning_is_plain_training_looked_at_in_between(given):
@@ -208,7 +208,7 @@ def test_relearning_is_plain_training_looked_at_in_between(given):
         curve += [look()] if step else []
     assert curve[0] < curve[1] < curve[2]
     found = measure.measure(given.evaluation(measure, "gold"))
-    assert found[0].evidence == {"kind": "relearning", "steps": [0, 2, 3], "known": pytest.approx(curve, rel=1e-4)}
+    assert found[0].curve == {"kind": "relearning", "steps": [0, 2, 3], "known": pytest.approx(curve, rel=1e-4)}
     assert [each.value for each in found] == pytest.approx([np.mean(curve), curve[-1]], rel=1e-4)
 
 

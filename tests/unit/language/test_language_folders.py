@@ -208,13 +208,13 @@ def test_a_template_must_end_the_prompt(folder):
 def test_versions_that_the_data_lacks_are_missed_before_anything_is_trained():
     lacking = model_input(data([replace(each, alternate=None, paraphrase=None, wrong=()) for each in EXCHANGES]))
     for component in (IDK(), IdkDPO()):
-        assert "no alternate answers" in component.refuse(lacking)
-        assert component.refuse(model_input(data())) is None
+        assert "no alternate answers" in component.unsupported_reason(lacking)
+        assert component.unsupported_reason(model_input(data())) is None
     for measure in (TruthRatio(), ForgetQuality(), MultipleChoice(), ModelUtility(), OpenUnlearningScore()):
-        assert "no wrong answers" in measure.refuse(lacking)
-        assert measure.refuse(model_input(data())) is None
-    assert "no rephrased prompts" in PromptAttack().refuse(lacking)
-    assert PromptAttack(asking=("examples",)).refuse(lacking) is None
+        assert "no wrong answers" in measure.unsupported_reason(lacking)
+        assert measure.unsupported_reason(model_input(data())) is None
+    assert "no rephrased prompts" in PromptAttack().unsupported_reason(lacking)
+    assert PromptAttack(asking=("examples",)).unsupported_reason(lacking) is None
 
 
 def test_a_gguf_file_is_known_by_its_content(tmp_path):

@@ -53,15 +53,15 @@ def test_saturation_alone_is_weighted_ascent(model):
 
 
 def test_weights_vanish_at_both_ends_and_are_largest_between():
-    class Said:
+    class Message:
         losses = torch.tensor([[0.0, 1e4, 0.7, 0.2]], dtype=torch.float64)
 
     method = SatImp(saturation=5.0, importance=1.0)
-    weights = method.weights(None, None)(Said, None)[0]
+    weights = method.weights(None, None)(Message, None)[0]
     assert weights[:2].tolist() == [0, 0]
     grid = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
-    Said.losses = -grid.log()[None]
-    best = method.weights(None, None)(Said, None)[0].argmax()
+    Message.losses = -grid.log()[None]
+    best = method.weights(None, None)(Message, None)[0].argmax()
     assert grid[best].item() == pytest.approx(5 / 6, abs=2e-3)
 
 

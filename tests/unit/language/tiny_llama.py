@@ -8,7 +8,7 @@ from erasure.models.language import SmallLlama
 from erasure.training.calls import Criterion
 from erasure.training.predictor import ModelInput, build_model
 from erasure.training.randomness import Streams
-from erasure.unlearners.contract import UnlearningTask
+from erasure.unlearners.contract import UnlearningContext
 
 TEMPLATE = "Q: {prompt}\nA: {answer}"
 TREES = ("oak", "beech", "birch", "alder", "willow", "maple", "ash", "elm", "lime", "yew", "rowan", "hazel")
@@ -52,7 +52,7 @@ def task(dataset, seed=0, batch_size=4, **options):
         "train": torch.arange(n - 4),
         "test": torch.arange(n - 4, n),
     }
-    return UnlearningTask(
+    return UnlearningContext(
         x=dataset.x,
         y=dataset.y,
         partitions=partitions,

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from erasure.measures.contract import Candidate, Evaluation, forward_pass
+from erasure.measures.contract import Evaluation, ModelUnderTest, forward_pass
 from erasure.measures.requested_models import Shadow, UnlearnedShadow
 from erasure.models.mlp import MLP
-from erasure.stages.blocks import Block, forgotten_ids, seen_ids
+from erasure.stages.blocks import ModelStack, forgotten_ids, seen_ids
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.ensemble import train_together
@@ -99,7 +99,7 @@ class World:
 
     def make(self, requests, way):
         """Train the requested shadow models; ``way`` is what the subject has gone through."""
-        block = Block(requests=tuple(requests), seeds=(0,), way="train", root=ROOT)
+        block = ModelStack(requests=tuple(requests), seeds=(0,), way="train", root=ROOT)
         shadows = {r.origin if isinstance(r, UnlearnedShadow) else r for r in requests}
         assert all(type(each) is Shadow for each in shadows)
         wanted = {each: (seen_ids(each, block, self.partitions), derive(7, "shadow", each.number)) for each in shadows}
@@ -150,8 +150,8 @@ class World:
         )
 
     def _candidate(self, name, kind):
-        return Candidate(
-            kind=kind, load=lambda: self.subject(name), outputs=lambda p: self.says(self.subject(name), p), elapsed_s=1.0
+        return ModelUnderTest(
+            role=kind, load=lambda: self.subject(name), outputs=lambda p: self.says(self.subject(name), p), elapsed_s=1.0
         )
 
     def values(self, measure, subject="original", **options):
@@ -165,7 +165,7 @@ class Answers:
 
     world: World
     declared: dict
-    block: Block
+    block: ModelStack
     way: str
 
     def outputs(self, request, partition):

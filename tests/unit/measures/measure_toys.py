@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from erasure.functional.losses import per_sample_loss
-from erasure.measures.contract import Candidate, Evaluation, Outputs
+from erasure.measures.contract import Evaluation, ModelUnderTest, Outputs
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
 from erasure.training.predictor import ModelInput
@@ -47,8 +47,8 @@ def evaluation_of(
         def load():
             return models.get(kind, nn.Linear(1, 1))
 
-        return Candidate(
-            kind=kind,
+        return ModelUnderTest(
+            role=kind,
             load=load,
             outputs=outputs,
             elapsed_s=elapsed_s,

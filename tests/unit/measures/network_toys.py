@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from erasure.testing.evaluations import Bench
+from erasure.testing.evaluations import ToyEvaluation
 
 
 def bench_of(models, *, n=60, sizes=(20, 40), n_features=5, seed=0, **changes):
@@ -12,7 +12,7 @@ def bench_of(models, *, n=60, sizes=(20, 40), n_features=5, seed=0, **changes):
     x = torch.randn(n, n_features, generator=generator)
     y = torch.randint(0, 3, (n,), generator=generator)
     forget, test = torch.randperm(n, generator=generator).split(list(sizes))
-    return Bench(
+    return ToyEvaluation(
         **{"task": "classification", "x": x, "y": y, "partitions": {"forget": forget, "test": test}, "models": models, **changes}
     )
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from erasure.experiment.configuration import load_experiment
-from erasure.measures.contract import Candidate, Evaluation, forward_pass
+from erasure.measures.contract import Evaluation, ModelUnderTest, forward_pass
 from erasure.measures.requested_models import Original, Repeated, Retrained
 from erasure.models.mlp import MLP
-from erasure.testing.evaluations import Bench
+from erasure.testing.evaluations import ToyEvaluation
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
@@ -113,8 +113,8 @@ class Population:
         )
 
     def _candidate(self, way, kind):
-        return Candidate(
-            kind=kind,
+        return ModelUnderTest(
+            role=kind,
             load=lambda: self.model(None, way),
             outputs=lambda partition: self.says(self.model(None, way), partition),
             elapsed_s=1.0,
@@ -148,7 +148,7 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PopulationBench(Bench):
+class PopulationBench(ToyEvaluation):
     """A bench of the conformance suite with a provider: ridge regressions on random parts of the retain set.
 
     The models of a poor method are fitted to wrong labels, those of a fair one to some wrong labels.
@@ -228,4 +228,4 @@ def run_rows(measures, unlearners, folder):
         RunOptions(store=folder / "store"),
     )
     assert not found.failures, found.failures
-    return {(row.label or row.model, row.measure, row.partition): row.value for row in found.rows}
+    return {(row.label or row.model_role, row.measure, row.partition): row.value for row in found.rows}

@@ -12,9 +12,9 @@ from erasure.measures.attacks.ruli import RULI, RULIEfficacy
 from erasure.measures.attacks.shokri import ForgettingRate, ShokriAttack
 from erasure.measures.contract import forward_pass
 from erasure.measures.requested_models import UnlearnedShadow
-from erasure.stages.blocks import Block, forgotten_ids, seen_ids
+from erasure.stages.blocks import ModelStack, forgotten_ids, seen_ids
 from erasure.testing import MeasureConformance
-from erasure.testing.evaluations import Bench, bench
+from erasure.testing.evaluations import ToyEvaluation, bench
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion
 
@@ -22,7 +22,7 @@ _FITTED = {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BankBench(Bench):
+class RequestingEvaluation(ToyEvaluation):
     """A bench with a provider; shadow models are fitted to the data as it was first, as the models under test are.
 
     Args:
@@ -40,12 +40,12 @@ class BankBench(Bench):
 class Fitted:
     """Answers requests with ridge regressions; every method unlearns by retraining."""
 
-    bench: BankBench
+    bench: RequestingEvaluation
     declared: dict
     kind: str
 
     def _ids(self, request, way):
-        block = Block(requests=(request,), seeds=(0,), way="train", root=5)
+        block = ModelStack(requests=(request,), seeds=(0,), way="train", root=5)
         return way(request, block, self.bench.partitions)
 
     def seen(self, request):
@@ -95,7 +95,7 @@ def _ridge(task, x, y, ids):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PeopleBench(BankBench):
+class PeopleBench(RequestingEvaluation):
     """A bench whose samples are those of persons, five each, nobody on two sides."""
 
     def evaluation(self, measure, model="fair", kind="unlearned", *, elapsed_s=1.0):
@@ -111,7 +111,7 @@ class AttackConformance(MeasureConformance):
 
     def bench(self, task="classification", seed=0):
         plain = bench(task, seed=seed)
-        return BankBench(**{f.name: getattr(plain, f.name) for f in fields(plain)}, first=(plain.x, plain.y))
+        return RequestingEvaluation(**{f.name: getattr(plain, f.name) for f in fields(plain)}, first=(plain.x, plain.y))
 
 
 class TestLiRAConformance(AttackConformance):

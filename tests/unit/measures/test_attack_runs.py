@@ -52,7 +52,7 @@ def _experiment(measures=MEASURES):
 def rows(tmp_path_factory):
     found = run_experiment(_experiment(), RunOptions(store=tmp_path_factory.mktemp("attacks") / "store"))
     assert not found.failures, found.failures
-    return {(row.label or row.model, row.measure): row for row in found.rows}
+    return {(row.label or row.model_role, row.measure): row for row in found.rows}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

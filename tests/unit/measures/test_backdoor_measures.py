@@ -15,7 +15,7 @@ from erasure.data.sources.scikit_learn import Sklearn
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.intervals import clopper_pearson
 from erasure.measures.backdoor import AttackSuccessRate
-from erasure.measures.contract import Candidate, Evaluation, forward_pass
+from erasure.measures.contract import Evaluation, ModelUnderTest, forward_pass
 from erasure.measures.corrupted import TrueLabelAccuracy
 from erasure.models.mlp import MLP
 from erasure.training.batches import TensorColumn
@@ -37,7 +37,7 @@ def linear(weight, bias):
 def an_evaluation(model, x, y, *, n_classes, ids=None, **options):
     x, y = x if isinstance(x, TensorColumn) else TensorColumn(x), torch.as_tensor(y)
     return Evaluation(
-        subject=Candidate(kind="unlearned", load=lambda: model, outputs=lambda name: None, elapsed_s=1.0),
+        subject=ModelUnderTest(role="unlearned", load=lambda: model, outputs=lambda name: None, elapsed_s=1.0),
         references={},
         partition_ids={"test": torch.arange(len(y)) if ids is None else torch.as_tensor(ids)},
         x=x,
@@ -99,14 +99,14 @@ def test_true_labels_say_which_samples_are_tried():
 
 def test_a_trigger_that_does_not_fit_is_refused_before_anything_runs():
     patch = AttackSuccessRate(trigger=PatchTrigger(size=5), target=1)
-    assert "does not fit into images of 4×4" in patch.refuse(ModelInput((1, 4, 4), 3))
-    assert "needs images" in patch.refuse(ModelInput((7,), 3))
-    assert patch.refuse(ModelInput((1, 8, 8), 3)) is None
-    assert "there is no class 3; classes are 0 to 2" in patch.replace(target=3).refuse(ModelInput((1, 8, 8), 3))
+    assert "does not fit into images of 4×4" in patch.unsupported_reason(ModelInput((1, 4, 4), 3))
+    assert "needs images" in patch.unsupported_reason(ModelInput((7,), 3))
+    assert patch.unsupported_reason(ModelInput((1, 8, 8), 3)) is None
+    assert "there is no class 3; classes are 0 to 2" in patch.replace(target=3).unsupported_reason(ModelInput((1, 8, 8), 3))
     from_one = ModelInput((1, 8, 8), 3, class_names=("1", "2", "3"))
-    assert patch.replace(target=3).refuse(from_one) is None
-    assert "there is no class 0; classes are 1, 2, 3" in patch.replace(target=0).refuse(from_one)
-    assert "not defined for multilabel" in patch.refuse(ModelInput((1, 8, 8), 3, "multilabel"))
+    assert patch.replace(target=3).unsupported_reason(from_one) is None
+    assert "there is no class 0; classes are 1, 2, 3" in patch.replace(target=0).unsupported_reason(from_one)
+    assert "not defined for multilabel" in patch.unsupported_reason(ModelInput((1, 8, 8), 3, "multilabel"))
 
 
 def test_accuracies_against_true_and_wrong_labels_are_counted_where_labels_are_wrong():

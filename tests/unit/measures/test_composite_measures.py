@@ -90,7 +90,7 @@ def test_gold_and_the_original_score_nothing():
         gold = _evaluation((24, 32), elapsed_s=60.0, gold_elapsed_s=60.0)
         original = _evaluation((36, 30), elapsed_s=0.1, gold_elapsed_s=60.0)
         assert (_value(measure, gold), _value(measure, original)) == pytest.approx((0.0, 0.0), abs=1e-5)
-        assert measure.ideal is None and measure.judges == {"unlearned"}
+        assert measure.ideal is None and measure.applies_to == {"unlearned"}
 
 
 def test_f1_of_a_multilabel_task_is_scikit_learns():
@@ -122,7 +122,7 @@ def test_only_an_attack_in_the_unit_interval_without_other_models_is_taken():
 
 @dataclass(frozen=True, kw_only=True)
 class Refusing(UMIA):
-    def refuse(self, data):
+    def unsupported_reason(self, data):
         return "not for this"
 
 
@@ -130,5 +130,5 @@ def test_partitions_and_refusals_are_those_of_the_attack_too():
     assert NoMUS(membership=UMIA(test="validation")).partitions() == ("test", "forget", "validation")
     data = ModelInput((3,), 4, "multilabel")
     for score in (Indiscernibility, NoMUS, GUM, CGUM):
-        assert score(membership=Refusing()).refuse(data) is not None and score().refuse(data) is None
+        assert score(membership=Refusing()).unsupported_reason(data) is not None and score().unsupported_reason(data) is None
     assert canonical(NoMUS()) != canonical(NoMUS(membership=UMIA()))

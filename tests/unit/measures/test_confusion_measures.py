@@ -48,8 +48,8 @@ def test_a_single_logit_makes_a_matrix_of_two_classes():
 
 
 def test_a_matrix_of_very_many_classes_must_be_asked_for_by_name():
-    assert "name those" in ConfusionMatrix().refuse(ModelInput((3,), 100))
-    assert ConfusionMatrix(classes=(7, 9)).refuse(ModelInput((3,), 100)) is None
+    assert "name those" in ConfusionMatrix().unsupported_reason(ModelInput((3,), 100))
+    assert ConfusionMatrix(classes=(7, 9)).unsupported_reason(ModelInput((3,), 100)) is None
 
 
 def test_unknown_classes_are_refused_with_the_nearest():

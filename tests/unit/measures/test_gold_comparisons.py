@@ -80,14 +80,14 @@ def test_only_an_attack_in_the_unit_interval_without_other_models_is_taken():
 
 @dataclass(frozen=True, kw_only=True)
 class Refusing(UMIA):
-    def refuse(self, data):
+    def unsupported_reason(self, data):
         return "not for this"
 
 
 def test_what_the_attack_refuses_is_refused():
     data = evaluation_of({"forget": torch.zeros(2, 3)}, {"forget": torch.zeros(2, 3)}, task="multilabel").model_input
-    assert AverageGap(membership=Refusing()).refuse(data) is not None
-    assert AverageGap().refuse(data) is None
+    assert AverageGap(membership=Refusing()).unsupported_reason(data) is not None
+    assert AverageGap().unsupported_reason(data) is None
 
 
 def test_titles_tell_the_two_forms_apart():

@@ -103,10 +103,10 @@ def test_a_perfect_model_has_equal_odds_and_parity_only_if_the_labels_have():
 def test_the_good_one_of_several_classes_must_be_named():
     data = ModelInput((3,), 4)
     for measure in (DemographicParity, EqualisedOdds):
-        assert "name it" in measure().refuse(data)
-        assert measure(positive="b").refuse(ModelInput((3,), 4, class_names=tuple("abcd"))) is None
-        assert 'there is no class "b"; classes are 0, 1' in measure(positive="b").refuse(data)
-        assert measure(positive=1).refuse(ModelInput((3,), 2, "multilabel")) is not None
+        assert "name it" in measure().unsupported_reason(data)
+        assert measure(positive="b").unsupported_reason(ModelInput((3,), 4, class_names=tuple("abcd"))) is None
+        assert 'there is no class "b"; classes are 0, 1' in measure(positive="b").unsupported_reason(data)
+        assert measure(positive=1).unsupported_reason(ModelInput((3,), 2, "multilabel")) is not None
 
 
 @pytest.mark.parametrize("measure", [GroupAccuracy(), DemographicParity(), EqualisedOdds()])

@@ -9,7 +9,7 @@ from torch import nn
 
 from erasure.functional.counts import association, majority_share
 from erasure.functional.weights import changed_share
-from erasure.measures.guards import collapse_threshold, judge, over_forgetting_margin
+from erasure.measures.guards import collapse_threshold, over_forgetting_margin, run_guards
 
 _LABELS = {"forget": torch.tensor([0, 1] * 50), "retain": torch.tensor([0, 1] * 100)}
 _ORIGINAL = nn.Linear(2, 2)
@@ -34,7 +34,7 @@ def _judge(forget=90, retain=190, gold=(90, 195), original=(100, 200), model=Non
         gold=None if gold is None else _logits(*gold),
         models={"unlearned": model or _changed(_ORIGINAL), "original": _ORIGINAL},
     )
-    return judge(evaluation, **options)
+    return run_guards(evaluation, **options)
 
 
 def test_a_sound_model_is_ok():
@@ -83,7 +83,7 @@ def _beside_a_frequent_class(predicted):
     logits = {"forget": _logits(90, 0)["forget"], "retain": predicting(predicted, 2)}
     original = {"forget": logits["forget"], "retain": accurate(labels["retain"], 200)}
     models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
-    return judge(evaluation_of(labels, logits, original=original, models=models))
+    return run_guards(evaluation_of(labels, logits, original=original, models=models))
 
 
 def test_chance_is_the_share_of_the_most_frequent_class():
@@ -156,7 +156,7 @@ def test_a_retain_set_of_one_class_accuses_nobody_who_knows_it():
             for model in (unlearned, original, gold)
         ]
         models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
-        return judge(evaluation_of(labels, logits[0], original=logits[1], gold=logits[2], models=models))
+        return run_guards(evaluation_of(labels, logits[0], original=logits[1], gold=logits[2], models=models))
 
     sound = judged((20, 180))
     assert (sound.status, sound.gold, sound.original) == ("ok", "", "")
@@ -170,7 +170,7 @@ def test_a_retain_set_of_one_class_accuses_nobody_who_knows_it():
 def test_an_original_that_has_diverged_is_said_and_costs_no_verdict():
     running_away = {name: torch.full_like(logits, float("nan")) for name, logits in _logits(90, 195).items()}
     models = {"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
-    verdict = judge(evaluation_of(_LABELS, _logits(88, 100), original=running_away, gold=_logits(90, 195), models=models))
+    verdict = run_guards(evaluation_of(_LABELS, _logits(88, 100), original=running_away, gold=_logits(90, 195), models=models))
     assert (verdict.status, verdict.original) == ("ok", 'training has diverged: logits on "retain" are not finite or run away')
 
 
@@ -182,7 +182,7 @@ def test_a_gold_that_has_diverged_is_no_yardstick_and_costs_no_verdict():
         gold={name: torch.full_like(logits, float("nan")) for name, logits in _logits(90, 195).items()},
         models={"unlearned": _ORIGINAL, "original": _ORIGINAL},
     )
-    verdict = judge(evaluation)
+    verdict = run_guards(evaluation)
     assert verdict.status == "no-op"
     assert verdict.gold == 'training has diverged: logits on "retain" are not finite or run away'
 
@@ -259,8 +259,8 @@ def test_partitions_that_do_not_exist_are_not_judged():
     evaluation = evaluation_of(
         _LABELS, _logits(0, 0), original=_logits(100, 200), models={"unlearned": _changed(_ORIGINAL), "original": _ORIGINAL}
     )
-    assert judge(evaluation, forget="nowhere", retain="nothing").status == "ok"
-    assert judge(evaluation).status == "collapsed"
+    assert run_guards(evaluation, forget="nowhere", retain="nothing").status == "ok"
+    assert run_guards(evaluation).status == "collapsed"
 
 
 def test_an_empty_forget_partition_is_not_judged():

@@ -310,7 +310,7 @@ def test_another_librarys_function_is_called_with_labels_and_predictions():
 
 def test_a_run_says_that_classes_without_a_sample_enter_a_macro_mean(tmp_path):
     import erasure
-    from erasure.events import Said
+    from erasure.events import Message
 
     def f1(partition, **parameters):
         function = {"class": "f1_score", "parameters": parameters}
@@ -330,6 +330,6 @@ def test_a_run_says_that_classes_without_a_sample_enter_a_macro_mean(tmp_path):
         "globals": {"seed": 0},
     }
     results = erasure.run(written, store=tmp_path, listener=said.append)
-    found = [event.text for event in said if isinstance(event, Said) and "macro mean" in event.text]
+    found = [event.text for event in said if isinstance(event, Message) and "macro mean" in event.text]
     assert len(found) == 1 and found[0].startswith('f1 on "forget", which has 1 of 3 classes, is a macro mean')
     assert not results.failures

@@ -217,13 +217,13 @@ def test_exact_deletion_is_gold_and_states_are_read_back(name, task):
     if name == "multinomial":
         pytest.skip("it takes counts")
     found = problem(forget="some", task=task, recipe=Predictor(model=BITS[name]))
-    result = ExactDeletion().run(found.model, found.task)
-    gold = found.bank.trained("retain")
+    result = ExactDeletion().run(found.model, found.context)
+    gold = found.models.trained("retain")
     assert digest(result.model) == digest(gold)
     assert result.guarantee.kind == "exact"
-    again = found.bank.fresh(0)
+    again = found.models.fresh(0)
     again.load_state_dict(result.model.state_dict())
-    x = found.task.x.gather(found.task.partitions["test"])
+    x = found.context.x.gather(found.context.partitions["test"])
     assert torch.equal(again(x), gold(x))
     assert gold(x).shape == (12, 1 if task == "binary" else 3)
 
@@ -231,4 +231,4 @@ def test_exact_deletion_is_gold_and_states_are_read_back(name, task):
 def test_networks_are_not_deleted_from():
     found = problem()
     with pytest.raises(RequirementNotMet, match="ExactForest or Ridge"):
-        ExactDeletion().run(found.model, found.task)
+        ExactDeletion().run(found.model, found.context)

@@ -215,20 +215,20 @@ def test_the_head_is_the_last_two_layers(folders):
 
 @needs_transformers
 def test_layers_of_the_encoder_are_drawn_anew_unless_it_is_under_lora(folders):
-    task = problem("text").task
+    context = problem("text").context
     plain, adapted = (
-        built(TextEncoder(name_or_path=folders["bert"][0], hidden_sizes=(8,), lora_rank=rank), task.model_input)
+        built(TextEncoder(name_or_path=folders["bert"][0], hidden_sizes=(8,), lora_rank=rank), context.model_input)
         for rank in (None, 2)
     )
     for model, n_layers in ((plain, 2), (plain, 4), (adapted, 2)):
-        found = LastLayers(inner=Identity(), n_layers=n_layers, reset=True).unlearn(copy.deepcopy(model), task)
+        found = LastLayers(inner=Identity(), n_layers=n_layers, reset=True).unlearn(copy.deepcopy(model), context)
         before = model.state_dict()
         changed = {name.rpartition(".")[0] for name, value in found.state_dict().items() if not torch.equal(value, before[name])}
         assert {"head", "trunk.1"} <= changed
         assert any("layer.1.output.dense" in name for name in changed) == (n_layers == 4)
         assert not any("layer.0" in name for name in changed)
     with pytest.raises(RequirementNotMet, match="only the layers of the head can be reinitialised"):
-        LastLayers(inner=Identity(), n_layers=3, reset=True).unlearn(copy.deepcopy(adapted), task)
+        LastLayers(inner=Identity(), n_layers=3, reset=True).unlearn(copy.deepcopy(adapted), context)
 
 
 @needs_transformers

@@ -34,7 +34,7 @@ def planned(measures, n_golds=3, options=None, overrides=(), **predictor):
 
 
 def golds_of(plan):
-    (group,) = plan.groups
+    (group,) = plan.repetitions
     return [floor.model for floor in group.floors]
 
 
@@ -69,7 +69,7 @@ def test_more_golds_leave_full_blocks_as_they_are():
 
 def test_costs_and_populations_are_not_measured_on_the_jury():
     plan = planned([FORGET, "RunTime", {"class": "KLoM", "parameters": {"n_models": 2}}])
-    (group,) = plan.groups
+    (group,) = plan.repetitions
     for floor in group.floors:
         assert [where is not None for where in floor.values] == [True, False, False]
     assert all(where is not None for where in group.gold.values)
@@ -77,7 +77,7 @@ def test_costs_and_populations_are_not_measured_on_the_jury():
 
 def test_an_attack_is_calibrated_for_the_jury_as_it_is_for_the_method():
     plan = planned([FORGET, {"class": "U-LiRA", "parameters": {"n_shadows": 4}}])
-    (group,) = plan.groups
+    (group,) = plan.repetitions
     gold_model, finetuning, identity = group.unlearned
     assert gold_model.jury == ()  # it retrains, as golds do
     for subject in (group.original, finetuning, identity):
@@ -99,15 +99,15 @@ def test_originals_of_one_split_may_share_their_golds():
     )
     count = [sum(stage.kind in {"model", "models"} for stage in plan.stages.values()) for plan in (apart, shared)]
     assert count == [9, 5]  # an original, a gold and a block each; then three originals, a gold and a block
-    assert len({tuple(floor.model for floor in group.floors) for group in shared.groups}) == 1
-    assert len({group.original.model for group in shared.groups}) == 3
-    for group in shared.groups:
+    assert len({tuple(floor.model for floor in group.floors) for group in shared.repetitions}) == 1
+    assert len({group.original.model for group in shared.repetitions}) == 3
+    for group in shared.repetitions:
         for subject in (group.original, *group.unlearned, *group.floors):
             if subject.values[-1] is None:  # an original is not compared with itself
                 continue
             stage = shared.stages[subject.values[-1]]
-            assert stage.references["original"] == shared.groups[0].original.model  # the same for all that are compared
-        judged = shared.stages[group.unlearned[-1].verdict]
+            assert stage.references["original"] == shared.repetitions[0].original.model  # the same for all that are compared
+        judged = shared.stages[group.unlearned[-1].check]
         assert judged.references["original"] == group.original.model  # doing nothing is doing nothing to one's own original
     assert [outlook_design(plan) for plan in (apart, shared)] == [(3, 64), (3, 20)]
 

@@ -6,7 +6,7 @@ from erasure.experiment.configuration import load_experiment
 from erasure.measures.requested_models import Original, Retrained, Shadow, UnlearnedShadow
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
-from erasure.stages.blocks import Block, chunks, forgotten_ids, seen_ids
+from erasure.stages.blocks import ModelStack, chunks, forgotten_ids, seen_ids
 from erasure.workflows.options import RunOptions
 from erasure.workflows.run import make_plan, run_experiment
 
@@ -18,7 +18,7 @@ def _shadow(number=0, share=0.5):
 
 
 def _block(*requests):
-    return Block(requests=requests, seeds=tuple(range(len(requests))), way="train", root=7)
+    return ModelStack(requests=requests, seeds=tuple(range(len(requests))), way="train", root=7)
 
 
 def test_shadows_2k_and_2k_plus_1_have_complementary_halves():
@@ -83,7 +83,7 @@ def results(tmp_path):
     experiment = _experiment(["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 1}}, "Identity"], [PROBE])
     found = run_experiment(experiment, RunOptions(store=tmp_path / "store"))
     assert not found.failures, found.failures
-    return {(row.label or row.model, row.measure): row.value for row in found.rows}
+    return {(row.label or row.model_role, row.measure): row.value for row in found.rows}
 
 
 def test_every_kind_of_model_is_made_as_it_says(results):

@@ -29,7 +29,7 @@ def row(label, measure="accuracy", partition="forget", value=None, *, gold=None,
         "dataset": "toys",
         "unlearner": label,
         "label": label,
-        "model": "unlearned",
+        "model_role": "unlearned",
         "measure": measure,
         "statistic": statistic_of(measure),
         "partition": partition,
@@ -38,7 +38,7 @@ def row(label, measure="accuracy", partition="forget", value=None, *, gold=None,
         "ideal": "gold",
         "gold": reference,
         "gap": None if value is None or reference is None else abs(value - reference),
-        "floor": floor,
+        "noise_floor": floor,
         "status": status,
         "seed_split": 0,
         "seed_train": 0,
@@ -48,10 +48,10 @@ def row(label, measure="accuracy", partition="forget", value=None, *, gold=None,
         "address": "a" * 8,
     }
     if measure.startswith(ATTACKS):
-        fields |= {"tells": "attack", "chance": 0.5}
+        fields |= {"indicates": "attack", "chance_level": 0.5}
     else:
         direction = (fields | changes)["direction"] if (fields | changes)["ideal"] == "gold" else ""
-        fields["tells"] = {"higher": "knowledge", "lower": "ignorance"}.get(direction, "")
+        fields["indicates"] = {"higher": "knowledge", "lower": "ignorance"}.get(direction, "")
     return Row(**fields | changes)
 
 
@@ -63,8 +63,10 @@ def method(label, forget=0.90, retain=0.99, test=0.95, **changes):
 
 def references():
     """Rows of the original and of gold."""
-    rows = [row("original", partition=p, value=v, model="original", unlearner="") for p, v in (("forget", 1.0), ("retain", 1.0))]
-    return rows + [row("gold", partition=p, value=v, model="gold", unlearner="") for p, v in GOLD.items()]
+    rows = [
+        row("original", partition=p, value=v, model_role="original", unlearner="") for p, v in (("forget", 1.0), ("retain", 1.0))
+    ]
+    return rows + [row("gold", partition=p, value=v, model_role="gold", unlearner="") for p, v in GOLD.items()]
 
 
 def evidence(*labels, **changes):
@@ -166,19 +168,19 @@ def with_jury(rows, n=9, spread=0.0025, original=True):
     found, seen = list(rows), set()
     for number, each in enumerate(rows):
         key = (each.measure, each.partition, each.seed_split, each.seed_train)
-        if each.model != "unlearned" or each.gold is None or key in seen:
+        if each.model_role != "unlearned" or each.gold is None or key in seen:
             continue
         seen.add(key)
-        facts = {"status": "ok", "reason": "", "unlearner": "", "seed_unlearn": None, "gap": None, "floor": None}
+        facts = {"status": "ok", "reason": "", "unlearner": "", "seed_unlearn": None, "gap": None, "noise_floor": None}
         step = 1 + 2 * (number % 4)  # a different order for each value, so that values are not one
         for juror in range(1, n + 1):
             score = SCORES[(juror * step + number) % len(SCORES)] + 0.01 * juror
             value = each.gold + (spread if abs(each.gold) <= 1 else spread * abs(each.gold)) * score
-            found.append(replace(each, model="gold", label="gold", value=value, number=juror, **facts))
+            found.append(replace(each, model_role="gold", label="gold", value=value, number=juror, **facts))
         if original:
-            knows = {"knowledge": 1, "attack": 1, "ignorance": -1}.get(each.tells, 0) if each.partition == "forget" else 0
+            knows = {"knowledge": 1, "attack": 1, "ignorance": -1}.get(each.indicates, 0) if each.partition == "forget" else 0
             value = each.gold + 0.08 * knows * max(1, abs(each.gold))
-            found.append(replace(each, model="original", label="original", value=value, **facts))
+            found.append(replace(each, model_role="original", label="original", value=value, **facts))
     return found
 
 

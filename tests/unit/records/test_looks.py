@@ -5,7 +5,7 @@ import json
 import pytest
 from small import small_experiment
 
-from erasure.events import Said
+from erasure.events import Message
 from erasure.experiment.configuration import load_experiment
 from erasure.records.looks import LOOKS_FILE, count_look
 from erasure.workflows.options import RunOptions
@@ -48,7 +48,7 @@ def test_a_second_look_is_said(tmp_path):
         heard.clear()
         options = RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False, axes={"train": seeds})
         run_experiment(load_experiment(configuration), options, heard.append)
-        return [event.text for event in heard if isinstance(event, Said) and "look" in event.text]
+        return [event.text for event in heard if isinstance(event, Message) and "look" in event.text]
 
     assert run(0) == []
     assert run(0) == []

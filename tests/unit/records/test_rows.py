@@ -26,22 +26,23 @@ _rows = st.builds(
     **dict.fromkeys(
         ("experiment", "dataset", "unlearner", "label", "measure", "partition", "unit", "direction", "reason"), _text
     ),
-    **dict.fromkeys(("value", "gold", "gap", "floor", "low", "high", "elapsed_s"), _number),
+    **dict.fromkeys(("value", "gold", "gap", "noise_floor", "low", "high", "elapsed_s"), _number),
     **dict.fromkeys(("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate"), _count),
-    model=st.sampled_from(["original", "gold", "unlearned"]),
+    model_role=st.sampled_from(["original", "gold", "unlearned"]),
     status=st.sampled_from(["ok", "failed", "no-op", "non-finite"]),
     ideal=st.none() | st.just("gold") | st.floats(allow_nan=False, allow_infinity=False),
 )
 
 
 def _row(**changes):
-    values = {"experiment": "digits", "dataset": "digits", "unlearner": "SSD", "model": "unlearned", "measure": "accuracy"}
+    values = {"experiment": "digits", "dataset": "digits", "unlearner": "SSD", "model_role": "unlearned", "measure": "accuracy"}
     return Row(**{**values, "partition": "forget", "value": 0.1, "ideal": "gold", "seed_train": 3, **changes})
 
 
 def test_the_columns_are_those_of_the_specification_in_its_order():
     expected = (
-        "experiment dataset unlearner label model measure partition value unit direction ideal tells chance gold gap floor low high n "
+        "experiment dataset unlearner label model_role measure partition value unit direction ideal indicates chance_level gold gap "
+        "noise_floor low high n "
         "status reason seed_split seed_train seed_unlearn seed_evaluate elapsed_s address number access guarantee statistic treated_like"
     )
     assert " ".join(RESULT_FIELDS) == expected
@@ -69,8 +70,8 @@ def test_a_table_of_an_older_version_is_read(tmp_path, later):
     pyarrow.parquet.write_table(table.drop_columns(later), path)
     assert read_rows(tmp_path) == [_row(statistic="accuracy")]
     assert not _row().is_juror
-    assert not _row(model="gold", number=0).is_juror
-    assert _row(model="gold", number=2).is_juror
+    assert not _row(model_role="gold", number=0).is_juror
+    assert _row(model_role="gold", number=2).is_juror
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):
@@ -138,7 +139,7 @@ def test_numpy_numbers_are_numbers(tmp_path):
         ({"label": None}, "column label .* expected text"),
         ({"label": "\ud800"}, "column label .* valid Unicode"),
         ({"status": "fine"}, "column status .* expected one of ok, failed"),
-        ({"model": "shadow"}, "column model .* expected one of original, gold"),
+        ({"model_role": "shadow"}, "column model_role .* expected one of original, gold"),
     ],
 )
 def test_a_value_that_does_not_fit_its_column_is_refused_and_nothing_is_written(tmp_path, changes, named):

@@ -10,7 +10,7 @@ from report_rows import evidence, jury_of, method, references
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import StoreError
-from erasure.records.evidence import CommandRecord, Evidence, write_evidence
+from erasure.records.evidence import CommandRecord, RunRecord, write_run_record
 from erasure.records.figure_records import StoredOutputs
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder
@@ -32,7 +32,7 @@ def setting(values, label, *, of_a="", of_original="", forget=0.9):
     kept["experiment"] = f"sweep ({label})"
     kept["command"] = {"text": "erasure sweep x.jsonc", "note": f"this one is {label}"}
     rows = [*references(), *method("a", forget=forget), *method("b")]
-    return Setting(label, values, rows, Evidence.of(kept), jury_of(rows))
+    return Setting(label, values, rows, RunRecord.of(kept), jury_of(rows))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_suffix_names_only_what_makes_the_difference():
 def test_evidence_has_every_model_once_and_series_under_the_same_names(two):
     kept = merged_evidence(two, suffixes(two))
     assert [model.label for model in kept.models] == ["original", "gold", "a (lr=0.01)", "b", "a (lr=0.1)"]
-    (group,) = kept.groups
+    (group,) = kept.repetitions
     assert [each.label for each in group.layers.rows] == ["a (lr=0.01)", "b", "a (lr=0.1)"]
     assert kept.command == CommandRecord(text="erasure sweep x.jsonc")
     assert [each.label for each in kept.sweep] == ["lr=0.01", "lr=0.1"]
@@ -83,8 +83,8 @@ def test_another_original_is_a_problem_of_its_own():
     names = suffixes(settings)
     kept = merged_evidence(settings, names)
     assert {m.label for m in kept.models if m.role == "gold"} == {"gold (epochs=1)", "gold (epochs=2)"}
-    assert [group.problem for group in kept.groups] == [" (epochs=1)", " (epochs=2)"]
-    costs = {j.label: j.cost for j in overview_of(RunFolder(merged_rows(settings, names), kept)).judgements}
+    assert [group.problem for group in kept.repetitions] == [" (epochs=1)", " (epochs=2)"]
+    costs = {j.label: j.cost for j in overview_of(RunFolder(merged_rows(settings, names), kept)).verdicts}
     assert costs["a (epochs=1)"] == costs["a (epochs=2)"] == pytest.approx(0.15)
     assert {m.parameters[path] for m in kept.models if m.role == "unlearned"} == {1, 2}
     titles = [figure.title for figure in figures_of(overview_of(RunFolder(merged_rows(settings, names), kept)))]
@@ -107,7 +107,7 @@ def two_forget_sets():
 def test_methods_compete_on_one_forget_set_only(two_forget_sets):
     overview = overview_of(RunFolder.of_settings(two_forget_sets))
     assert [name for name, _ in overview.parts] == ["percentage=0.1", "percentage=0.2"]
-    verdicts = [{j.label: j.verdict for j in part.judgements if j.label != "b"} for _, part in overview.parts]
+    verdicts = [{j.label: j.finding for j in part.verdicts if j.label != "b"} for _, part in overview.parts]
     assert [{label for label, verdict in each.items() if verdict == "not-told-apart"} for each in verdicts] == [
         {"a (lr=0.1)"},
         {"a (lr=0.01)"},
@@ -130,8 +130,8 @@ def test_what_every_model_said_is_found_again_under_its_name_in_the_sweep(two_fo
     settings = []
     for each in two_forget_sets:
         said = tuple(StoredOutputs(label=m.label, partition="forget", address=each.label) for m in each.evidence.models)
-        groups = tuple(replace(group, outputs=said) for group in each.evidence.groups)
-        settings.append(replace(each, evidence=replace(each.evidence, groups=groups)))
+        groups = tuple(replace(group, outputs=said) for group in each.evidence.repetitions)
+        settings.append(replace(each, evidence=replace(each.evidence, repetitions=groups)))
     groups = RunFolder.of_settings(settings).groups
     assert [group.problem for group in groups] == [" (percentage=0.1)", " (percentage=0.2)"]
     said = {entry.label: entry.address for group in groups for entry in group.outputs}
@@ -173,11 +173,11 @@ def test_a_folder_of_a_sweep_is_read_setting_by_setting(two, tmp_path):
         where = tmp_path / "points" / str(number)
         where.mkdir(parents=True)
         write_rows(each.rows, where)
-        write_evidence(each.evidence, where)
+        write_run_record(each.evidence, where)
     points = [{"folder": str(n), "label": each.label, "settings": each.values} for n, each in enumerate(two)]
     (tmp_path / "points.json").write_text(json.dumps(points), encoding="utf-8")
     folder = RunFolder.load(tmp_path)
-    assert {row.label for row in folder.rows if row.model == "unlearned"} == {"a (lr=0.01)", "a (lr=0.1)", "b"}
+    assert {row.label for row in folder.rows if row.model_role == "unlearned"} == {"a (lr=0.01)", "a (lr=0.1)", "b"}
     assert folder.name == "sweep"
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from report_rows import evidence, method
 
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.run_folder import RunFolder
 from erasure.records.stages_file import write_stages
 from erasure.reports.answers import answers_of
@@ -37,7 +37,7 @@ def run(tmp_path):
                     writer.save_json("answers", [{"sample": 3, "said": f"{label} says"}])
     write_stages(stages, tmp_path)
     kept = evidence("a") | {"models": models}
-    return RunFolder(method("a"), Evidence.of(json.loads(json.dumps(kept))), directory=tmp_path), store
+    return RunFolder(method("a"), RunRecord.of(json.loads(json.dumps(kept))), directory=tmp_path), store
 
 
 def test_answers_stand_side_by_side_with_the_change_of_each_token(run):

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 from report_rows import method, references, row, with_jury
 
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.result_table import result_table
 from erasure.analysis.verdicts import Judged, judge_all
 from erasure.records.evidence import SourceRecord
@@ -35,7 +35,7 @@ HOSTILE = [
 
 
 def table_of(rows):
-    return result_table(rows, judge_all(with_jury(rows), Roles(), {}))
+    return result_table(rows, judge_all(with_jury(rows), RolePartitions(), {}))
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from report_rows import evidence, method, references, with_jury
 
 from erasure.analysis import judging
 from erasure.analysis.equivalence import Limits
-from erasure.analysis.gaps import Roles
+from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.power import Detection
-from erasure.analysis.verdicts import TITLES, Judgement, judge_all
-from erasure.records.evidence import Evidence
+from erasure.analysis.verdicts import TITLES, Verdict, judge_all
+from erasure.records.evidence import RunRecord
 from erasure.records.figure_records import Curve, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
@@ -27,12 +27,12 @@ ROLES = {"forget": "forget", "retain": "retain", "test": "test"}
 
 def judged(*labels, **values):
     rows = with_jury([r for label in labels for r in method(label, **values)])
-    return judge_all(rows, Roles(), dict.fromkeys(labels, 0.1)).judgements
+    return judge_all(rows, RolePartitions(), dict.fromkeys(labels, 0.1)).verdicts
 
 
 def test_the_trade_off_is_in_standard_deviations_of_retraining_and_leaves_retraining_to_the_origin():
     rows = [*method("GoldModel"), *method("a", forget=0.92, test=0.965)]
-    judgements = judge_all(with_jury(rows), Roles(), {"a": 0.3}, ["GoldModel"]).judgements
+    judgements = judge_all(with_jury(rows), RolePartitions(), {"a": 0.3}, ["GoldModel"]).verdicts
     figure = tradeoff(judgements)
     (point,) = figure.data
     assert (point["method"], point["cost"]) == ("a", 0.3)
@@ -43,7 +43,7 @@ def test_the_trade_off_is_in_standard_deviations_of_retraining_and_leaves_retrai
 
 
 def test_there_is_no_trade_off_without_gold():
-    assert tradeoff(judge_all(method("a"), Roles()).judgements) is None
+    assert tradeoff(judge_all(method("a"), RolePartitions()).verdicts) is None
     assert tradeoff([]) is None
 
 
@@ -69,7 +69,7 @@ def test_of_very_many_repetitions_some_are_dots_and_all_are_data():
 
 
 def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
-    models = Evidence.of(evidence("a")).models
+    models = RunRecord.of(evidence("a")).models
     models = [*models, replace(models[2], seed=1, elapsed_s=3.0)]
     found = {(d["model"], d["quantity"], d["part"]): d["value"] for d in costs(models, [], ["a"]).data}
     assert found["a", "time [s]", "each request"] == 2.0
@@ -78,7 +78,7 @@ def test_costs_are_means_and_keep_what_is_done_in_advance_apart():
 
 
 def test_sensitivity_needs_settings_of_one_method_that_differ_in_a_number():
-    models = Evidence.of(evidence("a", "b", "c")).models
+    models = RunRecord.of(evidence("a", "b", "c")).models
     judgements = judged("a", "b", "c", forget=0.92)
     assert sensitivity(models, judgements) is None
     models = [
@@ -106,7 +106,7 @@ def test_the_trace_shows_one_repetition():
 
 
 def test_distributions_are_shares_of_each_partition():
-    losses = Evidence.of(evidence("a")).groups[0].losses
+    losses = RunRecord.of(evidence("a")).repetitions[0].losses
     figure = distributions(losses, quantity="loss", order=["a"], roles=ROLES, gold="gold")
     mine = [d["share"] for d in figure.data if d["model"] == "a" and d["samples"] == "forgotten"]
     assert mine == [0.3, 0.7]
@@ -130,7 +130,7 @@ def test_measured_curves_become_a_mean_with_a_range():
 
 
 def test_classes_without_samples_are_left_out():
-    classes = Evidence.of(evidence("a")).groups[0].classes
+    classes = RunRecord.of(evidence("a")).repetitions[0].classes
     figure = by_class(classes, order=["a"], gold="gold", roles=ROLES)
     assert {(d["class"], d["samples"]) for d in figure.data} == {
         ("cat", "forgotten samples"),
@@ -140,12 +140,12 @@ def test_classes_without_samples_are_left_out():
 
 
 def test_classes_of_one_name_stay_apart():
-    classes = replace(Evidence.of(evidence("a")).groups[0].classes, names=("cat", "cat"))
+    classes = replace(RunRecord.of(evidence("a")).repetitions[0].classes, names=("cat", "cat"))
     assert {d["class"] for d in by_class(classes, order=["a"], gold="gold", roles=ROLES).data} == {"cat", "cat (2)"}
 
 
 def test_layers_that_did_not_change_are_pale():
-    figure = layers(Evidence.of(evidence("a")).groups[0].layers, ["a"], gold=None)
+    figure = layers(RunRecord.of(evidence("a")).repetitions[0].layers, ["a"], gold=None)
     assert [(d["layer"], d["change"]) for d in figure.data] == [("conv", 0.1), ("head", 0.0)]
     assert [d["depth"] for d in figure.spec["data"]["values"]][1] == 0.0
 
@@ -202,7 +202,7 @@ def test_long_labels_are_cut_to_what_sets_them_apart():
 
 
 def verdict_on(label, finding=judging.Finding.NOT_TOLD_APART, **facts):
-    return Judgement(label, finding, (), judging.Tested(label, finding, **facts))
+    return Verdict(label, finding, (), judging.Tested(label, finding, **facts))
 
 
 def test_memory_left_is_drawn_with_both_limits_and_says_how_many_are_within_the_band():

@@ -12,7 +12,7 @@ from erasure.experiment.configuration import load_experiment
 from erasure.measures.sklearn_metric import Accuracy
 from erasure.planning.flow import flow_svg
 from erasure.records.rows import Row, write_rows
-from erasure.reports.query import results
+from erasure.reports.query import load_results
 from erasure.reports.results import Results
 from erasure.testing.evaluations import bench
 from erasure.workflows.options import RunOptions
@@ -25,7 +25,7 @@ def _row(label):
         dataset="d",
         unlearner="U",
         label=label,
-        model="unlearned",
+        model_role="unlearned",
         measure="accuracy",
         partition="test",
         value=0.5,
@@ -43,7 +43,7 @@ def test_several_runs_are_a_line_each(tmp_path):
     for name, rows in (("one", [*references(), *method("good")]), ("two", [*method("<b>"), replace(_row("bad"), value=None)])):
         (tmp_path / name).mkdir()
         write_rows(rows, tmp_path / name)
-    html = results(tmp_path)._repr_html_()
+    html = load_results(tmp_path)._repr_html_()
     assert re.findall(r"<tr><td>(.*?)</td></tr>", html) == [
         f"{tmp_path.as_posix()}/one</td><td>toys</td><td>good</td><td>1</td><td>8</td><td>0",
         f"{tmp_path.as_posix()}/two</td><td>toys, d</td><td>&lt;b&gt;, bad</td><td>2</td><td>4</td><td>1",

@@ -12,7 +12,7 @@ from report_rows import evidence, jury_of, method, references, row
 
 from erasure.analysis.overview import overview_of
 from erasure.errors import MissingDependency, StoreError
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.rows import write_rows
 from erasure.records.run_folder import RunFolder, TracePoint
 from erasure.reports.figures.of_run import figures_of
@@ -52,7 +52,7 @@ class Elements(HTMLParser):
 def made(rows=None, kept=None, trace=()):
     rows = rows or [*references(), *method("good"), *method("bad", retain=0.5)]
     kept = evidence("good", "bad") if kept is None else kept
-    return page(overview_of(RunFolder(rows, Evidence.of(kept), trace, jury=jury_of(rows) if len(rows) < 500 else ())))
+    return page(overview_of(RunFolder(rows, RunRecord.of(kept), trace, jury=jury_of(rows) if len(rows) < 500 else ())))
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,8 @@ def test_a_failed_method_is_shown_with_its_reason():
     text = made([*references(), *method("good")], kept)
     assert "the loss is not finite" in text
     rows = [*references(), *method("good")]
-    found = overview_of(RunFolder(rows, Evidence.of(kept), jury=jury_of(rows)))
-    assert [str(j.verdict) for j in found.judgements] == ["not-told-apart", "failed"]
+    found = overview_of(RunFolder(rows, RunRecord.of(kept), jury=jury_of(rows)))
+    assert [str(j.finding) for j in found.verdicts] == ["not-told-apart", "failed"]
 
 
 def test_an_older_run_without_evidence_has_a_report_of_its_rows(tmp_path):
@@ -229,7 +229,7 @@ def test_every_figure_is_drawn_from_the_evidence():
     for number, model in enumerate(kept["models"][2:]):
         model |= {"key": "SSD", "parameters": {"selection_weighting": 1.0 + number}}
     rows = [*references(), *method("good"), *method("bad", retain=0.5)]
-    overview = overview_of(RunFolder(rows, Evidence.of(kept), trace, jury=jury_of(rows)))
+    overview = overview_of(RunFolder(rows, RunRecord.of(kept), trace, jury=jury_of(rows)))
     keys = [figure.key for figure in figures_of(overview)]
     assert keys == [
         "tradeoff",

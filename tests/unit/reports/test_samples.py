@@ -12,7 +12,7 @@ import erasure.data.graphs  # noqa: F401 - makes graphs storable
 from erasure.data.dataset import Dataset
 from erasure.data.storage import to_artifact
 from erasure.errors import StoreError
-from erasure.records.evidence import Evidence
+from erasure.records.evidence import RunRecord
 from erasure.records.run_folder import RunFolder
 from erasure.reports.samples import samples_of
 from erasure.store import Store, address
@@ -38,7 +38,7 @@ def stored(tmp_path, x, modality, **changes):
     kept["groups"][0]["samples"] = [
         {"label": "a", "side": "least", "ids": [4, 1], "loss": [0, 0], "gold": [1, 1], "original": [0, 0]}
     ]
-    return RunFolder(method("a"), Evidence.of(kept)), store
+    return RunFolder(method("a"), RunRecord.of(kept)), store
 
 
 @pytest.mark.parametrize("channels", [1, 3])

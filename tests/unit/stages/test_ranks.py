@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from erasure.errors import Diverged, RequirementNotMet
-from erasure.events import silent
+from erasure.events import ignore_events
 from erasure.stages.ranks import on_ranks
 from erasure.stages.worker_processes import context
 from erasure.training.calls import Loss, Optimizer
-from erasure.training.distributed import refuse, share
+from erasure.training.distributed import share, unsupported_reason
 from erasure.training.predictor import Predictor
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightning_fabric") is None, reason="the extra fabric is not installed")
@@ -38,7 +38,7 @@ def _pids(directory):
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_the_model_that_one_does(strategy, tmp_path):
     cases = many_ranks.cases()
-    first, second = on_ranks(many_ranks.work, list(cases), 2, strategy, "cpu", tmp_path, silent)
+    first, second = on_ranks(many_ranks.work, list(cases), 2, strategy, "cpu", tmp_path, ignore_events)
     for name, case in cases.items():
         expected = many_ranks.trained(case).state_dict()
         assert first[name].keys() == expected.keys()
@@ -52,21 +52,21 @@ def test_two_processes_train_the_model_that_one_does(strategy, tmp_path):
 
 def test_an_error_of_one_process_is_the_error_and_ends_the_others(tmp_path):
     with pytest.raises(Diverged, match="not finite in epoch 1 of 4"):
-        on_ranks(many_ranks.fail, None, 2, "ddp", "cpu", tmp_path, silent)
+        on_ranks(many_ranks.fail, None, 2, "ddp", "cpu", tmp_path, ignore_events)
     assert len(_pids(tmp_path)) == 2
     assert all(_gone(pid) for pid in _pids(tmp_path))
 
 
 def test_a_process_that_is_killed_is_named_and_ends_the_others(tmp_path):
     with pytest.raises(RequirementNotMet, match=r"process 2 of 2 died \(signal 9\)"):
-        on_ranks(many_ranks.die, None, 2, "ddp", "cpu", tmp_path, silent)
+        on_ranks(many_ranks.die, None, 2, "ddp", "cpu", tmp_path, ignore_events)
     assert len(_pids(tmp_path)) == 2
     assert all(_gone(pid) for pid in _pids(tmp_path))
 
 
 def test_an_error_of_a_library_says_where_it_happened(tmp_path):
     with pytest.raises(RequirementNotMet, match="ZeroDivisionError in process 1 of 2: no such thing"):
-        on_ranks(many_ranks.complain, None, 2, "ddp", "cpu", tmp_path, silent)
+        on_ranks(many_ranks.complain, None, 2, "ddp", "cpu", tmp_path, ignore_events)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process is a new interpreter")
@@ -75,7 +75,7 @@ def test_processes_are_forks_of_one_that_lasts_and_see_the_environment_of_now(tm
     for word in ("first", None, "second"):
         monkeypatch.setenv("ERASURE_TEST_WORD", word) if word else monkeypatch.delenv("ERASURE_TEST_WORD")
         (tmp_path / str(word)).mkdir()
-        answers += on_ranks(many_ranks.told, "ERASURE_TEST_WORD", 2, "ddp", "cpu", tmp_path / str(word), silent)
+        answers += on_ranks(many_ranks.told, "ERASURE_TEST_WORD", 2, "ddp", "cpu", tmp_path / str(word), ignore_events)
     assert [word for word, _ in answers] == ["first", "first", None, None, "second", "second"]
     (server,) = {parent for _, parent in answers}
     assert server != os.getpid()
@@ -86,7 +86,7 @@ def test_processes_are_forks_of_one_that_lasts_and_see_the_environment_of_now(tm
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_cuda_devices_train_the_model_that_one_cpu_does(strategy, tmp_path):
     names = ["mlp-SGD-double", "cnn-SGD-double", "transformer-SGD-double"]
-    found = on_ranks(many_ranks.work, names, 2, strategy, "cuda", tmp_path, silent)[0]
+    found = on_ranks(many_ranks.work, names, 2, strategy, "cuda", tmp_path, ignore_events)[0]
     for name in names:
         expected = many_ranks.trained(many_ranks.cases()[name]).state_dict()
         assert all((torch.from_numpy(found[name][key]) - value).abs().max() <= 1e-9 for key, value in expected.items())
@@ -115,7 +115,7 @@ def test_shares_are_all_of_a_batch_and_differ_by_one_at_most(n, n_ranks):
 )
 def test_a_recipe_that_cannot_be_shared_is_refused(strategy, changes, reason):
     predictor = Predictor(model=many_ranks.MLP(), **changes)
-    found = refuse(nn.Linear(2, 2), predictor, None, strategy)
+    found = unsupported_reason(nn.Linear(2, 2), predictor, None, strategy)
     assert found is None if reason is None else reason in found
 
 
@@ -123,5 +123,5 @@ def test_a_layer_whose_statistics_cannot_be_shared_is_refused():
     class OwnNorm(nn.BatchNorm1d):
         """Does something more."""
 
-    reason = refuse(nn.Sequential(OwnNorm(3)), Predictor(model=many_ranks.MLP()), None, "ddp")
+    reason = unsupported_reason(nn.Sequential(OwnNorm(3)), Predictor(model=many_ranks.MLP()), None, "ddp")
     assert reason == "OwnNorm layers cannot take their statistics over several devices"

@@ -12,7 +12,7 @@ from torch import nn
 from erasure.errors import Diverged
 from erasure.testing.problems import problem
 from erasure.testing.unlearners import UnlearnerConformance
-from erasure.types import Role
+from erasure.types import PartitionRole
 from erasure.unlearners.contract import IterativeUnlearner, Unlearner
 from erasure.unlearners.finetuning import Finetuning
 
@@ -23,7 +23,7 @@ _LEAKED = []
 class Culprit(IterativeUnlearner):
     """Breaks one rule, otherwise fine-tunes."""
 
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     breaks: str = ""
     epochs: int = 1
 
@@ -104,7 +104,7 @@ class Thief(Unlearner):
 class Lazy(Unlearner):
     """Declares what it does not read."""
 
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
 
     def unlearn(self, model, task):
         return model
@@ -192,7 +192,7 @@ def test_an_endless_model_is_noticed():
 def test_the_bank_repeats_the_original_and_shows_every_update():
     given = problem()
     steps = []
-    given.bank.replay(lambda model, update: steps.append((update.batch, copy.deepcopy(model.state_dict()))))
+    given.models.replay(lambda model, update: steps.append((update.batch, copy.deepcopy(model.state_dict()))))
     assert steps[0][0] is None
     assert len(steps) == 1 + 6 * 5
     assert all(torch.equal(steps[-1][1][name], value) for name, value in given.model.state_dict().items())
@@ -201,14 +201,14 @@ def test_the_bank_repeats_the_original_and_shows_every_update():
 
 def test_a_retrained_model_differs_from_the_original_but_is_reproducible():
     given = problem()
-    one, other = given.bank.retrained("retain")[0], given.bank.retrained("retain")[0]
+    one, other = given.models.retrained("retain")[0], given.models.retrained("retain")[0]
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert not torch.equal(next(one.parameters()), next(given.model.parameters()))
     assert isinstance(one, nn.Module)
 
 
 def test_the_cache_computes_once():
-    bank, calls = problem().bank, []
+    bank, calls = problem().models, []
 
     def compute():
         calls.append(1)

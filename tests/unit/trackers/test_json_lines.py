@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from erasure.errors import StoreError
-from erasure.events import EpochFinished, Event, RowReady, Said, event_record
+from erasure.events import EpochFinished, Event, Message, RowReady, event_record
 from erasure.trackers import Guarded, JsonLines
 
 
@@ -21,7 +21,7 @@ def lines(path):
 def test_every_event_is_a_line_with_its_time(tmp_path):
     path = tmp_path / "deep" / "log.jsonl"
     log = JsonLines(path)
-    events = [Said("größer\nals"), EpochFinished("train", 1, 5), RowReady({"value": float("nan"), "label": "\x1b"})]
+    events = [Message("größer\nals"), EpochFinished("train", 1, 5), RowReady({"value": float("nan"), "label": "\x1b"})]
     before = datetime.datetime.now(datetime.UTC)
     for number, event in enumerate(events, start=1):
         log.listen(event)
@@ -38,7 +38,7 @@ def test_every_event_is_a_line_with_its_time(tmp_path):
 def test_a_second_run_goes_on_in_the_same_file(tmp_path):
     for text in ("first", "second"):
         log = JsonLines(tmp_path / "log.jsonl")
-        log.listen(Said(text))
+        log.listen(Message(text))
         log.close(interrupted=True)
     assert [line["text"] for line in lines(tmp_path / "log.jsonl")] == ["first", "second"]
 
@@ -53,8 +53,8 @@ def test_a_log_that_cannot_be_opened_is_refused_before_the_run(tmp_path):
 def test_a_full_disk_ends_the_log_and_not_the_run():
     said = []
     with Guarded(JsonLines(Path("/dev/full")), "the log", said.append) as guarded:
-        guarded.listen(Said("a"))
-        guarded.listen(Said("b"))
+        guarded.listen(Message("a"))
+        guarded.listen(Message("b"))
     assert len(said) == 1
     assert "no space left on device" in said[0]
 
@@ -62,9 +62,9 @@ def test_a_full_disk_ends_the_log_and_not_the_run():
 def test_a_killed_process_has_written_all_that_happened(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from erasure.events import Said; from erasure.trackers import JsonLines\n"
+        "from erasure.events import Message; from erasure.trackers import JsonLines\n"
         "log = JsonLines(Path(sys.argv[1]))\n"
-        "for i in range(100): log.listen(Said(str(i)))\n"
+        "for i in range(100): log.listen(Message(str(i)))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path / "log.jsonl"], check=False)

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from erasure.errors import ConfigError, MissingDependency
-from erasure.events import RowReady, RunFinished, RunStarted, Said, StageFinished
+from erasure.events import Message, RowReady, RunFinished, RunStarted, StageFinished
 from erasure.trackers import Guarded, open_tracker
 from erasure.trackers.records import Steps, metric_name, settings
 
@@ -34,7 +34,7 @@ def row(**changes):
 
 
 EVENTS = [
-    Said("before the run"),
+    Message("before the run"),
     RunStarted(
         experiment="adult/tiny",
         configuration={"predictor": {"epochs": 5}, "unlearners": ["SCRUB", {"class": "SSD"}]},
@@ -257,8 +257,8 @@ class Broken:
 def test_a_tracker_that_fails_is_said_once_and_left_out():
     said, broken = [], Broken()
     with Guarded(broken, "the tracker x", said.append) as guarded:
-        guarded.listen(Said("a"))
-        guarded.listen(Said("b"))
+        guarded.listen(Message("a"))
+        guarded.listen(Message("b"))
     assert said == ["the tracker x stopped listening, the run goes on: OperationalError: disk I/O error"]
     assert (broken.heard, broken.closed) == (1, 1)
 
@@ -266,6 +266,6 @@ def test_a_tracker_that_fails_is_said_once_and_left_out():
 def test_a_tracker_that_fails_at_the_end_does_not_hide_the_runs_own_error():
     said = []
     with pytest.raises(ZeroDivisionError), Guarded(Broken("close"), "the tracker x", said.append) as guarded:
-        guarded.listen(Said("a"))
+        guarded.listen(Message("a"))
         raise ZeroDivisionError
     assert said == ["the tracker x stopped listening, the run goes on: OSError: no space left"]

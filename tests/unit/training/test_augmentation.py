@@ -130,9 +130,11 @@ def test_addresses_change_where_there_is_augmentation_and_only_there():
 
 def test_only_pictures_can_be_changed_so():
     table = TensorColumn(torch.zeros(4, 7))
-    assert "pictures of shape (channels, height, width); the data has samples of shape (7,)" in RandomFlip().refuse(table)
-    assert "larger than the pictures" in RandomCrop(padding=5, mode="reflect").refuse(COLUMN)
-    assert RandomCrop(padding=5).refuse(COLUMN) is None
+    assert "pictures of shape (channels, height, width); the data has samples of shape (7,)" in RandomFlip().unsupported_reason(
+        table
+    )
+    assert "larger than the pictures" in RandomCrop(padding=5, mode="reflect").unsupported_reason(COLUMN)
+    assert RandomCrop(padding=5).unsupported_reason(COLUMN) is None
     with pytest.raises(RequirementNotMet, match="RandomFlip changes pictures"):
         augmenting([RandomFlip()], table, draws())
 
@@ -194,7 +196,7 @@ class TestTorchVision:
     )
     def test_a_model_is_trained_with_it(self, path, parameters):
         augment = [TorchVisionTransform(path=path, parameters=parameters)]
-        assert augment[0].refuse(COLUMN) is None
+        assert augment[0].unsupported_reason(COLUMN) is None
         first = flat(fitted(augment, epochs=1))
         assert torch.isfinite(first).all()
         assert torch.equal(first, flat(fitted(augment, epochs=1)))
@@ -202,7 +204,7 @@ class TestTorchVision:
 
     def test_one_that_changes_size_or_type_is_refused(self):
         smaller = TorchVisionTransform(path="RandomResizedCrop", parameters={"size": [3, 3]})
-        assert "makes uint8 of shape (2, 3, 3, 3) of uint8 of shape (2, 3, 6, 5)" in smaller.refuse(COLUMN)
+        assert "makes uint8 of shape (2, 3, 3, 3) of uint8 of shape (2, 3, 6, 5)" in smaller.unsupported_reason(COLUMN)
 
     def test_wrong_names_and_parameters_are_refused_with_the_nearest(self):
         with pytest.raises(InvalidParameters, match=r'no transform "ColorJiter".*did you mean "ColorJitter"'):

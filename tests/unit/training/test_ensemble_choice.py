@@ -8,7 +8,7 @@ from torch import nn
 from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
 from erasure.training.calls import Loss, Optimizer
-from erasure.training.ensemble import refuse
+from erasure.training.ensemble import unsupported_reason
 from erasure.training.ensemble.choice import impossible
 from erasure.training.predictor import ModelInput, build_model
 
@@ -21,7 +21,7 @@ def network(model, shape):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_small_networks_of_our_families_are_trained_together(name):
-    assert refuse(built(MODELS[name], 1)[0], recipe(MODELS[name])) is None
+    assert unsupported_reason(built(MODELS[name], 1)[0], recipe(MODELS[name])) is None
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_small_networks_of_our_families_are_trained_together(name):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_recipe_that_needs_each_model_alone_is_refused(parameters, reason):
-    assert reason in refuse(built(MODELS["MLP"], 1)[0], recipe(MODELS["MLP"], **parameters))
+    assert reason in unsupported_reason(built(MODELS["MLP"], 1)[0], recipe(MODELS["MLP"], **parameters))
 
 
 def test_bfloat16_is_refused():
-    assert "bf16" in refuse(built(MODELS["MLP"], 1)[0], PLAIN, "bf16")
+    assert "bf16" in unsupported_reason(built(MODELS["MLP"], 1)[0], PLAIN, "bf16")
 
 
 class Gated(nn.Module):
@@ -97,12 +97,12 @@ def tied():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_network_that_has_no_rule_is_refused(model, reason):
-    assert reason in refuse(model, PLAIN)
+    assert reason in unsupported_reason(model, PLAIN)
 
 
 def test_a_network_without_trainable_parameters_is_refused():
     model = built(MODELS["MLP"], 1)[0].requires_grad_(False)
-    assert "no parameter that may be trained" in refuse(model, PLAIN)
+    assert "no parameter that may be trained" in unsupported_reason(model, PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_a_network_without_trainable_parameters_is_refused():
 )
 def test_large_networks_can_be_trained_together_but_are_not(model, shape):
     net = network(model, shape)
-    assert "parameters is as fast one by one" in refuse(net, recipe(model))
+    assert "parameters is as fast one by one" in unsupported_reason(net, recipe(model))
     assert impossible(net, recipe(model)) is None
 
 
 def test_images_of_unknown_size_are_refused():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    assert "pools whole images" in refuse(net, PLAIN)
+    assert "pools whole images" in unsupported_reason(net, PLAIN)
     assert impossible(net, PLAIN) is None
 
 
@@ -127,6 +127,6 @@ def test_asking_leaves_the_model_as_it_was():
     model.trunk[1].eval()
     modes = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    refuse(model, recipe(MODELS["CNN with BatchNorm"]))
+    unsupported_reason(model, recipe(MODELS["CNN with BatchNorm"]))
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -349,7 +349,7 @@ def test_models_of_another_gold_are_a_group_of_their_own(tmp_path):
 
 
 def test_looking_through_a_folder_stops_somewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(library_module, "_MOST_DIRECTORIES", 3)
+    monkeypatch.setattr(library_module, "_MAX_DIRECTORIES", 3)
     for name in "abcdef":
         write_rows([*references(), *method("good")], tmp_path / "runs" / name)
     site = site_of(tmp_path)

@@ -24,24 +24,24 @@ from erasure.unlearners.advanced_neg_grad import AdvancedNegGrad
 
 @pytest.mark.parametrize("unequal_batches", ["keep", "skip"])
 def test_the_trajectory_is_that_of_the_plain_difference(unequal_batches):
-    task, model = tiny_task(), tiny_net()  # 18 retain samples: 4 4 4 4 2; 6 forget samples: 4 2 4 2 4
+    context, model = tiny_task(), tiny_net()  # 18 retain samples: 4 4 4 4 2; 6 forget samples: 4 2 4 2 4
     by_hand = start(model)
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9)
-    retain, forget = Shuffles(task, "retain"), Shuffles(task, "forget")
+    retain, forget = Shuffles(context, "retain"), Shuffles(context, "forget")
     n_steps = 0
     for _ in range(3):
         for kept, forgotten in zip(retain.one_pass(), forget.cycled(5), strict=True):
             if unequal_batches == "keep" or len(kept) == len(forgotten):
-                optimizer.step(loss_by_hand(by_hand, task, kept) - loss_by_hand(by_hand, task, forgotten))
+                optimizer.step(loss_by_hand(by_hand, context, kept) - loss_by_hand(by_hand, context, forgotten))
                 n_steps += 1
     unlearner = AdvancedNegGrad(epochs=3, optimizer=sgd(0.05, momentum=0.9), unequal_batches=unequal_batches)
     assert n_steps == (15 if unequal_batches == "keep" else 6)
-    assert distance(weights(unlearned(unlearner, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(unlearner, model, context)), by_hand) < 1e-10
 
 
 def test_equal_sets_cancel():
-    task, model = tiny_task(batch_size=24), tiny_net()
-    after = unlearned(AdvancedNegGrad(retain="forget", epochs=3, optimizer=sgd(1.0)), model, task)
+    context, model = tiny_task(batch_size=24), tiny_net()
+    after = unlearned(AdvancedNegGrad(retain="forget", epochs=3, optimizer=sgd(1.0)), model, context)
     assert distance(weights(model), weights(after)) < 1e-14
 
 
@@ -58,11 +58,11 @@ def test_an_empty_forget_set_and_no_epochs_change_nothing():
 
 
 def test_the_running_statistics_follow_both_batches():
-    task, model = tiny_task(batch_size=24), norm_net()
-    after = unlearned(AdvancedNegGrad(epochs=1, optimizer=sgd(0.0)), model, task)
+    context, model = tiny_task(batch_size=24), norm_net()
+    after = unlearned(AdvancedNegGrad(epochs=1, optimizer=sgd(0.0)), model, context)
     expected = model[0][1].running_mean.clone()
     for role in ("retain", "forget"):
-        inputs = model[0][0](task.x.values[task.partitions[role]]).detach()
+        inputs = model[0][0](context.x.values[context.partitions[role]]).detach()
         expected = 0.9 * expected + 0.1 * inputs.mean(0)
     assert torch.allclose(after[0][1].running_mean, expected, rtol=0, atol=1e-12)
 

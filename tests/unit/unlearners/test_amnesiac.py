@@ -25,7 +25,7 @@ from toys import (
 )
 
 from erasure.errors import RequirementNotMet
-from erasure.testing.problems import MemoryBank, problem
+from erasure.testing.problems import MemoryModels, problem
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer
 from erasure.training.history import Update
@@ -77,11 +77,11 @@ class TrainingByHand:
 
 
 def handmade(forget, **options):
-    task = tiny_task()
-    bank = TrainingByHand(task, **options)
+    context = tiny_task()
+    bank = TrainingByHand(context, **options)
     retain = [i for i in range(24) if i not in forget]
     partitions = {"forget": torch.tensor(forget, dtype=torch.int64), "retain": torch.tensor(retain), "train": torch.arange(24)}
-    return dataclasses.replace(task, bank=bank, partitions=partitions), bank
+    return dataclasses.replace(context, models=bank, partitions=partitions), bank
 
 
 def test_it_follows_the_paper_step_by_step():
@@ -147,12 +147,12 @@ def test_a_model_that_is_not_the_original_loses_all_touched_updates():
 @pytest.mark.parametrize("kind", ["table", "image"])
 def test_samples_of_the_last_update_only_are_undone_exactly(optimizer, kind):
     given = problem(kind)
-    bank = dataclasses.replace(given.bank, predictor=given.bank.predictor.replace(epochs=1, optimizer=optimizer))
+    bank = dataclasses.replace(given.models, predictor=given.models.predictor.replace(epochs=1, optimizer=optimizer))
     seen = []
     bank.replay(lambda model, update: seen.append((update.batch, copy.deepcopy(model))))
     forget = seen[-1][0].ids
-    task = dataclasses.replace(given.task, bank=bank, partitions={**given.task.partitions, "forget": forget})
-    result = unlearned(ALONE, bank.trained("train"), task)
+    context = dataclasses.replace(given.context, models=bank, partitions={**given.context.partitions, "forget": forget})
+    result = unlearned(ALONE, bank.trained("train"), context)
     checkpoint = seen[-2][1]
     assert torch.equal(parameters_to_vector(result.parameters()), parameters_to_vector(checkpoint.parameters()))
     assert not torch.equal(parameters_to_vector(result.parameters()), parameters_to_vector(bank.trained("train").parameters()))
@@ -160,7 +160,7 @@ def test_samples_of_the_last_update_only_are_undone_exactly(optimizer, kind):
 
 def test_running_statistics_stay_those_of_the_original():
     given = problem("image")
-    result = unlearned(ALONE, given.model, given.task)
+    result = unlearned(ALONE, given.model, given.context)
     assert all(torch.equal(a, b) for a, b in zip(result.buffers(), given.model.buffers(), strict=True))
     assert not same_model(result, given.model)
 
@@ -197,8 +197,10 @@ class Wide(Model):
 
 
 def test_memorised_samples_move_towards_gold():
-    task = memorised().task
+    context = memorised().task
     predictor = Predictor(model=Wide(), epochs=25, optimizer=Optimizer.of("Adam", lr=0.01))
-    bank = MemoryBank(predictor, task.x, task.y, task.partitions, task.model_input, task.criterion, batch_size=16)
-    given = Memorised(bank.trained("train"), bank.trained("retain"), dataclasses.replace(task, bank=bank))
+    bank = MemoryModels(
+        predictor, context.x, context.y, context.partitions, context.model_input, context.criterion, batch_size=16
+    )
+    given = Memorised(bank.trained("train"), bank.trained("retain"), dataclasses.replace(context, models=bank))
     given.check_effect(AmnesiacUnlearning(repair_epochs=3, optimizer=Optimizer.of("Adam", lr=0.01)))

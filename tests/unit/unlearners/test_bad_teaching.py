@@ -156,14 +156,14 @@ def test_it_takes_every_size_and_kind(monkeypatch):
 
 def test_memorised_samples_move_towards_gold():
     learned = memorised()
-    given = Memorised(learned.original, learned.gold, dataclasses.replace(learned.task, bank=Incompetent(wide_net(3))))
+    given = Memorised(learned.original, learned.gold, dataclasses.replace(learned.task, models=Incompetent(wide_net(3))))
     method = BadTeaching(epochs=10, optimizer=sgd(0.02, momentum=0.9), batch_size=16, retain_fraction=1.0)
     given.check_effect(method)
 
 
 def test_a_whole_class_can_be_forgotten():
-    task = tiny_task()
-    forget = [i for i in range(24) if int(task.y[i]) == 0]
-    retain = [i for i in range(24) if int(task.y[i]) != 0]
-    whole = make_task(task.x.values, task.y, {"forget": forget, "retain": retain}, bank=Incompetent(tiny_net(99)))
+    context = tiny_task()
+    forget = [i for i in range(24) if int(context.y[i]) == 0]
+    retain = [i for i in range(24) if int(context.y[i]) != 0]
+    whole = make_task(context.x.values, context.y, {"forget": forget, "retain": retain}, bank=Incompetent(tiny_net(99)))
     assert not same_model(unlearned(BadTeaching(), tiny_net(), whole), tiny_net())

@@ -46,9 +46,9 @@ def nearest_by_hand(features, centroids, labels):
 
 
 def test_duck_moves_and_repairs_step_by_step():
-    task, model = tiny_task(), tiny_net()
-    by_hand, x, y = start(model), task.x.values, task.y
-    forget, kept = task.partitions["forget"], task.partitions["retain"]
+    context, model = tiny_task(), tiny_net()
+    by_hand, x, y = start(model), context.x.values, context.y
+    forget, kept = context.partitions["forget"], context.partitions["retain"]
     with torch.no_grad():
         embedded = features_by_hand(by_hand, x)
         centroids = {k: embedded[kept[y[kept] == k]].mean(0) for k in range(3)}
@@ -57,7 +57,7 @@ def test_duck_moves_and_repairs_step_by_step():
     def logits(ids):
         return features_by_hand(by_hand, x[ids]) @ by_hand[2].T + by_hand[3]
 
-    steps, forgotten, retained = SgdByHand(by_hand, 0.1), Shuffles(task, "forget"), Shuffles(task, "retain")
+    steps, forgotten, retained = SgdByHand(by_hand, 0.1), Shuffles(context, "forget"), Shuffles(context, "retain")
     for _ in range(2):
         for ids in forgotten.one_pass():
             for others in retained.one_pass()[:3]:
@@ -65,7 +65,12 @@ def test_duck_moves_and_repairs_step_by_step():
                 loss = 0.8 * (1 - cosine_by_hand(features_by_hand(by_hand, x[ids]), away)).mean()
                 steps.step(loss + 1.2 * cross_entropy_by_hand(logits(others) / 2, y[others]))
     # The second stage: three forget samples of each batch (the last has two), two retain batches of eight, a cosine over 4 steps.
-    steps, forgotten, retained, number = SgdByHand(by_hand, 0.0), Shuffles(task, "forget"), Shuffles(task, "retain", None, 8), 0
+    steps, forgotten, retained, number = (
+        SgdByHand(by_hand, 0.0),
+        Shuffles(context, "forget"),
+        Shuffles(context, "retain", None, 8),
+        0,
+    )
     for batch in forgotten.one_pass():
         ids, away = batch[:3], None
         for others in retained.one_pass()[:2]:
@@ -89,26 +94,26 @@ def test_duck_moves_and_repairs_step_by_step():
         repair_batch_size=8,
         repair_forget_size=3,
     )
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
 
 
 def test_duck_ends_the_first_stage_at_the_target():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     method = DUCK(epochs=3, target_accuracy=1.0, repair_epochs=0, optimizer=sgd(0.1))
-    stopped = unlearned(method, model, task)
-    accuracy = float((stopped(task.x.values[:6]).argmax(1) == task.y[:6]).double().mean())
+    stopped = unlearned(method, model, context)
+    accuracy = float((stopped(context.x.values[:6]).argmax(1) == context.y[:6]).double().mean())
     assert accuracy < 1.0
-    assert same_model(stopped, unlearned(method.replace(epochs=1), model, task))
+    assert same_model(stopped, unlearned(method.replace(epochs=1), model, context))
 
 
 def test_duck_needs_another_class_and_a_linear_map():
-    task = tiny_task()
-    labels = torch.zeros_like(task.y)
-    alone = make_task(task.x.values, labels, {name: ids.tolist() for name, ids in task.partitions.items()})
+    context = tiny_task()
+    labels = torch.zeros_like(context.y)
+    alone = make_task(context.x.values, labels, {name: ids.tolist() for name, ids in context.partitions.items()})
     with pytest.raises(RequirementNotMet, match="another class"):
         unlearned(DUCK(epochs=1), tiny_net(), alone)
     with pytest.raises(RequirementNotMet, match="linear map"):
-        unlearned(DUCK(epochs=1), torch.nn.BatchNorm1d(4).double(), task)
+        unlearned(DUCK(epochs=1), torch.nn.BatchNorm1d(4).double(), context)
 
 
 def test_duck_takes_forget_sets_of_every_size():

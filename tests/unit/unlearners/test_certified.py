@@ -253,19 +253,19 @@ def test_langevin_stays_in_its_ball():
 
 
 def test_certified_unlearning_takes_the_papers_steps():
-    model, task = tiny_net(), tiny_task()
-    result = GENTLE.run(model, task)
+    model, context = tiny_net(), tiny_task()
+    result = GENTLE.run(model, context)
     sd = ClippedSteps(radius=1.0, clip=2.0, rate=0.05, weight_decay=2.0, steps=7, sd=0.0).noise(1.0, 1e-5)
     weights = [p.detach().clone() for p in model.parameters()]
     clip_by_hand(weights, 1.0)
-    noise, batches = task.streams.torch("noise"), task.streams.torch("shuffle", "retain")
+    noise, batches = context.streams.torch("noise"), context.streams.torch("shuffle", "retain")
     order = torch.cat([torch.randperm(18, generator=batches), torch.randperm(18, generator=batches)])
-    ids = task.partitions["retain"][order]
+    ids = context.partitions["retain"][order]
     cuts = [ids[i : i + 4] for i in (0, 4, 8, 12)] + [ids[16:18], ids[18:22], ids[22:26]]
     for chosen in cuts:
         leaves = [w.clone().requires_grad_() for w in weights]
-        hidden = (task.x.values[chosen] @ leaves[0].T + leaves[1]).tanh()
-        loss = torch.nn.functional.cross_entropy(hidden @ leaves[2].T + leaves[3], task.y[chosen])
+        hidden = (context.x.values[chosen] @ leaves[0].T + leaves[1]).tanh()
+        loss = torch.nn.functional.cross_entropy(hidden @ leaves[2].T + leaves[3], context.y[chosen])
         gradients = list(torch.autograd.grad(loss, leaves))
         clip_by_hand(gradients, 2.0)
         weights = [
@@ -315,10 +315,10 @@ def test_measured_privacy_of_noisy_steps_is_within_delta():
             model.weight[0, 0] = 5.0 * sign
         released = []
         for seed in range(500):
-            task = make_task(
+            context = make_task(
                 x, torch.arange(8) % 2, {"forget": [0], "retain": range(1, 8), "train": range(8)}, n_classes=2, seed=seed + 1000
             )
-            released.append(method.run(model, task).model.weight.detach().flatten().numpy().copy())
+            released.append(method.run(model, context).model.weight.detach().flatten().numpy().copy())
         found.append(np.array(released))
     measured = hockey_stick(found[0], found[1], eps)
     assert measured <= delta + 0.06
@@ -345,13 +345,13 @@ def test_model_clipping_takes_as_many_steps_as_the_accountant_asks():
 
 
 def test_batchnorm_statistics_are_those_of_the_retain_set_alone():
-    task = tiny_task()
+    context = tiny_task()
     for epochs in (0, 1):
         results = []
         for shift in (0.0, 100.0):
             model = norm_net()
             model[0][1].running_mean += shift  # what forgotten samples have left there
-            results.append(GENTLE.replace(epochs=epochs, optimizer=sgd(0.01)).run(model, task).model)
+            results.append(GENTLE.replace(epochs=epochs, optimizer=sgd(0.01)).run(model, context).model)
         assert same_model(*results)
         assert float(results[0][0][1].running_mean.abs().max()) > 0
 

@@ -25,25 +25,25 @@ PLAIN = {"epochs": 3, "optimizer": sgd(0.1, momentum=0.9, weight_decay=0.05), "s
 
 
 def test_the_trajectory_is_that_of_training_the_head_alone():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     frozen, head = start(model)[:2], start(model)[2:]
     optimizer = SgdByHand(head, 0.1, momentum=0.9, weight_decay=0.05)
-    retain = Shuffles(task, "retain")
+    retain = Shuffles(context, "retain")
     for _ in range(3):
         for ids in retain.one_pass():
-            optimizer.step(loss_by_hand([*frozen, *head], task, ids))
-    after = weights(unlearned(CFk(k=1, **PLAIN), model, task))
+            optimizer.step(loss_by_hand([*frozen, *head], context, ids))
+    after = weights(unlearned(CFk(k=1, **PLAIN), model, context))
     assert distance(after, [*frozen, *head]) < 1e-10
     assert torch.equal(after["0.weight"], model[0].weight)
 
 
 def test_it_is_fine_tuning_of_the_last_layers():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     for k in (0, 1, 2, 3, 50):
-        expected = unlearned(LastLayers(inner=Finetuning(**PLAIN), n_layers=k), model, task)
-        assert same_model(unlearned(CFk(k=k, **PLAIN), model, task), expected)
-    assert same_model(unlearned(CFk(k=50, **PLAIN), model, task), unlearned(Finetuning(**PLAIN), model, task))
-    assert same_model(unlearned(CFk(k=0, **PLAIN), model, task), model)
+        expected = unlearned(LastLayers(inner=Finetuning(**PLAIN), n_layers=k), model, context)
+        assert same_model(unlearned(CFk(k=k, **PLAIN), model, context), expected)
+    assert same_model(unlearned(CFk(k=50, **PLAIN), model, context), unlearned(Finetuning(**PLAIN), model, context))
+    assert same_model(unlearned(CFk(k=0, **PLAIN), model, context), model)
 
 
 def test_no_epochs_change_nothing():

@@ -27,9 +27,9 @@ from erasure.unlearners.sequential import Sequential
 @pytest.mark.parametrize("method", [SSD(selection_weighting=1.1), LFSSD(selection_weighting=1.1), FisherForgetting(alpha=1e-3)])
 def test_importances_of_the_last_layers_are_not_taken_for_those_of_the_model(method):
     alone, shared = problem(), problem()
-    expected = unlearned(method, alone.model, alone.task)
-    first = unlearned(LastLayers(inner=method), shared.model, shared.task)
-    second = unlearned(method, shared.model, shared.task)
+    expected = unlearned(method, alone.model, alone.context)
+    first = unlearned(LastLayers(inner=method), shared.model, shared.context)
+    second = unlearned(method, shared.model, shared.context)
     assert same(weights(second), weights(expected))
     assert not same(weights(first), weights(second))
 
@@ -38,20 +38,24 @@ def test_importances_of_the_last_layers_are_not_taken_for_those_of_the_model(met
 
 
 def test_a_masked_composition_trains_around_the_weights_that_there_are_in_the_end():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     steps = (Halved(), Finetuning(epochs=2, optimizer=sgd()))
-    composed = unlearned(Masked(inner=Cascade(steps=steps), mask=EveryOther()), model, task)
+    composed = unlearned(Masked(inner=Cascade(steps=steps), mask=EveryOther()), model, context)
     # By hand: the first step behind the mask, then the second one from there.
-    halved = unlearned(Masked(inner=Halved(), mask=EveryOther()), model, task)
-    trained = unlearned(Masked(inner=steps[1], mask=EveryOther()), halved, replace(task, streams=task.streams.child("step", 1)))
+    halved = unlearned(Masked(inner=Halved(), mask=EveryOther()), model, context)
+    trained = unlearned(
+        Masked(inner=steps[1], mask=EveryOther()), halved, replace(context, streams=context.streams.child("step", 1))
+    )
     assert distance(weights(composed), weights(trained)) < 1e-12
 
 
 def test_sequential_requests_behind_a_mask_start_from_the_masked_model():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     sequence = Sequential(method=Halved(), requests=("forget", "forget"), remaining=("retain", "retain"))
     seen = []
-    unlearned(Masked(inner=sequence, mask=EveryOther()), model, replace(task, on_epoch=lambda e, n, m: seen.append(weights(m))))
+    unlearned(
+        Masked(inner=sequence, mask=EveryOther()), model, replace(context, on_epoch=lambda e, n, m: seen.append(weights(m)))
+    )
     for name, before in weights(model).items():
         for number, state in enumerate(seen, start=1):
             free = torch.arange(before.numel()).view(before.shape) % 2 == 0
@@ -59,9 +63,9 @@ def test_sequential_requests_behind_a_mask_start_from_the_masked_model():
 
 
 def test_layers_that_are_drawn_anew_behind_a_mask_are_trained_with_the_weights_that_it_holds():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     untrained = LastLayers(inner=Finetuning(epochs=0), n_layers=2, reset=True)
-    found = unlearned(Masked(inner=untrained, mask=EveryOther()), model, task)
+    found = unlearned(Masked(inner=untrained, mask=EveryOther()), model, context)
     for name, before in weights(model).items():
         held = torch.arange(before.numel()).view(before.shape) % 2 == 1
         assert torch.equal(dict(found.named_parameters())[name][held], before[held])
@@ -103,9 +107,9 @@ class Padded(nn.Module):
 
 def test_fisher_forgetting_puts_no_noise_on_the_padding_row():
     torch.manual_seed(0)
-    model, task = Padded(), tiny_task()
+    model, context = Padded(), tiny_task()
     tokens = torch.randint(0, 10, (32, 5))
-    column = replace(task.x, values=tokens)
-    found = unlearned(FisherForgetting(alpha=1e-2), model, replace(task, x=column))
+    column = replace(context.x, values=tokens)
+    found = unlearned(FisherForgetting(alpha=1e-2), model, replace(context, x=column))
     assert bool((found.embedding.weight[0] == 0).all())
     assert bool((found.embedding.weight[1:] != model.embedding.weight[1:]).any(1).all())

@@ -42,9 +42,9 @@ def eye(n):
 
 
 def test_win_u_steps_by_the_curvature_that_is_left():
-    task, model = tiny_task(), net()
-    x, _ = part(task, "train")
-    gone, y = part(task, "forget")
+    context, model = tiny_task(), net()
+    x, _ = part(context, "train")
+    gone, y = part(context, "forget")
     left = gauss_newton_by_loop(model, x) - gauss_newton_by_loop(model, gone)
     gradient = loss_gradients(model, gone, y).sum(0)
     expected = 0.5 * torch.linalg.solve(left + 24 * 0.01 * eye(len(gradient)), gradient)
@@ -59,18 +59,20 @@ def test_win_u_steps_by_the_curvature_that_is_left():
     inner = torch.linalg.inv(eye(len(root)) - root @ torch.linalg.solve(whole, root.T))
     one = torch.linalg.solve(whole, gradient)
     assert torch.allclose(0.5 * (one + torch.linalg.solve(whole, root.T @ (inner @ (root @ one)))), expected, atol=1e-10)
-    unlearned = WINU(damping=0.01, scale=0.5).run(model, task)
+    unlearned = WINU(damping=0.01, scale=0.5).run(model, context)
     assert torch.allclose(flat(unlearned.model) - flat(model), expected, atol=1e-10)
     assert unlearned.kept_bytes == 8 * len(gradient) ** 2
 
 
 def test_win_u_is_exact_for_a_quadratic_loss_and_reads_no_retain_sample():
-    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
-    original, gold = (linear_model(solved(*part(task, name))) for name in ("train", "retain"))
-    unlearned = WINU(damping=0.0).run(original, task).model
+    context = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original, gold = (linear_model(solved(*part(context, name))) for name in ("train", "retain"))
+    unlearned = WINU(damping=0.0).run(original, context).model
     assert torch.allclose(flat(unlearned), flat(gold), atol=1e-8)
     assert WINU().partitions() == {"forget": "forget", "train": "train"}
-    assert same_model(original, WINU().run(original, replace(task, partitions={**task.partitions, "forget": task.y[:0]})).model)
+    assert same_model(
+        original, WINU().run(original, replace(context, partitions={**context.partitions, "forget": context.y[:0]})).model
+    )
 
 
 def test_win_u_refuses_what_is_too_large_or_not_positive():
@@ -91,14 +93,14 @@ def changed(x, places, value):
 
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_feature_unlearning_steps_by_the_difference_of_gradients(order):
-    task, model = tiny_task(), net()
-    x, y = part(task, "forget")
+    context, model = tiny_task(), net()
+    x, y = part(context, "forget")
     new = changed(x, [1, 3], 0.5)
     difference = (loss_gradients(model, new, y) - loss_gradients(model, x, y)).sum(0)
     if order == "first":
         expected = -0.02 * difference
     else:
-        kept, labels = part(task, "retain")
+        kept, labels = part(context, "retain")
         everything, all_labels = torch.cat([new, kept]), torch.cat([y, labels])
         shapes = [p.shape for p in model.parameters()]
 
@@ -109,18 +111,18 @@ def test_feature_unlearning_steps_by_the_difference_of_gradients(order):
         hessian = torch.autograd.functional.hessian(loss, flat(model))
         expected = -torch.linalg.solve(hessian + 0.5 * eye(len(hessian)), difference / 24)
     method = FeatureUnlearning(features=(1, 3), value=0.5, order=order, rate=0.02, damping=0.5, tolerance=1e-13, max_steps=300)
-    assert torch.allclose(flat(method.run(model, task).model) - flat(model), expected, atol=1e-10)
+    assert torch.allclose(flat(method.run(model, context).model) - flat(model), expected, atol=1e-10)
 
 
 def test_feature_unlearning_is_exact_for_a_quadratic_loss_and_still_where_nothing_changes():
-    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
-    original = linear_model(solved(*part(task, "train")))
-    x = task.x.values[:24].clone()
+    context = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original = linear_model(solved(*part(context, "train")))
+    x = context.x.values[:24].clone()
     x[:6, 2] = 0.0
     method = FeatureUnlearning(features=(2,), damping=0.0, max_steps=200, tolerance=1e-12)
-    assert torch.allclose(flat(method.run(original, task).model), flat(linear_model(solved(x, task.y[:24]))), atol=1e-8)
-    task.x.values[:6, 2] = 0.0
-    assert same_model(original, method.run(original, task).model)
+    assert torch.allclose(flat(method.run(original, context).model), flat(linear_model(solved(x, context.y[:24]))), atol=1e-8)
+    context.x.values[:6, 2] = 0.0
+    assert same_model(original, method.run(original, context).model)
 
 
 def test_feature_unlearning_refuses_features_that_are_not_there():
@@ -142,27 +144,27 @@ def predicted_by_loop(task, model, ids):
 
 
 def test_dmm_matches_the_predicted_answers_step_by_step():
-    task, model = tiny_task(), net()
-    subset = task.partitions["retain"][torch.randperm(18, generator=task.streams.torch("subset"))[:9]]
-    ids = torch.cat([task.partitions["forget"], subset])
-    targets = predicted_by_loop(task, model, ids.tolist())
-    by_hand, passes = start(model), Shuffles(task, "retain", ids)
+    context, model = tiny_task(), net()
+    subset = context.partitions["retain"][torch.randperm(18, generator=context.streams.torch("subset"))[:9]]
+    ids = torch.cat([context.partitions["forget"], subset])
+    targets = predicted_by_loop(context, model, ids.tolist())
+    by_hand, passes = start(model), Shuffles(context, "retain", ids)
     steps = SgdByHand(by_hand, 0.2)
     for _ in range(3):
         for some in passes.one_pass():
-            away = logits_by_hand(by_hand, task.x.values[some]) - torch.stack([targets[i] for i in some.tolist()])
+            away = logits_by_hand(by_hand, context.x.values[some]) - torch.stack([targets[i] for i in some.tolist()])
             steps.step((away**2).mean())
     method = DatamodelMatching(epochs=3, damping=0.1, max_steps=300, retain_fraction=0.5, optimizer=sgd(0.2))
     # Conjugate gradients stop at a residual of 1e-6.
-    assert distance(weights(method.run(model, task).model), by_hand) < 1e-6
+    assert distance(weights(method.run(model, context).model), by_hand) < 1e-6
 
 
 def test_dmm_predicts_the_gold_of_a_quadratic_loss_and_leaves_what_matches_already():
-    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
-    original, gold = (linear_model(solved(*part(task, name))) for name in ("train", "retain"))
+    context = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original, gold = (linear_model(solved(*part(context, name))) for name in ("train", "retain"))
     method = DatamodelMatching(damping=0.0, max_steps=200)
-    place, targets = method._predicted(original, task.seen_by(method), torch.arange(24))
-    assert torch.allclose(targets[place[:24]], gold(task.x.values[:24]).detach(), atol=1e-5)
+    place, targets = method._predicted(original, context.seen_by(method), torch.arange(24))
+    assert torch.allclose(targets[place[:24]], gold(context.x.values[:24]).detach(), atol=1e-5)
 
     class Retrained:
         def retrained(self, partition):
@@ -170,9 +172,9 @@ def test_dmm_predicts_the_gold_of_a_quadratic_loss_and_leaves_what_matches_alrea
             return gold, 0.0
 
     oracle = DatamodelMatching(targets="gold", epochs=2, optimizer=sgd(0.5))
-    task = replace(task, bank=Retrained())
-    assert distance(weights(oracle.run(gold, task).model), weights(gold)) < 1e-12
-    assert distance(weights(oracle.run(original, task).model), weights(gold)) < distance(weights(original), weights(gold))
+    context = replace(context, models=Retrained())
+    assert distance(weights(oracle.run(gold, context).model), weights(gold)) < 1e-12
+    assert distance(weights(oracle.run(original, context).model), weights(gold)) < distance(weights(original), weights(gold))
 
 
 def test_logits_move_the_same_in_forward_and_in_reverse_mode():

@@ -63,38 +63,38 @@ def importances_by_hand(parameters, task, role):
 
 
 def test_sfron_climbs_every_few_steps_and_repairs_at_each():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
-    forget_f, retain_f = (importances_by_hand(by_hand, task, role) for role in ("forget", "retain"))
+    forget_f, retain_f = (importances_by_hand(by_hand, context, role) for role in ("forget", "retain"))
     mask = [((f + 1e-15) / (r + 1e-15) >= 0.8).double() for f, r in zip(forget_f, retain_f, strict=True)]
     assert 0 < flat(mask).mean() < 1
     steps, total = SgdByHand(by_hand, 0.0, momentum=0.9, weight_decay=0.01), 13
-    forget, retain = Shuffles(task, "forget"), Shuffles(task, "retain")
+    forget, retain = Shuffles(context, "forget"), Shuffles(context, "retain")
     ascents = iter(forget.cycled(math.ceil(total / 3)))
     for t, kept in enumerate(retain.cycled(total)):
         steps.lr = 0.05 * (1 + math.cos(math.pi * t / total)) / 2
         if t % 3 == 0:
             ids = next(ascents)
-            logits = logits_by_hand(by_hand, task.x.values[ids])
-            losses = logits.logsumexp(1) - logits[torch.arange(len(ids)), task.y[ids]]
+            logits = logits_by_hand(by_hand, context.x.values[ids])
+            losses = logits.logsumexp(1) - logits[torch.arange(len(ids)), context.y[ids]]
             w = [1 / (float(loss.detach()) ** 0.5 + 1e-15) for loss in losses]
             strength = 2.0 * (1 + math.cos(math.pi * t / total)) / 2
             value = -strength * sum(a / sum(w) * loss for a, loss in zip(w, losses, strict=True))
             masked = [g * m for g, m in zip(torch.autograd.grad(value, by_hand), mask, strict=True)]
             steps.step_along(clipped(masked, 0.5))
-        steps.step_along(gradients(by_hand, task, kept))
+        steps.step_along(gradients(by_hand, context, kept))
     method = SFRon(
         steps=total, forget_every=3, alpha=2.0, ratio=0.8, ascent_norm=0.5, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.01)
     )
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
 
 
 def test_sfron_without_ascent_is_fine_tuning():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     plain = SFRon(steps=10, alpha=0.0, optimizer=sgd(), schedule=None)  # 18 retain samples are 5 batches
-    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, task)
-    assert distance(weights(unlearned(plain, model, task)), weights(tuned)) < 1e-12
-    assert same_model(model, unlearned(SFRon(steps=0), model, task))
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, context)
+    assert distance(weights(unlearned(plain, model, context)), weights(tuned)) < 1e-12
+    assert same_model(model, unlearned(SFRon(steps=0), model, context))
     empty = tiny_task(0)
     norm = norm_net()
     tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), norm, empty)
@@ -112,26 +112,26 @@ def test_sfron_weights_sum_to_the_batch_and_its_mask_can_be_all():
 
 
 def test_munba_steps_along_the_bargain():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
-    steps, labels = SgdByHand(by_hand, 0.1, momentum=0.9), task.streams.torch("labels")
-    retain, forget = Shuffles(task, "retain"), Shuffles(task, "forget")
+    steps, labels = SgdByHand(by_hand, 0.1, momentum=0.9), context.streams.torch("labels")
+    retain, forget = Shuffles(context, "retain"), Shuffles(context, "forget")
     for _ in range(3):
         forgotten = forget.one_pass()
         for number, ids in enumerate(retain.one_pass()):
-            keeping = gradients(by_hand, task, ids)
+            keeping = gradients(by_hand, context, ids)
             if number >= len(forgotten):
                 steps.step_along(keeping)
                 continue
             drawn = torch.randint(0, 3, (len(forgotten[number]),), generator=labels)
-            forgetting = gradients(by_hand, task, forgotten[number], drawn)
+            forgetting = gradients(by_hand, context, forgotten[number], drawn)
             r, f = flat(keeping), flat(forgetting)
             a = 1 / math.sqrt(float(r @ r + (r @ f) * r.norm() / f.norm()))
             b = a * float(r.norm() / f.norm())
             assert torch.allclose(a * r.norm(), b * f.norm())
             steps.step_along(clipped(like(a * r + b * f, keeping), 0.9))
     method = MUNBa(epochs=3, bargain_norm=0.9, optimizer=sgd(0.1, momentum=0.9))
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
 
 
 def test_the_bargain_solves_its_equation_and_ignores_scales():
@@ -155,8 +155,8 @@ def test_the_bargain_solves_its_equation_and_ignores_scales():
 def test_munba_uses_forget_sets_that_have_more_batches_than_the_retain_set():
     from toys import make_task
 
-    task = tiny_task()
-    turned = make_task(task.x.values, task.y, {"forget": range(6, 24), "retain": range(6)})
+    context = tiny_task()
+    turned = make_task(context.x.values, context.y, {"forget": range(6, 24), "retain": range(6)})
     assert not same_model(tiny_net(), unlearned(MUNBa(epochs=1), tiny_net(), turned))
     tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), norm_net(), tiny_task(0))
     assert same_model(tuned, unlearned(MUNBa(epochs=2, optimizer=sgd()), norm_net(), tiny_task(0)))
@@ -167,31 +167,31 @@ def test_munba_uses_forget_sets_that_have_more_batches_than_the_retain_set():
 
 @pytest.mark.parametrize("surrogate", ["ascent", "orthogonal"])
 def test_uam_takes_the_retain_gradient_up_the_forget_loss(surrogate):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     steps, t = SgdByHand(by_hand, 0.1, momentum=0.9), 0
-    retain, forget = Shuffles(task, "retain"), Shuffles(task, "forget")
+    retain, forget = Shuffles(context, "retain"), Shuffles(context, "forget")
     for _ in range(2):
         passed = retain.one_pass()
         for kept, forgotten in zip(passed, forget.cycled(len(passed)), strict=True):
-            e = flat(gradients(by_hand, task, forgotten))
+            e = flat(gradients(by_hand, context, forgotten))
             if surrogate == "orthogonal":
-                r = flat(gradients(by_hand, task, kept))
+                r = flat(gradients(by_hand, context, kept))
                 e = e - (e @ r) / (r @ r) * r
                 assert abs(float(e @ r)) < 1e-12
             up = 0.4 * (1 + math.cos(math.pi * t / 10)) / 2 * e / e.norm()
             there = [(p.detach() + d).requires_grad_(True) for p, d in zip(by_hand, like(up, by_hand), strict=True)]
-            steps.step_along(gradients(there, task, kept))
+            steps.step_along(gradients(there, context, kept))
             t += 1
     assert t == 10
     method = UAM(epochs=2, rho=0.4, surrogate=surrogate, optimizer=sgd(0.1, momentum=0.9))
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
 
 
 def test_uam_without_a_step_up_is_fine_tuning_and_needs_a_forget_set():
-    model, task = tiny_net(), tiny_task()
-    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, task)
-    assert same_model(tuned, unlearned(UAM(epochs=2, rho=0.0, optimizer=sgd()), model, task))
+    model, context = tiny_net(), tiny_task()
+    tuned = unlearned(Finetuning(epochs=2, optimizer=sgd()), model, context)
+    assert same_model(tuned, unlearned(UAM(epochs=2, rho=0.0, optimizer=sgd()), model, context))
     assert same_model(model, unlearned(UAM(), model, tiny_task(0)))
 
 
@@ -201,14 +201,14 @@ def test_uam_without_a_step_up_is_fine_tuning_and_needs_a_forget_set():
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 @pytest.mark.parametrize("per", ["model", "parameter"])
 def test_ortho_grad_climbs_across_the_retain_gradients(per, weight):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
-    steps, retain, forget = SgdByHand(by_hand, 0.2), Shuffles(task, "retain", batch_size=3), Shuffles(task, "forget")
+    steps, retain, forget = SgdByHand(by_hand, 0.2), Shuffles(context, "retain", batch_size=3), Shuffles(context, "forget")
     for _ in range(2):
         passed = forget.one_pass()
         for forgotten, kept in zip(passed, retain.cycled(len(passed)), strict=True):
-            ascent = [-g for g in gradients(by_hand, task, forgotten)]
-            single = [gradients(by_hand, task, kept[i : i + 1]) for i in range(len(kept))]
+            ascent = [-g for g in gradients(by_hand, context, forgotten)]
+            single = [gradients(by_hand, context, kept[i : i + 1]) for i in range(len(kept))]
             groups = [[k] for k in range(4)] if per == "parameter" else [[0, 1, 2, 3]]
             step = [None] * 4
             for group in groups:
@@ -220,7 +220,7 @@ def test_ortho_grad_climbs_across_the_retain_gradients(per, weight):
             steps.step_along(step)
     method = OrthoGrad(epochs=2, retain_batch_size=3, per=per, retain_weight=weight, optimizer=sgd(0.2))
     # The last bias has 3 entries, which 3 independent gradients span: what is left there is rounding.
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-9
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-9
 
 
 def test_the_part_across_is_orthogonal_also_to_rows_that_depend_on_each_other():
@@ -238,13 +238,13 @@ def test_the_part_across_is_orthogonal_also_to_rows_that_depend_on_each_other():
 
 
 def test_ortho_grad_leaves_the_retain_losses_to_first_order():
-    task, model = tiny_task(), tiny_net()
-    ids = task.partitions["retain"]
-    before = [float(loss_by_hand(start(model), task, ids[i : i + 1]).detach()) for i in range(18)]
+    context, model = tiny_task(), tiny_net()
+    ids = context.partitions["retain"]
+    before = [float(loss_by_hand(start(model), context, ids[i : i + 1]).detach()) for i in range(18)]
     rises = {}
     for lr in (1e-3, 2e-3):
-        moved = unlearned(OrthoGrad(epochs=1, batch_size=6, retain_batch_size=18, optimizer=sgd(lr)), model, task)
-        after = [float(loss_by_hand(start(moved), task, ids[i : i + 1]).detach()) for i in range(18)]
+        moved = unlearned(OrthoGrad(epochs=1, batch_size=6, retain_batch_size=18, optimizer=sgd(lr)), model, context)
+        after = [float(loss_by_hand(start(moved), context, ids[i : i + 1]).detach()) for i in range(18)]
         rises[lr] = max(abs(a - b) for a, b in zip(after, before, strict=True))
     assert rises[2e-3] / rises[1e-3] == pytest.approx(4, rel=0.05)  # nothing but the second order is left
 
@@ -260,18 +260,18 @@ def protected_by_hand(inputs, variance):
 
 
 def test_pgu_descends_across_what_layers_read_of_the_retain_set():
-    task, model = tiny_task(), tiny_net()
-    by_hand, x = start(model), task.x.values
-    kept = x[task.partitions["retain"]]
+    context, model = tiny_task(), tiny_net()
+    by_hand, x = start(model), context.x.values
+    kept = x[context.partitions["retain"]]
     hidden = (kept @ by_hand[0].T + by_hand[1]).tanh().detach()
     found = {0: protected_by_hand(kept, 0.7), 2: protected_by_hand(hidden, 0.7)}
     assert [k for _, k in found.values()] == [3, 3]  # of 4 and 6 directions: some stay free
-    steps, passes = SgdByHand(by_hand, 0.3), Shuffles(task, "forget")
+    steps, passes = SgdByHand(by_hand, 0.3), Shuffles(context, "forget")
     for epoch in range(3):
         steps.lr = 0.3 * 0.5**epoch
         for ids in passes.one_pass():
             p = logits_by_hand(by_hand, x[ids]).softmax(1)
-            true = p[torch.arange(len(ids)), task.y[ids]]
+            true = p[torch.arange(len(ids)), context.y[ids]]
             loss = -(1 - (true - 0.05)).log().mean() + 0.2 * (p * p.log()).sum(1).mean()
             parts = torch.autograd.grad(loss, by_hand)
             steps.step_along(
@@ -290,38 +290,38 @@ def test_pgu_descends_across_what_layers_read_of_the_retain_set():
         optimizer=sgd(0.3),
         schedule=Schedule.of("ExponentialLR", gamma=0.5),
     )
-    after = unlearned(method, model, task)
+    after = unlearned(method, model, context)
     assert distance(weights(after), by_hand) < 1e-10
     for layer, projection in ((0, found[0][0]), (2, found[2][0])):
         moved = (after[layer].weight - model[layer].weight).detach()
         assert float(moved.abs().max()) > 1e-3
         assert float((moved @ projection).abs().max()) < 1e-12
-    assert same_model(model, unlearned(method.replace(max_drop=0.0, epochs=0), model, task))
+    assert same_model(model, unlearned(method.replace(max_drop=0.0, epochs=0), model, context))
 
 
 def test_pgu_protects_everything_or_what_singular_values_say():
-    model, task = conv_net(), picture_task()
+    model, context = conv_net(), picture_task()
     still = ProjectedGradientUnlearning(epochs=2, variance=1.0)
-    assert distance(weights(unlearned(still, model, task)), weights(model)) < 1e-12
-    reads = task.seen_by(still.replace(forget="train"))
+    assert distance(weights(unlearned(still, model, context)), weights(model)) < 1e-12
+    reads = context.seen_by(still.replace(forget="train"))
     layers = weighted_layers(model)
     kept, whole = (input_grams(model, reads.batches(role, shuffle=False), layers) for role in ("retain", "forget"))
-    gone = input_grams(model, task.seen_by(still).batches("forget", shuffle=False), layers)
+    gone = input_grams(model, context.seen_by(still).batches("forget", shuffle=False), layers)
     assert all(torch.allclose(whole[name] - gone[name], kept[name], rtol=0, atol=1e-10) for name in layers)
     for sizes, variance, expected in (([3.0, 2.0, 1.0], 0.0, 1), ([3.0, 2.0, 1.0], 0.5, 2), ([3.0, 2.0, 1.0], 0.9, 3)):
         assert kept_basis(torch.diag(torch.tensor(sizes) ** 2), variance).shape == (3, expected)
     with pytest.raises(RequirementNotMet, match="linear maps"):
-        unlearned(still, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(25)).double(), task)
+        unlearned(still, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(25)).double(), context)
 
 
 def test_pgu_stops_when_the_retain_accuracy_falls():
     learned = memorised()
     everything = {**learned.task.partitions, "forget": learned.task.partitions["retain"]}
-    task = dataclasses.replace(learned.task, partitions=everything)
+    context = dataclasses.replace(learned.task, partitions=everything)
     wild = ProjectedGradientUnlearning(epochs=20, variance=0.3, optimizer=sgd(0.1), max_drop=0.02, schedule=None)
-    stopped, free = unlearned(wild, learned.original, task), wild.replace(max_drop=1.0)
+    stopped, free = unlearned(wild, learned.original, context), wild.replace(max_drop=1.0)
     for epochs in range(1, 21):
-        model = unlearned(free.replace(epochs=epochs), learned.original, task)
+        model = unlearned(free.replace(epochs=epochs), learned.original, context)
         if learned.accuracy(model, "retain") < learned.accuracy(learned.original, "retain") - 0.02:
             break
     assert 1 < epochs < 20

@@ -28,44 +28,44 @@ def norm_of(model):
 
 @pytest.mark.parametrize("penalised", ["all", "weights"])
 def test_the_trajectory_is_that_of_the_fading_subgradient(penalised):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9, weight_decay=0.01)
-    retain = Shuffles(task, "retain")
+    retain = Shuffles(context, "retain")
     for epoch in range(4):
         gamma = 0.03 * (1 - epoch / 3) if epoch < 3 else 0.0
         for ids in retain.one_pass():
             chosen = [p for p in by_hand if penalised == "all" or p.ndim == 2]
             # The gradient of sign(w) . w, with the sign held fixed, is the subgradient sign(w).
             penalty = sum((p.detach().sign() * p).sum() for p in chosen)
-            optimizer.step(loss_by_hand(by_hand, task, ids) + gamma * penalty)
+            optimizer.step(loss_by_hand(by_hand, context, ids) + gamma * penalty)
     unlearner = L1Sparse(
         epochs=4, gamma=0.03, unpenalised_epochs=1, penalised=penalised, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.01)
     )
-    assert distance(weights(unlearned(unlearner, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(unlearner, model, context)), by_hand) < 1e-10
 
 
 def test_without_penalty_it_is_fine_tuning_bit_for_bit():
-    model, task = norm_net(), tiny_task()
-    sparse = unlearned(L1Sparse(epochs=3, gamma=0.0, optimizer=sgd()), model, task)
-    assert same_model(sparse, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, task))
+    model, context = norm_net(), tiny_task()
+    sparse = unlearned(L1Sparse(epochs=3, gamma=0.0, optimizer=sgd()), model, context)
+    assert same_model(sparse, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, context))
 
 
 def test_a_weight_of_zero_has_no_subgradient():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     for parameter in model.parameters():
         parameter.data.zero_()
-    sparse = unlearned(L1Sparse(epochs=1, gamma=9.0, optimizer=sgd()), model, task)
-    tuned = unlearned(Finetuning(epochs=1, optimizer=sgd()), model, task)
+    sparse = unlearned(L1Sparse(epochs=1, gamma=9.0, optimizer=sgd()), model, context)
+    tuned = unlearned(Finetuning(epochs=1, optimizer=sgd()), model, context)
     # With all weights at zero only the last bias has a gradient of the loss: the rest must not move.
     assert float(sparse[0].weight.detach().abs().max()) == 0.0
     assert float(tuned[2].bias.detach().abs().max()) > 0.0
 
 
 def test_the_norm_ends_below_that_of_fine_tuning():
-    model, task = tiny_net(), tiny_task()
-    sparse = unlearned(L1Sparse(epochs=10, gamma=0.01, optimizer=sgd()), model, task)
-    assert norm_of(sparse) < norm_of(unlearned(Finetuning(epochs=10, optimizer=sgd()), model, task))
+    model, context = tiny_net(), tiny_task()
+    sparse = unlearned(L1Sparse(epochs=10, gamma=0.01, optimizer=sgd()), model, context)
+    assert norm_of(sparse) < norm_of(unlearned(Finetuning(epochs=10, optimizer=sgd()), model, context))
 
 
 def test_the_strength_follows_the_schedule():

@@ -72,8 +72,8 @@ def test_a_containers_own_weights_belong_to_the_first_layer_inside_it():
 )
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_frozen_weights_and_buffers_are_bit_equal_and_the_others_move(inner, n_layers):
-    model, task = norm_net(), tiny_task()
-    after = unlearned(LastLayers(inner=inner, n_layers=n_layers), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(LastLayers(inner=inner, n_layers=n_layers), model, context)
     first_free = {1: "2.", 2: "1."}[n_layers]
     for before, now in ((weights(model), weights(after)), (buffers(model), buffers(after))):
         for name in before:
@@ -83,54 +83,54 @@ def test_frozen_weights_and_buffers_are_bit_equal_and_the_others_move(inner, n_l
 
 
 def test_running_statistics_of_the_trained_layers_follow_the_batches():
-    model, task = norm_net(), tiny_task()
-    after = unlearned(LastLayers(inner=INNER, n_layers=2), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(LastLayers(inner=INNER, n_layers=2), model, context)
     assert not torch.equal(model[1][1].running_mean, after[1][1].running_mean)
     assert torch.equal(model[0][1].running_mean, after[0][1].running_mean)
 
 
 def test_frozen_batch_norm_normalises_by_the_original_statistics():
-    task, model = tiny_task(), norm_net()
-    features = nn.Sequential(model[0], model[1])(task.x.values).detach()
+    context, model = tiny_task(), norm_net()
+    features = nn.Sequential(model[0], model[1])(context.x.values).detach()
     head = [p.detach().clone().requires_grad_(True) for p in model[2].parameters()]
     optimizer = SgdByHand(head, 0.1, momentum=0.9, weight_decay=0.05)
-    retain = Shuffles(task, "retain")
+    retain = Shuffles(context, "retain")
     for _ in range(3):
         for ids in retain.one_pass():
-            optimizer.step(cross_entropy_by_hand(features[ids] @ head[0].T + head[1], task.y[ids]))
-    after = unlearned(LastLayers(inner=INNER, n_layers=1), model, task)
+            optimizer.step(cross_entropy_by_hand(features[ids] @ head[0].T + head[1], context.y[ids]))
+    after = unlearned(LastLayers(inner=INNER, n_layers=1), model, context)
     assert distance(weights(after[2]), head) < 1e-10
 
 
 def test_no_layers_change_nothing_and_many_are_the_inner_method():
-    model, task = norm_net(), tiny_task()
-    assert same_model(model, unlearned(LastLayers(inner=INNER, n_layers=0), model, task))
-    assert same_model(model, unlearned(LastLayers(inner=INNER, n_layers=0, reset=True), model, task))
+    model, context = norm_net(), tiny_task()
+    assert same_model(model, unlearned(LastLayers(inner=INNER, n_layers=0), model, context))
+    assert same_model(model, unlearned(LastLayers(inner=INNER, n_layers=0, reset=True), model, context))
     for n_layers in (3, 100):
-        assert same_model(unlearned(INNER, model, task), unlearned(LastLayers(inner=INNER, n_layers=n_layers), model, task))
+        assert same_model(unlearned(INNER, model, context), unlearned(LastLayers(inner=INNER, n_layers=n_layers), model, context))
 
 
 def test_the_flags_are_restored_also_when_the_inner_method_fails():
-    model, task = norm_net(), tiny_task().seen_by(INNER)
+    model, context = norm_net(), tiny_task().seen_by(INNER)
     model[2].bias.requires_grad_(False)
     before = [p.requires_grad for p in model.parameters()]
-    LastLayers(inner=INNER, n_layers=1).unlearn(model, task)
+    LastLayers(inner=INNER, n_layers=1).unlearn(model, context)
     assert [p.requires_grad for p in model.parameters()] == before
     with pytest.raises(RequirementNotMet):
-        LastLayers(inner=GoldModel(), n_layers=1).unlearn(model, task)
+        LastLayers(inner=GoldModel(), n_layers=1).unlearn(model, context)
     assert [p.requires_grad for p in model.parameters()] == before
 
 
 def test_a_reset_draws_the_last_layers_from_their_own_initialisation():
-    model, task = norm_net(), tiny_task()
-    unlearned(INNER, model, task)
+    model, context = norm_net(), tiny_task()
+    unlearned(INNER, model, context)
     model[1][1].running_mean.fill_(9.0)
     model[1][1].weight.data.fill_(9.0)
-    after = unlearned(LastLayers(inner=Identity(), n_layers=2, reset=True), model, task)
-    with isolated(task.streams.child("reset").seed):
+    after = unlearned(LastLayers(inner=Identity(), n_layers=2, reset=True), model, context)
+    with isolated(context.streams.child("reset").seed):
         fresh = nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), nn.Linear(5, 3)).double()
         fresh[0][0].reset_parameters()
-    with isolated(task.streams.child("reset").seed):
+    with isolated(context.streams.child("reset").seed):
         for layer in (fresh[0][0], fresh[1]):
             layer.reset_parameters()
     assert torch.equal(after[1][0].weight, fresh[0][0].weight)
@@ -182,9 +182,9 @@ def test_a_model_without_layers_is_refused():
 
 
 def test_it_composes_with_masks():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     inner = Masked(inner=INNER, mask=SaliencyMask(fraction=0.5))
-    after = unlearned(LastLayers(inner=inner, n_layers=1), model, task)
+    after = unlearned(LastLayers(inner=inner, n_layers=1), model, context)
     assert torch.equal(model[1][0].weight, after[1][0].weight)
     moved = int((model[2].weight != after[2].weight).sum()) + int((model[2].bias != after[2].bias).sum())
     assert moved == 9  # half of the 18 weights of the last layer
@@ -201,13 +201,13 @@ def test_forget_sets_of_every_size_work():
 
 
 def test_the_inner_method_is_tried_on_the_last_layers_alone():
-    task, model = tiny_task(), tiny_net()
-    batch = next(iter(task.seen_by(Finetuning()).batches("retain")))
+    context, model = tiny_task(), tiny_net()
+    batch = next(iter(context.seen_by(Finetuning()).batches("retain")))
     inner = WINU(max_weights=21)  # the last layer has 6 * 3 + 3, the model 51
     with pytest.raises(RequirementNotMet, match="LastLayers"):
-        inner.try_on(model, batch, task.criterion)
-    LastLayers(inner=inner).try_on(model, batch, task.criterion)
+        inner.try_on(model, batch, context.criterion)
+    LastLayers(inner=inner).try_on(model, batch, context.criterion)
     assert all(p.requires_grad for p in model.parameters())
-    changed = unlearned(LastLayers(inner=inner), model, task)
+    changed = unlearned(LastLayers(inner=inner), model, context)
     assert torch.equal(changed[0].weight, model[0].weight)
     assert not torch.equal(changed[2].weight, model[2].weight)

@@ -25,7 +25,7 @@ from toys import (
 
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.training.calls import Optimizer
-from erasure.types import Role
+from erasure.types import PartitionRole
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.contract import Unlearner
 from erasure.unlearners.finetuning import Finetuning
@@ -49,7 +49,7 @@ class EveryOther(Mask):
 class Halved(Unlearner):
     """A method without gradient steps, which knows nothing of masks."""
 
-    reads: ClassVar[frozenset[Role]] = frozenset({"retain"})
+    reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
 
     def unlearn(self, model, task):
         for parameter in model.parameters():
@@ -75,28 +75,28 @@ OPTIMIZERS = [
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.name)
 def test_weights_outside_the_mask_are_exact_under_weight_decay_and_momentum(optimizer):
-    model, task = norm_net(), tiny_task()
-    after = unlearned(Masked(inner=Finetuning(epochs=4, optimizer=optimizer), mask=EveryOther()), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(Masked(inner=Finetuning(epochs=4, optimizer=optimizer), mask=EveryOther()), model, context)
     assert same(held(model), held(after))
     assert all(bool((a != b).any()) for a, b in zip(free(model).values(), free(after).values(), strict=True))
     assert not same(buffers(model), buffers(after))
 
 
 def test_the_trajectory_is_that_of_masked_gradients_and_decay():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     keep = [(torch.arange(p.numel()) % 2 == 0).view(p.shape) for p in by_hand]
     before = [p.detach().clone() for p in by_hand]
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9, weight_decay=0.1)
-    retain = Shuffles(task, "retain")
+    retain = Shuffles(context, "retain")
     for _ in range(3):
         for ids in retain.one_pass():
-            optimizer.step(loss_by_hand(by_hand, task, ids))
+            optimizer.step(loss_by_hand(by_hand, context, ids))
             with torch.no_grad():
                 for p, m, w in zip(by_hand, keep, before, strict=True):
                     p.copy_(m * p + (~m) * w)
     inner = Finetuning(epochs=3, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.1))
-    assert distance(weights(unlearned(Masked(inner=inner, mask=EveryOther()), model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(Masked(inner=inner, mask=EveryOther()), model, context)), by_hand) < 1e-10
 
 
 def test_a_method_without_gradient_steps_is_masked_too():
@@ -107,38 +107,40 @@ def test_a_method_without_gradient_steps_is_masked_too():
 
 
 def test_all_weights_are_the_inner_method_and_none_leave_the_weights():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     inner = Finetuning(epochs=2, optimizer=sgd(0.1, momentum=0.9, weight_decay=0.1))
-    assert same_model(unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=1.0)), model, task), unlearned(inner, model, task))
-    nothing = unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=0.0)), model, task)
+    assert same_model(
+        unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=1.0)), model, context), unlearned(inner, model, context)
+    )
+    nothing = unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=0.0)), model, context)
     assert same(weights(model), weights(nothing))
 
 
 def test_masks_inside_one_another_intersect():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     inner = Masked(inner=Finetuning(epochs=2, optimizer=sgd()), mask=SaliencyMask(fraction=0.5))
-    after = unlearned(Masked(inner=inner, mask=EveryOther()), model, task)
-    salient = SaliencyMask(fraction=0.5).of(model, task.seen_by(inner))
+    after = unlearned(Masked(inner=inner, mask=EveryOther()), model, context)
+    salient = SaliencyMask(fraction=0.5).of(model, context.seen_by(inner))
     for name, w in weights(after).items():
         both = salient[name] & (torch.arange(w.numel()) % 2 == 0).view(w.shape)
         assert torch.equal(w[~both], weights(model)[name][~both])
 
 
 def test_a_mask_of_a_file_is_read_and_a_missing_one_named(tmp_path):
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     file = tmp_path / "mask.safetensors"
-    save_file(EveryOther().of(model, task), file)
+    save_file(EveryOther().of(model, context), file)
     inner = Finetuning(epochs=2, optimizer=sgd())
     assert same_model(
-        unlearned(Masked(inner=inner, mask_file=str(file)), model, task),
-        unlearned(Masked(inner=inner, mask=EveryOther()), model, task),
+        unlearned(Masked(inner=inner, mask_file=str(file)), model, context),
+        unlearned(Masked(inner=inner, mask=EveryOther()), model, context),
     )
     with pytest.raises(RequirementNotMet, match="no earlier step of this Cascade made it"):
-        unlearned(Masked(inner=inner, mask_file=str(tmp_path / "other")), model, task)
+        unlearned(Masked(inner=inner, mask_file=str(tmp_path / "other")), model, context)
     pickled = tmp_path / "pickled.pt"
     torch.save({"w": torch.ones(1)}, pickled)
     with pytest.raises(DataError, match="not a safetensors file"):
-        unlearned(Masked(inner=inner, mask_file=str(pickled)), model, task)
+        unlearned(Masked(inner=inner, mask_file=str(pickled)), model, context)
 
 
 def test_a_mask_of_another_model_is_refused(tmp_path):
@@ -161,20 +163,20 @@ def test_partitions_are_those_of_the_mask_and_of_the_inner_method():
 
 
 def test_the_mask_and_the_inner_method_use_their_own_partitions():
-    task = tiny_task()
-    task = task.__class__(
-        **{**task.__dict__, "partitions": {"gone": task.partitions["forget"], "kept": task.partitions["retain"]}}
+    context = tiny_task()
+    context = context.__class__(
+        **{**context.__dict__, "partitions": {"gone": context.partitions["forget"], "kept": context.partitions["retain"]}}
     )
     masked = Masked(inner=Finetuning(retain="kept", epochs=1, optimizer=sgd()), mask=SaliencyMask(forget="gone"))
-    assert not same_model(tiny_net(), unlearned(masked, tiny_net(), task))
+    assert not same_model(tiny_net(), unlearned(masked, tiny_net(), context))
 
 
 def test_the_inner_batch_size_wins():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     inner = Finetuning(epochs=1, optimizer=sgd(), batch_size=6)
-    masked = unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=1.0), batch_size=3), model, task)
-    assert same_model(masked, unlearned(inner, model, task))
-    outer = unlearned(Masked(inner=inner.replace(batch_size=None), mask=SaliencyMask(fraction=1.0), batch_size=6), model, task)
+    masked = unlearned(Masked(inner=inner, mask=SaliencyMask(fraction=1.0), batch_size=3), model, context)
+    assert same_model(masked, unlearned(inner, model, context))
+    outer = unlearned(Masked(inner=inner.replace(batch_size=None), mask=SaliencyMask(fraction=1.0), batch_size=6), model, context)
     assert same_model(outer, masked)
 
 

@@ -32,29 +32,29 @@ def forget_loss(model, task):
 
 @pytest.mark.parametrize("steps_per_epoch", ["forget", "retain"])
 def test_the_trajectory_is_that_of_plain_gradient_ascent(steps_per_epoch):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     unlearner = NegGrad(
         epochs=3, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.01), steps_per_epoch=steps_per_epoch, max_grad_norm=None
     )
     by_hand = start(model)
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9, weight_decay=0.01)
-    shuffles = Shuffles(task, "forget")
+    shuffles = Shuffles(context, "forget")
     for _ in range(3):
         for ids in shuffles.one_pass() if steps_per_epoch == "forget" else shuffles.cycled(5):
-            optimizer.step(-loss_by_hand(by_hand, task, ids))
-    assert distance(weights(unlearned(unlearner, model, task)), by_hand) < 1e-10
+            optimizer.step(-loss_by_hand(by_hand, context, ids))
+    assert distance(weights(unlearned(unlearner, model, context)), by_hand) < 1e-10
 
 
 def test_one_small_step_raises_the_forget_loss():
-    task, model = tiny_task(batch_size=6), tiny_net()
-    after = unlearned(NegGrad(epochs=1, optimizer=sgd(0.01)), model, task)
-    assert forget_loss(after, task) > forget_loss(model, task)
+    context, model = tiny_task(batch_size=6), tiny_net()
+    after = unlearned(NegGrad(epochs=1, optimizer=sgd(0.01)), model, context)
+    assert forget_loss(after, context) > forget_loss(model, context)
 
 
 def test_it_is_fine_tuning_on_the_forget_set_with_the_opposite_rate():
-    task, model = tiny_task(batch_size=6), tiny_net()
-    ascent = unlearned(NegGrad(epochs=1, optimizer=sgd(0.05)), model, task)
-    descent = unlearned(Finetuning(retain="forget", epochs=1, optimizer=sgd(0.05)), model, task)
+    context, model = tiny_task(batch_size=6), tiny_net()
+    ascent = unlearned(NegGrad(epochs=1, optimizer=sgd(0.05)), model, context)
+    descent = unlearned(Finetuning(retain="forget", epochs=1, optimizer=sgd(0.05)), model, context)
     moved_up = {n: w - weights(model)[n] for n, w in weights(ascent).items()}
     moved_down = {n: weights(model)[n] - w for n, w in weights(descent).items()}
     assert distance(moved_up, moved_down) < 1e-14
@@ -73,25 +73,25 @@ def test_an_empty_forget_set_changes_nothing():
 
 
 def test_no_epochs_change_nothing_and_no_rate_changes_only_running_statistics():
-    model, task = norm_net(), tiny_task()
-    assert same_model(model, unlearned(NegGrad(epochs=0), model, task))
-    still = unlearned(NegGrad(optimizer=sgd(0.0)), model, task)
+    model, context = norm_net(), tiny_task()
+    assert same_model(model, unlearned(NegGrad(epochs=0), model, context))
+    still = unlearned(NegGrad(optimizer=sgd(0.0)), model, context)
     assert same(weights(model), weights(still))
     assert not same(buffers(model), buffers(still))
 
 
 def test_frozen_batch_norm_keeps_its_statistics():
-    model, task = norm_net(), tiny_task()
-    after = unlearned(NegGrad(optimizer=sgd(0.1), batch_norm="frozen"), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(NegGrad(optimizer=sgd(0.1), batch_norm="frozen"), model, context)
     assert same(buffers(model), buffers(after))
     assert not same(weights(model), weights(after))
 
 
 def test_it_stops_after_the_pass_whose_loss_is_high_enough():
-    model, task = tiny_net(), tiny_task()
-    endless = unlearned(NegGrad(epochs=9, optimizer=sgd(0.3)), model, task)
-    stopped = unlearned(NegGrad(epochs=9, optimizer=sgd(0.3), stop_above=1e-9), model, task)
-    one_pass = unlearned(NegGrad(epochs=1, optimizer=sgd(0.3)), model, task)
+    model, context = tiny_net(), tiny_task()
+    endless = unlearned(NegGrad(epochs=9, optimizer=sgd(0.3)), model, context)
+    stopped = unlearned(NegGrad(epochs=9, optimizer=sgd(0.3), stop_above=1e-9), model, context)
+    one_pass = unlearned(NegGrad(epochs=1, optimizer=sgd(0.3)), model, context)
     assert same_model(stopped, one_pass)
     assert not same_model(stopped, endless)
 

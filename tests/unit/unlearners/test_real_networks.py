@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from toys import tiny_net, tiny_task, unlearned, weights
 
 import erasure
-from erasure.engine.given_data import OwnModelBank
+from erasure.engine.given_data import OwnModels
 from erasure.errors import DataError, RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer
@@ -175,7 +175,7 @@ class ClassToken(nn.Module):
 def test_bad_teaching_draws_weights_of_modules_without_an_initialisation(first):
     torch.manual_seed(0)
     model = first()
-    bank = OwnModelBank(model)
+    bank = OwnModels(model)
     fresh, again, other = weights(bank.fresh(1)), weights(bank.fresh(1)), weights(bank.fresh(2))
     for name, value in weights(model).items():
         assert torch.equal(fresh[name], again[name])
@@ -242,9 +242,9 @@ def test_adam_with_weight_decay_does_not_move_masked_weights():
     weight.grad = torch.zeros(2)
     optimizer.step()
     assert float(weight.detach()[0]) < 0.95  # torch's own behaviour: a masked gradient alone does not hold a weight
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     mask = {"0.weight": torch.zeros(6, 4)}
     adam = Optimizer.of("Adam", lr=0.1, weight_decay=1e-6)
-    found = Finetuning(epochs=2, optimizer=adam).run(model, task.masked(mask)).model
+    found = Finetuning(epochs=2, optimizer=adam).run(model, context.masked(mask)).model
     assert torch.equal(found[0].weight, model[0].weight)
     assert not torch.equal(found[2].weight, model[2].weight)

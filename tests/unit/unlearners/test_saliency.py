@@ -31,25 +31,25 @@ def reading(task):
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.29, 0.5, 1.0])
 def test_the_mask_holds_the_weights_with_the_largest_summed_signed_gradient(fraction):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     total = [torch.zeros_like(p) for p in by_hand]
     for ids in (torch.arange(4), torch.arange(4, 6)):  # batch means: the short batch counts as much as the whole one
-        for t, g in zip(total, torch.autograd.grad(-loss_by_hand(by_hand, task, ids), by_hand), strict=True):
+        for t, g in zip(total, torch.autograd.grad(-loss_by_hand(by_hand, context, ids), by_hand), strict=True):
             t += g
     scores = torch.cat([t.abs().flatten() for t in total])
     n_chosen = {0.0: 0, 0.1: 5, 0.29: 14, 0.5: 25, 1.0: 51}[fraction]
     expected = torch.zeros(51, dtype=torch.bool)
     expected[scores.topk(n_chosen).indices] = True
-    mask = saliency_mask(model, reading(task), fraction=fraction)
+    mask = saliency_mask(model, reading(context), fraction=fraction)
     assert torch.equal(torch.cat([m.flatten() for m in mask.values()]), expected)
     assert list(mask) == [name for name, _ in model.named_parameters()]
 
 
 def test_it_looks_at_the_model_in_eval_mode_and_leaves_it_as_it_is():
-    model, task = norm_net(dropout=0.5), tiny_task()
+    model, context = norm_net(dropout=0.5), tiny_task()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    masks = [saliency_mask(model, reading(task), fraction=0.5) for _ in range(2)]
+    masks = [saliency_mask(model, reading(context), fraction=0.5) for _ in range(2)]
     assert same(*masks)
     assert same(before, model.state_dict())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -67,7 +67,7 @@ def test_an_empty_forget_set_is_refused():
 
 
 def test_a_cascade_of_generation_and_relabelling_is_masked_relabelling():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     relabelling = SuccessiveRandomLabels(epochs=2, optimizer=sgd(0.1, momentum=0.9, weight_decay=0.1))
     upstream = Cascade(
         steps=(
@@ -76,9 +76,9 @@ def test_a_cascade_of_generation_and_relabelling_is_masked_relabelling():
         )
     )
     ours = Cascade(steps=(Identity(), Masked(inner=relabelling, mask=SaliencyMask(fraction=0.3))))
-    after = unlearned(upstream, model, task)
-    assert same_model(after, unlearned(ours, model, task))
-    mask = saliency_mask(model, reading(task), fraction=0.3)
+    after = unlearned(upstream, model, context)
+    assert same_model(after, unlearned(ours, model, context))
+    mask = saliency_mask(model, reading(context), fraction=0.3)
     for name, w in weights(after).items():
         assert torch.equal(w[~mask[name]], weights(model)[name][~mask[name]])
         assert not bool(mask[name].any()) or not torch.equal(w, weights(model)[name])
@@ -86,13 +86,13 @@ def test_a_cascade_of_generation_and_relabelling_is_masked_relabelling():
 
 def test_generation_alone_changes_nothing_and_writes_only_when_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model, task = norm_net(), tiny_task()
-    after = unlearned(SaliencyMapGeneration(save_dir="maps"), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(SaliencyMapGeneration(save_dir="maps"), model, context)
     assert same_model(model, after)
     assert same(buffers(model), buffers(after))
     assert not list(tmp_path.iterdir())
-    unlearned(SaliencyMapGeneration(save_dir="maps", write=True), model, task)
-    assert same(load_file(tmp_path / "maps" / "saliency_map"), saliency_mask(model, reading(task), fraction=0.5))
+    unlearned(SaliencyMapGeneration(save_dir="maps", write=True), model, context)
+    assert same(load_file(tmp_path / "maps" / "saliency_map"), saliency_mask(model, reading(context), fraction=0.5))
 
 
 def test_a_written_mask_serves_another_run(tmp_path):
@@ -134,5 +134,5 @@ def test_forget_sets_of_one_and_more_work():
 
 
 def test_a_model_in_training_mode_gives_the_same_mask():
-    task = tiny_task()
-    assert same(*(saliency_mask(norm_net(dropout=0.5).train(mode), reading(task), fraction=0.5) for mode in (True, False)))
+    context = tiny_task()
+    assert same(*(saliency_mask(norm_net(dropout=0.5).train(mode), reading(context), fraction=0.5) for mode in (True, False)))

@@ -29,45 +29,45 @@ DECAYING = sgd(0.05, momentum=0.9, weight_decay=0.1)
 
 
 def test_the_trajectory_is_that_of_relabelling_on_the_salient_weights():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     before = [p.detach().clone() for p in by_hand]
     total = [torch.zeros_like(p) for p in by_hand]
     for ids in (torch.arange(4), torch.arange(4, 6)):
-        for t, g in zip(total, torch.autograd.grad(loss_by_hand(by_hand, task, ids), by_hand), strict=True):
+        for t, g in zip(total, torch.autograd.grad(loss_by_hand(by_hand, context, ids), by_hand), strict=True):
             t += g
     threshold = torch.cat([t.abs().flatten() for t in total]).sort(descending=True).values[24]
     keep = [t.abs() >= threshold for t in total]
     assert sum(int(m.sum()) for m in keep) == 51 // 2
 
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9, weight_decay=0.1)
-    generator = task.streams.torch("labels")
-    forget, retain = Shuffles(task, "forget"), Shuffles(task, "retain")
+    generator = context.streams.torch("labels")
+    forget, retain = Shuffles(context, "forget"), Shuffles(context, "retain")
     for _ in range(3):
         for is_forget, passes in ((True, forget.one_pass()), (False, retain.one_pass())):
             for ids in passes:
-                wrong = (task.y[ids] + torch.randint(1, 3, ids.shape, generator=generator)) % 3
-                optimizer.step(loss_by_hand(by_hand, task, ids, wrong if is_forget else task.y[ids]))
+                wrong = (context.y[ids] + torch.randint(1, 3, ids.shape, generator=generator)) % 3
+                optimizer.step(loss_by_hand(by_hand, context, ids, wrong if is_forget else context.y[ids]))
                 with torch.no_grad():
                     for p, m, w in zip(by_hand, keep, before, strict=True):
                         p.copy_(torch.where(m, p, w))
-    assert distance(weights(unlearned(SalUn(epochs=3, optimizer=DECAYING), model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(SalUn(epochs=3, optimizer=DECAYING), model, context)), by_hand) < 1e-10
 
 
 def test_it_is_relabelling_behind_a_saliency_mask():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     composed = Masked(
         inner=SuccessiveRandomLabels(epochs=2, optimizer=DECAYING, order="sequential", batch_size=3),
         mask=SaliencyMask(fraction=0.25, batch_size=3),
     )
     salun = SalUn(epochs=2, optimizer=DECAYING, fraction=0.25, batch_size=3)
-    assert same_model(unlearned(salun, model, task), unlearned(composed, model, task))
+    assert same_model(unlearned(salun, model, context), unlearned(composed, model, context))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
 def test_the_other_weights_are_exact_and_the_share_is_counted(fraction):
-    model, task = norm_net(), tiny_task()
-    after = unlearned(SalUn(epochs=4, optimizer=DECAYING, fraction=fraction), model, task)
+    model, context = norm_net(), tiny_task()
+    after = unlearned(SalUn(epochs=4, optimizer=DECAYING, fraction=fraction), model, context)
     moved = sum(int((w != weights(model)[n]).sum()) for n, w in weights(after).items())
     n_weights = sum(p.numel() for p in model.parameters())
     # Weight decay moves every free weight that is not zero, gradient or not.
@@ -77,10 +77,12 @@ def test_the_other_weights_are_exact_and_the_share_is_counted(fraction):
 
 
 def test_all_weights_are_plain_relabelling_and_none_leave_the_weights():
-    model, task = norm_net(), tiny_task()
+    model, context = norm_net(), tiny_task()
     plain = SuccessiveRandomLabels(epochs=2, optimizer=DECAYING, order="sequential")
-    assert same_model(unlearned(SalUn(epochs=2, optimizer=DECAYING, fraction=1.0), model, task), unlearned(plain, model, task))
-    assert same(weights(model), weights(unlearned(SalUn(epochs=2, optimizer=DECAYING, fraction=0.0), model, task)))
+    assert same_model(
+        unlearned(SalUn(epochs=2, optimizer=DECAYING, fraction=1.0), model, context), unlearned(plain, model, context)
+    )
+    assert same(weights(model), weights(unlearned(SalUn(epochs=2, optimizer=DECAYING, fraction=0.0), model, context)))
 
 
 def test_no_epochs_change_nothing():

@@ -36,16 +36,16 @@ def divergence_by_hand(parameters, teacher, task, ids, temperature):
 
 @pytest.mark.parametrize("order", ["max-min", "min-max"])
 def test_the_trajectory_is_that_of_plain_distillation(order):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand, teacher = start(model), start(model)
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9)
-    forget, retain = Shuffles(task, "forget", batch_size=3), Shuffles(task, "retain")
+    forget, retain = Shuffles(context, "forget", batch_size=3), Shuffles(context, "retain")
     for epoch in range(4):
         maximise = [(ids, True) for ids in forget.one_pass()] if epoch < 2 else []
         minimise = [(ids, False) for ids in retain.one_pass()]
         for ids, away in maximise + minimise if order == "max-min" else minimise + maximise:
-            kl = divergence_by_hand(by_hand, teacher, task, ids, 3.0)
-            optimizer.step(-kl if away else 0.7 * loss_by_hand(by_hand, task, ids) + 0.4 * kl)
+            kl = divergence_by_hand(by_hand, teacher, context, ids, 3.0)
+            optimizer.step(-kl if away else 0.7 * loss_by_hand(by_hand, context, ids) + 0.4 * kl)
     unlearner = Scrub(
         epochs=4,
         max_epochs=2,
@@ -56,13 +56,13 @@ def test_the_trajectory_is_that_of_plain_distillation(order):
         order=order,
         optimizer=sgd(0.05, momentum=0.9),
     )
-    assert distance(weights(unlearned(unlearner, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(unlearner, model, context)), by_hand) < 1e-10
 
 
 def test_without_divergence_it_is_fine_tuning_bit_for_bit():
-    model, task = norm_net(), tiny_task()
-    scrubbed = unlearned(Scrub(epochs=3, max_epochs=0, alpha=0.0, gamma=1.0, optimizer=sgd()), model, task)
-    assert same_model(scrubbed, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, task))
+    model, context = norm_net(), tiny_task()
+    scrubbed = unlearned(Scrub(epochs=3, max_epochs=0, alpha=0.0, gamma=1.0, optimizer=sgd()), model, context)
+    assert same_model(scrubbed, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, context))
 
 
 def forget_divergence(model, teacher, task):
@@ -71,34 +71,34 @@ def forget_divergence(model, teacher, task):
 
 
 def test_a_maximising_pass_after_a_minimising_one_leaves_the_teacher():
-    model, task = tiny_net(), tiny_task()
-    minimised = unlearned(Scrub(epochs=1, max_epochs=0, optimizer=sgd(0.05)), model, task)
-    then_maximised = unlearned(Scrub(epochs=1, max_epochs=1, order="min-max", optimizer=sgd(0.05)), model, task)
-    assert forget_divergence(then_maximised, model, task) > forget_divergence(minimised, model, task) > 0
+    model, context = tiny_net(), tiny_task()
+    minimised = unlearned(Scrub(epochs=1, max_epochs=0, optimizer=sgd(0.05)), model, context)
+    then_maximised = unlearned(Scrub(epochs=1, max_epochs=1, order="min-max", optimizer=sgd(0.05)), model, context)
+    assert forget_divergence(then_maximised, model, context) > forget_divergence(minimised, model, context) > 0
 
 
 def test_the_first_maximising_pass_has_no_gradient_without_batch_norm():
-    model, task = tiny_net(), tiny_task()
+    model, context = tiny_net(), tiny_task()
     only_max = Scrub(epochs=1, max_epochs=1, alpha=0.0, gamma=0.0, optimizer=sgd(0.5))
-    assert distance(weights(model), weights(unlearned(only_max, model, task))) < 1e-13
+    assert distance(weights(model), weights(unlearned(only_max, model, context))) < 1e-13
     norm_model = norm_net()
-    assert distance(weights(norm_model), weights(unlearned(only_max, norm_model, task))) > 1e-4
+    assert distance(weights(norm_model), weights(unlearned(only_max, norm_model, context))) > 1e-4
 
 
 def test_constants_added_to_the_logits_make_no_difference():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     shifted = tiny_net()
     shifted[2].bias.data += 5.0
-    one, other = (unlearned(Scrub(epochs=3, optimizer=sgd()), m, task) for m in (model, shifted))
+    one, other = (unlearned(Scrub(epochs=3, optimizer=sgd()), m, context) for m in (model, shifted))
     expected = weights(one)
     expected["2.bias"] = expected["2.bias"] + 5.0
     assert distance(weights(other), expected) < 1e-10
 
 
 def test_no_epochs_change_nothing_and_no_rate_leaves_the_weights():
-    model, task = norm_net(), tiny_task()
-    assert same_model(model, unlearned(Scrub(epochs=0), model, task))
-    assert same(weights(model), weights(unlearned(Scrub(optimizer=sgd(0.0)), model, task)))
+    model, context = norm_net(), tiny_task()
+    assert same_model(model, unlearned(Scrub(epochs=0), model, context))
+    assert same(weights(model), weights(unlearned(Scrub(optimizer=sgd(0.0)), model, context)))
 
 
 def test_the_published_settings():

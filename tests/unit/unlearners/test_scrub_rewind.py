@@ -42,28 +42,31 @@ def chosen_by_hand(model, task, epochs):
 def test_it_returns_the_checkpoint_whose_forget_error_is_closest_to_the_reference():
     chosen = set()
     for seed in range(8):
-        model, task = tiny_net(seed), tiny_task(seed=seed)
-        epoch, checkpoints = chosen_by_hand(model, task, 5)
-        assert same_model(unlearned(ScrubRewind(epochs=5, **FAST), model, task), checkpoints[epoch])
+        model, context = tiny_net(seed), tiny_task(seed=seed)
+        epoch, checkpoints = chosen_by_hand(model, context, 5)
+        assert same_model(unlearned(ScrubRewind(epochs=5, **FAST), model, context), checkpoints[epoch])
         chosen.add(epoch)
     assert len(chosen) > 1
 
 
 def test_the_original_can_be_chosen():
-    model, task = memorised().original, memorised().task
+    model, context = memorised().original, memorised().task
     # Clean validation samples are classified well at the end; the closest forget error is that of the original, 0.
-    assert same_model(model, unlearned(ScrubRewind(), model, task))
+    assert same_model(model, unlearned(ScrubRewind(), model, context))
 
 
 def test_a_model_that_forgot_too_much_is_rewound():
     full = memorised()
     partitions = {"forget": range(24), "retain": range(24, 108), "validation": range(108, 132)}  # half of the forget set is clean
-    task = make_task(full.task.x.values, full.task.y, partitions, batch_size=16)
+    context = make_task(full.task.x.values, full.task.y, partitions, batch_size=16)
     settings = {"order": "min-max", "optimizer": Optimizer.of("Adam", lr=0.005)}
-    final, rewound = unlearned(Scrub(**settings), full.original, task), unlearned(ScrubRewind(**settings), full.original, task)
-    forget, reference = task.partitions["forget"], error(final, task, task.partitions["validation"])
-    assert error(final, task, forget) > reference + Fraction(1, 4)
-    assert abs(error(rewound, task, forget) - reference) < abs(error(final, task, forget) - reference)
+    final, rewound = (
+        unlearned(Scrub(**settings), full.original, context),
+        unlearned(ScrubRewind(**settings), full.original, context),
+    )
+    forget, reference = context.partitions["forget"], error(final, context, context.partitions["validation"])
+    assert error(final, context, forget) > reference + Fraction(1, 4)
+    assert abs(error(rewound, context, forget) - reference) < abs(error(final, context, forget) - reference)
 
 
 def test_without_epochs_the_original_comes_back():
@@ -73,20 +76,20 @@ def test_without_epochs_the_original_comes_back():
 
 def test_listeners_hear_of_every_epoch_once():
     heard = []
-    task = tiny_task(on_epoch=lambda epoch, epochs, model: heard.append((epoch, epochs)))
-    unlearned(ScrubRewind(epochs=3, **FAST), tiny_net(), task)
+    context = tiny_task(on_epoch=lambda epoch, epochs, model: heard.append((epoch, epochs)))
+    unlearned(ScrubRewind(epochs=3, **FAST), tiny_net(), context)
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_only_validation_samples_of_the_forgotten_classes_count():
-    task, model = tiny_task(), tiny_net(2)
-    of_class_0 = [i for i in range(24) if int(task.y[i]) == 0]
-    others = [i for i in range(24) if int(task.y[i]) != 0]
+    context, model = tiny_task(), tiny_net(2)
+    of_class_0 = [i for i in range(24) if int(context.y[i]) == 0]
+    others = [i for i in range(24) if int(context.y[i]) != 0]
 
     def with_validation(ids):
-        return make_task(task.x.values, task.y, {"forget": of_class_0, "retain": others, "validation": ids})
+        return make_task(context.x.values, context.y, {"forget": of_class_0, "retain": others, "validation": ids})
 
-    matched = [i for i in range(24, 32) if int(task.y[i]) == 0]
+    matched = [i for i in range(24, 32) if int(context.y[i]) == 0]
     everything = unlearned(ScrubRewind(epochs=5, **FAST), model, with_validation(range(24, 32)))
     assert same_model(everything, unlearned(ScrubRewind(epochs=5, **FAST), model, with_validation(matched)))
 
@@ -101,8 +104,8 @@ def test_what_it_needs_is_asked_for():
         unlearned(ScrubRewind(validation="held-out"), tiny_net(), tiny_task())
     with pytest.raises(RequirementNotMet, match="not defined for an empty forget set"):
         unlearned(ScrubRewind(), tiny_net(), tiny_task(0))
-    task = tiny_task()
-    lacking = make_task(task.x.values, task.y, {"forget": [0], "retain": [1, 2, 4, 5], "validation": [25, 26]})
+    context = tiny_task()
+    lacking = make_task(context.x.values, context.y, {"forget": [0], "retain": [1, 2, 4, 5], "validation": [25, 26]})
     with pytest.raises(RequirementNotMet, match="has no sample of the classes to forget"):
         unlearned(ScrubRewind(), tiny_net(), lacking)
     with pytest.raises(RequirementNotMet, match="not defined for multilabel"):

@@ -50,21 +50,21 @@ def net():
 
 
 def test_ssd_is_the_published_formula_with_importances_of_single_samples():
-    task, model = tiny_task(), net()
-    train = loss_gradients(model, *part(task, "train")).square().mean(0)
-    forget = loss_gradients(model, *part(task, "forget")).square().mean(0)
+    context, model = tiny_task(), net()
+    train = loss_gradients(model, *part(context, "train")).square().mean(0)
+    forget = loss_gradients(model, *part(context, "forget")).square().mean(0)
     alpha, strength = 1.5, 0.7
     expected = torch.where(forget > alpha * train, (strength * train / forget).clamp(max=1) * flat(model), flat(model))
-    found = flat(SSD(selection_weighting=alpha, dampening_constant=strength).run(model, task).model)
+    found = flat(SSD(selection_weighting=alpha, dampening_constant=strength).run(model, context).model)
     assert torch.allclose(found, expected, atol=1e-12)
     assert not torch.equal(found, flat(model))
 
 
 def test_ssd_per_batch_is_the_authors_formula():
-    task, model = tiny_task(n_forget=6), net()
+    context, model = tiny_task(n_forget=6), net()
 
     def importance(name):
-        x, y = part(task, name)
+        x, y = part(context, name)
         squares = [
             torch.cat(
                 [g.flatten() for g in torch.autograd.grad(nn.functional.cross_entropy(model(a), b), list(model.parameters()))]
@@ -76,7 +76,7 @@ def test_ssd_per_batch_is_the_authors_formula():
 
     forget, train = importance("forget"), importance("train")
     expected = torch.where(forget > 2 * train, (train / forget).clamp(max=1) * flat(model), flat(model))
-    assert torch.allclose(flat(SSD(selection_weighting=2.0, importance="batch").run(model, task).model), expected, atol=1e-12)
+    assert torch.allclose(flat(SSD(selection_weighting=2.0, importance="batch").run(model, context).model), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("cls", [SSD, LFSSD])
@@ -86,36 +86,36 @@ def test_ssd_per_batch_is_the_authors_formula():
     ids=["nothing selected", "nothing dampened"],
 )
 def test_dampening_has_its_identities(cls, parameters):
-    task, model = tiny_task(), net()
-    assert torch.equal(flat(cls(**parameters).run(model, task).model), flat(model))
+    context, model = tiny_task(), net()
+    assert torch.equal(flat(cls(**parameters).run(model, context).model), flat(model))
 
 
 @pytest.mark.parametrize("cls", [SSD, LFSSD])
 def test_forgetting_everything_selects_nothing(cls):
-    task, model = tiny_task(), net()
-    assert torch.equal(flat(cls(selection_weighting=1.0, forget="train").run(model, task).model), flat(model))
+    context, model = tiny_task(), net()
+    assert torch.equal(flat(cls(selection_weighting=1.0, forget="train").run(model, context).model), flat(model))
 
 
 @pytest.mark.parametrize("method", [SSD(selection_weighting=1.2), LFSSD(selection_weighting=1.2), FisherForgetting(alpha=1e-3)])
 def test_frozen_weights_are_left_alone_unless_all_are(method):
-    task, model = tiny_task(), net()
-    everything = method.run(model, task).model
+    context, model = tiny_task(), net()
+    everything = method.run(model, context).model
     first, *others = dict(model.named_parameters())
     model.get_parameter(first).requires_grad_(False)
-    some = method.run(model, task).model
+    some = method.run(model, context).model
     assert torch.equal(some.get_parameter(first), model.get_parameter(first))
     assert not torch.equal(everything.get_parameter(first), model.get_parameter(first))
     assert all(torch.allclose(some.get_parameter(name), everything.get_parameter(name), atol=1e-12) for name in others)
-    assert torch.equal(flat(method.run(model.requires_grad_(False), task).model), flat(everything))
+    assert torch.equal(flat(method.run(model.requires_grad_(False), context).model), flat(everything))
 
 
 @pytest.mark.parametrize("cls", [SSD, LFSSD])
 @pytest.mark.parametrize("importance", ["sample", "batch"])
 def test_dampening_never_grows_a_weight_or_turns_its_sign(cls, importance):
-    task, model = tiny_task(), norm_net().eval()
+    context, model = tiny_task(), norm_net().eval()
     alpha, strength = 1.2, 0.9
     buffers = {name: b.clone() for name, b in model.named_buffers()}
-    unlearned = cls(selection_weighting=alpha, dampening_constant=strength, importance=importance).run(model, task).model
+    unlearned = cls(selection_weighting=alpha, dampening_constant=strength, importance=importance).run(model, context).model
     before, after = flat(model), flat(unlearned)
     changed = before != after
     assert changed.any()
@@ -126,24 +126,24 @@ def test_dampening_never_grows_a_weight_or_turns_its_sign(cls, importance):
 
 
 def test_lfssd_reads_no_labels():
-    task, model = tiny_task(), net()
-    other = make_task(task.x.values, (task.y + 1) % 3, {name: ids.tolist() for name, ids in task.partitions.items()})
+    context, model = tiny_task(), net()
+    other = make_task(context.x.values, (context.y + 1) % 3, {name: ids.tolist() for name, ids in context.partitions.items()})
     for importance in ("sample", "batch"):
         method = LFSSD(selection_weighting=1.1, importance=importance)
-        assert torch.equal(flat(method.run(model, task).model), flat(method.run(model, other).model))
+        assert torch.equal(flat(method.run(model, context).model), flat(method.run(model, other).model))
 
 
 def test_lfssd_per_batch_is_the_published_importance():
-    task, model = tiny_task(), net()
+    context, model = tiny_task(), net()
 
     def importance(name):
-        x, _ = part(task, name)
+        x, _ = part(context, name)
         each = [torch.autograd.grad(model(a).square().sum(1).mean(), list(model.parameters())) for a in x.split(4)]
         return torch.stack([torch.cat([g.flatten() for g in gradients]).abs() for gradients in each]).mean(0)
 
     forget, train = importance("forget"), importance("train")
     expected = torch.where(forget > 1.1 * train, (train / forget).clamp(max=1) * flat(model), flat(model))
-    found = flat(LFSSD(selection_weighting=1.1, importance="batch").run(model, task).model)
+    found = flat(LFSSD(selection_weighting=1.1, importance="batch").run(model, context).model)
     assert torch.allclose(found, expected, atol=1e-12)
     assert not torch.equal(found, flat(model))
 
@@ -162,10 +162,10 @@ def fisher_of(model, x):
 
 
 def test_fisher_noise_has_the_variance_of_the_true_fisher_information():
-    task, model = tiny_task(), net()
-    alpha, fisher = 1e-4, fisher_of(model, part(task, "retain")[0])
-    found = FisherForgetting(alpha=alpha, class_rule="never").run(model, task).model
-    generator, start = task.generator("noise"), 0
+    context, model = tiny_task(), net()
+    alpha, fisher = 1e-4, fisher_of(model, part(context, "retain")[0])
+    found = FisherForgetting(alpha=alpha, class_rule="never").run(model, context).model
+    generator, start = context.generator("noise"), 0
     for (name, before), after in zip(model.named_parameters(), found.parameters(), strict=True):
         information = fisher[start : start + before.numel()].reshape(before.shape)
         start += before.numel()
@@ -180,17 +180,17 @@ def test_fisher_noise_has_the_variance_of_the_true_fisher_information():
 
 
 def test_fisher_with_alpha_zero_is_the_identity_and_the_noise_scales_with_its_root():
-    task, model = tiny_task(), net()
-    assert torch.equal(flat(FisherForgetting(alpha=0.0).run(model, task).model), flat(model))
-    small = flat(FisherForgetting(alpha=1e-6).run(model, task).model) - flat(model)
-    large = flat(FisherForgetting(alpha=4e-6).run(model, task).model) - flat(model)
+    context, model = tiny_task(), net()
+    assert torch.equal(flat(FisherForgetting(alpha=0.0).run(model, context).model), flat(model))
+    small = flat(FisherForgetting(alpha=1e-6).run(model, context).model) - flat(model)
+    large = flat(FisherForgetting(alpha=4e-6).run(model, context).model) - flat(model)
     assert torch.allclose(large, 2 * small, rtol=1e-6, atol=1e-12)
 
 
 def test_fisher_noise_does_not_depend_on_the_forget_set_and_has_mean_zero():
     model = net()
     tasks = [tiny_task(), tiny_task(n_forget=3)]
-    first, second = (flat(FisherForgetting(alpha=1e-4).run(model, task).model) for task in tasks)
+    first, second = (flat(FisherForgetting(alpha=1e-4).run(model, context).model) for context in tasks)
     assert torch.equal(first, second)
     draws = torch.stack([flat(FisherForgetting(alpha=1e-4).run(model, tiny_task(seed=seed)).model) for seed in range(40)])
     z = (draws.mean(0) - flat(model)) / (draws.std(0) / 40**0.5)
@@ -198,15 +198,15 @@ def test_fisher_noise_does_not_depend_on_the_forget_set_and_has_mean_zero():
 
 
 def test_fisher_resets_the_rows_of_forgotten_classes_only():
-    task, model = tiny_task(), net()
-    zeros = torch.nonzero(task.y[:24] == 0).flatten()
-    others = torch.nonzero(task.y[:24] != 0).flatten()
-    task = make_task(task.x.values, task.y, {"forget": zeros.tolist(), "retain": others.tolist(), "train": range(24)})
-    unlearned = FisherForgetting(alpha=0.0).run(model, task).model
+    context, model = tiny_task(), net()
+    zeros = torch.nonzero(context.y[:24] == 0).flatten()
+    others = torch.nonzero(context.y[:24] != 0).flatten()
+    context = make_task(context.x.values, context.y, {"forget": zeros.tolist(), "retain": others.tolist(), "train": range(24)})
+    unlearned = FisherForgetting(alpha=0.0).run(model, context).model
     assert unlearned[2].weight[0].abs().max() < 5 * 1e-3**0.5
     assert torch.equal(unlearned[2].weight[1:], model[2].weight[1:])
     assert torch.equal(unlearned[0].weight, model[0].weight)
-    assert torch.equal(flat(FisherForgetting(alpha=0.0, class_rule="never").run(model, task).model), flat(model))
+    assert torch.equal(flat(FisherForgetting(alpha=0.0, class_rule="never").run(model, context).model), flat(model))
 
 
 def test_fisher_draws_its_samples_at_random_from_its_own_stream():
@@ -244,19 +244,19 @@ def linear_model(solution):
 
 @pytest.mark.parametrize("curvature", ["hessian", "gauss-newton"])
 def test_one_newton_step_is_exact_for_a_quadratic_loss(curvature):
-    task = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
-    original = linear_model(solved(*part(task, "train")))
-    gold = linear_model(solved(*part(task, "retain")))
+    context = replace(tiny_task(), criterion=Criterion("classification", SquaredError()))
+    original = linear_model(solved(*part(context, "train")))
+    gold = linear_model(solved(*part(context, "retain")))
     method = InfluenceUnlearning(curvature=curvature, damping=0.0, max_steps=200, tolerance=1e-12)
-    unlearned = method.run(original, task).model
+    unlearned = method.run(original, context).model
     assert not torch.allclose(flat(original), flat(gold), atol=1e-3)
     assert torch.allclose(flat(unlearned), flat(gold), atol=1e-8)
 
 
 def test_the_direction_solves_the_damped_gauss_newton_system():
-    task, model = tiny_task(), net()
-    x, _ = part(task, "retain")
-    gradients = {name: loss_gradients(model, *part(task, name)) for name in ("forget", "retain")}
+    context, model = tiny_task(), net()
+    x, _ = part(context, "retain")
+    gradients = {name: loss_gradients(model, *part(context, name)) for name in ("forget", "retain")}
     v = gradients["forget"].sum(0) / 24 - gradients["retain"].sum(0) * 6 / (24 * 18)
     curvature = torch.zeros(len(v), len(v), dtype=torch.float64)
     for row in x:
@@ -270,16 +270,16 @@ def test_the_direction_solves_the_damped_gauss_newton_system():
         curvature += jacobian.T @ (p.diag() - p[:, None] * p[None]) @ jacobian / len(x)
     expected = 0.5 * torch.linalg.solve(curvature + 0.1 * torch.eye(len(v), dtype=torch.float64), v)
     method = InfluenceUnlearning(damping=0.1, alpha=0.5, max_steps=300, tolerance=1e-13)
-    assert torch.allclose(flat(method.run(model, task).model) - flat(model), expected, atol=1e-10)
+    assert torch.allclose(flat(method.run(model, context).model) - flat(model), expected, atol=1e-10)
 
 
 def test_woodfisher_equals_the_dense_inverse():
-    task, model = tiny_task(), net()
-    gradients = {name: loss_gradients(model, *part(task, name)) for name in ("forget", "retain")}
+    context, model = tiny_task(), net()
+    gradients = {name: loss_gradients(model, *part(context, name)) for name in ("forget", "retain")}
     v = gradients["forget"].sum(0) / 24 - gradients["retain"].sum(0) * 6 / (24 * 18)
     rows = gradients["retain"]
     dense = 0.2 * torch.eye(len(v), dtype=torch.float64) + rows.T @ rows / len(rows)
-    unlearned = InfluenceUnlearning(solver="woodfisher", damping=0.2).run(model, task).model
+    unlearned = InfluenceUnlearning(solver="woodfisher", damping=0.2).run(model, context).model
     assert torch.allclose(flat(unlearned) - flat(model), torch.linalg.solve(dense, v), atol=1e-10)
 
 
@@ -294,8 +294,8 @@ def test_woodbury_equals_the_recursion_with_every_vector_kept():
 
 
 def test_influence_identities():
-    task, model = tiny_task(), net()
-    assert torch.equal(flat(InfluenceUnlearning(alpha=0.0).run(model, task).model), flat(model))
+    context, model = tiny_task(), net()
+    assert torch.equal(flat(InfluenceUnlearning(alpha=0.0).run(model, context).model), flat(model))
     assert torch.equal(flat(InfluenceUnlearning().run(model, tiny_task(n_forget=0)).model), flat(model))
     with pytest.raises(InvalidParameters, match="damping"):
         InfluenceUnlearning(solver="woodfisher", damping=0.0)
@@ -316,10 +316,10 @@ def test_conjugate_gradients_refuse_products_that_are_not_finite(product):
 
 
 def test_ntk_is_the_difference_of_two_ridge_regressions():
-    task, model = tiny_task(), net()
+    context, model = tiny_task(), net()
 
     def ridge(name, decay):
-        x, y = part(task, name)
+        x, y = part(context, name)
         rows = [
             torch.cat([g.flatten() for g in torch.autograd.grad(model(r[None])[0, k], list(model.parameters()))])
             for r in x
@@ -331,7 +331,7 @@ def test_ntk_is_the_difference_of_two_ridge_regressions():
         return -torch.linalg.solve(normal, jacobian.T @ residual)
 
     expected = flat(model) + 0.7 * (ridge("retain", 0.05) - ridge("train", 0.05))
-    found = flat(NTKForgetting(weight_decay=0.05, scale=0.7).run(model, task).model)
+    found = flat(NTKForgetting(weight_decay=0.05, scale=0.7).run(model, context).model)
     assert torch.allclose(found, expected, atol=1e-9)
 
 
@@ -341,8 +341,8 @@ def test_ntk_refuses_what_is_too_large_and_names_the_limit():
 
 
 def test_ntk_identities():
-    task, model = tiny_task(), net()
-    assert torch.equal(flat(NTKForgetting(scale=0.0).run(model, task).model), flat(model))
+    context, model = tiny_task(), net()
+    assert torch.equal(flat(NTKForgetting(scale=0.0).run(model, context).model), flat(model))
     assert torch.equal(flat(NTKForgetting().run(model, tiny_task(n_forget=0)).model), flat(model))
 
 
@@ -356,7 +356,7 @@ def memorised(loss):
     truth = (x[:, 0] > 0).long() + (x[:, 1] > 0.8).long()
     y = truth.clone()
     y[:6] = (truth[:6] + 1) % 3
-    task = make_task(x, y, {"forget": range(6), "retain": range(6, 80), "train": range(80)})
+    context = make_task(x, y, {"forget": range(6), "retain": range(6, 80), "train": range(80)})
 
     def fitted(ids):
         torch.manual_seed(0)
@@ -368,7 +368,7 @@ def memorised(loss):
             optimizer.step()
         return model.eval()
 
-    return task, fitted(range(80)), fitted(range(6, 80))
+    return context, fitted(range(80)), fitted(range(6, 80))
 
 
 @pytest.mark.parametrize(

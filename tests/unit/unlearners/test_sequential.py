@@ -5,7 +5,7 @@ from toys import make_task, sgd
 from erasure import run
 from erasure.analysis.overview import overview_of
 from erasure.errors import InvalidParameters
-from erasure.events import Said
+from erasure.events import Message
 from erasure.records.run_folder import RunFolder
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.finetuning import Finetuning
@@ -99,7 +99,7 @@ def test_a_run_warns_of_a_model_that_drifts(tmp_path):
         store=tmp_path / "store",
         listener=heard.append,
     )
-    warned = [event.text for event in heard if isinstance(event, Said) and "drifts" in event.text]
+    warned = [event.text for event in heard if isinstance(event, Message) and "drifts" in event.text]
     assert len(warned) == 1
     assert warned[0].startswith("ruined drifts: after request 1 its accuracy on test is")
 

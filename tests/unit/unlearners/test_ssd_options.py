@@ -36,21 +36,23 @@ def dampened_by_hand(weight, forget, train, share):
 
 
 def test_adaptive_ssd_follows_the_paper():
-    task, model = tiny_task(), tiny_net()
-    forget, train = (gradients_by_hand(model, task, p, nn.functional.cross_entropy).square().mean(0) for p in ("forget", "train"))
+    context, model = tiny_task(), tiny_net()
+    forget, train = (
+        gradients_by_hand(model, context, p, nn.functional.cross_entropy).square().mean(0) for p in ("forget", "train")
+    )
     expected = dampened_by_hand(flat(model), forget, train, 6 / 24)
-    assert torch.allclose(flat(unlearned(SSD(selection_weighting="adaptive"), model, task)), expected, atol=1e-12)
+    assert torch.allclose(flat(unlearned(SSD(selection_weighting="adaptive"), model, context)), expected, atol=1e-12)
 
 
 def test_lfssd_det_is_the_mean_of_absolute_gradients():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     forget, train = (
-        gradients_by_hand(model, task, p, lambda logits, y: logits.square().sum()).abs().mean(0) for p in ("forget", "train")
+        gradients_by_hand(model, context, p, lambda logits, y: logits.square().sum()).abs().mean(0) for p in ("forget", "train")
     )
     expected = dampened_by_hand(flat(model), forget, train, 6 / 24)
     method = LFSSD(selection_weighting="adaptive", combined_by="mean-absolute")
-    assert torch.allclose(flat(unlearned(method, model, task)), expected, atol=1e-12)
-    assert not torch.allclose(flat(unlearned(method.replace(combined_by="root-mean-square"), model, task)), expected)
+    assert torch.allclose(flat(unlearned(method, model, context)), expected, atol=1e-12)
+    assert not torch.allclose(flat(unlearned(method.replace(combined_by="root-mean-square"), model, context)), expected)
 
 
 def test_the_percentile_of_ratios_is_numpys_and_grows_with_smaller_forget_sets():
@@ -73,10 +75,10 @@ def test_the_weighting_never_dampens_what_matters_more_to_the_training_set():
 
 @pytest.mark.parametrize("method", [SSD(selection_weighting="adaptive"), LFSSD(combined_by="mean-absolute")])
 def test_neither_order_nor_batch_size_changes_the_importances(method):
-    model, task = tiny_net(), tiny_task()
-    reversed_ids = {name: ids.flip(0) for name, ids in task.partitions.items()}
-    others = [tiny_task(batch_size=size) for size in (1, 5, 24)] + [dataclasses.replace(task, partitions=reversed_ids)]
-    expected = weights(unlearned(method, model, task))
+    model, context = tiny_net(), tiny_task()
+    reversed_ids = {name: ids.flip(0) for name, ids in context.partitions.items()}
+    others = [tiny_task(batch_size=size) for size in (1, 5, 24)] + [dataclasses.replace(context, partitions=reversed_ids)]
+    expected = weights(unlearned(method, model, context))
     for other in others:
         found = weights(unlearned(method, model, other))
         assert all(torch.allclose(found[name], expected[name], atol=1e-12) for name in expected)
@@ -84,10 +86,10 @@ def test_neither_order_nor_batch_size_changes_the_importances(method):
 
 @pytest.mark.parametrize("cls", [SSD, LFSSD])
 def test_batches_of_one_are_single_samples(cls):
-    model, task = tiny_net(), tiny_task(batch_size=1)
+    model, context = tiny_net(), tiny_task(batch_size=1)
     by_batch = cls(selection_weighting=1.3, importance="batch")
     one_by_one = cls(selection_weighting=1.3, **({"combined_by": "mean-absolute"} if cls is LFSSD else {}))
-    found, expected = flat(unlearned(by_batch, model, task)), flat(unlearned(one_by_one, model, task))
+    found, expected = flat(unlearned(by_batch, model, context)), flat(unlearned(one_by_one, model, context))
     assert not torch.equal(found, flat(model))
     assert torch.allclose(found, expected, atol=1e-12)
 
@@ -98,8 +100,8 @@ def test_the_new_options_leave_the_addresses_of_other_configurations():
 
 
 def test_without_a_forget_set_nothing_is_dampened():
-    model, task = tiny_net(), tiny_task(0)
-    assert same_model(model, unlearned(SSD(selection_weighting="adaptive"), model, task))
+    model, context = tiny_net(), tiny_task(0)
+    assert same_model(model, unlearned(SSD(selection_weighting="adaptive"), model, context))
 
 
 def test_adaptive_ssd_hurts_memorised_samples_more_than_the_rest():

@@ -38,38 +38,38 @@ def draws(task, classes, n=3000):
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("redraw", REDRAWS)
 def test_the_trajectory_is_that_of_training_on_wrong_labels(redraw, classes, order):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand = start(model)
     optimizer = SgdByHand(by_hand, 0.05, momentum=0.9, weight_decay=0.01)
-    generator = task.streams.torch("labels")
+    generator = context.streams.torch("labels")
 
     def draw(y):
         low, high = (1, 3) if classes == "other" else (0, 3)
         number = torch.randint(low, high, y.shape, generator=generator)
         return (y + number) % 3 if classes == "other" else number
 
-    forget, retain = task.partitions["forget"], task.partitions["retain"]
-    mixed = Shuffles(task, "retain", torch.cat([forget, retain]))
-    first, second = Shuffles(task, "forget"), Shuffles(task, "retain")
-    table = task.y
+    forget, retain = context.partitions["forget"], context.partitions["retain"]
+    mixed = Shuffles(context, "retain", torch.cat([forget, retain]))
+    first, second = Shuffles(context, "forget"), Shuffles(context, "retain")
+    table = context.y
     for epoch in range(3):
         if redraw == "epoch" or (redraw == "once" and epoch == 0):
-            table = draw(task.y)
+            table = draw(context.y)
         for ids in mixed.one_pass() if order == "mixed" else first.one_pass() + second.one_pass():
-            wrong = draw(task.y[ids]) if redraw == "batch" else table[ids]
-            labels = torch.tensor([int(w) if int(i) < 6 else int(task.y[i]) for i, w in zip(ids, wrong, strict=True)])
-            optimizer.step(loss_by_hand(by_hand, task, ids, labels))
+            wrong = draw(context.y[ids]) if redraw == "batch" else table[ids]
+            labels = torch.tensor([int(w) if int(i) < 6 else int(context.y[i]) for i, w in zip(ids, wrong, strict=True)])
+            optimizer.step(loss_by_hand(by_hand, context, ids, labels))
     unlearner = SuccessiveRandomLabels(
         epochs=3, optimizer=sgd(0.05, momentum=0.9, weight_decay=0.01), redraw=redraw, classes=classes, order=order
     )
-    assert distance(weights(unlearned(unlearner, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(unlearner, model, context)), by_hand) < 1e-10
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 def test_other_labels_never_equal_the_true_one_and_are_uniform(n_classes):
     y = torch.zeros(1, dtype=torch.int64)
-    task = make_task(torch.zeros(1, 4), y, {"forget": [0], "retain": [0]}, n_classes=n_classes)
-    true, drawn = draws(task, "other")
+    context = make_task(torch.zeros(1, 4), y, {"forget": [0], "retain": [0]}, n_classes=n_classes)
+    true, drawn = draws(context, "other")
     assert not bool((true == drawn).any())
     counts = torch.zeros(n_classes, n_classes).index_put((true, drawn), torch.ones(len(true)), accumulate=True)
     expected = 3000 / (n_classes - 1)
@@ -87,21 +87,21 @@ def test_labels_from_all_classes_are_uniform_and_often_true():
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_two_valued_labels_are_flipped_all_at_once_or_tossed(kind):
-    task = tiny_task(kind=kind)
-    flipped = SuccessiveRandomLabels()._drawing(task)(task.y)
-    assert torch.equal(flipped, 1 - task.y)
-    tossed = SuccessiveRandomLabels(classes="all")._drawing(task)(task.y)
-    assert tossed.shape == task.y.shape
+    context = tiny_task(kind=kind)
+    flipped = SuccessiveRandomLabels()._drawing(context)(context.y)
+    assert torch.equal(flipped, 1 - context.y)
+    tossed = SuccessiveRandomLabels(classes="all")._drawing(context)(context.y)
+    assert tossed.shape == context.y.shape
     assert set(tossed.flatten().tolist()) == {0, 1}
-    assert 0 < int((tossed == task.y).sum()) < task.y.numel()
+    assert 0 < int((tossed == context.y).sum()) < context.y.numel()
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("redraw", REDRAWS)
 def test_without_a_forget_set_it_is_fine_tuning_bit_for_bit(redraw, order):
-    model, task = norm_net(), tiny_task(0)
-    relabelled = unlearned(SuccessiveRandomLabels(epochs=3, optimizer=sgd(), redraw=redraw, order=order), model, task)
-    assert same_model(relabelled, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, task))
+    model, context = norm_net(), tiny_task(0)
+    relabelled = unlearned(SuccessiveRandomLabels(epochs=3, optimizer=sgd(), redraw=redraw, order=order), model, context)
+    assert same_model(relabelled, unlearned(Finetuning(epochs=3, optimizer=sgd()), model, context))
 
 
 def test_labels_come_from_the_seed_and_not_from_the_global_generator():
@@ -116,27 +116,27 @@ def test_labels_come_from_the_seed_and_not_from_the_global_generator():
 
 
 def test_the_data_keep_their_labels():
-    task = tiny_task()
-    before = task.y.clone()
-    unlearned(SuccessiveRandomLabels(epochs=2), tiny_net(), task)
-    assert torch.equal(before, task.y)
+    context = tiny_task()
+    before = context.y.clone()
+    unlearned(SuccessiveRandomLabels(epochs=2), tiny_net(), context)
+    assert torch.equal(before, context.y)
 
 
 def test_no_epochs_change_nothing_and_no_rate_leaves_the_weights():
-    model, task = norm_net(), tiny_task()
-    assert same_model(model, unlearned(SuccessiveRandomLabels(epochs=0), model, task))
-    assert same(weights(model), weights(unlearned(SuccessiveRandomLabels(optimizer=sgd(0.0)), model, task)))
+    model, context = norm_net(), tiny_task()
+    assert same_model(model, unlearned(SuccessiveRandomLabels(epochs=0), model, context))
+    assert same(weights(model), weights(unlearned(SuccessiveRandomLabels(optimizer=sgd(0.0)), model, context)))
 
 
 def test_a_single_class_has_no_other_label():
     only = ModelInput(x_shape=(4,), n_classes=1)
-    assert "no other one to draw" in str(SuccessiveRandomLabels().refuse(only))
-    assert SuccessiveRandomLabels(classes="all").refuse(only) is None
-    task = make_task(
+    assert "no other one to draw" in str(SuccessiveRandomLabels().unsupported_reason(only))
+    assert SuccessiveRandomLabels(classes="all").unsupported_reason(only) is None
+    context = make_task(
         torch.zeros(4, 4).double(), torch.zeros(4, dtype=torch.int64), {"forget": [0], "retain": [1, 2, 3]}, n_classes=1
     )
     with pytest.raises(RequirementNotMet, match="not defined for a single class"):
-        unlearned(SuccessiveRandomLabels(), tiny_net(n_outputs=1), task)
+        unlearned(SuccessiveRandomLabels(), tiny_net(n_outputs=1), context)
 
 
 def test_an_unknown_variant_is_refused():

@@ -73,8 +73,8 @@ def test_kga_aligns_the_gaps_step_by_step():
 def test_kga_stays_where_the_gaps_are_equal():
     model = tiny_net()
     same = GivenModels(forget=model, validation=model)  # both gaps and the retain divergence are 0, and so is their gradient
-    task = dataclasses.replace(tiny_task(), bank=same)
-    assert distance(weights(unlearned(KGA(epochs=2, optimizer=sgd(0.5)), model, task)), weights(model)) < 1e-12
+    context = dataclasses.replace(tiny_task(), models=same)
+    assert distance(weights(unlearned(KGA(epochs=2, optimizer=sgd(0.5)), model, context)), weights(model)) < 1e-12
 
 
 def test_kga_needs_unseen_samples_and_a_forget_set():
@@ -100,5 +100,5 @@ def fitted(task, ids):
 def test_kga_forgets_memorised_samples():
     learned = memorised()
     models = {name: fitted(learned.task, learned.task.partitions[name]) for name in ("forget", "validation")}
-    given = dataclasses.replace(learned, task=dataclasses.replace(learned.task, bank=GivenModels(**models)))
+    given = dataclasses.replace(learned, task=dataclasses.replace(learned.task, models=GivenModels(**models)))
     given.check_effect(KGA(epochs=20, inner_steps=3, optimizer=Optimizer.of("Adam", lr=0.003)), retain_at_least=0.8)

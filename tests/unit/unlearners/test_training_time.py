@@ -30,8 +30,8 @@ SHARDED = Predictor(model=Ensemble(model=TinyNetwork(), shards=3, slices=2), epo
 @pytest.mark.parametrize("forget", ["none", "one", "some", "class"])
 def test_sisa_is_training_without_the_samples_bit_for_bit(forget):
     given = problem(forget=forget, recipe=SHARDED)
-    result = SISA().run(given.model, given.task)
-    assert same_model(result.model, given.bank.trained("retain"))
+    result = SISA().run(given.model, given.context)
+    assert same_model(result.model, given.models.trained("retain"))
     assert same_model(result.model, given.model) == (forget == "none")
     assert result.guarantee.kind == "exact"
     assert result.kept_bytes == 2 * sum(v.numel() * v.element_size() for v in given.model.members.state_dict().values())
@@ -39,24 +39,24 @@ def test_sisa_is_training_without_the_samples_bit_for_bit(forget):
 
 def test_what_sisa_keeps_is_made_once():
     given = problem(forget="one", recipe=SHARDED)
-    SISA().run(given.model, given.task)
-    kept = dict(given.bank.cache)
+    SISA().run(given.model, given.context)
+    kept = dict(given.models.cache)
     assert len(kept) == 2  # of the original and of the result
-    SISA().run(given.model, given.task)
-    assert dict(given.bank.cache).keys() == kept.keys()
+    SISA().run(given.model, given.context)
+    assert dict(given.models.cache).keys() == kept.keys()
 
 
 def test_a_stream_of_requests_trains_only_what_each_request_touches():
     given = problem(forget="none", recipe=SHARDED)
     requests, left = (4, 1, 11), {}  # the first two are in different shards
     for number, sample in enumerate(requests):
-        given.task.partitions[f"request {number}"] = torch.tensor([sample])
+        given.context.partitions[f"request {number}"] = torch.tensor([sample])
         left[f"left {number}"] = torch.tensor([i for i in range(36) if i not in requests[: number + 1]])
-    given.task.partitions.update(left)
+    given.context.partitions.update(left)
     names = {"requests": tuple(f"request {n}" for n in range(3)), "remaining": tuple(left)}
     stream = Sequential(method=SISA(), **names)
-    assert same_model(stream.run(given.model, given.task).model, given.bank.trained("left 2"))
-    once = SISA(retain="left 0").run(given.model, given.task).model
+    assert same_model(stream.run(given.model, given.context).model, given.models.trained("left 2"))
+    once = SISA(retain="left 0").run(given.model, given.context).model
     shares = [
         resumed_share(given, model, left[name])
         for model, name in ((given.model, "left 0"), (once, "left 1"), (given.model, "left 1"))
@@ -64,7 +64,7 @@ def test_a_stream_of_requests_trains_only_what_each_request_touches():
     assert max(shares[:2]) <= 1 / 3  # a member each
     assert shares[2] == pytest.approx(sum(shares[:2]))
     with pytest.raises(RequirementNotMet, match="earlier request"):
-        SISA(retain="train").run(once, given.task)
+        SISA(retain="train").run(once, given.context)
 
 
 def resumed_share(given, model, ids):
@@ -75,15 +75,15 @@ def resumed_share(given, model, ids):
 def test_sisa_refuses_what_is_no_ensemble_of_shards():
     given = problem()
     with pytest.raises(RequirementNotMet, match="model Ensemble"):
-        SISA().run(given.model, given.task)
+        SISA().run(given.model, given.context)
     sharded = problem(forget="one", recipe=SHARDED)
     other = copy.deepcopy(sharded.model)
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
     with pytest.raises(RequirementNotMet, match="another model"):
-        SISA().run(other, sharded.task)
+        SISA().run(other, sharded.context)
     with pytest.raises(RequirementNotMet, match="no updates of one network"):
-        AmnesiacUnlearning().run(sharded.model, sharded.task)
+        AmnesiacUnlearning().run(sharded.model, sharded.context)
 
 
 # Checkpoints
@@ -183,10 +183,10 @@ def descent(forget=(0, 5), **options):
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(24, 4, generator=generator, dtype=torch.float64)
     partitions = {"forget": forget, "retain": [i for i in range(24) if i not in forget], "train": range(24)}
-    task = make_task(x, torch.arange(24) % 3, partitions)
+    context = make_task(x, torch.arange(24) % 3, partitions)
     batches = [list(range(first, first + 6)) for first in (0, 6, 12, 18)] * 8
-    bank = Descent(task, **{"batches": batches, **options})
-    return bank, dataclasses.replace(task, bank=bank)
+    bank = Descent(context, **{"batches": batches, **options})
+    return bank, dataclasses.replace(context, models=bank)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])
@@ -263,7 +263,7 @@ def test_the_secant_equation_holds():
 def test_steps_that_are_not_plain_descent_are_refused():
     given = problem()  # Adam, dropout
     with pytest.raises(RequirementNotMet, match="SGD without momentum"):
-        DeltaGrad().run(given.model, given.task)
+        DeltaGrad().run(given.model, given.context)
     bank, task = descent()
     with pytest.raises(RequirementNotMet, match="another model than the one given"):
         DeltaGrad().run(bank.model((3,)), task)
@@ -279,23 +279,23 @@ def plain(given, epochs=6, batch_size=36, lr=0.1):
 
 def test_rewinding_goes_on_without_the_samples_and_all_the_way_is_retraining():
     given = problem("image")
-    result = RewindToDelete(epochs=2).run(given.model, given.task)
+    result = RewindToDelete(epochs=2).run(given.model, given.context)
     kept = []
-    train_recipe = given.bank.predictor
+    train_recipe = given.models.predictor
     arguments = {
-        "x": given.bank.x,
-        "y": given.bank.y,
-        "criterion": given.bank.criterion,
+        "x": given.models.x,
+        "y": given.models.y,
+        "criterion": given.models.criterion,
         "seed": 0,
         "batch_size": 8,
     }
-    train(given.bank.fresh(0), train_recipe, ids=torch.arange(36), on_checkpoint=kept.append, **arguments)
-    by_hand = train(given.bank.fresh(0), train_recipe, ids=given.task.partitions["retain"], resume=kept[4], **arguments)
+    train(given.models.fresh(0), train_recipe, ids=torch.arange(36), on_checkpoint=kept.append, **arguments)
+    by_hand = train(given.models.fresh(0), train_recipe, ids=given.context.partitions["retain"], resume=kept[4], **arguments)
     assert same_model(result.model, by_hand)
     assert result.guarantee.kind == "none"
     assert result.kept_bytes > 0
-    whole = RewindToDelete(epochs=100).run(given.model, given.task).model
-    assert same_model(whole, given.bank.trained("retain"))
+    whole = RewindToDelete(epochs=100).run(given.model, given.context).model
+    assert same_model(whole, given.models.trained("retain"))
 
 
 def test_rewinding_with_a_guarantee_adds_the_noise_of_its_distance():

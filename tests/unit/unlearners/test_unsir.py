@@ -40,14 +40,14 @@ from erasure.unlearners.unsir_sample import SampleUNSIR
 
 def class_task(*forgotten: int, **fields):
     """The tiny task with whole classes to forget."""
-    task = tiny_task()
-    is_forgotten = torch.isin(task.y, torch.tensor(forgotten))
+    context = tiny_task()
+    is_forgotten = torch.isin(context.y, torch.tensor(forgotten))
     partitions = {
         "forget": [i for i in range(24) if is_forgotten[i]],
         "retain": [i for i in range(24) if not is_forgotten[i]],
         "train": range(24),
     }
-    return make_task(task.x.values, task.y, partitions, **fields)
+    return make_task(context.x.values, context.y, partitions, **fields)
 
 
 def adam_by_hand(value, gradient_of, steps, lr, low, high):
@@ -119,9 +119,9 @@ def test_repairing_alone_is_fine_tuning():
 
 def test_no_forget_sample_is_read():
     given = problem(forget="class")
-    UNSIR(noise_batch_size=4, noise_steps=2, noise_copies=1).run(given.model, given.task)
+    UNSIR(noise_batch_size=4, noise_steps=2, noise_copies=1).run(given.model, given.context)
     assert given.column.gathered
-    assert not given.column.gathered & set(given.task.partitions["forget"].tolist())
+    assert not given.column.gathered & set(given.context.partitions["forget"].tolist())
 
 
 def test_named_classes_need_no_forget_partition():
@@ -139,9 +139,9 @@ def test_parts_of_a_class_are_refused():
 
 
 def test_classes_that_do_not_exist_are_refused():
-    assert "there is no class 3; classes are 0 to 2" in UNSIR(classes=(3,)).refuse(ModelInput((4,), 3))
-    assert "there is no class -1" in UNSIR(classes=(-1,)).refuse(ModelInput((4,), 3))
-    assert UNSIR(classes=(2,)).refuse(ModelInput((4,), 3)) is None
+    assert "there is no class 3; classes are 0 to 2" in UNSIR(classes=(3,)).unsupported_reason(ModelInput((4,), 3))
+    assert "there is no class -1" in UNSIR(classes=(-1,)).unsupported_reason(ModelInput((4,), 3))
+    assert UNSIR(classes=(2,)).unsupported_reason(ModelInput((4,), 3)) is None
 
 
 def test_a_class_is_meant_as_the_data_call_it():
@@ -151,26 +151,26 @@ def test_a_class_is_meant_as_the_data_call_it():
         data = dataclasses.replace(task.model_input, class_names=names)
         method = UNSIR(classes=(label,), noise_batch_size=4, noise_steps=3)
         assert same_model(unlearned(method, model, dataclasses.replace(task, model_input=data)), by_code)
-    assert "there is no class 3; classes are 1, 2, 4" in UNSIR(classes=(3,)).refuse(
+    assert "there is no class 3; classes are 1, 2, 4" in UNSIR(classes=(3,)).unsupported_reason(
         ModelInput((4,), 3, class_names=("1", "2", "4"))
     )
 
 
 def test_graphs_are_refused_by_the_class_version_only():
-    assert "not defined for graphs" in UNSIR().refuse(ModelInput((4,), 3, modality="graph"))
-    assert SampleUNSIR().refuse(ModelInput((4,), 3, modality="graph")) is None
+    assert "not defined for graphs" in UNSIR().unsupported_reason(ModelInput((4,), 3, modality="graph"))
+    assert SampleUNSIR().unsupported_reason(ModelInput((4,), 3, modality="graph")) is None
 
 
 def test_multilabel_tasks_are_refused_by_the_class_version_only():
-    assert "not defined for multilabel" in UNSIR().refuse(ModelInput((4,), 3, task="multilabel"))
-    assert SampleUNSIR().refuse(ModelInput((4,), 3, task="multilabel")) is None
+    assert "not defined for multilabel" in UNSIR().unsupported_reason(ModelInput((4,), 3, task="multilabel"))
+    assert SampleUNSIR().unsupported_reason(ModelInput((4,), 3, task="multilabel")) is None
 
 
 @pytest.mark.parametrize("method", [UNSIR(noise_batch_size=4), SampleUNSIR()])
 def test_an_empty_retain_set_is_refused(method):
-    task = make_task(torch.randn(4, 4).double(), torch.zeros(4, dtype=torch.int64), {"forget": range(4), "retain": []})
+    context = make_task(torch.randn(4, 4).double(), torch.zeros(4, dtype=torch.int64), {"forget": range(4), "retain": []})
     with pytest.raises(RequirementNotMet, match="empty retain set"):
-        method.run(tiny_net(), task)
+        method.run(tiny_net(), context)
 
 
 @pytest.mark.parametrize("method", [UNSIR(), SampleUNSIR()])
@@ -194,11 +194,11 @@ def test_unsir_forgets_a_class_and_keeps_the_others(label):
     learned = memorised()
     forget = [i for i in range(12, 108) if int(learned.task.y[i]) == label]
     retain = [i for i in range(12, 108) if int(learned.task.y[i]) != label]
-    task = make_task(learned.task.x.values, learned.task.y, {"forget": forget, "retain": retain}, batch_size=16)
-    given = Memorised(learned.gold, learned.gold, task)
+    context = make_task(learned.task.x.values, learned.task.y, {"forget": forget, "retain": retain}, batch_size=16)
+    given = Memorised(learned.gold, learned.gold, context)
     assert given.accuracy(learned.gold, "forget") > 0.7
     method = UNSIR(noise_batch_size=8, noise_copies=1, batch_size=32, epochs=4, optimizer=adam(0.05), repair_epochs=5)
-    model = unlearned(method, learned.gold, task)
+    model = unlearned(method, learned.gold, context)
     assert given.accuracy(model, "forget") < 0.5
     assert given.accuracy(model, "retain") > 0.7
 
@@ -238,8 +238,8 @@ def test_noise_stays_in_the_range_of_each_column():
 
 def test_images_have_a_range_per_channel():
     given = problem("image")
-    low, high = value_range(given.model, given.task.seen_by(SampleUNSIR()).batches("retain"))
-    x = given.column.gather(given.task.partitions["retain"])
+    low, high = value_range(given.model, given.context.seen_by(SampleUNSIR()).batches("retain"))
+    x = given.column.gather(given.context.partitions["retain"])
     assert low.shape == (1, 1, 1, 1)
     assert (low.item(), high.item()) == (x.min().item(), x.max().item())
 
@@ -277,7 +277,7 @@ def test_tokens_are_noised_in_the_space_of_the_embeddings():
     assert torch.allclose(mixed[rows], model.head(noise.mean(1))[rows])
     assert torch.allclose(mixed[~rows], model(x)[~rows])
     assert not model.embedding._forward_hooks
-    low, high = value_range(model, problem("text").task.seen_by(SampleUNSIR()).batches("retain"))
+    low, high = value_range(model, problem("text").context.seen_by(SampleUNSIR()).batches("retain"))
     assert torch.equal(low, model.embedding.weight.min(0).values)
     assert torch.equal(high, model.embedding.weight.max(0).values)
 
@@ -299,7 +299,7 @@ def test_integers_without_an_embedding_are_refused():
 )
 def test_both_versions_unlearn_tokens(method, forget):
     given = problem("text", forget=forget)
-    result = unlearned(method, given.model, given.task)
+    result = unlearned(method, given.model, given.context)
     assert not same_model(result, given.model)
     assert all(not m._forward_hooks for m in result.modules())
 
@@ -308,16 +308,16 @@ def test_both_versions_unlearn_tokens(method, forget):
 
 
 def test_sample_unsir_follows_the_authors_step_by_step():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     method = SampleUNSIR(
         epochs=2, optimizer=sgd(0.1), noise_steps=5, noise_lr=0.2, repair_epochs=2, repair_optimizer=sgd(0.05), batch_size=4
     )
-    x, y = task.x.values, task.y
-    kept = x[task.partitions["retain"]]
+    x, y = context.x.values, context.y
+    kept = x[context.partitions["retain"]]
     low, high = kept.min(0).values, kept.max(0).values
     parameters = start(model)
     impair, repair = SgdByHand(parameters, 0.1), SgdByHand(parameters, 0.05)
-    forget, retain, draws = Shuffles(task, "forget"), Shuffles(task, "retain"), task.streams.torch("noise")
+    forget, retain, draws = Shuffles(context, "forget"), Shuffles(context, "retain"), context.streams.torch("noise")
     for _ in range(2):
         for f, r in zip(forget.one_pass(), retain.cycled(2), strict=False):
             size = min(len(f), len(r))
@@ -336,31 +336,31 @@ def test_sample_unsir_follows_the_authors_step_by_step():
         for r in retain.one_pass():
             repair.step(cross_entropy_by_hand(logits_by_hand(parameters, x[r]), y[r]))
 
-    result = weights(unlearned(method, model, task))
+    result = weights(unlearned(method, model, context))
     assert distance(weights(model), result) > 1e-2
     assert distance(result, parameters) < 1e-10
 
 
 def test_impairing_alone_leaves_out_the_repair():
-    task = tiny_task()
-    alone = unlearned(SampleUNSIR(epochs=1, repair_epochs=0, optimizer=sgd(0.1)), tiny_net(), task)
-    both = unlearned(SampleUNSIR(epochs=1, repair_epochs=1, optimizer=sgd(0.1), repair_optimizer=sgd(0.1)), tiny_net(), task)
+    context = tiny_task()
+    alone = unlearned(SampleUNSIR(epochs=1, repair_epochs=0, optimizer=sgd(0.1)), tiny_net(), context)
+    both = unlearned(SampleUNSIR(epochs=1, repair_epochs=1, optimizer=sgd(0.1), repair_optimizer=sgd(0.1)), tiny_net(), context)
     assert not same_model(alone, both)
 
 
 def test_the_authors_cut_to_the_unit_interval_is_an_option():
-    task = tiny_task()
+    context = tiny_task()
     results = [
-        unlearned(SampleUNSIR(noise_range=kind, optimizer=sgd(0.1)), tiny_net(), task) for kind in ("inputs", "unit", "none")
+        unlearned(SampleUNSIR(noise_range=kind, optimizer=sgd(0.1)), tiny_net(), context) for kind in ("inputs", "unit", "none")
     ]
     assert not same_model(results[0], results[1])
     assert not same_model(results[1], results[2])
 
 
 def test_sample_unsir_keeps_batchnorm_statistics_unless_asked():
-    task, model = tiny_task(), norm_net()
-    kept = unlearned(SampleUNSIR(optimizer=sgd(0.1)), model, task)
-    moved = unlearned(SampleUNSIR(optimizer=sgd(0.1), batch_norm="train"), model, task)
+    context, model = tiny_task(), norm_net()
+    kept = unlearned(SampleUNSIR(optimizer=sgd(0.1)), model, context)
+    moved = unlearned(SampleUNSIR(optimizer=sgd(0.1), batch_norm="train"), model, context)
     assert same(dict(model.named_buffers()), dict(kept.named_buffers()))
     assert not same(dict(model.named_buffers()), dict(moved.named_buffers()))
 

@@ -54,8 +54,8 @@ def learned_by_hand(task, model, rate, number):
 
 @pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.4, 0.8)])
 def test_neg_merge_subtracts_what_all_copies_agree_on(rates):
-    task, model = tiny_task(), tiny_net()
-    vectors = [learned_by_hand(task, model, rate, number) for number, rate in enumerate(rates)]
+    context, model = tiny_task(), tiny_net()
+    vectors = [learned_by_hand(context, model, rate, number) for number, rate in enumerate(rates)]
     expected, disagreements = [], 0
     for k, weight in enumerate(model.parameters()):
         each = torch.stack([vector[k] for vector in vectors])
@@ -64,14 +64,14 @@ def test_neg_merge_subtracts_what_all_copies_agree_on(rates):
         expected.append(weight.detach() - 0.7 * torch.where(agree, each.mean(0), 0.0))
     assert bool(disagreements) == (len(rates) > 1)
     method = NegMerge(epochs=2, learning_rates=rates, scale=0.7)
-    assert distance(weights(unlearned(method, model, task)), expected) < 1e-12
+    assert distance(weights(unlearned(method, model, context)), expected) < 1e-12
 
 
 def test_neg_merge_has_its_identities():
-    model, task = norm_net(), tiny_task()
-    assert same_model(model, unlearned(NegMerge(scale=0.0), model, task))
-    assert same_model(model, unlearned(NegMerge(epochs=0), model, task))
-    moved = unlearned(NegMerge(learning_rates=(0.1,)), model, task)
+    model, context = norm_net(), tiny_task()
+    assert same_model(model, unlearned(NegMerge(scale=0.0), model, context))
+    assert same_model(model, unlearned(NegMerge(epochs=0), model, context))
+    moved = unlearned(NegMerge(learning_rates=(0.1,)), model, context)
     assert all(torch.equal(b, dict(model.named_buffers())[name]) for name, b in moved.named_buffers())
     memorised().check_effect(
         NegMerge(epochs=5, learning_rates=(0.01, 0.02), scale=6.0, batch_size=12), gap=0.9, retain_at_least=0.7
@@ -140,10 +140,12 @@ def test_svd_forgets_a_class_of_clusters_and_keeps_the_others():
     learned = memorised()
     truth = torch.arange(132) % 3
     parts = {"forget": [i for i in range(12, 108) if i % 3 == 2], "retain": [i for i in range(12, 108) if i % 3 != 2]}
-    task = make_task(learned.task.x.values, truth, parts, batch_size=16)
-    model = unlearned(SVDClassForgetting(forget_scale=30.0), learned.gold, task)
+    context = make_task(learned.task.x.values, truth, parts, batch_size=16)
+    model = unlearned(SVDClassForgetting(forget_scale=30.0), learned.gold, context)
     right = {
-        part: float((model(task.x.values[task.partitions[part]]).argmax(1) == truth[task.partitions[part]]).float().mean())
+        part: float(
+            (model(context.x.values[context.partitions[part]]).argmax(1) == truth[context.partitions[part]]).float().mean()
+        )
         for part in parts
     }
     assert right["forget"] < 0.5
@@ -170,12 +172,12 @@ def test_rows_times_weights_are_what_a_layer_puts_out(layer):
 
 
 def test_grams_do_not_depend_on_batches_and_leave_the_model_alone():
-    task, model = picture_task(), conv_net()
+    context, model = picture_task(), conv_net()
     layers = weighted_layers(model)
-    ids = {"forget": task.partitions["train"]}
+    ids = {"forget": context.partitions["train"]}
     one, other = (
         input_grams(
-            model, dataclasses.replace(task, roles={"train": "train"}, batch_size=size).batches("train", shuffle=False), layers
+            model, dataclasses.replace(context, roles={"train": "train"}, batch_size=size).batches("train", shuffle=False), layers
         )
         for size in (5, len(ids["forget"]))
     )
@@ -206,28 +208,28 @@ def attacked_by_hand(parameters, x0, y, epsilon, n_steps):
 
 @pytest.mark.parametrize("data", ["all", "forget", "adversarial"])
 def test_amun_trains_on_neighbours_and_the_classes_they_are_taken_for(data):
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     by_hand, original = start(model), start(model)
-    x, y, forget = task.x.values, task.y, task.partitions["forget"]
+    x, y, forget = context.x.values, context.y, context.partitions["forget"]
     found = [attacked_by_hand(original, x[i], y[i], 0.3, 7) for i in forget.tolist()]
     xs, ys = torch.cat([x, torch.stack([f[0] for f in found])]), torch.cat([y, torch.tensor([f[1] for f in found])])
     extra = torch.arange(32, 38)
-    ids = {"adversarial": [extra], "forget": [extra, forget], "all": [extra, forget, task.partitions["retain"]]}[data]
-    passes, steps = Shuffles(task, "forget", ids=torch.cat(ids)), SgdByHand(by_hand, 0.0, momentum=0.9)
+    ids = {"adversarial": [extra], "forget": [extra, forget], "all": [extra, forget, context.partitions["retain"]]}[data]
+    passes, steps = Shuffles(context, "forget", ids=torch.cat(ids)), SgdByHand(by_hand, 0.0, momentum=0.9)
     for epoch in range(3):
         steps.lr = 0.2 * 0.1**epoch
         for batch in passes.one_pass():
             steps.step(cross_entropy_by_hand(logits_by_hand(by_hand, xs[batch]), ys[batch]))
     method = AMUN(epochs=3, batch_size=4, data=data, epsilon=0.3, attack_steps=7, optimizer=sgd(0.2, momentum=0.9))
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
 
 
 def test_amun_neighbours_are_near_and_wrong_and_wrong_samples_stay():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     method = AMUN(epsilon=0.3, attack_steps=7)
-    inner = task.seen_by(method)
+    inner = context.seen_by(method)
     found = method._attacked(model, inner)
-    x, y = task.x.values[:6], task.y[:6]
+    x, y = context.x.values[:6], context.y[:6]
     right = logits_by_hand(start(model), x).argmax(1) == y
     assert 0 < int(right.sum()) < 6
     assert bool((found["y"] != y).all())
@@ -239,24 +241,24 @@ def test_amun_neighbours_are_near_and_wrong_and_wrong_samples_stay():
 def test_amun_stays_in_the_range_of_images_and_refuses_text():
     given = problem("image")
     method = AMUN(epsilon=5.0, attack_steps=3)
-    task = given.task.seen_by(method)
-    found = method._attacked(frozen_copy(given.model), task)["x"]
-    seen = task.x.gather(task.ids("forget"))
+    context = given.context.seen_by(method)
+    found = method._attacked(frozen_copy(given.model), context)["x"]
+    seen = context.x.gather(context.ids("forget"))
     assert float(found.max()) <= float(seen.max())
     assert float(found.min()) >= float(seen.min())
     with pytest.raises(RequirementNotMet, match="text"):
-        AMUN().run(problem("text").model, problem("text").task)
+        AMUN().run(problem("text").model, problem("text").context)
 
 
 def test_amun_without_a_forget_set_is_fine_tuning_and_forgets_memorised_samples():
-    task, model = tiny_task(0), tiny_net()
+    context, model = tiny_task(0), tiny_net()
     method = AMUN(epochs=2, batch_size=4, schedule=None, optimizer=sgd())
     by_hand = start(model)
-    passes, steps = Shuffles(task, "forget", ids=task.partitions["retain"]), SgdByHand(by_hand, 0.1)
+    passes, steps = Shuffles(context, "forget", ids=context.partitions["retain"]), SgdByHand(by_hand, 0.1)
     for _ in range(2):
         for ids in passes.one_pass():
-            steps.step(loss_by_hand(by_hand, task, ids))
-    assert distance(weights(unlearned(method, model, task)), by_hand) < 1e-10
+            steps.step(loss_by_hand(by_hand, context, ids))
+    assert distance(weights(unlearned(method, model, context)), by_hand) < 1e-10
     learned = memorised()
     tuned = AMUN(epochs=10, batch_size=16, data="adversarial", schedule=None, optimizer=sgd(0.02))
     learned.check_effect(tuned, gap=0.8, retain_at_least=0.8)
@@ -266,50 +268,54 @@ def test_amun_without_a_forget_set_is_fine_tuning_and_forgets_memorised_samples(
 
 
 def test_rum_forgets_the_least_memorised_group_first():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     steps = (
         NegGradPlus(alpha=0.9, epochs=1, optimizer=sgd(0.1)),
         Finetuning(epochs=1, optimizer=sgd(0.2)),
         NegGradPlus(alpha=0.5, epochs=2, optimizer=sgd(0.05)),
     )
-    losses = [float(loss_by_hand(start(model), task, torch.tensor([i])).detach()) for i in range(6)]
+    losses = [float(loss_by_hand(start(model), context, torch.tensor([i])).detach()) for i in range(6)]
     order = torch.tensor(sorted(range(6), key=losses.__getitem__))
-    groups, retain, expected = order.split(2), task.partitions["retain"], model
+    groups, retain, expected = order.split(2), context.partitions["retain"], model
     for number, step in enumerate(steps):
         left = torch.cat([retain, *groups[number + 1 :]])
-        request = dataclasses.replace(task.step(number), partitions={**task.partitions, "forget": groups[number], "retain": left})
+        request = dataclasses.replace(
+            context.step(number), partitions={**context.partitions, "forget": groups[number], "retain": left}
+        )
         expected = step.unlearn(frozen_copy(expected).requires_grad_(True), request.seen_by(step)).eval()
-    assert distance(weights(unlearned(RUM(steps=steps), model, task)), weights(expected)) < 1e-12
+    assert distance(weights(unlearned(RUM(steps=steps), model, context)), weights(expected)) < 1e-12
 
 
 def test_rum_of_one_step_is_that_step():
-    task, model, step = tiny_task(), tiny_net(), NegGradPlus(epochs=1, optimizer=sgd())
-    inner = dataclasses.replace(task, streams=task.step(0).streams)
-    scored = RUM(steps=(step,))._memorisation(model, task.seen_by(RUM()))
-    alone = dataclasses.replace(inner, partitions={**task.partitions, "forget": task.partitions["forget"][scored.argsort()]})
-    assert same_model(unlearned(RUM(steps=(step,)), model, task), unlearned(step, model, alone))
+    context, model, step = tiny_task(), tiny_net(), NegGradPlus(epochs=1, optimizer=sgd())
+    inner = dataclasses.replace(context, streams=context.step(0).streams)
+    scored = RUM(steps=(step,))._memorisation(model, context.seen_by(RUM()))
+    alone = dataclasses.replace(
+        inner, partitions={**context.partitions, "forget": context.partitions["forget"][scored.argsort()]}
+    )
+    assert same_model(unlearned(RUM(steps=(step,)), model, context), unlearned(step, model, alone))
 
 
 def test_rum_scores_by_held_out_samples_and_reads_them_only_then():
-    task, model = tiny_task(), tiny_net()
+    context, model = tiny_task(), tiny_net()
     method = RUM(score="holdout", holdout_epochs=2, holdout_optimizer=sgd(0.3))
     assert "validation" in method.partitions()
     assert "validation" not in RUM().partitions()
     tuned = start(model)
-    steps, passes = SgdByHand(tuned, 0.3), Shuffles(task, "validation")
+    steps, passes = SgdByHand(tuned, 0.3), Shuffles(context, "validation")
     for _ in range(2):
         for ids in passes.one_pass():
-            steps.step(loss_by_hand(tuned, task, ids))
-    x = task.x.values[:6]
+            steps.step(loss_by_hand(tuned, context, ids))
+    x = context.x.values[:6]
     p, q = (logits_by_hand(w, x).detach().softmax(1) for w in (start(model), tuned))
     expected = ((p - q) * (p.log() - q.log())).sum(1) / 2
-    assert torch.allclose(method._memorisation(model, task.seen_by(method)), expected)
+    assert torch.allclose(method._memorisation(model, context.seen_by(method)), expected)
 
 
 def test_rum_gives_no_step_a_model_retrained_on_another_partition():
     given = problem()
     with pytest.raises(RequirementNotMet, match="another one for each group"):
-        RUM(steps=(GoldModel(), GoldModel())).run(given.model, given.task)
+        RUM(steps=(GoldModel(), GoldModel())).run(given.model, given.context)
 
 
 def test_rum_forgets_memorised_samples():

@@ -13,8 +13,8 @@ from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams, isolated
-from erasure.types import TaskKind
-from erasure.unlearners.contract import Unlearner, UnlearningTask
+from erasure.types import Task
+from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 SGD = Optimizer.of("SGD", lr=0.1)
 
@@ -31,15 +31,15 @@ def make_task(
     y: Tensor,
     partitions: Mapping[str, Sequence[int]],
     *,
-    kind: TaskKind = "classification",
+    kind: Task = "classification",
     n_classes: int = 3,
     seed: int = 7,
     batch_size: int = 4,
     bank: object = None,
     **fields: object,
-) -> UnlearningTask:
+) -> UnlearningContext:
     ids = {name: torch.as_tensor(list(chosen), dtype=torch.int64) for name, chosen in partitions.items()}
-    return UnlearningTask(
+    return UnlearningContext(
         x=TensorColumn(x),
         y=y,
         partitions=ids,
@@ -47,14 +47,14 @@ def make_task(
         criterion=Criterion(kind),
         streams=Streams(seed),
         batch_size=batch_size,
-        bank=bank,
+        models=bank,
         **fields,
     )
 
 
 def tiny_task(
-    n_forget: int = 6, *, kind: TaskKind = "classification", seed: int = 7, batch_size: int = 4, **fields: object
-) -> UnlearningTask:
+    n_forget: int = 6, *, kind: Task = "classification", seed: int = 7, batch_size: int = 4, **fields: object
+) -> UnlearningContext:
     """24 random samples in float64 of 4 inputs and 3 classes: the first ``n_forget`` to forget, 18 to keep, and 8 for validation."""
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(32, 4, generator=generator, dtype=torch.float64)
@@ -83,7 +83,7 @@ def norm_net(seed: int = 1, *, n_outputs: int = 3, dropout: float = 0.0) -> nn.S
         return nn.Sequential(body, head, nn.Linear(5, n_outputs)).double().eval()
 
 
-def picture_task(n_forget: int = 6, *, seed: int = 7, batch_size: int = 4) -> UnlearningTask:
+def picture_task(n_forget: int = 6, *, seed: int = 7, batch_size: int = 4) -> UnlearningContext:
     """24 random pictures in float64 of 5x5 pixels and 3 classes: the first ``n_forget`` to forget, 18 to keep."""
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(24, 1, 5, 5, generator=generator, dtype=torch.float64)
@@ -97,8 +97,8 @@ def conv_net(seed: int = 1, *, n_outputs: int = 3) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(18, n_outputs)).double().eval()
 
 
-def unlearned(unlearner: Unlearner, model: nn.Module, task: UnlearningTask) -> nn.Module:
-    return unlearner.run(model, task).model
+def unlearned(unlearner: Unlearner, model: nn.Module, context: UnlearningContext) -> nn.Module:
+    return unlearner.run(model, context).model
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -147,18 +147,18 @@ def cross_entropy_by_hand(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.logsumexp(1) - logits.gather(1, y[:, None])[:, 0]).mean()
 
 
-def loss_by_hand(parameters: Sequence[Tensor], task: UnlearningTask, ids: Tensor, y: Tensor | None = None) -> Tensor:
-    labels = task.y[ids] if y is None else y
-    return cross_entropy_by_hand(logits_by_hand(parameters, task.x.values[ids]), labels)
+def loss_by_hand(parameters: Sequence[Tensor], context: UnlearningContext, ids: Tensor, y: Tensor | None = None) -> Tensor:
+    labels = context.y[ids] if y is None else y
+    return cross_entropy_by_hand(logits_by_hand(parameters, context.x.values[ids]), labels)
 
 
 class Shuffles:
     """The passes over a partition, drawn from the same stream as the package's batches, cut by hand."""
 
-    def __init__(self, task: UnlearningTask, role: str, ids: Tensor | None = None, batch_size: int | None = None) -> None:
-        self.ids = task.partitions[role] if ids is None else ids
-        self.batch_size = batch_size or task.batch_size
-        self.generator = task.streams.torch("shuffle", role)
+    def __init__(self, context: UnlearningContext, role: str, ids: Tensor | None = None, batch_size: int | None = None) -> None:
+        self.ids = context.partitions[role] if ids is None else ids
+        self.batch_size = batch_size or context.batch_size
+        self.generator = context.streams.torch("shuffle", role)
 
     def one_pass(self) -> list[Tensor]:
         order = torch.randperm(len(self.ids), generator=self.generator)
@@ -200,7 +200,7 @@ class Memorised:
 
     original: nn.Module
     gold: nn.Module
-    task: UnlearningTask
+    task: UnlearningContext
 
     def accuracy(self, model: nn.Module, partition: str) -> float:
         ids = self.task.partitions[partition]
@@ -227,8 +227,8 @@ def memorised() -> Memorised:
     y = truth.clone()
     y[:12] = (truth[:12] + 1) % 3
     partitions = {"forget": range(12), "retain": range(12, 108), "train": range(108), "validation": range(108, 132)}
-    task = make_task(x, y, partitions, batch_size=16)
-    return Memorised(_fit(task, range(108)), _fit(task, range(12, 108)), task)
+    context = make_task(x, y, partitions, batch_size=16)
+    return Memorised(_fit(context, range(108)), _fit(context, range(12, 108)), context)
 
 
 def wide_net(seed: int = 0) -> nn.Sequential:
@@ -236,10 +236,10 @@ def wide_net(seed: int = 0) -> nn.Sequential:
         return nn.Sequential(nn.Linear(12, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
 
 
-def _fit(task: UnlearningTask, ids: range) -> nn.Module:
+def _fit(context: UnlearningContext, ids: range) -> nn.Module:
     model = wide_net()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    x, y = task.x.values[list(ids)], task.y[list(ids)]
+    x, y = context.x.values[list(ids)], context.y[list(ids)]
     for _ in range(60):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
@@ -250,7 +250,7 @@ def _fit(task: UnlearningTask, ids: range) -> nn.Module:
 # Checks that hold for every method
 
 
-def check_forget_sizes(unlearner: Unlearner, *, kinds: Sequence[TaskKind] = ("classification", "binary", "multilabel")) -> None:
+def check_forget_sizes(unlearner: Unlearner, *, kinds: Sequence[Task] = ("classification", "binary", "multilabel")) -> None:
     """Forget sets of 0, 1, 3 (below a batch) and 6 samples work, with BatchNorm, for every kind of task."""
     for kind, n_forget in _each(kinds, (0, 1, 3, 6)):
         model = norm_net(n_outputs=1 if kind == "binary" else 3)
@@ -263,14 +263,14 @@ def check_forget_sizes(unlearner: Unlearner, *, kinds: Sequence[TaskKind] = ("cl
 
 def check_whole_class(unlearner: Unlearner) -> None:
     """Forgetting every sample of a class works."""
-    task = tiny_task()
-    of_class = [i for i in range(24) if int(task.y[i]) == 0]
-    others = [i for i in range(24) if int(task.y[i]) != 0]
+    context = tiny_task()
+    of_class = [i for i in range(24) if int(context.y[i]) == 0]
+    others = [i for i in range(24) if int(context.y[i]) != 0]
     whole = make_task(
-        task.x.values, task.y, {"forget": of_class, "retain": others, "train": range(24), "validation": range(24, 32)}
+        context.x.values, context.y, {"forget": of_class, "retain": others, "train": range(24), "validation": range(24, 32)}
     )
     assert not same(weights(tiny_net()), weights(unlearned(unlearner, tiny_net(), whole)))
 
 
-def _each(kinds: Sequence[TaskKind], sizes: Sequence[int]) -> Iterator[tuple[TaskKind, int]]:
+def _each(kinds: Sequence[Task], sizes: Sequence[int]) -> Iterator[tuple[Task, int]]:
     return ((kind, size) for kind in kinds for size in sizes)

@@ -173,7 +173,7 @@ def test_attacks_that_unlearn_shadow_models_are_told_how(store):
     given = {"original": fit(np.arange(N), 1), "unlearned": fit(RETAIN, 2), "train": fit, "n_golds": 1}
     attacks = [ULiRA(**shadows), ForgettingQuality(n_models=3)]
     found = audit(**given, measures=attacks, unlearn=unlearn)
-    assert any("U-LiRA" in row.measure for row in found if row.model == "unlearned" and row.status == "ok")
+    assert any("U-LiRA" in row.measure for row in found if row.model_role == "unlearned" and row.status == "ok")
     assert found.failures == {}
     assert len(forgot) == 4 + 3  # shadows, and the subject made again
     assert sum(len(each) for each in forgot[:4]) == 2 * (len(FORGET) + len(x_test))

@@ -16,7 +16,7 @@ import erasure
 from erasure.certificates.signing import sign, signer
 from erasure.certificates.verifying import opened, verify, verify_ledger
 from erasure.errors import DataError, RequirementNotMet
-from erasure.events import silent
+from erasure.events import ignore_events
 from erasure.records.requests import Ledger
 from erasure.unlearners.gold_model import GoldModel
 from erasure.workflows.deletion_folder import DeletionFolder
@@ -157,7 +157,7 @@ def test_who_comes_second_waits_for_the_first(place):
     original = trainer(problem()[0], steps=30)(np.arange(N), 1)
     said, answers = [], []
     folder = DeletionFolder(place / "requests")
-    with folder.answering(silent):
+    with folder.answering(ignore_events):
         second = threading.Thread(target=lambda: answers.append(request(place, model=original, listener=said.append)))
         second.start()
         deadline = time.monotonic() + 60

@@ -3,7 +3,7 @@
 import textwrap
 import warnings
 
-from erasure.events import Said
+from erasure.events import Message
 from erasure.experiment.configuration import load_experiment
 from erasure.workflows.options import RunOptions
 from erasure.workflows.run import run_experiment
@@ -42,7 +42,7 @@ def test_a_checkpoint_with_one_odd_entry_is_said_once_however_many_networks_are_
         run_experiment(
             load_experiment(config, trust=["odd_weights"]),
             RunOptions(store=tmp_path / "store", seeds=(0, 1)),
-            lambda event: said.append(event) if isinstance(event, Said) else None,
+            lambda event: said.append(event) if isinstance(event, Message) else None,
         )
     assert [(each.text, each.level) for each in said if "criterion" in each.text] == [
         ('"w.pt" also holds criterion.weight', "info")

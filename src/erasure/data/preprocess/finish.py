@@ -18,7 +18,7 @@ from erasure.data.preprocess.samples import Field, Fields, Samples
 from erasure.data.preprocess.values import coded
 from erasure.errors import DataError
 from erasure.training.batches import Column, TensorColumn
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["finished"]
 
@@ -136,7 +136,7 @@ def _numeric(name: str, column: Field) -> tuple[npt.NDArray[np.float32], list[st
     return block, [name] if numbers.ndim == 1 else [f"{name}[{position}]" for position in range(numbers.shape[1])]
 
 
-def _labels(samples: Samples) -> tuple[Tensor, TaskKind, int, tuple[str, ...]]:
+def _labels(samples: Samples) -> tuple[Tensor, Task, int, tuple[str, ...]]:
     # What is a group too is no label, as long as there is another one.
     fields = {name: each for name, each in samples.y.items() if name not in samples.z} or dict(samples.y)
     if not fields:
@@ -168,9 +168,9 @@ def _labels(samples: Samples) -> tuple[Tensor, TaskKind, int, tuple[str, ...]]:
     return torch.from_numpy(bits.astype(np.float32)), "multilabel", bits.shape[1], names if len(names) == bits.shape[1] else ()
 
 
-def _classes(samples: Samples, name: str, column: Field) -> tuple[Tensor, TaskKind, int, tuple[str, ...]]:
+def _classes(samples: Samples, name: str, column: Field) -> tuple[Tensor, Task, int, tuple[str, ...]]:
     """One class a sample: whole numbers from 0 as they are, anything else as codes."""
-    task: TaskKind = "binary" if samples.task == "binary" else "classification"
+    task: Task = "binary" if samples.task == "binary" else "classification"
     declared = samples.n_classes or (2 if task == "binary" else None) or len(column.names) or column.count
     numbers = _exact(column)
     if numbers is None and not column.is_text:

@@ -13,7 +13,7 @@ from torch import Tensor
 from erasure.data.dataset import Dataset
 from erasure.errors import DataError, nearest
 from erasure.training.batches import Column, TensorColumn
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Field", "Fields", "Part", "Samples", "objects", "samples_of"]
 
@@ -91,7 +91,7 @@ class Samples:
     x: Fields | Column
     y: Fields
     z: Fields = field(default_factory=dict)
-    task: TaskKind | None = None
+    task: Task | None = None
     modality: str = "table"
     n_classes: int | None = None
     categorical: tuple[str, ...] = ()

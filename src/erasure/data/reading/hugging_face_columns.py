@@ -16,7 +16,7 @@ from torch import Tensor
 from erasure.data.reading.table_columns import RawTable
 from erasure.data.reading.table_values import codes_of, whole_numbers_of
 from erasure.errors import DataError, nearest
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["SPLIT", "Rows", "rows_of"]
 
@@ -164,7 +164,7 @@ class Rows:
 
         return read
 
-    def labels(self, task: TaskKind, n_classes: int | None) -> tuple[Tensor, int, tuple[str, ...]]:
+    def labels(self, task: Task, n_classes: int | None) -> tuple[Tensor, int, tuple[str, ...]]:
         """Labels, the number of classes, and their names if they are known.
 
         Raises:

@@ -25,7 +25,7 @@ _ACCEPTED = "ToTensor, Normalize, Resize, Grayscale and CenterCrop"
 _RANDOM = "what a source yields is fixed; for random changes while training, give the predictor augment"
 _FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
 _AT_A_TIME = 512
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 _PLAIN_MODES = {"1": "L", "L": "L", "RGB": "RGB"}
 
 
@@ -184,7 +184,7 @@ class _Decoder:
 
 
 def _threads() -> int:
-    return max(2, min(_MOST_THREADS, os.cpu_count() or 1))  # one reads while another decodes
+    return max(2, min(_MAX_THREADS, os.cpu_count() or 1))  # one reads while another decodes
 
 
 def _plain(picture: Any) -> Any:

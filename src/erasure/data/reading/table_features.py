@@ -31,7 +31,7 @@ _USUAL = re.compile(r"(row|sample|record|line)?[ _.-]?(id|idx|index|no|nr|num|nu
 _ROUNDED = 2**24
 """Whole numbers from here on are rounded in float32."""
 
-_LEAST_COUNTED = 10
+_MIN_COUNTED = 10
 """Rows from which on it is no coincidence that a column counts them."""
 
 
@@ -85,13 +85,13 @@ def _counts_rows(table: RawTable, name: str) -> bool:
     """Whether a column is 0, 1, 2, … or 1, 2, 3, … from row to row of each file, of which there are enough that it is no coincidence."""
     import pyarrow as pa
 
-    if len(table) < _LEAST_COUNTED:
+    if len(table) < _MIN_COUNTED:
         return False
     _, (first,) = next(iter(table.parts(name)))
     if not (pa.types.is_integer(first.type) or pa.types.is_string(first.type)):
         return False
     # Most columns are told by their first rows.
-    start = as_numbers(first.slice(0, _LEAST_COUNTED), name)
+    start = as_numbers(first.slice(0, _MIN_COUNTED), name)
     if start is None or not bool((np.diff(start) == 1).all()):
         return False
     numbers = whole_numbers_of(table, name)

@@ -14,7 +14,7 @@ from erasure.errors import DataError, nearest
 
 __all__ = ["CIFAR100_COARSE", "Coded", "columns_of", "combined"]
 
-_MOST_COMBINED = 12
+_MAX_COMBINED = 12
 
 CIFAR100_COARSE = {
     "aquatic_mammals": "beaver dolphin otter seal whale",
@@ -92,9 +92,9 @@ def combined(attributes: Coded) -> Coded:
         DataError: If there are too many attributes.
     """
     n_attributes = len(attributes.names)
-    if n_attributes > _MOST_COMBINED:
+    if n_attributes > _MAX_COMBINED:
         raise DataError(
-            f"{n_attributes} attributes have 2**{n_attributes} combinations; choose up to {_MOST_COMBINED} in attributes, "
+            f"{n_attributes} attributes have 2**{n_attributes} combinations; choose up to {_MAX_COMBINED} in attributes, "
             'or give task = "multilabel"'
         )
     powers = 2 ** torch.arange(n_attributes - 1, -1, -1)

@@ -13,7 +13,7 @@ from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
 from erasure.data.selection import divided, group_column, portion
-from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError
 from erasure.types import NonNegativeInt, OpenFraction, PositiveInt
 
 __all__ = ["GroupSplitter"]
@@ -42,7 +42,7 @@ class GroupSplitter(Splitter):
     def check(self) -> None:
         """One of the two sizes."""
         if (self.n_groups is None) == (self.percentage is None):
-            raise InvalidParameters([Problem("give either n_groups or percentage", path="GroupSplitter.n_groups")])
+            raise InvalidParameters([Diagnostic("give either n_groups or percentage", path="GroupSplitter.n_groups")])
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw groups, and select their samples; both parts keep the order of ``ref_data``."""

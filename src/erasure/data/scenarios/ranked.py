@@ -16,7 +16,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.partitions import ids_of
 from erasure.data.scenarios.ranking_models import RankingRecipe, balanced, folds
 from erasure.data.selection import portion
-from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError
 from erasure.functional.diverged import outputs_diverged
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import Streams
@@ -45,13 +45,13 @@ class Ranking(ScoredSplitter):
         """One of the two sizes, and a recipe that needs no further data."""
         name = type(self).__name__
         if (self.n_samples is None) == (self.percentage is None):
-            raise InvalidParameters([Problem("give either n_samples or percentage", path=f"{name}.n_samples")])
+            raise InvalidParameters([Diagnostic("give either n_samples or percentage", path=f"{name}.n_samples")])
         if self.predictor.patience is not None:
             message = "the models that rank samples have no validation set; leave patience and validation_set out"
-            raise InvalidParameters([Problem(message, path=f"{name}.predictor.patience")])
+            raise InvalidParameters([Diagnostic(message, path=f"{name}.predictor.patience")])
         if self.predictor.epochs == 0:
             message = "models that are not trained cannot rank samples; expected 1 or more epochs, found 0"
-            raise InvalidParameters([Problem(message, path=f"{name}.predictor.epochs")])
+            raise InvalidParameters([Diagnostic(message, path=f"{name}.predictor.epochs")])
 
     def needs_scores(self) -> bool:
         """Not for an empty part."""
@@ -183,7 +183,7 @@ class MemorisedSplitter(Ranking):
         super().check()
         if self.by != "learning-speed" and self._n_models < 2:
             message = f"{self.by} compares models that have seen a sample with others; expected 2 or more, found {self._n_models}"
-            raise InvalidParameters([Problem(message, path="MemorisedSplitter.n_models")])
+            raise InvalidParameters([Diagnostic(message, path="MemorisedSplitter.n_models")])
 
     def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """By the chosen definition."""
@@ -193,11 +193,11 @@ class MemorisedSplitter(Ranking):
         if self.by == "held-out-loss":
             if n < n_models:
                 raise PartitionError(f"{n} samples cannot be held out in {n_models} folds")
-            bank = recipe.bank(folds(n_models, n, streams.numpy("folds")))
-            return (bank.mean(lambda said: said.loss, seen=False),)
+            models = recipe.bank(folds(n_models, n, streams.numpy("folds")))
+            return (models.mean(lambda said: said.loss, seen=False),)
         n_seen = min(max(round(self.share * n_models), 1), n_models - 1)
-        bank = recipe.bank(balanced(n_models, n, n_seen, streams.numpy("seen")))
-        return bank.difference(lambda said: said.right), bank.difference(lambda said: said.confidence)
+        models = recipe.bank(balanced(n_models, n, n_seen, streams.numpy("seen")))
+        return models.difference(lambda said: said.right), models.difference(lambda said: said.confidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +236,7 @@ class VulnerableSplitter(Ranking):
         """Every sample needs models that have seen it and models that have not."""
         super().check()
         if self.n_models < 2:
-            raise InvalidParameters([Problem("expected 2 or more, found 1", path="VulnerableSplitter.n_models")])
+            raise InvalidParameters([Diagnostic("expected 2 or more, found 1", path="VulnerableSplitter.n_models")])
 
     def score(self, recipe: RankingRecipe, streams: Streams) -> Scores:
         """Separation of the logit."""
@@ -244,5 +244,5 @@ class VulnerableSplitter(Ranking):
             raise PartitionError(
                 f'the samples of "{recipe.data.name}" have several labels each, and no single probability to compare'
             )
-        bank = recipe.bank(balanced(self.n_models, len(recipe.ids), self.n_models // 2, streams.numpy("seen")))
-        return (bank.difference(lambda said: said.margin),)
+        models = recipe.bank(balanced(self.n_models, len(recipe.ids), self.n_models // 2, streams.numpy("seen")))
+        return (models.difference(lambda said: said.margin),)

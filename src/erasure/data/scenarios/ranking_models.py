@@ -18,14 +18,14 @@ from erasure.errors import Diverged, PartitionError, RequirementNotMet
 from erasure.functional.losses import correctness, per_sample_loss
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
-from erasure.training.ensemble import BLOCK_SIZE, refuse, train_together
+from erasure.training.ensemble import BLOCK_SIZE, train_together, unsupported_reason
 from erasure.training.forward import logits_of
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import ModelInput, Predictor, build_model, train
 from erasure.training.randomness import derive
-from erasure.types import TaskKind
+from erasure.types import Task
 
-__all__ = ["Bank", "Predictions", "RankingRecipe", "balanced", "folds"]
+__all__ = ["Predictions", "RankingModels", "RankingRecipe", "balanced", "folds"]
 
 _BATCH = 1024
 
@@ -51,7 +51,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Bank:
+class RankingModels:
     """What ``M`` models say about ``n`` samples, each of which some have seen.
 
     Args:
@@ -93,7 +93,7 @@ class RankingRecipe:
     seed: int
     training: Training = Training()  # noqa: RUF009 - a value that nothing can change
 
-    def bank(self, seen: Tensor) -> Bank:
+    def bank(self, seen: Tensor) -> RankingModels:
         """Models trained on the rows of ``seen``, ``(M, n)`` bool.
 
         Raises:
@@ -101,7 +101,7 @@ class RankingRecipe:
         """
         with _training():
             x = self._inputs()
-            return Bank(seen, tuple(self._said(model, x) for model in self._trained(seen, x)))
+            return RankingModels(seen, tuple(self._said(model, x) for model in self._trained(seen, x)))
 
     def course(self, n_models: int) -> Tensor:
         """Confidence in each sample's label, averaged over the epochs of models that are trained on all samples; ``(n,)``.
@@ -134,7 +134,7 @@ class RankingRecipe:
         """The models of a bank, in order; small ones are trained together."""
         if not seen.any(1).all():
             raise PartitionError(f"{len(self.ids)} samples are too few to train {len(seen)} models on parts of them")
-        if refuse(self._fresh(0), self.predictor, self.training.precision) is not None:
+        if unsupported_reason(self._fresh(0), self.predictor, self.training.precision) is not None:
             for number, own in enumerate(seen):
                 yield self._one(number, self.ids[own], x, self.training.on_epoch)
             return
@@ -188,7 +188,7 @@ class RankingRecipe:
         return Predictions(correctness(task, logits, y).double(), per_sample_loss(task, logits, y), _margin(task, logits, y))
 
 
-def _margin(task: TaskKind, logits: Tensor, y: Tensor) -> Tensor:
+def _margin(task: Task, logits: Tensor, y: Tensor) -> Tensor:
     """The label's logit less the log-sum-exp of the others, which stays exact where the probability rounds to 1."""
     if task == "multilabel":
         return logits.new_empty(0)

@@ -14,7 +14,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.fields import Labels
 from erasure.data.partitions import DISCARDED, ids_of
 from erasure.data.selection import code_of, group_column, ordered, portion
-from erasure.errors import InvalidParameters, PartitionError, Problem
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError
 from erasure.types import NonNegativeInt, OpenFraction, PositiveInt
 
 __all__ = ["RequestsSplitter"]
@@ -56,13 +56,13 @@ class RequestsSplitter(Splitter):
         given = [each for each in (self.n_samples, self.percentage, self.n_groups, self.groups) if each is not None]
         if len(given) != 1:
             message = "give either n_samples or percentage, or groups: n_groups in each request, or groups by name"
-            raise InvalidParameters([Problem(message, path="RequestsSplitter.n_samples")])
+            raise InvalidParameters([Diagnostic(message, path="RequestsSplitter.n_samples")])
         if self.groups is not None:
             named = [label for request in self.groups for label in request]
             twice = next((label for label in named if named.count(label) > 1), None)
             if twice is not None or not named:
                 message = "name one group at least" if twice is None else f"the group {twice!r} is asked for twice"
-                raise InvalidParameters([Problem(message, path="RequestsSplitter.groups")])
+                raise InvalidParameters([Diagnostic(message, path="RequestsSplitter.groups")])
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.reading.table_columns import MARKS_OF_MISSING, RawTable, TextFormat, read_tables
 from erasure.data.selection import shown
 from erasure.data.sources.table import TableFile
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.training.batches import TensorColumn
 from erasure.training.mapped import MappedColumn
 from erasure.types import Json, NonNegativeInt
@@ -61,14 +61,14 @@ class EdgeList(DataSource):
     def check(self) -> None:
         """Nodes come from a table, and what is propagated depends on the whole graph."""
         if not isinstance(self.nodes, TableFile):
-            raise InvalidParameters([Problem("the nodes are the rows of a table: give a TableFile", path="EdgeList.nodes")])
+            raise InvalidParameters([Diagnostic("the nodes are the rows of a table: give a TableFile", path="EdgeList.nodes")])
         if not self.header and self.ends is not None:
-            raise InvalidParameters([Problem("files without a header have no names: leave ends out", path="EdgeList.ends")])
+            raise InvalidParameters([Diagnostic("files without a header have no names: leave ends out", path="EdgeList.ends")])
         if self.propagate and self.forgets != "request":
             message = (
                 'features are propagated over the whole graph, of which a GraphRequest says what goes: give forgets = "request"'
             )
-            raise InvalidParameters([Problem(message, path="EdgeList.propagate")])
+            raise InvalidParameters([Diagnostic(message, path="EdgeList.propagate")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of each file."""

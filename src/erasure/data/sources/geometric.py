@@ -19,7 +19,7 @@ from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.graphs import MissingFeatures, class_labels, graph_dataset, node_column
 from erasure.data.reading.geometric_files import GraphsRead, digests, raw_folder, read_graphs
-from erasure.errors import DataError, InvalidParameters, MissingDependency, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters, MissingDependency
 from erasure.training.graphs import torch_geometric
 from erasure.types import Json, NonNegativeInt
 
@@ -307,7 +307,7 @@ def _with_targets(name: str, read: GraphsRead, target: int | None, missing: str,
 def _check_propagated(propagate: int, forgets: str, name: str) -> None:
     if propagate and forgets != "request":
         message = 'features are propagated over the whole graph, of which a GraphRequest says what goes: give forgets = "request"'
-        raise InvalidParameters([Problem(message, path=f"{name}.propagate")])
+        raise InvalidParameters([Diagnostic(message, path=f"{name}.propagate")])
 
 
 def _mask(name: str, graph: Any, part: str) -> Tensor | None:

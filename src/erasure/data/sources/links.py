@@ -15,7 +15,7 @@ from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.graphs import nodes_from_tensors, nodes_to_tensors
 from erasure.data.storage import ColumnFormat, register_column
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.training.graph_requests import edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn
@@ -53,7 +53,7 @@ class Links(DataSource):
     def check(self) -> None:
         """Something must be left to train on."""
         if self.test + self.validation >= 1:
-            raise InvalidParameters([Problem("test and validation together must leave edges to train on", path="Links.test")])
+            raise InvalidParameters([Diagnostic("test and validation together must leave edges to train on", path="Links.test")])
 
     def fingerprint(self) -> Json:
         """The inner source's, and the version of the library that draws."""

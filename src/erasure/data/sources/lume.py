@@ -17,7 +17,7 @@ from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import file_digest
 from erasure.data.sources.prompts_and_answers import read_rows, text_in
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.types import Json, Source
 
 __all__ = ["LUME"]
@@ -61,7 +61,7 @@ class LUME(DataSource):
         """The template must say where prompt and answer stand."""
         reason = check_template(self.template)
         if reason is not None:
-            raise InvalidParameters([Problem(reason, path="LUME.template")])
+            raise InvalidParameters([Diagnostic(reason, path="LUME.template")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""

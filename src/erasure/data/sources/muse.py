@@ -20,7 +20,7 @@ from erasure.data.language.exchanges import Exchange, check_template, dataset_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.sources.prompts_and_answers import read_rows, text_in
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.functional.tokens import answer_tokens
 from erasure.training.batches import TensorColumn
 from erasure.types import Json, Source
@@ -72,7 +72,7 @@ class MUSE(DataSource):
         """The template must say where question and answer stand."""
         reason = check_template(self.template)
         if reason is not None:
-            raise InvalidParameters([Problem(reason, path="MUSE.template")])
+            raise InvalidParameters([Diagnostic(reason, path="MUSE.template")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""

@@ -16,7 +16,7 @@ from erasure.data.fields import NonEmptyNames
 from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
-from erasure.errors import DataError, InvalidParameters, Problem, nearest
+from erasure.errors import DataError, Diagnostic, InvalidParameters, nearest
 from erasure.types import Json, PositiveInt
 
 __all__ = ["PromptsAndAnswers", "read_rows", "text_in", "texts_in"]
@@ -65,9 +65,9 @@ class PromptsAndAnswers(DataSource):
         """The template must say where prompt and answer stand."""
         reason = check_template(self.template)
         if reason is not None:
-            raise InvalidParameters([Problem(reason, path="PromptsAndAnswers.template")])
+            raise InvalidParameters([Diagnostic(reason, path="PromptsAndAnswers.template")])
         if self.group is not None and self.group_size is not None:
-            raise InvalidParameters([Problem("give group or group_size, not both", path="PromptsAndAnswers.group_size")])
+            raise InvalidParameters([Diagnostic("give group or group_size, not both", path="PromptsAndAnswers.group_size")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""

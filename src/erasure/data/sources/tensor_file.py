@@ -20,7 +20,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.reading.picture_axes import Axes
 from erasure.errors import DataError, nearest
-from erasure.types import Json, PositiveFloat, PositiveInt, TaskKind
+from erasure.types import Json, PositiveFloat, PositiveInt, Task
 
 __all__ = ["SAFE_CLASSES", "TensorFile"]
 
@@ -58,7 +58,7 @@ class TensorFile(DataSource):
     y: Annotated[str, MinLen(1)] = "y"
     z: Annotated[str, MinLen(1)] = "z"
     n_classes: PositiveInt | None = None
-    task: TaskKind | None = None
+    task: Task | None = None
     modality: Modality | None = None
     scale: PositiveFloat | None = None
     axes: Axes | None = field(default=None, metadata={"address": "changed"})

@@ -16,7 +16,7 @@ from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import file_digest
 from erasure.data.sources.prompts_and_answers import read_rows, text_in, texts_in
-from erasure.errors import DataError, InvalidParameters, Problem
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.types import Json, NonNegativeInt, Source
 
 __all__ = ["TOFU"]
@@ -66,10 +66,10 @@ class TOFU(DataSource):
         """The template must say where prompt and answer stand."""
         reason = check_template(self.template)
         if reason is not None:
-            raise InvalidParameters([Problem(reason, path="TOFU.template")])
+            raise InvalidParameters([Diagnostic(reason, path="TOFU.template")])
         unknown = [each for each in self.others if each not in _OTHERS]
         if unknown:
-            raise InvalidParameters([Problem(f'expected {" or ".join(_OTHERS)}, found "{unknown[0]}"', path="TOFU.others")])
+            raise InvalidParameters([Diagnostic(f'expected {" or ".join(_OTHERS)}, found "{unknown[0]}"', path="TOFU.others")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files."""

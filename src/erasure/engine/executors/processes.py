@@ -31,7 +31,7 @@ __all__ = ["Execute", "executing"]
 Execute: TypeAlias = Callable[[], dict[str, str]]
 """Runs the stages; address to reason of those that failed."""
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """A stage that has cost this many workers their life is given up."""
 
 
@@ -105,11 +105,11 @@ def _on_message(worker: _Worker, schedule: StageOrder, session: Session, deaths:
         pass
     code = worker.restart()
     deaths[stage.address] += 1
-    if deaths[stage.address] < MOST_DEATHS:
+    if deaths[stage.address] < MAX_DEATHS:
         schedule.put_back(stage)
         return
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    reason = f"the worker process died {MOST_DEATHS} times in {stage.name} ({how}); it may need more memory than there is"
+    reason = f"the worker process died {MAX_DEATHS} times in {stage.name} ({how}); it may need more memory than there is"
     session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
     schedule.fail(stage, reason)
 

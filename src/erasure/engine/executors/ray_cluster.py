@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from erasure.engine.executors import serial
-from erasure.engine.executors.processes import MOST_DEATHS
+from erasure.engine.executors.processes import MAX_DEATHS
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, MissingDependency, RequirementNotMet, StoreError
-from erasure.events import Event, Said, StageFailed
+from erasure.events import Event, Message, StageFailed
 from erasure.stages.session import Session
 from erasure.stages.spawning import n_workers
 from erasure.stages.stage import Stage
@@ -175,13 +175,13 @@ class _Run:
 
     def _lost(self, stage: Stage, how: str) -> None:
         self.deaths[stage.address] += 1
-        if self.deaths[stage.address] < MOST_DEATHS:
-            self.session.listener(Said(f"{stage.name}: its worker was lost; the stage is tried elsewhere", level="warning"))
+        if self.deaths[stage.address] < MAX_DEATHS:
+            self.session.listener(Message(f"{stage.name}: its worker was lost; the stage is tried elsewhere", level="warning"))
             for where in stage.reads:
                 self.shipped.pop(where, None)
             self.schedule.put_back(stage)
         else:
-            self._fail(stage, f"the worker was lost {MOST_DEATHS} times in {stage.name} ({how})")
+            self._fail(stage, f"the worker was lost {MAX_DEATHS} times in {stage.name} ({how})")
 
     def _fail(self, stage: Stage, reason: str) -> None:
         self.session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=len(self.stages)))
@@ -194,7 +194,9 @@ class _Run:
         elif not self.is_stalled and not any(self._suits(node) for node in self.ray.nodes()):
             self.is_stalled = True
             wanted = " and ".join(f"{n:g} {name}" for name, n in self.resources.items())
-            self.session.listener(Said(f"no node of the Ray cluster has {wanted} for a stage; waiting for one", level="warning"))
+            self.session.listener(
+                Message(f"no node of the Ray cluster has {wanted} for a stage; waiting for one", level="warning")
+            )
 
     def _suits(self, node: Mapping[str, Any]) -> bool:
         return bool(node["Alive"]) and all(node["Resources"].get(name, 0) >= n for name, n in self.resources.items())

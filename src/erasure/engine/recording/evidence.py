@@ -25,24 +25,26 @@ from erasure.engine.recording.rows import suffixes
 from erasure.errors import ErasureError
 from erasure.experiment.configuration import Experiment, load_experiment
 from erasure.measures.contract import Measure
-from erasure.planning.plan import Group, Plan, Subject
+from erasure.planning.plan import Plan, Repetition, ReportedModel
 from erasure.planning.seeds import Seeds
 from erasure.records.evidence import (
     CommandRecord,
     ConfigurationFile,
     ConfigurationRecord,
     DatasetRecord,
-    Evidence,
     FailureRecord,
     MeasureRecord,
     MissingRecord,
     ModelRecord,
+    RunRecord,
     SourceRecord,
 )
-from erasure.records.figure_records import Curve, GroupRecord, ValueInterval
+from erasure.records.figure_records import Curve, RepetitionRecord, ValueInterval
 from erasure.records.reading import as_record
 from erasure.records.rows import Row
+from erasure.renamed import today
 from erasure.stages.session import Session
+from erasure.stages.value_records import FORMER
 from erasure.store.addresses import plain_json
 from erasure.types import Json
 
@@ -50,13 +52,13 @@ __all__ = ["collect", "measure_record", "summary_of"]
 
 _LONGEST_SOURCE = 200_000
 """Characters of a configuration file that are kept."""
-_MOST_EVIDENCE = 500
+_MAX_EVIDENCE = 500
 """Curves of measures that are kept; a run may have many more."""
-_MOST_INTERVALS = 5000
+_MAX_INTERVALS = 5000
 _AXES = ("split", "train", "unlearn", "evaluate")
 
 
-def collect(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequence[Row]) -> Evidence:
+def collect(plan: Plan, session: Session, failed: Mapping[str, str], rows: Sequence[Row]) -> RunRecord:
     """Everything a report needs beside the rows.
 
     Distributions, classes, layers and samples are those of the first repetition; rows have every repetition.
@@ -83,52 +85,56 @@ def collect(plan: Plan, session: Session, failed: Mapping[str, str], rows: Seque
     piece("versions", provenance.versions)
     piece("machine", lambda: provenance.machine(plan.numerics, session.device))
     piece("dataset", lambda: _dataset(plan, session))
-    piece("seeds", lambda: tuple(dict(vars(seeds)) for seeds in dict.fromkeys(group.seeds for group in plan.groups)))
-    piece("models", lambda: tuple(model for group in plan.groups for model in _models(plan, session, failed, group)))
+    piece(
+        "seeds", lambda: tuple(dict(vars(seeds)) for seeds in dict.fromkeys(repetition.seeds for repetition in plan.repetitions))
+    )
+    piece(
+        "models", lambda: tuple(model for repetition in plan.repetitions for model in _models(plan, session, failed, repetition))
+    )
     piece("measures", lambda: _measures(plan, rows))
     piece("sources", lambda: _sources(plan))
     stored: list[_Record] = []
     piece("curves", lambda: _curves(_filled(stored, plan, session, failed)))
     piece("gold_curves", lambda: _curves(_filled(stored, plan, session, failed), further=True))
     piece("intervals", lambda: _intervals(_filled(stored, plan, session, failed)))
-    first = [group for group in plan.groups if group.seeds == plan.groups[0].seeds]
-    several = len({group.retain for group in plan.groups}) > 1
-    groups: list[GroupRecord] = []
-    for group in first:
-        models = ModelEvidence(plan, session, failed, group, named=_named(group, several=several))
+    first = [repetition for repetition in plan.repetitions if repetition.seeds == plan.repetitions[0].seeds]
+    several = len({repetition.retain for repetition in plan.repetitions}) > 1
+    groups: list[RepetitionRecord] = []
+    for repetition in first:
+        models = ModelEvidence(plan, session, failed, repetition, named=_named(repetition, several=several))
         record, reasons = models.record()
         groups.append(record)
         missing += reasons
     own = (address for address in failed if address in plan.stages)  # what fails may be another experiment's of the same run
     failures = tuple(FailureRecord(stage=plan.stages[address].name, reason=failed[address]) for address in own)
-    return Evidence(**found, groups=tuple(groups), failures=failures, missing=tuple(missing))
+    return RunRecord(**found, repetitions=tuple(groups), failures=failures, missing=tuple(missing))
 
 
 # Models
 
 
-def _named(group: Group, *, several: bool) -> list[Named]:
+def _named(repetition: Repetition, *, several: bool) -> list[Named]:
     """Original, gold and unlearned models with the names that rows have."""
-    suffix = f" ({group.retain})" if several else ""
-    subjects = [group.original, *([group.gold] if group.gold is not None else []), *group.unlearned]
-    return [Named(_label_of(subject, suffix), subject) for subject in subjects]
+    suffix = f" ({repetition.retain})" if several else ""
+    subjects = [repetition.original, *([repetition.gold] if repetition.gold is not None else []), *repetition.unlearned]
+    return [Named(_label_of(reported, suffix), reported) for reported in subjects]
 
 
-def _label_of(subject: Subject, suffix: str) -> str:
+def _label_of(reported: ReportedModel, suffix: str) -> str:
     """How rows call a model."""
-    return subject.entry.label if subject.entry is not None else f"{subject.role}{suffix}"
+    return reported.entry.label if reported.entry is not None else f"{reported.role}{suffix}"
 
 
-def _models(plan: Plan, session: Session, failed: Mapping[str, str], group: Group) -> list[ModelRecord]:
-    several = len({each.retain for each in plan.groups}) > 1
-    return [_model(session, failed, group, named) for named in _named(group, several=several)]
+def _models(plan: Plan, session: Session, failed: Mapping[str, str], repetition: Repetition) -> list[ModelRecord]:
+    several = len({each.retain for each in plan.repetitions}) > 1
+    return [_model(session, failed, repetition, named) for named in _named(repetition, several=several)]
 
 
-def _model(session: Session, failed: Mapping[str, str], group: Group, named: Named) -> ModelRecord:
-    subject = named.subject
-    entry = subject.entry
+def _model(session: Session, failed: Mapping[str, str], repetition: Repetition, named: Named) -> ModelRecord:
+    reported = named.subject
+    entry = reported.entry
     described = ModelRecord(
-        label=named.label, role=subject.role, retain=group.retain, seed=group.seeds.train, address=subject.model
+        label=named.label, role=reported.role, retain=repetition.retain, seed=repetition.seeds.train, address=reported.model
     )
     if entry is not None:
         described = replace(
@@ -140,9 +146,9 @@ def _model(session: Session, failed: Mapping[str, str], group: Group, named: Nam
             access=entry.unlearner.access(),
             parameters=_flat(canonical(entry.unlearner)),
         )
-    if subject.model in failed:
-        return replace(described, failed=failed[subject.model])
-    facts = session.store.open(subject.model).facts
+    if reported.model in failed:
+        return replace(described, failed=failed[reported.model])
+    facts = session.store.open(reported.model).facts
     costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")}
     promise = cast(dict[str, Any], facts.get("guarantee") or {})
     described = replace(described, guarantee=promise.get("text", ""), assumptions=tuple(promise.get("assumptions", ())))
@@ -173,9 +179,9 @@ def _measures(plan: Plan, rows: Iterable[Row]) -> dict[str, MeasureRecord]:
     for row in rows:
         by_address.setdefault(row.address, {})[row.measure] = None
     described: dict[str, MeasureRecord] = {}
-    for group in plan.groups:
-        for subject in (group.original, *([group.gold] if group.gold else []), *group.unlearned):
-            for measure, address in zip(plan.experiment.evaluator.measures, subject.values, strict=True):
+    for repetition in plan.repetitions:
+        for reported in (repetition.original, *([repetition.gold] if repetition.gold else []), *repetition.unlearned):
+            for measure, address in zip(plan.experiment.evaluator.measures, reported.values, strict=True):
                 for name in by_address.get(address or "", ()):
                     if name not in described:
                         described[name] = measure_record(measure)
@@ -253,9 +259,9 @@ def _filled(found: list[_Record], *where: Any) -> list[_Record]:
 
 def _curves(records: Iterable[_Record], *, further: bool = False) -> tuple[Curve, ...]:
     """What measures brought for their figures, with the address by which rows are found; or on further golds, which have no rows."""
-    kept = (each for each in records if each[1].get("evidence") and (each[0]["role"] == "further gold") == further)
-    curves = (as_record(Curve, described | record["evidence"]) for described, record in kept)
-    return tuple(itertools.islice(curves, _MOST_EVIDENCE))
+    kept = (each for each in records if each[1].get("curve") and (each[0]["role"] == "further gold") == further)
+    curves = (as_record(Curve, described | record["curve"]) for described, record in kept)
+    return tuple(itertools.islice(curves, _MAX_EVIDENCE))
 
 
 def _intervals(records: Iterable[_Record]) -> tuple[ValueInterval, ...]:
@@ -265,25 +271,26 @@ def _intervals(records: Iterable[_Record]) -> tuple[ValueInterval, ...]:
         for described, record in records
         if record["low"] is not None and record["high"] is not None and described["role"] != "further gold"
     )
-    return tuple(itertools.islice(found, _MOST_INTERVALS))
+    return tuple(itertools.islice(found, _MAX_INTERVALS))
 
 
 def _records(plan: Plan, session: Session, failed: Mapping[str, str]) -> list[_Record]:
-    several = len({group.retain for group in plan.groups}) > 1
+    several = len({repetition.retain for repetition in plan.repetitions}) > 1
     endings = suffixes(plan.experiment.evaluator.measures)
     found: list[_Record] = []
-    for group in plan.groups:
-        named = _named(group, several=several)
+    for repetition in plan.repetitions:
+        named = _named(repetition, several=several)
         each: list[tuple[str, str, Sequence[str | None]]] = [(n.label, n.subject.role, n.subject.values) for n in named]
-        each += [("gold", "further gold", floor.values) for floor in group.floors]
+        each += [("gold", "further gold", floor.values) for floor in repetition.floors]
         for label, role, addresses in each:
             for number, address in enumerate(addresses):
                 if address is None or address in failed:
                     continue
                 measure = plan.experiment.evaluator.measures[number]
                 over = "models" if getattr(measure, "interval", "") == "models" else "samples"
-                for record in session.store.open(address).json("values"):
-                    described = {"label": label, "role": role, "seed": group.seeds.train, "address": address}
+                for stored in session.store.open(address).json("values"):
+                    record = today(stored, FORMER)
+                    described = {"label": label, "role": role, "seed": repetition.seeds.train, "address": address}
                     name = record["name"] + endings[number]
                     found.append((described | {"measure": name, "partition": record["partition"], "over": over}, record))
     return found
@@ -333,7 +340,7 @@ def _command(plan: Plan) -> CommandRecord:
     """The command that gives these numbers again, and whether that is certain."""
     experiment, numerics = plan.experiment, plan.numerics
     options = ["--device", numerics.device, "--precision", numerics.precision, "--threads", str(numerics.threads)]
-    seeds = _seed_options(list(dict.fromkeys(group.seeds for group in plan.groups)), experiment)
+    seeds = _seed_options(list(dict.fromkeys(repetition.seeds for repetition in plan.repetitions)), experiment)
     files = _files(experiment)
     if not files:
         return CommandRecord(note="The configuration was given from Python; run it with erasure.run(configuration).")

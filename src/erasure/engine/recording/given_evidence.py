@@ -13,14 +13,14 @@ from erasure.engine.given_models import GivenBlock, GivenModel
 from erasure.engine.recording import provenance
 from erasure.engine.recording.evidence import measure_record
 from erasure.measures.contract import Measure
-from erasure.records.evidence import DatasetRecord, Evidence, ModelRecord
-from erasure.records.figure_records import ClassShare, ForgottenRecord, GroupRecord, PartitionSize
+from erasure.records.evidence import DatasetRecord, ModelRecord, RunRecord
+from erasure.records.figure_records import ClassShare, ForgottenRecord, PartitionSize, RepetitionRecord
 from erasure.records.rows import ModelRole
 from erasure.stages.numerics import Numerics
 
 __all__ = ["given_evidence"]
 
-_MOST_NAMES = 1000
+_MAX_NAMES = 1000
 
 
 def given_evidence(
@@ -32,7 +32,7 @@ def given_evidence(
     dataset: str,
     keys: Mapping[str, str] | None = None,
     exact: Sequence[str] = (),
-) -> Evidence:
+) -> RunRecord:
     """Everything a report needs beside the rows.
 
     Args:
@@ -52,10 +52,10 @@ def given_evidence(
         n=len(data.y),
         n_classes=shape.n_classes,
         x_shape=tuple(shape.x_shape),
-        class_names=tuple(data.class_names[:_MOST_NAMES]),
+        class_names=tuple(data.class_names[:_MAX_NAMES]),
         fingerprint=data.fingerprint(),
     )
-    group = GroupRecord(
+    group = RepetitionRecord(
         retain="retain",
         forget="forget",
         training="train",
@@ -64,7 +64,7 @@ def given_evidence(
         partitions=tuple(PartitionSize(name=each, n=len(ids)) for each, ids in data.partitions.items()),
         forgotten=_forgotten(data),
     )
-    return Evidence(
+    return RunRecord(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         experiment=name,
         versions={name: str(version) for name, version in provenance.versions().items()},
@@ -72,7 +72,7 @@ def given_evidence(
         dataset=described,
         models=tuple(_models(blocks, keys or {}, exact)),
         measures={name: measure_record(measure) for name, measure in measures.items()},
-        groups=(group,),
+        repetitions=(group,),
     )
 
 

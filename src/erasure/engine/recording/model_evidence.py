@@ -17,17 +17,17 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
 from erasure.functional.membership import auc, auc_interval
 from erasure.measures.contract import Outputs
-from erasure.planning.plan import Group, Plan, Subject
+from erasure.planning.plan import Plan, Repetition, ReportedModel
 from erasure.records.evidence import MissingRecord
 from erasure.records.figure_records import (
     ClassShare,
     ForgottenRecord,
-    GroupRecord,
     Histogram,
     Histograms,
     LayerChanges,
     Layers,
     PartitionSize,
+    RepetitionRecord,
     Roc,
     RocRange,
     Rocs,
@@ -44,14 +44,14 @@ from erasure.stages.session import Session
 __all__ = ["ModelEvidence", "Named"]
 
 _BINS = 40
-_LEAST_LOSS, _MOST_LOSS = 1e-6, 1e2
+_MIN_LOSS, _MAX_LOSS = 1e-6, 1e2
 """Ends of the axis of losses, the same in every run, so that runs can be put together; losses beyond are counted at the ends."""
-_MOST_ODDS = 14.0
+_MAX_ODDS = 14.0
 _ROC_POINTS = 50
-_MOST_MODELS = 60
-_MOST_CLASSES = 100
-_MOST_LAYERS = 60
-_MOST_BYTES = 2 << 30
+_MAX_MODELS = 60
+_MAX_CLASSES = 100
+_MAX_LAYERS = 60
+_MAX_BYTES = 2 << 30
 """Weights that are read to compare layers."""
 _N_SAMPLES = 8
 
@@ -61,7 +61,7 @@ class Named:
     """A model and how rows call it."""
 
     label: str
-    subject: Subject
+    subject: ReportedModel
 
 
 class ModelEvidence:
@@ -75,21 +75,23 @@ class ModelEvidence:
         named: Original, gold and unlearned models with the names that rows have.
     """
 
-    def __init__(self, plan: Plan, session: Session, failed: Mapping[str, str], group: Group, named: Sequence[Named]) -> None:
+    def __init__(
+        self, plan: Plan, session: Session, failed: Mapping[str, str], repetition: Repetition, named: Sequence[Named]
+    ) -> None:
         self.session: Session = session
         self.failed: Mapping[str, str] = failed
-        self.group: Group = group
-        self.data: DataSpec = plan.stages[group.original.model].data
+        self.group: Repetition = repetition
+        self.data: DataSpec = plan.stages[repetition.original.model].data
         self.partitions: Mapping[str, Tensor] = session.loaded(self.data).partitions
         self.dataset: Dataset = session.loaded(self.data).dataset
         self.training: str = self.data.predictor.training_set
-        entries = [subject.entry for subject in group.unlearned if subject.entry is not None]
+        entries = [reported.entry for reported in repetition.unlearned if reported.entry is not None]
         self.forget: str = entries[0].unlearner.forget if entries else "forget"
         self.requests: tuple[str, ...] = max((entry.unlearner.forgotten() for entry in entries), key=len, default=(self.forget,))
-        self.n_left_out: int = max(0, len(named) - _MOST_MODELS)
-        self.models: list[Named] = [each for each in named if each.subject.model not in failed][:_MOST_MODELS]
+        self.n_left_out: int = max(0, len(named) - _MAX_MODELS)
+        self.models: list[Named] = [each for each in named if each.subject.model not in failed][:_MAX_MODELS]
 
-    def record(self) -> tuple[GroupRecord, list[MissingRecord]]:
+    def record(self) -> tuple[RepetitionRecord, list[MissingRecord]]:
         """Every piece that there is, and the reason for each that there is none of."""
         found: dict[str, Any] = {
             "retain": self.group.retain,
@@ -118,8 +120,8 @@ class ModelEvidence:
             except Exception as error:  # a picture that cannot be drawn must not cost the results
                 reasons.append(MissingRecord(what=name, reason=str(error).strip() or type(error).__name__))
         if self.n_left_out:
-            reasons.append(MissingRecord(what="models", reason=f"distributions are kept of {_MOST_MODELS} models, not of all"))
-        return GroupRecord(**found), reasons
+            reasons.append(MissingRecord(what="models", reason=f"distributions are kept of {_MAX_MODELS} models, not of all"))
+        return RepetitionRecord(**found), reasons
 
     # Partitions
 
@@ -180,13 +182,13 @@ class ModelEvidence:
     # Distributions
 
     def _losses(self) -> Histograms:
-        edges = np.geomspace(_LEAST_LOSS, _MOST_LOSS, _BINS + 1)
+        edges = np.geomspace(_MIN_LOSS, _MAX_LOSS, _BINS + 1)
         each = ((label, partition, outputs.losses.double().numpy()) for label, partition, outputs in self._each())
-        return self._histograms(((label, p, np.clip(x, _LEAST_LOSS, _MOST_LOSS)) for label, p, x in each), edges)
+        return self._histograms(((label, p, np.clip(x, _MIN_LOSS, _MAX_LOSS)) for label, p, x in each), edges)
 
     def _confidences(self) -> Histograms:
         """Histograms of the log-odds of the right label, in which confident models still differ; of an answer, of its probability."""
-        edges = np.linspace(-_MOST_ODDS, _MOST_ODDS, _BINS + 1)
+        edges = np.linspace(-_MAX_ODDS, _MAX_ODDS, _BINS + 1)
         return self._histograms(((label, p, _log_odds(outputs)) for label, p, outputs in self._each()), edges)
 
     @staticmethod
@@ -248,7 +250,7 @@ class ModelEvidence:
     def _classes(self) -> ValuesByName:
         if self.dataset.task == "generation":
             raise RequirementNotMet("answers have no classes")
-        names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MOST_CLASSES))]
+        names = [self.dataset.class_name(k) for k in range(min(self.dataset.n_classes, _MAX_CLASSES))]
         rows = []
         for label, partition, outputs in self._each():
             right, labels = _right(outputs), outputs.labels
@@ -264,7 +266,7 @@ class ModelEvidence:
         z = self.dataset.z
         if z is None or z.dim() != 1:
             raise RequirementNotMet("the data has no groups")
-        kinds = torch.unique(z)[:_MOST_CLASSES]
+        kinds = torch.unique(z)[:_MAX_CLASSES]
         place = torch.searchsorted(kinds, z.contiguous())
         names = [str(self.dataset.z_names[k]) if k < len(self.dataset.z_names) else str(k) for k in kinds.tolist()]
         rows = tuple(
@@ -278,13 +280,13 @@ class ModelEvidence:
     def _layers(self) -> Layers:
         original = self._state(self.group.original)
         size = sum(value.numel() * value.element_size() for value in original.values())
-        if size * len(self.models) > _MOST_BYTES:
+        if size * len(self.models) > _MAX_BYTES:
             raise RequirementNotMet(f"the weights of {len(self.models)} models are too many to compare ({size >> 20} MiB each)")
         layers: dict[str, list[str]] = {}
         for name in self.session.model(self.data, self.group.original.model).state_dict():  # in the order of the network
             if original[name].is_floating_point():
                 layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
-        kept = list(layers)[:_MOST_LAYERS]
+        kept = list(layers)[:_MAX_LAYERS]
         rows = []
         for named in self.models:
             if named.subject.role == "original":
@@ -294,8 +296,8 @@ class ModelEvidence:
             rows.append(LayerChanges(label=named.label, values=changes))
         return Layers(names=tuple(kept), rows=tuple(rows), n_layers=len(layers))
 
-    def _state(self, subject: Subject) -> Mapping[str, Tensor]:
-        return self.session.store.open(subject.model).tensors("model")
+    def _state(self, reported: ReportedModel) -> Mapping[str, Tensor]:
+        return self.session.store.open(reported.model).tensors("model")
 
     # Samples
 
@@ -356,7 +358,7 @@ def _confidence(outputs: Outputs) -> Any:
 def _log_odds(outputs: Outputs) -> Any:
     confidence = np.clip(_confidence(outputs), 1e-300, 1.0)
     odds = np.log(confidence) - np.log(np.maximum(1.0 - confidence, 1e-300))
-    return np.clip(odds, -_MOST_ODDS + 1e-6, _MOST_ODDS - 1e-6)
+    return np.clip(odds, -_MAX_ODDS + 1e-6, _MAX_ODDS - 1e-6)
 
 
 def _by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[float | None]:

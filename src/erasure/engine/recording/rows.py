@@ -9,7 +9,7 @@ from typing import Any, cast
 from erasure.experiment.configuration import difference
 from erasure.intervals import student_t
 from erasure.measures.contract import Measure
-from erasure.planning.plan import Group, Plan, Subject
+from erasure.planning.plan import Plan, Repetition, ReportedModel
 from erasure.records.originals import by_original, mean_by_original
 from erasure.records.rows import Row
 from erasure.stages.value_records import meaning
@@ -31,9 +31,9 @@ def assemble(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) 
         dataset: Name of the data set.
     """
     rows: list[Row] = []
-    n_groups = len({group.retain for group in plan.groups})
-    for group in plan.groups:
-        rows += _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).rows()
+    n_groups = len({repetition.retain for repetition in plan.repetitions})
+    for repetition in plan.repetitions:
+        rows += _GroupRows(plan, store, failed, dataset, repetition, several=n_groups > 1).rows()
     return _with_intervals(rows)
 
 
@@ -42,58 +42,60 @@ def assemble_jury(plan: Plan, store: Store, failed: Mapping[str, str], dataset: 
 
     Those that several originals share are there once, without a seed of training.
     """
-    n_groups = len({group.retain for group in plan.groups})
+    n_groups = len({repetition.retain for repetition in plan.repetitions})
     rows: list[Row] = []
     seen: set[tuple[int, str]] = set()
-    for group in plan.groups:
-        key = (group.seeds.split, group.retain)
-        if group.shares_jury and key in seen:
+    for repetition in plan.repetitions:
+        key = (repetition.seeds.split, repetition.retain)
+        if repetition.shares_jury and key in seen:
             continue
         seen.add(key)
-        found = _GroupRows(plan, store, failed, dataset, group, several=n_groups > 1).jury_rows()
-        rows += [replace(row, seed_train=None) for row in found] if group.shares_jury else found
+        found = _GroupRows(plan, store, failed, dataset, repetition, several=n_groups > 1).jury_rows()
+        rows += [replace(row, seed_train=None) for row in found] if repetition.shares_jury else found
     return rows
 
 
 def assemble_trace(plan: Plan, store: Store, failed: Mapping[str, str], dataset: str) -> list[tuple[int, Row]]:
     """Epoch and row of everything that was measured during unlearning."""
     rows: list[tuple[int, Row]] = []
-    for group in plan.groups:
-        maker = _GroupRows(plan, store, failed, dataset, group, several=False)
-        for subject in group.unlearned:
-            if subject.trace and subject.trace not in failed:
-                rows += maker.trace_rows(subject)
+    for repetition in plan.repetitions:
+        maker = _GroupRows(plan, store, failed, dataset, repetition, several=False)
+        for reported in repetition.unlearned:
+            if reported.trace and reported.trace not in failed:
+                rows += maker.trace_rows(reported)
     return rows
 
 
 class _GroupRows:
     """Rows of one repetition and one gold."""
 
-    def __init__(self, plan: Plan, store: Store, failed: Mapping[str, str], dataset: str, group: Group, *, several: bool) -> None:
-        self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, group
+    def __init__(
+        self, plan: Plan, store: Store, failed: Mapping[str, str], dataset: str, repetition: Repetition, *, several: bool
+    ) -> None:
+        self.plan, self.store, self.failed, self.dataset, self.group = plan, store, failed, dataset, repetition
         self.several = several
         self.measures = plan.experiment.evaluator.measures
         self.suffixes = suffixes(self.measures)
-        gold = [self._values(address) for address in group.gold.values] if group.gold is not None else []
+        gold = [self._values(address) for address in repetition.gold.values] if repetition.gold is not None else []
         self.gold = gold or [{} for _ in self.measures]
-        self.floors = [[self._values(address) for address in floor.values] for floor in group.floors]
+        self.floors = [[self._values(address) for address in floor.values] for floor in repetition.floors]
 
-        self.subjects = [group.original, *([group.gold] if group.gold else []), *group.unlearned]
+        self.subjects = [repetition.original, *([repetition.gold] if repetition.gold else []), *repetition.unlearned]
 
     def rows(self) -> list[Row]:
-        return [row for subject in self.subjects for row in self._subject_rows(subject)]
+        return [row for reported in self.subjects for row in self._subject_rows(reported)]
 
     def _values(self, address: str | None) -> dict[_Key, dict[str, Any]]:
         if address is None or address in self.failed:
             return {}
         return {(record["name"], record["partition"]): record for record in self.store.open(address).json("values")}
 
-    def _subject_rows(self, subject: Subject) -> Iterable[Row]:
-        status, reason = self._verdict(subject)
-        for number, (measure, address) in enumerate(zip(self.measures, subject.values, strict=True)):
+    def _subject_rows(self, reported: ReportedModel) -> Iterable[Row]:
+        status, reason = self._verdict(reported)
+        for number, (measure, address) in enumerate(zip(self.measures, reported.values, strict=True)):
             if address is None:
                 continue
-            base = self._base(subject, address)
+            base = self._base(reported, address)
             if address in self.failed:
                 yield from self._failed_rows(replace(base, status="failed", reason=self.failed[address]), number, measure)
                 continue
@@ -107,12 +109,12 @@ class _GroupRows:
 
         Those of attacks that were calibrated for a method (or for the original) have its label and its unlearner.
         """
-        for place, subject in enumerate(self.group.floors, start=1):
-            yield from self._juror_rows(replace(self._base(subject, ""), number=place), subject.values)
-        for subject in (self.group.original, *self.group.unlearned):
-            for place, values in enumerate(subject.jury, start=1):
+        for place, reported in enumerate(self.group.floors, start=1):
+            yield from self._juror_rows(replace(self._base(reported, ""), number=place), reported.values)
+        for reported in (self.group.original, *self.group.unlearned):
+            for place, values in enumerate(reported.jury, start=1):
                 yield from self._juror_rows(
-                    replace(self._base(subject, ""), model="gold", number=place, treated_like=subject.role), values
+                    replace(self._base(reported, ""), model_role="gold", number=place, treated_like=reported.role), values
                 )
 
     def _juror_rows(self, base: Row, values: Sequence[str | None]) -> Iterable[Row]:
@@ -127,17 +129,17 @@ class _GroupRows:
 
     def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
         """A row for each value that other models have of the measure; one row if no model has any."""
-        known = next(filter(None, (self._values(subject.values[number]) for subject in self.subjects)), {})
+        known = next(filter(None, (self._values(reported.values[number]) for reported in self.subjects)), {})
         if not known:
             yield replace(base, measure=measure.title + self.suffixes[number])
         for (name, partition), record in known.items():
             yield replace(base, measure=name + self.suffixes[number], partition=partition, **meaning(record, measure))
 
-    def trace_rows(self, subject: Subject) -> Iterable[tuple[int, Row]]:
+    def trace_rows(self, reported: ReportedModel) -> Iterable[tuple[int, Row]]:
         """Rows of every epoch, with gold's value beside each."""
-        records = self.store.open(subject.trace).json("trace")
+        records = self.store.open(reported.trace).json("trace")
         gold = {(r["number"], r["name"], r["partition"]): r["value"] for r in records if r["epoch"] == "gold"}
-        base = self._base(subject, subject.trace)
+        base = self._base(reported, reported.trace)
         followed = self.plan.experiment.evaluator.trace
         traced = followed.measures if followed is not None else ()
         for record in records:
@@ -161,44 +163,44 @@ class _GroupRows:
                 ),
             )
 
-    def _base(self, subject: Subject, address: str) -> Row:
-        entry, seeds = subject.entry, self.group.seeds
+    def _base(self, reported: ReportedModel, address: str) -> Row:
+        entry, seeds = reported.entry, self.group.seeds
         suffix = f" ({self.group.retain})" if self.several else ""
         return Row(
             experiment=self.plan.experiment.name,
             dataset=self.dataset,
             unlearner=entry.key if entry is not None else "",
-            label=entry.label if entry is not None else f"{subject.role}{suffix}",
-            model=subject.role,
+            label=entry.label if entry is not None else f"{reported.role}{suffix}",
+            model_role=reported.role,
             measure="",
             seed_split=seeds.split,
             seed_train=seeds.train,
             seed_unlearn=seeds.unlearn if entry is not None else None,
             seed_evaluate=seeds.evaluate,
             address=address,
-            number=0 if subject.role == "gold" else None,
+            number=0 if reported.role == "gold" else None,
             access=entry.unlearner.access() if entry is not None else "",
-            guarantee=self._guarantee(subject) if entry is not None else "",
+            guarantee=self._guarantee(reported) if entry is not None else "",
         )
 
-    def _guarantee(self, subject: Subject) -> str:
-        if subject.model in self.failed or not self.store.contains(subject.model):
+    def _guarantee(self, reported: ReportedModel) -> str:
+        if reported.model in self.failed or not self.store.contains(reported.model):
             return ""
-        return str(cast(dict[str, Any], self.store.open(subject.model).facts.get("guarantee") or {}).get("text", ""))
+        return str(cast(dict[str, Any], self.store.open(reported.model).facts.get("guarantee") or {}).get("text", ""))
 
-    def _verdict(self, subject: Subject) -> tuple[str, str]:
+    def _verdict(self, reported: ReportedModel) -> tuple[str, str]:
         """Status and reason of a model; of a reference what the guards of the methods that are compared with it have found."""
-        if subject.role != "unlearned":
-            found = [self._judged(each).get(subject.role, "") for each in self.group.unlearned]
+        if reported.role != "unlearned":
+            found = [self._judged(each).get(reported.role, "") for each in self.group.unlearned]
             reason = next(filter(None, found), "")
             return ("collapsed", reason) if reason else ("ok", "")
-        verdict = self._judged(subject)
+        verdict = self._judged(reported)
         return cast(str, verdict.get("status", "ok")), cast(str, verdict.get("reason", ""))
 
-    def _judged(self, subject: Subject) -> dict[str, Any]:
-        if not subject.verdict or subject.verdict in self.failed:
+    def _judged(self, reported: ReportedModel) -> dict[str, Any]:
+        if not reported.check or reported.check in self.failed:
             return {}
-        return dict(self.store.open(subject.verdict).json("verdict"))
+        return dict(self.store.open(reported.check).json("verdict"))
 
     def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
         key = (record["name"], record["partition"])
@@ -231,7 +233,7 @@ def value_row(
         **meaning(record, measure),
         gold=gold,
         gap=abs(value - gold) if value is not None and gold is not None else None,
-        floor=max(gaps) if gaps else None,
+        noise_floor=max(gaps) if gaps else None,
         low=record["low"],
         high=record["high"],
         n=1,
@@ -278,4 +280,4 @@ def _with_intervals(rows: Sequence[Row]) -> list[Row]:
 
 
 def _identity(row: Row) -> tuple[str, str, str, str]:
-    return row.label, row.model, row.measure, row.partition
+    return row.label, row.model_role, row.measure, row.partition

@@ -16,7 +16,7 @@ from erasure.functional.token_scores import lowest_mean
 from erasure.functional.tokens import END, TokenTable
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import OpenFraction, Partition, Source, TaskKind, Tells
+from erasure.types import Indication, OpenFraction, Partition, Source, Task
 
 __all__ = ["AnswerMembership"]
 
@@ -49,9 +49,9 @@ class AnswerMembership(Measure):
         tested="plain formulas and scikit-learn (tests/unit/language/test_answer_measures.py)",
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "attack"
-    chance: ClassVar[float | None] = 0.5
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    indicates: ClassVar[Indication | None] = "attack"
+    chance_level: ClassVar[float | None] = 0.5
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     test: Partition = "test"

@@ -11,7 +11,7 @@ import numpy as np
 from erasure.measures.attacks.mia_efficacy import attack_features, drawn
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
 __all__ = ["EntropyAttack"]
 
@@ -46,8 +46,8 @@ class EntropyAttack(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "attack"
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    indicates: ClassVar[Indication | None] = "attack"
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"

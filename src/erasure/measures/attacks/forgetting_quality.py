@@ -9,14 +9,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.margins import epsilons, forgetting_scores
 from erasure.functional.membership import confidence_margin
 from erasure.functional.population_test import epsilon_by_labelling, labellings_of, p_value
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Value
-from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Value
+from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Repeated, Retrained
 from erasure.measures.requirements import require_defined, require_sound
-from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind, Tells
+from erasure.types import Indication, NonNegativeInt, Partition, PositiveInt, Source, Statistic, Task
 
 __all__ = ["ForgettingQuality"]
 
@@ -66,9 +66,9 @@ class ForgettingQuality(Measure):
         ),
     )
     higher_is_better: ClassVar[bool | None] = True
-    tells: ClassVar[Tells | None] = ""
+    indicates: ClassVar[Indication | None] = ""
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"
@@ -86,23 +86,23 @@ class ForgettingQuality(Measure):
         """Two models resolve no ε at all."""
         if self.n_models < 3:
             message = f"found {self.n_models} models on either side; at least 3 are needed"
-            raise InvalidParameters([Problem(message, path="n_models")])
+            raise InvalidParameters([Diagnostic(message, path="n_models")])
 
     @property
     def title(self) -> str:
         """``ForgettingQuality``, with ``by single thresholds`` where that was chosen."""
         return "ForgettingQuality" if self.thresholds == "both" else "ForgettingQuality by single thresholds"
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The subject made again, and golds."""
         return [(request, self.partitions()) for request in (*self._mine, *self._golds)]
 
     @property
-    def _mine(self) -> list[Request]:
+    def _mine(self) -> list[ModelRequest]:
         return [Repeated(number=k) for k in range(1, self.n_models + 1)]
 
     @property
-    def _golds(self) -> list[Request]:
+    def _golds(self) -> list[ModelRequest]:
         return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
@@ -129,9 +129,9 @@ class ForgettingQuality(Measure):
             values.append(Value(value=p, name=f"{self.title} p", partition=self.forget, unit="p", higher_is_better=True))
         return values
 
-    def _margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
+    def _margins(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """``(n_models, n)``."""
-        said = [evaluation.bank().outputs(request, self.forget) for request in requests]
+        said = [evaluation.models().outputs(request, self.forget) for request in requests]
         require_sound(self, self.forget, said)
         return torch.stack([confidence_margin(outputs.task, outputs.logits, outputs.labels) for outputs in said]).cpu()
 
@@ -142,7 +142,7 @@ class ForgettingQuality(Measure):
             raise RequirementNotMet(f'the final score divides by the accuracy of gold on "{partition}", which is 0')
         return mine / golds
 
-    def _accuracy(self, evaluation: Evaluation, requests: Sequence[Request], partition: str) -> float:
-        said = [evaluation.bank().outputs(request, partition) for request in requests]
+    def _accuracy(self, evaluation: Evaluation, requests: Sequence[ModelRequest], partition: str) -> float:
+        said = [evaluation.models().outputs(request, partition) for request in requests]
         require_sound(self, partition, said)
         return sum(outputs.accuracy for outputs in said) / len(said)

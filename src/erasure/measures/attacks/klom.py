@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erasure.errors import DataError, InvalidParameters, Problem, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.margins import histogram_divergence
 from erasure.functional.membership import confidence_margin
 from erasure.functional.population_test import divergence_by_labelling, labellings_of, p_value
-from erasure.measures.contract import Evaluation, Measure, ModelKind, Outputs, Value
-from erasure.measures.requested_models import FIRST_FITTED, Repeated, Request, Retrained
+from erasure.measures.contract import Evaluation, Measure, ModelRole, Outputs, Value
+from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Repeated, Retrained
 from erasure.measures.requirements import require_defined, require_sound
-from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, TaskKind
+from erasure.types import NonNegativeInt, Partition, PositiveInt, Source, Statistic, Task
 
 __all__ = ["KLoM"]
 
@@ -65,7 +65,7 @@ class KLoM(Measure):
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 11.6)
     unit: ClassVar[str] = "nats"
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"
@@ -84,23 +84,23 @@ class KLoM(Measure):
         """One model is no population."""
         if self.n_models < 2:
             message = f"found {self.n_models} model on either side; populations have at least 2"
-            raise InvalidParameters([Problem(message, path="n_models")])
+            raise InvalidParameters([Diagnostic(message, path="n_models")])
 
     @property
     def title(self) -> str:
         """``KLoM``, with ``of one original`` where that was chosen."""
         return "KLoM" if self.origins == "many" else "KLoM of one original"
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The subject made again, and golds."""
         return [(request, self.partitions()) for request in (*self._mine(subject), *self._golds())]
 
-    def _mine(self, subject: ModelKind) -> list[Request]:
+    def _mine(self, subject: ModelRole) -> list[ModelRequest]:
         # Only a method starts from an original.
         many = subject == "unlearned" and self.origins == "many"
         return [Repeated(number=k, origin=k if many else 0) for k in range(1, self.n_models + 1)]
 
-    def _golds(self) -> list[Request]:
+    def _golds(self) -> list[ModelRequest]:
         return [Retrained(number=FIRST_FITTED + k) for k in range(self.n_models)]
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
@@ -110,7 +110,7 @@ class KLoM(Measure):
         players = labellings_of(self.n_models, self.n_models, self.relabellings, evaluation.streams.numpy("relabellings"))
         for partition in self.partitions():
             rows = self._rows(evaluation, partition)
-            mine = self._margins(evaluation, self._mine(evaluation.subject.kind), partition, rows)
+            mine = self._margins(evaluation, self._mine(evaluation.subject.role), partition, rows)
             golds = self._margins(evaluation, self._golds(), partition, rows)
             try:
                 found = histogram_divergence(mine, golds)
@@ -137,10 +137,10 @@ class KLoM(Measure):
         drawn = evaluation.streams.numpy("samples", partition).permutation(len(ids))[: self.max_samples]
         return ids[torch.from_numpy(np.sort(drawn))]
 
-    def _margins(self, evaluation: Evaluation, requests: Sequence[Request], partition: str, ids: Tensor) -> Tensor:
+    def _margins(self, evaluation: Evaluation, requests: Sequence[ModelRequest], partition: str, ids: Tensor) -> Tensor:
         """``(n_models, n)``, by ascending id."""
-        bank = evaluation.bank()
-        said = [bank.outputs(request, partition) for request in requests]
+        models = evaluation.models()
+        said = [models.outputs(request, partition) for request in requests]
         require_sound(self, partition, said)
         return torch.stack([_margins_of(outputs, ids) for outputs in said])
 

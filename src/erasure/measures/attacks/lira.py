@@ -9,12 +9,12 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from erasure.errors import InvalidParameters, Problem
+from erasure.errors import Diagnostic, InvalidParameters
 from erasure.functional.membership import auc
 from erasure.functional.membership_scores import gaussian_fits, offline_score, online_score
 from erasure.measures.attacks.shadow_game import RememberedGame, Share, Sides, least_models, outcome
-from erasure.measures.contract import Evaluation, ModelKind, Value
-from erasure.measures.requested_models import Request, UnlearnedShadow
+from erasure.measures.contract import Evaluation, ModelRole, Value
+from erasure.measures.requested_models import ModelRequest, UnlearnedShadow
 from erasure.measures.requirements import require_defined
 from erasure.types import Source
 
@@ -81,9 +81,9 @@ class LiRA(RememberedGame):
         super().check()
         if self.interval == "models" and self.n_shadows < _FEW:
             message = f'an interval over models needs at least {_FEW} of them, found {self.n_shadows}; use more, or "samples"'
-            raise InvalidParameters([Problem(message, path="interval")])
+            raise InvalidParameters([Diagnostic(message, path="interval")])
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The shadow models, on both sides of the game."""
         return [(request, self.partitions()) for request in self.shadows]
 
@@ -189,16 +189,16 @@ class ULiRA(LiRA):
         super().check()
         if self.interval == "models" and self.share < 1:
             message = 'an interval over models needs shadow models that forget all they have seen of both sides: use share 1, or "samples"'
-            raise InvalidParameters([Problem(message, path="interval")])
+            raise InvalidParameters([Diagnostic(message, path="interval")])
 
     @property
     def unlearned(self) -> tuple[UnlearnedShadow, ...]:
         """The shadow models after unlearning."""
         return tuple(UnlearnedShadow(number=each.number, shadow=self.shadows[0], share=self.share) for each in self.shadows)
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The unlearned shadow models; what they were before, if the most remembered samples are asked for."""
-        wanted: list[Request] = [*self.unlearned, *(self.shadows if self.top < 1 else ())]
+        wanted: list[ModelRequest] = [*self.unlearned, *(self.shadows if self.top < 1 else ())]
         return [(request, self.partitions()) for request in wanted]
 
     def _calibration(self, evaluation: Evaluation, sides: Sides) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from erasure.kernels import predicted
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.randomness import Streams
-from erasure.types import Partition, PositiveInt, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
 __all__ = ["Feature", "MIAEfficacy", "attack_features", "drawn", "entropy", "modified_entropy"]
 
@@ -55,8 +55,8 @@ class MIAEfficacy(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "ignorance"
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    indicates: ClassVar[Indication | None] = "ignorance"
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
 
     forget: Partition = "forget"
     retain: Partition = "retain"

@@ -18,7 +18,7 @@ from erasure.measures.contract import Evaluation, Measure, Reference, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
 from erasure.training.trial import inputs_kept
-from erasure.types import Partition, PositiveFloat, Source, TaskKind, Tells
+from erasure.types import Indication, Partition, PositiveFloat, Source, Task
 
 __all__ = ["GradientMembership", "ReferenceMembership"]
 
@@ -29,9 +29,9 @@ _TESTED = "plain formulas and scikit-learn (tests/unit/language/test_attacks_on_
 @dataclass(frozen=True, kw_only=True)
 class _Attack(Measure):
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "attack"
-    chance: ClassVar[float | None] = 0.5
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    indicates: ClassVar[Indication | None] = "attack"
+    chance_level: ClassVar[float | None] = 0.5
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     forget: Partition = "forget"
     test: Partition = "test"

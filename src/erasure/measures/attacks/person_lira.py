@@ -15,8 +15,8 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.membership_scores import gaussian_fits, online_score
 from erasure.intervals import clopper_pearson
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models
-from erasure.measures.contract import Evaluation, ModelKind, Value
-from erasure.measures.requested_models import Request
+from erasure.measures.contract import Evaluation, ModelRole, Value
+from erasure.measures.requested_models import ModelRequest
 from erasure.measures.requirements import require_defined
 from erasure.types import NonNegativeInt, Source
 
@@ -70,7 +70,7 @@ class PersonLiRA(ShadowGame):
     fpr: Annotated[float, Interval(gt=0, lt=1)] = 0.05
     column: NonNegativeInt = 0
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The shadow models, on both sides of the game."""
         return [(request, self.partitions()) for request in self.shadows]
 
@@ -100,19 +100,23 @@ class PersonLiRA(ShadowGame):
         few, many = clopper_pearson(told, len(rates))
         at = f"{100 * self.fpr:.3g}%"
         return [
-            Value(value=area, name=f"{self.title} AUC", partition=self.forget, low=low, high=high, chance=0.5),
+            Value(value=area, name=f"{self.title} AUC", partition=self.forget, low=low, high=high, chance_level=0.5),
             Value(
                 value=told / len(rates),
                 name=f"{self.title} TPR at {at} FPR",
                 partition=self.forget,
                 low=few,
                 high=many,
-                chance=self.fpr,
+                chance_level=self.fpr,
             ),
             Value(
-                value=float(rates.quantile(0.5)), name=f"{self.title} FPR", partition=self.forget, chance=0.5, tells="ignorance"
+                value=float(rates.quantile(0.5)),
+                name=f"{self.title} FPR",
+                partition=self.forget,
+                chance_level=0.5,
+                indicates="ignorance",
             ),
-            Value(value=1 / (n_others + 1), name=f"{self.title} resolution", partition=self.forget, tells=""),
+            Value(value=1 / (n_others + 1), name=f"{self.title} resolution", partition=self.forget, indicates=""),
         ]
 
     def _scores(self, evaluation: Evaluation, sides: Sides) -> Tensor:

@@ -17,7 +17,7 @@ from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generation import examples_of, require_context
 from erasure.measures.requirements import require_defined
 from erasure.training.predictor import ModelInput
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["PromptAttack"]
 
@@ -49,7 +49,7 @@ class PromptAttack(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     asking: Annotated[tuple[Asking, ...], MinLen(1)] = ("rephrased",)
@@ -61,9 +61,11 @@ class PromptAttack(Measure):
         """Examples are looked at only if they are asked for."""
         return (self.partition, self.examples) if "examples" in self.asking else (self.partition,)
 
-    def refuse(self, data: ModelInput) -> str | None:
+    def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be rephrased prompts, where they are asked."""
-        return super().refuse(data) or (None if "rephrased" not in self.asking else versions_missing(data.x_shape, REPHRASED))
+        return super().unsupported_reason(data) or (
+            None if "rephrased" not in self.asking else versions_missing(data.x_shape, REPHRASED)
+        )
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """A value for each way to ask and each kind of knowledge."""

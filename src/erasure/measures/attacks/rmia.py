@@ -13,8 +13,8 @@ from torch import Tensor
 
 from erasure.functional.membership_scores import log_mean_probability, offline_prior, pairwise_rank
 from erasure.measures.attacks.shadow_game import RememberedGame, least_models, margins, outcome
-from erasure.measures.contract import Evaluation, ModelKind, Value
-from erasure.measures.requested_models import Request
+from erasure.measures.contract import Evaluation, ModelRole, Value
+from erasure.measures.requested_models import ModelRequest
 from erasure.measures.requirements import require_defined
 from erasure.types import Fraction, Partition, PositiveInt, Source
 
@@ -73,7 +73,7 @@ class RMIA(RememberedGame):
         """The two sides, and the population if it is another one."""
         return tuple(dict.fromkeys((*super().partitions(), *(() if self.population is None else (self.population,)))))
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The reference models."""
         return [(request, self.partitions()) for request in self.shadows]
 
@@ -102,9 +102,9 @@ class RMIA(RememberedGame):
 
     def _population(self, evaluation: Evaluation, name: str) -> Tensor:
         """The ratios of the population; no model has seen it, so its prior is a mean over all of them."""
-        bank, outputs = evaluation.bank(), evaluation.outputs(name)
-        said = torch.stack([margins(bank.outputs(request, name), f"model {request.number}") for request in self.shadows])
-        seen = torch.stack([torch.isin(outputs.ids, bank.seen(request)) for request in self.shadows])
+        models, outputs = evaluation.models(), evaluation.outputs(name)
+        said = torch.stack([margins(models.outputs(request, name), f"model {request.number}") for request in self.shadows])
+        seen = torch.stack([torch.isin(outputs.ids, models.seen(request)) for request in self.shadows])
         least_models("left out", ~seen, 1)
         prior = log_mean_probability(F.logsigmoid(said), ~seen)
         if self.variant == "offline":

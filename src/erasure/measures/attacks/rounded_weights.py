@@ -13,7 +13,7 @@ from erasure.functional.rounding import with_rounded_weights
 from erasure.measures.answer_tables import Knowledge, knowledge, knowledge_values, table_of
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, PositiveInt, Source, TaskKind
+from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["RoundedWeights"]
 
@@ -42,7 +42,7 @@ class RoundedWeights(Measure):
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"generation"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
     bits: Annotated[tuple[Annotated[int, Interval(ge=2, le=8)], ...], MinLen(1)] = (8, 4)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from erasure.functional.membership_scores import kernel_log_density, most_separated
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, margins, outcome
-from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
-from erasure.measures.requested_models import Request, Shadow, UnlearnedShadow
+from erasure.measures.contract import Evaluation, ModelRole, Outputs, Reference, Value
+from erasure.measures.requested_models import ModelRequest, Shadow, UnlearnedShadow
 from erasure.measures.requirements import require_defined
 from erasure.types import PositiveInt, Source
 
@@ -72,7 +72,7 @@ class RULI(ShadowGame):
         """The shadow models after they have unlearned half of what they saw of both sides."""
         return tuple(UnlearnedShadow(number=each.number, shadow=self.shadows[0], share=0.5) for each in self.shadows)
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """Every shadow model before and after unlearning."""
         return [(request, self.partitions()) for request in (*self.shadows, *self.unlearned)]
 
@@ -145,7 +145,7 @@ class RULIEfficacy(RULI):
         kind = self.shadows[0]
         return tuple(Shadow(number=k, pool=kind.pool, always=kind.always, share=1 / 3) for k in range(self.n_shadows // 2))
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The shadow models before and after unlearning, and the retrained ones."""
         return [*super().requests(subject), *((request, self.partitions()) for request in self.retrained)]
 

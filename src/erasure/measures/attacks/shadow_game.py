@@ -10,7 +10,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from erasure.errors import InvalidParameters, PartitionError, Problem, RequirementNotMet
+from erasure.errors import Diagnostic, InvalidParameters, PartitionError, RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.functional.membership import (
     auc,
@@ -23,8 +23,8 @@ from erasure.functional.membership import (
 )
 from erasure.functional.membership_scores import most_separated
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
-from erasure.measures.requested_models import Request, Shadow
-from erasure.types import Partition, PositiveInt, Tells
+from erasure.measures.requested_models import ModelRequest, Shadow
+from erasure.types import Indication, Partition, PositiveInt
 
 __all__ = ["RememberedGame", "ShadowGame", "Share", "Sides", "least_models", "margins", "outcome"]
 
@@ -54,7 +54,7 @@ class ShadowGame(Measure):
 
     version: ClassVar[int] = 2
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "attack"
+    indicates: ClassVar[Indication | None] = "attack"
     attack: ClassVar[str] = ""
     seen_share: ClassVar[float] = 0.5
 
@@ -67,10 +67,10 @@ class ShadowGame(Measure):
         """Half of the models must be enough to fit a distribution to, and halves come in pairs."""
         n = self.n_shadows
         if n < 4:
-            raise InvalidParameters([Problem(f"found {n} shadow models; at least 4 are needed", path="n_shadows")])
+            raise InvalidParameters([Diagnostic(f"found {n} shadow models; at least 4 are needed", path="n_shadows")])
         if self.seen_share == 0.5 and n % 2:
             message = f"found {n} shadow models; they see complementary halves in pairs: ask for {n - 1} or {n + 1}"
-            raise InvalidParameters([Problem(message, path="n_shadows")])
+            raise InvalidParameters([Diagnostic(message, path="n_shadows")])
 
     @property
     def title(self) -> str:
@@ -179,12 +179,12 @@ class Sides:
         """Log-odds of the right labels under the attacked model, ``(n,)``."""
         return torch.cat([margins(outputs, "the model under attack") for outputs in self.attacked])
 
-    def shadow_outputs(self, evaluation: Evaluation, request: Request) -> tuple[Outputs, Outputs]:
+    def shadow_outputs(self, evaluation: Evaluation, request: ModelRequest) -> tuple[Outputs, Outputs]:
         """What one of the shadow models says about either side."""
-        first, second = (evaluation.bank().outputs(request, name) for name in self.names)
+        first, second = (evaluation.models().outputs(request, name) for name in self.names)
         return first, second
 
-    def shadow_margins(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
+    def shadow_margins(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Log-odds of the right labels under shadow models, ``(S, n)``."""
         rows = []
         for request in requests:
@@ -192,16 +192,16 @@ class Sides:
             rows.append(torch.cat([margins(outputs, f"shadow model {request.number}") for outputs in said]))
         return torch.stack(rows)
 
-    def seen(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
+    def seen(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model was trained on which sample, ``(S, n)`` booleans."""
-        return torch.stack([torch.isin(self.ids, evaluation.bank().seen(request)) for request in requests])
+        return torch.stack([torch.isin(self.ids, evaluation.models().seen(request)) for request in requests])
 
-    def forgotten(self, evaluation: Evaluation, requests: Sequence[Request]) -> Tensor:
+    def forgotten(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model has seen and then unlearned which sample, ``(S, n)`` booleans.
 
         A shadow model that has unlearned nothing, as those of an original have, counts for all it has seen.
         """
-        gone = torch.stack([torch.isin(self.ids, evaluation.bank().forgotten(request)) for request in requests])
+        gone = torch.stack([torch.isin(self.ids, evaluation.models().forgotten(request)) for request in requests])
         return torch.where(gone.any(1, keepdim=True), gone, self.seen(evaluation, requests))
 
 
@@ -249,14 +249,14 @@ def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, thre
     low, high = auc_interval(members, others)
     evidence = {"kind": "roc", "fpr": fpr, "tpr": tpr, "n_members": len(members), "n_others": len(others)}
     area = Value(
-        value=auc(members, others), name=f"{title} AUC", partition=partition, low=low, high=high, chance=0.5, evidence=evidence
+        value=auc(members, others), name=f"{title} AUC", partition=partition, low=low, high=high, chance_level=0.5, curve=evidence
     )
     right = balanced_accuracy(members, others, threshold)
-    values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition, chance=0.5)]
+    values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition, chance_level=0.5)]
     for percent, bound in (("1%", 0.01), ("0.1%", 0.001)):
         rate = tpr_at_fpr(members, others, bound)
         low, high = tpr_interval(rate, len(members))
         values.append(
-            Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high, chance=bound)
+            Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high, chance_level=bound)
         )
     return values

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, outcome
-from erasure.measures.contract import Evaluation, ModelKind, Outputs, Reference, Value
-from erasure.measures.requested_models import Request
+from erasure.measures.contract import Evaluation, ModelRole, Outputs, Reference, Value
+from erasure.measures.requested_models import ModelRequest
 from erasure.measures.requirements import require_defined
-from erasure.types import PositiveInt, Source, TaskKind, Tells
+from erasure.types import Indication, PositiveInt, Source, Task
 
 __all__ = ["ForgettingRate", "ShokriAttack"]
 
@@ -46,12 +46,12 @@ class ShokriAttack(ShadowGame):
     source: ClassVar[Source | None] = Source(
         paper="Shokri, Stronati, Song, Shmatikov, IEEE S&P 2017, arXiv:1610.05820", deviations=_DEVIATIONS
     )
-    defined_for: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "binary"})
+    defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     attack: ClassVar[str] = "Shokri"
 
     n_shadows: PositiveInt = 16
 
-    def requests(self, subject: ModelKind) -> Sequence[tuple[Request, tuple[str, ...]]]:
+    def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The shadow models."""
         return [(request, self.partitions()) for request in self.shadows]
 
@@ -93,7 +93,7 @@ class ForgettingRate(ShokriAttack):
     value_range: ClassVar[tuple[float, float]] = (float("-inf"), 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"original"})
     attack: ClassVar[str] = "Forgetting rate"
-    tells: ClassVar[Tells | None] = "ignorance"
+    indicates: ClassVar[Indication | None] = "ignorance"
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The rate."""

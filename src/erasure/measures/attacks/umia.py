@@ -14,7 +14,7 @@ from erasure.errors import RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.training.randomness import Streams, derive
-from erasure.types import OpenFraction, Partition, PositiveInt, Source, Tells
+from erasure.types import Indication, OpenFraction, Partition, PositiveInt, Source
 
 __all__ = ["UMIA"]
 
@@ -63,8 +63,8 @@ class UMIA(Measure):
         ),
     )
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    tells: ClassVar[Tells | None] = "attack"
-    chance: ClassVar[float | None] = 0.5
+    indicates: ClassVar[Indication | None] = "attack"
+    chance_level: ClassVar[float | None] = 0.5
 
     forget: Partition = "forget"
     test: Partition = "test"

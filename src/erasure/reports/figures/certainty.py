@@ -13,14 +13,14 @@ from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["differences", "ranks"]
 
-_MOST_PANELS = 8
-_MOST_LINES = 40
+_MAX_PANELS = 8
+_MAX_LINES = 40
 
 
 def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """Mean difference of each method from retrained models, with its interval, beside the spread of those."""
     tested = {each.label for each in certainty.estimates if each.difference is not None}
-    methods = [label for label in order if label in tested][:_MOST_LINES]
+    methods = [label for label in order if label in tested][:_MAX_LINES]
     data: list[dict[str, Any]] = []
     spreads: dict[str, float] = {}
     for each in certainty.estimates:
@@ -50,7 +50,7 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
                 "is_apart": "differs" if each.is_apart else "not told apart",
             }
         )
-    names = list(dict.fromkeys(record["measure"] for record in data))[:_MOST_PANELS]
+    names = list(dict.fromkeys(record["measure"] for record in data))[:_MAX_PANELS]
     data = [record for record in data if record["measure"] in set(names)]
     if not data:
         return None
@@ -166,7 +166,7 @@ def ranks(certainty: Certainty, *, narrow: bool = False) -> Figure | None:
             "status": "told apart from the best" if not is_alike and rank - best >= cd else "not told apart from the best",
         }
         for label, rank in zip(ranking.labels, test.ranks, strict=True)
-    ][:_MOST_LINES]
+    ][:_MAX_LINES]
     end = float(len(ranking.labels))
     x: dict[str, Any] = {"type": "quantitative", "scale": {"domain": [1, end], "nice": False}}
     x |= {"title": "mean rank; 1 is best", "axis": {"tickCount": 6, "tickMinStep": 1}}

@@ -11,14 +11,14 @@ from typing import Any, Literal, TypeAlias
 
 from erasure.reports.figures.theme import CONFIG
 
-__all__ = ["MOST_DOTS", "MOST_LINES", "MOST_PANELS", "STEP", "TWO_LINES", "Figure", "Section", "base", "counted", "spread"]
+__all__ = ["MAX_DOTS", "MAX_LINES", "MAX_PANELS", "STEP", "TWO_LINES", "Figure", "Section", "base", "counted", "spread"]
 
-MOST_PANELS = 24
+MAX_PANELS = 24
 """Methods that get a panel of their own."""
-MOST_LINES = 40
+MAX_LINES = 40
 TWO_LINES: Mapping[str, Any] = {"labelExpr": "split(datum.label, ', ')", "labelFontSize": 11.5, "labelLimit": 165}
 """A header of a measure above its partition."""
-MOST_DOTS = 3000
+MAX_DOTS = 3000
 """Repetitions that a figure draws as dots; of more, some of each method."""
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 STEP = 19

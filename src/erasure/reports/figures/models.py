@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erasure.records.figure_records import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
-from erasure.reports.figures.figure import MOST_PANELS, Figure, base
+from erasure.reports.figures.figure import MAX_PANELS, Figure, base
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["by_class", "distributions", "layers", "measured_rocs", "rocs"]
 
-_MOST_LINES = 40
+_MAX_LINES = 40
 _GRID = 40
 
 
@@ -32,7 +32,7 @@ def _axis_labels(names: Mapping[float, str]) -> str:
 def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) -> list[str]:
     known = set(present)
     first = [label for label in present if label in set(fixed)]
-    return [*first, *[label for label in order if label in known and label not in set(first)]][: MOST_PANELS + len(first)]
+    return [*first, *[label for label in order if label in known and label not in set(first)]][: MAX_PANELS + len(first)]
 
 
 def _columns(n: int) -> int:
@@ -324,7 +324,7 @@ def by_class(
     titles = {"forget": "forgotten samples", "test": "held-out samples", "retain": "retained samples"}
     wanted = [(p, role) for p, role in roles.items() if (gold, p) in values and role in {"forget", "test", "retain"}]
     wanted = sorted(wanted, key=lambda each: list(titles).index(each[1]))[:2]
-    methods = [label for label in order if any((label, p) in values for p, _ in wanted)][:_MOST_LINES]
+    methods = [label for label in order if any((label, p) in values for p, _ in wanted)][:_MAX_LINES]
     names = _distinct(classes.names)
     effect = [0.0] * len(names)
     records: list[dict[str, Any]] = []
@@ -420,7 +420,7 @@ def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: b
     """Relative change of each layer's weights, method by method, gold first."""
     names = list(changes.names)
     values: Mapping[str, Sequence[float | None]] = {row.label: row.values for row in changes.rows}
-    models = [*([gold] if gold in values else []), *[label for label in order if label in values]][:_MOST_LINES]
+    models = [*([gold] if gold in values else []), *[label for label in order if label in values]][:_MAX_LINES]
     records: list[dict[str, Any]] = [
         {"model": str(label), "layer": name, "change": value}
         for label in models

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from erasure.analysis.overview import Overview
-from erasure.records.figure_records import GroupRecord
+from erasure.records.figure_records import RepetitionRecord
 from erasure.records.run_folder import RunFolder
 from erasure.records.sweep_folder import SERIES, is_of_method
 from erasure.reports.figures import certainty as certainty_figures
@@ -42,10 +42,10 @@ def part_figures(overview: Overview, number: int, *, narrow: bool = False) -> li
 
 def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
     """Figures over several problems: how much depends on what poses them."""
-    paths = {path for setting in overview.folder.evidence.sweep for path in setting.settings}
+    paths = {path for setting in overview.folder.record.sweep for path in setting.settings}
     around = {path for path in paths if not is_of_method(path)}
     found = setting_figures.sensitivity(
-        overview.folder.models, overview.judgements, only=around, name="across problems", narrow=narrow
+        overview.folder.models, overview.verdicts, only=around, name="across problems", narrow=narrow
     )
     return [_shortened(found, short_labels(overview.order))] if found is not None else []
 
@@ -53,10 +53,10 @@ def figures_across(overview: Overview, *, narrow: bool = False) -> list[Figure]:
 def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     folder, order = overview.folder, overview.order
     found: list[Figure | None] = [
-        verdict_figures.tradeoff(overview.judgements, narrow=narrow),
+        verdict_figures.tradeoff(overview.verdicts, narrow=narrow),
         verdict_figures.seeds(folder.rows, order, narrow=narrow),
-        retraining_figures.memory_left(overview.judgements, narrow=narrow),
-        retraining_figures.relabelled(overview.judgements, narrow=narrow),
+        retraining_figures.memory_left(overview.verdicts, narrow=narrow),
+        retraining_figures.relabelled(overview.verdicts, narrow=narrow),
         retraining_figures.power_curve(overview.judged.report, narrow=narrow),
         certainty_figures.differences(overview.certainty, order, narrow=narrow),
         certainty_figures.ranks(overview.certainty, narrow=narrow),
@@ -66,14 +66,14 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
         group = _without(whole, repeated)
         suffix = f"_{number + 1}" if number else ""
         found += [_renamed(figure, suffix, group) for figure in _group_figures(group, order, _gold(folder, whole), narrow=narrow)]
-    curves_of = [curve for curve in folder.evidence.curves if curve.label not in repeated]
-    measured = model_figures.measured_rocs(curves_of, folder.evidence.gold_curves)
+    curves_of = [curve for curve in folder.record.curves if curve.label not in repeated]
+    measured = model_figures.measured_rocs(curves_of, folder.record.gold_curves)
     for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [
         setting_figures.trace(folder.trace, order, narrow=narrow),
         setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
-        setting_figures.sensitivity(folder.models, overview.judgements, narrow=narrow),
+        setting_figures.sensitivity(folder.models, overview.verdicts, narrow=narrow),
     ]
     found += [draw(overview, narrow=narrow) for draw in _of_other_packages()]
     short = short_labels(order)
@@ -105,14 +105,14 @@ def _same_as_gold(folder: RunFolder) -> frozenset[str]:
     return frozenset(model.label for model in folder.models if has_gold and model.exact)
 
 
-def _gold(folder: RunFolder, group: GroupRecord) -> str | None:
+def _gold(folder: RunFolder, group: RepetitionRecord) -> str | None:
     """What the group's gold model is called; None if there is none, or it was not measured."""
     golds = {model.label for model in folder.models if model.role == "gold"}
     series = group.losses.series if group.losses is not None else ()
     return next((each.label for each in series if each.label in golds), None)
 
 
-def _without(group: GroupRecord, labels: frozenset[str]) -> GroupRecord:
+def _without(group: RepetitionRecord, labels: frozenset[str]) -> RepetitionRecord:
     changes = {}
     for name, within in SERIES.items() if labels else ():
         if (piece := getattr(group, name)) is not None:
@@ -120,7 +120,7 @@ def _without(group: GroupRecord, labels: frozenset[str]) -> GroupRecord:
     return replace(group, **changes)
 
 
-def _group_figures(group: GroupRecord, order: Sequence[str], gold: str | None, *, narrow: bool) -> list[Figure | None]:
+def _group_figures(group: RepetitionRecord, order: Sequence[str], gold: str | None, *, narrow: bool) -> list[Figure | None]:
     roles = {group.forget: "forget", group.retain: "retain"}
     if group.heldout:
         roles[group.heldout] = "test"
@@ -140,7 +140,7 @@ def _group_figures(group: GroupRecord, order: Sequence[str], gold: str | None, *
     return found
 
 
-def _renamed(figure: Figure | None, suffix: str, group: GroupRecord) -> Figure | None:
+def _renamed(figure: Figure | None, suffix: str, group: RepetitionRecord) -> Figure | None:
     """A figure of a further group, told apart from the first one's."""
     if figure is None or not suffix:
         return figure

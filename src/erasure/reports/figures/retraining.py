@@ -10,8 +10,8 @@ import numpy as np
 
 from erasure.analysis.findings import MEMORY_MARGIN, Tested, TestedReport
 from erasure.analysis.power import POWER, Detection
-from erasure.analysis.verdicts import TITLES, Judgement
-from erasure.reports.figures.figure import MOST_LINES, MOST_PANELS, STEP, Figure, base, counted
+from erasure.analysis.verdicts import TITLES, Verdict
+from erasure.reports.figures.figure import MAX_LINES, MAX_PANELS, STEP, Figure, base, counted
 from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
 
 __all__ = ["memory_left", "power_curve", "relabelled"]
@@ -20,12 +20,12 @@ _BINS = 24
 _CURVE_POINTS = 41
 _REACH = 1.6
 """Right end of the power curve, in shifts that are found in 80 % of cases."""
-_MOST_SHIFT = 100.0
+_MAX_SHIFT = 100.0
 _FARTHEST = 1.5
 """Memory left beyond which an interval is cut off, in units of the original's."""
 
 
-def memory_left(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+def memory_left(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
     """Memory left of every method with its interval, from retrained models (0) to the original (1).
 
     Args:
@@ -38,9 +38,7 @@ def memory_left(judgements: Sequence[Judgement], *, narrow: bool = False) -> Fig
     known = [j for j in judgements if j.tested is not None and j.tested.memory is not None and not j.is_exact]
     if not known:
         return None
-    records = [
-        _memory_record(j.label, j.tested, TITLES[j.verdict], j.verdict) for j in known[:MOST_LINES] if j.tested is not None
-    ]
+    records = [_memory_record(j.label, j.tested, TITLES[j.finding], j.finding) for j in known[:MAX_LINES] if j.tested is not None]
     order = [record["method"] for record in records]
     low = max(-_FARTHEST, min(-0.3, *(record["low"] for record in records)))
     high = min(_FARTHEST, max(1.1, *(record["high"] for record in records)))
@@ -92,7 +90,7 @@ def memory_left(judgements: Sequence[Judgement], *, narrow: bool = False) -> Fig
         "What a method's models still know of the forgotten samples, as a share of what the original knows more than retrained "
         "models: the mean over originals, and both limits at 5 %. Within the band, a fifth of the original's memory either way, "
         "it counts as none. An interval that reaches beyond says that more models are needed."
-        + counted(min(len(known), MOST_LINES), len(known)),
+        + counted(min(len(known), MAX_LINES), len(known)),
         f"Intervals of {len(known)} methods on one axis; {n_within} {'lies' if n_within == 1 else 'lie'} within the band around 0.",
         spec,
         records,
@@ -106,7 +104,7 @@ def _memory_record(label: str, tested: Tested, verdict: str, finding: str) -> di
     return {"method": label, "mean": found.mean, "low": found.low, "high": found.high, "verdict": verdict, "finding": finding}
 
 
-def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+def relabelled(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
     """The largest difference of each method among those that relabelling it with retrained models gives.
 
     Args:
@@ -116,7 +114,7 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
     Returns:
         None if no method was tested by labellings.
     """
-    known = [j for j in judgements if j.tested is not None and j.tested.maxima and not j.is_exact][:MOST_PANELS]
+    known = [j for j in judgements if j.tested is not None and j.tested.maxima and not j.is_exact][:MAX_PANELS]
     if not known:
         return None
     tests = [(j, j.tested) for j in known if j.tested is not None]
@@ -125,12 +123,12 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
     edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
     records: list[dict[str, Any]] = []
     marks: list[dict[str, Any]] = []
-    for judgement, tested in tests:
+    for verdict, tested in tests:
         counts, _ = np.histogram(tested.maxima, edges)
         shares = counts / counts.sum()
         records += [
             {
-                "method": judgement.label,
+                "method": verdict.label,
                 "start": float(edges[i]),
                 "end": float(edges[i + 1]),
                 "share": float(share),
@@ -143,11 +141,11 @@ def relabelled(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figu
         words = "" if p is None or math.isnan(p) else f"p = {p:.2g}"
         marks.append(
             {
-                "method": judgement.label,
+                "method": verdict.label,
                 "start": tested.maximum,
                 "p": words,
                 "kind": "observed",
-                "verdict": TITLES[judgement.verdict],
+                "verdict": TITLES[verdict.finding],
             }
         )
     columns = 2 if narrow else min(len(known), 4)
@@ -215,7 +213,7 @@ def power_curve(report: TestedReport, *, narrow: bool = False) -> Figure | None:
         None if nobody can be accused.
     """
     found = report.detection
-    if found is None or not found.shift < _MOST_SHIFT:
+    if found is None or not found.shift < _MAX_SHIFT:
         return None
     more = found.of_originals(2 * found.n_originals)
     names = (_originals(found), _originals(more))

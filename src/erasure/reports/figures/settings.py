@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from erasure.analysis.verdicts import Judgement, Question
+from erasure.analysis.verdicts import Question, Verdict
 from erasure.records.evidence import ModelRecord
 from erasure.records.rows import Row
 from erasure.records.run_folder import TracePoint
-from erasure.reports.figures.figure import MOST_DOTS, MOST_LINES, MOST_PANELS, STEP, Figure, base, counted, spread
+from erasure.reports.figures.figure import MAX_DOTS, MAX_LINES, MAX_PANELS, STEP, Figure, base, counted, spread
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["costs", "sensitivity", "trace"]
@@ -23,7 +23,7 @@ _WIDE = 8.0
 
 def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """Time, one-off work apart, memory, and operations if they were counted; the mean over repetitions."""
-    shown = ["original", "gold", *list(order)[:MOST_LINES]]
+    shown = ["original", "gold", *list(order)[:MAX_LINES]]
     found: dict[tuple[str, str, str], list[float]] = {}
     parts = (("elapsed_s", "time [s]", "each request"), ("precompute_s", "time [s]", "once, in advance"))
     for model in models:
@@ -33,7 +33,7 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
                 found.setdefault((name, quantity, part), []).append(value)
     for row in rows:
         if "flop" in row.measure.lower() and row.value is not None:
-            name = row.label if row.model == "unlearned" else row.model
+            name = row.label if row.model_role == "unlearned" else row.model_role
             found.setdefault((name, f"{row.measure} [{row.unit or 'operations'}]", "each request"), []).append(row.value)
     data: list[dict[str, Any]] = [
         {"model": name, "quantity": quantity, "part": part, "value": math.fsum(values) / len(values)}
@@ -116,7 +116,7 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
 
 def sensitivity(
     models: Sequence[ModelRecord],
-    judgements: Sequence[Judgement],
+    judgements: Sequence[Verdict],
     *,
     only: Collection[str] | None = None,
     name: str = "",
@@ -168,7 +168,7 @@ def sensitivity(
         (record for record in data if record["kind"] == "repetition"),
         "gap",
         lambda record: (record["panel"], record["method"], record["question"]),
-        max(2, MOST_DOTS // n_cells),
+        max(2, MAX_DOTS // n_cells),
     )
     for panel in panels:
         own: list[Mapping[str, Any]] = [r for r in data if r["panel"] == panel and r["kind"] == "mean"]
@@ -234,12 +234,12 @@ def sensitivity(
     )
 
 
-def _gaps(judgement: Judgement) -> list[dict[str, Any]]:
+def _gaps(verdict: Verdict) -> list[dict[str, Any]]:
     """The largest differences of a setting, and those of each original where there are several."""
     found: list[dict[str, Any]] = []
     questions: tuple[Question, ...] = ("forgetting", "utility")
     for question in questions:
-        mean, each = judgement.worst(question), judgement.by_original(question)
+        mean, each = verdict.worst(question), verdict.by_original(question)
         kinds = ([("mean", mean)] if mean is not None else []) + [("repetition", gap) for gap in (each if len(each) > 1 else ())]
         found += [{"question": question, "kind": kind, "gap": min(gap, 50.0)} for kind, gap in kinds]
     return found
@@ -258,7 +258,7 @@ def _last_words(path: str, others: Iterable[str]) -> str:
 def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """What was measured after each epoch of unlearning; gold dashed."""
     traced = {point.label for point in points if point.epoch > 0}
-    methods = [label for label in order if label in traced][:MOST_PANELS]
+    methods = [label for label in order if label in traced][:MAX_PANELS]
     first_seed = next((point.seed for point in points), "")
     data = []
     for point in points:

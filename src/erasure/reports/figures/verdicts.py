@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from erasure.analysis.verdicts import TITLES, Judgement
+from erasure.analysis.verdicts import TITLES, Verdict
 from erasure.records.rows import Row
-from erasure.reports.figures.figure import MOST_DOTS, MOST_LINES, STEP, TWO_LINES, Figure, base, counted, spread
+from erasure.reports.figures.figure import MAX_DOTS, MAX_LINES, STEP, TWO_LINES, Figure, base, counted, spread
 from erasure.reports.figures.labels import LONGEST, place_labels
 from erasure.reports.figures.theme import COLOURS, CONFIG, VERDICT_MARKS
 
@@ -19,7 +19,7 @@ _USUAL = 2.0
 """Standard deviations within which a retrained model usually lies by one value."""
 
 
-def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure | None:
+def tradeoff(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
     """How far each method is from retrained models where it should forget, against how far where it should not."""
     width, height = (330, 330) if narrow else (640, 400)
     judged = sorted(
@@ -31,15 +31,15 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
             "forgetting": min(j.worst("forgetting") or 0.0, 50.0),
             "utility": min(j.worst("utility") or 0.0, 50.0),
             "cost": j.cost,
-            "verdict": TITLES[j.verdict],
+            "verdict": TITLES[j.finding],
         }
-        for j in judged[: 2 * MOST_LINES]
+        for j in judged[: 2 * MAX_LINES]
     ]
     if not points:
         return None
     x_top, y_top = (max(1.5 * _USUAL, *(p[axis] * 1.15 for p in points)) for axis in ("forgetting", "utility"))
     costs_known = any(p["cost"] is not None for p in points)
-    marks = {TITLES[j.verdict]: VERDICT_MARKS[j.verdict] for j in judged}
+    marks = {TITLES[j.finding]: VERDICT_MARKS[j.finding] for j in judged}
     verdict_scale = {"domain": list(marks), "range": [COLOURS[colour] for colour, _ in marks.values()]}
     shape_scale = {"domain": list(marks), "range": [shape for _, shape in marks.values()]}
     x, y = (
@@ -52,7 +52,7 @@ def tradeoff(judgements: Sequence[Judgement], *, narrow: bool = False) -> Figure
         }
         for field, top in (("forgetting", x_top), ("utility", y_top))
     )
-    labelled = points[:MOST_LINES]
+    labelled = points[:MAX_LINES]
     spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
     places = place_labels(
         spots,
@@ -165,7 +165,7 @@ def _size_ticks(points: Iterable[Mapping[str, Any]]) -> list[float]:
 
 def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """Every value of the headline measures: a dot for each repetition, gold as a line, its noise floor as a band."""
-    methods = list(order)[:MOST_LINES]
+    methods = list(order)[:MAX_LINES]
     kept = set(methods)
     by_measure: dict[str, list[dict[str, Any]]] = {}
     bands: dict[str, list[tuple[float, float]]] = {}
@@ -173,9 +173,9 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         if row.gap is None or row.gold is None or row.value is None or row.partition == "":
             continue
         name = f"{row.measure}, {row.partition}"
-        if row.floor is not None:
-            bands.setdefault(name, []).append((row.gold, row.floor))
-        if row.model == "unlearned" and row.label in kept:
+        if row.noise_floor is not None:
+            bands.setdefault(name, []).append((row.gold, row.noise_floor))
+        if row.model_role == "unlearned" and row.label in kept:
             record: dict[str, Any] = {
                 "measure": name,
                 "method": row.label,
@@ -188,7 +188,7 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     if not names:
         return None
     data = [record for name in names for record in by_measure[name]]
-    most = max(_FEWEST_DOTS, MOST_DOTS // (len(names) * len(methods)))
+    most = max(_FEWEST_DOTS, MAX_DOTS // (len(names) * len(methods)))
     is_thinned = False
     drawn: list[dict[str, Any]] = []
     for name in names:

@@ -6,8 +6,8 @@ model. Each model keeps its own samples and its own random stream, and ends wher
 
 from __future__ import annotations
 
-from erasure.training.ensemble.choice import BLOCK_SIZE, refuse, unsuited
+from erasure.training.ensemble.choice import BLOCK_SIZE, unsuited, unsupported_reason
 from erasure.training.ensemble.passes import StackedOutputs, forward_together, refuse_pass
 from erasure.training.ensemble.training import train_together
 
-__all__ = ["BLOCK_SIZE", "StackedOutputs", "forward_together", "refuse", "refuse_pass", "train_together", "unsuited"]
+__all__ = ["BLOCK_SIZE", "StackedOutputs", "forward_together", "refuse_pass", "train_together", "unsuited", "unsupported_reason"]

@@ -16,15 +16,15 @@ from erasure.training.estimators import Estimator
 from erasure.training.predictor import Predictor
 from erasure.training.sharded import ShardedEnsemble
 
-__all__ = ["BLOCK_SIZE", "impossible", "refuse", "unsuited"]
+__all__ = ["BLOCK_SIZE", "impossible", "unsuited", "unsupported_reason"]
 
 BLOCK_SIZE = 16
 """Models to train together: enough to spread the cost of a step, few enough for their activations to stay in the caches."""
 
-MOST_PARAMETERS = 2**18
+MAX_PARAMETERS = 2**18
 """Above, a network's own arithmetic is what a step costs, and nothing is won by sharing the rest."""
 
-MOST_PARAMETERS_OF_CONVOLUTIONS = 2**16
+MAX_PARAMETERS_OF_CONVOLUTIONS = 2**16
 """The same where there are convolutions; the first dense layer grows with the image, and so stands for the work on it."""
 
 _MEANS: Mapping[str, frozenset[str]] = {
@@ -40,7 +40,7 @@ _MEANS: Mapping[str, frozenset[str]] = {
 """Losses of torch that are plain means over the samples, and the parameters that leave them so."""
 
 
-def refuse(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> str | None:
+def unsupported_reason(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> str | None:
     """Why models like ``model`` are better trained one by one, or None.
 
     Decided by architecture and recipe alone. What :func:`~erasure.training.ensemble.train_together` cannot do comes first; then
@@ -56,7 +56,7 @@ def refuse(model: nn.Module, predictor: Predictor, precision: Precision = "fp32"
         return reason
     kinds = {type(module) for module in model.modules()}
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    most = MOST_PARAMETERS_OF_CONVOLUTIONS if nn.Conv2d in kinds else MOST_PARAMETERS
+    most = MAX_PARAMETERS_OF_CONVOLUTIONS if nn.Conv2d in kinds else MAX_PARAMETERS
     if n_parameters > most:
         what = "a network with convolutions" if nn.Conv2d in kinds else "a network"
         return f"{what} of {n_parameters:,} parameters is as fast one by one (the limit is {most:,})"

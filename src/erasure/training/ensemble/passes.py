@@ -16,7 +16,7 @@ from erasure.training.ensemble.layers import SampleRows
 from erasure.training.ensemble.program import Program, difference
 from erasure.training.ensemble.stack import Stack
 from erasure.training.forward import features_of, logits_of
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["StackedOutputs", "forward_together", "refuse_pass"]
 
@@ -39,7 +39,7 @@ class StackedOutputs:
     losses: Tensor
     labels: Tensor
     features: Tensor | None
-    task: TaskKind
+    task: Task
 
 
 def refuse_pass(models: Sequence[nn.Module]) -> str | None:
@@ -72,7 +72,7 @@ def forward_together(
     y: Tensor,
     ids: Tensor,
     criterion: Criterion,
-    task: TaskKind,
+    task: Task,
     batch_size: int = 1024,
 ) -> StackedOutputs:
     """One pass of ``models`` in eval mode over the samples ``ids``; the models are only read.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.training.per_sample.recording import parameter_uses
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = ["Cotangents", "PerSampleLoss", "Seeder", "fisher_seeder", "loss_seeder"]
 
@@ -77,7 +77,7 @@ def loss_seeder(per_sample_loss: PerSampleLoss) -> Seeder:
     return seeder
 
 
-def fisher_seeder(n_classes: int, task: TaskKind) -> Seeder:
+def fisher_seeder(n_classes: int, task: Task) -> Seeder:
     r"""Passes whose squared gradients add up to the diagonal of the true Fisher information.
 
     The Fisher information of sample i with respect to its logits is a matrix :math:`H_i = \sum_s l_{is} l_{is}^\top`, so with the
@@ -103,7 +103,7 @@ def fisher_seeder(n_classes: int, task: TaskKind) -> Seeder:
     return seeder
 
 
-def _check_shape(logits: Tensor, n_classes: int, task: TaskKind) -> None:
+def _check_shape(logits: Tensor, n_classes: int, task: Task) -> None:
     shape = tuple(logits.shape[1:])
     expected = ((), (1,)) if task == "binary" else ((n_classes,),)
     if shape not in expected:

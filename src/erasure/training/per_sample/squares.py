@@ -14,7 +14,7 @@ from erasure.training.per_sample.engine import Engine, Method
 from erasure.training.per_sample.scope import evaluation, selected_parameters
 from erasure.training.per_sample.seeds import PerSampleLoss, Seeder, fisher_seeder, loss_seeder
 from erasure.training.trial import require_gradients
-from erasure.types import TaskKind
+from erasure.types import Task
 
 __all__ = [
     "absolute_gradients",
@@ -87,7 +87,7 @@ def true_fisher(
     batches: Iterable[Any],
     n_classes: int,
     *,
-    task: TaskKind = "classification",
+    task: Task = "classification",
     dtype: torch.dtype = torch.float64,
     method: Method = "auto",
     parameters: Collection[str] | None = None,
