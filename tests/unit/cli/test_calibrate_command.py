@@ -29,5 +29,5 @@ def test_it_says_how_often_a_retrained_model_is_accused_and_what_is_found(cli, w
 def test_it_refuses_what_cannot_be_calibrated(cli, write_config, judged, tmp_path):
     store = ("--store", tmp_path / "store")
     assert "leaves too few of 4" in cli("calibrate", write_config(judged), "--golds", 4, *store)[2]
-    assert "nobody is judged" in cli("calibrate", "config.jsonc", "--set", "evaluator.floor_repeats=0", *store)[2]
+    assert "no method is judged" in cli("calibrate", "config.jsonc", "--set", "evaluator.floor_repeats=0", *store)[2]
     assert "there is no method" in cli("calibrate", "config.jsonc", "--set", "unlearners=[]", *store)[2]

@@ -182,5 +182,5 @@ class TestForgettingRateConformance(AttackConformance):
 
 def test_a_measure_that_needs_a_bank_says_so_without_one():
     given = bench()
-    with pytest.raises(Exception, match="other models to be trained"):
+    with pytest.raises(Exception, match="trains other models"):
         LiRA(n_shadows=4).measure(given.evaluation(LiRA(n_shadows=4)))

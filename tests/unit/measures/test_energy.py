@@ -123,7 +123,7 @@ def test_where_nothing_can_be_metered_there_is_no_value_or_the_reason(population
     evaluation = population.evaluation(Energy())
     never = replace(evaluation, subject=replace(evaluation.subject, remake=None))
     assert Energy().measure(never) == ()
-    with pytest.raises(RequirementNotMet, match="make the model once more"):
+    with pytest.raises(RequirementNotMet, match="reruns the method"):
         Energy(optional=False).measure(never)
 
 

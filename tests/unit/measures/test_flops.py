@@ -149,7 +149,7 @@ def test_an_error_of_the_method_is_not_hidden_and_ends_the_counting(population):
 
 @pytest.mark.parametrize("measure", [Flops(), HardwareCounters()])
 def test_what_cannot_be_made_again_is_refused(population, measure):
-    with pytest.raises(RequirementNotMet, match="make the model once more"):
+    with pytest.raises(RequirementNotMet, match="reruns the method"):
         measure.measure(_remaking(population, measure, None))
 
 

@@ -136,7 +136,7 @@ def test_outside_a_run_the_reason_is_given(population):
     from dataclasses import replace
 
     measure = KLoM(n_models=2)
-    with pytest.raises(RequirementNotMet, match="in a run of an experiment only"):
+    with pytest.raises(RequirementNotMet, match="needs an experiment run"):
         measure.measure(replace(population.evaluation(measure), provider=None))
 
 

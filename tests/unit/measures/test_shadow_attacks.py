@@ -457,7 +457,7 @@ def test_without_a_provider_the_reason_is_said():
     from dataclasses import replace
 
     measure = LiRA(n_shadows=4)
-    with pytest.raises(RequirementNotMet, match="run of an experiment"):
+    with pytest.raises(RequirementNotMet, match="needs an experiment run"):
         measure.measure(replace(world().evaluation(measure), provider=None))
 
 
