@@ -137,8 +137,8 @@ LANGUAGE_MEASURES = [suite.make(None) for suite in MeasureConformance.__subclass
 
 @pytest.mark.parametrize("measure", LANGUAGE_MEASURES, ids=lambda measure: type(measure).__name__)
 def test_measures_of_answers_refuse_classes(measure):
-    assert measure.refuse(bench("classification").model_input)
-    assert measure.refuse(language_bench().model_input) is None
+    assert measure.unsupported_reason(bench("classification").model_input)
+    assert measure.unsupported_reason(language_bench().model_input) is None
     given = bench("classification")
     with pytest.raises(RequirementNotMet, match="generation"):
         measure.measure(given.evaluation(measure))

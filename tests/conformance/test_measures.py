@@ -266,7 +266,7 @@ _TELLING = {
 def test_a_measure_says_what_its_values_tell_of_forgotten_samples(cls):
     assert cls.indicates == next((tells for tells, names in _TELLING.items() if cls.__name__ in names), None)
     low, high = cls.value_range
-    assert cls.chance is None or (cls.indicates == "attack" and low < cls.chance < high)
+    assert cls.chance_level is None or (cls.indicates == "attack" and low < cls.chance_level < high)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_model_that_diverged_gets_no_number(cls):
     given = bench("classification")
 
     def values():
-        kind = "unlearned" if "unlearned" in measure.judges else "original"
+        kind = "unlearned" if "unlearned" in measure.applies_to else "original"
         return {(value.name, value.partition): value.value for value in measure.measure(given.evaluation(measure, "fair", kind))}
 
     try:

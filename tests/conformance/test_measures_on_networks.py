@@ -46,7 +46,7 @@ def overwriting(model):
 
 
 def values(measure, given):
-    kind = "unlearned" if "unlearned" in measure.judges else "original"
+    kind = "unlearned" if "unlearned" in measure.applies_to else "original"
     found = measure.measure(given.evaluation(measure, "fair", kind))
     return [(value.name, value.partition, value.value) for value in found]
 

@@ -147,19 +147,19 @@ def test_a_method_works_on_a_network_or_refuses_it_in_our_words(name, network):
         with pytest.raises(
             RequirementNotMet, match=r"was logged|ExactDeletion|CertifiedUnlearning|NoisyLogistic|for linear models"
         ):
-            method.run(NETWORKS["mapping"](), dataclasses.replace(found.task, bank=Bank(NETWORKS["mapping"])))
+            method.run(NETWORKS["mapping"](), dataclasses.replace(found.context, models=Bank(NETWORKS["mapping"])))
         return
     torch.manual_seed(0)
     bank = Bank(NETWORKS[network])
     model = bank.fresh(0)
-    task = dataclasses.replace(found.task, bank=bank)
+    task = dataclasses.replace(found.context, models=bank)
     try:
         result = method.run(model, task).model
     except RequirementNotMet as refusal:
         assert network in {"lazy", "spectral norm"}, refusal
         return
     assert network != "lazy"
-    logits = logits_of(result(found.task.x.gather(torch.arange(4))))
+    logits = logits_of(result(found.context.x.gather(torch.arange(4))))
     assert bool(torch.isfinite(logits).all())
     assert result.state_dict().keys() == model.state_dict().keys()
 
@@ -169,11 +169,11 @@ def test_a_network_that_writes_over_its_input_gives_the_same_model(name, cls):
     method, found = given(name, cls)
     if cls.at_training or "recipe" in FACTS.get(name, {}):
         pytest.skip("it needs the recipe's own network, or an estimator")
-    plain = method.run(found.model, found.task).model
-    wrapped = copy.deepcopy(found.bank)
-    wrapped.fresh = lambda seed: WritesOver(found.bank.fresh(seed)).eval()
-    retrained = found.bank.retrained
+    plain = method.run(found.model, found.context).model
+    wrapped = copy.deepcopy(found.models)
+    wrapped.fresh = lambda seed: WritesOver(found.models.fresh(seed)).eval()
+    retrained = found.models.retrained
     wrapped.retrained = lambda partition: (WritesOver(retrained(partition)[0]).eval(), 0.0)
-    over = method.run(WritesOver(found.model), dataclasses.replace(found.task, bank=wrapped)).model
+    over = method.run(WritesOver(found.model), dataclasses.replace(found.context, models=wrapped)).model
     assert not over._forward_pre_hooks
     assert model_digest(over.inner) == model_digest(plain)

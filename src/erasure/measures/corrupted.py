@@ -52,7 +52,9 @@ class TrueLabelAccuracy(Measure):
         said = outputs.predictions[wrong]
         return [
             self._share(int((said == truth[wrong]).sum()), n),
-            self._share(int((said == labels[wrong]).sum()), n, name="WrongLabelAccuracy", higher_is_better=False, tells="trace"),
+            self._share(
+                int((said == labels[wrong]).sum()), n, name="WrongLabelAccuracy", higher_is_better=False, indicates="trace"
+            ),
         ]
 
     def _share(self, hits: int, n: int, **otherwise: Any) -> Value:

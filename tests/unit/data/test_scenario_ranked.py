@@ -15,7 +15,7 @@ from erasure.data.corruption import Mislabel
 from erasure.data.dataset import Dataset
 from erasure.data.scenarios import ranked
 from erasure.data.scenarios.ranked import MemorisedSplitter, VulnerableSplitter
-from erasure.data.scenarios.ranking_models import Bank, Predictions, RankingRecipe, balanced, folds
+from erasure.data.scenarios.ranking_models import Predictions, RankingModels, RankingRecipe, balanced, folds
 from erasure.data.sources.poisoned import Poisoned
 from erasure.data.sources.scikit_learn import Sklearn
 from erasure.data.standardise import standardised
@@ -64,7 +64,7 @@ def said(right, confidence=None):
 
 def test_memorisation_is_feldman_and_zhangs_difference_of_accuracies():
     seen = torch.tensor([[1, 1], [1, 0], [0, 1], [0, 0]], dtype=torch.bool)
-    bank = Bank(seen, (said([1, 1]), said([1, 0]), said([0, 1]), said([0, 1])))
+    bank = RankingModels(seen, (said([1, 1]), said([1, 0]), said([0, 1]), said([0, 1])))
     # The first sample is right exactly where it was seen; of the second, both that saw it and one of the two others are right.
     assert bank.difference(lambda each: each.right).tolist() == [1.0, 0.5]
 

@@ -59,7 +59,7 @@ def test_every_answer_is_listed_behind_its_letter_and_the_letter_of_the_true_one
         right.append(orders[0][1] == 0)
     assert value.value == pytest.approx(sum(right) / len(right))
     assert value.value == pytest.approx(1 / 3, abs=0.02)  # one letter for all questions is chance
-    assert value.chance == pytest.approx(1 / 3)
+    assert value.chance_level == pytest.approx(1 / 3)
     again = Listening(scores(2))
     evaluated(given, LetterChoice(**FRAME), again)
     assert again.asked == model.asked

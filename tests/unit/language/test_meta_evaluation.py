@@ -56,7 +56,7 @@ def probability(given, model):
 
 def measured(given, measure, noise=0.3, model="fair"):
     evaluation = replace(given.evaluation(measure, model), provider=Bank(given, noise))
-    evaluation = replace(evaluation, subject=replace(evaluation.subject, kind="unlearned"))
+    evaluation = replace(evaluation, subject=replace(evaluation.subject, role="unlearned"))
     return {value.name: value.value for value in measure.measure(evaluation)}
 
 

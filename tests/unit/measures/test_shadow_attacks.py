@@ -215,7 +215,7 @@ def test_lira_is_a_loop_over_samples_and_models(variant):
     m, scores = SIZES["forget"], np.array(scores)
     assert values["LiRA AUC"].value == pytest.approx(_areas(scores))
     assert values["LiRA balanced accuracy"].value == pytest.approx(((scores[:m] > 0).mean() + (scores[m:] <= 0).mean()) / 2)
-    assert [value.chance for value in values.values()] == [0.5, 0.5, 0.01, 0.001]
+    assert [value.chance_level for value in values.values()] == [0.5, 0.5, 0.01, 0.001]
     rate = values["LiRA TPR at 1% FPR"]
     assert rate.value == pytest.approx((scores[:m] > scores[m:].max()).mean())
     assert (rate.low, rate.high) == pytest.approx(tuple(stats.binomtest(round(rate.value * m), m).proportion_ci()))
@@ -323,7 +323,7 @@ def test_the_margin_is_the_log_odds_of_the_loss():
 
 def test_the_curve_beside_the_area_is_its_own():
     area = world().values(LiRA(n_shadows=32), "original")["LiRA AUC"]
-    curve = area.evidence
+    curve = area.curve
     assert curve["kind"] == "roc"
     assert (curve["n_members"], curve["n_others"]) == (40, 60)
     assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(area.value, abs=0.02)

@@ -36,7 +36,7 @@ class Probe(Measure):
 
     def measure(self, evaluation) -> Sequence[Value]:
         """The accuracy of each model on the forget set, and how many samples it has seen and forgotten."""
-        bank, values = evaluation.bank(), []
+        bank, values = evaluation.models(), []
         for number, request in enumerate(REQUESTS):
             outputs = bank.outputs(request, self.forget)
             name = f"{number} {type(request).__name__}"

@@ -75,7 +75,7 @@ def test_steps_count_the_repetitions_of_each_metric():
 
 
 def test_a_metric_is_named_by_its_model_where_it_has_no_label():
-    assert metric_name({"model": "gold", "measure": "RunTime"}) == "gold/RunTime"
+    assert metric_name({"model_role": "gold", "measure": "RunTime"}) == "gold/RunTime"
     assert metric_name({"label": "a/b\x1b", "measure": "é"}) == "a_b_/é"
 
 

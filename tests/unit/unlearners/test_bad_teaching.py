@@ -121,7 +121,7 @@ def test_no_more_than_the_retain_fraction_is_mixed_in():
     subset = method._retain_subset(task.seen_by(method))
     assert len(subset) == 5
     assert set(subset.tolist()) <= set(task.partitions["retain"].tolist())
-    other = tiny_task(seed=8, bank=task.bank)
+    other = tiny_task(seed=8, bank=task.models)
     assert subset.tolist() != method._retain_subset(other.seen_by(method)).tolist()
 
 

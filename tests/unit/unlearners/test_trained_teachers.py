@@ -82,7 +82,7 @@ def test_kga_needs_unseen_samples_and_a_forget_set():
     assert same_model(model, unlearned(KGA(), model, given_task(0)))
     task = given_task()
     partitions = {name: ids.tolist() for name, ids in task.partitions.items()}
-    none = make_task(task.x.values, task.y, {**partitions, "validation": []}, bank=task.bank)
+    none = make_task(task.x.values, task.y, {**partitions, "validation": []}, bank=task.models)
     with pytest.raises(RequirementNotMet, match="unseen"):
         unlearned(KGA(), model, none)
 

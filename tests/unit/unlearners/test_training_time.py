@@ -68,8 +68,8 @@ def test_a_stream_of_requests_trains_only_what_each_request_touches():
 
 
 def resumed_share(given, model, ids):
-    given.bank.partitions["asked"] = ids
-    return given.bank.resumed(model, "asked", None).share
+    given.models.partitions["asked"] = ids
+    return given.models.resumed(model, "asked", None).share
 
 
 def test_sisa_refuses_what_is_no_ensemble_of_shards():
@@ -90,7 +90,7 @@ def test_sisa_refuses_what_is_no_ensemble_of_shards():
 
 
 def parts(given, **changes):
-    bank = given.bank
+    bank = given.models
     recipe = {
         "model": TinyNetwork(form="image"),
         "epochs": 5,
@@ -273,8 +273,8 @@ def plain(given, epochs=6, batch_size=36, lr=0.1):
     """The problem's bank with full-batch descent, and its original."""
     linear = MLP(hidden_sizes=())
     recipe = Predictor(model=linear, epochs=epochs, optimizer=Optimizer.of("SGD", lr=lr), schedule=None, batch_size=batch_size)
-    bank = dataclasses.replace(given.bank, predictor=recipe)
-    return bank, bank.trained("train"), dataclasses.replace(given.task, bank=bank)
+    bank = dataclasses.replace(given.models, predictor=recipe)
+    return bank, bank.trained("train"), dataclasses.replace(given.context, models=bank)
 
 
 def test_rewinding_goes_on_without_the_samples_and_all_the_way_is_retraining():
