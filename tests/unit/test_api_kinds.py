@@ -91,8 +91,9 @@ def test_frames_of_polars_are_read():
         ((X[:6], np.array(["a", None, "b", "a", "a", "a"], object)), "no value in place 1"),
         ((X[:6].tolist(), Y[:6].tolist()), "make tensors or arrays of them"),
         ([1, 2], "torch.utils.data.Subset"),
+        ({"x": X, "edge_index": torch.zeros(2, 3, dtype=torch.long), "y": Y}, "splitter GraphRequest"),
     ],
-    ids=["sparse", "meta", "masked", "infinite", "complex", "missing", "lists", "positions"],
+    ids=["sparse", "meta", "masked", "infinite", "complex", "missing", "lists", "positions", "graph"],
 )
 def test_what_cannot_be_read_is_refused_with_what_to_do(data, told):
     with pytest.raises(DataError, match=told):

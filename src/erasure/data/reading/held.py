@@ -71,6 +71,11 @@ def held_columns(data: Any) -> Held:
     """
     if isinstance(data, Held):
         return data
+    if hasattr(data, "edge_index") or (isinstance(data, Mapping) and "edge_index" in data):
+        raise DataError(
+            "a graph is not a set of samples; to forget nodes, edges or features of it, write a configuration with the source GraphDataset "
+            "or EdgeList and the splitter GraphRequest, and use erasure.run (docs/graphs.md)"
+        )
     if isinstance(data, DataLoader):
         data = _loaded(data)
     if isinstance(data, TensorDataset):
