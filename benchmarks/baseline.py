@@ -208,7 +208,7 @@ def report(folder: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(folder / "small" / "out" / "rows.parquet")
-    models = pc.field("model") == "unlearned"
+    models = pc.field("model_role" if "model_role" in rows.column_names else "model") == "unlearned"
     fixed, measured = rows.filter(~models), rows.filter(models)
     copies = []
     for number in range(-(-N_ROWS // len(measured))):

@@ -70,7 +70,7 @@ def configuration() -> dict[str, Any]:
 
 
 def rows(folder: Path) -> list[tuple[Any, ...]]:
-    keys = ("experiment", "label", "model", "measure", "partition", "seed_train", "value", "gap", "status")
+    keys = ("experiment", "label", "model_role", "measure", "partition", "seed_train", "value", "gap", "status")
     found = [
         tuple(row.get(key) for key in keys)
         for row in json.loads((folder / "rows.json").read_text("utf-8"))
