@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"erasure.{name}")
     from erasure.renamed import module_formerly
 
-    return module_formerly(__name__, {"results": "erasure.reports.query.load_results"})(name)
+    return module_formerly(__name__, {"results": "load_results"})(name)
 
 
 def __dir__() -> list[str]:

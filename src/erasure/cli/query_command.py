@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -36,7 +37,11 @@ def command(sql: str, runs: tuple[str, ...], as_json: bool, as_csv: bool) -> int
 
     if as_json and as_csv:
         raise click.UsageError("give --json or --csv, not both")
-    table = load_results(runs or "runs/**").query(sql)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        table = load_results(runs or "runs/**").query(sql)
+    for each in told:
+        click.echo(f"{each.message}", err=True)
     header = [str(name) for name in table.column_names]
     lines = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if as_json:

@@ -181,3 +181,8 @@ def test_no_runs_at_all_say_how_to_make_some(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="erasure run CONFIG makes some"):
         erasure.load_results()
+
+
+def test_a_column_of_the_version_before_is_told_of_in_one_line(cli, runs):
+    code, _, err = cli("query", "select distinct model from rows")
+    assert (code, err.splitlines()[0]) == (0, 'the column "model" is now "model_role"; the old name goes with the next version')
