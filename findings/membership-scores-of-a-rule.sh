@@ -6,7 +6,7 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet adversarial-robustness-toolbox==1.20.1 scikit-learn==1.9.1 numpy
+"$folder/venv/bin/python" -m pip install --quiet adversarial-robustness-toolbox==1.20.1 packaging==26.3 scikit-learn==1.9.1 numpy
 "$folder/venv/bin/python" - <<'PYTHON'
 import sys
 import warnings
