@@ -9,9 +9,58 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+_TRAINING = textwrap.dedent(
+    """
+    import numpy as np
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(100, 8, generator=generator)
+    Y = (X[:, 0] > 0).long()
+
+
+    def data():
+        return X[:60], Y[:60]
+
+
+    def test():
+        return X[60:], Y[60:]
+
+
+    def ids():
+        return IDS
+
+
+    def columns():
+        return {"city": ["Bern" if k < N_IN_BERN else "Oslo" for k in range(60)]}
+
+
+    def model():
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+    def fit(indices, seed):
+        torch.manual_seed(seed)
+        network, rows = model(), torch.as_tensor(np.asarray(indices))
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+        for _ in range(40):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(X[rows]), Y[rows]).backward()
+            optimizer.step()
+        return network
+    """
+)
+
+
+def training_file(ids, *, n_in_bern):
+    """Somebody's own training, for ``erasure request``: 60 samples of whom ``ids`` are an expression, the first of them of Bern."""
+    return _TRAINING.replace("IDS", ids).replace("N_IN_BERN", str(n_in_bern))
 
 
 def small_experiment(**changes):

@@ -7,61 +7,21 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.naive_bayes import GaussianNB
+from small import training_file
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 import erasure
 
 ROOT = Path(__file__).parents[2]
-N, N_TEST = 60, 40
-TRAINING = textwrap.dedent(
-    """
-    import torch
-    from torch import nn
-
-    generator = torch.Generator().manual_seed(0)
-    X = torch.randn(100, 6, generator=generator)
-    Y = (X[:, 0] > 0).long()
-
-
-    def data():
-        return X[:60], Y[:60]
-
-
-    def test():
-        return X[60:], Y[60:]
-
-
-    def ids():
-        return [("anna", "ben", "carl", "dora")[k // 5] if k < 20 else f"other {k}" for k in range(60)]
-
-
-    def columns():
-        return {"city": ["Bern" if k < 10 else "Oslo" for k in range(60)]}
-
-
-    def model():
-        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
-
-
-    def fit(indices, seed):
-        torch.manual_seed(seed)
-        network, rows = model(), torch.as_tensor(list(indices))
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-        for _ in range(15):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(X[rows]), Y[rows]).backward()
-            optimizer.step()
-        return network
-    """
-)
+N = 60
+TRAINING = training_file('[("anna", "ben", "carl", "dora")[k // 5] if k < 20 else f"other {k}" for k in range(60)]', n_in_bern=10)
 
 
 def blocks(page, language):

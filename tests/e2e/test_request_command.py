@@ -1,54 +1,12 @@
 """``erasure request`` on a file with somebody's own training."""
 
 import re
-import textwrap
 from fractions import Fraction
 
 import pytest
-from small import command
+from small import command, training_file
 
-TRAINING = textwrap.dedent(
-    """
-    import numpy as np
-    import torch
-    from torch import nn
-
-    generator = torch.Generator().manual_seed(0)
-    X = torch.randn(90, 8, generator=generator)
-    Y = (X[:, 0] > 0).long()
-
-
-    def data():
-        return X[:60], Y[:60]
-
-
-    def test():
-        return X[60:], Y[60:]
-
-
-    def ids():
-        return [f"user{k // 3}" for k in range(60)]
-
-
-    def columns():
-        return {"city": ["Bern" if k < 6 else "Oslo" for k in range(60)]}
-
-
-    def model():
-        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
-
-
-    def fit(indices, seed):
-        torch.manual_seed(seed)
-        network, rows = model(), torch.as_tensor(np.asarray(indices))
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-        for _ in range(40):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(X[rows]), Y[rows]).backward()
-            optimizer.step()
-        return network
-    """
-)
+IDS = '[f"user{k // 3}" for k in range(60)]'
 FAST = ("--retrain", "--originals", 3, "--golds", 1, "--quiet")
 
 
@@ -59,7 +17,7 @@ def place(tmp_path_factory):
     import torch
 
     folder = tmp_path_factory.mktemp("own")
-    (folder / "training.py").write_text(TRAINING)
+    (folder / "training.py").write_text(training_file(IDS, n_in_bern=6))
     fit = runpy.run_path(str(folder / "training.py"))["fit"]
     torch.save(fit(range(60), 1).state_dict(), folder / "model.pt")
     return folder

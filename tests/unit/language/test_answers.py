@@ -5,9 +5,9 @@ import torch
 from tiny_llama import EXCHANGES, TEMPLATE, TREES, data, llama
 
 from erasure.data.checks import check_dataset
-from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs
-from erasure.errors import DataError, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.functional.memorisation import exact_memorisation, extraction_strength
 from erasure.functional.tokens import (
     ANSWER,
@@ -232,11 +232,12 @@ def test_what_cannot_be_learned_is_refused_by_its_number(exchange, message):
         data((*EXCHANGES, exchange))
 
 
-def test_templates_must_name_both_sides():
-    assert check_template("{prompt} {answer}") is None
-    assert check_template("chat") is None
-    for wrong in ("{answer}", "{answer} {prompt}", "{prompt}", "{prompt}{prompt}{answer}"):
-        assert check_template(wrong)
+@pytest.mark.parametrize("wrong", ["{answer}", "{answer} {prompt}", "{prompt}", "{prompt}{prompt}{answer}"])
+def test_templates_must_name_both_sides(wrong):
+    require_template("{prompt} {answer}", "LUME")
+    require_template("chat", "LUME")
+    with pytest.raises(InvalidParameters, match="answer"):
+        require_template(wrong, "LUME")
 
 
 def test_text_without_a_prompt_is_learned_from_its_second_token_on():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_llama import EXCHANGES, TEMPLATE, data, llama, model_input, task
 
-from erasure.data.language.exchanges import check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, PretrainedVocabulary
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.functional.tokens import END
@@ -197,8 +197,10 @@ def test_weights_that_need_another_library_are_refused_in_one_sentence(folder, t
 
 
 def test_a_template_must_end_the_prompt(folder):
-    assert "runs into the answer" in check_template("{prompt}{answer}")
-    assert check_template("{prompt} {answer}") is None
+    with pytest.raises(InvalidParameters, match="runs into the answer") as refused:
+        require_template("{prompt}{answer}", "TOFU")
+    assert [each.path for each in refused.value.problems] == ["TOFU.template"]
+    require_template("{prompt} {answer}", "TOFU")
     encoder = PretrainedVocabulary(name_or_path=str(folder)).encoder([])
     encoder.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match="ends the prompt"):

@@ -9,11 +9,11 @@ import torch
 
 from erasure.data.dataset import Dataset
 from erasure.data.language.vocabularies import Encoder
-from erasure.errors import DataError
+from erasure.errors import DataError, Diagnostic, InvalidParameters
 from erasure.functional.tokens import ANSWER, END, PROMPT, REPHRASED, answer_tokens
 from erasure.training.batches import TensorColumn
 
-__all__ = ["CHAT", "Exchange", "check_template", "dataset_of", "texts_of"]
+__all__ = ["CHAT", "Exchange", "dataset_of", "require_template", "texts_of"]
 
 CHAT = "chat"
 """Template that means the tokenizer's own."""
@@ -42,8 +42,22 @@ class Exchange:
     wrong: tuple[str, ...] = ()
 
 
-def check_template(template: str) -> str | None:
-    """Why a template cannot be used, or None."""
+def require_template(template: str, owner: str) -> None:
+    """Refuse a template that does not say where prompt and answer stand.
+
+    Args:
+        template: Text with ``{prompt}`` and ``{answer}``, or :data:`CHAT`.
+        owner: Name of the source that has it, for the error.
+
+    Raises:
+        InvalidParameters: If it cannot be used; says why.
+    """
+    reason = _unusable(template)
+    if reason is not None:
+        raise InvalidParameters([Diagnostic(reason, path=f"{owner}.template")])
+
+
+def _unusable(template: str) -> str | None:
     if template == CHAT:
         return None
     if template.count("{prompt}") != 1 or template.count("{answer}") != 1:

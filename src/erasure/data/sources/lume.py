@@ -12,12 +12,12 @@ from annotated_types import Ge, MinLen
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.fields import NonEmptyNames
-from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import file_digest
 from erasure.data.sources.prompts_and_answers import read_rows, text_in
-from erasure.errors import DataError, Diagnostic, InvalidParameters
+from erasure.errors import DataError
 from erasure.types import Json, Source
 
 __all__ = ["LUME"]
@@ -59,9 +59,7 @@ class LUME(DataSource):
 
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
-        reason = check_template(self.template)
-        if reason is not None:
-            raise InvalidParameters([Diagnostic(reason, path="LUME.template")])
+        require_template(self.template, "LUME")
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""
@@ -100,7 +98,7 @@ class LUME(DataSource):
 def _kind(row: dict[str, Any]) -> str:
     """Whether a sentence is completed or a question answered."""
     name = text_in(row, "id")
-    kind = next((each for each in ("sc", "qa") if f"{each}" in name[-4:].lower()), None)
+    kind = next((each for each in ("sc", "qa") if each in name[-4:].lower()), None)
     if kind is None:
         raise DataError(f'{row[""]}: the id "{name}" ends neither in "sc" nor in "qa", so that it is not known what is asked')
     return kind

@@ -16,11 +16,11 @@ from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.fields import NonEmptyNames
 from erasure.data.language.chunks import chunks_of
-from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.sources.prompts_and_answers import read_rows, text_in
-from erasure.errors import DataError, Diagnostic, InvalidParameters
+from erasure.errors import DataError
 from erasure.functional.tokens import answer_tokens
 from erasure.training.batches import TensorColumn
 from erasure.types import Json, Source
@@ -70,9 +70,7 @@ class MUSE(DataSource):
 
     def check(self) -> None:
         """The template must say where question and answer stand."""
-        reason = check_template(self.template)
-        if reason is not None:
-            raise InvalidParameters([Diagnostic(reason, path="MUSE.template")])
+        require_template(self.template, "MUSE")
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""

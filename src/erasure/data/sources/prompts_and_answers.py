@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.fields import NonEmptyNames
-from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.errors import DataError, Diagnostic, InvalidParameters, nearest
@@ -63,9 +63,7 @@ class PromptsAndAnswers(DataSource):
 
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
-        reason = check_template(self.template)
-        if reason is not None:
-            raise InvalidParameters([Diagnostic(reason, path="PromptsAndAnswers.template")])
+        require_template(self.template, "PromptsAndAnswers")
         if self.group is not None and self.group_size is not None:
             raise InvalidParameters([Diagnostic("give group or group_size, not both", path="PromptsAndAnswers.group_size")])
 

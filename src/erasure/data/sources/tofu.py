@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.language.exchanges import Exchange, check_template, dataset_of, texts_of
+from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import file_digest
@@ -64,9 +64,7 @@ class TOFU(DataSource):
 
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
-        reason = check_template(self.template)
-        if reason is not None:
-            raise InvalidParameters([Diagnostic(reason, path="TOFU.template")])
+        require_template(self.template, "TOFU")
         unknown = [each for each in self.others if each not in _OTHERS]
         if unknown:
             raise InvalidParameters([Diagnostic(f'expected {" or ".join(_OTHERS)}, found "{unknown[0]}"', path="TOFU.others")])
