@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -67,9 +66,9 @@ def judge_report(
         label: basis_of(family.design, n_asked, level=level) if family.design is not None and family.columns else ""
         for label, family in tried.items()
     }
-    control, sides, harm = _control(original, level) if original is not None else (None, {}, {})
+    reference = _reference(original, level) if original is not None else _Reference()
     relabelled = {label: _compared(family, bases[label], level) for label, family in tried.items()}
-    compared = {label: _with_sides(found, sides) for label, (found, _) in relabelled.items()}
+    compared = {label: _with_sides(found, reference.sides) for label, (found, _) in relabelled.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
     tested = [label for label in counted if bases[label]]
     # Methods that cannot be accused count too: one more golds would have let them be.
@@ -78,7 +77,6 @@ def judge_report(
     of_populations: dict[str, tuple[PopulationTest, ...]] = {}
     for (label, test), p in zip(asked, corrected, strict=False):
         of_populations[label] = (*of_populations.get(label, ()), replace(test, adjusted=p))
-    ruler = _ruler(original)
     methods = {
         label: _tested(
             label,
@@ -86,19 +84,17 @@ def judge_report(
             compared[label],
             bases[label],
             adjusted.get(label),
-            control,
-            ruler,
+            reference,
             level,
             relabelled[label][1],
             of_populations.get(label, ()),
             n_asked,
-            harm,
         )
         for label, family in tried.items()
     }
     compared_all = families if original is None else {**families, ORIGINAL: original}
     found = _detection(list(tried.values()), n_asked, level)
-    return TestedReport(methods, n_tested, level, control, distances_of(compared_all), found, notices)
+    return TestedReport(methods, n_tested, level, reference.tested, distances_of(compared_all), found, notices)
 
 
 def _compared(family: Family, basis: Basis, level: float) -> tuple[list[Difference], _Floats]:
@@ -145,16 +141,14 @@ def _tested(
     compared: Sequence[Difference],
     basis: Basis,
     adjusted: float | None,
-    control: Tested | None,
-    ruler: _Ruler | None,
+    reference: _Reference,
     level: float,
     maxima: _Floats,
     populations: tuple[PopulationTest, ...] = (),
     n_asked: int = 1,
-    harm: Mapping[tuple[str, str], float] = MappingProxyType({}),
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
-    memory = _memory(family, ruler)
+    memory = _memory(family, reference.ruler)
 
     def tested(finding: Finding, reason: str = "", remedy: str = "") -> Tested:
         return Tested(
@@ -178,7 +172,7 @@ def _tested(
     is_accused = adjusted is not None and adjusted <= level + 1e-12
     accusing = [each for each in order if each.accuses(level)] if is_accused else []
     if accusing:
-        return tested(_accusation(accusing, harm))
+        return tested(_accusation(accusing, reference.harm))
     if any(each.adjusted <= level + 1e-12 for each in populations):
         return tested(Finding.DIFFERENT)
     if family.design is None:
@@ -190,7 +184,7 @@ def _tested(
     untold = _untold(order) if basis == "t" else None
     if untold is not None:
         return tested(Finding.UNDECIDED, _too_alike(untold))
-    missing, remedy = _not_shown(family, memory, control)
+    missing, remedy = _not_shown(family, memory, reference.tested)
     return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 
 
@@ -240,12 +234,25 @@ def _cannot(family: Family, least: int) -> str:
     return f"{family.n_originals} originals with {golds} in all cannot accuse any of these methods; five originals with four golds each can"
 
 
-def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str], int], dict[tuple[str, str], float]]:
-    """The original, tested like a method; the sides of attacks that tell it from golds; and its accuracies that forgotten data harmed.
+@dataclass(frozen=True)
+class _Reference:
+    """What the original, which has forgotten nothing, says of the values that judge the methods.
 
-    An attack may do worse than guessing on a model that remembers, and better on one that was retrained. Whatever way it points on the
-    original, which has forgotten nothing, is the way of knowing more.
+    Args:
+        tested: The original, tested like a method; None if it was not measured.
+        sides: Of attacks that tell it from golds, which way. An attack may do worse than guessing on a model that remembers, and better on
+            one that was retrained: whatever way it points on the original is the way of knowing more.
+        harm: Its accuracies that forgotten data harmed.
+        ruler: How a value becomes a share of its memory.
     """
+
+    tested: Tested | None = None
+    sides: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    harm: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    ruler: _Ruler | None = None
+
+
+def _reference(family: Family, level: float) -> _Reference:
     basis = basis_of(family.design, 1, level=level) if family.design is not None and family.columns else ""
     compared, maxima = _compared(family, basis, level)
     sides = {
@@ -254,13 +261,15 @@ def _control(family: Family, level: float) -> tuple[Tested, dict[tuple[str, str]
         if each.column.tells == "attack" and each.accuses(level) and not each.is_scattered
     }
     compared = _with_sides(compared, sides)
-    adjusted = _p(compared) if basis else None
     harm = {
         each.column.key: each.value
         for each in compared
         if each.column.claim in UTILITY and each.column.is_share and each.side < 0 and each.accuses(level)
     }
-    return _tested(ORIGINAL, family, compared, basis, adjusted, None, None, level, maxima, harm=harm), sides, harm
+    adjusted = _p(compared) if basis else None
+    # No ruler: the original's own memory left is all of it, by definition.
+    tested = _tested(ORIGINAL, family, compared, basis, adjusted, _Reference(sides=sides, harm=harm), level, maxima)
+    return _Reference(tested, sides, harm, _ruler(family))
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
@@ -281,9 +290,9 @@ class _Ruler:
     unit: float
 
 
-def _ruler(original: Family | None) -> _Ruler | None:
+def _ruler(original: Family) -> _Ruler | None:
     """Memory left where it was measured; else the value that tells originals from golds most, if it does so clearly."""
-    if original is None or original.design is None:
+    if original.design is None:
         return None
     for column in original.columns:
         if column.measure == _MEMORY:
