@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import upstream_vocabulary as vocabulary
 
+from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
-from erasure.registry.upstream import SECTIONS, UPSTREAM
+from erasure.registry.upstream import READ_BY_NAME, SECTIONS, UPSTREAM
 
 PUBLISHED = json.loads(Path(__file__).with_name("published_vocabulary.json").read_text(encoding="utf-8"))
 NEEDED = {
@@ -149,3 +150,35 @@ def test_every_class_path_is_known_or_stands_inside_a_known_one():
     assert unknown == []
     assert len(PUBLISHED) == 102
     assert sum(len(given) for given in PUBLISHED.values()) == 230
+
+
+@pytest.mark.parametrize("kind", READ_BY_NAME)
+def test_what_a_method_or_measure_does_not_read_may_stand_there(kind):
+    # Upstream's classes of these kinds look for what they know among their parameters, and never at the rest.
+    paths = [path for path in PUBLISHED if path in UPSTREAM and UPSTREAM[path].kind == kind]
+    names = {name: values[0] for path in paths for name, values in PUBLISHED[path].items() if ":" not in name}
+    holder, nodes = vocabulary.experiment(), []
+    for path in paths:
+        node = written_as(path, "", None)
+        mine = UPSTREAM[path].vocabulary
+        others = {
+            name: value
+            for name, value in names.items()
+            if name not in (*PUBLISHED[path], *mine, "forget_part", "target", "alpha")
+        }
+        nodes.append(node | {"parameters": others | node["parameters"]})
+    if kind == "unlearner":
+        holder["unlearners"] = nodes
+    else:
+        holder["evaluator"]["parameters"]["measures"] = nodes
+    notices = [each for each in load_experiment(holder).notices if each.message.endswith("does not read it")]
+    assert {each.kind for each in notices} == {"no-effect"}
+    said = {path for path in range(len(paths)) if any(f"[{path}]" in each.path for each in notices)}
+    assert len(said) >= len(paths) - 3  # the dropped ones say that they are left out
+
+
+def test_a_misspelt_parameter_of_a_published_class_is_an_error():
+    written = vocabulary.experiment()
+    written["unlearners"] = [{"class": f"{vocabulary.UNLEARN}NegGrad.NegGrad", "parameters": {"epohcs": 3}}]
+    with pytest.raises(ConfigError, match=r'"epochs"'):
+        load_experiment(written)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from erasure.component import Call, Component, check_fields, component_slot, fie
 from erasure.config.tree import Node, Notice
 from erasure.errors import ConfigError, Diagnostic, InvalidParameters, Position, nearest, with_article
 from erasure.registry.lookup import Registry, Resolved
-from erasure.registry.upstream import Alias
+from erasure.registry.upstream import READ_BY_NAME, Alias
 
 __all__ = ["Builder", "PartitionUse", "SourceLocation"]
 
@@ -62,6 +62,9 @@ class Builder:
         places: Each component that was built and where it is written; by identity, since equal ones may stand in several places.
         understood: Parameters of the component at a path that were renamed, and those that were assumed.
         bringing: Path of each component whose node may have splitters of its own, to the node and where in it they are.
+        propagated: Values that a rule of ``experiment.parameters.propagate`` gave to their node.
+        unread: Those of them without effect on some component: the parameter, where it was written, and what the component reads.
+        read: Those of them that some component reads.
     """
 
     registry: Registry
@@ -73,6 +76,9 @@ class Builder:
     places: list[tuple[Component, SourceLocation]] = field(default_factory=list)
     understood: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
     bringing: dict[str, tuple[Node, tuple[str, ...]]] = field(default_factory=dict)
+    propagated: frozenset[Node] = frozenset()
+    unread: dict[Node, tuple[str, Position, frozenset[str]]] = field(default_factory=dict)
+    read: set[Node] = field(default_factory=set)
 
     def build(self, node: Node, slot: type[Component], path: str) -> Component | None:
         """The component that ``node`` describes for a slot, or None if it cannot be built (the reason is in ``problems``)."""
@@ -94,6 +100,7 @@ class Builder:
         if resolved.alias is not None and resolved.alias.note:
             self.notices.append(Notice(f'"{name}": {resolved.alias.note}', path, node.position, "unlike"))
         under = f"{path}.parameters" if node.get("parameters") is not None else path
+        parameters = self._with_effect(parameters, resolved, under)
         if issubclass(resolved.cls, Call) or "path" in resolved.fixed:
             component = self._foreign(resolved, parameters, node, under)
         else:
@@ -116,6 +123,13 @@ class Builder:
             if component is not None:
                 built.append(component)
         return tuple(built)
+
+    def refuse_what_nothing_reads(self) -> None:
+        """A problem for each parameter that a rule propagates and no component reads."""
+        for value, (name, position, accepted) in self.unread.items():
+            if value not in self.read:
+                path = "experiment.parameters.propagate"
+                self._problem(f'nothing in these sections reads "{name}"', position, path, "parameter", nearest(name, accepted))
 
     # Reading a node
 
@@ -197,6 +211,26 @@ class Builder:
             self.problems += [Diagnostic(p.message, where, position, p.hint, p.kind) for p in error.problems]
             return None
 
+    def _with_effect(
+        self, parameters: dict[str, tuple[Position, Node]], resolved: Resolved, path: str
+    ) -> dict[str, tuple[Position, Node]]:
+        """The parameters without those that the component does not read, but that the format or a rule allows to be there."""
+        accepted = _accepted(resolved, parameters) | {*resolved.cls.wraps}
+        allowed = READ_BY_NAME.get(resolved.cls.kind, frozenset()) if resolved.alias is not None else frozenset()
+        kept: dict[str, tuple[Position, Node]] = {}
+        for name, (position, value) in parameters.items():
+            if name in accepted or not (name in allowed or value in self.propagated):
+                kept[name] = position, value
+                self.read |= {value} & self.propagated
+                continue
+            if name not in allowed:
+                self.unread[value] = name, position, accepted | self.unread.get(value, ("", position, frozenset()))[2]
+            reader = resolved.key.rpartition(":")[2]
+            self.notices.append(
+                Notice(f'"{name}" has no effect: {reader} does not read it', f"{path}.{name}", position, "no-effect")
+            )
+        return kept
+
     def _spliced(self, node: Node, slot: type[Component]) -> Node | None:
         name = node.get("class") if node.is_object else node
         if name is None or not isinstance(name.value, str):
@@ -276,7 +310,12 @@ class Builder:
                 continue
             ours = alias.rename.get(name, name)
             if ours in seen:
-                self._problem(f'"{name}" and "{seen[ours]}" set the same parameter', position, f"{path}.{name}", "parameter")
+                first = seen[ours]
+                if value in self.propagated or value.plain() == parameters[first][1].plain():
+                    text = f'"{name}" has no effect: "{first}", which is there too, is the same parameter'
+                    self.notices.append(Notice(text, f"{path}.{name}", position, "no-effect"))
+                else:
+                    self._problem(f'"{name}" and "{first}" set the same parameter', position, f"{path}.{name}", "parameter")
                 continue
             seen[ours] = name
             yield ours, (position, value)
@@ -374,12 +413,14 @@ class Builder:
         self.problems.append(Diagnostic(message, path, position, hint, kind))
 
 
-def _accepted(resolved: Resolved) -> frozenset[str]:
-    """Names of parameters, ours and upstream's."""
+def _accepted(resolved: Resolved, given: Iterable[str] = ()) -> frozenset[str]:
+    """Names of parameters, ours and upstream's; of what is ``given``, what a class of another library takes by any name as well."""
     if "path" in resolved.fixed:
-        from erasure.config.signatures import arguments_of
+        from erasure.config.signatures import argument_problems, arguments_of
 
-        return frozenset(arguments_of(Call(path=resolved.fixed["path"]).target()))
+        target = Call(path=resolved.fixed["path"]).target()
+        unknown = {name for name, _, _ in argument_problems(target, dict.fromkeys(given))}
+        return frozenset((*arguments_of(target), *(name for name in given if name not in unknown)))
     return frozenset((*field_types(resolved.cls), *(resolved.alias.vocabulary if resolved.alias is not None else ())))
 
 

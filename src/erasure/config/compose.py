@@ -83,7 +83,7 @@ def _finished(loaded: Loaded, overrides: Sequence[str]) -> Loaded:
         root = recomposed.root
         notices += [*overridden.notices, *recomposed.notices]
     propagated = propagate(root)
-    return Loaded(propagated.root, [*notices, *propagated.notices])
+    return Loaded(propagated.root, [*notices, *propagated.notices], propagated.propagated)
 
 
 @dataclass(frozen=True)

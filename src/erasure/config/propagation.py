@@ -20,7 +20,7 @@ def propagate(root: Node) -> Loaded:
     its ``parameters``, which are created if the node has none; a bare string is a node.
 
     A value that is there already stays, with a notice if the rule has another one, so that the rule says what holds in
-    general and a node says what is special about it.
+    general and a node says what is special about it. What a component does not read has no effect on it, which the builder says.
 
     Args:
         root: The composed tree; it is not changed.
@@ -46,7 +46,7 @@ def propagate(root: Node) -> Loaded:
         root = changed
     if run.problems:
         raise ConfigError(run.problems)
-    return Loaded(root, run.notices)
+    return Loaded(root, run.notices, frozenset(run.given))
 
 
 @dataclass
@@ -54,6 +54,7 @@ class _Propagation:
     problems: list[Diagnostic] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     dead_ends: list[tuple[str, str]] = field(default_factory=list)
+    given: set[Node] = field(default_factory=set)
 
     def problem(self, message: str, position: Position, path: str, hint: str = "") -> None:
         self.problems.append(Diagnostic(message, path=path, position=position, hint=hint, kind="structure"))
@@ -126,6 +127,7 @@ class _Propagation:
             existing = node.get(name)
             if existing is None:
                 node = node.with_child(name, value, params.key_position(name))
+                self.given.add(value)
             elif existing.plain() != value.plain():
                 message = f'keeps its "{name}"; the other one, of {_RULES} ({value.position}), is not used'
                 self.notices.append(Notice(message, path, existing.position))

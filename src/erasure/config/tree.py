@@ -153,10 +153,17 @@ class Notice:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A composed configuration and what was noticed on the way."""
+    """A composed configuration and what was noticed on the way.
+
+    Args:
+        root: The tree.
+        notices: What was noticed.
+        propagated: The values of parameters that ``experiment.parameters.propagate`` gave to sections.
+    """
 
     root: Node
     notices: list[Notice] = field(default_factory=list)
+    propagated: frozenset[Node] = frozenset()
 
 
 def child_path(path: str, key: str | int) -> str:

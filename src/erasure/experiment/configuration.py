@@ -216,7 +216,7 @@ class _Assembly:
 
     def __init__(self, loaded: Loaded, registry: Registry, name: str) -> None:
         self.root, self.name = loaded.root, name
-        self.builder = Builder(registry)
+        self.builder = Builder(registry, propagated=loaded.propagated)
         self.builder.notices += loaded.notices
 
     def experiment(self) -> Experiment:
@@ -231,6 +231,7 @@ class _Assembly:
         if data is not None:
             data = with_brought_partitions(data, self.builder)
             self._check_partitions(data)
+        self.builder.refuse_what_nothing_reads()
         if self.builder.problems:
             raise ConfigError(sorted(self.builder.problems, key=lambda p: (p.position, p.path)))
         assert data is not None and predictor is not None and evaluator is not None and settings is not None  # noqa: S101 - no problems

@@ -11,7 +11,7 @@ from erasure.registry.upstream_data import SOURCES, SPLITTERS, STEPS
 from erasure.registry.upstream_methods import MEASURES, UNLEARNERS
 from erasure.registry.upstream_models import MODELS
 
-__all__ = ["SECTIONS", "UPSTREAM", "Alias"]
+__all__ = ["READ_BY_NAME", "SECTIONS", "UPSTREAM", "Alias"]
 
 _PREDICTOR = Alias(
     kind="predictor",
@@ -51,3 +51,33 @@ UPSTREAM: dict[str, Alias] = {
     **{f"erasure.evaluations.{path}": alias for path, alias in MEASURES.items()},
 }
 """Upstream's full dotted path to what we make of it."""
+
+_OURS_TOO = {
+    "unlearner": {
+        "alpha",
+        "dampening_constant",
+        "epochs",
+        "file_name",
+        "noise_lr",
+        "optimizer",
+        "save_dir",
+        "selection_weighting",
+    },
+    "measure": {
+        "activations",
+        "alpha",
+        "block_diag",
+        "function",
+        "name",
+        "output_format",
+        "partition",
+        "path",
+        "runners",
+        "target",
+    },
+}
+READ_BY_NAME: dict[str, frozenset[str]] = {
+    kind: frozenset(names.union(*(alias.vocabulary for alias in UPSTREAM.values() if alias.kind == kind)))
+    for kind, names in _OURS_TOO.items()
+}
+"""Parameters by kind of those of upstream's classes that look for what they know in their node, and never at what else is there."""
