@@ -307,8 +307,11 @@ def measure(names: list[str]) -> dict[str, float]:
     """CPU seconds of some rows, the least of three runs after one that is not counted."""
     import torch
 
+    from erasure.training.devices import warm_up
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    warm_up(torch.device("cpu"))  # as in a run
     seconds = {}
     for name in names:
         run = ROWS[name]()

@@ -22,6 +22,7 @@ from erasure.training.forward import features_of, logits_of
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.trial import inputs_kept
+from erasure.training.twins import replaced, twins_of
 from erasure.types import Indication, Json, ModelRole, Statistic, Task
 
 __all__ = ["Evaluation", "Measure", "ModelRole", "ModelUnderTest", "Outputs", "Value", "forward_pass"]
@@ -322,7 +323,7 @@ def forward_pass(
 
     Prompts and answers go through the model in the order of their lengths, so that batches have little padding.
     """
-    modes = {module: module.training for module in model.modules()}
+    modes, twins = {module: module.training for module in model.modules()}, twins_of(model)
     model.eval()
     logits, features, losses = [], [], []
     order: Tensor | None = None
@@ -330,7 +331,7 @@ def forward_pass(
         batch_size = min(batch_size, _MAX_ANSWERS)
         order = (x.gather(ids)[:, 1] != PADDING).sum(1).argsort(stable=True).to(ids.device)
     for batch in Batches(x, y, ids if order is None else ids[order], batch_size):
-        with inputs_kept(model):
+        with inputs_kept(model), replaced(twins):
             output = model(batch.x)
         each, found = logits_of(output).float(), features_of(output)
         losses.append(criterion.per_sample(each, batch.y).float())

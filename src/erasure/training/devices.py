@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import sys
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from erasure.errors import RequirementNotMet
 from erasure.training.optimizers import uncompiled
 
-__all__ = ["PeakMemory", "Precision", "autocast", "resolve_device", "synchronise", "warm_up"]
+__all__ = ["PeakMemory", "Precision", "autocast", "keep_freed_memory", "resolve_device", "synchronise", "warm_up"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -62,6 +65,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._known = True
+        _give_back()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
@@ -82,10 +86,45 @@ class PeakMemory:
         return None
 
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's ``mallopt``."""
+
+_KEPT_MIB = 256
+_LARGEST_KEPT_MIB = 64
+
+
+def keep_freed_memory() -> None:
+    """Let tensors take the memory of those freed before, where the C library is glibc.
+
+    It hands larger blocks back to the kernel when they are freed, which clears every page of them before the next step gets it again.
+    Up to 256 MiB stay with the process until a :class:`PeakMemory` begins; blocks above 64 MiB are handed back as ever.
+    """
+    libc = _c_library()
+    if libc is not None:
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_MIB << 20)
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_MIB << 20)
+
+
+def _give_back() -> None:
+    """Hand freed memory to the kernel, so that a peak is that of what runs and not of what ran before."""
+    libc = _c_library()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _c_library() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+
+
 def warm_up(device: torch.device) -> None:
     """Take one step of training with a network of one weight: what PyTorch loads at its first step is then no model's cost."""
     from erasure.training.randomness import isolated
 
+    keep_freed_memory()
     with isolated(0, device):
         model = torch.nn.Linear(1, 1).to(device)
         optimizer = uncompiled(torch.optim.Adam)(model.parameters())

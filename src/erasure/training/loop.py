@@ -25,6 +25,7 @@ from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import OUTPUT_BOUND, has_diverged, weights_diverged
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import Precision, autocast
+from erasure.training.twins import replaced, twins_of
 
 __all__ = ["EpochListener", "Trainer", "needing_statistics", "paired"]
 
@@ -95,6 +96,7 @@ class Trainer:
         self.batch_norms: list[_BatchNorm] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
         self._masked = self._masks(mask) if mask else []
+        self._twins = twins_of(model)
         self.first_epoch = 0
         """Where a training that is taken up begins."""
         self._epoch = 0
@@ -166,13 +168,14 @@ class Trainer:
         self.prepare()
         total = torch.zeros((), device=self.device)
         steps = 0
-        for batch in batches:
-            self.optimizer.zero_grad(set_to_none=True)
-            total += differentiate(batch)
-            self.update()
-            if self.schedule is not None and self.schedule_steps is not None:
-                self.schedule.step()
-            steps += 1
+        with replaced(self._twins):
+            for batch in batches:
+                self.optimizer.zero_grad(set_to_none=True)
+                total += differentiate(batch)
+                self.update()
+                if self.schedule is not None and self.schedule_steps is not None:
+                    self.schedule.step()
+                steps += 1
         self._steps_in_epoch += steps
         mean = total / max(1, steps)
         if steps:

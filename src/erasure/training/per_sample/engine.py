@@ -19,8 +19,8 @@ from erasure.training.per_sample.nodes import NodeSquares
 from erasure.training.per_sample.recording import Recording, observe, recording
 from erasure.training.per_sample.scope import head, sample
 from erasure.training.per_sample.seeds import Cotangents, Seeder
-from erasure.training.per_sample.twins import Twin, max_pool2d
 from erasure.training.trial import require_gradients
+from erasure.training.twins import Twin, twins_of
 
 __all__ = ["Engine", "Method"]
 
@@ -58,7 +58,7 @@ class Engine:
         self._observed = observe(model, parameters, self._rules)
         self._twins: dict[nn.Module, Twin] = {x.module: x.rule.twin for x in self._observed if x.rule.has_twin}
         if method == "auto":
-            self._twins |= {m: max_pool2d for m in model.modules() if type(m) is nn.MaxPool2d and "forward" not in vars(m)}
+            self._twins |= twins_of(model)
         self._nodes = NodeSquares(model, parameters, seeder, self.totals) if method == "auto" else None
         self._distrusted: set[int] = set()
         self._compared = 0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from erasure.training.per_sample.layer import LayerRule
-from erasure.training.per_sample.twins import Twin, replaced
+from erasure.training.twins import Twin, replaced
 
 __all__ = ["LayerCall", "Observed", "Recording", "observe", "parameter_uses", "recording"]
 
