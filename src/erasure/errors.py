@@ -21,8 +21,11 @@ model comes back that has not forgotten, or is of no use.
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from erasure.renamed import module_formerly
 
@@ -41,6 +44,8 @@ __all__ = [
     "StoreError",
     "UnknownComponent",
     "UnlearningWarning",
+    "foreign",
+    "is_from_outside",
     "nearest",
     "with_article",
 ]
@@ -157,6 +162,34 @@ class StoreError(ErasureError):
 
 class CorruptArtifact(StoreError):
     """A stored object whose bytes do not match its manifest."""
+
+
+def foreign(error: BaseException) -> str:
+    """What an error that is not ours says, and where: the last line that is not PyTorch's own.
+
+    Example:
+        >>> try:
+        ...     {}["age"]
+        ... except KeyError as error:
+        ...     print(foreign(error).partition(" (")[0])
+        KeyError: 'age'
+    """
+    said = f"{type(error).__name__}: {error}" if str(error).strip() else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} (line {error.lineno} of {error.filename})"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    outside = [each for each in frames if each[0].f_globals.get("__name__", "").partition(".")[0] != "torch"]
+    if not frames:
+        return said
+    frame, line = (outside or frames)[-1]
+    return f"{said} (line {line} of {Path(frame.f_code.co_filename).name})"
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Whether code of the user's own took part in an error: neither ours, nor Python's, nor an installed library's."""
+    ours = (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(not file.startswith((*ours, "<")) for file in files)
 
 
 def with_article(noun: str) -> str:

@@ -124,7 +124,7 @@ class TimeLeft:
 
 @dataclass(frozen=True)
 class RowReady:
-    """A row of the results: a value by column, as in ``rows.json``."""
+    """A row of the results: a value by column, as in ``rows.json``. Those of further golds, the jury, are in the file alone."""
 
     row: Mapping[str, Json]
 

@@ -5,10 +5,12 @@ Names stay here when the modules behind them move. ``docs/write-your-own.md`` ha
 """
 
 from erasure.accounting.guarantee import Guarantee
+from erasure.analysis.overview import Overview
 from erasure.component import Call, Component
 from erasure.data.contract import DataSource, Splitter
 from erasure.data.corruption import Corruption
 from erasure.data.dataset import Dataset
+from erasure.data.language.vocabularies import Encoder, Vocabulary
 from erasure.data.preprocess.contract import PartStep, Step
 from erasure.data.preprocess.per_sample import SampleStep
 from erasure.data.preprocess.samples import Field, Samples
@@ -22,11 +24,14 @@ from erasure.errors import (
     PartitionError,
     RequirementNotMet,
 )
-from erasure.events import Event
+from erasure.events import Event, Message, RowReady, RunFinished, RunStarted, StageFailed, StageFinished
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requested_models import ModelRequest, Original, Repeated, Retrained, Shadow, UnlearnedShadow
 from erasure.renamed import module_formerly
-from erasure.reports.figures.figure import Figure
+from erasure.reports.figures.figure import Figure, base
+from erasure.stages.session import Session
+from erasure.stages.stage import Stage
+from erasure.store import Writer
 from erasure.trackers.contract import Tracker
 from erasure.training.augmentation import Augmentation
 from erasure.training.batches import Batch, Batches, Column, TensorColumn
@@ -37,6 +42,7 @@ from erasure.training.triggers import Trigger
 from erasure.types import (
     Fraction,
     Indication,
+    Json,
     NonNegativeFloat,
     NonNegativeInt,
     OpenFraction,
@@ -64,6 +70,7 @@ __all__ = [
     "DataSource",
     "Dataset",
     "Diagnostic",
+    "Encoder",
     "Evaluation",
     "Event",
     "Field",
@@ -73,9 +80,11 @@ __all__ = [
     "Indication",
     "InvalidParameters",
     "IterativeUnlearner",
+    "Json",
     "Loss",
     "Mask",
     "Measure",
+    "Message",
     "MissingDependency",
     "Model",
     "ModelInput",
@@ -86,6 +95,7 @@ __all__ = [
     "Optimizer",
     "Original",
     "Outputs",
+    "Overview",
     "PartStep",
     "Partition",
     "PartitionError",
@@ -96,13 +106,20 @@ __all__ = [
     "Repeated",
     "RequirementNotMet",
     "Retrained",
+    "RowReady",
+    "RunFinished",
+    "RunStarted",
     "SampleStep",
     "Samples",
     "Schedule",
     "SearchSpace",
+    "Session",
     "Shadow",
     "Source",
     "Splitter",
+    "Stage",
+    "StageFailed",
+    "StageFinished",
     "Step",
     "Streams",
     "Task",
@@ -114,6 +131,9 @@ __all__ = [
     "Unlearner",
     "UnlearningContext",
     "Value",
+    "Vocabulary",
+    "Writer",
+    "base",
     "frozen_copy",
 ]
 

@@ -20,6 +20,7 @@ __all__ = ["MIN_ORIGINALS", "Advice", "Advised", "References", "advise", "refere
 _GOOD = frozenset({Finding.INDISTINGUISHABLE, Finding.NOT_TOLD_APART, Finding.DIFFERENT})
 _SHORT = frozenset({Finding.UNDER_FORGOTTEN, Finding.OVER_FORGOTTEN})
 _BROKEN = frozenset({"non-finite", "failed"})
+_REFERENCES = {"original": "the original model", "gold": "the retrained model"}
 
 
 class Advised(StrEnum):
@@ -28,7 +29,9 @@ class Advised(StrEnum):
     NO_GOLD = "no-gold"
     """No retrained model was asked for."""
     TRAINING_FAILED = "training-failed"
-    """The original or the retrained model could not be trained, or has diverged."""
+    """The original or the retrained model could not be trained."""
+    NOTHING_MEASURED = "nothing-measured"
+    """The original or the retrained model is there, and no measure has a value of it."""
     UNTRAINED = "untrained"
     """The original has not learned its task, so there is nothing to forget."""
     USELESS_GOLD = "useless-gold"
@@ -59,7 +62,8 @@ class References:
 
     Args:
         has_gold: Whether a retrained model was asked for.
-        failed: Why the original or the retrained model has no values; empty if they have.
+        failed: Why the original or the retrained model could not be trained; empty if they could.
+        unmeasured: Why the original or the retrained model has no values; empty if they have.
         untrained: Why the original has learned nothing; empty if it has.
         useless: Why the retrained model has learned nothing; empty if it has.
         n_originals: How many originals were trained, each with a seed or a split of its own.
@@ -68,6 +72,7 @@ class References:
 
     has_gold: bool = True
     failed: str = ""
+    unmeasured: str = ""
     untrained: str = ""
     useless: str = ""
     n_originals: int = MIN_ORIGINALS
@@ -192,6 +197,8 @@ def _unfit(references: References) -> tuple[Advised, str] | None:
     """Why no method can be judged by these references, the cause before its consequences."""
     if references.failed:
         return Advised.TRAINING_FAILED, references.failed
+    if references.unmeasured:
+        return Advised.NOTHING_MEASURED, references.unmeasured
     if references.untrained:
         return Advised.UNTRAINED, references.untrained
     if not references.has_gold:
@@ -209,11 +216,11 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
     """
     own = {role: [row for row in rows if row.model_role == role] for role in ("original", "gold")}
     models = list(models)
-    failed = next(filter(None, (_failure(own[role], models, role) for role in own)), "")
     forgotten = [size for name, size in roles.sizes.items() if name in roles.forget]
     return References(
         has_gold=any(row.gold is not None for row in rows) or any(model.role == "gold" for model in models),
-        failed=failed,
+        failed=next(filter(None, (_failure(models, role) for role in own)), ""),
+        unmeasured=next(filter(None, (_unmeasured(own[role], role) for role in own)), ""),
         untrained=_useless(own["original"]),
         useless=_useless(own["gold"]),
         n_originals=max(1, len({original_of(row) for row in own["original"] or rows})),
@@ -221,14 +228,18 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
     )
 
 
-def _failure(rows: Sequence[Row], models: Iterable[ModelRecord], role: str) -> str:
+def _failure(models: Iterable[ModelRecord], role: str) -> str:
+    """Why a reference could not be trained; empty if it could, or if there is none of its kind."""
+    failed = [model.failed for model in models if model.role == role]
+    return f"{_REFERENCES[role]} has no values ({failed[0]})" if failed and all(failed) else ""
+
+
+def _unmeasured(rows: Sequence[Row], role: str) -> str:
     """Why a reference has no value at all; empty if it has one, or if there is none of its kind."""
-    failed = [model.failed for model in models if model.role == role and model.failed]
-    if any(row.value is not None for row in rows) or not (rows or failed):
+    if not rows or any(row.value is not None for row in rows):
         return ""
-    name = "the retrained model" if role == "gold" else "the original model"
-    reason = next(iter(failed), "") or next((row.reason for row in rows if row.status in _BROKEN and row.reason), "")
-    return f"{name} has no values ({reason})" if reason else f"{name} has no values"
+    reason = next((row.reason for row in rows if row.status in _BROKEN and row.reason), "")
+    return f"{_REFERENCES[role]} has no values ({reason})" if reason else f"{_REFERENCES[role]} has no values"
 
 
 def _useless(rows: Iterable[Row]) -> str:

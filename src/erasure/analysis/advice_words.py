@@ -33,6 +33,10 @@ def _training_failed(advice: Advice) -> str:
     return f"Training itself has failed: {_unended(advice.reason)}. No method can be judged until it works."
 
 
+def _nothing_measured(advice: Advice) -> str:
+    return f"{advice.reason[:1].upper()}{_unended(advice.reason)[1:]}. No method can be judged until it has."
+
+
 def _untrained(advice: Advice) -> str:
     return (
         f"The original model has not learned the task, so there is nothing to forget: its {_unended(advice.reason)}. Train better first "
@@ -144,6 +148,7 @@ def _unusable(advice: Advice) -> str:
 _WORDS: Mapping[Advised, Callable[[Advice], str]] = {
     Advised.NO_GOLD: _no_gold,
     Advised.TRAINING_FAILED: _training_failed,
+    Advised.NOTHING_MEASURED: _nothing_measured,
     Advised.UNTRAINED: _untrained,
     Advised.USELESS_GOLD: _useless_gold,
     Advised.NOTHING_TRIED: _nothing_tried,

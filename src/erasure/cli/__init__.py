@@ -115,6 +115,12 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("ERASURE_TRACEBACK"):
             raise
+        from erasure.errors import foreign, is_from_outside
+
+        if is_from_outside(error):
+            click.echo(f"error: {foreign(error)}", err=True)
+            click.echo("set ERASURE_TRACEBACK=1 to see how it came to this", err=True)
+            return 1
         click.echo(f"this is a bug in ERASURE: {type(error).__name__}: {error}", err=True)
         click.echo("set ERASURE_TRACEBACK=1 to see where it happened, and please report it", err=True)
         return _BUG

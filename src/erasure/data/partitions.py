@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -142,6 +142,7 @@ class _Partitions:
                 parts = splitter.split_by(self.scores[place], partitions)
             else:
                 parts = splitter.split(self.data, partitions, _stream(splitter, self.seed))
+            _check_parts(parts, names)
         for name, ids in zip(names, parts, strict=True):
             if name == DISCARDED:
                 continue
@@ -183,6 +184,16 @@ def _check_names(names: Sequence[str]) -> None:
     if twice is not None:
         both = "both parts" if len(names) == 2 else "two parts"
         raise PartitionError(f'{both} are called "{twice}"; name one of them "{DISCARDED}" to throw it away')
+
+
+def _check_parts(parts: Any, names: Sequence[str]) -> None:
+    found = list(parts) if isinstance(parts, tuple | list) else [parts]
+    are_ids = [isinstance(ids, Tensor) and ids.dtype == torch.int64 and ids.ndim == 1 for ids in found]
+    if len(found) != len(names) or not all(are_ids):
+        forms = [f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__ for ids in found]
+        raise PartitionError(
+            f"split() must return a tensor of ids (int64, one dimension) for each of {len(names)} parts; it returned {', '.join(forms)}"
+        )
 
 
 _FEW_CLASSES = 10

@@ -11,7 +11,7 @@ import torch
 from erasure.component import Component
 from erasure.data.partitions import PartitionIssue, inspect_partitions
 from erasure.engine.executors import serial
-from erasure.errors import ConfigError, DataError, Diagnostic, PartitionError, RequirementNotMet
+from erasure.errors import ConfigError, DataError, Diagnostic, ErasureError, PartitionError, RequirementNotMet, foreign
 from erasure.events import Listener, Message, ignore_events
 from erasure.experiment.configuration import Experiment
 from erasure.measures.contract import Measure
@@ -161,6 +161,10 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
         read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'
         shape = f"{loaded.dataset.x_shape}{read if loaded.dataset.modality == 'text' else ''}"
         raise RequirementNotMet(f"the model does not take samples of shape {shape}: {error}") from error
+    except ErasureError:
+        raise
+    except Exception as error:
+        raise RequirementNotMet(f"the model fails on the first samples: {foreign(error)}") from error
     if remark is not None:
         notices.setdefault(remark)
     return logits.to(loaded.y.device), loaded.y.index_select(0, ids.to(loaded.y.device))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from erasure.component import Call
-from erasure.errors import RequirementNotMet
+from erasure.errors import ErasureError, RequirementNotMet, foreign
 from erasure.training.predictor import Model, ModelInput
 
 __all__ = ["Module"]
@@ -47,6 +47,10 @@ class Module(Model):
             model = call(**filled)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise RequirementNotMet(f"{self.path} does not accept its parameters: {error}") from error
+        except ErasureError:
+            raise
+        except Exception as error:
+            raise RequirementNotMet(f"{self.path} cannot be made: {foreign(error)}") from error
         if not isinstance(model, nn.Module):
             raise RequirementNotMet(f"{self.path} returned {type(model).__name__}, not an nn.Module")
         return model

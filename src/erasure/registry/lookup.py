@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins
 from erasure.component import Call, Component
-from erasure.errors import Diagnostic, ErasureError, UnknownComponent, nearest, with_article
+from erasure.errors import Diagnostic, ErasureError, UnknownComponent, foreign, nearest, with_article
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
 __all__ = ["ALLOWED_MODULES", "Registry", "Resolved"]
@@ -117,6 +118,8 @@ class Registry:
             raise
         except (ImportError, AttributeError) as error:
             raise _unknown(f'"{name}" stands for {target}, which cannot be imported ({error})') from error
+        except Exception as error:
+            raise _unknown(f'"{name}" stands for {target}, which cannot be imported: {foreign(error)}') from error
         return _checked(cls, name, slot)
 
     def _call(self, name: str, slot: type[Call]) -> Resolved:
@@ -189,8 +192,14 @@ class Registry:
                 raise _unknown(f'there is no module "{missing}" for "{path}"', nearest(path, candidates)) from error
             raise _unknown(f'"{path}" cannot be imported: it needs "{missing}", which is not installed') from error
         except AttributeError as error:
-            public = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
+            if module not in sys.modules:
+                raise _unknown(f'"{path}" cannot be imported: {foreign(error)}') from error
+            public = [n for n in dir(sys.modules[module]) if not n.startswith("_")]
             raise _unknown(f'there is no "{name}" in {module}', nearest(name, public)) from error
+        except ErasureError:
+            raise
+        except Exception as error:
+            raise _unknown(f'"{path}" cannot be imported: {foreign(error)}') from error
 
 
 def _unknown(message: str, hint: str = "", kind: str = "unknown-component") -> UnknownComponent:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, cast
 
 from erasure.data.checks import read_as
 from erasure.data.contract import Scores, Training
+from erasure.data.dataset import Dataset
 from erasure.data.partitions import build_partitions, scores_at
 from erasure.data.progress import reporting_to
 from erasure.data.storage import TOKENS, to_artifact
+from erasure.errors import DataError
 from erasure.events import SamplesRead
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
@@ -43,7 +45,10 @@ class LoadData(Stage):
     def run(self, session: Session, writer: Writer) -> None:
         name = session.running_name
         with session.told(), reporting_to(lambda done, total: session.listener(SamplesRead(name=name, done=done, total=total))):
-            dataset = read_as(self.data.source.load(), cast(Any, self.data.task))
+            loaded = self.data.source.load()
+            if not isinstance(loaded, Dataset):
+                raise DataError(f"{short(self.data.source)}.load() returned {type(loaded).__name__}; it must return a Dataset")
+            dataset = read_as(loaded, cast(Any, self.data.task))
         tensors, facts = to_artifact(dataset)
         writer.save_tensors("columns", tensors)
         writer.save_json("dataset", facts)

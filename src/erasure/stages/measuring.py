@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from erasure.component import Component, canonical
 from erasure.errors import RequirementNotMet
-from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest, Sharing
+from erasure.measures.contract import Evaluation, Measure, ModelRole, ModelUnderTest, Sharing, Value
 from erasure.measures.guards import run_guards
 from erasure.measures.requested_models import ModelProvider, ModelRequest
 from erasure.stages.blocks import ModelStack, split_member
@@ -100,7 +100,10 @@ class MeasureModel(Stage):
         evaluation = evaluation_of(
             session, self.data, subject, self.references, self.seed, measure.stream, provider if self.requested else None
         )
-        writer.save_json("values", [value_record(measure, value) for value in measure.measure(evaluation)])
+        values = measure.measure(evaluation)
+        if not isinstance(values, Sequence) or not all(isinstance(value, Value) for value in values):
+            raise RequirementNotMet(f"{measure.title} must return a list of values (Value); it returned {type(values).__name__}")
+        writer.save_json("values", [value_record(measure, value) for value in values])
         for name, note in evaluation.notes.items():
             writer.save_json(name, note)
         writer.facts["elapsed_s"] = time.perf_counter() - start

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erasure.errors import ErasureError, RequirementNotMet
+from erasure.errors import ErasureError, RequirementNotMet, foreign
 from erasure.events import EpochFinished, Event, Listener
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
@@ -241,9 +241,8 @@ def _serve(
         rank = Rank.joined(number, n, strategy, torch.device(device), Path(directory) / "meeting")
         answer = ("done", work(rank, torch.device(device), Path(directory), emit, arguments))
     except Exception as error:
-        said = str(error).strip() or type(error).__name__
         ours = error if isinstance(error, ErasureError) and _survives(error) else None
-        answer = ("failed", ours or _NotOurs(f"{type(error).__name__} in process {number + 1} of {n}: {said}"))
+        answer = ("failed", ours or _NotOurs(f"process {number + 1} of {n}: {foreign(error)}"))
     with suppress(OSError):
         connection.send(answer)
     threading.Event().wait()  # the others may still need this one; the parent ends it

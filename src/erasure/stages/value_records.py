@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from erasure.errors import RequirementNotMet
 from erasure.measures.contract import Measure, Value
 from erasure.renamed import today
 from erasure.types import Json
@@ -17,7 +18,10 @@ FORMER: Mapping[str, str] = {"tells": "indicates", "chance": "chance_level", "ev
 
 def value_record(measure: Measure, value: Value) -> dict[str, Json]:
     """A value as the store keeps it."""
-    number = float(value.value)
+    try:
+        number = float(value.value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RequirementNotMet(f"a value of {measure.title} must be a number; it is {value.value!r}") from error
     finite = number == number and abs(number) != float("inf")
     return {
         "name": value.name or measure.title,

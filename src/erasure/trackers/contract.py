@@ -5,22 +5,42 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Protocol, cast
 
 from erasure.errors import ConfigError, Diagnostic, MissingDependency, nearest
 from erasure.events import Event
 
-__all__ = ["TRACKERS", "Guarded", "Tracker", "check_tracker", "open_tracker"]
+__all__ = ["TRACKERS", "Guarded", "Tracker", "TrackerEntry", "check_tracker", "open_tracker"]
 
-TRACKERS = {
-    "mlflow": ("erasure.trackers.mlflow", "MLflow", "mlflow-skinny", "mlruns.db"),
-    "tensorboard": ("erasure.trackers.tensorboard", "TensorBoard", "tensorboard", "tensorboard"),
-    "wandb": ("erasure.trackers.wandb", "WeightsAndBiases", "wandb", "wandb"),
+
+@dataclass(frozen=True)
+class TrackerEntry:
+    """Where a tracker is found.
+
+    Args:
+        path: ``module:Class``; the class is called with the place.
+        library: The module that it writes with; empty if it needs none.
+        package: The package that brings the library.
+        place: Where it writes if nobody says.
+    """
+
+    path: str
+    library: str = ""
+    package: str = ""
+    place: str = ""
+
+
+TRACKERS: Mapping[str, TrackerEntry] = {
+    "mlflow": TrackerEntry("erasure.trackers.mlflow:MLflow", "mlflow", "mlflow-skinny", "mlruns.db"),
+    "tensorboard": TrackerEntry("erasure.trackers.tensorboard:TensorBoard", "tensorboard", "tensorboard", "tensorboard"),
+    "wandb": TrackerEntry("erasure.trackers.wandb:WeightsAndBiases", "wandb", "wandb", "wandb"),
 }
-"""Module, class, package and default place of each tracker."""
+"""The trackers of this package, by name; other packages add theirs by entry points of the group ``erasure.trackers``."""
 
 
 class Tracker(Protocol):
@@ -84,9 +104,9 @@ def check_tracker(choice: str) -> None:
         MissingDependency: If its library is not installed.
     """
     name = choice.partition(":")[0]
-    _check_name(name)
-    if importlib.util.find_spec(name) is None:
-        raise MissingDependency(TRACKERS[name][2], "track", f"The tracker {name}")
+    entry = _entry(name)
+    if entry.library and importlib.util.find_spec(entry.library) is None:
+        raise MissingDependency(entry.package, "track", f"The tracker {name}")
 
 
 def open_tracker(choice: str) -> Tracker:
@@ -100,22 +120,26 @@ def open_tracker(choice: str) -> Tracker:
         MissingDependency: If its library is not installed.
     """
     name, _, place = choice.partition(":")
-    _check_name(name)
-    module, cls, package, default = TRACKERS[name]
+    entry = _entry(name)
+    place = place or entry.place
+    module, _, cls = entry.path.partition(":")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return cast(Tracker, getattr(importlib.import_module(module), cls)(place or default))
+            return cast(Tracker, getattr(importlib.import_module(module), cls)(place))
     except ImportError as error:
-        raise MissingDependency(error.name or package, "track", f"The tracker {name}") from error
+        raise MissingDependency(error.name or entry.package, "track", f"The tracker {name}") from error
     except Exception as error:
-        message = f'the tracker {name} cannot use "{place or default}": {type(error).__name__}: {error}'
+        message = f'the tracker {name} cannot use "{place}": {type(error).__name__}: {error}'
         raise ConfigError([Diagnostic(message, kind="data")]) from error
 
 
-def _check_name(name: str) -> None:
-    if name not in TRACKERS:
-        known = ", ".join(TRACKERS)
-        raise ConfigError(
-            [Diagnostic(f'there is no tracker "{name}"; there are {known}', hint=nearest(name, TRACKERS), kind="structure")]
-        )
+def _entry(name: str) -> TrackerEntry:
+    if name in TRACKERS:
+        return TRACKERS[name]
+    added = {point.name: point for point in entry_points(group="erasure.trackers")}
+    if name in added:
+        return TrackerEntry(added[name].value, place=name)
+    known = [*TRACKERS, *sorted(added)]
+    message = f'there is no tracker "{name}"; there are {", ".join(known)}'
+    raise ConfigError([Diagnostic(message, hint=nearest(name, known), kind="structure")])

@@ -310,7 +310,10 @@ def layer_at_fault(model: nn.Module, error: BaseException) -> str:
     found, trace = "", error.__traceback__
     while isinstance(trace, TracebackType):
         module = trace.tb_frame.f_locals.get("self")
-        if isinstance(module, nn.Module) and (id(module) in names or type(module) in kinds):
+        is_running = (
+            trace.tb_frame.f_code.co_name != "__getattr__"
+        )  # looking for what a layer does not have is the caller's doing
+        if is_running and isinstance(module, nn.Module) and (id(module) in names or type(module) in kinds):
             name = names.get(id(module), kinds.get(type(module), ""))
             found = f'"{name or "model"}" ({type(module).__name__})'
         trace = trace.tb_next

@@ -1,5 +1,7 @@
 """What all commands share: help, exit codes, errors without tracebacks."""
 
+import functools
+import operator
 import os
 import subprocess
 import sys
@@ -61,6 +63,9 @@ def test_a_wrong_call_exits_with_2_and_shows_the_usage(cli, arguments):
     assert "Usage: erasure run" in err
 
 
+divide = functools.partial(operator.truediv, 1, 0)
+
+
 class Broken(click.Command):
     def __init__(self, error):
         super().__init__("broken")
@@ -84,11 +89,21 @@ def raising(monkeypatch):
 
 def test_an_unexpected_exception_is_called_a_bug_in_one_line(cli, raising, monkeypatch):
     monkeypatch.delenv("ERASURE_TRACEBACK", raising=False)
-    raising(ZeroDivisionError("division by zero"))
+    monkeypatch.setattr("erasure.cli._Commands.get_command", lambda self, ctx, name: click.Command("broken", callback=divide))
     code, _, err = cli("list")
     assert code == 70
     assert "this is a bug in ERASURE: ZeroDivisionError: division by zero" in err
     assert "ERASURE_TRACEBACK=1" in err
+
+
+def test_an_exception_in_code_of_the_user_is_not_called_a_bug(cli, raising, monkeypatch):
+    monkeypatch.delenv("ERASURE_TRACEBACK", raising=False)
+    raising(ZeroDivisionError("division by zero"))
+    code, _, err = cli("list")  # what raises it is this file, which is neither ours nor a library's
+    assert code == 1
+    assert "error: ZeroDivisionError: division by zero (line " in err
+    assert "of test_main.py)" in err
+    assert "bug" not in err
 
 
 def test_the_traceback_of_a_bug_can_be_seen(cli, raising, monkeypatch):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from erasure.engine.executors.schedule import StageOrder
-from erasure.errors import ErasureError, StoreError
+from erasure.errors import ErasureError, StoreError, foreign
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, run_stage
@@ -60,8 +60,7 @@ def attempt(stage: Stage, session: Session, total: int = 0) -> str:
     except StoreError:
         raise
     except Exception as error:
-        said = str(error).strip() or type(error).__name__
-        reason = said if isinstance(error, ErasureError) else f"{type(error).__name__} in {stage.name}: {said}"
+        reason = str(error).strip() if isinstance(error, ErasureError) else foreign(error)
         session.listener(StageFailed(stage.name, stage.kind, stage.address, reason=reason, total=total))
         return reason
     return ""
