@@ -109,6 +109,14 @@ def test_a_model_forgets_as_the_readme_says(names):
     assert isinstance(executed(first, names | given)["forgotten"], nn.Module)
 
 
+def test_a_request_and_an_audit_as_the_readme_says(names):
+    forget, audit = block("README.md", "answer = erasure.forget").splitlines()
+    given = {"training_set": names["dataset"], "test_set": names["test"], "forgotten": names["fit"](range(1, N), 2)}
+    planned = executed(forget.replace(", folder=", ", dry_run=True, folder="), names | given)
+    assert planned["answer"].n_forget == 2
+    assert executed(audit, names | given)["audit"].statements
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("beginning", "is_first"), [("answer = erasure.forget(model=model", True), ("def fit(indices, seed)", False)]
