@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from erasure.analysis.overview import Overview
+    from erasure.analysis.verdicts import Verdict
     from erasure.records.run_folder import RunFolder
 
 __all__ = ["Results"]
@@ -62,6 +63,16 @@ class Results:
         from erasure.analysis.overview import overview_of
 
         return overview_of(self._folder())
+
+    @property
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """The verdict on each method by its label, what comes nearest to retraining first: ``finding``, ``reasons``, ``cost``."""
+        return {verdict.label: verdict for verdict in self.overview().verdicts}
+
+    @property
+    def recommendation(self) -> str:
+        """What to do, in the words of the report."""
+        return self.overview().recommendation
 
     def _folder(self) -> RunFolder:
         from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder

@@ -39,6 +39,14 @@ def test_results_are_a_table_in_a_notebook():
     assert "0.500" in html
 
 
+def test_verdicts_and_advice_are_at_hand():
+    rows = (*references(), *method("good"), *method("bad", retain=0.5))
+    found = Results(rows=rows, jury=tuple(jury_of(rows)))
+    assert list(found.verdicts) == ["good", "bad"]
+    assert found.verdicts["good"].reasons
+    assert found.recommendation.startswith("good came nearest")
+
+
 def test_several_runs_are_a_line_each(tmp_path):
     for name, rows in (("one", [*references(), *method("good")]), ("two", [*method("<b>"), replace(_row("bad"), value=None)])):
         (tmp_path / name).mkdir()
