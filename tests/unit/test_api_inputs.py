@@ -110,6 +110,22 @@ def test_outputs_whose_logits_cannot_be_told_are_described(form, said):
         erasure.unlearn(Telling(form), "Finetuning", **PARTS)
 
 
+@pytest.mark.parametrize("n_outputs", [2, 3])
+@pytest.mark.parametrize(
+    "form", [lambda out: out[0], lambda out: out.mean(0), lambda out: out.T, lambda out: out.flatten(), lambda out: out.squeeze()]
+)
+def test_outputs_that_do_not_follow_the_samples_are_refused_whatever_two_samples_look_like(form, n_outputs):
+    model = Telling(lambda logits, _: form(logits[:, :n_outputs]))
+    with pytest.raises(RequirementNotMet, match=r"for one, expected one row for each sample; look for"):
+        erasure.unlearn(model, "Finetuning", forget=(X[:3], Y[:3] % 2), retain=(X[3:], Y[3:] % 2))
+
+
+def test_a_single_output_may_lose_its_axes():
+    for form in (lambda logits, _: logits[:, 0], lambda logits, _: logits[:, :1].squeeze()):
+        made = erasure.unlearn(Telling(form), "NegGrad", forget=(X[:1], Y[:1] % 2), retain=(X[1:], Y[1:] % 2))
+        assert made(X).shape == (len(X),)
+
+
 def test_a_network_that_keeps_what_it_computed_is_copied():
     model = Telling(lambda logits, _: logits)
     model(X)

@@ -44,6 +44,7 @@ def graph_dataset(
     edge_categories: tuple[int, ...] = (),
     missing_features: MissingFeatures = "degree",
     n_dropped: int = 0,
+    dropped_rows: Sequence[int] = (),
     rows: Tensor | None = None,
 ) -> Dataset:
     """A checked data set for graph classification; graphs without nodes are dropped, with a warning that counts them.
@@ -58,6 +59,7 @@ def graph_dataset(
         edge_categories: The same for edges.
         missing_features: What to take where nodes have no features.
         n_dropped: Graphs without nodes that the reader has dropped already.
+        dropped_rows: Rows that these are from, where they are known.
         rows: Row of the source that each of ``graphs`` is from, counted from 0; by default their positions.
 
     Raises:
@@ -66,7 +68,9 @@ def graph_dataset(
     kept = [i for i, graph in enumerate(graphs) if graph.num_nodes]
     n_dropped += len(graphs) - len(kept)
     if n_dropped:
-        warnings.warn(f'"{name}": {n_dropped} graphs without nodes are dropped, {len(kept)} are left', stacklevel=3)
+        shown = ", ".join(map(str, dropped_rows[:5])) + (", …" if len(dropped_rows) > 5 else "")
+        where = f" (row{'s' if len(dropped_rows) > 1 else ''} {shown})" if dropped_rows else ""
+        warnings.warn(f'"{name}": {n_dropped} graphs without nodes are dropped{where}, {len(kept)} are left', stacklevel=3)
     if not kept:
         raise DataError(f'"{name}" has no graph with nodes')
     column = graph_column(

@@ -28,7 +28,7 @@ from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.resuming import Resumed
-from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_outputs
+from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_one_sample, try_outputs
 from erasure.types import Task
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 
@@ -232,6 +232,8 @@ def model_input_of(
     try:
         with isolated(0, y.device):
             logits = try_outputs(model, first, n_seen)
+            if len(x) > 1:
+                try_one_sample(model, x.gather(torch.arange(1, device=x.values.device)), logits)
             remark = gives_probabilities(model, first)
     except ErasureError:
         raise

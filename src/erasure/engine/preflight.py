@@ -23,7 +23,7 @@ from erasure.training.batches import Batch
 from erasure.training.fit import loss_misfit, output_misfit
 from erasure.training.links import request_of
 from erasure.training.predictor import build_model
-from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_outputs
+from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_one_sample, try_outputs
 from erasure.unlearners.contract import Unlearner
 
 __all__ = ["located", "prepare"]
@@ -156,6 +156,8 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
         raise RequirementNotMet(reason)
     try:
         logits = try_outputs(model, loaded.dataset.x.gather(ids), loaded.model_input.n_outputs)
+        if len(ids) > 1:
+            try_one_sample(model, loaded.dataset.x.gather(ids[:1]), logits)
         remark = gives_probabilities(model, loaded.dataset.x.gather(ids))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'

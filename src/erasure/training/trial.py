@@ -28,6 +28,7 @@ __all__ = [
     "layer_at_fault",
     "release_inputs",
     "require_gradients",
+    "try_one_sample",
     "try_outputs",
 ]
 
@@ -215,6 +216,33 @@ def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tenso
             f"the model returns logits of shape {tuple(found[0].shape)} in eval mode and {tuple(found[1].shape)} in training mode"
         )
     return found[0]
+
+
+@torch.no_grad()
+def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
+    """That a batch of one sample gives one row of logits: two samples cannot show what two outputs stand for.
+
+    Args:
+        model: In eval mode as before afterwards.
+        x: A single sample, left as it is.
+        logits: Those of two samples.
+
+    Raises:
+        RequirementNotMet: If the outputs do not follow the samples, such as those of the first sample alone, or lose the axis of the samples
+            where there is one; a single output a sample may lose it.
+    """
+    with as_before(model):
+        try:
+            one = logits_of(model.eval()(copied(x)))
+        except (RuntimeError, ValueError, TypeError, IndexError):  # a network for two or more samples: what then comes is its own
+            return
+    if tuple(one.shape) == (1, *logits.shape[1:]) or (one.numel() == 1 and logits.shape[1:].numel() == 1):
+        return
+    shapes = f"{tuple(logits.shape)} for two samples and {tuple(one.shape)} for one"
+    raise RequirementNotMet(
+        f"the model returns logits of shape {shapes}, expected one row for each sample; look for [0], a mean over the batch, .T or squeeze() "
+        "without an axis in its forward"
+    )
 
 
 def gives_probabilities(model: nn.Module, x: Any) -> str | None:

@@ -105,8 +105,17 @@ def test_molecules_that_cannot_be_read_are_dropped_and_counted(tmp_path):
     root = molecules_root(tmp_path, "bace", 5)
     with (tmp_path / "bace" / "raw" / "bace.csv").open("a") as stream:
         stream.write("no molecule,-,1,-\n")
-    with pytest.warns(UserWarning, match=f'"bace": 1 {DROPPED}, 5 are left'):
+    with pytest.warns(UserWarning, match=rf'"bace": 1 {DROPPED} \(row 5\), 5 are left'):
         assert len(MoleculeNet(name="bace", root=root, download=False).load()) == 5
+
+
+@pytest.mark.parametrize("row", ["CCO,-,yes,-", "CCO"])
+def test_a_row_that_is_laid_out_otherwise_is_named_by_its_number(tmp_path, row):
+    root = molecules_root(tmp_path, "bace", 5)
+    with (tmp_path / "bace" / "raw" / "bace.csv").open("a") as stream:
+        stream.write(f"{row}\n")
+    with pytest.raises(DataError, match=r"row 5 \(from 0, without the header\): its raw files are not laid out as those"):
+        MoleculeNet(name="bace", root=root, download=False).load()
 
 
 def test_a_row_is_asked_for_by_its_number_whatever_rows_cannot_be_read(tmp_path):
@@ -116,7 +125,7 @@ def test_a_row_is_asked_for_by_its_number_whatever_rows_cannot_be_read(tmp_path)
     whole = MoleculeNet(name="bace", root=root, download=False).load()
     assert whole.rows is None
     file.write_text("\n".join([head, rows[0], "no molecule,-,1,-", "", *rows[1:3], "nor this,-,0,-", *rows[3:]]))
-    with pytest.warns(UserWarning, match=f'"bace": 2 {DROPPED}, 5 are left'):
+    with pytest.warns(UserWarning, match=rf'"bace": 2 {DROPPED} \(rows 1, 4\), 5 are left'):
         data = MoleculeNet(name="bace", root=root, download=False).load()
     assert data.rows.tolist() == [0, 2, 3, 5, 6] and data.y.tolist() == whole.y.tolist()
     chosen = ListSplitter(parts_names=("forget", "retain"), samples_ids=(6, 2), by="row")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib
 import inspect
-import itertools
 import os
 import pickletools
 import shutil
@@ -58,6 +57,7 @@ class GraphsRead:
     Args:
         graphs: The graphs, in order.
         n_dropped: How many the class has skipped because they have no nodes.
+        dropped: Rows of the file that these are from, if rows are numbered.
         rows: Row of the file that each graph is from, counted from 0 without header and empty lines; None where the class does not make
             them of rows of SMILES.
     """
@@ -65,6 +65,7 @@ class GraphsRead:
     graphs: list[Any]
     n_dropped: int
     rows: Tensor | None
+    dropped: tuple[int, ...] = ()
 
 
 def digests(folder: Path) -> Json:
@@ -121,41 +122,61 @@ def read_graphs(cls: Any, root: str, parameters: dict[str, Any], download: bool)
             for name in wanted:
                 _refuse_programs(here / name)
 
+        numbering = _Numbering.of(cls)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                dataset = _made(cls, folder, parameters | _numbering(cls), supply)
+                dataset = _made(cls, folder, parameters | numbering.parameters, supply)
                 graphs = [dataset[i] for i in range(len(dataset))]
             except (DataError, ImportError):
                 raise
             except Exception as error:  # damaged files make the readers fail in every possible way
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 if isinstance(error, (IndexError, KeyError, ValueError)):
-                    reason = f"its raw files are not laid out as those that were published ({reason})"
+                    reason = f"{numbering.place}its raw files are not laid out as those that were published ({reason})"
                 raise DataError(f'{_named(cls, parameters)} in "{home}" cannot be read: {reason}') from error
         rows = [graph.pop(_ROW).reshape(()) for graph in graphs if _ROW in graph]
         n_dropped = sum("zero atoms" in str(each.message) for each in said)
-        return GraphsRead(graphs, n_dropped, torch.stack(rows) if rows and len(rows) == len(graphs) else None)
+        if not rows or len(rows) != len(graphs):
+            return GraphsRead(graphs, n_dropped, None)
+        numbers = torch.stack(rows)
+        unread = tuple(sorted({*range(numbering.row)} - {*numbers.tolist()}))
+        return GraphsRead(graphs, n_dropped, numbers, unread if len(unread) == n_dropped else ())
 
 
-def _numbering(cls: Any) -> dict[str, Any]:
+@dataclass(eq=False)
+class _Numbering:
     """For classes that make a graph of each row's SMILES: a parameter that writes the number of the row on the graph.
 
     Rows that cannot be read, which depends on the version of rdkit, are skipped by the class, so that positions among the graphs are no
     numbers of rows.
-    """
-    if "from_smiles" not in inspect.signature(cls).parameters:
-        return {}
-    from_smiles = importlib.import_module("torch_geometric.utils").from_smiles
-    numbers = itertools.count()
 
-    def numbered(smiles: str) -> Any:
-        number = next(numbers)
-        graph = from_smiles(smiles)
-        graph[_ROW] = torch.tensor([number])
+    Args:
+        parameters: What to give to the class; nothing if it reads no SMILES.
+        row: The row that is being read.
+    """
+
+    parameters: dict[str, Any]
+    row: int = 0
+
+    @classmethod
+    def of(cls, dataset: Any) -> _Numbering:
+        """That of a data set class."""
+        made = cls({})
+        if "from_smiles" in inspect.signature(dataset).parameters:
+            made.parameters["from_smiles"] = made._numbered
+        return made
+
+    def _numbered(self, smiles: str) -> Any:
+        graph = importlib.import_module("torch_geometric.utils").from_smiles(smiles)
+        graph[_ROW] = torch.tensor([self.row])
+        self.row += 1
         return graph
 
-    return {"from_smiles": numbered}
+    @property
+    def place(self) -> str:
+        """Where reading has stopped, as the beginning of a reason."""
+        return f"row {self.row} (from 0, without the header): " if self.parameters else ""
 
 
 def _made(cls: Any, root: str, parameters: dict[str, Any], on_missing: Any) -> Any:

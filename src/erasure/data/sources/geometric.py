@@ -280,7 +280,7 @@ def _labels(name: str, graphs: list[Any]) -> Tensor:
 
 def _with_targets(name: str, read: GraphsRead, target: int | None, missing: str, **facts: Any) -> Dataset:
     """A data set for one of several targets, or for all of them; targets that are NaN are missing."""
-    graphs, facts = read.graphs, facts | {"n_dropped": read.n_dropped}
+    graphs, facts = read.graphs, facts | {"n_dropped": read.n_dropped, "dropped_rows": read.dropped}
     rows = torch.arange(len(graphs)) if read.rows is None else read.rows
     labels = _raw_labels(name, graphs)
     if target is not None:
