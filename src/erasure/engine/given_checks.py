@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from erasure.errors import DataError, Diagnostic, InvalidParameters, Requirement
 from erasure.training.calls import Criterion
 from erasure.training.fit import outputs_misread
 
-__all__ = ["check_model", "check_run", "check_settings", "positions", "try_loss"]
+__all__ = ["check_bounds", "check_model", "check_run", "check_settings", "positions", "try_loss"]
 
 
 def check_model(model: Any, *, finite: bool = True) -> None:
@@ -79,6 +80,27 @@ def check_settings(*, seed: Any = 0, batch_size: Any = 1, threads: Any = 1, **ch
         for name, (value, known) in chosen.items()
         if value not in known
     ]
+    if problems:
+        raise InvalidParameters(problems)
+
+
+def check_bounds(*, whole: Iterable[str] = (), **given: tuple[Any, float, float]) -> None:
+    """That numbers are within their bounds.
+
+    Args:
+        whole: Names of those that are whole numbers.
+        **given: The number, its least and its largest value.
+
+    Raises:
+        InvalidParameters: With all that is wrong.
+    """
+    problems = []
+    for name, (value, least, most) in given.items():
+        kind = int | np.integer if name in whole else int | float | np.integer | np.floating
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            upper = f" to {most:g}" if math.isfinite(most) else ""
+            expected = f"{'whole ' if name in whole else ''}number from {least:g}{upper}"
+            problems.append(Diagnostic(f"expected a {expected}, found {value!r}", path=name))
     if problems:
         raise InvalidParameters(problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from erasure.analysis.findings import Tested, TestedReport
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
-from erasure.engine.given_checks import check_settings
+from erasure.engine.given_checks import check_bounds, check_settings
 from erasure.engine.given_data import GivenData, given_data
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model, of_fits
 from erasure.engine.given_treatments import Treatments, Unlearn
@@ -145,8 +146,8 @@ def audit(
         RequirementNotMet: If a model does not take them, or what ``train`` gives cannot be used.
     """
     check_settings(seed=seed, batch_size=batch_size)
-    if n_golds is not None and n_golds < 0:
-        raise RequirementNotMet(f"n_golds = {n_golds}: expected a whole number from 0")
+    if n_golds is not None:
+        check_bounds(whole=("n_golds",), n_golds=(n_golds, 0, math.inf))
     if isinstance(measures, str):
         measures = [measures]
     if output is not None:

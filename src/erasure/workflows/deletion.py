@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from erasure.certificates.digests import model_digest, person_digest
 from erasure.engine.fits import Fit, Fits, recipe_fit
-from erasure.engine.given_checks import check_settings, positions
+from erasure.engine.given_checks import check_bounds, check_settings, positions
 from erasure.engine.given_data import GivenData, given_data, unlearner_of
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.engine.sharded_fits import OwnShards
-from erasure.errors import DataError, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.events import Listener, ignore_events
 from erasure.records.requests import RequestEntry
 from erasure.store import Store, default_base_path, default_store_path
@@ -161,14 +161,24 @@ def forget(
         RequirementNotMet: If something that is needed is missing, or the budget allows nothing.
     """
     check_settings(seed=seed, batch_size=batch_size)
+    limits = {"max_seconds": (max_seconds, 0, math.inf), "max_money": (max_money, 0, math.inf)}
+    check_bounds(
+        whole=("n_originals", "n_golds"),
+        n_originals=(n_originals, _MIN_ORIGINALS, math.inf),
+        n_golds=(n_golds, 1, math.inf),
+        price_per_hour=(price_per_hour, 0, math.inf),
+        max_utility_loss=(max_utility_loss, 0, 1),
+        max_eps=(max_eps, 0, math.inf),
+        **{name: bounds for name, bounds in limits.items() if bounds[0] is not None},
+    )
+    if max_money is not None and not price_per_hour:
+        raise InvalidParameters([Diagnostic("says nothing without price_per_hour, what an hour costs", path="max_money")])
     who = [who] if isinstance(who, str | int) else who
     methods = [methods] if isinstance(methods, str) else methods
     root, is_planned = Path(folder), dry_run or prepare
     check_folder(root)
     place = DeletionFolder(root, None if key is None else Path(key))
     place.check()
-    if n_originals < _MIN_ORIGINALS:
-        raise RequirementNotMet(f"a method is confirmed on {_MIN_ORIGINALS} models or more, found n_originals = {n_originals}")
     if data is None:
         raise DataError(
             "give what the model was trained on as data=, and as forget= the positions in it of the samples to forget"
@@ -203,7 +213,7 @@ def forget(
         given = whole.narrowed(**asked.partitions)
         limit = min(
             math.inf if max_seconds is None else max_seconds,
-            math.inf if max_money is None or not price_per_hour else 3600 * max_money / price_per_hour,
+            math.inf if max_money is None else 3600 * max_money / price_per_hour,
         )
         wishes = Wishes(
             n_originals=n_originals,

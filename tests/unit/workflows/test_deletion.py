@@ -15,7 +15,7 @@ from torch import nn
 import erasure
 from erasure.certificates.signing import sign, signer
 from erasure.certificates.verifying import opened, verify, verify_ledger
-from erasure.errors import DataError, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.events import ignore_events
 from erasure.records.requests import Ledger
 from erasure.unlearners.gold_model import GoldModel
@@ -306,7 +306,13 @@ def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
         ({"train": lambda indices: None}, RequirementNotMet, r"fit\(indices, seed\) failed on .* samples: TypeError"),
         ({"test": None, "fallback": False, "methods": ["Finetuning"]}, None, "without test data"),
         ({"train": None}, RequirementNotMet, "no method can be tried, and nothing may be retrained"),
-        ({"n_originals": 2}, RequirementNotMet, "confirmed on 3 models or more"),
+        ({"n_originals": 2}, InvalidParameters, "n_originals: expected a whole number from 3, found 2"),
+        ({"n_golds": 0, "dry_run": True}, InvalidParameters, "n_golds: expected a whole number from 1, found 0"),
+        ({"max_seconds": -1.0, "dry_run": True}, InvalidParameters, "max_seconds: expected a number from 0, found -1.0"),
+        ({"max_money": -1, "price_per_hour": 2.0, "dry_run": True}, InvalidParameters, "max_money: expected a number from 0"),
+        ({"max_money": 5.0, "dry_run": True}, InvalidParameters, "max_money: says nothing without price_per_hour"),
+        ({"price_per_hour": float("nan")}, InvalidParameters, "price_per_hour: expected a number from 0, found nan"),
+        ({"max_utility_loss": 2}, InvalidParameters, "max_utility_loss: expected a number from 0 to 1, found 2"),
         ({"key": "public"}, DataError, "is no private key"),
         ({"model": nn.Linear(12, 2)}, DataError, "seems not to be trained on this data"),
         ({"model": nn.Linear(7, 2)}, DataError, "does not take these samples"),
