@@ -36,7 +36,7 @@ _WHOLE_NUMBER = re.compile(r"\d{1,9}")
     metavar="DATA",
     help="digits, breast_cancer, a table (CSV, TSV, Parquet), tensors (npz, safetensors, pt) or a folder (pictures, graphs, data set).",
 )
-@click.option("--label", metavar="COLUMN", help="The table's column to predict.")
+@click.option("--label", metavar="COLUMN", help="What to predict: a column of a table, or one of named tensors.")
 @click.option("--forget", metavar="WHAT", help="10% at random, 25 samples at random, or class:NAME.")
 @click.option("--methods", metavar="LIST", help="recommended, or names: SCRUB,SSD,Finetuning.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of training.")
@@ -103,10 +103,16 @@ class _Questions:
                 return kind
             return self._ask(_ASKED_FOR[kind], "--data", None)
 
-        def ask_label(columns: Sequence[str]) -> str:
-            return label or self._ask("Column to predict", "--label", None, columns)
+        asked: list[Sequence[str]] = []
 
-        return self.understood(given, ask, lambda said: chosen_data(said, ask_label))
+        def ask_label(columns: Sequence[str], likely: str = "") -> str:
+            asked.append(columns)
+            return label or likely or self._ask("Column to predict", "--label", None, columns)
+
+        chosen = self.understood(given, ask, lambda said: chosen_data(said, ask_label))
+        if label and not asked:
+            raise refused(f'--label "{label}" has no effect: {chosen.comment}, whose classes are known', "leave it out")
+        return chosen
 
     def understood(self, given: str | None, ask: Callable[[], str], understand: Callable[[str], _T]) -> _T:
         """What an answer means; a person whose answer cannot be used is told why, and asked again.
@@ -159,9 +165,9 @@ class _Questions:
         if not self._asks and default is not None:
             return standard_answer or default
         if not self._asks or not sys.stdin.isatty():
-            raise click.UsageError(
-                f"no terminal to ask on: {title.casefold()}? Pass {option}{'' if default is None else ' or --yes'}"
-            )
+            among = f" ({', '.join(choices[:20])})" if choices else ""
+            remedy = f"Pass {option}{'' if default is None else ' or --yes'}"
+            raise click.UsageError(f"no terminal to ask on: {title.casefold()}{among}? {remedy}")
         from rich.console import Console
         from rich.prompt import Prompt
 

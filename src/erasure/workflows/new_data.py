@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from erasure.errors import ConfigError, DataError, Diagnostic, InvalidParameters, nearest
 
 if TYPE_CHECKING:
     from erasure.data.dataset import Dataset
 
-__all__ = ["SHIPPED", "DataChoice", "chosen_data", "chosen_from", "refused"]
+__all__ = ["SHIPPED", "AskLabel", "DataChoice", "chosen_data", "chosen_from", "refused"]
 
 SHIPPED = ("digits", "breast_cancer")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -32,6 +32,14 @@ _MOLECULES = {
 }
 """Sets of MoleculeNet and the files they are published in."""
 _DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+
+
+class AskLabel(Protocol):
+    """Chooses the label."""
+
+    def __call__(self, columns: Sequence[str], likely: str = "") -> str:
+        """The label among ``columns``: what was given, else the likely one, else what a person says."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +76,12 @@ def refused(message: str, hint: str = "") -> ConfigError:
     return ConfigError([Diagnostic(message, hint=hint, kind="data")])
 
 
-def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
+def chosen_data(data: str, ask_label: AskLabel) -> DataChoice:
     """The data called ``data``: shipped, a table, named tensors, or a folder of pictures, of graphs or of a Hugging Face data set.
 
     Args:
         data: ``digits``, ``breast_cancer`` or a path.
-        ask_label: Chooses the label among the columns of a table or of a Hugging Face data set.
+        ask_label: Chooses the label among the columns of a table or of a Hugging Face data set, or among named tensors.
 
     Raises:
         ConfigError: If there is no such data, or no classifier can learn from it.
@@ -86,7 +94,9 @@ def chosen_data(data: str, ask_label: Callable[[Sequence[str]], str]) -> DataCho
     if path.is_dir():
         return _folder(path, ask_label)
     if path.is_file() and path.suffix.casefold() in _TENSORS:
-        return _tensors(path)
+        from erasure.workflows.new_tensors import chosen_tensors
+
+        return chosen_tensors(path, ask_label)
     if path.is_file():
         return _molecules(path) or _table(path, ask_label)
     raise refused(
@@ -176,7 +186,7 @@ def _suited(data: Dataset) -> tuple[Literal["table", "pictures", "text", "graphs
     return "table", _mlp(64, 64), 40
 
 
-def _folder(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
+def _folder(path: Path, ask_label: AskLabel) -> DataChoice:
     edges = sorted(path.glob("*_A.txt*")) + sorted(path.glob("raw/*_A.txt*"))
     if edges:
         return _graphs(path, edges[0].name.partition("_A.txt")[0])
@@ -249,11 +259,7 @@ def _molecules(path: Path) -> DataChoice | None:
     return chosen_from("MoleculeNet", parameters, "molecules")
 
 
-def _tensors(path: Path) -> DataChoice:
-    return chosen_from("TensorFile", {"path": str(path)}, "samples")
-
-
-def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
+def _hugging_face(path: Path, ask_label: AskLabel) -> DataChoice:
     """A data set that the library ``datasets`` reads from a folder."""
     from erasure.data.reading.hugging_face_files import read_folder
 
@@ -281,7 +287,7 @@ def _hugging_face(path: Path, ask_label: Callable[[Sequence[str]], str]) -> Data
     return replace(found, comment=f"{found.comment}, all resized to 32x32") if pictures else found
 
 
-def _table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
+def _table(path: Path, ask_label: AskLabel) -> DataChoice:
     from erasure.workflows.new_tables import chosen_table
 
     return chosen_table(path, ask_label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from erasure.data.reading.table_columns import MARKS_OF_MISSING, RawTable, TextF
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_values import categories_of, numbers_of
 from erasure.errors import DataError, nearest
-from erasure.workflows.new_data import DataChoice, chosen_from, refused
+from erasure.workflows.new_data import AskLabel, DataChoice, chosen_from, refused
 
 __all__ = ["chosen_table"]
 
@@ -24,7 +24,7 @@ _LOOKED_AT = 5000
 _JSON = {".json", ".jsonl", ".ndjson"}
 
 
-def chosen_table(path: Path, ask_label: Callable[[Sequence[str]], str]) -> DataChoice:
+def chosen_table(path: Path, ask_label: AskLabel) -> DataChoice:
     """A table as a configuration names it: numbers and categories are its inputs, or texts where there is nothing else.
 
     Args:

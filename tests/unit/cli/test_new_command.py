@@ -336,6 +336,11 @@ def test_named_tensors_run(cli, here, shape, model):
     assert (chosen if isinstance(chosen, str) else chosen["class"]) == model
 
 
+def test_a_label_for_data_that_has_one_is_refused(cli, here):
+    code, _, err = cli("new", "--yes", "--data", "digits", "--label", "digit")
+    assert code == 2 and '--label "digit" has no effect' in err
+
+
 @pytest.mark.parametrize("given", ["sets/RINGS", "sets/RINGS/raw"])
 def test_a_folder_of_graphs_runs(cli, here, given):
     pytest.importorskip("torch_geometric", reason="needs the extra graph")

@@ -22,7 +22,7 @@ from erasure.data.reading.picture_axes import Axes
 from erasure.errors import DataError, nearest
 from erasure.types import Json, PositiveFloat, PositiveInt, Task
 
-__all__ = ["SAFE_CLASSES", "TensorFile"]
+__all__ = ["SAFE_CLASSES", "TensorFile", "named_tensors"]
 
 SAFE_CLASSES: tuple[type, ...] = (TensorDataset, Subset, ConcatDataset, range)
 """What a torch-saved file may hold beyond plain tensors and containers: these only keep tensors and indices."""
@@ -98,6 +98,16 @@ class TensorFile(DataSource):
         return tuple(_value(named, name, self.path) for name in wanted)
 
 
+def named_tensors(file: Path) -> dict[str, Any] | None:
+    """Every array or tensor of a file by its name; None if it holds no names.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    content = _read(file, None)
+    return {str(name): value for name, value in content.items() if hasattr(value, "shape")} if isinstance(content, Mapping) else None
+
+
 def _stored_count(named: Mapping[str, Any]) -> int | None:
     if "n_classes" not in named:
         return None
@@ -112,8 +122,8 @@ def _value(named: Mapping[str, Any], name: str, path: str) -> Any:
     return value
 
 
-def _read(file: Path, wanted: Container[str]) -> Any:
-    """What the file holds; of an archive of named arrays, only the wanted ones are unpacked."""
+def _read(file: Path, wanted: Container[str] | None) -> Any:
+    """What the file holds; of an archive of named arrays, only the wanted ones are unpacked (None: all)."""
     suffix = file.suffix.lower()
     try:
         if suffix == ".npz":
@@ -140,7 +150,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise DataError(f'"{file}" is not a complete safetensors file: {error}') from error
 
 
-def _read_npz(file: Path, wanted: Container[str]) -> dict[str, Any]:
+def _read_npz(file: Path, wanted: Container[str] | None) -> dict[str, Any]:
     import numpy as np
 
     def value(archive: Any, name: str) -> Any:
@@ -157,7 +167,7 @@ def _read_npz(file: Path, wanted: Container[str]) -> dict[str, Any]:
         archive = np.load(stream, allow_pickle=False)
         if not isinstance(archive, Mapping):
             raise DataError(f'"{file}" holds one array, expected an archive of x and y: numpy.savez(path, x=x, y=y)')
-        return {name: value(archive, name) if name in wanted else None for name in archive}
+        return {name: value(archive, name) if wanted is None or name in wanted else None for name in archive}
 
 
 def _read_torch(file: Path) -> Any:
