@@ -27,7 +27,7 @@ from erasure.training.calls import Optimizer, Schedule
 from erasure.training.devices import Precision, autocast
 from erasure.training.twins import replaced, twins_of
 
-__all__ = ["EpochListener", "Trainer", "needing_statistics", "paired"]
+__all__ = ["EpochListener", "Trainer", "frozen_norms", "needing_statistics", "paired"]
 
 _B = TypeVar("_B")
 _C = TypeVar("_C")
@@ -39,6 +39,12 @@ class EpochListener(Protocol):
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         """Called after epoch ``epoch`` (from 1) of ``epochs``."""
         ...
+
+
+def frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """Every BatchNorm that has weights, of which none has ``requires_grad``."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    return [each for each in norms if (own := [*each.parameters(recurse=False)]) and not any(p.requires_grad for p in own)]
 
 
 class Trainer:
@@ -53,7 +59,8 @@ class Trainer:
         precision: ``fp32`` or ``bf16``.
         mask: Parameter name to a 0/1 tensor of its shape: where it is 0, weights and optimizer state never change, whatever weight
             decay and momentum would do. Parameters it does not name are free.
-        frozen: Modules kept in eval mode while the rest trains (their running statistics stay).
+        frozen: Modules kept in eval mode while the rest trains (their running statistics stay). A BatchNorm none of whose weights may be
+            trained is one of them: who freezes a layer means its statistics too.
         batch_norm: ``train`` updates running statistics as in training, ``frozen`` keeps every BatchNorm in eval mode.
         max_grad_norm: Gradients are clipped to this global norm.
         on_epoch: Called after every epoch.
@@ -92,7 +99,7 @@ class Trainer:
         )
         self.precision: Precision = precision
         self.max_grad_norm = max_grad_norm
-        self.frozen: tuple[nn.Module, ...] = tuple(frozen)
+        self.frozen: tuple[nn.Module, ...] = (*frozen, *frozen_norms(model))
         self.batch_norms: list[_BatchNorm] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
         self._masked = self._masks(mask) if mask else []

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from erasure.training.loop import frozen_norms
+
 __all__ = ["add_noise", "clip_together", "forget_statistics", "statistics_beside_norms"]
 
 
@@ -33,8 +35,9 @@ def add_noise(parameters: Iterable[Tensor], sd: float, generator: torch.Generato
 
 
 def forget_statistics(model: nn.Module) -> bool:
-    """Reset the running statistics of every BatchNorm, which were computed from forgotten samples too; whether there were any."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    """Reset the running statistics of every BatchNorm that is not frozen, which have seen forgotten samples too; whether there were any."""
+    frozen = {*frozen_norms(model)}
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m not in frozen]
     for norm in norms:
         norm.reset_running_stats()
     return bool(norms)

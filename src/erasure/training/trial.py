@@ -228,8 +228,8 @@ def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
         logits: Those of two samples.
 
     Raises:
-        RequirementNotMet: If the outputs do not follow the samples, such as those of the first sample alone, or lose the axis of the samples
-            where there is one; a single output a sample may lose it.
+        RequirementNotMet: If the outputs do not follow the samples, such as those of the first sample alone, or lose the axis of the
+            samples where there is one; a single output a sample may lose it.
     """
     with as_before(model):
         try:
@@ -240,8 +240,8 @@ def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
         return
     shapes = f"{tuple(logits.shape)} for two samples and {tuple(one.shape)} for one"
     raise RequirementNotMet(
-        f"the model returns logits of shape {shapes}, expected one row for each sample; look for [0], a mean over the batch, .T or squeeze() "
-        "without an axis in its forward"
+        f"the model returns logits of shape {shapes}, expected one row for each sample; look for [0], a mean over the batch, .T or "
+        "squeeze() without an axis in its forward"
     )
 
 

@@ -15,6 +15,7 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
+from erasure.training.loop import frozen_norms
 from erasure.training.noisy import add_noise, clip_together, forget_statistics, statistics_beside_norms
 from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
@@ -174,7 +175,7 @@ class CertifiedUnlearning(Unlearner):
         weights = [p for p in model.parameters() if p.requires_grad]
         clip_together(weights, self.start_radius)
         generator = context.generator("noise")
-        model.train()
+        _train_mode(model)
         for batch in context.batches("retain").cycled(event.steps):
             gradients = self._gradients(model, weights, context, batch)
             if self.clipping == "gradients":
@@ -202,7 +203,7 @@ class CertifiedUnlearning(Unlearner):
             for _ in trainer.epochs():
                 trainer.train_on(retain, lambda batch: context.loss(model, batch))
         elif has_norms:
-            model.train()
+            _train_mode(model)
             with torch.no_grad():
                 for batch in context.batches("retain"):
                     modes = _eval_norms_of_one(model, batch)
@@ -212,12 +213,18 @@ class CertifiedUnlearning(Unlearner):
         model.eval()
 
 
+def _train_mode(model: nn.Module) -> None:
+    model.train()
+    for norm in frozen_norms(model):
+        norm.eval()
+
+
 def _eval_norms_of_one(model: nn.Module, batch: Batch) -> list[nn.Module]:
     """Put BatchNorm into eval mode for a batch of one sample, which has no statistics; the modules to put back."""
     if len(batch.y) > 1:
         return []
     norms: Iterator[nn.Module] = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [norm.eval() for norm in norms]
+    return [norm.eval() for norm in norms if norm.training]
 
 
 def _require_coverable(model: nn.Module) -> None:

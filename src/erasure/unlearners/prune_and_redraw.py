@@ -17,6 +17,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import WeightedLayer, weighted_layers
+from erasure.training.loop import frozen_norms
 from erasure.training.parametrized import plain_weights, require_assignable
 from erasure.types import Fraction, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
@@ -45,7 +46,7 @@ class PruneAndRedraw(IterativeUnlearner):
     Args:
         amount: Share of weights and biases that is pruned.
         partial_epoch: Share of a last epoch.
-        round_to_half: Whether weights and buffers end as numbers of half precision.
+        round_to_half: Whether weights and buffers that are not frozen end as numbers of half precision.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -141,6 +142,8 @@ def _entropy(logits: Tensor) -> Tensor:
 @torch.no_grad()
 def _round_to_half(model: nn.Module) -> None:
     limit = torch.finfo(torch.half).max
+    kept = {id(tensor) for norm in frozen_norms(model) for tensor in norm.buffers()}
+    kept |= {id(tensor) for tensor in model.parameters() if not tensor.requires_grad}
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and id(tensor) not in kept:
             tensor.copy_(tensor.clamp(-limit, limit).half().to(tensor.dtype))

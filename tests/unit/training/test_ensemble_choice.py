@@ -100,6 +100,13 @@ def test_a_network_that_has_no_rule_is_refused(model, reason):
     assert reason in unsupported_reason(model, PLAIN)
 
 
+def test_a_frozen_batch_norm_is_trained_around_one_by_one():
+    model = nn.Sequential(nn.Linear(7, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    assert unsupported_reason(model, PLAIN) is None
+    model[1].requires_grad_(False)
+    assert "a frozen BatchNorm keeps its statistics" in unsupported_reason(model, PLAIN)
+
+
 def test_a_network_without_trainable_parameters_is_refused():
     model = built(MODELS["MLP"], 1)[0].requires_grad_(False)
     assert "no parameter that may be trained" in unsupported_reason(model, PLAIN)

@@ -93,6 +93,20 @@ def test_frozen_batch_norm_keeps_every_running_statistic(data):
     assert not torch.equal(Trainer(model, Optimizer.of("SGD", lr=0.1), epochs=1).model[1].weight, torch.ones(8))
 
 
+def test_a_batch_norm_whose_weights_are_frozen_keeps_its_statistics_as_the_weights_do(data):
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2)
+    )
+    model[:2].requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    trainer = Trainer(model, Optimizer.of("SGD", lr=0.1), epochs=1)
+    for _ in trainer.epochs():
+        trainer.train_on(batches(data), loss_of(model))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not {name for name in moved if name[0] in "01"}
+    assert {"3.weight", "4.running_mean", "5.weight"} <= moved  # without weights of its own a layer is not frozen
+
+
 def test_a_last_batch_of_one_sample_passes_through_batch_norm(data):
     model = network(batch_norm=True)
     trainer = Trainer(model, Optimizer.of("SGD", lr=0.1), epochs=1)

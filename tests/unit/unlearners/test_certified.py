@@ -356,6 +356,16 @@ def test_batchnorm_statistics_are_those_of_the_retain_set_alone():
         assert float(results[0][0][1].running_mean.abs().max()) > 0
 
 
+def test_a_frozen_batchnorm_keeps_its_statistics():
+    for epochs in (0, 1):
+        model = norm_net()
+        model[0][1].requires_grad_(False)
+        model[0][1].running_mean += 2.0
+        before = model[0][1].running_mean.clone()
+        result = GENTLE.replace(epochs=epochs, optimizer=sgd(0.01)).run(model, tiny_task())
+        assert torch.equal(result.model[0][1].running_mean, before) and result.guarantee.kind == "none"
+
+
 def test_nothing_is_promised_of_what_leaves_without_noise():
     frozen = tiny_net()
     frozen[0].weight.requires_grad_(False)

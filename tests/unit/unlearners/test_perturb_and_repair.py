@@ -252,6 +252,14 @@ def test_prmq_prunes_redraws_and_repairs_step_by_step():
     assert distance(weights(rounded), [p.detach().half().double() for p in by_hand]) < 1e-12
 
 
+def test_prmq_rounds_nothing_that_is_frozen():
+    model = norm_net()
+    model[0].requires_grad_(False)
+    made = unlearned(PruneAndRedraw(epochs=1), model, tiny_task())
+    assert [name for name, value in made[0].state_dict().items() if not torch.equal(value, model[0].state_dict()[name])] == []
+    assert torch.equal(made[2].weight, made[2].weight.half().float())
+
+
 def test_prmq_prunes_the_share_and_keeps_the_large_weights():
     model, context = conv_net(), picture_task()
     before = torch.cat([p.detach().flatten() for p in model.parameters()])

@@ -105,7 +105,9 @@ def named_tensors(file: Path) -> dict[str, Any] | None:
         DataError: If the file cannot be read.
     """
     content = _read(file, None)
-    return {str(name): value for name, value in content.items() if hasattr(value, "shape")} if isinstance(content, Mapping) else None
+    return (
+        {str(name): value for name, value in content.items() if hasattr(value, "shape")} if isinstance(content, Mapping) else None
+    )
 
 
 def _stored_count(named: Mapping[str, Any]) -> int | None:

@@ -13,6 +13,7 @@ from erasure.training.devices import Precision
 from erasure.training.ensemble.program import Program
 from erasure.training.ensemble.stack import ELEMENTWISE
 from erasure.training.estimators import Estimator
+from erasure.training.loop import frozen_norms
 from erasure.training.predictor import Predictor
 from erasure.training.sharded import ShardedEnsemble
 
@@ -74,6 +75,8 @@ def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "f
         return reason
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return "the model has no parameter that may be trained"
+    if frozen_norms(model):
+        return "a frozen BatchNorm keeps its statistics while the rest trains"
     try:
         Program(model, training=True)
     except RequirementNotMet as error:
