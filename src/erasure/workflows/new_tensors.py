@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erasure.data.sources.tensor_file import named_tensors
+from erasure.data.reading.tensor_files import named_tensors
 from erasure.errors import DataError, nearest
 from erasure.workflows.new_data import AskLabel, DataChoice, chosen_from, refused
 

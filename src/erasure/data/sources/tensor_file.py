@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import torch
 from annotated_types import MinLen
-from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from erasure.data.arrays import Modality, dataset_from
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.reading.picture_axes import Axes
+from erasure.data.reading.tensor_files import read_tensors
 from erasure.errors import DataError, nearest
 from erasure.types import Json, PositiveFloat, PositiveInt, Task
 
-__all__ = ["SAFE_CLASSES", "TensorFile", "named_tensors"]
-
-SAFE_CLASSES: tuple[type, ...] = (TensorDataset, Subset, ConcatDataset, range)
-"""What a torch-saved file may hold beyond plain tensors and containers: these only keep tensors and indices."""
-
-_CONVERT = 'where you trust the file, load it and save plain tensors: torch.save({"x": x, "y": y, "n_classes": k}, path)'
+__all__ = ["TensorFile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +60,7 @@ class TensorFile(DataSource):
     def load(self) -> Dataset:
         """Read the tensors and check them."""
         file = existing_file(self.path)
-        content = _read(file, {self.x, self.y, self.z, "n_classes"})
+        content = read_tensors(file, {self.x, self.y, self.z, "n_classes"})
         n_classes = self.n_classes
         if isinstance(content, Mapping):
             n_classes = n_classes or _stored_count(content)
@@ -98,18 +88,6 @@ class TensorFile(DataSource):
         return tuple(_value(named, name, self.path) for name in wanted)
 
 
-def named_tensors(file: Path) -> dict[str, Any] | None:
-    """Every array or tensor of a file by its name; None if it holds no names.
-
-    Raises:
-        DataError: If the file cannot be read.
-    """
-    content = _read(file, None)
-    return (
-        {str(name): value for name, value in content.items() if hasattr(value, "shape")} if isinstance(content, Mapping) else None
-    )
-
-
 def _stored_count(named: Mapping[str, Any]) -> int | None:
     if "n_classes" not in named:
         return None
@@ -122,78 +100,3 @@ def _value(named: Mapping[str, Any], name: str, path: str) -> Any:
     if not hasattr(value, "shape"):
         raise DataError(f'{path}: "{name}" is a {type(value).__name__}, expected a tensor')
     return value
-
-
-def _read(file: Path, wanted: Container[str] | None) -> Any:
-    """What the file holds; of an archive of named arrays, only the wanted ones are unpacked (None: all)."""
-    suffix = file.suffix.lower()
-    try:
-        if suffix == ".npz":
-            return _read_npz(file, wanted)
-        return _read_safetensors(file) if suffix == ".safetensors" else _read_torch(file)
-    except DataError:
-        raise
-    except PermissionError as error:
-        raise DataError(f'"{file}" cannot be read: {error.strerror}') from error
-    except Exception as error:  # damaged bytes make the readers fail in every possible way
-        # What they say of it is about their own insides, or recommends to unpickle it.
-        raise DataError(
-            f'"{file}" is damaged, or neither .safetensors, .npz nor a file that torch.save wrote; tables are read by TableFile'
-        ) from error
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise DataError(f'"{file}" is not a complete safetensors file: {error}') from error
-
-
-def _read_npz(file: Path, wanted: Container[str] | None) -> dict[str, Any]:
-    import numpy as np
-
-    def value(archive: Any, name: str) -> Any:
-        try:
-            return archive[name]
-        except ValueError as error:
-            if "pickle" not in str(error):
-                raise
-            message = f'"{file}": "{name}" holds pickled Python objects, which are not read; save it as an array of numbers'
-            raise DataError(message) from error
-
-    # Opened here, because numpy leaves a file open that turns out to be broken.
-    with file.open("rb") as stream:
-        archive = np.load(stream, allow_pickle=False)
-        if not isinstance(archive, Mapping):
-            raise DataError(f'"{file}" holds one array, expected an archive of x and y: numpy.savez(path, x=x, y=y)')
-        return {name: value(archive, name) if wanted is None or name in wanted else None for name in archive}
-
-
-def _read_torch(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(list(SAFE_CLASSES)):
-            warnings.filterwarnings(
-                "ignore", "Detected pickle protocol"
-            )  # it is refused or read; there is nothing to do about it
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = ", ".join(_foreign_classes(file))
-        needs = f"it needs {foreign}" if foreign else "it is no plain file of tensors"
-        allowed = ", ".join(each.__name__ for each in SAFE_CLASSES)
-        message = f'"{file}" is refused because unpickling it could run any program: {needs}; allowed are tensors and {allowed}'
-        raise DataError(f"{message}; {_CONVERT}") from error
-    if isinstance(content, Tensor):
-        raise DataError(f'"{file}" holds one tensor, expected x and y; {_CONVERT}')
-    return content
-
-
-def _foreign_classes(file: Path) -> list[str]:
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError):
-        return []
-    allowed = {f"{each.__module__}.{each.__name__}" for each in SAFE_CLASSES}
-    return sorted(set(names) - allowed)
