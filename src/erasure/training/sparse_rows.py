@@ -135,7 +135,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        return ctx.sparse.transposed().times(gradients[0]), None
+        across = ctx.sparse.transposed()
+        if torch.is_grad_enabled():
+            return across.times(gradients[0]), None
+        # Nobody differentiates further: what the function keeps for that costs as much as a small product.
+        return _Product.forward(gradients[0], across), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
