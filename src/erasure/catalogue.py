@@ -85,6 +85,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "GraphEdges": "erasure.data.graph_splitters:GraphEdgesSplitter",
         "GraphRequest": "erasure.data.graph_splitters:GraphRequestSplitter",
         "LinkRequest": "erasure.data.link_splitters:LinkRequestSplitter",
+        "Inductive": "erasure.data.inductive:InductiveSplitter",
         "SeenIn": "erasure.data.graph_splitters:SeenInSplitter",
         "Affected": "erasure.data.graph_splitters:AffectedSplitter",
     },

@@ -38,6 +38,7 @@ ELSEWHERE = {
         "GraphEdges",
         "GraphRequest",
         "LinkRequest",
+        "Inductive",
         "SeenIn",
         "Affected",
     },

@@ -16,7 +16,7 @@ from erasure.data.graph_strata import bridges, cut_nodes, foreign_neighbours, un
 from erasure.data.partitions import ALL, ids_of
 from erasure.data.selection import divided, portion, shown
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError
-from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
+from erasure.training.graph_requests import FIRST_EDGE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn, request_of
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
@@ -38,8 +38,6 @@ _ONLY: Mapping[str, str] = {
     "planted": "were planted",
 }
 """Strata that a node or an edge belongs to or not, and what it is to belong to them."""
-
-_N_GRAPHS = len(GRAPHS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +102,7 @@ class GraphNodesSplitter(_Chosen):
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Score and cut."""
         graph, ids = _graph(data), ids_of(partitions, self.ref_data)
-        _require_nodes(ids, graph, self.ref_data)
+        _require_nodes(ids, self.ref_data)
         nodes = ids % len(graph)
         if self.nodes is not None:
             asked = torch.unique(_numbers(self.nodes, graph, data.name))
@@ -112,12 +110,13 @@ class GraphNodesSplitter(_Chosen):
             if len(missing):
                 raise PartitionError(f'{_called(missing, graph)} is no node of "{self.ref_data}", though one of the graph')
             return divided(ids, torch.isin(nodes, asked))
+        pairs = edge_pairs(graph)[_left(data)]
         if self.stratum == "bridge":
-            score = cut_nodes(edge_pairs(graph), len(graph))[nodes].double()
+            score = cut_nodes(pairs, len(graph))[nodes].double()
         elif self.stratum == "between-classes":
-            score = foreign_neighbours(edge_pairs(graph), _classes(data, graph))[nodes]
+            score = foreign_neighbours(pairs, _classes(data, graph))[nodes]
         else:
-            score = undirected_degrees(edge_pairs(graph), len(graph))[nodes].double()
+            score = undirected_degrees(pairs, len(graph))[nodes].double()
         return self._cut(ids, score, generator, "nodes")
 
 
@@ -125,7 +124,8 @@ class GraphNodesSplitter(_Chosen):
 class GraphEdgesSplitter(_Chosen):
     """Edges of a graph, and the other edges.
 
-    An edge is a pair of nodes: both its directions and all its copies are one. Self-loops are not among them.
+    An edge is a pair of nodes: both its directions and all its copies are one. Self-loops are not among them. After a request, only the
+    edges that it has left are there to choose from.
 
     Args:
         parts_names: Names of the first and the second part, both of edges; ``-`` throws a part away.
@@ -137,9 +137,13 @@ class GraphEdgesSplitter(_Chosen):
         percentage: In its place, the fraction of what there is to choose from, of ``planted`` the fraction of those.
         pairs: In its place, the edges by what the data calls both ends, or by their numbers where it calls them nothing, in any order;
             each must be there, and be named once.
+        both_ends: Of ``ref_data``, only edges with both ends among its nodes.
     """
 
+    version: ClassVar[int] = 2
+
     pairs: tuple[tuple[NodeName, NodeName], ...] | None = None
+    both_ends: bool = field(default=False, metadata={"address": "changed"})
 
     def check(self) -> None:
         """One way to say which."""
@@ -153,22 +157,24 @@ class GraphEdgesSplitter(_Chosen):
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Choose edges."""
         graph = _graph(data)
-        pairs = edge_pairs(graph)
-        first = _N_GRAPHS * len(graph)
-        there = self._there(ids_of(partitions, self.ref_data), pairs, first, len(graph))
+        pairs, left = edge_pairs(graph), _left(data)
+        there = self._there(ids_of(partitions, self.ref_data), pairs, len(graph))
+        there = there[left[there - FIRST_EDGE]]
         if self.pairs is not None:
-            chosen = self._named(pairs, there - first, graph, data.name) + first
+            chosen = self._named(pairs, there - FIRST_EDGE, graph, data.name) + FIRST_EDGE
             return chosen, there[~torch.isin(there, chosen)]
-        among = pairs[there - first]
+        among = pairs[there - FIRST_EDGE]
         if self.stratum == "planted":
             return self._planted(data, graph, there, among, generator)
         if self.stratum == "between-classes":
             y = _classes(data, graph)
             score = (y[among[:, 0]] != y[among[:, 1]]).double()
         elif self.stratum == "bridge":
-            score = bridges(pairs, len(graph))[there - first].double()
+            holding = torch.zeros(len(pairs), dtype=torch.bool).masked_scatter(left, bridges(pairs[left], len(graph)))
+            score = holding[there - FIRST_EDGE].double()
         else:
-            score = undirected_degrees(pairs, len(graph))[among].min(1).values.double() if len(among) else among[:, 0].double()
+            degrees = undirected_degrees(pairs[left], len(graph))
+            score = degrees[among].min(1).values.double() if len(among) else among[:, 0].double()
         return self._cut(there, score, generator, "edges")
 
     def _planted(
@@ -186,14 +192,14 @@ class GraphEdgesSplitter(_Chosen):
         chosen, _ = self._cut(there[of_those], of_those[of_those].double(), generator, "planted edges")
         return chosen, there[~torch.isin(there, chosen)]
 
-    def _there(self, ids: Tensor, pairs: Tensor, first: int, n_nodes: int) -> Tensor:
+    def _there(self, ids: Tensor, pairs: Tensor, n_nodes: int) -> Tensor:
         """The edges to choose from."""
-        if len(ids) and bool((ids >= first).all()):
+        if len(ids) and bool((ids >= FIRST_EDGE).all()):
             return ids
         if self.ref_data == ALL:
-            return torch.arange(len(pairs)) + first
-        of_nodes = torch.isin(pairs, ids % n_nodes).any(1)
-        return of_nodes.nonzero().flatten() + first
+            return torch.arange(len(pairs)) + FIRST_EDGE
+        of_nodes = torch.isin(pairs, ids % n_nodes)
+        return (of_nodes.all(1) if self.both_ends else of_nodes.any(1)).nonzero().flatten() + FIRST_EDGE
 
     def _named(self, pairs: Tensor, there: Tensor, graph: NodeColumn, called: str) -> Tensor:
         """Numbers of the edges that ``self.pairs`` names."""
@@ -226,11 +232,14 @@ class GraphRequestSplitter(Splitter):
     - ``edges``: they go, in both directions. Forget: training nodes at an end of one; retain: all training nodes.
     - ``features_of``: features of nodes become 0, and their edges stay. Forget: those of them in ``ref_data``; retain: all training nodes.
 
-    The forget set is seen in the graph as it was; see :class:`SeenInSplitter` for the others. An experiment has one request.
+    The forget set is seen in the graph as it was; see :class:`SeenInSplitter` for the others.
+
+    Requests follow one another: a later one takes the retain set of the one before as its training set, and what that has left as its
+    graph. ``Sequential`` applies a method to one after the other. A splitter that stands between two requests is about the first one.
 
     Args:
         parts_names: Names of the forget and of the retain set.
-        ref_data: The training set.
+        ref_data: The training set; of a later request, the retain set of the one before.
         nodes: Nodes to forget.
         edges: Edges to forget, as ``GraphEdges`` cuts them.
         features_of: Nodes whose features are forgotten.
@@ -286,24 +295,28 @@ class GraphRequestSplitter(Splitter):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, ...]:
         """Forget, retain, and each deployed partition."""
-        if isinstance(data.x, RequestedGraph):
-            raise PartitionError("something is forgotten of the graph already; an experiment has one GraphRequest")
         graph = self._requested(data, partitions)
         ids = ids_of(partitions, self.ref_data)
         deployed = {name: ids_of(partitions, name) for name in self.deployed}
         for name, each in {self.ref_data: ids, **deployed}.items():
-            _require_nodes(each, graph.graph, name)
+            _require_nodes(each, name)
+        if not torch.equal(ids, graph.seen_in(ids, "before")):
+            raise PartitionError(
+                f'"{self.ref_data}" is not seen in the graph before this request; a later request takes the retain set of the one before '
+                "as its ref_data"
+            )
+        is_forgotten = graph.is_forgotten[graph.nodes_of(ids)]
         if self.request == "nodes":
-            forget, retain = divided(ids, graph.is_forgotten[ids])
+            forget, retain = divided(ids, is_forgotten)
             for name, each in deployed.items():
-                n_gone = int(graph.is_forgotten[each].sum())
+                n_gone = int(graph.is_forgotten[graph.nodes_of(each)].sum())
                 if n_gone:
                     raise PartitionError(
                         f'{n_gone} of the forgotten nodes are in "{name}", which is evaluated without them; forget training nodes, or '
                         f"leave {name} out of deployed"
                     )
         else:
-            forget, retain = ids[graph.affected(0)[ids]], ids
+            forget, retain = ids[graph.affected(0)[graph.nodes_of(ids)]], ids
         if not len(forget):
             what = {"nodes": "are forgotten", "edges": "are an end of a forgotten edge", "features": "lose features"}[
                 self.request
@@ -318,12 +331,13 @@ class GraphRequestSplitter(Splitter):
 
     def prepared(self, data: Dataset, partitions: Mapping[str, Tensor]) -> Dataset:
         """The data set with a sample for each node in each graph."""
+        graph = self._requested(data, partitions)
         again = {
-            name: values.repeat(_N_GRAPHS, *[1] * (values.ndim - 1))
+            name: values[: graph.n_nodes].repeat(graph.n_graphs, *[1] * (values.ndim - 1))
             for name in ("y", "z", "clean_y", "corrupted")
             if (values := getattr(data, name)) is not None
         }
-        return replace(data, x=self._requested(data, partitions), **again)
+        return replace(data, x=graph, **again)
 
     def _requested(self, data: Dataset, partitions: Mapping[str, Tensor]) -> RequestedGraph:
         graph = _graph(data)
@@ -332,20 +346,35 @@ class GraphRequestSplitter(Splitter):
                 f'"{data.name}" shows each partition its own nodes; a GraphRequest needs the whole graph: give the source '
                 '"forgets": "request"'
             )
+        earlier = data.x if isinstance(data.x, RequestedGraph) else None
         none = torch.empty(0, dtype=torch.int64)
         if self.edges is not None:
             ids = ids_of(partitions, self.edges)
-            first = _N_GRAPHS * len(graph)
-            if len(ids) and bool((ids < first).any()):
+            if len(ids) and bool((ids < FIRST_EDGE).any()):
                 raise PartitionError(f'"{self.edges}" is a partition of nodes; cut edges with GraphEdges')
-            return RequestedGraph(graph, "edges", none, edge_pairs(graph)[ids - first])
+            pairs = edge_pairs(graph)[ids - FIRST_EDGE]
+            asked = RequestedGraph(graph, "edges", none, pairs, earlier=earlier)
+            absent = ~torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(asked.edges_before, len(graph)))
+            self._refuse_absent(_written(pairs[absent], graph), int(absent.sum()))
+            return asked
         name = self.nodes or self.features_of or ""
         nodes = ids_of(partitions, name)
-        _require_nodes(nodes, graph, name)
+        _require_nodes(nodes, name)
         columns = None if self.columns is None else torch.tensor(self.columns, dtype=torch.int64)
         if columns is not None and int(columns.max()) >= graph.n_features:
             raise PartitionError(f'"{data.name}" has {graph.n_features} features, there is no column {int(columns.max())}')
-        return RequestedGraph(graph, self.request, nodes % len(graph), none.reshape(0, 2), columns)
+        asked = RequestedGraph(graph, self.request, nodes % len(graph), none.reshape(0, 2), columns, earlier)
+        absent = ~torch.isin(asked.nodes, asked.nodes_before)
+        self._refuse_absent(_called(asked.nodes[absent], graph), int(absent.sum()))
+        return asked
+
+    def _refuse_absent(self, names: str, n: int) -> None:
+        if n:
+            name = self.nodes or self.edges or self.features_of
+            raise PartitionError(
+                f'{n} of "{name}" cannot be forgotten, since the training graph does not have them before this request ({names}): an '
+                "earlier one took them out, or they arrive after the training"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,6 +435,15 @@ def _graph(data: Dataset) -> NodeColumn:
     return column
 
 
+def _left(data: Dataset) -> Tensor:
+    """Which edges, in the order of ``edge_pairs``, all requests so far have left; ``(E,)``, bool."""
+    graph = _graph(data)
+    pairs = edge_pairs(graph)
+    if not isinstance(data.x, RequestedGraph):
+        return torch.ones(len(pairs), dtype=torch.bool)
+    return torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(data.x.edges_after, len(graph)))
+
+
 def _requested(data: Dataset, name: str) -> RequestedGraph | LinkColumn:
     requested = request_of(data.x)
     if requested is None:
@@ -416,11 +454,11 @@ def _requested(data: Dataset, name: str) -> RequestedGraph | LinkColumn:
 
 def _require_samples(ids: Tensor, requested: RequestedGraph | LinkColumn, name: str) -> None:
     if isinstance(requested, RequestedGraph):
-        _require_nodes(ids, requested.graph, name)
+        _require_nodes(ids, name)
 
 
-def _require_nodes(ids: Tensor, graph: NodeColumn, name: str) -> None:
-    if len(ids) and int(ids.max()) >= _N_GRAPHS * len(graph):
+def _require_nodes(ids: Tensor, name: str) -> None:
+    if len(ids) and int(ids.max()) >= FIRST_EDGE:
         raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
 
 

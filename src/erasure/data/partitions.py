@@ -263,7 +263,7 @@ def _not_deployed(
 ) -> Iterator[PartitionIssue]:
     for name in held_out:
         ids = partitions.get(name, torch.empty(0, dtype=torch.int64))
-        if len(ids) and bool((ids < requested.n_samples).any()):
+        if bool((ids == requested.seen_in(ids, "before")).any()):
             message = "it is seen in the graph with all that is forgotten; name it in the deployed partitions of the request"
             yield PartitionIssue("warning", name, message)
 

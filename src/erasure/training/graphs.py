@@ -244,6 +244,8 @@ class NodeColumn:
             the node itself, in the graph that it is seen in. Models of rows then are graph models (SGC).
         planted: Which edges were put in on purpose to make the graph worse, shape ``(m,)``, bool; None if none is known. No model sees it.
         names: What the data calls each node; empty where nodes are called by their numbers.
+        later: Nodes that arrive after the training, shape ``(N,)``, bool (the inductive setting); None for none. Samples of which none is
+            among them are seen in the graph without these nodes and their edges, others in the whole graph. Not with a background.
     """
 
     x: Tensor
@@ -254,6 +256,7 @@ class NodeColumn:
     propagate: int = 0
     planted: Tensor | None = None
     names: tuple[str, ...] = ()
+    later: Tensor | None = None
     _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -284,7 +287,7 @@ class NodeColumn:
         Args:
             ids: The partition, shape ``(n,)``, int64.
         """
-        wanted = None if self.background is None else ids
+        wanted = self._wanted(ids)
         written = tuple(0 if t is None else t._version for t in (self.x, self.edge_index, self.edge_attr, self.background))
         for seen, version, view in self._views:
             is_same = seen is wanted or (seen is not None and wanted is not None and torch.equal(seen, wanted))
@@ -295,10 +298,19 @@ class NodeColumn:
         self._views[:] = [(None if wanted is None else wanted.clone(), written, view), *self._views[:keep]]
         return view
 
+    def _wanted(self, ids: Tensor) -> Tensor | None:
+        """Nodes that are seen besides the background; None for all."""
+        if self.later is None or bool(self.later[ids].any()):
+            return None if self.background is None else ids
+        return (~self.later).nonzero().flatten()
+
     def _view(self, ids: Tensor | None) -> Subgraph:
-        if self.background is None or ids is None:
+        if ids is None:
             return Subgraph(self.x, self.edge_index, self.edge_attr, propagate=self.propagate)
-        visible = self.background.index_fill(0, ids, True)
+        background = (
+            self.background if self.background is not None else torch.zeros(len(self), dtype=torch.bool, device=ids.device)
+        )
+        visible = background.index_fill(0, ids, True)
         edges = visible[self.edge_index].all(0)
         row_of = visible.cumsum(0) - 1
         edge_index, x = row_of[self.edge_index[:, edges]], self.x[visible]
@@ -321,8 +333,8 @@ class NodeColumn:
 
     def to(self, device: torch.device) -> NodeColumn:
         """The same column on ``device``."""
-        own = (self.edge_attr, self.background, self.planted)
-        edge_attr, background, planted = (None if t is None else t.to(device) for t in own)
+        own = (self.edge_attr, self.background, self.planted, self.later)
+        edge_attr, background, planted, later = (None if t is None else t.to(device) for t in own)
         return NodeColumn(
             self.x.to(device),
             self.edge_index.to(device),
@@ -332,6 +344,7 @@ class NodeColumn:
             self.propagate,
             planted,
             self.names,
+            later,
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from erasure.errors import PartitionError
 from erasure.training.batches import Column
-from erasure.training.graph_requests import GRAPHS, GraphName, RequestedGraph
+from erasure.training.graph_requests import GraphName, RequestedGraph
 from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph
 
 __all__ = ["LinkBatch", "LinkColumn", "LinkView", "request_of"]
@@ -68,7 +68,7 @@ class LinkColumn:
     """Pairs of the nodes of one graph; a sample is a pair.
 
     The graph has the edges that messages run over: those that are trained on. After a request to forget some of them, the sample
-    ``number * S + pair`` is one of the S pairs with messages over the graph of that number in :data:`GRAPHS`, as for
+    ``number * S + pair`` is one of the S pairs with messages over the graph of that number, as for
     :class:`~erasure.training.graph_requests.RequestedGraph`: before the request, after it, or without any edge.
 
     Args:
@@ -80,7 +80,7 @@ class LinkColumn:
     pairs: Tensor
 
     def __len__(self) -> int:
-        return self.n_samples * (len(GRAPHS) if isinstance(self.graph, RequestedGraph) else 1)
+        return self.n_samples * (self.graph.n_graphs if isinstance(self.graph, RequestedGraph) else 1)
 
     @property
     def n_samples(self) -> int:
@@ -93,8 +93,25 @@ class LinkColumn:
         return self.graph.sample_shape
 
     def seen_in(self, ids: Tensor, graph: GraphName) -> Tensor:
-        """The same pairs as samples of another graph."""
-        return ids % self.n_samples + GRAPHS.index(graph) * self.n_samples
+        """The same pairs as samples of another graph.
+
+        Raises:
+            PartitionError: If nothing is forgotten.
+        """
+        return ids % self.n_samples + self._requested.number(graph) * self.n_samples
+
+    def asked_by(self, ids: Tensor) -> LinkColumn:
+        """With the request that samples are seen after, as for :class:`~erasure.training.graph_requests.RequestedGraph`."""
+        graph = self._requested
+        while graph.earlier is not None and len(ids) and bool((ids < graph.earlier.n_graphs * self.n_samples).all()):
+            graph = graph.earlier
+        return self if graph is self.graph else replace(self, graph=graph)
+
+    @property
+    def _requested(self) -> RequestedGraph:
+        if not isinstance(self.graph, RequestedGraph):
+            raise PartitionError("nothing is forgotten of the graph; a LinkRequest says what is")
+        return self.graph
 
     def affected(self, n_hops: int) -> Tensor:
         """Which pairs have an end within a number of hops of what is forgotten; ``(S,)``, bool.
@@ -102,9 +119,7 @@ class LinkColumn:
         Raises:
             PartitionError: If nothing is forgotten.
         """
-        if not isinstance(self.graph, RequestedGraph):
-            raise PartitionError("nothing is forgotten of the graph; a LinkRequest says what is")
-        return self.graph.affected(n_hops)[self.pairs].any(1)
+        return self._requested.affected(n_hops)[self.pairs].any(1)
 
     def gather(self, ids: Tensor) -> LinkBatch:
         """The pairs ``ids``, each in its graph."""
@@ -115,10 +130,9 @@ class LinkColumn:
         if not isinstance(self.graph, RequestedGraph):
             return LinkView(self.graph.within(ids), self.pairs)
         n = self.graph.n_nodes
-        numbers = torch.unique(torch.div(ids, self.n_samples, rounding_mode="floor"))
-        everyone = torch.arange(n, device=ids.device)
-        view = self.graph.within((numbers[:, None] * n + everyone).reshape(-1))
-        first = n * torch.arange(len(GRAPHS), device=ids.device)
+        numbers = torch.div(ids, self.n_samples, rounding_mode="floor")
+        view = self.graph.within((numbers[:, None] * n + self.pairs.index_select(0, ids % self.n_samples)).reshape(-1))
+        first = n * torch.arange(self.graph.n_graphs, device=ids.device)
         return LinkView(view, (first[:, None, None] + self.pairs).reshape(-1, 2))
 
     def trained_on(self, ids: Tensor) -> LinkColumn:

@@ -15,24 +15,31 @@ __all__ = ["LayeredNetwork", "NodeOperators"]
 
 
 class NodeOperators(nn.Module):
-    """One matrix a layer and the nodes that it applies to, whichever graph they are seen in; none at first.
+    """Matrices of each layer and the nodes that each applies to, whichever graph they are seen in; none at first.
+
+    A request adds one a layer; those of several requests apply one after the other.
 
     They are buffers: part of what a model is, but not of what is trained. Loading a state that has some brings them back.
     """
 
     n_nodes: Tensor
 
-    def put(self, layer: int, nodes: Tensor, matrix: Tensor, n_nodes: int) -> None:
+    def count(self, layer: int) -> int:
+        """Matrices of a layer."""
+        return sum(f"{name}_".startswith(f"nodes_{layer}_") for name in self._buffers)
+
+    def put(self, layer: int, number: int, nodes: Tensor, matrix: Tensor, n_nodes: int) -> None:
         """Multiply the vectors of nodes by a matrix after a layer.
 
         Args:
             layer: Number of the layer, from 0.
+            number: Which of its matrices, from 0: :meth:`count` for a further one.
             nodes: Numbers of nodes in the whole graph, shape ``(k,)``, int64.
             matrix: Shape ``(d, d)``; the vector of a node, as a row, is multiplied by it.
             n_nodes: Nodes of the whole graph.
         """
-        self.register_buffer(f"nodes_{layer}", nodes)
-        self.register_buffer(f"matrix_{layer}", matrix)
+        self.register_buffer(_called("nodes", layer, number), nodes)
+        self.register_buffer(_called("matrix", layer, number), matrix)
         self.register_buffer("n_nodes", torch.tensor(n_nodes))
 
     def forward(self, layer: int, x: Tensor, inputs: object) -> Tensor:
@@ -46,13 +53,13 @@ class NodeOperators(nn.Module):
         Raises:
             RequirementNotMet: If it cannot be told which node a row is.
         """
-        nodes = self._buffers.get(f"nodes_{layer}")
-        if nodes is None:
-            return x
-        rows = self._rows(layer, nodes, inputs)
-        return x.index_copy(0, rows, x.index_select(0, rows) @ getattr(self, f"matrix_{layer}"))
+        for number in range(self.count(layer)):
+            rows = self._rows((layer, number), inputs)
+            x = x.index_copy(0, rows, x.index_select(0, rows) @ getattr(self, _called("matrix", layer, number)))
+        return x
 
-    def _rows(self, layer: int, nodes: Tensor, inputs: object) -> Tensor:
+    def _rows(self, place: tuple[int, int], inputs: object) -> Tensor:
+        nodes: Tensor = getattr(self, _called("nodes", *place))
         if not isinstance(inputs, NodeBatch) or inputs.view is None:
             raise RequirementNotMet(
                 "this network treats some nodes of its graph in a way of their own, and takes nodes of that graph only"
@@ -61,11 +68,11 @@ class NodeOperators(nn.Module):
         if row_of is None:
             return nodes
         # Kept with the view: finding them waits for an accelerator, once a layer.
-        kept: dict[int, tuple[Tensor, Tensor]] = vars(inputs.view).setdefault("_rows_of_operators", {})
-        found = kept.get(layer)
+        kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = vars(inputs.view).setdefault("_rows_of_operators", {})
+        found = kept.get(place)
         if found is None or found[0] is not nodes:
             rows = row_of.reshape(-1, int(self.n_nodes))[:, nodes].reshape(-1)
-            found = kept[layer] = (nodes, rows[rows >= 0])
+            found = kept[place] = (nodes, rows[rows >= 0])
         return found[1]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
@@ -73,6 +80,11 @@ class NodeOperators(nn.Module):
             if name.startswith(prefix):
                 self.register_buffer(name.removeprefix(prefix), torch.empty_like(state_dict[name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _called(what: str, layer: int, number: int) -> str:
+    """Name of a buffer; the first of a layer goes by the layer alone."""
+    return f"{what}_{layer}_{number}" if number else f"{what}_{layer}"
 
 
 @runtime_checkable

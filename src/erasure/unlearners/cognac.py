@@ -158,7 +158,7 @@ class Cognac(IterativeUnlearner):
                 far[row, second[pair]] = True
         else:
             far[:, wrong] = True
-        near = within_hops_of_each(graph.graph.edge_index, anchors, self.hops, n) & may & ~far
+        near = within_hops_of_each(graph.edges_before, anchors, self.hops, n) & may & ~far
         near[torch.arange(len(anchors), device=context.device), anchors] = False
         used = (near | far).any(0).index_fill(0, anchors, True)
         place = used.cumsum(0) - 1
@@ -179,9 +179,8 @@ class Cognac(IterativeUnlearner):
         n_chosen = int(self.share * len(candidates))
         if not n_chosen:
             return candidates[:0]
-        column = graph.graph
-        inverted = replace(column, x=column.x.index_copy(0, wrong, 1 - column.x.index_select(0, wrong)))
-        other = RequestedGraph(inverted, graph.kind, graph.nodes, graph.pairs, graph.columns)
+        x = graph.graph.x
+        other = graph.with_features(x.index_copy(0, wrong, 1 - x.index_select(0, wrong)))
         model.eval()
         ids = graph.seen_in(candidates, "before")
         now, then = (logits_of(model(each.gather(ids))).softmax(1) for each in (graph, other))

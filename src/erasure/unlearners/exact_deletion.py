@@ -76,9 +76,8 @@ def _changed(graph: RequestedGraph, forget: Tensor, retain: Tensor) -> tuple[Ten
             "ExactDeletion takes rows of numbers, and the inputs are graphs; give the source propagate = 2, say"
         )
     is_other = (old != new).any(1)
-    n = graph.n_nodes
     lost = forget[~torch.isin(forget, before)]
-    return torch.cat([lost % n, before[is_other]]), retain[is_other]
+    return torch.cat([graph.seen_in(lost, "before"), before[is_other]]), retain[is_other]
 
 
 def _deletable(model: nn.Module) -> Estimator:

@@ -103,7 +103,7 @@ class GNNDelete(Unlearner):
         pairs = _deleted(requested)
         if not len(pairs):
             return model
-        n = requested.n_nodes
+        n, there = requested.n_nodes, requested.nodes_before
         everyone = torch.arange(n, device=context.device)
         before, after = (requested.gather(requested.seen_in(everyone, graph)) for graph in ("before", "after"))
         assert isinstance(before, NodeBatch)  # noqa: S101 - narrows the type
@@ -112,8 +112,9 @@ class GNNDelete(Unlearner):
         with torch.no_grad():
             wanted = [vectors.index_select(0, before.rows) for vectors in network.layers(before, lambda x: x)]
         layers = self._layers(requested, pairs, wanted)
+        places = [network.operators.count(number) for number in range(len(layers))]
         for number, layer in enumerate(layers):
-            network.operators.put(number, layer.nodes, layer.matrix, n)
+            network.operators.put(number, places[number], layer.nodes, layer.matrix, n)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         optimizer = self.optimizer.build([layer.matrix for layer in layers])
@@ -121,7 +122,7 @@ class GNNDelete(Unlearner):
         for epoch in range(self.epochs):
             if epoch % _EPOCHS_DRAWN == 0:  # many at once: each copy to an accelerator waits for it
                 n_drawn = min(_EPOCHS_DRAWN, self.epochs - epoch)
-                of_epochs = torch.randint(n, (n_drawn, *pairs.shape), generator=generator).to(context.device)
+                of_epochs = there[torch.randint(len(there), (n_drawn, *pairs.shape), generator=generator).to(context.device)]
             drawn = of_epochs[epoch % _EPOCHS_DRAWN]
             optimizer.zero_grad()
             found = network.layers(after, torch.Tensor.detach)
@@ -134,14 +135,14 @@ class GNNDelete(Unlearner):
             if context.on_epoch is not None:
                 context.on_epoch(epoch + 1, self.epochs, model)
         for number, layer in enumerate(layers):
-            network.operators.put(number, layer.nodes, layer.matrix.detach(), n)
+            network.operators.put(number, places[number], layer.nodes, layer.matrix.detach(), n)
         return model
 
     def _layers(self, requested: RequestedGraph, pairs: Tensor, wanted: list[Tensor]) -> list[_Layer]:
         ends = torch.zeros(requested.n_nodes, dtype=torch.bool, device=pairs.device).index_fill(0, pairs.flatten(), True)
         layers = []
         for number, vectors in enumerate(wanted):
-            reach = within_hops(requested.graph.edge_index, ends, number + 1)
+            reach = within_hops(requested.edges_before, ends, number + 1)
             matrix = nn.Parameter(vectors.new_full((vectors.shape[1],) * 2, self.start))
             around = (reach & ~ends).nonzero().flatten()
             layers.append(_Layer(matrix, reach.nonzero().flatten(), around, vectors))
@@ -177,7 +178,7 @@ def _deleted(requested: RequestedGraph) -> Tensor:
     """The edges that are gone, each once, ``(k, 2)``: those asked for, or those of the nodes in question."""
     if requested.kind == "edges":
         return requested.pairs
-    edges = requested.graph.edge_index.T
+    edges = requested.edges_before.T
     hit = torch.isin(edges, requested.nodes).any(1) & (edges[:, 0] != edges[:, 1])
     once: Tensor = torch.unique(edges[hit].sort(1).values, dim=0)
     return once

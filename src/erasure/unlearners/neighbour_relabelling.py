@@ -102,9 +102,7 @@ class NeighbourRelabelling(IterativeUnlearner):
         none = forget[:0]
         if not isinstance(context.x, RequestedGraph):
             return none, none
-        edges = context.x.graph.edge_index
-        if context.x.kind == "edges":
-            edges = edges[:, context.x.kept_edges]
+        edges = context.x.edges_after if context.x.kind == "edges" else context.x.edges_before
         places = []
         for ids in (retain, forget):
             place = torch.full((context.x.n_nodes,), -1, dtype=torch.int64, device=context.device)

@@ -21,6 +21,7 @@ from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
 from erasure.training.forward import logits_of
 from erasure.training.history import StepListener
+from erasure.training.links import request_of
 from erasure.training.loop import EpochListener, Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
@@ -308,9 +309,11 @@ class UnlearningContext:
     # How methods are put inside one another
 
     def seen_by(self, unlearner: Unlearner) -> UnlearningContext:
-        """The same task with the partitions, batch size and name of ``unlearner``."""
+        """The same task with the partitions, batch size and name of ``unlearner``; of several requests of a graph, with its own."""
+        requested, retain = request_of(self.x), self.partitions.get(unlearner.retain)
         return replace(
             self,
+            x=self.x if requested is None or retain is None else requested.asked_by(retain),
             roles=unlearner.partitions(),
             reader=type(unlearner).__name__,
             batch_size=unlearner.batch_size or self.batch_size,

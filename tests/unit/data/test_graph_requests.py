@@ -18,9 +18,7 @@ from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.sources.synthetic import SyntheticTable
 from erasure.data.splitters import ClassSplitter, ConcatSplitter, ListSplitter
 from erasure.errors import InvalidParameters, PartitionError
-from erasure.training.graph_requests import edge_pairs
-
-EDGES_FROM = 3 * N_NODES
+from erasure.training.graph_requests import FIRST_EDGE, edge_pairs
 
 
 def n_parts(pairs, n_nodes, without=()):
@@ -103,13 +101,13 @@ def test_strata_of_edges_and_nodes():
 
     popular = chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="high-degree", n=5))
     score = degrees[pairs].min(1).values
-    assert sorted(score[popular["a"] - EDGES_FROM].tolist()) == sorted(score.tolist())[-5:]
+    assert sorted(score[popular["a"] - FIRST_EDGE].tolist()) == sorted(score.tolist())[-5:]
     rare = chosen(GraphNodesSplitter(parts_names=("a", "b"), stratum="low-degree", percentage=0.2))
     assert sorted(degrees[rare["a"]].tolist()) == sorted(degrees.tolist())[:8]
     assert len(rare["a"]) + len(rare["b"]) == N_NODES
     bridging = bridges(pairs, N_NODES)
     held = chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="bridge", n=1))
-    assert bridging[held["a"] - EDGES_FROM].all()
+    assert bridging[held["a"] - FIRST_EDGE].all()
     with pytest.raises(PartitionError, match="hold parts of the graph together"):
         chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="bridge", n=int(bridging.sum()) + 1))
     with pytest.raises(PartitionError, match="1000 nodes asked for"):
@@ -121,7 +119,7 @@ def test_edges_by_name_in_either_direction():
     pair = tuple(edge_pairs(data.x)[3].tolist())
     for given_pair in (pair, pair[::-1]):
         found = build_partitions(data, [GraphEdgesSplitter(parts_names=("a", "b"), pairs=(given_pair,))], 0)
-        assert found["a"].tolist() == [EDGES_FROM + 3]
+        assert found["a"].tolist() == [FIRST_EDGE + 3]
         assert len(found["b"]) == len(edge_pairs(data.x)) - 1
 
 
@@ -134,7 +132,7 @@ def test_edges_of_some_nodes_and_of_edges():
         GraphEdgesSplitter(parts_names=("few", "rest"), ref_data="theirs", n=2),
     ]
     found = build_partitions(data, splitters, 0)
-    ends = edge_pairs(data.x)[found["theirs"] - EDGES_FROM]
+    ends = edge_pairs(data.x)[found["theirs"] - FIRST_EDGE]
     assert torch.isin(ends, torch.tensor([0, 2])).any(1).all()
     assert torch.isin(found["few"], found["theirs"]).all()
 
@@ -174,7 +172,10 @@ def test_requests_without_an_answer_are_refused_in_words():
     assert "forgetting is measured on those" in refused(unlabelled, GraphRequestSplitter(nodes="gone"))
     assert "is a partition of nodes" in refused(gone, GraphRequestSplitter(edges="gone"))
     assert "is a partition of edges" in refused(edges, GraphRequestSplitter(nodes="gone"))
-    assert "one GraphRequest" in refused(gone, GraphRequestSplitter(nodes="gone"), GraphRequestSplitter(features_of="gone"))
+    twice = refused(gone, GraphRequestSplitter(nodes="gone"), GraphRequestSplitter(ref_data="retain", features_of="gone"))
+    assert "an earlier one took them out" in twice
+    other = GraphEdgesSplitter(parts_names=("other", "-"), ref_data="train", n=2)
+    assert "takes the retain set" in refused(gone, GraphRequestSplitter(nodes="gone"), other, GraphRequestSplitter(edges="other"))
     assert "there is no column 9" in refused(gone, GraphRequestSplitter(features_of="gone", columns=(9,)))
     assert "give the new one another name" in refused(gone, GraphRequestSplitter(nodes="gone"), tested)
     assert "needs a GraphRequest before it" in refused(SeenInSplitter(parts_names=("a", "-"), graph="alone"))

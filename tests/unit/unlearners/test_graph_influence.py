@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from graph_toys import N_NODES, Linear, blocks, requested, task_on
+from graph_toys import N_NODES, Linear, Squares, blocks, requested, task_on
 
 from erasure.errors import Diverged
 from erasure.training.batches import Batches
@@ -89,11 +89,11 @@ def test_the_step_solves_the_plain_system(kind, hessian_of, curvature):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_step_is_gold_for_a_quadratic_loss_on_a_linear_network(kind):
     task = setting(kind)
-    task = replace(task, criterion=_Squares())
+    task = replace(task, criterion=Squares())
 
     def fitted(role):
         """The minimum of the mean loss with decay, by its normal equations."""
-        value, n = summed_loss(task, role, _Squares().per_sample), len(task.partitions[role])
+        value, n = summed_loss(task, role, Squares().per_sample), len(task.partitions[role])
         zero = torch.zeros(18, dtype=torch.float64)
         hessian = torch.func.hessian(value)(zero) + n * DECAY * torch.eye(18, dtype=torch.float64)
         return torch.linalg.solve(hessian, -torch.func.grad(value)(zero))
@@ -105,19 +105,6 @@ def test_one_step_is_gold_for_a_quadratic_loss_on_a_linear_network(kind):
     found = flat(method.run(model, task).model)
     assert float((original - gold).norm()) > 1e-2
     assert torch.allclose(found, gold, atol=1e-9)
-
-
-class _Squares:
-    """Squared distance of the logits to the one-hot label."""
-
-    def per_sample(self, logits, y):
-        return (logits - torch.nn.functional.one_hot(y, 3)).square().sum(1)
-
-    def over_samples(self, logits, y):
-        return self.per_sample(logits, y).mean()
-
-    def __call__(self, logits, y):
-        return self.over_samples(logits, y)
 
 
 def gcn(data):
