@@ -128,5 +128,5 @@ class Statement:
             promised = predicate.pop("guarantee", {})
             guarantee = Guarantee(**{**promised, "assumptions": tuple(promised.get("assumptions", ()))})
             return cls(**predicate, **subjects, findings=findings, guarantee=guarantee)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise DataError(f"this statement is not complete: {error}") from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        name: ``signature``, ``signer``, ``unlearned model``, ``original model``, ``evidence`` or ``ledger``; of a ledger ``chain``,
-            ``end`` or ``certificates``.
+        name: ``signature``, ``statement``, ``signer``, ``unlearned model``, ``original model``, ``evidence`` or ``ledger``; of a ledger
+            ``chain``, ``end``, ``certificates`` or ``clock``.
         passed: Whether it holds.
         sentence: What was found.
     """
@@ -85,6 +87,12 @@ def opened(data: bytes) -> tuple[Statement, dict[str, Any]]:
     Raises:
         DataError: If the bytes are no certificate.
     """
+    payload, record = _enveloped(data)
+    return Statement.from_bytes(payload), record
+
+
+def _enveloped(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """What an envelope holds, and the envelope."""
     from securesystemslib.dsse import Envelope
 
     try:
@@ -96,7 +104,8 @@ def opened(data: bytes) -> tuple[Statement, dict[str, Any]]:
         raise DataError(f"this file is no certificate: {error}") from error
     if envelope.payload_type != PAYLOAD_TYPE:
         raise DataError(f"this envelope holds {envelope.payload_type!r}, expected {PAYLOAD_TYPE!r}")
-    return Statement.from_bytes(envelope.payload), record
+    payload: bytes = envelope.payload
+    return payload, record
 
 
 def verify(
@@ -127,10 +136,15 @@ def verify(
             raise DataError(f"{certificate} is larger than {MAX_BYTES // 2**20} MiB, which no certificate is")
         data = certificate.read_bytes()
     try:
-        statement, record = opened(data)
+        payload, record = _enveloped(data)
     except DataError as error:
         return Verification(None, (Check("signature", False, str(error)),))
     checks = [_signature(record)]
+    try:
+        statement = Statement.from_bytes(payload)
+    except DataError as error:  # what was changed after signing need not be read: the signature says so
+        found = [Check("statement", False, str(error))] if checks[0].passed else []
+        return Verification(None, (*checks, *found))
     if key is not None:
         checks.append(_signer(record, key))
     if model is not None:
@@ -272,7 +286,23 @@ def verify_ledger(path: Path) -> tuple[Check, ...]:
             checks.append(Check("certificates", False, f"Request {entry.number}: {odd}."))
     if compared and all(check.name != "certificates" for check in checks):
         checks.append(Check("certificates", True, f"{len(compared)} of {len(there)} are here, and say what the ledger says."))
+    checks += [Check("clock", True, sentence) for sentence in _backwards(entries)]
     return tuple(checks)
+
+
+def _backwards(entries: Sequence[RequestEntry]) -> list[str]:
+    """Times that run against the order of the lines: no fault of the ledger, whose chain tells the order, but no times to rely on."""
+    said = [
+        f"Request {entry.number} was finished at {entry.finished}, before it was received at {entry.received}"
+        for entry in entries
+        if entry.finished < entry.received
+    ]
+    said += [
+        f"Request {later.number} was finished at {later.finished}, before request {earlier.number} at {earlier.finished}"
+        for earlier, later in pairwise(entries)
+        if later.finished < earlier.finished
+    ]
+    return [f"{each}: a clock was set back, and the order is that of the lines." for each in said]
 
 
 def _contradicted_entry(entry: RequestEntry, certificate: Path) -> str:

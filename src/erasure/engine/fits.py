@@ -32,7 +32,17 @@ from erasure.training.randomness import derive, isolated
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 
-__all__ = ["Fit", "Fits", "FittedModel", "callable_digest", "passed", "positions_explained", "recipe_fit", "remembered"]
+__all__ = [
+    "Fit",
+    "Fits",
+    "FittedModel",
+    "callable_digest",
+    "passed",
+    "positions_explained",
+    "recipe_fit",
+    "remembered",
+    "stored_outputs",
+]
 
 Fit: TypeAlias = Callable[[Any, int], nn.Module]
 """Trains a model from scratch on some samples: their positions in the training set, sorted, as an array of whole numbers, and a seed."""
@@ -173,17 +183,29 @@ class Fits:
         return model
 
     def _outputs(self, where: str, ids: Tensor) -> Outputs:
-        """What a model says, from the store: the same golds are read for each request's evidence once."""
-        samples = hashlib.sha256(ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
-        content: dict[str, Json] = {"model": where, "ids": samples, "of": self.data.fingerprint_of(ids)}
+        return stored_outputs(self.store, where, self._known[where].load, self.data, ids)
 
-        def compute(writer: Writer) -> None:
-            said = passed(self._known[where].load(), self.data, ids)
-            tensors = {"ids": said.ids, "logits": said.logits, "losses": said.losses, "labels": said.labels}
-            writer.save_tensors("outputs", tensors | ({} if said.features is None else {"features": said.features}))
 
-        found = self.store.get_or_compute(address("fitted-outputs", content), "fitted-outputs", content, compute)
-        return Outputs(**found.tensors("outputs"), task=self.data.model_input.task)
+def stored_outputs(store: Store, where: str, load: Callable[[], nn.Module], data: GivenData, ids: Tensor) -> Outputs:
+    """What a model says, from the store: it is asked once, whichever attempt or request reads it.
+
+    Args:
+        store: Where it is kept.
+        where: Address of the model.
+        load: Gives the model.
+        data: The data.
+        ids: Of the samples.
+    """
+    samples = hashlib.sha256(ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()
+    content: dict[str, Json] = {"model": where, "ids": samples, "of": data.fingerprint_of(ids)}
+
+    def compute(writer: Writer) -> None:
+        said = passed(load(), data, ids)
+        tensors = {"ids": said.ids, "logits": said.logits, "losses": said.losses, "labels": said.labels}
+        writer.save_tensors("outputs", tensors | ({} if said.features is None else {"features": said.features}))
+
+    found = store.get_or_compute(address("fitted-outputs", content), "fitted-outputs", content, compute)
+    return Outputs(**found.tensors("outputs"), task=data.model_input.task)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import warnings
@@ -97,7 +98,17 @@ class GivenData:
         return self.fingerprint_of(self.partitions[partition])
 
     def fingerprint_of(self, ids: Tensor) -> str:
-        """SHA-256 of inputs and labels of some samples."""
+        """SHA-256 of inputs and labels of some samples; each set of them is read once."""
+        known, key = self._fingerprints, ids.cpu().numpy().tobytes()
+        if key not in known:
+            known[key] = self._read_fingerprint(ids)
+        return known[key]
+
+    @functools.cached_property
+    def _fingerprints(self) -> dict[bytes, str]:
+        return {}
+
+    def _read_fingerprint(self, ids: Tensor) -> str:
         digest = hashlib.sha256()
         for some in torch.split(ids, 4096):
             for part in (self.x.rows(some), self.y.index_select(0, some)):

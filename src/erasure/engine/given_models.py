@@ -47,6 +47,11 @@ class GivenModel:
     precompute_s: float = 0.0
     address: str = ""
 
+    @property
+    def total_s(self) -> float:
+        """Seconds that it took in all."""
+        return self.elapsed_s + self.precompute_s
+
 
 def held_model(model: nn.Module, data: GivenData, *, elapsed_s: float = 0.0, precompute_s: float = 0.0) -> GivenModel:
     """A model in memory; a private copy of it is measured.

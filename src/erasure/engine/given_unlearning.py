@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from erasure.accounting.guarantee import Guarantee
 from erasure.component import canonical
-from erasure.engine.fits import Fits, passed, remembered
+from erasure.engine.fits import Fits, remembered, stored_outputs
 from erasure.engine.given_data import GivenData, OwnModels, with_names
 from erasure.engine.given_models import GivenModel
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
@@ -79,13 +79,17 @@ class Unlearnings:
         promised = cast(dict[str, Any], facts["guarantee"])
         return UnlearnedModel(
             load=load,
-            outputs=remembered(lambda ids: passed(load(), self.data, ids)),
+            outputs=remembered(lambda ids: stored_outputs(self.store, where, load, self.data, ids)),
             elapsed_s=cast(float, facts["elapsed_s"]),
             precompute_s=cast(float, facts["precompute_s"]),
             address=where,
             guarantee=Guarantee(**{**promised, "assumptions": tuple(promised["assumptions"])}),
             was_stored=stored,
         )
+
+    def has(self, unlearner: Unlearner, original: GivenModel, seed: int) -> bool:
+        """Whether it was applied before."""
+        return self.store.contains(address("given-unlearned", self._content(unlearner, original.load(), seed)))
 
     def _content(self, unlearner: Unlearner, before: nn.Module, seed: int) -> dict[str, Json]:
         parts: dict[str, Json] = {name: self._samples(ids) for name, ids in self.data.partitions.items() if name != "test"}

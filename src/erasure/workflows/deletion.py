@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from erasure.types import Task
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit, unfamiliar
 from erasure.workflows.deletion_folder import CERTIFICATE_FILE, MODEL_FOLDER, DeletionFolder, check_folder, save_model
-from erasure.workflows.deletion_plan import DeletionPlan
+from erasure.workflows.deletion_plan import NOTHING_TO_PREPARE, DeletionPlan
 from erasure.workflows.deletion_request import DeletionRequest, Wishes
 from erasure.workflows.estimator_request import EstimatorData, EstimatorRequest, is_estimator
 
@@ -150,7 +150,8 @@ def forget(
         store: Where trained models are kept; by default ``$ERASURE_STORE`` or ``.erasure/store``.
         device: Where to compute.
         dry_run: Give the plan with its price, and answer nothing.
-        prepare: Train the models that methods are judged beside and give the plan, before somebody asks: the request then finds them.
+        prepare: Make everything but the answer itself and give the plan, before somebody asks: models that methods are judged beside, the
+            choice of a method and its trials on other models or, with no methods, the retrained model. The request then finds them.
         listener: Receives events.
 
     Returns:
@@ -208,7 +209,15 @@ def forget(
             return _again(asked, place, model, len(whole.partitions["train"]), dry_run=is_planned)
         if isinstance(whole, EstimatorData):
             return _of_estimator(
-                model, whole.narrowed(**asked.partitions), asked.request, digest(), place, price_per_hour, check_data, is_planned
+                model,
+                whole.narrowed(**asked.partitions),
+                asked.request,
+                digest(),
+                place,
+                price_per_hour,
+                check_data,
+                dry_run,
+                prepare,
             )
         given = whole.narrowed(**asked.partitions)
         limit = min(
@@ -234,12 +243,14 @@ def forget(
             reason = unfamiliar(given, work.own)
             if reason:
                 raise DataError(reason)
+        if not is_planned:
+            work.begin()
+        tried = _labelled((*proving_methods(model), *methods) if methods is METHODS else methods)
         if prepare:
-            work.prepare()
-        tried = (*proving_methods(model), *methods) if methods is METHODS else methods
-        plan = work.plan(_labelled(tried), priced=is_planned)
+            work.prepare(tried)
+        plan = work.plan(tried, priced=is_planned)
         if is_planned:
-            return plan
+            return replace(plan, note=NOTHING_TO_PREPARE) if prepare and plan.proving else plan
         done = work.answer(plan)
         return Answer(model=done.model, entry=done.entry, folder=done.folder, audit=done.audit, plan=plan)
 
@@ -291,6 +302,7 @@ def _of_estimator(
     price_per_hour: float,
     check_data: bool,
     dry_run: bool,
+    prepare: bool,
 ) -> Answer | DeletionPlan:
     work = EstimatorRequest(
         estimator=estimator, data=data, place=place, request=request, digest=digest, price_per_hour=price_per_hour
@@ -298,6 +310,8 @@ def _of_estimator(
     if check_data:
         work.check()
     plan = work.plan()
+    if prepare:
+        return replace(plan, note=NOTHING_TO_PREPARE)
     if dry_run:
         return plan
     made, entry, folder = work.answer(plan)

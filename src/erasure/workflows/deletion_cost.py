@@ -1,22 +1,23 @@
-"""What a deletion request has taken, over all attempts: an answer that was interrupted goes on counting where it stopped."""
+"""When a deletion request came and what it has taken, over all attempts: one that was interrupted goes on counting where it stopped."""
 
 from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from erasure.durable import reported, write_atomically
 from erasure.events import Event, Listener
 
-__all__ = ["SPENT_FILE", "Spent"]
+__all__ = ["SPENT_FILE", "Spent", "now"]
 
 SPENT_FILE = "spent.json"
 _OFTEN_S = 0.2
 
 
 class Spent:
-    """Seconds of all attempts at one answer.
+    """Seconds of all attempts at one answer, and when the first one began.
 
     What is spent is noted with each event, so that an attempt which is killed loses the step that it was in and nothing else.
 
@@ -28,7 +29,8 @@ class Spent:
         self.file: Path = file
         self._start = time.perf_counter()
         self._noted = 0.0
-        self._earlier_s = _read(file)
+        self._earlier_s, earlier = _read(file)
+        self.received: str = earlier or now()
 
     @property
     def seconds(self) -> float:
@@ -38,7 +40,7 @@ class Spent:
     def note(self) -> None:
         """Put it on the disk."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, json.dumps({"seconds": self.seconds}).encode(), option="--folder")
+        write_atomically(self.file, json.dumps({"seconds": self.seconds, "received": self.received}).encode(), option="--folder")
         self._noted = time.perf_counter()
 
     def heard(self, listener: Listener) -> Listener:
@@ -52,11 +54,17 @@ class Spent:
         return listen
 
 
-def _read(file: Path) -> float:
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _read(file: Path) -> tuple[float, str]:
     with reported("read", file, option="--folder"):
         if not file.exists():
-            return 0.0
+            return 0.0, ""
         try:
-            return float(json.loads(file.read_bytes())["seconds"])
-        except (ValueError, KeyError, TypeError):  # of a version that wrote it otherwise
-            return 0.0
+            noted = json.loads(file.read_bytes())
+            return float(noted["seconds"]), str(noted.get("received", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):  # of a version that wrote it otherwise
+            return 0.0, ""

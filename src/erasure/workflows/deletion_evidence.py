@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,16 +126,34 @@ class DeletionEvidence:
             models.append(PlannedModels(name, len(wanted), sum(self.fits.has(ids, seed) for ids, seed in wanted)))
         return models + self._rulers()
 
-    def prepare(self) -> None:
-        """Train and measure every model that a method is judged beside, so that a request finds them."""
+    def prepare(self, candidates: Sequence[OfferedMethod]) -> OfferedMethod | None:
+        """Make all evidence that does not depend on the model in use, so that a request finds it.
+
+        Models that methods are judged beside are trained and measured, the best method is chosen, and applied to the further originals.
+
+        Args:
+            candidates: Methods to try.
+
+        Returns:
+            The chosen method; None if none was good enough.
+        """
         fits = cast(Fits, self.fits)
         made, asked = of_fits(fits, self.data, self.seed, self.generation), []
         for measure in self.measures:
             asked += [made(request) for request, _ in measure.requests("unlearned")]
         golds = [gold for block in self._blocks for gold in self.golds(block)]
         for model in (*golds, *(self._sibling(block) for block in self._blocks if block), *asked):
-            for name in {"forget", "retain", "test"} & set(self.data.partitions):
-                model.outputs(self.data.partitions[name])
+            self._measure(model)
+        chosen = self.choose(candidates)
+        if chosen is not None:
+            for block in self._blocks[1:-1]:
+                self._measure(self._applied(chosen, block))
+        return chosen
+
+    def _measure(self, model: GivenModel) -> None:
+        """Have the store keep what a model says."""
+        for name in {"forget", "retain", "test"} & set(self.data.partitions):
+            model.outputs(self.data.partitions[name])
 
     def _rulers(self) -> list[PlannedModels]:
         maker = _Counting(cast(Fits, self.fits))
@@ -157,13 +175,48 @@ class DeletionEvidence:
 
     # Choosing and confirming
 
-    def choose(self, candidates: Sequence[OfferedMethod]) -> OfferedMethod | None:
-        """The method nearest to retrained models on an original that serves for nothing else; the first that is near is taken."""
+    def _applied(self, method: OfferedMethod, block: int) -> UnlearnedModel:
+        original = self._sibling(block) if block else self.own
+        return self.unlearnings.apply(method.unlearner, original, derive(self.seed, "unlearn", block))
+
+    def _is_applied(self, method: OfferedMethod, block: int) -> bool:
+        original = self._sibling(block) if block else self.own
+        return self.unlearnings.has(method.unlearner, original, derive(self.seed, "unlearn", block))
+
+    def foreseen(self, candidates: Sequence[OfferedMethod]) -> tuple[list[OfferedMethod], OfferedMethod | None, int]:
+        """What is known of a choice before it is made.
+
+        Args:
+            candidates: Methods to try, in their order.
+
+        Returns:
+            The candidates with the seconds that those took which were tried already; the chosen one, if all were that are needed; and to
+            how many models of the confirmation it was applied already.
+        """
+        if any(each.n_cached < each.n for each in self.planned()):
+            return list(candidates), None, 0
+        told, last = [], self._blocks[-1]
+        for each in candidates:
+            is_tried = not each.refusal and self._is_applied(each, last)
+            told.append(replace(each, is_tried=True, seconds=self._applied(each, last).total_s) if is_tried else each)
+        chosen = self.choose([each for each in told if not each.refusal], only_tried=True)
+        return told, chosen, sum(self._is_applied(chosen, block) for block in self._blocks[:-1]) if chosen is not None else 0
+
+    def choose(self, candidates: Sequence[OfferedMethod], *, only_tried: bool = False) -> OfferedMethod | None:
+        """The method nearest to retrained models on an original that serves for nothing else; the first that is near is taken.
+
+        Args:
+            candidates: Methods, in the order in which they are tried.
+            only_tried: Whether to give up as soon as a method would have to be applied.
+        """
         block = self._blocks[-1]
         best: tuple[float, OfferedMethod] | None = None
+        self.remarks.clear()
         for candidate in candidates:
+            if only_tried and not candidate.is_tried:
+                return None
             try:
-                made = self.unlearnings.apply(candidate.unlearner, self._sibling(block), derive(self.seed, "unlearn", block))
+                made = self._applied(candidate, block)
             except ErasureError as error:
                 self._say(f"{candidate.label} was left out: {error}")
                 self.remarks.append(f"{candidate.label}: {error}")
@@ -196,7 +249,7 @@ class DeletionEvidence:
         blocks, made = [], []
         for number in self._blocks[:-1]:
             original = self._sibling(number) if number else self.own
-            made.append(self.unlearnings.apply(chosen.unlearner, original, derive(self.seed, "unlearn", number)))
+            made.append(self._applied(chosen, number))
             unlearned = {chosen.label: made[-1]}
             blocks.append(GivenBlock(original=original, golds=self.golds(number), unlearned=unlearned, number=number))
         audit = self.judged(blocks, {chosen.label: chosen.label}, output)

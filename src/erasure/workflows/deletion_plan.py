@@ -16,13 +16,24 @@ from erasure.errors import ErasureError
 from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
 
-__all__ = ["DeletionPlan", "OfferedMethod", "PlannedModels", "candidate_prices", "pass_seconds", "retraining_price"]
+__all__ = [
+    "NOTHING_TO_PREPARE",
+    "DeletionPlan",
+    "OfferedMethod",
+    "PlannedModels",
+    "candidate_prices",
+    "pass_seconds",
+    "retraining_price",
+]
 
+NOTHING_TO_PREPARE = "Nothing has to be prepared: the answer is exact or certified by proof, and compared with nothing."
 _TRIAL = 0.1
 """Share of the data on which what nobody has timed yet is timed."""
 _MIN_TRIAL = 8
 _TRAINED, _MIN_TRAINED = 20, 64
 """One sample in so many is trained on to time a training, but a few batches at least."""
+_PASSED = 2048
+"""Samples of a partition that a pass is timed on."""
 _REPORT_S, _ANSWER_S = 1.5, 0.5
 """Seconds that report, page and signature take, whatever the model, and those of page and signature alone."""
 
@@ -38,6 +49,7 @@ class OfferedMethod:
         refusal: Why it is not tried; empty if it may be.
         promise: What it guaranteed in the trial.
         is_proof: Whether that is evidence enough, so that nothing has to be trained to judge it.
+        is_tried: Whether it was tried already on the model that serves to choose.
     """
 
     label: str
@@ -46,6 +58,7 @@ class OfferedMethod:
     refusal: str = ""
     promise: Guarantee = Guarantee()  # noqa: RUF009 - it is frozen
     is_proof: bool = False
+    is_tried: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,14 @@ class DeletionPlan:
         models: Models to train for evidence.
         candidates: Methods to try, the cheapest first.
         n_confirmed: Models that the best method is applied to, on seeds that did not choose it.
+        chosen: The best method, where that is known already.
+        n_applied: To how many of these models it was applied already.
         retraining_s: Seconds of one retraining.
         pass_s: Seconds in which a model is passed over everything that is measured.
         price_per_hour: What an hour costs.
         already: Number of the request that has answered this one; 0 if none has.
         way: What is done where no method is to be chosen, such as for estimators; empty otherwise.
+        note: A last sentence; empty if there is nothing to add.
     """
 
     n_forget: int
@@ -85,11 +101,14 @@ class DeletionPlan:
     models: Sequence[PlannedModels] = ()
     candidates: Sequence[OfferedMethod] = ()
     n_confirmed: int = 0
+    chosen: OfferedMethod | None = None
+    n_applied: int = 0
     retraining_s: float = 0.0
     pass_s: float = 0.0
     price_per_hour: float = 0.0
     already: int = 0
     way: str = ""
+    note: str = ""
 
     @property
     def training_s(self) -> float:
@@ -107,11 +126,25 @@ class DeletionPlan:
         return [each for each in self.tried if each.is_proof]
 
     @property
+    def untried(self) -> Sequence[OfferedMethod]:
+        """Methods that are still to be applied to the model that serves to choose."""
+        return [] if self.chosen is not None else [each for each in self.tried if not each.is_tried]
+
+    @property
+    def n_left(self) -> int:
+        """Models that the best method is still to be applied to."""
+        return self.n_confirmed - self.n_applied
+
+    def price_of(self, method: OfferedMethod) -> float:
+        """Seconds of trying a method, if it was not tried, and of confirming it, if it is the best."""
+        return method.seconds * (self.n_left + (self.chosen is None and not method.is_tried))
+
+    @property
     def evidence_s(self) -> float:
         """Seconds of measuring and of the report."""
         if self.proving or not self.tried:
             return _ANSWER_S + 2 * self.pass_s
-        measured = len(self.tried) + self.n_confirmed + sum(each.n - each.n_cached for each in self.models)
+        measured = self.n_left + len(self.untried) + sum(each.n - each.n_cached for each in self.models)
         return _REPORT_S + self.pass_s * measured
 
     @property
@@ -119,7 +152,8 @@ class DeletionPlan:
         """Seconds of the cheapest method with a proof; else of trying every method once and confirming the costliest of them."""
         if self.proving:
             return self.proving[0].seconds
-        return sum(c.seconds for c in self.tried) + self.n_confirmed * max((c.seconds for c in self.tried), default=0.0)
+        best = [self.chosen] if self.chosen is not None else self.tried
+        return sum(each.seconds for each in self.untried) + self.n_left * max((each.seconds for each in best), default=0.0)
 
     @property
     def total_s(self) -> float:
@@ -136,7 +170,7 @@ class DeletionPlan:
             return f"Nothing is to be done: request {self.already} has answered this one."
         lines = [f"{self.n_forget:,} of {self.n_train:,} training samples are to be forgotten."]
         if self.way:
-            return "\n".join([*lines, f"{self.way}: {_time(self.retraining_s)} at most."])
+            return "\n".join([*lines, f"{self.way}: {_time(self.retraining_s)} at most.", *self._noted()])
         if self.retraining_s:
             lines.append(f"One retraining takes {_time(self.retraining_s)}.")
         lines += self._by_proof() if self.proving else self._by_comparison()
@@ -150,7 +184,10 @@ class DeletionPlan:
         )
         if self.tried and not self.proving:
             lines.append("If no method is good enough, one more retraining.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._noted()])
+
+    def _noted(self) -> list[str]:
+        return [self.note] if self.note else []
 
     def _by_proof(self) -> list[str]:
         first = self.proving[0]
@@ -166,7 +203,11 @@ class DeletionPlan:
             f"not {one.label}: {one.refusal}" if one.refusal else f"try {one.label}: {_time(one.seconds)} a model"
             for one in self.candidates
         ]
-        if self.tried:
+        if self.chosen is not None:
+            lines.append(
+                f"{self.chosen.label} was the best; {self.n_applied} of {self.n_confirmed} models to confirm it on are there"
+            )
+        elif self.tried:
             lines.append(f"confirm the best on {self.n_confirmed} models that did not choose it")
         elif self.retraining_s:
             lines.append("retrain without the samples, which has to be compared with nothing")
@@ -231,12 +272,14 @@ def candidate_prices(
 
 
 def pass_seconds(data: GivenData, original: GivenModel) -> float:
-    """Seconds of one pass of the model over everything that is measured."""
-    start = time.perf_counter()
-    for name in ("forget", "retain", "test"):
-        if name in data.partitions:
-            passed(original.load(), data, data.partitions[name])
-    return time.perf_counter() - start
+    """Seconds of one pass of the model over everything that is measured, from a part of it."""
+    total = 0.0
+    for name in {"forget", "retain", "test"} & set(data.partitions):
+        some = data.partitions[name][:_PASSED]
+        start = time.perf_counter()
+        passed(original.load(), data, some)
+        total += (time.perf_counter() - start) * len(data.partitions[name]) / max(1, len(some))
+    return total
 
 
 def _time(seconds: float) -> str:

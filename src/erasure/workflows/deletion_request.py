@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.analysis.findings import Tested
 from erasure.certificates.answer_page import answer_page
 from erasure.durable import write_atomically
-from erasure.engine.fits import Fits
+from erasure.engine.fits import Fits, FittedModel
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel, fitted_model, held_model
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
@@ -30,13 +29,13 @@ from erasure.training.randomness import derive
 from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit
-from erasure.workflows.deletion_cost import SPENT_FILE, Spent
+from erasure.workflows.deletion_cost import SPENT_FILE, Spent, now
 from erasure.workflows.deletion_evidence import DeletionEvidence, drift_of
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, save_model
 from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, candidate_prices, pass_seconds, retraining_price
 from erasure.workflows.deletion_statement import RETRAINING, stated
 
-__all__ = ["Answered", "DeletionRequest", "Wishes", "now"]
+__all__ = ["Answered", "DeletionRequest", "Wishes"]
 
 _ASSUMED = "The training function learns from the samples that it is given and from nothing that was made of the forgotten ones."
 _ASSUMED_OF_SHARDS = (_ASSUMED, "The model was first trained by this function, on this data in this order and with these groups.")
@@ -143,7 +142,6 @@ class DeletionRequest:
         self.request: str = request
         self.digest: str = digest
         self.seed: int = seed
-        self.received: str = now()
         self.spent: Spent = Spent(self._staging / "private" / SPENT_FILE)
         self.listener: Listener = listener
         self.own: GivenModel = held_model(model, data)
@@ -189,12 +187,17 @@ class DeletionRequest:
             candidates = [replace(each, seconds=each.seconds * price) for each in proving]
         else:
             candidates = [self._judgeable(each) for each in candidate_prices(methods, self.unlearnings, self.own, self.seed)]
+        chosen, n_applied = None, 0
+        if not proving and self.fits is not None:
+            candidates, chosen, n_applied = self.evidence.foreseen(candidates)
         draft = DeletionPlan(
             n_forget=len(data.partitions["forget"]),
             n_train=len(data.partitions["train"]),
             models=self.evidence.planned() if any(not each.refusal for each in candidates) else (),
             candidates=candidates,
             n_confirmed=wishes.n_originals,
+            chosen=chosen,
+            n_applied=n_applied,
             retraining_s=price,
             pass_s=pass_seconds(data, self.own) if is_needed else 0.0,
             price_per_hour=wishes.price_per_hour,
@@ -229,31 +232,52 @@ class DeletionRequest:
             is_dear = each.seconds > limit
             allowed.append(replace(each, refusal=_too_dear(limit)) if is_dear else replace(each, is_proof=True))
         for each in others:
-            is_dear = spent + (1 + draft.n_confirmed) * each.seconds > limit
+            is_dear = spent + draft.price_of(each) > limit
             if not each.refusal and is_dear:
                 each = replace(each, refusal=_too_dear(limit))
-            elif not each.refusal:
+            elif not each.refusal and each in draft.untried:
                 spent += each.seconds
             allowed.append(each)
         is_compared = any(not each.refusal and not each.is_proof for each in allowed)
         return replace(draft, candidates=allowed, models=draft.models if is_compared else ())
 
-    def prepare(self) -> None:
-        """Make the evidence that comparison needs, and answer nothing.
+    def prepare(self, methods: Sequence[tuple[str, Unlearner]]) -> None:
+        """Make everything that does not depend on the model in use, and answer nothing.
+
+        That is the evidence for the best method or, where none is good enough or none is to be tried, the retrained model that will answer.
+        Where a guarantee is the evidence nothing is made.
+
+        Args:
+            methods: Labels and methods.
 
         Raises:
             RequirementNotMet: If nothing can be trained.
         """
+        plan = self.plan(methods, priced=False)
+        if plan.proving:
+            return
         if self.fits is None:
             raise RequirementNotMet("prepare=True trains the models that methods are judged beside: give train=")
-        self.evidence.prepare()
+        chosen = self.evidence.prepare(plan.tried) if plan.tried else None
+        if chosen is None and self.wishes.fallback:
+            self._answering(self.fits)
+
+    def _answering(self, fits: Fits) -> FittedModel:
+        """A model trained from scratch without the samples, which is none of those that others are judged beside."""
+        seed = derive(self.seed, "answer", self.generation)
+        return fits.model(self.data.partitions["retain"], seed, "the model that answers")
 
     # Answering
 
-    def answer(self, plan: DeletionPlan) -> Answered:
-        """Carry the plan out."""
+    def begin(self) -> None:
+        """Note that the request was received, and from now on what it takes."""
         self.spent.note()
         self.listener = self.spent.heard(self.listener)
+        if self.fits is not None:
+            self.fits.listener = self.listener
+
+    def answer(self, plan: DeletionPlan) -> Answered:
+        """Carry the plan out."""
         found = self._proved(plan.proving) or self._judged(plan)
         return self._publish(plan, found)
 
@@ -308,9 +332,8 @@ class DeletionRequest:
         return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
 
     def _retrained(self, fits: Fits, also: dict[str, UnlearnedModel], output: Path) -> _Outcome:
-        """A model trained from scratch without the samples, which is none of those that others are judged beside."""
-        seed = derive(self.seed, "answer", self.generation)
-        fitted = fitted_model(fits.model(self.data.partitions["retain"], seed, "the model that answers"))
+        """The answer that is a retrained model."""
+        fitted = fitted_model(self._answering(fits))
         model = UnlearnedModel(
             load=fitted.load,
             outputs=fitted.outputs,
@@ -352,7 +375,7 @@ class DeletionRequest:
         page = answer_page(None if found.why else statement, refusal=found.why, n_forgotten=statement.n_forgotten)
         write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
         facts = {
-            "received": self.received,
+            "received": self.spent.received,
             "cost_s": round(self.spent.seconds, 3),
             "retraining_s": round(self._retraining_s(plan, found), 3),
             "drift": drift_of(found.tested),
@@ -385,8 +408,3 @@ class DeletionRequest:
 
 def _too_dear(limit: float) -> str:
     return f"it does not fit into {limit:.0f} s"
-
-
-def now() -> str:
-    """The time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

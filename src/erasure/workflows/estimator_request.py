@@ -23,10 +23,9 @@ from erasure.engine.recording.provenance import versions
 from erasure.errors import DataError, RequirementNotMet
 from erasure.records.requests import RequestEntry
 from erasure.records.rows import Row, write_rows
-from erasure.workflows.deletion_cost import SPENT_FILE, Spent
+from erasure.workflows.deletion_cost import SPENT_FILE, Spent, now
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, rows_digest, save_model
 from erasure.workflows.deletion_plan import DeletionPlan
-from erasure.workflows.deletion_request import now
 from erasure.workflows.deletion_statement import RETRAINING
 
 __all__ = ["EstimatorData", "EstimatorRequest", "is_estimator"]
@@ -167,7 +166,7 @@ class EstimatorRequest:
 
     def answer(self, plan: DeletionPlan) -> tuple[Any, RequestEntry, Path]:
         """Forget, write, record, certify."""
-        received, staging = now(), self.place.staging(self.request, self.digest)
+        staging = self.place.staging(self.request, self.digest)
         spent = Spent(staging / "private" / SPENT_FILE)
         spent.note()
         present, gone = self.data.partitions["train"], self.data.partitions["forget"]
@@ -183,7 +182,7 @@ class EstimatorRequest:
         statement = self._statement(way, unlearned, rows, staging)
         write_atomically(staging / PAGE_FILE, answer_page(statement).encode(), option="--folder")
         facts = {
-            "received": received,
+            "received": spent.received,
             "cost_s": round(spent.seconds, 3),
             "retraining_s": round(made.unlearning_.elapsed_s if way == "retraining" else plan.retraining_s, 3),
             "drift": None,

@@ -1,5 +1,6 @@
 """Certificates: what is signed verifies, and every change is found and named."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasure.certificates.digests import file_digest, model_digest, new_salt, person_digest
-from erasure.certificates.signing import new_key, public_key, sign, signer
-from erasure.certificates.statement import CertifiedValue, Guarantee, Statement
-from erasure.certificates.verifying import verify
+from erasure.certificates.signing import PAYLOAD_TYPE, new_key, public_key, sign, signer
+from erasure.certificates.statement import PREDICATE_TYPE, STATEMENT_TYPE, CertifiedValue, Guarantee, Statement
+from erasure.certificates.verifying import verify, verify_ledger
 from erasure.errors import DataError, StoreError
 from erasure.records.requests import Ledger
 
@@ -116,6 +117,37 @@ def test_the_models_swapped_are_told_apart(issued, keys):
     assert "it is the original model" in check.sentence
 
 
+def test_a_changed_payload_is_named_as_changed_after_signing(issued, tmp_path):
+    record = json.loads((issued / "certificate.json").read_bytes())
+    payload = bytearray(base64.b64decode(record["payload"]))
+    for place in (payload.index(b"Statement"), 0):  # what is read first is not to be blamed
+        payload[place] ^= 1
+        changed = tmp_path / f"{place}.json"
+        changed.write_text(json.dumps({**record, "payload": base64.b64encode(payload).decode()}))
+        (check,) = verify(changed).checks
+        assert (check.name, check.passed) == ("signature", False)
+        assert "changed after it was signed" in check.sentence
+
+
+@pytest.mark.parametrize("field", ["guarantee", "findings", "n_forgotten"])
+def test_a_signed_statement_that_makes_no_sense_is_refused(keys, tmp_path, field):
+    from securesystemslib.dsse import Envelope
+
+    holder = signer(keys / "company")
+    nonsense = tmp_path / "nonsense.json"
+    record = {
+        "_type": STATEMENT_TYPE,
+        "predicateType": PREDICATE_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": "0" * 64}} for name in ("original", "unlearned")],
+        "predicate": {field: None},
+    }
+    envelope = Envelope(json.dumps(record).encode(), PAYLOAD_TYPE, {})
+    envelope.sign(holder)
+    shown = holder.public_key
+    nonsense.write_text(json.dumps({**envelope.to_dict(), "publicKey": {"keyid": shown.keyid, **shown.to_dict()}}))
+    assert failed(verify(nonsense)) == ["statement"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_every_flipped_bit_of_a_certificate_is_found(tmp_path_factory, issued, keys, data):
@@ -210,3 +242,18 @@ def test_the_commands_say_what_they_found(issued, keys, tmp_path):
     assert "SSD" in erasure("requests", "list", "--ledger", issued / "ledger.jsonl").stdout
     assert "lineage" in erasure("requests", "show", "1", "--ledger", issued / "ledger.jsonl").stdout
     assert erasure("requests", "show", "2", "--ledger", issued / "ledger.jsonl").returncode == 2
+
+
+def test_a_clock_that_was_set_back_is_said_and_the_order_of_the_lines_counts(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    times = [("2026-01-02T00:00:00Z", "2026-01-02T01:00:00Z"), ("2026-01-01T00:00:00Z", "2025-12-31T00:00:00Z")]
+    for number, (received, finished) in enumerate(times):
+        digests = {name: str(number + place) * 64 for place, name in enumerate(("request", "original", "unlearned"))}
+        ledger.append(**digests, received=received, finished=finished, n_forgotten=1, method="SSD", verdict="exact")
+    checks = verify_ledger(ledger.path)
+    assert all(check.passed for check in checks)
+    assert [check.sentence.partition(":")[0][:27] for check in checks if check.name == "clock"] == [
+        "Request 2 was finished at 2"
+    ] * 2
+    assert "before it was received" in checks[-2].sentence
+    assert "before request 1" in checks[-1].sentence

@@ -18,6 +18,7 @@ from erasure.certificates.verifying import opened, verify, verify_ledger
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.events import ignore_events
 from erasure.records.requests import Ledger
+from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.gold_model import GoldModel
 from erasure.workflows.deletion_folder import DeletionFolder
 
@@ -259,7 +260,7 @@ def test_a_method_that_convinces_on_seeds_that_did_not_choose_it_is_kept_and_cer
     assert "no difference was found" in checked.statement.verdict_sentence
 
 
-def test_what_is_prepared_is_not_trained_when_somebody_asks(place):
+def test_what_is_prepared_is_not_made_when_somebody_asks(place, monkeypatch):
     calls = Calls()
     fit = trainer(problem()[0], steps=5, calls=calls)
     asked = {
@@ -273,10 +274,25 @@ def test_what_is_prepared_is_not_trained_when_somebody_asks(place):
     assert not (place / "requests" / "ledger.jsonl").exists()
     n = len(calls)
     assert n >= 4 + 3 + 8
+    assert (plan.chosen.label, plan.n_applied, plan.n_confirmed, list(plan.untried)) == ("Finetuning", 2, 3, [])
+    assert plan.unlearning_s == plan.chosen.seconds > 0
+    assert "2 of 3 models to confirm it on are there" in str(plan)
+    applied, apply = [], Finetuning.unlearn
+    monkeypatch.setattr(Finetuning, "unlearn", lambda *arguments: applied.append(1) or apply(*arguments))
     assert request(place, **asked, n_golds=1).entry.method == "Finetuning"
     assert len(calls) == n
+    assert len(applied) == 1  # to the model in use alone
     with pytest.raises(RequirementNotMet, match="give train="):
         request(place / "other", train=None, prepare=True)
+
+
+def test_a_retrained_answer_is_prepared_where_no_method_is_to_be_tried(place):
+    calls = Calls()
+    asked = {"train": trainer(problem()[0], steps=5, calls=calls), "model": trainer(problem()[0], steps=30)(np.arange(N), 1)}
+    request(place, **asked, prepare=True)
+    n = len(calls)
+    assert request(place, **asked).entry.verdict == "retrained"
+    assert len(calls) == n
 
 
 def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):

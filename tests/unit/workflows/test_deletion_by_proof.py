@@ -15,6 +15,7 @@ from erasure.models.linear import LogisticRegression, Ridge
 from erasure.training.batches import Batch
 from erasure.training.predictor import ModelInput
 from erasure.workflows import deletion_request
+from erasure.workflows.deletion_cost import now
 
 PEOPLE = [f"user{k // 8}" for k in range(N)]
 
@@ -100,15 +101,28 @@ def test_a_guarantee_that_is_too_weak_is_no_evidence(place):
         request(place, fitted(LogisticRegression(l2=1.0, perturbation=50.0)), check_data=False, max_eps=1e-9)
 
 
-def test_the_cost_counts_attempts_that_were_interrupted(place, monkeypatch):
+def test_the_cost_and_the_time_of_receipt_count_attempts_that_were_interrupted(place, monkeypatch):
     monkeypatch.setattr(deletion_request, "save_model", lambda *_: 1 / 0)
     model = fitted(Ridge())
     with pytest.raises(ZeroDivisionError):
         request(place, model)
     (spent,) = (place / "requests").glob(".making-*/private/spent.json")
-    spent.write_text(json.dumps({"seconds": 1000.0}))
+    assert json.loads(spent.read_text())["received"] <= now()
+    spent.write_text(json.dumps({"seconds": 1000.0, "received": "2020-01-02T03:04:05Z"}))
     monkeypatch.undo()
     monkeypatch.setenv("ERASURE_STORE", str(place / "store"))
     answer = request(place, model)
     assert 1000 < answer.entry.cost_s < 1100
+    assert answer.entry.received == "2020-01-02T03:04:05Z"
     assert not (answer.folder / "private").exists()
+
+
+def test_where_a_guarantee_is_the_evidence_nothing_is_prepared(place):
+    calls = Calls()
+    fit = own_shards(calls)
+    model = fit(np.arange(N), 1)
+    n = len(calls)
+    plan = request(place, model, train=fit, prepare=True)
+    assert plan.note.startswith("Nothing has to be prepared")
+    assert str(plan).endswith(plan.note)
+    assert len(calls) - n <= 2  # what a retraining takes is timed on a part, for the price

@@ -70,6 +70,7 @@ def test_what_is_saved_is_read_back_and_has_the_same_bytes(tmp_path):
 def test_a_plan_and_mistakes(tmp_path):
     fitted = MultinomialNB().fit(*DATA)
     assert "take the samples off the counts" in str(request(tmp_path, fitted, [1], dry_run=True))
+    assert "Nothing has to be prepared" in str(request(tmp_path, fitted, [1], prepare=True))
     for forget, message in (
         ([100], "are not in the data"),
         (range(100), "nothing left to learn"),
