@@ -222,7 +222,8 @@ class DeletionEvidence:
                 self.remarks.append(f"{candidate.label}: {error}")
                 continue
             distance, remark = self._distance(candidate.label, made, block)
-            self._say(f"{candidate.label}: {remark}")
+            if not only_tried:
+                self._say(f"{candidate.label}: {remark}")
             self.remarks.append(f"{candidate.label}: {remark}")
             if math.isfinite(distance) and (best is None or distance < best[0]):
                 best = distance, candidate
