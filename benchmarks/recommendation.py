@@ -85,7 +85,7 @@ def simulated() -> bool:
         is_bad = n_originals in LIMITS and with_rule < MIN_AGREEMENT
         missed |= bool(is_bad)
         print(
-            f"{name}, {n_originals} originals: {100 * with_rule:.0f} % of pairs agree ({100 * without:.0f} % if not cross-fitted), "
+            f"{name}, {n_originals} originals: {100 * with_rule:.0f} % of pairs agree ({100 * without:.0f} % by plain t-tests), "
             f"{np.mean([len(ties) for _, ties in choices]):.1f} ties, the nearest is not among them in {100 * absent:.1f} % "
             f"({100 * absent_without:.1f} %){'  MISSED' if is_bad else ''}",
             flush=True,
@@ -130,7 +130,7 @@ def judged(rows: Sequence[Row], roles: RolePartitions, seeds: Sequence[int], n_s
     n_ties = np.mean([len(each.ties) for each in nearest.values()])
     with_original = np.mean([ORIGINAL in each.ties for each in nearest.values()])
     print(
-        f"{n_seeds} seeds: {100 * with_rule:.0f} % of {len(pairs)} pairs agree ({100 * without:.0f} % if not cross-fitted), "
+        f"{n_seeds} seeds: {100 * with_rule:.0f} % of {len(pairs)} pairs agree ({100 * without:.0f} % by plain t-tests), "
         f"{n_ties:.1f} of {len(others[sets[0]].logs)} models are ties; the nearest lies at {mean:.2f} sd on other seeds "
         f"({f'limit {limit}, ' if math.isfinite(limit) else ''}best possible {math.fsum(best) / len(best):.2f}); the original "
         f"is a tie in {100 * with_original:.0f} % of sets; named: {names}{'  MISSED' if is_bad else ''}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -89,6 +90,7 @@ class Advice:
         ties: Labels of further methods that are not shown to be farther from retraining, nearest first.
         reason: What was found, as the rows state it.
         among: Distances and chances of those that were chosen from; None for fewer than three originals.
+        original: Distance of the original from retraining, in standard deviations of a gold; None if it was not compared.
         shift: Difference of one value, in standard deviations of a gold, that the run would have found in 80 % of cases.
         has_attack: Whether an attack was among the values.
         n_originals: How many originals it rests on.
@@ -100,6 +102,7 @@ class Advice:
     ties: tuple[str, ...] = ()
     reason: str = ""
     among: Nearest | None = None
+    original: float | None = None
     shift: float | None = None
     has_attack: bool = False
     n_originals: int = MIN_ORIGINALS
@@ -126,7 +129,7 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     """What to do.
 
     Methods are ranked by their distance from retraining, over originals, and never by their verdicts: with few originals a test
-    acquits everybody. What takes as long as retraining is not recommended, nor what is not shown to be nearer than the original.
+    acquits everybody. What takes as long as retraining is not recommended, and nobody is where the original itself is among the ties.
 
     Args:
         judged: The verdicts.
@@ -137,7 +140,8 @@ def advise(judged: Judged, references: References = References()) -> Advice:
 
     def advice(kind: Advised, **facts: Any) -> Advice:
         has_attack = control is not None and any(d.column.tells == "attack" for d in control.differences)
-        known: dict[str, Any] = {"shift": report.shift, "has_attack": has_attack}
+        far = report.distances.of(ORIGINAL)
+        known: dict[str, Any] = {"shift": report.shift, "has_attack": has_attack, "original": far if math.isfinite(far) else None}
         return Advice(kind=kind, n_originals=references.n_originals, n_forgotten=references.n_forgotten, **known, **facts)
 
     unfit = _unfit(references)
@@ -165,9 +169,8 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         if first.distance >= report.distances.of(ORIGINAL):
             return advice(Advised.NO_NEARER, nearest=first)
         return advice(_kind(first), nearest=first)
-    is_measured = ORIGINAL in among.farther
-    if among.label == ORIGINAL or (is_measured and report.distances.p_nearer(among.label, ORIGINAL) > report.level):
-        return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, ORIGINAL))
+    if ORIGINAL in among.ties:
+        return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, affordable[0].label))
     nearest = _chosen({j.label: j for j in affordable}, among)
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))
 

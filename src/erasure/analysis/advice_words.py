@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from erasure.analysis.advice import MIN_ORIGINALS, Advice, Advised
-from erasure.analysis.findings import ORIGINAL, Finding
+from erasure.analysis.findings import Finding
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Verdict
 
@@ -105,8 +105,7 @@ def _choice(advice: Advice) -> str:
     far = f"at {among.distance:.1f} standard deviations of a retrained model ({fair})"
     if nearest.label != among.label:
         chance = f"It is the cheapest of those shown to be indistinguishable; {among.label} is the nearest"
-    others = [*([ORIGINAL] if ORIGINAL in among.ties else []), *advice.ties]
-    ties = f"; not shown to be farther: {_listed(others)}" if others else ""
+    ties = f"; not shown to be farther: {_listed(advice.ties)}" if advice.ties else ""
     return f" {chance}, {far}{ties}."
 
 
@@ -129,11 +128,17 @@ def _undecided(advice: Advice) -> str:
 
 
 def _no_nearer(advice: Advice) -> str:
-    few = "" if advice.n_originals >= MIN_ORIGINALS else f" {_few_seeds(advice)}"
-    return (
+    start = (
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
-        f"forgotten nothing.{few}"
+        "forgotten nothing"
     )
+    if advice.n_originals < MIN_ORIGINALS:
+        return f"{start}. {_few_seeds(advice)}"
+    if advice.original is None:
+        return f"{start}."
+    nearest = _about(advice)
+    apart = f"at {nearest.distance:.1f} standard deviations of a retrained model; the original is at {advice.original:.1f}"
+    return f"{start}: of the methods {nearest.label} came nearest, {apart}. More seeds, or other settings, may show more."
 
 
 def _unusable(advice: Advice) -> str:
@@ -180,8 +185,7 @@ def _these_seeds(advice: Advice) -> str:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    shown = ["doing nothing" if label == ORIGINAL else label for label in labels]
-    return joined(shown) if len(shown) <= _MAX_TIES else joined([*shown[:_MAX_TIES], f"{len(shown) - _MAX_TIES} more"])
+    return joined(labels if len(labels) <= _MAX_TIES else [*labels[:_MAX_TIES], f"{len(labels) - _MAX_TIES} more"])
 
 
 def _at_cost(verdict: Verdict) -> str:

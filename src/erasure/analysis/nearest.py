@@ -12,7 +12,6 @@ from erasure.analysis.choice import choose
 from erasure.analysis.families import CLAIMS, Claim, Family
 from erasure.analysis.power import LEVEL
 from erasure.analysis.relabelling_test import gold_spread
-from erasure.intervals import student_tail
 
 __all__ = ["MIN_ORIGINALS", "Distances", "Nearest", "distances_of"]
 
@@ -27,7 +26,7 @@ class Nearest:
     Args:
         label: The method.
         ties: All that are not shown to be farther, itself included, nearest first.
-        farther: One-sided p-value of each one's being farther than the best of the others, cross-fitted over originals.
+        farther: P-value of each one's not being the nearest, whichever of the others is.
         chances: How likely each is the nearest, over all originals that might have been drawn.
         distance: Its distance, in standard deviations of a gold.
         cross_fitted: The same where it is chosen, for each original, by the others.
@@ -55,15 +54,6 @@ class Distances:
         """Distance in standard deviations of a gold, the geometric mean over originals; infinite if it was not compared."""
         known = list(self.logs.get(label, {}).values())
         return math.exp(math.fsum(known) / len(known)) if known else math.inf
-
-    def p_nearer(self, label: str, than: str) -> float:
-        """One-sided p-value of one model's being nearer than another, paired over originals; 1 where the mean does not say so."""
-        units = sorted(set(self.logs.get(label, {})) & set(self.logs.get(than, {})), key=str)
-        apart = np.array([self.logs[than][unit] - self.logs[label][unit] for unit in units])
-        if len(units) < 2 or apart.mean() <= 0:
-            return 1.0
-        error = float(apart.std(ddof=1)) / math.sqrt(len(units))
-        return float(student_tail(len(units) - 1, np.array(apart.mean() / error)) / 2) if error else 0.0
 
     def nearest(self, labels: Iterable[str], *, level: float = LEVEL) -> Nearest | None:
         """The nearest of some models over the originals that all of them have; None for fewer than three.

@@ -8,7 +8,6 @@ from scipy import stats
 
 from erasure.analysis.choice import choose
 from erasure.analysis.equivalence import limits, telling_rate
-from erasure.analysis.nearest import Distances
 from erasure.errors import DataError
 
 
@@ -68,18 +67,34 @@ def test_disjoint_sets_of_originals_name_each_others_best_among_their_ties(truth
     assert agreed / n >= 0.8
 
 
-def test_a_method_is_farther_than_those_that_are_best_on_the_other_originals():
-    table = np.random.default_rng(5).normal(size=(6, 5)) + np.arange(6)[:, None]
+@pytest.mark.parametrize("n_originals", [3, 5, 10])
+def test_of_equal_methods_the_nearest_is_seldom_missing_among_the_ties(n_originals):
+    """That the best was chosen by the same values as the test is what makes plain t-tests miss it in 13 to 21 % of cases."""
+    generator, missing, n = np.random.default_rng(2), 0, 250
+    for _ in range(n):
+        table = generator.normal(size=n_originals) + generator.normal(size=(14, n_originals))
+        missing += 0 not in choose(table, draws=1).ties
+    assert missing / n <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / n)
+
+
+def test_beside_one_other_method_farther_is_a_paired_t_test():
+    near, far = np.random.default_rng(6).normal([[0.0], [1.0]], size=(2, 5))
+    found = choose(np.array([far, near]))
+    assert found.farther[0] == pytest.approx(stats.ttest_rel(far, near, alternative="greater").pvalue, abs=0.005)
+    assert found.farther[1] == 1
+
+
+def test_methods_that_are_the_same_are_ties_and_one_that_is_always_farther_is_none():
+    table = np.random.default_rng(7).normal(size=5) + np.array([[0.0], [0.0], [1.0]])
     found = choose(table)
-    for method in range(6):
-        apart = []
-        for original in range(5):
-            rest = np.delete(table, original, axis=1).mean(axis=1)
-            best = min((other for other in range(6) if other != method), key=lambda other: rest[other])
-            apart.append(table[method, original] - table[best, original])
-        alone = stats.ttest_1samp(apart, 0, alternative="greater").pvalue
-        expected = 1 if method == found.best or np.mean(apart) <= 0 else alone
-        assert found.farther[method] == pytest.approx(expected)
+    assert set(found.ties) == {0, 1}
+    assert found.farther[2] < 0.01
+
+
+def test_the_order_of_methods_changes_no_p_value():
+    table = np.random.default_rng(8).normal(size=(6, 4))
+    order = [3, 1, 5, 0, 2, 4]
+    assert np.array(choose(table[order]).farther) == pytest.approx(np.array(choose(table).farther)[order])
 
 
 def test_chances_hold_in_the_long_run():
@@ -103,23 +118,3 @@ def test_cross_fitting_takes_out_what_the_choice_flatters():
         fitted.append(math.log(found.cross_fitted))
     assert np.mean(shown) < -0.8
     assert np.mean(fitted) == pytest.approx(0, abs=0.15)
-
-
-def test_the_nearest_of_all_is_among_the_ties_of_a_few():
-    generator, missing, n = np.random.default_rng(3), 0, 400
-    truth = np.array([0.0, 0.05, 0.1, 0.1, 0.2, 0.3, 0.5])
-    for _ in range(n):
-        found = choose(truth[:, None] + 0.3 * generator.normal(size=(7, 5)) + generator.normal(size=5), draws=1)
-        missing += 0 not in found.ties
-        assert found.farther[found.best] == 1
-        assert all((found.farther[i] > 0.05) == (i in found.ties) for i in range(7))
-    assert missing / n <= 0.08
-
-
-def test_one_model_is_nearer_than_another_by_a_paired_t_test():
-    generator = np.random.default_rng(6)
-    near, far = generator.normal(size=5), generator.normal(1, 1, size=5)
-    logs = {"near": dict(enumerate(near.tolist())), "far": dict(enumerate(far.tolist()))}
-    distances = Distances(logs)
-    assert distances.p_nearer("near", "far") == pytest.approx(stats.ttest_rel(far, near, alternative="greater").pvalue)
-    assert distances.p_nearer("far", "near") == distances.p_nearer("near", "missing") == 1
