@@ -21,7 +21,6 @@ from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Origin
 from erasure.measures.requirements import require_defined
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
-from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
@@ -178,7 +177,7 @@ class MetaEvaluation(Measure):
 
         def loss(batch: Batch) -> torch.Tensor:
             with inputs_kept(network):
-                return evaluation.criterion(logits_of(network(batch.x)), batch.y)
+                return evaluation.criterion.of(network, batch.x, batch.y)
 
         try:
             with isolated(evaluation.streams.child("dropout").seed, ids.device), torch.enable_grad():

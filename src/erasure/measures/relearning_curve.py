@@ -16,7 +16,6 @@ from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
 from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
-from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
 from erasure.training.randomness import isolated
 from erasure.training.trial import inputs_kept
@@ -84,7 +83,7 @@ class RelearningCurve(Measure):
 
         def loss(batch: Batch) -> Tensor:
             with inputs_kept(network):
-                return evaluation.criterion(logits_of(network(batch.x)), batch.y)
+                return evaluation.criterion.of(network, batch.x, batch.y)
 
         with isolated(evaluation.streams.child("dropout").seed, shown.device):
             for step, batch in enumerate(batches.cycled(self.n_steps), start=1):

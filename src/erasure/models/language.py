@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,8 +15,10 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
-from erasure.functional.tokens import PADDING, PROMPT
+from erasure.functional.chunked_losses import chunked_token_losses, may_be_chunked
+from erasure.functional.tokens import PADDING, PROMPT, labelled, token_losses
 from erasure.models.adapters import check_adapter, check_is_no_adapter, looks_like_a_place, merged
+from erasure.models.lean_layers import lean
 from erasure.models.pretrained import pinned_digest
 from erasure.models.text import library, quiet
 from erasure.training.predictor import Model, ModelInput
@@ -24,6 +26,9 @@ from erasure.training.tokenizers import pieces_of, pretrained_tokenizer
 from erasure.types import PositiveInt, Source
 
 __all__ = ["AnsweringNetwork", "CausalLanguageModel", "SmallLlama"]
+
+LARGE_VOCABULARY = 2**14
+"""From here on logits take more memory than what is kept of a block; smaller networks keep the sums they have always had."""
 
 
 class AnsweringNetwork(nn.Module):
@@ -43,13 +48,36 @@ class AnsweringNetwork(nn.Module):
         self._is_plain: bool | None = None
         _ = self.is_plain  # tried here, so that a call is one call of the network
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, T, K)`` for the longest answer's T tokens; those after the end of a shorter one mean nothing."""
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits ``(B, T, K)`` for the longest answer's T tokens; those after the end of a shorter one mean nothing.
+
+        With the answers' tokens ``(B, T)`` the loss of each, ``(B, T)``, as of :func:`erasure.functional.tokens.token_losses`.
+        """
+        with lean(self.network) if self.training else nullcontext():
+            states, is_last = self._before_head(x)
+        if y is None:
+            return self._head(states) if is_last else states
+        chosen = y[:, : states.shape[1]]
+        if not (is_last and self.gives_losses and may_be_chunked()):
+            return token_losses(self._head(states) if is_last else states, chosen)
+        head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+        is_token = labelled(chosen)
+        losses = chunked_token_losses(states[is_token], head.weight, head.bias, chosen[is_token])
+        return losses.new_zeros(chosen.shape).masked_scatter(is_token, losses)
+
+    @property
+    def gives_losses(self) -> bool:
+        """Whether losses of tokens are better asked for than computed from logits: where the vocabulary is large."""
+        head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+        return self.is_plain and type(head) is nn.Linear and head.out_features >= LARGE_VOCABULARY
+
+    def _before_head(self, x: Tensor) -> tuple[Tensor, bool]:
+        """States that predict tokens of answers, ``(B, T, d)``, or their logits, and whether they are states."""
         ids, roles = x[:, 0], x[:, 1]
         lengths = (roles != PADDING).sum(1)
         n_before = (roles == PROMPT).sum(1)
         if not len(x):
-            return self._head(self._states(torch.zeros(1, 1, dtype=torch.int64, device=x.device)))[:0]
+            return self._states(torch.zeros(1, 1, dtype=torch.int64, device=x.device))[:0], True
         length, n_tokens = (int(n) for n in torch.stack([lengths.max(), (lengths - n_before).max()]).tolist())
         offsets = torch.arange(n_tokens, device=x.device)
         # The token at a position is predicted at the one before.
@@ -57,9 +85,9 @@ class AnsweringNetwork(nn.Module):
         ids = ids[:, :length]
         if not self.is_plain:
             logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
-            return logits.gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+            return logits.gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[-1])), False
         states = self._states(ids)
-        return self._head(states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1])))
+        return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1])), True
 
     def everywhere(self, x: Tensor, padding: int) -> Tensor:
         """Logits ``(B, L, K)`` at every position, prompts and padding included, as other frameworks compute them.

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from erasure.component import Call
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
-from erasure.functional.tokens import token_mean
+from erasure.functional.tokens import labelled, token_mean
+from erasure.training.forward import logits_of
 from erasure.training.optimizers import fits_one_pass, lay_out_gradients, uncompiled
 from erasure.types import Task
 
@@ -172,6 +173,15 @@ class Criterion:
         raise RequirementNotMet(
             f"the loss must be one number for a batch or one value for each sample; {self._name()} gives {found} for {len(y)} samples"
         )
+
+    def of(self, model: nn.Module, x: Any, y: Tensor) -> Tensor:
+        """Mean loss of a model on a batch, a scalar.
+
+        Losses of tokens are asked of a model that gives them, which spares the logits of a large vocabulary.
+        """
+        if self._mean is None and self.task == "generation" and getattr(model, "gives_losses", False):
+            return model(x, y).sum() / labelled(y).sum().clamp_min(1)  # type: ignore[no-any-return]
+        return self(logits_of(model(x)), y)
 
     def over_samples(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean of the samples' losses, a scalar: what to average over batches so that the result does not depend on how they are cut.

@@ -286,7 +286,7 @@ def train(
             if on_checkpoint is not None and epoch > trainer.first_epoch and is_wanted():
                 on_checkpoint(Checkpoint.of(trainer, epoch, generators))
             source = batches if on_step is None else _observed(batches, trainer, epoch, on_step)
-            trainer.train_on(source, lambda batch: criterion(logits_of(trainer.model(batch.x)), batch.y))
+            trainer.train_on(source, lambda batch: criterion.of(trainer.model, batch.x, batch.y))
             if stopper is not None and trainer.agreed(stopper.should_stop()):
                 break
     if stopper is not None:

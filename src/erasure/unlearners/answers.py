@@ -21,40 +21,36 @@ from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, f
 
 __all__ = [
     "AnswerLogits",
+    "AnswerLosses",
     "AnswerUnlearner",
+    "Answers",
     "Reference",
     "Step",
     "Term",
-    "answers_of",
     "cut",
     "descended",
+    "logits_for",
     "loss_term",
+    "losses_for",
     "token_divergence",
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class AnswerLogits:
-    """Some answers of a batch and what the model says of them.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answers:
+    """Some answers of a batch.
 
     Args:
-        logits: ``(B, T, K)``.
         y: Their tokens, ``(B, T)``, filled up with -100.
         ids: The samples' ids, ``(B,)``.
         n_samples: Samples of the whole batch, of which these are a part.
         n_tokens: Tokens of the whole batch's answers, a scalar on the device.
     """
 
-    logits: Tensor
     y: Tensor
     ids: Tensor
     n_samples: int
     n_tokens: Tensor
-
-    @cached_property
-    def losses(self) -> Tensor:
-        """Loss of each token, ``(B, T)``; 0 where there is none."""
-        return token_losses(self.logits, self.y)
 
     @cached_property
     def mask(self) -> Tensor:
@@ -75,6 +71,28 @@ class AnswerLogits:
         return values.sum() / self.n_samples
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnswerLosses(Answers):
+    """Some answers of a batch and their losses by a model, as :class:`Answers`.
+
+    Args:
+        losses: Loss of each token, ``(B, T)``; 0 where there is none.
+    """
+
+    losses: Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnswerLogits(Answers):
+    """Some answers of a batch and a model's logits for them, as :class:`Answers`.
+
+    Args:
+        logits: ``(B, T, K)``.
+    """
+
+    logits: Tensor
+
+
 Term: TypeAlias = Callable[[Batch, int, Tensor], Tensor]
 """Takes a piece of a batch, and the samples and tokens of the whole batch; gives the piece's share of a loss."""
 
@@ -82,10 +100,25 @@ Step: TypeAlias = Callable[[tuple[Batch, Batch | None]], Tensor]
 """Takes a forget batch and the retain batch beside it, leaves gradients in the parameters, and gives the loss."""
 
 
-def answers_of(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> AnswerLogits:
-    """What a model says of the learned answers of a piece of a batch."""
+def logits_for(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> AnswerLogits:
+    """A model's logits for the learned answers of a piece of a batch."""
     logits = logits_of(model(batch.x))
-    return AnswerLogits(logits, batch.y[:, : logits.shape[1]], batch.ids, n_samples, n_tokens)
+    y = batch.y[:, : logits.shape[1]]
+    return AnswerLogits(logits=logits, y=y, ids=batch.ids, n_samples=n_samples, n_tokens=n_tokens)
+
+
+def losses_for(model: nn.Module, batch: Batch, n_samples: int, n_tokens: Tensor) -> AnswerLosses:
+    """A model's losses of the learned answers of a piece of a batch."""
+    losses = _token_losses(model, batch)
+    y = batch.y[:, : losses.shape[1]]
+    return AnswerLosses(losses=losses, y=y, ids=batch.ids, n_samples=n_samples, n_tokens=n_tokens)
+
+
+def _token_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """Losses of tokens, asked of the model where it gives them, which spares the logits of a large vocabulary."""
+    if getattr(model, "gives_losses", False):
+        return model(batch.x, batch.y)  # type: ignore[no-any-return]
+    return token_losses(logits_of(model(batch.x)), batch.y)
 
 
 class Reference:
@@ -107,6 +140,12 @@ class Reference:
             return logits_of(self.teacher(batch.x)).detach()
 
     @torch.no_grad()
+    def losses(self, batch: Batch) -> Tensor:
+        """Its losses of tokens, ``(B, T)``, in the run's precision."""
+        with autocast(self.task.device, self.task.precision):
+            return _token_losses(self.teacher, batch).detach()
+
+    @torch.no_grad()
     def sums(self, role: PartitionRole, version: int = LEARNED) -> Tensor:
         """Its loss of each answer of a partition, summed over the tokens; ``(N,)``, 0 for samples that are not in it.
 
@@ -115,8 +154,7 @@ class Reference:
         found = torch.zeros(len(self.task.y), device=self.task.device, dtype=next(self.teacher.parameters()).dtype)
         for batch in self.task.batches(role, shuffle=False):
             x, y = version_of(batch.x, version)
-            losses = token_losses(self.logits(Batch(x, y, batch.ids)), y)
-            found[batch.ids] = losses.sum(1).to(found.dtype)
+            found[batch.ids] = self.losses(Batch(x, y, batch.ids)).sum(1).to(found.dtype)
         return found
 
 
@@ -168,7 +206,7 @@ class AnswerUnlearner(IterativeUnlearner):
         reference = Reference(model, context)
 
         def divergence(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = logits_for(model, batch, n_samples, n_tokens)
             return answers.over_tokens(token_divergence(reference.logits(batch), answers.logits))
 
         return divergence
@@ -222,7 +260,7 @@ def loss_term(model: nn.Module) -> Term:
     """The mean loss over the tokens of answers."""
 
     def loss(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-        answers = answers_of(model, batch, n_samples, n_tokens)
+        answers = losses_for(model, batch, n_samples, n_tokens)
         return answers.over_tokens(answers.losses)
 
     return loss

@@ -17,7 +17,7 @@ from erasure.training.forward import logits_of
 from erasure.training.loop import paired
 from erasure.training.trial import deep_copy
 from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PositiveInt, Source
-from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, logits_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -79,7 +79,7 @@ class ULD(AnswerUnlearner):
             with torch.no_grad(), autocast(context.device, context.precision):
                 known = logits_of(assistant(batch.x))
             target = composed_logits(reference.logits(batch), known, self.strength, self.share).softmax(-1)
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = logits_for(model, batch, n_samples, n_tokens)
             log_p = answers.logits.to(torch.promote_types(answers.logits.dtype, torch.float32)).log_softmax(-1)
             return answers.over_tokens(-(target * log_p).sum(-1))
 
@@ -96,7 +96,7 @@ class ULD(AnswerUnlearner):
             value = context.loss(assistant, pair[0])
             if pair[1] is None:
                 return value
-            kept = answers_of(assistant, pair[1], len(pair[1].y), labelled(pair[1].y).sum().clamp_min(1))
+            kept = logits_for(assistant, pair[1], len(pair[1].y), labelled(pair[1].y).sum().clamp_min(1))
             return value + self.uniform_weight * kept.over_tokens(_from_uniform(kept.logits))
 
         for _ in trainer.epochs():

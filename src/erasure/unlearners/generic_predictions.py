@@ -14,7 +14,7 @@ from erasure.training.devices import autocast
 from erasure.training.forward import logits_of
 from erasure.training.trial import deep_copy
 from erasure.types import NonNegativeFloat, NonNegativeInt, Source
-from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, logits_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -65,7 +65,7 @@ class WHP(AnswerUnlearner):
             with torch.no_grad(), autocast(context.device, context.precision):
                 raised = logits_of(reinforced(batch.x))
             tokens = generic_logits(reference.logits(batch), raised, self.strength).argmax(-1)
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = logits_for(model, batch, n_samples, n_tokens)
             log_p = answers.logits.to(torch.promote_types(answers.logits.dtype, torch.float32)).log_softmax(-1)
             return answers.over_tokens(-log_p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1))
 

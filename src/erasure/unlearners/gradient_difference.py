@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeInt, Source
-from erasure.unlearners.answers import AnswerUnlearner, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Term, losses_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import divergence_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
@@ -44,7 +44,7 @@ class GradDiff(AnswerUnlearner):
         """The negative mean loss of the batch's tokens."""
 
         def ascent(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = losses_for(model, batch, n_samples, n_tokens)
             return -answers.over_tokens(answers.losses)
 
         return ascent

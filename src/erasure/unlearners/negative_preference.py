@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, PositiveFloat, Source
-from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, losses_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import logit_differences, require_whole
 from erasure.unlearners.search import Range, SearchSpace
@@ -62,7 +62,7 @@ class NPO(AnswerUnlearner):
         before = Reference(model, context).sums("forget")
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = losses_for(model, batch, n_samples, n_tokens)
             ratios = before[batch.ids] - answers.losses.sum(1)
             return answers.over_samples(F.softplus(self.beta * ratios)) * 2 / self.beta
 
@@ -99,7 +99,7 @@ class SimNPO(AnswerUnlearner):
         """Log-sigmoid of the scaled mean loss of each answer."""
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = losses_for(model, batch, n_samples, n_tokens)
             means = answers.losses.sum(1) / answers.lengths.clamp_min(1)
             return -answers.over_samples(F.logsigmoid(self.beta * (means - self.delta))) * 2 / self.beta
 

@@ -13,7 +13,7 @@ from erasure.functional.tokens import labelled
 from erasure.training.batches import Batch
 from erasure.training.loop import Trainer
 from erasure.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Source
-from erasure.unlearners.answers import AnswerUnlearner, Reference, Step, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Reference, Step, Term, logits_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import late_logits, require_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
@@ -92,7 +92,7 @@ class PDU(AnswerUnlearner):
             return (logits.amax(-1) - logits.mean(-1)).square().sum() / n_found
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = logits_for(model, batch, n_samples, n_tokens)
             logits = answers.logits.to(torch.promote_types(answers.logits.dtype, torch.float32))
             return answers.over_tokens((logits.amax(-1) - logits.mean(-1)).square())
 

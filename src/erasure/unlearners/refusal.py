@@ -13,7 +13,7 @@ from erasure.functional.tokens import ALTERNATE, labelled, version_of, versions_
 from erasure.training.batches import Batch
 from erasure.training.predictor import ModelInput
 from erasure.types import PartitionRole, PositiveFloat, Source
-from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, losses_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -53,7 +53,7 @@ class IDK(AnswerUnlearner):
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             x, y = version_of(batch.x, ALTERNATE)
-            answers = answers_of(model, Batch(x, y, batch.ids), n_samples, n_tokens)
+            answers = losses_for(model, Batch(x, y, batch.ids), n_samples, n_tokens)
             return answers.over_tokens(answers.losses)
 
         return term
@@ -102,8 +102,8 @@ class IdkDPO(AnswerUnlearner):
 
         def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
             x, y = version_of(batch.x, ALTERNATE)
-            winner = answers_of(model, Batch(x, y, batch.ids), n_samples, n_tokens)
-            loser = answers_of(model, batch, n_samples, n_tokens)
+            winner = losses_for(model, Batch(x, y, batch.ids), n_samples, n_tokens)
+            loser = losses_for(model, batch, n_samples, n_tokens)
             won = before_alternate[batch.ids] - winner.losses.sum(1)
             lost = before[batch.ids] - loser.losses.sum(1)
             return -loser.over_samples(F.logsigmoid(self.beta * (won - lost))) * 2 / self.beta

@@ -164,7 +164,7 @@ class UnlearningContext:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of ``model`` on a batch, as in the original's training."""
-        return self.criterion(logits_of(model(batch.x)), batch.y)
+        return self.criterion.of(model, batch.x, batch.y)
 
     def accuracy(self, model: nn.Module, role: PartitionRole) -> float:
         """Share of right predictions on a partition in eval mode, in which the model is left; 0 for an empty one."""

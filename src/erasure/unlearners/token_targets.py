@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from erasure.functional.tokens import labelled
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, Source
-from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, logits_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.published_faults import lowered_everywhere, require_whole
 from erasure.unlearners.search import Range, SearchSpace
@@ -151,7 +151,7 @@ class InvertedHinge(AnswerUnlearner):
 
 def _mean_over_tokens(model: nn.Module, values: Callable[[AnswerLogits, Batch], Tensor]) -> Term:
     def term(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-        answers = answers_of(model, batch, n_samples, n_tokens)
+        answers = logits_for(model, batch, n_samples, n_tokens)
         return answers.over_tokens(values(answers, batch))
 
     return term

@@ -9,10 +9,9 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from erasure.functional.tokens import token_losses
 from erasure.training.batches import Batch
 from erasure.types import NonNegativeFloat, PositiveFloat, Source
-from erasure.unlearners.answers import AnswerLogits, AnswerUnlearner, Reference, Term, answers_of
+from erasure.unlearners.answers import AnswerLosses, AnswerUnlearner, Reference, Term, losses_for
 from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
@@ -21,7 +20,7 @@ __all__ = ["TNPO", "WGA", "WTNPO", "SatImp", "SimImp", "SimSat", "WeightedAscent
 _TESTED = "values and gradients by plain formulas in float64 (tests/unit/language/test_weighted_ascent.py)"
 _COST = "epochs passes over the forget set, each step with a retain batch"
 
-Weights: TypeAlias = Callable[[AnswerLogits, Batch], Tensor]
+Weights: TypeAlias = Callable[[AnswerLosses, Batch], Tensor]
 """Weight of each token, ``(B, T)``, in which no gradient flows."""
 
 
@@ -43,7 +42,7 @@ class WeightedAscent(AnswerUnlearner):
         weights = self.weights(model, context)
 
         def ascent(batch: Batch, n_samples: int, n_tokens: Tensor) -> Tensor:
-            answers = answers_of(model, batch, n_samples, n_tokens)
+            answers = losses_for(model, batch, n_samples, n_tokens)
             return -answers.over_tokens(weights(answers, batch).detach() * answers.losses)
 
         return ascent
@@ -107,8 +106,8 @@ class TNPO(WeightedAscent):
         """The share of the model's own power in that of model and original."""
         reference = Reference(model, context)
 
-        def of(answers: AnswerLogits, batch: Batch) -> Tensor:
-            before = token_losses(reference.logits(batch), batch.y)
+        def of(answers: AnswerLosses, batch: Batch) -> Tensor:
+            before = reference.losses(batch)
             share = torch.sigmoid(self.beta * (before - answers.losses))
             return 2 * share * (-self.extra * answers.losses).exp()
 
@@ -168,7 +167,7 @@ class SatImp(WeightedAscent):
     def weights(self, model: nn.Module, context: UnlearningContext) -> Weights:
         """The product of both powers."""
 
-        def of(answers: AnswerLogits, batch: Batch) -> Tensor:
+        def of(answers: AnswerLosses, batch: Batch) -> Tensor:
             unlikely = -torch.expm1(-answers.losses)
             return (-self.saturation * answers.losses).exp() * unlikely.clamp_min(0) ** self.importance
 
