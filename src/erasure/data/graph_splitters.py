@@ -16,7 +16,7 @@ from erasure.data.graph_strata import bridges, cut_nodes, foreign_neighbours, un
 from erasure.data.partitions import ALL, ids_of
 from erasure.data.selection import divided, portion, shown
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError
-from erasure.training.graph_requests import FIRST_EDGE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
+from erasure.training.graph_requests import NO_SAMPLE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn, request_of
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
@@ -78,9 +78,11 @@ class _Chosen(Splitter):
 class GraphNodesSplitter(_Chosen):
     """Nodes of a graph by their place in it, and the others.
 
+    Where samples are links, both parts are nodes for a ``LinkRequest``, and nothing is predicted for them.
+
     Args:
         parts_names: Names of the first and the second part; ``-`` throws a part away.
-        ref_data: The nodes to choose from.
+        ref_data: The nodes to choose from; where samples are links, those links at whose ends they are.
         stratum: ``random``; ``high-degree`` and ``low-degree``: those with the most or fewest neighbours; ``bridge``: nodes without
             which their part of the graph falls apart, at random; ``between-classes``: those with the largest share of neighbours of
             another class. Ties are broken at random.
@@ -101,9 +103,13 @@ class GraphNodesSplitter(_Chosen):
 
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Score and cut."""
-        graph, ids = _graph(data), ids_of(partitions, self.ref_data)
+        graph, ids = _graph(data, links=True), ids_of(partitions, self.ref_data)
         _require_nodes(ids, self.ref_data)
-        nodes = ids % len(graph)
+        if isinstance(data.x, LinkColumn):
+            nodes = torch.unique(data.x.pairs[ids % data.x.n_samples])
+            ids = nodes + NO_SAMPLE
+        else:
+            nodes = ids % len(graph)
         if self.nodes is not None:
             asked = torch.unique(_numbers(self.nodes, graph, data.name))
             missing = asked[~torch.isin(asked, nodes)]
@@ -159,11 +165,11 @@ class GraphEdgesSplitter(_Chosen):
         graph = _graph(data)
         pairs, left = edge_pairs(graph), _left(data)
         there = self._there(ids_of(partitions, self.ref_data), pairs, len(graph))
-        there = there[left[there - FIRST_EDGE]]
+        there = there[left[there - NO_SAMPLE]]
         if self.pairs is not None:
-            chosen = self._named(pairs, there - FIRST_EDGE, graph, data.name) + FIRST_EDGE
+            chosen = self._named(pairs, there - NO_SAMPLE, graph, data.name) + NO_SAMPLE
             return chosen, there[~torch.isin(there, chosen)]
-        among = pairs[there - FIRST_EDGE]
+        among = pairs[there - NO_SAMPLE]
         if self.stratum == "planted":
             return self._planted(data, graph, there, among, generator)
         if self.stratum == "between-classes":
@@ -171,7 +177,7 @@ class GraphEdgesSplitter(_Chosen):
             score = (y[among[:, 0]] != y[among[:, 1]]).double()
         elif self.stratum == "bridge":
             holding = torch.zeros(len(pairs), dtype=torch.bool).masked_scatter(left, bridges(pairs[left], len(graph)))
-            score = holding[there - FIRST_EDGE].double()
+            score = holding[there - NO_SAMPLE].double()
         else:
             degrees = undirected_degrees(pairs[left], len(graph))
             score = degrees[among].min(1).values.double() if len(among) else among[:, 0].double()
@@ -194,12 +200,12 @@ class GraphEdgesSplitter(_Chosen):
 
     def _there(self, ids: Tensor, pairs: Tensor, n_nodes: int) -> Tensor:
         """The edges to choose from."""
-        if len(ids) and bool((ids >= FIRST_EDGE).all()):
+        if len(ids) and bool((ids >= NO_SAMPLE).all()):
             return ids
         if self.ref_data == ALL:
-            return torch.arange(len(pairs)) + FIRST_EDGE
+            return torch.arange(len(pairs)) + NO_SAMPLE
         of_nodes = torch.isin(pairs, ids % n_nodes)
-        return (of_nodes.all(1) if self.both_ends else of_nodes.any(1)).nonzero().flatten() + FIRST_EDGE
+        return (of_nodes.all(1) if self.both_ends else of_nodes.any(1)).nonzero().flatten() + NO_SAMPLE
 
     def _named(self, pairs: Tensor, there: Tensor, graph: NodeColumn, called: str) -> Tensor:
         """Numbers of the edges that ``self.pairs`` names."""
@@ -350,9 +356,9 @@ class GraphRequestSplitter(Splitter):
         none = torch.empty(0, dtype=torch.int64)
         if self.edges is not None:
             ids = ids_of(partitions, self.edges)
-            if len(ids) and bool((ids < FIRST_EDGE).any()):
+            if len(ids) and bool((ids < NO_SAMPLE).any()):
                 raise PartitionError(f'"{self.edges}" is a partition of nodes; cut edges with GraphEdges')
-            pairs = edge_pairs(graph)[ids - FIRST_EDGE]
+            pairs = edge_pairs(graph)[ids - NO_SAMPLE]
             asked = RequestedGraph(graph, "edges", none, pairs, earlier=earlier)
             absent = ~torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(asked.edges_before, len(graph)))
             self._refuse_absent(_written(pairs[absent], graph), int(absent.sum()))
@@ -423,13 +429,19 @@ class AffectedSplitter(Splitter):
 
 def _classes(data: Dataset, graph: NodeColumn) -> Tensor:
     """The class of each node."""
+    if isinstance(data.x, LinkColumn):
+        raise PartitionError(
+            f'the samples of "{data.name}" are links, whose classes are not those of nodes; take another stratum'
+        )
     if data.task == "multilabel":
         raise PartitionError(f'the nodes of "{data.name}" have several labels each; between-classes needs one class a node')
     return data.y[: len(graph)]
 
 
-def _graph(data: Dataset) -> NodeColumn:
-    column = data.x.graph if isinstance(data.x, RequestedGraph) else data.x
+def _graph(data: Dataset, *, links: bool = False) -> NodeColumn:
+    """The whole graph; with ``links`` also that of links."""
+    column = data.x.graph if links and isinstance(data.x, LinkColumn) else data.x
+    column = column.graph if isinstance(column, RequestedGraph) else column
     if not isinstance(column, NodeColumn):
         raise PartitionError(f'the samples of "{data.name}" are not the nodes of one graph')
     return column
@@ -437,11 +449,11 @@ def _graph(data: Dataset) -> NodeColumn:
 
 def _left(data: Dataset) -> Tensor:
     """Which edges, in the order of ``edge_pairs``, all requests so far have left; ``(E,)``, bool."""
-    graph = _graph(data)
+    graph, requested = _graph(data, links=True), data.x.graph if isinstance(data.x, LinkColumn) else data.x
     pairs = edge_pairs(graph)
-    if not isinstance(data.x, RequestedGraph):
+    if not isinstance(requested, RequestedGraph):
         return torch.ones(len(pairs), dtype=torch.bool)
-    return torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(data.x.edges_after, len(graph)))
+    return torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(requested.edges_after, len(graph)))
 
 
 def _requested(data: Dataset, name: str) -> RequestedGraph | LinkColumn:
@@ -458,7 +470,7 @@ def _require_samples(ids: Tensor, requested: RequestedGraph | LinkColumn, name: 
 
 
 def _require_nodes(ids: Tensor, name: str) -> None:
-    if len(ids) and int(ids.max()) >= FIRST_EDGE:
+    if len(ids) and int(ids.max()) >= NO_SAMPLE:
         raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
 
 

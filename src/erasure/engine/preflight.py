@@ -21,6 +21,7 @@ from erasure.stages.models import MakeModels
 from erasure.stages.session import LoadedData, Session
 from erasure.training.batches import Batch
 from erasure.training.fit import loss_misfit, output_misfit
+from erasure.training.graph_requests import RequestedGraph
 from erasure.training.links import request_of
 from erasure.training.predictor import build_model
 from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_one_sample, try_outputs
@@ -138,7 +139,8 @@ def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:
     for measure in experiment.evaluator.measures:
         wrong = [name for name in measure.partitions() if name in edges and name not in measure.of_edges()]
         if wrong:
-            message = f'{measure.title} looks at samples, and "{wrong[0]}" is a partition of edges'
+            parts = "edges" if isinstance(x, RequestedGraph) else "nodes, and samples are links"
+            message = f'{measure.title} looks at samples, and "{wrong[0]}" is a partition of {parts}'
             yield _problem(experiment, measure, message, "requirement")
     if any(isinstance(stage, MakeModels) and stage.block.has_own_forget_sets for stage in plan.stages.values()):
         message = (

@@ -14,8 +14,8 @@ from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph, one_hot
 from erasure.training.propagation import Propagation, propagation
 
 __all__ = [
-    "FIRST_EDGE",
     "GRAPHS",
+    "NO_SAMPLE",
     "GraphName",
     "RequestKind",
     "RequestedGraph",
@@ -34,8 +34,8 @@ GraphName: TypeAlias = Literal["before", "after", "alone"]
 GRAPHS: tuple[GraphName, ...] = ("before", "after", "alone")
 """Every graph that a node can be seen in; of the first request the place in this list is the graph's number."""
 
-FIRST_EDGE = 1 << 40
-"""Ids from here on are edges."""
+NO_SAMPLE = 1 << 40
+"""Ids from here on are no samples: edges where samples are nodes, and nodes where samples are links."""
 
 _MAX_VIEWS = 6
 _MAX_VIEW_BYTES = 1 << 28
@@ -102,7 +102,7 @@ def within_hops_of_each(edge_index: Tensor, starts: Tensor, n_hops: int, n_nodes
 class RequestedGraph:
     """A graph and a request to forget something of it; a sample is a node as it is seen in one of the graphs.
 
-    With N nodes, the sample ``number * N + node`` is a node in the graph of that number, and the ids from :data:`FIRST_EDGE` on are the
+    With N nodes, the sample ``number * N + node`` is a node in the graph of that number, and the ids from :data:`NO_SAMPLE` on are the
     edges between two nodes, in the order of :func:`edge_pairs`. So the ids of a partition say which graph it sees, and every model, method
     and measure that is given a partition sees that graph and no other:
 
@@ -213,7 +213,7 @@ class RequestedGraph:
         Raises:
             PartitionError: If an id is that of a node.
         """
-        edges = ids - FIRST_EDGE
+        edges = ids - NO_SAMPLE
         if len(edges) and int(edges.min()) < 0:
             raise PartitionError("edges are asked for, and these are nodes; name a partition of edges, as GraphEdges cuts them")
         return self._pairs.to(ids.device).index_select(0, edges)
@@ -301,7 +301,7 @@ class RequestedGraph:
             PartitionError: If some of them are edges, of which nothing is predicted, or are seen after a later request.
         """
         graphs = torch.unique(torch.div(ids, self.n_nodes, rounding_mode="floor")).tolist()
-        if graphs and graphs[-1] * self.n_nodes >= FIRST_EDGE - self.n_nodes:
+        if graphs and graphs[-1] * self.n_nodes >= NO_SAMPLE - self.n_nodes:
             raise PartitionError(
                 "a model predicts nodes, and these are edges; name a partition of nodes, such as the edges' ends"
             )

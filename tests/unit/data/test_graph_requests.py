@@ -18,7 +18,7 @@ from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.sources.synthetic import SyntheticTable
 from erasure.data.splitters import ClassSplitter, ConcatSplitter, ListSplitter
 from erasure.errors import InvalidParameters, PartitionError
-from erasure.training.graph_requests import FIRST_EDGE, edge_pairs
+from erasure.training.graph_requests import NO_SAMPLE, edge_pairs
 
 
 def n_parts(pairs, n_nodes, without=()):
@@ -101,13 +101,13 @@ def test_strata_of_edges_and_nodes():
 
     popular = chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="high-degree", n=5))
     score = degrees[pairs].min(1).values
-    assert sorted(score[popular["a"] - FIRST_EDGE].tolist()) == sorted(score.tolist())[-5:]
+    assert sorted(score[popular["a"] - NO_SAMPLE].tolist()) == sorted(score.tolist())[-5:]
     rare = chosen(GraphNodesSplitter(parts_names=("a", "b"), stratum="low-degree", percentage=0.2))
     assert sorted(degrees[rare["a"]].tolist()) == sorted(degrees.tolist())[:8]
     assert len(rare["a"]) + len(rare["b"]) == N_NODES
     bridging = bridges(pairs, N_NODES)
     held = chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="bridge", n=1))
-    assert bridging[held["a"] - FIRST_EDGE].all()
+    assert bridging[held["a"] - NO_SAMPLE].all()
     with pytest.raises(PartitionError, match="hold parts of the graph together"):
         chosen(GraphEdgesSplitter(parts_names=("a", "b"), stratum="bridge", n=int(bridging.sum()) + 1))
     with pytest.raises(PartitionError, match="1000 nodes asked for"):
@@ -119,7 +119,7 @@ def test_edges_by_name_in_either_direction():
     pair = tuple(edge_pairs(data.x)[3].tolist())
     for given_pair in (pair, pair[::-1]):
         found = build_partitions(data, [GraphEdgesSplitter(parts_names=("a", "b"), pairs=(given_pair,))], 0)
-        assert found["a"].tolist() == [FIRST_EDGE + 3]
+        assert found["a"].tolist() == [NO_SAMPLE + 3]
         assert len(found["b"]) == len(edge_pairs(data.x)) - 1
 
 
@@ -132,7 +132,7 @@ def test_edges_of_some_nodes_and_of_edges():
         GraphEdgesSplitter(parts_names=("few", "rest"), ref_data="theirs", n=2),
     ]
     found = build_partitions(data, splitters, 0)
-    ends = edge_pairs(data.x)[found["theirs"] - FIRST_EDGE]
+    ends = edge_pairs(data.x)[found["theirs"] - NO_SAMPLE]
     assert torch.isin(ends, torch.tensor([0, 2])).any(1).all()
     assert torch.isin(found["few"], found["theirs"]).all()
 

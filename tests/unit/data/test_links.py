@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_toys import N_FEATURES, N_NODES, blocks, task_on
+from graph_toys import N_FEATURES, N_NODES, blocks, task_on, with_noise
 
 from erasure.data.contract import DataSource
-from erasure.data.graph_splitters import AffectedSplitter, SeenInSplitter
+from erasure.data.graph_splitters import AffectedSplitter, GraphNodesSplitter, SeenInSplitter
 from erasure.data.link_splitters import LinkRequestSplitter
 from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.sources.links import Links
 from erasure.data.splitters import ByZSplitter, ClassSplitter, PercentageSplitter
 from erasure.data.storage import from_artifact, to_artifact
-from erasure.errors import DataError, PartitionError, RequirementNotMet
+from erasure.errors import DataError, InvalidParameters, PartitionError, RequirementNotMet
 from erasure.models.graph import GNN
 from erasure.models.links import LinkPredictor
 from erasure.training.calls import Criterion
@@ -23,6 +23,7 @@ from erasure.training.graph_requests import edge_pairs
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn
 from erasure.training.predictor import ModelInput, build_model
+from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.graph_influence import GraphInfluence
 
 with warnings.catch_warnings():
@@ -58,8 +59,8 @@ def requested(data=None, splitters=SPLITTERS):
     return data, partitions
 
 
-def network(layers=2):
-    family = LinkPredictor(size=4, encoder=GNN(conv="gcn", hidden=8, layers=layers, dense_layers=0, batch_norm=False))
+def network(layers=2, *, batch_norm=False):
+    family = LinkPredictor(size=4, encoder=GNN(conv="gcn", hidden=8, layers=layers, dense_layers=0, batch_norm=batch_norm))
     data = ModelInput(x_shape=(N_FEATURES,), n_classes=2, task="binary", modality="graph")
     return build_model(family, data, 0, torch.device("cpu")).eval()
 
@@ -134,6 +135,79 @@ def test_logits_are_products_of_the_vectors_of_both_ends():
     assert torch.equal(model(data.x.gather(ids)[1:3])[1], model(data.x.gather(ids))[1][1:3])
 
 
+NODES = (
+    *SPLITTERS[:2],
+    GraphNodesSplitter(parts_names=("gone", "-"), ref_data="train", n=3),
+    LinkRequestSplitter(nodes="gone"),
+)
+
+
+def test_forgetting_nodes_takes_all_their_pairs_and_every_other_pair_stays_what_it_is():
+    data, partitions = requested(splitters=NODES)
+    whole = {frozenset(pair) for pair in edge_pairs(blocks().x).tolist()}
+    n, gone = data.x.n_samples, set(data.x.graph.nodes.tolist())
+    assert len(gone) == 3
+
+    def pairs(name):
+        return [tuple(pair) for pair in data.x.pairs[partitions[name] % n].tolist()]
+
+    assert all(set(pair) & gone for pair in pairs("forget"))
+    assert sorted(pairs("forget") + pairs("retain")) == sorted(pairs("train"))
+    left = {frozenset(pair) for pair in data.x.within(partitions["retain"]).view.edge_index.T.tolist()}
+    places = [node for node in range(N_NODES) if node not in gone]
+    for name in ("retain", "test"):
+        assert not any(set(pair) & gone for pair in pairs(name))
+        for pair, y in zip(pairs(name), data.y[partitions[name]].tolist(), strict=True):
+            assert (frozenset(pair) in whole) == bool(y)
+            assert name == "test" or (frozenset(map(places.index, pair)) in left) == bool(y)
+    assert len(data.x.gather(partitions["retain"]).nodes.x) == N_NODES - 3
+    assert not [issue for issue in inspect_partitions(partitions, data) if issue.message != "it is empty"]
+
+
+def test_forgotten_nodes_change_no_bit_of_what_is_said_and_learned_of_links():
+    base, gone = Links(data_source=Toy(), negatives=2.0).load(), None
+    found = []
+    for noisy in (False, True):
+        data = base
+        if noisy:
+            messages = with_noise(replace(blocks(), x=base.x.graph), gone).x
+            data = replace(base, x=LinkColumn(messages, base.x.pairs))
+        by_name = GraphNodesSplitter(parts_names=("gone", "-"), ref_data="train", nodes=(2, 5))
+        data, partitions = requested(data, (*NODES[:2], by_name, NODES[3]))
+        gone = data.x.graph.nodes
+        model = network(batch_norm=True).train()
+        ids = partitions["retain"]
+        logits = model(data.x.within(ids).gather(ids))[1]
+        F.binary_cross_entropy_with_logits(logits, data.y[ids].float()).backward()
+        bits = [p.grad for p in model.parameters()] + list(model.buffers())
+        task = replace(task_on(data, partitions), criterion=Criterion("binary"))
+        task = replace(task, model_input=replace(task.model_input, n_classes=2, task="binary"))
+        bits += list(Finetuning(epochs=1).run(network(), task).model.parameters())
+        found.append([*bits, model.eval()(data.x.gather(partitions["test"]))[1]])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_links_are_forgotten_after_nodes():
+    later = (
+        ClassSplitter(parts_names=("links", "-"), ref_data="retain 1", labels=("edge",)),
+        PercentageSplitter(parts_names=("gone links", "-"), ref_data="links", percentage=0.1),
+        LinkRequestSplitter(ref_data="retain 1", links="gone links"),
+    )
+    first = LinkRequestSplitter(parts_names=("forget 1", "retain 1"), nodes="gone")
+    data, partitions = requested(splitters=(*NODES[:3], first, *later))
+    n, graph = data.x.n_samples, data.x.graph
+    assert data.x.asked_by(partitions["retain 1"]).graph is graph.earlier
+    gone = {tuple(pair) for pair in data.x.pairs[partitions["gone links"] % n].tolist()}
+    left = {tuple(sorted(pair)) for pair in graph.edges_after.T.tolist()}
+    before = {tuple(sorted(pair)) for pair in graph.edges_before.T.tolist()}
+    assert before - left == gone
+    assert not any(set(pair) & set(graph.earlier.nodes.tolist()) for pair in before)
+    model, never = network(), LinkColumn(NodeColumn(graph.graph.x, graph.edges_after), data.x.pairs)
+    for name in ("retain", "test"):
+        seen, expected = model(data.x.gather(partitions[name]))[1], model(never.gather(partitions[name] % n))[1]
+        assert torch.allclose(seen, expected, atol=1e-6)
+
+
 def test_only_links_outside_reach_stay_what_they_were():
     one = PercentageSplitter(parts_names=("gone", "-"), ref_data="train_links", percentage=0.02)
     reach = AffectedSplitter(parts_names=("near", "far"), ref_data="train", hops=1)
@@ -172,7 +246,17 @@ def test_requests_that_mean_nothing_are_refused_in_words():
     assert "pairs without an edge" in refused(*SPLITTERS[:2], strangers, SPLITTERS[4])
     held_out = ClassSplitter(parts_names=("gone", "-"), ref_data="test", labels=("edge",))
     assert 'not in "train"' in refused(*SPLITTERS[:2], held_out, SPLITTERS[4])
-    assert "one LinkRequest" in refused(*SPLITTERS[:5], LinkRequestSplitter(links="gone", deployed=()))
+    assert "takes the retain set" in refused(*SPLITTERS[:5], LinkRequestSplitter(links="gone", deployed=()))
+    assert "partition of links" in refused(*SPLITTERS[:4], LinkRequestSplitter(nodes="gone"))
+    assert "partition of nodes" in refused(*NODES[:3], LinkRequestSplitter(links="gone"))
+    between = GraphNodesSplitter(parts_names=("gone", "-"), ref_data="train", n=2, stratum="between-classes")
+    assert "are links, whose classes" in refused(*NODES[:2], between)
+    every = GraphNodesSplitter(parts_names=("gone", "-"), ref_data="train", nodes=tuple(range(N_NODES)))
+    assert '"test" is empty: all of it has an end' in refused(*NODES[:2], every, NODES[3])
+    again = LinkRequestSplitter(parts_names=("forget 2", "retain 2"), ref_data="retain", nodes="gone")
+    assert "an earlier request took them out" in refused(*NODES, again)
+    with pytest.raises(InvalidParameters):
+        LinkRequestSplitter(links="a", nodes="b")
     assert "needs a LinkRequest before it" in refused(*SPLITTERS[:4], SPLITTERS[5])
     with pytest.raises(PartitionError, match="needs the source Links"):
         LinkRequestSplitter(links="train").prepared(blocks(), {"train": torch.arange(3)})

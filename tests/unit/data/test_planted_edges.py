@@ -10,7 +10,7 @@ from erasure.data.partitions import build_partitions
 from erasure.data.planted_edges import PlantEdges
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import DataError, InvalidParameters, PartitionError
-from erasure.training.graph_requests import FIRST_EDGE, edge_pairs, pair_keys
+from erasure.training.graph_requests import NO_SAMPLE, edge_pairs, pair_keys
 from erasure.training.randomness import Streams
 
 
@@ -73,7 +73,7 @@ def test_a_part_of_them_may_be_known():
     data = planted()
     partitions = forgotten(data, percentage=0.25)
     assert len(partitions["gone"]) == 3
-    ends = edge_pairs(data.x)[partitions["gone"] - FIRST_EDGE]
+    ends = edge_pairs(data.x)[partitions["gone"] - NO_SAMPLE]
     assert torch.isin(pair_keys(ends.T, N_NODES), pair_keys(pairs_of(data), N_NODES)).all()
     assert len(partitions["kept"]) == len(edge_pairs(data.x)) - 3
 
@@ -94,7 +94,7 @@ def test_strata_by_class():
     graph, y = data.x.graph, data.y[:N_NODES]
     cut = GraphEdgesSplitter(parts_names=("gone", "-"), stratum="between-classes", n=10)
     partitions = build_partitions(blocks(), (*TRAIN_AND_TEST, cut), 0)
-    ends = edge_pairs(graph)[partitions["gone"] - FIRST_EDGE]
+    ends = edge_pairs(graph)[partitions["gone"] - NO_SAMPLE]
     assert (y[ends[:, 0]] != y[ends[:, 1]]).all()
     nodes = GraphNodesSplitter(parts_names=("odd", "plain"), ref_data="train", stratum="between-classes", n=6)
     partitions = build_partitions(blocks(), (*TRAIN_AND_TEST, nodes), 0)

@@ -13,7 +13,7 @@ from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
 from erasure.measures.contract import Evaluation, Outputs
 from erasure.measures.edge_membership import DeletedEdgeAUC, EdgeMembership
 from erasure.training.calls import Criterion
-from erasure.training.graph_requests import FIRST_EDGE
+from erasure.training.graph_requests import NO_SAMPLE
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 
@@ -23,7 +23,7 @@ def evaluation(logits=None, *, reverse=False, seen="nodes_after"):
     after = SeenInSplitter(parts_names=("nodes_after", "-"), ref_data="all", graph="after")
     data, partitions = requested("edges", None, after)
     gone = partitions["gone"]
-    edges = torch.arange(len(data.x._pairs)) + FIRST_EDGE
+    edges = torch.arange(len(data.x._pairs)) + NO_SAMPLE
     partitions = partitions | {"forgotten_edges": gone, "kept_edges": edges[~torch.isin(edges, gone)]}
     if reverse:
         partitions = {name: ids.flip(0) for name, ids in partitions.items()}

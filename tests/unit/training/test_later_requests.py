@@ -18,13 +18,16 @@ from erasure.data.inductive import InductiveSplitter
 from erasure.data.partitions import build_partitions, inspect_partitions
 from erasure.data.splitters import ListSplitter
 from erasure.errors import PartitionError
+from erasure.models.linear import Ridge
 from erasure.training.calls import Optimizer
+from erasure.training.estimators import samples_of
 from erasure.training.graph_requests import edge_pairs, within_hops
 from erasure.training.graphs import NodeColumn
 from erasure.training.predictor import ModelInput, build_model
 from erasure.training.propagation import propagation
 from erasure.unlearners.cognac import Cognac
 from erasure.unlearners.etr import EraseThenRectify
+from erasure.unlearners.exact_deletion import ExactDeletion
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.gnn_delete import GNNDelete
 from erasure.unlearners.graph_influence import GraphInfluence
@@ -320,3 +323,19 @@ def test_a_graph_of_one_request_is_what_it_was():
     assert partitions["retain"].tolist() == [4, 6]
     assert partitions["test"].tolist() == [7]
     assert partitions["forget"].tolist() == [1]
+
+
+def test_a_stream_is_deleted_exactly_from_a_ridge_regression():
+    data, partitions = stream(replace(blocks(), x=replace(blocks().x, propagate=2)))
+    task = task_on(data, partitions)
+
+    def fitted(name):
+        model = Ridge().build(task.model_input)
+        model.fit(samples_of(task.x, task.y, partitions[name]), seed=0)
+        return model
+
+    requests = {"requests": ("forget 1", "forget 2", "forget"), "remaining": ("retain 1", "retain 2", "retain")}
+    original, gold = fitted("train"), fitted("retain")
+    found = Sequential(method=ExactDeletion(), **requests).run(original, task).model
+    assert float((original.weight - gold.weight).abs().max()) > 1e-3
+    assert torch.allclose(found.weight, gold.weight, atol=1e-8)
