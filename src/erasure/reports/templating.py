@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -10,10 +11,12 @@ from typing import Any
 
 from erasure.errors import MissingDependency
 
-__all__ = ["render", "template_text"]
+__all__ = ["render", "template_text", "with_options"]
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, half characters, and those that turn the direction of the text around them."""
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?: \d[\d,-]*)?")
 
 _HOME = "erasure.reports"
 
@@ -53,8 +56,13 @@ def _compiled(template: str, package: str, filters: tuple[tuple[str, Callable[..
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters)
+    environment.filters.update({"with_options": with_options, **dict(filters)})
     return environment.get_template(template)
+
+
+def with_options(text: str) -> str:
+    """Text as HTML, escaped, in which options of the command line, such as ``--seeds 0-4``, stand out and are not broken at a line's end."""
+    return _OPTION.sub(r'<code class="whole">\g<0></code>', html.escape(text))
 
 
 def template_text(name: str, package: str = _HOME) -> str:
