@@ -61,7 +61,7 @@ def _compiled(template: str, package: str, filters: tuple[tuple[str, Callable[..
 
 
 def with_options(text: str) -> str:
-    """Text as HTML, escaped, in which options of the command line, such as ``--seeds 0-4``, stand out and are not broken at a line's end."""
+    """Text as escaped HTML in which options of the command line, such as ``--seeds 0-4``, stand out and are not broken."""
     return _OPTION.sub(r'<code class="whole">\g<0></code>', html.escape(text))
 
 
