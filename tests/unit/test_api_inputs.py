@@ -1,6 +1,8 @@
 """What people hold, given to the Python door."""
 
 import copy
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 import erasure
-from erasure.errors import DataError, RequirementNotMet
+from erasure.errors import DataError, RequirementNotMet, UnlearningWarning
 
 
 class WithMask(nn.Module):
@@ -118,6 +120,62 @@ def test_outputs_that_do_not_follow_the_samples_are_refused_whatever_two_samples
     model = Telling(lambda logits, _: form(logits[:, :n_outputs]))
     with pytest.raises(RequirementNotMet, match=r"for one, expected one row for each sample; look for"):
         erasure.unlearn(model, "Finetuning", forget=(X[:3], Y[:3] % 2), retain=(X[3:], Y[3:] % 2))
+
+
+class Odd(nn.Module):
+    """A network with something in it, and a form of its output."""
+
+    def __init__(self, form=lambda out: out, inside=None):
+        super().__init__()
+        self.layer, self.form, self.inside = nn.Linear(4, 3), form, inside
+
+    def forward(self, x):
+        return self.form(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    "form", [lambda out: out.detach(), lambda out: out.data, lambda out: torch.from_numpy(out.detach().numpy())]
+)
+def test_outputs_without_a_gradient_are_refused_before_any_work(form):
+    with pytest.raises(RequirementNotMet, match="outputs have no gradient, so that nothing can be trained"):
+        erasure.unlearn(Odd(form), "Finetuning", **PARTS)
+
+
+@pytest.mark.parametrize("inside", [threading.Lock(), (each for each in range(3))])
+def test_a_network_that_cannot_be_copied_is_told(inside):
+    with pytest.raises(RequirementNotMet, match="Odd cannot be copied, and methods change a copy: cannot pickle"):
+        erasure.unlearn(Odd(inside=inside), "Finetuning", **PARTS)
+
+
+def test_layers_that_torch_does_not_vectorise_are_no_reason_for_a_warning():
+    model = nn.Sequential(nn.EmbeddingBag(5, 4), nn.Linear(4, 3))
+    ids = torch.arange(24 * 3).reshape(24, 3) % 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlearningWarning)
+        erasure.unlearn(model, "SSD", forget=(ids[:6], Y[:6]), retain=(ids[6:], Y[6:]), selection_weighting=0.5)
+
+
+def test_texts_of_several_lengths_are_to_be_padded():
+    rows = [{"input_ids": [1] * (2 + i % 3), "label": i % 2} for i in range(6)]
+    with pytest.raises(DataError, match="all samples must be alike; pad them to one length"):
+        erasure.unlearn(WithMask(), "Finetuning", forget=rows, retain=rows)
+
+
+def test_advice_about_whole_numbers_follows_an_error_about_numbers_alone():
+    ids = torch.ones(24, 4, dtype=torch.int64)
+    for layer, advised in ((nn.Linear(4, 3), True), (Odd(form=lambda out: {}[0]), False)):
+        layer.layer = nn.Linear(4, 3) if advised else nn.Embedding(3, 3)
+        with pytest.raises(DataError, match="the model does not take these samples") as caught:
+            erasure.unlearn(layer, "Finetuning", forget=(ids[:6], Y[:6]), retain=(ids[6:], Y[6:]))
+        assert ("give x.float()" in str(caught.value)) == advised
+
+
+def test_an_error_shows_the_beginning_of_a_long_label():
+    with pytest.raises(
+        DataError, match=r"the label of sample 0 is \[0\.5, 0\.5, 0\.5, 0\.5, 0\.5, 0\.5, \.\.\.\], expected"
+    ) as caught:
+        erasure.unlearn(nn.Linear(4, 3), "Finetuning", forget=[(X[0], torch.full((500,), 0.5))], retain=PARTS["retain"])
+    assert len(str(caught.value)) < 200
 
 
 def test_a_single_output_may_lose_its_axes():

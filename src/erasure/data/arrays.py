@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -283,7 +284,9 @@ def _check_whole(y: Tensor, whose: str) -> None:
     bad = (~((y == y.round()) & y.isfinite()).reshape(len(y), -1).all(dim=1)).nonzero().flatten()
     if len(bad):
         first = int(bad[0])
-        raise DataError(f"the label{whose} of sample {first} is {y[first].tolist()}, expected whole numbers ({len(bad)} are not)")
+        raise DataError(
+            f"the label of sample {first}{whose} is {reprlib.repr(y[first].tolist())}, expected whole numbers ({len(bad)} are not)"
+        )
 
 
 def _groups(z: Tensor) -> Tensor:

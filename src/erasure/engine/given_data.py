@@ -249,9 +249,9 @@ def model_input_of(
     except ErasureError:
         raise
     except Exception as error:  # whatever a forward pass of somebody else's raises
-        raise DataError(
-            f"the model does not take these samples (shape {x.sample_shape}, {x.values.dtype}): {_named_error(error)}{_whole_numbers(x)}"
-        ) from error
+        taken = f"shape {x.sample_shape}, {x.values.dtype}"
+        reason = f"{_named_error(error)}{_whole_numbers(x, error)}"
+        raise DataError(f"the model does not take these samples ({taken}): {reason}") from error
     if remark is not None:
         warnings.warn(remark, UnlearningWarning, stacklevel=3)
     n_tried = min(2, len(x))
@@ -278,8 +278,10 @@ def _named_error(error: Exception) -> str:
     return str(error) if told else ": ".join(filter(None, (type(error).__name__, str(error))))
 
 
-def _whole_numbers(x: TensorColumn) -> str:
-    if x.values.is_floating_point():
+def _whole_numbers(x: TensorColumn, error: Exception) -> str:
+    if x.values.is_floating_point() or not any(
+        word in str(error).casefold() for word in ("type", "long", "byte", "float", "int")
+    ):
         return ""
     if x.values.dtype == torch.uint8 and len(x.sample_shape) == 3:
         return "; pictures reach the model as they are: add the transforms that it was trained with, such as ToTensor()"

@@ -38,13 +38,22 @@ def deep_copy(model: nn.Module) -> nn.Module:
 
     Weights of ``torch.nn.utils.prune`` and of the older ``weight_norm`` and ``spectral_norm`` are such results, and so is what networks
     keep to be looked at (attention, features). The copy has their values.
+
+    Raises:
+        RequirementNotMet: If the network holds something that cannot be copied, such as a lock, an open file or a generator of Python.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name, value in vars(module).items():
             if name not in ("_parameters", "_buffers", "_modules"):
                 memo |= {id(each): each.detach().clone() for each in _computed(value)}
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+        raise RequirementNotMet(
+            f"{type(model).__name__} cannot be copied, and methods change a copy: {error}; keep what cannot be copied outside the network, "
+            "or give it a __deepcopy__"
+        ) from error
 
 
 def _computed(value: Any) -> Iterator[Tensor]:
@@ -218,9 +227,8 @@ def try_outputs(model: nn.Module, x: Any, n_outputs: int | None = None) -> Tenso
     return found[0]
 
 
-@torch.no_grad()
 def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
-    """That a batch of one sample gives one row of logits: two samples cannot show what two outputs stand for.
+    """That one sample gives one row of logits with a gradient: a batch of two cannot show what two outputs stand for.
 
     Args:
         model: In eval mode as before afterwards.
@@ -229,13 +237,18 @@ def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
 
     Raises:
         RequirementNotMet: If the outputs do not follow the samples, such as those of the first sample alone, or lose the axis of the
-            samples where there is one; a single output a sample may lose it.
+            samples where there is one; a single output a sample may lose it. If no weight that may be trained has a gradient.
     """
-    with as_before(model):
+    with as_before(model), torch.enable_grad():
         try:
             one = logits_of(model.eval()(copied(x)))
         except (RuntimeError, ValueError, TypeError, IndexError):  # a network for two or more samples: what then comes is its own
             return
+    if not one.requires_grad and any(parameter.requires_grad for parameter in model.parameters()):
+        raise RequirementNotMet(
+            "the model's outputs have no gradient, so that nothing can be trained: look for torch.no_grad, torch.inference_mode, "
+            ".detach(), .data or numpy in its forward"
+        )
     if tuple(one.shape) == (1, *logits.shape[1:]) or (one.numel() == 1 and logits.shape[1:].numel() == 1):
         return
     shapes = f"{tuple(logits.shape)} for two samples and {tuple(one.shape)} for one"

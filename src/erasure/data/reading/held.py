@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -283,7 +284,9 @@ def _read_samples(data: Any) -> Held:
             x = torch.empty((n_samples, *value.shape), dtype=value.dtype)
         elif value.shape != x.shape[1:] or value.dtype != x.dtype:
             found, expected = f"{_kind(value)} of shape {tuple(value.shape)}", f"{_kind(x)} of shape {tuple(x.shape[1:])}"
-            raise DataError(f"x of sample {i} is {found}, but sample 0 is {expected}; all samples must be alike")
+            is_longer = value.dtype == x.dtype and value.shape[:-1] == x.shape[1:-1]
+            remedy = "; pad them to one length" if is_longer and not value.is_floating_point() else ""
+            raise DataError(f"x of sample {i} is {found}, but sample 0 is {expected}; all samples must be alike{remedy}")
         x[i] = value
         labels.append(_whole(parts[1], f"the label of sample {i}"))
         if len(parts) == 3:
@@ -345,7 +348,9 @@ def _whole(value: Any, what: str) -> Tensor | str:
         raise DataError(f"{what} is {value!r}, expected a whole number or a text")
     tensor = as_tensor(value, what)
     if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
-        raise DataError(f"{what} is {tensor.tolist()}, expected {'a whole number' if tensor.ndim == 0 else 'whole numbers'}")
+        raise DataError(
+            f"{what} is {reprlib.repr(tensor.tolist())}, expected {'a whole number' if tensor.ndim == 0 else 'whole numbers'}"
+        )
     return tensor
 
 

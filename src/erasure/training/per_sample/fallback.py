@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
@@ -103,4 +104,8 @@ def vectorised(
         for start in range(0, n, step):
             part = slice(start, min(n, start + step))
             x_part = map_tensors(x, itemgetter(part))
-            yield part, vmap(gradients, in_dims=(0, 1))(x_part, stacked[:, part])
+            with warnings.catch_warnings():
+                # Layers that torch does not vectorise are computed one sample at a time, which is slower and no fault.
+                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                found = vmap(gradients, in_dims=(0, 1))(x_part, stacked[:, part])
+            yield part, found
