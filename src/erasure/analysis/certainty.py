@@ -149,8 +149,6 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     attacks = _attacks(folder, columns, ["original", "gold", *kept])
     if n_originals < 2 and n_inside < 2 and not any(each.basis for each in judged.report.methods.values()):
         return Certainty(n_originals, n_inside, sentences, attacks=attacks)
-    lean = RunFolder(rows, RunRecord(models=tuple(folder.models)))
-    ranked = _compared(lean, GOLD) if any(row.gold is not None for row in rows) else None
     estimates = [
         _estimate(label, measure, partition, cells[label], judged)
         for label in kept
@@ -164,7 +162,8 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
         competing = [row for row in rows if row.model_role == "unlearned" and row.label not in retraining]
         between = _compared(RunFolder(competing), best)
     ranking = None
-    if n_originals > 1 and ranked is not None:
+    if n_originals > 1 and any(row.gold is not None for row in rows):
+        ranked = _compared(RunFolder(rows, RunRecord(models=tuple(folder.models))), GOLD)
         ranking = next((found for found in ranked.rankings if found.is_overall), None)
     return Certainty(
         n_originals,

@@ -157,14 +157,20 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
             of = bench.setdefault(unit, {}).setdefault(row.number, {})
         else:
             of = models.setdefault("original" if row.model_role == "original" else row.label, {}).setdefault(unit, {})
-        if row.value is None or not math.isfinite(row.value) or not _is_compared(row):
+        value = row.value
+        if value is None or not math.isfinite(value) or not _is_compared(row):
             continue
         key = (row.measure, row.partition)
-        column = columns.get(key) or _column(row, roles)
-        if column is not None:
+        if key not in columns:
+            column = _column(row, roles)
+            if column is None:
+                continue
             columns[key] = column
-            of.setdefault(key, []).append(row.value)
-            seen.add(row.address)
+        if key in of:
+            of[key].append(value)
+        else:
+            of[key] = [value]
+        seen.add(row.address)
     for unit, number in unfit:
         del jury[unit][number]
     notices = [f"{len(unfit)} further gold{'s' * (len(unfit) > 1)} broke down and left the jury."] if unfit else []

@@ -144,9 +144,13 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
+        cells = found.setdefault((row.model_role, row.label), {})
         key = (row.measure, row.partition)
-        found.setdefault((row.model_role, row.label), {}).setdefault(key, []).append(row)
-        columns.setdefault(key, []).append(row)
+        if key not in cells:
+            cells[key] = []
+            columns.setdefault(key, [])
+        cells[key].append(row)
+        columns[key].append(row)
     by_label = {j.label: j for j in judged.verdicts}
     described = {key: _column(*key, cell) for key, cell in columns.items()}
     lines = [
@@ -161,8 +165,8 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
         )
         for (role, label), cells in found.items()
     ]
-    for number, column in enumerate(described.values()):
-        lines = _ranked(lines, number, column)
+    marks = [_marks(lines, number, column) for number, column in enumerate(described.values())]
+    lines = [_marked(line, [each.get(position, "") for each in marks]) for position, line in enumerate(lines)]
     n = max((row.n or 1 for cells in columns.values() for row in cells), default=1)
     report = judged.report
     return ResultTable(tuple(described.values()), tuple(lines), n, report.level, report.has_nothing_to_forget)
@@ -202,7 +206,8 @@ def _cell(rows: Sequence[Row], column: TableColumn, verdict: Verdict | None, lev
     return Cell(_mean(values), half, gap, difference, is_apart)
 
 
-def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Line]:
+def _marks(lines: Sequence[Line], number: int, column: TableColumn) -> dict[int, str]:
+    """The mark of each line that has one in a column."""
     sign = {"higher": -1.0, "lower": 1.0}.get(column.direction)
     scores: dict[int, float] = {}
     for position, line in enumerate(lines):
@@ -214,23 +219,24 @@ def _ranked(lines: Sequence[Line], number: int, column: TableColumn) -> list[Lin
         elif column.gold is None and sign is not None:
             scores[position] = sign * cell.value
     if not scores:
-        return list(lines)
+        return {}
     best = min(scores.values())
     if column.gold is None and best == 0:
-        return list(lines)  # nothing was needed, which is no merit
+        return {}  # nothing was needed, which is no merit
     within = {i for i in scores if _is_like_gold(lines[i].cells[number])}
     firsts = {i for i, score in scores.items() if score <= best + EPSILON}
     ties = within - firsts if within & firsts else set()
     rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
     second = min(rest.values(), default=0.0)
     seconds = {i for i, score in rest.items() if score <= second + EPSILON}
-    marks = {i: mark for mark, those in (("best", firsts), ("tie", ties), ("second", seconds)) for i in those}
-    return [
-        replace(line, cells=(*line.cells[:number], replace(line.cells[number], mark=marks[i]), *line.cells[number + 1 :]))
-        if i in marks
-        else line
-        for i, line in enumerate(lines)
-    ]
+    return {i: mark for mark, those in (("best", firsts), ("tie", ties), ("second", seconds)) for i in those}
+
+
+def _marked(line: Line, marks: Sequence[str]) -> Line:
+    if not any(marks):
+        return line
+    cells = (replace(cell, mark=mark) if mark else cell for cell, mark in zip(line.cells, marks, strict=True))
+    return replace(line, cells=tuple(cells))
 
 
 def _is_like_gold(cell: Cell) -> bool:

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
+import numpy as np
+
 from erasure.analysis.gaps import EPSILON, RolePartitions
 from erasure.analysis.roles import roles_of
 from erasure.analysis.run_changes import RunChanges, run_changes
-from erasure.analysis.statistics import PairedTest, RankTest, holm, paired_test, rank_test
+from erasure.analysis.statistics import PairedTest, RankTest, holm, mean_ranks, paired_test, rank_test
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Judged, judge_all
 from erasure.errors import ConfigError, Diagnostic, nearest
@@ -486,9 +488,7 @@ def _scores(models: Mapping[str, _Series], labels: Sequence[str]) -> dict[Origin
 
 def _ranks(scores: Sequence[float]) -> list[float]:
     """Ranks of one block; ties share their mean."""
-    from scipy.stats import rankdata
-
-    ranks: list[float] = rankdata(scores).tolist()
+    ranks: list[float] = mean_ranks(np.array(scores)).tolist()
     return ranks
 
 

@@ -57,12 +57,14 @@ def command(
     check_is_run(run)
     _check_places(output or run / "report.html", figures, tables)
     from erasure.analysis.overview import overview_of
+    from erasure.records.collection import uncollected
     from erasure.records.run_folder import RunFolder
     from erasure.reports.figures.of_run import figures_of
     from erasure.reports.page import write_page
 
     folder = RunFolder.load(run)
-    overview = overview_of(folder)
+    with uncollected():
+        overview = overview_of(folder)
     written: list[Path] = []
     if tables is not None:
         written += _tables(overview, tables)

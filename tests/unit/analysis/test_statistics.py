@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from erasure.analysis.statistics import (
@@ -14,6 +16,7 @@ from erasure.analysis.statistics import (
     cluster_bootstrap,
     critical_difference,
     holm,
+    mean_ranks,
     paired_test,
     rank_test,
     student_interval,
@@ -180,6 +183,17 @@ def test_holm_rejects_what_the_procedure_rejects():
 @pytest.mark.parametrize(("k", "q"), [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)])
 def test_critical_differences_are_those_of_the_published_table(k, q):
     assert critical_difference(k, 14) == pytest.approx(q * math.sqrt(k * (k + 1) / (6 * 14)), rel=1e-3)
+
+
+@pytest.mark.parametrize(("k", "level"), [(2, 0.95), (40, 0.95), (7, 0.5), (600, 0.999)])
+def test_critical_differences_have_scipys_quantile_of_the_range(k, level):
+    q = stats.studentized_range.ppf(level, k, math.inf) / math.sqrt(2)
+    assert critical_difference(k, 14, level=level) == pytest.approx(q * math.sqrt(k * (k + 1) / (6 * 14)), rel=1e-6)
+
+
+@given(st.lists(st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 2.0, math.inf]), min_size=1))
+def test_equal_numbers_share_their_mean_rank(values):
+    assert mean_ranks(np.array(values)).tolist() == stats.rankdata(values).tolist()
 
 
 def test_friedmans_test_is_scipys_with_ties_too():

@@ -14,6 +14,8 @@ LONGEST = 26
 _CHARACTER = 5.7
 _HEIGHT = 13.0
 _RADIUS = 15.0
+_RINGS = (14.0, 22.0, 36.0, 52.0, 70.0)
+"""Distances of a label from its point."""
 _COVERED = 0.2
 """Share of a label that may be covered; one that would be covered more is left out."""
 _Box = tuple[float, float, float, float]
@@ -86,13 +88,14 @@ def place_labels(
     for (x, y), text in zip(points, texts, strict=True):
         half = _CHARACTER * min(len(text), 32) / 2
         candidates = []
-        for ring, distance in enumerate((14.0, 22.0, 36.0, 52.0, 70.0)):
+        for ring, distance in enumerate(_RINGS):
             for dx, dy in ((1, 0), (0, -1), (0, 1), (-1, 0), (0.8, -0.8), (0.8, 0.8), (-0.8, -0.8), (-0.8, 0.8)):
                 # A label beside its point starts there; one above or below is centred on it.
                 at_x, at_y = x + dx * (half * (1 if dy == 0 else 0.9) + distance * abs(dx)), y + dy * distance
-                box = (at_x - half, at_y - _HEIGHT / 2, at_x + half, at_y + _HEIGHT / 2)
-                outside = max(0.0, -box[0]) + max(0.0, box[2] - width) + max(0.0, -box[1]) + max(0.0, box[3] - height + 2)
-                covered = sum(_overlap(box, other) for other in boxes)
+                box = left, top, right, bottom = (at_x - half, at_y - _HEIGHT / 2, at_x + half, at_y + _HEIGHT / 2)
+                outside = max(0.0, -left) + max(0.0, right - width) + max(0.0, -top) + max(0.0, bottom - height + 2)
+                near = [o for o in boxes if o[0] < right and o[2] > left and o[1] < bottom and o[3] > top]
+                covered = sum(_overlap(box, other) for other in near)
                 candidates.append((covered + 40 * outside + 8 * ring, at_x, at_y, box, ring, covered))
         _, best_x, best_y, best, ring, hidden = min(candidates)
         is_clear = hidden <= _COVERED * 2 * half * _HEIGHT

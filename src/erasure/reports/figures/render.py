@@ -37,12 +37,15 @@ def _converter() -> Any:
 
 def _drawable(value: Any) -> Any:
     """A specification without characters that no XML may hold: at one of them the renderer ends the process."""
+    if value is None or isinstance(value, float | int):
+        return value
     if isinstance(value, Mapping):
         return {key: _drawable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_drawable(inner) for inner in value]
     if isinstance(value, str):
-        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:_LONGEST_TEXT])
+        text = value[:_LONGEST_TEXT]
+        return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return value
 
 

@@ -163,11 +163,15 @@ def _size_ticks(points: Iterable[Mapping[str, Any]]) -> list[float]:
     return [tick for tick in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0) if tick <= max(top * 1.1, 0.01)][-3:]
 
 
+def _dot(measure: str, row: Row) -> dict[str, Any]:
+    return {"measure": measure, "method": row.label, "seed": row.seed_train, "value": row.value, "kind": "value"}
+
+
 def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
     """Every value of the headline measures: a dot for each repetition, gold as a line, its noise floor as a band."""
     methods = list(order)[:MAX_LINES]
     kept = set(methods)
-    by_measure: dict[str, list[dict[str, Any]]] = {}
+    by_measure: dict[str, list[Row]] = {}
     bands: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.gap is None or row.gold is None or row.value is None or row.partition == "":
@@ -176,18 +180,12 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         if row.noise_floor is not None:
             bands.setdefault(name, []).append((row.gold, row.noise_floor))
         if row.model_role == "unlearned" and row.label in kept:
-            record: dict[str, Any] = {
-                "measure": name,
-                "method": row.label,
-                "seed": row.seed_train,
-                "value": row.value,
-                "kind": "value",
-            }
-            by_measure.setdefault(name, []).append(record)
+            by_measure.setdefault(name, []).append(row)
     names = list(by_measure)[:8]
     if not names:
         return None
-    data = [record for name in names for record in by_measure[name]]
+    records = {name: [_dot(name, row) for row in by_measure[name]] for name in names}
+    data = [record for own in records.values() for record in own]
     most = max(_FEWEST_DOTS, MAX_DOTS // (len(names) * len(methods)))
     is_thinned = False
     drawn: list[dict[str, Any]] = []
@@ -195,10 +193,10 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         low, high = -math.inf, math.inf
         if bands.get(name):
             gold, floor = (math.fsum(part) / len(part) for part in zip(*bands[name], strict=True))
-            low, high = _reach([record["value"] for record in by_measure[name]], gold, floor)
+            low, high = _reach([record["value"] for record in records[name]], gold, floor)
             drawn.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
-        dots = spread(by_measure[name], "value", lambda record: record["method"], most)
-        is_thinned = is_thinned or len(dots) < len(by_measure[name])
+        dots = spread(records[name], "value", lambda record: record["method"], most)
+        is_thinned = is_thinned or len(dots) < len(records[name])
         for dot in dots:
             side = "below" if dot["value"] < low else "above" if dot["value"] > high else "within"
             drawn.append({**dot, "value": min(max(dot["value"], low), high), "side": side})
