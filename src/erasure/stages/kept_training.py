@@ -29,7 +29,7 @@ class KeptTraining:
 
     Args:
         session: Has the store.
-        content: What the address of the trained model is made of.
+        content: What the address of the model is made of that is trained, or unlearned.
     """
 
     kind: ClassVar[str] = "checkpoint"
@@ -80,7 +80,8 @@ class KeptTraining:
         self.session.store.remove(self._address(place))  # one that is older, of a process that was killed here
         with self.session.store.publish(self._address(place), self.kind, self._content(place)) as writer:
             writer.save_json("training", described)
-            for name, values in {"model": checkpoint.model, "optimizer": tensors, "streams": checkpoint.streams}.items():
+            kept = {"model": checkpoint.model, "optimizer": tensors, "streams": checkpoint.streams, "memory": checkpoint.memory}
+            for name, values in kept.items():
                 writer.save_tensors(name, {key: value.detach().cpu().contiguous() for key, value in values.items()})
         if self._place is not None:
             self.session.store.remove(self._address(self._place))
@@ -113,6 +114,7 @@ def _read(artifact: Artifact) -> tuple[Checkpoint, float]:
         optimizer=_joined(described["optimizer"], artifact.tensors("optimizer")),
         schedule=described["schedule"],
         streams=artifact.tensors("streams"),
+        memory=artifact.tensors("memory") if "memory.safetensors" in artifact.files else {},
     )
     return checkpoint, float(described["elapsed_s"])
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from erasure.accounting.guarantee import Guarantee
 from erasure.component import Component
 from erasure.stages.data_spec import DataSpec
+from erasure.stages.kept_training import KeptTraining
 from erasure.stages.method_models import EpochLog, MethodModels
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
@@ -72,8 +73,13 @@ class UnlearnModel(Stage):
         original, context = session.model(self.data, self.original), self._task(session)
         log = EpochLog(context, session.on_epoch()) if self.is_traced else None
         peak = PeakMemory(session.device)
-        unlearned = self.unlearner.run(original, replace(context, on_epoch=log or session.on_epoch()))
-        save_model(writer, unlearned.model, elapsed_s=unlearned.elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+        kept = KeptTraining(session=session, content=self.content())
+        # The weights of epochs that are looked at later are in this process alone.
+        checkpoints = None if self.is_traced else (self.unlearner, kept)
+        unlearned = self.unlearner.run(original, replace(context, on_epoch=log or session.on_epoch(), checkpoints=checkpoints))
+        elapsed_s = kept.before_s + unlearned.elapsed_s
+        save_model(writer, unlearned.model, elapsed_s=elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
+        kept.ended()
         writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}
         for number, state in enumerate(log.states if log is not None else (), start=1):
             writer.save_tensors(f"epoch-{number:04d}", state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +51,7 @@ class Checkpoint:
         optimizer: State of the optimizer.
         schedule: State of the schedule; None without one.
         streams: States of the random generators by name.
+        memory: What a method remembers from step to step beside weights and optimizer.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     schedule: Mapping[str, Any] | None
     streams: Mapping[str, Tensor]
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trainer: Trainer, epoch: int, generators: Mapping[str, torch.Generator]) -> Checkpoint:
@@ -68,6 +70,7 @@ class Checkpoint:
             optimizer=copy.deepcopy(trainer.optimizer.state_dict()),
             schedule=copy.deepcopy(trainer.schedule.state_dict()) if trainer.schedule is not None else None,
             streams={name: generator.get_state() for name, generator in generators.items()},
+            memory={name: value.detach().clone() for name, value in trainer.memory.items()},
         )
 
     def restore(self, trainer: Trainer, generators: Mapping[str, torch.Generator]) -> None:
@@ -78,6 +81,9 @@ class Checkpoint:
             trainer.schedule.load_state_dict(copy.deepcopy(dict(self.schedule)))
         for name, generator in generators.items():
             generator.set_state(self.streams[name])
+        for name, value in self.memory.items():
+            device = trainer.memory[name].device if name in trainer.memory else trainer.device
+            trainer.memory[name] = value.to(device, copy=True)
         trainer.first_epoch = self.epoch
 
     @property

@@ -106,6 +106,8 @@ class Trainer:
         self._twins = twins_of(model)
         self.first_epoch = 0
         """Where a training that is taken up begins."""
+        self.memory: dict[str, Tensor] = {}
+        """What a method remembers from step to step beside weights and optimizer; checkpoints hold it."""
         self._epoch = 0
         self._steps_in_epoch = 0
 

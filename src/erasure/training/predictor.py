@@ -29,7 +29,7 @@ from erasure.training.sharded import ShardedEnsemble, train_shards
 from erasure.training.trial import inputs_kept
 from erasure.types import NonNegativeInt, Partition, PositiveFloat, PositiveInt, Task
 
-__all__ = ["Model", "ModelInput", "Predictor", "build_model", "can_be_taken_up", "mean_loss", "train"]
+__all__ = ["Model", "ModelInput", "Predictor", "build_model", "can_be_taken_up", "global_generators", "mean_loss", "train"]
 
 _WHOLE = re.compile(r"-?\d+")
 
@@ -277,7 +277,7 @@ def train(
     # Nodes share one tensor of features among all batches; of other samples a batch is a copy already.
     kept = inputs_kept(model) if isinstance(x, NodeColumn | RequestedGraph) else nullcontext()
     with isolated(streams.child("dropout").seed, ids.device), kept:
-        generators |= _global_generators(ids.device)
+        generators |= global_generators(ids.device)
         if resume is not None:
             resume.restore(trainer, generators)
         elif on_checkpoint is not None and is_wanted():
@@ -333,7 +333,7 @@ def _fitted(
     return model.eval()
 
 
-def _global_generators(device: torch.device) -> dict[str, torch.Generator]:
+def global_generators(device: torch.device) -> dict[str, torch.Generator]:
     """The generators that dropout draws from."""
     found = {"global": torch.default_generator}
     if device.type == "cuda":

@@ -42,6 +42,6 @@ class Finetuning(IterativeUnlearner):
         """Train on."""
         trainer = self.trainer(model, context)
         retain = context.batches("retain")
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, retain):
             trainer.train_on(retain, lambda batch: context.loss(model, batch))
         return model

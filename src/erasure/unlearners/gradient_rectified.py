@@ -68,22 +68,15 @@ class GRU(Unlearner):
 
         def stepping(trainer: Trainer, forget: Term, retain: Term | None, n_steps: int) -> Step:
             inner = self.inner.step(trainer, forget, retain, n_steps)
-            smooth: list[Tensor] | None = None
 
             def step(pair: tuple[Batch, Batch | None]) -> Tensor:
-                nonlocal smooth
                 loss = inner(pair)
                 if pair[1] is None:
                     return loss
                 wanted = _taken(trainer)
                 parts = cut(pair[1], labelled(pair[1].y).sum(), self.inner.piece_size)
                 trainer.accumulate(parts, lambda part: kept(*part))
-                now = _taken(trainer)
-                smooth = (
-                    now
-                    if smooth is None
-                    else [torch.lerp(new, old, self.smoothing) for new, old in zip(now, smooth, strict=True)]
-                )
+                smooth = [self._smoothed(trainer, number, now) for number, now in enumerate(_taken(trainer))]
                 trainer.set_gradients(rectified(wanted, smooth))
                 return loss
 
@@ -91,7 +84,13 @@ class GRU(Unlearner):
 
         inner_task = context.seen_by(self.inner)
         roles = {**inner_task.roles, "retain": inner_task.roles.get("retain", self.retain)}
-        return descended(self.inner, model, replace(inner_task, roles=roles), True, stepping)
+        return descended(self.inner, model, replace(inner_task, roles=roles), True, stepping, outer=self)
+
+    def _smoothed(self, trainer: Trainer, number: int, now: Tensor) -> Tensor:
+        """The moving average of a retain gradient, which the loop remembers."""
+        name = f"retain_gradient_{number}"
+        trainer.memory[name] = torch.lerp(now, trainer.memory.get(name, now), self.smoothing)
+        return trainer.memory[name]
 
 
 def rectified(wanted: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:

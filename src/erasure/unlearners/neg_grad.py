@@ -77,7 +77,7 @@ class NegGrad(IterativeUnlearner):
         """Ascend, pass after pass."""
         trainer = self.trainer(model, context)
         forget = context.batches("forget")
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, forget):
             batches = forget if self.steps_per_epoch == "forget" else forget.cycled(len(context.batches("retain")))
             mean_loss = -trainer.train_on(batches, lambda batch: -context.loss(model, batch))
             if self.stop_above is not None and bool(mean_loss > self.stop_above):

@@ -68,7 +68,7 @@ class NegGradPlus(IterativeUnlearner):
             kept, forgotten = pair
             return self.alpha * context.loss(model, kept) - (1 - self.alpha) * context.loss(model, forgotten)
 
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, retain, forget):
             pairs: Iterable[tuple[Batch, Batch]] = paired(retain, forget)
             trainer.train_on(pairs, weighted_difference)
         return model

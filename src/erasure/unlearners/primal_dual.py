@@ -110,12 +110,11 @@ class PDU(AnswerUnlearner):
 
     def step(self, trainer: Trainer, forget: Term, retain: Term | None, n_steps: int) -> Step:
         """Descend on both terms, then let the weight follow."""
-        weight = torch.tensor(self.retain_weight, device=trainer.device)
+        memory = trainer.memory
+        memory |= {"weight": torch.tensor(self.retain_weight, device=trainer.device), "n_taken": torch.tensor(0)}
         n_before = self.warm_up * n_steps
-        n_taken = 0
 
         def step(pair: tuple[Batch, Batch | None]) -> Tensor:
-            nonlocal weight, n_taken
             loss = trainer.accumulate(
                 self.pieces(pair[0], "forget"), lambda piece: self.forget_weight * forget(piece[0], piece[1], piece[2])
             )
@@ -126,12 +125,12 @@ class PDU(AnswerUnlearner):
             def share(piece: tuple[Batch, int, Tensor]) -> Tensor:
                 value = retain(*piece)
                 found.append(value.detach())
-                return weight * value
+                return memory["weight"] * value
 
             loss = loss + trainer.accumulate(self.pieces(pair[1], "retain"), share)
-            n_taken += 1
-            if n_taken > n_before:
-                weight = (weight + self.dual_rate * torch.stack(found).sum()).clamp_min(0)
+            memory["n_taken"] = memory["n_taken"] + 1
+            if memory["n_taken"] > n_before:
+                memory["weight"] = (memory["weight"] + self.dual_rate * torch.stack(found).sum()).clamp_min(0)
             return loss
 
         return step

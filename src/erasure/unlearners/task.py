@@ -20,10 +20,10 @@ from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.devices import Precision, synchronise
 from erasure.training.forward import logits_of
-from erasure.training.history import StepListener
+from erasure.training.history import Checkpoint, StepListener
 from erasure.training.links import request_of
 from erasure.training.loop import EpochListener, Trainer
-from erasure.training.predictor import ModelInput
+from erasure.training.predictor import ModelInput, global_generators
 from erasure.training.randomness import Streams
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, keep_inputs
@@ -32,7 +32,7 @@ from erasure.types import PartitionRole, Task
 if TYPE_CHECKING:
     from erasure.unlearners.contract import Unlearner
 
-__all__ = ["ModelService", "UnlearningContext", "frozen_copy", "model_digest"]
+__all__ = ["Checkpoints", "ModelService", "UnlearningContext", "frozen_copy", "model_digest"]
 
 
 class ModelService(Protocol):
@@ -56,6 +56,22 @@ class ModelService(Protocol):
 
     def cached(self, name: str, content: Any, compute: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
         """Tensors that depend on nothing but ``content``: from the cache if they are there; and the seconds they took to compute."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Keeps the last checkpoint of a method, so that one that is stopped goes on from it."""
+
+    def found(self) -> Checkpoint | None:
+        """The last checkpoint of an earlier process, or None."""
+        ...
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint made now would be kept."""
+        ...
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint instead of the one before."""
         ...
 
 
@@ -87,6 +103,7 @@ class UnlearningContext:
         on_epoch: Called after each epoch.
         z: Groups of the whole data set, if there are any.
         masks: Weight masks by file name, which one step of a Cascade makes and a later one uses.
+        checkpoints: Keeps checkpoints of one method alone, and the method; None keeps nothing.
         promised: Guarantees of the method that this task was made for; one inside another method has a list of its own, since what
             follows it may break its promise.
     """
@@ -110,6 +127,7 @@ class UnlearningContext:
     masks: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     ledger: _Ledger = field(default_factory=_Ledger)
     promised: list[Guarantee] = field(default_factory=list)
+    checkpoints: tuple[Unlearner, Checkpoints] | None = None
 
     # What the task is about
 
@@ -205,6 +223,33 @@ class UnlearningContext:
             max_grad_norm=max_grad_norm,
             on_epoch=self.on_epoch,
         )
+
+    def epochs(self, method: Unlearner, trainer: Trainer, *batches: Batches | None) -> Iterator[int]:
+        """The epochs of a loop, from the last checkpoint of an earlier process where there is one.
+
+        For methods whose state between two epochs is that of the loop, of its batches and of :attr:`Trainer.memory`; what they do before
+        the first epoch they do again. A method inside another one starts anew.
+
+        Args:
+            method: Whose loop it is.
+            trainer: The loop.
+            batches: All that the loop draws from.
+        """
+        if self.checkpoints is None or self.checkpoints[0] is not method:
+            yield from trainer.epochs()
+            return
+        kept = self.checkpoints[1]
+        shuffles = [each.generator for each in batches if each is not None]
+        generators = {str(number): each for number, each in enumerate(shuffles) if each is not None}
+        generators |= global_generators(self.device)
+        with self._clocked():
+            if (checkpoint := kept.found()) is not None:
+                checkpoint.restore(trainer, generators)
+        for epoch in trainer.epochs():
+            if epoch > trainer.first_epoch and kept.is_due():
+                with self._clocked():
+                    kept.keep(Checkpoint.of(trainer, epoch, generators))
+            yield epoch
 
     # Other models and one-off work
 
