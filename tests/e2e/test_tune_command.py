@@ -97,6 +97,8 @@ def test_the_best_setting_is_written_and_loads_as_it_is(tmp_path):
     assert summary["gaps"].keys() == {"default", "configured", "tuned"}
     assert summary["total_s"] > summary["tuning_s"] > 0
     assert summary["verdicts"].keys() == {"Finetuning (default)", "Finetuning (configured)", "Finetuning (tuned)"}
+    shown = found.report.overview().verdicts
+    assert {label: each["finding"] for label, each in summary["verdicts"].items()} == {v.label: v.finding for v in shown}
     assert len({row.seed_train for row in found.report}) == 2  # confirmed on as many fresh seeds as it was tuned on
     assert {row.number for row in found.report.jury} == {1}  # as many as the configuration asks for
     assert min(t.objective for t in found.trials) == next(t.objective for t in found.trials if t.parameters == found.best)
@@ -204,5 +206,5 @@ def test_a_gap_within_the_floor_is_said_to_be_nothing_to_tune(tmp_path):
     assert len(floors) == 4
     assert found.floor == pytest.approx(sum(floors) / 4)
     verdict = {"default": (found.floor, "", 0.0, 0.0)}
-    assert "indistinguishable from chance" in _remarks((), 0, found.floor, verdict)[0]
+    assert "tuning has nothing to gain" in _remarks((), 0, found.floor, verdict)[0]
     assert not _remarks((), 0, found.floor, {"default": (found.floor + 0.01, "", 0.0, 0.0)})

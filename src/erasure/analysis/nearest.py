@@ -58,15 +58,18 @@ class Distances:
     def nearest(self, labels: Iterable[str], *, level: float = LEVEL) -> Nearest | None:
         """The nearest of some models over the originals that all of them have; None for fewer than three.
 
+        Models that lack so many originals that fewer than three would be left do not compete.
+
         Args:
             labels: The models.
             level: Of the test of each one.
         """
         known = [label for label in labels if self.logs.get(label)]
-        units = [set(self.logs[label]) for label in known]
-        common = sorted(set.intersection(*units), key=str) if units else []
-        if len(common) < MIN_ORIGINALS:
-            return None
+        while len(common := self._common(known)) < MIN_ORIGINALS:
+            most, least = (pick((len(self.logs[label]) for label in known), default=0) for pick in (max, min))
+            if most < MIN_ORIGINALS or most == least:
+                return None
+            known = [label for label in known if len(self.logs[label]) > least]
         choice = choose(np.array([[self.logs[label][unit] for unit in common] for label in known]), level=level)
         if choice is None:
             return None
@@ -79,6 +82,11 @@ class Distances:
             choice.cross_fitted,
         )
 
+    def _common(self, labels: Iterable[str]) -> list[Hashable]:
+        """Originals that all of some models have."""
+        units = [set(self.logs[label]) for label in labels]
+        return sorted(set.intersection(*units), key=str) if units else []
+
 
 def distances_of(families: Mapping[str, Family]) -> Distances:
     """The distances of models by the values that all of them have."""
@@ -90,7 +98,10 @@ def distances_of(families: Mapping[str, Family]) -> Distances:
 
 
 def _log_distances(family: Family, keys: set[tuple[str, str]]) -> dict[Hashable, float]:
-    """For each original, log of the root mean square over claims of the distance from the jury's mean, in sd of a gold."""
+    """For each original, log of the root mean square over claims of the distance from the jury's mean, in sd of a gold.
+
+    Empty where no value is left by which models could be compared.
+    """
     assert family.design is not None  # noqa: S101 - narrows the type
     spread = np.nan_to_num(gold_spread(family.values, family.design))
     squares: dict[Claim, list[list[float]]] = {}
@@ -101,5 +112,6 @@ def _log_distances(family: Family, keys: set[tuple[str, str]]) -> dict[Hashable,
     found: dict[Hashable, float] = {}
     for place, unit in enumerate(family.units):
         means = [math.fsum(each[place] for each in squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]
-        found[unit] = 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12)) if means else 0.0
+        if means:
+            found[unit] = 0.5 * math.log(max(math.fsum(means) / len(means), 1e-12))
     return found

@@ -52,13 +52,14 @@ class Relabelled:
         return float(known.min()) if len(known) else 1.0
 
     def is_scattered(self, level: float) -> NDArray[np.bool_]:
-        """Whether it is the spread of a value, and not its mean, that is unlike golds' at a level.
+        """Whether it is the spread of a value, and not its mean, that is shown to be unlike golds' at a level.
 
         Models that differ in the mean have a larger spread about the mean of the block as well. A value whose location alone is
         significant therefore counts as shifted, however large its spread.
         """
         is_shifted = np.nan_to_num(self.location_adjusted, nan=1.0) <= level + 1e-12
-        return (self.scatter > self.location) & ~is_shifted
+        is_told = np.nan_to_num(self.adjusted, nan=1.0) <= level + 1e-12
+        return is_told & (self.scatter > self.location) & ~is_shifted
 
 
 def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:

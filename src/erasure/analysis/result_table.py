@@ -137,9 +137,9 @@ class ResultTable:
 def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     """Rows as a table of means; lines and columns in the order of the rows.
 
-    Best is the smallest gap to gold, or the better value where there is no gold to compare with. Where the best one is not told from
-    retrained models by the value, every other one that is not told from them ties with it. Retraining itself,
-    and methods that failed, changed nothing or did damage, do not compete.
+    Best is the smallest gap to gold, or the better value where there is no gold to compare with. Models that the value does not tell from
+    retrained ones go before those that it does tell, and tie with one another. Retraining itself, and methods that failed, changed nothing
+    or did damage, do not compete.
     """
     found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
@@ -220,12 +220,12 @@ def _marks(lines: Sequence[Line], number: int, column: TableColumn) -> dict[int,
             scores[position] = sign * cell.value
     if not scores:
         return {}
-    best = min(scores.values())
+    within = {i for i in scores if _is_like_gold(lines[i].cells[number])}
+    best = min(score for i, score in scores.items() if not within or i in within)
     if column.gold is None and best == 0:
         return {}  # nothing was needed, which is no merit
-    within = {i for i in scores if _is_like_gold(lines[i].cells[number])}
-    firsts = {i for i, score in scores.items() if score <= best + EPSILON}
-    ties = within - firsts if within & firsts else set()
+    firsts = {i for i, score in scores.items() if score <= best + EPSILON and (not within or i in within)}
+    ties = within - firsts
     rest = {i: score for i, score in scores.items() if i not in firsts and i not in ties}
     second = min(rest.values(), default=0.0)
     seconds = {i for i, score in rest.items() if score <= second + EPSILON}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from erasure.analysis.findings import Difference, Finding, Tested, TestedReport
 
-__all__ = ["NOTHING_TO_FORGET", "evidence", "joined", "listed", "number", "sentence", "what"]
+__all__ = ["NOTHING_TO_FORGET", "evidence", "joined", "listed", "number", "p_text", "sentence", "what"]
 
 NOTHING_TO_FORGET = (
     "By these values there was nothing to forget: the original model, which has forgotten nothing, is not told from models that were "
@@ -15,6 +15,8 @@ NOTHING_TO_FORGET = (
 """Where the original could have been told from retrained models and was not."""
 _FEW = 3
 """Differences that are spelled out; the table has all of them."""
+_FAR = 100.0
+"""Standard deviations; a run that finds no smaller difference finds nothing."""
 _SAMPLES = {"forgotten": "forgotten samples", "retained": "retained samples", "held-out": "unseen samples"}
 
 
@@ -52,7 +54,11 @@ def _populations(tested: Tested, level: float) -> tuple[str, ...]:
 
 
 def _smallest(tested: Tested) -> str:
-    return f" (p = {p_text(tested.p)})" if tested.p is not None else ""
+    """The p-value by which nothing was found: over all methods, of which it is corrected where several were tested."""
+    p = tested.p if tested.adjusted is None else tested.adjusted
+    if p is None:
+        return ""
+    return f" (p = {p_text(p)}{', if their values are normally distributed' if tested.basis == 't' else ''})"
 
 
 def _possible(tested: Tested, report: TestedReport) -> tuple[str, ...]:
@@ -60,18 +66,17 @@ def _possible(tested: Tested, report: TestedReport) -> tuple[str, ...]:
     reason = f"{tested.reason[:1].upper()}{tested.reason[1:]}"
     settled = f"; {tested.remedy}" if tested.remedy else ""
     found = [f"{reason}{settled}."]
-    if report.shift is not None and report.shift < 100:
+    if report.detection is not None and report.detection.shift < _FAR:
+        own = report.detection.of_originals(min(tested.n_originals, report.detection.n_originals) or 1).shift
         found.append(
-            f"A difference below {report.shift:.1f} standard deviations of a retrained model may be missed{_example(tested, report)}."
+            f"A difference below {own:.1f} standard deviations of a retrained model may be missed{_example(tested, own)}."
         )
     return tuple(found)
 
 
-def _example(tested: Tested, report: TestedReport) -> str:
+def _example(tested: Tested, shift: float) -> str:
     known = [d for d in tested.differences if d.column.claim == "forgotten" and d.column.is_share and d.gold_sd]
-    if not known or report.shift is None:
-        return ""
-    return f", such as {100 * report.shift * known[0].gold_sd:.1f} points of {what(known[0])}"
+    return f", such as {100 * shift * known[0].gold_sd:.1f} points of {what(known[0])}" if known else ""
 
 
 def _left_out(tested: Tested) -> tuple[str, ...]:

@@ -114,6 +114,10 @@ def _show(found: Tuned) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from erasure.analysis.findings import Finding
+    from erasure.analysis.verdict_words import p_text
+    from erasure.analysis.verdicts import TITLES
+
     best = sorted((t for t in found.trials if t.objective is not None), key=lambda t: t.objective or 0.0)[:10]
     table = Table("trial", "objective", "setting", title=f"Best of {len(found.trials)} trials", title_justify="left")
     for trial in best:
@@ -124,7 +128,8 @@ def _show(found: Tuned) -> None:
     if found.floor is not None:
         click.echo(f"{'floor':<10}  {found.floor:.5f}  models retrained with other seeds")
     for label, (finding, p) in found.tested.items():
-        click.echo(printable(f"{label}: {finding}{'' if p is None else f' (p {p:.3g})'} on the reported seeds"))
+        title = TITLES[Finding(finding)]
+        click.echo(printable(f"{label}: {title}{'' if p is None else f' (p = {p_text(p)})'} on the reported seeds"))
     if found.improvement is not None:
         before = "the published defaults" if "default" in found.gaps else "the configured one"
         size = f"{100 * abs(found.improvement):.0f} % {'smaller' if found.improvement >= 0 else 'larger'}"

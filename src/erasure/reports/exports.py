@@ -118,9 +118,9 @@ def _legend(best: str, second: str, apart: str, tie: str, table: ResultTable) ->
     n, level = table.n, f"{100 * table.level:.2g} %"
     mean = f"Mean ± half of its 95 % interval over {n} repetitions. " if n > 1 else ""
     return (
-        f"{mean}{best}: closest to retraining in its column, or the cheapest; "
-        f"{tie} marks those that tie with it because neither is told from retrained models; {second}: second. "
-        f"{apart}: differs from retrained models (p at most {level}, over all values and methods). "
+        f"{mean}{best}: closest to retraining in its column, or the cheapest; {tie} marks those that tie with it because neither is told "
+        f"from retrained models; {second}: second. {apart}: differs from retrained models (p at most {level}, over all values and methods) "
+        "and comes after all that do not. "
         "Retraining itself, and methods that failed, changed nothing or did damage, do not compete."
         f"{f' {NOTHING_TO_FORGET}' if table.has_nothing_to_forget else ''}"
     )
@@ -147,7 +147,8 @@ def latex_table(table: ResultTable, caption: str = "", label: str = "tab:results
     parts = []
     for number_, chosen in enumerate(_fitting(table)):
         text = f"{name}{legend}" if number_ == 0 else f"{name}Continued; marks as in table~\\ref{{{_label(label)}}}."
-        parts.append(_latex_part(table, chosen, text, _label(label) + (f"-{number_ + 1}" if number_ else "")))
+        has_verdicts = number_ == 0 and any(line.verdict for line in table.lines)
+        parts.append(_latex_part(table, chosen, text, _label(label) + (f"-{number_ + 1}" if number_ else ""), has_verdicts))
     return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
 
 
@@ -155,7 +156,7 @@ def _fitting(table: ResultTable) -> list[list[int]]:
     """Columns of each part of a table that is too wide for a page; at least one part."""
     first = max([len("noise floor"), *(len(line.label) for line in table.lines)])
     parts: list[list[int]] = [[]]
-    used = first
+    used = first + max((2 + len(line.verdict) for line in table.lines), default=0)
     for i, column in enumerate(table.columns):
         cells = [line.cells[i] for line in table.lines]
         widest = max((len(with_half(c.value, c.half)) + 2 * c.is_apart for c in cells if c.value is not None), default=6)
@@ -173,8 +174,8 @@ def _label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9:.-]", "-", text)
 
 
-def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: str) -> str:
-    """Some columns as a table of their own."""
+def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: str, has_verdicts: bool) -> str:
+    """Some columns as a table of their own, that of the verdicts before them if wanted."""
     columns = [table.columns[i] for i in chosen]
     measures: list[tuple[str, int]] = []
     for column in columns:
@@ -182,7 +183,7 @@ def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: 
             measures[-1] = (column.measure, measures[-1][1] + 1)
         else:
             measures.append((column.measure, 1))
-    groups, rules, at = [], [], 2
+    groups, rules, at = [], [], 3 if has_verdicts else 2
     for measure, n in measures:
         groups.append(rf"\multicolumn{{{n}}}{{c}}{{{latex(measure)}}}")
         rules.append(rf"\cmidrule(lr){{{at}-{at + n - 1}}}")
@@ -191,8 +192,14 @@ def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: 
         " ".join(part for part in (latex(c.partition), latex(f"[{c.unit}]") if c.unit else "", _arrow(c)) if part)
         for c in columns
     ]
-    body = [[latex(line.label), *(_latex_cell(line.cells[i]) for i in chosen)] for line in table.lines]
-    floors = [["noise floor", *("" if c.floor is None else rf"$\pm$ {number(c.floor)}" for c in columns)]]
+
+    def with_verdict(verdict: str) -> list[str]:
+        return [latex(verdict)] if has_verdicts else []
+
+    body = [
+        [latex(line.label), *with_verdict(line.verdict), *(_latex_cell(line.cells[i]) for i in chosen)] for line in table.lines
+    ]
+    floors = [["noise floor", *with_verdict(""), *("" if c.floor is None else rf"$\pm$ {number(c.floor)}" for c in columns)]]
     first = _after_gold(table.lines)
     head, tail = body[:first], body[first:]
     if any(column.floor is not None for column in columns):
@@ -205,11 +212,11 @@ def _latex_part(table: ResultTable, chosen: Sequence[int], caption: str, label: 
         r"\vspace{4pt}",
         rf"\label{{{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        rf"\begin{{tabular}}{{{'ll' if has_verdicts else 'l'}{'r' * len(columns)}}}",
         r"\toprule",
-        _latex_line(["", *groups]),
+        _latex_line(["", *with_verdict(""), *groups]),
         " ".join(rules),
-        _latex_line(["model", *seconds]),
+        _latex_line(["model", *with_verdict("verdict"), *seconds]),
         r"\midrule",
         *(_latex_line(line) for line in head),
         *([r"\midrule"] if head and tail else []),

@@ -12,10 +12,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from erasure.analysis.findings import TestedReport
-from erasure.analysis.gaps import RolePartitions
-from erasure.analysis.judging import judge_report
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET
+from erasure.analysis.verdicts import Judged
 from erasure.component import Call, Component, canonical
 from erasure.durable import write_atomically
 from erasure.errors import ConfigError, Diagnostic, StoreError, nearest
@@ -60,8 +58,8 @@ class Tuned:
         gaps: Objective on the reported seeds: of the published defaults (a composition has none), of the configured setting if it
             differs, and of the tuned one.
         floor: The same of models retrained with other seeds, below which nothing can be told apart; None without gold.
-        tested: What the reported seeds say of each of them beside further golds, by label: the finding, and the p-value corrected for all
-            of them; empty without golds. No trial has seen these seeds, so that the luck of the search is not in it.
+        tested: The verdict of the report on each of them, by label, and its p-value corrected for all of them, if it was tested; empty
+            without golds. No trial has seen these seeds, so that the luck of the search is not in it.
         tuning_s: Seconds of unlearning that tuning cost; part of the tuned method's total.
         gold_s: Seconds of retraining that tuning cost; 0 without gold.
         total_s: Seconds of one unlearning with the tuned setting, and of tuning.
@@ -180,8 +178,8 @@ def tune(
     verdicts = {kind: _judge(results, each.label, protocol, heldout, entry.unlearner) for kind, each in contenders.items()}
     floor = _floor(results, contenders["tuned"].label)
     notes += _remarks(history, trials, floor, verdicts)
-    tested = _tested(results, entry.unlearner, heldout)
-    if tested is not None and tested.has_nothing_to_forget:
+    judged_report = results.overview().judged if results.jury else Judged()
+    if judged_report.report.has_nothing_to_forget:
         notes.append(NOTHING_TO_FORGET)
     spent = math.fsum(trial.unlearning_s for trial in history)
     found = Tuned(
@@ -194,9 +192,10 @@ def tune(
         floor=floor,
         tuning_s=spent,
         gold_s=gold_s if protocol != "gold-free" else 0.0,
-        tested={label: (each.finding.value, each.adjusted) for label, each in tested.methods.items()}
-        if tested is not None
-        else {},
+        tested={
+            each.label: (each.finding.value, each.tested.adjusted if each.tested is not None else None)
+            for each in judged_report.verdicts
+        },
         total_s=spent + (gold_s if protocol != "gold-free" else 0.0) + verdicts["tuned"][2] / max(1, len(reported)),
         report=results,
         notes=(*notes, f"Tuned on the seeds {_listed(tuning)}; reported on {_listed(reported)}."),
@@ -293,14 +292,6 @@ def _floor(results: Results, label: str) -> float | None:
     return math.fsum(floors) / len(floors) if floors else None
 
 
-def _tested(results: Results, unlearner: Unlearner, heldout: str) -> TestedReport | None:
-    """The contenders beside the jury of the reported seeds."""
-    if not results.jury:
-        return None
-    roles = RolePartitions(frozenset({unlearner.forget}), frozenset({unlearner.retain}), frozenset({heldout}))
-    return judge_report([*results.rows, *results.jury], roles)
-
-
 def _remarks(
     history: Sequence[Trial], budget: int, floor: float | None, verdicts: Mapping[str, tuple[float | None, str, float, float]]
 ) -> list[str]:
@@ -313,7 +304,7 @@ def _remarks(
     if floor is not None and first is not None and first[0] is not None and first[0] <= floor:
         remarks.append(
             f"The gap before tuning ({first[0]:.4f}) is within that of models retrained with other seeds ({floor:.4f}): "
-            "any gain from tuning here would be indistinguishable from chance."
+            "tuning has nothing to gain by it."
         )
     return remarks
 

@@ -1,5 +1,7 @@
 """Which values are marked as best, as ties and as second."""
 
+from dataclasses import replace
+
 from report_rows import method, references, row, with_jury
 
 from erasure.analysis.gaps import RolePartitions
@@ -25,6 +27,15 @@ def test_values_that_do_not_tell_from_retrained_models_tie():
     assert marks(table) == {"a": "best", "b": "tie", "c": "second"}
     assert [line.cells[0].is_apart for line in table.lines] == [False, False, True]
     assert table.records()[0]["differs"] is False and table.records()[-3]["p"] < 0.05
+
+
+def test_a_value_that_differs_from_retrained_models_is_never_better_than_one_that_does_not():
+    rows = [*method("a", forget=0.93), *method("b", forget=0.905)]
+    # The gap to the gold shown says otherwise: it is one model, and the test has the jury.
+    rows = [replace(each, gap={"a": 0.001, "b": 0.01}[each.label]) if each.partition == "forget" else each for each in rows]
+    table = table_of(rows)
+    assert [line.cells[0].is_apart for line in table.lines] == [True, False]
+    assert marks(table) == {"a": "second", "b": "best"}
 
 
 def test_retraining_and_useless_methods_do_not_compete():

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -341,6 +342,52 @@ def test_the_nearest_is_chosen_with_ties_and_one_seed_names_nobody():
     assert nearest.chances["near"] + nearest.chances["near too"] > 0.99
     assert nearest.cross_fitted >= 0.9 * nearest.distance
     assert judge_report(report(np.random.default_rng(15), methods, 2, 9), ROLES).distances.nearest(methods) is None
+
+
+def test_methods_that_lack_originals_keep_nobody_else_from_being_compared():
+    rows = report(np.random.default_rng(15), {"near": {}, "far": ORIGINAL, "rare": {}})
+    rows = [row for row in rows if row.label != "rare" or row.seed_train < 2]
+    nearest = judge_report(rows, ROLES).distances.nearest(["near", "far", "rare"])
+    assert set(nearest.chances) == {"near", "far"}
+    fewer = [row for row in rows if row.label != "far" or row.seed_train > 1]
+    assert set(judge_report(fewer, ROLES).distances.nearest(["near", "far", "rare"]).chances) == {"near", "far"}
+    assert judge_report(rows, ROLES).distances.nearest(["rare"]) is None
+
+
+def test_models_that_no_value_can_compare_have_no_distance():
+    rows = report(np.random.default_rng(15), {"a": {}, "b": {}})
+    apart = [row for row in rows if (row.label == "a") == (row.measure == "NLL") or row.model_role == "gold"]
+    distances = judge_report(apart, ROLES).distances
+    assert distances.of("a") == distances.of("b") == math.inf
+
+
+def test_a_difference_that_is_not_found_is_that_of_the_means():
+    tested = judge_report(report(np.random.default_rng(2), {"m": {}}, 6, 9), ROLES).methods["m"]
+    assert not any(each.p <= 0.05 for each in tested.differences)
+    for each in tested.differences:
+        assert each.amount == pytest.approx(each.value - each.gold)
+
+
+def test_what_a_method_with_fewer_originals_may_hide_is_said_for_its_own_number():
+    rows = report(np.random.default_rng(21), {"a": {}, "b": {}}, 10, 9)
+    fewer = [row for row in rows if row.model_role != "original" and (row.label != "b" or row.seed_train < 3)]
+    result = judge_report(fewer, ROLES)
+    shifts = {
+        label: float(re.search(r"difference below (\d+\.\d)", " ".join(evidence(result.methods[label], result)))[1])
+        for label in "ab"
+    }
+    assert shifts["a"] == pytest.approx(result.shift, abs=0.06)
+    assert shifts["b"] == pytest.approx(result.shift * math.sqrt(10 / 3), abs=0.06)
+
+
+def test_what_is_not_told_apart_is_said_with_the_p_value_over_all_methods():
+    methods = {f"m{n}": {} for n in range(8)}
+    result = judge_report(report(np.random.default_rng(22), methods), ROLES)
+    smallest = min(result.methods.values(), key=lambda each: each.p)
+    assert smallest.adjusted > smallest.p
+    assert f"(p = {smallest.adjusted:.2g})" in evidence(smallest, result)[0]
+    by_t = judge_report(report(np.random.default_rng(22), {"m": {}}, 1, 9), ROLES)
+    assert "if their values are normally distributed" in evidence(by_t.methods["m"], by_t)[0]
 
 
 def test_memory_left_is_bounded():

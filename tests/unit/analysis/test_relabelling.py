@@ -160,6 +160,7 @@ def test_a_value_whose_location_is_significant_is_shifted_however_much_it_scatte
     common = {"adjusted": np.full(2, 0.001), "location": np.full(2, 3.0), "scatter": np.full(2, 4.0), "maxima": np.zeros(1)}
     found = Relabelled(**common, location_adjusted=np.array([0.01, 0.2]))
     assert found.is_scattered(0.05).tolist() == [False, True]
+    assert found.is_scattered(0.0005).tolist() == [False, False]  # the spread itself is not told from golds'
 
 
 def test_bad_input_is_refused():
