@@ -142,12 +142,13 @@ def neighbourhoods(edges: SortedEdges, rows: Tensor, n_hops: int) -> Neighbourho
 
     Args:
         edges: The graph, from :func:`sorted_edges`.
-        rows: The nodes, shape ``(B,)``.
+        rows: The nodes of each sample: one, shape ``(B,)`` or ``(B, 1)``, or both ends of a link, which share their part, ``(B, 2)``.
         n_hops: How far messages travel.
     """
-    n = len(edges.view.x)
-    keys = torch.arange(len(rows), device=rows.device) * n + rows
-    wanted, inner, frontier = keys, keys[:0], keys
+    n, rows = len(edges.view.x), rows.reshape(len(rows), -1)
+    wanted = (torch.arange(len(rows), device=rows.device)[:, None] * n + rows).reshape(-1)
+    keys = wanted if rows.shape[1] == 1 else torch.unique(wanted)
+    inner, frontier = keys[:0], keys
     for _ in range(n_hops):
         inner = keys
         targets, position = edges.raw.into(frontier % n)

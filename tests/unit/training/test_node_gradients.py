@@ -12,8 +12,11 @@ with warnings.catch_warnings():
     from torch_geometric import nn as geometric
 
 from erasure.models.graph import GNN
+from erasure.models.links import LinkPredictor
 from erasure.training.batches import Batches
+from erasure.training.calls import Criterion
 from erasure.training.graphs import NodeColumn
+from erasure.training.links import LinkColumn
 from erasure.training.neighbourhoods import neighbourhoods, sorted_edges
 from erasure.training.per_sample import squared_gradients, true_fisher
 from erasure.training.per_sample.nodes import NodeSquares
@@ -160,3 +163,25 @@ def test_a_neighbourhood_is_what_can_be_reached_against_the_edges(hops):
     assert parts.nodes[parts.rows].tolist() == rows.tolist()
     assert torch.equal(parts.owners[parts.edge_index[0]], parts.owners[parts.edge_index[1]])
     assert torch.equal(parts.x, view.x[parts.nodes])
+
+
+@pytest.mark.parametrize("conv", ["gcn", "gat"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_links_have_the_gradients_of_the_whole_graph_from_the_neighbourhoods_of_both_ends(monkeypatch, conv, sparse):
+    answers = accepted(monkeypatch)
+    nodes = column(sparse)
+    low, high = torch.triu_indices(N, N, 1)
+    pairs = torch.stack([low, high], dim=1)[::17]
+    links = LinkColumn(NodeColumn(nodes.x, nodes.edge_index), pairs)
+    family = LinkPredictor(size=4, encoder=GNN(conv=conv, hidden=8, layers=2, dense_layers=0, batch_norm=False))
+    model = family.build(ModelInput((30,), 2, task="binary", modality="graph")).eval()
+    y = torch.arange(len(pairs)) % 2
+    loss = Criterion("binary").per_sample
+
+    def squares(method):
+        return squared_gradients(model, Batches(links, y, torch.arange(len(pairs)), 16), loss, method=method)
+
+    found, expected = squares("auto"), squares("loop")
+    assert all(answers) and answers
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-6 * float(value.max()) + 1e-12), name

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch
+from erasure.training.links import LinkBatch
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.per_sample.comparison import agreeing, close, same_layout, unit_scale
 from erasure.training.per_sample.fallback import one_by_one, vectorised
@@ -71,7 +72,7 @@ class Engine:
         if n == 0:
             return
         self.n_samples += n
-        if self._nodes is not None and isinstance(x, NodeBatch) and self._nodes.add(x, y):
+        if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and self._nodes.add(x, y):
             return
         if self._alone:
             self._add_one_by_one(self.parameters, x, y, n)

@@ -1,4 +1,4 @@
-"""Squared gradients of single nodes: many neighbourhoods side by side, each layer by its closed form over the rows of a sample."""
+"""Squared gradients of single nodes or links: many neighbourhoods side by side, each layer by its closed form over a sample's rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from erasure.errors import ErasureError
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch, Subgraph
+from erasure.training.links import LinkBatch
 from erasure.training.neighbourhoods import Neighbourhoods, neighbourhoods, sorted_edges
 from erasure.training.per_sample.comparison import agreeing, close
 from erasure.training.per_sample.fallback import one_by_one
@@ -55,17 +56,17 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a view is cut: how far messages travel, and the logits of every node in the whole graph."""
+    """How a view is cut: how far messages travel, and the logits of every node in the whole graph; None where samples are links."""
 
     view: Subgraph
     n_hops: int
-    logits: Tensor
+    logits: Tensor | None
 
 
 class NodeSquares:
-    """Adds up squared gradients of single nodes, each from its own neighbourhood.
+    """Adds up squared gradients of single nodes, each from its own neighbourhood, or of single links, each from that of both ends.
 
-    The logits of every node are compared with those in the whole graph; the gradients of a few, with what automatic differentiation
+    The logits of every sample are compared with those in the whole graph; the gradients of a few, with what automatic differentiation
     gives in the whole graph. Where anything differs, :meth:`add` refuses, and the samples are run in the whole graph.
 
     Args:
@@ -99,10 +100,11 @@ class NodeSquares:
         self._refused: list[Subgraph] = []
         self._rest: list[str] | None = None
 
-    def add(self, batch: NodeBatch, y: Tensor) -> bool:
+    def add(self, batch: NodeBatch | LinkBatch, y: Tensor) -> bool:
         """Adds one batch, or refuses and adds nothing."""
-        view = batch.view
-        if view is None or view.x is not batch.x or view.edge_index is not batch.edge_index:
+        graph = batch.nodes if isinstance(batch, LinkBatch) else batch
+        view = graph.view
+        if view is None or view.x is not graph.x or view.edge_index is not graph.edge_index:
             return False
         if any(view is seen for seen in self._refused):
             return False
@@ -117,14 +119,17 @@ class NodeSquares:
             self.totals[name].add_(squares)
         return True
 
-    def _planned(self, batch: NodeBatch, view: Subgraph, y: Tensor) -> _Plan | None:
+    def _planned(self, batch: NodeBatch | LinkBatch, view: Subgraph, y: Tensor) -> _Plan | None:
         """How far to cut, proven on up to three samples: those with the most edges, and the first."""
-        everyone = replace(batch, rows=torch.arange(len(view.x), device=batch.rows.device))
+        everyone = batch
+        if isinstance(batch, NodeBatch):
+            everyone = replace(batch, rows=torch.arange(len(view.x), device=batch.rows.device))
         with torch.no_grad(), _counted(self.model) as hops:
             logits = logits_of(self.model(everyone))
-        if not hops or logits.shape[:1] != everyone.rows.shape:
+        if not hops or len(logits) != len(everyone):
             return None
-        degrees = sorted_edges(view).raw.pointers.diff().index_select(0, batch.rows)
+        known = logits if isinstance(batch, NodeBatch) else None
+        degrees = sorted_edges(view).raw.pointers.diff()[_rows(batch)].sum(1)
         few = torch.unique(torch.cat([degrees.topk(min(2, len(degrees))).indices, degrees.new_zeros(1)]))
         chosen, labels = _chosen(batch, few), y.index_select(0, few)
         expected = list(one_by_one(self.model, self.parameters, chosen, labels, len(few), self.seeder, n_passes=1))
@@ -132,7 +137,7 @@ class NodeSquares:
             return None
         # A network that counts degrees itself needs the edges of the nodes at the border, too.
         for n_hops in (len(hops), len(hops) + 1):
-            plan = _Plan(view, n_hops, logits)
+            plan = _Plan(view, n_hops, known)
             try:
                 if self._is_exact(plan, chosen, labels, expected):
                     return plan
@@ -142,10 +147,11 @@ class NodeSquares:
                 return None
         return None
 
-    def _is_exact(self, plan: _Plan, chosen: NodeBatch, y: Tensor, expected: list[dict[str, Tensor]]) -> bool:
+    def _is_exact(self, plan: _Plan, chosen: NodeBatch | LinkBatch, y: Tensor, expected: list[dict[str, Tensor]]) -> bool:
         """Whether cut samples have the gradients of whole ones; finds the parameters without a closed form."""
-        cut = neighbourhoods(sorted_edges(plan.view), chosen.rows, plan.n_hops)
-        squares = self._closed_forms(plan, cut, chosen.rows, y, n_passes=1)
+        rows = _rows(chosen)
+        cut = neighbourhoods(sorted_edges(plan.view), rows, plan.n_hops)
+        squares = self._closed_forms(cut, self._whole(plan, chosen), y, n_passes=1)
         if squares is None:
             return False
         wanted = {name: torch.stack([each[name] for each in expected]).square().sum(0).sqrt() for name in self.parameters}
@@ -155,19 +161,27 @@ class NodeSquares:
         elif any(not verdicts.get(name, False) for name in self.parameters if name not in self._rest):
             return False
         for i, whole in enumerate(expected if self._rest else []):
-            parts = neighbourhoods(sorted_edges(plan.view), chosen.rows[i : i + 1], plan.n_hops)
+            parts = neighbourhoods(sorted_edges(plan.view), rows[i : i + 1], plan.n_hops)
             rest = {name: self.parameters[name] for name in self._rest}
-            alone = next(one_by_one(self.model, rest, parts, y[i : i + 1], 1, self.seeder, n_passes=1))
+            alone = next(one_by_one(self.model, rest, _taken(parts, 1), y[i : i + 1], 1, self.seeder, n_passes=1))
             if not all(agreeing({name: (alone[name], whole[name]) for name in rest}).values()):
                 self._rest = None
                 return False
         return True
 
-    def _squares(self, plan: _Plan, batch: NodeBatch, y: Tensor) -> dict[str, Tensor] | None:
+    def _whole(self, plan: _Plan, batch: NodeBatch | LinkBatch) -> Tensor:
+        """The samples' logits in the whole graph."""
+        if isinstance(batch, NodeBatch) and plan.logits is not None:
+            return plan.logits.index_select(0, batch.rows)
+        with torch.no_grad():
+            return logits_of(self.model(batch))
+
+    def _squares(self, plan: _Plan, batch: NodeBatch | LinkBatch, y: Tensor) -> dict[str, Tensor] | None:
         totals = {name: torch.zeros_like(total) for name, total in self.totals.items()}
-        for cut, which in _parts(plan, torch.arange(len(y), device=y.device), batch.rows):
-            rows, labels = batch.rows.index_select(0, which), y.index_select(0, which)
-            squares = self._closed_forms(plan, cut, rows, labels)
+        whole, all_rows = self._whole(plan, batch), _rows(batch)
+        for cut, which in _parts(plan, torch.arange(len(y), device=y.device), all_rows):
+            rows, labels = all_rows.index_select(0, which), y.index_select(0, which)
+            squares = self._closed_forms(cut, whole.index_select(0, which), labels)
             if squares is None:
                 return None
             for name, found in squares.items():
@@ -178,31 +192,31 @@ class NodeSquares:
             rest = {name: self.parameters[name] for name in self._rest}
             for i in range(len(rows)):
                 alone = neighbourhoods(sorted_edges(plan.view), rows[i : i + 1], plan.n_hops)
-                for gradients in one_by_one(self.model, rest, alone, labels[i : i + 1], 1, self.seeder):
+                for gradients in one_by_one(self.model, rest, _taken(alone, 1), labels[i : i + 1], 1, self.seeder):
                     for name, gradient in gradients.items():
                         totals[name] += gradient.square()
         return totals
 
     def _closed_forms(
-        self, plan: _Plan, cut: Neighbourhoods, rows: Tensor, y: Tensor, n_passes: int | None = None
+        self, cut: Neighbourhoods, whole: Tensor, y: Tensor, n_passes: int | None = None
     ) -> dict[str, Tensor] | None:
         """Sums of squares over samples and passes by parameter, or None where the cut changes the logits."""
         calls: dict[int, list[_Call | None]] = {}
         with _recorded(self._observed, calls), self._expanded(cut.n_nodes) as leaves:
-            logits = logits_of(self.model(cut))
-        if not close(logits.detach(), plan.logits.index_select(0, rows)):
+            logits = logits_of(self.model(_taken(cut, len(y))))
+        if not close(logits.detach(), whole):
             return None
         seeds = self.seeder(logits.detach(), y)
         if not logits.requires_grad or not seeds.count:
             return {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         uses = parameter_uses(logits)
-        layout = _Layout(cut.owners, len(rows))
+        layout = _Layout(cut.owners, len(y))
         sums: list[tuple[Any, _Summed, Mapping[str, str]]] = []
         for i, layer in enumerate(self._observed):
             call = calls[i][0] if len(calls.get(i, ())) == 1 else None
             if call is None or call.edge is None or any(uses[id(self.parameters[n])] != 1 for n in layer.parameters.values()):
                 continue
-            if call.n_rows not in (cut.n_nodes, len(rows)) or getattr(call.inputs, "_version", 0) != call.version:
+            if call.n_rows not in (cut.n_nodes, len(y)) or getattr(call.inputs, "_version", 0) != call.version:
                 continue
             own = layout if call.n_rows == cut.n_nodes else None
             sums.append((call.edge, _summed(layer.module, layer.rule, call.inputs, own), layer.parameters))
@@ -216,7 +230,7 @@ class NodeSquares:
                     total.add(gradient)
             for (name, leaf), gradient in zip(leaves, gradients[len(sums) :], strict=True):
                 if gradient is not None:
-                    each = leaf.new_zeros((len(rows), *leaf.shape[1:])).index_add_(0, cut.owners, gradient)
+                    each = leaf.new_zeros((len(y), *leaf.shape[1:])).index_add_(0, cut.owners, gradient)
                     squares = each.square_().sum(0).view_as(self.parameters[name])
                     found[name] = found[name] + squares if name in found else squares
         for _, total, names in sums:
@@ -334,9 +348,20 @@ def _parts(plan: _Plan, which: Tensor, rows: Tensor) -> Iterator[tuple[Neighbour
             yield cut, some
 
 
-def _chosen(batch: NodeBatch, which: Tensor) -> NodeBatch:
+def _rows(batch: NodeBatch | LinkBatch) -> Tensor:
+    """Each sample's nodes: itself, or both ends; ``(B, 1)`` or ``(B, 2)``."""
+    return batch.nodes.rows.reshape(-1, 2) if isinstance(batch, LinkBatch) else batch.rows[:, None]
+
+
+def _taken(cut: Neighbourhoods, n_samples: int) -> NodeBatch | LinkBatch:
+    """Neighbourhoods as the model takes them: those of links have two rows a sample."""
+    return LinkBatch(cut) if len(cut.rows) == 2 * n_samples else cut
+
+
+def _chosen(batch: NodeBatch | LinkBatch, which: Tensor) -> NodeBatch | LinkBatch:
     """Some of a batch's samples."""
-    return replace(batch, rows=batch.rows.index_select(0, which))
+    rows = _rows(batch).index_select(0, which).reshape(-1)
+    return LinkBatch(replace(batch.nodes, rows=rows)) if isinstance(batch, LinkBatch) else replace(batch, rows=rows)
 
 
 @contextmanager
