@@ -1,0 +1,259 @@
+"""Candidate splits of many nodes of decision trees at once: which there are, how the classes fall, which one is best.
+
+Everything random is a hash, and what it picks depends on the samples in a node alone, so that a node is split as it would be if the
+samples that have been deleted had never been there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LENDERS", "Candidates", "Segments", "candidates_of", "mixed"]
+
+LENDERS = 4
+"""So many samples for each threshold lend their values, of which those that differ count."""
+
+_LARGE = 512
+"""Nodes with more samples are counted one by one, the others together."""
+_MAX = np.finfo(np.float32).max
+"""The threshold where there is none: what is kept has to be finite."""
+_FEATURES = np.uint64(0xD1B54A32D192ED03)
+_SPLITS = np.uint64(0x8CB92BA72F3D8DD7)
+
+
+def mixed(values: Any, salt: Any) -> Any:
+    """The finaliser of SplitMix64 on values and a salt, both uint64 arrays that broadcast: evenly spread, and no two values alike."""
+    with np.errstate(over="ignore"):
+        z = values * np.uint64(0x9E3779B97F4A7C15) + salt
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Nodes with their samples, node after node, in the order of the samples' keys.
+
+    Args:
+        nodes: ``(N,)``, numbers of the nodes.
+        sizes: ``(N,)``, samples of each, at least 1.
+        rows: ``(M,)``, samples.
+        keys: ``(M,)``, uint64, ascending in each node, no two alike.
+    """
+
+    nodes: Any
+    sizes: Any
+    rows: Any
+    keys: Any
+
+    @property
+    def owner(self) -> Any:
+        """Place of the node of each sample, shape ``(M,)``."""
+        return np.repeat(np.arange(len(self.nodes)), self.sizes)
+
+    def pick(self, is_wanted: Any) -> Segments:
+        """Some of the nodes.
+
+        Args:
+            is_wanted: ``(N,)``, bool.
+        """
+        if is_wanted.all():
+            return self
+        chosen = np.repeat(is_wanted, self.sizes)
+        return Segments(self.nodes[is_wanted], self.sizes[is_wanted], self.rows[chosen], self.keys[chosen])
+
+    def joined(self, other: Segments) -> Segments:
+        """These and other nodes."""
+        if not len(self.nodes) or not len(other.nodes):
+            return self if len(self.nodes) else other
+        names = ("nodes", "sizes", "rows", "keys")
+        return Segments(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    def class_counts(self, labels: Any, n_classes: int) -> Any:
+        """Samples of each class in each node, shape ``(N, C)``."""
+        flat = self.owner * n_classes + labels[self.rows]
+        return np.bincount(flat, minlength=len(self.nodes) * n_classes).reshape(-1, n_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Splits that nodes may take: a sample goes left if its value is at most the threshold; what is missing (NaN) goes right.
+
+    Args:
+        features: ``(N, p)``, in the order of their hashes; -1 where a node has fewer with a split that parts its samples.
+        thresholds: ``(N, p, k)``, float32, ascending.
+        left: ``(N, p, k, C)``, int32: samples of each class that go left.
+    """
+
+    features: Any
+    thresholds: Any
+    left: Any
+
+    def is_valid(self, totals: Any) -> Any:
+        """Which candidates leave a sample on either side, shape ``(N, p, k)``.
+
+        Args:
+            totals: ``(N, C)``, samples of each class.
+        """
+        n_left = self.left.sum(3)
+        return (n_left > 0) & (n_left < totals.sum(1)[:, None, None]) & (self.features >= 0)[:, :, None]
+
+    def best(self, totals: Any) -> tuple[Any, Any]:
+        """Feature and threshold of the candidate of least Gini impurity; of equals the first feature, then the lowest threshold.
+
+        Args:
+            totals: ``(N, C)``, samples of each class.
+
+        Returns:
+            Features ``(N,)``, -1 where no candidate is valid, and thresholds ``(N,)``, 0 there.
+        """
+        left = self.left.astype(np.float64)
+        n_left, n = left.sum(3), totals.sum(1)[:, None, None].astype(np.float64)
+        right = totals[:, None, None, :] - left
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = (left * left).sum(3) / n_left + (right * right).sum(3) / (n - n_left)
+        return self._at(np.where(self.is_valid(totals), score, -np.inf))
+
+    def random(self, totals: Any, salts: Any) -> tuple[Any, Any]:
+        """Feature and threshold of a valid candidate of the first feature: that of the lowest hash.
+
+        Args:
+            totals: ``(N, C)``, samples of each class.
+            salts: ``(N,)``, uint64, of the nodes.
+
+        Returns:
+            As :meth:`best`.
+        """
+        hashes = mixed(self.thresholds.view(np.uint32).astype(np.uint64), (salts ^ _SPLITS)[:, None, None])
+        is_valid = self.is_valid(totals)
+        is_valid[:, 1:] = False
+        return self._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
+
+    def _at(self, score: Any) -> tuple[Any, Any]:
+        flat, each = score.reshape(len(score), -1), np.arange(len(score))
+        place = flat.argmax(1)
+        exists = flat[each, place] > -np.inf
+        feature = self.features[each, place // score.shape[2]]
+        threshold = self.thresholds.reshape(flat.shape)[each, place]
+        return np.where(exists, feature, -1), np.where(exists, threshold, np.float32(0))
+
+
+def candidates_of(
+    segments: Segments, samples: Any, labels: Any, *, totals: Any, salts: Any, n_features: int, n_thresholds: int
+) -> Candidates:
+    """The candidates of nodes.
+
+    The samples of the lowest keys lend their values, as the largest that goes left; of each feature the first that differ are taken. Of
+    the features, those of the lowest hashes take part with which such a split parts the samples.
+
+    Args:
+        segments: The nodes.
+        samples: ``(n, P)``, float32, contiguous.
+        labels: ``(n,)``, whole numbers below ``C``.
+        totals: ``(N, C)``, samples of each class in each node.
+        salts: ``(N,)``, uint64, of the nodes.
+        n_features: At most so many features, ``p``.
+        n_thresholds: So many thresholds of each, ``k``; where all nodes have fewer samples, as many as the largest has.
+    """
+    n_nodes, n_all, n_classes = len(segments.nodes), samples.shape[1], totals.shape[1]
+    priority = mixed(np.arange(n_all, dtype=np.uint64), (salts ^ _FEATURES)[:, None])
+    block = _lowest(priority, n_features)
+    found = Candidates(block, *_counted(segments, samples, labels, block, n_thresholds, n_classes))
+    parts = found.is_valid(totals).any(2)
+    if parts.all():
+        return found
+    features = np.full((n_nodes, n_features), -1)
+    thresholds = np.full_like(found.thresholds, _MAX)
+    left = np.zeros_like(found.left)
+    n_chosen = np.zeros(n_nodes, dtype=np.int64)
+    pending, order, start = np.arange(n_nodes), None, 0
+    while True:
+        rank = n_chosen[pending, None] + parts.cumsum(1) - 1
+        node, column = np.nonzero(parts & (rank < n_features))
+        to = pending[node], rank[node, column]
+        features[to], thresholds[to], left[to] = block[node, column], found.thresholds[node, column], found.left[node, column]
+        n_chosen[pending] = np.minimum(n_chosen[pending] + parts.sum(1), n_features)
+        is_pending = n_chosen < n_features
+        start += block.shape[1]
+        if start >= n_all or not is_pending.any():
+            return Candidates(features, thresholds, left)
+        if order is None:
+            order = priority.argsort(1)
+        pending = np.flatnonzero(is_pending)
+        block = order[pending, start : start + n_features]
+        counted = _counted(segments.pick(is_pending), samples, labels, block, n_thresholds, n_classes, left.shape[2])
+        found = Candidates(block, *counted)
+        parts = found.is_valid(totals[pending]).any(2)
+
+
+def _lowest(priority: Any, n: int) -> Any:
+    """Columns of the ``n`` lowest numbers of each row, ascending."""
+    if n >= priority.shape[1]:
+        return priority.argsort(1)
+    places = np.argpartition(priority, n - 1, axis=1)[:, :n]
+    order = np.take_along_axis(priority, places, 1).argsort(1)
+    return np.take_along_axis(places, order, 1)
+
+
+def _counted(
+    segments: Segments, samples: Any, labels: Any, features: Any, n_thresholds: int, n_classes: int, width: int | None = None
+) -> tuple[Any, Any]:
+    """Thresholds ``(N, w, k)`` of features ``(N, w)``, and the classes that go left ``(N, w, k, C)``."""
+    n_nodes, n_tried = features.shape
+    largest, ends = int(segments.sizes.max()), segments.sizes.cumsum()
+    k = width or min(n_thresholds, largest)
+    flat, n_all = samples.reshape(-1), samples.shape[1]
+    values = np.empty((n_nodes, n_tried, k), dtype=np.float32)
+    is_small = segments.sizes <= n_thresholds
+    for nodes, n_lenders in ((is_small, k), (~is_small, min(LENDERS * n_thresholds, largest))):
+        if nodes.any():
+            sizes = segments.sizes[nodes]
+            lenders = (ends[nodes] - sizes)[:, None] + np.minimum(np.arange(n_lenders), sizes[:, None] - 1)
+            lent = flat[segments.rows[lenders][:, None, :] * n_all + features[nodes][:, :, None]] + np.float32(0)
+            lent[np.isnan(lent) | (np.arange(n_lenders) >= sizes[:, None])[:, None, :]] = _MAX
+            lent = np.clip(lent, -_MAX, _MAX)
+            values[nodes] = _first_distinct(lent, k) if n_lenders > k else np.sort(lent, axis=2)
+    owner = segments.owner
+    own = flat[segments.rows * n_all + features.T[:, owner]]
+    n_above = _n_thresholds_below(own, values, segments, owner, ends)
+    place = (owner * n_tried + np.arange(n_tried)[:, None]) * (k + 1) + n_above
+    place = place * n_classes + labels[segments.rows]
+    left = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * (k + 1) * n_classes)
+    return values, left.reshape(n_nodes, n_tried, k + 1, n_classes)[:, :, :k].cumsum(2, dtype=np.int32)
+
+
+def _first_distinct(values: Any, k: int) -> Any:
+    """The first ``k`` different numbers of each row, ascending, and the highest of all where there are fewer."""
+    bits = values.view(np.uint32)
+    in_order = bits ^ ((np.uint32(0) - (bits >> np.uint32(31))) | np.uint32(0x80000000))
+    packed = in_order.astype(np.uint64) << np.uint64(32) | np.arange(values.shape[2], dtype=np.uint64)
+    packed.sort(axis=2)
+    is_first = np.ones(values.shape, dtype=bool)
+    is_first[:, :, 1:] = packed[:, :, 1:] >> np.uint64(32) != packed[:, :, :-1] >> np.uint64(32)
+    is_chosen = np.empty_like(is_first)
+    np.put_along_axis(is_chosen, (packed & np.uint64(0xFFFFFFFF)).astype(np.int64), is_first, axis=2)
+    is_chosen &= is_chosen.cumsum(2, dtype=np.int32) <= k
+    return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k]
+
+
+def _n_thresholds_below(own: Any, values: Any, segments: Segments, owner: Any, ends: Any) -> Any:
+    """How many thresholds of its node each value is not at most, shape ``(w, M)``."""
+    k = values.shape[2]
+    n_at_most = np.zeros(own.shape, dtype=np.min_scalar_type(k))
+    is_large = segments.sizes > _LARGE
+    for node in np.flatnonzero(is_large).tolist():
+        part = slice(ends[node] - segments.sizes[node], ends[node])
+        columns, count = np.ascontiguousarray(own[:, part]), n_at_most[:, part]
+        for j in range(k):
+            count += columns <= values[node, :, j, None]
+    if not is_large.all():
+        small = slice(None) if not is_large.any() else np.flatnonzero(~is_large[owner])
+        columns, places = own[:, small], owner[small]
+        count = np.zeros(columns.shape, dtype=n_at_most.dtype)
+        for of_nodes in np.ascontiguousarray(values.transpose(2, 1, 0)):
+            count += columns <= of_nodes.take(places, axis=1)
+        n_at_most[:, small] = count
+    return k - n_at_most.astype(np.int64)

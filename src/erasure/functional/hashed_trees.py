@@ -1,0 +1,332 @@
+"""Trees that are a function of the samples in them: grown, and mended where samples are deleted, many trees and nodes at once.
+
+Nodes of a tree are numbered from the root, children of ``i`` being ``2 i + 1`` and ``2 i + 2``; those of tree ``t`` have ``t`` times the
+width of a tree added. A path is the way from the root to a leaf in bits, the first the highest of as many as a tree can have levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from erasure.functional.candidate_splits import LENDERS, Candidates, Segments, candidates_of, mixed
+
+__all__ = ["KEPT_FROM", "Kept", "Trees"]
+
+KEPT_FROM = 192
+"""Nodes with more samples, and more than lend their values, keep the counts of their candidates; in others they are counted again."""
+
+_ROWS_AT_ONCE = 1 << 16
+_PAIRS_AT_ONCE = 1 << 14
+_SHARE = 16
+"""A node that loses more than one of so many samples is counted again."""
+
+
+@dataclass(eq=False)
+class Kept:
+    """What large nodes keep of their candidates, ascending by node.
+
+    Args:
+        nodes: ``(M,)``, int64.
+        last: ``(M,)``, uint64: the highest key of a sample that lends a value.
+        features: ``(M, p)``, int64; as in :class:`Candidates`.
+        thresholds: ``(M, p, k)``, float32.
+        left: ``(M, p, k, C)``, int32.
+    """
+
+    nodes: Any
+    last: Any
+    features: Any
+    thresholds: Any
+    left: Any
+
+    NAMES = ("nodes", "last", "features", "thresholds", "left")
+
+    def place(self, nodes: Any) -> tuple[Any, Any]:
+        """Where nodes are, and which of them are there at all."""
+        places = np.minimum(self.nodes.searchsorted(nodes), max(len(self.nodes) - 1, 0))
+        return places, self.nodes[places] == nodes if len(self.nodes) else np.zeros(len(nodes), dtype=bool)
+
+    def replace(self, new: list[Kept], stays: Any) -> None:
+        """Take in what was counted, in place of what there is, and drop what does not stay.
+
+        Args:
+            new: No node twice.
+            stays: Which of those that are there do, if they are not counted anew.
+        """
+        nodes = np.concatenate([self.nodes[:0], *(each.nodes for each in new)])
+        places, is_there = self.place(nodes)
+        stays = stays.copy()
+        stays[places[is_there]] = True
+        if is_there.all() and stays.all():
+            for each in new:
+                places = self.nodes.searchsorted(each.nodes)
+                for name in self.NAMES:
+                    getattr(self, name)[places] = getattr(each, name)
+            return
+        stays[places[is_there]] = False
+        order = np.concatenate([self.nodes[stays], nodes]).argsort(kind="stable")
+        kept = np.flatnonzero(stays)
+        for name in self.NAMES:
+            parts = [getattr(self, name).take(kept, axis=0), *(getattr(each, name) for each in new)]
+            setattr(self, name, np.concatenate(parts).take(order, axis=0))
+
+
+class Trees:
+    """Arrays of trees, which growing and mending write to.
+
+    Args:
+        samples: ``(n, P)``, float32, contiguous.
+        labels: ``(n,)``, int64, in ``[0, C)``.
+        ids: ``(n,)``, uint64.
+        salts: ``(T,)``, uint64, of the trees.
+        feature: ``(T, W)``, int64: of each node, -1 in leaves and where there is none.
+        threshold: ``(T, W)``, float32: the largest value that goes left.
+        counts: ``(T, W, C)``, int64: samples of each class.
+        paths: ``(T, n)``, int16: of each sample.
+        kept: Of large nodes.
+        max_depth: Levels below the root, at most 14.
+        n_thresholds: Of a feature.
+        random_depth: Levels at the top that split at random.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: Any,
+        labels: Any,
+        ids: Any,
+        salts: Any,
+        feature: Any,
+        threshold: Any,
+        counts: Any,
+        paths: Any,
+        kept: Kept,
+        max_depth: int,
+        n_thresholds: int,
+        random_depth: int,
+    ) -> None:
+        self.samples, self.labels, self.ids, self.salts = samples, labels, ids, salts
+        self.paths, self.kept = paths, kept
+        self.max_depth, self.n_thresholds, self.random_depth = max_depth, n_thresholds, random_depth
+        self.n_trees, self.width, self.n_classes = counts.shape
+        self.n_features = max(1, int(samples.shape[1] ** 0.5))
+        self.feature, self.threshold = feature.reshape(-1), threshold.reshape(-1)
+        self.counts = counts.reshape(-1, self.n_classes)
+        self.n_lenders = LENDERS * n_thresholds
+        self.kept_from = max(KEPT_FROM, self.n_lenders)
+        self.new: list[Kept] = []
+
+    # Growing
+
+    def grow(self) -> None:
+        """All trees from all samples."""
+        n = len(self.labels)
+        step = max(1, _ROWS_AT_ONCE // max(n, 1))
+        for first in range(0, self.n_trees if n else 0, step):
+            trees = np.arange(first, min(first + step, self.n_trees))
+            keys = mixed(self.ids, self.salts[trees][:, None])
+            order = keys.argsort(axis=1)
+            roots = Segments(
+                nodes=trees * self.width,
+                sizes=np.full(len(trees), n),
+                rows=order.reshape(-1),
+                keys=np.take_along_axis(keys, order, 1).reshape(-1),
+            )
+            for depth in range(self.max_depth + 1):
+                if not len(roots.nodes):
+                    break
+                roots, _ = self._settled(roots, depth, np.ones(len(roots.nodes), dtype=bool))
+        self.kept.replace(self.new, np.ones(len(self.kept.nodes), dtype=bool))
+        self.new = []
+
+    def _settled(self, segments: Segments, depth: int, is_new: Any) -> tuple[Segments, Any]:
+        """Count and split nodes of one depth.
+
+        Args:
+            segments: The nodes.
+            depth: Theirs.
+            is_new: Which have nothing below them yet that could stay.
+
+        Returns:
+            The children of nodes that were split, and which of the nodes have new children: those that are new or split otherwise now.
+        """
+        nodes, totals = segments.nodes, segments.class_counts(self.labels, self.n_classes)
+        feature, threshold = np.full(len(nodes), -1), np.zeros(len(nodes), dtype=np.float32)
+        can_split = self._can_split(totals, depth)
+        if can_split.any():
+            feature[can_split], threshold[can_split] = self._chosen(segments.pick(can_split), totals[can_split], depth)
+        changes = is_new | (feature != self.feature[nodes]) | (threshold != self.threshold[nodes])
+        for node in nodes[changes & ~is_new].tolist():
+            self._clear(node)
+        self.feature[nodes], self.threshold[nodes], self.counts[nodes] = feature, threshold, totals
+        owner, tree = segments.owner, nodes // self.width
+        is_leaf = feature < 0
+        path = (nodes - tree * self.width + 1 - (1 << depth)) << (self.max_depth - depth)
+        ends = is_leaf[owner]
+        if ends.any():
+            last = owner[ends]
+            self.paths[tree[last], segments.rows[ends]] = path[last]
+        return self._children(segments.pick(~is_leaf), feature[~is_leaf], threshold[~is_leaf]), changes
+
+    def _can_split(self, totals: Any, depth: int) -> Any:
+        return (totals > 0).sum(1) >= (2 if depth < self.max_depth else self.n_classes + 1)
+
+    def _node_salts(self, nodes: Any) -> Any:
+        tree = nodes // self.width
+        return mixed((nodes - tree * self.width).astype(np.uint64), self.salts[tree] ^ np.uint64(0xA24BAED4963EE407))
+
+    def _chosen(self, segments: Segments, totals: Any, depth: int) -> tuple[Any, Any]:
+        """Feature and threshold of nodes that can be split; keeps the counts of large ones."""
+        salts = self._node_salts(segments.nodes)
+        is_large = segments.sizes > self.kept_from
+        found = candidates_of(
+            segments,
+            self.samples,
+            self.labels,
+            totals=totals,
+            salts=salts,
+            n_features=self.n_features,
+            n_thresholds=self.n_thresholds,
+        )
+        if is_large.any():
+            starts = (segments.sizes.cumsum() - segments.sizes)[is_large]
+            counted = (each[is_large] for each in (found.features, found.thresholds, found.left))
+            self.new.append(Kept(segments.nodes[is_large], segments.keys[starts + self.n_lenders - 1], *counted))
+        return self._best(found, totals, salts, depth)
+
+    def _best(self, found: Candidates, totals: Any, salts: Any, depth: int) -> tuple[Any, Any]:
+        return found.random(totals, salts) if depth < self.random_depth else found.best(totals)
+
+    def _children(self, segments: Segments, feature: Any, threshold: Any) -> Segments:
+        if not len(segments.nodes):
+            return segments
+        owner = segments.owner
+        goes_right = ~(self.samples[segments.rows, feature[owner]] <= threshold[owner])
+        child = 2 * owner + goes_right
+        order = child.argsort(kind="stable")
+        tree = segments.nodes // self.width
+        left = 2 * (segments.nodes - tree * self.width) + 1 + tree * self.width
+        sizes = np.bincount(child, minlength=2 * len(left))
+        return Segments(np.stack([left, left + 1], 1).reshape(-1), sizes, segments.rows[order], segments.keys[order])
+
+    def _clear(self, node: int) -> None:
+        start = node // self.width * self.width
+        first, width = node - start, 1
+        while first < self.width:
+            part = slice(start + first, start + first + width)
+            self.feature[part], self.threshold[part], self.counts[part] = -1, 0, 0
+            first, width = 2 * first + 1, 2 * width
+
+    # Deleting
+
+    def delete(self, rows: Any) -> None:
+        """Mend the trees where samples are deleted; the samples themselves stay in the arrays.
+
+        Args:
+            rows: Samples to delete, ascending.
+        """
+        stays = np.ones(len(self.labels), dtype=bool)
+        stays[rows] = False
+        step = max(1, _PAIRS_AT_ONCE // len(rows))
+        for first in range(0, self.n_trees, step):
+            self._mend(np.arange(first, min(first + step, self.n_trees)), rows, stays)
+        counts = self.counts[self.kept.nodes]
+        # Nothing below a leaf or a node of another split has counts.
+        self.kept.replace(self.new, (counts.sum(1) > self.kept_from) & ((counts > 0).sum(1) >= 2))
+        self.new = []
+
+    def _mend(self, trees: Any, rows: Any, stays: Any) -> None:
+        """Level by level: nodes on the way of a deleted sample, and nodes below one whose split changes, which are new."""
+        tree, row = (each.reshape(-1) for each in np.meshgrid(trees, rows, indexing="ij"))
+        path = self.paths[tree, row].astype(np.int64)
+        key = mixed(self.ids[row], self.salts[tree])
+        below, is_new = self._members(np.zeros(0, dtype=np.int64), 0, stays), np.zeros(0, dtype=bool)
+        for depth in range(self.max_depth + 1):
+            if not len(tree) and not is_new.any():
+                return
+            node = tree * self.width + (1 << depth) - 1 + (path >> (self.max_depth - depth))
+            node, place = np.unique(node, return_inverse=True)
+            again = node[self._updated(node, place, row, key, depth)]
+            goes_on = self.feature[node] >= 0
+            # The samples of nodes below one that was counted again are known, those of others are looked for.
+            counted = is_new | np.isin(below.nodes, again)
+            missing = again[~np.isin(again, below.nodes)]
+            segments = below.pick(counted).joined(self._members(missing, depth, stays))
+            is_new = np.concatenate([is_new[counted], np.zeros(len(missing), dtype=bool)])
+            if len(segments.nodes):
+                below, changes = self._settled(segments, depth, is_new)
+                goes_on &= ~np.isin(node, segments.nodes[changes])
+                is_new = np.repeat(changes[self.feature[segments.nodes] >= 0], 2)
+            else:
+                below = segments
+            on = goes_on[place]
+            tree, row, path, key = tree[on], row[on], path[on], key[on]
+
+    def _updated(self, node: Any, place: Any, row: Any, key: Any, depth: int) -> Any:
+        """Take deleted samples out of the counts of nodes.
+
+        Args:
+            node: ``(N,)``, nodes of one depth.
+            place: Of the node of each pair of a deleted sample and a node.
+            row: The sample of each pair.
+            key: Its key.
+            depth: Of the nodes.
+
+        Returns:
+            Which nodes have to be counted again.
+        """
+        if not len(node):
+            return np.zeros(0, dtype=bool)
+        label = self.labels[row]
+        gone = np.bincount(place * self.n_classes + label, minlength=len(node) * self.n_classes).reshape(-1, self.n_classes)
+        totals = self.counts[node] - gone
+        self.counts[node] = totals
+        n, can_split = totals.sum(1), self._can_split(totals, depth)
+        again = can_split | (self.feature[node] >= 0)
+        again &= n > 0
+        for each in node[(n == 0) & (self.feature[node] >= 0)].tolist():
+            self._clear(each)
+        if not len(self.kept.nodes):
+            return again
+        at, is_kept = self.kept.place(node)
+        lends = np.zeros(len(node), dtype=bool)
+        lends[place[key <= self.kept.last[at][place]]] = True
+        is_quick = is_kept & can_split & ~lends & (n > self.kept_from) & (gone.sum(1) * _SHARE < n)
+        if is_quick.any():
+            chosen = is_quick[place]
+            self._take_out(at[place[chosen]], row[chosen], label[chosen])
+            at, nodes = at[is_quick], node[is_quick]
+            found = Candidates(self.kept.features[at], self.kept.thresholds[at], self.kept.left[at])
+            feature, threshold = self._best(found, totals[is_quick], self._node_salts(nodes), depth)
+            is_same = (feature == self.feature[nodes]) & (threshold == self.threshold[nodes])
+            all_part = (found.is_valid(totals[is_quick]).any(2) == (found.features >= 0)).all(1)
+            again[np.flatnonzero(is_quick)[is_same & all_part]] = False
+        return again
+
+    def _take_out(self, at: Any, row: Any, label: Any) -> None:
+        features = self.kept.features[at]
+        goes_left = self.samples[row[:, None], features][:, :, None] <= self.kept.thresholds[at]
+        goes_left &= (features >= 0)[:, :, None]
+        group = at * self.n_classes + label
+        order = group.argsort(kind="stable")
+        group, starts = np.unique(group[order], return_index=True)
+        self.kept.left[group // self.n_classes, :, :, group % self.n_classes] -= np.add.reduceat(
+            goes_left[order], starts, axis=0, dtype=np.int32
+        )
+
+    def _members(self, nodes: Any, depth: int, stays: Any) -> Segments:
+        """The samples that stay in nodes of one depth."""
+        tree = nodes // self.width
+        path = (nodes - tree * self.width + 1 - (1 << depth)).astype(self.paths.dtype)
+        rows = []
+        for t, p in zip(tree.tolist(), path, strict=True):
+            rows.append(np.flatnonzero(((self.paths[t] >> (self.max_depth - depth)) == p) & stays))
+        sizes = np.array([len(each) for each in rows], dtype=np.int64)
+        found = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+        owner = np.repeat(np.arange(len(nodes)), sizes)
+        keys = mixed(self.ids[found], self.salts[tree[owner]])
+        order = np.lexsort((keys, owner))
+        return Segments(nodes, sizes, found[order], keys[order])

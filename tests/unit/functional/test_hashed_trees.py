@@ -1,0 +1,108 @@
+"""Trees whose large nodes keep counts: deleting is growing without the samples, and costs a fraction of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from erasure.functional import hashed_trees
+from erasure.functional.candidate_splits import Segments, candidates_of
+from erasure.models.forest import ExactForest
+from erasure.training.batches import Batch
+from erasure.training.predictor import ModelInput
+from erasure.unlearners.contract import model_digest
+
+N = 300
+
+
+def table(seed, *, gaps=False, ties=False):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, 5)).astype(np.float32)
+    if ties:
+        x[:, :3] = x[:, :3].round()
+        x[:, 4] = rng.random(N) < 0.97  # the most frequent value is the highest
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64) + (rng.random(N) < 0.2)
+    if gaps:
+        x[rng.random(x.shape) < 0.2] = np.nan
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def batch(x, y, ids):
+    ids = torch.as_tensor(sorted(ids), dtype=torch.int64)
+    return Batch(x[ids], y[ids], ids)
+
+
+def fitted(options, x, y, ids):
+    made = options.build(ModelInput(x_shape=(x.shape[1],), n_classes=3))
+    made.fit(batch(x, y, ids), 5)
+    return made
+
+
+@pytest.mark.parametrize("kind", [{}, {"ties": True}, {"gaps": True}])
+@pytest.mark.parametrize("options", [{}, {"random_depth": 2}, {"thresholds": 40}])
+def test_kept_counts_are_those_of_growing_without_the_samples(kind, options, monkeypatch):
+    monkeypatch.setattr(hashed_trees, "KEPT_FROM", 10)
+    forest = ExactForest(**{"trees": 4, "max_depth": 7, "thresholds": 6} | options)
+    x, y = table(len(options), **kind)
+    rng, left = np.random.default_rng(1), list(range(N))
+    made = fitted(forest, x, y, left)
+    assert len(made.kept_nodes)
+    assert bool(torch.isfinite(made.kept_thresholds).all())  # else it would be taken for a training that diverged
+    for size in (1, 1, 1, 1, 4, 15, 60):
+        gone = set(rng.choice(left, size, replace=False).tolist())
+        left = [i for i in left if i not in gone]
+        made.delete(batch(x, y, gone), lambda: None)
+        assert model_digest(made) == model_digest(fitted(forest, x, y, left))
+
+
+def test_deleting_one_sample_counts_few_samples_again(monkeypatch):
+    monkeypatch.setattr(hashed_trees, "KEPT_FROM", 20)
+    counted = []
+    settle = hashed_trees.Trees._settled
+    monkeypatch.setattr(
+        hashed_trees.Trees, "_settled", lambda self, s, *rest: counted.append(len(s.rows)) or settle(self, s, *rest)
+    )
+    x, y = table(3)
+    made = fitted(ExactForest(trees=10, max_depth=6, thresholds=6), x, y, range(N))
+    growing, counted[:] = sum(counted), []
+    for gone in range(10):
+        made.delete(batch(x, y, [gone]), lambda: None)
+    assert sum(counted) / 10 < 0.2 * growing
+
+
+def test_candidates_are_counted_right_and_the_best_is_that_of_brute_force():
+    x, y = (each.numpy() for each in table(4, gaps=True, ties=True))
+    rng = np.random.default_rng(2)
+    sizes = np.array([3, 40, 200])
+    rows = rng.permutation(N)[: sizes.sum()]
+    keys = np.concatenate([np.sort(rng.integers(0, 2**63, n).astype(np.uint64)) for n in sizes])
+    segments = Segments(np.arange(3), sizes, rows, keys)
+    totals = segments.class_counts(y, 3)
+    salts = np.arange(3, dtype=np.uint64)
+    found = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
+    feature, threshold = found.best(totals)
+    for node, members in enumerate(np.split(rows, sizes.cumsum()[:-1])):
+        labels, best = y[members], (-np.inf, None)
+        for f, thresholds, left in zip(found.features[node], found.thresholds[node], found.left[node], strict=True):
+            for t, counts in zip(thresholds, left, strict=True):
+                goes_left = x[members, f] <= t
+                assert (counts == np.bincount(labels[goes_left], minlength=3)).all()
+                if 0 < goes_left.sum() < len(members):
+                    sides = (np.bincount(labels[side], minlength=3) for side in (goes_left, ~goes_left))
+                    score = sum((side**2).sum() / side.sum() for side in sides)
+                    best = max(best, (score, (f, t)), key=lambda pair: pair[0])
+        assert (feature[node], threshold[node]) == best[1]
+
+
+def test_values_that_differ_are_candidates_though_one_is_far_more_frequent():
+    x = torch.zeros(400, 1)
+    x[:32, 0] = torch.arange(1.0, 33.0)
+    y = (x[:, 0] > 16).long()
+    made = fitted(ExactForest(trees=20, max_depth=1, thresholds=8), x, y, range(400))
+    assert int((made.threshold[:, 0] > 0).sum()) >= 15  # of 32 samples 2.6 are not zero on average
+
+
+def test_missing_values_go_right():
+    x = torch.tensor([[float("nan")], [1.0], [float("nan")], [2.0]]).repeat(10, 1)
+    y = x[:, 0].isnan().long()
+    made = fitted(ExactForest(trees=3, max_depth=3), x, y, range(40))
+    assert made(torch.tensor([[float("nan")], [1.5]])).argmax(1).tolist() == [1, 0]
