@@ -149,6 +149,11 @@ class Criterion:
             raise RequirementNotMet(reason)
         self._own = self._mean is None or (isinstance(self._mean, nn.CrossEntropyLoss) and _is_plain(self._mean))
 
+    @property
+    def is_cross_entropy(self) -> bool:
+        """Whether it is the plain cross-entropy of one class for each sample."""
+        return self._own and self.task == "classification"
+
     def to(self, device: torch.device) -> Criterion:
         """The same criterion with its weights on ``device``."""
         for module in (self._mean, self._each):

@@ -124,10 +124,27 @@ class Mixed(nn.Module):
         return self.head(torch.flatten(self.layer_norm(self.rows(x)).tanh(), 1))
 
 
-def test_layers_and_functions_of_other_networks():
+class Pooled(nn.Module):
+    """Windows and paddings that our CNN has not, and a second head that the loss does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 3, 3, padding="same")
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.second = nn.Conv2d(3, 4, (2, 1), padding="valid", dilation=(2, 1))
+        self.features, self.head = nn.Linear(32, 5), nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.pool(self.first(x).relu()))
+        x = self.second(x).flatten(1)
+        return self.features(x), self.head(x)
+
+
+@pytest.mark.parametrize("network", [Mixed, Pooled])
+def test_layers_and_functions_of_other_networks(network):
     predictor = recipe(CNN(), optimizer=OPTIMIZERS["Adam"])
     torch.manual_seed(0)
-    models = [Mixed().double() for _ in UNEQUAL]
+    models = [network().double() for _ in UNEQUAL]
     for own, alone in zip(together(models, predictor, UNEQUAL), one_by_one(models, predictor, UNEQUAL), strict=True):
         assert distance(own, alone) < TOLERANCE
 

@@ -107,6 +107,21 @@ def test_a_frozen_batch_norm_is_trained_around_one_by_one():
     assert "a frozen BatchNorm keeps its statistics" in unsupported_reason(model, PLAIN)
 
 
+class Beside(nn.Module):
+    """A head of features that normalises, and that the loss does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.norm(x), self.head(x)
+
+
+def test_statistics_of_what_the_loss_does_not_see_are_refused():
+    assert "keeps statistics" in unsupported_reason(Beside(), PLAIN)
+
+
 def test_a_network_without_trainable_parameters_is_refused():
     model = built(MODELS["MLP"], 1)[0].requires_grad_(False)
     assert "no parameter that may be trained" in unsupported_reason(model, PLAIN)

@@ -12,12 +12,13 @@ from erasure.training.calls import Loss
 from erasure.training.devices import Precision
 from erasure.training.ensemble.program import Program
 from erasure.training.ensemble.stack import ELEMENTWISE
+from erasure.training.ensemble.tape import Tape
 from erasure.training.estimators import Estimator
 from erasure.training.loop import frozen_norms
 from erasure.training.predictor import Predictor
 from erasure.training.sharded import ShardedEnsemble
 
-__all__ = ["BLOCK_SIZE", "impossible", "unsuited", "unsupported_reason"]
+__all__ = ["BLOCK_SIZE", "impossible", "unsuited", "unsupported_reason", "written_down"]
 
 BLOCK_SIZE = 16
 """Models to train together: enough to spread the cost of a step, few enough for their activations to stay in the caches."""
@@ -68,20 +69,29 @@ def unsupported_reason(model: nn.Module, predictor: Predictor, precision: Precis
 
 def impossible(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> str | None:
     """Why models like ``model`` cannot be trained together, or None."""
-    if isinstance(model, Estimator | ShardedEnsemble):
-        return f"{type(model).__name__} has a training of its own"
-    reason = unsuited(predictor, precision)
-    if reason is not None:
-        return reason
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        return "the model has no parameter that may be trained"
-    if frozen_norms(model):
-        return "a frozen BatchNorm keeps its statistics while the rest trains"
     try:
-        Program(model, training=True)
+        written_down(model, predictor, precision)
     except RequirementNotMet as error:
         return str(error)
     return None
+
+
+def written_down(model: nn.Module, predictor: Predictor, precision: Precision = "fp32") -> Tape:
+    """The layers of models like ``model``.
+
+    Raises:
+        RequirementNotMet: If they cannot be trained together; the message says why.
+    """
+    if isinstance(model, Estimator | ShardedEnsemble):
+        raise RequirementNotMet(f"{type(model).__name__} has a training of its own")
+    reason = unsuited(predictor, precision)
+    if reason is not None:
+        raise RequirementNotMet(reason)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RequirementNotMet("the model has no parameter that may be trained")
+    if frozen_norms(model):
+        raise RequirementNotMet("a frozen BatchNorm keeps its statistics while the rest trains")
+    return Tape(Program(model, training=True), model)
 
 
 def unsuited(predictor: Predictor, precision: Precision = "fp32") -> str | None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FUNCTIONS", "METHODS", "RULES", "SampleRows", "refuse_layer"]
+__all__ = ["FUNCTIONS", "METHODS", "RULES", "SampleRows", "images", "refuse_layer", "stacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +37,14 @@ Rule = Callable[[Any, Mapping[str, Tensor], Tensor, SampleRows], Tensor]
 """``rule(module, stacked tensors by their local name, input, samples)``."""
 
 
-def _images(x: Tensor) -> Tensor:
+def images(x: Tensor) -> Tensor:
     """``(M, B, C, …)`` as ``(B, M * C, …)``, channels last in memory; a view if the layer before made it."""
     return x.movedim((0, 2), (-2, -1)).flatten(-2).contiguous().movedim(-1, 1)
 
 
-def _stacked(images: Tensor, n_models: int) -> Tensor:
-    return images.view(len(images), n_models, -1, *images.shape[2:]).transpose(0, 1)
+def stacked(x: Tensor, n_models: int) -> Tensor:
+    """``(B, M * C, …)`` as ``(M, B, C, …)``, a view."""
+    return x.view(len(x), n_models, -1, *x.shape[2:]).transpose(0, 1)
 
 
 def _is_shared(x: Tensor) -> bool:
@@ -62,17 +63,9 @@ def _along(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _linear(module: nn.Linear, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    weight, rows = own["weight"], x.flatten(1, -2)
-    if not samples.training:
-        out = _product(rows, weight.transpose(1, 2), own, 1)
-    else:
-        # Samples last in memory: the gradients of weights of few outputs are several times as fast.
-        out = _product(weight, rows.transpose(1, 2), own, 2).transpose(1, 2)
-    return out.view(*x.shape[:-1], weight.shape[1])
-
-
-def _product(a: Tensor, b: Tensor, own: Mapping[str, Tensor], bias_dim: int) -> Tensor:
-    return torch.baddbmm(own["bias"].unsqueeze(bias_dim), a, b) if "bias" in own else torch.bmm(a, b)
+    weight, rows = own["weight"].transpose(1, 2), x.flatten(1, -2)
+    out = torch.baddbmm(own["bias"].unsqueeze(1), rows, weight) if "bias" in own else torch.bmm(rows, weight)
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
@@ -80,15 +73,15 @@ def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: Sa
     bias = own["bias"].flatten() if "bias" in own else None
     weight = own["weight"].flatten(0, 1)
     if _is_shared(x) and module.groups == 1:
-        images, groups = _images(x[:1]), 1
+        given, groups = images(x[:1]), 1
     else:
-        images, groups = _images(x), n_models * module.groups
-    out = F.conv2d(images, weight, bias, module.stride, module.padding, module.dilation, groups)
-    return _stacked(out, n_models)
+        given, groups = images(x), n_models * module.groups
+    out = F.conv2d(given, weight, bias, module.stride, module.padding, module.dilation, groups)
+    return stacked(out, n_models)
 
 
 def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    return _stacked(module(_images(x)), x.shape[0])
+    return stacked(module(images(x)), x.shape[0])
 
 
 def _flatten(module: nn.Flatten, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
@@ -124,9 +117,9 @@ def _batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, samples: Samp
         return _masked_batch_norm(module, own, x, samples.real, samples.counts)
     weight, bias = (own[name].flatten() if name in own else None for name in ("weight", "bias"))
     mean, var = own["running_mean"].view(-1), own["running_var"].view(-1)
-    out = F.batch_norm(_images(x), mean, var, weight, bias, True, module.momentum, module.eps)
+    out = F.batch_norm(images(x), mean, var, weight, bias, True, module.momentum, module.eps)
     own["num_batches_tracked"].add_(1)
-    return _stacked(out, x.shape[0])
+    return stacked(out, x.shape[0])
 
 
 def _affine(own: Mapping[str, Tensor], centred: Tensor, var: Tensor) -> Tensor:

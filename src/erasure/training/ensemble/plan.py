@@ -32,6 +32,16 @@ class EnsembleStep:
     samples: SampleRows
     weights: Tensor | None
 
+    def part(self, first: int, last: int) -> EnsembleStep:
+        """The step of the models from ``first`` to before ``last``."""
+        if last - first == self.n_models:
+            return self
+        real, counts, weights = (
+            None if t is None else t[first:last] for t in (self.samples.real, self.samples.counts, self.weights)
+        )
+        samples = SampleRows(self.samples.training, real, counts)
+        return EnsembleStep(last - first, self.start, self.size, samples, weights)
+
 
 class Epochs:
     """The epochs of several models, side by side.

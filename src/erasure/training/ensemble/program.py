@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Program:
                 raise RequirementNotMet(problem)
         if sum(node.op == "placeholder" for node in nodes) != 1:
             raise RequirementNotMet("the network takes more than one input")
-        self._names = {
+        self.names = {
             target: tuple((local, f"{target}.{local}") for local, _ in (*module.named_parameters(), *module.named_buffers()))
             for target, module in self.modules.items()
         }
@@ -79,12 +79,21 @@ class Program:
                 return args[0]
             elif node.op == "call_module":
                 module = self.modules[node.target]
-                own = {local: tensors[name] for local, name in self._names[node.target]}
+                own = {local: tensors[name] for local, name in self.names[node.target]}
                 values[node] = RULES[type(module)](module, own, args[0], samples)
             else:
-                calls: Any = FUNCTIONS if node.op == "call_function" else METHODS
-                values[node] = calls[node.target](*args, **kwargs)
+                values[node] = self._callable(node)(*args, **kwargs)
         raise RequirementNotMet("the network returns nothing")
+
+    def called(self, node: fx.Node, x: Tensor) -> Tensor:
+        """The result of a function or method that stands between layers for its input ``x``."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda _: x)
+        return self._callable(node)(*args, **kwargs)
+
+    @staticmethod
+    def _callable(node: fx.Node) -> Callable[..., Tensor]:
+        calls: Any = FUNCTIONS if node.op == "call_function" else METHODS
+        return calls[node.target]  # type: ignore[no-any-return]
 
 
 def _bounds(node: fx.Node) -> tuple[Any, Any]:

@@ -25,22 +25,34 @@ class Stack:
 
     Args:
         models: Their tensors are copied.
+        learnt: Names of the parameters that get gradients; they lie one after the other, and so do their gradients, so that an
+            optimizer can pass over all of them at once.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], learnt: Sequence[str] = ()) -> None:
         states = [_tensors(model) for model in models]
         self.tensors: dict[str, Tensor] = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
         self.trained: list[str] = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]
-        self._views: dict[int, dict[str, Tensor]] = {}
+        self.flat: Tensor | None = None
+        self.flat_gradient: Tensor | None = None
+        self.gradients: dict[str, Tensor] = {name: torch.zeros_like(self.tensors[name]) for name in learnt}
+        if len({tensor.dtype for tensor in self.gradients.values()}) == 1:
+            self.flat, self.flat_gradient = (
+                torch.cat([part[name].flatten() for name in learnt]) for part in (self.tensors, self.gradients)
+            )
+            sizes = [tensor.numel() for tensor in self.gradients.values()]
+            for part, whole in ((self.tensors, self.flat), (self.gradients, self.flat_gradient)):
+                part |= {name: piece.view_as(part[name]) for name, piece in zip(learnt, torch.split(whole, sizes), strict=True)}
+        self._views: dict[tuple[int, int], tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
 
-    def first(self, n_models: int) -> dict[str, Tensor]:
-        """Views of the first models' tensors; the trained ones are leaves of their own for gradients."""
-        if n_models not in self._views:
-            views = {name: tensor[:n_models].detach() for name, tensor in self.tensors.items()}
-            for name in self.trained:
-                views[name].requires_grad_()
-            self._views[n_models] = views
-        return self._views[n_models]
+    def views(self, first: int, last: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tensors and gradients of the models from ``first`` to before ``last``."""
+        if (first, last) not in self._views:
+            tensors, gradients = (
+                {name: tensor[first:last] for name, tensor in part.items()} for part in (self.tensors, self.gradients)
+            )
+            self._views[first, last] = tensors, gradients
+        return self._views[first, last]
 
     def largest(self) -> Tensor:
         """Largest magnitude of a trained weight of each model, ``(M,)``; not a number where a weight is none."""
@@ -66,43 +78,39 @@ class StackedOptimizer:
 
     Args:
         optimizer: The recipe's.
-        stack: The weights, updated in place.
+        stack: The weights, updated in place, and their gradients.
         runs: Ranges of models with the same number of steps.
         max_grad_norm: Each model's gradients are clipped to this norm.
     """
 
     def __init__(self, optimizer: Optimizer, stack: Stack, runs: Sequence[tuple[int, int]], max_grad_norm: float | None) -> None:
-        self.runs: Sequence[tuple[int, int]] = runs
+        self.stack = stack
         self.max_grad_norm: float | None = max_grad_norm
-        self.parameters: list[list[nn.Parameter]] = [
-            [nn.Parameter(stack.tensors[name][a:b]) for a, b in runs] for name in stack.trained
-        ]
-        every = [parameter for parts in self.parameters for parameter in parts]
+        self._parts: list[tuple[nn.Parameter, Tensor, int]] = []
+        """Parameters with their gradients, and how many models have to take part in a step that moves them."""
+        if len(runs) == 1 and stack.flat is not None and stack.flat_gradient is not None:
+            self._parts.append((nn.Parameter(stack.flat), stack.flat_gradient, runs[0][1]))
+        else:
+            for name, gradient in stack.gradients.items():
+                self._parts += [(nn.Parameter(stack.tensors[name][a:b]), gradient[a:b], b) for a, b in runs]
         is_free = optimizer.target().__name__ in _FUSED and not any(way in optimizer.parameters for way in _WAYS)
+        every = [parameter for parameter, _, _ in self._parts]
         self.torch: torch.optim.Optimizer = optimizer.build(every, fused=True) if is_free else optimizer.build(every)
 
-    def step(self, gradients: Sequence[Tensor | None], n_models: int) -> None:
-        """Update the first ``n_models`` models with their gradients, given in the order of ``Stack.trained``."""
-        scale = self._scale([g for g in gradients if g is not None])
-        for parts, gradient in zip(self.parameters, gradients, strict=True):
-            clipped = gradient
-            if gradient is not None and scale is not None:
-                clipped = gradient * scale.reshape(-1, *(1,) * (gradient.dim() - 1))
-            for parameter, (a, b) in zip(parts, self.runs, strict=True):
-                parameter.grad = _laid_out(clipped[a:b], parameter) if clipped is not None and b <= n_models else None
+    def step(self, n_models: int) -> None:
+        """Update the first ``n_models`` models with their gradients."""
+        if self.max_grad_norm is not None:
+            _, gradients = self.stack.views(0, n_models)
+            scale = _scale(list(gradients.values()), self.max_grad_norm)
+            for gradient in gradients.values():
+                gradient.mul_(scale.reshape(-1, *(1,) * (gradient.dim() - 1)))
+        for parameter, gradient, n_needed in self._parts:
+            parameter.grad = gradient if n_needed <= n_models else None
         self.torch.step()
 
-    def _scale(self, gradients: Sequence[Tensor]) -> Tensor | None:
-        """What clipping to the norm multiplies each model's gradients by."""
-        if self.max_grad_norm is None:
-            return None
-        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-        total: Tensor = torch.linalg.vector_norm(norms, dim=0)
-        return (self.max_grad_norm / (total + 1e-6)).clamp(max=1.0)
 
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient in the memory layout of its parameter: fused optimizers pass over both as they lie there."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+def _scale(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
+    """What clipping to the norm multiplies each model's gradients by."""
+    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    total: Tensor = torch.linalg.vector_norm(norms, dim=0)
+    return (max_norm / (total + 1e-6)).clamp(max=1.0)

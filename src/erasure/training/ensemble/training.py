@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from erasure.functional.diverged import OUTPUT_BOUND, WEIGHT_BOUND
 from erasure.training.batches import Column
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
-from erasure.training.ensemble.choice import impossible
+from erasure.training.ensemble.choice import written_down
+from erasure.training.ensemble.losses import StackedLoss
 from erasure.training.ensemble.plan import EnsembleStep, Epochs
-from erasure.training.ensemble.program import Program, difference
+from erasure.training.ensemble.program import difference
 from erasure.training.ensemble.stack import Stack, StackedOptimizer
-from erasure.training.forward import logits_of
+from erasure.training.ensemble.tape import Tape
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import Predictor
 from erasure.training.randomness import Streams
@@ -74,24 +76,22 @@ def train_together(
         )
     if predictor.epochs == 0:
         return [model.eval() for model in models]
-    reason = impossible(models[0], predictor, precision) or difference(models) or _frozen_otherwise(models)
-    if reason is not None:
-        raise RequirementNotMet(f"the models cannot be trained together: {reason}")
+    tape = _common(models, predictor, precision)
     empty = [number for number, own in enumerate(ids) if len(own) == 0]
     if empty:
         raise DataError(f"there is nothing to train on: the training partition of model {empty[0]} is empty")
-    for model in models:
-        model.train()
+    models[0].train()
     size = predictor.batch_size or batch_size
     # The longest epoch first: whoever has no batch left is at the end, and the others are a prefix.
     order = sorted(range(len(models)), key=lambda k: -(-len(ids[k]) // size), reverse=True)
     session = _Session(
+        tape,
         [models[k] for k in order],
         predictor,
         [ids[k] for k in order],
         [shuffles[k] for k in order],
         size,
-        _stacked_loss(criterion, -1.0 if ascends else 1.0),
+        StackedLoss(criterion, -1.0 if ascends else 1.0),
     )
     for epoch in range(predictor.epochs):
         bad = session.epoch(x, y)
@@ -113,15 +113,16 @@ class _Session:
 
     def __init__(
         self,
+        tape: Tape,
         models: Sequence[nn.Module],
         predictor: Predictor,
         ids: Sequence[Tensor],
         generators: Sequence[torch.Generator],
         batch_size: int,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: StackedLoss,
     ) -> None:
-        self.loss = loss
-        self.program, self.stack = Program(models[0], training=True), Stack(models)
+        self.tape, self.loss = tape, loss
+        self.stack = Stack(models, self.tape.learnt)
         self.epochs = Epochs(ids, generators, batch_size, self.stack.tensors[self.stack.trained[0]].dtype)
         self.optimizer = StackedOptimizer(predictor.optimizer, self.stack, self.epochs.runs(), predictor.max_grad_norm)
         schedule = predictor.schedule
@@ -132,38 +133,49 @@ class _Session:
         table = self.epochs.draw()
         total = torch.zeros(len(table), device=table.device)
         for step in self.epochs.steps:
-            total[: step.n_models] += self._step(step, table, x, y)
+            self._differentiate(step, table, x, y, total)
+            self.optimizer.step(step.n_models)
         if self.schedule is not None:
             self.schedule.step()
         lost = ~(total.abs() / len(self.epochs.steps) <= OUTPUT_BOUND)
         ran_away = ~(self.stack.largest() <= WEIGHT_BOUND)
         return [row for row, diverged in enumerate((lost | ran_away).tolist()) if diverged]
 
-    def _step(self, step: EnsembleStep, table: Tensor, x: Column, y: Tensor) -> Tensor:
-        shape = (step.n_models, step.size)
+    def _differentiate(self, step: EnsembleStep, table: Tensor, x: Column, y: Tensor, total: Tensor) -> None:
+        """Leave the gradients of a step in the stack, and add the losses to ``total``."""
         chosen = table[: step.n_models, step.start : step.start + step.size].flatten()
         inputs: Any = x.gather(chosen)
         if not isinstance(inputs, Tensor):
             raise RequirementNotMet(
                 f"the models cannot be trained together: their input is a {type(inputs).__name__}, not a tensor"
             )
-        tensors = self.stack.first(step.n_models)
-        logits = logits_of(self.program.run(inputs.view(*shape, *inputs.shape[1:]), tensors, step.samples))
-        losses = self.loss(logits, y.index_select(0, chosen))
-        means = losses.mean(1) if step.weights is None else (losses * step.weights).sum(1)
-        gradients = torch.autograd.grad(means.sum(), [tensors[name] for name in self.stack.trained], allow_unused=True)
-        self.optimizer.step(gradients, step.n_models)
-        return means.detach()
+        inputs = inputs.view(step.n_models, step.size, *inputs.shape[1:])
+        labels = y.index_select(0, chosen)
+        labels = labels.view(step.n_models, step.size, *labels.shape[1:])
+        at_a_time = self.tape.n_models or step.n_models
+        for first in range(0, step.n_models, at_a_time):
+            last = min(first + at_a_time, step.n_models)
+            part, (tensors, gradients) = step.part(first, last), self.stack.views(first, last)
+            total[first:last] += self.tape.differentiate(
+                inputs[first:last], tensors, part.samples, gradients, partial(self.loss, labels[first:last], part.weights)
+            )
+
+
+def _common(models: Sequence[nn.Module], predictor: Predictor, precision: Precision) -> Tape:
+    """The layers that all models have."""
+    try:
+        tape = written_down(models[0], predictor, precision)
+    except RequirementNotMet as error:
+        raise RequirementNotMet(f"the models cannot be trained together: {error}") from error
+    reason = difference(models) or _frozen_otherwise(models)
+    if reason is not None:
+        raise RequirementNotMet(f"the models cannot be trained together: {reason}")
+    return tape
 
 
 def _frozen_otherwise(models: Sequence[nn.Module]) -> str | None:
     flags = [[parameter.requires_grad for parameter in model.parameters()] for model in models]
     return None if all(own == flags[0] for own in flags) else "they have different parameters to train (requires_grad)"
-
-
-def _stacked_loss(criterion: Criterion, sign: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Losses ``(M, B)``, times ``sign``, from stacked logits and the labels of all rows."""
-    return lambda logits, y: sign * criterion.per_sample(logits.flatten(0, 1), y).view(logits.shape[:2])
 
 
 def _named(numbers: Sequence[int]) -> str:
