@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import numpy
-import scipy
+from typing import Any
 
 from erasure.analysis.overview import Overview, overview_of
 from erasure.durable import write_atomically
@@ -24,14 +20,12 @@ from erasure.records.collection import uncollected
 from erasure.records.reading import as_record
 from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
 from erasure.records.sweep_folder import POINTS_FILE
-from erasure.reports.figures.theme import VERDICT_MARKS
+from erasure.reports.run_summary import READ_FILES, SUMMARY_FILE, RunSummary, judging_code, read_summary, summary_of
 
-__all__ = ["Library", "Run", "ShownVerdict", "State"]
-
-State: TypeAlias = Literal["finished", "with failures", "unfinished", "damaged"]
+__all__ = ["Library"]
 
 _ROWS = "rows.parquet"
-_READ = (_ROWS, RUN_RECORD_FILE, "trace.csv")
+_READ = (*READ_FILES, SUMMARY_FILE)
 """Files of a run that are read; nothing else of the folder is."""
 _TRACES = ("rows.csv", "rows.json", RUN_RECORD_FILE, "stages.json")
 """Files that a run leaves before its rows, which it writes last."""
@@ -41,60 +35,6 @@ _REMEMBERED = 20
 """Folders and versions of which is remembered what their lists say."""
 _MISREAD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What reading JSON of another shape ends in."""
-
-
-@dataclass(frozen=True)
-class ShownVerdict:
-    """The verdict on one method of a run.
-
-    Args:
-        label: The method.
-        title: The verdict in words.
-        colour: Name of its colour.
-    """
-
-    label: str
-    title: str
-    colour: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the list shows it.
-
-    Args:
-        name: Its path from the folder; ``.`` is the folder itself.
-        state: How it ended.
-        reason: Why it is not finished, or what failed.
-        experiment: Name of the experiment.
-        data: Name of the data set.
-        date: When it was made, ISO 8601 in UTC.
-        headline: What was forgotten and from what.
-        methods: Names of the methods, each once, however many settings it was tried at.
-        verdicts: Verdict on each setting, best first; retraining itself is left out.
-        n_seeds: Repetitions.
-        has_outputs: Whether it says where its models' outputs are, which looking at two models side by side needs.
-        title: What people call it.
-        note: What a reader of its verdicts must know.
-    """
-
-    name: str
-    state: State
-    reason: str = ""
-    experiment: str = ""
-    data: str = ""
-    date: str = ""
-    headline: str = ""
-    methods: tuple[str, ...] = ()
-    verdicts: tuple[ShownVerdict, ...] = ()
-    n_seeds: int = 0
-    has_outputs: bool = False
-    title: str = ""
-    note: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """The run as JSON."""
-        return asdict(self)
 
 
 class Library:
@@ -118,12 +58,12 @@ class Library:
             raise ConfigError([Diagnostic(f"{root} is not a directory", hint=hint, kind="data")])
         self.is_cut: bool = False
         self._lock = threading.Lock()
-        self._memory = None if memory is None else memory / f"{_code_digest(self.root)}.json"
-        self._runs: dict[str, tuple[Any, Run]] = _remembered(self._memory)
+        self._memory = None if memory is None else memory / f"{_list_digest(self.root)}.json"
+        self._runs: dict[str, tuple[Any, RunSummary]] = _remembered(self._memory)
         self._overviews: dict[str, tuple[Any, Overview]] = {}
 
     @uncollected()
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunSummary]:
         """All runs there are now, the newest first."""
         directories = self._directories()
         before = {name: self._runs.get(name) for name in directories}
@@ -132,7 +72,7 @@ class Library:
             self._remember(self._memory, directories)
         return sorted(sorted(found, key=lambda run: run.name), key=lambda run: run.date, reverse=True)
 
-    def run(self, name: str) -> Run:
+    def run(self, name: str) -> RunSummary:
         """One run.
 
         Raises:
@@ -201,7 +141,7 @@ class Library:
                 found[Path(place).relative_to(self.root).as_posix()] = Path(place)
         return found
 
-    def _run(self, name: str, directory: Path) -> Run:
+    def _run(self, name: str, directory: Path) -> RunSummary:
         stamp = _stamp(directory)
         with self._lock:
             if name in self._runs and self._runs[name][0] == stamp:
@@ -223,58 +163,26 @@ class Library:
             for old in sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_REMEMBERED]:
                 old.unlink(missing_ok=True)
 
-    def _summary(self, name: str, directory: Path) -> Run:
+    def _summary(self, name: str, directory: Path) -> RunSummary:
         date = _date(directory)
         if not (directory / _ROWS).exists():
-            return Run(name, "unfinished", "it has no rows yet; run its configuration again to go on", date=date)
+            return RunSummary(name, "unfinished", "it has no rows yet; run its configuration again to go on", date=date)
         try:
-            overview = self._overview(name, directory)
-            return _described(name, overview, date)
+            self._check_inside(directory)
+            known = read_summary(directory)
+            return replace(known, name=name) if known is not None else summary_of(self._overview(name, directory), name, date)
         except ErasureError as error:
-            return Run(name, "damaged", str(error), date=date)
+            return RunSummary(name, "damaged", str(error), date=date)
         except _MISREAD as error:
             reason = f"its {RUN_RECORD_FILE} is not as this version writes it ({type(error).__name__}: {error}); run the experiment again"
-            return Run(name, "damaged", reason, date=date)
+            return RunSummary(name, "damaged", reason, date=date)
 
     def _check_inside(self, directory: Path) -> None:
         for path in (directory / name for name in _READ):
-            if not path.resolve().is_relative_to(self.root):
+            if path.is_symlink() and not path.resolve().is_relative_to(self.root):  # no directory on the way is a link
                 raise StoreError(f"{path} is a link that leads out of {self.root}; it is not read.")
             if path.exists() and not path.is_file():
                 raise StoreError(f"{path} is not a plain file; it is not read.")
-
-
-def _described(name: str, overview: Overview, date: str) -> Run:
-    folder = overview.folder
-    failures = folder.record.failures
-    n_failed = len(failures) or sum(row.status in {"failed", "non-finite"} for row in folder.rows)
-    labels = [verdict.label for verdict in overview.verdicts]
-    keys = {model.label: model.key for model in folder.models if model.key}
-    keys |= {row.label: row.unlearner for row in folder.rows if row.unlearner and row.label not in keys}
-    reason = f"{failures[0].stage}: {failures[0].reason}" if failures else "some values could not be measured"
-    return Run(
-        name=name,
-        state="with failures" if n_failed else "finished",
-        reason=reason if n_failed else "",
-        experiment=folder.name,
-        data=_data(folder),
-        date=folder.record.created_at or date,
-        headline=overview.headline,
-        methods=tuple(dict.fromkeys(keys.get(label, label) for label in sorted(labels))),
-        verdicts=tuple(
-            ShownVerdict(j.label, j.title, VERDICT_MARKS[j.finding][0])
-            for j in overview.verdicts
-            if not j.is_exact or len(labels) == 1
-        ),
-        n_seeds=max((verdict.n for verdict in overview.verdicts), default=0),
-        has_outputs=any(group.outputs for group in folder.groups),
-        note="there was nothing to forget" if overview.judged.report.has_nothing_to_forget else "",
-    )
-
-
-def _data(folder: RunFolder) -> str:
-    described = folder.record.dataset
-    return (described.name if described is not None else "") or next((row.dataset for row in folder.rows), "")
 
 
 def _date(directory: Path) -> str:
@@ -290,23 +198,20 @@ def _time(path: Path) -> float | None:
         return None
 
 
-def _remembered(file: Path | None) -> dict[str, tuple[Any, Run]]:
+def _remembered(file: Path | None) -> dict[str, tuple[Any, RunSummary]]:
     """What an earlier object has found; nothing where it cannot be read."""
     if file is None:
         return {}
     try:
         kept = json.loads(file.read_bytes())
-        return {name: ([tuple(each) for each in stamp], as_record(Run, record)) for name, (stamp, record) in kept.items()}
+        return {name: ([tuple(each) for each in stamp], as_record(RunSummary, record)) for name, (stamp, record) in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _code_digest(root: Path) -> str:
+def _list_digest(root: Path) -> str:
     """Changes with the folder, with our code, and with the libraries that judge."""
-    package = Path(__file__).parents[1]
-    code = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(package.rglob("*.py"))]
-    versions = [sys.version, numpy.__version__, scipy.__version__]
-    return hashlib.sha256(repr((str(root), code, versions)).encode()).hexdigest()
+    return hashlib.sha256(repr((str(root), judging_code())).encode()).hexdigest()
 
 
 def _stamp(directory: Path) -> Sequence[Any]:

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 from erasure.analysis.overview import Overview
 from erasure.reports.figures.render import inline_svg
 from erasure.reports.figures.theme import VERDICT_MARKS
+from erasure.reports.run_summary import RunSummary
 from erasure.reports.templating import render, template_text
 from erasure.ui.attacks import ATTACKS
 from erasure.ui.drawings import confusion_figure
-from erasure.ui.library import Run
 from erasure.ui.models import ROLE_NAMES, RunModels
 
 __all__ = ["message_page", "overlay_page", "report_page", "report_policy", "runs_page"]
@@ -26,7 +26,7 @@ _SHOWN_VERDICTS = 3
 _ICON = '<link rel="icon" href="data:,">'
 
 
-def runs_page(root: Path, runs: Sequence[Run], *, is_cut: bool = False) -> str:
+def runs_page(root: Path, runs: Sequence[RunSummary], *, is_cut: bool = False) -> str:
     """The list of runs.
 
     Args:
@@ -60,7 +60,7 @@ def message_page(title: str, text: str) -> str:
     return _render("ui_message.html.j2", title=title, text=text)
 
 
-def report_page(report: str, run: Run) -> str:
+def report_page(report: str, run: RunSummary) -> str:
     """The report of a run with a way back to the list and on to two models side by side.
 
     Args:
@@ -89,7 +89,7 @@ def report_policy() -> str:
 
 
 def overlay_page(
-    run: Run,
+    run: RunSummary,
     overview: Overview,
     models: RunModels,
     *,

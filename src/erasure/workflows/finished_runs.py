@@ -35,7 +35,7 @@ __all__ = ["FinishedRun", "asked", "digested", "finished_run", "remember"]
 _DEVICES = ("CUDA", "HIP", "ROCR", "NVIDIA", "PYTORCH", "TORCH", "ATEN", "ONEDNN", "MKL", "OMP", "KMP", "ERASURE")
 """How variables begin that decide where and with which kernels torch computes, and where we keep things."""
 _FILES = {"rows.parquet", "rows.csv", "rows.json", "trace.csv", "trace.json", "verdicts.json", "table.md", "report.json"}
-_FILES |= {"report.html", "samples_that_show.json", "stages.json", "looks.json"}
+_FILES |= {"report.html", "samples_that_show.json", "stages.json", "looks.json", "summary.json"}
 
 
 @dataclass(frozen=True, kw_only=True)

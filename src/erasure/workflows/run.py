@@ -35,6 +35,7 @@ from erasure.records.run_folder import RunFolder
 from erasure.records.stages_file import write_stages
 from erasure.reports.page import PAGE_FILE, write_page
 from erasure.reports.results import Results
+from erasure.reports.run_summary import write_summary
 from erasure.reports.table import markdown_table
 from erasure.reports.verdicts_file import write_verdicts
 from erasure.stages.numerics import Numerics
@@ -215,9 +216,11 @@ def _results(
         evidence = replace(collect(plan, session, failed, results.rows), level=level)
         save(results, output)
         write_samples(plan, session, failed, output)
-        write_judged(overview_of(RunFolder(results.rows, evidence, jury=results.jury)), output)
+        overview = overview_of(RunFolder(results.rows, evidence, jury=results.jury))
+        write_judged(overview, output)
         write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
         write_run_record(evidence, output)
+        write_summary(overview, output)
         (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
         if listener is not None:
             report_page(output, listener)

@@ -23,6 +23,7 @@ def test_results_go_to_a_directory_of_the_configurations_name(finished):
         "rows.json",
         "rows.parquet",
         "stages.json",
+        "summary.json",
         "table.md",
         "verdicts.json",
     ]

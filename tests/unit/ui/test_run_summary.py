@@ -1,0 +1,67 @@
+"""What a run keeps for the list of runs, beside what judging it again says."""
+
+import json
+
+import pytest
+from report_rows import method, references
+from ui_run import make_run
+
+from erasure.analysis.overview import overview_of
+from erasure.records.rows import write_rows
+from erasure.records.run_folder import RunFolder
+from erasure.reports import run_summary
+from erasure.reports.run_summary import SUMMARY_FILE, write_summary
+from erasure.ui import Library
+from erasure.ui import library as library_module
+
+
+@pytest.fixture
+def summed_up(tmp_path, monkeypatch):
+    """A run with its summary, and the folders that were judged since."""
+    run = tmp_path / "runs" / "one"
+    make_run(run, tmp_path / "store")
+    before = Library(tmp_path / "runs").runs()
+    write_summary(overview_of(RunFolder.load(run)), run)
+    judged = []
+    monkeypatch.setattr(library_module, "overview_of", lambda folder: judged.append(folder.directory.name) or overview_of(folder))
+    return run, before, judged
+
+
+def test_a_run_with_a_summary_is_listed_as_if_it_were_judged(summed_up):
+    run, before, judged = summed_up
+    assert Library(run.parent).runs() == before
+    assert judged == []
+
+
+def test_a_run_is_judged_again_once_its_files_have_changed(summed_up):
+    run, _, judged = summed_up
+    write_rows([*references(), *method("bad")], run)
+    (listed,) = Library(run.parent).runs()
+    assert judged == ["one"]
+    assert listed.methods == ("bad",)
+
+
+def test_a_run_is_judged_again_by_other_code(summed_up, monkeypatch):
+    run, before, judged = summed_up
+    monkeypatch.setattr(run_summary, "judging_code", lambda: "another")
+    assert Library(run.parent).runs() == before
+    assert judged == ["one"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: kept["run"]["verdicts"][0].update(colour="red;x"),
+        lambda kept: kept["run"].update(methods=3),
+        lambda kept: kept["run"].pop("state"),
+        lambda kept: kept.pop("files"),
+        lambda kept: kept["files"].pop("rows.parquet"),
+    ],
+)
+def test_a_summary_of_another_shape_is_passed_over(summed_up, change):
+    run, before, judged = summed_up
+    kept = json.loads((run / SUMMARY_FILE).read_text())
+    change(kept)
+    (run / SUMMARY_FILE).write_text(json.dumps(kept))
+    assert Library(run.parent).runs() == before
+    assert judged == ["one"]
