@@ -91,7 +91,7 @@ def affordable(
     originals: Iterable[int] = ORIGINALS,
     golds: Iterable[int] = GOLDS,
 ) -> list[Outlook]:
-    """Designs that a budget allows and that can accuse, the one that finds the smallest shift first.
+    """Designs that a budget allows and that can accuse, the one that finds the smallest shift first, of equal ones the cheapest.
 
     Args:
         budget_s: Seconds.
@@ -111,7 +111,7 @@ def affordable(
                 allowed.append((_rough_shift(design, methods, level), design, price))
     allowed.sort(key=lambda each: (each[0], each[2]))
     found = [outlook(design, methods, n_values=n_values, level=level, price_s=price) for _, design, price in allowed[:_TRIED]]
-    return sorted(found, key=lambda each: (math.inf if each.shift is None else each.shift, each.price_s))
+    return sorted(found, key=lambda each: (math.inf if each.shift is None else round(each.shift, 1), each.price_s))
 
 
 def _even(n_originals: int, n_golds: int) -> Design:

@@ -67,7 +67,7 @@ def printable_lines(found: Calibration) -> str:
         f"A retrained model is accused in {_percent(found.accused)} of reports (95 % interval {_percent(low)} to {_percent(high)}); "
         "at most 5 % are promised.",
         "Retrained models are found " + ", ".join(_findings(found)) + ".",
-        f"The original itself is found under-forgotten in {_percent(found.n_found / found.n_draws)} of reports.",
+        f"The original itself is found “under-forgotten” in {_percent(found.n_found / found.n_draws)} of reports.",
     ]
     lines += [printable(notice) for notice in found.notices]
     if not found.missed:
@@ -83,9 +83,11 @@ def printable_lines(found: Calibration) -> str:
 
 
 def _findings(found: Calibration) -> list[str]:
+    from erasure.analysis.verdicts import TITLES
+
     total = sum(found.findings.values())
     ordered = sorted(found.findings.items(), key=lambda each: -each[1])
-    return [f"{finding.value} in {_percent(n / total)}" for finding, n in ordered]
+    return [f"“{TITLES[finding]}” in {_percent(n / total)}" for finding, n in ordered]
 
 
 def _name(measure: str, partition: str) -> str:

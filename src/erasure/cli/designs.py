@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from erasure.cli.amounts import shown_duration
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["design_lines", "design_record", "golds_in_words", "originals_in_words", "proposal_lines"]
 
 _MAX_SHOWN = 5
+_MANY = 1_000_000_000
 
 
 def design_record(design: Outlook) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def design_lines(design: Outlook) -> str:
     if not design.n_golds:
         return f"Without further golds nobody is judged. {_enough(design.n_methods)}"
     kind = f"{originals_in_words(design.n_originals)} with {golds_in_words(design.n_golds, design.n_originals)}, {together}"
-    ways = f"{design.n_labellings:,} labellings of the models, smallest p {design.smallest_p:.2g}"
+    ways = f"{_counted(design.n_labellings)} labellings of the models, smallest p {design.smallest_p:.2g}"
     if not design.basis:
         return f"{kind}: {ways}, so that nobody can be accused. {_enough(design.n_methods)}"
     found = f"{kind}: {ways}. {_finds(design)}"
@@ -56,10 +58,15 @@ def proposal_lines(designs: list[Outlook], budget_s: float) -> str:
     for each in designs[:_MAX_SHOWN]:
         takes = shown_duration(each.price_s or 0.0)
         shift = "nothing" if each.shift is None or math.isinf(each.shift) else f"{each.shift:.1f} sd"
-        numbers = f"{each.n_originals:>9} {each.n_golds:>10} {each.n_labellings:>12,} {each.smallest_p:>10.2g}"
+        numbers = f"{each.n_originals:>9} {each.n_golds:>10} {_counted(each.n_labellings):>12} {each.smallest_p:>10.2g}"
         lines.append(f"{numbers} {each.basis:>10} {shift:>8} {takes:>9}")
     lines.append(f"The first: {_options(best.n_originals, best.n_golds)}. {_finds(best)}")
     return "\n".join(lines)
+
+
+def _counted(n: int) -> str:
+    """A number of labellings, which may have dozens of digits."""
+    return f"{n:,}" if n < _MANY else f"about {Decimal(n):.0e}".replace("e+", "e")
 
 
 def _finds(design: Outlook) -> str:

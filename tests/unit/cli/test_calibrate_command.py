@@ -19,6 +19,7 @@ def test_it_says_how_often_a_retrained_model_is_accused_and_what_is_found(cli, w
     assert code == 0
     assert "1 original with 5 further golds, 1 method judged together; 20 reports from 9 golds" in out
     assert "at most 5 % are promised" in out
+    assert "“not told apart” in " in out
     assert "NLL on forget" in out
     assert not (tmp_path / "runs").exists()
     found = json.loads(cli(*arguments, "--json")[1])
