@@ -90,6 +90,7 @@ class Advice:
         ties: Labels of further methods that are not shown to be farther from retraining, nearest first.
         reason: What was found, as the rows state it.
         among: Distances and chances of those that were chosen from; None for fewer than three originals.
+        left_out: Labels of methods with values of so few originals that they were not chosen from.
         original: Distance of the original from retraining, in standard deviations of a gold; None if it was not compared.
         shift: Difference of one value, in standard deviations of a gold, that the run would have found in 80 % of cases.
         has_attack: Whether an attack was among the values.
@@ -102,6 +103,7 @@ class Advice:
     ties: tuple[str, ...] = ()
     reason: str = ""
     among: Nearest | None = None
+    left_out: tuple[str, ...] = ()
     original: float | None = None
     shift: float | None = None
     has_attack: bool = False
@@ -117,7 +119,7 @@ class Advice:
     def best(self) -> Verdict | None:
         """The method to use; None if nobody should be named, as after one or two originals."""
         is_named = self.kind in {Advised.USE, Advised.FALLS_SHORT} and self.n_originals >= MIN_ORIGINALS
-        return self.nearest if is_named else None
+        return self.nearest if is_named and self.among is not None else None
 
     @property
     def chances(self) -> Mapping[str, float]:
@@ -169,10 +171,13 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         if first.distance >= report.distances.of(ORIGINAL):
             return advice(Advised.NO_NEARER, nearest=first)
         return advice(_kind(first), nearest=first)
+    competing = {j.label: j for j in affordable if j.label in among.chances}
+    rare = tuple(j.label for j in affordable if j.label not in competing)
     if ORIGINAL in among.ties:
-        return advice(Advised.NO_NEARER, nearest=affordable[0], among=among, ties=_others(among, affordable[0].label))
-    nearest = _chosen({j.label: j for j in affordable}, among)
-    return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label))
+        nearest = next(iter(competing.values()), affordable[0])
+        return advice(Advised.NO_NEARER, nearest=nearest, among=among, ties=_others(among, nearest.label), left_out=rare)
+    nearest = _chosen(competing, among)
+    return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label), left_out=rare)
 
 
 def _kind(nearest: Verdict) -> Advised:

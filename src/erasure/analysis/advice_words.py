@@ -22,7 +22,8 @@ _FAR = 100.0
 
 def recommendation(advice: Advice) -> str:
     """What to do, in words that can stand alone."""
-    return _WORDS[advice.kind](advice)
+    few = f" Not compared, because it takes {MIN_ORIGINALS} originals: {_listed(advice.left_out)}." if advice.left_out else ""
+    return _WORDS[advice.kind](advice) + few
 
 
 def _no_gold(_: Advice) -> str:

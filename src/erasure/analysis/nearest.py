@@ -100,10 +100,12 @@ def distances_of(families: Mapping[str, Family]) -> Distances:
 def _log_distances(family: Family, keys: set[tuple[str, str]]) -> dict[Hashable, float]:
     """For each original, log of the root mean square over claims of the distance from the jury's mean, in sd of a gold.
 
-    Empty where no value is left by which models could be compared.
+    Empty where no value is left by which models could be compared, or beside a single gold, whose spread nobody knows.
     """
     assert family.design is not None  # noqa: S101 - narrows the type
-    spread = np.nan_to_num(gold_spread(family.values, family.design))
+    spread = gold_spread(family.values, family.design)
+    if np.isnan(spread).any():
+        return {}
     squares: dict[Claim, list[list[float]]] = {}
     for index, column in enumerate(family.columns):
         deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)

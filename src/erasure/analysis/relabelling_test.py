@@ -130,10 +130,16 @@ def differences(values: _Floats, design: Design) -> _Floats:
 
 
 def gold_spread(values: _Floats, design: Design) -> _Floats:
-    """Standard deviation of the golds inside blocks, pooled, ``(values,)``; NaN without two golds in any block."""
-    if not design.degrees:
-        return np.full(np.shape(values)[1], np.nan)
-    return np.asarray(np.sqrt(_gold_squares(np.asarray(values, dtype=np.float64), design) / design.degrees))
+    """Standard deviation of the golds inside blocks, pooled, ``(values,)``.
+
+    Where every block has a single gold it is that of golds of different blocks, and NaN if there is one block.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if design.degrees:
+        return np.asarray(np.sqrt(_gold_squares(x, design) / design.degrees))
+    if len(design.blocks) < 2:
+        return np.full(x.shape[1], np.nan)
+    return np.asarray(x[[rows.stop - 1 for rows in design.slices]].std(axis=0, ddof=1))
 
 
 def usable_by_t(values: _Floats, design: Design) -> NDArray[np.bool_]:

@@ -37,7 +37,10 @@ def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
     if not n:
         alike = "Every value is the same in all models, retrained ones and unlearned ones; nothing can be told by them."
         return (alike, *_left_out(tested))
-    start = f"No difference from retrained models in {n} {'value' if n == 1 else 'values'}{_smallest(tested)}."
+    values = "1 value" if n == 1 else f"{n} values"
+    start = f"No difference from retrained models was found in {values}{_smallest(tested)}."
+    if tested.adjusted is None and tested.p is not None and tested.p <= report.level:
+        start = f"Retraining itself, which is not accused: of its {values} the farthest one has p = {p_text(tested.p)}."
     if tested.finding == Finding.INDISTINGUISHABLE:
         left = tested.memory.high if tested.memory is not None else 0.0
         return (start, f"At most {_percent(left)} of the original's memory of the forgotten samples is left.", *_left_out(tested))

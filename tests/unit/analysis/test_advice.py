@@ -250,3 +250,23 @@ def test_every_kind_has_words():
     advice = advise(judged({"m": {}}, {"m": 2.0}))
     for kind in Advised:
         assert recommendation(replace(advice, kind=kind))
+
+
+def test_who_lacks_originals_is_not_chosen_from_and_it_is_said():
+    rows = report(np.random.default_rng(0), {"m": {}, "half": HALF}, 5, 4)
+    gone = {"value": None, "status": "failed", "reason": "out of memory"}
+    rows = [replace(each, **gone) if each.label == "m" and each.seed_train > 1 else each for each in rows]
+    advice, text = said(judge_all(rows, ROLES))
+    assert (advice.best.label, advice.left_out) == ("half", ("m",))
+    assert text.endswith("Not compared, because it takes 3 originals: m.")
+    alone, text = said(judge_all([each for each in rows if each.label != "half"], ROLES))
+    assert alone.best is None
+    assert "m" in alone.left_out and "Use" not in text
+
+
+def test_beside_a_single_gold_nobody_is_said_to_be_near():
+    advice, text = said(judged({"m": {}}, n=1, golds=1), References(n_originals=1))
+    assert (advice.kind, advice.best) == (Advised.UNDECIDED, None)
+    assert text.startswith("Whether any method here has forgotten is undecided: 1 further gold cannot accuse")
+    several = judged({"m": {}}, n=5, golds=1)
+    assert 0.3 < several.of("m").distance < 3  # golds of different originals tell how far golds differ

@@ -189,3 +189,11 @@ def test_methods_are_in_the_order_of_their_distance_and_what_is_broken_comes_las
 def test_the_rule_says_every_verdict():
     assert {name for name, _ in RULE} == set(TITLES.values())
     assert set(TITLES) == set(Finding)
+
+
+def test_retraining_that_lies_far_off_by_chance_is_not_said_to_show_no_difference():
+    rows = report(np.random.default_rng(1), {"GoldModel": {"accuracy forget": 0.06}}, 5, 9)
+    (verdict,) = judge_all(rows, ROLES, exact=["GoldModel"]).verdicts
+    assert verdict.tested.p <= 0.05
+    assert verdict.finding not in {Finding.UNDER_FORGOTTEN, Finding.DIFFERENT}
+    assert verdict.reasons[0].startswith("Retraining itself, which is not accused: of its 6 values the farthest one has p = ")
