@@ -252,9 +252,15 @@ def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> 
         if location in seen:
             text = f"{seen[location].message.rpartition(', found ')[0]}, or {text.removeprefix('expected ')}"
         choices = re.findall(r'"([^"]*)"', message)
-        hint = nearest(found, choices) if isinstance(found, str) else ""
+        hint = nearest(found, choices) if isinstance(found, str) else _as_share(message, found)
         seen[location] = FieldDiagnostic(name, location, text, hint)
     return list(seen.values())
+
+
+def _as_share(message: str, found: Any) -> str:
+    """What to write for a percentage where a share up to 1 is expected; empty where it is something else."""
+    is_percentage = message.endswith("less than or equal to 1") and isinstance(found, int | float) and 1 < found < 100
+    return f"{found:g} % is written {found / 100:g}" if is_percentage else ""
 
 
 _BOUNDS = {"gt": "greater than", "ge": "greater than or equal to", "lt": "less than", "le": "less than or equal to"}
@@ -275,6 +281,7 @@ def _has(part: Any, side: str) -> bool:
 def _expected(message: str) -> str:
     """The sentence of pydantic in the words of our other messages."""
     message = message.replace("Input should be", "expected").replace("a valid ", "a ").replace("a integer", "an integer")
+    message = message.replace("a tuple", "a list")
     message = re.sub(r"^(?:Tuple|List) should have (.*?) after validation, not (\d+)$", r"expected \1, not \2", message)
     return message.replace("'", '"')
 

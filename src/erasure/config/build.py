@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -286,7 +287,11 @@ class Builder:
             if component_slot(types.get(problem.field)) is not None and len(self.problems) > before and problem.field in given:
                 continue  # the node inside has already said what is wrong
             where = f"{under}.{problem.location}" if problem.field in given else under
-            hint = "" if problem.field in types else nearest(problem.field, alias.vocabulary)
+            hint = (
+                ""
+                if problem.field in types
+                else _elsewhere(problem.field, types, value) or nearest(problem.field, alias.vocabulary)
+            )
             self._problem(problem.message, position, where, "parameter", hint or problem.hint)
         if len(self.problems) > before:
             return None
@@ -422,6 +427,15 @@ def _accepted(resolved: Resolved, given: Iterable[str] = ()) -> frozenset[str]:
         unknown = {name for name, _, _ in argument_problems(target, dict.fromkeys(given))}
         return frozenset((*arguments_of(target), *(name for name in given if name not in unknown)))
     return frozenset((*field_types(resolved.cls), *(resolved.alias.vocabulary if resolved.alias is not None else ())))
+
+
+def _elsewhere(name: str, types: Mapping[str, Any], value: Node) -> str:
+    """Where to write a parameter that belongs to the optimizer inside a component; empty if it does not."""
+    ours = "lr" if name == "learning_rate" else name
+    if "optimizer" not in types or ours not in {"lr", "momentum", "weight_decay", "betas", "nesterov"}:
+        return ""
+    given = json.dumps({"class": "SGD" if ours in {"momentum", "nesterov"} else "Adam", "parameters": {ours: value.plain()}})
+    return f'write it inside the optimizer: "optimizer": {given}'
 
 
 def _written_at(value: Any, position: Position) -> Node:

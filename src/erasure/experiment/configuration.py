@@ -309,7 +309,7 @@ class _Assembly:
             return ()
         if not node.is_list:
             empty = node.value is None and not node.is_object
-            hint = "this section is empty; write [] if no method is meant" if empty else ""
+            hint = "this section is empty; write [] if no method is meant" if empty else "put it in [ ]"
             self.builder.problems.append(
                 Diagnostic("expected a list of unlearners", "unlearners", node.position, hint, "structure")
             )

@@ -13,6 +13,7 @@ from typing import Any
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins
 from erasure.component import Call, Component
 from erasure.errors import Diagnostic, ErasureError, UnknownComponent, foreign, nearest, with_article
+from erasure.registry.meant import meant
 from erasure.registry.upstream import SECTIONS, UPSTREAM, Alias
 
 __all__ = ["ALLOWED_MODULES", "Registry", "Resolved"]
@@ -94,6 +95,8 @@ class Registry:
             return self._call(name, slot)
         if kind == "augmentation" and name.rpartition(".")[0] in {"", "torchvision.transforms", _TRANSFORMS}:
             return self._transform(name.rpartition(".")[2])
+        if "." in name and meant(kind, name):
+            raise _unknown(f'"{name}" is no {kind}', meant(kind, name))
         if "." in name:
             return self._dotted(name, slot)
         elsewhere = [other for other in BUILTINS if name in self.names(other)]
@@ -101,7 +104,7 @@ class Registry:
             raise _unknown(f'"{name}" is {with_article(elsewhere[0])}; this place takes {with_article(kind)}')
         paths = _SHORT_UPSTREAM.get(kind, {}).get(name, ())
         published = f"published files write {' or '.join(paths)}" if paths else ""
-        raise _unknown(f'there is no {kind} called "{name}"', published or nearest(name, known))
+        raise _unknown(f'there is no {kind} called "{name}"', published or meant(kind, name) or nearest(name, known))
 
     def _upstream(self, name: str, alias: Alias, slot: type[Component]) -> Resolved:
         if alias.kind != slot.kind:

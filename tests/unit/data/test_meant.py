@@ -116,12 +116,44 @@ def test_a_decimal_comma_is_read_where_it_is_said(tmp_path):
         (["[1, 2]", "[3]"], "ParseLists"),
         (["CCO", "c1ccccc1", "CC(=O)O"], "SMILES"),
         (["it was fine", "not so good", "a long day"], "free text"),
+        (["10:30", "9:05", "23:59:59"], "times of the day"),
+        (["0x1f", "0xA0", "0x00"], "hexadecimal"),
+        (['{"a": 1}', '{"a": 2}', "{}"], "JSON objects"),
+        (["1.5 kg", "20 kg", "7 kg"], 'unit "kg".*"character": " kg"'),
+        (["1 kg", "20 g", "7 kg", "8 t"], "free text"),
     ],
 )
 def test_advice_fits_what_was_found(values, said):
     import re
 
     assert re.search(said, looks_like(values, "column"))
+
+
+def test_a_unit_is_taken_off_as_advised(tmp_path):
+    import json
+    import re
+
+    from erasure.data.preprocess.values import RemoveCharacter
+    from erasure.data.sources.preprocessed import Preprocessed
+
+    source = table(tmp_path, "a,y\n1.5 kg,0\n20 kg,1\n7 kg,0\n")
+    with pytest.raises(DataError, match='unit "kg"') as caught:
+        source.load()
+    step = json.loads(re.search(r"{.*}}", str(caught.value))[0])
+    made = Preprocessed(data_source=source, steps=(RemoveCharacter(**step["parameters"]),))
+    assert made.load().x.values.flatten().tolist() == [1.5, 20.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,y\n1,0.5\n2,1.25\n", "expected whole numbers or text; classes are learned: cut amounts"),
+        ("a,y\n1,no\n2,\n", r'missing values in "y" \(1, first in row 2 of .*\); give missing = "drop"$'),
+    ],
+)
+def test_labels_that_are_none_are_told_what_to_do(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        table(tmp_path, text).load()
 
 
 def test_lists_of_one_length_become_columns(tmp_path):

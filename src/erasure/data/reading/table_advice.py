@@ -22,6 +22,9 @@ _MONEY = r"[$€£¥]|USD|EUR|GBP|CHF"
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
 )
+_TIME = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?")
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
+_UNIT = re.compile(rf"{_NUMBER}(\s*[^\W\d_][\w/²³]*)")
 _SMILES = re.compile(r"[A-Za-z0-9@+\-\[\]()=#$/\\%.:*]+")
 _ATOMS = re.compile(r"(Cl|Br|[BCNOPSFI]|[bcnops]|\[[^\]]+\])")
 
@@ -80,6 +83,17 @@ def looks_like(texts: Sequence[str], name: str) -> str:
         return (
             "these are dates: give parts of them (year, month, days since a day) as numbers in the file, or leave the column out"
         )
+    if all(map(_TIME.fullmatch, values)):
+        return (
+            "these are times of the day: give hours, or minutes since midnight, as numbers in the file, or leave the column out"
+        )
+    if all(map(_HEXADECIMAL.fullmatch, values)):
+        return "these are hexadecimal numbers: give them in the file as decimal ones, or leave the column out"
+    if all(each.startswith("{") and each.endswith("}") for each in values):
+        return "these are JSON objects: give what is in them as columns of their own in the file, or leave the column out"
+    unit = _unit(values)
+    if unit:
+        return f'these are numbers with the unit "{unit.strip()}": the step {_step(unit, name)} in "preprocess" reads them'
     if all(each.startswith("[") and each.endswith("]") for each in values):
         longest = max(each.count(",") + 1 for each in values)
         step = f'{{"class": "ParseLists", "parameters": {{"x": true, "columns": ["{name}"], "max_length": {longest}}}}}'
@@ -123,6 +137,13 @@ def _as_written(values: Sequence[str]) -> tuple[str, list[str], bool] | None:
     elif decimal_comma:
         what.append("a decimal comma")
     return ("numbers with " + " and ".join(what), characters, decimal_comma and not as_thousands) if what else None
+
+
+def _unit(values: Sequence[str]) -> str:
+    """The letters behind all numbers, with the space between; empty where these are not the same everywhere."""
+    found = [_UNIT.fullmatch(each) for each in values]
+    units = {each[each.lastindex or 0] for each in found if each is not None}
+    return units.pop() if len(values) > 1 and None not in found and len(units) == 1 else ""
 
 
 def _step(character: str, name: str) -> str:

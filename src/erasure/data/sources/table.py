@@ -192,7 +192,8 @@ class TableFile(DataSource):
                 raise DataError(f"every row misses a value in {', '.join(gaps)}; leave those columns out of the features")
             return table.keep(complete)
         found = [f'"{name}" ({gap.sum()}, first in {table.row(int(gap.argmax()))})' for name, gap in gaps.items()]
-        remedy = 'give missing = "drop"' if self.missing == "impute" else 'give missing = "drop" or "impute"'
+        is_filled = self.missing != "impute" and not {*self._label_columns, *self.z} & {*gaps}
+        remedy = 'give missing = "drop" or "impute"' if is_filled else 'give missing = "drop"'
         raise DataError(f"missing values in {', '.join(found)}; {remedy}")
 
     def _labels(self, table: RawTable) -> tuple[npt.NDArray[np.int64], int, tuple[str, ...]]:
@@ -207,6 +208,8 @@ class TableFile(DataSource):
             if odd.any():
                 first = int(odd.argmax())
                 message = f"{numbers[first]} in {table.row(first)}; expected whole numbers or text"
+                if np.isfinite(numbers[first]):
+                    message += "; classes are learned: cut amounts into some, such as low and high, in the file"
                 raise DataError(f'the label column "{label}" is not a class: {message}')
         coded = codes_of(table, label, self.label_strip)
         n_classes = self._count(len(coded.names))
