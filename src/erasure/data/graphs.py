@@ -264,6 +264,7 @@ def nodes_to_tensors(column: NodeColumn) -> tuple[dict[str, Tensor], dict[str, J
         "counts_degrees": column.counts_degrees,
         **({"propagate": column.propagate} if column.propagate else {}),
         **({"names": list(column.names)} if column.names else {}),
+        **({"weighted": True} if column.weighted else {}),
     }
 
 
@@ -279,6 +280,7 @@ def nodes_from_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, Json])
         int(facts.get("propagate", 0)),
         tensors.get("planted"),
         tuple(facts.get("names", ())),
+        weighted=bool(facts.get("weighted", False)),
     )
 
 

@@ -204,6 +204,11 @@ class _Network(nn.Module):
             # Normalised once for all layers.
             return (inputs.messages(),)
         if not family.edge_features:
+            if isinstance(inputs, NodeBatch) and inputs.weighted:
+                hint = "" if family.conv == "sage" else f', or let conv = "{family.conv}" read them as edge_features = 1'
+                raise RequirementNotMet(
+                    f'the edges have weights, which conv = "{family.conv}" does not multiply messages by; take "gcn"{hint}'
+                )
             return (edge_index,)
         found = 0 if edge_attr is None else edge_attr.shape[1]
         if edge_attr is None or found != family.edge_features:

@@ -376,7 +376,7 @@ class RequestedGraph:
             visible = (~missing).index_fill(0, own, True)
             row_of = torch.where(visible, visible.cumsum(0) - 1, -1)
             x, edges = x[visible], row_of[edges]
-        return Subgraph(x, edges, attributes, row_of, self.graph.propagate)
+        return Subgraph(x, edges, attributes, row_of, self.graph.propagate, self.graph.weighted)
 
     def _name(self, number: int) -> GraphName:
         return next(name for name in GRAPHS if number in {self.number(name), self.number(name, arrived=True)})
@@ -467,6 +467,7 @@ class RequestedGraph:
             torch.cat(attributes) if attributes else None,
             row_of,
             self.graph.propagate,
+            self.graph.weighted,
         )
 
     def trained_on(self, ids: Tensor) -> RequestedGraph:

@@ -97,6 +97,7 @@ class NodeBatch:
         edge_attr: Edge features, shape ``(m, D)``, float32; None if there are none.
         rows: The samples as rows of ``x``, shape ``(B,)``, int64.
         view: What the graph was cut from, for what has been computed of it already; None if nothing has.
+        weighted: Whether the one edge feature is the edge's weight.
     """
 
     x: Tensor
@@ -104,6 +105,7 @@ class NodeBatch:
     edge_attr: Tensor | None
     rows: Tensor
     view: Subgraph | None = None
+    weighted: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,7 +123,8 @@ class NodeBatch:
         """The weights of a GCN's edges, self-loops among them."""
         if self.view is not None and self.view.edge_index is self.edge_index:
             return self.view.messages
-        return SparseRows.of_edges(*normalised_edges(self.edge_index, self.n_nodes, self.x.dtype), self.n_nodes)
+        weights = edge_weights(self.edge_attr, self.weighted)
+        return SparseRows.of_edges(*normalised_edges(self.edge_index, self.n_nodes, self.x.dtype, weights), self.n_nodes)
 
     def __getitem__(self, part: slice) -> NodeBatch:
         """The same graph with fewer samples."""
@@ -131,14 +134,24 @@ class NodeBatch:
         """The same batch on ``device``."""
         edge_attr = None if self.edge_attr is None else self.edge_attr.to(device)
         x, edge_index, rows = (t.to(device) for t in (self.x, self.edge_index, self.rows))
-        return NodeBatch(x, edge_index, edge_attr, rows)
+        return NodeBatch(x, edge_index, edge_attr, rows, weighted=self.weighted)
 
 
-def normalised_edges(edge_index: Tensor, n_nodes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Edges with a self-loop at every node, and their weights by the degrees of both ends, as a GCN has them."""
+def normalised_edges(
+    edge_index: Tensor, n_nodes: int, dtype: torch.dtype, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Edges with a self-loop at every node, and their weights by the degrees of both ends, as a GCN has them.
+
+    With ``weights`` of the edges, ``(m,)``, a degree is their sum; that of a new self-loop is 1.
+    """
     gcn_norm = torch_geometric("nn.conv.gcn_conv", "a graph network").gcn_norm
-    normalised: tuple[Tensor, Tensor] = gcn_norm(edge_index, num_nodes=n_nodes, dtype=dtype)
+    normalised: tuple[Tensor, Tensor] = gcn_norm(edge_index, weights, num_nodes=n_nodes, dtype=dtype)
     return normalised
+
+
+def edge_weights(edge_attr: Tensor | None, weighted: bool) -> Tensor | None:
+    """Weight of each edge, ``(m,)``; None where edges count alike."""
+    return edge_attr[:, 0] if weighted and edge_attr is not None else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +259,7 @@ class NodeColumn:
         names: What the data calls each node; empty where nodes are called by their numbers.
         later: Nodes that arrive after the training, shape ``(N,)``, bool (the inductive setting); None for none. Samples of which none is
             among them are seen in the graph without these nodes and their edges, others in the whole graph. Not with a background.
+        weighted: Whether ``edge_attr`` has one column, the weight of each edge, above 0. A GCN's messages are multiplied by it.
     """
 
     x: Tensor
@@ -257,6 +271,7 @@ class NodeColumn:
     planted: Tensor | None = None
     names: tuple[str, ...] = ()
     later: Tensor | None = None
+    weighted: bool = False
     _views: list[tuple[Tensor | None, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -306,7 +321,7 @@ class NodeColumn:
 
     def _view(self, ids: Tensor | None) -> Subgraph:
         if ids is None:
-            return Subgraph(self.x, self.edge_index, self.edge_attr, propagate=self.propagate)
+            return Subgraph(self.x, self.edge_index, self.edge_attr, propagate=self.propagate, weighted=self.weighted)
         background = (
             self.background if self.background is not None else torch.zeros(len(self), dtype=torch.bool, device=ids.device)
         )
@@ -323,6 +338,7 @@ class NodeColumn:
             edge_attr=None if self.edge_attr is None else self.edge_attr[edges],
             row_of=torch.where(visible, row_of, -1),
             propagate=self.propagate,
+            weighted=self.weighted,
         )
 
     def trained_on(self, ids: Tensor) -> NodeColumn:
@@ -345,6 +361,7 @@ class NodeColumn:
             planted,
             self.names,
             later,
+            self.weighted,
         )
 
 
@@ -358,6 +375,7 @@ class Subgraph:
         edge_attr: Features of those edges.
         row_of: Row of each node of the whole graph, -1 for those that cannot be seen; None if all can.
         propagate: As for :class:`NodeColumn`.
+        weighted: As for :class:`NodeColumn`.
     """
 
     x: Tensor
@@ -365,6 +383,7 @@ class Subgraph:
     edge_attr: Tensor | None = None
     row_of: Tensor | None = None
     propagate: int = 0
+    weighted: bool = False
 
     def __len__(self) -> int:
         return len(self.x) if self.row_of is None else len(self.row_of)
@@ -374,7 +393,7 @@ class Subgraph:
         rows = ids if self.row_of is None else self.row_of.index_select(0, ids)
         if self.propagate:
             return self.propagated.index_select(0, rows)
-        return NodeBatch(self.x, self.edge_index, self.edge_attr, rows, view=self)
+        return NodeBatch(self.x, self.edge_index, self.edge_attr, rows, view=self, weighted=self.weighted)
 
     @cached_property
     def propagated(self) -> Tensor:
@@ -389,12 +408,13 @@ class Subgraph:
     @cached_property
     def messages(self) -> SparseRows:
         """The weights of a GCN's edges, self-loops among them."""
-        return SparseRows.of_edges(*normalised_edges(self.edge_index, len(self.x), self.x.dtype), len(self.x))
+        weights = edge_weights(self.edge_attr, self.weighted)
+        return SparseRows.of_edges(*normalised_edges(self.edge_index, len(self.x), self.x.dtype, weights), len(self.x))
 
     def to(self, device: torch.device) -> Subgraph:
         """The same on ``device``."""
         edge_attr, row_of = (None if t is None else t.to(device) for t in (self.edge_attr, self.row_of))
-        return Subgraph(self.x.to(device), self.edge_index.to(device), edge_attr, row_of, self.propagate)
+        return Subgraph(self.x.to(device), self.edge_index.to(device), edge_attr, row_of, self.propagate, self.weighted)
 
 
 def one_hot(codes: Tensor, categories: tuple[int, ...]) -> Tensor:

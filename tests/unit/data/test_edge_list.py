@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from erasure.data.graph_splitters import GraphEdgesSplitter, GraphNodesSplitter
+from erasure.data.graph_splitters import GraphEdgesSplitter, GraphNodesSplitter, GraphRequestSplitter
 from erasure.data.partitions import build_partitions
 from erasure.data.sources.edge_list import EdgeList
 from erasure.data.sources.table import TableFile
 from erasure.data.splitters import ByZSplitter
 from erasure.data.storage import from_artifact, to_artifact
-from erasure.errors import DataError, InvalidParameters, PartitionError
+from erasure.errors import DataError, InvalidParameters, PartitionError, RequirementNotMet
+from erasure.models.graph import GNN
+from erasure.training.graph_requests import NO_SAMPLE
+from erasure.training.predictor import ModelInput
 
 NODES = """paper,f1,f2,topic,split
 p10,1,0,a,train
@@ -99,6 +102,15 @@ def test_training_nodes_are_seen_by_their_own_partition_alone_where_nodes_are_fo
         ({"nodes": NODES + "p5,1,1,a,train\n"}, "more than once: p5"),
         ({"nodes": NODES + ",1,1,a,train\n"}, "the node has no name"),
         ({"ends": ("frm", "to")}, 'did you mean "from"'),
+        (
+            {"edges": "a,b,w\np10,7,0\n", "weight": "w"},
+            'row 1 of edges.csv: "0" in "w" is no weight; weights are numbers above 0',
+        ),
+        ({"edges": "a,b,w\np10,7,1\np5,7,much\n", "weight": "w"}, 'row 2 of edges.csv: "much" in "w" is no weight'),
+        ({"edges": "a,b,w\np10,7,1\np5,7,\n", "weight": "w"}, "row 2 of edges.csv: the edge has no weight"),
+        ({"edges": "a,b,w\np10,7,1\n7,p10,2\n", "weight": "w"}, "row 2 of edges.csv: the edge has the weight 2, and 1 in row 1"),
+        ({"edges": "a,b,w\np10,7,1\n", "weight": "v"}, '"v"'),
+        ({"edges": "a,w\np10,1\n", "weight": "w"}, "an edge has two ends"),
     ],
 )
 def test_files_that_do_not_fit_are_refused_with_the_place(tmp_path, change, message):
@@ -108,7 +120,13 @@ def test_files_that_do_not_fit_are_refused_with_the_place(tmp_path, change, mess
 
 def test_parameters_that_contradict_one_another_are_refused(tmp_path):
     files(tmp_path)
-    for parameters in ({"propagate": 2, "forgets": "node"}, {"header": False, "ends": ("a", "b")}):
+    contradictions = (
+        {"propagate": 2, "forgets": "node"},
+        {"header": False, "ends": ("a", "b")},
+        {"header": False, "weight": "w"},
+        {"propagate": 2, "weight": "w"},
+    )
+    for parameters in contradictions:
         with pytest.raises(InvalidParameters):
             source(tmp_path, **parameters)
 
@@ -124,7 +142,7 @@ def test_nodes_and_edges_are_requested_by_their_names(tmp_path):
     other_way = GraphEdgesSplitter(parts_names=("edge", "-"), pairs=(("x 3", "p5"),))
     partitions = cut(data, nodes, edges)
     assert partitions["gone"].tolist() == [1, 2]
-    assert partitions["edge"].tolist() == cut(data, nodes, other_way)["edge"].tolist() == [3 * 5 + 2]
+    assert partitions["edge"].tolist() == cut(data, nodes, other_way)["edge"].tolist() == [NO_SAMPLE + 2]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +161,56 @@ def test_nodes_and_edges_are_requested_by_their_names(tmp_path):
 def test_requests_of_what_is_not_there_are_refused_by_name(tmp_path, splitter, message):
     with pytest.raises(PartitionError, match=message):
         cut(loaded(tmp_path), splitter)
+
+
+WEIGHTED = """w,from,to
+2,p10,7
+2.0,7,p10
+0.5,x 3,p10
+3,x 3,x 3
+1.5,p5,x 3
+"""
+
+
+def test_weights_are_read_for_both_directions_and_multiply_the_messages_of_a_gcn(tmp_path):
+    data = loaded(tmp_path, edges=WEIGHTED, weight="w")
+    said = dict(zip(map(tuple, data.x.edge_index.T.tolist()), data.x.edge_attr[:, 0].tolist(), strict=True))
+    assert said == {(0, 1): 2, (1, 0): 2, (2, 0): 0.5, (0, 2): 0.5, (2, 2): 3, (3, 2): 1.5, (2, 3): 1.5}
+    again = from_artifact(*to_artifact(data)).x
+    assert again.weighted and torch.equal(again.edge_attr, data.x.edge_attr)
+    dense = torch.eye(5)
+    dense[2, 2] = 0
+    for (u, v), weight in said.items():
+        dense[v, u] += weight
+    scale = dense.sum(1).rsqrt()
+    batch = again.to(torch.device("cpu")).gather(torch.arange(5))
+    for messages in (batch.messages(), batch.to("cpu").messages()):
+        assert torch.allclose(messages.dense(), scale[:, None] * dense * scale, atol=1e-6)
+
+
+def test_after_a_request_the_weights_of_the_edges_that_stay_are_left(tmp_path):
+    data = loaded(tmp_path, edges=WEIGHTED, weight="w")
+    splitters = (
+        GraphEdgesSplitter(parts_names=("gone", "-"), pairs=(("7", "p10"),)),
+        GraphRequestSplitter(ref_data="all", edges="gone", deployed=()),
+    )
+    partitions = build_partitions(data, splitters, 0)
+    for splitter in splitters:
+        data = splitter.prepared(data, partitions)
+    seen = data.x.gather(partitions["retain"])
+    (tmp_path / "never").mkdir()
+    never = loaded(tmp_path / "never", edges="w,from,to\n0.5,x 3,p10\n3,x 3,x 3\n1.5,p5,x 3\n", weight="w").x.gather(
+        torch.arange(5)
+    )
+    assert torch.equal(seen.messages().dense(), never.messages().dense())
+    both = data.x.gather(torch.cat([partitions["retain"], partitions["forget"]]))
+    assert torch.equal(both.messages().dense()[5:, 5:], never.messages().dense())
+
+
+def test_networks_that_would_leave_weights_out_say_so(tmp_path):
+    batch = loaded(tmp_path, edges=WEIGHTED, weight="w").x.gather(torch.arange(5))
+    inputs = ModelInput(x_shape=(2,), n_classes=2, task="classification", modality="graph")
+    for conv, message in (("sage", 'take "gcn"$'), ("gat", "edge_features = 1")):
+        with pytest.raises(RequirementNotMet, match=message):
+            GNN(conv=conv, hidden=4).build(inputs).eval()(batch)
+    GNN(conv="gat", hidden=4, edge_features=1).build(inputs).eval()(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -45,6 +46,8 @@ class EdgeList(DataSource):
         header: Whether the first line of a text file of edges has the names of its columns.
         forgets: As for ``Planetoid``.
         propagate: As for ``Planetoid``.
+        weight: Column of the weight of an edge, a number above 0, that a GCN's messages are multiplied by; ``gin`` and ``gat`` can read it
+            as their one edge feature. By default edges count alike.
     """
 
     is_digested: ClassVar[bool] = True
@@ -57,6 +60,7 @@ class EdgeList(DataSource):
     header: bool = True
     forgets: Literal["node", "label", "request"] = "request"
     propagate: NonNegativeInt = field(default=0, metadata={"address": "changed"})
+    weight: str | None = field(default=None, metadata={"address": "changed"})
 
     def check(self) -> None:
         """Nodes come from a table, and what is propagated depends on the whole graph."""
@@ -69,6 +73,11 @@ class EdgeList(DataSource):
                 'features are propagated over the whole graph, of which a GraphRequest says what goes: give forgets = "request"'
             )
             raise InvalidParameters([Diagnostic(message, path="EdgeList.propagate")])
+        if self.propagate and self.weight is not None:
+            message = "features are propagated by plain means, which leave weights out; give one of the two"
+            raise InvalidParameters([Diagnostic(message, path="EdgeList.weight")])
+        if not self.header and self.weight is not None:
+            raise InvalidParameters([Diagnostic("files without a header have no column of weights", path="EdgeList.weight")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of each file."""
@@ -85,42 +94,48 @@ class EdgeList(DataSource):
         names = _names(self.nodes)
         if table.rows is not None and names:
             names = tuple(names[row] for row in table.rows.tolist())
-        ends = self._ends(table, names)
+        ends, weights = self._ends(table, names)
         background = None
         if self.forgets == "node":
             is_train = torch.zeros(len(table), dtype=torch.bool)
             if table.z is not None and table.z.ndim == 1 and "train" in table.z_names:
                 is_train = table.z == table.z_names.index("train")
             background = ~is_train if bool(is_train.any()) else is_train
-        graph = _Graph(table.x.values, ends)
-        column = replace(node_column(table.name, graph, background, propagate=self.propagate), names=names)
+        graph = _Graph(table.x.values, ends, weights)
+        column = node_column(table.name, graph, background, propagate=self.propagate)
+        column = replace(column, names=names, weighted=weights is not None)
         return checked(replace(table, x=column, modality="graph", x_shape=column.sample_shape, feature_names=()))
 
-    def _ends(self, table: Dataset, names: tuple[str, ...]) -> Tensor:
-        """From and to which node each edge goes, ``(2, m)``: different edges, in both directions unless ``directed``."""
+    def _ends(self, table: Dataset, names: tuple[str, ...]) -> tuple[Tensor, Tensor | None]:
+        """From and to which node each edge goes, ``(2, m)``, and its weight, ``(m, 1)``: different edges, both ways unless ``directed``."""
         files = [existing_file(path) for path in self.edges]
         columns = () if self.header else ("source", "target")
         text = TextFormat(self.separator, columns, MARKS_OF_MISSING, True, "utf-8")
         read = read_tables(files, [0] * len(files), text)
-        if len(read.columns) < 2:
+        others = [column for column in read.columns if column != self.weight]
+        if len(others) < 2:
             raise DataError(
                 f"{read.files[0][0]} has the column {', '.join(read.columns)}, and an edge has two ends; set separator"
             )
-        called = self.ends or tuple(read.columns)[:2]
+        called = self.ends or tuple(others)[:2]
         ends = torch.stack([_found(read, column, names, table) for column in called])
         n = len(table)
         low, high = (ends[0], ends[1]) if self.directed else (ends.min(0).values, ends.max(0).values)
         keys = low * n + high
-        _, first = np.unique(keys.numpy(), return_index=True)
+        _, first, which = np.unique(keys.numpy(), return_index=True, return_inverse=True)
+        weights = None if self.weight is None else _weights(read, self.weight, torch.from_numpy(first[which]))
         n_double = len(keys) - len(first)
         if n_double and self.directed:
             warnings.warn(
                 f'"{table.name}": {n_double} of {len(keys)} edges are there more than once and are taken once', stacklevel=2
             )
-        ends = ends[:, torch.from_numpy(np.sort(first))]
+        once = torch.from_numpy(np.sort(first))
+        ends, weights = ends[:, once], None if weights is None else weights[once]
         if self.directed:
-            return ends
-        return torch.cat([ends, ends[:, ends[0] != ends[1]].flip(0)], dim=1)
+            return ends, weights
+        back = ends[0] != ends[1]
+        weights = None if weights is None else torch.cat([weights, weights[back]])
+        return torch.cat([ends, ends[:, back].flip(0)], dim=1), weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +144,7 @@ class _Graph:
 
     x: Tensor
     edge_index: Tensor
-    edge_attr: None = None
+    edge_attr: Tensor | None
 
     @property
     def num_nodes(self) -> int:
@@ -151,6 +166,29 @@ def _names(nodes: TableFile) -> tuple[str, ...]:
         double = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
         raise DataError(f'{len(double)} names of nodes in "{column}" are there more than once: {shown(double)}')
     return names
+
+
+def _weights(read: RawTable, column: str, first: Tensor) -> Tensor:
+    """Weight of each line, ``(lines, 1)``; ``first`` is the line that says the same edge first, and must agree."""
+    gaps = read.missing(column)
+    if gaps.any():
+        raise DataError(f'{read.row(int(gaps.argmax()))}: the edge has no weight in "{column}"')
+    said = read.column(column).to_pylist()
+    found = np.full(len(said), np.nan)
+    for line, value in enumerate(said):
+        with suppress(TypeError, ValueError):
+            found[line] = float(value)
+    wrong = ~(np.isfinite(found) & (found > 0))
+    if wrong.any():
+        line = int(wrong.argmax())
+        raise DataError(f'{read.row(line)}: "{said[line]}" in "{column}" is no weight; weights are numbers above 0')
+    weights = torch.from_numpy(found)
+    other = weights != weights[first]
+    if bool(other.any()):
+        line = int(other.long().argmax())
+        before = read.row(int(first[line]))
+        raise DataError(f"{read.row(line)}: the edge has the weight {said[line]}, and {said[int(first[line])]} in {before}")
+    return weights.float()[:, None]
 
 
 def _found(read: RawTable, column: str, names: Sequence[str], table: Dataset) -> Tensor:

@@ -85,7 +85,9 @@ class Links(DataSource):
         trained = torch.isin(pair_keys(graph.edge_index, len(graph)), pair_keys(edges[: sizes[0]].T, len(graph)))
         kept = trained | (graph.edge_index[0] == graph.edge_index[1])
         attributes = None if graph.edge_attr is None else graph.edge_attr[kept]
-        messages = NodeColumn(graph.x, graph.edge_index[:, kept], attributes, counts_degrees=graph.counts_degrees)
+        messages = NodeColumn(
+            graph.x, graph.edge_index[:, kept], attributes, counts_degrees=graph.counts_degrees, weighted=graph.weighted
+        )
         return checked(
             Dataset(
                 name=f"{inner.name} links",
