@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from erasure.analysis.findings import ORIGINAL, Finding
+from erasure.analysis.findings import ORIGINAL, Finding, Repeats
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.nearest import MIN_ORIGINALS, Nearest
 from erasure.analysis.verdicts import Judged, Verdict
@@ -69,6 +69,7 @@ class References:
         useless: Why the retrained model has learned nothing; empty if it has.
         n_originals: How many originals were trained, each with a seed or a split of its own.
         n_forgotten: Samples to forget, or None if unknown.
+        repeats: How more originals are had.
     """
 
     has_gold: bool = True
@@ -78,6 +79,7 @@ class References:
     useless: str = ""
     n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
+    repeats: Repeats = Repeats.SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class Advice:
         has_attack: Whether an attack was among the values.
         n_originals: How many originals it rests on.
         n_forgotten: Samples to forget, or None if unknown.
+        repeats: How more originals are had.
     """
 
     kind: Advised
@@ -109,6 +112,7 @@ class Advice:
     has_attack: bool = False
     n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
+    repeats: Repeats = Repeats.SEEDS
 
     @property
     def named(self) -> Verdict | None:
@@ -144,7 +148,8 @@ def advise(judged: Judged, references: References = References()) -> Advice:
         has_attack = control is not None and any(d.column.tells == "attack" for d in control.differences)
         far = report.distances.of(ORIGINAL)
         known: dict[str, Any] = {"shift": report.shift, "has_attack": has_attack, "original": far if math.isfinite(far) else None}
-        return Advice(kind=kind, n_originals=references.n_originals, n_forgotten=references.n_forgotten, **known, **facts)
+        given = {name: getattr(references, name) for name in ("n_originals", "n_forgotten", "repeats")}
+        return Advice(kind=kind, **given, **known, **facts)
 
     unfit = _unfit(references)
     if unfit is not None:
@@ -214,13 +219,16 @@ def _unfit(references: References) -> tuple[Advised, str] | None:
     return (Advised.USELESS_GOLD, references.useless) if references.useless else None
 
 
-def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: RolePartitions) -> References:
+def references_of(
+    rows: Sequence[Row], models: Iterable[ModelRecord], roles: RolePartitions, repeats: Repeats = Repeats.SEEDS
+) -> References:
     """What rows and the kept facts of models tell of the original and of gold.
 
     Args:
         rows: Rows of all models.
         models: What the run kept of each model; empty for an older run.
         roles: What the partitions are.
+        repeats: How more originals are had.
     """
     own = {role: [row for row in rows if row.model_role == role] for role in ("original", "gold")}
     models = list(models)
@@ -233,6 +241,7 @@ def references_of(rows: Sequence[Row], models: Iterable[ModelRecord], roles: Rol
         useless=_useless(own["gold"]),
         n_originals=max(1, len({original_of(row) for row in own["original"] or rows})),
         n_forgotten=min(forgotten, default=None),
+        repeats=repeats,
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from erasure.analysis.advice import MIN_ORIGINALS, Advice, Advised
-from erasure.analysis.findings import Finding
+from erasure.analysis.findings import Finding, Repeats
 from erasure.analysis.verdict_words import NOTHING_TO_FORGET, joined
 from erasure.analysis.verdicts import Verdict
 
@@ -66,7 +66,7 @@ def _nothing_to_forget(advice: Advice) -> str:
         start += f" A difference below {advice.shift:.1f} standard deviations of a retrained model may be missed."
     few = advice.n_forgotten is not None and advice.n_forgotten < _FEW_SAMPLES
     if few or advice.has_attack:
-        return f"{start} Repeat with more seeds (--seeds 0-9), and retrain where it matters."
+        return f"{start} Repeat with {advice.repeats.words(10)}, and retrain where it matters."
     return f"{start} Add a measure that looks at single samples, such as LiRA or ResidualMemory, or repeat with more seeds."
 
 
@@ -176,7 +176,9 @@ def _about(advice: Advice) -> Verdict:
 
 def _few_seeds(advice: Advice) -> str:
     """Why nobody is named."""
-    return "Another seed may name another method: repeat with five (--seeds 0-4) before choosing."
+    if advice.repeats is Repeats.MODELS:
+        return f"To choose a method takes {advice.repeats.words(5)}."
+    return f"Another seed may name another method: repeat with {advice.repeats.words(5)} before choosing."
 
 
 def _these_seeds(advice: Advice) -> str:

@@ -139,7 +139,7 @@ def certainty_of(folder: RunFolder, judged: Judged, best: str | None = None) -> 
     clusters = [by_original(cell) for cells in columns.values() for cell in cells.values()]
     n_originals = max(map(len, clusters), default=1)
     n_inside = max((len(values) for found in clusters for values in found.values()), default=1)
-    sentences = _sentences(n_originals, n_inside)
+    sentences = _sentences(n_originals, n_inside, is_run=not folder.record.is_of_given_models)
     settings = folder.record.sweep
     if len(settings) > 1:
         sentences.append(
@@ -181,7 +181,7 @@ def _compared(folder: RunFolder, against: str) -> RunComparison:
     return compare_runs([folder], ["run"], against=against)
 
 
-def _sentences(n_originals: int, n_inside: int) -> list[str]:
+def _sentences(n_originals: int, n_inside: int, *, is_run: bool) -> list[str]:
     if n_originals > 1:
         inside = f", each with {n_inside} repetitions of unlearning or measuring, which count as one" if n_inside > 1 else ""
         return [
@@ -193,10 +193,8 @@ def _sentences(n_originals: int, n_inside: int) -> list[str]:
             f"One training seed, with {n_inside} repetitions of unlearning or measuring. Intervals are over these alone: they say nothing "
             "of other originals. Run with `--train-seeds 0-4` to have them."
         ]
-    return [
-        "One repetition: there are no intervals over seeds, and another seed may order close methods differently. "
-        "Run with `--seeds 0-4` to have them."
-    ]
+    remedy = "Run with `--seeds 0-4` to have them." if is_run else "Give several originals to have them."
+    return [f"One repetition: there are no intervals over seeds, and another seed may order close methods differently. {remedy}"]
 
 
 def _estimate(label: str, measure: str, partition: str, rows: Sequence[Row], judged: Judged) -> Estimate:

@@ -13,7 +13,7 @@ from erasure.analysis.nearest import Distances
 from erasure.analysis.populations import PopulationTest
 from erasure.analysis.power import Basis, Detection
 
-__all__ = ["ORIGINAL", "Difference", "Finding", "Tested", "TestedReport", "is_negligible"]
+__all__ = ["ORIGINAL", "Difference", "Finding", "Repeats", "Tested", "TestedReport", "is_negligible"]
 
 ORIGINAL = "original"
 """Label of the model that has forgotten nothing, among the compared ones."""
@@ -23,6 +23,20 @@ _SLIGHT_SHARE = 0.005
 _SLIGHT_OTHER = 0.01
 _SLIGHT_SPREAD = 0.5
 _FAR = 1e6
+
+
+class Repeats(StrEnum):
+    """How more originals are had: by a run's option, or by giving an audit more models."""
+
+    SEEDS = "seeds"
+    MODELS = "models"
+
+    def words(self, n: int) -> str:
+        """Such as ``five seeds (--seeds 0-4)``."""
+        number = {5: "five", 10: "ten"}.get(n, str(n))
+        if self is Repeats.SEEDS:
+            return f"{number} seeds (--seeds 0-{n - 1})"
+        return f"{number} originals of other training seeds, each with its unlearned model"
 
 
 class Finding(StrEnum):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from erasure.analysis.equivalence import Limits, limits
 from erasure.analysis.families import FORGETTING, UTILITY, Family, families_of
-from erasure.analysis.findings import MEMORY_MARGIN, ORIGINAL, Difference, Finding, Tested, TestedReport, is_negligible
+from erasure.analysis.findings import MEMORY_MARGIN, ORIGINAL, Difference, Finding, Repeats, Tested, TestedReport, is_negligible
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.nearest import MIN_ORIGINALS, distances_of
 from erasure.analysis.populations import PopulationTest, population_tests
@@ -40,7 +40,13 @@ _Floats: TypeAlias = NDArray[np.float64]
 
 
 def judge_report(
-    rows: Iterable[Row], roles: RolePartitions, *, exact: Iterable[str] = (), excluded: Iterable[str] = (), level: float = LEVEL
+    rows: Iterable[Row],
+    roles: RolePartitions,
+    *,
+    exact: Iterable[str] = (),
+    excluded: Iterable[str] = (),
+    level: float = LEVEL,
+    repeats: Repeats = Repeats.SEEDS,
 ) -> TestedReport:
     """Test every method of one problem beside the jury.
 
@@ -50,6 +56,7 @@ def judge_report(
         exact: Labels of methods that retrain; they are shown and not counted among the tests.
         excluded: Labels that guards have judged already (failed, changed nothing).
         level: Share of reports in which a retrained method may be accused.
+        repeats: How more originals are had, for remedies.
     """
     rows = list(rows)
     families, notices = families_of(rows, roles)
@@ -67,6 +74,7 @@ def judge_report(
         for label, family in tried.items()
     }
     reference = _reference(original, level) if original is not None else _Reference()
+    reference = replace(reference, repeats=repeats)
     relabelled = {label: _compared(family, bases[label], level) for label, family in tried.items()}
     compared = {label: _with_sides(found, reference.sides) for label, (found, _) in relabelled.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
@@ -183,8 +191,8 @@ def _tested(
         return tested(Finding.UNDECIDED, _cannot(family, math.ceil(n_asked / level - 1e-9) - 1))
     untold = _untold(order) if basis == "t" else None
     if untold is not None:
-        return tested(Finding.UNDECIDED, _too_alike(untold))
-    missing, remedy = _not_shown(family, memory, reference.tested)
+        return tested(Finding.UNDECIDED, _too_alike(untold, reference.repeats))
+    missing, remedy = _not_shown(family, memory, reference.tested, reference.repeats)
     return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 
 
@@ -194,11 +202,11 @@ def _untold(found: Iterable[Difference]) -> Difference | None:
     return max(untold, key=lambda each: each.deviations, default=None)
 
 
-def _too_alike(each: Difference) -> str:
+def _too_alike(each: Difference, repeats: Repeats) -> str:
     where = f' on "{each.column.partition}"' if each.column.partition else ""
     return (
         f"retrained models are too alike in {each.column.measure}{where} for a t-test, so nobody can weigh that they have "
-        f"{each.gold:.3f} and this model {each.value:.3f}; 19 further golds, or five seeds (--seeds 0-4), can"
+        f"{each.gold:.3f} and this model {each.value:.3f}; 19 further golds, or {repeats.words(5)}, can"
     )
 
 
@@ -244,12 +252,14 @@ class _Reference:
             one that was retrained: whatever way it points on the original is the way of knowing more.
         harm: Its accuracies that forgotten data harmed.
         ruler: How a value becomes a share of its memory.
+        repeats: How more originals are had.
     """
 
     tested: Tested | None = None
     sides: Mapping[tuple[str, str], int] = field(default_factory=dict)
     harm: Mapping[tuple[str, str], float] = field(default_factory=dict)
     ruler: _Ruler | None = None
+    repeats: Repeats = Repeats.SEEDS
 
 
 def _reference(family: Family, level: float) -> _Reference:
@@ -313,10 +323,10 @@ def _memory(family: Family, ruler: _Ruler | None) -> Limits | None:
     return limits([float(each) / ruler.unit for each in family.apart(index)])
 
 
-def _not_shown(family: Family, memory: Limits | None, control: Tested | None) -> tuple[str, str]:
+def _not_shown(family: Family, memory: Limits | None, control: Tested | None, repeats: Repeats) -> tuple[str, str]:
     """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
     if family.n_originals < MIN_ORIGINALS:
-        return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", "use five seeds (--seeds 0-4)"
+        return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", f"use {repeats.words(5)}"
     if control is None:
         return "the original was not measured, so nothing shows that these values would tell it from retrained models", ""
     if control.finding != Finding.UNDER_FORGOTTEN:
@@ -326,7 +336,7 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
     if not memory.is_within(MEMORY_MARGIN):
         return (
             f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's",
-            _seeds_for(memory, MEMORY_MARGIN - abs(memory.mean)),
+            _seeds_for(memory, MEMORY_MARGIN - abs(memory.mean), repeats),
         )
     for claim in UTILITY:
         found = [i for i, column in enumerate(family.columns) if column.claim == claim and column.is_share]
@@ -337,18 +347,18 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None) ->
             if loss is None or not loss.is_above(-UTILITY_MARGIN):
                 return (
                     f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",
-                    _seeds_for(loss, UTILITY_MARGIN + loss.mean) if loss is not None else "",
+                    _seeds_for(loss, UTILITY_MARGIN + loss.mean, repeats) if loss is not None else "",
                 )
     return "", ""
 
 
-def _seeds_for(found: Limits, room: float) -> str:
+def _seeds_for(found: Limits, room: float, repeats: Repeats) -> str:
     """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
     deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
     for n in range(found.n + 1, _MAX_SEEDS + 1):
         if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
-            return f"about {n} seeds (--seeds 0-{n - 1}) would settle it"
-    return "no number of seeds that one can afford would settle it"
+            return f"about {repeats.words(n)} would settle it"
+    return "no number of originals that one can afford would settle it"
 
 
 # Power

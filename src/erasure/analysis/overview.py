@@ -11,6 +11,7 @@ from typing import Any
 from erasure.analysis.advice import Advice, advise, references_of
 from erasure.analysis.advice_words import recommendation
 from erasure.analysis.certainty import Certainty, certainty_of
+from erasure.analysis.findings import Repeats
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.result_table import ResultTable, result_table
 from erasure.analysis.roles import roles_of
@@ -78,11 +79,18 @@ def overview_of(folder: RunFolder) -> Overview:
     """Judge a run; of a sweep over several problems each by itself."""
     roles = roles_of(folder)
     failed = {model.label: model.failed for model in folder.models if model.failed and model.role == "unlearned"}
-    level = folder.record.level
+    repeats = Repeats.MODELS if folder.record.is_of_given_models else Repeats.SEEDS
     judged = judge_all(
-        [*folder.rows, *folder.jury], roles, _costs(folder), folder.retraining, failed=failed, golds=_golds(folder), level=level
+        [*folder.rows, *folder.jury],
+        roles,
+        _costs(folder),
+        folder.retraining,
+        failed=failed,
+        golds=_golds(folder),
+        level=folder.record.level,
+        repeats=repeats,
     )
-    advice = advise(judged, references_of(folder.rows, folder.models, roles))
+    advice = advise(judged, references_of(folder.rows, folder.models, roles, repeats))
     headline = _headline(folder)
     parts = [(name, overview_of(part)) for name, part in folder.problems]
     if parts:

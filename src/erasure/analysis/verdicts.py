@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from erasure.analysis.families import FORGETTING, UTILITY
-from erasure.analysis.findings import Finding, Tested, TestedReport
+from erasure.analysis.findings import Finding, Repeats, Tested, TestedReport
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.nearest import Distances
@@ -153,6 +153,7 @@ def judge_all(
     failed: Mapping[str, str] = {},
     golds: Mapping[str, str] = {},
     level: float = LEVEL,
+    repeats: Repeats = Repeats.SEEDS,
 ) -> Judged:
     """Judge every method of one problem.
 
@@ -164,6 +165,7 @@ def judge_all(
         failed: Reasons by label of methods that have left no row.
         golds: Where models are compared with several golds, the label of each method's gold, and of each original's.
         level: Share of reports in which a retrained method may be accused.
+        repeats: How more originals are had, for remedies.
     """
     rows = list(rows)
     by_label: dict[str, list[Row]] = {}
@@ -173,7 +175,7 @@ def judge_all(
     guarded = {label: _guarded(own) for label, own in by_label.items()}
     decided = {label for label, (verdict, _) in guarded.items() if verdict in {Finding.FAILED, Finding.NO_OP}}
     retraining = set(exact)
-    report = _report(rows, roles, retraining, decided, golds, level)
+    report = _report(rows, roles, retraining, decided, golds, level, repeats)
     found = [
         _judgement(label, guarded[label], report, cost=costs.get(label), is_exact=label in retraining, n=_repetitions(own))
         for label, own in by_label.items()
@@ -187,12 +189,18 @@ def judge_all(
 
 
 def _report(
-    rows: Sequence[Row], roles: RolePartitions, exact: set[str], excluded: set[str], golds: Mapping[str, str], level: float
+    rows: Sequence[Row],
+    roles: RolePartitions,
+    exact: set[str],
+    excluded: set[str],
+    golds: Mapping[str, str],
+    level: float,
+    repeats: Repeats,
 ) -> TestedReport:
     """The tests; of models that were retrained on different samples each group by itself, sharing the level."""
     groups = list(dict.fromkeys(golds.values()))
     if len(groups) < 2:
-        return judge_report(rows, roles, exact=exact, excluded=excluded, level=level)
+        return judge_report(rows, roles, exact=exact, excluded=excluded, level=level, repeats=repeats)
     parts = [
         judge_report(
             [row for row in rows if (golds.get(row.label) or row.label) == group],
@@ -200,6 +208,7 @@ def _report(
             exact=exact,
             excluded=excluded,
             level=level / len(groups),
+            repeats=repeats,
         )
         for group in groups
     ]

@@ -240,6 +240,11 @@ class RunRecord:
     sweep: tuple[SettingRecord, ...] = ()
     level: float = 0.05
 
+    @property
+    def is_of_given_models(self) -> bool:
+        """Whether it is the record of an audit, whose models somebody gave, and not of a run of a configuration."""
+        return bool(self.created_at) and self.configuration is None and not self.sweep
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> RunRecord:
         """The evidence that JSON was made from.

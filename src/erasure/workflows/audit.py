@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from erasure.analysis.findings import Tested, TestedReport
+from erasure.analysis.findings import Repeats, Tested, TestedReport
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fit, Fits, recipe_fit
@@ -215,7 +215,7 @@ def judged(
         listener: Receives events.
     """
     shown, jury = (tuple(row for row in rows if row.is_juror == wanted) for wanted in (False, True))
-    tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown)) if jury else None
+    tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown), repeats=Repeats.MODELS) if jury else None
     statements, cannot = _said(data, blocks, tested)
     failures = {
         f"{row.label}: {row.measure}": row.reason for row in shown if row.status == "failed" and row.model_role == "unlearned"

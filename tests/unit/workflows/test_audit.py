@@ -57,6 +57,18 @@ def test_retraining_is_not_accused_and_the_original_is(store, tmp_path):
     assert again.overview().headline.startswith("Data: given data. 16 of 80 training rows (20")
 
 
+def test_remedies_are_those_of_an_audit_and_not_options_of_a_run(store, tmp_path):
+    data, test = problem()
+    fit = trainer(data)
+    given = {"original": fit(np.arange(N), 1), "unlearned": fit(RETAIN, 2), "forget": FORGET, "data": data, "test": test}
+    erasure.audit(train=fit, measures=["Accuracy", "NLL"], n_golds=5, output=tmp_path / "audit", **given)
+    again = erasure.Results.load(tmp_path / "audit")
+    said = [again.recommendation, *(text for verdict in again.verdicts.values() for text in verdict.reasons)]
+    said += again.overview().certainty.sentences
+    assert any("originals" in text for text in said)
+    assert not any("--seeds" in text for text in said)
+
+
 def test_golds_are_trained_once_and_found_again(store):
     data, test = problem()
     calls = Calls()

@@ -238,7 +238,7 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         },
     )
     repetitions = len({row.seed_train for row in rows})
-    said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition; run more with --seeds"
+    said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition"
     if is_thinned:
         said = f"{most} dots for each method, evenly from its smallest to its largest value in {repetitions} repetitions"
     return Figure(
