@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -45,7 +46,9 @@ def deep_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name, value in vars(module).items():
-            if name not in ("_parameters", "_buffers", "_modules"):
+            if type(value) is OrderedDict and not value:  # a dozen a layer, for its hooks: most of the time of a deep copy
+                memo[id(value)] = OrderedDict()
+            elif name not in ("_parameters", "_buffers", "_modules") and not isinstance(value, _ATOMS):
                 memo |= {id(each): each.detach().clone() for each in _computed(value)}
     try:
         return copy.deepcopy(model, memo)
@@ -54,6 +57,9 @@ def deep_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied, and methods change a copy: {error}; keep what cannot be copied outside the network, "
             "or give it a __deepcopy__"
         ) from error
+
+
+_ATOMS = (bool, int, float, str, type(None))
 
 
 def _computed(value: Any) -> Iterator[Tensor]:

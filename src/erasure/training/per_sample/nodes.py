@@ -329,7 +329,6 @@ def _summed(module: nn.Module, rule: Any, inputs: Tensor | SparseRows, layout: _
         return _Summed([rule(module, inputs.detach())], None, turn=False)
     groups, turn = layout.groups(), rule is BatchNormRule
     inputs = inputs.detach()
-    inputs = inputs.detach()
     padded = [inputs.index_select(0, index.flatten()).view(*index.shape, -1) for index, _ in groups]
     return _Summed([rule(module, x.transpose(1, 2) if turn else x) for x in padded], groups, turn)
 
