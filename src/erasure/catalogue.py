@@ -246,6 +246,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "RULI": "erasure.measures.attacks.ruli:RULI",
         "RULIEfficacy": "erasure.measures.attacks.ruli:RULIEfficacy",
         "EdgeMembership": "erasure.measures.edge_membership:EdgeMembership",
+        "EdgeMemory": "erasure.measures.edge_memory:EdgeMemory",
         "DeletedEdgeAUC": "erasure.measures.edge_membership:DeletedEdgeAUC",
         "DeletedLinkAUC": "erasure.measures.deleted_links:DeletedLinkAUC",
         "ShokriAttack": "erasure.measures.attacks.shokri:ShokriAttack",

@@ -192,8 +192,8 @@ _WITH_A_BANK: frozenset[str] = frozenset(
 """Measures of models that a run has to train or make again; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 
-_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "DeletedLinkAUC", "EdgeMembership"})
-"""Measures of edges; test_edge_membership.py and test_deleted_links.py in tests/unit/measures hold them to what they promise."""
+_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "DeletedLinkAUC", "EdgeMembership", "EdgeMemory"})
+"""Measures of edges; test_edge_*.py and test_deleted_links.py in tests/unit/measures hold them to what they promise."""
 
 _OF_ANSWERS: frozenset[str] = frozenset(
     {
@@ -255,7 +255,7 @@ _TELLING = {
         "ULiRA",
     },
     "ignorance": {"ForgettingRate", "MIAEfficacy"},
-    "knowledge": {"ResidualMemory"},
+    "knowledge": {"EdgeMemory", "ResidualMemory"},
     "trace": {"AttackSuccessRate", "InterclassConfusion"},
     "": {"DeletedEdgeAUC", "DeletedLinkAUC", "ECE", "ForgettingQuality", "TrueLabelAccuracy"},
 }

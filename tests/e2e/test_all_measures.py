@@ -20,6 +20,7 @@ NEEDS = {
     "DeletedEdgeAUC",
     "DeletedLinkAUC",
     "EdgeMembership",
+    "EdgeMemory",
 }
 """Measures of groups, edges and corrupted samples, which the data does not have, and of counters that few machines let users read."""
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from erasure.errors import RequirementNotMet
 from erasure.functional.membership import auc, auc_interval
 from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
-from erasure.measures.contract import Evaluation, Measure, Value
+from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.training.graph_requests import RequestedGraph, pair_keys
 from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
-__all__ = ["DeletedEdgeAUC", "EdgeMembership"]
+__all__ = ["DeletedEdgeAUC", "EdgeMembership", "OfEdges"]
 
 _Distance: TypeAlias = Literal[
     "cosine", "euclidean", "correlation", "chebyshev", "braycurtis", "canberra", "cityblock", "sqeuclidean"
@@ -25,31 +25,37 @@ _Distance: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfEdges(Measure):
+class OfEdges(Measure):
     """What is common to measures that look at pairs of nodes through the predictions for both."""
 
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     forgotten: Partition = "forgotten_edges"
     kept: Partition = "kept_edges"
     nodes: Partition = "nodes_after"
-    distance: _Distance = "cosine"
 
     def of_edges(self) -> tuple[str, ...]:
         """Both partitions of edges."""
         return (self.forgotten, self.kept)
 
-    def _graph(self, evaluation: Evaluation) -> RequestedGraph:
+    def graph(self, evaluation: Evaluation) -> RequestedGraph:
+        """The graph of which something is forgotten.
+
+        Raises:
+            RequirementNotMet: If the data has none.
+        """
         if not isinstance(evaluation.x, RequestedGraph):
             raise RequirementNotMet(
                 f"{type(self).__name__} looks at edges of a graph, and the data has none; cut them with GraphEdges"
             )
         return evaluation.x
 
-    def _probabilities(self, evaluation: Evaluation, graph: RequestedGraph) -> tuple[Tensor, Tensor]:
-        """Probabilities of each node, NaN where ``nodes`` lacks it, and which nodes it has."""
-        outputs = evaluation.outputs(self.nodes)
+    def probabilities(self, outputs: Outputs, graph: RequestedGraph) -> tuple[Tensor, Tensor]:
+        """Probabilities of each node, NaN where ``nodes`` lacks it, and which nodes it has.
+
+        Raises:
+            RequirementNotMet: If the nodes are seen in several graphs.
+        """
         seen = outputs.ids // graph.n_nodes
         if len(torch.unique(seen)) > 1:
             raise RequirementNotMet(f'the nodes of "{self.nodes}" are seen in several graphs; edges are compared on one')
@@ -58,13 +64,22 @@ class _OfEdges(Measure):
         probabilities[outputs.ids % graph.n_nodes] = rows
         return probabilities, ~torch.isnan(probabilities[:, 0])
 
-    def _pairs(self, evaluation: Evaluation, graph: RequestedGraph, name: str, there: Tensor) -> Tensor:
+    def pairs(self, evaluation: Evaluation, graph: RequestedGraph, name: str, there: Tensor) -> Tensor:
         """The edges of a partition whose ends are both among the nodes, in an order that does not depend on the partition's."""
         pairs = graph.ends_of(evaluation.ids(name).sort().values).cpu()
         pairs = pairs[there[pairs].all(1)]
         if not len(pairs):
             raise RequirementNotMet(f'no edge of "{name}" has both ends in "{self.nodes}"')
         return pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ByDistance(OfEdges):
+    """What is common to measures by a distance of the predictions for both ends."""
+
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    distance: _Distance = "cosine"
 
     def _closeness(self, probabilities: Tensor, pairs: Tensor) -> Tensor:
         """How alike the predictions for both ends are; higher is closer."""
@@ -73,7 +88,7 @@ class _OfEdges(Measure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeletedEdgeAUC(_OfEdges):
+class DeletedEdgeAUC(_ByDistance):
     r"""How well forgotten edges are told from kept ones by the likeness of the predictions for both ends.
 
     .. math:: \Pr[s(\text{kept}) > s(\text{forgotten})] + \tfrac12 \Pr[=]
@@ -103,17 +118,17 @@ class DeletedEdgeAUC(_OfEdges):
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The area."""
-        graph = self._graph(evaluation)
-        probabilities, there = self._probabilities(evaluation, graph)
+        graph = self.graph(evaluation)
+        probabilities, there = self.probabilities(evaluation.outputs(self.nodes), graph)
         kept, forgotten = (
-            self._closeness(probabilities, self._pairs(evaluation, graph, name, there)) for name in (self.kept, self.forgotten)
+            self._closeness(probabilities, self.pairs(evaluation, graph, name, there)) for name in (self.kept, self.forgotten)
         )
         low, high = auc_interval(kept, forgotten)
         return [Value(value=auc(kept, forgotten), partition=self.forgotten, low=low, high=high)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeMembership(_OfEdges):
+class EdgeMembership(_ByDistance):
     r"""How well an attack tells forgotten edges from pairs of nodes that never were an edge, by the predictions for both ends.
 
     Answers: can somebody who sees what the model says of two nodes tell that it once knew of an edge between them? ``distance`` takes
@@ -155,15 +170,15 @@ class EdgeMembership(_OfEdges):
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The area."""
-        graph = self._graph(evaluation)
-        probabilities, there = self._probabilities(evaluation, graph)
-        forgotten = self._pairs(evaluation, graph, self.forgotten, there)
+        graph = self.graph(evaluation)
+        probabilities, there = self.probabilities(evaluation.outputs(self.nodes), graph)
+        forgotten = self.pairs(evaluation, graph, self.forgotten, there)
         generator = evaluation.streams.numpy("pairs")
         others = _strangers(graph, there, max(len(forgotten), 1000), generator)
         if self.attack == "distance":
             members, nonmembers = (self._closeness(probabilities, pairs) for pairs in (forgotten, others))
         else:
-            kept = self._pairs(evaluation, graph, self.kept, there)
+            kept = self.pairs(evaluation, graph, self.kept, there)
             kept = kept[torch.from_numpy(np.sort(generator.permutation(len(kept))[: self.max_pairs]))]
             learned = _strangers(graph, there, len(kept), generator)
             members, nonmembers = _trained(probabilities, kept, learned, forgotten, others)
