@@ -107,6 +107,7 @@ class _Relearning(Measure):
         ids = evaluation.ids(self._taught).sort().values
         batches = Batches(evaluation.x, evaluation.y, ids, self.batch_size, evaluation.streams.torch("shuffle"))
         each, column = torch.arange(len(chosen)), column_of(evaluation, self.forget)
+        n_proving = 2 * (1 if self.count == "epochs" else len(batches))
 
         def loss(batch: Batch) -> Tensor:
             with inputs_kept(model):
@@ -125,7 +126,15 @@ class _Relearning(Measure):
                     raise self._diverged(time)
                 if self._reached(found, each, wanted):
                     return _Relearned(time, censored=False)
+                if time == n_proving and self._is_out_of_reach(found, wanted) and _is_dead(model, subject, found):
+                    break
         return _Relearned(self.cap, censored=True)
+
+    def _is_out_of_reach(self, found: Outputs, wanted: float) -> bool:
+        """Whether no model that says the same of every sample meets the target."""
+        if self.target != "accuracy" or found.task != "classification":
+            return False
+        return float(torch.bincount(found.labels).max()) / len(found.labels) < wanted
 
     def _diverged(self, time: int) -> RequirementNotMet:
         return RequirementNotMet(f"relearning diverged after {time} {self.count}; lower the learning rate")
@@ -159,6 +168,20 @@ class _Relearning(Measure):
         return float(right.double().mean())
 
 
+def _is_dead(model: nn.Module, subject: nn.Module, found: Outputs) -> bool:
+    """Whether training cannot wake a model: two passes have left every tensor as it was in ``subject``, bit for bit, but for the bias of
+    its logits, and it says the same of every sample.
+
+    So it is where all ReLUs of a layer are off. Gradients have then been zero from the first step, the optimizer keeps nothing that could
+    move a weight later, and the bias moves the logits of all samples alike.
+    """
+    if not bool((found.logits == found.logits[0]).all()):
+        return False
+    before = subject.state_dict()
+    changed = [value for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    return len(changed) <= 1 and all(value.shape == found.logits.shape[1:] for value in changed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RelearnTime(_Relearning):
     r"""Steps or epochs of training until a model knows the forget set as well as the original did.
@@ -170,7 +193,8 @@ class RelearnTime(_Relearning):
     ``censored`` is 1 where the cap was reached first: the time is then at least the value. Both are times of one recipe only. All
     models get the same optimizer, batches, order and dropout. The model in training is in training mode, and looked at in eval mode.
 
-    **Cost**: up to ``cap`` steps (or passes over ``relearn``), each followed by a pass over ``eval_samples`` samples; one model copy.
+    **Cost**: up to ``cap`` steps (or passes over ``relearn``), each followed by a pass over ``eval_samples`` samples; one model copy. A
+    network whose gradients are zero, which says the same of every sample whatever it is taught, is given the cap after two passes.
 
     Args:
         forget: The forgotten samples; the target is reached on them.

@@ -238,3 +238,43 @@ def test_a_model_learns_again_once_whichever_measures_ask(bench):
     assert len(computed) == 4
     found(AIN(relearn="test", **_FAST), "far")
     assert len(computed) == 6
+
+
+def _dead():
+    """All ReLUs are off, so that nothing but the bias of the logits can learn."""
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        model[0].bias.fill_(-1e6)
+    return model
+
+
+@pytest.mark.parametrize("count", ["steps", "epochs"])
+def test_a_model_that_cannot_learn_again_gets_the_cap_after_two_passes(bench, count):
+    measure = RelearnTime(cap=50, count=count, **_FAST)
+    evaluation = replace(bench, models={**bench.models, "dead": _dead()}).evaluation(measure, "dead")
+    batches = []
+
+    def criterion(logits, y):
+        batches.append(len(y))
+        return F.cross_entropy(logits, y)
+
+    criterion.per_sample = Criterion("classification").per_sample
+    found = {value.name: value.value for value in measure.measure(replace(evaluation, criterion=criterion))}
+    assert found["RelearnTime in epochs censored" if count == "epochs" else "RelearnTime censored"] == 1.0
+    assert 50 in found.values()
+    assert sum(batches) == 2 * len(bench.partitions["forget"])
+
+
+def test_a_dead_model_that_a_constant_answer_serves_learns_it(bench):
+    same = torch.zeros_like(bench.y)
+    constant = replace(bench, y=same, models={**bench.models, "original": _saying(0), "dead": _dead()})
+    found = _found(constant, RelearnTime(cap=50, optimizer=Optimizer.of("Adam", lr=1.0), batch_size=8), "dead")
+    assert found["RelearnTime censored"] == 0.0
+
+
+def _saying(k):
+    """The same class for every sample."""
+    model = _dead()
+    with torch.no_grad():
+        model[2].bias.copy_(F.one_hot(torch.tensor(k), 3).float())
+    return model
