@@ -90,10 +90,28 @@ class Loss(Call):
 
     def check(self) -> None:
         """The class must accept its parameters, and give a mean over the samples or one value for each."""
+        problems = [
+            Diagnostic(reason, path=self.name) for name in ("weight", "pos_weight") if (reason := self._misweighted(name))
+        ]
+        if problems:
+            raise InvalidParameters(problems)
         with _reported(self):
             reason = _summed(self())
         if reason is not None:
             raise InvalidParameters([Diagnostic(reason, path=self.name)])
+
+    def _misweighted(self, name: str) -> str:
+        """Why the weights of classes or labels cannot be meant; empty if they can, or are none."""
+        given = self.parameters.get(name)
+        if given is None or isinstance(given, torch.Tensor):
+            return ""
+        numbers = given if isinstance(given, list | tuple) else [given]
+        if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
+            return f'"{name}": expected one number for each class, such as [1.0, 2.5], found {given!r}'
+        if name == "weight" and numbers is not given and self.name in {"CrossEntropyLoss", "NLLLoss"}:
+            return f'"{name}": expected a list with one number for each class, found {given!r}'
+        negative = next((each for each in numbers if not each >= 0), None)
+        return "" if negative is None else f'"{name}" holds {negative!r}, expected numbers from 0'
 
     def __call__(self, *args: Any, **overrides: Any) -> Any:
         """The loss; what its class takes as tensors may be numbers and lists, such as the weights of classes."""

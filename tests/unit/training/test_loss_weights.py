@@ -40,3 +40,19 @@ def test_a_misspelled_section_is_an_error_with_the_right_name():
     with pytest.raises(ConfigError, match='no section "unlerners"') as raised:
         load_experiment(configuration)
     assert any("unlearners" in problem.hint for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "message"),
+    [
+        ("CrossEntropyLoss", "balanced", r"expected one number for each class, such as \[1.0, 2.5\], found 'balanced'"),
+        ("CrossEntropyLoss", 2.0, "expected a list with one number for each class, found 2.0"),
+        ("CrossEntropyLoss", [1.0, -1.0], r"holds -1.0, expected numbers from 0"),
+        ("NLLLoss", [1.0, "2"], "expected one number for each class"),
+        ("BCEWithLogitsLoss", float("nan"), "expected numbers from 0"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_refused(loss, weights, message):
+    name = "pos_weight" if loss == "BCEWithLogitsLoss" else "weight"
+    with pytest.raises(ConfigError, match=f'"{name}".*{message}'):
+        Loss.of(loss, **{name: weights})
