@@ -46,6 +46,7 @@ def graph_dataset(
     n_dropped: int = 0,
     dropped_rows: Sequence[int] = (),
     rows: Tensor | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Dataset:
     """A checked data set for graph classification; graphs without nodes are dropped, with a warning that counts them.
 
@@ -61,6 +62,7 @@ def graph_dataset(
         n_dropped: Graphs without nodes that the reader has dropped already.
         dropped_rows: Rows that these are from, where they are known.
         rows: Row of the source that each of ``graphs`` is from, counted from 0; by default their positions.
+        class_names: What the source calls the classes, where that is not their number.
 
     Raises:
         DataError: If the graphs cannot be put into columns or learned from.
@@ -79,13 +81,14 @@ def graph_dataset(
     labels = labels[torch.tensor(kept)]
     rows = torch.tensor(kept) if rows is None else rows[torch.tensor(kept)]
     if n_classes is None:
-        n_classes = labels.shape[1] if task == "multilabel" else int(labels.max()) + 1
+        n_classes = labels.shape[1] if task == "multilabel" else len(class_names) or int(labels.max()) + 1
     return checked(
         Dataset(
             name=name,
             x=column,
             y=labels,
             n_classes=n_classes,
+            class_names=class_names,
             task=task,
             modality="graph",
             x_shape=column.sample_shape,

@@ -90,11 +90,9 @@ class Loss(Call):
 
     def check(self) -> None:
         """The class must accept its parameters, and give a mean over the samples or one value for each."""
-        problems = [
-            Diagnostic(reason, path=self.name) for name in ("weight", "pos_weight") if (reason := self._misweighted(name))
-        ]
-        if problems:
-            raise InvalidParameters(problems)
+        misweighted = list(filter(None, map(self._misweighted, ("weight", "pos_weight"))))
+        if misweighted:
+            raise InvalidParameters([Diagnostic(each, path=self.name) for each in misweighted])
         with _reported(self):
             reason = _summed(self())
         if reason is not None:

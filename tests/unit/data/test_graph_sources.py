@@ -22,7 +22,7 @@ from graph_files import GRAPHS, cora_root, molecules_root, real, tu_root
 from erasure.component import canonical
 from erasure.data.graphs import class_labels, graph_dataset, node_column
 from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset, _mask
-from erasure.data.splitters import ListSplitter
+from erasure.data.splitters import ClassSplitter, ListSplitter
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import DataError, InvalidParameters, PartitionError
 
@@ -181,7 +181,9 @@ def test_cora_is_the_public_benchmark(tmp_path):
 def test_any_class_of_the_library_is_read_as_its_own_source_reads_it(tmp_path):
     named, other = TUDataset(name="MUTAG", root=tu_root(), download=False), any_dataset("TUDataset", root=tu_root(), name="MUTAG")
     assert torch.equal(named.load().x.x, other.load().x.x)
-    assert named.fingerprint() == other.fingerprint()
+    # The library knows numbers of classes, the file their names.
+    assert named.fingerprint() == {**other.fingerprint(), "labels": ["-1", "1"]}
+    assert (named.load().class_names, other.load().class_names) == (("-1", "1"), ())
     nodes = any_dataset("Planetoid", root=cora_root(tmp_path), name="Cora").load()
     assert torch.equal(nodes.x.background, nodes.z != 0)
 
@@ -231,6 +233,36 @@ def test_without_a_network_the_error_says_what_to_put_where(tmp_path):
     assert source.fingerprint()["files"] is None
     with pytest.raises(DataError, match=r"expected BBBP.csv .*bbbp/raw.*downloading failed .*put them there"):
         source.load()
+
+
+def tu_files(folder, labels):
+    """A collection of two-node graphs with these labels."""
+    folder.mkdir(parents=True)
+    n = len(labels)
+    lines = {
+        "A": [f"{2 * g + 1}, {2 * g + 2}\n{2 * g + 2}, {2 * g + 1}" for g in range(n)],
+        "graph_indicator": [str(g + 1) for g in range(n) for _ in range(2)],
+        "graph_labels": [str(each) for each in labels],
+        "node_labels": ["0"] * (2 * n),
+    }
+    for name, content in lines.items():
+        (folder / f"PAIRS_{name}.txt").write_text("\n".join(content) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [([2, 1, 1, 4], ("1", "2", "4")), ([1, -1, 1, -1], ("-1", "1")), ([0, 1, 2, 0], ())]
+)
+def test_a_number_of_a_class_is_the_one_in_the_file(tmp_path, labels, names):
+    tu_files(tmp_path / "PAIRS" / "raw", labels)
+    source = TUDataset(name="PAIRS", root=str(tmp_path), download=False)
+    data = source.load()
+    assert data.class_names == names
+    assert ("labels" in source.fingerprint()) == bool(names)
+    ids = {"all": torch.arange(4)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = ClassSplitter(parts_names=("a", "b"), labels=1).split(data, ids, None)
+    assert parts[0].tolist() == [i for i, each in enumerate(labels) if each == 1]
 
 
 def test_a_damaged_archive_is_named(tmp_path):

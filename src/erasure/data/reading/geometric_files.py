@@ -21,7 +21,7 @@ from erasure.data.reading.files import file_digest
 from erasure.errors import DataError
 from erasure.types import Json
 
-__all__ = ["GraphsRead", "digests", "raw_folder", "read_graphs"]
+__all__ = ["GraphsRead", "digests", "label_names", "raw_folder", "read_graphs"]
 
 _HARMLESS = frozenset(
     {
@@ -72,6 +72,21 @@ def digests(folder: Path) -> Json:
     """SHA-256 of every file of a folder, by name; None if there is none."""
     files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
     return {file.name: file_digest(str(file)) for file in files} or None
+
+
+def label_names(file: Path) -> tuple[str, ...]:
+    """The labels in a file of the TU benchmark, in the order of their codes; empty if they are the codes, or the file cannot be read.
+
+    Args:
+        file: ``NAME_graph_labels.txt``, as it is or gzipped.
+    """
+    packed = file.with_name(f"{file.name}.gz")
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else gzip.decompress(packed.read_bytes()).decode("utf-8")
+        labels = sorted({int(line) for line in text.split()})
+    except (OSError, ValueError, EOFError):
+        return ()
+    return () if labels == [*range(len(labels))] else tuple(map(str, labels))
 
 
 def raw_folder(cls: Any, root: str, parameters: dict[str, Any]) -> Path:

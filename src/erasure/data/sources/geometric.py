@@ -18,7 +18,7 @@ from erasure.data.checks import checked
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
 from erasure.data.graphs import MissingFeatures, class_labels, graph_dataset, node_column
-from erasure.data.reading.geometric_files import GraphsRead, digests, raw_folder, read_graphs
+from erasure.data.reading.geometric_files import GraphsRead, digests, label_names, raw_folder, read_graphs
 from erasure.errors import DataError, Diagnostic, InvalidParameters, MissingDependency
 from erasure.training.graphs import torch_geometric
 from erasure.types import Json, NonNegativeInt
@@ -83,7 +83,8 @@ class _Geometric(DataSource):
 class TUDataset(_Geometric):
     """A collection of small graphs of the TU benchmark (MUTAG, PROTEINS, ENZYMES, …), one class each.
 
-    Node labels are one-hot features. The raw files are ``ROOT/NAME/raw/NAME_A.txt`` and so on, as they are or gzipped.
+    Node labels are one-hot features. Classes have the names of the file of labels, such as 1 to 6, or -1 and 1. The raw files
+    are ``ROOT/NAME/raw/NAME_A.txt`` and so on, as they are or gzipped.
 
     Args:
         name: Name of the collection, as its files spell it.
@@ -105,6 +106,14 @@ class TUDataset(_Geometric):
         attributes = {"use_node_attr": self.node_attributes, "use_edge_attr": self.edge_attributes}
         return "TUDataset", self.root, {"name": self.name, **attributes}
 
+    def fingerprint(self) -> Json:
+        """As of all graphs, and what the classes are called where that is not their number."""
+        found, names = super().fingerprint(), self._class_names()
+        return {**found, "labels": list(names)} if names and isinstance(found, dict) else found
+
+    def _class_names(self) -> tuple[str, ...]:
+        return label_names(self._raw_folder() / f"{self.name}_graph_labels.txt")
+
     def load(self) -> Dataset:
         """Read the collection."""
         read = self._read()
@@ -115,6 +124,7 @@ class TUDataset(_Geometric):
             missing_features=self.missing_features,
             n_dropped=read.n_dropped,
             rows=read.rows,
+            class_names=self._class_names(),
         )
 
 
@@ -206,6 +216,8 @@ class Planetoid(_Geometric):
 @dataclass(frozen=True, kw_only=True)
 class GraphDataset(_Geometric):
     """Any data set class of PyTorch Geometric: many graphs with a class each, or one graph whose nodes have classes.
+
+    Classes are the numbers that the library gives, from 0.
 
     Args:
         dataset: The class with its parameters, ``root`` among them.
