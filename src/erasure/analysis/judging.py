@@ -226,10 +226,12 @@ def _accusation(accusing: Sequence[Difference], harm: Mapping[tuple[str, str], f
             return Finding.DAMAGED
     if any(each.column.key in harm and each.side < 0 for each in accusing):
         return Finding.UNDER_FORGOTTEN
-    sided = next((each for each in accusing if each.column.claim in FORGETTING and each.side), None)
-    if sided is None:
+    sided = [each for each in accusing if each.column.claim in FORGETTING and each.side]
+    if not sided:
         return Finding.DIFFERENT
-    return Finding.UNDER_FORGOTTEN if sided.side > 0 else Finding.OVER_FORGOTTEN
+    # An attack of which it is not known which way it points decides where nothing else does.
+    deciding = next((each for each in sided if each.column.chance is None), sided[0])
+    return Finding.UNDER_FORGOTTEN if deciding.side > 0 else Finding.OVER_FORGOTTEN
 
 
 def _cannot(family: Family, least: int) -> str:

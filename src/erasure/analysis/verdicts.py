@@ -46,7 +46,8 @@ RULE: tuple[tuple[str, str], ...] = (
         TITLES[Finding.UNDER_FORGOTTEN],
         "The test finds that it knows more of the forgotten samples than retrained models: it does better on them, or an attack or a "
         "planted trace gives them away, or the harm that they did to the original is left. Of several differences the largest one, in "
-        "standard deviations of a retrained model, decides.",
+        "standard deviations of a retrained model, decides; an attack that does not tell the original from retrained models only where "
+        "nothing else does.",
     ),
     (
         TITLES[Finding.OVER_FORGOTTEN],

@@ -295,6 +295,20 @@ def test_an_attack_that_does_worse_on_the_original_than_on_golds_points_to_memor
         assert result.methods["opposite"].finding == Finding.OVER_FORGOTTEN
 
 
+def test_an_attack_of_unknown_side_decides_only_where_nothing_else_does():
+    """Below guessing, an attack may have been misled by what is still known: on this network memory speaks, and the attack does not."""
+    rows = report(
+        np.random.default_rng(18), {"m": {"UMIA forget": -0.2, "memory left forget": 0.3}}, 5, 9, {**ORIGINAL, "UMIA forget": 0}
+    )
+    rows = [replace(row, value=row.value + 0.1) if row.measure == "UMIA" else row for row in rows]
+    tested = judge_report(rows, ROLES).methods["m"]
+    first, second = tested.differences[:2]
+    assert (first.column.measure, first.side, second.column.measure, second.side) == ("UMIA", -1, "memory left", 1)
+    assert tested.finding == Finding.UNDER_FORGOTTEN
+    alone = judge_report([row for row in rows if row.measure != "memory left"], ROLES).methods["m"]
+    assert alone.finding == Finding.OVER_FORGOTTEN
+
+
 def test_an_attack_that_does_no_better_than_guessing_has_no_side():
     generator = np.random.default_rng(21)
     rows = [

@@ -52,14 +52,14 @@ def enumerated(x, blocks):
                 others = [i for i in rows[b] if i not in chosen]
                 total += share[b] * (sum(z[i] for i in chosen) / len(chosen) - sum(z[i] for i in others) / len(others))
             location.append(abs(total))
-            scatter.append(sum(z[i] ** 2 for chosen in way for i in chosen))
+            scatter.append(math.sqrt(sum(z[i] ** 2 for chosen in way for i in chosen)))
         rms = math.sqrt(sum(v * v for v in location) / len(location))
         statistic = [v / rms for v in location]
         if len(blocks) >= 3 or sum(k for k, _ in blocks) >= 3:
             middle = sum(scatter) / len(scatter)
             deviation = math.sqrt(sum((v - middle) ** 2 for v in scatter) / len(scatter))
             if deviation > 1e-9 * middle:
-                statistic = [max(t, (q - middle) / deviation / 1.3) for t, q in zip(statistic, scatter, strict=True)]
+                statistic = [max(t, (q - middle) / deviation / 1.05) for t, q in zip(statistic, scatter, strict=True)]
         table.append(statistic)
     known = sorted((i for i, s in enumerate(table) if s is not None), key=lambda i: -table[i][0])
     adjusted, largest = [math.nan] * len(table), Fraction(0)
