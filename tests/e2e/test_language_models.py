@@ -146,3 +146,11 @@ def test_a_pretrained_model_is_not_trained_on_tokens_of_another(tmp_path, lines,
     code, _ = run(tmp_path, config, monkeypatch)
     assert code == 2
     assert "the data is not written in the tokens of" in capsys.readouterr().err
+
+
+def test_a_partition_that_a_method_looks_at_is_missed_before_anything_is_trained(tmp_path, lines, monkeypatch, capsys):
+    code, _ = run(tmp_path, configuration(lines, ["GoldModel", "LUNAR"], ["RunTime"]), monkeypatch)
+    said = capsys.readouterr().err
+    assert code == 2
+    assert 'LUNAR looks at the partition "refused", which is missing or empty' in said
+    assert not [where for where in Store(tmp_path / "store").addresses() if Store(tmp_path / "store").open(where).kind == "model"]

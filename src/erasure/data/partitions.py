@@ -233,7 +233,7 @@ def inspect_partitions(
         Issues, errors first; empty if there is nothing to say.
     """
     issues = [
-        *_empty(partitions, needed={forget, retain, train}),
+        *_empty(partitions, forget, retain, needed={forget, retain, train}),
         *_overlap(partitions, forget, retain),
     ]
     requested = request_of(data.x)
@@ -268,10 +268,12 @@ def _not_deployed(
             yield PartitionIssue("warning", name, message)
 
 
-def _empty(partitions: Mapping[str, Tensor], needed: set[str]) -> Iterator[PartitionIssue]:
+def _empty(partitions: Mapping[str, Tensor], forget: str, retain: str, needed: set[str]) -> Iterator[PartitionIssue]:
     for name, ids in partitions.items():
         if len(ids) == 0:
-            yield PartitionIssue("error" if name in {*needed, ALL} else "warning", name, "it is empty")
+            is_all_forgotten = name == retain and len(partitions.get(forget, ()))
+            message = f'it is empty, since "{forget}" takes everything; forget less' if is_all_forgotten else "it is empty"
+            yield PartitionIssue("error" if name in {*needed, ALL} else "warning", name, message)
 
 
 def _shared(partitions: Mapping[str, Tensor], first: str, second: str) -> int:

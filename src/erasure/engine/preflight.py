@@ -98,6 +98,8 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[D
         reason = component.unsupported_reason(data)
         if reason is not None:
             problems.append(_problem(experiment, component, reason, "requirement"))
+    for entry in experiment.unlearners:
+        problems += [_problem(experiment, entry.unlearner, reason, "partition") for reason in _absent(entry.unlearner, loaded)]
     for measure in experiment.evaluator.measures:
         read = {name: loaded.partitions[name] for name in measure.partitions() if name in loaded.partitions}
         # Edges have no labels; that a measure looks at those of samples is said below.
@@ -124,6 +126,14 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[D
     except RequirementNotMet as error:
         problems.append(_problem(experiment, experiment.predictor.model, str(error), "requirement"))
     return problems
+
+
+def _absent(unlearner: Unlearner, loaded: LoadedData) -> Iterator[str]:
+    """Partitions of its own that a method looks at, beside those that every experiment has, and that are not there."""
+    for name in sorted(unlearner.partition_names() - set(unlearner.partitions().values())):
+        if not len(loaded.partitions.get(name, ())):
+            there = ", ".join(loaded.partitions)
+            yield f'{type(unlearner).__name__} looks at the partition "{name}", which is missing or empty; there are {there}'
 
 
 def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:

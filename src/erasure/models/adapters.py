@@ -66,8 +66,14 @@ def merged(network: Any, folder: str) -> Any:
             adapted = peft.PeftModel.from_pretrained(network, str(Path(folder).expanduser()))
             return adapted.merge_and_unload()
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequirementNotMet(f'the low-rank updates in "{folder}" do not fit this model: {reason}') from error
+        # Where shapes differ, the first line only says that there was something.
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if "mismatch" in line), str(error).strip().splitlines()[0]
+        )
+        message = (
+            f'the low-rank updates in "{folder}" do not fit this model: {reason.rstrip(".:")}; give the adapter of this model'
+        )
+        raise RequirementNotMet(message) from error
 
 
 def _base_of(place: Path) -> str:

@@ -129,6 +129,11 @@ def test_a_renamed_forget_set_is_inspected_under_its_name():
 BAD = [
     ({"train": range(80), "forget": [], "retain": range(80)}, ("error", "forget"), "it is empty"),
     ({"spare": []}, ("warning", "spare"), "it is empty"),
+    (
+        {"train": range(80), "forget": range(80), "retain": []},
+        ("error", "retain"),
+        'since "forget" takes everything; forget less',
+    ),
     ({"forget": range(10), "retain": range(5, 90)}, ("error", "forget"), '5 of its 10 samples are also in "retain"'),
     ({"train": range(5, 90), "forget": range(10)}, ("error", "forget"), '5 of its 10 samples are not in "train"'),
     ({"train": range(50), "retain": range(60)}, ("warning", "retain"), '10 of its 60 samples are not in "train"'),

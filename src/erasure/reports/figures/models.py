@@ -388,7 +388,8 @@ def by_class(
         [{**record, "size": abs(record["difference"])} for record in records],
         facet={"field": "samples", "type": "nominal", "sort": panels, "title": None},
         columns=1 if narrow else 2,
-        spacing={"column": 16, "row": 26},
+        # Titles of the panels stand beside each other, however narrow these are.
+        spacing={"column": max(16, 130 - cell * len(columns)), "row": 26},
         spec={"width": {"step": cell}, "height": {"step": 19}, "layer": layered},
     )
     return Figure(
