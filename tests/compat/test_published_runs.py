@@ -297,9 +297,13 @@ def celeba(tmp_path, monkeypatch):
     files = [f"{i}.png" for i in range(n)]
     for file, values in zip(files, pictures(n, 32), strict=True):
         image.fromarray(values).save(place / "img_align_celeba" / file)
+
+    def attributes(i):
+        return f"{i % 2 * 2 - 1:2d} {i // 2 % 2 * 2 - 1:2d} {(i % 4 == 3) * 2 - 1:2d}"
+
     tables = {
         "identity_CelebA.txt": [f"{file} {2880 + i % 8}" for i, file in enumerate(files)],
-        "list_attr_celeba.txt": [str(n), "Smiling Male", *(f"{f} {i % 2 * 2 - 1:2d} {i // 2 % 2 * 2 - 1:2d}" for i, f in enumerate(files))],
+        "list_attr_celeba.txt": [str(n), "Smiling Male Young", *(f"{f} {attributes(i)}" for i, f in enumerate(files))],
         "list_bbox_celeba.txt": [str(n), "image_id a", *(f"{file} 1" for file in files)],
         "list_landmarks_align_celeba.txt": [str(n), "a", *(f"{file} 1" for file in files)],
         "list_eval_partition.txt": [f"{file} {i % 4 and 2}" for i, file in enumerate(files)],
@@ -331,6 +335,16 @@ def test_attributes_of_people_are_several_labels(celeba, run):
         source, network, forgotten("ByZ", z_labels=[2880, 2881]), unlearners=[random_labels], measures=measures,
         predictor="TorchModelMultilabel", loss="BCEWithLogitsLoss", n=32, forgets=8,
     )  # fmt: skip
+
+
+@needs("torchvision")
+def test_an_attribute_by_the_older_meaning_of_a_step(celeba, tmp_path, monkeypatch):
+    # Files from before the step was renamed give it the path of an attribute where it takes positions of columns today.
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="is read as a path, number 2 of column 0"):
+        data = loaded(celeba(node(f"{P}reshape_y_z.reshape_y_z", keep_as_y=[0, 2], move_to_z=[1])))
+    assert (data.task, sorted(data.y.tolist())) == ("classification", [0] * 24 + [1] * 8)
+    assert data.z_names == tuple(map(str, range(2880, 2888))) or set(data.z.tolist()) == {*range(2880, 2888)}
 
 
 @needs("torchvision")

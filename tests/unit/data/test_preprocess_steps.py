@@ -217,6 +217,17 @@ def test_labels_move_to_the_groups_by_column_or_by_element():
     assert values_of(made.z) == {"tall": [0, 1, 0], "kind": [1, 1, 0]}
 
 
+def test_positions_that_are_no_columns_are_the_path_that_published_files_mean():
+    bits = Field(np.array([[0, 1, 1], [1, 0, 1], [0, 0, 0]]), ("tall", "old", "kind"))
+    celeba = people(y={"attributes": bits, "identity": numbers(7, 8, 7)})
+    with pytest.warns(UserWarning, match=r"keep = \[0, 2\] is read as a path, number 2 of column 0: there are 2 columns"):
+        made = MoveLabels(keep=[0, 2], move=[1]).apply(celeba)
+    assert (values_of(made.y), values_of(made.z)) == ({"kind": [1, 1, 0]}, {"identity": [7, 8, 7]})
+    for keep in ([0, 3], [1, 2], ["attributes", "kind"]):
+        with pytest.raises(DataError):
+            MoveLabels(keep=keep, move=[1]).apply(celeba)
+
+
 def test_labels_are_picked_by_a_path():
     celeba = people(y={"attributes": Field(np.array([[0, 1], [1, 0], [1, 1]])), "identity": numbers(7, 8, 7)})
     made = PickLabels(keep=[0, 1], move=[1]).apply(celeba)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,7 +40,8 @@ class MoveInputs(Step):
 class MoveLabels(Step):
     """Some of several labels stay labels, and some become the groups; what was the group before is dropped.
 
-    Labels are the columns of y or, if y is one column of several numbers a sample, such as attributes, those numbers.
+    Labels are the columns of y or, if y is one column of several numbers a sample, such as attributes, those numbers. Published files of
+    CelebA write ``keep`` as for ``PickLabels``: where ``[0, 31]`` cannot be two columns, it is number 31 of the first one, which is said.
 
     Args:
         keep: Labels that stay, by name or by position from 0.
@@ -52,6 +54,11 @@ class MoveLabels(Step):
     def apply(self, samples: Samples) -> Samples:
         """Move the columns."""
         fields = elements(samples.y)
+        if _is_path(fields, self.keep):
+            path = f"number {self.keep[1]} of column {self.keep[0]}"
+            message = f"keep = {list(self.keep)} is read as a path, {path}: there are {len(fields)} columns"
+            warnings.warn(message, stacklevel=2)
+            return PickLabels(keep=self.keep, move=self.move).apply(samples)
         kept, moved = (names_of(fields, columns, "y") for columns in (self.keep, self.move))
         return replace(samples, y={name: fields[name] for name in kept}, z={name: fields[name] for name in moved})
 
@@ -82,6 +89,17 @@ class CopyLabels(Step):
     def apply(self, samples: Samples) -> Samples:
         """Copy the columns."""
         return replace(samples, z=dict(samples.y))
+
+
+def _is_path(fields: Fields, keep: Sequence[Label]) -> bool:
+    """Whether two positions name no two columns, but a column and a number in it."""
+    if len(keep) != 2 or len(fields) < 2 or not all(isinstance(each, int) for each in keep):
+        return False
+    first, second = int(keep[0]), int(keep[1])
+    if not 0 <= first < len(fields) <= second:
+        return False
+    values = [*fields.values()][first].values
+    return values.ndim == 2 and second < values.shape[1]
 
 
 def elements(fields: Fields) -> Fields:
