@@ -19,6 +19,7 @@ from erasure.functional.chunked_losses import chunked_token_losses, may_be_chunk
 from erasure.functional.tokens import PADDING, PROMPT, labelled, token_losses
 from erasure.models.adapters import check_adapter, check_is_no_adapter, looks_like_a_place, merged
 from erasure.models.lean_layers import lean
+from erasure.models.lengths import parts_by_length
 from erasure.models.pretrained import pinned_digest
 from erasure.models.text import library, quiet
 from erasure.training.predictor import Model, ModelInput
@@ -86,8 +87,22 @@ class AnsweringNetwork(nn.Module):
         if not self.is_plain:
             logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
             return logits.gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[-1])), False
+        parts = parts_by_length(lengths.tolist()) if self._may_be_parted(x) else None
+        if parts is None:
+            return self._states_at(ids, places), True
+        found = [self._states_at(ids[rows, : int(lengths[rows[-1]])], places[rows]) for rows in parts]
+        order = torch.tensor([*parts[0], *parts[1]], device=x.device)
+        return torch.cat(found).index_select(0, order.argsort()), True
+
+    def _may_be_parted(self, x: Tensor) -> bool:
+        """Whether a batch may go through the network in two parts: of a large one on the CPU, if nobody listens to its layers."""
+        is_large = self.gives_losses and x.device.type == "cpu"
+        return is_large and not any(module._forward_hooks or module._forward_pre_hooks for module in self.network.modules())
+
+    def _states_at(self, ids: Tensor, places: Tensor) -> Tensor:
+        """Last states at some positions, ``(B, T, d)``; places beyond the longest sample are the last one."""
         states = self._states(ids)
-        return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1])), True
+        return states.gather(1, places.clamp_max(ids.shape[1] - 1).unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
     def everywhere(self, x: Tensor, padding: int) -> Tensor:
         """Logits ``(B, L, K)`` at every position, prompts and padding included, as other frameworks compute them.

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from erasure.functional import chunked_losses
 from erasure.functional.chunked_losses import chunked_token_losses
 from erasure.functional.short_attention import short_attention
-from erasure.functional.tokens import token_losses, token_mean
+from erasure.functional.tokens import answer_tokens, token_losses, token_mean
 from erasure.models import language
 from erasure.models.language import SmallLlama
 from erasure.models.lean_layers import lean
@@ -284,3 +284,28 @@ def test_a_trained_copy_differs_from_its_original_in_updates_alone():
     optimizer.step()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "lora_" in name}
+
+
+def test_a_batch_in_parts_by_length_has_the_losses_and_the_gradients_of_the_whole_one(monkeypatch):
+    model = llama()
+    lengths = (BATCH.x[:, 1] != 0).sum(1).tolist()
+    x = BATCH.x.clone()
+    x[1, 1, lengths[1] // 2 :] = x[3, 1, lengths[3] // 2 + 3 :] = 0  # two answers are cut
+    y = answer_tokens(x)
+    expected = model(x, y)
+    plain = trained_gradients(model, expected.sum())
+    monkeypatch.setattr(language, "LARGE_VOCABULARY", 1)
+    widths = []
+    states = model._states
+    monkeypatch.setattr(model, "_states", lambda ids: (widths.append(tuple(ids.shape)), states(ids))[1])
+    found = model(x, y)
+    assert [n for n, _ in widths] == [2, 2]
+    assert widths[0][1] < widths[1][1]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(trained_gradients(model, found.sum()), plain, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(token_losses(model(x), y), expected, rtol=1e-6, atol=1e-8)
+    seen = []
+    handle = layer_of(model, "layers.1").register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    model(x)
+    handle.remove()
+    assert seen == [4]
