@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Twin", "max_pool2d", "replaced", "twins_of"]
+__all__ = ["Twin", "max_pool2d", "replace_for_good", "replaced", "twins_of"]
 
 Twin = Callable[[nn.Module, Tensor], Tensor | None]
 """``(layer, input) -> output``, the same numbers as the layer's own; None to leave this call to the layer."""
@@ -29,6 +29,13 @@ def replaced(twins: Mapping[nn.Module, Twin]) -> Iterator[set[nn.Module]]:
     finally:
         for module in twins:
             vars(module).pop("forward", None)
+
+
+def replace_for_good(model: nn.Module) -> nn.Module:
+    """``model`` with its twins in place from now on; for copies that are only asked."""
+    for module, twin in twins_of(model).items():
+        vars(module)["forward"] = partial(_forward, module, twin, module.forward, set())
+    return model
 
 
 def _forward(

@@ -27,6 +27,7 @@ from erasure.training.predictor import ModelInput, global_generators
 from erasure.training.randomness import Streams
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy, keep_inputs
+from erasure.training.twins import replace_for_good
 from erasure.types import PartitionRole, Task
 
 if TYPE_CHECKING:
@@ -404,7 +405,7 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    return teacher
+    return replace_for_good(teacher)
 
 
 def model_digest(model: nn.Module) -> str:

@@ -15,6 +15,7 @@ from erasure.training.batches import Batches, TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.loop import Trainer
 from erasure.training.twins import replaced, twins_of
+from erasure.unlearners.task import frozen_copy
 
 POOLS = {
     "2x2": nn.MaxPool2d(2),
@@ -84,6 +85,17 @@ def test_training_and_passes_pool_by_the_twin_and_end_with_the_same_weights():
     outputs = forward_pass(model, x=TensorColumn(x), y=y, ids=ids, criterion=Criterion("classification"), task="classification")
     assert had_twin == [True, True, True]
     assert torch.equal(outputs.logits, bare(x).detach())
+    assert "forward" not in vars(model[2])
+
+
+def test_teachers_pool_by_the_twin_and_so_do_their_copies():
+    model, x = network(), images(6, 1, 8, 8)
+    teacher = frozen_copy(model)
+    copied = copy.deepcopy(teacher)
+    for each in (teacher, copied):
+        assert "forward" in vars(each[2])
+        assert torch.equal(each(x), model(x))
+    assert vars(copied[2])["forward"].args[0] is copied[2]
     assert "forward" not in vars(model[2])
 
 
