@@ -32,6 +32,7 @@ DETERMINISTIC = {"Class", "List", "ByZ", "ZRange", "Concat"}
 ELSEWHERE = {
     "splitter": {
         "Memorised",
+        "MemorisedEdges",
         "Vulnerable",
         "Corrupted",
         "GraphNodes",

@@ -284,7 +284,7 @@ CASES = {
     "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
-    "cora_links": Case(links, needs=GRAPHS, slow=True, without=frozenset({"SSD"})),
+    "cora_links": Case(links, needs=GRAPHS, slow=True),
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
     "cora_poisoned": Case(poisoned, needs=GRAPHS, slow=True, without=frozenset({"SSD", "SCRUB"})),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),

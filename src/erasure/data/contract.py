@@ -160,6 +160,10 @@ class ScoredSplitter(Splitter):
         """The partition whose samples are scored."""
         return self.ref_data
 
+    def scored_with(self) -> tuple[str, ...]:
+        """Further partitions that the scores depend on."""
+        return ()
+
     def scores_content(self, seed: int) -> Json:
         """What the scores depend on, besides the data, the scored samples and where models are trained.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from erasure.data.contract import Splitter
 from erasure.data.dataset import Dataset
 from erasure.data.graph_strata import bridges, cut_nodes, foreign_neighbours, undirected_degrees
+from erasure.data.node_names import NodeName, called, numbers_of, written
 from erasure.data.partitions import ALL, ids_of
-from erasure.data.selection import divided, portion, shown
+from erasure.data.selection import divided, portion
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError
 from erasure.training.graph_requests import NO_SAMPLE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
@@ -26,11 +27,8 @@ __all__ = ["AffectedSplitter", "GraphEdgesSplitter", "GraphNodesSplitter", "Grap
 Stratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes"]
 """Which nodes are chosen."""
 
-EdgeStratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes", "planted"]
+EdgeStratum: TypeAlias = Literal["random", "high-degree", "low-degree", "bridge", "between-classes", "planted", "all"]
 """Which edges are chosen."""
-
-NodeName: TypeAlias = NonNegativeInt | str
-"""A node by what the data calls it, or by its number."""
 
 _ONLY: Mapping[str, str] = {
     "bridge": "hold parts of the graph together",
@@ -111,10 +109,10 @@ class GraphNodesSplitter(_Chosen):
         else:
             nodes = ids % len(graph)
         if self.nodes is not None:
-            asked = torch.unique(_numbers(self.nodes, graph, data.name))
+            asked = torch.unique(numbers_of(self.nodes, graph, data.name))
             missing = asked[~torch.isin(asked, nodes)]
             if len(missing):
-                raise PartitionError(f'{_called(missing, graph)} is no node of "{self.ref_data}", though one of the graph')
+                raise PartitionError(f'{called(missing, graph)} is no node of "{self.ref_data}", though one of the graph')
             return divided(ids, torch.isin(nodes, asked))
         pairs = edge_pairs(graph)[_left(data)]
         if self.stratum == "bridge":
@@ -138,7 +136,7 @@ class GraphEdgesSplitter(_Chosen):
         ref_data: What to choose from: nodes, for the edges that have an end among them (``all``: all edges), or edges.
         stratum: ``random``; ``high-degree`` and ``low-degree``: by the smaller number of neighbours of both ends; ``bridge``: edges
             without which their part of the graph falls apart, at random; ``between-classes``: edges whose ends differ in class, at random;
-            ``planted``: those that ``PlantEdges`` has put in, at random. Ties are broken at random.
+            ``planted``: those that ``PlantEdges`` has put in, at random; ``all``: every edge, without a size. Ties are broken at random.
         n: How many are chosen; of ``planted``, all by default.
         percentage: In its place, the fraction of what there is to choose from, of ``planted`` the fraction of those.
         pairs: In its place, the edges by what the data calls both ends, or by their numbers where it calls them nothing, in any order;
@@ -153,7 +151,12 @@ class GraphEdgesSplitter(_Chosen):
 
     def check(self) -> None:
         """One way to say which."""
-        if self.pairs is None and self.stratum == "planted" and self.n is None and self.percentage is None:
+        sized = self.n is not None or self.percentage is not None
+        if self.stratum == "all" and (sized or self.pairs is not None):
+            raise InvalidParameters(
+                [Diagnostic("all edges are all: leave n, percentage and pairs out", path="GraphEdges.stratum")]
+            )
+        if self.pairs is None and self.stratum in {"planted", "all"} and not sized:
             return
         if self.pairs is None:
             self._check_size()
@@ -169,6 +172,8 @@ class GraphEdgesSplitter(_Chosen):
         if self.pairs is not None:
             chosen = self._named(pairs, there - NO_SAMPLE, graph, data.name) + NO_SAMPLE
             return chosen, there[~torch.isin(there, chosen)]
+        if self.stratum == "all":
+            return there, there[:0]
         among = pairs[there - NO_SAMPLE]
         if self.stratum == "planted":
             return self._planted(data, graph, there, among, generator)
@@ -210,20 +215,20 @@ class GraphEdgesSplitter(_Chosen):
     def _named(self, pairs: Tensor, there: Tensor, graph: NodeColumn, called: str) -> Tensor:
         """Numbers of the edges that ``self.pairs`` names."""
         n_nodes = len(graph)
-        asked = _numbers([end for pair in self.pairs or () for end in pair], graph, called).reshape(-1, 2)
+        asked = numbers_of([end for pair in self.pairs or () for end in pair], graph, called).reshape(-1, 2)
         loops = asked[:, 0] == asked[:, 1]
         if bool(loops.any()):
-            raise PartitionError(f"{_written(asked[loops], graph)} has the same node at both ends; such edges are not forgotten")
+            raise PartitionError(f"{written(asked[loops], graph)} has the same node at both ends; such edges are not forgotten")
         keys = pair_keys(asked.T, n_nodes)
         _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         if bool((counts > 1).any()):
             twice = asked[counts[inverse] > 1]
-            raise PartitionError(f"an edge is removed once, whichever way it is written: {_written(twice, graph)}")
+            raise PartitionError(f"an edge is removed once, whichever way it is written: {written(twice, graph)}")
         there = there.sort().values
         known = pair_keys(pairs[there].T, n_nodes)
         absent = ~torch.isin(keys, known)
         if bool(absent.any()):
-            raise PartitionError(f'"{self.ref_data}" has no edge {_written(asked[absent], graph)}')
+            raise PartitionError(f'"{self.ref_data}" has no edge {written(asked[absent], graph)}')
         return there[torch.searchsorted(known, keys)] if len(known) else there
 
 
@@ -361,7 +366,7 @@ class GraphRequestSplitter(Splitter):
             pairs = edge_pairs(graph)[ids - NO_SAMPLE]
             asked = RequestedGraph(graph, "edges", none, pairs, earlier=earlier)
             absent = ~torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(asked.edges_before, len(graph)))
-            self._refuse_absent(_written(pairs[absent], graph), int(absent.sum()))
+            self._refuse_absent(written(pairs[absent], graph), int(absent.sum()))
             return asked
         name = self.nodes or self.features_of or ""
         nodes = ids_of(partitions, name)
@@ -371,7 +376,7 @@ class GraphRequestSplitter(Splitter):
             raise PartitionError(f'"{data.name}" has {graph.n_features} features, there is no column {int(columns.max())}')
         asked = RequestedGraph(graph, self.request, nodes % len(graph), none.reshape(0, 2), columns, earlier)
         absent = ~torch.isin(asked.nodes, asked.nodes_before)
-        self._refuse_absent(_called(asked.nodes[absent], graph), int(absent.sum()))
+        self._refuse_absent(called(asked.nodes[absent], graph), int(absent.sum()))
         return asked
 
     def _refuse_absent(self, names: str, n: int) -> None:
@@ -472,27 +477,3 @@ def _require_samples(ids: Tensor, requested: RequestedGraph | LinkColumn, name: 
 def _require_nodes(ids: Tensor, name: str) -> None:
     if len(ids) and int(ids.max()) >= NO_SAMPLE:
         raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
-
-
-def _numbers(asked: Sequence[NodeName], graph: NodeColumn, called: str) -> Tensor:
-    """The nodes that are meant: by their names where the data has some, otherwise by their numbers."""
-    if not graph.names:
-        found = [int(node) if isinstance(node, int) or node.isdecimal() else -1 for node in asked]
-        there = f"the graph has the nodes 0 to {len(graph) - 1}"
-    else:
-        number_of = {name: number for number, name in enumerate(graph.names)}
-        found = [number_of.get(str(node), -1) for node in asked]
-        there = f"its nodes are called {shown(list(graph.names))}"
-    unknown = [str(node) for node, number in zip(asked, found, strict=True) if not 0 <= number < len(graph)]
-    if unknown:
-        raise PartitionError(f'"{called}" has no node {shown(unknown)}; {there}')
-    return torch.tensor(found, dtype=torch.int64)
-
-
-def _called(nodes: Tensor, graph: NodeColumn) -> str:
-    return shown([graph.names[node] if graph.names else node for node in nodes.tolist()])
-
-
-def _written(pairs: Tensor, graph: NodeColumn) -> str:
-    called = [[graph.names[node] if graph.names else str(node) for node in pair] for pair in pairs.tolist()]
-    return shown([f"({first}, {second})" for first, second in called])

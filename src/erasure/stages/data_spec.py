@@ -108,6 +108,8 @@ def data_spec(experiment: Experiment, seed: int, fingerprint: Json, numerics: Nu
             trained = {} if elsewhere == {"device": "cpu", "precision": "fp32"} else {"numerics": elsewhere}
             parts |= trained
             made_of = {"samples": lineage[splitter.scored()], "of": splitter.scores_content(seed), **trained}
+            beside = {name: lineage[name] for name in splitter.scored_with()}
+            made_of |= {"with": beside} if beside else {}
             made_of |= {"request": request} if request else {}
             scores[place] = (address("scores", made_of), made_of)
         lineage |= {

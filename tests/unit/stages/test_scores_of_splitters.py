@@ -50,3 +50,14 @@ def test_other_cuts_of_a_ranking_find_its_scores_in_the_store(tmp_path):
     assert [stage.address for stage in first] == [stage.address for stage in second]
     assert plans[0].data[0].split_address != plans[1].data[0].split_address
     assert first[0].address in plans[1].stages[plans[1].data[0].split_address].requires
+
+
+def test_scores_follow_every_partition_that_they_depend_on(tmp_path):
+    def scored(share):
+        some = {"class": "Percentage", "parameters": {"parts_names": ["some", "-"], "ref_data": "train", "percentage": share}}
+        edges = {"class": "GraphEdges", "parameters": {"parts_names": ["edges", "-"], "stratum": "all"}}
+        options = {"predictor": RECIPE, "n_samples": 2, "train": "some"}
+        hard = {"class": "MemorisedEdges", "parameters": {"parts_names": ["hard", "-"], "ref_data": "edges", **options}}
+        return [stage.address for stage in planned(tmp_path, some, edges, hard).stages.values() if stage.kind == "scores"]
+
+    assert scored(0.5) == scored(0.5) != scored(0.4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -122,6 +122,25 @@ class RankingRecipe:
             for number in range(n_models):
                 self._one(number, self.ids, x, note)
         return total / n_models
+
+    def each(self, inputs: Iterable[tuple[Column, Tensor]], look: Callable[[nn.Module, Column], Tensor]) -> Tensor:
+        """What models say that are trained on inputs of their own, from the same weights and with batches in the same order.
+
+        Args:
+            inputs: Of each model, the column and the ids that it is trained on; labels are those of ``data``.
+            look: What is kept of a trained model, in eval mode, and its column; tensors of one shape.
+
+        Raises:
+            PartitionError: If they cannot be trained.
+        """
+        said = []
+        with _training():
+            for column, ids in inputs:
+                x = column.to(self.training.device)
+                model = self._one(0, ids, x, self.training.on_epoch)
+                with torch.no_grad():
+                    said.append(look(model.eval(), x))
+        return torch.stack(said)
 
     def _inputs(self) -> Column:
         return standardised(self.data, self.ids).to(self.training.device)
