@@ -76,6 +76,33 @@ def plain_json(value: Json, where: str) -> Json:
     Raises:
         StoreError: If a part has no JSON form, is not finite, or a key is not a string; names the part.
     """
+    try:
+        return _plain(value)
+    except _NotPlainError:
+        return _named(value, where)
+
+
+class _NotPlainError(Exception):
+    """A part has no JSON form; which one is looked for only then."""
+
+
+def _plain(value: Json) -> Json:
+    """The copy, without keeping count of where a part stands: most of what has an address has hundreds of parts."""
+    kind = type(value)
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is str and value.isascii():
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if kind is dict and all(type(key) is str and key.isascii() for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_plain(item) for item in value]
+    raise _NotPlainError
+
+
+def _named(value: Json, where: str) -> Json:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -87,9 +114,9 @@ def plain_json(value: Json, where: str) -> Json:
             raise StoreError(f"{where} is {float(value)}, which JSON cannot hold; store null and the reason beside it.")
         return float(value)
     if isinstance(value, list | tuple):
-        return [plain_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [_named(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
-        return {_checked_key(key, where): plain_json(item, f"{where}.{key}") for key, item in value.items()}
+        return {_checked_key(key, where): _named(item, f"{where}.{key}") for key, item in value.items()}
     raise StoreError(
         f"{where} is a {type(value).__name__}, which has no JSON form; use dict, list, str, int, float, bool or None."
     )

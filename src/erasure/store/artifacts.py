@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import json
 import stat
@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 TENSORS_SUFFIX = ".safetensors"
 JSON_SUFFIX = ".json"
 _SEAL = "manifest_sha256"
+_KEPT = 256
+"""Manifests that are kept as they were read; their bytes are read each time."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class Manifest:
         Raises:
             StoreError: If a part has no JSON form; names it.
         """
-        record = {name: plain_json(value, name) for name, value in dataclasses.asdict(self).items()}
+        parts = vars(self) | {"files": {name: vars(facts) for name, facts in self.files.items()}}
+        record = {name: plain_json(value, name) for name, value in parts.items()}
         record["format"] = FORMAT_VERSION
         record[_SEAL] = _sealed(record)
         return (json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
+    @functools.lru_cache(maxsize=_KEPT)  # a run opens what it measures with a hundred times
     def decode(cls, data: bytes, expected_address: str) -> Manifest:
         """The manifest in ``data``.
 

@@ -211,6 +211,12 @@ class Store:
             StoreError: If the store cannot be written, or the address is that of something else.
         """
         _check_belongs(address, kind, content)
+        with self._published(address, kind, content) as writer:
+            yield writer
+
+    @contextmanager
+    def _published(self, address: str, kind: str, content: Json) -> Iterator[Writer]:
+        """The same of an address that was checked."""
         with self._staged() as staging:
             writer = Writer(staging, address, kind, content)
             with store_failures_of(staging):
@@ -372,7 +378,7 @@ class Store:
         except CorruptArtifact as error:
             if self.quarantine(address, str(error)) is None:  # the base's, or gone meanwhile
                 self._report(address, str(error), "It")
-        with self.publish(address, kind, content) as writer:
+        with self._published(address, kind, content) as writer:
             compute(writer)
         return self.open(address)
 

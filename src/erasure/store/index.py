@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import zlib
@@ -110,7 +109,7 @@ class Index:
 
 
 def _encoded(entry: Entry) -> bytes:
-    text = json.dumps(dataclasses.asdict(entry), sort_keys=True, ensure_ascii=True)
+    text = json.dumps(vars(entry), sort_keys=True, ensure_ascii=True)
     return f'["{zlib.crc32(text.encode()):08x}", {text}]\n'.encode()
 
 
