@@ -224,6 +224,37 @@ def report(folder: Path) -> list[str]:
     return ["-m", "erasure", "report", str(place)]
 
 
+FIRST_STEP = """
+import os, sys
+import torch
+def stop():
+    return lambda *arguments, **options: os._exit(0)
+torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward = stop(), stop(), stop()
+from erasure.cli import main
+main()
+os._exit(1)
+"""
+
+
+def first_step(folder: Path) -> list[str]:
+    """The small experiment up to the first gradient."""
+    return ["-c", FIRST_STEP, *experiment("first step")(folder)[2:]]
+
+
+def adult(folder: Path) -> list[str]:
+    """The small experiment on as many rows and columns as Adult has when its categories are columns."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(48_842, 100, generator=generator)
+    y = (x @ torch.randn(100, generator=generator) + 5 * torch.randn(len(x), generator=generator) > 0).long()
+    save_file({"x": x, "y": y}, folder / "adult.safetensors")
+    source = {"class": "TensorFile", "parameters": {"path": str(folder / "adult.safetensors")}}
+    changes = {"data.parameters.data_source": source, "data.parameters.batch_size": 512, "predictor.parameters.epochs": 3}
+    return experiment("adult", changes)(folder)
+
+
 FIRST_PAGE = """
 import sys
 try:
@@ -246,6 +277,7 @@ def first_page(folder: Path) -> list[str]:
 COMMANDS: dict[str, Command] = {
     "validate, first time": validate,
     "validate, again": validate,
+    "first training step": first_step,
     "small experiment": experiment("small"),
     "small experiment, all in the store": experiment("small"),
     "report of 200,000 rows": report,
@@ -271,6 +303,7 @@ NEEDED = {
 """What has to be run before a command."""
 
 LONG: dict[str, Command] = {
+    "Adult as tensors, 14 methods": adult,
     "digits as pictures, CNN of 1.5 million": pictures("pictures", {}),
     "ResNet-18 on 240 pictures, peak MiB": pictures(
         "resnet",

@@ -68,9 +68,12 @@ _STRAY_HINTS = {
     "*": "no comment is open here; comments do not nest",
     "/": "comments are // to the end of the line, or /* … */",
 }
+_KEPT = 16
+"""Texts whose trees, which nobody changes, are kept: a command reads its configuration up to three times."""
 _CURLY_QUOTES = "“”„‟«»‘’"
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def parse(text: str, file: str, max_depth: int = MAX_DEPTH) -> Node:
     """The tree of a JSONC text.
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +21,58 @@ from erasure.training.batches import TensorColumn
 from erasure.types import Json
 
 __all__ = ["Sklearn"]
+
+_FILES = {"digits": "digits.csv.gz", "breast_cancer": "breast_cancer.csv", "iris": "iris.csv", "wine": "wine_data.csv"}
+_CELL = ["radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry"]
+_CELL += ["fractal dimension"]
+_WINE = ["alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids", "nonflavanoid_phenols"]
+_WINE += ["proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline"]
+_FEATURES: Mapping[str, Sequence[str]] = {
+    "breast_cancer": [pattern.format(of) for pattern in ("mean {}", "{} error", "worst {}") for of in _CELL],
+    "iris": ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"],
+    "wine": _WINE,
+}
+
+
+@dataclass(frozen=True)
+class _Shipped:
+    """Values ``(samples, features)``, labels, and names of classes and features."""
+
+    values: np.ndarray[Any, np.dtype[np.float64]]
+    target: np.ndarray[Any, np.dtype[np.int64]]
+    target_names: Sequence[str]
+    feature_names: Sequence[str]
+
+
+def _shipped(name: str) -> _Shipped:
+    """A data set from the library's file, if that is there and as it is known, else from the library, whose import takes longer."""
+    spec = find_spec("sklearn")
+    places = (Path(place) / "datasets" / "data" / _FILES[name] for place in (spec and spec.submodule_search_locations) or ())
+    file = next((place for place in places if place.is_file()), None)
+    found = _read(name, file) if file is not None else None
+    if found is not None:
+        return found
+    from sklearn import datasets
+
+    bunch: Any = getattr(datasets, f"load_{name}")()
+    names = [str(each) for each in bunch.target_names]
+    return _Shipped(bunch.data, bunch.target.astype(np.int64), names, [str(each) for each in bunch.feature_names])
+
+
+def _read(name: str, file: Path) -> _Shipped | None:
+    """What a file holds, its last column being the labels; None if it has another size than it says, or than is known."""
+    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))
+    if name == "digits":
+        size, names = (1797, 64), list("0123456789")
+        features: Sequence[str] = ()
+    else:
+        size, names, features = (int(rows[0][0]), int(rows[0][1])), rows[0][2:], _FEATURES[name]
+        rows = rows[1:]
+    if len(rows) != size[0] or {len(row) for row in rows} != {size[1] + 1} or (features and len(features) != size[1]):
+        return None
+    table = np.array(rows, dtype=np.float64)
+    return _Shipped(table[:, :-1], table[:, -1].astype(np.int64), names, features)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +96,10 @@ class Sklearn(DataSource):
 
     def load(self) -> Dataset:
         """Read the library's files into columns; no value is changed."""
-        from sklearn import datasets
-
-        bunch: Any = getattr(datasets, f"load_{self.name}")()
-        names = tuple(str(each) for each in bunch.target_names)
-        labels = torch.from_numpy(bunch.target.astype(np.int64))
+        found = _shipped(self.name)
+        names, labels = tuple(found.target_names), torch.from_numpy(found.target)
         if self.name == "digits":
-            images = TensorColumn(torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1), scale=1 / 16)
+            images = TensorColumn(torch.from_numpy(found.values.astype(np.uint8).reshape(-1, 1, 8, 8)), scale=1 / 16)
             data = Dataset(
                 name=self.name,
                 x=images,
@@ -56,7 +110,7 @@ class Sklearn(DataSource):
                 class_names=names,
             )
         else:
-            table = TensorColumn(torch.from_numpy(bunch.data.astype(np.float32)))
+            table = TensorColumn(torch.from_numpy(found.values.astype(np.float32)))
             data = Dataset(
                 name=self.name,
                 x=table,
@@ -64,6 +118,6 @@ class Sklearn(DataSource):
                 n_classes=len(names),
                 x_shape=table.sample_shape,
                 class_names=names,
-                feature_names=tuple(str(each) for each in bunch.feature_names),
+                feature_names=tuple(found.feature_names),
             )
         return checked(data)
