@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 __all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "plural", "present_name"]
@@ -385,7 +385,7 @@ def plugins(kind: str) -> dict[str, EntryPoint]:
 
 
 @functools.cache
-def _entry_points(path: tuple[str, ...]) -> EntryPoints:
+def _entry_points(path: tuple[str, ...]) -> Any:
     """Those of all packages on the path; to look through them takes as long for one group as for all."""
     return entry_points()
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from erasure.errors import ConfigError, Diagnostic, ErasureError
 
-__all__ = ["PAGE_POLICY", "Answers", "Reply", "UiServer"]
+__all__ = ["PAGE_POLICY", "PageSource", "Reply", "UiServer"]
 
 _HOST = "127.0.0.1"
 _FIRST_PORT = 8750
@@ -64,7 +64,7 @@ class Reply:
         return cls(f"{text}\n".encode(), "text/plain; charset=utf-8", status, headers=headers)
 
 
-class Answers(Protocol):
+class PageSource(Protocol):
     """Who answers what is behind the token."""
 
     def answer(self, route: str, query: Mapping[str, str]) -> Reply:
@@ -95,7 +95,7 @@ class UiServer(ThreadingHTTPServer):
     # Elsewhere than on POSIX it would let two servers listen on one port.
     allow_reuse_address: bool = os.name == "posix"
 
-    def __init__(self, site: Answers, port: int | None = None) -> None:
+    def __init__(self, site: PageSource, port: int | None = None) -> None:
         self.site = site
         self.token: str = secrets.token_urlsafe(24)
         ports = range(_FIRST_PORT, _FIRST_PORT + _PORTS) if port is None else (port,)
