@@ -183,6 +183,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "WIN-U": "erasure.unlearners.win_u:WINU",
         "PGU": "erasure.unlearners.projected_gradient:ProjectedGradientUnlearning",
         "DUCK": "erasure.unlearners.duck:DUCK",
+        "GKT": "erasure.unlearners.gkt:GKT",
         "CFW": "erasure.unlearners.confuse_and_weaken:ConfuseAndWeaken",
         "PRMQ": "erasure.unlearners.prune_and_redraw:PruneAndRedraw",
         "KDE": "erasure.unlearners.reset_and_distil:ResetAndDistil",
