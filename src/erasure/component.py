@@ -282,7 +282,7 @@ def _expected(message: str) -> str:
     """The sentence of pydantic in the words of our other messages."""
     message = message.replace("Input should be", "expected").replace("a valid ", "a ").replace("a integer", "an integer")
     message = message.replace("a tuple", "a list")
-    message = re.sub(r"^(?:Tuple|List) should have (.*?) after validation, not (\d+)$", r"expected \1, not \2", message)
+    message = re.sub(r"^(?:Tuple|List|Value) should have (.*?) after validation, not (\d+)$", r"expected \1, not \2", message)
     return message.replace("'", '"')
 
 

@@ -117,7 +117,9 @@ def _nearest_name(place: Path) -> str:
             part = step.name
             names = [entry.name for entry in directory.iterdir()]
             if part not in names and part != "..":
-                hint = nearest(part, names)
+                # What all names end in makes none of them nearer.
+                stems = {Path(name).stem: name for name in names}
+                hint = nearest(part, names) if nearest(Path(part).stem, stems) else ""
                 return f"{hint} (in {directory})" if hint and len(place.parts) > 1 else hint
     except (OSError, ValueError):
         pass

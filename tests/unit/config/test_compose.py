@@ -335,3 +335,14 @@ def test_a_main_file_that_is_not_there_is_named_with_the_nearest_name(files):
 
 def test_a_directory_is_no_configuration(tmp_path):
     assert f"{tmp_path} cannot be read" in the_problem(tmp_path).message
+
+
+def test_a_file_that_shares_only_its_ending_is_not_advised(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.jsonc").write_text("{}")
+    hints = {}
+    for name in ("nothere.jsonc", "C2.jsonc"):
+        with pytest.raises(ConfigError) as caught:
+            load(name)
+        hints[name] = caught.value.problems[0].hint
+    assert hints == {"nothere.jsonc": "", "C2.jsonc": 'did you mean "c.jsonc"?'}
