@@ -70,7 +70,9 @@ class AnsweringNetwork(nn.Module):
     def gives_losses(self) -> bool:
         """Whether losses of tokens are better asked for than computed from logits: where the vocabulary is large."""
         head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
-        return self.is_plain and type(head) is nn.Linear and head.out_features >= LARGE_VOCABULARY
+        is_large = self.is_plain and type(head) is nn.Linear and head.out_features >= LARGE_VOCABULARY
+        # A layer that is listened to is called, and weights of another type, such as shards, are put together when it is.
+        return is_large and type(head.weight) is nn.Parameter and not (head._forward_hooks or head._forward_pre_hooks)
 
     def _before_head(self, x: Tensor) -> tuple[Tensor, bool]:
         """States that predict tokens of answers, ``(B, T, d)``, or their logits, and whether they are states."""

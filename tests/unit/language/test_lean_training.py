@@ -261,6 +261,8 @@ def test_losses_that_a_network_gives_are_those_of_its_logits(monkeypatch, lora_r
     torch.testing.assert_close(trained_gradients(model, found.sum()), plain, rtol=1e-6, atol=1e-8)
     loss = Criterion("generation").of(model, BATCH.x, BATCH.y)
     torch.testing.assert_close(loss, token_mean(model(BATCH.x), BATCH.y), rtol=1e-12, atol=0)
+    model.network.get_output_embeddings().register_forward_hook(lambda *_: None)
+    assert not model.gives_losses
 
 
 def test_losses_under_a_transformation_of_torch_come_from_logits(monkeypatch):
