@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from erasure.training.trial import deep_copy
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningContext, model_digest
 
-__all__ = ["UnlearnedModel", "Unlearnings"]
+__all__ = ["Teachers", "UnlearnedModel", "Unlearnings"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +39,19 @@ class UnlearnedModel(GivenModel):
     was_stored: bool = False
 
 
+@dataclass(frozen=True)
+class Teachers:
+    """Retrained models that are there anyway, for methods that learn from one.
+
+    Args:
+        name: What tells them from others.
+        of: Gives the one for an application with a seed.
+    """
+
+    name: str
+    of: Callable[[int], GivenModel]
+
+
 class Unlearnings:
     """Applies methods to given models, each once.
 
@@ -46,13 +60,17 @@ class Unlearnings:
         like: A model of the architecture.
         store: Where results are kept.
         fits: Retrains where a method asks for it; None if nothing can be trained.
+        teachers: Retrained models that a method gets instead, at no charge.
     """
 
-    def __init__(self, data: GivenData, like: nn.Module, store: Store, fits: Fits | None) -> None:
+    def __init__(
+        self, data: GivenData, like: nn.Module, store: Store, fits: Fits | None, teachers: Teachers | None = None
+    ) -> None:
         self.data: GivenData = data
         self.like: nn.Module = like
         self.store: Store = store
         self.fits: Fits | None = fits
+        self.teachers: Teachers | None = teachers
 
     def apply(self, unlearner: Unlearner, original: GivenModel, seed: int) -> UnlearnedModel:
         """The method's result on one original.
@@ -100,6 +118,8 @@ class Unlearnings:
             "seed": seed,
             "batch_size": self.data.batch_size,
             "device": self.data.device.type,
+            "fit": dict(self.fits.identity) if self.fits is not None else None,
+            "teachers": self.teachers.name if self.teachers is not None else "",
         }
 
     @functools.cache  # noqa: B019 - lives as long as a request
@@ -118,7 +138,7 @@ class Unlearnings:
             criterion=self.data.criterion,
             streams=Streams(seed),
             batch_size=self.data.batch_size,
-            models=_FittedModels(before, self.data, self.fits, seed),
+            models=_FittedModels(before, self.data, self.fits, seed, self.teachers),
         )
         found = unlearner.run(before, with_names(context, unlearner))
         state = self.data.released(found.model).state_dict()
@@ -130,12 +150,14 @@ class Unlearnings:
 class _FittedModels(OwnModels):
     """Other models: retrained ones by somebody's own function, where there is one."""
 
-    def __init__(self, model: nn.Module, data: GivenData, fits: Fits | None, seed: int) -> None:
+    def __init__(self, model: nn.Module, data: GivenData, fits: Fits | None, seed: int, teachers: Teachers | None) -> None:
         super().__init__(model)
-        self.data, self.fits, self.seed = data, fits, seed
+        self.data, self.fits, self.seed, self.teachers = data, fits, seed, teachers
 
     def retrained(self, partition: str) -> tuple[nn.Module, float]:
-        """Trained on the partition by somebody's own function."""
+        """Trained on the partition by somebody's own function; one that is there anyway is not charged."""
+        if self.teachers is not None and partition == "retain":
+            return deep_copy(self.teachers.of(self.seed).load()), 0.0
         if self.fits is None:
             return super().retrained(partition)
         made = self.fits.model(self.data.partitions[partition], derive(self.seed, "retrained"), f"a model on {partition}")

@@ -39,7 +39,10 @@ class DatamodelMatching(IterativeUnlearner):
 
     Args:
         targets: ``influence`` or ``gold``.
-        retain_fraction: Share of the retain set, drawn at random once, that is matched too.
+        retain_fraction: Share of the retain set, drawn at random, that is matched too.
+        kept: What is matched there: what is ``predicted``, as published, or what the ``original`` says, so that only the forget set has to
+            move.
+        subset: Whether this share is ``fixed`` or drawn ``anew`` for each epoch; predictions are then made for all of the retain set.
         damping: Added to the curvature's diagonal.
         max_samples: Retain samples for the curvature, drawn at random.
         max_steps: Conjugate-gradient steps.
@@ -52,7 +55,8 @@ class DatamodelMatching(IterativeUnlearner):
         deviations=(
             "Written from the description of the method; no code was compared, and the defaults are ours.",
             "Attributions are influence functions at the original; the paper's are estimated over an ensemble of models.",
-            "The samples that are matched are drawn once.",
+            'By default the samples that are matched are drawn once; subset="anew" draws them for each epoch.',
+            'With kept="original" the retain samples keep their answers; the paper matches predictions on all.',
         ),
     )
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
@@ -68,6 +72,8 @@ class DatamodelMatching(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=5e-4))
     targets: Literal["influence", "gold"] = "influence"
     retain_fraction: Fraction = 0.3
+    kept: Literal["predicted", "original"] = "predicted"
+    subset: Literal["fixed", "anew"] = "fixed"
     damping: NonNegativeFloat = 0.01
     max_samples: PositiveInt = 1000
     max_steps: PositiveInt = 50
@@ -81,17 +87,26 @@ class DatamodelMatching(IterativeUnlearner):
         """Predict the answers, match them."""
         if not context.n_samples("forget") or not context.n_samples("retain") or not self.epochs:
             return model
-        retain = context.ids("retain")
-        order = torch.randperm(len(retain), generator=context.generator("subset")).to(retain.device)
-        subset = retain[order[: round(self.retain_fraction * len(retain))]]
-        mixture = context.batches("retain", ids=torch.cat([context.ids("forget"), subset]))
-        place, targets = self._predicted(model, context, mixture.ids)
+        forget, retain = context.ids("forget"), context.ids("retain")
+        generator = context.generator("subset")
+
+        def subset() -> Tensor:
+            order = torch.randperm(len(retain), generator=generator).to(retain.device)
+            return retain[order[: round(self.retain_fraction * len(retain))]]
+
+        fixed = torch.cat([forget, subset()]) if self.subset == "fixed" else None
+        place, targets = self._predicted(model, context, torch.cat([forget, retain]) if fixed is None else fixed)
+        mixture = context.batches("retain", ids=fixed)
 
         def mismatch(batch: Batch) -> Tensor:
             return (logits_of(model(batch.x)) - targets[place[batch.ids]]).square().mean()
 
         trainer = self.trainer(model, context)
         for _ in trainer.epochs():
+            if fixed is None:
+                some = torch.cat([forget, subset()])
+                order = torch.randperm(len(some), generator=generator).to(some.device)
+                mixture = context.batches("retain", ids=some[order], shuffle=False)
             trainer.train_on(mixture, mismatch)
         return model
 
@@ -101,18 +116,27 @@ class DatamodelMatching(IterativeUnlearner):
 
     def _predicted(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Where each sample's target stands, by id, and the logits to match."""
-        answers = []
+        n_predicted = context.n_samples("forget") if self.kept == "original" else len(ids)
+        place = torch.zeros(len(context.y), dtype=torch.int64, device=context.device)
+        place[ids] = torch.arange(len(ids), device=context.device)
+        targets = self._answers(model, context, ids[:n_predicted])
+        if n_predicted < len(ids):
+            with torch.no_grad():
+                said = [logits_of(model(batch.x)) for batch in context.batches("retain", shuffle=False, ids=ids[n_predicted:])]
+            targets = torch.cat([targets, *said])
+        return place, targets
+
+    def _answers(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> Tensor:
+        """What a model without the forget set would say of some samples."""
         batches = context.batches("retain", shuffle=False, ids=ids)
         if self.targets == "gold":
             gold = context.retrained("retain").eval()
             with torch.no_grad():
-                answers = [logits_of(gold(batch.x)) for batch in batches]
-        else:
-            stepped = dict(self._influence.unlearn(deep_copy(model), context).named_parameters())
-            direction = {n: (stepped[n] - p).detach() for n, p in model.named_parameters() if p.requires_grad}
-            for batch in batches:
-                logits, moved = moved_logits(model, batch.x, direction)
-                answers.append(logits + moved)
-        place = torch.zeros(len(context.y), dtype=torch.int64, device=context.device)
-        place[ids] = torch.arange(len(ids), device=context.device)
-        return place, torch.cat(answers)
+                return torch.cat([logits_of(gold(batch.x)) for batch in batches])
+        stepped = dict(self._influence.unlearn(deep_copy(model), context).named_parameters())
+        direction = {n: (stepped[n] - p).detach() for n, p in model.named_parameters() if p.requires_grad}
+        found = []
+        for batch in batches:
+            logits, moved = moved_logits(model, batch.x, direction)
+            found.append(logits + moved)
+        return torch.cat(found)

@@ -38,13 +38,16 @@ from erasure.workflows.estimator_request import EstimatorData, EstimatorRequest,
 
 __all__ = ["METHODS", "Answer", "forget", "proving_methods"]
 
+_ADAM = {"class": "Adam", "parameters": {"lr": 1e-3}}
 METHODS: tuple[str | Mapping[str, Any], ...] = (
     "SSD",
-    {"class": "NegGrad+", "parameters": {"epochs": 2}},
-    {"class": "SCRUB", "parameters": {"epochs": 2, "max_epochs": 1}},
-    {"class": "Finetuning", "parameters": {"epochs": 2}},
+    {"class": "NegGrad+", "parameters": {"epochs": 1, "alpha": 0.96, "optimizer": _ADAM}},
+    {"class": "SuccessiveRandomLabels", "parameters": {"epochs": 2, "optimizer": _ADAM}},
+    {"class": "DMM", "parameters": {"targets": "gold", "epochs": 5, "retain_fraction": 0.3, "optimizer": _ADAM}},
 )
-"""Methods that are tried if nobody says: cheap ones of different kinds."""
+"""Methods that are tried if nobody says: cheap ones of different kinds, the last of which learns from a retrained model.
+
+That model is one of those that serve to choose."""
 
 _MIN_ORIGINALS = 3
 

@@ -16,7 +16,7 @@ from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fits
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, of_fits
-from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
+from erasure.engine.given_unlearning import Teachers, UnlearnedModel, Unlearnings
 from erasure.errors import ErasureError
 from erasure.events import Listener, Message
 from erasure.measures.contract import Measure
@@ -26,7 +26,7 @@ from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
 
 __all__ = ["Confirmed", "DeletionEvidence", "drift_of"]
 
-_NEAR = 1.5
+_NEAR = 1.0
 """Distance from retrained models, in their standard deviations, at which no further method is tried."""
 _MAX = 10.0
 
@@ -97,6 +97,8 @@ class DeletionEvidence:
         self.measured: MeasuredModels = MeasuredModels(
             data=data, measures=self.measures, name="deletion request", seed=seed, made=made
         )
+        if fits is not None:
+            unlearnings.teachers = Teachers(f"of {n_golds} golds, generation {generation}", self._teacher)
 
     # Models
 
@@ -172,6 +174,11 @@ class DeletionEvidence:
         """The retrained models of a block."""
         fits = cast(Fits, self.fits)
         return [golds_of(fits, self.data, block, n, self.seed, self.generation) for n in range(self.n_golds)]
+
+    def _teacher(self, seed: int) -> GivenModel:
+        """For methods that learn from a retrained model: one of those that serve to choose, so that none judges what it has taught."""
+        numbers = {derive(self.seed, "unlearn", block): block for block in self._blocks}
+        return self.golds(self._blocks[-1])[numbers[seed] % self.n_golds]
 
     # Choosing and confirming
 

@@ -10,7 +10,7 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.engine.fits import Fits, passed
 from erasure.engine.given_data import GivenData
 from erasure.engine.given_models import GivenModel
-from erasure.engine.given_unlearning import Unlearnings
+from erasure.engine.given_unlearning import Teachers, Unlearnings
 from erasure.engine.sharded_fits import ShardedFit
 from erasure.errors import ErasureError
 from erasure.training.randomness import derive
@@ -253,7 +253,10 @@ def candidate_prices(
         parts[name] = ids[:: max(1, min(round(1 / _TRIAL), len(ids) // _MIN_TRIAL))]
     parts["train"] = parts["forget"].new_tensor(sorted([*parts["forget"].tolist(), *parts["retain"].tolist()]))
     scale = len(data.partitions["train"]) / len(parts["train"])
-    small = Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits)
+    stand_in = (
+        Teachers("the original, whose answers take as long", lambda _: original) if unlearnings.teachers is not None else None
+    )
+    small = Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits, stand_in)
     found = []
     for label, unlearner in methods:
         reason = unlearner.unsupported_reason(data.model_input)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,6 +176,26 @@ def test_dmm_predicts_the_gold_of_a_quadratic_loss_and_leaves_what_matches_alrea
     context = replace(context, models=Retrained())
     assert distance(weights(oracle.run(gold, context).model), weights(gold)) < 1e-12
     assert distance(weights(oracle.run(original, context).model), weights(gold)) < distance(weights(original), weights(gold))
+
+
+def test_dmm_may_leave_the_answers_on_retain_samples_as_they_are():
+    context, original, gold = tiny_task(), net(), copy.deepcopy(net())
+    with torch.no_grad():
+        for parameter in gold.parameters():
+            parameter.mul_(0.5)
+    method = DatamodelMatching(targets="gold", kept="original")
+    ids = torch.cat([context.partitions["forget"], context.partitions["retain"]])
+    context = replace(context, models=SimpleNamespace(retrained=lambda partition: (gold, 0.0)))
+    _, targets = method._predicted(original, context.seen_by(method), ids)
+    x, n = context.x.values[ids], len(context.partitions["forget"])
+    assert torch.equal(targets[:n], gold(x[:n]))
+    assert torch.equal(targets[n:], original(x[n:]))
+    anew = replace(method, subset="anew", retain_fraction=0.3, epochs=20, optimizer=sgd(0.1))
+    made, fixed = (method.run(original, context).model for method in (anew, replace(anew, subset="fixed")))
+    assert not same_model(made, fixed)
+    away = [(model(x) - targets).square().mean(1) for model in (original, made)]
+    assert away[1][:n].sum() < 0.5 * away[0][:n].sum()  # forgotten samples have moved to what gold says
+    assert away[1][n:].mean() < 0.4 * away[0][:n].mean()  # and the others much less
 
 
 def test_logits_move_the_same_in_forward_and_in_reverse_mode():

@@ -286,6 +286,20 @@ def test_what_is_prepared_is_not_made_when_somebody_asks(place, monkeypatch):
         request(place / "other", train=None, prepare=True)
 
 
+def test_a_method_that_learns_from_a_retrained_model_gets_one_that_judges_nothing_and_costs_nothing(place):
+    calls = Calls()
+    fit = trainer(problem()[0], steps=5, calls=calls)
+    learning = {"class": "DMM", "parameters": {"targets": "gold", "epochs": 1}}
+    asked = {"train": fit, "model": trainer(problem()[0], steps=30)(np.arange(N), 1), "methods": [learning], "fallback": False}
+    plan = request(place, **asked, dry_run=True)
+    n = len(calls)
+    assert n == 2  # what times a training
+    answer = request(place, **asked)
+    assert answer.entry.method == "DMM"
+    assert len(calls) - n == sum(each.n for each in plan.models)
+    assert answer.entry.cost_s > 0
+
+
 def test_a_retrained_answer_is_prepared_where_no_method_is_to_be_tried(place):
     calls = Calls()
     asked = {"train": trainer(problem()[0], steps=5, calls=calls), "model": trainer(problem()[0], steps=30)(np.arange(N), 1)}
