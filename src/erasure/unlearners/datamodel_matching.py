@@ -40,9 +40,9 @@ class DatamodelMatching(IterativeUnlearner):
     Args:
         targets: ``influence`` or ``gold``.
         retain_fraction: Share of the retain set, drawn at random, that is matched too.
-        kept: What is matched there: what is ``predicted``, as published, or what the ``original`` says, so that only the forget set has to
-            move.
-        subset: Whether this share is ``fixed`` or drawn ``anew`` for each epoch; predictions are then made for all of the retain set.
+        kept: What retain samples are trained towards: ``predicted`` answers, as published, or, by the original's loss, their ``labels``.
+        subset: Whether this share is ``fixed`` or drawn ``anew`` for each epoch; predictions, where they are wanted, are then made
+            for all of the retain set.
         damping: Added to the curvature's diagonal.
         max_samples: Retain samples for the curvature, drawn at random.
         max_steps: Conjugate-gradient steps.
@@ -56,7 +56,7 @@ class DatamodelMatching(IterativeUnlearner):
             "Written from the description of the method; no code was compared, and the defaults are ours.",
             "Attributions are influence functions at the original; the paper's are estimated over an ensemble of models.",
             'By default the samples that are matched are drawn once; subset="anew" draws them for each epoch.',
-            'With kept="original" the retain samples keep their answers; the paper matches predictions on all.',
+            'With kept="labels" retain samples are trained as the original was; the paper matches predictions on all.',
         ),
     )
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
@@ -72,7 +72,7 @@ class DatamodelMatching(IterativeUnlearner):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer.of("Adam", lr=5e-4))
     targets: Literal["influence", "gold"] = "influence"
     retain_fraction: Fraction = 0.3
-    kept: Literal["predicted", "original"] = "predicted"
+    kept: Literal["predicted", "labels"] = "predicted"
     subset: Literal["fixed", "anew"] = "fixed"
     damping: NonNegativeFloat = 0.01
     max_samples: PositiveInt = 1000
@@ -95,11 +95,17 @@ class DatamodelMatching(IterativeUnlearner):
             return retain[order[: round(self.retain_fraction * len(retain))]]
 
         fixed = torch.cat([forget, subset()]) if self.subset == "fixed" else None
-        place, targets = self._predicted(model, context, torch.cat([forget, retain]) if fixed is None else fixed)
+        predicted = forget if self.kept == "labels" else torch.cat([forget, retain]) if fixed is None else fixed
+        place, targets = self._predicted(model, context, predicted)
         mixture = context.batches("retain", ids=fixed)
 
         def mismatch(batch: Batch) -> Tensor:
-            return (logits_of(model(batch.x)) - targets[place[batch.ids]]).square().mean()
+            logits, number = logits_of(model(batch.x)), place[batch.ids]
+            away = (logits - targets[number]).square()
+            if self.kept == "predicted":
+                return away.mean()
+            losses = context.criterion.per_sample(logits, batch.y)
+            return torch.where(number >= 0, away.flatten(1).mean(1), losses).mean()
 
         trainer = self.trainer(model, context)
         for _ in trainer.epochs():
@@ -116,15 +122,9 @@ class DatamodelMatching(IterativeUnlearner):
 
     def _predicted(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Where each sample's target stands, by id, and the logits to match."""
-        n_predicted = context.n_samples("forget") if self.kept == "original" else len(ids)
-        place = torch.zeros(len(context.y), dtype=torch.int64, device=context.device)
+        place = torch.full((len(context.y),), -1, dtype=torch.int64, device=context.device)
         place[ids] = torch.arange(len(ids), device=context.device)
-        targets = self._answers(model, context, ids[:n_predicted])
-        if n_predicted < len(ids):
-            with torch.no_grad():
-                said = [logits_of(model(batch.x)) for batch in context.batches("retain", shuffle=False, ids=ids[n_predicted:])]
-            targets = torch.cat([targets, *said])
-        return place, targets
+        return place, self._answers(model, context, ids)
 
     def _answers(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> Tensor:
         """What a model without the forget set would say of some samples."""

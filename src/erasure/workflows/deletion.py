@@ -36,18 +36,18 @@ from erasure.workflows.deletion_plan import NOTHING_TO_PREPARE, DeletionPlan
 from erasure.workflows.deletion_request import DeletionRequest, Wishes
 from erasure.workflows.estimator_request import EstimatorData, EstimatorRequest, is_estimator
 
-__all__ = ["METHODS", "Answer", "forget", "proving_methods"]
+__all__ = ["METHODS", "Answer", "forget", "matching", "proving_methods"]
 
 _ADAM = {"class": "Adam", "parameters": {"lr": 1e-3}}
 METHODS: tuple[str | Mapping[str, Any], ...] = (
     "SSD",
     {"class": "NegGrad+", "parameters": {"epochs": 1, "alpha": 0.96, "optimizer": _ADAM}},
     {"class": "SuccessiveRandomLabels", "parameters": {"epochs": 2, "optimizer": _ADAM}},
-    {"class": "DMM", "parameters": {"targets": "gold", "epochs": 5, "retain_fraction": 0.3, "optimizer": _ADAM}},
 )
-"""Methods that are tried if nobody says: cheap ones of different kinds, the last of which learns from a retrained model.
+"""Methods that are tried if nobody says, cheap ones of different kinds, beside the one that :func:`matching` gives."""
 
-That model is one of those that serve to choose."""
+_PASSES, _LEAST_PASSES, _KEPT, _COST = 60, 20, 2, 10
+"""Passes over the forgotten samples, and how few do; kept samples for each of them; what all may cost, in passes over the training set."""
 
 _MIN_ORIGINALS = 3
 
@@ -248,7 +248,10 @@ def forget(
                 raise DataError(reason)
         if not is_planned:
             work.begin()
-        tried = _labelled((*proving_methods(model), *methods) if methods is METHODS else methods)
+        if methods is METHODS:
+            sizes = (len(given.partitions[name]) for name in ("forget", "train"))
+            methods = (*proving_methods(model), *METHODS, *(matching(*sizes) if fits is not None else ()))
+        tried = _labelled(methods)
         if prepare:
             work.prepare(tried)
         plan = work.plan(tried, priced=is_planned)
@@ -362,6 +365,24 @@ def proving_methods(model: nn.Module) -> tuple[str, ...]:
     if isinstance(model, LogisticModel):
         return ("NewtonRemoval",) if model.perturbation else ()
     return ("ExactDeletion",) if isinstance(model, Estimator) and model.exactness != "none" else ()
+
+
+def matching(n_forget: int, n_train: int) -> tuple[Mapping[str, Any], ...]:
+    """The method that learns, on the forgotten samples, what a retrained model says of them; none where it would cost too much.
+
+    The retrained model is one of those that serve to choose, so that it costs nothing and judges nothing.
+
+    Args:
+        n_forget: Samples to forget.
+        n_train: Samples that the model was trained on.
+    """
+    passes = min(_PASSES, _COST * n_train // ((1 + _KEPT) * n_forget))
+    if passes < _LEAST_PASSES:
+        return ()
+    optimizer = {"class": "Adam", "parameters": {"lr": 3e-3}}
+    share = min(1.0, _KEPT * n_forget / (n_train - n_forget))
+    parameters = {"targets": "gold", "kept": "labels", "subset": "anew", "epochs": passes, "retain_fraction": round(share, 4)}
+    return ({"class": "DMM", "parameters": {**parameters, "optimizer": optimizer}},)
 
 
 def _labelled(methods: Sequence[str | Unlearner | Mapping[str, Any]]) -> list[tuple[str, Unlearner]]:

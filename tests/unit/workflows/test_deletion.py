@@ -290,7 +290,13 @@ def test_a_method_that_learns_from_a_retrained_model_gets_one_that_judges_nothin
     calls = Calls()
     fit = trainer(problem()[0], steps=5, calls=calls)
     learning = {"class": "DMM", "parameters": {"targets": "gold", "epochs": 1}}
-    asked = {"train": fit, "model": trainer(problem()[0], steps=30)(np.arange(N), 1), "methods": [learning], "fallback": False}
+    asked = {
+        "train": fit,
+        "model": trainer(problem()[0], steps=30)(np.arange(N), 1),
+        "methods": [learning],
+        "fallback": False,
+        "max_utility_loss": 1.0,
+    }
     plan = request(place, **asked, dry_run=True)
     n = len(calls)
     assert n == 2  # what times a training
