@@ -329,6 +329,8 @@ class DeletionRequest:
         if self.evidence.remarks:
             return f"no method was good enough on the model that serves to choose ({'; '.join(self.evidence.remarks)})"
         refused = [f"{each.label}: {each.refusal}" for each in plan.candidates if each.refusal] + self._left_out
+        if not plan.candidates and not refused:
+            return "no method is to be tried"
         return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
 
     def _retrained(self, fits: Fits, also: dict[str, UnlearnedModel], output: Path) -> _Outcome:

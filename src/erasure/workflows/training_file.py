@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 from erasure.durable import reported
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.errors import DataError, MissingDependency, RequirementNotMet, nearest
+from erasure.training.torchvision_operators import torchvision
 from erasure.training.weights_files import read_weights
 
 __all__ = ["TrainingFile", "loaded_model", "read_ids"]
@@ -190,6 +192,8 @@ def loaded_model(path: Path, training: TrainingFile) -> Any:
 
 
 def _hugging_face(path: Path) -> nn.Module:
+    with suppress(MissingDependency):  # transformers imports torchvision where it is installed
+        torchvision("transforms", "reading images")
     try:
         from transformers import AutoModelForSequenceClassification
     except ModuleNotFoundError as error:

@@ -341,7 +341,7 @@ def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
         ({"train": 5}, RequirementNotMet, "train is a int, expected a function fit"),
         ({"train": lambda indices: None}, RequirementNotMet, r"fit\(indices, seed\) failed on .* samples: TypeError"),
         ({"test": None, "fallback": False, "methods": ["Finetuning"]}, None, "without test data"),
-        ({"train": None}, RequirementNotMet, "no method can be tried, and nothing may be retrained"),
+        ({"train": None}, RequirementNotMet, "no method is to be tried, and nothing may be retrained: give train="),
         ({"n_originals": 2}, InvalidParameters, "n_originals: expected a whole number from 3, found 2"),
         ({"n_golds": 0, "dry_run": True}, InvalidParameters, "n_golds: expected a whole number from 1, found 0"),
         ({"max_seconds": -1.0, "dry_run": True}, InvalidParameters, "max_seconds: expected a number from 0, found -1.0"),
