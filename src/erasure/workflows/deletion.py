@@ -46,7 +46,7 @@ METHODS: tuple[str | Mapping[str, Any], ...] = (
 )
 """Methods that are tried if nobody says, cheap ones of different kinds, beside the one that :func:`matching` gives."""
 
-_PASSES, _LEAST_PASSES, _KEPT, _COST = 60, 20, 2, 10
+_PASSES, _LEAST_PASSES, _KEPT, _COST = 60, 20, 2.5, 10
 """Passes over the forgotten samples, and how few do; kept samples for each of them; what all may cost, in passes over the training set."""
 
 _MIN_ORIGINALS = 3
@@ -376,7 +376,7 @@ def matching(n_forget: int, n_train: int) -> tuple[Mapping[str, Any], ...]:
         n_forget: Samples to forget.
         n_train: Samples that the model was trained on.
     """
-    passes = min(_PASSES, _COST * n_train // ((1 + _KEPT) * n_forget))
+    passes = min(_PASSES, int(_COST * n_train / ((1 + _KEPT) * n_forget)))
     if passes < _LEAST_PASSES:
         return ()
     optimizer = {"class": "Adam", "parameters": {"lr": 3e-3}}
