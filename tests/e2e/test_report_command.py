@@ -171,7 +171,7 @@ def test_the_command_writes_figures_tables_and_the_bibliography(run, tmp_path):
     assert done.returncode == 0, done.stderr
     drawn = {path.stem for path in (tmp_path / "f").glob("*.svg")}
     behaviour = {"loss", "confidence", "roc", "by_class", "layers", "trace"}
-    assert drawn == {"tradeoff", "values", "memory", "differences", "ranks", "costs", "sensitivity"} | behaviour
+    assert drawn == {"tradeoff", "values", "differences", "ranks", "costs", "sensitivity"} | behaviour
     assert {path.stem for path in (tmp_path / "f").glob("*.csv")} == drawn
     with (tmp_path / "f" / "sensitivity.csv").open(newline="") as file:
         assert {float(record["parameter"]) for record in csv.DictReader(file)} == {2.0, 5.0}
