@@ -304,6 +304,34 @@ def test_unlabelled_splits_are_refused(saved):
     with pytest.raises(DataError, match=r"1 rows have no label \(first: row 1 of unsupervised\); choose splits"):
         HuggingFace(path=path, columns="text", label="label").load()
     assert len(HuggingFace(path=path, columns="text", label="label", splits="train").load()) == 2
+    assert HuggingFace(path=path, columns="text", label="label", missing="drop").load().y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("inputs", ["text", "number"])
+def test_rows_without_a_label_are_dropped_where_that_is_asked_for(saved, inputs):
+    values = ["a", "b", "c"] if inputs == "text" else [0.5, 1.0, 2.0]
+    kind = library.Value("string" if inputs == "text" else "float64")
+    label = library.ClassLabel(names=["pos", "neg"])
+    path = saved({"train": {"x": values, "label": [1, -1, 0]}}, x=kind, label=label)
+    with pytest.raises(DataError, match=r'1 rows have no label \(first: row 2 of train\).*or give missing = "drop"'):
+        HuggingFace(path=path, columns="x", label="label").load()
+    assert HuggingFace(path=path, columns="x", label="label", missing="drop").load().y.tolist() == [1, 0]
+
+
+def test_amounts_are_no_classes_as_in_a_table(saved):
+    path = saved(
+        {"train": {"x": ["a", "b", "c"], "label": [1.0, 0.5, 2.0]}}, x=library.Value("string"), label=library.Value("float64")
+    )
+    with pytest.raises(DataError, match=r'"label" is not a class: a fraction in row 2 of train; .*cut amounts into some'):
+        HuggingFace(path=path, columns="x", label="label").load()
+
+
+def test_what_is_no_column_of_its_own_is_told_what_to_do(saved):
+    nested = saved(
+        {"train": {"x": [{"a": 1}, {"a": 2}], "label": [0, 1]}}, x={"a": library.Value("int64")}, label=library.Value("int64")
+    )
+    with pytest.raises(DataError, match=r"struct.*give what is in it as columns of their own"):
+        HuggingFace(path=nested, label="label").load()
 
 
 def test_lists_of_classes_are_several_labels(saved):
@@ -315,7 +343,7 @@ def test_lists_of_classes_are_several_labels(saved):
     data = HuggingFace(path=path, columns="text", label="label", task="multilabel").load()
     assert data.y.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     assert data.class_names == ("x", "y", "z")
-    with pytest.raises(DataError, match="lists of classes, which does not fit the task classification"):
+    with pytest.raises(DataError, match='lists of classes, which does not fit the task classification; give task = "multilabel"'):
         HuggingFace(path=path, columns="text", label="label").load()
 
 

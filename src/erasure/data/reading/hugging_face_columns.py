@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from erasure.data.reading.table_columns import RawTable
-from erasure.data.reading.table_values import codes_of, whole_numbers_of
+from erasure.data.reading.table_values import codes_of, numbers_of, whole_numbers_of
 from erasure.errors import DataError, nearest
 from erasure.types import Task
 
@@ -109,6 +109,24 @@ class Rows:
             raise DataError(f'missing values in {found}; give missing = "drop"')
         return self._kept(~np.logical_or.reduce(list(gaps.values())))
 
+    def labelled(self, drop: bool) -> Rows:
+        """Rows whose label is not -1, which stands for none where classes have names.
+
+        Raises:
+            DataError: If there are others that are not to be dropped, or none is left.
+        """
+        if not self.class_names or _is_list(self.table.column(self.label).type):
+            return self
+        unlabelled = self.table.column(self.label).fill_null(0).to_numpy(zero_copy_only=False) < 0
+        if not unlabelled.any():
+            return self
+        if not drop or unlabelled.all():
+            remedy = "" if unlabelled.all() else ', or give missing = "drop"'
+            where = self.table.row(int(unlabelled.argmax()))
+            message = f"{unlabelled.sum()} rows have no label (first: {where}); choose splits that have labels{remedy}"
+            raise DataError(message)
+        return self._kept(~unlabelled)
+
     def without_missing_pictures(self, columns: Sequence[str], drop: bool) -> Rows:
         """Rows that have a picture in each of the columns of pictures.
 
@@ -153,7 +171,9 @@ class Rows:
         (column, *more) = columns
         if more or not _is_picture(self.features[column]):
             found = ", ".join(f"{name}: {type(self.features[name]).__name__}" for name in columns)
-            raise DataError(f"expected one column of pictures, found {found}")
+            pictures = [name for name in columns if _is_picture(self.features[name])]
+            remedy = f'; give columns = ["{pictures[0]}"]' if len(pictures) == 1 else ""
+            raise DataError(f"expected one column of pictures, found {found}{remedy}")
         starts = np.cumsum([0, *(len(each) for each in self.splits.values())])
         splits = list(self.splits.values())
 
@@ -174,18 +194,21 @@ class Rows:
         values = self.table.column(self.label)
         if _is_list(values.type) != (task == "multilabel"):
             found = "lists of classes" if _is_list(values.type) else str(values.type)
-            raise DataError(f'the label column "{self.label}" holds {found}, which does not fit the task {task}')
+            remedy = '; give task = "multilabel"' if _is_list(values.type) else ""
+            raise DataError(f'the label column "{self.label}" holds {found}, which does not fit the task {task}{remedy}')
         if task == "multilabel":
             return self._multilabel(values.to_pylist(), n_classes, names)
         numbers = None if names else whole_numbers_of(self.table, self.label)
         if names:
             codes = values.to_numpy(zero_copy_only=False).astype(np.int64)
-            unlabelled = codes < 0
-            if unlabelled.any():
-                where = self.table.row(int(unlabelled.argmax()))
-                raise DataError(f"{unlabelled.sum()} rows have no label (first: {where}); choose splits that have labels")
         elif numbers is not None and _counts_up(numbers):
             codes = numbers.astype(np.int64)
+        elif (amounts := _amounts(self.table, self.label)) is not None:
+            where = self.table.row(int((amounts != np.floor(amounts)).argmax()))
+            raise DataError(
+                f'the label column "{self.label}" is not a class: a fraction in {where}; expected whole numbers or text; classes are '
+                "learned: cut amounts into some, such as low and high, in the file"
+            )
         else:
             coded = codes_of(self.table, self.label)
             codes, names = coded.codes, coded.names
@@ -343,6 +366,12 @@ def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _amounts(table: RawTable, name: str) -> npt.NDArray[np.float64] | None:
+    """A column of numbers of which some are fractions; None if it is another one."""
+    values = numbers_of(table, name)
+    return values if values is not None and bool((np.isfinite(values) & (values != np.floor(values))).any()) else None
 
 
 def _counts_up(numbers: npt.NDArray[Any]) -> bool:

@@ -177,12 +177,11 @@ def _plain(values: Any, name: str) -> Any:
     import pyarrow as pa
 
     if not _is_plain(values.type):
-        is_time = pa.types.is_temporal(values.type)
-        hint = (
-            "; give parts of it (year, month, days since a day) as numbers in the file, or leave the column out"
-            if is_time
-            else ""
-        )
+        hint = ""
+        if pa.types.is_temporal(values.type):
+            hint = "; give parts of it (year, month, days since a day) as numbers in the file, or leave the column out"
+        elif pa.types.is_struct(values.type):
+            hint = "; give what is in it as columns of their own in the file, or leave the column out"
         raise DataError(f'column "{name}" holds {values.type}, expected numbers or text{hint}')
     return values
 

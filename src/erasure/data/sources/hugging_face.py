@@ -255,6 +255,7 @@ class HuggingFace(DataSource):
             raise DataError(f"{self._called}: contains is for texts, these inputs are a {modality}")
         for column, count in self.keep_most_frequent.items():
             rows = rows.keep_most_frequent(column, count)
+        rows = rows.labelled(drop=self.missing == "drop")
         if modality == "table":
             return rows, modality
         if modality == "image":
