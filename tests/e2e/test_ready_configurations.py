@@ -104,6 +104,15 @@ def clothes(folder, n=160):
     return {f"{SOURCE}.root": str(folder), f"{SOURCE}.download": False}
 
 
+def few_clothes(folder):
+    sizes = {f"data.parameters.partitions[{i}].parameters.n_samples": n for i, n in ((1, 100), (3, 60))}
+    return clothes(folder) | sizes
+
+
+def few_users(_folder):
+    return {f"{SOURCE}.n_users": 100, f"{SOURCE}.n_items": 12}
+
+
 def published_clothes(folder):
     clothes(folder, n=150)
     return {f"{PUBLISHED_SOURCE}.root_path": str(folder), "data.parameters.partitions[0].parameters.percentage": 0.5}
@@ -275,6 +284,8 @@ CASES = {
     "audit_adult": Case(census(1000), slow=True),
     "mnist": Case(digits, needs=("torchvision",)),
     "fashion_mnist": Case(clothes, needs=("torchvision",)),
+    "fashion_random": Case(few_clothes, needs=("torchvision",), slow=True, without=frozenset({"Finetuning"})),
+    "recommender": Case(few_users, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "cifar10": Case(photographs, needs=("PIL",)),
     "sms": Case(messages, needs=("datasets",)),
     "ag_news": Case(news, needs=("datasets",)),

@@ -9,6 +9,7 @@ from torch import nn
 
 from erasure.errors import RequirementNotMet
 from erasure.models.ensemble import Ensemble
+from erasure.models.mlp import MLP
 from erasure.testing.problems import TinyNetwork
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
@@ -49,16 +50,36 @@ def digest(model):
 
 @pytest.mark.parametrize("optimizer", [Optimizer.of("Adam", lr=0.02), Optimizer.of("SGD", lr=0.1, momentum=0.9)])
 def test_random_sequences_of_deletions_are_training_without(optimizer):
-    # One at a time, in batches, in any order, a whole class, and in the end all but a few.
+    # One at a time, in batches, in any order, a whole class, down to nothing.
     predictor, draw = recipe(optimizer=optimizer), random.Random(4)
     ids = list(range(60))
     _, done = trained(predictor, ids)
-    for batch in ([7], [3, 30, 31], [i for i in ids if i % 3 == 1], draw.sample([i for i in ids if i % 3 != 1], 12)):
+    of_class_1, others = ([i for i in ids if (i % 3 == 1) == is_one] for is_one in (True, False))
+    for batch in ([7], [3, 30, 31], of_class_1, draw.sample(others, 12), ids):
         gone = torch.tensor([i for i in batch if i in ids])
         ids = [i for i in ids if i not in batch]
         shuffled = draw.sample(ids, len(ids))
         model, done = trained(predictor, shuffled, states=done.states, gone=gone)
         assert digest(model) == digest(trained(predictor, ids)[0])
+
+
+def test_recommenders_forget_users_bit_for_bit():
+    # A user is a sample: what it has, some of which its input lacks.
+    has = torch.rand(40, 6, generator=torch.Generator().manual_seed(3)) < 0.4
+    seen = (has & (torch.rand(40, 6, generator=torch.Generator().manual_seed(4)) < 0.7)).float()
+    data = ModelInput(x_shape=(6,), n_classes=6, task="multilabel")
+    predictor = Predictor(model=Ensemble(model=MLP(hidden_sizes=(8,)), shards=4, slices=2), epochs=3)
+
+    def fitted(users, **kept):
+        model = build_model(predictor.model, data, 5, CPU)
+        given = {"x": TensorColumn(seen), "y": has.float(), "criterion": Criterion("multilabel"), "seed": 5, "batch_size": 8}
+        return model, train_shards(model, predictor, ids=torch.tensor(users), **given, **kept)
+
+    _, everyone = fitted(list(range(40)))
+    left = [user for user in range(40) if user not in (3, 17)]
+    model, done = fitted(left, states=everyone.states, gone=torch.tensor([3, 17]))
+    assert digest(model) == digest(fitted(left)[0])
+    assert done.n_trained < everyone.n_trained
 
 
 def test_one_deletion_trains_one_shard_from_its_slice_on():
