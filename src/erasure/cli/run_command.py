@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, looks_option, options_from, run_options
 from erasure.cli.prose import printable
+from erasure.records.collection import uncollected
 
 if TYPE_CHECKING:
     from erasure.cli.progress import Terminal
@@ -100,10 +102,12 @@ def _run(
     given: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> tuple[Results, Path]:
-    from erasure.workflows.finished_runs import digested, remember
-    from erasure.workflows.run import run_experiment
+    with uncollected():
+        from erasure.workflows.finished_runs import digested, remember
+        from erasure.workflows.run import run_experiment
 
-    experiment = experiment_from(config, overrides, trust)
+        experiment = experiment_from(config, overrides, trust)
+    gc.freeze()  # classes and functions stay; searches for cycles during the run pass over them
     where = output or Path("runs") / directory_name(experiment.name)
     for notice in experiment.notices:
         terminal.say(f"note: {notice}")
