@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from erasure.cli.listeners import listener_options, listening
 from erasure.cli.options import configuration_options, experiment_from, looks_option, options_from, run_options
 from erasure.cli.prose import printable
-from erasure.records.collection import uncollected
+from erasure.records.collection import importing
 
 if TYPE_CHECKING:
     from erasure.cli.progress import Terminal
@@ -102,12 +101,11 @@ def _run(
     given: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> tuple[Results, Path]:
-    with uncollected():
+    with importing():
         from erasure.workflows.finished_runs import digested, remember
         from erasure.workflows.run import run_experiment
 
         experiment = experiment_from(config, overrides, trust)
-    gc.freeze()  # classes and functions stay; searches for cycles during the run pass over them
     where = output or Path("runs") / directory_name(experiment.name)
     for notice in experiment.notices:
         terminal.say(f"note: {notice}")

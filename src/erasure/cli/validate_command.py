@@ -14,6 +14,7 @@ from erasure.cli.options import configuration_options, looks_option, run_options
 from erasure.cli.prose import printable
 from erasure.cli.understanding import explained
 from erasure.errors import ConfigError, Diagnostic, Position
+from erasure.records.collection import importing
 
 __all__ = ["command"]
 
@@ -54,7 +55,8 @@ def command(
     from erasure.workflows.validation import validated
 
     try:
-        found = validated(config, overrides, trust)
+        with importing():
+            found = validated(config, overrides, trust)
         _check_options(found["name"], output, log_json, trackers, options)
     except ConfigError as error:
         if not as_json:

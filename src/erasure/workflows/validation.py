@@ -19,7 +19,6 @@ from typing import Any
 from erasure.config import Loaded, Node, load
 from erasure.durable import write_atomically
 from erasure.errors import StoreError
-from erasure.records.collection import uncollected
 
 __all__ = ["digest_of", "keep", "memory_directory", "validated"]
 
@@ -47,8 +46,7 @@ def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] 
     file = None if trust else memory_directory() / f"{digest_of(loaded)}.json"
     if file is not None and (known := _read(file)) is not None:
         return known
-    with uncollected():
-        record, is_lasting = _checked(config, overrides, trust)
+    record, is_lasting = _checked(config, overrides, trust)
     if file is not None and is_lasting:
         keep(file, record)
     return record
