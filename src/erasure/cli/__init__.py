@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import atexit
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -94,9 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Exit codes: 0 success; 1 a row or a stage failed, the store cannot be used, or nobody reads the output any more (click
     sees to that, in silence); 2 bad input; 130 interrupted; 70 a bug.
     """
-    code = _run(list(sys.argv[1:] if arguments is None else arguments))
-    gc.freeze()  # what is left goes with the process; the interpreter need not search it for cycles first
-    sys.exit(code)
+    atexit.register(gc.freeze)  # what is left goes with the process; the interpreter need not search it for cycles first
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _run(arguments: list[str]) -> int:
