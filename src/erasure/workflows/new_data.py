@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["SHIPPED", "AskLabel", "DataChoice", "chosen_data", "chosen_from", "refused"]
 
 SHIPPED = ("digits", "breast_cancer")
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+"""What torchvision reads of a folder of classes."""
 _TENSORS = {".npz", ".safetensors", ".pt", ".pth"}
 _MOLECULES = {
     "bace": "bace.csv",

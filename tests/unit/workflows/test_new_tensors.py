@@ -1,9 +1,9 @@
-"""Which of the tensors of a file ``erasure new`` takes for inputs and labels."""
+"""Which tensors of a file, and which files of a folder, ``erasure new`` takes for inputs and labels."""
 
 import numpy as np
 import pytest
 
-from erasure.errors import ConfigError
+from erasure.errors import ConfigError, MissingDependency
 from erasure.workflows.new_data import chosen_data
 
 X, Y = np.random.default_rng(0).random((12, 4), dtype=np.float32), np.arange(12) % 3
@@ -49,3 +49,19 @@ def test_the_label_that_is_named_is_taken(tmp_path):
 def test_inputs_that_cannot_be_told_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r'which of a, b, kind are the inputs to the labels "kind" cannot be told'):
         chosen(tmp_path, "kind", a=X, b=X, kind=Y)
+
+
+def test_pictures_are_those_that_the_source_reads(tmp_path):
+    from erasure.training.torchvision_operators import torchvision
+    from erasure.workflows import new_data
+
+    try:
+        folder = torchvision("datasets", "the test").folder
+    except MissingDependency:
+        pytest.skip("torchvision is not installed")
+    assert set(folder.IMG_EXTENSIONS) == new_data._PICTURES
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.gif").write_bytes(b"GIF89a")
+    with pytest.raises(ConfigError, match="one folder of pictures for each of two or more classes; without pictures: a, b"):
+        chosen_data(str(tmp_path), lambda columns, likely="": likely)
