@@ -86,7 +86,7 @@ def test_frames_of_polars_are_read():
         ((X[:6].to_sparse(), Y[:6]), "to_dense"),
         ((X[:6].to("meta"), Y[:6]), "holds no values"),
         ((np.ma.masked_array(X[:6].numpy(), X[:6].numpy() > 0), Y[:6]), "masked values"),
-        ((X[:6], torch.full((6,), float("inf"))), "sample 0 is inf, expected whole numbers"),
+        ((X[:6], torch.full((6,), float("inf"))), "sample 0 of forget is inf, expected whole numbers"),
         ((X[:6], Y[:6].to(torch.complex64)), "complex64"),
         ((X[:6], np.array(["a", None, "b", "a", "a", "a"], object)), "no value in place 1"),
         ((X[:6].tolist(), Y[:6].tolist()), "make tensors or arrays of them"),
