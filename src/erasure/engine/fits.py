@@ -129,7 +129,7 @@ class Fits:
             artifact = self.store.get_or_compute(where, "fitted", content, lambda writer: self._make(writer, ids, seed, name))
             self._known[where] = FittedModel(
                 functools.partial(self._load, artifact),
-                functools.partial(self._outputs, where),
+                remembered(functools.partial(self._outputs, where)),
                 cast(float, artifact.facts["elapsed_s"]),
                 where,
             )

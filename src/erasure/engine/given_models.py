@@ -269,7 +269,23 @@ class MeasuredModels:
         return {}
 
     def _values(self, model: GivenModel, kind: ModelRole, block: GivenBlock, label: str = "") -> dict[int, Any]:
-        """What each measure found, by its place: records, or the reason why there are none, and seconds."""
+        """What each measure found, by its place: records, or the reason why there are none, and seconds.
+
+        Originals and golds are measured once, however many methods are judged beside them.
+        """
+        if kind == "unlearned":
+            return self._measured(model, kind, block, label)
+        held = (model, block.original, *block.golds[:1])  # a number of an object stays its own as long as the object is kept
+        key = (kind, block.number, *map(id, held))
+        if key not in self._known:
+            self._known[key] = held, self._measured(model, kind, block, label)
+        return self._known[key][1]
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[Any, ...], tuple[Any, dict[int, Any]]]:
+        return {}
+
+    def _measured(self, model: GivenModel, kind: ModelRole, block: GivenBlock, label: str) -> dict[int, Any]:
         found: dict[int, Any] = {}
         for place, measure in enumerate(self.measures):
             if kind not in measure.targets():

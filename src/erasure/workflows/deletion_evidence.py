@@ -93,7 +93,7 @@ class DeletionEvidence:
         self.remarks: list[str] = []
         """What was found of each method that was tried."""
         self.measures: list[Measure] = audit_measures(None, data, fits is not None)
-        made = None if fits is None else of_fits(fits, data, seed, generation)
+        made = None if fits is None else functools.cache(of_fits(fits, data, seed, generation))
         self.measured: MeasuredModels = MeasuredModels(
             data=data, measures=self.measures, name="deletion request", seed=seed, made=made
         )
@@ -170,7 +170,8 @@ class DeletionEvidence:
         ids = self.data.partitions["train"]
         return fitted_model(cast(Fits, self.fits).model(ids, self._sibling_seed(block), f"further original {block}"))
 
-    def golds(self, block: int) -> list[GivenModel]:
+    @functools.cache  # noqa: B019 - lives as long as a request
+    def golds(self, block: int) -> Sequence[GivenModel]:
         """The retrained models of a block."""
         fits = cast(Fits, self.fits)
         return [golds_of(fits, self.data, block, n, self.seed, self.generation) for n in range(self.n_golds)]

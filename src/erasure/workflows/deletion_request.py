@@ -306,7 +306,9 @@ class DeletionRequest:
         """The best method beside retrained models, or retraining."""
         output = self._staging / EVIDENCE_FOLDER
         compared = [each for each in plan.tried if not each.is_proof]
-        chosen = self.evidence.choose(compared) if self.fits is not None and compared else None
+        chosen = next((each for each in compared if plan.chosen is not None and each.label == plan.chosen.label), None)
+        if chosen is None and self.fits is not None and compared:
+            chosen = self.evidence.choose(compared)
         confirmed = self.evidence.confirm(chosen, output) if chosen is not None else None
         why = confirmed.why if confirmed is not None else self._nothing_tried(plan)
         if why and self.fits is not None and self.wishes.fallback:

@@ -15,6 +15,7 @@ from torch import nn
 import erasure
 from erasure.certificates.signing import sign, signer
 from erasure.certificates.verifying import opened, verify, verify_ledger
+from erasure.engine.given_models import MeasuredModels
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.events import ignore_events
 from erasure.records.requests import Ledger
@@ -278,10 +279,15 @@ def test_what_is_prepared_is_not_made_when_somebody_asks(place, monkeypatch):
     assert plan.unlearning_s == plan.chosen.seconds > 0
     assert "2 of 3 models to confirm it on are there" in str(plan)
     applied, apply = [], Finetuning.unlearn
+    measured, measure = [], MeasuredModels._measured
+    monkeypatch.setattr(MeasuredModels, "_measured", lambda *arguments: measured.append(1) or measure(*arguments))
     monkeypatch.setattr(Finetuning, "unlearn", lambda *arguments: applied.append(1) or apply(*arguments))
     assert request(place, **asked, n_golds=1).entry.method == "Finetuning"
     assert len(calls) == n
     assert len(applied) == 1  # to the model in use alone
+    assert (
+        len(measured) == 3 * (1 + 1 + 1) + 1 + 1 + 1
+    )  # originals, golds and what was unlearned, in three blocks and the one that chose
     with pytest.raises(RequirementNotMet, match="give train="):
         request(place / "other", train=None, prepare=True)
 
