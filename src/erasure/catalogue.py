@@ -79,7 +79,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Concat": "erasure.data.splitters:ConcatSplitter",
         "Group": "erasure.data.scenarios.groups:GroupSplitter",
         "Memorised": "erasure.data.scenarios.ranked:MemorisedSplitter",
-        "MemorisedEdges": "erasure.data.scenarios.memorised_edges:MemorisedEdgesSplitter",
+        "MemorisedEdges": "erasure.data.memorised_edges:MemorisedEdgesSplitter",
         "Vulnerable": "erasure.data.scenarios.ranked:VulnerableSplitter",
         "Corrupted": "erasure.data.scenarios.corrupted:CorruptedSplitter",
         "Requests": "erasure.data.scenarios.requests:RequestsSplitter",

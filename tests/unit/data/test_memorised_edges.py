@@ -7,8 +7,8 @@ import torch
 from graph_toys import N_NODES, TRAIN_AND_TEST, blocks, dataset
 
 from erasure.data.graph_splitters import GraphEdgesSplitter, GraphRequestSplitter
+from erasure.data.memorised_edges import MemorisedEdgesSplitter
 from erasure.data.partitions import build_partitions
-from erasure.data.scenarios.memorised_edges import MemorisedEdgesSplitter
 from erasure.data.scenarios.ranking_models import balanced
 from erasure.errors import InvalidParameters, PartitionError
 from erasure.models.graph import GNN
