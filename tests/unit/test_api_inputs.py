@@ -118,7 +118,7 @@ def test_outputs_whose_logits_cannot_be_told_are_described(form, said):
 )
 def test_outputs_that_do_not_follow_the_samples_are_refused_whatever_two_samples_look_like(form, n_outputs):
     model = Telling(lambda logits, _: form(logits[:, :n_outputs]))
-    with pytest.raises(RequirementNotMet, match=r"for one, expected one row for each sample; look for"):
+    with pytest.raises(RequirementNotMet, match=r"for one, expected one row of logits for each sample; look for"):
         erasure.unlearn(model, "Finetuning", forget=(X[:3], Y[:3] % 2), retain=(X[3:], Y[3:] % 2))
 
 

@@ -259,8 +259,8 @@ def try_one_sample(model: nn.Module, x: Any, logits: Tensor) -> None:
         return
     shapes = f"{tuple(logits.shape)} for two samples and {tuple(one.shape)} for one"
     raise RequirementNotMet(
-        f"the model returns logits of shape {shapes}, expected one row for each sample; look for [0], a mean over the batch, .T or "
-        "squeeze() without an axis in its forward"
+        f"the model returns logits of shape {shapes}, expected one row of logits for each sample; look for [0], a mean over the batch, .T "
+        "or squeeze() without an axis in its forward"
     )
 
 
