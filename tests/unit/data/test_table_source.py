@@ -223,9 +223,12 @@ def test_missing_values_are_refused_with_column_count_and_row(write):
         '"y" (1, first in row 4 of people.csv)',
         '"a" (1, first in row 2',
         '"b" (1, first in row 3',
-        '"drop" or "impute"',
+        'give missing = "drop"',  # no label can be filled in
     ):
         assert words in str(error.value)
+    assert "impute" not in str(error.value)
+    with pytest.raises(DataError, match='in "a" .*; give missing = "drop" or "impute"$'):
+        TableFile(path=write(numbers("1,u,0", "?,v,1")), label="y", categorical="b").load()
 
 
 def test_missing_values_in_columns_that_nobody_uses_do_not_matter(write):
