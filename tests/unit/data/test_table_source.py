@@ -227,7 +227,7 @@ def test_missing_values_are_refused_with_column_count_and_row(write):
     ):
         assert words in str(error.value)
     assert "impute" not in str(error.value)
-    with pytest.raises(DataError, match='in "a" .*; give missing = "drop" or "impute"$'):
+    with pytest.raises(DataError, match=r'in "a" .*; give missing = "drop" or "impute"$'):
         TableFile(path=write(numbers("1,u,0", "?,v,1")), label="y", categorical="b").load()
 
 
