@@ -24,6 +24,8 @@ CLAIMS: tuple[Claim, ...] = ("forgotten", "traces", "retained", "held-out")
 FORGETTING: frozenset[Claim] = frozenset({"forgotten", "traces"})
 UTILITY: tuple[Claim, ...] = ("retained", "held-out")
 
+_NO_GOLDS = "there are no further golds to judge it beside"
+_UNKEPT = "the values of the further golds were not kept, as by older versions; run it again to have it judged"
 _UNFIT = frozenset({"collapsed", "non-finite", "failed"})
 _Unit: TypeAlias = tuple[int | None, int | None]
 _Key: TypeAlias = tuple[str, str]
@@ -143,7 +145,9 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
     unfit: set[tuple[_Unit, int]] = set()
     golds: set[str] = set()
     seen: set[str] = set()
+    has_floors = False
     for row in rows:
+        has_floors = has_floors or row.noise_floor is not None
         unit = original_of(row)
         if row.model_role == "gold":
             calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
@@ -180,7 +184,10 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
         return {label: Family(reason=reason) for label in models}, notices
     seed = int.from_bytes(hashlib.sha256("".join(sorted(seen)).encode()).digest()[:4], "big")
     ordered = [columns[key] for key in sorted(columns)]
-    return {label: _family(of, _seated(jury, own.get(label, {})), ordered, seed) for label, of in models.items()}, notices
+    without = _UNKEPT if has_floors and not jury else _NO_GOLDS
+    return {
+        label: _family(of, _seated(jury, own.get(label, {})), ordered, seed, without) for label, of in models.items()
+    }, notices
 
 
 def _seated(jury: _Jury, own: _Jury) -> _Jury:
@@ -223,11 +230,12 @@ def _family(
     jury: Mapping[_Unit, Mapping[int, Mapping[_Key, Sequence[float]]]],
     columns: Sequence[TestedColumn],
     seed: int,
+    without: str,
 ) -> Family:
     judged = {unit: unit if jury.get(unit) else (unit[0], None) for unit in of if of[unit]}
     units = sorted((unit for unit, bench in judged.items() if jury.get(bench)), key=lambda unit: (str(judged[unit]), str(unit)))
     if not units:
-        return Family(reason="there are no further golds to judge it beside")
+        return Family(reason=without)
     blocks: dict[_Unit, list[_Unit]] = {}
     for unit in units:
         blocks.setdefault(judged[unit], []).append(unit)

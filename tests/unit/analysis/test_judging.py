@@ -196,6 +196,10 @@ def test_two_originals_show_no_equivalence():
 def test_rows_without_numbers_are_undecided():
     rows = [replace(row, number=None) for row in report(np.random.default_rng(7), {"Identity": ORIGINAL})]
     assert found(rows) == {"Identity": Finding.UNDECIDED}
+    assert judge_report(rows, ROLES).methods["Identity"].reason == "there are no further golds to judge it beside"
+    old = judge_report([replace(row, noise_floor=0.01) for row in rows], ROLES).methods["Identity"]
+    assert old.finding == Finding.UNDECIDED
+    assert "were not kept" in old.reason
 
 
 def test_the_gold_shown_is_no_juror():
