@@ -119,8 +119,12 @@ class Unlearnings:
             "batch_size": self.data.batch_size,
             "device": self.data.device.type,
             "fit": dict(self.fits.identity) if self.fits is not None else None,
-            "teachers": self.teachers.name if self.teachers is not None else "",
+            "teachers": teachers.name if (teachers := self._teachers_of(unlearner)) is not None else "",
         }
+
+    def _teachers_of(self, unlearner: Unlearner) -> Teachers | None:
+        """None for a method whose result is the retrained model: it has to be one of its own."""
+        return self.teachers if unlearner.learns_from_retrained else None
 
     @functools.cache  # noqa: B019 - lives as long as a request
     def _fingerprint(self) -> str:
@@ -138,7 +142,7 @@ class Unlearnings:
             criterion=self.data.criterion,
             streams=Streams(seed),
             batch_size=self.data.batch_size,
-            models=_FittedModels(before, self.data, self.fits, seed, self.teachers),
+            models=_FittedModels(before, self.data, self.fits, seed, self._teachers_of(unlearner)),
         )
         found = unlearner.run(before, with_names(context, unlearner))
         state = self.data.released(found.model).state_dict()

@@ -52,6 +52,7 @@ class Unlearner(Component):
         exact: Whether it gives a model from the distribution of retraining.
         at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
         samples_apart: Whether it rests on kept samples staying as they are, which a request on a graph changes.
+        learns_from_retrained: Whether a retrained model that it asks for is its teacher, and not its result.
 
     Args:
         forget: Partition to forget.
@@ -67,6 +68,7 @@ class Unlearner(Component):
     exact: ClassVar[bool] = False
     at_training: ClassVar[bool] = False
     samples_apart: ClassVar[bool] = False
+    learns_from_retrained: ClassVar[bool] = False
 
     forget: Partition = "forget"
     retain: Partition = "retain"

@@ -59,6 +59,7 @@ class DatamodelMatching(IterativeUnlearner):
             'With kept="labels" retain samples are trained as the original was; the paper matches predictions on all.',
         ),
     )
+    learns_from_retrained: ClassVar[bool] = True
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "that of InfluenceUnlearning, epochs passes over the forget set and retain_fraction of the retain set"
     search_space: ClassVar[SearchSpace] = {

@@ -312,6 +312,17 @@ def test_a_method_that_learns_from_a_retrained_model_gets_one_that_judges_nothin
     assert answer.entry.cost_s > 0
 
 
+def test_a_method_that_retrains_gets_no_model_that_is_there_already(place):
+    calls = Calls()
+    fit = trainer(problem()[0], steps=5, calls=calls)
+    asked = {"train": fit, "model": trainer(problem()[0], steps=30)(np.arange(N), 1), "methods": [WithoutPromise()], "n_golds": 1}
+    plan = request(place, **asked, prepare=True, max_utility_loss=1.0)
+    golds, _, rulers = plan.models
+    retrained = {seed for n, seed in calls.made if n == N - 12}
+    assert plan.n_applied == 2
+    assert len(retrained) >= golds.n + rulers.n // 2 + 3  # one to choose, and one for each that it is confirmed on
+
+
 def test_a_retrained_answer_is_prepared_where_no_method_is_to_be_tried(place):
     calls = Calls()
     asked = {"train": trainer(problem()[0], steps=5, calls=calls), "model": trainer(problem()[0], steps=30)(np.arange(N), 1)}
