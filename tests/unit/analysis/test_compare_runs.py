@@ -58,7 +58,7 @@ def test_against_gold_the_test_of_verdicts_decides():
 def test_runs_without_further_golds_accuse_nobody():
     (duel,) = compare_runs([folder({"far": [0.6, 0.61, 0.59, 0.6]})], ["a"]).duels
     assert (duel.outcome, duel.p) == ("tie", None)
-    assert duel.reason.startswith("undecided: there are no further golds")
+    assert duel.reason.startswith("undecided: the values of the further golds were not kept")
 
 
 def test_against_a_method_the_smaller_gap_wins():
