@@ -172,9 +172,9 @@ def test_main_py_takes_a_configuration_or_a_command(write_config, tmp_path):
     done = run(ROOT / "main.py", "validate", "config.jsonc", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "is valid" in done.stdout
-    done = run(ROOT / "main.py", "nothing.jsonc", cwd=tmp_path)
+    done = run(ROOT / "main.py", "confg.jsonc", cwd=tmp_path)
     assert done.returncode == 2
-    assert 'no file "nothing.jsonc"; did you mean "config.jsonc"?' in done.stderr
+    assert 'no file "confg.jsonc"; did you mean "config.jsonc"?' in done.stderr
     assert "validate" in run(ROOT / "main.py", "--help", cwd=tmp_path).stdout
 
 
