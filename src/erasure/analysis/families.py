@@ -46,6 +46,7 @@ class TestedColumn:
         is_share: Whether it is a share of samples.
         step: One sample, as a share; 0 for other values.
         chance: What guessing reaches, of an attack of which it is not known which way it points; None of other values.
+        is_probability: Whether it is a mean probability of what is right.
     """
 
     measure: str
@@ -57,6 +58,7 @@ class TestedColumn:
     is_share: bool
     step: float
     chance: float | None = None
+    is_probability: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -221,7 +223,16 @@ def _column(row: Row, roles: RolePartitions) -> TestedColumn | None:
     step = 1 / size if is_share and size else 0.0
     side = side_of(row, "forgetting" if claim in FORGETTING else "utility")
     return TestedColumn(
-        row.measure, row.partition, claim, side, row.indicates, row.unit, is_share, step, row.chance_level if is_attack else None
+        row.measure,
+        row.partition,
+        claim,
+        side,
+        row.indicates,
+        row.unit,
+        is_share,
+        step,
+        row.chance_level if is_attack else None,
+        row.statistic == "probability",
     )
 
 

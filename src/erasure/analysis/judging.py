@@ -30,6 +30,8 @@ __all__ = ["MIN_ORIGINALS", "judge_report"]
 
 UTILITY_MARGIN = 0.02
 """Loss of accuracy from which on a model is worse."""
+PROBABILITY_MARGIN = 0.1
+"""Loss of the mean probability of what is right from which on a model is worse: it falls sooner than what is guessed right."""
 _MIN_CONTRAST = 4.0
 _MEMORY = "memory left"
 _MAX_SEEDS = 100
@@ -217,13 +219,10 @@ def _accusation(accusing: Sequence[Difference], harm: Mapping[tuple[str, str], f
     left of what it was to forget.
     """
     for each in accusing:
-        is_worse = each.column.claim in UTILITY and each.column.is_share and each.side < 0
-        if (
-            is_worse
-            and abs(each.amount) > UTILITY_MARGIN + 1e-9
-            and each.value < harm.get(each.column.key, math.inf) - UTILITY_MARGIN
-        ):
-            return Finding.DAMAGED
+        if each.column.claim in UTILITY and each.side < 0 and (each.column.is_share or each.column.is_probability):
+            margin = UTILITY_MARGIN if each.column.is_share else PROBABILITY_MARGIN
+            if abs(each.amount) > margin + 1e-9 and each.value < harm.get(each.column.key, math.inf) - margin:
+                return Finding.DAMAGED
     if any(each.column.key in harm and each.side < 0 for each in accusing):
         return Finding.UNDER_FORGOTTEN
     sided = [each for each in accusing if each.column.claim in FORGETTING and each.side]

@@ -39,8 +39,8 @@ RULE: tuple[tuple[str, str], ...] = (
     (
         TITLES[Finding.DAMAGED],
         "In some repetition the weights or outputs are not finite, or the model predicts the retained samples no better than a constant; "
-        "or the test finds it worse than retrained models on retained or unseen samples, by more than two percentage points, and worse "
-        "than the original where that is worse than retrained models too.",
+        "or the test finds it worse than retrained models on retained or unseen samples, by more than two percentage points (ten of the "
+        "probability of answers), and worse than the original where that is worse than retrained models too.",
     ),
     (
         TITLES[Finding.UNDER_FORGOTTEN],

@@ -12,7 +12,7 @@ from erasure.functional.memorisation import exact_memorisation, extraction_stren
 from erasure.functional.tokens import END, TokenTable
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
-from erasure.types import Partition, Source, Task
+from erasure.types import Partition, Source, Statistic, Task
 
 __all__ = ["AnswerProbability", "ExactMemorisation", "ExtractionStrength", "has_end"]
 
@@ -41,6 +41,11 @@ class AnswerProbability(Measure):
     defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     partition: Partition = "forget"
+
+    @property
+    def statistic(self) -> Statistic:
+        """A mean probability."""
+        return "probability"
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean."""

@@ -156,6 +156,17 @@ def test_what_differs_decides_the_finding():
     }
 
 
+def test_ten_points_of_the_probability_of_kept_answers_are_damage_and_five_are_not():
+    methods = {"collapsed": {"accuracy retain": -0.9}, "unsure": {"accuracy retain": -0.05}}
+    rows = [
+        replace(row, measure="AnswerProbability", statistic="probability")
+        if (row.measure, row.partition) == ("accuracy", "retain")
+        else row
+        for row in report(np.random.default_rng(2), methods, 1, 5)
+    ]
+    assert found(rows) == {"collapsed": Finding.DAMAGED, "unsure": Finding.DIFFERENT}
+
+
 def test_a_sure_but_negligible_difference_accuses_nobody():
     rows = report(np.random.default_rng(3), {"m": {"accuracy retain": 0.003}}, 10, 9)
     tested = judge_report(rows, ROLES).methods["m"]
