@@ -3,6 +3,7 @@
 import gzip
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -404,3 +405,13 @@ def test_the_original_adult_files_can_be_kept_whole(adult):
     assert "occupation=missing" in data.feature_names
     with pytest.raises(DataError, match=r'"occupation" \(2809, first in row 28 of adult\.data\.gz\)'):
         adult.replace(missing="error").load()
+
+
+def test_numbers_with_leading_zeros_are_told_of_as_codes(write):
+    rows = ["12,80331,0", "7,04109,1", "30,10115,0"]
+    with pytest.warns(UserWarning, match='"zip" is read as numbers, and row 2 .* has "04109": if these are codes, list'):
+        TableFile(path=write(numbers(*rows, header="age,zip,y")), label="y").load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableFile(path=write(numbers(*rows, header="age,zip,y")), label="y", categorical="zip").load()
+        TableFile(path=write(numbers("0.5,0,0", "0,10,1", header="a,b,y")), label="y").load()

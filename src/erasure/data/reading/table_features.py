@@ -149,7 +149,9 @@ def inputs_of(
             x.release()
     if text:
         raise DataError(advice(table, [name for name in features if name in text]))
-    _warn_of_long_numbers(table, [name for name, width in widths.items() if not width], names, x)
+    plain = [name for name, width in widths.items() if not width]
+    _warn_of_long_numbers(table, plain, names, x)
+    _warn_of_codes(table, plain)
     return x, names
 
 
@@ -210,6 +212,23 @@ def _width(table: RawTable, name: str) -> int:
 
 
 _TOKENS = {"input_ids", "token_ids", "attention_mask", "token_type_ids"}
+
+
+def _warn_of_codes(table: RawTable, plain: list[str]) -> None:
+    """Whole numbers that are written with leading zeros, such as postal codes, are hardly meant as measurements."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in plain:
+        for start, (values,) in table.parts(name):
+            if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+                break
+            is_code = pc.fill_null(pc.match_substring_regex(values, r"^\s*0[0-9]+\s*$"), False).to_numpy(zero_copy_only=False)
+            if is_code.any():
+                at = int(is_code.argmax())
+                found = f'"{name}" is read as numbers, and {table.row(start + at)} has "{values[at].as_py().strip()}"'
+                warnings.warn(f"{found}: if these are codes, list it as categorical, or leave it out", stacklevel=4)
+                break
 
 
 def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, ...], x: TensorColumn) -> None:
