@@ -20,6 +20,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "SyntheticTable": "erasure.data.sources.synthetic:SyntheticTable",
         "SyntheticImages": "erasure.data.sources.synthetic:SyntheticImages",
         "SyntheticRatings": "erasure.data.sources.ratings:SyntheticRatings",
+        "RatingsFile": "erasure.data.sources.ratings_file:RatingsFile",
         "TensorFile": "erasure.data.sources.tensor_file:TensorFile",
         "TableFile": "erasure.data.sources.table:TableFile",
         "TorchVision": "erasure.data.sources.torchvision_dataset:TorchVision",

@@ -65,6 +65,7 @@ SOURCES = {
     "Sklearn": lambda folder: {"name": "wine"},
     "SyntheticTable": lambda folder: {"n_samples": 30, "n_groups": 2},
     "SyntheticRatings": lambda folder: {"n_users": 20, "n_items": 6},
+    "RatingsFile": lambda folder: {"path": str(_ratings(folder)), "min_items": 1, "min_users": 1},
     "SyntheticImages": lambda folder: {"n_samples": 12, "image_size": 6},
     "TensorFile": lambda folder: {"path": str(_arrays(folder))},
     "TableFile": lambda folder: {"path": str(_table(folder)), "label": "kind", "z": "who"},
@@ -84,6 +85,12 @@ def _table(folder):
     lines = [f"{i / 4},{'cat' if i % 3 else 'dog'},{i // 4}" for i in range(24)]
     (folder / "pets.csv").write_text("\n".join(["size,kind,who", *lines]))
     return folder / "pets.csv"
+
+
+def _ratings(folder):
+    path = folder / "ratings.csv"
+    path.write_text("user,item\n" + "".join(f"u{k % 7},i{k % 5}\n" for k in range(30)), encoding="utf-8")
+    return path
 
 
 def _questions(folder):

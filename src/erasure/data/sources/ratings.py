@@ -29,8 +29,8 @@ class SyntheticRatings(DataSource):
 
     with normal tastes ``t`` and properties ``v`` of ``d`` factors, and popularities ``b`` that fall like the logarithm of the rank,
     shifted so that a share ``density`` of all pairs is there. A sample is a user: its input the items that a recommender sees, its
-    labels all items that the user has; a share ``hidden`` of these is missing from the input. No real person's ratings; to use a real
-    table, bring it as a ``TensorFile`` of the same form.
+    labels all items that the user has; a share ``hidden`` of these is missing from the input. No real person's ratings; those
+    are read by ``RatingsFile``.
 
     Args:
         n_users: Samples.
