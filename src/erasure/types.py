@@ -41,10 +41,10 @@ Indication: TypeAlias = Literal["knowledge", "ignorance", "attack", "trace", ""]
 """What a larger value on forgotten samples indicates: that the model knows more of them, or less; that an attack finds them better; that
 more of what they planted (a backdoor, a confusion) is there; or none of these."""
 
-Statistic: TypeAlias = Literal["accuracy", "probability", "composite", "population", ""]
+Statistic: TypeAlias = Literal["accuracy", "probability", "memory", "composite", "population", ""]
 """What kind of number a value is, where verdicts treat it apart: the share of samples that are predicted correctly, which moves by whole
-samples; the mean probability of what is right; a number made from other measures, which those are tested for; one of many models at
-once, which brings a test of its own."""
+samples; the mean probability of what is right; the share of the original's memory that is left; a number made from other measures,
+which those are tested for; one of many models at once, which brings a test of its own."""
 
 ModelRole: TypeAlias = Literal["original", "gold", "unlearned"]
 """Which of the three models a value belongs to."""

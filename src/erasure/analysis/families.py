@@ -47,6 +47,7 @@ class TestedColumn:
         step: One sample, as a share; 0 for other values.
         chance: What guessing reaches, of an attack of which it is not known which way it points; None of other values.
         is_probability: Whether it is a mean probability of what is right.
+        is_memory: Whether it is the share of the original's memory that is left.
     """
 
     measure: str
@@ -59,6 +60,7 @@ class TestedColumn:
     step: float
     chance: float | None = None
     is_probability: bool = False
+    is_memory: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -233,6 +235,7 @@ def _column(row: Row, roles: RolePartitions) -> TestedColumn | None:
         step,
         row.chance_level if is_attack else None,
         row.statistic == "probability",
+        row.statistic == "memory",
     )
 
 

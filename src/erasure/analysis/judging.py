@@ -33,7 +33,6 @@ UTILITY_MARGIN = 0.02
 PROBABILITY_MARGIN = 0.1
 """Loss of the mean probability of what is right from which on a model is worse: it falls sooner than what is guessed right."""
 _MIN_CONTRAST = 4.0
-_MEMORY = "memory left"
 _MAX_SEEDS = 100
 _MAX_MAXIMA = 400
 _FAR_FOR_T = 8.0
@@ -306,7 +305,7 @@ def _ruler(original: Family) -> _Ruler | None:
     if original.design is None:
         return None
     for column in original.columns:
-        if column.measure == _MEMORY:
+        if column.is_memory:
             return _Ruler(column.key, 1.0)
     found = [
         d for d in _compared(original, "", LEVEL)[0] if d.column.claim in FORGETTING and d.column.side and not d.is_scattered

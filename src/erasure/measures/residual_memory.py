@@ -16,7 +16,7 @@ from erasure.intervals import student_quantile
 from erasure.measures.contract import Evaluation, Measure, ModelRole, Outputs, Value
 from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Original, Retrained
 from erasure.measures.requirements import require_defined
-from erasure.types import Indication, Partition, PositiveInt, Source
+from erasure.types import Indication, Partition, PositiveInt, Source, Statistic
 
 __all__ = ["ResidualMemory"]
 
@@ -67,6 +67,11 @@ class ResidualMemory(Measure):
     def title(self) -> str:
         """``memory left``."""
         return "memory left"
+
+    @property
+    def statistic(self) -> Statistic:
+        """What is left of the original's memory."""
+        return "memory"
 
     def requests(self, subject: ModelRole) -> Sequence[tuple[ModelRequest, tuple[str, ...]]]:
         """The rulers."""

@@ -31,6 +31,7 @@ FORMER_COLUMNS: Mapping[str, str] = {
 _LATER = ("number", "access", "guarantee", "statistic", "treated_like")
 """Columns that came after the first version; the first ones first. :func:`_earlier` says what stands for them where they are missing."""
 _NUMBERS = ("value", "chance_level", "gold", "gap", "noise_floor", "low", "high", "elapsed_s")
+_MEMORY = "memory left"
 _COUNTS = ("n", "number", "seed_split", "seed_train", "seed_unlearn", "seed_evaluate")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "model_role": get_args(ModelRole),
@@ -207,6 +208,9 @@ def read_rows(directory: Path) -> list[Row]:
         )
     # Column by column, and each text once: there may be hundreds of thousands of rows.
     columns = [_values(table.column(name), _ideal if name == "ideal" else None) for name in RESULT_FIELDS]
+    measures, at = columns[RESULT_FIELDS.index("measure")], RESULT_FIELDS.index("statistic")
+    if _MEMORY in measures:  # tables of this version too had no word for it before
+        columns[at] = ["memory" if name == _MEMORY else kind for name, kind in zip(measures, columns[at], strict=True)]
     return [Row._of_columns(values) for values in zip(*columns, strict=True)]
 
 

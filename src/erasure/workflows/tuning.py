@@ -41,8 +41,6 @@ _VALIDATION = ("validation", "valid", "val")
 _UTILITY_DROP = 0.02
 _PENALTY = 10.0
 _DATABASE, _SUMMARY, _REPORT = "study.db", "tuning.json", "report"
-_COMPARED = ("accuracy", "UMIA")
-"""What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,17 +276,20 @@ def _judge(
         return None, broken.reason if broken is not None else "there are no rows", seconds, gold_s
     if protocol == "gold-free":
         return _gold_free(results, mine, heldout, unlearner.forget), "", seconds, gold_s
-    gaps = [row.gap for row in mine if row.gap is not None and row.measure in _COMPARED]
+    gaps = [row.gap for row in mine if row.gap is not None and _is_compared(row)]
     if not gaps:
         return None, "there is no gold to compare with", seconds, gold_s
     return math.fsum(gaps) / len(gaps), "", seconds, gold_s
 
 
+def _is_compared(row: Row) -> bool:
+    """What the gap to gold is the mean of: accuracy on forget, retain and held-out samples, and the attack's."""
+    return row.statistic == "accuracy" or row.indicates == "attack"
+
+
 def _floor(results: Results, label: str) -> float | None:
     """What the objective is for models retrained with other seeds."""
-    floors = [
-        row.noise_floor for row in results if row.label == label and row.measure in _COMPARED and row.noise_floor is not None
-    ]
+    floors = [row.noise_floor for row in results if row.label == label and _is_compared(row) and row.noise_floor is not None]
     return math.fsum(floors) / len(floors) if floors else None
 
 

@@ -18,7 +18,7 @@ GOLD = {"forget": 0.90, "retain": 0.99, "test": 0.95}
 
 def statistic_of(measure):
     """What kind of number a measure gives."""
-    return {"accuracy": "accuracy", **STATISTICS}.get(measure.split(" ")[0].split("-")[0], "")
+    return {"accuracy": "accuracy", "memory": "memory", **STATISTICS}.get(measure.split(" ")[0].split("-")[0], "")
 
 
 def row(label, measure="accuracy", partition="forget", value=None, *, gold=None, floor=0.01, status="ok", **changes):

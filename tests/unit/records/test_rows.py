@@ -74,6 +74,11 @@ def test_a_table_of_an_older_version_is_read(tmp_path, later):
     assert _row(model_role="gold", number=2).is_juror
 
 
+def test_memory_left_is_known_in_tables_that_had_no_word_for_it(tmp_path):
+    write_rows([_row(measure="memory left"), _row()], tmp_path)
+    assert [row.statistic for row in read_rows(tmp_path)] == ["memory", ""]
+
+
 def test_equal_rows_give_equal_bytes(tmp_path):
     rows = [_row(), _row(value=None, status="failed", reason="It broke.")]
     for name in ("one", "two"):
