@@ -16,7 +16,10 @@ pytestmark = pytest.mark.skipif("Memorised" not in BUILTINS["splitter"], reason=
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[str(number) for number in range(len(EXAMPLES))])
-def test_an_example_of_the_guide_can_be_cut(example, tmp_path):
+def test_an_example_of_the_guide_can_be_cut(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rated = "".join(f"{user},{item},{3 + (user + item) % 3}\n" for user in range(30, 330) for item in range(20))
+    Path("ratings.csv").write_text(f"user,item,rating\n{rated}", encoding="utf-8")
     file = tmp_path / "example.jsonc"
     wanted = "forget 3" if "Requests" in example else "forget"
     retain = "retain 3" if "Requests" in example else "retain"
