@@ -23,9 +23,10 @@ from __future__ import annotations
 import difflib
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from erasure.renamed import module_formerly
 
@@ -210,7 +211,7 @@ class UnlearningWarning(UserWarning):
     """An unlearned model that should not be used without a look: nothing changed, it is ruined, or what was to be forgotten is kept."""
 
 
-__getattr__ = module_formerly(
+__getattr__: Callable[[str], Any] = module_formerly(
     __name__,
     {
         "Problem": "Diagnostic",

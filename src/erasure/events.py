@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from erasure.renamed import module_formerly
 from erasure.types import Json
@@ -216,7 +216,7 @@ def _text(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-__getattr__ = module_formerly(
+__getattr__: Callable[[str], Any] = module_formerly(
     __name__,
     {
         "Said": "Message",

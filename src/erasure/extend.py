@@ -4,6 +4,9 @@ Names stay here when the modules behind them move. ``docs/write-your-own.md`` ha
 :mod:`erasure.testing`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from erasure.accounting.guarantee import Guarantee
 from erasure.analysis.overview import Overview
 from erasure.component import Call, Component
@@ -138,7 +141,7 @@ __all__ = [
 ]
 
 
-__getattr__ = module_formerly(
+__getattr__: Callable[[str], Any] = module_formerly(
     __name__,
     {
         "Problem": "Diagnostic",

@@ -108,15 +108,24 @@ class Trees:
         n_thresholds: int,
         random_depth: int,
     ) -> None:
-        self.samples, self.labels, self.ids, self.salts = samples, labels, ids, salts
-        self.paths, self.kept = paths, kept
-        self.max_depth, self.n_thresholds, self.random_depth = max_depth, n_thresholds, random_depth
-        self.n_trees, self.width, self.n_classes = counts.shape
-        self.n_features = max(1, int(samples.shape[1] ** 0.5))
-        self.feature, self.threshold = feature.reshape(-1), threshold.reshape(-1)
-        self.counts = counts.reshape(-1, self.n_classes)
-        self.n_lenders = LENDERS * n_thresholds
-        self.kept_from = max(KEPT_FROM, self.n_lenders)
+        self.samples: Any = samples
+        self.labels: Any = labels
+        self.ids: Any = ids
+        self.salts: Any = salts
+        self.paths: Any = paths
+        self.kept: Kept = kept
+        self.max_depth: int = max_depth
+        self.n_thresholds: int = n_thresholds
+        self.random_depth: int = random_depth
+        self.n_trees: int = counts.shape[0]
+        self.width: int = counts.shape[1]
+        self.n_classes: int = counts.shape[2]
+        self.n_features: int = max(1, int(samples.shape[1] ** 0.5))
+        self.feature: Any = feature.reshape(-1)
+        self.threshold: Any = threshold.reshape(-1)
+        self.counts: Any = counts.reshape(-1, self.n_classes)
+        self.n_lenders: int = LENDERS * n_thresholds
+        self.kept_from: int = max(KEPT_FROM, self.n_lenders)
         self.new: list[Kept] = []
 
     # Growing

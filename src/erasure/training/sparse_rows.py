@@ -182,7 +182,7 @@ class GraphConvolution(nn.Module):
 
     def __init__(self, weight: nn.Parameter, bias: nn.Parameter) -> None:
         super().__init__()
-        self.lin = FeatureLinear(weight)
+        self.lin: FeatureLinear = FeatureLinear(weight)
         self.bias = bias
 
     def reset_parameters(self) -> None:

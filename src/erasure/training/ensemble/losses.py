@@ -19,7 +19,8 @@ class StackedLoss:
     """
 
     def __init__(self, criterion: Criterion, sign: float = 1.0) -> None:
-        self.criterion, self.sign = criterion, sign
+        self.criterion: Criterion = criterion
+        self.sign: float = sign
 
     def __call__(self, y: Tensor, weights: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Losses ``(M,)``, and the gradient of their sum, of the shape of the logits.

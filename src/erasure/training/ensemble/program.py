@@ -40,7 +40,7 @@ class Program:
                 raise RequirementNotMet(problem)
         if sum(node.op == "placeholder" for node in nodes) != 1:
             raise RequirementNotMet("the network takes more than one input")
-        self.names = {
+        self.names: dict[Any, tuple[tuple[str, str], ...]] = {
             target: tuple((local, f"{target}.{local}") for local, _ in (*module.named_parameters(), *module.named_buffers()))
             for target, module in self.modules.items()
         }
