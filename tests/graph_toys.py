@@ -1,6 +1,7 @@
 """Small graphs of which something is forgotten, and tasks on them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from erasure.data.dataset import Dataset
 from erasure.data.graph_splitters import GraphEdgesSplitter, GraphRequestSplitter
 from erasure.data.partitions import build_partitions
 from erasure.data.splitters import ByZSplitter, ListSplitter
+from erasure.measures.contract import Evaluation, Outputs
 from erasure.training.calls import Criterion
 from erasure.training.graphs import NodeColumn
 from erasure.training.predictor import ModelInput
@@ -135,3 +137,23 @@ def with_noise(data, nodes, seed=5):
     others = column.edge_index[:, kept]
     edge_index = torch.cat([ends, others[:, :11], ends.flip(0), others[:, 11:]], dim=1)
     return replace(data, x=NodeColumn(x, edge_index))
+
+
+def outputs_of(data, ids, logits):
+    """What a model with these logits of every node says of samples."""
+    return Outputs(ids=ids, logits=logits[ids % N_NODES], losses=torch.zeros(len(ids)), labels=data.y[ids % N_NODES])
+
+
+def evaluation_of(data, partitions, outputs, **fields):
+    """An unlearned model that says ``outputs(partition)``, ready to be measured."""
+    return Evaluation(
+        subject=SimpleNamespace(kind="unlearned", role="unlearned", outputs=outputs),
+        references={},
+        partition_ids=partitions,
+        x=data.x,
+        y=data.y,
+        model_input=ModelInput(x_shape=(N_FEATURES,), n_classes=N_CLASSES, task="classification", modality="graph"),
+        criterion=Criterion("classification"),
+        streams=Streams(3),
+        **fields,
+    )

@@ -16,6 +16,7 @@ from erasure.analysis.gaps import RolePartitions, side_of
 from erasure.analysis.labellings import Design
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
+from erasure.types import Statistic
 
 __all__ = ["CLAIMS", "FORGETTING", "UTILITY", "Claim", "Family", "TestedColumn", "families_of"]
 
@@ -46,8 +47,7 @@ class TestedColumn:
         is_share: Whether it is a share of samples.
         step: One sample, as a share; 0 for other values.
         chance: What guessing reaches, of an attack of which it is not known which way it points; None of other values.
-        is_probability: Whether it is a mean probability of what is right.
-        is_memory: Whether it is the share of the original's memory that is left.
+        statistic: What kind of number it is, where verdicts treat it apart.
     """
 
     measure: str
@@ -59,8 +59,7 @@ class TestedColumn:
     is_share: bool
     step: float
     chance: float | None = None
-    is_probability: bool = False
-    is_memory: bool = False
+    statistic: Statistic = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -234,8 +233,7 @@ def _column(row: Row, roles: RolePartitions) -> TestedColumn | None:
         is_share,
         step,
         row.chance_level if is_attack else None,
-        row.statistic == "probability",
-        row.statistic == "memory",
+        row.statistic,
     )
 
 

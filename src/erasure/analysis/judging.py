@@ -218,7 +218,7 @@ def _accusation(accusing: Sequence[Difference], harm: Mapping[tuple[str, str], f
     left of what it was to forget.
     """
     for each in accusing:
-        if each.column.claim in UTILITY and each.side < 0 and (each.column.is_share or each.column.is_probability):
+        if each.column.claim in UTILITY and each.side < 0 and (each.column.is_share or each.column.statistic == "probability"):
             margin = UTILITY_MARGIN if each.column.is_share else PROBABILITY_MARGIN
             if abs(each.amount) > margin + 1e-9 and each.value < harm.get(each.column.key, math.inf) - margin:
                 return Finding.DAMAGED
@@ -305,7 +305,7 @@ def _ruler(original: Family) -> _Ruler | None:
     if original.design is None:
         return None
     for column in original.columns:
-        if column.is_memory:
+        if column.statistic == "memory":
             return _Ruler(column.key, 1.0)
     found = [
         d for d in _compared(original, "", LEVEL)[0] if d.column.claim in FORGETTING and d.column.side and not d.is_scattered

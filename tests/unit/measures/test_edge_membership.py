@@ -1,21 +1,15 @@
 """Attacks on edges: exact values by loops over all pairs, and independence of order and numbering."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from graph_toys import N_NODES, requested
+from graph_toys import N_NODES, evaluation_of, outputs_of, requested
 from scipy.spatial import distance
 
 from erasure.data.graph_splitters import SeenInSplitter
 from erasure.errors import RequirementNotMet
 from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
-from erasure.measures.contract import Evaluation, Outputs
 from erasure.measures.edge_membership import DeletedEdgeAUC, EdgeMembership
-from erasure.training.calls import Criterion
 from erasure.training.graph_requests import NO_SAMPLE
-from erasure.training.predictor import ModelInput
-from erasure.training.randomness import Streams
 
 
 def evaluation(logits=None, *, reverse=False, seen="nodes_after"):
@@ -30,21 +24,7 @@ def evaluation(logits=None, *, reverse=False, seen="nodes_after"):
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(N_NODES, 3, generator=generator) if logits is None else logits(data)
 
-    def outputs(name):
-        ids = partitions[name]
-        nodes = ids % N_NODES
-        return Outputs(ids=ids, logits=logits[nodes], losses=torch.zeros(len(ids)), labels=data.y[nodes])
-
-    return Evaluation(
-        subject=SimpleNamespace(kind="unlearned", outputs=outputs),
-        references={},
-        partition_ids=partitions,
-        x=data.x,
-        y=data.y,
-        model_input=ModelInput(x_shape=(5,), n_classes=3, task="classification", modality="graph"),
-        criterion=Criterion("classification"),
-        streams=Streams(3),
-    )
+    return evaluation_of(data, partitions, lambda name: outputs_of(data, partitions[name], logits))
 
 
 def value(measure, given):

@@ -5,16 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from graph_toys import N_NODES, blocks, requested
+from graph_toys import N_NODES, blocks, evaluation_of, outputs_of, requested
 
 from erasure.data.graph_splitters import GraphEdgesSplitter, SeenInSplitter
 from erasure.errors import InvalidParameters, RequirementNotMet
-from erasure.measures.contract import Evaluation, Outputs
 from erasure.measures.edge_memory import EdgeMemory, agreement_odds
 from erasure.measures.requested_models import FIRST_FITTED, Original, Retrained
-from erasure.training.calls import Criterion
-from erasure.training.predictor import ModelInput
-from erasure.training.randomness import Streams
 
 N_MODELS = 6
 
@@ -35,26 +31,14 @@ def evaluation(share, *, louder=1.0, seed=100):
         return louder * drawn if seed == 100 else drawn
 
     def outputs(share, seed):
-        ids = partitions["nodes_after"]
-        nodes = ids % N_NODES
-        return Outputs(ids=ids, logits=logits(share, seed)[nodes], losses=torch.zeros(len(ids)), labels=data.y[nodes])
+        return outputs_of(data, partitions["nodes_after"], logits(share, seed))
 
     def said(request, partition):
         assert partition == "nodes_after"
         assert request.number >= FIRST_FITTED
         return outputs(float(isinstance(request, Original)), request.number + 50 * isinstance(request, Retrained))
 
-    return Evaluation(
-        subject=SimpleNamespace(kind="unlearned", role="unlearned", outputs=lambda name: outputs(share, seed)),
-        references={},
-        partition_ids=partitions,
-        x=data.x,
-        y=data.y,
-        model_input=ModelInput(x_shape=(5,), n_classes=3, task="classification", modality="graph"),
-        criterion=Criterion("classification"),
-        streams=Streams(3),
-        provider=SimpleNamespace(outputs=said),
-    )
+    return evaluation_of(data, partitions, lambda name: outputs(share, seed), provider=SimpleNamespace(outputs=said))
 
 
 def value(given):

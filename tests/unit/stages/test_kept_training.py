@@ -3,15 +3,12 @@
 import pytest
 import torch
 from small import small_experiment
+from stopped_stages import Stopped, StoppedStage
 
-from erasure.engine.executors import serial
-from erasure.events import EpochFinished
 from erasure.experiment.configuration import load_experiment
 from erasure.stages.kept_training import KeptTraining
 from erasure.stages.session import Session
-from erasure.store import Store
 from erasure.training.history import Checkpoint
-from erasure.workflows.run import RunOptions, make_plan
 
 EPOCHS = 8
 PREDICTOR = {
@@ -21,48 +18,18 @@ PREDICTOR = {
 }
 
 
-class Stopped(Exception):
-    """What a stop looks like to the test."""
-
-
-class Runs:
-    """The stage of the original in a store, stopped after an epoch or not."""
-
-    def __init__(self, store, **changes):
-        experiment = load_experiment(small_experiment(unlearners=[], predictor={**PREDICTOR, **changes}))
-        plan = make_plan(experiment, RunOptions(store=store))
-        self.store, self.numerics, self.epochs = Store(store), plan.numerics, []
-        self.needed = [stage for kind in ("data", "split", "model") for stage in plan.stages.values() if stage.kind == kind][:3]
-
-    def run(self, stop_after=None, checkpoint_s=0.0):
-        self.epochs = []
-
-        def hear(event):
-            if isinstance(event, EpochFinished):
-                self.epochs.append(event.epoch)
-                if event.epoch == stop_after:
-                    raise Stopped
-
-        session = Session(self.store, torch.device("cpu"), self.numerics, hear)
-        session.checkpoint_s = checkpoint_s
-        for stage in self.needed:
-            serial.run_or_raise(stage, session)
-        artifact = self.store.open(self.needed[-1].address)
-        return artifact.path("model.safetensors").read_bytes(), artifact.facts["elapsed_s"]
-
-    @property
-    def checkpoints(self):
-        return [address for address in self.store.addresses() if self.store.open(address).kind == KeptTraining.kind]
+def runs_of(store, **changes):
+    return StoppedStage(store, load_experiment(small_experiment(unlearners=[], predictor={**PREDICTOR, **changes})), "model")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    runs = Runs(tmp_path_factory.mktemp("whole"))
+    runs = runs_of(tmp_path_factory.mktemp("whole"))
     return runs.run()[0]
 
 
 def test_it_goes_on_to_the_same_bytes_and_leaves_nothing(tmp_path, whole):
-    runs = Runs(tmp_path)
+    runs = runs_of(tmp_path)
     for first, stop in ((1, 3), (3, 4), (4, 6)):
         with pytest.raises(Stopped):
             runs.run(stop_after=stop)
@@ -76,7 +43,7 @@ def test_it_goes_on_to_the_same_bytes_and_leaves_nothing(tmp_path, whole):
 
 
 def test_the_time_of_all_processes_counts(tmp_path):
-    runs = Runs(tmp_path)
+    runs = runs_of(tmp_path)
     session = Session(runs.store, torch.device("cpu"), runs.numerics)
     first = KeptTraining(session=session, content={"a": 1}, before_s=100.0)
     trainer_state = {"state": {0: {"step": torch.tensor(3.0), "none": None}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}
@@ -99,7 +66,7 @@ def test_the_time_of_all_processes_counts(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path, whole):
-    runs = Runs(tmp_path)
+    runs = runs_of(tmp_path)
     with pytest.raises(Stopped):
         runs.run(stop_after=4)
     file = runs.store.open(runs.checkpoints[0]).path("model.safetensors")
@@ -112,14 +79,14 @@ def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path, whole):
 
 
 def test_short_trainings_keep_nothing(tmp_path):
-    runs = Runs(tmp_path)
+    runs = runs_of(tmp_path)
     with pytest.raises(Stopped):
         runs.run(stop_after=4, checkpoint_s=60.0)
     assert runs.checkpoints == []
 
 
 def test_early_stopping_is_not_taken_up(tmp_path):
-    runs = Runs(tmp_path, patience=2, validation_set="test")
+    runs = runs_of(tmp_path, patience=2, validation_set="test")
     with pytest.raises(Stopped):
         runs.run(stop_after=2)
     assert runs.checkpoints == []

@@ -1,58 +1,19 @@
 """A method that is stopped goes on from its last checkpoint, to the same bytes."""
 
 import pytest
-import torch
 from small import small_experiment
+from stopped_stages import Stopped, StoppedStage
 
-from erasure.engine.executors import serial
-from erasure.events import EpochFinished
 from erasure.experiment.configuration import load_experiment
-from erasure.stages.kept_training import KeptTraining
-from erasure.stages.session import Session
-from erasure.store import Store
-from erasure.workflows.run import RunOptions, make_plan
 
 EPOCHS = 4
 RATE = {"class": "Adam", "parameters": {"lr": 0.01}}
 MODEL = {"class": "MLP", "parameters": {"hidden_sizes": [8], "dropout": 0.3}}
 
 
-class Stopped(Exception):
-    """What a stop looks like to the test."""
-
-
-class Runs:
-    """The stage of a method in a store, stopped after an epoch or not."""
-
-    def __init__(self, store, method, **evaluator):
-        settings = {"unlearners": [method], "predictor": {"model": MODEL, "epochs": 1}}
-        experiment = load_experiment(small_experiment(**settings, **evaluator))
-        plan = make_plan(experiment, RunOptions(store=store))
-        self.store, self.numerics, self.epochs = Store(store), plan.numerics, []
-        (self.unlearning,) = (stage for stage in plan.stages.values() if stage.kind == "unlearned")
-        self.before = [stage for kind in ("data", "split", "model") for stage in plan.stages.values() if stage.kind == kind]
-
-    def run(self, stop_after=None, checkpoint_s=0.0):
-        self.epochs = []
-
-        def hear(event):
-            if isinstance(event, EpochFinished):
-                self.epochs.append(event.epoch)
-                if event.epoch == stop_after:
-                    raise Stopped
-
-        session = Session(self.store, torch.device("cpu"), self.numerics)
-        for stage in self.before:
-            serial.run_or_raise(stage, session)
-        session = Session(self.store, torch.device("cpu"), self.numerics, hear)
-        session.checkpoint_s = checkpoint_s
-        serial.run_or_raise(self.unlearning, session)
-        artifact = self.store.open(self.unlearning.address)
-        return artifact.path("model.safetensors").read_bytes(), artifact.facts["elapsed_s"]
-
-    @property
-    def checkpoints(self):
-        return [address for address in self.store.addresses() if self.store.open(address).kind == KeptTraining.kind]
+def runs_of(store, method, **evaluator):
+    settings = {"unlearners": [method], "predictor": {"model": MODEL, "epochs": 1}}
+    return StoppedStage(store, load_experiment(small_experiment(**settings, **evaluator)), "unlearned")
 
 
 def of(name, **parameters):
@@ -61,8 +22,8 @@ def of(name, **parameters):
 
 @pytest.mark.parametrize("method", [of("Finetuning"), of("NegGrad"), of("NegGrad+")], ids=lambda method: method["class"])
 def test_it_goes_on_to_the_same_bytes_and_leaves_nothing(tmp_path, method):
-    whole = Runs(tmp_path / "whole", method).run()[0]
-    runs = Runs(tmp_path / "stopped", method)
+    whole = runs_of(tmp_path / "whole", method).run()[0]
+    runs = runs_of(tmp_path / "stopped", method)
     for first, stop in ((1, 2), (2, 3)):
         with pytest.raises(Stopped):
             runs.run(stop_after=stop)
@@ -77,7 +38,7 @@ def test_it_goes_on_to_the_same_bytes_and_leaves_nothing(tmp_path, method):
 
 def test_a_method_inside_another_starts_anew(tmp_path):
     step = of("Finetuning")
-    runs = Runs(tmp_path, {"class": "Cascade", "parameters": {"steps": [step, step]}})
+    runs = runs_of(tmp_path, {"class": "Cascade", "parameters": {"steps": [step, step]}})
     with pytest.raises(Stopped):
         runs.run(stop_after=3)
     assert runs.checkpoints == []
@@ -85,8 +46,8 @@ def test_a_method_inside_another_starts_anew(tmp_path):
 
 def test_a_method_whose_epochs_are_looked_at_starts_anew(tmp_path):
     trace = {"measures": [], "trace": {"measures": [{"class": "Accuracy", "parameters": {"partition": "forget"}}]}}
-    runs = Runs(tmp_path, of("Finetuning"), evaluator={"parameters": trace})
-    assert runs.unlearning.is_traced
+    runs = runs_of(tmp_path, of("Finetuning"), evaluator={"parameters": trace})
+    assert runs.stage.is_traced
     with pytest.raises(Stopped):
         runs.run(stop_after=3)
     assert runs.checkpoints == []
