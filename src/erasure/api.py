@@ -15,13 +15,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from erasure.catalogue import shown_name
 from erasure.data.arrays import datasets_from
 from erasure.data.reading.held import Held
-from erasure.engine.given_checks import check_model, check_run, check_settings, try_loss
+from erasure.engine.given_checks import check_model, check_run, check_settings, positions_in, try_loss
 from erasure.engine.given_data import (
     OwnModels,
     called_by_name,
     joined,
+    located,
     model_input_of,
     named_in_errors,
     told_task,
@@ -103,7 +105,7 @@ def run(
 
 def unlearn(
     model: nn.Module,
-    method: str | Unlearner = "SSD",
+    method: str | Mapping[str, Any] | Unlearner = "SSD",
     *,
     forget: Any,
     retain: Any = None,
@@ -130,11 +132,13 @@ def unlearn(
 
     Args:
         model: Any network that returns logits, ``(features, logits)`` or an object with ``.logits``. It is not changed.
-        method: Name of an unlearner (``erasure list unlearners``), or an unlearner.
+        method: Name of an unlearner (``erasure list unlearners``), what a configuration says of it, or an unlearner.
         forget: The samples to forget: a pair of tensors, arrays or data frames, a map-style data set of ``(x, y)`` or of dicts with keys
             such as ``input_ids``, ``attention_mask`` and ``label``, or a ``DataLoader``. They reach the model as they are, fractions in the
-            model's own type. Labels that are texts are the model's outputs in sorted order.
-        retain: The samples to keep, in the same form, where the method reads them.
+            model's own type. Labels that are texts are the model's outputs in sorted order. With ``train``, also their positions in it,
+            as whole numbers or a mask.
+        retain: The samples to keep, in the same form, where the method reads them; by default all others of ``train`` where ``forget`` is
+            positions or a ``Subset`` of it.
         train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
         modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
@@ -157,6 +161,7 @@ def unlearn(
     Raises:
         UnknownComponent: If there is no such method.
         InvalidParameters: If it does not accept its parameters.
+        DataError: If samples cannot be used, or positions are not in ``train``.
         RequirementNotMet: If it needs data that was not given, or is not defined for the task.
         Diverged: If the unlearned model is not finite, or its weights are beyond the bound.
     """
@@ -171,12 +176,15 @@ def unlearn(
     unlearner = unlearner_of(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
-    held = _held(unlearner, forget=forget, retain=retain, train=train, validation=validation, test=test)
-    parts = datasets_from(held, keep_float64=True, axes="as_they_are", task=told_task(task, loss_fn, held["forget"].y))
+    chosen = _chosen(forget, retain, train)
+    held = _held(unlearner, chosen, forget=forget, retain=retain, train=train, validation=validation, test=test)
+    first = next(iter(held.values()))
+    parts = datasets_from(held, keep_float64=True, axes="as_they_are", task=told_task(task, loss_fn, first.y))
     private = deep_copy(model).to(target)
     x, y, partitions = joined(parts, private)
+    partitions = located(partitions, chosen)
     column, labels = x.to(target), y.to(target)
-    restored = called_by_name(private, held["forget"].arguments)
+    restored = called_by_name(private, first.arguments)
     data, logits = model_input_of(private, column, labels, modality, task, next(iter(parts.values())).class_names)
     criterion = Criterion(data.task, loss_fn)
     try_loss(criterion, logits, labels[: len(logits)], loss_fn)
@@ -191,19 +199,19 @@ def unlearn(
         models=OwnModels(private),
         precision=precision,
     )
-    kept_part = "retain" if "retain" in parts else "train"
+    kept_part = "retain" if "retain" in partitions else "train"
     measured: dict[str, Tensor] = {}
-    measured |= {name: work.partitions[name] for name in ("forget", kept_part, "test") if name in parts}
+    measured |= {name: work.partitions[name] for name in ("forget", kept_part, "test") if name in partitions}
     with as_before(private):
         before = accuracies(private, column, work.y, measured, data.task, batch_size)
     unlearned = unlearner.run(private, with_names(work, unlearner))
     with as_before(unlearned.model):
         after = accuracies(unlearned.model, column, work.y, measured, data.task, batch_size)
     changed, unchanged = compared(unlearner, private, unlearned.model)
-    kept = shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"]) if "retain" in parts else 0
+    kept = shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"]) if "retain" in partitions else 0
     both = f"{kept} of the samples to forget are in retain as well: what is in both is learned again. Take them out of retain."
     outcome = Outcome(
-        method=type(unlearner).__name__,
+        method=shown_name("unlearner", type(unlearner)),
         changed=changed,
         before=before,
         after=after,
@@ -223,17 +231,31 @@ def unlearn(
     return result
 
 
-def _held(unlearner: Unlearner, **given: Any) -> dict[str, Held]:
-    """The data that the method reads, and what is looked at besides, as columns."""
+def _chosen(forget: Any, retain: Any, train: Any) -> dict[str, Any]:
+    """Positions in the training set by role, where ``forget`` is given by them; nothing where it is samples."""
+    gone = positions_in(forget, train)
+    if gone is None:
+        return {}
+    if train is None:
+        raise DataError("forget holds positions; give the data set that they are positions in as train=")
+    kept = positions_in(retain, train)
+    return {"forget": gone} | ({"retain": kept} if kept is not None or retain is None else {})
+
+
+def _held(unlearner: Unlearner, chosen: Mapping[str, Any], **given: Any) -> dict[str, Held]:
+    """The data that the method reads, and what is looked at besides, as columns; without what is a choice from the training set."""
     if given["forget"] is None:
-        raise DataError("there is nothing to forget: give the samples as forget=")
+        raise DataError("there is nothing to forget: give the samples as forget=, or their positions in train=")
     roles = {
         name: role for role in ("forget", "retain", "train", "validation") for name in (getattr(unlearner, role, None),) if name
     }
     wanted = {roles[name] for name in unlearner.partition_names() if name in roles}
-    missing = sorted(role for role in wanted - {"train"} if given.get(role) is None)
+    missing = sorted(role for role in wanted - {"train"} - set(chosen) if given.get(role) is None)
     if "train" in wanted and given["train"] is None and given["retain"] is None:
         missing.append("train")
     if missing:
-        raise RequirementNotMet(f"{type(unlearner).__name__} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
+        name = shown_name("unlearner", type(unlearner))
+        raise RequirementNotMet(f"{name} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
+    if chosen:
+        given = {"train": given["train"], **{role: data for role, data in given.items() if role not in chosen}}
     return {role: named_in_errors(role, data) for role, data in given.items() if data is not None}

@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-__all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "plural", "present_name"]
+__all__ = ["ALSO_KNOWN_AS", "BUILTINS", "SECTIONS", "address_name", "plugins", "plural", "present_name", "shown_name"]
 
 BUILTINS: dict[str, dict[str, str]] = {
     "source": {
@@ -407,6 +407,12 @@ def address_name(kind: str, cls: Any) -> str:
             package = point.dist.name if point.dist is not None else point.module.partition(".")[0]
             return f"{kind}:{package}/{name}"
     return path
+
+
+def shown_name(kind: str, cls: Any) -> str:
+    """What messages call a class: the name that it is registered under, else its own."""
+    registered = address_name(kind, cls)
+    return registered.partition(":")[2].rpartition("/")[2] if registered.startswith(f"{kind}:") else str(cls.__name__)
 
 
 def _stands_for(point: EntryPoint, cls: type) -> bool:

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, ChainDataset, DataLoader, IterableDataset, Sampler, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    ChainDataset,
+    DataLoader,
+    IterableDataset,
+    Sampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import erasure
 from erasure.engine.given_data import given_data
@@ -17,6 +26,7 @@ from erasure.errors import DataError, InvalidParameters, RequirementNotMet, Unle
 X = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(24) % 2
 REST = (X[6:], Y[6:])
+TRAIN = TensorDataset(X, Y)
 
 
 def network(*last, width=2):
@@ -90,7 +100,7 @@ def test_frames_of_polars_are_read():
         ((X[:6], Y[:6].to(torch.complex64)), "complex64"),
         ((X[:6], np.array(["a", None, "b", "a", "a", "a"], object)), "no value in place 1"),
         ((X[:6].tolist(), Y[:6].tolist()), "make tensors or arrays of them"),
-        ([1, 2], "torch.utils.data.Subset"),
+        ([1, 2], "positions in as train="),
         ({"x": X, "edge_index": torch.zeros(2, 3, dtype=torch.long), "y": Y}, "splitter GraphRequest"),
     ],
     ids=["sparse", "meta", "masked", "infinite", "complex", "missing", "lists", "positions", "graph"],
@@ -251,3 +261,51 @@ def test_an_estimator_that_does_not_take_the_data_is_refused(tmp_path):
     fitted = linear.LogisticRegression().fit(*data)
     with pytest.raises(DataError, match="does not take this data: X has 2 features"):
         erasure.forget(model=fitted, forget=[1], data=data, test=(X[:4, :2].numpy(), data[1][:4]), folder=tmp_path)
+
+
+FIRST_SIX = np.arange(24) < 6
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [range(6), [5, 4, 3, 2, 1, 0], {0, 1, 2, 3, 4, 5}, FIRST_SIX, pd.Series(FIRST_SIX), torch.arange(6), Subset(TRAIN, range(6))],
+    ids=["range", "list", "set", "mask", "series", "tensor", "subset"],
+)
+def test_positions_in_the_training_set_stand_for_its_samples(forget):
+    made = erasure.unlearn(network(), "Finetuning", forget=forget, train=TRAIN, epochs=1)
+    same = erasure.unlearn(network(), "Finetuning", forget=(X[:6], Y[:6]), retain=REST, epochs=1)
+    assert all(torch.equal(one, other) for one, other in zip(made.parameters(), same.parameters(), strict=True))
+    assert made.unlearning.sizes == {"forget": 6, "retain": 18}
+
+
+def test_positions_of_what_is_kept_leave_out_the_rest():
+    made = erasure.unlearn(network(), "Finetuning", forget=[0], retain=range(10, 24), train=TRAIN, epochs=1)
+    same = erasure.unlearn(network(), "Finetuning", forget=(X[:1], Y[:1]), retain=(X[10:], Y[10:]), epochs=1)
+    assert all(torch.equal(one, other) for one, other in zip(made.parameters(), same.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("forget", "train", "message"),
+    [
+        ([1, 2], None, "give the data set that they are positions in as train="),
+        ([1, 24], TRAIN, "the first is 24"),
+        (range(24), TRAIN, "all 24 samples are to be forgotten"),
+        ([1.0, 2.0], TRAIN, "sample 0 is a float"),
+        (FIRST_SIX[:-1], TRAIN, "a mask of 23 samples, and the data has 24"),
+    ],
+)
+def test_positions_that_mean_nothing_are_refused(forget, train, message):
+    with pytest.raises(DataError, match=message):
+        erasure.unlearn(network(), "Finetuning", forget=forget, train=train)
+
+
+def test_a_method_may_be_written_as_in_a_configuration():
+    written = {"class": "SCRUB", "parameters": {"temperature": 2.0, "optimizer": {"class": "SGD", "parameters": {"lr": 0.1}}}}
+    made = erasure.unlearn(network(), written, forget=[0, 1], train=TRAIN, epochs=2)
+    same = erasure.unlearn(
+        network(), "SCRUB", forget=[0, 1], train=TRAIN, epochs=2, temperature=2.0, optimizer=written["parameters"]["optimizer"]
+    )
+    assert all(torch.equal(one, other) for one, other in zip(made.parameters(), same.parameters(), strict=True))
+    assert made.unlearning.method == "SCRUB"
+    with pytest.raises(InvalidParameters, match='did you mean "temperature"'):
+        erasure.unlearn(network(), {"class": "SCRUB", "parameters": {"temprature": 2.0}}, forget=[0, 1], train=TRAIN)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.utils.data import Subset
 
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.calls import Criterion
@@ -140,13 +141,27 @@ def try_loss(criterion: Criterion, logits: Tensor, y: Tensor, given: Any = None)
         raise RequirementNotMet("the loss has no gradient with respect to the logits")
 
 
-def positions(ids: Any, n: int, what: str) -> Tensor:
+def positions_in(samples: Any, whole: Any) -> Any:
+    """What somebody gave as positions: whole numbers, a mask, or a ``Subset`` of ``whole``; None where these are samples."""
+    if isinstance(samples, Subset):
+        return samples.indices if samples.dataset is whole and len(samples) else None
+    if isinstance(samples, range | Set):
+        return samples
+    if isinstance(samples, list | tuple):
+        return samples if samples and all(isinstance(each, int | np.integer | np.bool_) for each in samples) else None
+    if isinstance(samples, Tensor):
+        return samples if samples.ndim == 1 and not samples.is_floating_point() and not samples.is_complex() else None
+    kind = getattr(getattr(samples, "dtype", None), "kind", "")
+    return samples if kind in {"b", "i", "u"} and getattr(samples, "ndim", 0) == 1 else None
+
+
+def positions(ids: Any, n: int, what: str, whole: str = "data") -> Tensor:
     """Sorted positions in data of ``n`` samples, from whole numbers or a mask.
 
     Raises:
         DataError: If they are something else, or are not in the data; names the first that is not.
     """
-    expected = f"{what} must be positions of samples in data, as whole numbers or as a mask of {n:,}"
+    expected = f"{what} must be positions of samples in {whole}, as whole numbers or as a mask of {n:,}"
     try:
         found_ids = np.array(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, Set | Iterator) else ids)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -39,6 +39,7 @@ __all__ = [
     "called_by_name",
     "given_data",
     "joined",
+    "located",
     "model_input_of",
     "named_in_errors",
     "told_task",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _SHOWN = 10
+_EVERYTHING = "all {:,} samples are to be forgotten: there is nothing left that a model could be of use for"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,7 +198,7 @@ def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> d
         raise DataError("there is nothing to forget: forget holds no samples")
     kept = positions(retain, len(train), "retain") if retain is not None else train[~torch.isin(train, gone)]
     if not len(kept):
-        raise DataError(f"all {len(train):,} samples are to be forgotten: there is nothing left that a model could be of use for")
+        raise DataError(_EVERYTHING.format(len(train)))
     both = int(torch.isin(gone, kept).sum())
     if both:
         raise DataError(f"{both:,} samples are in forget and in retain; take them out of retain")
@@ -228,6 +230,27 @@ def joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColumn
     if own is not None and values.is_floating_point():
         values = values.to(own)  # numpy's default is float64, torch's float32
     return TensorColumn(values), torch.cat([part.y for part in parts.values()]), partitions
+
+
+def located(partitions: Mapping[str, Tensor], chosen: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The partitions with those that are choices from the training set.
+
+    Args:
+        partitions: Ids of each part.
+        chosen: Positions in ``train`` by role; with ``retain`` given as None, all others are kept.
+
+    Raises:
+        DataError: If positions are not in the training set.
+    """
+    if not chosen:
+        return dict(partitions)
+    train = partitions["train"]
+    found = {role: train[positions(ids, len(train), role, "train")] for role, ids in chosen.items() if ids is not None}
+    if len(found["forget"]) == len(train):
+        raise DataError(_EVERYTHING.format(len(train)))
+    if "retain" in chosen and chosen["retain"] is None:
+        found["retain"] = train[~torch.isin(train, found["forget"])]
+    return {**partitions, **found}
 
 
 @torch.no_grad()
@@ -379,7 +402,7 @@ def named_in_errors(role: str, data: Any) -> Held:
 
 
 def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
-    """The method of a name with its parameters.
+    """The method of a name, or of what a configuration says of it, with its parameters.
 
     Raises:
         UnknownComponent: If there is no such method.
@@ -389,8 +412,10 @@ def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
         return method.replace(**hyperparameters) if hyperparameters else method
     if isinstance(method, type) and issubclass(method, Unlearner):
         method = method.__name__
+    if isinstance(method, Mapping):
+        return _written(method, hyperparameters)
     if not isinstance(method, str):
-        expected = 'expected a name such as "SSD" (erasure list unlearners), or an unlearner'
+        expected = 'expected a name such as "SSD" (erasure list unlearners), what a configuration says of it, or an unlearner'
         raise InvalidParameters([Diagnostic(f"{expected}; found {type(method).__name__}", path="method")])
     cls = Registry().resolve(method, Unlearner).cls
     builder = Builder(Registry())
@@ -411,3 +436,15 @@ def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
         raise InvalidParameters([Diagnostic(p.message, path=f"{method}.{p.location}", hint=p.hint) for p in problems]) from None
     assert isinstance(unlearner, Unlearner)  # noqa: S101 - the registry has checked it
     return unlearner
+
+
+def _written(method: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> Unlearner:
+    """The method that a configuration's object names, such as ``{"class": "SCRUB", "parameters": {"temperature": 4.0}}``."""
+    builder = Builder(Registry())
+    unlearner = builder.build(Node.of(method), Unlearner, "method")
+    if builder.problems:
+        raise InvalidParameters(builder.problems)
+    for notice in builder.notices:
+        warnings.warn(notice.message, UnlearningWarning, stacklevel=4)
+    assert isinstance(unlearner, Unlearner)  # noqa: S101 - a node without problems makes one of its slot
+    return unlearner.replace(**hyperparameters) if hyperparameters else unlearner

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from erasure.catalogue import shown_name
 from erasure.functional.losses import correctness
 from erasure.functional.weights import changed_share
 from erasure.training.batches import TensorColumn
@@ -101,7 +102,7 @@ def accuracies(
 def compared(unlearner: Unlearner, before: nn.Module, after: nn.Module) -> tuple[float, str]:
     """Share of the weights that changed, and what to do if none did although the method should have changed some; else empty."""
     changed = changed_share(before.state_dict(), after.state_dict())
-    name = type(unlearner).__name__
+    name = shown_name("unlearner", type(unlearner))
     if changed or unlearner.changes_nothing():
         return changed, ""
     if not any(p.requires_grad for p in before.parameters()):
