@@ -291,7 +291,9 @@ CASES = {
     "ag_news": Case(news, needs=("datasets",)),
     "sst2": Case(reviews, needs=("datasets", "transformers", "peft")),
     "tofu_small": Case(authors, needs=("transformers", "tokenizers"), nightly=True),  # by day test_language_models.py
-    "tofu_smollm2": Case(pretrained_authors, needs=("transformers", "tokenizers", "peft"), nightly=True),
+    "tofu_smollm2": Case(
+        pretrained_authors, needs=("transformers", "tokenizers", "peft"), nightly=True, without=frozenset({"GoldModel", "SSD"})
+    ),
     "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(citations, needs=GRAPHS, slow=True),
