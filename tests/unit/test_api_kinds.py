@@ -190,9 +190,9 @@ def test_labels_that_count_from_one_are_told_so():
         finetuned((X[:6], Y[:6] + 1), retain=(X[6:], Y[6:] + 1))
 
 
-def test_a_method_is_a_name_or_an_unlearner():
-    with pytest.raises(InvalidParameters, match="found dict"):
-        erasure.unlearn(network(), {"class": "SSD"}, forget=(X[:6], Y[:6]))
+def test_a_method_is_a_name_what_is_written_of_it_or_an_unlearner():
+    with pytest.raises(InvalidParameters, match="found list"):
+        erasure.unlearn(network(), ["SSD"], forget=(X[:6], Y[:6]))
 
 
 @pytest.mark.parametrize("ids", [frozenset({1, 2}), {1: "a", 2: "b"}.keys(), iter([1, 2]), pd.Series([1, 2], dtype="Int64")])
@@ -290,7 +290,8 @@ def test_positions_of_what_is_kept_leave_out_the_rest():
         ([1, 2], None, "give the data set that they are positions in as train="),
         ([1, 24], TRAIN, "the first is 24"),
         (range(24), TRAIN, "all 24 samples are to be forgotten"),
-        ([1.0, 2.0], TRAIN, "sample 0 is a float"),
+        ([1.0, 2.0], TRAIN, r"must be positions of samples in train.*found shape \(2,\) of float64"),
+        (["ann"], TRAIN, r"found 'ann'; give a mask"),
         (FIRST_SIX[:-1], TRAIN, "a mask of 23 samples, and the data has 24"),
     ],
 )

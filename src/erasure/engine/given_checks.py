@@ -142,17 +142,14 @@ def try_loss(criterion: Criterion, logits: Tensor, y: Tensor, given: Any = None)
 
 
 def positions_in(samples: Any, whole: Any) -> Any:
-    """What somebody gave as positions: whole numbers, a mask, or a ``Subset`` of ``whole``; None where these are samples."""
+    """What somebody gave as positions: one row of numbers, a mask, or a ``Subset`` of ``whole``; None where these are samples."""
     if isinstance(samples, Subset):
         return samples.indices if samples.dataset is whole and len(samples) else None
+    if isinstance(samples, list | tuple):
+        return samples if samples and all(isinstance(each, int | float | str | np.generic) for each in samples) else None
     if isinstance(samples, range | Set):
         return samples
-    if isinstance(samples, list | tuple):
-        return samples if samples and all(isinstance(each, int | np.integer | np.bool_) for each in samples) else None
-    if isinstance(samples, Tensor):
-        return samples if samples.ndim == 1 and not samples.is_floating_point() and not samples.is_complex() else None
-    kind = getattr(getattr(samples, "dtype", None), "kind", "")
-    return samples if kind in {"b", "i", "u"} and getattr(samples, "ndim", 0) == 1 else None
+    return samples if getattr(samples, "ndim", 0) == 1 and hasattr(samples, "dtype") else None
 
 
 def positions(ids: Any, n: int, what: str, whole: str = "data") -> Tensor:
@@ -163,7 +160,9 @@ def positions(ids: Any, n: int, what: str, whole: str = "data") -> Tensor:
     """
     expected = f"{what} must be positions of samples in {whole}, as whole numbers or as a mask of {n:,}"
     try:
-        found_ids = np.array(ids.cpu() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, Set | Iterator) else ids)
+        found_ids = np.array(
+            ids.detach().cpu().numpy() if isinstance(ids, Tensor) else list(ids) if isinstance(ids, Set | Iterator) else ids
+        )
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{expected}, found {type(ids).__name__} that is not one row of numbers") from error
     if found_ids.dtype.kind in "OUS":
