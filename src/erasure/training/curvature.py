@@ -21,7 +21,7 @@ from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch, Subgraph
 from erasure.training.links import LinkBatch
-from erasure.training.trial import layer_at_fault, require_gradients
+from erasure.training.trial import differentiable_gradients, layer_at_fault, require_gradients
 
 __all__ = ["Curvature", "CurvatureKind", "mathematical", "moved_logits"]
 
@@ -230,11 +230,11 @@ class _RecordedGaussNewton:
 
     def __init__(self, logits: Tensor, weights: Sequence[Tensor], loss: Callable[[Tensor], Tensor]) -> None:
         self.logits, self.weights = logits, weights
-        # J v is the derivative of u' J v by u, for any u.
-        self.probe = torch.zeros_like(logits, requires_grad=True)
+        # J v is the derivative of u' J v by u, for any u; of 0 it could not be told whether a function keeps the graph.
+        self.probe = torch.ones_like(logits, requires_grad=True)
         self.pulled = _gradient(logits, weights, self.probe, create_graph=True)
         self.of_logits = logits.detach().requires_grad_(True)
-        (self.slope,) = torch.autograd.grad(loss(self.of_logits), self.of_logits, create_graph=True)
+        self.slope = _gradient(loss(self.of_logits), [self.of_logits], create_graph=True).reshape(logits.shape)
 
     def __call__(self, flat: Tensor, *, keep: bool) -> Tensor:
         # The graph of the logits is needed once more below.
@@ -270,7 +270,7 @@ def moved_logits(model: nn.Module, x: Any, direction: Mapping[str, Tensor]) -> t
             own = [p for _, p in named]
             logits = logits_of(model(x))
             require_gradients(model, logits)
-            probe = torch.zeros_like(logits, requires_grad=True)
+            probe = torch.ones_like(logits, requires_grad=True)
             pulled = _gradient(logits, own, probe, create_graph=True)
             (moved,) = torch.autograd.grad(pulled, probe, torch.cat([direction[name].flatten() for name, _ in named]))
         return logits.detach(), moved.detach()
@@ -280,7 +280,8 @@ def _gradient(
     value: Tensor, weights: Sequence[Tensor], seed: Tensor | None = None, *, create_graph: bool = False, keep: bool = False
 ) -> Tensor:
     """Gradient of ``value``, flat, 0 where it does not depend on a weight; with ``keep`` it can be computed again."""
-    found = torch.autograd.grad(
-        value, weights, seed, create_graph=create_graph, retain_graph=create_graph or keep or None, allow_unused=True
-    )
+    if create_graph:
+        found = differentiable_gradients(value, weights, seed, allow_unused=True)
+    else:
+        found = torch.autograd.grad(value, weights, seed, retain_graph=keep or None, allow_unused=True)
     return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, found, strict=True)])

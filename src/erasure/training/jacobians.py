@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.per_sample import per_sample_gradients
+from erasure.training.trial import differentiable_gradients
 
 __all__ = ["logit_jacobians", "output_hessians"]
 
@@ -52,7 +53,7 @@ def output_hessians(criterion: Criterion, logits: Tensor, y: Tensor) -> Tensor:
     leaf = logits.detach().requires_grad_(True)
     with torch.enable_grad():
         losses = criterion.per_sample(leaf, y)
-        (slope,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+        (slope,) = differentiable_gradients(losses.sum(), [leaf])
         columns = slope.reshape(len(y), -1)
         n_outputs = columns.shape[1]
         if not columns.requires_grad:  # the loss is linear

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from types import TracebackType
@@ -22,6 +23,7 @@ __all__ = [
     "as_before",
     "copied",
     "deep_copy",
+    "differentiable_gradients",
     "gives_probabilities",
     "initialised",
     "inputs_kept",
@@ -335,19 +337,60 @@ def require_gradients(model: nn.Module, output: Tensor) -> None:
     Raises:
         RequirementNotMet: If there is one.
     """
-    seen: set[Any] = set()
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _operations(output)):
+        raise RequirementNotMet(
+            f"{type(model).__name__} computes some of its layers in a reentrant checkpoint, which hides their weights from the "
+            "gradients that this method takes; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
+
+
+def differentiable_gradients(
+    output: Tensor, inputs: Sequence[Tensor], seed: Tensor | None = None, *, allow_unused: bool = False
+) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again, as ``torch.autograd.grad`` with ``create_graph`` gives them.
+
+    A function of somebody's own whose backward pass is marked ``once_differentiable``, or computed outside the graph as kernels are,
+    would be left out of the second derivatives in silence: ``torch.autograd.grad`` passes by the error that torch has put there.
+
+    Raises:
+        RequirementNotMet: If ``output`` was computed with such a function; names it.
+    """
+    lost: set[str] = set()
+
+    def look(name: str, found: Any, seeds: Any) -> None:
+        if any(isinstance(each, Tensor) and each.requires_grad for each in seeds):
+            lost.update(name for each in found if isinstance(each, Tensor) and _is_cut_off(each))
+
+    functions = [node for node in _operations(output) if isinstance(node, torch.autograd.function.BackwardCFunction)]
+    handles = [node.register_hook(functools.partial(look, type(node).__name__.removesuffix("Backward"))) for node in functions]
+    try:
+        gradients = torch.autograd.grad(output, inputs, seed, create_graph=True, allow_unused=allow_unused)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if lost:
+        raise RequirementNotMet(
+            f"this needs second derivatives, and the backward pass of {', '.join(sorted(lost))} (a torch.autograd.Function) cannot be "
+            'differentiated; use a method that takes gradients only, such as InfluenceUnlearning with solver="woodfisher"'
+        )
+    return gradients
+
+
+def _operations(output: Tensor) -> list[Any]:
+    """What ``output`` was computed by: every node of its graph."""
+    seen: dict[Any, None] = {}
     waiting: list[Any] = [output.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if type(node).__name__ == "CheckpointFunctionBackward":
-            raise RequirementNotMet(
-                f"{type(model).__name__} computes some of its layers in a reentrant checkpoint, which hides their weights from the "
-                "gradients that this method takes; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-            )
-        seen.add(node)
-        waiting += [following for following, _ in node.next_functions]
+        if node is not None and node not in seen:
+            seen[node] = None
+            waiting += [following for following, _ in node.next_functions]
+    return list(seen)
+
+
+def _is_cut_off(gradient: Tensor) -> bool:
+    """Whether a gradient does not know what it was computed from; where it is 0 there is nothing to know."""
+    return type(gradient.grad_fn).__name__ == "Error" or (not gradient.requires_grad and bool(gradient.any()))
 
 
 def layer_at_fault(model: nn.Module, error: BaseException) -> str:

@@ -6,6 +6,7 @@ from collections import namedtuple
 import pytest
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
@@ -91,6 +92,62 @@ def test_weights_hidden_in_a_reentrant_checkpoint_are_refused_before_training(me
     batch = Batch(X[:2], Y[:2], torch.arange(2))
     with pytest.raises(RequirementNotMet, match="use_reentrant=False"):
         method.try_on(Checkpointed(True).eval(), batch, Criterion("classification"))
+
+
+class Sine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope * ctx.saved_tensors[0].cos()
+
+
+class OnceDifferentiable(Sine):
+    backward = staticmethod(once_differentiable(Sine.backward))
+
+
+class Kernel(Sine):
+    @staticmethod
+    def backward(ctx, slope):
+        with torch.no_grad():  # as kernels are, which write into memory
+            return Sine.backward(ctx, slope)
+
+
+@pytest.mark.parametrize("kind", ["gauss-newton", "hessian"])
+@pytest.mark.parametrize("function", [OnceDifferentiable, Kernel])
+def test_backward_passes_that_would_be_left_out_of_second_derivatives_are_refused(function, kind):
+    class Waves(nn.Module):
+        def forward(self, x):
+            return function.apply(x) * x
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), Waves(), nn.Linear(4, 3))
+    batch, method = Batch(X[:2], Y[:2], torch.arange(2)), InfluenceUnlearning(curvature=kind)
+    with pytest.raises(RequirementNotMet, match=f"backward pass of {function.__name__}"):
+        method.try_on(model.eval(), batch, Criterion("classification"))
+    # Gradients are all that this solver takes.
+    InfluenceUnlearning(solver="woodfisher").try_on(model, batch, Criterion("classification"))
+
+
+@pytest.mark.parametrize("kind", ["gauss-newton", "hessian"])
+def test_a_function_of_somebodys_own_that_can_be_differentiated_twice_is_used(kind):
+    class Waves(nn.Module):
+        def __init__(self, wave):
+            super().__init__()
+            self.wave = wave
+
+        def forward(self, x):
+            return self.wave(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), Waves(Sine.apply), nn.Linear(4, 3)).double().eval()
+    batch = Batch(X[:5].double(), Y[:5], torch.arange(5))
+    direction = torch.randn(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    found = Curvature(model, [batch], Criterion("classification"), kind)(direction)
+    model[1].wave = torch.sin
+    assert torch.allclose(found, Curvature(model, [batch], Criterion("classification"), kind)(direction), atol=1e-12)
 
 
 # Weights that are computed from others
