@@ -16,6 +16,7 @@ from erasure.types import Task
 __all__ = ["check_dataset", "checked", "read_as"]
 
 _BLOCK_VALUES = 1 << 24
+_REMEDY = "correct these values, or leave out the samples"
 _SHOWN = 5
 
 
@@ -143,12 +144,12 @@ def _check_finite(data: Dataset, values: Tensor) -> None:
     ids = bad.nonzero().flatten()
     samples = ", ".join(str(i) for i in ids[:_SHOWN].tolist()) + (", …" if len(ids) > _SHOWN else "")
     if values.ndim != 2:
-        raise DataError(f'"{data.name}": {len(ids)} samples have inputs that are NaN or infinite: {samples}')
+        raise DataError(f'"{data.name}": {len(ids)} samples have inputs that are NaN or infinite: {samples}; {_REMEDY}')
     per_column = (~torch.isfinite(values[ids])).sum(dim=0)
     worst = per_column.nonzero().flatten().tolist()
     columns = ", ".join(f"{_feature(data, k)} ({int(per_column[k])})" for k in worst[:_SHOWN])
     more = ", …" if len(worst) > _SHOWN else ""
-    raise DataError(f'"{data.name}": NaN or infinite values in {columns}{more}; first samples: {samples}')
+    raise DataError(f'"{data.name}": NaN or infinite values in {columns}{more}; first samples: {samples}; {_REMEDY}')
 
 
 def _warnings(data: Dataset) -> list[str]:

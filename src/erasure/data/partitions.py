@@ -360,7 +360,7 @@ def _single_class(partitions: Mapping[str, Tensor], data: Dataset, train: str) -
     present = _present(data, ids).nonzero().flatten().tolist()
     if len(present) == 1:
         message = f"every sample is of class {data.class_name(present[0])}: there is nothing to learn, and nothing to forget"
-        yield PartitionIssue("warning", train, message)
+        yield PartitionIssue("error" if data.n_classes == 1 else "warning", train, message)
 
 
 def _fingerprints(x: TensorColumn, ids: Tensor) -> Tensor:

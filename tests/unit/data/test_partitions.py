@@ -152,6 +152,13 @@ def test_what_is_wrong_with_partitions_is_found(partitions, where, message):
     assert any((severity, partition) == where and message in text for severity, partition, text in found), found
 
 
+def test_a_data_set_of_one_class_is_refused():
+    alike = a_dataset(y=torch.zeros(100, dtype=torch.int64), n_classes=1, class_names=())
+    severity, partition, text = issues(alike, train=range(50))[0]
+    assert (severity, partition) == ("error", "train")
+    assert "there is nothing to learn" in text
+
+
 def test_errors_come_before_warnings():
     found = issues(spare=[], train=list(range(50)), test=[3])
     assert [severity for severity, _, _ in found] == ["error", "warning"]

@@ -241,11 +241,8 @@ def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, .
         numbers = numbers_of(table, name)
         if numbers is None or not bool((numbers == np.floor(numbers)).all()):
             continue
-        n_values, n_kept = len(np.unique(numbers)), len(np.unique(column.numpy()))
-        if n_kept < n_values:
-            message = (
-                f'"{name}" has {n_values} different whole numbers of up to {int(np.log10(np.abs(numbers).max())) + 1} digits'
-            )
-            warnings.warn(
-                f"{message}, of which inputs keep {n_kept} apart; give it as index_column if it is an identifier", stacklevel=4
-            )
+        n_kept = len(np.unique(column.numpy()))
+        if n_kept < len(np.unique(numbers)):
+            n_digits = int(np.log10(np.abs(numbers).max())) + 1
+            message = f'"{name}" has whole numbers of up to {n_digits} digits, of which inputs keep only {n_kept} apart'
+            warnings.warn(f"{message}; give it as index_column if it is an identifier", stacklevel=4)
