@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ from per_sample_cases import (
     predicted,
 )
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional as F
 
 from erasure.errors import DataError, Diverged, RequirementNotMet
@@ -35,6 +37,7 @@ from erasure.training.per_sample import (
     true_fisher,
 )
 from erasure.training.per_sample.engine import Engine
+from erasure.training.per_sample.recording import hand_over
 from erasure.training.per_sample.scope import evaluation, selected_parameters
 from erasure.training.per_sample.seeds import fisher_seeder, loss_seeder
 
@@ -413,7 +416,7 @@ def test_results_are_the_same_inside_no_grad_and_inference_mode():
 
 
 def test_large_batches_are_worked_in_chunks(monkeypatch):
-    from erasure.training.per_sample import convolution, fallback, linear
+    from erasure.training.per_sample import convolution, fallback, layer, linear
 
     model, x, y = build("cnn")
     sequences = build("sequence")
@@ -421,13 +424,43 @@ def test_large_batches_are_worked_in_chunks(monkeypatch):
     expected = [squared_gradients(m, [(a, b)], cross_entropy) for m, a, b in ((model, x, y), sequences, shared)]
     for module, constant in (
         (convolution, "CHUNK_ELEMENTS"),
-        (convolution, "_KEPT_PATCHES"),
+        (layer, "_KEPT_ELEMENTS"),
         (linear, "CHUNK_ELEMENTS"),
         (fallback, "_CHUNK_ELEMENTS"),
     ):
         monkeypatch.setattr(module, constant, 400)
     for (m, a, b), value in zip(((model, x, y), sequences, shared), expected, strict=True):
         assert_same(squared_gradients(m, [(a, b)], cross_entropy), value)
+
+
+@pytest.mark.parametrize("kept", (0, 10**9))
+def test_patches_that_are_not_kept_give_the_same_fisher(monkeypatch, kept):
+    from erasure.training.per_sample import layer
+
+    model, x, y = build("cnn")
+    expected = true_fisher(model, batches(x, y), K)
+    monkeypatch.setattr(layer, "_KEPT_ELEMENTS", kept)
+    assert_same(true_fisher(model, batches(x, y), K), expected, rtol=0)
+
+
+def test_a_backward_pass_holds_one_gradient_at_a_time():
+    first, second, beside = (nn.Linear(3, 3) for _ in range(3))
+    hidden = first(torch.randn(4, 3))
+    skipped = nn.Linear(3, 3)(torch.randn(4, 3))
+    outputs = [hidden, second(hidden.relu()), beside(hidden.tanh()), skipped]
+    wanted = torch.autograd.grad((outputs[1] * outputs[2]).sum(), outputs[:3], retain_graph=True)
+    held, alive, found = [], [], {}
+
+    def take(number, gradient):
+        alive.append(sum(reference() is not None for reference in held))
+        held.append(weakref.ref(gradient))
+        found[number] = gradient.clone()
+
+    edges = {number: get_gradient_edge(output) for number, output in enumerate(outputs)}
+    hand_over((outputs[1] * outputs[2]).sum(), edges, take, keep=False)
+    assert found.keys() == {0, 1, 2}
+    assert all(torch.equal(found[number], wanted[number]) for number in found)
+    assert max(alive) <= 2  # of a node with two inputs, both gradients are made at once
 
 
 def test_a_wrong_rule_or_twin_is_noticed_and_not_used(monkeypatch):

@@ -13,9 +13,6 @@ from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, registe
 
 __all__ = ["ConvolutionRule"]
 
-_KEPT_PATCHES = 8 * CHUNK_ELEMENTS
-"""Elements of unfolded input that one layer may keep between backward passes; beyond that they are cut again each time."""
-
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -27,7 +24,7 @@ class ConvolutionRule(LayerRule):
 
     .. math:: \sum_i \bigl(b_i U_i^\top\bigr)^2 .
 
-    The patches are cut once per batch; every backward pass costs one batched matrix product.
+    Every backward pass costs one batched matrix product. The patches are cut once per batch where they may be kept, else for each pass.
 
     Source:
         Rochette, Manoel, Tramel, "Efficient per-example gradient computations in convolutional neural networks", arXiv 1912.06015.
@@ -39,11 +36,18 @@ class ConvolutionRule(LayerRule):
         self.weight_total: Tensor | None = None
         self.bias_total: Tensor | None = None
         self.kept: list[Tensor] | None = None
+        self.is_to_keep = False
 
     @staticmethod
     def accepts(module: nn.Module, inputs: Tensor) -> bool:
         """Whether the input has a batch dimension besides channels and space."""
         return inputs.ndim == cast(_Convolution, module).weight.ndim
+
+    def keep(self, n_elements: int) -> int:
+        """Keep the patches; see :class:`LayerRule`."""
+        n_patches = len(self.inputs) * self._n_positions() * self.module.weight.shape[1:].numel() * self.module.groups
+        self.is_to_keep = n_patches <= n_elements
+        return n_patches if self.is_to_keep else 0
 
     def add(self, gradient: Tensor) -> None:
         """Adds the squares of one backward pass; see :class:`LayerRule`."""
@@ -69,6 +73,15 @@ class ConvolutionRule(LayerRule):
             return {}
         return {"weight": self.weight_total.reshape(self.module.weight.shape), "bias": self.bias_total}
 
+    def _n_positions(self) -> int:
+        module = self.module
+        pads = _paddings(module)
+        n = 1
+        for axis, (size, stride, dilation) in enumerate(zip(module.kernel_size, module.stride, module.dilation, strict=True)):
+            padded = self.inputs.shape[2 + axis] + sum(pads[2 * (len(module.kernel_size) - 1 - axis) :][:2])
+            n *= (padded - dilation * (size - 1) - 1) // stride + 1
+        return n
+
     def _patches(self, n_positions: int) -> Iterator[Tensor]:
         """Patches of some samples at a time; each shape ``(samples * groups, C / groups * kernel, positions)``."""
         if self.kept is not None:
@@ -78,7 +91,7 @@ class ConvolutionRule(LayerRule):
         per_sample = shape[1:].numel() * self.module.groups * n_positions
         step = max(1, CHUNK_ELEMENTS // max(per_sample, shape.numel()))
         parts = (self._unfold(self.inputs[start : start + step]) for start in range(0, len(self.inputs), step))
-        if per_sample * len(self.inputs) <= _KEPT_PATCHES:
+        if self.is_to_keep:
             self.kept = list(parts)
             yield from self.kept
         else:

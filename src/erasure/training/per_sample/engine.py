@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
 from erasure.training.forward import logits_of
@@ -15,9 +16,9 @@ from erasure.training.links import LinkBatch
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.per_sample.comparison import agreeing, close, same_layout, unit_scale
 from erasure.training.per_sample.fallback import one_by_one, vectorised
-from erasure.training.per_sample.layer import rule_for
+from erasure.training.per_sample.layer import LayerRule, rule_for, share_keeping
 from erasure.training.per_sample.nodes import NodeSquares
-from erasure.training.per_sample.recording import Recording, observe, recording
+from erasure.training.per_sample.recording import Recording, hand_over, observe, recording
 from erasure.training.per_sample.scope import head, sample
 from erasure.training.per_sample.seeds import Cotangents, Seeder
 from erasure.training.trial import require_gradients
@@ -119,22 +120,35 @@ class Engine:
         return record, logits
 
     def _closed_forms(self, record: Recording, layers: list[int], logits: Tensor, seeds: Cotangents) -> dict[str, Tensor]:
-        """Sums over samples and passes, by parameter name."""
-        calls = [call for i in layers if (call := record.calls[i][0]) is not None]
-        edges = [call.edge for call in calls if call.edge is not None]
-        if not edges:
-            return {}
-        rules = [self._observed[i].rule(self._observed[i].module, call.inputs) for i, call in zip(layers, calls, strict=True)]
-        for j in range(seeds.count):
-            keep = j + 1 < seeds.count
-            gradients = seeds.gradients(j, logits, edges, keep=keep)
-            for rule, gradient in zip(rules, gradients, strict=True):
-                if gradient is not None:
-                    rule.add(gradient)
+        """Sums over samples and passes, by parameter name; what was recorded and the graph are used up.
+
+        Every layer gives up what it holds as soon as its last gradient has come, so that a pass needs no more than it did forward.
+        """
+        rules: dict[int, LayerRule] = {}
+        edges: dict[int, GradientEdge] = {}
+        for i in layers:
+            (call,) = record.calls.pop(i)
+            if call is not None and call.edge is not None:
+                rules[i], edges[i] = self._observed[i].rule(self._observed[i].module, call.inputs), call.edge
+        record.calls.clear()
+        if seeds.count > 1:
+            share_keeping(rules.values())
         found: dict[str, Tensor] = {}
-        for i, rule in zip(layers, rules, strict=True):
-            squares = rule.squares()
+
+        def finish(i: int) -> None:
+            squares = rules.pop(i).squares()
             found.update({name: squares[own] for own, name in self._observed[i].parameters.items() if own in squares})
+
+        def take(i: int, gradient: Tensor) -> None:
+            rules[i].add(gradient)
+            if is_last:
+                finish(i)
+
+        for j in range(seeds.count if edges else 0):
+            is_last = j + 1 == seeds.count
+            hand_over(seeds.start(j, logits), edges, take, keep=not is_last)
+        for i in [*rules]:  # of layers that the last pass did not reach
+            finish(i)
         return found
 
     def _add_one_by_one(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int) -> None:
@@ -201,5 +215,5 @@ class Engine:
         layers, _ = alone.covered(self._observed, logits, self.parameters, self._distrusted)
         scale = unit_scale(expected.values())
         found = self._closed_forms(alone, layers, logits, Cotangents(1, lambda j: scale * seeds.at(j)))
-        verdicts = agreeing({name: (squares.sqrt(), scale * expected[name].abs()) for name, squares in found.items()})
+        verdicts = agreeing({name: (squares.sqrt_(), expected[name].abs_().mul_(scale)) for name, squares in found.items()})
         return {k for k in layers if not all(verdicts.get(name, True) for name in self._observed[k].parameters.values())}

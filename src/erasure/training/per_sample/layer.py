@@ -6,15 +6,18 @@ that determines the gradient of every sample without ever forming a batch of one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["LayerRule", "register", "rule_for"]
+__all__ = ["LayerRule", "register", "rule_for", "share_keeping"]
 
 CHUNK_ELEMENTS = 1 << 22
 """Elements of per-sample gradients held at once: 16 MiB of float32."""
+
+_KEPT_ELEMENTS = 8 * CHUNK_ELEMENTS
+"""Elements that the layers of a network may keep from one backward pass of a batch to the next."""
 
 
 class LayerRule:
@@ -46,6 +49,10 @@ class LayerRule:
         """The layer's output through cheaper nodes that keep its parameters out of the graph; None to leave it to the layer."""
         return None
 
+    def keep(self, n_elements: int) -> int:
+        """Keep what every backward pass needs, if that is at most ``n_elements``; how many elements it is. Nothing is kept otherwise."""
+        return 0
+
     def add(self, gradient: Tensor) -> None:
         """Adds the squares of one backward pass.
 
@@ -57,6 +64,13 @@ class LayerRule:
     def squares(self) -> dict[str, Tensor]:
         """Sum over passes and samples of the squared gradient of each own parameter, in that parameter's shape."""
         raise NotImplementedError
+
+
+def share_keeping(rules: Iterable[LayerRule]) -> None:
+    """Let the rules of a batch that has several backward passes keep what they need in each, up to 128 MiB of float32 in all."""
+    left = _KEPT_ELEMENTS
+    for rule in rules:
+        left -= rule.keep(left)
 
 
 RuleType = TypeVar("RuleType", bound=type[LayerRule])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from erasure.training.per_sample.layer import LayerRule
 from erasure.training.twins import Twin, replaced
 
-__all__ = ["LayerCall", "Observed", "Recording", "observe", "parameter_uses", "recording"]
+__all__ = ["LayerCall", "Observed", "Recording", "hand_over", "observe", "parameter_uses", "recording"]
 
 
 @dataclass(frozen=True)
@@ -154,3 +155,50 @@ def parameter_uses(logits: Tensor) -> Counter[int]:
             else:
                 waiting.append(following)
     return uses
+
+
+def hand_over(start: Tensor, edges: Mapping[int, GradientEdge], take: Callable[[int, Tensor], None], *, keep: bool) -> None:
+    """One backward pass that gives each gradient away as soon as it is complete, so that they are not all in memory at once.
+
+    Args:
+        start: The scalar to differentiate.
+        edges: Where the wanted gradients pass, by the number of their layer.
+        take: Called with number and gradient, once for each edge that a gradient reaches.
+        keep: Whether another pass over the same graph follows.
+    """
+    # A node that nothing wanted lies below is not run: its gradient is asked for as a result.
+    nodes = {edge.node for edge in edges.values()}
+    lowest = [number for number, edge in edges.items() if not _leads_to(edge.node, nodes)]
+    handles = [
+        edge.node.register_prehook(partial(_take_from, take, number, edge.output_nr))
+        for number, edge in edges.items()
+        if number not in lowest
+    ]
+    try:
+        found = torch.autograd.grad(start, [edges[number] for number in lowest], retain_graph=keep, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for number, gradient in zip(lowest, found, strict=True):
+        if gradient is not None:
+            take(number, gradient)
+
+
+def _leads_to(start: Node, nodes: Collection[Node]) -> bool:
+    """Whether a gradient goes on from ``start`` to one of ``nodes``."""
+    seen: set[Node | None] = {start, None}
+    waiting = [start]
+    while waiting:
+        for following, _ in waiting.pop().next_functions:
+            if following in nodes:
+                return True
+            if following not in seen and following is not None:
+                seen.add(following)
+                waiting.append(following)
+    return False
+
+
+def _take_from(take: Callable[[int, Tensor], None], number: int, output_nr: int, gradients: tuple[Tensor | None, ...]) -> None:
+    gradient = gradients[output_nr]
+    if gradient is not None:
+        take(number, gradient)

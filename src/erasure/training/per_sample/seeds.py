@@ -44,9 +44,12 @@ class Cotangents:
             inputs: What to differentiate by.
             keep: Whether another pass over the same graph follows.
         """
-        # The gradient of this sum at the logits is the seed itself; handing the seed to torch as `grad_outputs` would import sympy.
-        start = (logits * self.at(j)).sum()
-        return torch.autograd.grad(start, inputs, retain_graph=keep, allow_unused=True)
+        return torch.autograd.grad(self.start(j, logits), inputs, retain_graph=keep, allow_unused=True)
+
+    def start(self, j: int, logits: Tensor) -> Tensor:
+        """What pass ``j`` differentiates: a sum whose gradient at the logits is the seed."""
+        # Handing the seed to torch as `grad_outputs` would import sympy.
+        return (logits * self.at(j)).sum()
 
 
 Seeder = Callable[[Tensor, Tensor], Cotangents]
