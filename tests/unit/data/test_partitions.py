@@ -153,7 +153,7 @@ def test_what_is_wrong_with_partitions_is_found(partitions, where, message):
 
 
 def test_a_data_set_of_one_class_is_refused():
-    alike = a_dataset(y=torch.zeros(100, dtype=torch.int64), n_classes=1, class_names=())
+    alike = replace(a_dataset(), y=torch.zeros(100, dtype=torch.int64), n_classes=1, class_names=())
     severity, partition, text = issues(alike, train=range(50))[0]
     assert (severity, partition) == ("error", "train")
     assert "there is nothing to learn" in text
