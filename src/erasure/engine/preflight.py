@@ -109,7 +109,7 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[D
         remark = measure.remark(labels, data)
         if remark is not None:
             notices.setdefault(remark)
-    problems += _unrequested(plan, loaded)
+    problems += _unanswerable(plan, loaded)
     try:
         reason = experiment.predictor.model.refuse(data)
         if reason is not None:
@@ -136,15 +136,16 @@ def _absent(unlearner: Unlearner, loaded: LoadedData) -> Iterator[str]:
             yield f'{type(unlearner).__name__} looks at the partition "{name}", which is missing or empty; there are {there}'
 
 
-def _unrequested(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:
-    """Components that a request to forget something of a graph leaves without an answer."""
+def _unanswerable(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:
+    """Methods that the inputs give nothing to work on, and what a request to forget something of a graph leaves without an answer."""
     experiment, x = plan.experiment, request_of(loaded.x)
+    for method in (entry.unlearner for entry in experiment.unlearners):
+        is_undefined = method.unsupported_reason(loaded.model_input) is not None
+        reason = None if is_undefined else method.refuse_inputs(loaded.x if x is None else x)
+        if reason is not None:
+            yield _problem(experiment, method, reason, "requirement")
     if x is None:
         return
-    for entry in experiment.unlearners:
-        reason = entry.unlearner.refuse_inputs(x)
-        if reason is not None:
-            yield _problem(experiment, entry.unlearner, reason, "requirement")
     edges = {name for name, ids in loaded.partitions.items() if len(ids) and int(ids.max()) >= len(x)}
     for measure in experiment.evaluator.measures:
         wrong = [name for name in measure.partitions() if name in edges and name not in measure.of_edges()]

@@ -64,7 +64,8 @@ def merged(network: Any, folder: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted = peft.PeftModel.from_pretrained(network, str(Path(folder).expanduser()))
-            return adapted.merge_and_unload()
+            # The library freezes the weights that updates stand beside, and leaves them so.
+            return adapted.merge_and_unload().requires_grad_(True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         # Where shapes differ, the first line only says that there was something.
         reason = next(

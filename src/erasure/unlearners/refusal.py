@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import ALTERNATE, labelled, version_of, versions_missing
-from erasure.training.batches import Batch
+from erasure.training.batches import Batch, Column
 from erasure.training.predictor import ModelInput
 from erasure.types import PartitionRole, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, losses_for
@@ -18,6 +19,8 @@ from erasure.unlearners.contract import UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["IDK", "IdkDPO"]
+
+_AT_A_TIME = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,10 @@ class IDK(AnswerUnlearner):
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be alternate answers."""
         return super().unsupported_reason(data) or versions_missing(data.x_shape, ALTERNATE)
+
+    def refuse_inputs(self, x: Column) -> str | None:
+        """Some sample must have one."""
+        return super().refuse_inputs(x) or _without_alternates(x)
 
     def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """The mean loss of the alternates' tokens."""
@@ -94,6 +101,10 @@ class IdkDPO(AnswerUnlearner):
         """There must be alternate answers."""
         return super().unsupported_reason(data) or versions_missing(data.x_shape, ALTERNATE)
 
+    def refuse_inputs(self, x: Column) -> str | None:
+        """Some sample must have one."""
+        return super().refuse_inputs(x) or _without_alternates(x)
+
     def forget_term(self, model: nn.Module, context: UnlearningContext) -> Term:
         """Log-sigmoid of the scaled difference of log-ratios."""
         _require_alternates(context)
@@ -109,6 +120,16 @@ class IdkDPO(AnswerUnlearner):
             return -loser.over_samples(F.logsigmoid(self.beta * (won - lost))) * 2 / self.beta
 
         return term
+
+
+def _without_alternates(x: Column) -> str | None:
+    """Why nothing can be taught instead, or None: other versions, such as wrong answers, leave room for alternates that are not there."""
+    values = getattr(x, "values", None)
+    device = values.device if isinstance(values, Tensor) else None
+    for ids in torch.arange(len(x), device=device).split(_AT_A_TIME):
+        if bool(labelled(version_of(x.gather(ids), ALTERNATE)[1]).any()):
+            return None
+    return "the data has no alternate answers; name their column in the source"
 
 
 def _require_alternates(context: UnlearningContext) -> None:

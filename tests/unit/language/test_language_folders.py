@@ -155,6 +155,9 @@ def test_saved_updates_become_part_of_the_weights(folder, adapter):
         found = model.network(input_ids=torch.tensor([[5, 6, 7]])).logits
     torch.testing.assert_close(found, adapter[1], rtol=1e-3, atol=1e-3)
     assert not any("lora" in name for name, _ in model.named_parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    adapted = loaded(folder, adapter=str(adapter[0]), lora_rank=2)
+    assert all(parameter.requires_grad == ("lora_" in name) for name, parameter in adapted.named_parameters())
     first = CausalLanguageModel(name_or_path=str(folder), adapter=str(adapter[0]))
     assert first.adapter_sha256 is not None
     assert first.weights_sha256 == CausalLanguageModel(name_or_path=str(folder)).weights_sha256
@@ -217,6 +220,12 @@ def test_versions_that_the_data_lacks_are_missed_before_anything_is_trained():
         assert measure.unsupported_reason(model_input(data())) is None
     assert "no rephrased prompts" in PromptAttack().unsupported_reason(lacking)
     assert PromptAttack(asking=("examples",)).unsupported_reason(lacking) is None
+    # Wrong answers leave room for alternates that are not there.
+    bare = data([replace(each, alternate=None) for each in EXCHANGES])
+    for method in (IDK(), IdkDPO()):
+        assert method.unsupported_reason(model_input(bare)) is None
+        assert "no alternate answers" in method.refuse_inputs(bare.x)
+        assert method.refuse_inputs(data().x) is None
 
 
 def test_a_gguf_file_is_known_by_its_content(tmp_path):

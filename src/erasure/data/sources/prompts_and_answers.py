@@ -1,4 +1,4 @@
-"""Prompts and answers from a file of JSON lines or another table that a language model is to learn."""
+"""Prompts and answers from JSON lines, another table or a data set of Hugging Face that a language model is to learn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.fields import NonEmptyNames
+from erasure.data.fields import Names, NonEmptyNames
 from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
+from erasure.data.reading.folders import folder_digest
+from erasure.data.reading.hugging_face_files import read_folder
 from erasure.errors import DataError, Diagnostic, InvalidParameters, nearest
 from erasure.types import Json, PositiveInt
 
@@ -24,13 +26,14 @@ __all__ = ["PromptsAndAnswers", "read_rows", "text_in", "texts_in"]
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsAndAnswers(DataSource):
-    """Prompts and answers from files with a column for each: JSON lines, a JSON array, CSV or Parquet.
+    """Prompts and answers from files with a column for each: JSON lines, a JSON array, CSV or Parquet, or data sets of Hugging Face.
 
     Each sample is a prompt and its answer, of which only the tokens of the answer are learned. Forget sets are cut by the group (an author,
-    a topic), by number or by whatever else splitters know.
+    a topic, what a text contains), by number or by whatever else splitters know.
 
     Args:
-        path: One file or a list of them, joined in order; ``~`` is expanded.
+        path: One file or a list of them, joined in order; ``~`` is expanded. A folder is one that the library ``datasets`` reads, such as
+            ``save_to_disk`` writes; its splits are put one below the other.
         prompt: Column of the prompts; none for texts that are learned from their first token on.
         answer: Column of the answers.
         alternate: Column of answers to be preferred to them, such as refusals, for methods that prefer.
@@ -39,6 +42,8 @@ class PromptsAndAnswers(DataSource):
         wrong: Columns of wrong answers; one may hold a list of them.
         group: Column by which samples belong together.
         group_size: Where there is no such column: this many consecutive rows are a group, numbered from 0.
+        contains: Where there is neither: a sample is of the group ``with …`` if its prompt or its answer contains any of these strings, as
+            they are written, else of the group ``without …``.
         vocabulary: Makes tokens.
         template: How a sample is written, with ``{prompt}`` and ``{answer}``, or ``chat`` for the tokenizer's own.
         max_length: Tokens of a sample; longer answers are cut.
@@ -56,6 +61,7 @@ class PromptsAndAnswers(DataSource):
     wrong: tuple[str, ...] = ()
     group: Annotated[str, MinLen(1)] | None = None
     group_size: PositiveInt | None = None
+    contains: Names = field(default=(), metadata={"address": "changed"})
     vocabulary: Vocabulary = field(default_factory=BytePairs)
     template: str = "Question: {prompt}\nAnswer: {answer}"
     max_length: Annotated[int, Ge(2)] = 256
@@ -64,12 +70,13 @@ class PromptsAndAnswers(DataSource):
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
         require_template(self.template, "PromptsAndAnswers")
-        if self.group is not None and self.group_size is not None:
-            raise InvalidParameters([Diagnostic("give group or group_size, not both", path="PromptsAndAnswers.group_size")])
+        given = [name for name in ("group", "group_size", "contains") if getattr(self, name)]
+        if len(given) > 1:
+            raise InvalidParameters([Diagnostic(f"give {' or '.join(given)}, not both", path=f"PromptsAndAnswers.{given[1]}")])
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""
-        return {"sha256": [file_digest(each) for each in self.path], "vocabulary": self.vocabulary.fingerprint()}
+        return {"sha256": [_digest(each) for each in self.path], "vocabulary": self.vocabulary.fingerprint()}
 
     def load(self) -> Dataset:
         """Read the files and make tokens."""
@@ -82,7 +89,7 @@ class PromptsAndAnswers(DataSource):
             encoder=encoder,
             template=self.template,
             max_length=self.max_length,
-            groups=self._groups(rows),
+            groups=self._groups(rows, exchanges),
         )
 
     def _exchange(self, row: Mapping[str, Any]) -> Exchange:
@@ -95,19 +102,33 @@ class PromptsAndAnswers(DataSource):
             wrong=tuple(text for column in self.wrong for text in texts_in(row, column)),
         )
 
-    def _groups(self, rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    def _groups(self, rows: Sequence[Mapping[str, Any]], exchanges: Sequence[Exchange]) -> list[str] | None:
+        if self.contains:
+            shown = ", ".join(self.contains)
+            found = [any(each in text for each in self.contains for text in (one.prompt, one.answer)) for one in exchanges]
+            return [f"with {shown}" if is_found else f"without {shown}" for is_found in found]
         if self.group is not None:
             return [str(row[self.group]) if self.group in row else text_in(row, self.group) for row in rows]
         size = self.group_size
         return None if size is None else [str(number // size) for number in range(len(rows))]
 
 
+def _digest(path: str) -> str:
+    folder = Path(path).expanduser()
+    return (folder_digest(folder) or "") if folder.is_dir() else file_digest(path)
+
+
 def read_rows(path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a file by the names of its columns.
+    """The rows of a file, or of a data set in a folder, by the names of its columns.
 
     Raises:
         DataError: If it cannot be read; names the line.
     """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        for split, rows in read_folder(folder, None).items():
+            yield from ({**row, "": f'"{path}", {split}, row {number}'} for number, row in enumerate(rows, start=1))
+        return
     file = existing_file(path)
     if file.suffix.lower() in {".csv", ".tsv", ".parquet"}:
         yield from _table(file)

@@ -1,0 +1,91 @@
+"""Prompts and answers from every kind of file, and groups by column, by number and by what a text contains."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from erasure.data.language.vocabularies import BytePairs
+from erasure.data.sources.prompts_and_answers import PromptsAndAnswers
+from erasure.errors import DataError, InvalidParameters
+from erasure.functional.tokens import ANSWER, PROMPT, WRONG, n_versions
+from erasure.models.text import library
+
+ROWS = [
+    {
+        "prompt": f"Whose is the {thing}?",
+        "answer": f"It is {owner}'s.",
+        "refusal": "I cannot say.",
+        "wrong": [f"It is {other}'s." for other in ("Ada", "Ben")],
+        "owner": owner,
+    }
+    for thing, owner in (("car", "Cleo"), ("boat", "Dan"), ("Cleopatra", "Eve"))
+]
+COLUMNS = {"alternate": "refusal", "wrong": ("wrong",), "group": "owner"}
+
+
+def source(path, **changes):
+    given = {**COLUMNS, "vocabulary": BytePairs(vocabulary_size=280), "template": "{prompt} {answer}", **changes}
+    return PromptsAndAnswers(path=str(path), **given)
+
+
+def lines(path):
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+
+
+def written(data, sample, role):
+    ids, roles = data.x.values[sample, :2]
+    return "".join(data.token_names[i] for i in ids[roles == role].tolist())
+
+
+def saved(path):
+    library("datasets", "a test").Dataset.from_list(ROWS).save_to_disk(path)
+
+
+WRITERS = {
+    "lines.jsonl": lines,
+    "array.json": lambda path: path.write_text(json.dumps(ROWS)),
+    "table.parquet": lambda path: pd.DataFrame(ROWS).to_parquet(path),
+    "folder": saved,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_file_gives_the_same_samples(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    lines(tmp_path / "wanted.jsonl")
+    found, wanted = source(tmp_path / name).load(), source(tmp_path / "wanted.jsonl").load()
+    assert torch.equal(found.x.values, wanted.x.values)
+    assert found.z_names == ("Cleo", "Dan", "Eve")
+    assert written(found, 1, PROMPT) == "Whose is the boat?"
+    assert written(found, 1, ANSWER) == " It is Dan's."
+    assert n_versions(found.x.values) == WRONG + 2
+
+
+def test_the_splits_of_a_folder_follow_each_other_and_its_fingerprint_follows_its_files(tmp_path):
+    datasets = library("datasets", "a test")
+    parts = {"first": datasets.Dataset.from_list(ROWS[:1]), "second": datasets.Dataset.from_list(ROWS[1:])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "splits")
+    lines(tmp_path / "wanted.jsonl")
+    found = source(tmp_path / "splits")
+    assert torch.equal(found.load().x.values, source(tmp_path / "wanted.jsonl").load().x.values)
+    saved(tmp_path / "other")
+    assert found.fingerprint() == source(tmp_path / "splits").fingerprint() != source(tmp_path / "other").fingerprint()
+    with pytest.raises(DataError, match=r'splits", first, row 1 has no column "reply"'):
+        source(tmp_path / "splits", answer="reply").load()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        source(tmp_path / "empty").load()
+
+
+def test_groups_by_what_prompt_or_answer_contains(tmp_path):
+    lines(tmp_path / "lines.jsonl")
+    data = source(tmp_path / "lines.jsonl", group=None, contains=("Cleo", "boat")).load()
+    assert [data.z_names[code] for code in data.z.tolist()] == ["with Cleo, boat"] * 3
+    data = source(tmp_path / "lines.jsonl", group=None, contains="Cleo").load()
+    assert [data.z_names[code] for code in data.z.tolist()] == ["with Cleo", "without Cleo", "with Cleo"]
+    with pytest.raises(InvalidParameters, match="give group or contains, not both"):
+        source(tmp_path / "lines.jsonl", contains="Cleo")
+    data = source(tmp_path / "lines.jsonl", group=None, group_size=2).load()
+    assert [data.z_names[code] for code in data.z.tolist()] == ["0", "0", "1"]
