@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.graphs import GraphBatch, NodeBatch, torch_geometric
+from erasure.training.linearised import LinearisedNetwork, LinearStep
 from erasure.training.node_operators import NodeOperators
 from erasure.training.predictor import Model, ModelInput
-from erasure.training.sparse_rows import GraphConvolution, SparseRows
+from erasure.training.sparse_rows import FeatureLinear, GraphConvolution, SparseRows
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
 
 __all__ = ["GNN"]
@@ -183,6 +184,22 @@ class _Network(nn.Module):
             seen(len(self.blocks), self.head(x, *edges))
         return found
 
+    def linearised(self, inputs: Any) -> LinearisedNetwork | None:
+        """As :class:`~erasure.training.linearised.Linearisable` says: of a GCN of nodes without BatchNorm."""
+        if self.training or self.family.conv != "gcn" or not isinstance(inputs, NodeBatch) or any(self.operators.buffers()):
+            return None
+        if not all(
+            type(each) in _LINEARISED and not each._forward_hooks and not each._forward_pre_hooks for each in self.modules()
+        ):
+            return None
+        messages = inputs.messages()
+        steps = [
+            LinearStep(name, layer, messages if isinstance(layer, GraphConvolution) else None, rectified=layer is not self.head)
+            for name, layer in self.named_modules()
+            if type(layer) in {GraphConvolution, nn.Linear}
+        ]
+        return LinearisedNetwork(steps, self._features(inputs), inputs.rows)
+
     def _features(self, inputs: GraphBatch | NodeBatch) -> Tensor | SparseRows:
         """Features of the nodes, some dropped while training; those that are nearly all zero without their zeros, where that helps."""
         p = self.family.input_dropout if self.training else 0.0
@@ -193,8 +210,9 @@ class _Network(nn.Module):
         # Only a GCN multiplies the features by its weights first; the others add up those of the neighbours.
         return chosen if self.family.conv == "gcn" else chosen.dense()
 
-    def _samples(self, x: Tensor, inputs: GraphBatch | NodeBatch) -> Tensor:
+    def _samples(self, x: Tensor | SparseRows, inputs: GraphBatch | NodeBatch) -> Tensor:
         """A row for each sample from a row for each node."""
+        x = x.dense() if isinstance(x, SparseRows) else x
         return x.index_select(0, inputs.rows) if isinstance(inputs, NodeBatch) else self._pooled(x, inputs)
 
     def _edges(self, inputs: GraphBatch | NodeBatch) -> tuple[Tensor | SparseRows, ...]:
@@ -225,3 +243,20 @@ class _Network(nn.Module):
         if self.family.pool == "sum":
             return pooled
         return pooled / torch.bincount(graphs.batch, minlength=graphs.n_graphs)[:, None]
+
+
+_LINEARISED = frozenset(
+    {
+        _Network,
+        _Block,
+        GraphConvolution,
+        FeatureLinear,
+        NodeOperators,
+        nn.Linear,
+        nn.ReLU,
+        nn.Sequential,
+        nn.ModuleList,
+        nn.Identity,
+    }
+)
+"""Layers of a network whose first order is written out; a layer of a class of its own, such as an adapter, is none of them."""

@@ -20,6 +20,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch, Subgraph
+from erasure.training.linearised import Linearisable, LinearisedNetwork, curvature_of_loss, slope_of_loss
 from erasure.training.links import LinkBatch
 from erasure.training.trial import differentiable_gradients, layer_at_fault, require_gradients
 
@@ -27,7 +28,7 @@ __all__ = ["Curvature", "CurvatureKind", "mathematical", "moved_logits"]
 
 CurvatureKind = Literal["gauss-newton", "hessian"]
 _Product = Callable[[Batch, Tensor], Tensor]
-_Recorded: TypeAlias = "_RecordedHessian | _RecordedGaussNewton"
+_Recorded: TypeAlias = "_RecordedHessian | _RecordedGaussNewton | _WrittenOutGaussNewton"
 _NO_DERIVATIVE = (RuntimeError, NotImplementedError, TypeError)
 
 
@@ -121,6 +122,23 @@ class Curvature:
             total = total + self._product(batch, flat) * (len(batch.y) / self.n_samples)
         return total
 
+    def gradient(self) -> Tensor:
+        """Gradient of the samples' mean loss, ``(P,)``, without the damping's; 0 by weights that it does not depend on."""
+        total = torch.cat([torch.zeros_like(w).flatten() for w in self.weights.values()])
+        for batch in self.batches:
+            total = total + self._gradient(batch) * (len(batch.y) / self.n_samples)
+        return total
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        if self._network is not None:
+            with torch.no_grad():
+                return self._flat(self._network.back(slope_of_loss(self._network.logits, batch.y, self.criterion)))
+        with torch.enable_grad():
+            logits = logits_of(self.model(batch.x))
+            require_gradients(self.model, logits)
+            own = [p for name, p in self.model.named_parameters() if name in self.weights]
+            return _gradient(self._loss(batch, logits), own)
+
     def _product(self, batch: Batch, flat: Tensor) -> Tensor:
         if self._kept is not None:
             return self._kept(flat, keep=True)
@@ -184,7 +202,7 @@ class Curvature:
 
     def _again(self, batch: Batch, flat: Tensor) -> Tensor:
         with _without_fused_layers():
-            recorded = self._recorded(batch)
+            recorded = self._written_out(batch) or self._recorded(batch)
             product = recorded(flat, keep=True)
         self._kept = recorded
         return product
@@ -209,6 +227,21 @@ class Curvature:
             if self.kind == "hessian":
                 return _RecordedHessian(self._loss(batch, logits), weights)
             return _RecordedGaussNewton(logits, weights, functools.partial(self._loss, batch))
+
+    @functools.cached_property
+    def _network(self) -> LinearisedNetwork | None:
+        """The network's first order, where it is written out."""
+        if len(self.batches) != 1 or not isinstance(self.model, Linearisable):
+            return None
+        with torch.no_grad():
+            return self.model.linearised(self.batches[0].x)
+
+    def _written_out(self, batch: Batch) -> _WrittenOutGaussNewton | None:
+        if self.kind == "hessian" or self._network is None:
+            return None
+        return _WrittenOutGaussNewton(
+            self._network, self._shaped, curvature_of_loss(self._network.logits, batch.y, self.criterion)
+        )
 
     def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].flatten() for name in self.weights])
@@ -241,6 +274,21 @@ class _RecordedGaussNewton:
         (moved,) = torch.autograd.grad(self.pulled, self.probe, flat, retain_graph=True)
         (weighted,) = torch.autograd.grad(self.slope, self.of_logits, moved, retain_graph=keep)
         return _gradient(self.logits, self.weights, weighted, keep=keep)
+
+
+class _WrittenOutGaussNewton:
+    """The same of a network that knows its own first order."""
+
+    def __init__(
+        self, network: LinearisedNetwork, shaped: Callable[[Tensor], Mapping[str, Tensor]], of_loss: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.network, self.shaped, self.of_loss = network, shaped, of_loss
+
+    def __call__(self, flat: Tensor, *, keep: bool) -> Tensor:
+        direction = self.shaped(flat)
+        with torch.no_grad():
+            found = self.network.back(self.of_loss(self.network.along(direction)))
+        return torch.cat([found[name].flatten() for name in direction])
 
 
 def moved_logits(model: nn.Module, x: Any, direction: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

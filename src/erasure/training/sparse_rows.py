@@ -119,6 +119,10 @@ class SparseRows:
         product: Tensor = _Product.apply(matrix, self)  # type: ignore[no-untyped-call]
         return product
 
+    def product(self, matrix: Tensor) -> Tensor:
+        """The same where nobody asks for gradients, without what keeping them ready costs."""
+        return _Product.forward(matrix, self)
+
 
 class _Product(torch.autograd.Function):
     """Sparse times dense. The sparse matrix is a constant, and its transpose is what the gradient is multiplied by."""

@@ -13,9 +13,7 @@ from erasure.errors import Diverged
 from erasure.functional.solvers import damped_conjugate_gradient
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
-from erasure.training.curvature import Curvature
-from erasure.training.forward import logits_of
-from erasure.training.trial import require_gradients
+from erasure.training.curvature import Curvature, CurvatureKind
 from erasure.types import NonNegativeFloat, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
@@ -25,17 +23,15 @@ __all__ = ["GraphInfluence", "loss_gradient"]
 
 def loss_gradient(model: nn.Module, context: UnlearningContext, role: PartitionRole) -> Tensor:
     """Gradient of the summed loss over a partition, each sample in the graph that it is seen in; flat, ``(P,)``."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    total = torch.zeros(sum(w.numel() for w in weights), dtype=weights[0].dtype, device=context.device)
-    for batch in context.batches(role, shuffle=False, batch_size=max(1, context.n_samples(role))):
-        logits = logits_of(model(batch.x))
-        require_gradients(model, logits)
-        loss = context.criterion.over_samples(logits, batch.y) * len(batch.y)
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        total += torch.cat(
-            [torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, gradients, strict=True)]
-        )
-    return total
+    return context.n_samples(role) * _mean_loss(model, context, role).gradient()
+
+
+def _mean_loss(
+    model: nn.Module, context: UnlearningContext, role: PartitionRole, kind: CurvatureKind = "gauss-newton", damping: float = 0.0
+) -> Curvature:
+    """What is known of the mean loss over a partition around the weights, all samples in one batch."""
+    batches = list(context.batches(role, shuffle=False, batch_size=max(1, context.n_samples(role))))
+    return Curvature(model, batches, context.criterion, kind, damping)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +99,9 @@ class GraphInfluence(Unlearner):
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Find what the request changes, solve, step."""
         model.eval()
-        v = self._change(model, context)
-        delta = self._solved(model, context, v) if float(v.norm()) > 0 else v
+        mean_loss = _mean_loss(model, context, self.hessian_of, self.curvature, self.weight_decay)
+        v = self._change(model, context, mean_loss)
+        delta = self._solved(mean_loss, v) if float(v.norm()) > 0 else v
         if self.noise_std:
             drawn = torch.randn(len(delta), generator=context.generator("noise")).to(delta)
             delta = delta + self.noise_std * drawn
@@ -120,22 +117,24 @@ class GraphInfluence(Unlearner):
         product = Curvature(model, [batch], criterion, self.curvature)
         product(torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad]))
 
-    def _change(self, model: nn.Module, context: UnlearningContext) -> Tensor:
+    def _change(self, model: nn.Module, context: UnlearningContext, mean_loss: Curvature) -> Tensor:
         if self.influence == "forget":
             return loss_gradient(model, context, "forget")
-        change = loss_gradient(model, context, "train") - loss_gradient(model, context, "retain")
+
+        def gradient(role: PartitionRole) -> Tensor:
+            # The partition whose curvature is asked for has been looked at already.
+            known = role == self.hessian_of
+            return mean_loss.n_samples * mean_loss.gradient() if known else loss_gradient(model, context, role)
+
+        change = gradient("train") - gradient("retain")
         n_gone = context.n_samples("train") - context.n_samples("retain")
         weights = torch.cat([w.detach().flatten() for w in model.parameters() if w.requires_grad])
         # The mean loss has the penalty once, so the summed one has it as often as there are samples.
         return change + n_gone * self.weight_decay * weights
 
-    def _solved(self, model: nn.Module, context: UnlearningContext, v: Tensor) -> Tensor:
-        n = context.n_samples(self.hessian_of)
-        batches = list(context.batches(self.hessian_of, shuffle=False, batch_size=n))
-        mean_loss = Curvature(model, batches, context.criterion, self.curvature, self.weight_decay)
-
+    def _solved(self, mean_loss: Curvature, v: Tensor) -> Tensor:
         def product(direction: Tensor) -> Tensor:
-            return n * mean_loss(direction)
+            return mean_loss.n_samples * mean_loss(direction)
 
         found = damped_conjugate_gradient(
             product, v, damping=self.damping, power_steps=self.power_steps, max_steps=self.max_steps, tolerance=self.tolerance
