@@ -22,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,6 +160,9 @@ ROWS: dict[str, Callable[[], Callable[[], None]]] = {
 
 Command = Callable[[Path], list[str]]
 """Arguments of Python for a folder that a build has to itself."""
+
+Pair = tuple[float, float]
+"""What the older build and the present one take."""
 
 EXPERIMENT = ROOT / "benchmarks" / "small_experiment.jsonc"
 N_ROWS, N_RUNS = 200_000, 200
@@ -318,23 +321,18 @@ LONG: dict[str, Command] = {
 }
 
 
-def run_commands(source: Path, commands: Mapping[str, Command]) -> dict[str, float]:
-    """What some commands take with the build whose sources are given, in a fresh folder: CPU seconds, or MiB where the name says so."""
-    taken = {}
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**environment_of(source), "XDG_CACHE_HOME": folder}
-        for name, arguments in commands.items():
-            command = [sys.executable, *arguments(Path(folder))]
-            with tempfile.TemporaryFile() as said:
-                process = subprocess.Popen(command, env=environment, cwd=folder, stdout=said, stderr=said)
-                peak_mib = watched(process.pid) if name.endswith("MiB") else 0.0
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                if process.returncode:
-                    said.seek(0)
-                    raise SystemExit(f"{name} failed with the sources in {source}:\n{said.read().decode()[-2000:]}")
-            taken[name] = peak_mib or usage.ru_utime + usage.ru_stime
-    return taken
+def run_command(source: Path, folder: Path, name: str, command: Command) -> float:
+    """What a command takes with the build whose sources are given: CPU seconds, or MiB where the name says so."""
+    environment = {**environment_of(source), "XDG_CACHE_HOME": str(folder)}
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([sys.executable, *command(folder)], env=environment, cwd=folder, stdout=said, stderr=said)
+        peak_mib = watched(process.pid) if name.endswith("MiB") else 0.0
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{name} failed with the sources in {source}:\n{said.read().decode()[-2000:]}")
+    return peak_mib or usage.ru_utime + usage.ru_stime
 
 
 def watched(pid: int) -> float:
@@ -347,8 +345,20 @@ def watched(pid: int) -> float:
     return peak
 
 
-def measure(names: list[str]) -> dict[str, float]:
-    """CPU seconds of some rows, the least of three runs after one that is not counted."""
+def measured_commands(builds: Sequence[Path], commands: Mapping[str, Command], n_pairs: int) -> Iterator[tuple[str, list[Pair]]]:
+    """Each command's name with its pairs, as soon as both builds have run it, each build and pair in a folder of its own."""
+    with ExitStack() as stack:
+        folders = [[Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in builds] for _ in range(n_pairs)]
+        for name, command in commands.items():
+            pairs = []
+            for pair in folders:
+                older, now = (run_command(build, folder, name, command) for build, folder in zip(builds, pair, strict=True))
+                pairs.append((older, now))
+            yield name, pairs
+
+
+def measure(name: str) -> float:
+    """CPU seconds of a row, the least of three runs after one that is not counted."""
     import torch
 
     from erasure.training.devices import warm_up
@@ -356,17 +366,14 @@ def measure(names: list[str]) -> dict[str, float]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     warm_up(torch.device("cpu"))  # as in a run
-    seconds = {}
-    for name in names:
-        run = ROWS[name]()
+    run = ROWS[name]()
+    run()
+    tries = []
+    for _ in range(3):
+        start = time.process_time()
         run()
-        tries = []
-        for _ in range(3):
-            start = time.process_time()
-            run()
-            tries.append(time.process_time() - start)
-        seconds[name] = min(tries)  # the one that the rest of the machine disturbed least
-    return seconds
+        tries.append(time.process_time() - start)
+    return min(tries)  # the one that the rest of the machine disturbed least
 
 
 def environment_of(source: Path) -> dict[str, str]:
@@ -374,11 +381,11 @@ def environment_of(source: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def in_build(source: Path, names: list[str]) -> dict[str, float]:
-    """CPU seconds of some rows with the build whose sources are given."""
-    command = [sys.executable, __file__, "--measure", json.dumps(names)]
+def in_build(source: Path, name: str) -> float:
+    """CPU seconds of a row with the build whose sources are given."""
+    command = [sys.executable, __file__, "--measure", name]
     done = subprocess.run(command, env=environment_of(source), check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return float(done.stdout.splitlines()[-1])
 
 
 @contextmanager
@@ -400,7 +407,7 @@ def main() -> int:
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(json.loads(arguments.measure))))
+        print(measure(arguments.measure))
         return 0
     import torch
 
@@ -413,14 +420,13 @@ def main() -> int:
         wanted = COMMANDS | (LONG if arguments.long else {})
         shown = [name for name in wanted if arguments.rows in name]
         commands = {name: command for name, command in wanted.items() if name in {*shown, *(NEEDED.get(each) for each in shown)}}
-        pairs = [[run_commands(build, commands) for build in builds] for _ in range(arguments.pairs)] if commands else []
-        for name in shown:
-            missed |= row(name, pairs)
+        for name, pairs in measured_commands(builds, commands, arguments.pairs):
+            missed |= name in shown and row(name, pairs)
         now: dict[str, list[float]] = {}
         for name in (name for name in ROWS if arguments.rows in name):
-            pairs = [[in_build(build, [name]) for build in builds] for _ in range(arguments.pairs)]
+            pairs = [(in_build(older, name), in_build(ROOT / "src", name)) for _ in range(arguments.pairs)]
             missed |= row(name, pairs)
-            now[name] = [each[name] for _, each in pairs]
+            now[name] = [each for _, each in pairs]
     for name, limit in SHARES.items():
         ways = [now.get(f"64 models, {way}: {name}") for way in ("together", "one by one")]
         if ways[0] and ways[1]:
@@ -429,11 +435,11 @@ def main() -> int:
     return int(missed)
 
 
-def row(name: str, pairs: Sequence[Sequence[Mapping[str, float]]]) -> bool:
+def row(name: str, pairs: Sequence[Pair]) -> bool:
     """Print a row; whether the present build is slower."""
-    ratios = [now[name] / before[name] for before, now in pairs]
+    ratios = [now / before for before, now in pairs]
     ratio = statistics.median(ratios)
-    before, now = (statistics.median(each[name] for each in build) for build in zip(*pairs, strict=True))
+    before, now = (statistics.median(each) for each in zip(*pairs, strict=True))
     times = f"{before:>10.3f}{now:>10.3f}{ratio:>9.3f}{min(ratios):>9.3f}{max(ratios):>9.3f}"
     print(f"{name:40}{times}{'  SLOWER' if ratio > LIMIT else ''}", flush=True)
     return ratio > LIMIT
