@@ -1,6 +1,7 @@
 """Figures: what they are drawn from, and what they leave out."""
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from erasure.records.figure_records import Curve, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
+from erasure.reports.figures.render import _drawable, _written
 from erasure.reports.figures.retraining import memory_left, power_curve, relabelled
 from erasure.reports.figures.settings import costs, sensitivity, trace
 from erasure.reports.figures.theme import COLOURS, VERDICT_MARKS
@@ -253,3 +255,11 @@ def test_the_power_curve_passes_through_what_the_report_says_is_found():
     assert all(d["found"] >= own[d["shift"]] for d in figure.data if d["run"] == "10 originals")
     assert "12 methods together" in figure.caption
     assert power_curve(judging.TestedReport({}, 3, 0.05)) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "umlaut ä, dash –", 'quoted "word"', "back\\slash", "new\nline", "\u202e", "\ud800", "x" * 301, '"' * 400]
+)
+def test_a_specification_is_written_as_if_each_of_its_texts_had_been_looked_at(text):
+    spec = {"data": {"values": [{"label": text, "value": 1.5}]}, "width": 3, "dash": (5, 2), "title": None}
+    assert json.loads(_written(spec)) == json.loads(json.dumps(_drawable(spec)))

@@ -25,6 +25,7 @@ _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _PNG_SCALE = 2.0
 _LONGEST_TEXT = 300
+_PERHAPS_LONG = re.compile(rf'[^"]{{{_LONGEST_TEXT + 1}}}')
 
 
 def _converter() -> Any:
@@ -49,6 +50,14 @@ def _drawable(value: Any) -> Any:
     return value
 
 
+def _written(spec: Mapping[str, Any]) -> str:
+    """A specification as JSON that can be drawn."""
+    text = json.dumps(spec, ensure_ascii=False)
+    # Nearly all hold plain text only, which is seen at once in the whole: a backslash stands before each character that JSON escapes.
+    is_plain = text.isprintable() and "\\" not in text and _PERHAPS_LONG.search(text) is None
+    return text if is_plain else json.dumps(_drawable(spec))
+
+
 @functools.lru_cache(maxsize=1)
 def _drawn(spec: str) -> str:
     """The SVG of a specification; a figure that is the same on a phone is drawn once."""
@@ -62,7 +71,7 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    svg = _drawn(json.dumps(_drawable(figure.spec)))
+    svg = _drawn(_written(figure.spec))
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
     size = _SIZE.search(svg)
@@ -83,8 +92,7 @@ def plain_svg(figure: Figure) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    spec = {**_drawable(figure.spec), "background": "white"}
-    return str(_converter().vegalite_to_svg(spec, vl_version=_VERSION))
+    return _drawn(_written({**figure.spec, "background": "white"}))
 
 
 def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -102,7 +110,7 @@ def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[
     converter = _converter()
     written = []
     for figure in figures:
-        spec = {**_drawable(figure.spec), "background": "white"}
+        spec = _written({**figure.spec, "background": "white"})
         for kind in formats:
             path = Path(directory) / f"{figure.key}.{kind}"
             options = {"scale": _PNG_SCALE} if kind == "png" else {}

@@ -57,6 +57,7 @@ CONFIG: Mapping[str, Any] = {
         "tickColor": COLOURS["grid"],
         "labelLimit": 150,
     },
+    "axisQuantitative": {"labelLimit": 0},  # numbers are short, and to measure them for a limit is a quarter of the drawing
     "legend": {
         "labelColor": COLOURS["ink"],
         "titleColor": COLOURS["muted"],
