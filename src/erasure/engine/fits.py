@@ -22,6 +22,7 @@ from erasure.config.build import Builder
 from erasure.engine.given_data import GivenData
 from erasure.errors import ConfigError, Diagnostic, ErasureError, InvalidParameters, RequirementNotMet
 from erasure.events import Listener, Message, ignore_events
+from erasure.functional.weights import changed_share
 from erasure.measures.contract import Outputs, forward_pass
 from erasure.registry.lookup import Registry
 from erasure.store import Artifact, Store, Writer, address
@@ -103,6 +104,7 @@ class Fits:
             "device": data.device.type,
         }
         self._known: dict[str, FittedModel] = {}
+        self._first_of: dict[str, tuple[int, str]] = {}
 
     def where(self, ids: Tensor, seed: int) -> str:
         """Address of the model of some ids and a seed."""
@@ -121,7 +123,7 @@ class Fits:
             name: What it is, for those who listen.
 
         Raises:
-            RequirementNotMet: If what the function gives cannot be used.
+            RequirementNotMet: If what the function gives cannot be used, or is the same for another seed.
         """
         content = self._content(ids, seed)
         where = address("fitted", content)
@@ -133,7 +135,21 @@ class Fits:
                 cast(float, artifact.facts["elapsed_s"]),
                 where,
             )
+            self._check_seed(cast(str, content["ids"]), seed, where)
         return self._known[where]
+
+    def _check_seed(self, ids: str, seed: int, where: str) -> None:
+        """That the second model of some samples differs from the first: what never varies says nothing about chance."""
+        first_seed, first = self._first_of.setdefault(ids, (seed, where))
+        if first == where or first_seed == seed:
+            return
+        self._first_of[ids] = (seed, where)
+        one, other = (self._known[each].load().state_dict() for each in (first, where))
+        if not changed_share(one, other):
+            raise RequirementNotMet(
+                f"fit gives the same weights for the seeds {first_seed} and {seed}: it sets a seed of its own. Have it draw from the seed "
+                "that it is given, such as torch.manual_seed(seed), so that retrained models show what chance does"
+            )
 
     def _content(self, ids: Tensor, seed: int) -> dict[str, Json]:
         digest = hashlib.sha256(ids.cpu().numpy().astype("<i8").tobytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -324,6 +325,7 @@ def _blocks(
     wanted = n_golds if n_golds is not None else _GOLDS_OF_ONE if n_blocks == 1 else _GOLDS_OF_MANY
     if golds and len(golds) < n_blocks:
         raise DataError(f"{len(golds)} golds for {n_blocks} originals: each needs one of its own at least")
+    _check_distinct(golds)
     blocks = []
     for number, original in enumerate(originals):
         if any(not changed_share(original.state_dict(), gold.state_dict()) for gold in golds):
@@ -339,6 +341,15 @@ def _blocks(
         unlearned = {label: held_model(models[number], data) for label, models in methods.items()}
         blocks.append(GivenBlock(original=held_model(original, data), golds=own, unlearned=unlearned, number=number))
     return blocks
+
+
+def _check_distinct(golds: Sequence[nn.Module]) -> None:
+    for (first, one), (second, other) in itertools.combinations(enumerate(golds), 2):
+        if not changed_share(one.state_dict(), other.state_dict()):
+            raise DataError(
+                f"golds[{first}] and golds[{second}] have the same weights: give models that were retrained with different seeds, so that "
+                "they show what chance does"
+            )
 
 
 # What can be said

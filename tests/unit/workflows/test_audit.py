@@ -155,6 +155,25 @@ def test_a_mistake_gets_one_sentence(store, changes, error, message):
         audit(**({"unlearned": [network() for _ in range(5)], "n_golds": 1} | changes))
 
 
+def test_a_training_that_sets_its_own_seed_is_refused_at_its_second_model(store):
+    data, _ = problem()
+    fit, n_trained = trainer(data), []
+
+    def stubborn(indices, seed):
+        n_trained.append(seed)
+        return fit(indices, 0)
+
+    with pytest.raises(RequirementNotMet, match="it sets a seed of its own"):
+        audit(unlearned=[network() for _ in range(5)], train=stubborn)
+    assert len(n_trained) == 2
+
+
+def test_golds_that_are_one_model_twice_are_refused(store):
+    golds = [trainer(problem()[0])(RETAIN, seed) for seed in (1, 2, 3, 4, 1)]
+    with pytest.raises(DataError, match=r"golds\[0\] and golds\[4\] have the same weights"):
+        audit(unlearned=[network() for _ in range(5)], golds=golds, train=None)
+
+
 def test_a_changed_function_is_another_function():
     def make(rate, factor=1):
         def fit(indices, seed):
