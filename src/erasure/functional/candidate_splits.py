@@ -118,7 +118,8 @@ class Candidates:
         return self._at(np.where(self.is_valid(totals), score, -np.inf))
 
     def random(self, totals: Any, salts: Any) -> tuple[Any, Any]:
-        """Feature and threshold of a valid candidate of the first feature: that of the lowest hash.
+        """Feature and threshold of a candidate of the first feature: of those that leave a quarter on either side, if there are any,
+        that of the lowest hash.
 
         Args:
             totals: ``(N, C)``, samples of each class.
@@ -127,10 +128,13 @@ class Candidates:
         Returns:
             As :meth:`best`.
         """
-        hashes = mixed(self.thresholds.view(np.uint32).astype(np.uint64), (salts ^ _SPLITS)[:, None, None])
-        is_valid = self.is_valid(totals)
-        is_valid[:, 1:] = False
-        return self._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
+        first = Candidates(self.features[:, :1], self.thresholds[:, :1], self.left[:, :1])
+        hashes = mixed(first.thresholds.view(np.uint32).astype(np.uint64), (salts ^ _SPLITS)[:, None, None])
+        n_left, n = first.left.sum(3), totals.sum(1)[:, None, None]
+        is_valid = first.is_valid(totals)
+        is_even = is_valid & (4 * np.minimum(n_left, n - n_left) >= n)
+        is_valid = np.where(is_even.any((1, 2), keepdims=True), is_even, is_valid)
+        return first._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
 
     def _at(self, score: Any) -> tuple[Any, Any]:
         flat, each = score.reshape(len(score), -1), np.arange(len(score))
@@ -143,8 +147,8 @@ class Candidates:
 
 def candidates_of(
     segments: Segments, samples: Any, labels: Any, *, totals: Any, salts: Any, n_features: int, n_thresholds: int
-) -> Candidates:
-    """The candidates of nodes.
+) -> tuple[Candidates, Any]:
+    """The candidates of nodes, and how many samples of each node, from its first, they depend on by more than their counts.
 
     The samples of the lowest keys lend their values, as the largest that goes left; of each feature the first that differ are taken. Of
     the features, those of the lowest hashes take part with which such a split parts the samples.
@@ -161,10 +165,11 @@ def candidates_of(
     n_nodes, n_all, n_classes = len(segments.nodes), samples.shape[1], totals.shape[1]
     priority = mixed(np.arange(n_all, dtype=np.uint64), (salts ^ _FEATURES)[:, None])
     block = _lowest(priority, n_features)
-    found = Candidates(block, *_counted(segments, samples, labels, block, n_thresholds, n_classes))
+    *counted, n_lent = _counted(segments, samples, labels, block, n_thresholds, n_classes)
+    found = Candidates(block, *counted)
     parts = found.is_valid(totals).any(2)
     if parts.all():
-        return found
+        return found, n_lent
     features = np.full((n_nodes, n_features), -1)
     thresholds = np.full_like(found.thresholds, _MAX)
     left = np.zeros_like(found.left)
@@ -179,12 +184,13 @@ def candidates_of(
         is_pending = n_chosen < n_features
         start += block.shape[1]
         if start >= n_all or not is_pending.any():
-            return Candidates(features, thresholds, left)
+            return Candidates(features, thresholds, left), n_lent
         if order is None:
             order = priority.argsort(1)
         pending = np.flatnonzero(is_pending)
         block = order[pending, start : start + n_features]
-        counted = _counted(segments.pick(is_pending), samples, labels, block, n_thresholds, n_classes, left.shape[2])
+        *counted, more = _counted(segments.pick(is_pending), samples, labels, block, n_thresholds, n_classes, left.shape[2])
+        n_lent[pending] = np.maximum(n_lent[pending], more)
         found = Candidates(block, *counted)
         parts = found.is_valid(totals[pending]).any(2)
 
@@ -200,14 +206,15 @@ def _lowest(priority: Any, n: int) -> Any:
 
 def _counted(
     segments: Segments, samples: Any, labels: Any, features: Any, n_thresholds: int, n_classes: int, width: int | None = None
-) -> tuple[Any, Any]:
-    """Thresholds ``(N, w, k)`` of features ``(N, w)``, and the classes that go left ``(N, w, k, C)``."""
+) -> tuple[Any, Any, Any]:
+    """Thresholds ``(N, w, k)`` of features ``(N, w)``, the classes that go left ``(N, w, k, C)``, and how many samples lend values."""
     n_nodes, n_tried = features.shape
     largest, ends = int(segments.sizes.max()), segments.sizes.cumsum()
     k = width or min(n_thresholds, largest)
     flat, n_all = samples.reshape(-1), samples.shape[1]
     values = np.empty((n_nodes, n_tried, k), dtype=np.float32)
     is_small = segments.sizes <= n_thresholds
+    n_lent = segments.sizes.copy()
     for nodes, n_lenders in ((is_small, k), (~is_small, min(LENDERS * n_thresholds, largest))):
         if nodes.any():
             sizes = segments.sizes[nodes]
@@ -215,18 +222,22 @@ def _counted(
             lent = flat[segments.rows[lenders][:, None, :] * n_all + features[nodes][:, :, None]] + np.float32(0)
             lent[np.isnan(lent) | (np.arange(n_lenders) >= sizes[:, None])[:, None, :]] = _MAX
             lent = np.clip(lent, -_MAX, _MAX)
-            values[nodes] = _first_distinct(lent, k) if n_lenders > k else np.sort(lent, axis=2)
+            if n_lenders > k:
+                values[nodes], n_read = _first_distinct(lent, k)
+                n_lent[nodes] = np.minimum(sizes, n_read.max(1))
+            else:
+                values[nodes] = np.sort(lent, axis=2)
     owner = segments.owner
     own = flat[segments.rows * n_all + features.T[:, owner]]
     n_above = _n_thresholds_below(own, values, segments, owner, ends)
     place = (owner * n_tried + np.arange(n_tried)[:, None]) * (k + 1) + n_above
     place = place * n_classes + labels[segments.rows]
     left = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * (k + 1) * n_classes)
-    return values, left.reshape(n_nodes, n_tried, k + 1, n_classes)[:, :, :k].cumsum(2, dtype=np.int32)
+    return values, left.reshape(n_nodes, n_tried, k + 1, n_classes)[:, :, :k].cumsum(2, dtype=np.int32), n_lent
 
 
-def _first_distinct(values: Any, k: int) -> Any:
-    """The first ``k`` different numbers of each row, ascending, and the highest of all where there are fewer."""
+def _first_distinct(values: Any, k: int) -> tuple[Any, Any]:
+    """The first ``k`` different numbers of each row, ascending, and the highest of all where there are fewer; and how many were read."""
     bits = values.view(np.uint32)
     in_order = bits ^ ((np.uint32(0) - (bits >> np.uint32(31))) | np.uint32(0x80000000))
     packed = in_order.astype(np.uint64) << np.uint64(32) | np.arange(values.shape[2], dtype=np.uint64)
@@ -235,8 +246,10 @@ def _first_distinct(values: Any, k: int) -> Any:
     is_first[:, :, 1:] = packed[:, :, 1:] >> np.uint64(32) != packed[:, :, :-1] >> np.uint64(32)
     is_chosen = np.empty_like(is_first)
     np.put_along_axis(is_chosen, (packed & np.uint64(0xFFFFFFFF)).astype(np.int64), is_first, axis=2)
-    is_chosen &= is_chosen.cumsum(2, dtype=np.int32) <= k
-    return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k]
+    rank = is_chosen.cumsum(2, dtype=np.int32)
+    n_read = np.where(rank[:, :, -1] < k, values.shape[2], (rank < k).sum(2) + 1)
+    is_chosen &= rank <= k
+    return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k], n_read
 
 
 def _n_thresholds_below(own: Any, values: Any, segments: Segments, owner: Any, ends: Any) -> Any:

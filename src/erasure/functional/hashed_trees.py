@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from erasure.functional.candidate_splits import LENDERS, Candidates, Segments, candidates_of, mixed
+from erasure.functional.candidate_splits import Candidates, Segments, candidates_of, mixed
 
 __all__ = ["KEPT_FROM", "Kept", "Trees"]
 
 KEPT_FROM = 192
-"""Nodes with more samples, and more than lend their values, keep the counts of their candidates; in others they are counted again."""
+"""Nodes with more samples, and more than thresholds, keep the counts of their candidates; in others they are counted again."""
 
 _ROWS_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 1 << 14
@@ -67,11 +67,15 @@ class Kept:
                     getattr(self, name)[places] = getattr(each, name)
             return
         stays[places[is_there]] = False
-        order = np.concatenate([self.nodes[stays], nodes]).argsort(kind="stable")
-        kept = np.flatnonzero(stays)
+        nodes = np.sort(np.concatenate([self.nodes[stays], nodes]))
+        kept = nodes.searchsorted(self.nodes[stays])
         for name in self.NAMES:
-            parts = [getattr(self, name).take(kept, axis=0), *(getattr(each, name) for each in new)]
-            setattr(self, name, np.concatenate(parts).take(order, axis=0))
+            old = getattr(self, name)
+            joined = np.empty((len(nodes), *old.shape[1:]), dtype=old.dtype)
+            joined[kept] = old[stays]
+            for each in new:
+                joined[nodes.searchsorted(each.nodes)] = getattr(each, name)
+            setattr(self, name, joined)
 
 
 class Trees:
@@ -124,9 +128,9 @@ class Trees:
         self.feature: Any = feature.reshape(-1)
         self.threshold: Any = threshold.reshape(-1)
         self.counts: Any = counts.reshape(-1, self.n_classes)
-        self.n_lenders: int = LENDERS * n_thresholds
-        self.kept_from: int = max(KEPT_FROM, self.n_lenders)
+        self.kept_from: int = max(KEPT_FROM, n_thresholds)
         self.new: list[Kept] = []
+        self.found: dict[int, tuple[int, int, Any]] = {}
 
     # Growing
 
@@ -191,7 +195,7 @@ class Trees:
         """Feature and threshold of nodes that can be split; keeps the counts of large ones."""
         salts = self._node_salts(segments.nodes)
         is_large = segments.sizes > self.kept_from
-        found = candidates_of(
+        found, n_lent = candidates_of(
             segments,
             self.samples,
             self.labels,
@@ -203,7 +207,7 @@ class Trees:
         if is_large.any():
             starts = (segments.sizes.cumsum() - segments.sizes)[is_large]
             counted = (each[is_large] for each in (found.features, found.thresholds, found.left))
-            self.new.append(Kept(segments.nodes[is_large], segments.keys[starts + self.n_lenders - 1], *counted))
+            self.new.append(Kept(segments.nodes[is_large], segments.keys[starts + n_lent[is_large] - 1], *counted))
         return self._best(found, totals, salts, depth)
 
     def _best(self, found: Candidates, totals: Any, salts: Any, depth: int) -> tuple[Any, Any]:
@@ -250,6 +254,7 @@ class Trees:
     def _mend(self, trees: Any, rows: Any, stays: Any) -> None:
         """Level by level: nodes on the way of a deleted sample, and nodes below one whose split changes, which are new."""
         tree, row = (each.reshape(-1) for each in np.meshgrid(trees, rows, indexing="ij"))
+        self.found = {}
         path = self.paths[tree, row].astype(np.int64)
         key = mixed(self.ids[row], self.salts[tree])
         below, is_new = self._members(np.zeros(0, dtype=np.int64), 0, stays), np.zeros(0, dtype=bool)
@@ -332,7 +337,14 @@ class Trees:
         path = (nodes - tree * self.width + 1 - (1 << depth)).astype(self.paths.dtype)
         rows = []
         for t, p in zip(tree.tolist(), path, strict=True):
-            rows.append(np.flatnonzero(((self.paths[t] >> (self.max_depth - depth)) == p) & stays))
+            # Samples below a node that was looked for before are among its own.
+            above, prefix, among = self.found.get(t, (0, 0, None))
+            if among is None or p >> (depth - above) != prefix:
+                among = np.flatnonzero(((self.paths[t] >> (self.max_depth - depth)) == p) & stays)
+            else:
+                among = among[(self.paths[t][among] >> (self.max_depth - depth)) == p]
+            self.found[t] = depth, p, among
+            rows.append(among)
         sizes = np.array([len(each) for each in rows], dtype=np.int64)
         found = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
         owner = np.repeat(np.arange(len(nodes)), sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class ExactForest(Model):
 
     In a node the samples of the lowest hashes in the tree lend their values, as the largest that goes left: four samples for each of
     ``thresholds`` different values. The features of the lowest hashes take part, as many as the square root of all; the best of all these
-    splits by Gini impurity is taken. Nodes above ``random_depth`` take one of the first feature's by hash, which few deletions change.
+    splits by Gini impurity is taken. Near the root, above ``random_depth``, one of the first feature's is taken by hash, if there are any
+    of those that leave a quarter of the samples on either side: few deletions change it, and what hangs under it is costly to grow again.
     Missing values (NaN) go right.
 
     Deleting subtracts the samples that go from the counts that large nodes keep of their candidates. It counts again where a sample goes
@@ -38,10 +40,10 @@ class ExactForest(Model):
         trees: How many.
         max_depth: Of a tree.
         thresholds: Candidates of each feature.
-        random_depth: Levels at the top that split at random.
+        random_depth: Levels at the top that split at random; None for two fifths of ``max_depth``, 4 of 10.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     source: ClassVar[Source | None] = Source(
         paper="Brophy, Lowd, ICML 2021, arXiv:2009.05567",
         code="jjbrophy47/dare_rf at bd9e730",
@@ -57,7 +59,7 @@ class ExactForest(Model):
     trees: PositiveInt = 50
     max_depth: Annotated[int, Interval(ge=1, le=14)] = 10
     thresholds: PositiveInt = 25
-    random_depth: NonNegativeInt = 0
+    random_depth: NonNegativeInt | None = None
 
     def build(self, data: ModelInput) -> nn.Module:
         """The forest before it is fitted."""
@@ -117,7 +119,8 @@ class _Forest(Estimator):
         self._keep(trees.kept)
         kept = stays.nonzero().reshape(-1)
         self.rows, self.labels, self.ids = self.rows[kept], self.labels[kept], self.ids[kept]
-        self.paths = self.paths.index_select(1, kept)
+        ends = [-1, *(~stays).nonzero().reshape(-1).tolist(), len(stays)]
+        self.paths = torch.cat([self.paths[:, a + 1 : b] for a, b in itertools.pairwise(ends)], dim=1)
 
     def statistics(self) -> list[Tensor]:
         """The samples, where they are in the trees, and the counts of candidates."""
@@ -152,7 +155,7 @@ class _Forest(Estimator):
             kept=kept,
             max_depth=self.options.max_depth,
             n_thresholds=self.options.thresholds,
-            random_depth=self.options.random_depth,
+            random_depth=self.options.max_depth * 2 // 5 if self.options.random_depth is None else self.options.random_depth,
         )
 
     def forward(self, x: Tensor) -> Tensor:

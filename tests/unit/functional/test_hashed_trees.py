@@ -78,7 +78,7 @@ def test_candidates_are_counted_right_and_the_best_is_that_of_brute_force():
     segments = Segments(np.arange(3), sizes, rows, keys)
     totals = segments.class_counts(y, 3)
     salts = np.arange(3, dtype=np.uint64)
-    found = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
+    found, _ = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
     feature, threshold = found.best(totals)
     for node, members in enumerate(np.split(rows, sizes.cumsum()[:-1])):
         labels, best = y[members], (-np.inf, None)
@@ -99,6 +99,17 @@ def test_values_that_differ_are_candidates_though_one_is_far_more_frequent():
     y = (x[:, 0] > 16).long()
     made = fitted(ExactForest(trees=20, max_depth=1, thresholds=8), x, y, range(400))
     assert int((made.threshold[:, 0] > 0).sum()) >= 15  # of 32 samples 2.6 are not zero on average
+
+
+def test_random_levels_leave_a_quarter_on_either_side_where_a_split_does():
+    x, y = table(5)
+    made = fitted(ExactForest(trees=30, max_depth=3, random_depth=2), x, y, range(N))
+    sizes = made.counts.sum(2)
+    least = torch.minimum(sizes[:, 1::2], sizes[:, 2::2])[:, :3]  # children of the root and of its own
+    assert bool((4 * least >= sizes[:, :3]).all())
+    x[:, :] = (torch.arange(N) < 10)[:, None].float()  # no even split: any is taken
+    made = fitted(ExactForest(trees=3, max_depth=3, random_depth=2), x, y, range(N))
+    assert made.counts[:, 1:3].sum(2).tolist() == [[290, 10]] * 3
 
 
 def test_missing_values_go_right():

@@ -9,6 +9,7 @@ from toys import (
     SgdByHand,
     Shuffles,
     distance,
+    divergence_by_hand,
     logits_by_hand,
     make_task,
     memorised,
@@ -37,9 +38,9 @@ class GivenModels:
         return self.models[partition], 0.0
 
 
-def divergence_by_hand(teacher, student, x):
-    p, q = (logits_by_hand(parameters, x).softmax(1) for parameters in (teacher, student))
-    return (p * (p.log() - q.log())).sum(1).mean()
+def apart(teacher, student, x):
+    """How far two networks' answers are from one another."""
+    return divergence_by_hand(logits_by_hand(teacher, x), logits_by_hand(student, x))
 
 
 # KGA
@@ -59,10 +60,10 @@ def test_kga_aligns_the_gaps_step_by_step():
     for _ in range(2):
         kept = passes["retain"].one_pass()  # 18 samples in batches of 4, two a step: three steps, the last with one batch
         for group in (kept[:2], kept[2:4], kept[4:]):
-            target = divergence_by_hand(original, of_unseen, x[unseen[step]]).detach()
-            loss = (divergence_by_hand(of_forget, by_hand, x[forgotten[step]]) - target).abs()
+            target = apart(original, of_unseen, x[unseen[step]]).detach()
+            loss = (apart(of_forget, by_hand, x[forgotten[step]]) - target).abs()
             for ids in group:
-                loss = loss + 0.7 / len(group) * divergence_by_hand(original, by_hand, x[ids])
+                loss = loss + 0.7 / len(group) * apart(original, by_hand, x[ids])
             steps.lr = 0.2 * (1 - step / 6)
             steps.step(loss)
             step += 1

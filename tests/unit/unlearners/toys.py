@@ -147,6 +147,12 @@ def cross_entropy_by_hand(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.logsumexp(1) - logits.gather(1, y[:, None])[:, 0]).mean()
 
 
+def divergence_by_hand(teacher: Tensor, student: Tensor) -> Tensor:
+    """The mean Kullback-Leibler divergence of a student's answers from a teacher's; both as logits."""
+    p, q = teacher.softmax(1), student.softmax(1)
+    return (p * (p.log() - q.log())).sum(1).mean()
+
+
 def loss_by_hand(parameters: Sequence[Tensor], context: UnlearningContext, ids: Tensor, y: Tensor | None = None) -> Tensor:
     labels = context.y[ids] if y is None else y
     return cross_entropy_by_hand(logits_by_hand(parameters, context.x.values[ids]), labels)
