@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
@@ -84,7 +85,8 @@ def _train(rank: Rank, device: torch.device, directory: Path, emit: Listener, ar
     session = replace(settings, device=str(device)).session(emit if rank.number == 0 else lambda _: None)
     loaded = session.loaded(data)
     start, peak = time.perf_counter(), PeakMemory(device)
-    model = session.trained(data, loaded.partitions[partition], seed, make_trainer=rank.trainer)
+    make_trainer = functools.partial(rank.trainer, n_terms=loaded.criterion.n_terms)
+    model = session.trained(data, loaded.partitions[partition], seed, make_trainer=make_trainer)
     synchronise(device)
     elapsed_s = time.perf_counter() - start
     weights = rank.weights(model)

@@ -195,6 +195,10 @@ class Criterion:
             f"the loss must be one number for a batch or one value for each sample; {self._name()} gives {found} for {len(y)} samples"
         )
 
+    def n_terms(self, y: Tensor) -> int | Tensor:
+        """What the mean loss of a batch with these labels is taken over: its samples, or the tokens of its answers, at least 1."""
+        return labelled(y).sum().clamp_min(1) if self.task == "generation" and self._mean is None else len(y)
+
     def of(self, model: nn.Module, x: Any, y: Tensor) -> Tensor:
         """Mean loss of a model on a batch, a scalar.
 

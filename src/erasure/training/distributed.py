@@ -1,14 +1,15 @@
 """One model trained by several processes, each on its share of every batch.
 
-All processes draw the same batches in the same order from the same random streams. Each computes the loss of its share, weighted by the
-share's size, so that the averaged gradients are those of the whole batch; BatchNorm takes its statistics over the whole batch too. The
+All processes draw the same batches in the same order from the same random streams. Each computes the loss of its share, weighted by how
+many samples it has (of answers: tokens), so that the averaged gradients are those of the whole batch; BatchNorm takes its statistics over
+the whole batch too. The
 result is that of one process up to the order of sums, and but for dropout, whose masks each process draws for its own samples.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -202,10 +203,19 @@ class Rank:
         fabric.launch()
         return cls(number, n, strategy, fabric)
 
-    def trainer(self, model: nn.Module, optimizer: Optimizer, **options: Any) -> Trainer:
-        """A trainer that takes this process's share of each batch; its ``model`` is the one to call."""
+    def trainer(
+        self, model: nn.Module, optimizer: Optimizer, *, n_terms: Callable[[Tensor], int | Tensor], **options: Any
+    ) -> Trainer:
+        """A trainer that takes this process's share of each batch; its ``model`` is the one to call.
+
+        Args:
+            model: The network.
+            optimizer: The optimizer.
+            n_terms: What the mean loss of a batch with these labels is taken over, :meth:`Criterion.n_terms`.
+            **options: As for :class:`Trainer`.
+        """
         _synchronise_norms(model)
-        return _SharingTrainer(self, self.fabric.setup_module(model, move_to_device=False), optimizer, **options)
+        return _SharingTrainer(self, self.fabric.setup_module(model, move_to_device=False), optimizer, n_terms, **options)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """All weights and buffers of a trained model on the CPU, in the first process; every process has to ask."""
@@ -215,7 +225,8 @@ class Rank:
 
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             state = cast("dict[str, Tensor]", get_model_state_dict(model, options=options))
-        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        # Weights that several layers share have a copy for each name: a file of tensors knows no others.
+        return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
 
 def _strategy(number: int, n: int, strategy: Strategy) -> Any:
@@ -273,9 +284,17 @@ def _synchronise_norms(model: nn.Module) -> None:
 class _SharingTrainer(Trainer):
     """The loop of one of several processes."""
 
-    def __init__(self, rank: Rank, model: nn.Module, optimizer: Optimizer, **options: Any) -> None:
+    def __init__(
+        self,
+        rank: Rank,
+        model: nn.Module,
+        optimizer: Optimizer,
+        n_terms: Callable[[Tensor], int | Tensor],
+        **options: Any,
+    ) -> None:
         super().__init__(model, optimizer, **options)
         self.rank = rank
+        self.n_terms = n_terms
 
     def epochs(self) -> Iterator[int]:
         """As in one process, with masks of dropout of this process's own."""
@@ -300,7 +319,8 @@ class _SharingTrainer(Trainer):
             if isinstance(norm, SyncedBatchNorm):
                 norm.counts = size > 0
         with needing_statistics(self.batch_norms if n == 1 else ()), autocast(self.device, self.precision):
-            value: Tensor = loss(mine) * (size / n)
+            weight = self.n_terms(mine.y) / self.n_terms(batch.y) if size else 0.0
+            value: Tensor = loss(mine) * weight
         # Gradients are averaged over the processes; their sum is wanted.
         (value * self.rank.n).backward()  # type: ignore[no-untyped-call]
         if n == 1:

@@ -1,5 +1,6 @@
 """Trainings that a process of several does, and the same ones in one process."""
 
+import functools
 import os
 import signal
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from erasure.errors import Diverged
+from erasure.functional.tokens import ANSWER, PADDING, PROMPT, answer_tokens
 from erasure.models.cnn import CNN
+from erasure.models.language import SmallLlama
 from erasure.models.mlp import MLP
 from erasure.models.text import SmallTransformer
 from erasure.training import distributed
@@ -47,6 +50,8 @@ def cases():
             found[f"mlp-{name}-{kind}"] = Case(mlp, table, optimizer, 35, double)
             found[f"cnn-{name}-{kind}"] = Case(cnn, image, optimizer, 35, double)
             found[f"transformer-{name}-{kind}"] = Case(small, text, optimizer, 35, double)
+    answers = ModelInput((2, 12), 20, task="generation", modality="text")
+    found["llama-SGD-single"] = Case(SmallLlama(width=16, n_layers=2, n_heads=2), answers, SGD, 33)
     found["last-batch-of-one"] = Case(mlp, table, SGD, 33, double=True)
     found["clipped"] = Case(mlp, table, SGD, 35, double=True, max_grad_norm=0.1)
     found["stopped-early"] = Case(cnn, image, SGD, 35, double=True, patience=1)
@@ -54,15 +59,26 @@ def cases():
     return found
 
 
+def answers_of_many_lengths(n, n_rows, length, generator):
+    """Prompts of two tokens and answers of one token to many, as they are stored."""
+    lengths = torch.randint(1, length - 1, (n, 1), generator=generator)
+    places = torch.arange(length).expand(n, -1)
+    roles = torch.where(places < 2, PROMPT, torch.where(places < 2 + lengths, ANSWER, PADDING))
+    return torch.stack([torch.randint(1, 20, (n, length), generator=generator) * (roles != PADDING), roles], dim=1)
+
+
 def trained(case, make_trainer=None, device="cpu"):
     """The weights after a few epochs."""
     generator = torch.Generator().manual_seed(1)
     dtype = torch.float64 if case.double else torch.float32
-    if case.data.modality == "text":
+    y = torch.randint(0, 3, (case.n,), generator=generator)
+    if case.data.task == "generation":
+        x = answers_of_many_lengths(case.n, *case.data.x_shape, generator)
+        y = answer_tokens(x)
+    elif case.data.modality == "text":
         x = torch.randint(1, 20, (case.n, *case.data.x_shape), generator=generator)
     else:
         x = torch.randn(case.n, *case.data.x_shape, generator=generator, dtype=torch.float64).to(dtype)
-    y = torch.randint(0, 3, (case.n,), generator=generator)
     model = build_model(case.model, case.data, 0, torch.device(device)).to(dtype)
     recipe = Predictor(
         model=case.model,
@@ -73,17 +89,18 @@ def trained(case, make_trainer=None, device="cpu"):
         validation_set="validation" if case.patience else None,
         augment=case.augment,
     )
+    criterion = Criterion(case.data.task)
     return train(
         model,
         recipe,
         x=TensorColumn(x.to(device)),
         y=y.to(device),
         ids=torch.arange(case.n, device=device),
-        criterion=Criterion(case.data.task),
+        criterion=criterion,
         seed=3,
         batch_size=16,
         validation_ids=torch.arange(5, device=device) if case.patience else None,
-        **({} if make_trainer is None else {"make_trainer": make_trainer}),
+        **({} if make_trainer is None else {"make_trainer": functools.partial(make_trainer, n_terms=criterion.n_terms)}),
     )
 
 
