@@ -113,6 +113,12 @@ def few_users(_folder):
     return {f"{SOURCE}.n_users": 100, f"{SOURCE}.n_items": 12}
 
 
+def few_students(folder):
+    """Ratings of nobody, in the layout that examples/lecturers.py writes."""
+    lines = [f"{s},{d},{1 + (s * d + s // 3) % 5}\n" for s in range(1, 61) for d in range(1, 16)]
+    return {f"{SOURCE}.path": [written(folder / "ratings.csv", ["s,d,y\n", *lines])]}
+
+
 def published_clothes(folder):
     clothes(folder, n=150)
     return {f"{PUBLISHED_SOURCE}.root_path": str(folder), "data.parameters.partitions[0].parameters.percentage": 0.5}
@@ -286,6 +292,7 @@ CASES = {
     "fashion_mnist": Case(clothes, needs=("torchvision",)),
     "fashion_random": Case(few_clothes, needs=("torchvision",), slow=True, without=frozenset({"Finetuning"})),
     "recommender": Case(few_users, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
+    "lecturers": Case(few_students, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "cifar10": Case(photographs, needs=("PIL",)),
     "sms": Case(messages, needs=("datasets",)),
     "ag_news": Case(news, needs=("datasets",)),
