@@ -262,6 +262,22 @@ def test_shadows_that_would_need_a_request_of_their_own_are_refused(tmp_path):
         erasure.run(configuration, store=tmp_path / "store", device="cpu")
 
 
+def test_training_on_a_few_neighbours(tmp_path):
+    """A recipe draws neighbours for the original and gold; what cannot be trained so is refused before anything is."""
+    configuration = request(cora_root(tmp_path), "nodes")
+    configuration["data"]["batch_size"] = 64
+    configuration["predictor"] |= {"epochs": 12, "neighbours": [5, 3]}
+    configuration["unlearners"] = ["GoldModel", "Unlink"]
+    results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
+    assert not results.failures
+    found = values(results, "retain")
+    assert min(found["original"], found["gold"]) > 0.5
+    assert found["GoldModel"] == found["gold"]
+    configuration["predictor"]["model"]["parameters"]["conv"] = "gin"
+    with pytest.raises(ConfigError, match='a GNN whose conv is "gcn" or "sage"'):
+        erasure.run(configuration, store=tmp_path / "store", device="cpu")
+
+
 def test_rows_of_a_graph_are_unlearned_exactly(tmp_path):
     """Ridge on propagated features: exact deletion of edges predicts as the model that is fitted to the graph after."""
     configuration = request(cora_root(tmp_path), "edges")

@@ -23,6 +23,7 @@ from erasure.training.batches import Batch
 from erasure.training.fit import loss_misfit, output_misfit
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.links import request_of
+from erasure.training.neighbours import neighbours_unsupported
 from erasure.training.predictor import build_model
 from erasure.training.trial import deep_copy, gives_probabilities, initialised, try_one_sample, try_outputs
 from erasure.unlearners.contract import Unlearner
@@ -118,7 +119,7 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[D
         logits, y = _first_logits(model, loaded, notices)
         problems += _untrainable(experiment, model, loaded)
         problems += [
-            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, loaded, logits, y)
+            _problem(experiment, experiment.predictor, reason, "requirement") for reason in _unfit(plan, loaded, model, logits, y)
         ]
         problems += [
             _problem(experiment, experiment.predictor, reason, "requirement") for reason in unshareable(plan, loaded.x, model)
@@ -197,12 +198,14 @@ def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedD
             yield _problem(experiment, entry.unlearner, str(error), "requirement")
 
 
-def _unfit(plan: Plan, loaded: LoadedData, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
-    """Why the loss or the augmentation does not fit the data and the model."""
+def _unfit(plan: Plan, loaded: LoadedData, model: torch.nn.Module, logits: torch.Tensor, y: torch.Tensor) -> Iterator[str]:
+    """Why the loss, the augmentation or the drawing of neighbours does not fit the data and the model."""
     predictor, data = plan.experiment.predictor, loaded.model_input
     reason = output_misfit(logits, data, len(y))
     if reason is not None:
         raise RequirementNotMet(reason)
     reasons = [loss_misfit(loaded.criterion, predictor.loss_fn, data, logits, y)]
     reasons += [augmentation.unsupported_reason(loaded.dataset.x) for augmentation in predictor.augment]
+    if predictor.neighbours:
+        reasons.append(neighbours_unsupported(model, loaded.dataset.x, predictor.neighbours))
     yield from (each for each in reasons if each is not None)

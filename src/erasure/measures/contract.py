@@ -19,6 +19,7 @@ from erasure.renamed import formerly
 from erasure.training.batches import Batches, Column
 from erasure.training.calls import Criterion
 from erasure.training.forward import features_of, logits_of
+from erasure.training.links import reads_whole_graph
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import Streams
 from erasure.training.trial import inputs_kept
@@ -321,7 +322,8 @@ def forward_pass(
 ) -> Outputs:
     """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU, in their order.
 
-    Prompts and answers go through the model in the order of their lengths, so that batches have little padding.
+    Prompts and answers go through the model in the order of their lengths, so that batches have little padding. Nodes of a graph go
+    through it at once: each batch of them would read the whole graph.
     """
     modes, twins = {module: module.training for module in model.modules()}, twins_of(model)
     model.eval()
@@ -330,6 +332,8 @@ def forward_pass(
     if task == "generation":
         batch_size = min(batch_size, _MAX_ANSWERS)
         order = (x.gather(ids)[:, 1] != PADDING).sum(1).argsort(stable=True).to(ids.device)
+    if reads_whole_graph(x):
+        batch_size = max(batch_size, len(ids))
     for batch in Batches(x, y, ids if order is None else ids[order], batch_size):
         with inputs_kept(model), replaced(twins):
             output = model(batch.x)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.graphs import GraphBatch, NodeBatch, torch_geometric
 from erasure.training.linearised import LinearisedNetwork, LinearStep
+from erasure.training.neighbours import NeighbourSums, SampledNodes, convolved, messages_fit
 from erasure.training.node_operators import NodeOperators
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.sparse_rows import FeatureLinear, GraphConvolution, SparseRows
@@ -137,11 +138,9 @@ class _Block(nn.Module):
         super().__init__()
         self.conv, self.norm, self.dropout = conv, norm, dropout
 
-    def forward(
-        self, x: Tensor | SparseRows, edges: tuple[Tensor | SparseRows, ...], operator: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def forward(self, x: Any, edges: tuple[Tensor | SparseRows, ...], operator: Callable[[Tensor], Tensor]) -> Tensor:
         """Features of the nodes; ``operator`` is applied to what the convolution gives."""
-        return F.dropout(F.relu(self.norm(operator(self.conv(x, *edges)))), self.dropout, self.training)
+        return F.dropout(F.relu(self.norm(operator(convolved(self.conv, x, edges)))), self.dropout, self.training)
 
 
 class _Network(nn.Module):
@@ -159,15 +158,38 @@ class _Network(nn.Module):
         """Features and logits."""
         if not isinstance(inputs, GraphBatch | NodeBatch):
             raise RequirementNotMet("GNN takes graphs or nodes; of pairs of nodes it is the encoder of a LinkPredictor")
-        edges = self._edges(inputs)
+        edges = () if isinstance(inputs, SampledNodes) else self._edges(inputs)
         x: Any = self._features(inputs)
         for layer, block in enumerate(self.blocks):
-            x = block(x, edges, partial(self.operators, layer, inputs=inputs))
+            x = block(*self._read(layer, x, edges, inputs), partial(self.operators, layer, inputs=inputs))
         if self.family.dense_layers:
             features = self.dense(self._samples(x, inputs))
             return features, self.head(features)
-        logits = self.operators(len(self.blocks), self.head(x, *edges), inputs)
-        return self._samples(x, inputs), self._samples(logits, inputs)
+        last = len(self.blocks)
+        read, edges = self._read(last, x, edges, inputs)
+        return self._samples(x, inputs), self._samples(self.operators(last, convolved(self.head, read, edges), inputs), inputs)
+
+    def _read(
+        self, layer: int, x: Any, edges: tuple[Tensor | SparseRows, ...], inputs: GraphBatch | NodeBatch
+    ) -> tuple[Any, tuple[Tensor | SparseRows, ...]]:
+        """What a convolution reads: vectors and edges; of drawn neighbours those of its layer."""
+        if not isinstance(inputs, SampledNodes):
+            return x, edges
+        messages = inputs.layer(layer)
+        if self.family.conv == "gcn":
+            return x, (messages,)
+        return (x, x[: len(messages)]), (torch.stack([messages.columns, messages.rows]),)
+
+    @property
+    def n_convolutions(self) -> int:
+        """As :class:`~erasure.training.neighbours.SumsNeighbours` says."""
+        return self.family.layers
+
+    @property
+    def neighbour_sums(self) -> NeighbourSums | None:
+        """As :class:`~erasure.training.neighbours.SumsNeighbours` says."""
+        sums: dict[str, NeighbourSums] = {"gcn": "weighted", "sage": "mean"}
+        return sums.get(self.family.conv)
 
     def layers(self, inputs: NodeBatch, between: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """As :class:`~erasure.training.node_operators.LayeredNetwork` says."""
@@ -186,7 +208,7 @@ class _Network(nn.Module):
 
     def linearised(self, inputs: Any) -> LinearisedNetwork | None:
         """As :class:`~erasure.training.linearised.Linearisable` says: of a GCN of nodes without BatchNorm."""
-        if self.training or self.family.conv != "gcn" or not isinstance(inputs, NodeBatch) or any(self.operators.buffers()):
+        if self.training or self.family.conv != "gcn" or type(inputs) is not NodeBatch or any(self.operators.buffers()):
             return None
         if not all(
             type(each) in _LINEARISED and not each._forward_hooks and not each._forward_pre_hooks for each in self.modules()
@@ -227,6 +249,10 @@ class _Network(nn.Module):
                 raise RequirementNotMet(
                     f'the edges have weights, which conv = "{family.conv}" does not multiply messages by; take "gcn"{hint}'
                 )
+            learns = self.training or torch.is_grad_enabled()
+            view = inputs.view if isinstance(inputs, NodeBatch) and family.conv in {"sage", "gin"} and not learns else None
+            if view is not None and not messages_fit(inputs.x, edge_index):
+                return (view.arriving,)
             return (edge_index,)
         found = 0 if edge_attr is None else edge_attr.shape[1]
         if edge_attr is None or found != family.edge_features:

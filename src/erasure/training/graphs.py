@@ -411,6 +411,11 @@ class Subgraph:
         weights = edge_weights(self.edge_attr, self.weighted)
         return SparseRows.of_edges(*normalised_edges(self.edge_index, len(self.x), self.x.dtype, weights), len(self.x))
 
+    @cached_property
+    def arriving(self) -> SparseRows:
+        """The edges by the node that they arrive at, each a 1."""
+        return SparseRows.of_edges(self.edge_index, self.x.new_ones(self.edge_index.shape[1]), len(self.x))
+
     def to(self, device: torch.device) -> Subgraph:
         """The same on ``device``."""
         edge_attr, row_of = (None if t is None else t.to(device) for t in (self.edge_attr, self.row_of))

@@ -12,7 +12,7 @@ from erasure.training.batches import Column
 from erasure.training.graph_requests import GraphName, RequestedGraph
 from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph
 
-__all__ = ["LinkBatch", "LinkColumn", "LinkView", "request_of"]
+__all__ = ["LinkBatch", "LinkColumn", "LinkView", "reads_whole_graph", "request_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,3 +149,10 @@ def request_of(x: Column) -> RequestedGraph | LinkColumn | None:
     if isinstance(x, RequestedGraph):
         return x
     return x if isinstance(x, LinkColumn) and isinstance(x.graph, RequestedGraph) else None
+
+
+def reads_whole_graph(x: Column) -> bool:
+    """Whether every batch is computed on the whole graph of its partition, however few samples it has."""
+    column = x.graph if isinstance(x, LinkColumn) else x
+    column = column.graph if isinstance(column, RequestedGraph) else column
+    return isinstance(column, NodeColumn) and not column.propagate

@@ -24,6 +24,7 @@ from erasure.training.graph_requests import RequestedGraph
 from erasure.training.graphs import NodeColumn
 from erasure.training.history import Checkpoint, CheckpointListener, StepListener, Update
 from erasure.training.loop import EpochListener, Trainer
+from erasure.training.neighbours import sampled_column
 from erasure.training.randomness import Streams, derive, isolated
 from erasure.training.sharded import ShardedEnsemble, train_shards
 from erasure.training.trial import inputs_kept
@@ -151,6 +152,9 @@ class Predictor(Component):
         augment: Random changes of the pictures, in order, redrawn in every step of training from a stream of their own. The original,
             gold and every other retrained model are trained with them; measuring, early stopping and the steps of unlearning methods
             see the pictures as they are.
+        neighbours: Of a graph whose nodes are the samples: how many neighbours of each sample, of each of those, and so on are drawn for
+            a step, one number for each convolution of a GCN or GraphSAGE, for graphs of which a step cannot read whole neighbourhoods.
+            Who is trained with them and who is not is as for ``augment``. All of them by default.
     """
 
     kind: ClassVar[str] = "predictor"
@@ -166,6 +170,7 @@ class Predictor(Component):
     patience: PositiveInt | None = None
     max_grad_norm: PositiveFloat | None = None
     augment: tuple[Augmentation, ...] = field(default=(), metadata={"address": "changed"})
+    neighbours: tuple[PositiveInt, ...] = field(default=(), metadata={"address": "changed"})
 
     def check(self) -> None:
         """Early stopping needs something to watch."""
@@ -259,7 +264,11 @@ def train(
     streams = Streams(seed)
     generators = {name: streams.torch(name) for name in ("augment", "shuffle")}
     augment = augmenting(predictor.augment, x, generators["augment"])
-    batches = Batches(x, y, ids, predictor.batch_size or batch_size, generators["shuffle"], augment)
+    seen: Column = x
+    if predictor.neighbours:
+        generators["neighbours"] = streams.torch("neighbours")
+        seen = sampled_column(model, x, predictor.neighbours, generators["neighbours"])
+    batches = Batches(seen, y, ids, predictor.batch_size or batch_size, generators["shuffle"], augment)
     stopper = None
     if predictor.patience is not None and validation_ids is not None:
         stopper = _EarlyStopping(predictor.patience, model, Batches(x, y, validation_ids, 4 * batch_size), criterion)

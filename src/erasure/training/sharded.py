@@ -160,8 +160,10 @@ def train_shards(
     Raises:
         RequirementNotMet: If the recipe has what a slice cannot have.
     """
-    if predictor.patience is not None or predictor.augment:
-        raise RequirementNotMet("sharded training has neither early stopping nor augmentation; leave patience and augment out")
+    if predictor.patience is not None or predictor.augment or predictor.neighbours:
+        raise RequirementNotMet(
+            "sharded training has neither early stopping nor augmentation nor drawn neighbours; leave patience, augment and neighbours out"
+        )
     kept: States = dict(states or {})
     n_shards, n_trained = len(model.members), 0
     if model.partition is not None and _ASSIGNED not in kept:

@@ -102,6 +102,8 @@ def unsuited(predictor: Predictor, precision: Precision = "fp32") -> str | None:
         return "early stopping ends each training at an epoch of its own"
     if predictor.augment:
         return "augmentation changes the pictures of each training by draws of its own"
+    if predictor.neighbours:
+        return "neighbours are drawn for each training by itself"
     optimizer = predictor.optimizer.target()
     if optimizer.__name__ not in ELEMENTWISE or getattr(torch.optim, optimizer.__name__, None) is not optimizer:
         return f"the optimizer {optimizer.__name__} does not treat every weight by itself"
