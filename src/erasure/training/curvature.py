@@ -329,7 +329,7 @@ def _gradient(
 ) -> Tensor:
     """Gradient of ``value``, flat, 0 where it does not depend on a weight; with ``keep`` it can be computed again."""
     if create_graph:
-        found = differentiable_gradients(value, weights, seed, allow_unused=True)
+        found = differentiable_gradients(value, weights, seed)
     else:
-        found = torch.autograd.grad(value, weights, seed, retain_graph=keep or None, allow_unused=True)
-    return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, found, strict=True)])
+        found = torch.autograd.grad(value, weights, seed, retain_graph=keep or None, allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in found])

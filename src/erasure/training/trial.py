@@ -344,10 +344,8 @@ def require_gradients(model: nn.Module, output: Tensor) -> None:
         )
 
 
-def differentiable_gradients(
-    output: Tensor, inputs: Sequence[Tensor], seed: Tensor | None = None, *, allow_unused: bool = False
-) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again, as ``torch.autograd.grad`` with ``create_graph`` gives them.
+def differentiable_gradients(output: Tensor, inputs: Sequence[Tensor], seed: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Gradients that can be differentiated again, as ``torch.autograd.grad`` with ``create_graph`` gives them; 0 of unused inputs.
 
     A function of somebody's own whose backward pass is marked ``once_differentiable``, or computed outside the graph as kernels are,
     would be left out of the second derivatives in silence: ``torch.autograd.grad`` passes by the error that torch has put there.
@@ -364,7 +362,7 @@ def differentiable_gradients(
     functions = [node for node in _operations(output) if isinstance(node, torch.autograd.function.BackwardCFunction)]
     handles = [node.register_hook(functools.partial(look, type(node).__name__.removesuffix("Backward"))) for node in functions]
     try:
-        gradients = torch.autograd.grad(output, inputs, seed, create_graph=True, allow_unused=allow_unused)
+        gradients = torch.autograd.grad(output, inputs, seed, create_graph=True, allow_unused=True, materialize_grads=True)
     finally:
         for handle in handles:
             handle.remove()
