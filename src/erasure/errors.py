@@ -198,12 +198,22 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """The sentence ``did you mean "…"?`` for the candidate closest to ``word``, or an empty string."""
+def nearest(word: str, candidates: Iterable[str], ending: str = "") -> str:
+    """The sentence ``did you mean "…"?`` for the candidate closest to ``word``, or an empty string.
+
+    Args:
+        word: What was written.
+        candidates: What could have been meant.
+        ending: What many candidates end in, which therefore makes none nearer.
+    """
+
+    def folded(name: str) -> str:
+        return name.casefold().removesuffix(ending.casefold())
+
     by_folded: dict[str, str] = {}
     for candidate in candidates:
-        by_folded.setdefault(candidate.casefold(), candidate)
-    match = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.55)
+        by_folded.setdefault(folded(candidate), candidate)
+    match = difflib.get_close_matches(folded(word), list(by_folded), n=1, cutoff=0.55)
     return f'did you mean "{by_folded[match[0]]}"?' if match else ""
 
 

@@ -36,6 +36,11 @@ ALLOWED_MODULES = (
 FACTORIES = ("torchvision.models", "timm")
 """Allowed modules whose functions make networks; elsewhere only a class can be a model, for a configuration must not call anything."""
 
+_ENDINGS = {"loss": "Loss"}
+"""What the names of a kind end in, in modules that hold other classes too."""
+
+_OF_ONES_OWN = "one of your own or of another package is given by its dotted path, and allowed by --trust PACKAGE"
+
 _FOREIGN_MODEL = "erasure.models.module:Module"
 _FOREIGN_TRANSFORM = "erasure.training.augmentation:TorchVisionTransform"
 _TORCHVISION = "erasure.training.torchvision_operators:torchvision"
@@ -133,7 +138,9 @@ class Registry:
                     return self._foreign(f"{namespace}.{name}", slot)
             names = [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)]
             where = " or ".join(slot.namespaces) or "any module; give its dotted path"
-            raise _unknown(f'there is no {slot.kind} called "{name}" in {where}', nearest(name, names))
+            ending = _ENDINGS.get(slot.kind, "")
+            near = nearest(name, (each for each in names if each.endswith(ending)), ending)
+            raise _unknown(f'there is no {slot.kind} called "{name}" in {where}', near or _OF_ONES_OWN)
         return self._foreign(name, slot)
 
     def _foreign(self, path: str, slot: type[Call]) -> Resolved:

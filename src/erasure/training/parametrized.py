@@ -1,4 +1,4 @@
-"""Weights that are computed from other tensors: weight norm, spectral norm and whatever else ``torch.nn.utils.parametrize`` registers."""
+"""Weights that are computed from other tensors: weight norm, spectral norm, pruning, and what ``torch.nn.utils.parametrize`` registers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_weight_norm, weight_norm
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["draw_anew", "drawn_anew", "effective_weights", "plain_weights", "require_assignable", "unassignable"]
+__all__ = [
+    "draw_anew",
+    "drawn_anew",
+    "effective_weights",
+    "may_be_trained",
+    "plain_weights",
+    "require_assignable",
+    "unassignable",
+]
 
 _TOLERANCE = 1e-4
 _REMEDY = "use a method that trains, or fold the weight with torch.nn.utils.parametrize.remove_parametrizations first"
@@ -54,8 +63,13 @@ def require_assignable(model: nn.Module, method: str) -> None:
 
 
 @contextmanager
-def plain_weights(model: nn.Module) -> Iterator[None]:
+def plain_weights(model: nn.Module, *, pruned: bool = False) -> Iterator[None]:
     """Every computed weight of ``model`` as a parameter of its own; what becomes of it is assigned to the tensors it is computed from.
+
+    Args:
+        model: The network.
+        pruned: Also weights that ``torch.nn.utils.prune`` masks, for methods that change a layer's ``weight``. What is pruned stays 0.
+            Methods that go through the parameters find the ones behind the mask.
 
     Raises:
         RequirementNotMet: If a weight does not take what is assigned to it.
@@ -68,6 +82,7 @@ def plain_weights(model: nn.Module) -> Iterator[None]:
         old = _hook(module, WeightNorm)
         if old is not None:
             undo.append(_plain_of_old(module, old))
+        undo += [_plain_of_pruned(module, rule) for rule in _prunings(module) if pruned]
     try:
         yield
     finally:
@@ -91,6 +106,13 @@ def effective_weights(model: nn.Module) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in found}.values())
 
 
+def may_be_trained(layer: nn.Module) -> bool:
+    """Whether the weight of a layer, or what is behind its pruning, requires a gradient."""
+    behind: Any = layer._parameters.get("weight_orig")
+    weight: Any = layer.weight if behind is None else behind
+    return bool(weight.requires_grad)
+
+
 def drawn_anew(module: nn.Module) -> bool:
     """Draw the weights of one module by its own initialisation; whether it has one.
 
@@ -102,7 +124,10 @@ def drawn_anew(module: nn.Module) -> bool:
     computed = list(_rules(module)) if parametrize.is_parametrized(module) else []
     old = _hook(module, WeightNorm) or _hook(module, SpectralNorm)
     if not computed and old is None:
+        undo = [_plain_of_pruned(module, rule) for rule in _prunings(module)]
         renew()
+        for put_back in undo:
+            put_back()
         return True
     plain = copy.deepcopy(module)
     if old is not None:
@@ -162,6 +187,10 @@ def _hook(module: nn.Module, kind: type) -> Any:
     return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kind)), None)
 
 
+def _prunings(module: nn.Module) -> list[BasePruningMethod]:
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)]
+
+
 def _refusal(name: str, module: nn.Module, rules: str) -> str:
     kind = type(module).__name__.removeprefix("Parametrized")
     return (
@@ -210,5 +239,36 @@ def _plain_of_old(module: nn.Module, rule: WeightNorm) -> Callable[[], None]:
             weight_norm(module, rule.name, rule.dim)
         for part, flag in zip("gv", flags, strict=True):
             getattr(module, f"{rule.name}_{part}").requires_grad_(flag)
+
+    return put_back
+
+
+def _plain_of_pruned(module: nn.Module, rule: BasePruningMethod) -> Callable[[], None]:
+    """Make the weight that ``rule`` masks a parameter; entries that are pruned are 0 in every pass, and nothing trains them."""
+    name = rule._tensor_name
+    original, mask = module._parameters[f"{name}_orig"], module._buffers[f"{name}_mask"]
+    if original is None or mask is None:
+        raise RequirementNotMet(f"{type(module).__name__} is pruned, but has no {name}_orig and {name}_mask")
+    number = next(key for key, hook in module._forward_pre_hooks.items() if hook is rule)
+    weight = nn.Parameter((original * mask).detach().clone(), requires_grad=original.requires_grad)
+    kept = mask != 0
+
+    def prune(*_: object) -> None:
+        weight.data.mul_(kept)
+
+    delattr(module, name)
+    del module._parameters[f"{name}_orig"]
+    setattr(module, name, weight)
+    module._forward_pre_hooks[number] = prune
+    if weight.requires_grad:
+        weight.register_hook(lambda gradient: gradient * kept)  # type: ignore[no-untyped-call]
+
+    def put_back() -> None:
+        with torch.no_grad():
+            original.copy_(torch.where(kept, weight / mask, original))
+        delattr(module, name)
+        module.register_parameter(f"{name}_orig", original)
+        setattr(module, name, original * mask)
+        module._forward_pre_hooks[number] = rule
 
     return put_back

@@ -72,7 +72,7 @@ class ConfuseAndWeaken(IterativeUnlearner):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Confuse, fine-tune, weaken."""
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             self._confuse_and_repair(model, context)
         return model
 

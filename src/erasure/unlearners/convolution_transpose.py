@@ -53,7 +53,7 @@ class ConvolutionTranspose(IterativeUnlearner):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Swap, then fine-tune."""
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             _transpose(_square_kernels(model), whole=not any(p.requires_grad for p in model.parameters()))
         trainer = self.trainer(model, context)
         retain = context.batches("retain")

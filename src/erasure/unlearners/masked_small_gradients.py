@@ -13,7 +13,7 @@ from torch.nn.init import _calculate_fan_in_and_fan_out
 from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
-from erasure.training.parametrized import plain_weights, require_assignable
+from erasure.training.parametrized import may_be_trained, plain_weights, require_assignable
 from erasure.types import ANY_TASK, Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
@@ -78,7 +78,7 @@ class MaskedSmallGradients(IterativeUnlearner):
         if not context.n_samples("forget"):
             self._kernels(model)
             return model
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             self._redraw_and_repair(model, context)
         return model
 
@@ -112,7 +112,7 @@ class MaskedSmallGradients(IterativeUnlearner):
     def _kernels(self, model: nn.Module) -> dict[str, Tensor]:
         kinds = nn.Conv2d if self.layers == "convolutions" else (nn.Conv2d, nn.Linear)
         layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-        found = {name: module.weight for name, module in layers.items() if module.weight.requires_grad}
+        found = {name: module.weight for name, module in layers.items() if may_be_trained(module)}
         if not found:
             what = "two-dimensional convolutions" if self.layers == "convolutions" else "convolutions or linear maps"
             hint = '; layers="all" also takes linear maps' if self.layers == "convolutions" else ""

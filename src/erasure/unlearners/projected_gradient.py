@@ -14,7 +14,7 @@ from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import WeightedLayer, input_grams, weight_matrix, weighted_layers
-from erasure.training.parametrized import plain_weights, require_assignable
+from erasure.training.parametrized import may_be_trained, plain_weights, require_assignable
 from erasure.types import Fraction, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
@@ -120,7 +120,7 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
         """Measure the layers, then descend across what they read."""
         if not context.n_samples("forget") or not context.n_samples("retain") or not self.epochs:
             return model
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             self._descend(model, context)
         return model
 
@@ -159,7 +159,7 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
 
 
 def _trained_layers(model: nn.Module) -> dict[str, WeightedLayer]:
-    found = {name: layer for name, layer in weighted_layers(model).items() if layer.weight.requires_grad}
+    found = {name: layer for name, layer in weighted_layers(model).items() if may_be_trained(layer)}
     if not found:
         raise RequirementNotMet(
             f"ProjectedGradientUnlearning needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} "

@@ -18,7 +18,7 @@ from erasure.training.calls import Criterion, Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.layer_inputs import WeightedLayer, weighted_layers
 from erasure.training.loop import frozen_norms
-from erasure.training.parametrized import plain_weights, require_assignable
+from erasure.training.parametrized import may_be_trained, plain_weights, require_assignable
 from erasure.types import Fraction, NonNegativeInt, PartitionRole, PositiveInt, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
@@ -84,7 +84,7 @@ class PruneAndRedraw(IterativeUnlearner):
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Prune, redraw, train, round."""
         original = frozen_copy(model)
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             self._prune(_trained_layers(model), context)
             self._repair(model, original, context)
             if self.round_to_half:
@@ -126,7 +126,7 @@ class PruneAndRedraw(IterativeUnlearner):
 
 
 def _trained_layers(model: nn.Module) -> list[WeightedLayer]:
-    found = [layer for layer in weighted_layers(model).values() if layer.weight.requires_grad]
+    found = [layer for layer in weighted_layers(model).values() if may_be_trained(layer)]
     if not found:
         raise RequirementNotMet(
             f"PruneAndRedraw needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} has none"

@@ -98,7 +98,7 @@ class SVDClassForgetting(Unlearner):
         """Measure all layers, then project."""
         if not context.n_samples("forget") or not context.n_samples("retain"):
             return model
-        with plain_weights(model):
+        with plain_weights(model, pruned=True):
             self._project(model, context)
         return model
 

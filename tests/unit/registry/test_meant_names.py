@@ -10,6 +10,7 @@ from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
 from erasure.registry.lookup import Registry
 from erasure.registry.meant import meant
+from erasure.training.calls import Loss
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,19 @@ def test_hints_say_where_a_rate_and_how_a_share_and_a_list_are_written():
     assert hints["predictor.learning_rate"] == rate
     assert hints["data.partitions[1].parameters.percentage"] == "20 % is written 0.2"
     assert hints["unlearners"] == "put it in [ ]"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("HubrLoss", 'did you mean "HuberLoss"?'),
+        ("crossentropy", 'did you mean "CrossEntropyLoss"?'),
+        ("FocalLoss", "--trust"),  # what all losses end in makes none of them near
+        ("sigmoid_focal_loss", "--trust"),
+        ("Sigmod", "--trust"),  # torch.nn has other classes than losses
+    ],
+)
+def test_only_a_loss_that_is_near_is_advised(name, hint):
+    with pytest.raises(ConfigError) as caught:
+        Registry().resolve(name, Loss)
+    assert hint in caught.value.problems[0].hint
