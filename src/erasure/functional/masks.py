@@ -50,8 +50,18 @@ def top_fraction_mask(scores: Mapping[str, Tensor], fraction: float) -> dict[str
     if not bool(torch.isfinite(flat).all()):
         raise DataError("a score that ranks the weights is not finite")
     chosen = math.floor(Fraction(repr(float(fraction))) * len(flat))
-    order = torch.argsort(flat, descending=True, stable=True)
-    mask = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-    mask[order[:chosen]] = True
+    mask = _highest(flat, chosen)
     parts = torch.split(mask, [score.numel() for score in scores.values()])
     return {name: part.view(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
+
+
+def _highest(scores: Tensor, n: int) -> Tensor:
+    """Which entries are the ``n`` highest; of equal ones the earlier."""
+    if n == 0:
+        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    # An eighth of the time of a sort; on other devices torch has no deterministic one.
+    lowest = scores.kthvalue(len(scores) - n + 1).values if scores.is_cpu else scores.sort(descending=True).values[n - 1]
+    mask = scores > lowest
+    equal = (scores == lowest).nonzero().flatten()
+    mask[equal[: n - int(mask.sum())]] = True
+    return mask

@@ -16,7 +16,7 @@ from erasure.stages.stage import run_stage
 from erasure.stages.training import TrainModel
 from erasure.store import Writer
 from erasure.store.addresses import address
-from erasure.training.devices import synchronise
+from erasure.training.devices import give_back, synchronise
 from erasure.training.history import StepListener
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import build_model
@@ -135,6 +135,7 @@ class MethodModels:
             start = time.perf_counter()
             writer.save_tensors("tensors", {key: value.detach().cpu().contiguous() for key, value in compute().items()})
             writer.facts["elapsed_s"] = time.perf_counter() - start
+            give_back()  # importances need several times what they leave
 
         artifact = self.session.keep(address("precomputed", described), "precomputed", described, computed, f"compute {name}")
         return artifact.tensors("tensors"), cast(float, artifact.facts["elapsed_s"])

@@ -70,13 +70,14 @@ class UnlearnModel(Stage):
         return self.unlearner, ""
 
     def run(self, session: Session, writer: Writer) -> None:
-        original, context = session.model(self.data, self.original), self._task(session)
+        originals, context = [session.model(self.data, self.original)], self._task(session)
         log = EpochLog(context, session.on_epoch()) if self.is_traced else None
         peak = PeakMemory(session.device)
         kept = KeptTraining(session=session, content=self.content())
         # The weights of epochs that are looked at later are in this process alone.
         checkpoints = None if self.is_traced else (self.unlearner, kept)
-        unlearned = self.unlearner.run(original, replace(context, on_epoch=log or session.on_epoch(), checkpoints=checkpoints))
+        context = replace(context, on_epoch=log or session.on_epoch(), checkpoints=checkpoints)
+        unlearned = self.unlearner.run(originals.pop(), context)  # which is then free to let go of it
         elapsed_s = kept.before_s + unlearned.elapsed_s
         save_model(writer, unlearned.model, elapsed_s=elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
         kept.ended()

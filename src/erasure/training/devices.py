@@ -14,7 +14,7 @@ import torch
 from erasure.errors import RequirementNotMet
 from erasure.training.optimizers import uncompiled
 
-__all__ = ["PeakMemory", "Precision", "autocast", "keep_freed_memory", "resolve_device", "synchronise", "warm_up"]
+__all__ = ["PeakMemory", "Precision", "autocast", "give_back", "keep_freed_memory", "resolve_device", "synchronise", "warm_up"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -65,7 +65,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._known = True
-        _give_back()
+        give_back()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
@@ -97,7 +97,8 @@ def keep_freed_memory() -> None:
     """Let tensors take the memory of those freed before, where the C library is glibc.
 
     It hands larger blocks back to the kernel when they are freed, which clears every page of them before the next step gets it again.
-    Up to 256 MiB stay with the process until a :class:`PeakMemory` begins; blocks above 64 MiB are handed back as ever.
+    Up to 256 MiB stay with the process until :func:`give_back`, with which a :class:`PeakMemory` begins; blocks above 64 MiB are handed
+    back as ever.
     """
     libc = _c_library()
     if libc is not None:
@@ -105,7 +106,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_MIB << 20)
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Hand freed memory to the kernel, so that a peak is that of what runs and not of what ran before."""
     libc = _c_library()
     if libc is not None:

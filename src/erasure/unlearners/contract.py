@@ -178,6 +178,7 @@ class Unlearner(Component):
         if reason is not None:
             raise RequirementNotMet(reason)
         student = keep_inputs(deep_copy(model).eval())
+        del model  # a caller that does not need it any more need not hold it for as long as the method runs
         sparse = _dense_gradients(student)
         before = {name: p.requires_grad for name, p in student.named_parameters()}
         synchronise(context.device)

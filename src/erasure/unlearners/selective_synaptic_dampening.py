@@ -45,9 +45,9 @@ def dampened(weight: Tensor, forget: Tensor, train: Tensor, *, alpha: float, str
         tensor([0.0500, 1.0000])
     """
     # alpha = inf times an importance of 0 is not a number, and selects nothing either.
-    selected = forget > torch.nan_to_num(alpha * train, nan=float("inf"))
-    ratio = strength * train / torch.where(forget > 0, forget, torch.ones_like(forget))
-    return torch.where(selected, ratio.clamp(max=1.0).to(weight.dtype) * weight, weight)
+    selected = forget > (alpha * train).nan_to_num_(nan=float("inf"))
+    ratio = (strength * train).div_(torch.where(forget > 0, forget, 1.0)).clamp_(max=1.0)
+    return torch.where(selected, ratio.to(weight.dtype) * weight, weight)
 
 
 def adaptive_weighting(forget: Mapping[str, Tensor], train: Mapping[str, Tensor], share: float) -> float:

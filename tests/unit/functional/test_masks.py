@@ -51,3 +51,13 @@ def test_scores_that_are_not_finite_and_fractions_outside_are_refused():
         top_fraction_mask({"w": torch.tensor([1.0, float("nan")])}, 0.5)
     with pytest.raises(DataError, match="between 0 and 1"):
         top_fraction_mask({"w": torch.ones(2)}, 1.5)
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16, torch.float32, torch.float64))
+def test_the_mask_is_that_of_a_stable_sort_for_any_floating_type(dtype):
+    values = torch.randint(-20, 20, (1000,), generator=torch.Generator().manual_seed(0)).to(dtype) / 2
+    values[::7] = -0.0
+    for chosen in (1, 500, 999):
+        expected = torch.zeros(1000, dtype=torch.bool)
+        expected[torch.argsort(values.double(), descending=True, stable=True)[:chosen]] = True
+        assert torch.equal(top_fraction_mask({"w": values}, chosen / 1000)["w"], expected)

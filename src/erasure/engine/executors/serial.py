@@ -10,7 +10,7 @@ from erasure.errors import ErasureError, StoreError, foreign
 from erasure.events import StageFailed, StageFinished, StageStarted
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, run_stage
-from erasure.training.devices import warm_up
+from erasure.training.devices import give_back, warm_up
 
 __all__ = ["attempt", "execute", "run_or_raise"]
 
@@ -35,6 +35,7 @@ def execute(stages: Mapping[str, Stage], session: Session) -> dict[str, str]:
             schedule.fail(stage, reason)
         else:
             schedule.finish(stage)
+    give_back()  # what the stages freed, before results are put together and drawn
     return schedule.failed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -52,20 +53,23 @@ class Engine:
         self.parameters: Mapping[str, nn.Parameter] = parameters
         self.seeder: Seeder = seeder
         self._alone = method == "loop"
-        self.totals: dict[str, Tensor] = {
-            name: torch.zeros_like(p, dtype=dtype, requires_grad=False) for name, p in parameters.items()
-        }
+        self._dtype = dtype
         self.n_samples: int = 0
         self._rules = {m: rule for m in model.modules() if method == "auto" and (rule := rule_for(m)) is not None}
         self._observed = observe(model, parameters, self._rules)
         self._twins: dict[nn.Module, Twin] = {x.module: x.rule.twin for x in self._observed if x.rule.has_twin}
         if method == "auto":
             self._twins |= twins_of(model)
-        self._nodes = NodeSquares(model, parameters, seeder, self.totals) if method == "auto" else None
+        self._nodes = NodeSquares(model, parameters, seeder, dtype) if method == "auto" else None
         self._distrusted: set[int] = set()
         self._compared = 0
         self._reached = False
         self._vmap_verified: dict[tuple[frozenset[str], int], bool] = {}
+
+    @cached_property
+    def totals(self) -> dict[str, Tensor]:
+        """The sums, by parameter name; made when there is something to add, after the comparisons, which take most memory."""
+        return {name: torch.zeros_like(p, dtype=self._dtype, requires_grad=False) for name, p in self.parameters.items()}
 
     def add(self, x: Any, y: Tensor) -> None:
         """Adds one batch; an empty one changes nothing."""
@@ -73,7 +77,8 @@ class Engine:
         if n == 0:
             return
         self.n_samples += n
-        if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and self._nodes.add(x, y):
+        if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and (found := self._nodes.of(x, y)) is not None:
+            self._add(found)
             return
         if self._alone:
             self._add_one_by_one(self.parameters, x, y, n)
@@ -89,10 +94,13 @@ class Engine:
         if not logits.requires_grad or not seeds.count:
             return
         layers, rest = record.covered(self._observed, logits, self.parameters, self._distrusted)
-        for name, squares in self._closed_forms(record, layers, logits, seeds).items():
-            self.totals[name] += squares
+        self._add(self._closed_forms(record, layers, logits, seeds))
         if rest:
             self._add_fallback({name: self.parameters[name] for name in rest}, x, y, n, seeds)
+
+    def _add(self, squares: Mapping[str, Tensor]) -> None:
+        for name, own in squares.items():
+            self.totals[name] += own
 
     def gradients(self, x: Any, y: Tensor) -> dict[str, Tensor]:
         """Per-sample gradients of the first pass; each shape ``(B, *parameter)``."""

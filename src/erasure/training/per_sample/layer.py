@@ -16,7 +16,7 @@ __all__ = ["LayerRule", "register", "rule_for", "share_keeping"]
 CHUNK_ELEMENTS = 1 << 22
 """Elements of per-sample gradients held at once: 16 MiB of float32."""
 
-_KEPT_ELEMENTS = 8 * CHUNK_ELEMENTS
+_KEPT_ELEMENTS = 4 * CHUNK_ELEMENTS
 """Elements that the layers of a network may keep from one backward pass of a batch to the next."""
 
 
@@ -67,7 +67,7 @@ class LayerRule:
 
 
 def share_keeping(rules: Iterable[LayerRule]) -> None:
-    """Let the rules of a batch that has several backward passes keep what they need in each, up to 128 MiB of float32 in all."""
+    """Let the rules of a batch that has several backward passes keep what they need in each, up to 64 MiB of float32 in all."""
     left = _KEPT_ELEMENTS
     for rule in rules:
         left -= rule.keep(left)

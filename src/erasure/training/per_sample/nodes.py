@@ -67,22 +67,20 @@ class NodeSquares:
     """Adds up squared gradients of single nodes, each from its own neighbourhood, or of single links, each from that of both ends.
 
     The logits of every sample are compared with those in the whole graph; the gradients of a few, with what automatic differentiation
-    gives in the whole graph. Where anything differs, :meth:`add` refuses, and the samples are run in the whole graph.
+    gives in the whole graph. Where anything differs, :meth:`of` refuses, and the samples are run in the whole graph.
 
     Args:
         model: In evaluation mode.
         parameters: What to differentiate by, by name.
         seeder: Gives the backward passes of a batch.
-        totals: Where the squares are added.
+        dtype: Of the sums.
     """
 
-    def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], seeder: Seeder, totals: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter], seeder: Seeder, dtype: torch.dtype) -> None:
         self.model: nn.Module = model
         self.parameters: Mapping[str, nn.Parameter] = parameters
         self.seeder: Seeder = seeder
-        self.totals: Mapping[str, Tensor] = totals
+        self.dtype: torch.dtype = dtype
         rules: dict[nn.Module, Any] = {}
         for module in model.modules():
             rule: Any = LinearRule if _name(module) == _LINEAR or type(module) is FeatureLinear else rule_for(module)
@@ -100,24 +98,21 @@ class NodeSquares:
         self._refused: list[Subgraph] = []
         self._rest: list[str] | None = None
 
-    def add(self, batch: NodeBatch | LinkBatch, y: Tensor) -> bool:
-        """Adds one batch, or refuses and adds nothing."""
+    def of(self, batch: NodeBatch | LinkBatch, y: Tensor) -> dict[str, Tensor] | None:
+        """Sums over the samples of one batch, by parameter name; None where it refuses."""
         graph = batch.nodes if isinstance(batch, LinkBatch) else batch
         view = graph.view
         if view is None or view.x is not graph.x or view.edge_index is not graph.edge_index:
-            return False
+            return None
         if any(view is seen for seen in self._refused):
-            return False
+            return None
         if self._plan is None or self._plan.view is not view:
             self._plan = self._planned(batch, view, y)
         found = None if self._plan is None else self._squares(self._plan, batch, y)
         if found is None:
             self._plan = None
             self._refused.append(view)
-            return False
-        for name, squares in found.items():
-            self.totals[name].add_(squares)
-        return True
+        return found
 
     def _planned(self, batch: NodeBatch | LinkBatch, view: Subgraph, y: Tensor) -> _Plan | None:
         """How far to cut, proven on up to three samples: those with the most edges, and the first."""
@@ -177,7 +172,7 @@ class NodeSquares:
             return logits_of(self.model(batch))
 
     def _squares(self, plan: _Plan, batch: NodeBatch | LinkBatch, y: Tensor) -> dict[str, Tensor] | None:
-        totals = {name: torch.zeros_like(total) for name, total in self.totals.items()}
+        totals = {name: torch.zeros_like(p, dtype=self.dtype, requires_grad=False) for name, p in self.parameters.items()}
         whole, all_rows = self._whole(plan, batch), _rows(batch)
         for cut, which in _parts(plan, torch.arange(len(y), device=y.device), all_rows):
             rows, labels = all_rows.index_select(0, which), y.index_select(0, which)
