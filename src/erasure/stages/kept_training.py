@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from erasure.errors import CorruptArtifact
+from erasure.errors import CorruptArtifact, StoreError
 from erasure.stages.session import Session
 from erasure.store import Artifact
 from erasure.store.addresses import address
 from erasure.training.history import Checkpoint
 from erasure.types import Json
+
+if TYPE_CHECKING:
+    from erasure.stages.method_models import EpochLog
 
 __all__ = ["KeptTraining"]
 
@@ -27,20 +30,33 @@ class KeptTraining:
     whose address says which training it is of; there are two places, which take turns, so that one is whole at any moment. Both are
     removed when the training ends. Going on gives the bits of going on without a stop.
 
+    Where the weights of every epoch are wanted in the end, those until the checkpoint are kept beside it, each once.
+
     Args:
         session: Has the store.
         content: What the address of the model is made of that is trained, or unlearned.
+        log: Weights of every epoch, where they are wanted.
     """
 
     kind: ClassVar[str] = "checkpoint"
 
     session: Session
     content: Json
+    log: EpochLog | None = None
     before_s: float = 0.0
-    """Seconds that earlier processes took."""
+    """Seconds that earlier processes took, until the checkpoint."""
     _start: float = field(default_factory=time.perf_counter)
     _last: float = field(default_factory=time.perf_counter)
     _place: int | None = None
+    _n_logged: int = 0
+    _parts: list[KeptTraining] = field(default_factory=list)
+
+    def part(self, number: int) -> KeptTraining | None:
+        """Checkpoints of one step of several, which last until the whole ends; None where every epoch's weights are wanted."""
+        if self.log is not None:
+            return None
+        self._parts.append(KeptTraining(session=self.session, content={"of": self.content, "step": number}))
+        return self._parts[-1]
 
     def found(self) -> Checkpoint | None:
         """The last checkpoint of an earlier process, or None; one that is damaged is removed."""
@@ -59,6 +75,10 @@ class KeptTraining:
             return None
         self._place = max(checkpoints, key=lambda place: checkpoints[place][0].epoch)
         checkpoint, self.before_s = checkpoints[self._place]
+        if self.log is not None and not self._restored(self.log, checkpoint.epoch):
+            self._remove(checkpoint.epoch)
+            self._place, self.before_s = None, 0.0
+            return None
         return checkpoint
 
     def is_due(self) -> bool:
@@ -76,6 +96,10 @@ class KeptTraining:
         }
         if not _is_plain(described):
             return  # an optimizer or a schedule that keeps more than numbers
+        if self.log is not None:
+            if len(self.log.states) != checkpoint.epoch:
+                return  # a method that trains something else before, whose epochs are looked at too
+            self._keep_epochs(self.log)
         place = 0 if self._place != 0 else 1
         self.session.store.remove(self._address(place))  # one that is older, of a process that was killed here
         with self.session.store.publish(self._address(place), self.kind, self._content(place)) as writer:
@@ -89,9 +113,48 @@ class KeptTraining:
 
     def ended(self) -> None:
         """The training is over: remove what was kept."""
+        for part in self._parts:
+            part.ended()
         if self._place is not None:
-            for place in (0, 1):
-                self.session.store.remove(self._address(place))
+            self._remove(len(self.log.states) if self.log is not None else 0)
+
+    def _remove(self, n_epochs: int) -> None:
+        """Remove both places and the first epochs."""
+        for where in (*map(self._address, (0, 1)), *map(self._epoch_address, range(1, n_epochs + 1))):
+            self.session.store.remove(where)
+
+    def _keep_epochs(self, log: EpochLog) -> None:
+        """Put the weights of epochs that are not there yet into the store."""
+        for epoch in range(self._n_logged + 1, len(log.states) + 1):
+            where = self._epoch_address(epoch)
+            self.session.store.remove(where)  # of a process that was killed before its checkpoint
+            with self.session.store.publish(where, self.kind, self._epoch_content(epoch)) as writer:
+                writer.save_tensors("model", log.states[epoch - 1])
+                writer.save_json("log", {"elapsed_s": log.elapsed_s[epoch - 1]})
+            self._n_logged = epoch
+
+    def _restored(self, log: EpochLog, n_epochs: int) -> bool:
+        """Read the weights of the first epochs again; whether all of them are there, and none was logged already."""
+        if log.states:
+            return False
+        states, elapsed_s = [], []
+        for epoch in range(1, n_epochs + 1):
+            try:
+                artifact = self.session.store.open(self._epoch_address(epoch))
+                artifact.verify()
+                described: Any = artifact.json("log")
+            except (CorruptArtifact, StoreError):
+                return False
+            states.append(artifact.tensors("model"))
+            elapsed_s.append(float(described["elapsed_s"]))
+        log.go_on(states, elapsed_s)
+        self._n_logged = n_epochs
+        return True
+
+    @property
+    def earlier_s(self) -> float:
+        """Seconds that earlier processes took, in all steps."""
+        return self.before_s + sum(part.earlier_s for part in self._parts)
 
     @property
     def elapsed_s(self) -> float:
@@ -103,6 +166,12 @@ class KeptTraining:
 
     def _address(self, place: int) -> str:
         return address(self.kind, self._content(place))
+
+    def _epoch_content(self, epoch: int) -> dict[str, Json]:
+        return {"training": self.content, "epoch": epoch}
+
+    def _epoch_address(self, epoch: int) -> str:
+        return address(self.kind, self._epoch_content(epoch))
 
 
 def _read(artifact: Artifact) -> tuple[Checkpoint, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ class EpochLog:
         self.states: list[dict[str, Tensor]] = []
         self.elapsed_s: list[float] = []
         self.start: float = time.perf_counter()
+
+    def go_on(self, states: Sequence[dict[str, Tensor]], elapsed_s: Sequence[float]) -> None:
+        """Take over the epochs of an earlier process."""
+        self.states, self.elapsed_s = list(states), list(elapsed_s)
+        self.start = time.perf_counter() - self.elapsed_s[-1]
 
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         """Keep the weights and the time so far."""

@@ -73,12 +73,10 @@ class UnlearnModel(Stage):
         originals, context = [session.model(self.data, self.original)], self._task(session)
         log = EpochLog(context, session.on_epoch()) if self.is_traced else None
         peak = PeakMemory(session.device)
-        kept = KeptTraining(session=session, content=self.content())
-        # The weights of epochs that are looked at later are in this process alone.
-        checkpoints = None if self.is_traced else (self.unlearner, kept)
-        context = replace(context, on_epoch=log or session.on_epoch(), checkpoints=checkpoints)
+        kept = KeptTraining(session=session, content=self.content(), log=log)
+        context = replace(context, on_epoch=log or session.on_epoch(), checkpoints=(self.unlearner, kept))
         unlearned = self.unlearner.run(originals.pop(), context)  # which is then free to let go of it
-        elapsed_s = kept.before_s + unlearned.elapsed_s
+        elapsed_s = kept.earlier_s + unlearned.elapsed_s
         save_model(writer, unlearned.model, elapsed_s=elapsed_s, peak=peak, precompute_s=unlearned.precompute_s)
         kept.ended()
         writer.facts |= {"kept_bytes": unlearned.kept_bytes, "guarantee": _promise(unlearned.guarantee)}

@@ -41,6 +41,6 @@ class Cascade(Unlearner):
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """One step after another."""
         for number, step in enumerate(self.steps):
-            model = step.unlearn(model.eval(), context.step(number).seen_by(step))
+            model = step.unlearn(model.eval(), context.step(number).seen_by(step).handed(self, step, number))
             context.confine(model)
         return model

@@ -82,7 +82,7 @@ class LastLayers(Unlearner):
         return on_last_layers(
             model,
             context,
-            lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)),
+            lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner).handed(self, self.inner)),
             n_layers=self.n_layers,
             reset=self.reset,
         )

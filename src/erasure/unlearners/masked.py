@@ -91,7 +91,12 @@ class Masked(Unlearner):
             )
         else:
             mask = _named_mask(str(self.mask_file), context)
-        return confined(mask, model, context, lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner)))
+        return confined(
+            mask,
+            model,
+            context,
+            lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner).handed(self, self.inner)),
+        )
 
 
 def confined(

@@ -126,7 +126,7 @@ def _without_alternates(x: Column) -> str | None:
     """Why nothing can be taught instead, or None: other versions, such as wrong answers, leave room for alternates that are not there."""
     values = getattr(x, "values", None)
     device = values.device if isinstance(values, Tensor) else None
-    for ids in torch.arange(len(x), device=device).split(_AT_A_TIME):
+    for ids in torch.split(torch.arange(len(x), device=device), _AT_A_TIME):
         if bool(labelled(version_of(x.gather(ids), ALTERNATE)[1]).any()):
             return None
     return "the data has no alternate answers; name their column in the source"

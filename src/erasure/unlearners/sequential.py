@@ -81,7 +81,7 @@ class Sequential(Unlearner):
         """Request after request."""
         steps = self.steps
         for number, step in enumerate(steps):
-            request = replace(context.step(number).seen_by(step), on_epoch=None)
+            request = replace(context.step(number).seen_by(step).handed(self, step, number), on_epoch=None)
             model = step.unlearn(model.eval(), request)
             context.confine(model)
             if context.on_epoch is not None:

@@ -75,6 +75,10 @@ class Checkpoints(Protocol):
         """Keep a checkpoint instead of the one before."""
         ...
 
+    def part(self, number: int) -> Checkpoints | None:
+        """Checkpoints of a step of a method of several steps, of its own; None where they cannot be kept."""
+        ...
+
 
 @dataclass
 class _Ledger:
@@ -229,7 +233,7 @@ class UnlearningContext:
         """The epochs of a loop, from the last checkpoint of an earlier process where there is one.
 
         For methods whose state between two epochs is that of the loop, of its batches and of :attr:`Trainer.memory`; what they do before
-        the first epoch they do again. A method inside another one starts anew.
+        the first epoch they do again. A method inside another one starts anew, unless it is :meth:`handed` the checkpoints.
 
         Args:
             method: Whose loop it is.
@@ -365,6 +369,19 @@ class UnlearningContext:
             batch_size=unlearner.batch_size or self.batch_size,
             promised=[],
         )
+
+    def handed(self, outer: Unlearner, inner: Unlearner, step: int | None = None) -> UnlearningContext:
+        """The same task, in which ``inner`` goes on from the checkpoints that are those of ``outer``.
+
+        Args:
+            outer: A method that does again what it does before and after ``inner``, to the same bits.
+            inner: The method inside it.
+            step: Which of several, each with checkpoints of its own; the earlier ones go on from their last ones too, up to their ends.
+        """
+        if self.checkpoints is None or self.checkpoints[0] is not outer:
+            return self
+        kept = self.checkpoints[1] if step is None else self.checkpoints[1].part(step)
+        return replace(self, checkpoints=None if kept is None else (inner, kept))
 
     def step(self, number: int) -> UnlearningContext:
         """The same task with random streams of its own, for step ``number`` of a composition."""

@@ -28,14 +28,14 @@ class StoppedStage:
             needed += [address for address in stage.reads if address not in found]
         self.before = [stage for stage in plan.stages.values() if stage.address in found]
 
-    def run(self, stop_after=None, checkpoint_s=0.0):
+    def run(self, stop_after=None, checkpoint_s=0.0, stop_after_n=None):
         """The bytes of the weights, and the seconds that are booked."""
         self.epochs = []
 
         def hear(event):
             if isinstance(event, EpochFinished):
                 self.epochs.append(event.epoch)
-                if event.epoch == stop_after:
+                if event.epoch == stop_after or len(self.epochs) == stop_after_n:
                     raise Stopped
 
         session = Session(self.store, torch.device("cpu"), self.numerics)

@@ -36,18 +36,65 @@ def test_it_goes_on_to_the_same_bytes_and_leaves_nothing(tmp_path, method):
     assert elapsed_s > 0
 
 
-def test_a_method_inside_another_starts_anew(tmp_path):
-    step = of("Finetuning")
-    runs = runs_of(tmp_path, {"class": "Cascade", "parameters": {"steps": [step, step]}})
+INSIDE = {
+    "Cascade": ({"steps": [of("Finetuning"), of("NegGrad+")]}, [1, 2, 3, 4, 1, 2], [4, 2, 3, 4]),
+    "Masked": ({"inner": of("Finetuning"), "mask": {"class": "SaliencyMask"}}, [1, 2], [2, 3, 4]),
+    "LastLayers": ({"inner": of("Finetuning"), "reset": True}, [1, 2], [2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_method_inside_another_goes_on_too(tmp_path, name):
+    parameters, before, after = INSIDE[name]
+    method = {"class": name, "parameters": parameters}
+    whole = runs_of(tmp_path / "whole", method).run()[0]
+    runs = runs_of(tmp_path / "stopped", method)
     with pytest.raises(Stopped):
-        runs.run(stop_after=3)
+        runs.run(stop_after_n=len(before))
+    assert runs.epochs == before
+    assert runs.checkpoints
+    assert runs.run()[0] == whole
+    assert runs.epochs == after
     assert runs.checkpoints == []
 
 
-def test_a_method_whose_epochs_are_looked_at_starts_anew(tmp_path):
-    trace = {"measures": [], "trace": {"measures": [{"class": "Accuracy", "parameters": {"partition": "forget"}}]}}
-    runs = runs_of(tmp_path, of("Finetuning"), evaluator={"parameters": trace})
+TRACE = {"measures": [], "trace": {"measures": [{"class": "Accuracy", "parameters": {"partition": "forget"}}]}}
+
+
+def traced(store):
+    runs = runs_of(store, of("Finetuning"), evaluator={"parameters": TRACE})
     assert runs.stage.is_traced
+    return runs
+
+
+def epochs_of(runs):
+    artifact = runs.store.open(runs.stage.address)
+    return [artifact.path(f"epoch-{epoch:04d}.safetensors").read_bytes() for epoch in range(1, EPOCHS + 1)]
+
+
+def test_a_method_whose_epochs_are_looked_at_has_all_of_them_in_the_end(tmp_path):
+    whole, runs = traced(tmp_path / "whole"), traced(tmp_path / "stopped")
+    weights = whole.run()[0]
+    for first, stop in ((1, 2), (2, 4)):
+        with pytest.raises(Stopped):
+            runs.run(stop_after=stop)
+        assert runs.epochs == list(range(first, stop + 1))
+    found = runs.run()[0]
+    assert runs.epochs == [4]
+    assert found == weights
+    assert epochs_of(runs) == epochs_of(whole)
+    seconds = runs.store.open(runs.stage.address).facts["epoch_elapsed_s"]
+    assert sorted(seconds) == seconds
+    assert runs.checkpoints == []
+
+
+def test_where_an_epoch_that_is_looked_at_is_damaged_all_starts_anew(tmp_path):
+    runs = traced(tmp_path)
     with pytest.raises(Stopped):
         runs.run(stop_after=3)
+    logged = [address for address in runs.checkpoints if "log.json" in runs.store.open(address).files]
+    assert len(logged) == 2
+    runs.store.remove(logged[0])
+    runs.run()
+    assert runs.epochs == [1, 2, 3, 4]
     assert runs.checkpoints == []
