@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erasure.component import Component
@@ -18,7 +20,7 @@ from erasure.stages.blocks import ModelStack, forgotten_ids, seen_ids, split_mem
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.inference import outputs_of
 from erasure.stages.session import Session
-from erasure.stages.side_by_side import trained_side_by_side
+from erasure.stages.side_by_side import made_side_by_side
 from erasure.stages.stage import Stage, short
 from erasure.stages.training import training_content
 from erasure.stages.unlearning import task_of
@@ -107,22 +109,52 @@ class MakeModels(Stage):
 
     def _unlearned(self, session: Session, unlearner: Unlearner) -> Iterable[nn.Module]:
         """The method applied to the model that each request starts from."""
-        data, block = self.data, self.block
-        tasks = [
-            task_of(
-                session,
-                data,
-                original=origin,
-                seed=seed,
-                train_seed=self.train_seed,
-                own=_own_partitions(session, data, unlearner, block, request),
-            )
-            for request, seed, origin in zip(block.requests, block.seeds, block.origins, strict=True)
-        ]
-        together = _unlearned_together(session, data, unlearner, block.origins, tasks)
-        if together is not None:
-            return together
-        return (unlearner.run(session.model(data, at), context).model for at, context in zip(block.origins, tasks, strict=True))
+        recipe = _Unlearnings(data=self.data, block=self.block, unlearner=unlearner, train_seed=self.train_seed)
+        together = _unlearned_together(session, recipe)
+        return together if together is not None else made_side_by_side(session, recipe)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Trainings:
+    """Models that are trained from scratch, each on samples of its own: arrays, which other processes get as they are."""
+
+    data: DataSpec
+    ids: Sequence[NDArray[np.int64]]
+    seeds: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def make(self, session: Session, number: int) -> nn.Module:
+        return session.trained(self.data, torch.from_numpy(self.ids[number]), self.seeds[number])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Unlearnings:
+    """Models that a method makes, each from the model that its request starts from."""
+
+    data: DataSpec
+    block: ModelStack
+    unlearner: Unlearner
+    train_seed: int
+
+    def __len__(self) -> int:
+        return len(self.block.requests)
+
+    def make(self, session: Session, number: int) -> nn.Module:
+        original = session.model(self.data, self.block.origins[number])
+        return self.unlearner.run(original, self.task(session, number)).model
+
+    def task(self, session: Session, number: int) -> UnlearningContext:
+        block = self.block
+        return task_of(
+            session,
+            self.data,
+            original=block.origins[number],
+            seed=block.seeds[number],
+            train_seed=self.train_seed,
+            own=_own_partitions(session, self.data, self.unlearner, block, block.requests[number]),
+        )
 
 
 def _stacked(models: Iterable[nn.Module], n_models: int) -> dict[str, Tensor]:
@@ -156,7 +188,7 @@ def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn
             )
         except Diverged:  # one by one, it is known which
             pass
-    return trained_side_by_side(session, data, ids, block.seeds)
+    return made_side_by_side(session, _Trainings(data=data, ids=[own.cpu().numpy() for own in ids], seeds=block.seeds))
 
 
 def _kept(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:
@@ -176,13 +208,13 @@ def _own_partitions(
     return {unlearner.train: seen, unlearner.forget: gone, unlearner.retain: seen[~torch.isin(seen, gone)]}
 
 
-def _unlearned_together(
-    session: Session, data: DataSpec, unlearner: Unlearner, origins: Sequence[str], tasks: list[UnlearningContext]
-) -> list[nn.Module] | None:
+def _unlearned_together(session: Session, models: _Unlearnings) -> list[nn.Module] | None:
     """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
+    data, unlearner, origins = models.data, models.unlearner, models.block.origins
     plain = plain_training(unlearner)
     if plain is None or len(origins) < 2 or not plain.epochs:
         return None
+    tasks = [models.task(session, number) for number in range(len(models))]
     recipe = data.predictor.replace(
         epochs=plain.epochs,
         optimizer=plain.optimizer,

@@ -1,16 +1,21 @@
-"""Models that are trained one by one are the same, whoever trains them."""
+"""Models that are made one by one are the same, whoever makes them."""
 
 import contextlib
 import multiprocessing
+import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
+from erasure.events import ignore_events
 from erasure.experiment.configuration import load_experiment
 from erasure.stages import side_by_side
+from erasure.stages.models import MakeModels
 from erasure.stages.session import Session
 from erasure.store import Store
+from erasure.unlearners.scrub import Scrub
 from erasure.workflows.options import RunOptions
-from erasure.workflows.run import run_experiment
+from erasure.workflows.run import make_plan, run_experiment
 
 N_SHADOWS = 6
 N_OTHERS = 2
@@ -62,8 +67,43 @@ def test_models_that_others_train_are_the_same_bytes(shadows, monkeypatch):
     assert n_here == N_SHADOWS
     # Whatever this process leaves, the other one does ...
     monkeypatch.setattr(side_by_side, "context", lambda *_: multiprocessing.get_context("spawn"))
-    monkeypatch.setattr(side_by_side, "_train_what_is_left", lambda *_: None)
+    monkeypatch.setattr(side_by_side, "_make_what_is_left", lambda *_: None)
     assert shadows("by another", 0.0) == (alone, 1)
     # ... and what that one leaves too, because it died, this one does after all.
     monkeypatch.setattr(side_by_side, "_helpers", lambda *_: contextlib.nullcontext([]))
     assert shadows("by none", 0.0) == (alone, N_SHADOWS)
+
+
+UNLEARNED = EXPERIMENT | {
+    "predictor": {"model": {"class": "MLP", "parameters": {"hidden_sizes": [8]}}, "epochs": 3},
+    "unlearners": [{"class": "SCRUB", "parameters": {"epochs": 1, "max_epochs": 1}}],
+    "evaluator": {"measures": [{"class": "U-LiRA", "parameters": {"n_shadows": 4}}], "floor_repeats": 0},
+}
+
+
+def test_models_that_others_unlearn_are_the_same_bytes(tmp_path, monkeypatch):
+    here = []
+    unlearn = Scrub.unlearn
+    monkeypatch.setattr(Scrub, "unlearn", lambda *a, **k: here.append(1) or unlearn(*a, **k))
+
+    def run(name, worth_s):
+        monkeypatch.setattr(side_by_side, "WORTH_S", worth_s)
+        experiment, options = load_experiment(UNLEARNED), RunOptions(store=tmp_path / name, workers=2, report=False)
+        assert run_experiment(experiment, options).is_sound
+        (where,) = [at for at, s in make_plan(experiment, options).stages.items() if isinstance(s, MakeModels) and s.unlearner]
+        return Store(tmp_path / name, read_only=True).open(where).path("models.safetensors").read_bytes()
+
+    @contextlib.contextmanager
+    def sent(arguments, folder, n):  # as to another process
+        settings, recipe = pickle.loads(ForkingPickler.dumps(arguments))
+        made = len(here)
+        make_what_is_left(settings.session(ignore_events), recipe, folder)
+        elsewhere.append(len(here) - made)
+        yield []
+
+    elsewhere, make_what_is_left = [], side_by_side._make_what_is_left
+    alone = run("alone", 1e9)
+    monkeypatch.setattr(side_by_side, "_helpers", sent)
+    monkeypatch.setattr(side_by_side, "_make_what_is_left", lambda *_: None)
+    assert run("by another", 0.0) == alone
+    assert elsewhere == [3]  # of four shadows all but the first
