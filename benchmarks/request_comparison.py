@@ -1,12 +1,12 @@
 """A deletion request that is answered by comparison with retrained models, on data sets that nothing here was tuned for.
 
-For each of three data sets (a table, short texts, photographs; files under ``ERASURE_TEST_DATA``, default ``../shared/data``) some
+For each of four data sets (a table, two of short texts, photographs; files under ``ERASURE_TEST_DATA``, default ``../shared/data``) some
 training samples at random are to be forgotten. What does not depend on the model in use is prepared; then the plan is made and the request
-answered, both from the store. The shares are of CPU time, one thread, and of a retraining that is timed in the same run. A row tells the
-verdict too: where no method is confirmed, the model is retrained. Exits with 1 if a request with a confirmed method costs more than half
-of a retraining, or a plan was wrong by more than a third.
+answered, both from the store. All seconds, those of the plan and of the ledger too, are CPU seconds of one thread, since other programs may
+share the machine; the retraining is timed in the same run. A row tells the verdict too: where no method is confirmed, the model is
+retrained. Exits with 1 if a request with a confirmed method costs more than half of a retraining, or a plan was wrong by more than a third.
 
-Run it with ``python benchmarks/request_comparison.py [adult] [sst2] [cifar]``.
+Run it with ``python benchmarks/request_comparison.py [adult] [sst2] [cifar] [news]``.
 """
 
 from __future__ import annotations
@@ -101,7 +101,20 @@ def cifar() -> Problem:
     return Problem(*made, n_train=3_000, share=0.04, network=network, epochs=15, rate=2e-3, batch_size=64)
 
 
-PROBLEMS = {"adult": adult, "sst2": sst2, "cifar": cifar}
+def news() -> Problem:
+    """News in a few lines, 6,000 to train on, 180 to forget, as bags of hashed words; trained until nothing changes any more."""
+    table = pd.read_csv(FILES / "text" / "ag_news_test.csv.gz", header=None)
+    table = table[pd.to_numeric(table[0], errors="coerce").notna()]  # where it has a line of titles
+    words = HashingVectorizer(n_features=1000, alternate_sign=False).transform(table[1] + " " + table[2]).toarray()
+    made = _shuffled(3 * words, table[0].astype(int) - 1, len(table))
+
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(1000, 64), nn.ReLU(), nn.Linear(64, 4))
+
+    return Problem(*made, n_train=6_000, share=0.03, network=network, epochs=60, rate=1e-3, batch_size=64)
+
+
+PROBLEMS = {"adult": adult, "sst2": sst2, "cifar": cifar, "news": news}
 
 
 def _shuffled(x: Any, y: Any, n: int) -> tuple[Tensor, Tensor]:
@@ -128,7 +141,11 @@ def trainer(problem: Problem) -> Any:
 
 def main(names: list[str]) -> int:
     torch.set_num_threads(1)
-    print(f"{'data':8}{'retraining':>12}{'prepared':>10}{'request':>9}{'planned':>9}{'planned / took':>16}  method and verdict")
+    time.perf_counter = time.process_time  # what plan and ledger count, too, is then CPU time
+    print(
+        f"{'data':8}{'retraining':>12}{'prepared':>10}{'planned':>10}{'request':>10}{'request / retraining':>22}{'planned / took':>16}"
+        "  method and verdict"
+    )
     missed = [name for name in names or PROBLEMS if _missed(name, PROBLEMS[name]())]
     return int(bool(missed))
 
@@ -145,25 +162,30 @@ def _missed(name: str, problem: Problem) -> bool:
                 batch_size=problem.batch_size, folder=Path(folder) / "requests", store=Path(folder) / "store", **more,
             )  # fmt: skip
 
-        _, prepared_s, _ = _timed(lambda: ask(prepare=True))
-        plan, _, _ = _timed(lambda: ask(dry_run=True))
-        answer, request_s, took_s = _timed(ask)
-        _, retraining_s, retraining_took_s = _timed(lambda: fit(np.setdiff1d(np.arange(n), forget), 2))
+        _, prepared_s = _timed(lambda: ask(prepare=True))
+        plan, _ = _timed(lambda: ask(dry_run=True))
+        answer, request_s = _timed(ask)
+        _, retraining_s = _timed(lambda: fit(np.setdiff1d(np.arange(n), forget), 2))
     entry = answer.entry
     expected_s = plan.total_s + (plan.retraining_s if entry.method == "Retraining" else 0.0)  # as the plan says: one more, then
-    share, planned, right = request_s / retraining_s, expected_s / retraining_took_s, expected_s / took_s
-    figures = f"{retraining_s:10.1f} s{prepared_s / retraining_s:10.1f}{share:9.2f}{planned:9.2f}{right:16.2f}"
-    print(f"{name:8}{figures}  {entry.method} ({entry.verdict})", flush=True)
+    share, right = request_s / retraining_s, expected_s / request_s
+    seconds = "".join(
+        f"{each:>{width}.1f}" for each, width in ((retraining_s, 12), (prepared_s, 10), (expected_s, 10), (request_s, 10))
+    )
+    print(f"{name:8}{seconds}{share:22.2f}{right:16.2f}  {entry.method} ({entry.verdict})", flush=True)
     for tested in answer.audit.tested.methods.values() if answer.audit.tested is not None else ():
-        print(f"        {tested.label}: {tested.finding.value} {tested.reason}", flush=True)
+        left = f"{100 * tested.memory.low:.0f} to {100 * tested.memory.high:.0f} % left" if tested.memory is not None else ""
+        print(f"        {tested.label}: {tested.finding.value} {tested.reason or left}", flush=True)
+    for line in str(plan).splitlines():
+        print(f"        plan: {line}", flush=True)
     return not 1 - WRONG <= right <= 1 + WRONG or (entry.method != "Retraining" and share > MOST)
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What it gives, CPU seconds and seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What it gives, and its CPU seconds."""
+    start = time.process_time()
     found = run()
-    return found, time.process_time() - cpu, time.perf_counter() - wall
+    return found, time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from erasure.intervals import student_quantile
 
-__all__ = ["Limits", "limits", "telling_rate"]
+__all__ = ["CERTAINTY", "Limits", "limits", "telling_rate"]
+
+CERTAINTY = 0.95
+"""Level of each limit that a method is called indistinguishable by."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Limits:
     low: float
     high: float
     n: int
-    level: float = 0.95
+    level: float = CERTAINTY
 
     def is_within(self, margin: float) -> bool:
         """Whether both limits are within ``margin`` of 0: two one-sided tests."""
@@ -38,7 +41,7 @@ class Limits:
         return self.low > least
 
 
-def limits(values: Sequence[float], *, level: float = 0.95) -> Limits | None:
+def limits(values: Sequence[float], *, level: float = CERTAINTY) -> Limits | None:
     """Student-t limits of a mean, each one-sided at ``level``; None for fewer than two values or ones that are not finite.
 
     Source:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from erasure.analysis.equivalence import Limits, limits
+from erasure.analysis.equivalence import CERTAINTY, Limits, limits
 from erasure.analysis.families import FORGETTING, UTILITY, Family, families_of
 from erasure.analysis.findings import MEMORY_MARGIN, ORIGINAL, Difference, Finding, Repeats, Tested, TestedReport, is_negligible
 from erasure.analysis.gaps import RolePartitions
@@ -48,6 +48,7 @@ def judge_report(
     excluded: Iterable[str] = (),
     level: float = LEVEL,
     repeats: Repeats = Repeats.SEEDS,
+    certainty: float = CERTAINTY,
 ) -> TestedReport:
     """Test every method of one problem beside the jury.
 
@@ -58,6 +59,7 @@ def judge_report(
         excluded: Labels that guards have judged already (failed, changed nothing).
         level: Share of reports in which a retrained method may be accused.
         repeats: How more originals are had, for remedies.
+        certainty: Level of each limit that equivalence is shown by; more than usual where several methods are tried in turn.
     """
     rows = list(rows)
     families, notices = families_of(rows, roles)
@@ -75,7 +77,7 @@ def judge_report(
         for label, family in tried.items()
     }
     reference = _reference(original, level) if original is not None else _Reference()
-    reference = replace(reference, repeats=repeats)
+    reference = replace(reference, repeats=repeats, certainty=certainty)
     relabelled = {label: _compared(family, bases[label], level) for label, family in tried.items()}
     compared = {label: _with_sides(found, reference.sides) for label, (found, _) in relabelled.items()}
     p_values = {label: _p(found) for label, found in compared.items()}
@@ -157,7 +159,7 @@ def _tested(
     n_asked: int = 1,
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
-    memory = _memory(family, reference.ruler)
+    memory = _memory(family, reference)
 
     def tested(finding: Finding, reason: str = "", remedy: str = "") -> Tested:
         return Tested(
@@ -193,7 +195,7 @@ def _tested(
     untold = _untold(order) if basis == "t" else None
     if untold is not None:
         return tested(Finding.UNDECIDED, _too_alike(untold, reference.repeats))
-    missing, remedy = _not_shown(family, memory, reference.tested, reference.repeats)
+    missing, remedy = _not_shown(family, memory, reference)
     return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 
 
@@ -253,6 +255,7 @@ class _Reference:
         harm: Its accuracies that forgotten data harmed.
         ruler: How a value becomes a share of its memory.
         repeats: How more originals are had.
+        certainty: Level of each limit.
     """
 
     tested: Tested | None = None
@@ -260,6 +263,7 @@ class _Reference:
     harm: Mapping[tuple[str, str], float] = field(default_factory=dict)
     ruler: _Ruler | None = None
     repeats: Repeats = Repeats.SEEDS
+    certainty: float = CERTAINTY
 
 
 def _reference(family: Family, level: float) -> _Reference:
@@ -316,15 +320,17 @@ def _ruler(original: Family) -> _Ruler | None:
     return _Ruler(best.column.key, best.amount)
 
 
-def _memory(family: Family, ruler: _Ruler | None) -> Limits | None:
+def _memory(family: Family, reference: _Reference) -> Limits | None:
+    ruler = reference.ruler
     index = next((i for i, column in enumerate(family.columns) if ruler is not None and column.key == ruler.key), None)
     if ruler is None or index is None:
         return None
-    return limits([float(each) / ruler.unit for each in family.apart(index)])
+    return limits([float(each) / ruler.unit for each in family.apart(index)], level=reference.certainty)
 
 
-def _not_shown(family: Family, memory: Limits | None, control: Tested | None, repeats: Repeats) -> tuple[str, str]:
+def _not_shown(family: Family, memory: Limits | None, reference: _Reference) -> tuple[str, str]:
     """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
+    control, repeats = reference.tested, reference.repeats
     if family.n_originals < MIN_ORIGINALS:
         return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", f"use {repeats.words(5)}"
     if control is None:
@@ -343,7 +349,7 @@ def _not_shown(family: Family, memory: Limits | None, control: Tested | None, re
         if not found:
             return "no accuracy on retained and on held-out samples was measured", "measure Accuracy on both"
         for index in found:
-            loss = limits([float(each) for each in family.apart(index)])
+            loss = limits([float(each) for each in family.apart(index)], level=reference.certainty)
             if loss is None or not loss.is_above(-UTILITY_MARGIN):
                 return (
                     f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",

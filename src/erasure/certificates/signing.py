@@ -72,6 +72,11 @@ def signer(path: Path) -> CryptoSigner:
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as error:
+        if b"ENCRYPTED" in data:
+            raise DataError(
+                f"{path} is protected by a password, which nobody can type here; give a copy without one, which openssl pkey -in {path} "
+                "-out FILE makes"
+            ) from error
         raise DataError(
             f"{path} is no private key in PEM form without a password; make one with: erasure keys new {path}"
         ) from error

@@ -50,6 +50,7 @@ _PATH = click.Path(exists=True, path_type=Path)
     help="Folder of all requests.",
 )
 @click.option("--key", type=_PATH, help="Private key to sign with (erasure keys new). [default: one in the folder]")
+@click.option("--contact", default="", metavar="TEXT", help="Whom the person who asked may turn to; their page shows it.")
 @click.option("--max-seconds", type=click.FloatRange(min=0), help="Try only methods that fit into this time.")
 @click.option(
     "--max-money", type=click.FloatRange(min=0), help="Try only methods that fit into this budget, at --price-per-hour."
@@ -67,6 +68,13 @@ _PATH = click.Path(exists=True, path_type=Path)
 )
 @click.option(
     "--golds", type=click.IntRange(min=1), default=4, show_default=True, help="Retrained models to compare each of them with."
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Methods to confirm in turn until one holds; the more, the stricter each is judged.",
 )
 @click.option("--no-fallback", is_flag=True, help="Do not retrain even if no method is good enough.")
 @click.option("--no-data-check", is_flag=True, help="Forget samples even if the model seems never to have seen them.")
@@ -93,6 +101,7 @@ def command(
     max_loss: float,
     originals: int,
     golds: int,
+    attempts: int,
     no_fallback: bool,
     no_data_check: bool,
     quiet: bool,
@@ -140,6 +149,7 @@ def command(
             max_utility_loss=max_loss,
             n_originals=originals,
             n_golds=golds,
+            n_attempts=attempts,
             fallback=not no_fallback,
             check_data=not no_data_check,
             original=model if not is_saved_estimator(model) else None,
@@ -166,8 +176,16 @@ def _as_json(found: Answer | DeletionPlan) -> dict[str, Any]:
         places = {"folder": found.folder, "model": found.folder / "model", "page": found.folder / "answer.html"}
         return {**places, "certificate": found.certificate, "entry": asdict(found.entry)}
     methods = [{"method": each.label, "seconds": each.seconds, "refusal": each.refusal} for each in found.candidates]
-    facts = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in {"models", "candidates"}}
-    return {**facts, "total_s": found.total_s, "methods": methods, "models": [asdict(each) for each in found.models]}
+    facts = {
+        field.name: getattr(found, field.name) for field in fields(found) if field.name not in {"models", "candidates", "steps"}
+    }
+    return {
+        **facts,
+        "steps": asdict(found.steps),
+        "total_s": found.total_s,
+        "methods": methods,
+        "models": [asdict(each) for each in found.models],
+    }
 
 
 def _listed(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from erasure.component import component_slot, field_types
+from erasure.component import Component, component_slot, field_types
 from erasure.config import Node
 from erasure.config.build import Builder
 from erasure.data.arrays import datasets_from
@@ -401,6 +401,13 @@ def named_in_errors(role: str, data: Any) -> Held:
         raise DataError(f"{role}: {error}") from error
 
 
+def _built(builder: Builder, value: Any, slot: type[Component], path: str) -> Any:
+    """A component that is described by its name or a mapping, or several of them in a list; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(_built(builder, each, slot, f"{path}[{number}]") for number, each in enumerate(value))
+    return builder.build(Node.of(value), slot, path) if isinstance(value, str | Mapping) else value
+
+
 def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
     """The method of a name, or of what a configuration says of it, with its parameters.
 
@@ -422,9 +429,7 @@ def unlearner_of(method: Any, hyperparameters: Mapping[str, Any]) -> Unlearner:
     values: dict[str, Any] = {}
     for name, value in hyperparameters.items():
         slot = component_slot(field_types(cls).get(name))
-        values[name] = (
-            builder.build(Node.of(value), slot, name) if slot is not None and isinstance(value, str | Mapping) else value
-        )
+        values[name] = value if slot is None else _built(builder, value, slot, name)
     if builder.problems:
         raise InvalidParameters(builder.problems)
     try:

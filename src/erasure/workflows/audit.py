@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from erasure.analysis.equivalence import CERTAINTY
 from erasure.analysis.findings import Repeats, Tested, TestedReport
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
@@ -49,6 +50,7 @@ __all__ = [
     "p_words",
     "roles_of",
     "unfamiliar",
+    "written",
 ]
 
 _GOLDS_OF_ONE = 19
@@ -187,49 +189,75 @@ def audit(
     treated = Treatments(fits, given, seed, functions) if fits is not None else None
     measured = MeasuredModels(data=given, measures=chosen, name=name, seed=seed, made=maker, treated=treated)
     rows = measured.rows(blocks)
-    return judged(given, blocks, rows, measured.by_name, name=name, exact=exact, output=output, listener=listener)
+    found = judged(given, blocks, rows, exact=exact)
+    if output is not None:
+        found = written(found, given, blocks, measured.by_name, output, name=name, exact=exact, listener=listener)
+    for sentence in found.cannot:
+        listener(Message(sentence, level="warning"))
+    return found
 
 
 def judged(
     data: GivenData,
     blocks: Sequence[GivenBlock],
     rows: Sequence[Row],
-    measures: Mapping[str, Measure],
     *,
-    name: str,
     exact: Sequence[str] = (),
-    keys: Mapping[str, str] | None = None,
-    output: Path | str | None = None,
-    listener: Listener = ignore_events,
+    certainty: float = CERTAINTY,
 ) -> Audit:
-    """Rows with what they say, in files where they are wanted.
+    """Rows with what they say.
 
     Args:
         data: The data.
         blocks: What was measured.
         rows: What was found.
-        measures: The measure behind each name that rows have.
-        name: Name of the audit.
         exact: Labels of methods that retrain.
-        keys: Label to registered name of the method.
-        output: Directory of the files.
-        listener: Receives events.
+        certainty: Level of each limit that equivalence is shown by.
     """
     shown, jury = (tuple(row for row in rows if row.is_juror == wanted) for wanted in (False, True))
-    tested = judge_report(rows, roles_of(data), exact=exact, excluded=guarded(shown), repeats=Repeats.MODELS) if jury else None
+    tested = None
+    if jury:
+        tested = judge_report(
+            rows, roles_of(data), exact=exact, excluded=guarded(shown), repeats=Repeats.MODELS, certainty=certainty
+        )
     statements, cannot = _said(data, blocks, tested)
     failures = {
         f"{row.label}: {row.measure}": row.reason for row in shown if row.status == "failed" and row.model_role == "unlearned"
     }
-    where = Path(output) if output is not None else None
-    found = Audit(shown, failures, where, jury=jury, tested=tested, statements=statements, cannot=cannot)
-    if where is not None:
-        where.mkdir(parents=True, exist_ok=True)
-        save(found, where)
-        write_run_record(given_evidence(data, blocks, measures, name=name, dataset="given data", keys=keys, exact=exact), where)
-        report_page(where, listener)
-    for sentence in cannot:
-        listener(Message(sentence, level="warning"))
+    return Audit(shown, failures, None, jury=jury, tested=tested, statements=statements, cannot=cannot)
+
+
+def written(
+    found: Audit,
+    data: GivenData,
+    blocks: Sequence[GivenBlock],
+    measures: Mapping[str, Measure],
+    output: Path | str,
+    *,
+    name: str,
+    exact: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
+    listener: Listener = ignore_events,
+) -> Audit:
+    """The audit with its files: rows, evidence and the report.
+
+    Args:
+        found: The audit.
+        data: The data.
+        blocks: What was measured.
+        measures: The measure behind each name that rows have.
+        output: Directory of the files.
+        name: Name of the audit.
+        exact: Labels of methods that retrain.
+        keys: Label to registered name of the method.
+        listener: Receives events.
+    """
+    where = Path(output)
+    where.mkdir(parents=True, exist_ok=True)
+    found = replace(found, output=where)
+    save(found, where)
+    write_run_record(given_evidence(data, blocks, measures, name=name, dataset="given data", keys=keys, exact=exact), where)
+    report_page(where, listener)
     return found
 
 

@@ -34,6 +34,7 @@ from erasure.workflows.audit import Audit, unfamiliar
 from erasure.workflows.deletion_folder import CERTIFICATE_FILE, MODEL_FOLDER, DeletionFolder, check_folder, save_model
 from erasure.workflows.deletion_plan import NOTHING_TO_PREPARE, DeletionPlan
 from erasure.workflows.deletion_request import DeletionRequest, Wishes
+from erasure.workflows.deletion_statement import RETRAINING
 from erasure.workflows.estimator_request import EstimatorData, EstimatorRequest, is_estimator
 
 __all__ = ["METHODS", "Answer", "forget", "matching", "proving_methods"]
@@ -50,6 +51,10 @@ _PASSES, _LEAST_PASSES, _KEPT, _COST = 60, 20, 2.5, 10
 """Passes over the forgotten samples, and how few do; kept samples for each of them; what all may cost, in passes over the training set."""
 
 _MIN_ORIGINALS = 3
+_TELLING_S = 0.5
+"""Seconds of a retraining from which on a request is told as a share of it."""
+_TAKEN = {"original", "gold", RETRAINING}
+"""Labels that a method cannot have."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +82,7 @@ class Answer:
 
     def __str__(self) -> str:
         entry = self.entry
-        share = f", {entry.cost_s / entry.retraining_s:.2f} of a retraining" if entry.retraining_s else ""
+        share = f", {entry.cost_s / entry.retraining_s:.2f} of a retraining" if entry.retraining_s >= _TELLING_S else ""
         proof = f"certificate {self.certificate}" if self.certificate else f"no certificate: {entry.refusal}"
         said = f"{entry.n_forgotten:,} forgotten by {entry.method} ({entry.verdict}), {entry.cost_s:.1f} s{share}; {proof}"
         return f"request {entry.number}: {said}"
@@ -94,6 +99,7 @@ def forget(
     methods: Sequence[str | Unlearner | Mapping[str, Any]] = METHODS,
     folder: Path | str = "requests",
     key: Path | str | None = None,
+    contact: str = "",
     max_seconds: float | None = None,
     max_money: float | None = None,
     price_per_hour: float = 0.0,
@@ -101,6 +107,7 @@ def forget(
     max_eps: float = 1.0,
     n_originals: int = 5,
     n_golds: int = 4,
+    n_attempts: int = 1,
     fallback: bool = True,
     check_data: bool = True,
     original: Path | str | None = None,
@@ -135,6 +142,7 @@ def forget(
             default a few cheap ones, and the method that forgets by proof where the model has one.
         folder: The folder of all requests for this model.
         key: Private key to sign with (``erasure keys new``); by default one in the folder.
+        contact: Whom the person who asked may turn to, such as a name and an address; their page shows it.
         max_seconds: Methods that do not fit into this time are not tried.
         max_money: The same in money.
         price_per_hour: What an hour of computing costs.
@@ -142,6 +150,8 @@ def forget(
         max_eps: Largest eps of a certified removal whose guarantee is evidence enough, at its delta.
         n_originals: Models on which the best method is confirmed, the one in use among them; at least 3.
         n_golds: Retrained models beside each of them.
+        n_attempts: How many methods are confirmed in turn until one holds. The more there may be, the stricter each is judged, so that
+            all together err no more often than one.
         fallback: Whether to retrain when no method is good enough.
         check_data: Whether to refuse samples that the model seems never to have seen.
         original: Where the model was saved: the certificate then names these bytes.
@@ -167,9 +177,10 @@ def forget(
     check_settings(seed=seed, batch_size=batch_size)
     limits = {"max_seconds": (max_seconds, 0, math.inf), "max_money": (max_money, 0, math.inf)}
     check_bounds(
-        whole=("n_originals", "n_golds"),
+        whole=("n_originals", "n_golds", "n_attempts"),
         n_originals=(n_originals, _MIN_ORIGINALS, math.inf),
         n_golds=(n_golds, 1, math.inf),
+        n_attempts=(n_attempts, 1, math.inf),
         price_per_hour=(price_per_hour, 0, math.inf),
         max_utility_loss=(max_utility_loss, 0, 1),
         max_eps=(max_eps, 0, math.inf),
@@ -178,10 +189,12 @@ def forget(
     if max_money is not None and not price_per_hour:
         raise InvalidParameters([Diagnostic("says nothing without price_per_hour, what an hour costs", path="max_money")])
     who = [who] if isinstance(who, str | int) else who
-    methods = [methods] if isinstance(methods, str) else methods
+    methods = [methods] if isinstance(methods, str | Unlearner | Mapping) else methods
+    if not isinstance(methods, Sequence):
+        raise InvalidParameters([Diagnostic("expected a sequence of methods, or () to retrain at once", path="methods")])
     root, is_planned = Path(folder), dry_run or prepare
     check_folder(root)
-    place = DeletionFolder(root, None if key is None else Path(key))
+    place = DeletionFolder(root, None if key is None else Path(key), str(contact))
     place.check()
     if data is None:
         raise DataError(
@@ -230,6 +243,7 @@ def forget(
         wishes = Wishes(
             n_originals=n_originals,
             n_golds=n_golds,
+            n_attempts=n_attempts,
             max_seconds=limit,
             max_utility_loss=max_utility_loss,
             max_eps=max_eps,
@@ -387,14 +401,32 @@ def matching(n_forget: int, n_train: int) -> tuple[Mapping[str, Any], ...]:
 
 def _labelled(methods: Sequence[str | Unlearner | Mapping[str, Any]]) -> list[tuple[str, Unlearner]]:
     found: list[tuple[str, Unlearner]] = []
-    for each in methods:
+    for number, each in enumerate(methods):
         if isinstance(each, Unlearner):
             label, unlearner = type(each).__name__, each
         elif isinstance(each, Mapping):
-            label = str(each.get("label", each["class"]))
-            unlearner = unlearner_of(str(each["class"]), dict(each.get("parameters", {})))
+            label, unlearner = _described(each, f"methods[{number}]")
         else:
             label, unlearner = each, unlearner_of(each, {})
         taken = {known for known, _ in found}
         found.append((label if label not in taken else f"{label} {len(found) + 1}", unlearner))
     return found
+
+
+def _described(method: Mapping[str, Any], path: str) -> tuple[str, Unlearner]:
+    """Label and method of ``{"class": …, "parameters": …, "label": …}``."""
+    unknown = sorted(str(name) for name in {*method} - {"class", "parameters", "label"})
+    name, parameters = method.get("class"), method.get("parameters", {})
+    label = str(method.get("label", name))
+    problem = ""
+    if unknown:
+        problem = f'"{unknown[0]}" is not read there; a method has "class", "label" and "parameters", by their names'
+    elif not isinstance(name, str):
+        problem = 'expected the method\'s name as "class", such as {"class": "SSD", "parameters": {}}'
+    elif not isinstance(parameters, Mapping):
+        problem = f'expected "parameters" by name, such as {{"epochs": 1}}, found a {type(parameters).__name__}'
+    elif label in _TAKEN:
+        problem = f'"{label}" is what another model of the report is called; choose another label'
+    if problem:
+        raise InvalidParameters([Diagnostic(problem, path=path)])
+    return label, unlearner_of(name, dict(parameters))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 
+from erasure.analysis.equivalence import CERTAINTY
 from erasure.analysis.findings import Difference, Finding, Tested
 from erasure.analysis.judging import judge_report
 from erasure.engine.fits import Fits
@@ -21,11 +22,12 @@ from erasure.errors import ErasureError
 from erasure.events import Listener, Message
 from erasure.measures.contract import Measure
 from erasure.training.randomness import derive
-from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of
+from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of, written
 from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
 
-__all__ = ["Confirmed", "DeletionEvidence", "drift_of"]
+__all__ = ["Confirmed", "DeletionEvidence", "drift_of", "remaining"]
 
+_NAME = "deletion request"
 _NEAR = 1.0
 """Distance from retrained models, in their standard deviations, at which no further method is tried."""
 _MAX = 10.0
@@ -37,12 +39,14 @@ class Confirmed:
 
     Args:
         model: What it made of the model in use.
+        blocks: The models that it was confirmed on.
         audit: What was measured.
         tested: The test; None where there was nothing to test, or a guard stopped the method.
         why: Why the evidence carries no certificate; empty if it does.
     """
 
     model: UnlearnedModel
+    blocks: Sequence[GivenBlock]
     audit: Audit
     tested: Tested | None
     why: str
@@ -95,7 +99,13 @@ class DeletionEvidence:
         self.measures: list[Measure] = audit_measures(None, data, fits is not None)
         made = None if fits is None else functools.cache(of_fits(fits, data, seed, generation))
         self.measured: MeasuredModels = MeasuredModels(
-            data=data, measures=self.measures, name="deletion request", seed=seed, made=made
+            data=data,
+            measures=self.measures,
+            name=_NAME,
+            seed=seed,
+            made=made,
+            store=unlearnings.store if fits is not None else None,
+            identity=dict(fits.identity) if fits is not None else None,
         )
         if fits is not None:
             unlearnings.teachers = Teachers(f"of {n_golds} golds, generation {generation}", self._teacher)
@@ -128,16 +138,17 @@ class DeletionEvidence:
             models.append(PlannedModels(name, len(wanted), sum(self.fits.has(ids, seed) for ids, seed in wanted)))
         return models + self._rulers()
 
-    def prepare(self, candidates: Sequence[OfferedMethod]) -> OfferedMethod | None:
+    def prepare(self, candidates: Sequence[OfferedMethod], n_attempts: int = 1) -> Sequence[OfferedMethod]:
         """Make all evidence that does not depend on the model in use, so that a request finds it.
 
         Models that methods are judged beside are trained and measured, the best method is chosen, and applied to the further originals.
 
         Args:
             candidates: Methods to try.
+            n_attempts: How many of them a request may try to confirm.
 
         Returns:
-            The chosen method; None if none was good enough.
+            The chosen methods, the best first; none if none was good enough.
         """
         fits = cast(Fits, self.fits)
         made, asked = of_fits(fits, self.data, self.seed, self.generation), []
@@ -146,10 +157,14 @@ class DeletionEvidence:
         golds = [gold for block in self._blocks for gold in self.golds(block)]
         for model in (*golds, *(self._sibling(block) for block in self._blocks if block), *asked):
             self._measure(model)
-        chosen = self.choose(candidates)
-        if chosen is not None:
+        chosen: list[OfferedMethod] = []
+        for number in self._blocks:
+            original = self._sibling(number) if number else self.own
+            self.measured.rows([GivenBlock(original=original, golds=self.golds(number), number=number)])
+        while len(chosen) < n_attempts and (best := self.choose(remaining(candidates, chosen))) is not None:
+            chosen.append(best)
             for block in self._blocks[1:-1]:
-                self._measure(self._applied(chosen, block))
+                self._measure(self._applied(best, block))
         return chosen
 
     def _measure(self, model: GivenModel) -> None:
@@ -253,20 +268,25 @@ class DeletionEvidence:
         distance = _root_mean_square([each for each in differences if not each.is_negligible], len(differences))
         return distance, f"{distance:.2f} standard deviations from retrained models"
 
-    def confirm(self, chosen: OfferedMethod, output: Path) -> Confirmed:
-        """Apply the method to the model in use and to further originals, none of which chose it, and judge it there."""
+    def confirm(self, chosen: OfferedMethod, certainty: float = CERTAINTY) -> Confirmed:
+        """Apply the method to the model in use and to further originals, none of which chose it, and judge it there.
+
+        Args:
+            chosen: The method.
+            certainty: Level of each limit that it has to keep within.
+        """
         blocks, made = [], []
         for number in self._blocks[:-1]:
             original = self._sibling(number) if number else self.own
             made.append(self._applied(chosen, number))
             unlearned = {chosen.label: made[-1]}
             blocks.append(GivenBlock(original=original, golds=self.golds(number), unlearned=unlearned, number=number))
-        audit = self.judged(blocks, {chosen.label: chosen.label}, output)
+        audit = self.judged(blocks, certainty=certainty)
         guard = guarded(audit.rows).get(chosen.label)
         if guard is not None:
-            return Confirmed(made[0], audit, None, f"{chosen.label} is refused: {guard[1]}")
+            return Confirmed(made[0], blocks, audit, None, f"{chosen.label} is refused: {guard[1]}")
         tested = audit.tested.methods[chosen.label] if audit.tested is not None else None
-        return Confirmed(made[0], audit, tested, self._thin(chosen.label, tested, made[0]))
+        return Confirmed(made[0], blocks, audit, tested, self._thin(chosen.label, tested, made[0]))
 
     def _thin(self, label: str, tested: Tested | None, made: UnlearnedModel) -> str:
         """Why the evidence does not carry a certificate; empty if it does."""
@@ -292,23 +312,23 @@ class DeletionEvidence:
             return ""
         return f"{label} loses {100 * loss:.1f} points of accuracy on test, and {100 * most:.1f} are allowed"
 
-    def judged(self, blocks: Sequence[GivenBlock], keys: Mapping[str, str], output: Path, exact: Sequence[str] = ()) -> Audit:
-        """The audit of some blocks, with its files."""
-        rows = self.measured.rows(blocks)
-        return judged(
-            self.data,
-            blocks,
-            rows,
-            self.measured.by_name,
-            name="deletion request",
-            exact=exact,
-            keys=keys,
-            output=output,
-            listener=lambda event: None,
-        )
+    def judged(self, blocks: Sequence[GivenBlock], exact: Sequence[str] = (), certainty: float = CERTAINTY) -> Audit:
+        """The audit of some blocks."""
+        return judged(self.data, blocks, self.measured.rows(blocks), exact=exact, certainty=certainty)
+
+    def written(self, audit: Audit, blocks: Sequence[GivenBlock], output: Path, exact: Sequence[str] = ()) -> Audit:
+        """The audit with its files: rows, evidence and report."""
+        keys = {label: "" if label in exact else label for block in blocks for label in block.unlearned}
+        return written(audit, self.data, blocks, self.measured.by_name, output, name=_NAME, keys=keys, exact=exact)
 
     def _say(self, text: str) -> None:
         self.listener(Message(text))
+
+
+def remaining(candidates: Iterable[OfferedMethod], done: Iterable[OfferedMethod]) -> list[OfferedMethod]:
+    """The candidates that are not among those whose turn has come."""
+    labels = {each.label for each in done}
+    return [each for each in candidates if each.label not in labels]
 
 
 class _Counting:

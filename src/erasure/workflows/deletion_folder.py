@@ -72,10 +72,12 @@ class DeletionFolder:
     Args:
         root: The folder.
         key: Private key that signs; by default one in the folder, made when it is first needed.
+        contact: Whom the page for the person who asked names for questions.
     """
 
     root: Path
     key: Path | None = None
+    contact: str = ""
 
     @property
     def ledger(self) -> Ledger:
@@ -321,10 +323,11 @@ def save_model(model: Any, folder: Path) -> str:
 
 
 def check_folder(root: Path) -> None:
-    """That there is a folder, or can be.
+    """That there is a folder that can be written, or can be.
 
     Raises:
         DataError: If there is a file in its place.
+        StoreError: If it cannot be made or written.
     """
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is a file; give a folder")
@@ -334,6 +337,12 @@ def check_folder(root: Path) -> None:
         raise StoreError(
             f"cannot make the folder {root} ({os.strerror(error.errno or 0).lower()}); choose another one"
         ) from error
+    effective = os.access in os.supports_effective_ids
+    for folder in (root, root / "private"):
+        with reported("read", folder, option="--folder"):
+            exists = folder.exists()
+        if exists and not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=effective):
+            raise StoreError(f"the folder {folder} cannot be read and written; ask for the permission, or choose another one")
 
 
 def rows_digest(folder: Path) -> str:

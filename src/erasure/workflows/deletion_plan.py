@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.engine.fits import Fits, passed
-from erasure.engine.given_data import GivenData
-from erasure.engine.given_models import GivenModel
-from erasure.engine.given_unlearning import Teachers, Unlearnings
-from erasure.engine.sharded_fits import ShardedFit
-from erasure.errors import ErasureError
-from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
 
-__all__ = [
-    "NOTHING_TO_PREPARE",
-    "DeletionPlan",
-    "OfferedMethod",
-    "PlannedModels",
-    "candidate_prices",
-    "pass_seconds",
-    "retraining_price",
-]
+__all__ = ["NOTHING_TO_PREPARE", "DeletionPlan", "OfferedMethod", "PlannedModels", "StepPrices"]
 
 NOTHING_TO_PREPARE = "Nothing has to be prepared: the answer is exact or certified by proof, and compared with nothing."
-_TRIAL = 0.1
-"""Share of the data on which what nobody has timed yet is timed."""
-_MIN_TRIAL = 8
-_TRAINED, _MIN_TRAINED = 20, 64
-"""One sample in so many is trained on to time a training, but a few batches at least."""
-_PASSED = 2048
-"""Samples of a partition that a pass is timed on."""
-_REPORT_S, _ANSWER_S = 1.5, 0.5
-"""Seconds that report, page and signature take, whatever the model, and those of page and signature alone."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +52,25 @@ class PlannedModels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepPrices:
+    """Seconds of what is done beside training and unlearning; see :class:`~erasure.workflows.deletion_price.Rehearsal`.
+
+    Args:
+        pass_s: A pass of one model over everything that is measured.
+        judging_s: Measures and attacks on one model, without the pass.
+        report_s: Verdict, stored rows and report.
+        answer_s: Saved model, page, ledger and certificate.
+        start_s: What a new process takes more, until everything is loaded that the others use.
+    """
+
+    pass_s: float = 0.0
+    judging_s: float = 0.0
+    report_s: float = 0.0
+    answer_s: float = 0.0
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeletionPlan:
     """What a request will take.
 
@@ -89,7 +83,7 @@ class DeletionPlan:
         chosen: The best method, where that is known already.
         n_applied: To how many of these models it was applied already.
         retraining_s: Seconds of one retraining.
-        pass_s: Seconds in which a model is passed over everything that is measured.
+        steps: Seconds of measuring, judging and publishing.
         price_per_hour: What an hour costs.
         already: Number of the request that has answered this one; 0 if none has.
         way: What is done where no method is to be chosen, such as for estimators; empty otherwise.
@@ -104,7 +98,7 @@ class DeletionPlan:
     chosen: OfferedMethod | None = None
     n_applied: int = 0
     retraining_s: float = 0.0
-    pass_s: float = 0.0
+    steps: StepPrices = StepPrices()
     price_per_hour: float = 0.0
     already: int = 0
     way: str = ""
@@ -140,12 +134,22 @@ class DeletionPlan:
         return method.seconds * (self.n_left + (self.chosen is None and not method.is_tried))
 
     @property
-    def evidence_s(self) -> float:
-        """Seconds of measuring and of the report."""
+    def n_measured(self) -> int:
+        """Models that are still to be measured; what those said that are there already is in the store."""
         if self.proving or not self.tried:
-            return _ANSWER_S + 2 * self.pass_s
-        measured = self.n_left + len(self.untried) + sum(each.n - each.n_cached for each in self.models)
-        return _REPORT_S + self.pass_s * measured
+            return 2
+        return self.n_confirmed + len(self.tried) + sum(each.n - each.n_cached for each in self.models)
+
+    @property
+    def measuring_s(self) -> float:
+        """Seconds of asking models for their answers, and of measures and attacks on these."""
+        known = self.n_applied + len(self.tried) - len(self.untried) if not self.proving else 0
+        return self.steps.pass_s * max(1, self.n_measured - known) + self.steps.judging_s * self.n_measured
+
+    @property
+    def evidence_s(self) -> float:
+        """Seconds of measuring, of verdict and report, and of page, ledger and certificate."""
+        return self.measuring_s + self.steps.report_s + self.steps.answer_s
 
     @property
     def unlearning_s(self) -> float:
@@ -179,9 +183,14 @@ class DeletionPlan:
         training = f"{_time(self.training_s)} for models that evidence rests on, " if self.tried and not self.proving else ""
         again = not self.tried and self.retraining_s > 0
         making = f"{_time(self.retraining_s)} for retraining" if again else f"{_time(self.unlearning_s)} for unlearning"
+        steps = self.steps
+        evidence = f"{_time(self.measuring_s)} for measures and attacks, {_time(steps.report_s)} for the report"
         lines.append(
-            f"In all {_time(self.total_s)}{share}{money}: {training}{making}, {_time(self.evidence_s)} for measuring and the report."
+            f"In all {_time(self.total_s)}{share}{money}: {training}{making}, {evidence}, {_time(steps.answer_s)} for page, ledger and "
+            "certificate."
         )
+        if steps.start_s:
+            lines.append(f"A new process takes {_time(steps.start_s)} more, until libraries are loaded.")
         if self.tried and not self.proving:
             lines.append("If no method is good enough, one more retraining.")
         return "\n".join([*lines, *self._noted()])
@@ -212,77 +221,6 @@ class DeletionPlan:
         elif self.retraining_s:
             lines.append("retrain without the samples, which has to be compared with nothing")
         return lines
-
-
-def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[object, int]], seed: int) -> float:
-    """Seconds of one retraining: of a model that is there already, else a trial on a twentieth of the data, scaled.
-
-    Args:
-        fits: Trains models.
-        data: The data.
-        known: Ids and seeds of models that may be there.
-        seed: Of the trial.
-    """
-    retain = data.partitions["retain"]
-    for ids, number in known:
-        if fits.has(ids, number):  # type: ignore[arg-type]
-            return fits.model(ids, number).elapsed_s  # type: ignore[arg-type]
-    pool = fits.fit.of_one_shard(retain) if isinstance(fits.fit, ShardedFit) else retain
-    some = pool[:: max(1, min(_TRAINED, len(pool) // _MIN_TRAINED))]
-    few = some[: max(_MIN_TRIAL, len(some) // 8)]
-    fits.model(few, derive(seed, "trial", 0), "a model to warm up")
-    took = fits.model(some, derive(seed, "trial", 1), "a model on a part of the data, to time it").elapsed_s
-    return took * len(retain) / len(some)
-
-
-def candidate_prices(
-    methods: Sequence[tuple[str, Unlearner]], unlearnings: Unlearnings, original: GivenModel, seed: int
-) -> list[OfferedMethod]:
-    """What each method takes on all of the data, from a trial on a tenth of it; the cheapest first.
-
-    Args:
-        methods: Labels and methods.
-        unlearnings: Applies them.
-        original: The model.
-        seed: Of the trial.
-    """
-    data = unlearnings.data
-    parts = {}
-    for name in ("forget", "retain"):
-        ids = data.partitions[name]
-        parts[name] = ids[:: max(1, min(round(1 / _TRIAL), len(ids) // _MIN_TRIAL))]
-    parts["train"] = parts["forget"].new_tensor(sorted([*parts["forget"].tolist(), *parts["retain"].tolist()]))
-    scale = len(data.partitions["train"]) / len(parts["train"])
-    stand_in = (
-        Teachers("the original, whose answers take as long", lambda _: original) if unlearnings.teachers is not None else None
-    )
-    small = Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits, stand_in)
-    found = []
-    for label, unlearner in methods:
-        reason = unlearner.unsupported_reason(data.model_input)
-        missing = sorted({"validation", "test"} & set(unlearner.partition_names()) - set(data.partitions))
-        if reason is None and missing:
-            reason = f"it reads a {missing[0]} set"
-        took, promise = 0.0, Guarantee()
-        if reason is None:
-            try:
-                runs = [small.apply(unlearner, original, derive(seed, "trial", number)) for number in (0, 1)]
-                took, promise = min(run.elapsed_s + run.precompute_s for run in runs), runs[0].guarantee
-            except ErasureError as error:
-                reason = str(error)
-        found.append(OfferedMethod(label, unlearner, took * scale, reason or "", promise))
-    return sorted(found, key=lambda each: each.seconds)
-
-
-def pass_seconds(data: GivenData, original: GivenModel) -> float:
-    """Seconds of one pass of the model over everything that is measured, from a part of it."""
-    total = 0.0
-    for name in {"forget", "retain", "test"} & set(data.partitions):
-        some = data.partitions[name][:_PASSED]
-        start = time.perf_counter()
-        passed(original.load(), data, some)
-        total += (time.perf_counter() - start) * len(data.partitions[name]) / max(1, len(some))
-    return total
 
 
 def _time(seconds: float) -> str:

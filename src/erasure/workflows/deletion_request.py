@@ -4,39 +4,45 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
+from erasure.analysis.equivalence import CERTAINTY
 from erasure.analysis.findings import Tested
 from erasure.certificates.answer_page import answer_page
 from erasure.durable import write_atomically
 from erasure.engine.fits import Fits, FittedModel
 from erasure.engine.given_data import GivenData
-from erasure.engine.given_models import GivenBlock, GivenModel, fitted_model, held_model
+from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, fitted_model, held_model
 from erasure.engine.given_unlearning import UnlearnedModel, Unlearnings
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.errors import ErasureError, RequirementNotMet
-from erasure.events import Listener, Message
+from erasure.events import Listener, Message, ignore_events
 from erasure.records.requests import RequestEntry
+from erasure.records.rows import Row
 from erasure.registry.lookup import Registry
 from erasure.store import Store
 from erasure.training.randomness import derive
 from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
-from erasure.workflows.audit import Audit
+from erasure.workflows.audit import Audit, judged, written
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent, now
-from erasure.workflows.deletion_evidence import DeletionEvidence, drift_of
+from erasure.workflows.deletion_evidence import Confirmed, DeletionEvidence, drift_of, remaining
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, save_model
-from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, candidate_prices, pass_seconds, retraining_price
+from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, StepPrices
+from erasure.workflows.deletion_price import Rehearsal, candidate_prices, pass_seconds, retraining_price
 from erasure.workflows.deletion_statement import RETRAINING, stated
 
 __all__ = ["Answered", "DeletionRequest", "Wishes"]
 
+_NOBODY = 64 * "0"
+"""Digest that stands where a rehearsal names people and models."""
 _ASSUMED = "The training function learns from the samples that it is given and from nothing that was made of the forgotten ones."
 _ASSUMED_OF_SHARDS = (_ASSUMED, "The model was first trained by this function, on this data in this order and with these groups.")
 
@@ -48,6 +54,7 @@ class Wishes:
     Args:
         n_originals: Models on which a method is confirmed, the one in use among them.
         n_golds: Retrained models beside each of them.
+        n_attempts: Methods that are confirmed in turn until one holds.
         max_seconds: Methods that do not fit are not tried.
         max_utility_loss: Accuracy on test that may be lost.
         max_eps: Largest eps of a certified removal that is evidence enough.
@@ -57,6 +64,7 @@ class Wishes:
 
     n_originals: int
     n_golds: int
+    n_attempts: int
     max_seconds: float
     max_utility_loss: float
     max_eps: float
@@ -179,9 +187,9 @@ class DeletionRequest:
         """
         data, wishes = self.data, self.wishes
         proving = self._of_shards(methods)
-        is_needed = priced or (methods and not proving) or math.isfinite(wishes.max_seconds)
+        is_priced = priced or math.isfinite(wishes.max_seconds)
         price = 0.0
-        if self.fits is not None and is_needed:
+        if self.fits is not None and (is_priced or (methods and not proving)):
             price = retraining_price(self.fits, data, self.evidence.wanted_golds(), self.seed)
         if proving:
             candidates = [replace(each, seconds=each.seconds * price) for each in proving]
@@ -199,10 +207,50 @@ class DeletionRequest:
             chosen=chosen,
             n_applied=n_applied,
             retraining_s=price,
-            pass_s=pass_seconds(data, self.own) if is_needed else 0.0,
             price_per_hour=wishes.price_per_hour,
         )
-        return self._within(draft)
+        return self._within(replace(draft, steps=self._step_prices(draft)) if is_priced else draft)
+
+    def _step_prices(self, draft: DeletionPlan) -> StepPrices:
+        """Seconds of measuring, judging and publishing, which are rehearsed."""
+        is_compared = self.fits is not None and any(not each.refusal for each in draft.candidates) and not draft.proving
+        evidence = self.evidence if is_compared else self._evidence(None)
+
+        def write(blocks: Sequence[GivenBlock], rows: Sequence[Row], measured: MeasuredModels, folder: Path) -> Audit:
+            stand_in = self._stand_in(folder)
+            output, name = stand_in._staging / EVIDENCE_FOLDER, measured.name
+            return written(judged(self.data, blocks, rows), self.data, blocks, measured.by_name, output, name=name)
+
+        def publish(audit: object, folder: Path) -> None:
+            made = UnlearnedModel(load=self.own.load, outputs=self.own.outputs, guarantee=Guarantee())
+            outcome = _Outcome(label="rehearsal", model=made, audit=cast(Audit, audit))
+            self._stand_in(folder)._publish(DeletionPlan(n_forget=0, n_train=0), outcome)
+
+        rehearsal = Rehearsal(
+            data=self.data,
+            own=self.own,
+            measures=evidence.measures,
+            n_originals=self.wishes.n_originals if is_compared else 1,
+            n_golds=self.wishes.n_golds if is_compared else 0,
+            write=write,
+            publish=publish,
+        )
+        return replace(rehearsal.timed(), pass_s=pass_seconds(self.data, self.own))
+
+    def _stand_in(self, folder: Path) -> DeletionRequest:
+        """The same request in a folder where nothing else is."""
+        return DeletionRequest(
+            self.data,
+            self.model,
+            None,
+            self.unlearnings.store,
+            DeletionFolder(folder),
+            self.wishes,
+            request=_NOBODY,
+            digest=_NOBODY,
+            seed=self.seed,
+            listener=ignore_events,
+        )
 
     def _of_shards(self, methods: Sequence[tuple[str, Unlearner]]) -> list[OfferedMethod]:
         """The method that trains shards again, with its share of a training; it needs no trial, and nothing else is tried."""
@@ -258,8 +306,8 @@ class DeletionRequest:
             return
         if self.fits is None:
             raise RequirementNotMet("prepare=True trains the models that methods are judged beside: give train=")
-        chosen = self.evidence.prepare(plan.tried) if plan.tried else None
-        if chosen is None and self.wishes.fallback:
+        chosen = self.evidence.prepare(plan.tried, self.wishes.n_attempts) if plan.tried else ()
+        if not chosen and self.wishes.fallback:
             self._answering(self.fits)
 
     def _answering(self, fits: Fits) -> FittedModel:
@@ -298,30 +346,55 @@ class DeletionRequest:
                 made = replace(made, guarantee=replace(promise, assumptions=(*promise.assumptions, *_ASSUMED_OF_SHARDS)))
             block = GivenBlock(original=self.own, unlearned={each.label: made})
             alone = self._evidence(None)
-            audit = alone.judged([block], {each.label: each.label}, self._staging / EVIDENCE_FOLDER)
+            audit = alone.written(alone.judged([block]), [block], self._staging / EVIDENCE_FOLDER)
             return _Outcome(label=each.label, model=made, audit=audit, unlearner=each.unlearner, by_proof=True)
         return None
 
     def _judged(self, plan: DeletionPlan) -> _Outcome:
-        """The best method beside retrained models, or retraining."""
+        """The best method that holds beside retrained models, or retraining."""
         output = self._staging / EVIDENCE_FOLDER
-        compared = [each for each in plan.tried if not each.is_proof]
-        chosen = next((each for each in compared if plan.chosen is not None and each.label == plan.chosen.label), None)
-        if chosen is None and self.fits is not None and compared:
-            chosen = self.evidence.choose(compared)
-        confirmed = self.evidence.confirm(chosen, output) if chosen is not None else None
-        why = confirmed.why if confirmed is not None else self._nothing_tried(plan)
-        if why and self.fits is not None and self.wishes.fallback:
+        refused: list[tuple[OfferedMethod, Confirmed]] = []
+        for chosen, certainty in self._attempts(plan):
+            confirmed = self.evidence.confirm(chosen, certainty)
+            if not confirmed.why:
+                return self._kept(chosen, confirmed, output)
+            refused.append((chosen, confirmed))
+        why = "; ".join(confirmed.why for _, confirmed in refused) or self._nothing_tried(plan)
+        if self.fits is not None and self.wishes.fallback:
             self._say(f"{why}; retraining")
-            also = {chosen.label: confirmed.model} if chosen is not None and confirmed is not None else {}
-            return self._retrained(self.fits, also, output)
-        if confirmed is None or chosen is None:
+            return self._retrained(self.fits, {chosen.label: confirmed.model for chosen, confirmed in refused}, output)
+        if not refused:
             advice = "other methods" if self.evidence.remarks else "train=, or another budget"
             raise RequirementNotMet(f"{why}, and nothing may be retrained: give {advice}")
+        return self._kept(*refused[0], output, why)
+
+    def _attempts(self, plan: DeletionPlan) -> Iterator[tuple[OfferedMethod, float]]:
+        """Methods to confirm, the best first, and the level of the limits that each has to keep within.
+
+        All are confirmed on the same models. Their order is known from other models, and how many there may be was said beforehand, so that
+        limits which share the usual error among the attempts keep it for all together, however much their results have in common.
+        """
+        compared = [each for each in plan.tried if not each.is_proof]
+        n = min(self.wishes.n_attempts, len(compared))
+        done: list[OfferedMethod] = []
+        while self.fits is not None and len(done) < n:
+            foreseen = plan.chosen.label if plan.chosen is not None and not done else None
+            chosen = next((each for each in compared if each.label == foreseen), None)
+            if chosen is None:
+                chosen = self.evidence.choose(remaining(compared, done))
+            if chosen is None or (
+                done and self.spent.seconds + self.wishes.n_originals * chosen.seconds > self.wishes.max_seconds
+            ):
+                return
+            done.append(chosen)
+            yield chosen, 1 - (1 - CERTAINTY) / n
+
+    def _kept(self, chosen: OfferedMethod, confirmed: Confirmed, output: Path, why: str = "") -> _Outcome:
+        """The model that a method has made."""
         return _Outcome(
             label=chosen.label,
             model=confirmed.model,
-            audit=confirmed.audit,
+            audit=self.evidence.written(confirmed.audit, confirmed.blocks, output),
             tested=confirmed.tested,
             unlearner=chosen.unlearner,
             why=why,
@@ -349,7 +422,7 @@ class DeletionRequest:
         # How it was made is the evidence; models to compare with are shown where a method was judged beside them, and trained for nothing.
         evidence, golds = (self.evidence, self.evidence.golds(0)) if also else (self._evidence(None), ())
         block = GivenBlock(original=self.own, golds=golds, unlearned=unlearned)
-        audit = evidence.judged([block], dict.fromkeys(unlearned, ""), output, exact=[RETRAINING])
+        audit = evidence.written(evidence.judged([block], [RETRAINING]), [block], output, [RETRAINING])
         tested = audit.tested.methods.get(RETRAINING) if audit.tested is not None else None
         return _Outcome(label=RETRAINING, model=model, audit=audit, tested=tested)
 
@@ -376,7 +449,12 @@ class DeletionRequest:
             folder=staging,
             finished=now(),
         )
-        page = answer_page(None if found.why else statement, refusal=found.why, n_forgotten=statement.n_forgotten)
+        page = answer_page(
+            None if found.why else statement,
+            refusal=found.why,
+            n_forgotten=statement.n_forgotten,
+            contact=self.place.contact,
+        )
         write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
         facts = {
             "received": self.spent.received,

@@ -180,7 +180,8 @@ class EstimatorRequest:
         (staging / EVIDENCE_FOLDER).mkdir(parents=True, exist_ok=True)
         write_rows(rows, staging / EVIDENCE_FOLDER)
         statement = self._statement(way, unlearned, rows, staging)
-        write_atomically(staging / PAGE_FILE, answer_page(statement).encode(), option="--folder")
+        page = answer_page(statement, contact=self.place.contact)
+        write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
         facts = {
             "received": spent.received,
             "cost_s": round(spent.seconds, 3),

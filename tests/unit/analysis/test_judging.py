@@ -428,6 +428,15 @@ def test_memory_left_is_bounded():
     assert judge_report(without, ROLES).methods["half"].memory.mean == pytest.approx(0.5, abs=0.15)
 
 
+def test_several_methods_in_turn_share_the_error_by_wider_limits():
+    rows = report(np.random.default_rng(16), {"m": {}})
+    usual, stricter, strictest = (judge_report(rows, ROLES, certainty=level).methods["m"] for level in (0.95, 0.975, 0.9999))
+    assert stricter.memory.level == 0.975
+    width, wider = (each.memory.high - each.memory.mean for each in (usual, stricter))
+    assert wider == pytest.approx(width * 2.776 / 2.132, rel=1e-3)  # Student's quantiles of 4 degrees of freedom
+    assert "memory left may be anything" in strictest.reason
+
+
 def test_attacks_calibrated_for_a_method_are_compared_with_the_jury_under_the_same_calibration():
     generator = np.random.default_rng(5)
     rows = report(generator, {"lucky": {}}, n_originals=3, n_golds=9)

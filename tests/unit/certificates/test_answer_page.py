@@ -43,18 +43,21 @@ class _Loads(HTMLParser):
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        (answer_page(statement()), "compared with 20 models that really were trained without them"),
+        (answer_page(statement()), "compared with 20 models that really were trained without your data"),
         (answer_page(statement(n_forgotten=1200)), "1,200 records"),
         (
             answer_page(statement(guarantee=Guarantee(kind="exact", assumptions=("Only given samples.",)))),
             "trained again from the beginning",
         ),
-        (answer_page(statement(verdict="exact", guarantee=Guarantee(kind="exact"))), "were made again without them"),
+        (
+            answer_page(statement(verdict="exact", guarantee=Guarantee(kind="exact"))),
+            "that had learned from your record were made again",
+        ),
         (
             answer_page(statement(verdict="certified", guarantee=Guarantee(kind="certified", eps=0.5, delta=1e-5))),
-            "nobody can tell it with confidence from a model that never learned from your 1 record ((0.5, 1e-05)-certified)",
+            "cannot be more than 62 % sure of it after looking at the model",
         ),
-        (answer_page(None, refusal="The evidence is <thin>.", number=3, n_forgotten=2), "The evidence is &lt;thin&gt;."),
+        (answer_page(None, refusal="The evidence is <thin>.", n_forgotten=2), "The evidence is &lt;thin&gt;."),
     ],
 )
 def test_it_says_what_was_done_and_loads_nothing(page, words):
@@ -64,6 +67,34 @@ def test_it_says_what_was_done_and_loads_nothing(page, words):
     assert loads.found == []
     assert "<SSD>" not in page
     assert "@media print" in page
+    for title in ("What was done", "What it means for you", "What it does not mean", "Whom to ask"):
+        assert f"<h2>{title}</h2>" in page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"verdict": "retrained", "guarantee": Guarantee(kind="exact")},
+        {"verdict": "exact", "guarantee": Guarantee(kind="exact", assumptions=("The training function learns from these.",))},
+        {"verdict": "certified", "guarantee": Guarantee(kind="certified", eps=0.5, delta=1e-5)},
+    ],
+)
+def test_words_that_need_training_are_in_the_folded_part_alone(changes):
+    page = answer_page(statement(**changes), contact="Anna <anna@example.org>")
+    before, folded = page.split("<details>")
+    assert "a" * 64 in folded
+    assert "Anna &lt;anna@example.org&gt;. If the answer" in before
+    text = re.sub("<[^>]+>", " ", before.partition("<main>")[2])
+    technical = (
+        r"epsilon|delta|digest|SHA|training function|guarantee|p-value|retrained model|originals?\b|gold|erasure|[0-9a-f]{16}"
+    )
+    assert re.findall(technical, text) == []
+
+
+def test_the_day_is_written_out_and_what_is_no_day_is_kept():
+    assert "finished on 2 January 2026." in answer_page(statement())
+    assert "finished on &lt;then&gt;." in answer_page(statement(finished="<then>"))
 
 
 def test_no_promise_about_the_law_is_made_anywhere():
@@ -76,7 +107,7 @@ _BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chro
 
 
 @pytest.mark.skipif(_BROWSER is None, reason="Chromium is not installed")
-def test_chromium_prints_it_on_one_sheet(tmp_path):
+def test_chromium_prints_one_sheet_for_the_person_and_one_for_experts(tmp_path):
     assumptions = ("It learns from the samples that it is given.", "Requests do not depend on models released before.")
     page, printed = tmp_path / "answer.html", tmp_path / "answer.pdf"
     page.write_text(answer_page(statement(verdict="exact", guarantee=Guarantee(kind="exact", assumptions=assumptions))))
@@ -86,5 +117,5 @@ def test_chromium_prints_it_on_one_sheet(tmp_path):
     assert printed.exists(), done.stderr[-500:]
     content = printed.read_bytes()
     assert content.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
-    assert b"/Title (Your data has been removed from the model)" in content
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2  # one for the person, one for experts
+    assert b"/Title (The model was made anew without your data)" in content

@@ -125,4 +125,4 @@ def test_where_a_guarantee_is_the_evidence_nothing_is_prepared(place):
     plan = request(place, model, train=fit, prepare=True)
     assert plan.note.startswith("Nothing has to be prepared")
     assert str(plan).endswith(plan.note)
-    assert len(calls) - n <= 2  # what a retraining takes is timed on a part, for the price
+    assert len(calls) - n <= 3  # what a retraining takes is timed on a part, for the price
