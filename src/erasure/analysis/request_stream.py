@@ -23,11 +23,12 @@ def stream_advice(entries: Sequence[RequestEntry]) -> list[str]:
     if not line:
         return []
     last, said = line[-1], []
-    uncertified = [entry.number for entry in line if not entry.certificate]
+    again = max((place for place, entry in enumerate(line) if entry.verdict == "retrained"), default=0)
+    uncertified = [entry.number for entry in line[again:] if not entry.certificate]  # a retrained model descends from none
     if uncertified:
         numbers = ", ".join(map(str, uncertified))
-        which = f"Request {numbers} has" if len(uncertified) == 1 else f"Requests {numbers} have"
-        said.append(f"{which} no certificate, and the present model descends from it: retrain.")
+        which, it = (f"Request {numbers} has", "it") if len(uncertified) == 1 else (f"Requests {numbers} have", "them")
+        said.append(f"{which} no certificate, and the present model descends from {it}: retrain.")
     since = _since_retraining(line)
     drifts = [entry.drift for entry in since if entry.drift is not None]
     if drifts and last.guarantee != "exact" and drifts[-1] > _FAR:

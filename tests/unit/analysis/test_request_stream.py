@@ -57,6 +57,9 @@ def test_what_is_amiss_is_said(changes, sentence):
 def test_retraining_starts_the_count_again_and_other_lines_do_not_count():
     exact = {"guarantee": "exact", "method": "Retraining", "verdict": "retrained", "drift": 2.5}
     assert stream_advice(entries({}, {}, {}, {}, exact)) == ["5 requests have cost 2.5 retrainings, evidence included."]
+    refused = {"certificate": "", "refusal": "thin"}
+    assert stream_advice(entries(refused, exact)) == ["2 requests have cost 1.0 retrainings, evidence included."]
+    assert stream_advice(entries(exact, refused, refused))[0].startswith("Requests 2, 3 have no certificate, and the present")
     apart = entries({"certificate": ""}, {})
     apart[1] = dataclasses.replace(apart[1], original="f" * 64)
     assert stream_advice(apart) == ["1 request has cost 0.5 retrainings, evidence included."]
