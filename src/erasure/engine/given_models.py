@@ -31,7 +31,7 @@ from erasure.training.randomness import Streams, derive, isolated
 from erasure.types import Json
 from erasure.unlearners.contract import model_digest
 
-__all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "of_fits"]
+__all__ = ["GivenBlock", "GivenModel", "MeasuredModels", "fitted_model", "held_model", "knows_all", "of_fits"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,6 +134,11 @@ def _training(request: ModelRequest) -> str:
     if isinstance(request, Shadow):
         return ""
     raise RequirementNotMet("this measure makes further models as the unlearned one was made: give train= and unlearn=")
+
+
+def knows_all(request: ModelRequest) -> bool:
+    """Whether the model that a measure asks for has learned from the whole training set."""
+    return isinstance(request, Original)
 
 
 class Treated(Protocol):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +17,11 @@ from torch import Tensor
 from erasure.accounting.guarantee import Guarantee
 from erasure.engine.fits import Fits, passed, remembered
 from erasure.engine.given_data import GivenData
-from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels
+from erasure.engine.given_models import GivenBlock, GivenModel, MeasuredModels, knows_all
 from erasure.engine.given_unlearning import Teachers, Unlearnings
 from erasure.engine.sharded_fits import ShardedFit
 from erasure.errors import ErasureError
 from erasure.measures.contract import Measure, Outputs
-from erasure.measures.requested_models import ModelRequest, Original
 from erasure.records.rows import Row
 from erasure.training.randomness import derive
 from erasure.unlearners.contract import Unlearner
@@ -190,9 +190,9 @@ class Rehearsal:
         judging, report, answer = (after - before for before, after in itertools.pairwise(clock))
         return StepPrices(judging_s=judging / (2 + self.n_golds), report_s=report, answer_s=answer)
 
-    def _asked(self, request: ModelRequest) -> GivenModel:
+    def _asked(self, request: Any) -> GivenModel:
         """What a measure compares with: originals know more of the forgotten samples than others."""
-        return self._stand_in(_ASKED + request.number, _SURER if isinstance(request, Original) else 1.0)
+        return self._stand_in(_ASKED + request.number, _SURER if knows_all(request) else 1.0)
 
     def _stand_in(self, number: int, surer: float = 1.0) -> GivenModel:
         def outputs(ids: Tensor) -> Outputs:
