@@ -37,6 +37,7 @@ ELSEWHERE = {
         "Corrupted",
         "GraphNodes",
         "GraphEdges",
+        "GraphStrangers",
         "GraphRequest",
         "LinkRequest",
         "Inductive",

@@ -192,7 +192,7 @@ _WITH_A_BANK: frozenset[str] = frozenset(
 """Measures of models that a run has to train or make again; tests/unit/measures/test_shadow_attacks.py holds them to what they promise."""
 
 
-_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "DeletedLinkAUC", "EdgeMembership", "EdgeMemory"})
+_OF_EDGES: frozenset[str] = frozenset({"DeletedEdgeAUC", "DeletedLinkAUC", "EdgeLiRA", "EdgeMembership", "EdgeMemory"})
 """Measures of edges; test_edge_*.py and test_deleted_links.py in tests/unit/measures hold them to what they promise."""
 
 _OF_ANSWERS: frozenset[str] = frozenset(
@@ -241,6 +241,7 @@ def test_every_measure_of_the_package_has_a_conformance_suite():
 _TELLING = {
     "attack": {
         "AnswerMembership",
+        "EdgeLiRA",
         "EdgeMembership",
         "EntropyAttack",
         "GradientMembership",

@@ -19,6 +19,7 @@ NEEDS = {
     "PersonLiRA",
     "DeletedEdgeAUC",
     "DeletedLinkAUC",
+    "EdgeLiRA",
     "EdgeMembership",
     "EdgeMemory",
 }

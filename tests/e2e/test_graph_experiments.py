@@ -189,12 +189,17 @@ def test_requests_to_forget_something_of_a_graph(tmp_path, kind):
     if kind == "edges":
         names = {"forgotten": "gone", "kept": "kept"}
         attacks = [{"class": name, "parameters": names} for name in ("EdgeMembership", "DeletedEdgeAUC")]
+        attacks.append({"class": "EdgeLiRA", "parameters": {"forgotten": "gone", "n_shadows": 4}})
+        strangers = {"parts_names": ["strangers", "-"], "ref_data": "retain", "n": 30}
+        configuration["data"]["partitions"].append({"class": "GraphStrangers", "parameters": strangers})
         configuration["evaluator"]["measures"] += attacks
     results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
     assert not results.failures
     if kind == "edges":  # neighbours are alike, whether or not the network has known of the edge
         leaks = {row.label: row.value for row in results.rows if row.measure == "EdgeMembership cosine"}
         assert min(leaks["original"], leaks["gold"]) > 0.6
+        tests = {row.label: row.value for row in results.rows if row.measure == "EdgeLiRA AUC"}
+        assert set(tests) >= {"original", "gold", "GIF"}
     found = values(results, "test")
     assert set(found) >= {"original", "gold", "Unlink", "GIF", "Finetuning"}
     assert min(found["original"], found["gold"]) > 0.5

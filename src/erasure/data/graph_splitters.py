@@ -17,7 +17,7 @@ from erasure.data.node_names import NodeName, called, numbers_of, written
 from erasure.data.partitions import ALL, ids_of
 from erasure.data.selection import divided, portion
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError
-from erasure.training.graph_requests import NO_SAMPLE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
+from erasure.training.graph_requests import FIRST_PAIR, NO_SAMPLE, GraphName, RequestedGraph, RequestKind, edge_pairs, pair_keys
 from erasure.training.graphs import NodeColumn
 from erasure.training.links import LinkColumn, request_of
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source
@@ -206,6 +206,7 @@ class GraphEdgesSplitter(_Chosen):
     def _there(self, ids: Tensor, pairs: Tensor, n_nodes: int) -> Tensor:
         """The edges to choose from."""
         if len(ids) and bool((ids >= NO_SAMPLE).all()):
+            _require_edges(ids, self.ref_data)
             return ids
         if self.ref_data == ALL:
             return torch.arange(len(pairs)) + NO_SAMPLE
@@ -363,6 +364,7 @@ class GraphRequestSplitter(Splitter):
             ids = ids_of(partitions, self.edges)
             if len(ids) and bool((ids < NO_SAMPLE).any()):
                 raise PartitionError(f'"{self.edges}" is a partition of nodes; cut edges with GraphEdges')
+            _require_edges(ids, self.edges)
             pairs = edge_pairs(graph)[ids - NO_SAMPLE]
             asked = RequestedGraph(graph, "edges", none, pairs, earlier=earlier)
             absent = ~torch.isin(pair_keys(pairs.T, len(graph)), pair_keys(asked.edges_before, len(graph)))
@@ -477,3 +479,8 @@ def _require_samples(ids: Tensor, requested: RequestedGraph | LinkColumn, name: 
 def _require_nodes(ids: Tensor, name: str) -> None:
     if len(ids) and int(ids.max()) >= NO_SAMPLE:
         raise PartitionError(f'"{name}" is a partition of edges, and nodes are asked for')
+
+
+def _require_edges(ids: Tensor, name: str) -> None:
+    if len(ids) and int(ids.max()) >= FIRST_PAIR:
+        raise PartitionError(f'"{name}" is a partition of pairs without an edge, and edges are asked for')

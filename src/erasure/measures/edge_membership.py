@@ -17,7 +17,7 @@ from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.training.graph_requests import RequestedGraph, pair_keys
 from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
-__all__ = ["DeletedEdgeAUC", "EdgeMembership", "OfEdges"]
+__all__ = ["DeletedEdgeAUC", "EdgeMembership", "OfEdges", "OfPairs"]
 
 _Distance: TypeAlias = Literal[
     "cosine", "euclidean", "correlation", "chebyshev", "braycurtis", "canberra", "cityblock", "sqeuclidean"
@@ -25,18 +25,13 @@ _Distance: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfEdges(Measure):
+class OfPairs(Measure):
     """What is common to measures that look at pairs of nodes through the predictions for both."""
 
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
 
     forgotten: Partition = "forgotten_edges"
-    kept: Partition = "kept_edges"
     nodes: Partition = "nodes_after"
-
-    def of_edges(self) -> tuple[str, ...]:
-        """Both partitions of edges."""
-        return (self.forgotten, self.kept)
 
     def graph(self, evaluation: Evaluation) -> RequestedGraph:
         """The graph of which something is forgotten.
@@ -71,6 +66,17 @@ class OfEdges(Measure):
         if not len(pairs):
             raise RequirementNotMet(f'no edge of "{name}" has both ends in "{self.nodes}"')
         return pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfEdges(OfPairs):
+    """What is common to measures that compare forgotten edges with kept ones."""
+
+    kept: Partition = "kept_edges"
+
+    def of_edges(self) -> tuple[str, ...]:
+        """Both partitions of edges."""
+        return (self.forgotten, self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.ensemble import train_together, unsupported_reason
 from erasure.training.predictor import build_model
+from erasure.training.shadow_graphs import has_edges
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner, UnlearningContext, check_finite, plain_training
 
@@ -172,7 +173,8 @@ def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn
     loaded, predictor = session.loaded(data), data.predictor
     ids = [_kept(request, block, loaded.partitions) for request in block.requests]
 
-    if len(ids) > 1 and unsupported_reason(session.blank(data), predictor, session.precision) is None:
+    in_stacks = len(ids) > 1 and not has_edges(ids[0])  # shadow graphs differ in their inputs
+    if in_stacks and unsupported_reason(session.blank(data), predictor, session.precision) is None:
         try:
             return train_together(
                 [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds],

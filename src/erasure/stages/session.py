@@ -27,6 +27,7 @@ from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import Model, ModelInput, build_model, can_be_taken_up, train
+from erasure.training.shadow_graphs import has_edges, shadow_graph
 from erasure.training.trial import deep_copy
 from erasure.types import Json
 
@@ -167,15 +168,16 @@ class Session:
         loaded = self.loaded(data)
         predictor = data.predictor
         validation = loaded.partitions[predictor.validation_set] if predictor.validation_set else None
+        x, ids = shadow_graph(loaded.x, ids.to(self.device)) if has_edges(ids) else (loaded.x, ids.to(self.device))
         model = build_model(predictor.model, loaded.model_input, seed, self.device)
         if taking_up is not None and can_be_taken_up(model, predictor):
             listeners |= taking_up()
         return train(
             model,
             predictor,
-            x=loaded.x,
+            x=x,
             y=loaded.y,
-            ids=ids.to(self.device),
+            ids=ids,
             criterion=loaded.criterion,
             seed=seed,
             batch_size=data.batch_size,

@@ -14,6 +14,7 @@ from erasure.training.graphs import NodeBatch, NodeColumn, Subgraph, one_hot
 from erasure.training.propagation import Propagation, propagation
 
 __all__ = [
+    "FIRST_PAIR",
     "GRAPHS",
     "NO_SAMPLE",
     "GraphName",
@@ -36,6 +37,9 @@ GRAPHS: tuple[GraphName, ...] = ("before", "after", "alone")
 
 NO_SAMPLE = 1 << 40
 """Ids from here on are no samples: edges where samples are nodes, and nodes where samples are links."""
+
+FIRST_PAIR = 1 << 50
+"""Ids from here on are pairs of nodes that need not have an edge: this and their :func:`pair_keys`."""
 
 _MAX_VIEWS = 6
 _MAX_VIEW_BYTES = 1 << 28
@@ -208,11 +212,16 @@ class RequestedGraph:
     # What is forgotten
 
     def ends_of(self, ids: Tensor) -> Tensor:
-        """Both ends of edges, shape ``(k, 2)``.
+        """Both ends of edges, or of pairs that need not have one; shape ``(k, 2)``.
 
         Raises:
             PartitionError: If an id is that of a node.
         """
+        if len(ids) and int(ids.max()) >= FIRST_PAIR:
+            keys = ids - FIRST_PAIR
+            named = torch.stack([torch.div(keys, self.n_nodes, rounding_mode="floor"), keys % self.n_nodes], dim=1)
+            are_edges = ids < FIRST_PAIR
+            return named.masked_scatter(are_edges[:, None], self.ends_of(ids[are_edges]))
         edges = ids - NO_SAMPLE
         if len(edges) and int(edges.min()) < 0:
             raise PartitionError("edges are asked for, and these are nodes; name a partition of edges, as GraphEdges cuts them")
