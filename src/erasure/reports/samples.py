@@ -43,6 +43,8 @@ def samples_of(folder: RunFolder, store: Store) -> list[dict[str, Any]]:
     described = folder.record.dataset
     if described is None or not ids:
         raise StoreError("This run kept no samples: it has no report.json, no gold model or no forgotten samples. Run it again.")
+    if not store.contains(described.address):
+        raise StoreError(f"The data of this run is not in the store {store.root}; name the store that it ran with (--store).")
     artifact = store.open(described.address)
     facts = artifact.json("dataset")
     kind, modality = facts["column"]["kind"], facts["modality"]

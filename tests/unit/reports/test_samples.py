@@ -134,3 +134,5 @@ def test_what_cannot_be_shown_is_a_clear_error(tmp_path):
         samples_of(folder, store)
     with pytest.raises(StoreError, match=r"no report\.json"):
         samples_of(RunFolder(method("a")), store)
+    with pytest.raises(StoreError, match=r"name the store that it ran with \(--store\)"):
+        samples_of(folder, Store(tmp_path / "another"))
