@@ -37,7 +37,7 @@ class Shelf:
 
     def place(self, address: str) -> Path:
         """The directory of an object, whether it is there or not."""
-        return self.root / "objects" / check_address(address)[:2] / address
+        return Path(f"{self.root}/objects/{check_address(address)[:2]}/{address}")
 
     def has(self, address: str) -> bool:
         """Whether the manifest of an object is there.

@@ -46,10 +46,12 @@ class Writer:
 
     Attributes:
         facts: Free-form JSON for the manifest; fill it at any time before the end.
+        manifest: That of the object, once it is in the store; None before, and if another one was there first.
     """
 
     def __init__(self, directory: Path, address: str, kind: str, content: Json) -> None:
         self.facts: dict[str, Json] = {}
+        self.manifest: Manifest | None = None
         self._directory, self._address, self._kind, self._content = directory, address, kind, content
         self._claimed: set[str] = set()
         self._started = time.perf_counter()
@@ -111,12 +113,12 @@ class Writer:
             manifest = Manifest(
                 address=self._address,
                 kind=self._kind,
-                content=self._content,
+                content=plain_json(self._content, "content"),
                 files=files,
                 created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 elapsed_s=elapsed_s,
                 libraries=_library_versions(),
-                facts=self.facts,
+                facts=plain_json(self.facts, "facts"),
             )
             path = self._directory / MANIFEST
             path.write_bytes(manifest.encode())

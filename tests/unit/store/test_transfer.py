@@ -108,7 +108,7 @@ def test_a_member_that_is_there_twice_is_refused(exported, tmp_path):
 DAMAGE = {
     "flipped byte": lambda m, d: [(m, d[:-1] + bytes([d[-1] ^ 1]) if m.name.endswith("safetensors") else d)],
     "shorter": lambda m, d: [(m, d[:-1] if m.name.endswith("history.json") else d)],
-    "manifest damaged": lambda m, d: [(m, d.replace(b'"epochs": 2', b'"epochs": 3') if m.name.endswith("manifest.json") else d)],
+    "manifest damaged": lambda m, d: [(m, d.replace(b'"epochs":2', b'"epochs":3') if m.name.endswith("manifest.json") else d)],
     "manifest missing": lambda m, d: [] if m.name.endswith("manifest.json") else [(m, d)],
     "file missing": lambda m, d: [] if m.name.endswith("history.json") else [(m, d)],
     "file added": lambda m, d: (
