@@ -177,6 +177,26 @@ def test_what_a_method_or_measure_does_not_read_may_stand_there(kind):
     assert len(said) >= len(paths) - 3  # the dropped ones say that they are left out
 
 
+@pytest.mark.parametrize("measure", ["AIN", "RelearnTime"])
+def test_the_target_of_a_metric_may_stand_at_measures_whose_own_target_is_something_else(measure):
+    holder = vocabulary.experiment()
+    path = f"{vocabulary.EVAL}measures.{measure}"
+
+    def loaded(name, **given):
+        holder["evaluator"]["parameters"]["measures"] = [{"class": name, "parameters": given}]
+        return load_experiment(holder)
+
+    for role in ("unlearned", "original"):
+        found = loaded(path, target=role)
+        assert found.evaluator.measures == loaded(path).evaluator.measures
+        assert any(each.message == f'"target" has no effect: {measure} does not read it' for each in found.notices)
+    assert loaded(path, target="loss").evaluator.measures[0].target == "loss"
+    with pytest.raises(ConfigError, match='"accuracy" or "loss"'):
+        loaded(path, target="retain")
+    with pytest.raises(ConfigError, match='"accuracy" or "loss"'):
+        loaded(measure, target="unlearned")  # by our own name there is one meaning
+
+
 def test_a_misspelt_parameter_of_a_published_class_is_an_error():
     written = vocabulary.experiment()
     written["unlearners"] = [{"class": f"{vocabulary.UNLEARN}NegGrad.NegGrad", "parameters": {"epohcs": 3}}]

@@ -218,9 +218,11 @@ class Builder:
         """The parameters without those that the component does not read, but that the format or a rule allows to be there."""
         accepted = _accepted(resolved, parameters) | {*resolved.cls.wraps}
         allowed = READ_BY_NAME.get(resolved.cls.kind, frozenset()) if resolved.alias is not None else frozenset()
+        elsewhere = resolved.alias.elsewhere if resolved.alias is not None else {}
         kept: dict[str, tuple[Position, Node]] = {}
         for name, (position, value) in parameters.items():
-            if name in accepted or not (name in allowed or value in self.propagated):
+            is_read = name in accepted and value.plain() not in elsewhere.get(name, ())
+            if is_read or not (name in allowed or value in self.propagated):
                 kept[name] = position, value
                 self.read |= {value} & self.propagated
                 continue

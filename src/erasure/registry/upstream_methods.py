@@ -139,6 +139,8 @@ _N_SHADOWS = {
     )
 }
 
+_OF_A_METRIC = {"target": ("original", "unlearned")}
+
 MEASURES: dict[str, Alias] = {
     "running.RunTime": _measure("RunTime", fault="time is taken with nothing else switched on (upstream: with tracemalloc)"),
     "running.UnlearnRunner": _measure("", dropped="every unlearner is run before it is measured"),
@@ -156,6 +158,7 @@ MEASURES: dict[str, Alias] = {
         "RelearnTime",
         rename={"forget_part": "forget"},
         defaults={"count": "epochs", "cap": 100, "alpha": 0.0, "eval_samples": None},
+        elsewhere=_OF_A_METRIC,
         note="one Adam for all models, whose accuracy is looked at in eval mode (upstream reuses each model's own optimizer)",
     ),
     "measures.AIN": _measure(
@@ -163,6 +166,7 @@ MEASURES: dict[str, Alias] = {
         rename={"forget_part": "forget"},
         defaults={"count": "epochs", "cap": 100, "eval_samples": None},
         ignored={"gold_model": "gold is the configuration's own"},
+        elsewhere=_OF_A_METRIC,
     ),
     "measures.NoMUS": _measure(
         "NoMUS",
