@@ -13,6 +13,7 @@ import torch
 import upstream_vocabulary as vocabulary
 
 import erasure
+from erasure.errors import DataError
 from erasure.experiment.configuration import load_experiment
 from erasure.models.text import library as of_hugging_face
 from erasure.training.predictor import ModelInput
@@ -226,6 +227,27 @@ def test_a_csv_file_with_two_columns_of_labels(tmp_path, run):
         forgets=15,
         measures=[size, accuracy("test", "unlearned")],
     )
+
+
+@needs("datasets")
+def test_several_columns_of_labels_of_the_hub(tmp_path, run):
+    (tmp_path / "games").mkdir()
+    lines = [f"{i},{i % 5},{i % 3},{'ab'[i % 2]},r{i % 4}" for i in range(60)]
+    (tmp_path / "games" / "train.csv").write_text("\n".join(["id,score,price,genre,region", *lines]) + "\n")
+
+    def source(*steps):
+        return node(
+            f"{D}HFDataSource.HFDataSource", path="games", data_columns=["score", "price"], label=["genre", "region"],
+            to_encode=["genre", "region"], preprocess=list(steps),
+        )  # fmt: skip
+
+    chosen = source(node(f"{P}reshape_y_z.reshape_y_z", keep_as_y=[0], move_to_z=[1]))
+    data = loaded(chosen)
+    assert (data.class_names, data.z_names, data.y.tolist()[:3]) == (("a", "b"), ("r0", "r1", "r2", "r3"), [0, 1, 0])
+    assert data.x_shape == (2,)
+    run(chosen, node(f"{M}FF.LogisticRegression"), forgotten("ByZ", z_labels=[3]), n=60, forgets=15)
+    with pytest.raises(DataError, match=r"2 columns \(genre, region\) after all steps"):
+        loaded(source())
 
 
 # Pictures

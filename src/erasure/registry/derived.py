@@ -135,9 +135,10 @@ class Among:
         columns, inputs, label = given.get(self.columns), given.get(self.inputs), given.get(self.label)
         if not isinstance(columns, list):
             return columns, ""
-        kept = [each for each in columns if each != label and (not inputs or not isinstance(inputs, list) or each in inputs)]
-        said = [f'"{each}" is the label, which becomes codes by itself' for each in columns if each == label]
-        said += [f'"{each}" is no input' for each in columns if each not in kept and each != label]
+        labels = label if isinstance(label, list) else [label]
+        kept = [each for each in columns if each not in labels and (not inputs or not isinstance(inputs, list) or each in inputs)]
+        said = [f'"{each}" is the label, which becomes codes by itself' for each in columns if each in labels]
+        said += [f'"{each}" is no input' for each in columns if each not in kept and each not in labels]
         return kept, "; ".join(said)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from erasure.data.checks import checked
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset, rows_left
-from erasure.data.fields import Name, Names
+from erasure.data.fields import Names, OneOrMore
 from erasure.data.preprocess.samples import Field, Samples
 from erasure.data.preprocess.texts import joined
 from erasure.data.reading.files import file_digest
@@ -64,7 +64,8 @@ class HuggingFace(DataSource):
             the rows.
         column_order: ``given`` as ``columns`` lists them, ``file`` as the data set has them, where steps count them by position.
         label: Column of the labels. Classes that the data set names keep their numbers; other values become codes, in sorted order,
-            unless they are whole numbers 0…K-1. Lists of classes are read with ``task: multilabel``.
+            unless they are whole numbers 0…K-1. Lists of classes are read with ``task: multilabel``. Of several columns, preprocess
+            steps choose.
         path: Name on the hub, or a local folder: one that ``save_to_disk`` wrote, or that has files of a format the library knows.
         files: Instead of ``path``: CSV, TSV, JSON, JSON-lines or Parquet files with the same columns, compressed or not.
         configuration: Name of the data set's configuration.
@@ -103,7 +104,7 @@ class HuggingFace(DataSource):
     """
 
     columns: Names = ()
-    label: Name
+    label: OneOrMore
     path: str = ""
     files: Names = field(default=(), metadata=_ELSEWHERE)
     configuration: _Configuration = None
@@ -138,8 +139,9 @@ class HuggingFace(DataSource):
         """Fields that must fit each other."""
         if bool(self.path) == bool(self.files):
             raise InvalidParameters("HuggingFace: give either path (a hub name or a folder) or files")
-        if self.label in self.columns:
-            raise InvalidParameters(f'HuggingFace.columns: "{self.label}" is the label; a model must not see it')
+        seen = next((name for name in self._labels if name in self.columns), None)
+        if seen is not None:
+            raise InvalidParameters(f'HuggingFace.columns: "{seen}" is the label; a model must not see it')
         odd = [name for name in (*self.categorical, *self.encode) if self.columns and name not in self.columns]
         if odd:
             raise InvalidParameters(f"HuggingFace.columns: {', '.join(odd)} is categorical or in encode, but no input")
@@ -163,6 +165,8 @@ class HuggingFace(DataSource):
 
     def load(self) -> Dataset:
         """Read, tokenise or decode, and check."""
+        if len(self._labels) > 1:
+            return self.finished(self.samples())
         rows, modality = self._rows()
         if modality == "table":
             return self._table(rows)
@@ -203,7 +207,7 @@ class HuggingFace(DataSource):
         return Samples(
             name=self._called,
             x=x,
-            y={self.label: self._label(rows)},
+            y=self._written_labels(rows),
             z={} if z is None else {"z": Field(z.numpy(), z_names)},
             task="binary" if self.task == "binary" else None,
             modality=modality,
@@ -235,20 +239,24 @@ class HuggingFace(DataSource):
                 samples = replace(samples, x=TensorColumn(torch.from_numpy(only.values), scale=1 / 255))
         return super().finished(samples)
 
-    def _label(self, rows: Rows) -> Field:
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def _written_labels(self, rows: Rows) -> dict[str, Field]:
         """Labels as they are written; classes that the data set names, and lists of classes, as numbers."""
-        if rows.class_names or self.task == "multilabel":
+        if len(self._labels) == 1 and (rows.class_names or self.task == "multilabel"):
             y, n_classes, names = rows.labels(self.task, self.n_classes)
-            return Field(y.numpy(), names, None if self.task == "multilabel" else n_classes)
-        return table_fields(rows.table, (self.label,))[self.label]
+            return {self._labels[0]: Field(y.numpy(), names, None if self.task == "multilabel" else n_classes)}
+        return dict(table_fields(rows.table, self._labels))
 
     def _rows(self, *, steps_follow: bool = False) -> tuple[Rows, str]:
         """The rows in use, and what their inputs are; text among numbers is a table where steps may still move it."""
         splits = self._read()
         columns = self._inputs(list(next(iter(splits.values())).features))
-        rows = rows_of(splits, columns, self.label, self.z, tuple(self.keep_most_frequent))
+        rows = rows_of(splits, columns, self._labels[0], self.z, (*self._labels, *self.keep_most_frequent))
         if not self.columns and not steps_follow:  # steps count columns by position
-            numbering = bookkeeping(rows.table, self.label, *self.z, *self.keep_most_frequent)
+            numbering = bookkeeping(rows.table, *self._labels, *self.z, *self.keep_most_frequent)
             rows = replace(rows, inputs=tuple(name for name in columns if name not in numbering))
         modality = self.modality or rows.modality({*self.categorical, *self.encode}, may_be_mixed=steps_follow)
         if self.contains and modality != "text":
@@ -262,7 +270,7 @@ class HuggingFace(DataSource):
             rows = rows.without_missing_pictures(self.columns, drop=self.missing == "drop")
         used = (
             *(name for name in rows.inputs if not rows.is_picture(name)),
-            self.label,
+            *self._labels,
             *(each for each in self.z if each != SPLIT),
         )
         return rows.without_missing(used, drop=self.missing == "drop"), modality
@@ -270,7 +278,7 @@ class HuggingFace(DataSource):
     def _inputs(self, there: list[str]) -> tuple[str, ...]:
         """The inputs in the order that is asked for."""
         if not self.columns:
-            return tuple(name for name in there if name != self.label and name not in self.z)
+            return tuple(name for name in there if name not in self._labels and name not in self.z)
         if self.column_order == "given":
             return self.columns
         return tuple(sorted(self.columns, key=lambda name: there.index(name) if name in there else len(there)))
@@ -290,9 +298,9 @@ class HuggingFace(DataSource):
 
     def _read(self) -> dict[str, Any]:
         if self.files:
-            return read_files(self.files, self.column_names, self.options, (self.label, *self.z))
+            return read_files(self.files, self.column_names, self.options, (*self._labels, *self.z))
         if self._folder is not None:
-            found = read_folder(self._folder, self.configuration, (self.label, *self.z))
+            found = read_folder(self._folder, self.configuration, (*self._labels, *self.z))
         else:
             found = read_hub(self.path, self.configuration, self.revision, self.download)
         missing = [split for split in self.splits if split not in found]
@@ -340,7 +348,7 @@ class HuggingFace(DataSource):
                 z=z,
                 categorical=self.categorical,
                 missing=self.missing,
-                n_classes=self.n_classes or len(rows.class_names) or None,
+                n_classes=self.n_classes or (len(rows.class_names) if len(self._labels) == 1 else 0) or None,
                 task=self.task,
                 name=self._called,
             )
