@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from erasure.analysis.findings import ORIGINAL, Finding, Repeats
+from erasure.analysis.findings import ACCUSED, ORIGINAL, Finding, Repeats
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.nearest import MIN_ORIGINALS, Nearest
 from erasure.analysis.verdicts import Judged, Verdict
@@ -94,6 +94,7 @@ class Advice:
         among: Distances and chances of those that were chosen from; None for fewer than three originals.
         left_out: Labels of methods with values of so few originals that they were not chosen from.
         original: Distance of the original from retraining, in standard deviations of a gold; None if it was not compared.
+        is_original_told: Whether the test tells the original from retrained models: there was something to forget.
         shift: Difference of one value, in standard deviations of a gold, that the run would have found in 80 % of cases.
         has_attack: Whether an attack was among the values.
         n_originals: How many originals it rests on.
@@ -108,6 +109,7 @@ class Advice:
     among: Nearest | None = None
     left_out: tuple[str, ...] = ()
     original: float | None = None
+    is_original_told: bool = False
     shift: float | None = None
     has_attack: bool = False
     n_originals: int = MIN_ORIGINALS
@@ -147,7 +149,12 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     def advice(kind: Advised, **facts: Any) -> Advice:
         has_attack = control is not None and any(d.column.tells == "attack" for d in control.differences)
         far = report.distances.of(ORIGINAL)
-        known: dict[str, Any] = {"shift": report.shift, "has_attack": has_attack, "original": far if math.isfinite(far) else None}
+        known: dict[str, Any] = {
+            "shift": report.shift,
+            "has_attack": has_attack,
+            "original": far if math.isfinite(far) else None,
+            "is_original_told": control is not None and control.finding in ACCUSED,
+        }
         given = {name: getattr(references, name) for name in ("n_originals", "n_forgotten", "repeats")}
         return Advice(kind=kind, **given, **known, **facts)
 

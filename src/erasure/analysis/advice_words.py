@@ -133,13 +133,17 @@ def _no_nearer(advice: Advice) -> str:
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
         "forgotten nothing"
     )
+    # Elsewhere there was nothing to forget; here there was, and too little was run to tell who has forgotten it.
+    told = " The original is told from retrained models: there was something to forget." if advice.is_original_told else ""
     if advice.n_originals < MIN_ORIGINALS:
-        return f"{start}. {_few_seeds(advice)}"
+        return f"{start}.{told} {_few_seeds(advice)}"
     if advice.original is None:
-        return f"{start}."
+        return f"{start}.{told}"
     nearest = _about(advice)
     apart = f"at {nearest.distance:.1f} standard deviations of a retrained model; the original is at {advice.original:.1f}"
-    return f"{start}: of the methods {nearest.label} came nearest, {apart}. More seeds, or other settings, may show more."
+    start += f": of the methods {nearest.label} came nearest, {apart}"
+    too_few = f"; {advice.n_originals} originals are too few to tell which methods have forgotten it" if told else ""
+    return f"{start}.{told.rstrip('.')}{too_few}. More seeds, or other settings, may show more."
 
 
 def _unusable(advice: Advice) -> str:

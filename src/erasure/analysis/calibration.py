@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.analysis.families import Family, TestedColumn, families_of
-from erasure.analysis.findings import Finding
+from erasure.analysis.findings import ACCUSED, Finding
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.judging import judge_report
 from erasure.analysis.labellings import Design
@@ -22,10 +22,8 @@ from erasure.errors import DataError
 from erasure.records.originals import original_of
 from erasure.records.rows import Row
 
-__all__ = ["ACCUSED", "Calibration", "Missed", "calibrate"]
+__all__ = ["Calibration", "Missed", "calibrate"]
 
-ACCUSED = frozenset({Finding.DAMAGED, Finding.DIFFERENT, Finding.OVER_FORGOTTEN, Finding.UNDER_FORGOTTEN})
-"""Findings that say that a method is no retraining."""
 _ORIGINAL = "the original"
 _PLANTED = "planted"
 _SETS = 100

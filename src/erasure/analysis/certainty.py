@@ -107,13 +107,8 @@ class Certainty:
 
     @property
     def in_short(self) -> str:
-        """How sure it is, in one sentence for the first screen."""
-        if self.n_originals > 1:
-            return f"Repeated with {self.n_originals} training seeds; the values are means over them."
-        return (
-            "One training seed only: another may order methods that are close differently. Repeat with `--seeds 0-4` before "
-            "relying on it."
-        )
+        """How sure a named method is, in one sentence for the first screen: it takes several originals to name one."""
+        return f"Repeated with {self.n_originals} training seeds; the values are means over them."
 
     @property
     def has_inner_spread(self) -> bool:

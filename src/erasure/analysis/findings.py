@@ -13,7 +13,7 @@ from erasure.analysis.nearest import Distances
 from erasure.analysis.populations import PopulationTest
 from erasure.analysis.power import Basis, Detection
 
-__all__ = ["ORIGINAL", "Difference", "Finding", "Repeats", "Tested", "TestedReport", "is_negligible"]
+__all__ = ["ACCUSED", "ORIGINAL", "Difference", "Finding", "Repeats", "Tested", "TestedReport", "is_negligible"]
 
 ORIGINAL = "original"
 """Label of the model that has forgotten nothing, among the compared ones."""
@@ -51,6 +51,10 @@ class Finding(StrEnum):
     UNDECIDED = "undecided"
     INDISTINGUISHABLE = "indistinguishable"
     NOT_TOLD_APART = "not-told-apart"
+
+
+ACCUSED = frozenset({Finding.DAMAGED, Finding.DIFFERENT, Finding.OVER_FORGOTTEN, Finding.UNDER_FORGOTTEN})
+"""Findings that say that a model is not like retrained ones."""
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ def test_what_ties_with_a_model_that_has_forgotten_nothing_is_never_recommended(
     assert (advice.kind, advice.best) == (Advised.NO_NEARER, None)
     assert text.startswith("Retrain") and "nearer to a retrained model than the original," in text
     assert "original" in advice.among.ties or advice.ties
-    one, _ = said(judged({"m": {key: 1.5 * value for key, value in ORIGINAL.items()}}, n=1), References(n_originals=1))
+    one, words = said(judged({"m": {key: 1.5 * value for key, value in ORIGINAL.items()}}, n=1), References(n_originals=1))
     assert one.kind is Advised.NO_NEARER
+    assert one.is_original_told and "there was something to forget" in words
 
 
 def test_a_method_is_named_only_if_the_original_is_shown_not_to_be_the_nearest():
@@ -101,6 +102,7 @@ def test_a_method_is_named_only_if_the_original_is_shown_not_to_be_the_nearest()
         f"of the methods {label} came nearest, at {near:.1f} standard deviations of a retrained model; the original is at {far:.1f}"
         in text
     )
+    assert "there was something to forget; 3 originals are too few to tell which methods have forgotten it" in text
 
 
 def test_the_closest_of_those_that_fall_short_is_named_with_its_fault():
@@ -130,6 +132,7 @@ def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget
     advice, text = said(found, References(n_originals=n))
     assert (advice.kind, advice.best) == (Advised.NOTHING_TO_FORGET, None)
     assert text.startswith(NOTHING_TO_FORGET) and "may be missed" in text
+    assert not advice.is_original_told and "something to forget" not in text
     assert NOTHING_TO_FORGET in markdown_table(blind, found)
     assert NOTHING_TO_FORGET in latex_table(result_table(blind, found))
     assert any(NOTHING_TO_FORGET in note for note in compare_runs([RunFolder(blind)], ["run"], against="m").notes)
