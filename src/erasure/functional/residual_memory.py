@@ -12,6 +12,8 @@ from erasure.errors import DataError
 __all__ = ["MemoryLeft", "memory_left"]
 
 _MIN_RULERS = 3
+_LINEAR = 2.0
+"""Log-odds up to which a margin counts in full; beyond, its logarithm does."""
 
 
 class MemoryLeft(NamedTuple):
@@ -31,15 +33,19 @@ class MemoryLeft(NamedTuple):
 def memory_left(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Tensor) -> MemoryLeft:
     r"""Share of the originals' knowledge of forgotten samples that a model still has.
 
-    Over forgotten and unseen samples together, weighted least squares of
+    Margins are compressed, :math:`t(m) = \operatorname{asinh}(m / 2)`: linear where the label is in doubt, a logarithm where a model is
+    sure of it either way. What is remembered shows in hard samples; of easy ones a model is a little more or less sure by chance, and they
+    are many. Over forgotten and unseen samples together, least squares of
 
-    .. math:: m_i - \bar g_i = f \cdot v_i + a + c \cdot \bar g_i, \qquad
-              v_i = \begin{cases} \bar o_i - \bar g_i & i \text{ forgotten} \\ 0 & \text{otherwise} \end{cases}
+    .. math:: t(m_i) - \bar t_i = f \cdot v_i + a + b \cdot \bar t_i + c \cdot \overline{t'(g)}_i + d \cdot \overline{t'(g) g}_i,
+              \qquad v_i = \begin{cases} \overline{t(o)}_i - \bar t_i & i \text{ forgotten} \\ 0 & \text{otherwise} \end{cases}
 
-    with the margins m of the model and the means :math:`\bar g`, :math:`\bar o` of ruler golds and ruler originals. The weights are
-    :math:`1 / \sigma_i^2`, half the variance of the sample itself over ruler golds and half the mean of all samples. The terms a and c
-    take out confidence that has grown or shrunk everywhere: without them, a model that was only trained longer would seem to remember
-    more. f is divided by its mean over ruler originals, each measured by the others.
+    with the margins m of the model, g of ruler golds and o of ruler originals, and :math:`\bar t` the mean of t(g). The terms a to d take out
+    confidence that has grown or shrunk everywhere: c is what adding a number to all margins changes in t, d what multiplying them does.
+    Without them, a model that was only trained longer would seem to remember more.
+
+    f is then measured from its mean over ruler golds and divided by what ruler originals are above that, each ruler being measured by the
+    others. All samples have one weight: spreads of single samples are known too badly from a few rulers.
 
     Args:
         margins: Log-odds of the right label, ``(n,)``.
@@ -57,7 +63,7 @@ def memory_left(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Te
         >>> originals[:, forgotten] += 5
         >>> model = torch.randn(40, generator=generator) + 2.5 * forgotten
         >>> round(memory_left(model, golds, originals, forgotten).share, 1)
-        0.5
+        0.6
     """
     m, g, o = margins.double(), golds.double(), originals.double()
     if g.ndim != 2 or o.ndim != 2 or min(len(g), len(o)) < _MIN_RULERS:
@@ -66,14 +72,14 @@ def memory_left(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Te
         raise DataError("margins of the model, of golds and of originals must be of the same samples")
     if not all(bool(each.isfinite().all()) for each in (m, g, o)):
         raise DataError("margins must be finite: a model among the rulers, or the one that is measured, diverged")
-    every_o = [_share(o[k], g, _without(o, k), forgotten) for k in range(len(o))]
-    unit = sum(every_o) / len(every_o)
+    every_g = torch.tensor([_share(g[k], _without(g, k), o, forgotten) for k in range(len(g))], dtype=torch.float64)
+    every_o = torch.tensor([_share(o[k], g, _without(o, k), forgotten) for k in range(len(o))], dtype=torch.float64)
+    none = float(every_g.mean())
+    unit = float(every_o.mean()) - none
     if not unit > 0:
         raise DataError("originals are no surer of the forgotten samples than golds are: there is nothing that could be left")
-    every_g = torch.tensor([_share(g[k], _without(g, k), o, forgotten) for k in range(len(g))], dtype=torch.float64) / unit
-    spread = float(every_g.std())
-    contrast = (1 - float(every_g.mean())) / spread if spread else float("inf")
-    return MemoryLeft(_share(m, g, o, forgotten) / unit, spread, contrast)
+    spread = float(every_g.std()) / unit
+    return MemoryLeft((_share(m, g, o, forgotten) - none) / unit, spread, 1 / spread if spread else float("inf"))
 
 
 def _without(models: Tensor, number: int) -> Tensor:
@@ -82,10 +88,12 @@ def _without(models: Tensor, number: int) -> Tensor:
 
 def _share(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Tensor) -> float:
     """F before it is scaled."""
-    centre, variance = golds.mean(0), golds.var(0)
-    weight = (2 / (variance + variance.mean()).clamp(min=1e-12)).sqrt()
-    known = torch.where(forgotten, originals.mean(0) - centre, 0.0)
-    table = torch.stack([known, torch.ones_like(centre), centre], dim=1) * weight.unsqueeze(1)
-    # By singular values: where all golds agree on every sample, the last two columns are one.
-    solved = torch.linalg.lstsq(table, ((margins - centre) * weight).unsqueeze(1), driver="gelsd").solution
+    compressed = torch.asinh(golds / _LINEAR)
+    slope = 1 / (golds**2 + _LINEAR**2).sqrt()
+    centre = compressed.mean(0)
+    known = torch.where(forgotten, torch.asinh(originals / _LINEAR).mean(0) - centre, 0.0)
+    table = torch.stack([known, torch.ones_like(centre), centre, slope.mean(0), (slope * golds).mean(0)], dim=1)
+    apart = torch.asinh(margins / _LINEAR) - centre
+    # By singular values: where all golds agree on every sample, the last four columns are one.
+    solved = torch.linalg.lstsq(table, apart.unsqueeze(1), driver="gelsd").solution
     return float(solved[0])

@@ -30,12 +30,12 @@ class ResidualMemory(Measure):
     Answers: how much has been forgotten? The margins of a model (log-odds of the right label) on forgotten and unseen samples are
     explained by those of ``n_models`` retrained models and as many originals, all of seeds of their own and none of them judged:
 
-    .. math:: m_i - \bar g_i = f \cdot (\bar o_i - \bar g_i) \, 1[i \text{ forgotten}] + a + c \cdot \bar g_i
+    .. math:: t(m_i) - \bar t_i = f \cdot v_i \, 1[i \text{ forgotten}] + \text{what has changed on all samples alike}
 
-    by weighted least squares (:func:`~erasure.functional.residual_memory.memory_left`). The terms a and c take out what has changed on
-    all samples alike, so that more training alone is not taken for memory. Every sample speaks, those most on which originals and
-    retrained models differ; that makes it far sharper than an accuracy. Below 0 the model is less sure of the forgotten samples than
-    retrained ones.
+    by least squares (:func:`~erasure.functional.residual_memory.memory_left`), with compressed margins t, their means over retrained models
+    and what originals are above those, v. What adding a number to all margins or multiplying them does is taken out, so that more training
+    alone is not taken for memory. Every sample speaks, those most on which originals and retrained models differ; that makes it far
+    sharper than an accuracy. Below 0 the model is less sure of the forgotten samples than retrained ones.
 
     For multilabel tasks the margin is that of the whole vector of labels. Nodes and graphs are samples like any others.
 
@@ -51,6 +51,7 @@ class ResidualMemory(Measure):
     source: ClassVar[Source | None] = Source(
         paper="ERASURE, 2026; its margins are those of Carlini et al., IEEE S&P 2022, arXiv:2112.03570",
     )
+    version: ClassVar[int] = 2
     indicates: ClassVar[Indication | None] = "knowledge"
 
     forget: Partition = "forget"
