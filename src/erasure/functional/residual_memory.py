@@ -40,8 +40,8 @@ def memory_left(margins: Tensor, golds: Tensor, originals: Tensor, forgotten: Te
     .. math:: t(m_i) - \bar t_i = f \cdot v_i + a + b \cdot \bar t_i + c \cdot \overline{t'(g)}_i + d \cdot \overline{t'(g) g}_i,
               \qquad v_i = \begin{cases} \overline{t(o)}_i - \bar t_i & i \text{ forgotten} \\ 0 & \text{otherwise} \end{cases}
 
-    with the margins m of the model, g of ruler golds and o of ruler originals, and :math:`\bar t` the mean of t(g). The terms a to d take out
-    confidence that has grown or shrunk everywhere: c is what adding a number to all margins changes in t, d what multiplying them does.
+    with the margins m of the model, g of ruler golds and o of ruler originals, and :math:`\bar t` the mean of t(g). The terms a to d take
+    out confidence that has grown or shrunk everywhere: c is what adding a number to all margins changes in t, d what multiplying them does.
     Without them, a model that was only trained longer would seem to remember more.
 
     f is then measured from its mean over ruler golds and divided by what ruler originals are above that, each ruler being measured by the

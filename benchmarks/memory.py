@@ -1,0 +1,139 @@
+"""How sharp is memory left on retrained models, and how sharp could it be? Golds and originals that are measured by rulers of other seeds.
+
+``python benchmarks/memory.py [--case digits-MLP ...] [--models 40]`` trains golds and originals of the cases of ``calibration.py``, takes
+eight of each as rulers, twelve times by lot, and measures the others. It prints the spread of golds; the least spread that any weighting
+of the forgotten samples' margins could reach if these were independent and normally distributed (one over the root of the sum of squares of
+what originals are above golds, in standard deviations of a gold, less what chance adds to it); and how often a report of five originals
+with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, by simulation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibration import DIGITS, MIN_SAME, digits
+from numpy.typing import NDArray
+from torch import Tensor
+
+from erasure.analysis.findings import MEMORY_MARGIN
+from erasure.experiment.configuration import load_experiment
+from erasure.functional.membership import confidence_margin
+from erasure.functional.residual_memory import memory_left
+from erasure.intervals import student_quantile
+from erasure.measures.contract import forward_pass
+from erasure.planning.planner import build_plan
+from erasure.planning.seeds import Seeds
+from erasure.stages.session import Session
+from erasure.stages.stage import run_stage
+from erasure.store import Store
+from erasure.training.ensemble import BLOCK_SIZE, train_together
+from erasure.training.predictor import build_model
+
+N_RULERS = 8
+N_SETS = 12
+N_GOLDS = 4
+N_REPORTS = 20_000
+MAX_ORIGINALS = 50
+
+
+def margins_of(case: str, n_models: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Margins of golds and of originals, ``(models, samples)`` each, and which samples are forgotten; the others are unseen."""
+    experiment = load_experiment(digits(*DIGITS[case]), trust=["calibration"])
+    plan = build_plan(experiment, [Seeds.all(0)])
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(Store(Path(folder)), torch.device("cpu"), plan.numerics)
+        for stage in plan.stages.values():
+            if stage.prepares:
+                run_stage(session, stage)
+        (data,) = plan.data
+        loaded = session.loaded(data)
+    looked_at = torch.cat([loaded.partitions["forget"], loaded.partitions["test"]])
+    options = {"x": loaded.x, "y": loaded.y, "criterion": loaded.criterion}
+
+    def said(partition: str, first: int) -> Tensor:
+        found = []
+        for start in range(0, n_models, BLOCK_SIZE):
+            seeds = range(first + start, first + min(start + BLOCK_SIZE, n_models))
+            blanks = [build_model(data.predictor.model, loaded.model_input, seed, session.device) for seed in seeds]
+            ids = [loaded.partitions[partition]] * len(seeds)
+            models = train_together(blanks, data.predictor, ids=ids, seeds=seeds, batch_size=data.batch_size, **options)
+            for model in models:
+                outputs = forward_pass(model, ids=looked_at, task="classification", **options)
+                found.append(confidence_margin("classification", outputs.logits, outputs.labels))
+        return torch.stack(found)
+
+    forgotten = torch.arange(len(looked_at)) < len(loaded.partitions["forget"])
+    return said("retain", 1), said("train", 100_001), forgotten
+
+
+def spreads(golds: Tensor, originals: Tensor, forgotten: Tensor) -> tuple[float, float, float]:
+    """Standard deviation of golds, mean and standard deviation of originals, as rulers of other seeds measure them."""
+    generator = torch.Generator().manual_seed(0)
+    of_golds, means, of_originals = [], [], []
+    for _ in range(N_SETS):
+        first, second = (torch.randperm(len(models), generator=generator) for models in (golds, originals))
+        rulers = golds[first[:N_RULERS]], originals[second[:N_RULERS]]
+        left, kept = (
+            torch.tensor([memory_left(model, *rulers, forgotten).share for model in models])
+            for models in (golds[first[N_RULERS:]], originals[second[N_RULERS:]])
+        )
+        of_golds.append(float(left.var()))
+        means.append(float(kept.mean() - left.mean()))
+        of_originals.append(float(kept.var()))
+    return float(np.mean(of_golds)) ** 0.5, float(np.mean(means)), float(np.mean(of_originals)) ** 0.5
+
+
+def least_spread(golds: Tensor, originals: Tensor, forgotten: Tensor) -> float:
+    """Spread of golds by the best weights for margins that are independent and normally distributed."""
+    mine, others = golds[:, forgotten], originals[:, forgotten]
+    apart = (others.mean(0) - mine.mean(0)) ** 2 / mine.var(0)
+    by_chance = int(forgotten.sum()) * (1 / len(mine) + 1 / len(others))
+    return float((apart.sum() - by_chance).clamp(min=1e-12)) ** -0.5
+
+
+def bounded(spread: float, n_originals: int) -> float:
+    """Share of reports in which both limits of a retrained model's memory left are within the margin."""
+    generator = np.random.default_rng(0)
+
+    def drawn(deviation: float) -> NDArray[np.float64]:
+        return generator.normal(0, deviation, (N_REPORTS, n_originals))
+
+    apart = drawn(spread) - drawn(spread / N_GOLDS**0.5)
+    half = student_quantile(n_originals - 1, 0.95) * apart.std(1, ddof=1) / n_originals**0.5
+    return float((np.abs(apart.mean(1)) + half < MEMORY_MARGIN).mean())
+
+
+def originals_for(spread: float) -> str:
+    found = next((n for n in range(3, MAX_ORIGINALS + 1) if bounded(spread, n) >= MIN_SAME), None)
+    return str(found) if found is not None else f"> {MAX_ORIGINALS}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", action="append", choices=list(DIGITS))
+    parser.add_argument("--models", type=int, default=40)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    names = ("golds, sd", "originals", "sd", "least sd", "5 x 4 bound", "originals for 60 %")
+    print(f"{'':14}" + "".join(f"{name:>20}" for name in names))
+    for case in given.case or list(DIGITS):
+        margins = margins_of(case, given.models)
+        gold, original, deviation = spreads(*margins)
+        said = (
+            f"{gold:.3f}",
+            f"{original:.2f}",
+            f"{deviation:.3f}",
+            f"{least_spread(*margins):.3f}",
+            f"{100 * bounded(gold, 5):.0f} %",
+        )
+        print(f"{case:14}" + "".join(f"{each:>20}" for each in (*said, originals_for(gold))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
