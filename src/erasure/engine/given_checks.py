@@ -28,6 +28,7 @@ def check_model(model: Any, *, finite: bool = True) -> None:
     """
     if isinstance(model, nn.Module):
         _check_weights(model, finite)
+        _check_labels(model)
         return
     start = f"the model is a {type(model).__name__}, expected a torch.nn.Module"
     if isinstance(model, type):
@@ -42,6 +43,17 @@ def check_model(model: Any, *, finite: bool = True) -> None:
             "instead"
         )
     raise RequirementNotMet(f"{start}: {remedy}")
+
+
+def _check_labels(model: nn.Module) -> None:
+    """That a network of transformers gives classes, and not a token at every position, whose labels are answers to prompts."""
+    head = getattr(model, "get_output_embeddings", None)
+    if callable(head) and isinstance(head(), nn.Module):
+        raise RequirementNotMet(
+            f"{type(model).__name__} writes texts, and what it learned is prompts and answers, not labels: save the model and its "
+            "tokenizer to a folder (save_pretrained), and give both to erasure.run (CausalLanguageModel, PromptsAndAnswers; see "
+            "docs/language-models.md)"
+        )
 
 
 def _check_weights(model: nn.Module, finite: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_llama import EXCHANGES, TEMPLATE, data, llama, model_input, task
 
+import erasure
 from erasure.data.language.exchanges import dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, PretrainedVocabulary
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
@@ -240,3 +241,10 @@ def test_a_gguf_file_is_known_by_its_content(tmp_path):
         loaded(first)
     with pytest.raises(DataError, match="cannot be loaded"):
         PretrainedVocabulary(name_or_path=str(first)).encoder([])
+
+
+def test_a_model_that_writes_is_no_model_with_labels(folder):
+    network = library("transformers", "a test").AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.arange(24).reshape(4, 6)
+    with pytest.raises(RequirementNotMet, match=r"LlamaForCausalLM writes texts.*erasure\.run"):
+        erasure.unlearn(network, "NegGrad", train=(tokens, tokens), forget=[0])
