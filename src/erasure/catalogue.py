@@ -86,6 +86,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "Requests": "erasure.data.scenarios.requests:RequestsSplitter",
         "GraphNodes": "erasure.data.graph_splitters:GraphNodesSplitter",
         "GraphEdges": "erasure.data.graph_splitters:GraphEdgesSplitter",
+        "GraphRequests": "erasure.data.graph_streams:GraphRequestsSplitter",
         "GraphStrangers": "erasure.data.graph_strangers:GraphStrangersSplitter",
         "GraphRequest": "erasure.data.graph_splitters:GraphRequestSplitter",
         "LinkRequest": "erasure.data.link_splitters:LinkRequestSplitter",

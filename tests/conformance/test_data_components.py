@@ -37,6 +37,7 @@ ELSEWHERE = {
         "Corrupted",
         "GraphNodes",
         "GraphEdges",
+        "GraphRequests",
         "GraphStrangers",
         "GraphRequest",
         "LinkRequest",

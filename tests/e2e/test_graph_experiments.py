@@ -213,28 +213,24 @@ def test_a_stream_of_requests_has_a_gold_for_each(tmp_path):
     """Nodes, then features, while the test nodes arrive after the training; both golds are models of their own."""
     configuration = request(cora_root(tmp_path), "nodes")
     configuration["data"]["partitions"][2:] = [
-        {
-            "class": "Requests",
-            "parameters": {"parts_names": ["gone", "-"], "ref_data": "train", "n_requests": 2, "percentage": 0.1},
-        },
         {"class": "Inductive"},
-        {"class": "GraphRequest", "parameters": {"parts_names": ["forget 1", "retain 1"], "nodes": "gone 1"}},
-        {"class": "GraphRequest", "parameters": {"ref_data": "retain 1", "features_of": "gone 2"}},
+        {"class": "GraphRequests", "parameters": {"requests": ["nodes", "features"], "percentage": 0.1}},
     ]
     method = {"class": "GIF", "parameters": {"damping": 0.1, "tolerance": 0.1}}
-    stream = {"method": method, "requests": ["forget 1", "forget"], "remaining": ["retain 1", "retain"]}
+    last = {"forget": "forget 2", "retain": "retain 2"}
+    stream = {"method": method, "requests": ["forget 1", "forget 2"], "remaining": ["retain 1", "retain 2"], **last}
     configuration["unlearners"] = [
         {"class": "Unlink", "parameters": {"forget": "forget 1", "retain": "retain 1"}},
         {"class": "Sequential", "parameters": stream},
     ]
     configuration["predictor"]["epochs"] = 5
-    configuration["evaluator"]["measures"] = accuracies("retain", "retain 1", "test")
+    configuration["evaluator"]["measures"] = accuracies("retain 2", "retain 1", "test")
     results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
     assert not results.failures
     golds = {row.gold for row in results.rows if row.partition == "retain 1"}
     assert len(golds) == 2
     plans = [make_plan(load_experiment(configuration), RunOptions(device="cpu"))]
-    configuration["data"]["partitions"].pop(3)
+    configuration["data"]["partitions"].pop(2)
     plans.append(make_plan(load_experiment(configuration), RunOptions(device="cpu")))
     inductive, transductive = (
         {address for address, stage in plan.stages.items() if stage.name == "train original"} for plan in plans
