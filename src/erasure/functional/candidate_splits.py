@@ -98,7 +98,7 @@ class Candidates:
         Args:
             totals: ``(N, C)``, samples of each class.
         """
-        n_left = self.left.sum(3)
+        n_left = _over_classes(self.left)
         return (n_left > 0) & (n_left < totals.sum(1)[:, None, None]) & (self.features >= 0)[:, :, None]
 
     def best(self, totals: Any) -> tuple[Any, Any]:
@@ -111,10 +111,10 @@ class Candidates:
             Features ``(N,)``, -1 where no candidate is valid, and thresholds ``(N,)``, 0 there.
         """
         left = self.left.astype(np.float64)
-        n_left, n = left.sum(3), totals.sum(1)[:, None, None].astype(np.float64)
+        n_left, n = _over_classes(left), totals.sum(1)[:, None, None].astype(np.float64)
         right = totals[:, None, None, :] - left
         with np.errstate(divide="ignore", invalid="ignore"):
-            score = (left * left).sum(3) / n_left + (right * right).sum(3) / (n - n_left)
+            score = _over_classes(left * left) / n_left + _over_classes(right * right) / (n - n_left)
         return self._at(np.where(self.is_valid(totals), score, -np.inf))
 
     def random(self, totals: Any, salts: Any) -> tuple[Any, Any]:
@@ -130,7 +130,7 @@ class Candidates:
         """
         first = Candidates(self.features[:, :1], self.thresholds[:, :1], self.left[:, :1])
         hashes = mixed(first.thresholds.view(np.uint32).astype(np.uint64), (salts ^ _SPLITS)[:, None, None])
-        n_left, n = first.left.sum(3), totals.sum(1)[:, None, None]
+        n_left, n = _over_classes(first.left), totals.sum(1)[:, None, None]
         is_valid = first.is_valid(totals)
         is_even = is_valid & (4 * np.minimum(n_left, n - n_left) >= n)
         is_valid = np.where(is_even.any((1, 2), keepdims=True), is_even, is_valid)
@@ -193,6 +193,14 @@ def candidates_of(
         n_lent[pending] = np.maximum(n_lent[pending], more)
         found = Candidates(block, *counted)
         parts = found.is_valid(totals[pending]).any(2)
+
+
+def _over_classes(values: Any) -> Any:
+    """Sums over the last axis, which is short: whole numbers, so that their order does not matter."""
+    total = values[..., 0].copy()
+    for k in range(1, values.shape[-1]):
+        total += values[..., k]
+    return total
 
 
 def _lowest(priority: Any, n: int) -> Any:

@@ -6,6 +6,7 @@ width of a tree added. A path is the way from the root to a leaf in bits, the fi
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,12 @@ _ROWS_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 1 << 14
 _SHARE = 16
 """A node that loses more than one of so many samples is counted again."""
+
+
+def _placed(ascending: Any, values: Any) -> tuple[Any, Any]:
+    """Where values are in an ascending array, and which of them are there at all."""
+    places = np.minimum(ascending.searchsorted(values), max(len(ascending) - 1, 0))
+    return places, ascending[places] == values if len(ascending) else np.zeros(len(values), dtype=bool)
 
 
 @dataclass(eq=False)
@@ -44,11 +51,6 @@ class Kept:
 
     NAMES = ("nodes", "last", "features", "thresholds", "left")
 
-    def place(self, nodes: Any) -> tuple[Any, Any]:
-        """Where nodes are, and which of them are there at all."""
-        places = np.minimum(self.nodes.searchsorted(nodes), max(len(self.nodes) - 1, 0))
-        return places, self.nodes[places] == nodes if len(self.nodes) else np.zeros(len(nodes), dtype=bool)
-
     def replace(self, new: list[Kept], stays: Any) -> None:
         """Take in what was counted, in place of what there is, and drop what does not stay.
 
@@ -57,7 +59,7 @@ class Kept:
             stays: Which of those that are there do, if they are not counted anew.
         """
         nodes = np.concatenate([self.nodes[:0], *(each.nodes for each in new)])
-        places, is_there = self.place(nodes)
+        places, is_there = _placed(self.nodes, nodes)
         stays = stays.copy()
         stays[places[is_there]] = True
         if is_there.all() and stays.all():
@@ -67,12 +69,18 @@ class Kept:
                     getattr(self, name)[places] = getattr(each, name)
             return
         stays[places[is_there]] = False
-        nodes = np.sort(np.concatenate([self.nodes[stays], nodes]))
-        kept = nodes.searchsorted(self.nodes[stays])
+        old_places = np.flatnonzero(stays)
+        nodes = np.sort(np.concatenate([self.nodes[old_places], nodes]))
+        new_places = nodes.searchsorted(self.nodes[old_places])
+        # Most nodes stay beside one another: they are copied in stretches.
+        breaks = np.flatnonzero((np.diff(old_places) != 1) | (np.diff(new_places) != 1)) + 1
+        ends = itertools.pairwise([0, *breaks.tolist(), len(old_places)])
+        stretches = [(int(new_places[a]), int(old_places[a]), b - a) for a, b in ends if b > a]
         for name in self.NAMES:
             old = getattr(self, name)
             joined = np.empty((len(nodes), *old.shape[1:]), dtype=old.dtype)
-            joined[kept] = old[stays]
+            for to, first, n in stretches:
+                joined[to : to + n] = old[first : first + n]
             for each in new:
                 joined[nodes.searchsorted(each.nodes)] = getattr(each, name)
             setattr(self, name, joined)
@@ -266,13 +274,16 @@ class Trees:
             again = node[self._updated(node, place, row, key, depth)]
             goes_on = self.feature[node] >= 0
             # The samples of nodes below one that was counted again are known, those of others are looked for.
-            counted = is_new | np.isin(below.nodes, again)
-            missing = again[~np.isin(again, below.nodes)]
+            places, is_again = _placed(again, below.nodes)
+            counted, is_missing = is_new | is_again, np.ones(len(again), dtype=bool)
+            is_missing[places[is_again]] = False
+            missing = again[is_missing]
             segments = below.pick(counted).joined(self._members(missing, depth, stays))
             is_new = np.concatenate([is_new[counted], np.zeros(len(missing), dtype=bool)])
             if len(segments.nodes):
                 below, changes = self._settled(segments, depth, is_new)
-                goes_on &= ~np.isin(node, segments.nodes[changes])
+                places, is_there = _placed(node, segments.nodes[changes])
+                goes_on[places[is_there]] = False
                 is_new = np.repeat(changes[self.feature[segments.nodes] >= 0], 2)
             else:
                 below = segments
@@ -305,7 +316,7 @@ class Trees:
             self._clear(each)
         if not len(self.kept.nodes):
             return again
-        at, is_kept = self.kept.place(node)
+        at, is_kept = _placed(self.kept.nodes, node)
         lends = np.zeros(len(node), dtype=bool)
         lends[place[key <= self.kept.last[at][place]]] = True
         is_quick = is_kept & can_split & ~lends & (n > self.kept_from) & (gone.sum(1) * _SHARE < n)
