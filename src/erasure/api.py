@@ -141,7 +141,8 @@ def unlearn(
             positions or a ``Subset`` of it.
         train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
-        modality: What a sample is; by default an image where it has three dimensions of numbers that are no tokens, else a table.
+        modality: What a sample is; by default text where it is whole numbers, which are taken for tokens, an image where it has three
+            dimensions, else a table.
         test: Samples that the model has never seen, to look at before and after; no method reads them.
         loss_fn: Loss of ``(logits, labels)``, one number for a batch, or one for each sample, which are averaged; by default the task's
             cross-entropy. It is tried on a few samples first.

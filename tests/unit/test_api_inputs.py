@@ -205,3 +205,28 @@ def test_pruned_weights_stay_pruned(method, settings):
     made = erasure.unlearn(model, method, **PARTS, **settings)
     assert not torch.equal(made(X), before) and torch.equal(model(X), before)
     assert torch.equal(made[2].weight == 0, model[2].weight == 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "modality", "reason"), [("AMUN", None, "text"), ("AMUN", "table", "whole numbers"), ("GKT", None, "text")]
+)
+def test_whole_numbers_are_tokens_and_methods_that_move_or_make_inputs_refuse_them(method, modality, reason):
+    model = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(12, 2)).eval()
+    x, y = torch.arange(80).reshape(20, 4) % 9, torch.arange(20) % 2
+    forget, retain = (x[y == 0], y[y == 0]), (x[y == 1], y[y == 1])
+    with pytest.raises(RequirementNotMet, match=reason):
+        erasure.unlearn(model, method, forget=forget, retain=retain, modality=modality)
+
+
+@pytest.mark.parametrize("method", ["FCS", "DUCK", "AMUN", "KDE"])
+def test_logits_without_a_second_dimension_are_those_of_one_output(method):
+    class OneLogit(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).squeeze(-1)
+
+    model = OneLogit(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).eval()
+    x, y = torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2
+    parts = {"forget": (x[:6], y[:6]), "retain": (x[6:18], y[6:18]), "validation": (x[18:], y[18:])}
+    made = erasure.unlearn(model, method, **parts, batch_size=4, epochs=1)
+    assert made(x).shape == (24,)
+    assert not torch.equal(weights(made), weights(model))

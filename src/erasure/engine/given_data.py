@@ -292,7 +292,8 @@ def model_input_of(
     if told is not None and told != task:
         raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
     is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
-    kind = modality or ("image" if is_image else "table")
+    is_tokens = not x.values.is_floating_point() and x.values.dtype != torch.uint8 and x.values.dtype != torch.bool
+    kind = modality or ("image" if is_image else "text" if is_tokens else "table")
     return ModelInput(x.sample_shape, n_classes, task, kind, tuple(names)), logits
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from erasure.errors import RequirementNotMet
 from erasure.functional.losses import per_sample_loss, predictions
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Optimizer, Schedule
@@ -121,6 +123,8 @@ class AMUN(IterativeUnlearner):
 
     def _attacked(self, model: nn.Module, context: UnlearningContext) -> dict[str, Tensor]:
         original, forget = frozen_copy(model), context.batches("forget", shuffle=False)
+        if any(not batch.x.is_floating_point() for batch in islice(forget, 1)):
+            raise RequirementNotMet("AMUN moves inputs by fractions, and these are whole numbers; use another method")
         bounds = value_range(original, forget) if context.model_input.modality == "image" else None
         parts = [self._adversarial(original, batch, context, bounds) for batch in forget]
         return {"x": torch.cat([x for x, _ in parts]), "y": torch.cat([y for _, y in parts])}

@@ -37,7 +37,7 @@ def contrast(forget: Tensor, retain: Tensor, temperature: float) -> Tensor:
         >>> contrast(torch.zeros(2, 3), torch.ones(4, 3), 1.15).exp()
         tensor(4.0000)
     """
-    similarity = forget.flatten(1) @ retain.detach().flatten(1).T / temperature
+    similarity = forget.reshape(len(forget), -1) @ retain.detach().reshape(len(retain), -1).T / temperature
     return -similarity.log_softmax(1).mean()
 
 

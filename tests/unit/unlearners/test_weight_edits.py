@@ -323,6 +323,10 @@ def test_rum_forgets_memorised_samples():
     memorised().check_effect(RUM(steps=steps), gap=0.8, retain_at_least=0.8)
 
 
+def test_neg_merge_forgets_memorised_samples():
+    memorised().check_effect(NegMerge(learning_rates=(0.05, 0.1), epochs=2, scale=2.0), gap=0.8)
+
+
 @pytest.mark.parametrize(
     "method",
     [NegMerge(), AMUN(epochs=1, attack_steps=3), SVDClassForgetting(), RUM(steps=(Finetuning(epochs=1), NegGradPlus(epochs=1)))],
