@@ -94,6 +94,20 @@ def test_arrays_of_every_number_type_are_read(kind):
     assert gathered(dataset_from((array, [0, 1, 0]), modality="table")).tolist() == [[1], [0], [1]]
 
 
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"])
+def test_tensors_of_types_that_pytorch_hardly_computes_with_are_read(kind):
+    held = torch.tensor([[0, 1], [2, 3], [4, 0]]).to(getattr(torch, kind))
+    data = dataset_from((held, held[:, 1], held[:, 0]), n_classes=4, modality="table")
+    assert data.x.gather(torch.arange(3)).tolist() == [[0, 1], [2, 3], [4, 0]]
+    assert (data.y.tolist(), data.z.tolist()) == ([1, 3, 0], [0, 2, 4])
+
+
+def test_whole_numbers_beyond_int64_are_refused():
+    held = torch.from_numpy(np.array([[2**63], [1]], dtype=np.uint64))
+    with pytest.raises(DataError, match="larger than any int64"):
+        dataset_from((held, torch.tensor([0, 1])), modality="table")
+
+
 def test_read_only_and_strided_arrays_are_read():
     array = np.arange(12.0).reshape(6, 2)[::-1]
     array.flags.writeable = False

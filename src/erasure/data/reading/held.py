@@ -137,7 +137,14 @@ def _plain_tensor(values: Tensor, what: str) -> Tensor:
         raise DataError(f'{what} is on the device "meta", which holds no values')
     if values.layout != torch.strided:
         raise DataError(f"{what} is a sparse tensor; give it with .to_dense()")
-    return values.detach().cpu()
+    values = values.detach().cpu()
+    if values.dtype in _UNSIGNED:
+        return as_tensor(values.numpy(), what)
+    return values.float() if values.is_floating_point() and values.element_size() == 1 else values
+
+
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that PyTorch can store and hardly compute with, as those of a fraction in one byte."""
 
 
 def _remedy(array: np.ndarray[Any, Any], what: str) -> str:
