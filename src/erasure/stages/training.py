@@ -12,7 +12,7 @@ from erasure.stages.kept_training import KeptTraining
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
 from erasure.store import Writer
-from erasure.training.devices import PeakMemory, synchronise
+from erasure.training.devices import PeakMemory, give_back, synchronise
 from erasure.types import Json
 
 __all__ = ["TrainModel", "save_model", "training_content"]
@@ -90,3 +90,4 @@ def save_model(writer: Writer, model: nn.Module, *, elapsed_s: float, peak: Peak
     """Store weights and buffers, with time and memory as facts."""
     writer.save_tensors("model", {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     writer.facts |= {"elapsed_s": elapsed_s, "precompute_s": precompute_s, "peak_memory_mib": peak.mib()}
+    give_back()  # stages that only read models follow
