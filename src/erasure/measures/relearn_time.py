@@ -93,14 +93,14 @@ class _Relearning(Measure):
             "relearning",
             subject,
             [self.forget, self._taught],
-            lambda: self._trained(evaluation, subject, chosen, wanted)._asdict(),
+            lambda: self._trained(evaluation, subject, chosen, wanted, self._wrong(start)[rows])._asdict(),
             wanted=wanted,
             version=RelearnTime.version,
             **recipe,
         )
         return _Relearned(**cast(dict[str, Any], found))
 
-    def _trained(self, evaluation: Evaluation, subject: nn.Module, chosen: Tensor, wanted: float) -> _Relearned:
+    def _trained(self, evaluation: Evaluation, subject: nn.Module, chosen: Tensor, wanted: float, wrong: Tensor) -> _Relearned:
         model = deep_copy(subject).requires_grad_(True)
         trainer = Trainer(model, self.optimizer, epochs=self.cap)
         # Sorted, so that the order of the partition plays no part.
@@ -108,10 +108,14 @@ class _Relearning(Measure):
         batches = Batches(evaluation.x, evaluation.y, ids, self.batch_size, evaluation.streams.torch("shuffle"))
         each, column = torch.arange(len(chosen)), column_of(evaluation, self.forget)
         n_proving = 2 * (1 if self.count == "epochs" else len(batches))
+        n_failing = _n_failing(len(chosen), wanted)
 
         def loss(batch: Batch) -> Tensor:
             with inputs_kept(model):
                 return evaluation.criterion(logits_of(model(batch.x)), batch.y)
+
+        def look(ids: Tensor) -> Outputs:
+            return forward_pass(model, x=column, y=evaluation.y, ids=ids, criterion=evaluation.criterion, task=evaluation.task)
 
         with isolated(evaluation.streams.child("dropout").seed, ids.device), torch.enable_grad():
             for time, unit in enumerate(self._units(batches), start=1):
@@ -119,16 +123,26 @@ class _Relearning(Measure):
                     trainer.train_on(unit, loss)
                 except Diverged as error:
                     raise self._diverged(time) from error
-                found = forward_pass(
-                    model, x=column, y=evaluation.y, ids=chosen, criterion=evaluation.criterion, task=evaluation.task
-                )
+                # A few of those that were wrong tell that the target is not reached, for less.
+                some = wrong.nonzero()[: 2 * n_failing, 0].to(chosen.device)
+                is_worth_it = time not in (n_proving, self.cap) and 2 * n_failing == len(some) <= len(chosen) // 2
+                if is_worth_it and _n_surely_wrong(look(chosen[some])) >= n_failing:
+                    continue
+                found = look(chosen)
                 if found.diverged:
                     raise self._diverged(time)
                 if self._reached(found, each, wanted):
                     return _Relearned(time, censored=False)
+                wrong = self._wrong(found)
                 if time == n_proving and self._is_out_of_reach(found, wanted) and _is_dead(model, subject, found):
                     break
         return _Relearned(self.cap, censored=True)
+
+    def _wrong(self, found: Outputs) -> Tensor:
+        """Which samples a model gets wrong, where that decides about the target; none otherwise."""
+        if self.target != "accuracy" or found.task != "classification":
+            return torch.zeros(len(found), dtype=torch.bool)
+        return found.predictions != found.labels
 
     def _is_out_of_reach(self, found: Outputs, wanted: float) -> bool:
         """Whether no model that says the same of every sample meets the target."""
@@ -168,6 +182,17 @@ class _Relearning(Measure):
         return float(right.double().mean())
 
 
+def _n_failing(n: int, wanted: float) -> int:
+    """How many wrong ones among ``n`` samples keep the accuracy below the target."""
+    return next((wrong for wrong in range(n + 1) if (n - wrong) / n < wanted), n + 1)
+
+
+def _n_surely_wrong(found: Outputs) -> int:
+    """Samples that are wrong whatever the rounding of other batches is; none where a logit is not finite."""
+    margins = found.logits.amax(1) - found.logits.gather(1, found.labels.unsqueeze(1)).squeeze(1)
+    return 0 if found.diverged else int((margins > 1e-3 * found.logits.abs().amax()).sum())
+
+
 def _is_dead(model: nn.Module, subject: nn.Module, found: Outputs) -> bool:
     """Whether training cannot wake a model: two passes have left every tensor as it was in ``subject``, bit for bit, but for the bias of
     its logits, and it says the same of every sample.
@@ -193,8 +218,9 @@ class RelearnTime(_Relearning):
     ``censored`` is 1 where the cap was reached first: the time is then at least the value. Both are times of one recipe only. All
     models get the same optimizer, batches, order and dropout. The model in training is in training mode, and looked at in eval mode.
 
-    **Cost**: up to ``cap`` steps (or passes over ``relearn``), each followed by a pass over ``eval_samples`` samples; one model copy. A
-    network whose gradients are zero, which says the same of every sample whatever it is taught, is given the cap after two passes.
+    **Cost**: up to ``cap`` steps (or passes over ``relearn``), each followed by a pass over ``eval_samples`` samples, or over a few that
+    were wrong before, as long as those tell that the target is not reached; one model copy. A network whose gradients are zero, which says
+    the same of every sample whatever it is taught, is given the cap after two passes.
 
     Args:
         forget: The forgotten samples; the target is reached on them.

@@ -8,6 +8,7 @@ from network_toys import bench_of, network
 from torch import nn
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.measures import relearn_time
 from erasure.measures.contract import forward_pass
 from erasure.measures.relearn_time import AIN, RelearnTime
 from erasure.training.calls import Criterion, Optimizer
@@ -92,6 +93,23 @@ def test_the_time_is_that_of_a_loop_written_by_hand(bench, model, count, alpha):
     assert found == {measure.title: expected, f"{measure.title} censored": 0.0}
     if alpha == RelearnTime().alpha:
         assert (expected == 0) == (model == "original")
+
+
+def test_samples_that_stay_wrong_are_enough_to_look_at(bench, monkeypatch):
+    looked_at = []
+
+    def counted(model, **given):
+        looked_at.append(len(given["ids"]))
+        return forward_pass(model, **given)
+
+    monkeypatch.setattr(relearn_time, "forward_pass", counted)
+    measure = RelearnTime(**_FAST)
+    time = _found(bench, measure, "far")["RelearnTime"]
+    n = len(bench.partitions["forget"])
+    assert min(looked_at) < n / 2 < looked_at[-1] == n
+    assert sum(looked_at) < 0.8 * time * n
+    monkeypatch.setattr(relearn_time, "_n_surely_wrong", lambda found: 0)
+    assert _found(bench, measure, "far")["RelearnTime"] == time
 
 
 def test_what_is_only_hidden_is_learned_again_sooner_than_what_was_never_known(bench):
