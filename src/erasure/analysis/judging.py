@@ -14,26 +14,22 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from erasure.analysis.equivalence import CERTAINTY, Limits, limits
+from erasure.analysis.equivalence import CERTAINTY
 from erasure.analysis.families import FORGETTING, UTILITY, Family, families_of
-from erasure.analysis.findings import MEMORY_MARGIN, ORIGINAL, Difference, Finding, Repeats, Tested, TestedReport, is_negligible
+from erasure.analysis.findings import ORIGINAL, Difference, Finding, Repeats, Tested, TestedReport, is_negligible
 from erasure.analysis.gaps import RolePartitions
+from erasure.analysis.indistinguishable import UTILITY_MARGIN, Ruler, memory_of, not_shown, ruler_of
 from erasure.analysis.nearest import MIN_ORIGINALS, distances_of
 from erasure.analysis.populations import PopulationTest, population_tests
 from erasure.analysis.power import LEVEL, Basis, Detection, basis_of, detection
 from erasure.analysis.relabelling_test import differences, gold_spread, relabel, t_test
 from erasure.analysis.statistics import holm
-from erasure.intervals import student_quantile
 from erasure.records.rows import Row
 
 __all__ = ["MIN_ORIGINALS", "judge_report"]
 
-UTILITY_MARGIN = 0.02
-"""Loss of accuracy from which on a model is worse."""
 PROBABILITY_MARGIN = 0.1
 """Loss of the mean probability of what is right from which on a model is worse: it falls sooner than what is guessed right."""
-_MIN_CONTRAST = 4.0
-_MAX_SEEDS = 100
 _MAX_MAXIMA = 400
 _FAR_FOR_T = 8.0
 """Standard deviations of a gold that a t-test beside five golds finds in four of five cases."""
@@ -159,7 +155,7 @@ def _tested(
     n_asked: int = 1,
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
-    memory = _memory(family, reference)
+    memory = memory_of(family, reference.ruler, level=reference.certainty)
 
     def tested(finding: Finding, reason: str = "", remedy: str = "") -> Tested:
         return Tested(
@@ -195,7 +191,7 @@ def _tested(
     untold = _untold(order) if basis == "t" else None
     if untold is not None:
         return tested(Finding.UNDECIDED, _too_alike(untold, reference.repeats))
-    missing, remedy = _not_shown(family, memory, reference)
+    missing, remedy = not_shown(family, memory, reference.tested, reference.repeats, level=reference.certainty)
     return tested(Finding.NOT_TOLD_APART, missing, remedy) if missing else tested(Finding.INDISTINGUISHABLE)
 
 
@@ -261,7 +257,7 @@ class _Reference:
     tested: Tested | None = None
     sides: Mapping[tuple[str, str], int] = field(default_factory=dict)
     harm: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    ruler: _Ruler | None = None
+    ruler: Ruler | None = None
     repeats: Repeats = Repeats.SEEDS
     certainty: float = CERTAINTY
 
@@ -283,7 +279,7 @@ def _reference(family: Family, level: float) -> _Reference:
     adjusted = _p(compared) if basis else None
     # No ruler: the original's own memory left is all of it, by definition.
     tested = _tested(ORIGINAL, family, compared, basis, adjusted, _Reference(sides=sides, harm=harm), level, maxima)
-    return _Reference(tested, sides, harm, _ruler(family))
+    return _Reference(tested, sides, harm, ruler_of(family, _compared(family, "", LEVEL)[0]))
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:
@@ -291,80 +287,6 @@ def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], 
         replace(d, column=replace(d.column, side=sides[d.column.key], chance=None)) if d.column.key in sides else d
         for d in compared
     ]
-
-
-# Equivalence
-
-
-@dataclass(frozen=True)
-class _Ruler:
-    """How a value becomes a share of memory: what it is on originals more than on golds."""
-
-    key: tuple[str, str]
-    unit: float
-
-
-def _ruler(original: Family) -> _Ruler | None:
-    """Memory left where it was measured; else the value that tells originals from golds most, if it does so clearly."""
-    if original.design is None:
-        return None
-    for column in original.columns:
-        if column.statistic == "memory":
-            return _Ruler(column.key, 1.0)
-    found = [
-        d for d in _compared(original, "", LEVEL)[0] if d.column.claim in FORGETTING and d.column.side and not d.is_scattered
-    ]
-    best = max(found, key=lambda d: d.deviations, default=None)
-    if best is None or best.deviations < _MIN_CONTRAST:
-        return None
-    return _Ruler(best.column.key, best.amount)
-
-
-def _memory(family: Family, reference: _Reference) -> Limits | None:
-    ruler = reference.ruler
-    index = next((i for i, column in enumerate(family.columns) if ruler is not None and column.key == ruler.key), None)
-    if ruler is None or index is None:
-        return None
-    return limits([float(each) / ruler.unit for each in family.apart(index)], level=reference.certainty)
-
-
-def _not_shown(family: Family, memory: Limits | None, reference: _Reference) -> tuple[str, str]:
-    """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing."""
-    control, repeats = reference.tested, reference.repeats
-    if family.n_originals < MIN_ORIGINALS:
-        return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", f"use {repeats.words(5)}"
-    if control is None:
-        return "the original was not measured, so nothing shows that these values would tell it from retrained models", ""
-    if control.finding != Finding.UNDER_FORGOTTEN:
-        return "these values do not even tell the original from retrained models", "add ResidualMemory or LiRA"
-    if memory is None:
-        return "no value tells originals from retrained models sharply enough to bound what is left", "add ResidualMemory"
-    if not memory.is_within(MEMORY_MARGIN):
-        return (
-            f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's",
-            _seeds_for(memory, MEMORY_MARGIN - abs(memory.mean), repeats),
-        )
-    for claim in UTILITY:
-        found = [i for i, column in enumerate(family.columns) if column.claim == claim and column.is_share]
-        if not found:
-            return "no accuracy on retained and on held-out samples was measured", "measure Accuracy on both"
-        for index in found:
-            loss = limits([float(each) for each in family.apart(index)], level=reference.certainty)
-            if loss is None or not loss.is_above(-UTILITY_MARGIN):
-                return (
-                    f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",
-                    _seeds_for(loss, UTILITY_MARGIN + loss.mean, repeats) if loss is not None else "",
-                )
-    return "", ""
-
-
-def _seeds_for(found: Limits, room: float, repeats: Repeats) -> str:
-    """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
-    deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
-    for n in range(found.n + 1, _MAX_SEEDS + 1):
-        if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
-            return f"about {repeats.words(n)} would settle it"
-    return "no number of originals that one can afford would settle it"
 
 
 # Power

@@ -1,0 +1,107 @@
+"""Is a method shown to be like retraining? Equivalence: memory left and losses of accuracy, bounded over originals.
+
+That the test finds no difference is no proof. The claim is made where the same values tell the original, which has forgotten nothing, from
+retrained models, and both bounds lie within their margins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from erasure.analysis.equivalence import Limits, limits
+from erasure.analysis.families import FORGETTING, UTILITY, Family
+from erasure.analysis.findings import MEMORY_MARGIN, Difference, Finding, Repeats, Tested
+from erasure.analysis.nearest import MIN_ORIGINALS
+from erasure.intervals import student_quantile
+
+__all__ = ["UTILITY_MARGIN", "Ruler", "memory_of", "not_shown", "ruler_of"]
+
+UTILITY_MARGIN = 0.02
+"""Loss of accuracy from which on a model is worse."""
+_MIN_CONTRAST = 4.0
+_MAX_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """How a value becomes a share of memory: what it is on originals more than on golds."""
+
+    key: tuple[str, str]
+    unit: float
+
+
+def ruler_of(original: Family, differences: Sequence[Difference]) -> Ruler | None:
+    """Memory left where it was measured; else the value that tells originals from golds most, if it does so clearly.
+
+    Args:
+        original: Originals and their golds.
+        differences: Every value of the originals beside the golds'.
+    """
+    if original.design is None:
+        return None
+    for column in original.columns:
+        if column.statistic == "memory":
+            return Ruler(column.key, 1.0)
+    found = [d for d in differences if d.column.claim in FORGETTING and d.column.side and not d.is_scattered]
+    best = max(found, key=lambda d: d.deviations, default=None)
+    if best is None or best.deviations < _MIN_CONTRAST:
+        return None
+    return Ruler(best.column.key, best.amount)
+
+
+def memory_of(family: Family, ruler: Ruler | None, *, level: float) -> Limits | None:
+    """What is left of the original's memory, over originals; None where nothing measures it."""
+    index = next((i for i, column in enumerate(family.columns) if ruler is not None and column.key == ruler.key), None)
+    if ruler is None or index is None:
+        return None
+    return limits([float(each) / ruler.unit for each in family.apart(index)], level=level)
+
+
+def not_shown(
+    family: Family, memory: Limits | None, control: Tested | None, repeats: Repeats, *, level: float
+) -> tuple[str, str]:
+    """What is missing to call a method indistinguishable, and what would settle it; empty if nothing is missing.
+
+    Args:
+        family: The method's models and their golds.
+        memory: What it has left of the original's memory.
+        control: The original, tested like a method.
+        repeats: How more originals are had, for remedies.
+        level: Of each limit.
+    """
+    if family.n_originals < MIN_ORIGINALS:
+        return f"it takes {MIN_ORIGINALS} originals or more to show that there is no difference", f"use {repeats.words(5)}"
+    if control is None:
+        return "the original was not measured, so nothing shows that these values would tell it from retrained models", ""
+    if control.finding != Finding.UNDER_FORGOTTEN:
+        return "these values do not even tell the original from retrained models", "add ResidualMemory or LiRA"
+    if memory is None:
+        return "no value tells originals from retrained models sharply enough to bound what is left", "add ResidualMemory"
+    if not memory.is_within(MEMORY_MARGIN):
+        return (
+            f"memory left may be anything from {100 * memory.low:.0f} to {100 * memory.high:.0f} % of the original's",
+            _seeds_for(memory, MEMORY_MARGIN - abs(memory.mean), repeats),
+        )
+    for claim in UTILITY:
+        found = [i for i, column in enumerate(family.columns) if column.claim == claim and column.is_share]
+        if not found:
+            return "no accuracy on retained and on held-out samples was measured", "measure Accuracy on both"
+        for index in found:
+            loss = limits([float(each) for each in family.apart(index)], level=level)
+            if loss is None or not loss.is_above(-UTILITY_MARGIN):
+                return (
+                    f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",
+                    _seeds_for(loss, UTILITY_MARGIN + loss.mean, repeats) if loss is not None else "",
+                )
+    return "", ""
+
+
+def _seeds_for(found: Limits, room: float, repeats: Repeats) -> str:
+    """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
+    deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
+    for n in range(found.n + 1, _MAX_SEEDS + 1):
+        if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
+            return f"about {repeats.words(n)} would settle it"
+    return "no number of originals that one can afford would settle it"
