@@ -149,23 +149,28 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
     golds: set[str] = set()
     seen: set[str] = set()
     has_floors = False
+    previous: tuple[object, ...] = ()
     for row in rows:
         has_floors = has_floors or row.noise_floor is not None
         unit = original_of(row)
-        if row.model_role == "gold":
-            calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
-            if not calibrated_for:
-                golds.add(row.label)
-            if not row.number:
-                continue
-            if row.status in _UNFIT and not calibrated_for:
-                unfit.add((unit, row.number))
-            bench = own.setdefault(calibrated_for, {}) if calibrated_for else jury
-            of = bench.setdefault(unit, {}).setdefault(row.number, {})
-        else:
-            of = models.setdefault("original" if row.model_role == "original" else row.label, {}).setdefault(unit, {})
+        model = row.model_role, row.label, row.number, row.treated_like, row.status in _UNFIT, unit
+        if model != previous:  # rows of one model come one after the other, and there may be hundreds of thousands
+            previous = model
+            is_seated = True
+            if row.model_role == "gold":
+                calibrated_for = {"": "", "original": "original"}.get(row.treated_like, row.label)
+                if not calibrated_for:
+                    golds.add(row.label)
+                is_seated = bool(row.number)
+                if row.number:
+                    if row.status in _UNFIT and not calibrated_for:
+                        unfit.add((unit, row.number))
+                    bench = own.setdefault(calibrated_for, {}) if calibrated_for else jury
+                    of = bench.setdefault(unit, {}).setdefault(row.number, {})
+            else:
+                of = models.setdefault("original" if row.model_role == "original" else row.label, {}).setdefault(unit, {})
         value = row.value
-        if value is None or not math.isfinite(value) or not _is_compared(row):
+        if not is_seated or value is None or not math.isfinite(value) or not _is_compared(row):
             continue
         key = (row.measure, row.partition)
         if key not in columns:
@@ -255,9 +260,16 @@ def _family(
         [*(of[unit] for unit in mine), *(jury[bench][number] for number in sorted(jury[bench]))] for bench, mine in blocks.items()
     ]
     every = [model for block in members for model in block]
-    kept = [column for column in columns if all(column.key in model for model in every)]
-    some = [column for column in columns if column not in kept and any(column.key in model for model in every)]
-    values = np.array([[math.fsum(model[c.key]) / len(model[c.key]) for c in kept] for model in every])
+    of_all = set(every[0]).intersection(*every[1:])
+    of_some = set().union(*every) - of_all
+    kept = [column for column in columns if column.key in of_all]
+    some = [column for column in columns if column.key in of_some]
+    keys = [column.key for column in kept]
+    values = np.array([[_mean(model[key]) for key in keys] for model in every])
     design = Design(tuple((len(mine), len(jury[bench])) for bench, mine in blocks.items()))
     left_out = tuple(f"{c.measure} on {c.partition}" if c.partition else c.measure for c in some)
     return Family(kept, values.reshape(len(every), len(kept)), units, design, "", left_out, seed)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else math.fsum(values) / len(values)
