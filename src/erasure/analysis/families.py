@@ -26,6 +26,7 @@ FORGETTING: frozenset[Claim] = frozenset({"forgotten", "traces"})
 UTILITY: tuple[Claim, ...] = ("retained", "held-out")
 
 _NO_GOLDS = "there are no further golds to judge it beside"
+_NOT_COMPARED = "nothing is measured that is compared with retraining; add a measure of what models say, such as Accuracy or UMIA"
 _UNKEPT = "the values of the further golds were not kept, as by older versions; run it again to have it judged"
 _UNFIT = frozenset({"collapsed", "non-finite", "failed"})
 _Unit: TypeAlias = tuple[int | None, int | None]
@@ -148,9 +149,10 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
     unfit: set[tuple[_Unit, int]] = set()
     golds: set[str] = set()
     seen: set[str] = set()
-    has_floors = False
+    has_floors = has_values = False
     previous: tuple[object, ...] = ()
     for row in rows:
+        has_values = has_values or row.value is not None
         has_floors = has_floors or row.noise_floor is not None
         unit = original_of(row)
         model = row.model_role, row.label, row.number, row.treated_like, row.status in _UNFIT, unit
@@ -192,7 +194,7 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
         return {label: Family(reason=reason) for label in models}, notices
     seed = int.from_bytes(hashlib.sha256("".join(sorted(seen)).encode()).digest()[:4], "big")
     ordered = [columns[key] for key in sorted(columns)]
-    without = _UNKEPT if has_floors and not jury else _NO_GOLDS
+    without = _NOT_COMPARED if has_values and not columns else _UNKEPT if has_floors and not jury else _NO_GOLDS
     return {
         label: _family(of, _seated(jury, own.get(label, {})), ordered, seed, without) for label, of in models.items()
     }, notices

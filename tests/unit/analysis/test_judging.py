@@ -213,6 +213,11 @@ def test_rows_without_numbers_are_undecided():
     assert "were not kept" in old.reason
 
 
+def test_where_only_times_are_measured_a_measure_is_what_is_lacking():
+    rows = [replace(row, measure="RunTime", partition="", ideal=None) for row in report(np.random.default_rng(0), {"A": {}})]
+    assert judge_report(rows, ROLES).methods["A"].reason.startswith("nothing is measured that is compared with retraining")
+
+
 def test_the_gold_shown_is_no_juror():
     rows = report(np.random.default_rng(8), {"m": {}})
     spoiled = [replace(row, value=1e6) if row.number == 0 else row for row in rows]

@@ -1,10 +1,12 @@
 """The Hugging Face source turns texts into tokens, and reads pictures and tables, from local files and folders without a network."""
 
+import gc
 import gzip
 import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -543,6 +545,21 @@ def test_files_that_cannot_be_read_are_named(write, name, content, message):
     with pytest.raises(DataError, match=message) as caught:
         HuggingFace(files=write(content, name), columns="text", label="mood").load()
     assert name in str(caught.value)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the library leaves the file open that it fails on
+def test_fractions_behind_a_file_of_whole_numbers_are_refused_with_the_way_out(write):
+    whole = write("a,y\n1,0\n2,1\n", "whole.csv")
+    fractions = write("a,y\n0.5,1\n1.5,0\n", "fractions.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the library leaves the file open that it fails on
+        with pytest.raises(DataError, match="give that one first, or use TableFile"):
+            HuggingFace(files=(whole, fractions), label="y").load()
+        gc.collect()
+    data = HuggingFace(files=(fractions, whole), label="y").load()
+    assert data.x.gather(torch.arange(4)).flatten().tolist() == [0.5, 1.5, 1.0, 2.0]
 
 
 def test_a_missing_split_is_refused(reviews):

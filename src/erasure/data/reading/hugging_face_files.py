@@ -172,4 +172,7 @@ def _reason(error: BaseException) -> str:
     # The library wraps what went wrong in an error of its own, which says less.
     while error.__cause__ is not None and type(error).__name__.startswith("DatasetGeneration"):
         error = error.__cause__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "truncated converting" in said:
+        return f"{said}: a column has whole numbers in the first file and fractions in another; give that one first, or use TableFile"
+    return said
