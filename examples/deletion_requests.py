@@ -18,8 +18,16 @@ from erasure.certificates.verifying import verify
 from erasure.records.requests import Ledger
 
 FOLDER = Path("runs/request-demo")
-REQUESTS = {"person3": {}, "person11": {}, "person29": {"methods": ["SSD"], "n_originals": 3, "n_golds": 3}}
-"""Who asks, and what is tried where not the method that forgets by proof."""
+COMPARED = {"methods": ["SSD"], "n_originals": 3, "n_golds": 3}
+REQUESTS = {
+    "person3": ("the network that learned from the person is trained again, one of five", {}),
+    "person11": ("the same", {}),
+    "person29": (
+        "a method is tried beside retrained models, many retrainings, as where nothing is known of the training",
+        COMPARED,
+    ),
+}
+"""Who asks, what is done, and what is tried where not the method that forgets by proof."""
 
 
 def say(text: str) -> None:
@@ -34,7 +42,8 @@ def main() -> int:
     model = own.fit(np.arange(own.N_TRAIN), 2024)
     people = np.array(own.ids())
     answers = []
-    for person, tried in REQUESTS.items():
+    for person, (way, tried) in REQUESTS.items():
+        say(f"{person} asks to be forgotten: {way}")
         answer = erasure.forget(
             model=model,
             forget=people == person,

@@ -67,6 +67,7 @@ def forget_from(trainer: Any, ids: Sequence[Any], *, id_column: str | None = Non
             "nobody remembers the weights before training: give the Trainer callbacks=[DeletionCallback()] first"
         )
     initial, data = known[0].initial, trainer.train_dataset
+    ids = [ids] if isinstance(ids, str | int) else ids
     places = list(ids) if id_column is None else _places(data, id_column, ids)
 
     def fit(indices: Any, seed: int) -> nn.Module:
@@ -118,8 +119,14 @@ def _printer() -> Any:
 
 
 def _places(data: Any, column: str, ids: Sequence[Any]) -> list[int]:
-    values = [str(each) for each in data[column]]
-    missing = [each for each in ids if str(each) not in set(values)]
+    try:
+        values = [str(each) for each in data[column]]
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        names = getattr(data, "column_names", None)
+        has = f"; it has {', '.join(names)}" if names else ""
+        raise DataError(f'the training set has no column "{column}"{has}') from error
+    known = set(values)
+    missing = [each for each in ids if str(each) not in known]
     if missing:
         raise DataError(f'{len(missing)} of {len(ids)} ids are not in the column "{column}", the first is {missing[0]!r}')
     wanted = {str(each) for each in ids}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, SequentialSampler, Subset
 
 from erasure.errors import MissingDependency, RequirementNotMet
 from erasure.training.torchvision_operators import torchvision
@@ -76,7 +76,8 @@ def forget_from(
         module: The trained module; its ``forward`` gives logits.
         data: The data set that it was trained on, map-style.
         ids: Positions in it.
-        loader: Makes the loader of a part of ``data``; by default 64 samples a batch, shuffled.
+        loader: Makes the loader of a part of ``data``; by default one like that of the training, where it had one, else 64 samples a batch,
+            shuffled.
         **options: As for :func:`erasure.forget`, such as ``test=``, ``folder=`` and ``dry_run=``.
 
     Raises:
@@ -92,7 +93,8 @@ def forget_from(
         )
     initial, epochs = known[0].initial, known[0].max_epochs
     like = detached(module)
-    make = loader or functools.partial(DataLoader, batch_size=64, shuffle=True)
+    loading = _loading(trainer)
+    make = loader or functools.partial(DataLoader, **loading)
 
     def fit(indices: Any, seed: int) -> nn.Module:
         fresh: Any = deep_copy(like).train()
@@ -110,7 +112,22 @@ def forget_from(
         again.fit(fresh, make(Subset(data, [int(each) for each in indices])))
         return detached(fresh)
 
-    digest = hashlib.sha256(f"{epochs} {dict(getattr(module, 'hparams', {}))}".encode())
+    told = "own" if loader is not None else f"{loading['batch_size']} {loading['shuffle']} {loading['drop_last']}"
+    digest = hashlib.sha256(f"{epochs} {told} {dict(getattr(module, 'hparams', {}))}".encode())
     for name, value in sorted(initial.items()):
         digest.update(name.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return forget(**{"model": like, "forget": list(ids), "data": data, "train": fit, "version": digest.hexdigest(), **options})
+    ids = [ids] if isinstance(ids, str | int) else list(ids)
+    return forget(**{"model": like, "forget": ids, "data": data, "train": fit, "version": digest.hexdigest(), **options})
+
+
+def _loading(trainer: Any) -> dict[str, Any]:
+    """How the training loaded its batches."""
+    made = getattr(trainer, "train_dataloader", None)
+    if not isinstance(made, DataLoader) or made.batch_size is None:
+        return {"batch_size": 64, "shuffle": True, "drop_last": False}
+    return {
+        "batch_size": made.batch_size,
+        "shuffle": not isinstance(made.sampler, SequentialSampler),
+        "drop_last": made.drop_last,
+        "collate_fn": made.collate_fn,
+    }

@@ -80,6 +80,7 @@ class DeletionPlan:
         models: Models to train for evidence.
         candidates: Methods to try, the cheapest first.
         n_confirmed: Models that the best method is applied to, on seeds that did not choose it.
+        n_attempts: Methods that are confirmed in turn until one holds; the price is that of one.
         chosen: The best method, where that is known already.
         n_applied: To how many of these models it was applied already.
         retraining_s: Seconds of one retraining.
@@ -95,6 +96,7 @@ class DeletionPlan:
     models: Sequence[PlannedModels] = ()
     candidates: Sequence[OfferedMethod] = ()
     n_confirmed: int = 0
+    n_attempts: int = 1
     chosen: OfferedMethod | None = None
     n_applied: int = 0
     retraining_s: float = 0.0
@@ -192,6 +194,10 @@ class DeletionPlan:
         if steps.start_s:
             lines.append(f"A new process takes {_time(steps.start_s)} more, until libraries are loaded.")
         if self.tried and not self.proving:
+            if self.n_attempts > 1:
+                lines.append(
+                    f"Where the best is refused, up to {self.n_attempts - 1} more are confirmed, each for about as much unlearning."
+                )
             lines.append("If no method is good enough, one more retraining.")
         return "\n".join([*lines, *self._noted()])
 

@@ -204,6 +204,7 @@ class DeletionRequest:
             models=self.evidence.planned() if any(not each.refusal for each in candidates) else (),
             candidates=candidates,
             n_confirmed=wishes.n_originals,
+            n_attempts=min(wishes.n_attempts, max(1, len([each for each in candidates if not each.refusal]))),
             chosen=chosen,
             n_applied=n_applied,
             retraining_s=price,

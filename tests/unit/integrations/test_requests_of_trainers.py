@@ -68,6 +68,13 @@ def hugging_face_trainer(place):
     return made
 
 
+def test_a_column_that_is_not_there_is_named():
+    from erasure.hugging_face import _places
+
+    with pytest.raises(DataError, match='no column "autor"'):
+        _places({"author": ["anna"]}, "autor", ["anna"])
+
+
 @pytest.mark.slow
 def test_a_trainer_answers_a_request(hugging_face_trainer, place):
     from erasure.hugging_face import forget_from
@@ -93,6 +100,8 @@ def test_a_lightning_module_answers_a_request(place):
     if library is None:
         pytest.skip("Lightning is not installed")
 
+    sizes = []
+
     class Module(library.LightningModule):
         def __init__(self):
             super().__init__()
@@ -102,6 +111,7 @@ def test_a_lightning_module_answers_a_request(place):
             return self.net(x)
 
         def training_step(self, batch, number):
+            sizes.append(len(batch[1]))
             return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
         def configure_optimizers(self):
@@ -113,7 +123,9 @@ def test_a_lightning_module_answers_a_request(place):
     made = library.Trainer(max_epochs=3, accelerator="cpu", callbacks=[LightningDeletionCallback()], **quiet)
     module = Module()
     made.fit(module, torch.utils.data.DataLoader(dataset, batch_size=16, shuffle=True))
+    sizes.clear()
     answer = forget_from(made, module, dataset, range(8), test=test, folder=place / "requests", **FAST)
+    assert max(sizes) == 16  # as in the training
     assert isinstance(answer.model, Module)
     assert module._trainer is made
     assert detached(module)._trainer is None

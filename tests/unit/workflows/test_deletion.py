@@ -389,11 +389,12 @@ def test_a_retrained_answer_is_prepared_where_no_method_is_to_be_tried(place):
 
 
 def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
-    plan = request(place, methods=["Finetuning", "SSD"], dry_run=True, price_per_hour=3600.0)
+    plan = request(place, methods=["Finetuning", "SSD"], dry_run=True, price_per_hour=3600.0, n_attempts=2)
     assert [each.n - each.n_cached for each in plan.models] == [8, 3, 8]
     assert {each.label for each in plan.candidates} == {"Finetuning", "SSD"}
     assert plan.total_s > plan.training_s > 0
     assert "in money" in str(plan)
+    assert "Where the best is refused, up to 1 more" in str(plan)
     steps = plan.steps
     assert min(steps.pass_s, steps.judging_s, steps.report_s, steps.answer_s) > 0  # each was timed
     assert plan.total_s == pytest.approx(plan.training_s + plan.unlearning_s + plan.measuring_s + steps.report_s + steps.answer_s)
