@@ -1,9 +1,12 @@
-"""torchvision beside a build of torch that its compiled operators were not made for, such as the one for CPUs only."""
+"""torchvision without torch's compiler, and beside a build of torch that its compiled operators were not made for."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +38,7 @@ def torchvision(module: str, purpose: str) -> Any:
     name = f"torchvision.{module}"
     try:
         try:
-            return importlib.import_module(name)
+            return _imported(name)
         except RuntimeError as error:
             if "operator torchvision::" not in str(error) or _declared:
                 raise
@@ -44,10 +47,62 @@ def torchvision(module: str, purpose: str) -> Any:
         _declared.append(library)
         for operator in _OPERATORS:
             library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
-        return importlib.import_module(name)
+        return _imported(name)
     except ModuleNotFoundError as error:
         package = (error.name or "torchvision").partition(".")[0]
         raise MissingDependency("pillow" if package == "PIL" else package, "vision", purpose) from error
+
+
+def _imported(name: str) -> Any:
+    try:
+        with _compiler_left_out():
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(_COMPILER[0]):
+            raise
+    _forget_half_imported()  # a version that needs more of the compiler
+    return importlib.import_module(name)
+
+
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
+
+
+@contextmanager
+def _compiler_left_out() -> Iterator[None]:
+    """What asks for torch's compiler in the block gets it when it uses it.
+
+    torchvision imports it, in two seconds and 70 MiB, for one function that its RoI align may call.
+    """
+    if any(name in sys.modules for name in _COMPILER):
+        yield
+        return
+    stand_ins = {name: types.ModuleType(name) for name in _COMPILER}
+
+    def ends() -> None:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+    def of_the_real(name: str) -> Any:
+        def attribute(key: str) -> Any:
+            if key.startswith("__"):  # the import system's own questions
+                raise AttributeError(key)
+            ends()
+            return getattr(importlib.import_module(name), key)
+
+        return attribute
+
+    def is_compile_supported(device_type: str) -> Any:
+        return of_the_real(_COMPILER[1])("is_compile_supported")(device_type)
+
+    for name, stand_in in stand_ins.items():
+        vars(stand_in).update(__getattr__=of_the_real(name), __path__=[])
+    vars(stand_ins[_COMPILER[1]])["is_compile_supported"] = is_compile_supported
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        ends()
 
 
 def _forget_half_imported() -> None:
