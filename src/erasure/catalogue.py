@@ -38,6 +38,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "PlainText": "erasure.data.sources.plain_text:PlainText",
         "Poisoned": "erasure.data.sources.poisoned:Poisoned",
         "EdgeList": "erasure.data.sources.edge_list:EdgeList",
+        "GraphFile": "erasure.data.sources.graph_file:GraphFile",
         "Links": "erasure.data.sources.links:Links",
         "Preprocessed": "erasure.data.sources.preprocessed:Preprocessed",
     },

@@ -56,6 +56,7 @@ ELSEWHERE = {
         "GraphDataset",
         "Links",
         "EdgeList",
+        "GraphFile",
         "TOFU",
         "MUSE",
         "LUME",

@@ -180,6 +180,8 @@ def class_labels(name: str, values: Tensor) -> Tensor:
 
 
 def _check_graph(what: str, graph: Any) -> None:
+    if hasattr(graph, "edge_types"):
+        raise DataError(f"{what} has several kinds of nodes or edges, and one kind of each can be learned from")
     if graph.edge_index is None:
         raise DataError(f"{what} has no edge_index")
     edges = graph.edge_index

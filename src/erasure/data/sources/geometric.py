@@ -203,14 +203,14 @@ class Planetoid(_Geometric):
 
     def check(self) -> None:
         """What is propagated depends on the whole graph."""
-        _check_propagated(self.propagate, self.forgets, "Planetoid")
+        check_propagated(self.propagate, self.forgets, "Planetoid")
 
     def load(self) -> Dataset:
         """Read the network."""
         graph = self._read().graphs[0]
         if self.normalize_features:
             graph.x = graph.x / graph.x.sum(1, keepdim=True).clamp(min=1)
-        return _node_dataset(self.name, graph, self.forgets, propagate=self.propagate)
+        return node_dataset(self.name, graph, self.forgets, propagate=self.propagate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +245,7 @@ class GraphDataset(_Geometric):
 
     def check(self) -> None:
         """What is propagated depends on the whole graph."""
-        _check_propagated(self.propagate, self.forgets, "GraphDataset")
+        check_propagated(self.propagate, self.forgets, "GraphDataset")
 
     def _class(self) -> Any:
         torch_geometric("datasets", f"the data set {self.dataset.name}")
@@ -257,7 +257,7 @@ class GraphDataset(_Geometric):
         graphs = read.graphs
         name = str(self.dataset.parameters.get("name", self.dataset.name))
         if len(graphs) == 1 and graphs[0].y is not None and len(graphs[0].y) == graphs[0].num_nodes:
-            return _node_dataset(name, graphs[0], self.forgets, self.missing_features, self.propagate)
+            return node_dataset(name, graphs[0], self.forgets, self.missing_features, self.propagate)
         return _with_targets(name, read, self.target, self.missing, missing_features=self.missing_features)
 
 
@@ -316,7 +316,7 @@ def _with_targets(name: str, read: GraphsRead, target: int | None, missing: str,
     return graph_dataset(name, graphs, class_labels(name, labels), rows=rows, **facts)
 
 
-def _check_propagated(propagate: int, forgets: str, name: str) -> None:
+def check_propagated(propagate: int, forgets: str, name: str) -> None:
     if propagate and forgets != "request":
         message = 'features are propagated over the whole graph, of which a GraphRequest says what goes: give forgets = "request"'
         raise InvalidParameters([Diagnostic(message, path=f"{name}.propagate")])
@@ -338,7 +338,7 @@ def _mask(name: str, graph: Any, part: str) -> Tensor | None:
     return torch.zeros(n, dtype=torch.bool).index_fill(0, mask.long(), True)
 
 
-def _node_dataset(
+def node_dataset(
     name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree", propagate: int = 0
 ) -> Dataset:
     """A data set whose samples are the nodes of one graph; its own split, if it has one, is in the groups."""
