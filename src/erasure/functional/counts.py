@@ -1,4 +1,4 @@
-"""Counting labels."""
+"""Counting labels, and finding samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,28 @@ from torch import Tensor
 
 from erasure.types import Task
 
-__all__ = ["association", "label_counts", "majority_share"]
+__all__ = ["are_among", "association", "label_counts", "majority_share"]
+
+
+def are_among(ids: Tensor, others: Tensor) -> Tensor:
+    """Which ids of samples are among others, as ``torch.isin``, which sorts what a table of all ids answers at once.
+
+    Args:
+        ids: ``(n,)`` integers from 0.
+        others: ``(m,)`` integers from 0, on the same device.
+
+    Returns:
+        Shape ``(n,)``, booleans.
+
+    Example:
+        >>> are_among(torch.tensor([3, 0, 3]), torch.tensor([1, 3]))
+        tensor([ True, False,  True])
+    """
+    if not len(ids) or not len(others):
+        return torch.zeros_like(ids, dtype=torch.bool)
+    table = torch.zeros(int(torch.maximum(ids.max(), others.max())) + 1, dtype=torch.bool, device=ids.device)
+    table[others] = True
+    return table[ids]
 
 
 def label_counts(task: Task, y: Tensor, n_classes: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Confusion, group means, agreement beyond chance, intervals and relative weight distances."""
+"""Confusion, group means, agreement beyond chance, samples among others, intervals and relative weight distances."""
 
 import warnings
 
@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from erasure.errors import DataError
 from erasure.functional.confusion import confusion_matrix, macro_f1
+from erasure.functional.counts import are_among
 from erasure.functional.groups import cohens_kappa, group_means
 from erasure.functional.weights import relative_distance
 from erasure.intervals import clopper_pearson, student_t
@@ -79,3 +80,10 @@ def test_relative_distance_is_a_quotient_of_norms_over_all_tensors():
     zero = {"u": torch.zeros(2)}
     assert relative_distance(zero, zero) == 0.0
     assert relative_distance({"u": torch.ones(2)}, zero) is None
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 5), (5, 0), (1, 1), (40, 7), (7, 40), (200, 200)])
+def test_samples_are_found_among_others_as_a_search_finds_them(n, m):
+    generator = torch.Generator().manual_seed(n + m)
+    ids, others = (torch.randint(0, 90, (size,), generator=generator) for size in (n, m))
+    assert torch.equal(are_among(ids, others), torch.isin(ids, others))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
+from erasure.functional.counts import are_among
 from erasure.functional.membership_scores import log_mean_probability, offline_prior, pairwise_rank
 from erasure.measures.attacks.shadow_game import RememberedGame, least_models, margins, outcome
 from erasure.measures.contract import Evaluation, ModelRole, Value
@@ -104,7 +105,7 @@ class RMIA(RememberedGame):
         """The ratios of the population; no model has seen it, so its prior is a mean over all of them."""
         models, outputs = evaluation.models(), evaluation.outputs(name)
         said = torch.stack([margins(models.outputs(request, name), f"model {request.number}") for request in self.shadows])
-        seen = torch.stack([torch.isin(outputs.ids, models.seen(request)) for request in self.shadows])
+        seen = torch.stack([are_among(outputs.ids, models.seen(request)) for request in self.shadows])
         least_models("left out", ~seen, 1)
         prior = log_mean_probability(F.logsigmoid(said), ~seen)
         if self.variant == "offline":

@@ -11,6 +11,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError, RequirementNotMet
+from erasure.functional.counts import are_among
 from erasure.functional.diverged import outputs_diverged
 from erasure.functional.membership import (
     auc,
@@ -194,14 +195,14 @@ class Sides:
 
     def seen(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model was trained on which sample, ``(S, n)`` booleans."""
-        return torch.stack([torch.isin(self.ids, evaluation.models().seen(request)) for request in requests])
+        return torch.stack([are_among(self.ids, evaluation.models().seen(request)) for request in requests])
 
     def forgotten(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model has seen and then unlearned which sample, ``(S, n)`` booleans.
 
         A shadow model that has unlearned nothing, as those of an original have, counts for all it has seen.
         """
-        gone = torch.stack([torch.isin(self.ids, evaluation.models().forgotten(request)) for request in requests])
+        gone = torch.stack([are_among(self.ids, evaluation.models().forgotten(request)) for request in requests])
         return torch.where(gone.any(1, keepdim=True), gone, self.seen(evaluation, requests))
 
 
