@@ -143,7 +143,7 @@ class KeptTraining:
                 artifact = self.session.store.open(self._epoch_address(epoch))
                 artifact.verify()
                 described: Any = artifact.json("log")
-            except (CorruptArtifact, StoreError):
+            except StoreError:
                 return False
             states.append(artifact.tensors("model"))
             elapsed_s.append(float(described["elapsed_s"]))
