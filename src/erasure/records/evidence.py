@@ -123,6 +123,7 @@ class ModelRecord:
         guarantee: What holds by proof, such as ``exact``; empty if unknown.
         assumptions: Under which it holds, or why there is none.
         kept_bytes: What has to be kept for the method between training and the requests.
+        chosen_epoch: Epoch of unlearning that a rule of the trace chose; None without one.
     """
 
     label: str
@@ -144,6 +145,7 @@ class ModelRecord:
     guarantee: str = ""
     assumptions: tuple[str, ...] = ()
     kept_bytes: int | None = None
+    chosen_epoch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

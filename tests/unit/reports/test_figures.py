@@ -13,7 +13,7 @@ from erasure.analysis.equivalence import Limits
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.power import Detection
 from erasure.analysis.verdicts import TITLES, Verdict, judge_all
-from erasure.records.evidence import RunRecord
+from erasure.records.evidence import ModelRecord, RunRecord
 from erasure.records.figure_records import Curve, Histogram, Histograms
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
@@ -105,6 +105,15 @@ def test_the_trace_shows_one_repetition():
     points = [TracePoint(e, "a", "accuracy", "forget", 0.5, 0.4, seed) for seed in "01" for e in range(2)]
     assert len(trace(points, ["a"]).data) == 2
     assert trace([], ["a"]) is None
+
+
+def test_the_trace_shows_the_epoch_that_was_kept():
+    points = [TracePoint(e, label, "accuracy", "forget", 0.5, 0.4, "0") for label in "ab" for e in range(3)]
+    models = [ModelRecord(label="a", role="unlearned", seed=0, chosen_epoch=1), ModelRecord(label="b", role="unlearned", seed=0)]
+    figure = trace(points, ["a", "b"], models)
+    assert [(d["method"], d["epoch"]) for d in figure.data if d["chosen"]] == [("a", 1)]
+    assert "epoch that was kept" in figure.caption
+    assert "kept" not in trace(points, ["a", "b"], models[1:]).caption
 
 
 def test_distributions_are_shares_of_each_partition():

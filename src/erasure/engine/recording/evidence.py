@@ -152,7 +152,7 @@ def _model(session: Session, failed: Mapping[str, str], repetition: Repetition, 
     costs = {name: facts.get(name) for name in ("elapsed_s", "precompute_s", "peak_memory_mib", "kept_bytes")}
     promise = cast(dict[str, Any], facts.get("guarantee") or {})
     described = replace(described, guarantee=promise.get("text", ""), assumptions=tuple(promise.get("assumptions", ())))
-    return replace(described, **cast(dict[str, Any], costs))
+    return replace(described, chosen_epoch=cast("int | None", facts.get("epoch")), **cast(dict[str, Any], costs))
 
 
 def _flat(node: Json, prefix: str = "") -> dict[str, Json]:

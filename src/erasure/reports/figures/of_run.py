@@ -71,7 +71,7 @@ def _problem_figures(overview: Overview, *, narrow: bool) -> list[Figure]:
     for number, (measure, curves) in enumerate(measured.items(), 1):
         found.append(model_figures.rocs(curves, order, key=f"roc_{number}_measured", name=measure, narrow=narrow))
     found += [
-        setting_figures.trace(folder.trace, order, narrow=narrow),
+        setting_figures.trace(folder.trace, order, folder.models, narrow=narrow),
         setting_figures.costs(folder.models, folder.rows, order, narrow=narrow),
         setting_figures.sensitivity(folder.models, overview.verdicts, narrow=narrow),
     ]

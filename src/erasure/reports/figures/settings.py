@@ -255,18 +255,29 @@ def _last_words(path: str, others: Iterable[str]) -> str:
     return path
 
 
-def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
-    """What was measured after each epoch of unlearning; gold dashed."""
+def trace(
+    points: Sequence[TracePoint], order: Sequence[str], models: Sequence[ModelRecord] = (), *, narrow: bool = False
+) -> Figure | None:
+    """What was measured after each epoch of unlearning; gold dashed, and a line at the epoch that a rule chose."""
     traced = {point.label for point in points if point.epoch > 0}
     methods = [label for label in order if label in traced][:MAX_PANELS]
     first_seed = next((point.seed for point in points), "")
-    data = []
+    chosen = {model.label: model.chosen_epoch for model in models if str(model.seed) == first_seed}
+    data: list[dict[str, Any]] = []
     for point in points:
         if point.seed == first_seed and point.label in set(methods) and point.value is not None:
             series = f"{point.measure}, {point.partition}" if point.partition else point.measure
             data.append({"method": point.label, "epoch": point.epoch, "series": series, "value": point.value, "gold": point.gold})
     if not data:
         return None
+    is_chosen = any(chosen.get(label) is not None for label in methods)
+    if is_chosen:
+        data = [{**record, "chosen": record["epoch"] == chosen.get(record["method"])} for record in data]
+    stop = {
+        "transform": [{"filter": "datum.chosen"}],
+        "mark": {"type": "rule", "color": COLOURS["muted"], "strokeWidth": 1.5},
+        "encoding": {"x": {"field": "epoch", "type": "quantitative"}},
+    }
     names = list(dict.fromkeys(record["series"] for record in data))
     palette = [COLOURS[name] for name in ("forget", "retain", "test", "over", "gold", "fourth", "none")]
     colour = {
@@ -304,13 +315,16 @@ def trace(points: Sequence[TracePoint], order: Sequence[str], *, narrow: bool = 
                         "color": colour,
                     },
                 },
+                *([stop] if is_chosen else []),
             ],
         },
     )
     return Figure(
         "trace",
         "While it unlearns",
-        "After each epoch; epoch 0 is the original, the dashed line the retrained model." + counted(len(methods), len(traced)),
+        "After each epoch; epoch 0 is the original, the dashed line the retrained model."
+        + (" The vertical line stands at the epoch that was kept." if is_chosen else "")
+        + counted(len(methods), len(traced)),
         f"Line plots of {len(names)} values over the epochs of {len(methods)} methods.",
         spec,
         data,
