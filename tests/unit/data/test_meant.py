@@ -107,6 +107,10 @@ def test_a_decimal_comma_is_read_where_it_is_said(tmp_path):
     ("values", "said"),
     [
         (["1,204", "99", "31,500"], "thousands separator.*RemoveCharacter"),
+        (["1\u202f204", "31\u202f500"], r'thousands separator.*"\\u202f"'),
+        (["1\u2019204", "31\u2019500"], "thousands separator"),
+        (["\u22124.5", "3"], "minus sign.*hyphen"),
+        (["(4.5)", "3", "12"], "negative ones in brackets"),
         (["$1,200.50", "$3.00"], "currency.*thousands"),
         (["4.5%", "10%"], "percent sign.*RemoveCharacter"),
         (["0,13", "7,5"], "decimal comma"),
@@ -129,19 +133,28 @@ def test_advice_fits_what_was_found(values, said):
     assert re.search(said, looks_like(values, "column"))
 
 
-def test_a_unit_is_taken_off_as_advised(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (("1.5 kg", "20 kg", "7 kg"), [1.5, 20.0, 7.0]),
+        (("1\u202f500", "20", "7\u202f000.5"), [1500.0, 20.0, 7000.5]),  # what looks like a space is shown to be copied
+        (("1\u00a0500", "20\u00a0000", "7\u00a0000"), [1500.0, 20000.0, 7000.0]),
+    ],
+)
+def test_characters_are_taken_off_as_advised(tmp_path, written, meant):
     import json
     import re
 
+    from erasure.cli.prose import printable
     from erasure.data.preprocess.values import RemoveCharacter
     from erasure.data.sources.preprocessed import Preprocessed
 
-    source = table(tmp_path, "a,y\n1.5 kg,0\n20 kg,1\n7 kg,0\n")
-    with pytest.raises(DataError, match='unit "kg"') as caught:
+    source = table(tmp_path, "a,y\n" + "".join(f"{each},{i % 2}\n" for i, each in enumerate(written)))
+    with pytest.raises(DataError, match="RemoveCharacter") as caught:
         source.load()
-    step = json.loads(re.search(r"{.*}}", str(caught.value))[0])
+    step = json.loads(re.search(r"{.*}}", printable(str(caught.value)))[0])
     made = Preprocessed(data_source=source, steps=(RemoveCharacter(**step["parameters"]),))
-    assert made.load().x.values.flatten().tolist() == [1.5, 20.0, 7.0]
+    assert made.load().x.values.flatten().tolist() == meant
 
 
 @pytest.mark.parametrize(

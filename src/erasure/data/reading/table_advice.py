@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,8 @@ _ODD_SHARE = 0.05
 """Texts among numbers are marks for missing values where they are so few of all."""
 
 _NUMBER = r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?"
-_GROUPED = r"[+-]?\d{1,3}([,\u202f\u00a0\x27 ]\d{3})+(\.\d+)?"
+_BETWEEN_THOUSANDS = r"[,\u202f\u2009\u00a0\u2019\x27 ]"
+_GROUPED = rf"[+-]?\d{{1,3}}({_BETWEEN_THOUSANDS}\d{{3}})+(\.\d+)?"
 _MONEY = r"[$€£¥]|USD|EUR|GBP|CHF"
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
@@ -70,6 +72,14 @@ def looks_like(texts: Sequence[str], name: str) -> str:
             if not comma
             else f'these are {what}: the source TableFile reads them with decimal = ","'
         )
+    if (
+        values
+        and any("\u2212" in each for each in values)
+        and all(_fits(_NUMBER)(each.replace("\u2212", "-")) for each in values)
+    ):
+        return "these are numbers with the minus sign of printed texts (U+2212): write a hyphen instead of it in the file"
+    if values and all(map(_fits(rf"{_NUMBER}|\({_NUMBER}\)"), values)) and any(each.startswith("(") for each in values):
+        return "these are numbers, negative ones in brackets as accountants write them: write a hyphen before them in the file"
     odd = [each for each in values if not _fits(_NUMBER)(each)]
     if (
         values
@@ -118,7 +128,7 @@ def _as_written(values: Sequence[str]) -> tuple[str, list[str], bool] | None:
     marks = {mark for each in values for mark in re.findall(_MONEY, each)}
     percent = all(each.rstrip().endswith("%") for each in values)
     bare = [re.sub(rf"({_MONEY}|%)", "", each).strip() for each in values]
-    grouped = {each[1] for each in (re.search(r"\d([,\u202f\u00a0\x27 ])\d{3}", value) for value in bare) if each}
+    grouped = {each[1] for each in (re.search(rf"\d({_BETWEEN_THOUSANDS})\d{{3}}", value) for value in bare) if each}
     decimal_comma = all(map(_fits(r"[+-]?\d{1,3}(\.\d{3})*,\d+|[+-]?\d+"), bare)) and any("," in each for each in bare)
     as_thousands = all(map(_fits(rf"{_NUMBER}|{_GROUPED}"), bare))
     if not bare or not (as_thousands or decimal_comma) or not all(bare):
@@ -147,7 +157,10 @@ def _unit(values: Sequence[str]) -> str:
 
 
 def _step(character: str, name: str) -> str:
-    return f'{{"class": "RemoveCharacter", "parameters": {{"character": "{character}", "x": true, "columns": ["{name}"]}}}}'
+    # What looks like a space, or like nothing, is written in a way that survives being shown and copied.
+    shown = json.dumps(character, ensure_ascii=not character.isprintable())
+    called = json.dumps(name, ensure_ascii=False)
+    return f'{{"class": "RemoveCharacter", "parameters": {{"character": {shown}, "x": true, "columns": [{called}]}}}}'
 
 
 def _fits(pattern: str) -> Callable[[str], bool]:
