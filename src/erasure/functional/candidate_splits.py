@@ -118,8 +118,7 @@ class Candidates:
         return self._at(np.where(self.is_valid(totals), score, -np.inf))
 
     def random(self, totals: Any, salts: Any) -> tuple[Any, Any]:
-        """Feature and threshold of a candidate of the first feature: of those that leave a quarter on either side, if there are any,
-        that of the lowest hash.
+        """Feature and threshold of the candidate of the lowest hash, of those that leave a quarter on either side if there are any.
 
         Args:
             totals: ``(N, C)``, samples of each class.
@@ -128,13 +127,13 @@ class Candidates:
         Returns:
             As :meth:`best`.
         """
-        first = Candidates(self.features[:, :1], self.thresholds[:, :1], self.left[:, :1])
-        hashes = mixed(first.thresholds.view(np.uint32).astype(np.uint64), (salts ^ _SPLITS)[:, None, None])
-        n_left, n = _over_classes(first.left), totals.sum(1)[:, None, None]
-        is_valid = first.is_valid(totals)
+        names = self.thresholds.view(np.uint32) | self.features.astype(np.uint64)[:, :, None] << np.uint64(32)
+        hashes = mixed(names, (salts ^ _SPLITS)[:, None, None])
+        n_left, n = _over_classes(self.left), totals.sum(1)[:, None, None]
+        is_valid = self.is_valid(totals)
         is_even = is_valid & (4 * np.minimum(n_left, n - n_left) >= n)
         is_valid = np.where(is_even.any((1, 2), keepdims=True), is_even, is_valid)
-        return first._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
+        return self._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
 
     def _at(self, score: Any) -> tuple[Any, Any]:
         flat, each = score.reshape(len(score), -1), np.arange(len(score))

@@ -29,8 +29,8 @@ class ExactForest(Model):
 
     In a node the samples of the lowest hashes in the tree lend their values, as the largest that goes left: four samples for each of
     ``thresholds`` different values. The features of the lowest hashes take part, as many as the square root of all; the best of all these
-    splits by Gini impurity is taken. Near the root, above ``random_depth``, one of the first feature's is taken by hash, if there are any
-    of those that leave a quarter of the samples on either side: few deletions change it, and what hangs under it is costly to grow again.
+    splits by Gini impurity is taken. Near the root, above ``random_depth``, one is taken by hash, if there are any of those that leave a
+    quarter of the samples on either side: few deletions change it, and what hangs under it is costly to grow again.
     Missing values (NaN) go right; in a run there are none, for its sources fill them or leave their rows out.
 
     Deleting subtracts the samples that go from the counts that large nodes keep of their candidates. It counts again where a sample goes
