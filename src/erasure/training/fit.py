@@ -72,6 +72,9 @@ def output_misfit(logits: Tensor, data: ModelInput, n_samples: int) -> str | Non
     return message
 
 
+_SHOWN = 10
+
+
 def outputs_misread(loss: str, logits: Tensor, task: Task) -> str | None:
     """Why a loss of torch reads the outputs as something else than they are, or None.
 
@@ -116,7 +119,10 @@ def loss_misfit(criterion: Criterion, loss: Loss | None, data: ModelInput, logit
         given = None if loss is None else loss.parameters.get(parameter)
         if isinstance(given, list | tuple) and len(given) != data.n_outputs and (len(given) != 1 or name in _OF_ONE_CLASS):
             what = "labels" if data.task == "multilabel" else "classes"
-            return f"{name}.{parameter} has {len(given)} numbers, expected {data.n_outputs}: one for each of the {what}, in their order"
+            names = data.class_names[:_SHOWN]
+            order = f" ({', '.join(names)}{', …' if len(data.class_names) > _SHOWN else ''})" if names else ""
+            found = f"{name}.{parameter} has {len(given)} numbers, expected {data.n_outputs}"
+            return f"{found}: one for each of the {what}, in their order{order}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

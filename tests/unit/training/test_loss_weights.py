@@ -23,8 +23,9 @@ def test_weights_of_classes_can_be_written_as_numbers():
 def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(weights):
     loss = Loss.of("CrossEntropyLoss", weight=weights)
     logits, y = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
-    message = loss_misfit(Criterion("classification", loss), loss, ModelInput((3,), 2), logits, y)
-    assert f"weight has {len(weights)} numbers, expected 2: one for each of the classes, in their order" in message
+    data = ModelInput((3,), 2, class_names=("common", "rare"))
+    message = loss_misfit(Criterion("classification", loss), loss, data, logits, y)
+    assert f"weight has {len(weights)} numbers, expected 2: one for each of the classes, in their order (common, rare)" in message
 
 
 def test_the_losses_of_single_samples_are_weighted_as_torch_does():
