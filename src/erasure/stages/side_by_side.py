@@ -25,13 +25,13 @@ from erasure.stages.spawning import few_threads
 from erasure.stages.worker_processes import as_in, context
 from erasure.stages.worker_settings import WorkerSettings
 
-__all__ = ["Recipe", "made_side_by_side"]
+__all__ = ["ModelMaker", "made_side_by_side"]
 
 WORTH_S = 20.0
 """Seconds of work left that are worth starting another process."""
 
 
-class Recipe(Protocol):
+class ModelMaker(Protocol):
     """How models of one architecture are made, each by itself; sent to other processes where it can be."""
 
     @property
@@ -48,7 +48,7 @@ class Recipe(Protocol):
         ...
 
 
-def made_side_by_side(session: Session, recipe: Recipe) -> Iterator[nn.Module]:
+def made_side_by_side(session: Session, recipe: ModelMaker) -> Iterator[nn.Module]:
     """Models in their order, one at a time.
 
     Processes join in where ``session.cores`` allows it and enough is left to do. A model that one of them could not make, for whatever
@@ -77,7 +77,7 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"{number}.safetensors"
 
 
-def _collected(session: Session, recipe: Recipe, number: int, file: Path) -> nn.Module:
+def _collected(session: Session, recipe: ModelMaker, number: int, file: Path) -> nn.Module:
     from safetensors.torch import load_file
 
     if not file.exists():
@@ -88,7 +88,7 @@ def _collected(session: Session, recipe: Recipe, number: int, file: Path) -> nn.
     return model.eval()
 
 
-def _make_what_is_left(session: Session, recipe: Recipe, folder: Path, go_on: Callable[[], object] = lambda: None) -> None:
+def _make_what_is_left(session: Session, recipe: ModelMaker, folder: Path, go_on: Callable[[], object] = lambda: None) -> None:
     """Make model after model that nobody else has taken, and leave its weights in the folder."""
     from safetensors.torch import save_file
 
