@@ -95,6 +95,7 @@ class Advice:
         left_out: Labels of methods with values of so few originals that they were not chosen from.
         original: Distance of the original from retraining, in standard deviations of a gold; None if it was not compared.
         is_original_told: Whether the test tells the original from retrained models: there was something to forget.
+        none_forgot: Whether every method that could be judged was found to know more than retrained models.
         shift: Difference of one value, in standard deviations of a gold, that the run would have found in 80 % of cases.
         has_attack: Whether an attack was among the values.
         n_originals: How many originals it rests on.
@@ -110,6 +111,7 @@ class Advice:
     left_out: tuple[str, ...] = ()
     original: float | None = None
     is_original_told: bool = False
+    none_forgot: bool = False
     shift: float | None = None
     has_attack: bool = False
     n_originals: int = MIN_ORIGINALS
@@ -187,7 +189,9 @@ def advise(judged: Judged, references: References = References()) -> Advice:
     rare = tuple(j.label for j in affordable if j.label not in competing)
     if ORIGINAL in among.ties:
         nearest = next(iter(competing.values()), affordable[0])
-        return advice(Advised.NO_NEARER, nearest=nearest, among=among, ties=_others(among, nearest.label), left_out=rare)
+        none = all(j.finding == Finding.UNDER_FORGOTTEN for j in tried)
+        ties = _others(among, nearest.label)
+        return advice(Advised.NO_NEARER, nearest=nearest, among=among, ties=ties, left_out=rare, none_forgot=none)
     nearest = _chosen(competing, among)
     return advice(_kind(nearest), nearest=nearest, among=among, ties=_others(among, nearest.label), left_out=rare)
 

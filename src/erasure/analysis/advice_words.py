@@ -133,17 +133,25 @@ def _no_nearer(advice: Advice) -> str:
         "Retrain without the data to be forgotten. No method here is shown to be nearer to a retrained model than the original, which has "
         "forgotten nothing"
     )
-    # Elsewhere there was nothing to forget; here there was, and too little was run to tell who has forgotten it.
-    told = " The original is told from retrained models: there was something to forget." if advice.is_original_told else ""
+    told = f" {_told(advice)}" if advice.is_original_told else ""
     if advice.n_originals < MIN_ORIGINALS:
         return f"{start}.{told} {_few_seeds(advice)}"
     if advice.original is None:
         return f"{start}.{told}"
     nearest = _about(advice)
     apart = f"at {nearest.distance:.1f} standard deviations of a retrained model; the original is at {advice.original:.1f}"
-    start += f": of the methods {nearest.label} came nearest, {apart}"
-    too_few = f"; {advice.n_originals} originals are too few to tell which methods have forgotten it" if told else ""
-    return f"{start}.{told.rstrip('.')}{too_few}. More seeds, or other settings, may show more."
+    return f"{start}: of the methods {nearest.label} came nearest, {apart}.{told} More seeds, or other settings, may show more."
+
+
+def _told(advice: Advice) -> str:
+    """That there was something to forget, and who has forgotten it."""
+    if advice.none_forgot:
+        start = "The original and every method know more than retrained models"
+        return f"{start}: there was something to forget, and none has forgotten all of it."
+    start = "The original is told from retrained models: there was something to forget"
+    if advice.n_originals < MIN_ORIGINALS:
+        return f"{start}."
+    return f"{start}; {advice.n_originals} originals are too few to tell which methods have forgotten it."
 
 
 def _unusable(advice: Advice) -> str:
