@@ -125,7 +125,7 @@ class _Relearning(Measure):
                     raise self._diverged(time) from error
                 # A few of those that were wrong tell that the target is not reached, for less.
                 some = wrong.nonzero()[: 2 * n_failing, 0].to(chosen.device)
-                is_worth_it = time not in (n_proving, self.cap) and 2 * n_failing == len(some) <= len(chosen) // 2
+                is_worth_it = time not in (n_proving, self.cap) and 0 < 2 * n_failing == len(some) <= len(chosen) // 2
                 if is_worth_it and _n_surely_wrong(look(chosen[some])) >= n_failing:
                     continue
                 found = look(chosen)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.tokens import ALTERNATE, labelled, version_of, versions_missing
-from erasure.training.batches import Batch, Column
+from erasure.training.batches import Batch, Column, TensorColumn
 from erasure.training.predictor import ModelInput
 from erasure.types import PartitionRole, PositiveFloat, Source
 from erasure.unlearners.answers import AnswerUnlearner, Reference, Term, losses_for
@@ -123,12 +123,14 @@ class IdkDPO(AnswerUnlearner):
 
 
 def _without_alternates(x: Column) -> str | None:
-    """Why nothing can be taught instead, or None: other versions, such as wrong answers, leave room for alternates that are not there."""
-    values = getattr(x, "values", None)
-    device = values.device if isinstance(values, Tensor) else None
-    for ids in torch.split(torch.arange(len(x), device=device), _AT_A_TIME):
-        if bool(labelled(version_of(x.gather(ids), ALTERNATE)[1]).any()):
-            return None
+    """Why nothing can be taught instead, or None: other versions, such as wrong answers, leave room for alternates that are not there.
+
+    Only of inputs in one tensor is this known beforehand; of others the method finds out by the samples that it reads.
+    """
+    if not isinstance(x, TensorColumn):
+        return None
+    if any(bool(labelled(version_of(some, ALTERNATE)[1]).any()) for some in torch.split(x.values, _AT_A_TIME)):
+        return None
     return "the data has no alternate answers; name their column in the source"
 
 
