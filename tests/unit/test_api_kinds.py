@@ -289,6 +289,7 @@ def test_positions_of_what_is_kept_leave_out_the_rest():
     [
         ([1, 2], None, "give the data set that they are positions in as train="),
         ([1, 24], TRAIN, "the first is 24"),
+        (FIRST_SIX & False, TRAIN, "there is nothing to forget"),
         (range(24), TRAIN, "all 24 samples are to be forgotten"),
         ([1.0, 2.0], TRAIN, r"must be positions of samples in train.*found shape \(2,\) of float64"),
         (["ann"], TRAIN, r"found 'ann'; give a mask"),

@@ -228,10 +228,8 @@ class Builder:
                 continue
             if name not in allowed:
                 self.unread[value] = name, position, accepted | self.unread.get(value, ("", position, frozenset()))[2]
-            reader = resolved.key.rpartition(":")[2]
-            self.notices.append(
-                Notice(f'"{name}" has no effect: {reader} does not read it', f"{path}.{name}", position, "no-effect")
-            )
+            message = f'"{name}" has no effect: {resolved.key.rpartition(":")[2]} does not read it'
+            self.notices.append(Notice(message, f"{path}.{name}", position, "no-effect"))
         return kept
 
     def _spliced(self, node: Node, slot: type[Component]) -> Node | None:

@@ -192,17 +192,13 @@ def given_data(
 
 
 def _positioned(partitions: Mapping[str, Tensor], forget: Any, retain: Any) -> dict[str, Tensor]:
-    train = partitions["train"]
-    gone = positions(forget, len(train), "forget")
-    if not len(gone):
-        raise DataError("there is nothing to forget: forget holds no samples")
-    kept = positions(retain, len(train), "retain") if retain is not None else train[~torch.isin(train, gone)]
-    if not len(kept):
-        raise DataError(_EVERYTHING.format(len(train)))
-    both = int(torch.isin(gone, kept).sum())
+    found = located(partitions, {"forget": forget, "retain": retain}, "data")
+    if not len(found["retain"]):
+        raise DataError(_EVERYTHING.format(len(found["train"])))
+    both = int(torch.isin(found["forget"], found["retain"]).sum())
     if both:
         raise DataError(f"{both:,} samples are in forget and in retain; take them out of retain")
-    return {**partitions, "forget": gone, "retain": kept}
+    return found
 
 
 def told_task(task: Task | None, loss: Any, y: Any) -> Task | None:
@@ -232,20 +228,23 @@ def joined(parts: Mapping[str, Dataset], model: nn.Module) -> tuple[TensorColumn
     return TensorColumn(values), torch.cat([part.y for part in parts.values()]), partitions
 
 
-def located(partitions: Mapping[str, Tensor], chosen: Mapping[str, Any]) -> dict[str, Tensor]:
+def located(partitions: Mapping[str, Tensor], chosen: Mapping[str, Any], whole: str = "train") -> dict[str, Tensor]:
     """The partitions with those that are choices from the training set.
 
     Args:
         partitions: Ids of each part.
         chosen: Positions in ``train`` by role; with ``retain`` given as None, all others are kept.
+        whole: What the caller calls the training set.
 
     Raises:
-        DataError: If positions are not in the training set.
+        DataError: If positions are not in the training set, or forget is nothing or all of it.
     """
     if not chosen:
         return dict(partitions)
     train = partitions["train"]
-    found = {role: train[positions(ids, len(train), role, "train")] for role, ids in chosen.items() if ids is not None}
+    found = {role: train[positions(ids, len(train), role, whole)] for role, ids in chosen.items() if ids is not None}
+    if not len(found["forget"]):
+        raise DataError("there is nothing to forget: forget holds no samples")
     if len(found["forget"]) == len(train):
         raise DataError(_EVERYTHING.format(len(train)))
     if "retain" in chosen and chosen["retain"] is None:
