@@ -19,7 +19,7 @@ from erasure.types import Json
 if TYPE_CHECKING:
     from erasure.stages.method_models import EpochLog
 
-__all__ = ["KeptTraining"]
+__all__ = ["KeptEpochs", "KeptTraining"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,32 +35,33 @@ class KeptTraining:
     Args:
         session: Has the store.
         content: What the address of the model is made of that is trained, or unlearned.
-        log: Weights of every epoch, where they are wanted.
+        epochs: Weights of every epoch, where they are wanted.
     """
 
     kind: ClassVar[str] = "checkpoint"
 
     session: Session
     content: Json
-    log: EpochLog | None = None
+    epochs: KeptEpochs | None = None
     before_s: float = 0.0
     """Seconds that earlier processes took, until the checkpoint."""
     _start: float = field(default_factory=time.perf_counter)
     _last: float = field(default_factory=time.perf_counter)
     _place: int | None = None
-    _n_logged: int = 0
+    _n_before: int = 0
+    """Epochs that were logged before this training began, by the steps before it."""
     _parts: list[KeptTraining] = field(default_factory=list)
 
-    def part(self, number: int) -> KeptTraining | None:
-        """Checkpoints of one step of several, which last until the whole ends; None where every epoch's weights are wanted."""
-        if self.log is not None:
-            return None
-        self._parts.append(KeptTraining(session=self.session, content={"of": self.content, "step": number}))
+    def part(self, number: int) -> KeptTraining:
+        """Checkpoints of one step of several, which last until the whole ends."""
+        content: Json = {"of": self.content, "step": number}
+        self._parts.append(KeptTraining(session=self.session, content=content, epochs=self.epochs))
         return self._parts[-1]
 
     def found(self) -> Checkpoint | None:
-        """The last checkpoint of an earlier process, or None; one that is damaged is removed."""
-        checkpoints: dict[int, tuple[Checkpoint, float]] = {}
+        """The last checkpoint of an earlier process, or None; one that is damaged is removed. Asked once, before the first epoch."""
+        self._n_before = 0 if self.epochs is None else len(self.epochs.log.states)
+        checkpoints: dict[int, tuple[Checkpoint, dict[str, Any]]] = {}
         for place in (0, 1):
             where = self._address(place)
             if not self.session.store.contains(where):
@@ -73,12 +74,12 @@ class KeptTraining:
                 self.session.store.remove(where)
         if not checkpoints:
             return None
-        self._place = max(checkpoints, key=lambda place: checkpoints[place][0].epoch)
-        checkpoint, self.before_s = checkpoints[self._place]
-        if self.log is not None and not self._restored(self.log, checkpoint.epoch):
-            self._remove(checkpoint.epoch)
-            self._place, self.before_s = None, 0.0
+        place = max(checkpoints, key=lambda place: checkpoints[place][0].epoch)
+        checkpoint, described = checkpoints[place]
+        if self.epochs is not None and not self.epochs.restored(self._n_before, described.get("log")):
+            self._remove()
             return None
+        self._place, self.before_s = place, float(described["elapsed_s"])
         return checkpoint
 
     def is_due(self) -> bool:
@@ -96,10 +97,8 @@ class KeptTraining:
         }
         if not _is_plain(described):
             return  # an optimizer or a schedule that keeps more than numbers
-        if self.log is not None:
-            if len(self.log.states) != checkpoint.epoch:
-                return  # a method that trains something else before, whose epochs are looked at too
-            self._keep_epochs(self.log)
+        if self.epochs is not None:
+            described["log"] = {"before": self._n_before, **self.epochs.keep()}
         place = 0 if self._place != 0 else 1
         self.session.store.remove(self._address(place))  # one that is older, of a process that was killed here
         with self.session.store.publish(self._address(place), self.kind, self._content(place)) as writer:
@@ -116,40 +115,13 @@ class KeptTraining:
         for part in self._parts:
             part.ended()
         if self._place is not None:
-            self._remove(len(self.log.states) if self.log is not None else 0)
+            self._remove()
+        if self.epochs is not None:
+            self.epochs.ended()
 
-    def _remove(self, n_epochs: int) -> None:
-        """Remove both places and the first epochs."""
-        for where in (*map(self._address, (0, 1)), *map(self._epoch_address, range(1, n_epochs + 1))):
-            self.session.store.remove(where)
-
-    def _keep_epochs(self, log: EpochLog) -> None:
-        """Put the weights of epochs that are not there yet into the store."""
-        for epoch in range(self._n_logged + 1, len(log.states) + 1):
-            where = self._epoch_address(epoch)
-            self.session.store.remove(where)  # of a process that was killed before its checkpoint
-            with self.session.store.publish(where, self.kind, self._epoch_content(epoch)) as writer:
-                writer.save_tensors("model", log.states[epoch - 1])
-                writer.save_json("log", {"elapsed_s": log.elapsed_s[epoch - 1]})
-            self._n_logged = epoch
-
-    def _restored(self, log: EpochLog, n_epochs: int) -> bool:
-        """Read the weights of the first epochs again; whether all of them are there, and none was logged already."""
-        if log.states:
-            return False
-        states, elapsed_s = [], []
-        for epoch in range(1, n_epochs + 1):
-            try:
-                artifact = self.session.store.open(self._epoch_address(epoch))
-                artifact.verify()
-                described: Any = artifact.json("log")
-            except StoreError:
-                return False
-            states.append(artifact.tensors("model"))
-            elapsed_s.append(float(described["elapsed_s"]))
-        log.go_on(states, elapsed_s)
-        self._n_logged = n_epochs
-        return True
+    def _remove(self) -> None:
+        for place in (0, 1):
+            self.session.store.remove(self._address(place))
 
     @property
     def earlier_s(self) -> float:
@@ -167,15 +139,65 @@ class KeptTraining:
     def _address(self, place: int) -> str:
         return address(self.kind, self._content(place))
 
-    def _epoch_content(self, epoch: int) -> dict[str, Json]:
+
+@dataclass(eq=False, kw_only=True)
+class KeptEpochs:
+    """Keeps the weights of every epoch in the store, from one checkpoint to the next, for all steps of a method together.
+
+    Args:
+        session: Has the store.
+        content: What the address of the model is made of that is unlearned.
+        log: The weights of this process, and of those before once they are read.
+    """
+
+    session: Session
+    content: Json
+    log: EpochLog
+    n_kept: int = 0
+
+    def keep(self) -> dict[str, Any]:
+        """Put the weights of epochs that are not there yet into the store; how many there are, and the seconds until now."""
+        for epoch in range(self.n_kept + 1, len(self.log.states) + 1):
+            where = self._address(epoch)
+            self.session.store.remove(where)  # of a process that was killed before its checkpoint
+            with self.session.store.publish(where, KeptTraining.kind, self._content(epoch)) as writer:
+                writer.save_tensors("model", self.log.states[epoch - 1])
+                writer.save_json("log", {"elapsed_s": self.log.elapsed_s[epoch - 1]})
+            self.n_kept = epoch
+        return {"epochs": len(self.log.states), "elapsed_s": self.log.seconds}
+
+    def restored(self, n_before: int, described: Any) -> bool:
+        """Read the weights of the epochs until a checkpoint; whether all are there, and the steps before it had as many as then."""
+        if not isinstance(described, dict) or described["before"] != n_before:
+            return False
+        states, elapsed_s = [], []
+        for epoch in range(1, described["epochs"] + 1):
+            try:
+                artifact = self.session.store.open(self._address(epoch))
+                artifact.verify()
+                kept: Any = artifact.json("log")
+            except StoreError:
+                return False
+            states.append(artifact.tensors("model"))
+            elapsed_s.append(float(kept["elapsed_s"]))
+        self.log.go_on(states, elapsed_s, float(described["elapsed_s"]))
+        self.n_kept = len(states)
+        return True
+
+    def ended(self) -> None:
+        """Remove what was kept."""
+        for epoch in range(1, len(self.log.states) + 1):
+            self.session.store.remove(self._address(epoch))
+
+    def _content(self, epoch: int) -> dict[str, Json]:
         return {"training": self.content, "epoch": epoch}
 
-    def _epoch_address(self, epoch: int) -> str:
-        return address(self.kind, self._epoch_content(epoch))
+    def _address(self, epoch: int) -> str:
+        return address(KeptTraining.kind, self._content(epoch))
 
 
-def _read(artifact: Artifact) -> tuple[Checkpoint, float]:
-    """A checkpoint, and the seconds that it took to get there."""
+def _read(artifact: Artifact) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint, and what is said of it."""
     described: Any = artifact.json("training")
     checkpoint = Checkpoint(
         epoch=described["epoch"],
@@ -185,7 +207,7 @@ def _read(artifact: Artifact) -> tuple[Checkpoint, float]:
         streams=artifact.tensors("streams"),
         memory=artifact.tensors("memory") if "memory.safetensors" in artifact.files else {},
     )
-    return checkpoint, float(described["elapsed_s"])
+    return checkpoint, described
 
 
 def _parted(optimizer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -36,18 +36,23 @@ class EpochLog:
         self.elapsed_s: list[float] = []
         self.start: float = time.perf_counter()
 
-    def go_on(self, states: Sequence[dict[str, Tensor]], elapsed_s: Sequence[float]) -> None:
-        """Take over the epochs of an earlier process."""
+    @property
+    def seconds(self) -> float:
+        """The method's own time until now, earlier processes included."""
+        return time.perf_counter() - self.start - self.task.ledger.measured_s + self.task.ledger.charged_s
+
+    def go_on(self, states: Sequence[dict[str, Tensor]], elapsed_s: Sequence[float], seconds: float) -> None:
+        """Take over the epochs of an earlier process, and its time."""
         self.states, self.elapsed_s = list(states), list(elapsed_s)
-        self.start = time.perf_counter() - self.elapsed_s[-1]
+        self.start += self.seconds - seconds
 
     def __call__(self, epoch: int, epochs: int, model: nn.Module) -> None:
         """Keep the weights and the time so far."""
         synchronise(self.task.device)
-        start, ledger = time.perf_counter(), self.task.ledger
-        self.elapsed_s.append(start - self.start - ledger.measured_s + ledger.charged_s)
+        start = time.perf_counter()
+        self.elapsed_s.append(self.seconds)
         self.states.append({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
-        ledger.measured_s += time.perf_counter() - start
+        self.task.ledger.measured_s += time.perf_counter() - start
         self.then(epoch, epochs, model)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from erasure.accounting.guarantee import Guarantee
 from erasure.component import Component
 from erasure.stages.data_spec import DataSpec
-from erasure.stages.kept_training import KeptTraining
+from erasure.stages.kept_training import KeptEpochs, KeptTraining
 from erasure.stages.method_models import EpochLog, MethodModels
 from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
@@ -73,7 +73,9 @@ class UnlearnModel(Stage):
         originals, context = [session.model(self.data, self.original)], self._task(session)
         log = EpochLog(context, session.on_epoch()) if self.is_traced else None
         peak = PeakMemory(session.device)
-        kept = KeptTraining(session=session, content=self.content(), log=log)
+        content = self.content()
+        epochs = None if log is None else KeptEpochs(session=session, content=content, log=log)
+        kept = KeptTraining(session=session, content=content, epochs=epochs)
         context = replace(context, on_epoch=log or session.on_epoch(), checkpoints=(self.unlearner, kept))
         unlearned = self.unlearner.run(originals.pop(), context)  # which is then free to let go of it
         elapsed_s = kept.earlier_s + unlearned.elapsed_s

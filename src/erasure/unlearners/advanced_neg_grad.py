@@ -62,7 +62,7 @@ class AdvancedNegGrad(IterativeUnlearner):
             kept, forgotten = pair
             return context.loss(model, kept) - context.loss(model, forgotten)
 
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, retain, forget):
             pairs: Iterable[tuple[Batch, Batch]] = paired(retain, forget)
             trainer.train_on(pairs if self.unequal_batches == "keep" else _of_equal_size(pairs), difference)
         return model

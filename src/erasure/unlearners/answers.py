@@ -17,7 +17,7 @@ from erasure.training.devices import autocast
 from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer, paired
 from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Task
-from erasure.unlearners.contract import IterativeUnlearner, Unlearner, UnlearningContext, frozen_copy
+from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 
 __all__ = [
     "AnswerLogits",
@@ -272,7 +272,6 @@ def descended(
     context: UnlearningContext,
     keeps: bool,
     stepping: Callable[[Trainer, Term, Term | None, int], Step],
-    outer: Unlearner | None = None,
 ) -> nn.Module:
     """A model after the epochs of a method, by steps that ``stepping`` makes of its terms.
 
@@ -282,7 +281,6 @@ def descended(
         context: Data and streams.
         keeps: Whether each forget batch has a retain batch with it.
         stepping: Takes the loop, both terms and the steps in an epoch.
-        outer: The method around it, if there is one.
     """
     if not context.n_samples("forget"):
         return model
@@ -294,7 +292,7 @@ def descended(
     # Made once: a second one would be shuffled as the first was.
     retain = context.batches("retain") if keeps and context.n_samples("retain") else None
     step = stepping(trainer, forget_term, retain_term, len(forget))
-    for _ in context.epochs(outer or method, trainer, forget, retain):
+    for _ in context.epochs(method, trainer, forget, retain):
         trainer.step_on(_pairs(forget, retain), step)
     return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -87,9 +87,8 @@ class ULD(AnswerUnlearner):
 
     def _assistant(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         assistant = _shortened(model, self.n_blocks)
-        trainer = context.trainer(assistant, self.assistant_optimizer, epochs=self.assistant_epochs)
-        trainer.on_epoch = None
-        own = context.step(1)
+        own = replace(context.step(1).handed(self, self, 1), on_epoch=None)
+        trainer = own.trainer(assistant, self.assistant_optimizer, epochs=self.assistant_epochs)
         forget, retain = own.batches("forget"), own.batches("retain") if self.uniform_weight and own.n_samples("retain") else None
 
         def loss(pair: tuple[Batch, Batch | None]) -> Tensor:
@@ -99,7 +98,7 @@ class ULD(AnswerUnlearner):
             kept = logits_for(assistant, pair[1], len(pair[1].y), labelled(pair[1].y).sum().clamp_min(1))
             return value + self.uniform_weight * kept.over_tokens(_from_uniform(kept.logits))
 
-        for _ in trainer.epochs():
+        for _ in own.epochs(self, trainer, forget, retain):
             trainer.train_on(((batch, None) for batch in forget) if retain is None else paired(forget, retain), loss)
         return assistant.eval().requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -73,10 +73,10 @@ class WHP(AnswerUnlearner):
 
     def _reinforced(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         tuned = deep_copy(model)
-        trainer = context.trainer(tuned, self.reinforce_optimizer, epochs=self.reinforce_epochs)
-        trainer.on_epoch = None
-        forget = context.step(1).batches("forget")
-        for _ in trainer.epochs():
+        own = replace(context.step(1).handed(self, self, 1), on_epoch=None)
+        trainer = own.trainer(tuned, self.reinforce_optimizer, epochs=self.reinforce_epochs)
+        forget = own.batches("forget")
+        for _ in own.epochs(self, trainer, forget):
             trainer.train_on(forget, lambda batch: context.loss(tuned, batch))
         return tuned.eval().requires_grad_(False)
 

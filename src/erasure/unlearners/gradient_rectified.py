@@ -82,9 +82,9 @@ class GRU(Unlearner):
 
             return step
 
-        inner_task = context.seen_by(self.inner)
+        inner_task = context.seen_by(self.inner).handed(self, self.inner)
         roles = {**inner_task.roles, "retain": inner_task.roles.get("retain", self.retain)}
-        return descended(self.inner, model, replace(inner_task, roles=roles), True, stepping, outer=self)
+        return descended(self.inner, model, replace(inner_task, roles=roles), True, stepping)
 
     def _smoothed(self, trainer: Trainer, number: int, now: Tensor) -> Tensor:
         """The moving average of a retain gradient, which the loop remembers."""

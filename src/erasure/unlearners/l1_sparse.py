@@ -94,7 +94,7 @@ class L1Sparse(IterativeUnlearner):
             return [weight for weight in weights if self.penalised == "all" or weight.ndim >= 2]
 
         some = bool(penalised())
-        for epoch in trainer.epochs():
+        for epoch in context.epochs(self, trainer, retain):
             gamma = self.strength(epoch) if some else 0.0
 
             def loss(batch: Batch, gamma: float = gamma) -> Tensor:

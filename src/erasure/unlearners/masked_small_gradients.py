@@ -106,7 +106,7 @@ class MaskedSmallGradients(IterativeUnlearner):
                     kernel.grad.mul_(rate)
             return loss
 
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, retain):
             trainer.step_on(retain, scaled)
 
     def _kernels(self, model: nn.Module) -> dict[str, Tensor]:

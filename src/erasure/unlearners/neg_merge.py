@@ -81,7 +81,7 @@ class NegMerge(IterativeUnlearner):
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         totals, signs = ({name: torch.zeros_like(before[name]) for name in names} for _ in range(2))
         for number, rate in enumerate(self.learning_rates):
-            self._learn(model, rate, replace(context.step(number), on_epoch=None))
+            self._learn(model, rate, replace(context.step(number).handed(self, self, number), on_epoch=None))
             with torch.no_grad():
                 for name in names:
                     vector = model.get_parameter(name) - before[name]
@@ -99,5 +99,5 @@ class NegMerge(IterativeUnlearner):
         optimizer = self.optimizer.replace(parameters={**self.optimizer.parameters, "lr": rate})
         trainer = self.replace(optimizer=optimizer).trainer(model, context)
         forget = context.batches("forget")
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, forget):
             trainer.train_on(forget, lambda batch: context.loss(model, batch))

@@ -83,7 +83,7 @@ class OrthoGrad(IterativeUnlearner):
             trainer.set_gradients(steps)
             return loss
 
-        for _ in trainer.epochs():
+        for _ in context.epochs(self, trainer, retain, forget):
             pairs: Iterable[tuple[Batch, Batch]] = paired(forget, retain)
             trainer.step_on(pairs, climb)
         return model

@@ -75,8 +75,8 @@ class Checkpoints(Protocol):
         """Keep a checkpoint instead of the one before."""
         ...
 
-    def part(self, number: int) -> Checkpoints | None:
-        """Checkpoints of a step of a method of several steps, of its own; None where they cannot be kept."""
+    def part(self, number: int) -> Checkpoints:
+        """Checkpoints of a step of a method of several steps, of its own."""
         ...
 
 
@@ -381,7 +381,7 @@ class UnlearningContext:
         if self.checkpoints is None or self.checkpoints[0] is not outer:
             return self
         kept = self.checkpoints[1] if step is None else self.checkpoints[1].part(step)
-        return replace(self, checkpoints=None if kept is None else (inner, kept))
+        return replace(self, checkpoints=(inner, kept))
 
     def step(self, number: int) -> UnlearningContext:
         """The same task with random streams of its own, for step ``number`` of a composition."""

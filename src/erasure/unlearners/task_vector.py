@@ -31,6 +31,7 @@ class TaskVector(IterativeUnlearner):
         strength: ``a``; 0 changes nothing.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Ilharco et al., ICLR 2023, arXiv:2212.04089",
         code="jaechan-repo/muse_bench at 54719c5",
@@ -46,15 +47,23 @@ class TaskVector(IterativeUnlearner):
     strength: NonNegativeFloat = 1.0
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
-        """Fine-tune a copy, then subtract."""
+        """Fine-tune a copy; after each epoch, subtract what it has added."""
         if not context.n_samples("forget"):
             return model
         tuned = deep_copy(model)
         trainer = self.trainer(tuned, context)
         forget = context.batches("forget")
-        for _ in trainer.epochs():
+        pairs = [pair for pair in zip(model.parameters(), tuned.parameters(), strict=True) if pair[1].requires_grad]
+        before = [parameter.detach().clone() for parameter, _ in pairs]
+
+        @torch.no_grad()
+        def subtract(epoch: int, epochs: int, _: nn.Module) -> None:
+            for (parameter, after), was in zip(pairs, before, strict=True):
+                parameter.copy_(was - self.strength * (after - was))
+            if context.on_epoch is not None:
+                context.on_epoch(epoch, epochs, model)
+
+        trainer.on_epoch = subtract
+        for _ in context.epochs(self, trainer, forget):
             trainer.train_on(forget, lambda batch: context.loss(tuned, batch))
-        with torch.no_grad():
-            for parameter, after in zip(model.parameters(), tuned.parameters(), strict=True):
-                parameter.sub_(self.strength * (after - parameter))
         return model

@@ -93,7 +93,7 @@ class UAM(IterativeUnlearner):
             trainer.set_gradients(gradients)
             return value
 
-        for epoch in trainer.epochs():
+        for epoch in context.epochs(self, trainer, retain, forget):
             pairs: Iterable[tuple[Batch, Batch]] = paired(retain, forget)
             trainer.step_on(_numbered(pairs, epoch * len(retain)), look_down)
         return model

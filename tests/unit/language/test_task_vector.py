@@ -39,3 +39,11 @@ def test_it_goes_the_opposite_way_of_fine_tuning_on_the_forget_set(model):
     change = flat(tuned) - flat(model)
     # Batches of one size in another order differ little; with all samples in one batch there is no order.
     torch.testing.assert_close(moved(model, 1.0), -change, rtol=0, atol=1e-12)
+
+
+def test_each_epoch_that_is_looked_at_is_what_stopping_there_would_give(model):
+    seen = []
+    method = TaskVector(epochs=2, optimizer=RATE)
+    after = method.run(model, task(DATA, on_epoch=lambda epoch, epochs, now: seen.append(flat(now)))).model
+    assert torch.equal(seen[1], flat(after))
+    torch.testing.assert_close(seen[0] - flat(model), moved(model, 1.0, epochs=1), rtol=0, atol=0)

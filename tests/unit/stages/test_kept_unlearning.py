@@ -67,9 +67,9 @@ def traced(store):
     return runs
 
 
-def epochs_of(runs):
+def epochs_of(runs, n_epochs=EPOCHS):
     artifact = runs.store.open(runs.stage.address)
-    return [artifact.path(f"epoch-{epoch:04d}.safetensors").read_bytes() for epoch in range(1, EPOCHS + 1)]
+    return [artifact.path(f"epoch-{epoch:04d}.safetensors").read_bytes() for epoch in range(1, n_epochs + 1)]
 
 
 def test_a_method_whose_epochs_are_looked_at_has_all_of_them_in_the_end(tmp_path):
@@ -97,4 +97,31 @@ def test_where_an_epoch_that_is_looked_at_is_damaged_all_starts_anew(tmp_path):
     runs.store.remove(logged[0])
     runs.run()
     assert runs.epochs == [1, 2, 3, 4]
+    assert runs.checkpoints == []
+
+
+SHORT = {"class": "Finetuning", "parameters": {"epochs": 2, "batch_size": 16, "optimizer": RATE}}
+TRACED = {
+    # Each step's epochs are looked at: stopped in the second step, the first one does its last epoch again.
+    "Cascade": ({"steps": [of("Finetuning"), of("NegGrad+")]}, [1, 2, 3, 4, 1, 2], [4, 2, 3, 4], 8),
+    # Each request is looked at: stopped in the second one after it was told of the first.
+    "Sequential": ({"method": SHORT, "requests": ["forget", "test"], "remaining": ["retain", "retain"]}, [1], [1, 2], 2),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_steps_whose_epochs_are_looked_at_go_on_too(tmp_path, name):
+    parameters, before, after, n_epochs = TRACED[name]
+    method = {"class": name, "parameters": parameters}
+    whole, runs = (runs_of(tmp_path / where, method, evaluator={"parameters": TRACE}) for where in ("whole", "stopped"))
+    weights = whole.run()[0]
+    with pytest.raises(Stopped):
+        runs.run(stop_after_n=len(before))
+    assert runs.epochs == before
+    assert runs.checkpoints
+    assert runs.run()[0] == weights
+    assert runs.epochs == after
+    assert epochs_of(runs, n_epochs) == epochs_of(whole, n_epochs)
+    seconds = runs.store.open(runs.stage.address).facts["epoch_elapsed_s"]
+    assert sorted(seconds) == seconds
     assert runs.checkpoints == []
