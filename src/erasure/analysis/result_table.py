@@ -143,8 +143,11 @@ def result_table(rows: Iterable[Row], judged: Judged) -> ResultTable:
     """
     found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
     columns: dict[tuple[str, str], list[Row]] = {}
+    previous: tuple[str, str] | None = None
     for row in rows:
-        cells = found.setdefault((row.model_role, row.label), {})
+        model = (row.model_role, row.label)
+        if model != previous:  # rows of one model come one after the other, and there may be hundreds of thousands
+            previous, cells = model, found.setdefault(model, {})
         key = (row.measure, row.partition)
         if key not in cells:
             cells[key] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -275,9 +275,9 @@ def _guarded(rows: Sequence[Row]) -> tuple[Finding | None, tuple[str, ...]]:
     return (Finding.DAMAGED, (said, *some)) if said else (None, some)
 
 
-def _guard(rows: Sequence[Row], n: int, wanted: Iterable[str]) -> tuple[str, bool]:
+def _guard(rows: Sequence[Row], n: int, wanted: Collection[str]) -> tuple[str, bool]:
     """What a guard found in words, and whether it did in most repetitions."""
-    found = [row for row in rows if row.status in set(wanted)]
+    found = [row for row in rows if row.status in wanted]
     if not found:
         return "", False
     n_found = _repetitions(found)

@@ -144,8 +144,8 @@ class RunFolder:
 
 def _parted(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Rows that are shown, and those of further golds."""
-    jury = tuple(row for row in rows if row.is_juror)
-    return (tuple(row for row in rows if not row.is_juror) if jury else tuple(rows)), jury
+    jury = tuple([row for row in rows if row.number])
+    return (tuple([row for row in rows if not row.number]) if jury else tuple(rows)), jury
 
 
 def _trace(path: Path) -> Sequence[TracePoint]:

@@ -31,8 +31,9 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
             if (value := getattr(model, field)) is not None:
                 name = model.role if model.role != "unlearned" else model.label
                 found.setdefault((name, quantity, part), []).append(value)
-    for row in rows:
-        if "flop" in row.measure.lower() and row.value is not None:
+    counted_ones = {name for name in {row.measure for row in rows} if "flop" in name.lower()}
+    for row in rows if counted_ones else ():
+        if row.measure in counted_ones and row.value is not None:
             name = row.label if row.model_role == "unlearned" else row.model_role
             found.setdefault((name, f"{row.measure} [{row.unit or 'operations'}]", "each request"), []).append(row.value)
     data: list[dict[str, Any]] = [

@@ -173,12 +173,17 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     kept = set(methods)
     by_measure: dict[str, list[Row]] = {}
     bands: dict[str, list[tuple[float, float]]] = {}
+    named: dict[tuple[str, str], tuple[str, list[tuple[float, float]]]] = {}
     for row in rows:
         if row.gap is None or row.gold is None or row.value is None or row.partition == "":
             continue
-        name = f"{row.measure}, {row.partition}"
+        column = (row.measure, row.partition)
+        if column not in named:  # there may be hundreds of thousands of rows
+            name = f"{row.measure}, {row.partition}"
+            named[column] = name, bands.setdefault(name, [])
+        name, band = named[column]
         if row.noise_floor is not None:
-            bands.setdefault(name, []).append((row.gold, row.noise_floor))
+            band.append((row.gold, row.noise_floor))
         if row.model_role == "unlearned" and row.label in kept:
             by_measure.setdefault(name, []).append(row)
     names = list(by_measure)[:8]
