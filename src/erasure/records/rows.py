@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from erasure.durable import failure, write_atomically
 from erasure.errors import StoreError
 from erasure.records.csv_cells import PLAIN_NUMBER, csv_cell
+from erasure.records.parquet import parquet_bytes, read_parquet
 from erasure.renamed import formerly, today
 from erasure.types import Indication, Json, ModelRole, Statistic
 
@@ -163,6 +164,7 @@ class Row:
 
 RESULT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Row))
 """Columns of the result tables, in their order."""
+_KINDS = {name: float if name in _NUMBERS else int if name in _COUNTS else str for name in RESULT_FIELDS}
 
 
 def write_rows(rows: Iterable[Row], directory: Path) -> None:
@@ -178,7 +180,8 @@ def write_rows(rows: Iterable[Row], directory: Path) -> None:
     directory = Path(directory)
     write_atomically(directory / "rows.csv", _csv(records))
     write_atomically(directory / "rows.json", _json(records))
-    write_atomically(directory / "rows.parquet", _parquet(records))
+    columns: dict[str, list[Any]] = {name: [record[name] for record in records] for name in RESULT_FIELDS}
+    write_atomically(directory / "rows.parquet", parquet_bytes(columns, _KINDS))
 
 
 def write_trace(rows: Iterable[tuple[int, Row]], directory: Path) -> None:
@@ -199,12 +202,10 @@ def read_rows(directory: Path) -> list[Row]:
         StoreError: If ``rows.parquet`` is missing, damaged or has other columns.
     """
     import pyarrow
-    import pyarrow.parquet
 
     path = Path(directory) / "rows.parquet"
     try:
-        with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(path.read_bytes())) as file:
-            table = file.read()  # read_table imports pandas
+        table = read_parquet(path)
     except pyarrow.ArrowException as error:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
@@ -312,25 +313,3 @@ def _json(records: list[dict[str, Json]]) -> bytes:
 def _csv(records: list[dict[str, Json]], header: tuple[str, ...] = RESULT_FIELDS) -> bytes:
     lines = [",".join(header), *(",".join(csv_cell(value) for value in record.values()) for record in records)]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _parquet(records: list[dict[str, Json]]) -> bytes:
-    import pyarrow
-    import pyarrow.json
-    import pyarrow.parquet
-
-    types = {name: pyarrow.float64() for name in _NUMBERS} | {name: pyarrow.int64() for name in _COUNTS}
-    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in RESULT_FIELDS])
-    if not records:
-        table = schema.empty_table()
-    else:
-        # Lists would be looked at for objects of pandas, whose import takes longer than a small run is read back.
-        text = "\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records).encode()
-        table = pyarrow.json.read_json(
-            pyarrow.BufferReader(text),
-            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
-        )
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    return bytes(sink.getvalue().to_pybytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasure.errors import ConfigError, Diagnostic, MissingDependency, StoreError, nearest
+from erasure.records.parquet import read_parquet
 from erasure.records.rows import FORMER_COLUMNS, RESULT_FIELDS, Row
 from erasure.reports.results import Results
 
@@ -210,11 +211,10 @@ def run_directories(pattern: str | Path) -> list[Path]:
 
 def _table(directory: Path) -> pa.Table:
     import pyarrow
-    import pyarrow.parquet
 
     path = directory / _ROWS
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))
+        table = read_parquet(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise StoreError(f"{path} cannot be read ({error}); run the experiment again, or leave it out.") from error
     table = table.rename_columns([FORMER_COLUMNS.get(name, name) for name in table.column_names])

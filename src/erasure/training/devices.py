@@ -14,7 +14,17 @@ import torch
 from erasure.errors import RequirementNotMet
 from erasure.training.optimizers import uncompiled
 
-__all__ = ["PeakMemory", "Precision", "autocast", "give_back", "keep_freed_memory", "resolve_device", "synchronise", "warm_up"]
+__all__ = [
+    "PeakMemory",
+    "Precision",
+    "autocast",
+    "emulated_precision",
+    "give_back",
+    "keep_freed_memory",
+    "resolve_device",
+    "synchronise",
+    "warm_up",
+]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -43,6 +53,25 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def emulated_precision(device: str, precision: str, model: torch.nn.Module) -> str | None:
+    """What to tell someone whose processor has no instructions for bfloat16, or None: torch emulates them, many times slower.
+
+    Args:
+        device: Type of the device, such as ``cpu``.
+        precision: That losses are computed in.
+        model: The network; its weights may be bfloat16 whatever the precision.
+    """
+    if device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    if any(weight.dtype == torch.bfloat16 for weight in model.parameters()):
+        remedy = 'give the model dtype "float32"'
+    elif precision == "bf16":
+        remedy = "leave out --precision bf16"
+    else:
+        return None
+    return f"this processor has no instructions for bfloat16, and torch is some fifty times slower without them; {remedy}"
 
 
 def synchronise(device: torch.device) -> None:
