@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -136,6 +137,8 @@ class RequestedGraph:
     pairs: Tensor
     columns: Tensor | None = None
     earlier: RequestedGraph | None = None
+    # What has been pushed on by threshold, for :func:`~erasure.training.pushed_propagation.pushed_after`.
+    pushed: dict[float, object] = field(default_factory=dict, init=False, repr=False)
     _views: list[tuple[tuple[int, ...], Tensor, tuple[int, ...], Subgraph]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -365,7 +368,7 @@ class RequestedGraph:
             return self.earlier._seen(number, shown)
         name, n = self._name(number), self.n_nodes
         own = shown[(shown >= number * n) & (shown < (number + 1) * n)] - number * n
-        if self.graph.propagate and not self.graph.counts_degrees and self.later is None:
+        if self.graph.is_averaged:
             return self._averaged(name, own)
         x, edges, attributes = self.graph.x, self.graph.edge_index, self.graph.edge_attr
         missing = self._missing(number)
@@ -396,9 +399,10 @@ class RequestedGraph:
         return self.kind != "features" or (self.earlier is not None and self.earlier._rewires)
 
     @cached_property
-    def _before(self) -> Propagation:
+    def averages(self) -> Propagation:
+        """Averaged features of the graph before any request."""
         if self.earlier is not None:
-            return self.earlier._before
+            return self.earlier.averages
         return propagation(self.graph.x, self.graph.edge_index, self.graph.propagate)
 
     def _averaged(self, name: GraphName, own: Tensor) -> Subgraph:
@@ -407,9 +411,11 @@ class RequestedGraph:
         nodes = torch.arange(n, device=x.device)
         values, row_of = x, nodes
         if name == "before":
-            values = self._before.propagated
+            values = self.averages.propagated
         elif name == "after":
-            values = self._before.propagated.index_copy(0, *self._changed())
+            rewired, is_gone, features = self.changes()
+            changed = self.averages.after(rewired=rewired, gone=is_gone, features=features)
+            values = self.averages.propagated.index_copy(0, *changed)
             gone = self.is_forgotten.nonzero().flatten()
             values = values.index_copy(0, gone, self._blanked(x).index_select(0, gone)) if len(gone) else values
         if name != "before":
@@ -417,12 +423,11 @@ class RequestedGraph:
         # Rows without edges, of which further means change nothing.
         return Subgraph(values, self.graph.edge_index[:, :0], None, row_of, self.graph.propagate)
 
-    def _changed(self) -> tuple[Tensor, Tensor]:
-        """Nodes whose averaged features are others after all requests so far, and those."""
-        before, requests = self._before, self.requests
-        gone = self.is_forgotten.nonzero().flatten()
+    def changes(self) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor] | None, tuple[Tensor, Tensor] | None]:
+        """What all requests so far change of averages, as :meth:`Propagation.after` takes it."""
+        requests, gone = self.requests, self.is_forgotten.nonzero().flatten()
         pairs = torch.cat([each.pairs for each in requests])
-        rewired = torch.unique(torch.cat([before.messages.transposed().chosen(gone).columns, pairs.flatten()]))
+        rewired = torch.unique(torch.cat([self.averages.messages.transposed().chosen(gone).columns, pairs.flatten()]))
         keys = pair_keys(pairs.T, self.n_nodes)
 
         def is_gone(sources: Tensor, targets: Tensor) -> Tensor:
@@ -431,7 +436,7 @@ class RequestedGraph:
 
         blank = torch.unique(torch.cat([self.nodes[:0], *(each.nodes for each in requests if each.kind == "features")]))
         features = (blank, self._blanked(self.graph.x).index_select(0, blank)) if len(blank) else None
-        return before.after(rewired=rewired, gone=is_gone if len(rewired) else None, features=features)
+        return rewired, is_gone if len(rewired) else None, features
 
     @property
     def requests(self) -> tuple[RequestedGraph, ...]:

@@ -292,6 +292,11 @@ class NodeColumn:
         """Width of the node features, as ``x_shape`` of a data set has it."""
         return (self.n_features,)
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether samples are averages that a request changes near it only: of features that are given, by a graph that is there."""
+        return bool(self.propagate) and not self.counts_degrees and self.later is None
+
     def gather(self, ids: Tensor) -> NodeBatch | Tensor:
         """The nodes ``ids``, in the graph of the background and themselves."""
         return self.within(ids).gather(ids)

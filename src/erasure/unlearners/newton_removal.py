@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -12,16 +12,17 @@ from erasure.accounting.gaussian import epsilon_of_mu
 from erasure.accounting.guarantee import Guarantee
 from erasure.accounting.sensitivity import newton_budget_exact
 from erasure.errors import RequirementNotMet
-from erasure.training.batches import Batch
+from erasure.training.batches import Batch, Column
 from erasure.training.calls import Criterion
 from erasure.training.estimators import samples_of
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.logistic import LogisticModel, LogisticObjective, NoisyLogisticModel
-from erasure.types import OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source, Task
+from erasure.training.pushed_propagation import PushedPropagation, pushed_after
+from erasure.types import NonNegativeFloat, OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source, Task
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
 
-__all__ = ["NewtonRemoval", "removal_bound"]
+__all__ = ["NewtonRemoval", "propagation_bound", "removal_bound"]
 
 _LIPSCHITZ = 0.25
 """Of the second derivative of the logistic loss by the margin."""
@@ -41,6 +42,24 @@ def removal_bound(objective: LogisticObjective, step: Tensor) -> Tensor:
     return bound
 
 
+def propagation_bound(objective: LogisticObjective, weight: Tensor, errors: Tensor) -> Tensor:
+    r"""How far, at most, the gradient of all heads together is from that on the exact rows.
+
+    With rows z that are wrong by e, slopes s and heads w, each sample adds at most :math:`|e| (|s| + |w| (|z| + |e|) / 4)` for a head.
+
+    Args:
+        objective: On rows that are not exact.
+        weight: Where, ``(H, d)``; the last column multiplies the constant, which is exact.
+        errors: Euclidean distance of each row to the exact one at most, ``(n,)``.
+    """
+    slopes = torch.sigmoid(-objective.targets * (weight @ objective.rows.T))
+    lengths = torch.linalg.vector_norm(objective.rows, dim=1) + errors
+    heads = torch.linalg.vector_norm(weight[:, :-1], dim=1)
+    each = errors * (slopes + _LIPSCHITZ * heads[:, None] * lengths)
+    bound: Tensor = torch.linalg.vector_norm(each, dim=0).sum()
+    return bound
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewtonRemoval(Unlearner):
     r"""Moves the weights by one Newton step towards the optimum without the forget set, or refits where the budget is spent.
@@ -52,7 +71,9 @@ class NewtonRemoval(Unlearner):
     Otherwise it is fitted to the retain set again with fresh noise, which is exact and says so.
 
     Where a ``GraphRequest`` says what is forgotten, the rows of kept nodes change as well, and the step goes along the gradient of the
-    retain set on the graph after it, of which the bound holds by itself (certified graph unlearning, CGU).
+    retain set on the graph after it, of which the bound holds by itself (certified graph unlearning, CGU). With ``push`` the rows of that
+    graph are those of earlier requests with only the changes passed on that are longer than it, and what they may be wrong by is added to
+    the bound (ScaleGUN); a refit takes exact rows.
 
     **Cost**: a Hessian and its factorisation, one spectral norm of the retain set.
 
@@ -60,10 +81,13 @@ class NewtonRemoval(Unlearner):
         eps: Of the guarantee, at most.
         delta: Of the guarantee.
         steps: Newton steps; those after the first are taken along the whole gradient and bounded by themselves.
+        push: On a graph with ``propagate``, the length (Euclidean norm) up to which a change of a node's features is not passed on to its
+            neighbours; None averages exactly.
     """
 
     source: ClassVar[Source | None] = Source(
-        paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030; graphs: Chien, Pan, Milenkovic, ICLR 2023",
+        paper="Guo, Goldstein, Hannun, van der Maaten, ICML 2020, arXiv:1911.03030; graphs: Chien, Pan, Milenkovic, ICLR 2023; "
+        "push: Yi et al., arXiv:2408.09212 (ScaleGUN)",
         code="facebookresearch/certified-removal",
         tested="the steps by plain formulas, and the true residual within its bound (tests/unit/unlearners/test_certified.py)",
         deviations=(
@@ -71,6 +95,8 @@ class NewtonRemoval(Unlearner):
             "The spectral norm is exact; the code's 20 power iterations can only be below it.",
             "The gradient that training leaves is added to the bound; the code takes it for 0.",
             "Heads of several classes share one budget by the norm of their residuals, not a part of eps each.",
+            "push passes on whole rows by their length; ScaleGUN pushes each column and adds up its signed residues, which cancel.",
+            "push starts from exact averages, so that only what requests change is approximate.",
         ),
     )
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
@@ -83,6 +109,16 @@ class NewtonRemoval(Unlearner):
     eps: PositiveFloat = 1.0
     delta: OpenFraction = 1e-5
     steps: PositiveInt = 1
+    push: NonNegativeFloat | None = field(default=None, metadata={"address": "changed"})
+
+    def refuse_inputs(self, x: Column) -> str | None:
+        """Nothing is passed on where nothing is averaged."""
+        if self.push is not None and not (isinstance(x, RequestedGraph) and x.graph.is_averaged):
+            return (
+                "push is for a request on a graph whose samples are averaged features; give the source propagate and node features, "
+                "without Inductive, or leave push out"
+            )
+        return super().refuse_inputs(x)
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """It must be logistic regression with noise in its objective."""
@@ -93,8 +129,13 @@ class NewtonRemoval(Unlearner):
         logistic = _perturbed(model)
         gone, left = (samples_of(context.x, context.y, context.ids(role)) for role in ("forget", "retain"))
         with torch.no_grad():
-            is_graph = isinstance(context.x, RequestedGraph)
-            residual = self._stepped(logistic, gone, left, is_graph) if len(gone.y) and len(left.y) else float(logistic.residual)
+            is_graph, errors = isinstance(context.x, RequestedGraph), None
+            shown = left
+            if self.push is not None:
+                shown, errors = _approximate(context.x, left, self.push)
+            residual = self._stepped(logistic, gone, shown, is_graph) if len(gone.y) and len(left.y) else float(logistic.residual)
+            if errors is not None:
+                residual += float(propagation_bound(logistic.objective(shown), logistic.weight, errors))
             budget = newton_budget_exact(logistic.perturbation, self.eps, self.delta)
             if residual > budget or not len(left.y):
                 logistic.refit(left, fresh_noise=True)
@@ -135,6 +176,16 @@ class NewtonRemoval(Unlearner):
             residual = float(removal_bound(objective, step))
             model.weight.add_(step)
         return residual
+
+
+def _approximate(x: Column, left: Batch, threshold: float) -> tuple[Batch, Tensor]:
+    """Kept samples with the rows that are left of earlier ones by pushing, and how far each is from its exact row at most."""
+    assert isinstance(x, RequestedGraph)  # noqa: S101 - refuse_inputs has asked
+    graph = x.asked_by(left.ids)
+    known: PushedPropagation = pushed_after(graph, threshold)
+    nodes = graph.nodes_of(left.ids)
+    rows = known.propagated.index_select(0, nodes)
+    return left._replace(x=rows), known.errors().index_select(0, nodes).to(torch.float64)
 
 
 def _perturbed(model: nn.Module) -> LogisticModel:

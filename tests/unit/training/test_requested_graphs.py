@@ -131,13 +131,19 @@ def test_forgotten_nodes_change_no_bit_of_what_a_model_says_and_learns(conv, bat
 
 
 @pytest.mark.parametrize(
-    ("conv", "kind", "hops"), [("gcn", "nodes", 3), ("gcn", "edges", 2), ("gcn", "features", 2), ("sage", "nodes", 2)]
+    ("conv", "kind", "hops"),
+    [
+        ("gcn", "nodes", 3),
+        ("gcn", "edges", 2),
+        ("gcn", "features", 2),
+        *((conv, kind, hops) for conv in ("sage", "gin", "gat") for kind, hops in (("nodes", 2), ("edges", 1), ("features", 2))),
+    ],
 )
 def test_outside_the_affected_nodes_nothing_changes(conv, kind, hops):
     base, steps = blocks(), torch.arange(N_NODES - 1)
     path = torch.cat([torch.stack([steps, steps + 1]), torch.stack([steps + 1, steps])], dim=1)
     data, _ = requested(kind, dataset(NodeColumn(base.x.x, path), base.y, base.z))
-    model = network(conv).eval()
+    model = network(conv, **({"heads": 2} if conv == "gat" else {})).eval()
     near = data.x.affected(hops)
     nodes = torch.arange(N_NODES)
     before, after = (model(data.x.gather(data.x.seen_in(nodes, name)))[1] for name in ("before", "after"))

@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_toys import FORGOTTEN, N_NODES, Linear, blocks, requested, task_on, with_noise
+from graph_toys import FORGOTTEN, N_NODES, TRAIN_AND_TEST, Linear, blocks, requested, task_on, with_noise
 
+from erasure.data.graph_splitters import GraphEdgesSplitter, GraphNodesSplitter, GraphRequestSplitter
+from erasure.data.partitions import build_partitions
 from erasure.models.graph import GNN
 from erasure.training.calls import Optimizer
+from erasure.training.graphs import NodeColumn
 from erasure.training.predictor import Predictor, train
 from erasure.unlearners.etr import EraseThenRectify
 from erasure.unlearners.finetuning import Finetuning
@@ -168,3 +171,29 @@ def test_what_is_trained_on_the_graph_after_sees_nothing_of_forgotten_nodes():
         )
         found.append([*weights(tuned).values(), *weights(gold).values(), gold(task.x.gather(task.partitions["test"]))])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["nodes", "edges"])
+@pytest.mark.parametrize(
+    "method", [GraphInfluence(damping=1.0), EraseThenRectify(), Finetuning(epochs=1)], ids=lambda method: type(method).__name__
+)
+def test_numbering_the_nodes_otherwise_changes_no_method(method, kind):
+    data = blocks(dtype=torch.float64)
+    # Training nodes keep their order, in which batches are drawn; all numbers are others.
+    order = torch.cat([torch.arange(N_NODES - 1, 23, -1), torch.arange(24)])
+    place = order.argsort()
+    moved = replace(data, x=NodeColumn(data.x.x[order], place[data.x.edge_index]), y=data.y[order], z=data.z[order])
+    pairs = tuple((int(u), int(v)) for u, v in data.x.edge_index.T.tolist() if u < v < 24)[:4]
+    found = []
+    for each, names in ((data, torch.arange(N_NODES)), (moved, place)):
+        named = {
+            "nodes": GraphNodesSplitter(parts_names=("gone", "-"), nodes=tuple(names[list(FORGOTTEN)].tolist())),
+            "edges": GraphEdgesSplitter(parts_names=("gone", "-"), pairs=tuple((int(names[u]), int(names[v])) for u, v in pairs)),
+        }
+        splitters = (*TRAIN_AND_TEST, named[kind].replace(ref_data="train"), GraphRequestSplitter(**{kind: "gone"}))
+        partitions = build_partitions(each, splitters, 0)
+        for splitter in splitters:
+            each = splitter.prepared(each, partitions)
+        found.append(weights(method.run(Linear(), task_on(each, partitions)).model))
+    assert not torch.allclose(found[0]["layer.weight"], Linear().layer.weight)
+    assert all(torch.allclose(found[0][name], found[1][name], rtol=0, atol=1e-9) for name in found[0])
