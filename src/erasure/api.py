@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from erasure.catalogue import shown_name
 from erasure.data.arrays import datasets_from
 from erasure.data.reading.held import Held
-from erasure.engine.given_checks import check_model, check_run, check_settings, positions_in, try_loss
+from erasure.engine.given_checks import check_model, check_run, check_settings, chosen_positions, try_loss
 from erasure.engine.given_data import (
+    Brought,
     OwnModels,
     called_by_name,
     joined,
@@ -30,6 +31,7 @@ from erasure.engine.given_data import (
     unlearner_of,
     with_names,
 )
+from erasure.engine.given_graphs import brought_graphs, is_graph, is_graphs
 from erasure.errors import DataError, RequirementNotMet, UnlearningWarning
 from erasure.events import Listener, ignore_events
 from erasure.experiment.configuration import load_experiment
@@ -116,7 +118,7 @@ def unlearn(
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     task: Task | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "auto",
     precision: Precision = "fp32",
     verbose: bool = False,
@@ -136,10 +138,14 @@ def unlearn(
         forget: The samples to forget: a pair of tensors, arrays or data frames, a map-style data set of ``(x, y)`` or of dicts with keys
             such as ``input_ids``, ``attention_mask`` and ``label``, or a ``DataLoader``. They reach the model as they are, fractions in the
             model's own type. Labels that are texts are the model's outputs in sorted order. With ``train``, also their positions in it,
-            as whole numbers or a mask.
+            as whole numbers or a mask. Of a graph: ``{"nodes": [17, 4]}``, ``{"edges": [[3, 17]]}`` or ``{"features_of": [17]}``, the last
+            with ``columns`` for some of the features.
         retain: The samples to keep, in the same form, where the method reads them; by default all others of ``train`` where ``forget`` is
             positions or a ``Subset`` of it.
-        train: Everything the model was trained on; by default ``forget`` and ``retain`` together.
+        train: Everything the model was trained on; by default ``forget`` and ``retain`` together. A graph of PyTorch Geometric (``Data``)
+            is one graph whose nodes have classes: its masks say who is trained on and tested, ``forget`` what is to be forgotten of it, and
+            the method and all accuracies but those before on ``forget`` see it after that. Sequences of ``Data`` are graphs with a class
+            each, here and as ``forget`` and ``retain``.
         validation: Samples that nobody trained on, where the method reads them (``SCRUB+R``).
         modality: What a sample is; by default text where it is whole numbers, which are taken for tokens, an image where it has three
             dimensions, else a table.
@@ -149,7 +155,7 @@ def unlearn(
         task: How labels are read; by default as labels and logits say. Labels with one 1 in each row are classes unless this says
             ``multilabel``.
         seed: Seeds every random choice of the method; torch's global generators are left alone.
-        batch_size: Samples per step, where the method does not say.
+        batch_size: Samples per step, where the method does not say; by default 64, and all nodes of a graph.
         device: Where to compute; ``auto`` takes an accelerator if there is one.
         precision: ``fp32`` or ``bf16``.
         verbose: Whether to print what ``unlearning`` tells.
@@ -169,7 +175,7 @@ def unlearn(
     check_model(model)
     check_settings(
         seed=seed,
-        batch_size=batch_size,
+        batch_size=64 if batch_size is None else batch_size,
         task=(task, (None, *get_args(Task))),
         modality=(modality, (None, "image", "table", "text")),
         precision=(precision, get_args(Precision)),
@@ -177,21 +183,21 @@ def unlearn(
     unlearner = unlearner_of(method, hyperparameters)
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = resolve_device(device)
-    chosen = _chosen(forget, retain, train)
-    held = _held(unlearner, chosen, forget=forget, retain=retain, train=train, validation=validation, test=test)
-    first = next(iter(held.values()))
-    parts = datasets_from(held, keep_float64=True, axes="as_they_are", task=told_task(task, loss_fn, first.y))
     private = deep_copy(model).to(target)
-    x, y, partitions = joined(parts, private)
-    partitions = located(partitions, chosen)
-    column, labels = x.to(target), y.to(target)
-    restored = called_by_name(private, first.arguments)
-    data, logits = model_input_of(private, column, labels, modality, task, next(iter(parts.values())).class_names)
+    given = {"forget": forget, "retain": retain, "train": train, "validation": validation, "test": test}
+    are_graphs = any(is_graph(each) or is_graphs(each) for each in given.values())
+    if are_graphs:
+        ready = brought_graphs(private, task=task, batch_size=batch_size, **given)
+        _require(unlearner, set(ready.partitions), "the graph has none, set its val_mask" if is_graph(train) else "")
+    else:
+        ready = _samples(unlearner, private, modality, task, loss_fn, batch_size, given)
+    private, data, batch_size = ready.model, ready.model_input, ready.batch_size
     criterion = Criterion(data.task, loss_fn)
-    try_loss(criterion, logits, labels[: len(logits)], loss_fn)
+    try_loss(criterion, ready.logits, ready.tried, loss_fn)
+    column, partitions = ready.x, ready.partitions
     work = UnlearningContext(
         x=column,
-        y=labels if data.task != "multilabel" else labels.to(torch.get_default_dtype()),
+        y=ready.y if data.task != "multilabel" else ready.y.to(torch.get_default_dtype()),
         partitions={name: ids.to(target) for name, ids in partitions.items()},
         model_input=data,
         criterion=criterion,
@@ -209,7 +215,8 @@ def unlearn(
     with as_before(unlearned.model):
         after = accuracies(unlearned.model, column, work.y, measured, data.task, batch_size)
     changed, unchanged = compared(unlearner, private, unlearned.model)
-    kept = shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"]) if "retain" in partitions else 0
+    are_apart = are_graphs or "retain" not in partitions
+    kept = 0 if are_apart else shared_samples(column, work.y, work.partitions["forget"], work.partitions["retain"])
     both = f"{kept} of the samples to forget are in retain as well: what is in both is learned again. Take them out of retain."
     outcome = Outcome(
         method=shown_name("unlearner", type(unlearner)),
@@ -219,44 +226,71 @@ def unlearn(
         sizes={name: len(ids) for name, ids in measured.items()},
         elapsed_s=unlearned.elapsed_s + unlearned.precompute_s,
         remarks=tuple(
-            filter(None, (unchanged, coarse(unlearner, private, changed), both if kept else "", *ruined(before, after)))
+            filter(
+                None, (ready.remark, unchanged, coarse(unlearner, private, changed), both if kept else "", *ruined(before, after))
+            )
         ),
     )
     for remark in outcome.remarks:
         warnings.warn(remark, UnlearningWarning, stacklevel=2)
     if verbose:
         sys.stdout.write(f"{outcome}\n")
-    result = restored(unlearned.model.to(home))
+    result = ready.restored(unlearned.model.to(home))
     # Not a module or a tensor, so weights, parameters and their names stay as they are.
     object.__setattr__(result, "unlearning", outcome)
     return result
 
 
-def _chosen(forget: Any, retain: Any, train: Any) -> dict[str, Any]:
-    """Positions in the training set by role, where ``forget`` is given by them; nothing where it is samples."""
-    gone = positions_in(forget, train)
-    if gone is None:
-        return {}
-    if train is None:
-        raise DataError("forget holds positions; give the data set that they are positions in as train=")
-    kept = positions_in(retain, train)
-    return {"forget": gone} | ({"retain": kept} if kept is not None or retain is None else {})
+def _samples(
+    unlearner: Unlearner,
+    private: nn.Module,
+    modality: str | None,
+    task: Task | None,
+    loss_fn: Any,
+    batch_size: int | None,
+    given: Mapping[str, Any],
+) -> Brought:
+    """The model and samples that depend on nothing but themselves."""
+    target = next((p.device for p in private.parameters()), torch.device("cpu"))
+    chosen = chosen_positions(given["forget"], given["retain"], given["train"])
+    held = _held(unlearner, chosen, **given)
+    first = next(iter(held.values()))
+    parts = datasets_from(held, keep_float64=True, axes="as_they_are", task=told_task(task, loss_fn, first.y))
+    x, y, partitions = joined(parts, private)
+    partitions = located(partitions, chosen)
+    column, labels = x.to(target), y.to(target)
+    restored = called_by_name(private, first.arguments)
+    data, logits = model_input_of(private, column, labels, modality, task, next(iter(parts.values())).class_names)
+    return Brought(
+        x=column,
+        y=labels,
+        partitions=partitions,
+        model=private,
+        model_input=data,
+        logits=logits,
+        tried=labels[: len(logits)],
+        batch_size=batch_size or 64,
+        restored=restored,
+    )
+
+
+def _require(unlearner: Unlearner, there: Set[str], hint: str = "") -> None:
+    """That the parts are there which a method reads."""
+    roles = {
+        name: role for role in ("forget", "retain", "train", "validation") for name in (getattr(unlearner, role, None),) if name
+    }
+    missing = sorted({roles[name] for name in unlearner.partition_names() if name in roles} - there)
+    if missing:
+        name = shown_name("unlearner", type(unlearner))
+        raise RequirementNotMet(f"{name} reads the {' and the '.join(missing)} set; {hint or f'give it as {missing[0]}='}")
 
 
 def _held(unlearner: Unlearner, chosen: Mapping[str, Any], **given: Any) -> dict[str, Held]:
     """The data that the method reads, and what is looked at besides, as columns; without what is a choice from the training set."""
     if given["forget"] is None:
         raise DataError("there is nothing to forget: give the samples as forget=, or their positions in train=")
-    roles = {
-        name: role for role in ("forget", "retain", "train", "validation") for name in (getattr(unlearner, role, None),) if name
-    }
-    wanted = {roles[name] for name in unlearner.partition_names() if name in roles}
-    missing = sorted(role for role in wanted - {"train"} - set(chosen) if given.get(role) is None)
-    if "train" in wanted and given["train"] is None and given["retain"] is None:
-        missing.append("train")
-    if missing:
-        name = shown_name("unlearner", type(unlearner))
-        raise RequirementNotMet(f"{name} reads the {' and the '.join(missing)} set; give it as {missing[0]}=")
+    there = {role for role, data in given.items() if data is not None} | set(chosen)
+    _require(unlearner, there | ({"train"} if "retain" in there else set()))
     if chosen:
         given = {"train": given["train"], **{role: data for role, data in given.items() if role not in chosen}}
     return {role: named_in_errors(role, data) for role, data in given.items() if data is not None}

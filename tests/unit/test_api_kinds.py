@@ -101,7 +101,7 @@ def test_frames_of_polars_are_read():
         ((X[:6], np.array(["a", None, "b", "a", "a", "a"], object)), "no value in place 1"),
         ((X[:6].tolist(), Y[:6].tolist()), "make tensors or arrays of them"),
         ([1, 2], "positions in as train="),
-        ({"x": X, "edge_index": torch.zeros(2, 3, dtype=torch.long), "y": Y}, "splitter GraphRequest"),
+        ({"x": X, "edge_index": torch.zeros(2, 3, dtype=torch.long), "y": Y}, "give the whole graph as train="),
     ],
     ids=["sparse", "meta", "masked", "infinite", "complex", "missing", "lists", "positions", "graph"],
 )

@@ -188,7 +188,8 @@ def _check_graph(what: str, graph: Any) -> None:
     if edges.ndim != 2 or len(edges) != 2:
         raise DataError(f"{what}: edge_index has shape {tuple(edges.shape)}, expected (2, number of edges)")
     if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < graph.num_nodes:
-        raise DataError(f"{what}: an edge names node {int(edges.max())}, but the nodes are 0 to {graph.num_nodes - 1}")
+        unknown = int(edges.min()) if int(edges.min()) < 0 else int(edges.max())
+        raise DataError(f"{what}: an edge names node {unknown}, but the nodes are 0 to {graph.num_nodes - 1}")
     if graph.edge_attr is not None and len(graph.edge_attr) != edges.shape[1]:
         raise DataError(f"{what} has {edges.shape[1]} edges, but features of {len(graph.edge_attr)}")
     if graph.x is not None and len(graph.x) != graph.num_nodes:

@@ -17,7 +17,16 @@ from erasure.errors import DataError, Diagnostic, InvalidParameters, Requirement
 from erasure.training.calls import Criterion
 from erasure.training.fit import outputs_misread
 
-__all__ = ["check_bounds", "check_model", "check_run", "check_settings", "positions", "try_loss"]
+__all__ = [
+    "check_bounds",
+    "check_model",
+    "check_run",
+    "check_settings",
+    "chosen_positions",
+    "positions",
+    "positions_in",
+    "try_loss",
+]
 
 
 def check_model(model: Any, *, finite: bool = True) -> None:
@@ -162,6 +171,21 @@ def positions_in(samples: Any, whole: Any) -> Any:
     if isinstance(samples, range | Set):
         return samples
     return samples if getattr(samples, "ndim", 0) == 1 and hasattr(samples, "dtype") else None
+
+
+def chosen_positions(forget: Any, retain: Any, train: Any) -> dict[str, Any]:
+    """Positions in the training set by role, where ``forget`` is given by them; nothing where it is samples.
+
+    Raises:
+        DataError: If there is no training set for positions.
+    """
+    gone = positions_in(forget, train)
+    if gone is None:
+        return {}
+    if train is None:
+        raise DataError("forget holds positions; give the data set that they are positions in as train=")
+    kept = positions_in(retain, train)
+    return {"forget": gone} | ({"retain": kept} if kept is not None or retain is None else {})
 
 
 def positions(ids: Any, n: int, what: str, whole: str = "data") -> Tensor:

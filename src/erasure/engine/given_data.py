@@ -34,6 +34,7 @@ from erasure.types import Task
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 
 __all__ = [
+    "Brought",
     "GivenData",
     "OwnModels",
     "called_by_name",
@@ -41,7 +42,9 @@ __all__ = [
     "joined",
     "located",
     "model_input_of",
+    "named_error",
     "named_in_errors",
+    "read_outputs",
     "told_task",
     "unlearner_of",
     "with_names",
@@ -128,6 +131,35 @@ class GivenData:
     def narrowed(self, **partitions: Tensor) -> GivenData:
         """The same data with other partitions."""
         return replace(self, partitions={**self.partitions, **partitions})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Brought:
+    """A model and samples to unlearn with, as a method takes them.
+
+    Args:
+        x: Inputs of all samples, on the device.
+        y: Their labels.
+        partitions: Ids of each part.
+        model: A private copy that takes batches of ``x``.
+        model_input: Shape and task.
+        logits: Of a few samples.
+        tried: Labels of these.
+        batch_size: Samples per step.
+        restored: What makes a model of the caller's kind again of one that was made from ``model``.
+        remark: What was changed about the model, and has to be known; mostly empty.
+    """
+
+    x: Any
+    y: Tensor
+    partitions: Mapping[str, Tensor]
+    model: nn.Module
+    model_input: ModelInput
+    logits: Tensor
+    tried: Tensor
+    batch_size: int
+    restored: Callable[[nn.Module], nn.Module]
+    remark: str = ""
 
 
 def given_data(
@@ -272,11 +304,23 @@ def model_input_of(
         raise
     except Exception as error:  # whatever a forward pass of somebody else's raises
         taken = f"shape {x.sample_shape}, {x.values.dtype}"
-        reason = f"{_named_error(error)}{_whole_numbers(x, error)}"
+        reason = f"{named_error(error)}{_whole_numbers(x, error)}"
         raise DataError(f"the model does not take these samples ({taken}): {reason}") from error
     if remark is not None:
-        warnings.warn(remark, UnlearningWarning, stacklevel=3)
-    n_tried = min(2, len(x))
+        warnings.warn(remark, UnlearningWarning, stacklevel=5)
+    task, n_classes = read_outputs(logits, y, min(2, len(x)), told, names)
+    is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
+    is_tokens = not x.values.is_floating_point() and x.values.dtype != torch.uint8 and x.values.dtype != torch.bool
+    kind = modality or ("image" if is_image else "text" if is_tokens else "table")
+    return ModelInput(x.sample_shape, n_classes, task, kind, tuple(names)), logits
+
+
+def read_outputs(logits: Tensor, y: Tensor, n_tried: int, told: Task | None, names: Sequence[str] = ()) -> tuple[Task, int]:
+    """The task and its classes, by the logits of some samples and all labels.
+
+    Raises:
+        DataError: If they do not fit.
+    """
     if logits.dim() not in {1, 2} or len(logits) != n_tried:
         raise DataError(
             f"the model returns logits of shape {tuple(logits.shape)} for {n_tried} samples, expected one row of logits for each sample"
@@ -290,13 +334,11 @@ def model_input_of(
         raise DataError(f"label {int(y.max())} is out of range: the model has {n_classes} classes{hint}")
     if told is not None and told != task:
         raise DataError(f'task = "{told}" does not fit {width} logits a sample and labels of shape {tuple(y.shape[1:])}')
-    is_image = len(x.sample_shape) == 3 and (x.values.is_floating_point() or x.values.dtype == torch.uint8)
-    is_tokens = not x.values.is_floating_point() and x.values.dtype != torch.uint8 and x.values.dtype != torch.bool
-    kind = modality or ("image" if is_image else "text" if is_tokens else "table")
-    return ModelInput(x.sample_shape, n_classes, task, kind, tuple(names)), logits
+    return task, n_classes
 
 
-def _named_error(error: Exception) -> str:
+def named_error(error: Exception) -> str:
+    """What an error of somebody else's code says, with its kind where that is not in the words."""
     told = isinstance(error, RuntimeError | TypeError | ValueError) and str(error)
     return str(error) if told else ": ".join(filter(None, (type(error).__name__, str(error))))
 

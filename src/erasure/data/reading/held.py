@@ -74,8 +74,8 @@ def held_columns(data: Any) -> Held:
         return data
     if hasattr(data, "edge_index") or (isinstance(data, Mapping) and "edge_index" in data):
         raise DataError(
-            "a graph is not a set of samples; to forget nodes, edges or features of it, save it by torch.save(data.to_dict(), path) and "
-            "write a configuration with the source GraphFile and the splitter GraphRequest for erasure.run (docs/graphs.md)"
+            "a graph is not a set of samples: erasure.unlearn takes it as train=, with what to forget of it, and erasure.run from the "
+            "source GraphFile with the splitter GraphRequest (docs/graphs.md)"
         )
     if hasattr(data, "edge_types"):
         raise DataError("a graph of several kinds of nodes or edges can neither be learned from nor forgotten from")

@@ -334,7 +334,8 @@ def _mask(name: str, graph: Any, part: str) -> Tensor | None:
     if mask.dtype == torch.bool or mask.is_floating_point():
         raise DataError(f'"{name}": {part}_mask has {len(mask)} values of {mask.dtype}, and there are {n} nodes')
     if len(mask) and not 0 <= int(mask.min()) <= int(mask.max()) < n:
-        raise DataError(f'"{name}": {part}_mask names node {int(mask.max())}, but the nodes are 0 to {n - 1}')
+        unknown = int(mask.min()) if int(mask.min()) < 0 else int(mask.max())
+        raise DataError(f'"{name}": {part}_mask names node {unknown}, but the nodes are 0 to {n - 1}')
     return torch.zeros(n, dtype=torch.bool).index_fill(0, mask.long(), True)
 
 
