@@ -77,6 +77,8 @@ class OwnGraphNetwork(nn.Module):
         is_flat: As for :class:`GivenGraph`.
     """
 
+    network: nn.Module
+
     def __init__(self, network: nn.Module, *, is_flat: bool) -> None:
         super().__init__()
         self.network = network
@@ -115,6 +117,12 @@ class OwnGraphNetwork(nn.Module):
             values = inputs.edge_attr[:, 0] if is_weight or self.is_flat else inputs.edge_attr
             found["edge_weight" if is_weight else "edge_attr"] = values
         return found
+
+
+def _taken_out(made: nn.Module) -> nn.Module:
+    """The network that was given, of what a method returned."""
+    assert isinstance(made, OwnGraphNetwork)  # noqa: S101 - narrows the type
+    return made.network
 
 
 def _chosen(values: Tensor, n_nodes: int, rows: Tensor) -> Tensor:
@@ -212,7 +220,7 @@ def brought_graphs(model: nn.Module, *, task: Task | None, batch_size: int | Non
         logits=logits,
         tried=tried,
         batch_size=batch_size or (x.n_nodes if isinstance(x, RequestedGraph) else 64),
-        restored=lambda made: made.network,
+        restored=_taken_out,
         remark=_CACHED if is_cached else "",
     )
 
@@ -304,10 +312,9 @@ def _parts(data: Any) -> SimpleNamespace:
     """The tensors of a graph on the CPU; None for what it does not have."""
     if hasattr(data, "edge_types"):
         raise DataError("a graph of several kinds of nodes or edges can neither be learned from nor forgotten from")
-    get = data.get if isinstance(data, Mapping) else lambda name: getattr(data, name, None)
     found: dict[str, Any] = {}
     for name in _PARTS:
-        value = get(name)
+        value = data.get(name) if isinstance(data, Mapping) else getattr(data, name, None)
         try:
             found[name] = None if value is None else torch.as_tensor(value).detach().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
