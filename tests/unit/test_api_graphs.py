@@ -11,6 +11,8 @@ from torch_geometric.nn import GCN, GCNConv, global_mean_pool
 
 import erasure
 from erasure.errors import DataError, ErasureError, PartitionError, RequirementNotMet, UnlearningWarning
+from erasure.models.graph import GNN
+from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 
 PLAIN = {"method": "Finetuning", "epochs": 1}
@@ -272,10 +274,29 @@ def test_graphs_that_cannot_be_used_are_refused_in_words(given, told):
 def test_methods_that_need_more_than_a_network_say_so():
     with pytest.raises(RequirementNotMet, match="val_mask"):
         erasure.unlearn(Own(), "SCRUB+R", train=a_graph(), forget=[1])
-    with pytest.raises(RequirementNotMet):
+    with pytest.raises(RequirementNotMet, match="Own does not show its layers; take a GNN"):
         erasure.unlearn(Own(), "GNNDelete", train=a_graph(), forget=[1])
     with pytest.raises(RequirementNotMet, match="a row of logits for each node"):
         erasure.unlearn(OfGraph(), train=a_graph(), forget=[1], **PLAIN)
+
+
+def test_a_network_of_this_package_is_called_as_in_a_run():
+    with isolated(0):
+        model = GNN(conv="gcn", hidden=8, layers=2, dense_layers=0, batch_norm=False).build(ModelInput((5,), 3, modality="graph"))
+    for method, settings in (("GNNDelete", {"epochs": 2}), ("Finetuning", {"epochs": 1})):
+        found = erasure.unlearn(model, method, train=a_graph(), forget=[1, 4], **settings)
+        assert type(found) is type(model)
+    assert not same(found, model)
+
+
+def test_an_audit_says_of_graphs_who_takes_them():
+    model = Pooled()
+    for data, told in ((a_graph(), "a graph is not a set of samples"), (some_graphs(), "samples that are graphs are taken by")):
+        with pytest.raises(DataError, match=told):
+            erasure.audit(original=model, unlearned=model, data=data, forget=[0])
+    pairs = [(graph, 0) for graph in some_graphs()]
+    with pytest.raises(DataError, match="samples that are graphs are taken by"):
+        erasure.audit(original=model, unlearned=model, data=pairs, forget=[0])
 
 
 class OfGraph(Own):

@@ -84,6 +84,13 @@ class OwnGraphNetwork(nn.Module):
         self.network = network
         self.is_flat: bool = is_flat
 
+    @classmethod
+    def of(cls, network: nn.Module, *, is_flat: bool) -> OwnGraphNetwork:
+        """One whose class has the name of the network's, which is what messages call it."""
+        kind = type(network)
+        named: type[OwnGraphNetwork] = type(kind.__name__, (cls,), {"__module__": kind.__module__, "__doc__": cls.__doc__})
+        return named(network, is_flat=is_flat)
+
     def forward(self, inputs: NodeBatch | GraphBatch) -> Any:
         """What the network returns, with a row for each sample."""
         outputs = self._called(inputs)
@@ -209,7 +216,8 @@ def brought_graphs(model: nn.Module, *, task: Task | None, batch_size: int | Non
     x, y = found.x.to(device), found.y.to(device)
     partitions = {name: ids.to(device) for name, ids in found.partitions.items()}
     is_cached = without_caches(model)
-    network = OwnGraphNetwork(model, is_flat=found.is_flat)
+    is_own = not type(model).__module__.startswith("erasure.")  # networks of this package take its batches as they are
+    network = OwnGraphNetwork.of(model, is_flat=found.is_flat) if is_own else model
     model_input, logits, tried = _input_of(network, x, y, partitions["train"], task)
     return Brought(
         x=x,
@@ -220,14 +228,14 @@ def brought_graphs(model: nn.Module, *, task: Task | None, batch_size: int | Non
         logits=logits,
         tried=tried,
         batch_size=batch_size or (x.n_nodes if isinstance(x, RequestedGraph) else 64),
-        restored=_taken_out,
+        restored=_taken_out if is_own else lambda made: made,
         remark=_CACHED if is_cached else "",
     )
 
 
 @torch.no_grad()
 def _input_of(
-    network: OwnGraphNetwork, x: RequestedGraph | GraphColumn, y: Tensor, ids: Tensor, told: Task | None
+    network: nn.Module, x: RequestedGraph | GraphColumn, y: Tensor, ids: Tensor, told: Task | None
 ) -> tuple[ModelInput, Tensor, Tensor]:
     """Shape and task, read off the logits of some samples; these logits; and their labels."""
     reason = initialised(network)

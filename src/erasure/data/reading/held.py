@@ -91,6 +91,12 @@ def held_columns(data: Any) -> Held:
         return _columns(data)
     if isinstance(data, tuple) and len(data) in {2, 3}:
         _refuse_foreign(data[0], "x")
+    first = data[0] if isinstance(data, list | tuple) and data else None
+    if hasattr(first[0] if isinstance(first, list | tuple) and first else first, "edge_index"):
+        raise DataError(
+            "samples that are graphs are taken by erasure.unlearn, and by erasure.run from sources such as TUDataset and GraphDataset "
+            "(docs/graphs.md)"
+        )
     return _read_samples(data)
 
 
