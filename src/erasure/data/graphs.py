@@ -23,6 +23,7 @@ __all__ = [
     "graph_column",
     "graph_dataset",
     "node_column",
+    "node_dataset",
     "nodes_from_tensors",
     "nodes_to_tensors",
 ]
@@ -31,6 +32,7 @@ MissingFeatures: TypeAlias = Literal["degree", "constant"]
 """What stands for the features of nodes that have none: their one-hot degree, or a 1."""
 
 _MAX_DEGREES = 64
+_SPLIT = ("train", "validation", "test", "unlabelled")
 
 
 def graph_dataset(
@@ -155,6 +157,50 @@ def node_column(
     counts_degrees = not has_features and missing_features == "degree"
     features = _features(f'"{name}": the node features', _as_matrix(x), ())
     return NodeColumn(features, edge_index, edge_attr, background, counts_degrees, propagate)
+
+
+def node_dataset(
+    name: str, graph: Any, forgets: str, missing_features: MissingFeatures = "degree", propagate: int = 0
+) -> Dataset:
+    """A data set whose samples are the nodes of one graph; its own split, if it has one, is in the groups."""
+    masks = [_mask(name, graph, part) for part in ("train", "val", "test")]
+    z = torch.full((graph.num_nodes,), len(masks), dtype=torch.int64)
+    for code, mask in enumerate(masks):
+        if mask is not None:
+            z[mask] = code
+    background = None
+    if forgets == "node":
+        background = torch.zeros(graph.num_nodes, dtype=torch.bool) if masks[0] is None else ~masks[0]
+    column, y = node_column(name, graph, background, missing_features, propagate), class_labels(name, graph.y)
+    return checked(
+        Dataset(
+            name=name,
+            x=column,
+            y=y,
+            z=None if masks[0] is None else z,
+            z_names=() if masks[0] is None else _SPLIT,
+            n_classes=int(y.max()) + 1,
+            modality="graph",
+            x_shape=column.sample_shape,
+        )
+    )
+
+
+def _mask(name: str, graph: Any, part: str) -> Tensor | None:
+    """Which nodes are in a part of the graph's own split, ``(n,)`` bool; of several splits the first."""
+    given = getattr(graph, f"{part}_mask", None)
+    if given is None:
+        return None
+    mask, n = torch.as_tensor(given), int(graph.num_nodes)
+    mask = mask if mask.ndim == 1 else mask[:, 0]
+    if len(mask) == n and (mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())):
+        return mask.bool()
+    if mask.dtype == torch.bool or mask.is_floating_point():
+        raise DataError(f'"{name}": {part}_mask has {len(mask)} values of {mask.dtype}, and there are {n} nodes')
+    if len(mask) and not 0 <= int(mask.min()) <= int(mask.max()) < n:
+        unknown = int(mask.min()) if int(mask.min()) < 0 else int(mask.max())
+        raise DataError(f'"{name}": {part}_mask names node {unknown}, but the nodes are 0 to {n - 1}')
+    return torch.zeros(n, dtype=torch.bool).index_fill(0, mask.long(), True)
 
 
 def degree_codes(edge_index: Tensor, n_nodes: int, most: int = _MAX_DEGREES) -> Tensor:

@@ -17,10 +17,7 @@ from torch.utils.data import Subset
 
 from erasure.data.dataset import Dataset
 from erasure.data.graph_splitters import GraphEdgesSplitter, GraphNodesSplitter, GraphRequestSplitter
-from erasure.data.graphs import class_labels, graph_column
-from erasure.data.partitions import build_partitions
-from erasure.data.sources.geometric import node_dataset
-from erasure.data.splitters import ListSplitter
+from erasure.data.graphs import class_labels, graph_column, node_dataset
 from erasure.engine.given_checks import chosen_positions, positions
 from erasure.engine.given_data import Brought, located, named_error, read_outputs
 from erasure.errors import DataError, ErasureError, RequirementNotMet, UnlearningWarning
@@ -298,19 +295,16 @@ def given_request(train: Any, forget: Any, model: nn.Module) -> GivenGraph:
     data = replace(data, x=replace(column, x=column.x.to(own), edge_attr=attributes))
     assert data.z is not None  # noqa: S101 - _with_training_nodes gives groups
     parts = {name: (data.z == code).nonzero().flatten() for code, name in enumerate(data.z_names[:3])}
-    there = {name: tuple(ids.tolist()) for name, ids in parts.items() if len(ids)}
-    deployed = tuple(name for name in ("validation", "test") if name in there)
-    splitters = (
-        *(ListSplitter(parts_names=(name, "-"), samples_ids=ids) for name, ids in there.items()),
-        *_asked(forget, len(column)),
-    )
-    request = splitters[-1]
-    assert isinstance(request, GraphRequestSplitter)  # noqa: S101 - narrows the type
-    splitters = (*splitters[:-1], request.replace(deployed=deployed))
-    partitions = build_partitions(data, splitters, 0)
-    for splitter in splitters:
-        data = splitter.prepared(data, partitions)
-    assert isinstance(data.x, RequestedGraph)  # noqa: S101 - the last splitter has made it
+    partitions = {"all": torch.arange(len(column)), **{name: ids for name, ids in parts.items() if len(ids) or name == "train"}}
+    deployed = tuple(name for name in ("validation", "test") if name in partitions)
+    chosen, request = _asked(forget, len(column))
+    request = request.replace(deployed=deployed)
+    generator = np.random.default_rng(0)  # nothing is drawn
+    partitions["forgotten"], _ = chosen.split(data, partitions, generator)
+    cut = dict(zip(request.parts, request.split(data, partitions, generator), strict=True))
+    data = request.prepared(data, partitions)
+    partitions = {**partitions, **cut}
+    assert isinstance(data.x, RequestedGraph)  # noqa: S101 - the splitter has made it
     flat = graph.edge_attr is not None and graph.edge_attr.ndim == 1
     names = ("train", "forget", "retain", *deployed)
     return GivenGraph(data.x, data.y, {name: partitions[name] for name in names}, flat)
@@ -363,7 +357,7 @@ def _with_training_nodes(data: Dataset, graph: SimpleNamespace) -> Dataset:
     return replace(data, z=z, z_names=names)
 
 
-def _asked(forget: Any, n_nodes: int) -> tuple[Any, ...]:
+def _asked(forget: Any, n_nodes: int) -> tuple[GraphNodesSplitter | GraphEdgesSplitter, GraphRequestSplitter]:
     """The splitters that say what is forgotten."""
     asked = dict(forget) if isinstance(forget, Mapping) else {"nodes": forget}
     kinds = [name for name in _KINDS if name in asked]

@@ -20,8 +20,8 @@ with warnings.catch_warnings():
 from graph_files import GRAPHS, cora_root, molecules_root, real, tu_root
 
 from erasure.component import canonical
-from erasure.data.graphs import class_labels, graph_dataset, node_column
-from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset, _mask
+from erasure.data.graphs import _mask, class_labels, graph_dataset, node_column
+from erasure.data.sources.geometric import GeometricDataset, GraphDataset, MoleculeNet, Planetoid, TUDataset
 from erasure.data.splitters import ClassSplitter, ListSplitter
 from erasure.data.storage import from_artifact, to_artifact
 from erasure.errors import DataError, InvalidParameters, PartitionError

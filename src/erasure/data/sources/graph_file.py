@@ -14,10 +14,10 @@ from torch import Tensor
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.graphs import MissingFeatures
+from erasure.data.graphs import MissingFeatures, node_dataset
 from erasure.data.reading.files import existing_file, file_digest
 from erasure.data.reading.tensor_files import named_tensors
-from erasure.data.sources.geometric import check_propagated, node_dataset
+from erasure.data.sources.geometric import check_propagated
 from erasure.errors import DataError, nearest
 from erasure.training.graphs import NodeColumn
 from erasure.types import Json, NonNegativeInt
