@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from test_unlearners import FACTS, PARAMETERS
+from test_unlearners import FACTS, small
 from test_unlearners import unlearners as all_unlearners
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -127,7 +127,7 @@ class Bank:
 
 def given(name, cls):
     facts = FACTS.get(name, {})
-    return cls(**PARAMETERS.get(name, {})), problem(facts.get("kind", "table"), forget=facts.get("forget", "some"))
+    return small(cls), problem(facts.get("kind", "table"), forget=facts.get("forget", "some"))
 
 
 def pairs():
