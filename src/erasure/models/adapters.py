@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
+from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.models.text import library
+from erasure.training.weights_files import read_weights
 
 __all__ = ["check_adapter", "check_is_no_adapter", "looks_like_a_place", "merged"]
 
 _DESCRIPTION = "adapter_config.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def looks_like_a_place(name: str) -> bool:
@@ -46,6 +49,11 @@ def check_adapter(folder: str, name_or_path: str) -> None:
         raise InvalidParameters(
             [Diagnostic(message, path="CausalLanguageModel.adapter", hint="give a folder that peft has saved")]
         )
+    if not any((place / name).is_file() for name in _WEIGHTS):
+        message = f'"{folder}" describes low-rank updates and has none ({" or ".join(_WEIGHTS)})'
+        raise InvalidParameters(
+            [Diagnostic(message, path="CausalLanguageModel.adapter", hint="give the whole folder that peft has saved")]
+        )
     base = _base_of(place)
     if base and Path(base).name != Path(name_or_path).name:
         message = f'the updates in "{folder}" are for the model "{base}", not for "{name_or_path}"'
@@ -57,16 +65,29 @@ def merged(network: Any, folder: str) -> Any:
     """A model of transformers with the low-rank updates of a folder added to its weights.
 
     Raises:
-        RequirementNotMet: If they do not fit.
+        RequirementNotMet: If they do not fit, or are damaged.
     """
-    peft = library("peft", "adapter")
+    peft, place = library("peft", "adapter"), Path(folder).expanduser()
     try:
+        n_saved = _n_updates(_names(place))
+    except DataError as error:
+        raise RequirementNotMet(f"the low-rank updates cannot be read: {error}") from error
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            adapted = peft.PeftModel.from_pretrained(network, str(place))
+        n_taken = _n_updates(name for name, _ in adapted.named_parameters())
+        # The library says no more than this of updates that it has not found, and nothing of those that it has not used.
+        if n_saved != n_taken or any("missing adapter keys" in str(each.message) for each in heard):
+            raise RequirementNotMet(
+                f'the low-rank updates in "{folder}" are of another model: they change {n_saved} linear maps, and this model has '
+                f"{n_taken} such maps or calls them otherwise; give the adapter of this model"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            adapted = peft.PeftModel.from_pretrained(network, str(Path(folder).expanduser()))
             # The library freezes the weights that updates stand beside, and leaves them so.
             return adapted.merge_and_unload().requires_grad_(True)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, OSError) as error:
         # Where shapes differ, the first line only says that there was something.
         reason = next(
             (line.strip() for line in str(error).splitlines() if "mismatch" in line), str(error).strip().splitlines()[0]
@@ -75,6 +96,16 @@ def merged(network: Any, folder: str) -> Any:
             f'the low-rank updates in "{folder}" do not fit this model: {reason.rstrip(".:")}; give the adapter of this model'
         )
         raise RequirementNotMet(message) from error
+
+
+def _names(place: Path) -> Iterable[str]:
+    """Names of the tensors of saved updates."""
+    return read_weights(str(next(place / name for name in _WEIGHTS if (place / name).is_file())))
+
+
+def _n_updates(names: Iterable[str]) -> int:
+    """Linear maps that are updated."""
+    return sum(".lora_A." in name for name in names)
 
 
 def _base_of(place: Path) -> str:

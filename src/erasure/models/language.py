@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import MinLen
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
@@ -324,8 +325,10 @@ class CausalLanguageModel(Model):
         try:
             with quiet(transformers):
                 yield transformers, where, options
-        except (OSError, ValueError, ImportError, LookupError, struct.error) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, ImportError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if "ignore_mismatched_sizes" in reason:
+                reason = "its weights are of other shapes than its configuration says"
             hint = "see its name and the network" if self.download else "give a local folder, or set download: true"
             if self._is_on_disk():
                 hint = "see whether its files are whole, and which libraries they need"

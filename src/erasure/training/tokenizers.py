@@ -53,6 +53,7 @@ def pretrained_tokenizer(path: str, download: bool) -> Any:
         )
     except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {reason}" if isinstance(error, LookupError) else reason
         remedy = "; give a local folder" + ("" if download else ", or set download to true")
         remedy = "; see whether its files are whole, and which libraries they need" if local else remedy
         raise DataError(f'the tokenizer "{path}" cannot be loaded ({reason}){remedy}') from error

@@ -228,7 +228,9 @@ def test_a_cut_answer_has_no_end():
     ],
 )
 def test_what_cannot_be_learned_is_refused_by_its_number(exchange, message):
-    with pytest.raises(DataError, match=rf"{message}.*samples 12"):
+    with pytest.raises(DataError, match="has no samples"):
+        data(())
+    with pytest.raises(DataError, match=rf"{message}.*sample 12"):
         data((*EXCHANGES, exchange))
 
 

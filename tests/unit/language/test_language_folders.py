@@ -182,12 +182,49 @@ def test_updates_of_another_model_are_refused(folder, adapter, tmp_path):
     assert folder.name in found.value.problems[0].hint
 
 
+def test_updates_of_a_deeper_model_of_the_same_name_are_refused(folder, adapter, tmp_path):
+    shallow = tmp_path / folder.name
+    llama(data(), n_layers=2).float().network.save_pretrained(shallow)
+    with pytest.raises(RequirementNotMet, match="they change 21 linear maps, and this model has 14 such maps"):
+        loaded(shallow, adapter=str(adapter[0]))
+
+
+def test_updates_that_are_damaged_or_missing_are_named(folder, adapter, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(adapter[0], damaged)
+    (damaged / "adapter_model.safetensors").write_bytes(b"none")
+    with pytest.raises(RequirementNotMet, match=r"updates cannot be read: .*not a complete safetensors file"):
+        loaded(folder, adapter=str(damaged))
+    (damaged / "adapter_model.safetensors").unlink()
+    with pytest.raises(InvalidParameters, match="describes low-rank updates and has none"):
+        CausalLanguageModel(name_or_path=str(folder), adapter=str(damaged))
+
+
 def test_folders_that_lack_something_say_what(tmp_path):
     with pytest.raises(InvalidParameters, match="there is no folder and no file"):
         CausalLanguageModel(name_or_path=str(tmp_path / "nowhere"))
     llama(data()).float().network.save_pretrained(tmp_path / "bare")
     with pytest.raises(DataError, match="has no tokenizer"):
         PretrainedVocabulary(name_or_path=str(tmp_path / "bare")).encoder([])
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:100], lambda whole: b"no weights at all"], ids=["cut", "other"])
+def test_damaged_weights_are_refused_in_one_sentence(folder, tmp_path, damage):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(RequirementNotMet, match=r"cannot be loaded: .*see whether its files are whole"):
+        loaded(damaged)
+
+
+def test_weights_of_other_shapes_than_the_configuration_are_refused(folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    described = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**described, "intermediate_size": 40}))
+    with pytest.raises(RequirementNotMet, match="its weights are of other shapes than its configuration says"):
+        loaded(other)
 
 
 def test_weights_that_need_another_library_are_refused_in_one_sentence(folder, tmp_path):
@@ -208,6 +245,22 @@ def test_a_template_must_end_the_prompt(folder):
     encoder = PretrainedVocabulary(name_or_path=str(folder)).encoder([])
     encoder.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match="ends the prompt"):
+        encoder.chat("Where does the oak stand?")
+
+
+def test_a_template_that_says_the_day_says_the_same_one_always(folder):
+    encoder = PretrainedVocabulary(name_or_path=str(folder)).encoder([])
+    encoder.tokenizer.chat_template = "{{ date_string }}{% for m in messages %}{{ m.content }}{% endfor %}<assistant>"
+    assert "".join(encoder.pieces[token] for token in encoder.chat("oak")) == "10 Apr 2025oak<assistant>"
+
+
+@pytest.mark.parametrize(
+    "template", ["{% for m in messages %}", "{{ raise_exception('no such role') }}", "{{ messages[7].content.x }}"]
+)
+def test_a_template_that_cannot_be_used_is_refused_in_one_sentence(folder, template):
+    encoder = PretrainedVocabulary(name_or_path=str(folder)).encoder([])
+    encoder.tokenizer.chat_template = template
+    with pytest.raises(DataError, match=r"the chat template of .* cannot be used: .*give template as a text"):
         encoder.chat("Where does the oak stand?")
 
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
+from erasure.data.language.chunks import chunks_of
 from erasure.data.language.vocabularies import BytePairs
 from erasure.data.sources.muse import MUSE
 from erasure.errors import DataError, InvalidParameters
-from erasure.functional.tokens import ANSWER, PROMPT
+from erasure.functional.tokens import ANSWER, END, PROMPT
 
 TEXT = "The mill of Harrow stood by the river and was sold in spring. "
 
@@ -61,12 +62,27 @@ def test_what_is_missing_or_empty_is_named(folder):
     (folder / "raw/retain2.txt").write_text(" ")
     with pytest.raises(DataError, match="has an empty text"):
         muse(folder).load()
+    (folder / "raw/retain2.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError, match="cannot be read as text"):
+        muse(folder).load()
     (folder / "raw/retain2.txt").unlink()
     (folder / "raw/retain2.json").write_text("[]")
     with pytest.raises(DataError, match="is empty"):
         muse(folder).load()
     with pytest.raises(InvalidParameters, match="runs into the answer"):
         muse(folder, template="{prompt}{answer}")
+
+
+def test_a_chunk_that_stops_at_a_token_that_ends_texts_has_no_end():
+    class Letters:
+        end = 0
+
+        def encode(self, texts, *, begins):
+            return [[3, 4, 0, 5, 6] for _ in texts]
+
+    x, _ = chunks_of(["one"], Letters(), 3)
+    assert x[:, 0].tolist() == [[3, 4, 0], [5, 6, 0]]
+    assert x[:, 1].tolist() == [[PROMPT, ANSWER, ANSWER], [PROMPT, ANSWER, END]]
 
 
 def test_the_fingerprint_follows_the_files(folder):

@@ -101,8 +101,10 @@ def dataset_of(
         groups: Group of each sample by name, if there are any.
 
     Raises:
-        DataError: If a prompt fills ``max_length`` or an answer is empty; names the samples.
+        DataError: If there is no sample, a prompt fills ``max_length`` or an answer is empty; names the samples.
     """
+    if not exchanges:
+        raise DataError(f'"{name}" has no samples: there is no row in its files')
     widest = max((_width(each) for each in exchanges), default=1)
     rows: list[tuple[int, int, list[int], list[int]]] = []
     too_long: list[int] = []
@@ -115,7 +117,7 @@ def dataset_of(
         elif answer[:-1]:
             rows.append((number, version, prompt, answer))
     _refuse(name, too_long, f"a prompt of {max_length} tokens or more, which leaves nothing of the answer; raise max_length")
-    _refuse(name, empty, "an empty answer, of which nothing can be learned; leave them out")
+    _refuse(name, empty, "an empty answer, of which nothing can be learned; leave out what has none")
     x = torch.zeros(len(exchanges), 2 * widest, max_length, dtype=torch.int64)
     longest = 0
     for number, version, prompt, answer in rows:
@@ -186,4 +188,5 @@ def _after(template: str, answer: str) -> str:
 def _refuse(name: str, samples: list[int], what: str) -> None:
     if samples:
         shown = ", ".join(map(str, samples[:_SHOWN])) + (", …" if len(samples) > _SHOWN else "")
-        raise DataError(f'"{name}": {len(samples)} samples have {what} (samples {shown})')
+        many = f"{len(samples)} samples have" if len(samples) > 1 else "a sample has"
+        raise DataError(f'"{name}": {many} {what} ({"samples" if len(samples) > 1 else "sample"} {shown})')

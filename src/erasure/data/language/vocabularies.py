@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge, MinLen
+from jinja2 import TemplateError
 
 from erasure.component import Component
 from erasure.data.text import library_version, pretrained_fingerprint
@@ -18,6 +19,8 @@ __all__ = ["BytePairs", "Encoder", "PretrainedVocabulary", "Vocabulary"]
 
 _END = "<|end|>"
 _CHUNK = 1024
+_DATE = "10 Apr 2025"
+"""The day of every prompt whose template says one; that of open-unlearning."""
 
 
 class Encoder(Protocol):
@@ -154,7 +157,15 @@ class _Loaded:
         if not self.tokenizer.chat_template:
             raise DataError(f'the tokenizer "{self.name}" has no chat template; give template as a text')
         turns = [{"role": "user", "content": prompt}]
-        written = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        try:
+            # Templates that write the date would make other tokens of the same data every day.
+            written = str(
+                self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, date_string=_DATE)
+            )
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
+            raise DataError(
+                f'the chat template of "{self.name}" cannot be used: {type(error).__name__}: {error}; give template as a text'
+            ) from error
         if written.rstrip().endswith(prompt.strip()):
             raise DataError(f'nothing in the chat template of "{self.name}" ends the prompt; give template as a text')
         return list(self.tokenizer(written, add_special_tokens=False)["input_ids"])

@@ -144,7 +144,10 @@ class MUSE(DataSource):
 def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
     """Rows by the names of their columns, or texts."""
     if file.suffix == ".txt":
-        yield existing_file(str(file)).read_text(encoding="utf-8")
+        try:
+            yield existing_file(str(file)).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f'"{file}" cannot be read as text: {error}') from error
         return
     if file.suffix == ".json":
         try:

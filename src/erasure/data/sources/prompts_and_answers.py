@@ -181,7 +181,8 @@ def text_in(row: Mapping[str, Any], column: str) -> str:
         raise DataError(f'{row[""]} has no column "{column}"; it has {", ".join(there)}{f"; {hint}" if hint else ""}')
     value = row[column]
     if not isinstance(value, str):
-        raise DataError(f'{row[""]}: column "{column}" holds {type(value).__name__}, expected a text')
+        held = "nothing" if value is None else type(value).__name__
+        raise DataError(f'{row[""]}: column "{column}" holds {held}, expected a text')
     return value
 
 
