@@ -10,6 +10,7 @@ from torch import Tensor
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.functional.losses import predictions, probabilities
+from erasure.functional.membership import confidence_margin
 from erasure.functional.tokens import TokenTable
 from erasure.types import Task
 
@@ -54,6 +55,16 @@ class Outputs:
     def diverged(self) -> bool:
         """Whether a logit is not finite, or beyond :data:`~erasure.functional.diverged.OUTPUT_BOUND`: predictions mean nothing then."""
         return outputs_diverged(self.logits)
+
+    @cached_property
+    def log_odds(self) -> Tensor:
+        """``(n,)`` float64 log-odds of the right labels, which attacks ask shadow models for again with every model that they attack."""
+        return confidence_margin(self.task, self.logits, self.labels)
+
+    @cached_property
+    def has_log_odds(self) -> bool:
+        """Whether neither a logit nor a log-odds has run away."""
+        return not (outputs_diverged(self.log_odds) or self.diverged)
 
     @property
     def tokens(self) -> TokenTable:

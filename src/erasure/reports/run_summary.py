@@ -139,7 +139,8 @@ def write_summary(overview: Overview, directory: Path) -> None:
     Raises:
         StoreError: If it cannot be written.
     """
-    record = {"code": judging_code(), "files": _digests(directory), "run": summary_of(overview).record()}
+    stamps = _stamps(directory)
+    record = {"code": judging_code(), "files": _digests(directory), "stamps": stamps, "run": summary_of(overview).record()}
     write_atomically(directory / SUMMARY_FILE, f"{json.dumps(record, ensure_ascii=True, indent=1)}\n".encode())
 
 
@@ -147,12 +148,22 @@ def read_summary(directory: Path) -> RunSummary | None:
     """What :func:`write_summary` wrote, without a name; None if there is none, or it was made from other files or by other code."""
     try:
         kept = json.loads((directory / SUMMARY_FILE).read_bytes())
-        if kept["code"] != judging_code() or kept["files"] != _digests(directory):
+        if kept["code"] != judging_code():
+            return None
+        stamps = _stamps(directory)  # of copies, which have other times, all bytes are read
+        if not (kept.get("stamps") == stamps and kept["files"].keys() == stamps.keys()) and kept["files"] != _digests(directory):
             return None
         found = as_record(RunSummary, kept["run"])
     except (OSError, ValueError, TypeError, KeyError, Unreadable):
         return None
     return found if found.date and all(each.colour in _COLOURS for each in found.verdicts) else None
+
+
+def _stamps(directory: Path) -> dict[str, list[int]]:
+    """Time of change and size of the files."""
+    files = [directory / name for name in READ_FILES]
+    found = {file.name: file.stat() for file in files if file.exists()}
+    return {name: [facts.st_mtime_ns, facts.st_size] for name, facts in found.items()}
 
 
 def _digests(directory: Path) -> dict[str, str]:

@@ -122,9 +122,13 @@ def outputs_of(session: Session, data: DataSpec, model: str, partition: str, *, 
         tensors = artifact.tensors("outputs")
         session.kept_outputs[where] = Outputs(**tensors, task=session.loaded(data).model_input.task)
         while len(session.kept_outputs) > _KEPT:
-            session.kept_outputs.popitem(last=False)
+            dropped, _ = session.kept_outputs.popitem(last=False)
+            session.kept_members.pop(dropped, None)
     found = session.kept_outputs[where]
     if index is None:
         return found
-    features = None if found.features is None else found.features[index]
-    return replace(found, logits=found.logits[index], losses=found.losses[index], features=features)
+    members = session.kept_members.setdefault(where, {})
+    if index not in members:
+        features = None if found.features is None else found.features[index]
+        members[index] = replace(found, logits=found.logits[index], losses=found.losses[index], features=features)
+    return members[index]

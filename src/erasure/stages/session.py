@@ -82,6 +82,7 @@ class Session:
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
         self._blocks: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
+        self.kept_members: dict[str, dict[int, Outputs]] = {}
         self.kept_ids: OrderedDict[Hashable, Tensor] = OrderedDict()
         self.running_name: str = ""
         self.touched: set[str] = set()

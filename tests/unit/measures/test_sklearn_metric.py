@@ -333,3 +333,12 @@ def test_a_run_says_that_classes_without_a_sample_enter_a_macro_mean(tmp_path):
     found = [event.text for event in said if isinstance(event, Message) and "macro mean" in event.text]
     assert len(found) == 1 and found[0].startswith('f1 on "forget", which has 1 of 3 classes, is a macro mean')
     assert not results.failures
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "task"), [(_Y, _LOGITS, "classification"), (_YB, _ZB, "binary"), (_YM, _ZM, "multilabel")]
+)
+def test_accuracy_is_what_scikit_learn_counts(labels, logits, task):
+    evaluation = evaluation_of({"test": labels}, {"test": logits}, task=task)
+    (ours,), (theirs,) = Accuracy().measure(evaluation), SklearnMetric().measure(evaluation)
+    assert vars(ours) == vars(theirs)

@@ -1,6 +1,7 @@
 """What a run keeps for the list of runs, beside what judging it again says."""
 
 import json
+import os
 
 import pytest
 from report_rows import method, references
@@ -64,4 +65,16 @@ def test_a_summary_of_another_shape_is_passed_over(summed_up, change):
     change(kept)
     (run / SUMMARY_FILE).write_text(json.dumps(kept))
     assert Library(run.parent).runs() == before
+    assert judged == ["one"]
+
+
+def test_a_copy_with_other_times_is_not_judged_again_and_one_of_other_bytes_is(summed_up):
+    run, before, judged = summed_up
+    file = run / "rows.parquet"
+    os.utime(file, ns=(1, 1))
+    assert Library(run.parent).runs() == before and judged == []
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    Library(run.parent).runs()
     assert judged == ["one"]

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from erasure.errors import Diagnostic, InvalidParameters, PartitionError, RequirementNotMet
 from erasure.functional.counts import are_among
-from erasure.functional.diverged import outputs_diverged
 from erasure.functional.membership import (
     auc,
     auc_interval,
     balanced_accuracy,
-    confidence_margin,
     thinned_roc,
     tpr_at_fpr,
     tpr_interval,
@@ -212,12 +210,11 @@ def margins(outputs: Outputs, who: str) -> Tensor:
     Raises:
         RequirementNotMet: If some are not finite, or the logits run away.
     """
-    found = confidence_margin(outputs.task, outputs.logits, outputs.labels)
-    if outputs.diverged or outputs_diverged(found):
+    if not outputs.has_log_odds:
         raise RequirementNotMet(
             f"the attack compares log-odds, and some of {who} are not finite or run away: its training or unlearning diverged"
         )
-    return found
+    return outputs.log_odds
 
 
 def least_models(role: str, mask: Tensor, wanted: int = 2) -> None:

@@ -14,6 +14,7 @@ from erasure.durable import write_atomically
 from erasure.errors import MissingDependency
 from erasure.reports.exports import csv_bytes
 from erasure.reports.figures.figure import Figure
+from erasure.reports.figures.fonts import find_fonts
 from erasure.reports.figures.theme import variables_of
 
 __all__ = ["FORMATS", "inline_svg", "plain_svg", "write_figures"]
@@ -33,6 +34,7 @@ def _converter() -> Any:
         import vl_convert
     except ImportError as error:
         raise MissingDependency("vl-convert-python", "report", "drawing figures") from error
+    find_fonts(vl_convert)
     return vl_convert
 
 
