@@ -8,7 +8,14 @@ from sklearn.svm import SVC
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.divergences import log_probabilities
-from erasure.measures.attacks.mia_efficacy import MIAEfficacy, attack_features, entropy, modified_entropy
+from erasure.measures.attacks.mia_efficacy import (
+    MIAEfficacy,
+    _answers,
+    _support_vectors,
+    attack_features,
+    entropy,
+    modified_entropy,
+)
 from erasure.testing import MeasureConformance
 
 FEATURES = ["correctness", "confidence", "entropy", "modified entropy", "probabilities"]
@@ -181,3 +188,11 @@ def test_features_have_titles_of_their_own():
 class TestMIAEfficacyOfAnotherKindConformance(MeasureConformance):
     def make(self):
         return MIAEfficacy(feature="modified entropy", max_samples=20)
+
+
+@pytest.mark.parametrize(("scale", "n_features"), [(1.0, 1), (1.0, 3), (1.3, 1), (10.0, 1)])
+def test_answers_are_those_of_libsvm_also_where_most_samples_are_equal(scale, n_features):
+    generator = np.random.default_rng(0)
+    members, others, asked = (np.minimum(scale * generator.beta(8, 2, (n, n_features)), 1) for n in (60, 60, 300))
+    machine = _support_vectors(members, others)
+    assert (_answers(machine, asked) == machine.predict(asked)).all()

@@ -22,6 +22,11 @@ __all__ = ["Feature", "MIAEfficacy", "attack_features", "drawn", "entropy", "mod
 Feature: TypeAlias = Literal["correctness", "confidence", "entropy", "modified entropy", "probabilities"]
 """What an attack sees of a sample."""
 
+_AT_ONCE = 128
+"""Samples whose distances to all support vectors are in memory at a time."""
+_CLOSE = 1e-6
+"""Sums of a few thousand terms are good to 1e-11."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MIAEfficacy(Measure):
@@ -77,7 +82,7 @@ class MIAEfficacy(Measure):
         )
         n = min(len(members), len(others), self.max_samples)
         members, others = drawn(members, n, evaluation.streams, "retain"), drawn(others, n, evaluation.streams, "test")
-        said_member = _support_vectors(members, others).predict(asked)
+        said_member = _answers(_support_vectors(members, others), asked)
         return [Value(value=float((said_member == 0).mean()), partition=self.forget)]
 
 
@@ -86,6 +91,24 @@ def _support_vectors(members: Any, others: Any) -> Any:
 
     membership = np.repeat([1, 0], [len(members), len(others)])
     return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0).fit(np.concatenate([members, others]), membership)
+
+
+def _answers(machine: Any, asked: Any) -> Any:
+    """What ``machine.predict`` says, in a fraction of its time: libsvm takes one exponential after the other.
+
+    Where the decision is so close that the order of a sum could turn it, libsvm is asked.
+    """
+    asked, positions = np.unique(np.asarray(asked, dtype=np.float64), axis=0, return_inverse=True)
+    decided = np.empty(len(asked))
+    for first in range(0, len(asked), _AT_ONCE):
+        part = asked[first : first + _AT_ONCE]
+        squares = sum(np.subtract.outer(part[:, k], machine.support_vectors_[:, k]) ** 2 for k in range(part.shape[1]))
+        decided[first : first + _AT_ONCE] = np.exp(-machine._gamma * squares) @ machine.dual_coef_[0] + machine.intercept_[0]
+    said = machine.classes_[(decided > 0).astype(np.int64)]
+    close = ~(np.abs(decided) > _CLOSE)
+    if close.any():
+        said[close] = machine.predict(asked[close])
+    return said[positions.reshape(-1)]
 
 
 def drawn(features: Any, n: int, streams: Streams, name: str) -> Any:

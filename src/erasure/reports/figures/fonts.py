@@ -69,11 +69,11 @@ def _kept(folder: str, depth: int) -> tuple[list[str] | None, bool]:
     """Folders to take in the place of ``folder``, None if it mixes fonts, and whether it is taken whole."""
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     below = [_kept(entry.path, depth + 1) for entry in entries if depth < _MAX_DEPTH and entry.is_dir()]
-    fonts = [entry.name for entry in entries if entry.name.lower().endswith(_SUFFIXES)]
-    has_carried = any(name.startswith(_CARRIED) for name in fonts)
+    fonts = [file for file in (entry.name for entry in entries) if file.lower().endswith(_SUFFIXES)]
+    has_carried = any(file.startswith(_CARRIED) for file in fonts)
     if not has_carried and all(is_whole for _, is_whole in below):
         return [folder], True
-    others = [name for name in fonts if not (has_carried and name.startswith(_FAMILY))]
+    others = [file for file in fonts if not (has_carried and file.startswith(_FAMILY))]
     if others or any(kept is None for kept, _ in below):
         return None, False
     return [inner for kept, _ in below for inner in kept or ()], False
