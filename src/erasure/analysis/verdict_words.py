@@ -39,6 +39,8 @@ def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
         return (alike, *_left_out(tested))
     values = "1 value" if n == 1 else f"{n} values"
     start = f"No difference from retrained models was found in {values}{_smallest(tested)}."
+    if tested.adjusted is not None and tested.adjusted <= report.level:
+        start = f"No difference from retrained models that is more than negligible was found in {values}{_smallest(tested)}."
     if tested.adjusted is None and tested.p is not None and tested.p <= report.level:
         start = f"Retraining itself, which is not accused: of its {values} the farthest one has p = {p_text(tested.p)}."
     if tested.finding == Finding.INDISTINGUISHABLE:

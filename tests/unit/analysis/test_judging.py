@@ -420,6 +420,9 @@ def test_what_is_not_told_apart_is_said_with_the_p_value_over_all_methods():
     smallest = min(result.methods.values(), key=lambda each: each.p)
     assert smallest.adjusted > smallest.p
     assert f"(p = {smallest.adjusted:.2g})" in evidence(smallest, result)[0]
+    # Sure, and too small to matter: nobody says that there is no difference beside a p-value that finds one.
+    assert "more than negligible was found" in evidence(replace(smallest, adjusted=0.048), result)[0]
+    assert "more than negligible" not in evidence(smallest, result)[0]
     by_t = judge_report(report(np.random.default_rng(22), {"m": {}}, 1, 9), ROLES)
     assert "if their values are normally distributed" in evidence(by_t.methods["m"], by_t)[0]
 
