@@ -15,7 +15,7 @@ from erasure.functional.confusion import confusion_matrix, macro_f1
 from erasure.functional.counts import are_among
 from erasure.functional.groups import cohens_kappa, group_means
 from erasure.functional.weights import relative_distance
-from erasure.intervals import clopper_pearson, student_t
+from erasure.intervals import clopper_pearson, student_quantile, student_t
 
 _PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -70,6 +70,11 @@ def test_the_interval_of_a_mean_is_scipys():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert student_t([1.0]) is None and student_t([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_quantiles_that_are_written_down_are_scipys():
+    for degrees in (*range(1, 33), 3.0, 2.5):
+        assert student_quantile(degrees, 0.975) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-13)
 
 
 def test_relative_distance_is_a_quotient_of_norms_over_all_tensors():
