@@ -14,6 +14,9 @@ import tempfile
 from multiprocessing.util import Finalize
 from pathlib import Path
 
+# Before any library counts cores, and for all processes that tests start: threads that wait for each other only take time.
+os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("ERASURE_TEST_THREADS", "1"))  # `make test-processors` takes two
+
 import torch
 from hypothesis import settings
 
@@ -36,7 +39,7 @@ def _keep_files_in_memory():
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     _keep_files_in_memory()
-torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))  # `make test-processors` takes two
+torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("erasure")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

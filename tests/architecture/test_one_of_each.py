@@ -15,15 +15,14 @@ ALLOWED = {
 }
 
 
-def lines_of(*folders):
+def files_of(*folders):
     for folder in folders:
         for path in sorted((SOURCE / folder).rglob("*.py")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                yield path.relative_to(SOURCE).as_posix(), line
+            yield path.relative_to(SOURCE).as_posix(), path.read_text(encoding="utf-8")
 
 
 def test_nothing_that_judges_or_draws_decides_by_the_name_of_a_measure_or_method():
-    found = {path: line.strip() for path, line in lines_of(*DECIDING) if BY_NAME.search(line)}
+    found = {path: said[0] for path, text in files_of(*DECIDING) if (said := BY_NAME.search(text))}
     assert found.keys() == ALLOWED.keys(), found
 
 
@@ -35,6 +34,7 @@ def test_kernels_and_aggregations_exist_once():
         r"\(row\.seed_split, row\.seed_train\)|row\.seed_split, row\.seed_train$": {"records/originals.py"},  # repetitions
         r"lstrip\(\" \"\)\.startswith": {"records/csv_cells.py"},  # formulas in tables
     }
+    files = list(files_of("."))
     for pattern, homes in once.items():
-        found = {path for path, line in lines_of(".") if re.search(pattern, line)}
+        found = {path for path, text in files if re.search(pattern, text, re.MULTILINE)}
         assert found == homes, pattern
