@@ -6,7 +6,8 @@ pool, so the share of accused ones may exceed 5 % by the error of so many draws 
 were trained with a quarter of the samples to forget, each of the four quarters in turn (``--which 2`` has one of them alone). ``--methods
 3`` has three golds play in each report, ``--values 1`` judges by the first value alone. These cases, one of them with a tenth of the
 labels wrong, need nothing but scikit-learn; ``adult`` and ``mutag`` take the ready configurations, whose files are found from the working
-directory or by ``--set``.
+directory or by ``--set``. ``cora-edges`` forgets a twentieth of Cora's citations, and models play that were trained with a quarter of
+these; its files are found in the same way (``--set data.data_source.parameters.root=…``).
 Exits with 1 if a design accuses too often, or misses what it must find.
 """
 
@@ -42,6 +43,7 @@ DIGITS: Mapping[str, tuple[Any, ...]] = {
     "digits-wrong": ("MLP", 40, 0.1),
     "digits-CNN": ("CNN", 25),
 }
+EDGES = "cora-edges"
 QUARTERS = (1, 2, 3, 4)
 COLUMNS = ("retrained accused", "indistinguishable", "original found", "wrong side", "finds, in sd")
 WIDTHS = (19, 19, 16, 12, 14)
@@ -107,10 +109,56 @@ def digits(model: str, epochs: int, wrong: float = 0.0) -> Mapping[str, Any]:
     }
 
 
+def edges() -> Mapping[str, Any]:
+    """A twentieth of Cora's citations is forgotten in two requests, the second of which a model may be spared."""
+
+    def cut(names: Sequence[str], whole: str, share: float) -> dict[str, Any]:
+        return {"class": "GraphEdges", "parameters": {"parts_names": names, "ref_data": whole, "percentage": share}}
+
+    def request(edges: str, parts: Sequence[str], whole: str) -> dict[str, Any]:
+        return {"class": "GraphRequest", "parameters": {"edges": edges, "parts_names": parts, "ref_data": whole}}
+
+    network = {"conv": "gcn", "hidden": 16, "layers": 2, "dense_layers": 0, "batch_norm": False}
+    kept = {"train": "with a quarter", "forget": "forget", "retain": "retain"}
+    return {
+        "name": EDGES,
+        "data": {
+            "data_source": {"class": "Planetoid", "parameters": {"name": "Cora", "split": "full", "forgets": "request"}},
+            "partitions": [
+                {"class": "ByZ", "parameters": {"parts_names": ["train", "rest"], "z_labels": "train"}},
+                {"class": "ByZ", "parameters": {"parts_names": ["test", "-"], "ref_data": "rest", "z_labels": "test"}},
+                cut(["forgotten_edges", "kept_edges"], "all", 0.05),
+                cut(["quarter", "others"], "forgotten_edges", 0.25),
+                request("others", ["forget", "with a quarter"], "train"),
+                request("quarter", ["ends of the quarter", "retain"], "with a quarter"),
+                {"class": "SeenIn", "parameters": {"parts_names": ["nodes_after", "-"], "ref_data": "all", "graph": "after"}},
+            ],
+            "batch_size": 2708,
+        },
+        "predictor": {
+            "model": {"class": "GNN", "parameters": network},
+            "epochs": 200,
+            "optimizer": {"class": "Adam", "parameters": {"lr": 0.01, "weight_decay": 0.0005}},
+            "schedule": None,
+        },
+        "unlearners": [{"class": f"{__name__}.Partly", "label": "partly 1", "parameters": kept}],
+        "evaluator": {
+            "measures": [
+                *({"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "retain", "test")),
+                "EdgeMembership",
+                "DeletedEdgeAUC",
+                {"class": "EdgeMemory", "parameters": {"n_models": 4}},
+            ]
+        },
+    }
+
+
 def experiment_of(case: str, overrides: Sequence[str]) -> Experiment:
-    """The experiment of a case, with memory left among its measures; its methods are those that keep a part, or any one."""
+    """The experiment of a case, with memory left among its measures if made here; its methods are those that keep a part, or any one."""
     if case in DIGITS:
         return load_experiment(digits(*DIGITS[case]), overrides=overrides, trust=[__name__])
+    if case == EDGES:
+        return load_experiment(edges(), overrides=overrides, trust=[__name__])
     found = load_experiment(CONFIGS / f"{case}.jsonc", overrides=overrides)
     one = [str(entry.label) for entry in found.unlearners if not entry.unlearner.exact][:1]
     kept = f'unlearners=["{one[0]}"]'
@@ -201,7 +249,7 @@ def judged(
 def main() -> int:
     """Print the table of each case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", action="append", choices=[*DIGITS, "adult", "mutag"])
+    parser.add_argument("--case", action="append", choices=[*DIGITS, "adult", "mutag", EDGES])
     parser.add_argument("--originals", type=int, default=5)
     parser.add_argument("--golds", type=int, default=20)
     parser.add_argument("--draws", type=int, default=300)
@@ -215,7 +263,9 @@ def main() -> int:
     for case in given.case or ["digits-MLP"]:
         with tempfile.TemporaryDirectory() as folder:
             options = RunOptions(store=given.store or Path(folder), axes={"train": tuple(range(given.originals))})
-            rows, roles = pool_of_golds(experiment_of(case, given.overrides), given.golds, options, keeps_methods=case in DIGITS)
+            rows, roles = pool_of_golds(
+                experiment_of(case, given.overrides), given.golds, options, keeps_methods=case in {*DIGITS, EDGES}
+            )
         print(f"{case}: {given.originals} originals with {given.golds} golds each, {given.draws} reports of each design")
         print(f"{'originals x golds':20}" + "".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True)))
         for n_originals, n_golds in DESIGNS:

@@ -4,7 +4,7 @@
 eight of each as rulers, twelve times by lot, and measures the others. It prints the spread of golds; the least spread that any weighting
 of the forgotten samples' margins could reach if these were independent and normally distributed (one over the root of the sum of squares of
 what originals are above golds, in standard deviations of a gold, less what chance adds to it); and how often a report of five originals
-with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, by simulation.
+with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, of normal golds.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from calibration import DIGITS, MIN_SAME, digits
-from numpy.typing import NDArray
 from torch import Tensor
 
+from erasure.analysis.equivalence import chance_within, originals_within
 from erasure.analysis.findings import MEMORY_MARGIN
 from erasure.experiment.configuration import load_experiment
 from erasure.functional.membership import confidence_margin
 from erasure.functional.residual_memory import memory_left
-from erasure.intervals import student_quantile
 from erasure.measures.contract import forward_pass
 from erasure.planning.planner import build_plan
 from erasure.planning.seeds import Seeds
@@ -37,8 +36,6 @@ from erasure.training.predictor import build_model
 N_RULERS = 8
 N_SETS = 12
 N_GOLDS = 4
-N_REPORTS = 20_000
-MAX_ORIGINALS = 50
 
 
 def margins_of(case: str, n_models: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,23 +93,6 @@ def least_spread(golds: Tensor, originals: Tensor, forgotten: Tensor) -> float:
     return float((apart.sum() - by_chance).clamp(min=1e-12)) ** -0.5
 
 
-def bounded(spread: float, n_originals: int) -> float:
-    """Share of reports in which both limits of a retrained model's memory left are within the margin."""
-    generator = np.random.default_rng(0)
-
-    def drawn(deviation: float) -> NDArray[np.float64]:
-        return generator.normal(0, deviation, (N_REPORTS, n_originals))
-
-    apart = drawn(spread) - drawn(spread / N_GOLDS**0.5)
-    half = student_quantile(n_originals - 1, 0.95) * apart.std(1, ddof=1) / n_originals**0.5
-    return float((np.abs(apart.mean(1)) + half < MEMORY_MARGIN).mean())
-
-
-def originals_for(spread: float) -> str:
-    found = next((n for n in range(3, MAX_ORIGINALS + 1) if bounded(spread, n) >= MIN_SAME), None)
-    return str(found) if found is not None else f"> {MAX_ORIGINALS}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,9 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{original:.2f}",
             f"{deviation:.3f}",
             f"{least_spread(*margins):.3f}",
-            f"{100 * bounded(gold, 5):.0f} %",
+            f"{100 * chance_within(gold, 5, MEMORY_MARGIN, n_golds=N_GOLDS):.0f} %",
+            str(originals_within(gold, MEMORY_MARGIN, n_golds=N_GOLDS, chance=MIN_SAME) or "> 100"),
         )
-        print(f"{case:14}" + "".join(f"{each:>20}" for each in (*said, originals_for(gold))), flush=True)
+        print(f"{case:14}" + "".join(f"{each:>20}" for each in said), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import erasure
 from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
+from erasure.records.run_folder import RunFolder
 from erasure.workflows.options import RunOptions
 from erasure.workflows.run import make_plan
 
@@ -167,6 +168,7 @@ def request(root, kind, **changes):
     configuration = cora(root, "request")
     configuration["data"]["partitions"][2:] = [
         *REQUESTS[kind],
+        {"class": "SeenIn", "parameters": {"parts_names": ["forget_alone", "-"], "ref_data": "forget", "graph": "alone"}},
         {"class": "SeenIn", "parameters": {"parts_names": ["put_back", "-"], "ref_data": "test", "graph": "before"}},
     ]
     configuration["unlearners"] = [
@@ -193,8 +195,10 @@ def test_requests_to_forget_something_of_a_graph(tmp_path, kind):
         strangers = {"parts_names": ["strangers", "-"], "ref_data": "retain", "n": 30}
         configuration["data"]["partitions"].append({"class": "GraphStrangers", "parameters": strangers})
         configuration["evaluator"]["measures"] += attacks
-    results = erasure.run(configuration, store=tmp_path / "store", device="cpu")
+    results = erasure.run(configuration, store=tmp_path / "store", device="cpu", output=tmp_path / "out")
     assert not results.failures
+    # What is measured on the edges themselves is tested like what is measured on the nodes at their ends.
+    assert RunFolder.load(tmp_path / "out").partitions("forget") == {"forget", "gone", "forget_alone"}
     if kind == "edges":  # neighbours are alike, whether or not the network has known of the edge
         leaks = {row.label: row.value for row in results.rows if row.measure == "EdgeMembership cosine"}
         assert min(leaks["original"], leaks["gold"]) > 0.6

@@ -12,6 +12,7 @@ from erasure.analysis.verdicts import Verdict
 
 __all__ = ["recommendation"]
 
+_FEW_ORIGINALS = 5
 _FEW_SAMPLES = 30
 """Forgotten samples with which accuracies and attacks on all of them together seldom show anything."""
 _MAX_TIES = 3
@@ -65,9 +66,10 @@ def _nothing_to_forget(advice: Advice) -> str:
     if advice.shift is not None and advice.shift < _FAR:
         start += f" A difference below {advice.shift:.1f} standard deviations of a retrained model may be missed."
     few = advice.n_forgotten is not None and advice.n_forgotten < _FEW_SAMPLES
+    more = advice.repeats.words(5 if advice.n_originals < _FEW_ORIGINALS else 10)
     if few or advice.has_attack:
-        return f"{start} Repeat with {advice.repeats.words(10)}, and retrain where it matters."
-    return f"{start} Add a measure that looks at single samples, such as LiRA or ResidualMemory, or repeat with more seeds."
+        return f"{start} Repeat with {more}, and retrain where it matters."
+    return f"{start} Add a measure that looks at single samples, such as LiRA or ResidualMemory, or repeat with {more}."
 
 
 def _use(advice: Advice) -> str:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from erasure.intervals import student_quantile
 
-__all__ = ["CERTAINTY", "Limits", "limits", "telling_rate"]
+__all__ = ["CERTAINTY", "Limits", "chance_within", "limits", "originals_within", "telling_rate"]
 
 CERTAINTY = 0.95
 """Level of each limit that a method is called indistinguishable by."""
+_STEPS = 400
+_MIN_ORIGINALS, _MAX_ORIGINALS = 3, 100
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,43 @@ def limits(values: Sequence[float], *, level: float = CERTAINTY) -> Limits | Non
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = student_quantile(n - 1, level) * deviation / math.sqrt(n)
     return Limits(mean, mean - half, mean + half, n, level)
+
+
+def chance_within(spread: float, n: int, margin: float, *, n_golds: int, level: float = CERTAINTY) -> float:
+    """How often both limits of a retrained model are within a margin, if golds are normally distributed.
+
+    Args:
+        spread: Standard deviation of a gold.
+        n: Originals, at least 2.
+        margin: The margin.
+        n_golds: Golds that each original has beside it.
+        level: Of each limit.
+
+    Example:
+        >>> [round(chance_within(spread, 5, 0.2, n_golds=4), 2) for spread in (0.08, 0.13, 0.28)]
+        [0.98, 0.64, 0.06]
+    """
+    import numpy as np
+    from scipy.special import gammaincinv, ndtr
+
+    deviation = spread * math.sqrt((1 + 1 / n_golds) / n)
+    if not deviation:
+        return 1.0
+    levels = (np.arange(_STEPS) + 0.5) / _STEPS
+    estimated = deviation * np.sqrt(2 * gammaincinv((n - 1) / 2, levels) / (n - 1))
+    room = np.maximum(margin - student_quantile(n - 1, level) * estimated, 0)
+    return float((2 * ndtr(room / deviation) - 1).mean())
+
+
+def originals_within(spread: float, margin: float, *, n_golds: int, chance: float = 0.8) -> int | None:
+    """The fewest originals whose limits are within a margin as often as asked; None if a hundred are too few.
+
+    Example:
+        >>> originals_within(0.28, 0.2, n_golds=4, chance=0.6)
+        17
+    """
+    numbers = range(_MIN_ORIGINALS, _MAX_ORIGINALS + 1)
+    return next((n for n in numbers if chance_within(spread, n, margin, n_golds=n_golds) >= chance), None)
 
 
 def telling_rate(difference: float) -> float:

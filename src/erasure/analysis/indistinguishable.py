@@ -16,7 +16,7 @@ from erasure.analysis.findings import MEMORY_MARGIN, Difference, Finding, Repeat
 from erasure.analysis.nearest import MIN_ORIGINALS
 from erasure.intervals import student_quantile
 
-__all__ = ["UTILITY_MARGIN", "Ruler", "memory_of", "not_shown", "ruler_of"]
+__all__ = ["UTILITY_MARGIN", "Ruler", "memory_of", "not_shown", "rulers_of"]
 
 UTILITY_MARGIN = 0.02
 """Loss of accuracy from which on a model is worse."""
@@ -32,31 +32,36 @@ class Ruler:
     unit: float
 
 
-def ruler_of(original: Family, differences: Sequence[Difference]) -> Ruler | None:
-    """Memory left where it was measured; else the value that tells originals from golds most, if it does so clearly.
+def rulers_of(original: Family, differences: Sequence[Difference]) -> tuple[Ruler, ...]:
+    """Memory left, of samples and of edges, where it was measured; else the value that tells originals from golds most, if clearly.
 
     Args:
         original: Originals and their golds.
         differences: Every value of the originals beside the golds'.
     """
     if original.design is None:
-        return None
-    for column in original.columns:
-        if column.statistic == "memory":
-            return Ruler(column.key, 1.0)
+        return ()
+    measured = tuple(Ruler(column.key, 1.0) for column in original.columns if column.statistic == "memory")
+    if measured:
+        return measured
     found = [d for d in differences if d.column.claim in FORGETTING and d.column.side and not d.is_scattered]
     best = max(found, key=lambda d: d.deviations, default=None)
     if best is None or best.deviations < _MIN_CONTRAST:
-        return None
-    return Ruler(best.column.key, best.amount)
+        return ()
+    return (Ruler(best.column.key, best.amount),)
 
 
-def memory_of(family: Family, ruler: Ruler | None, *, level: float) -> Limits | None:
-    """What is left of the original's memory, over originals; None where nothing measures it."""
-    index = next((i for i, column in enumerate(family.columns) if ruler is not None and column.key == ruler.key), None)
-    if ruler is None or index is None:
+def memory_of(family: Family, rulers: Sequence[Ruler], *, level: float) -> Limits | None:
+    """What is left of the original's memory, over originals; None where nothing measures it, or not of this method.
+
+    By the ruler whose limits reach farthest: where several measure it, each has to be within its margin.
+    """
+    index = {column.key: number for number, column in enumerate(family.columns)}
+    if any(ruler.key not in index for ruler in rulers):
         return None
-    return limits([float(each) / ruler.unit for each in family.apart(index)], level=level)
+    every = [limits([float(each) / ruler.unit for each in family.apart(index[ruler.key])], level=level) for ruler in rulers]
+    known = [each for each in every if each is not None]
+    return max(known, key=lambda each: max(-each.low, each.high)) if known and len(known) == len(every) else None
 
 
 def not_shown(

@@ -18,7 +18,7 @@ from erasure.analysis.equivalence import CERTAINTY
 from erasure.analysis.families import FORGETTING, UTILITY, Family, families_of
 from erasure.analysis.findings import ORIGINAL, Difference, Finding, Repeats, Tested, TestedReport, is_negligible
 from erasure.analysis.gaps import RolePartitions
-from erasure.analysis.indistinguishable import UTILITY_MARGIN, Ruler, memory_of, not_shown, ruler_of
+from erasure.analysis.indistinguishable import UTILITY_MARGIN, Ruler, memory_of, not_shown, rulers_of
 from erasure.analysis.nearest import MIN_ORIGINALS, distances_of
 from erasure.analysis.populations import PopulationTest, population_tests
 from erasure.analysis.power import LEVEL, Basis, Detection, basis_of, detection
@@ -155,7 +155,7 @@ def _tested(
     n_asked: int = 1,
 ) -> Tested:
     order = sorted(compared, key=lambda d: (not d.accuses(level), -d.deviations))
-    memory = memory_of(family, reference.ruler, level=reference.certainty)
+    memory = memory_of(family, reference.rulers, level=reference.certainty)
 
     def tested(finding: Finding, reason: str = "", remedy: str = "") -> Tested:
         return Tested(
@@ -249,7 +249,7 @@ class _Reference:
         sides: Of attacks that tell it from golds, which way. An attack may do worse than guessing on a model that remembers, and better on
             one that was retrained: whatever way it points on the original is the way of knowing more.
         harm: Its accuracies that forgotten data harmed.
-        ruler: How a value becomes a share of its memory.
+        rulers: How values become shares of its memory.
         repeats: How more originals are had.
         certainty: Level of each limit.
     """
@@ -257,7 +257,7 @@ class _Reference:
     tested: Tested | None = None
     sides: Mapping[tuple[str, str], int] = field(default_factory=dict)
     harm: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    ruler: Ruler | None = None
+    rulers: tuple[Ruler, ...] = ()
     repeats: Repeats = Repeats.SEEDS
     certainty: float = CERTAINTY
 
@@ -277,9 +277,9 @@ def _reference(family: Family, level: float) -> _Reference:
         if each.column.claim in UTILITY and each.column.is_share and each.side < 0 and each.accuses(level)
     }
     adjusted = _p(compared) if basis else None
-    # No ruler: the original's own memory left is all of it, by definition.
+    # No rulers: the original's own memory left is all of it, by definition.
     tested = _tested(ORIGINAL, family, compared, basis, adjusted, _Reference(sides=sides, harm=harm), level, maxima)
-    return _Reference(tested, sides, harm, ruler_of(family, _compared(family, "", LEVEL)[0]))
+    return _Reference(tested, sides, harm, rulers_of(family, _compared(family, "", LEVEL)[0]))
 
 
 def _with_sides(compared: Sequence[Difference], sides: Mapping[tuple[str, str], int]) -> list[Difference]:

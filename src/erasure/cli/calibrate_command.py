@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_FOUND = 0.8
+_ENOUGH = 5
+
 
 @click.command("calibrate")
 @configuration_options
@@ -68,6 +71,8 @@ def printable_lines(found: Calibration) -> str:
         "at most 5 % are promised.",
         "Retrained models are found " + ", ".join(_findings(found)) + ".",
         f"The original itself is found “under-forgotten” in {_percent(found.n_found / found.n_draws)} of reports.",
+        *_unseen(found),
+        *_bounded(found),
     ]
     lines += [printable(notice) for notice in found.notices]
     if not found.missed:
@@ -80,6 +85,33 @@ def printable_lines(found: Calibration) -> str:
         shift = ("none", "") if math.isinf(each.shift) else (f"{each.shift:.2g}", f"{each.deviations:.1f}")
         lines.append(printable(f"{name:{max(width, 25)}} {golds:>20} {shift[0]:>12} {shift[1]:>7}"))
     return "\n".join(lines)
+
+
+def _unseen(found: Calibration) -> list[str]:
+    """That a design which does not find the original finds no method."""
+    if found.n_found >= _FOUND * found.n_draws or not found.missed:
+        return []
+    more = [] if found.n_originals >= _ENOUGH else ["five originals with four golds each (--seeds 0-4)"]
+    if all(each.column.statistic != "memory" for each in found.missed):
+        more.append("the measure ResidualMemory")
+    remedy = f" More is seen by {' and by '.join(more)}." if more else " More is seen by more originals."
+    return [f"In the others a method that forgets nothing would pass: this design is blind to what is remembered here.{remedy}"]
+
+
+def _bounded(found: Calibration) -> list[str]:
+    """How many originals it takes to bound memory left."""
+    from erasure.analysis.equivalence import originals_within
+    from erasure.analysis.findings import MEMORY_MARGIN
+
+    spreads = [each.gold_sd for each in found.missed if each.column.statistic == "memory"]
+    if not spreads:
+        return []
+    n = originals_within(max(spreads), MEMORY_MARGIN, n_golds=found.n_golds, chance=_FOUND)
+    takes = f"about {n} originals" if n is not None else "more than a hundred originals"
+    return [
+        f"Memory left of retrained models spreads by {max(spreads):.2f} of the original's: to bound it within {MEMORY_MARGIN:g} in "
+        f"{100 * _FOUND:.0f} % of reports takes {takes} with {golds_in_words(found.n_golds, 2)}."
+    ]
 
 
 def _findings(found: Calibration) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = ["design_lines", "design_record", "golds_in_words", "originals_in_word
 
 _MAX_SHOWN = 5
 _MANY = 1_000_000_000
+_SHARP, _FEW = 3.0, 3
 
 
 def design_record(design: Outlook) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def design_lines(design: Outlook) -> str:
     ways = f"{_counted(design.n_labellings)} labellings of the models, smallest p {design.smallest_p:.2g}"
     if not design.basis:
         return f"{kind}: {ways}, so that nobody can be accused. {_enough(design.n_methods)}"
-    found = f"{kind}: {ways}. {_finds(design)}"
+    found = f"{kind}: {ways}. {_finds(design)}{_misses(design)}"
     if design.basis == "t":
         found += f" That is by a t-test, which assumes that golds are normally distributed. {_free(design)}"
     return found
@@ -73,6 +74,20 @@ def _finds(design: Outlook) -> str:
     if design.shift is None or math.isinf(design.shift):
         return "It finds no shift of a value in 80 % of cases, however large."
     return f"It finds a shift of one value by {design.shift:.1f} standard deviations of a gold in 80 % of cases."
+
+
+def _misses(design: Outlook) -> str:
+    """What a design with few models cannot see, and which one would."""
+    from erasure.analysis.designs import outlook
+    from erasure.analysis.labellings import Design
+
+    said = ""
+    if design.shift is None or design.shift > _SHARP:
+        other = outlook(Design(((1, 4),) * 5), design.n_methods)
+        said = " An original that has forgotten nothing may differ by less, and so may a method that seems to have forgotten."
+        if other.shift is not None and design.n_originals < other.n_originals:
+            said += f" From {other.shift:.1f} it is found by {_options(5, 4)}; ResidualMemory makes the difference larger."
+    return f"{said} To call a method indistinguishable takes three originals." if design.n_originals < _FEW else said
 
 
 def _enough(n_methods: int) -> str:

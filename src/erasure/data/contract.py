@@ -121,8 +121,12 @@ class Splitter(Component):
         return ()
 
     def settles(self) -> tuple[str, ...]:
-        """Partitions that no later splitter may replace."""
+        """Partitions of what is taken out of the data, which no later splitter may replace."""
         return ()
+
+    def shows_again(self) -> str:
+        """The partition whose samples the first part shows in another way; empty for splitters that cut."""
+        return ""
 
 
 Scores: TypeAlias = tuple[Tensor, ...]

@@ -405,6 +405,10 @@ class SeenInSplitter(Splitter):
 
     graph: GraphName
 
+    def shows_again(self) -> str:
+        """The same nodes or links."""
+        return self.ref_data
+
     def split(self, data: Dataset, partitions: Mapping[str, Tensor], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The same nodes or links in the graph."""
         requested, ids = _requested(data, type(self).__name__), ids_of(partitions, self.ref_data)

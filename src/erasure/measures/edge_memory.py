@@ -16,7 +16,7 @@ from erasure.measures.contract import Evaluation, ModelRole, Outputs, Value
 from erasure.measures.edge_membership import OfEdges
 from erasure.measures.requested_models import FIRST_FITTED, ModelRequest, Original, Retrained
 from erasure.training.graph_requests import RequestedGraph
-from erasure.types import Indication, PositiveInt, Source
+from erasure.types import Indication, PositiveInt, Source, Statistic
 
 __all__ = ["EdgeMemory", "agreement_odds"]
 
@@ -66,10 +66,15 @@ class EdgeMemory(OfEdges):
         paper="ERASURE, 2026; the links are those that He et al., USENIX Security 2021, arXiv:2005.02131, steal",
         tested="planted memory of a half and of all of it (tests/unit/measures/test_edge_memory.py)",
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     indicates: ClassVar[Indication | None] = "knowledge"
 
     n_models: PositiveInt = 8
+
+    @property
+    def statistic(self) -> Statistic:
+        """What is left of the original's memory."""
+        return "memory"
 
     def check(self) -> None:
         """Fewer rulers cannot be measured by one another."""

@@ -216,6 +216,8 @@ class RepetitionRecord:
         retain: Partition that methods were to keep.
         forget: Partition that they were to forget; of a stream of requests, that of the last.
         requests: Of a stream of several requests, the partitions of all; empty otherwise.
+        also_forgotten: Further partitions of what was forgotten: the nodes or edges that requests take out of a graph, and forgotten
+            samples as another graph shows them.
         training: Partition that the original was trained on.
         heldout: Partition that no model saw; empty if there is none.
         seed: Seed of training.
@@ -235,6 +237,7 @@ class RepetitionRecord:
     retain: str = ""
     forget: str = ""
     requests: tuple[str, ...] = ()
+    also_forgotten: tuple[str, ...] = ()
     training: str = ""
     heldout: str = ""
     seed: int | None = None

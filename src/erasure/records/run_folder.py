@@ -137,8 +137,8 @@ class RunFolder:
     def partitions(self, role: str) -> frozenset[str]:
         """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
         names = {{"forget": group.forget, "retain": group.retain, "test": group.heldout}[role] for group in self.groups}
-        if role == "forget":  # of a stream of requests, all that was forgotten and not the last part alone
-            names |= {name for group in self.groups for name in group.requests}
+        if role == "forget":  # of a stream of requests, all that was forgotten and not the last part alone; of a graph, its edges too
+            names |= {name for group in self.groups for name in (*group.requests, *group.also_forgotten)}
         return frozenset(filter(None, names)) or frozenset({role})
 
 

@@ -134,6 +134,7 @@ def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget
     advice, text = said(found, References(n_originals=n))
     assert (advice.kind, advice.best) == (Advised.NOTHING_TO_FORGET, None)
     assert text.startswith(NOTHING_TO_FORGET) and "may be missed" in text
+    assert {1: "five seeds (--seeds 0-4)", 5: "ten seeds (--seeds 0-9)"}[n] in text
     assert not advice.is_original_told and "something to forget" not in text
     assert NOTHING_TO_FORGET in markdown_table(blind, found)
     assert NOTHING_TO_FORGET in latex_table(result_table(blind, found))

@@ -436,6 +436,24 @@ def test_memory_left_is_bounded():
     assert judge_report(without, ROLES).methods["half"].memory.mean == pytest.approx(0.5, abs=0.15)
 
 
+def test_where_edges_are_remembered_too_the_memory_that_reaches_farther_is_bounded():
+    rows = report(np.random.default_rng(16), {"m": {}})
+    kept = {"original": 1.0, "gold": 0.0, "unlearned": 0.6}
+    noise = np.random.default_rng(3)
+    of_edges = [
+        replace(row, measure="EdgeMemory", partition="gone", value=kept[row.model_role] + noise.normal(0, 0.05))
+        for row in rows
+        if row.measure == "memory left"
+    ]
+    ignored = judge_report([*rows, *of_edges], ROLES).methods["m"]  # "gone" is no partition of this request
+    roles = replace(ROLES, forget=ROLES.forget | {"gone"})
+    tested = judge_report([*rows, *of_edges], roles).methods["m"]
+    assert ignored.memory.high < 0.2 < 0.4 < tested.memory.low < tested.memory.high < 0.8
+    assert (ignored.finding, tested.finding) == (Finding.INDISTINGUISHABLE, Finding.UNDER_FORGOTTEN)
+    lacking = [row for row in of_edges if row.model_role != "unlearned"]
+    assert judge_report([*rows, *lacking], roles).methods["m"].memory is None
+
+
 def test_several_methods_in_turn_share_the_error_by_wider_limits():
     rows = report(np.random.default_rng(16), {"m": {}})
     usual, stricter, strictest = (judge_report(rows, ROLES, certainty=level).methods["m"] for level in (0.95, 0.975, 0.9999))

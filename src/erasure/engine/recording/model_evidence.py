@@ -97,6 +97,7 @@ class ModelEvidence:
             "retain": self.group.retain,
             "forget": self.forget,
             "requests": self.requests if len(self.requests) > 1 else (),
+            "also_forgotten": tuple(self._also_forgotten()),
             "training": self.training,
             "heldout": self.heldout,
             "seed": self.group.seeds.train,
@@ -124,6 +125,15 @@ class ModelEvidence:
         return RepetitionRecord(**found), reasons
 
     # Partitions
+
+    def _also_forgotten(self) -> list[str]:
+        """What requests take out of a graph, and forgotten samples as another graph shows them."""
+        found = {self.forget: None}
+        for splitter in self.data.splitters:
+            found |= dict.fromkeys(splitter.settles())
+            if splitter.shows_again() in found:
+                found[splitter.parts[0]] = None
+        return [name for name in found if name != self.forget]
 
     @functools.cached_property
     def heldout(self) -> str:
