@@ -137,7 +137,7 @@ class RunFolder:
     def partitions(self, role: str) -> frozenset[str]:
         """Names of the partitions that play a role: ``forget``, ``retain`` or ``test``."""
         names = {{"forget": group.forget, "retain": group.retain, "test": group.heldout}[role] for group in self.groups}
-        if role == "forget":  # of a stream of requests, all that was forgotten and not the last part alone; of a graph, its edges too
+        if role == "forget":  # all of a stream of requests and not the last part alone; of a graph its nodes or edges too
             names |= {name for group in self.groups for name in (*group.requests, *group.also_forgotten)}
         return frozenset(filter(None, names)) or frozenset({role})
 
