@@ -1,11 +1,14 @@
 """The start-up budget: asking for help or a list loads nothing heavy; `benchmarks/startup.py` has the seconds."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 HEAVY = {"torch", "numpy", "pydantic", "rich", "scipy", "sklearn", "pandas", "pyarrow", "lark"}
+CONFIGURATION = Path(__file__).parents[2] / "configs" / "proof_of_concept.jsonc"
 LIGHT = (["--help"], ["--version"], ["list"], ["list", "unlearners"], ["run", "--help"])
 
 
@@ -36,3 +39,15 @@ def test_a_tabular_run_imports_no_library_of_another_modality(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & {"torchvision", "transformers", "torch_geometric", "datasets", "timm", "ray"} == set()
     assert "torch" in done.stdout.split()
+
+
+def test_checking_a_configuration_leaves_a_part_of_torch_to_whoever_uses_it(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom erasure.workflows.validation import validated\n"
+        f"validated(Path({str(CONFIGURATION)!r}))\n"
+        "print('torch' in sys.modules, 'torch._meta_registrations' in sys.modules)\n"
+        "import torch\nprint(torch._meta_registrations.meta_mm.__module__, 'torch._meta_registrations' in sys.modules)"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == ["True False", "torch._meta_registrations True"]

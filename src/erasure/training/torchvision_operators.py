@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from erasure.deferred import deferred
 from erasure.errors import MissingDependency
 
 __all__ = ["torchvision"]
@@ -73,36 +73,8 @@ def _compiler_left_out() -> Iterator[None]:
 
     torchvision imports it, in two seconds and 70 MiB, for one function that its RoI align may call.
     """
-    if any(name in sys.modules for name in _COMPILER):
+    with deferred(_COMPILER, called={_COMPILER[1]: ("is_compile_supported",)}):
         yield
-        return
-    stand_ins = {name: types.ModuleType(name) for name in _COMPILER}
-
-    def ends() -> None:
-        for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
-
-    def of_the_real(name: str) -> Any:
-        def attribute(key: str) -> Any:
-            if key.startswith("__"):  # the import system's own questions
-                raise AttributeError(key)
-            ends()
-            return getattr(importlib.import_module(name), key)
-
-        return attribute
-
-    def is_compile_supported(device_type: str) -> Any:
-        return of_the_real(_COMPILER[1])("is_compile_supported")(device_type)
-
-    for name, stand_in in stand_ins.items():
-        vars(stand_in).update(__getattr__=of_the_real(name), __path__=[])
-    vars(stand_ins[_COMPILER[1]])["is_compile_supported"] = is_compile_supported
-    sys.modules.update(stand_ins)
-    try:
-        yield
-    finally:
-        ends()
 
 
 def _forget_half_imported() -> None:
