@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as nn_module
 
 from erasure.functional.short_attention import ShortAttention
+from erasure.models.allocation import mapped_apart
 from erasure.training.randomness import isolated
 
 __all__ = ["lean"]
@@ -43,6 +44,7 @@ def lean(network: nn.Module) -> Iterator[None]:
                     vars(module)["forward"] = MethodType(forward, module)  # bound, so that a deep copy runs its own weights
                     changed.append(module)
             if changed:
+                stack.enter_context(mapped_apart())
                 stack.enter_context(ShortAttention())
             yield
         finally:
@@ -79,22 +81,32 @@ def _leaner(module: nn.Module) -> Callable[..., Tensor] | None:
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """``x W^T + b + s (x A^T) B^T``; keeps ``x`` and ``x A^T``."""
+    """``x W^T + b + s (x A^T) B^T``; keeps ``x A^T``, and ``x`` where it is not made again from what a norm keeps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        made: _Normed | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scaling: float,
+    ) -> Tensor:
         y, inner = _updated(x, weight, bias, down, up, scaling)
-        ctx.save_for_backward(x, inner, weight, down, up)
-        ctx.scaling = scaling
+        ctx.save_for_backward(x if made is None else None, inner, weight, down, up)
+        ctx.made, ctx.scaling = made, scaling
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, inner, weight, down, up = ctx.saved_tensors
+        x = x if ctx.made is None else ctx.made.again()
         to_inner, to_down, to_up = _to_updates(x, inner, up, ctx.scaling, gradient)
         to_x = _to_input(x, weight, down, to_inner, gradient) if ctx.needs_input_grad[0] else None
-        return to_x, None, None, to_down, to_up, None
+        return to_x, None, None, None, to_down, to_up, None
 
 
 class _GatedLowRank(torch.autograd.Function):
@@ -112,7 +124,7 @@ class _GatedLowRank(torch.autograd.Function):
         up: Tensor,
         scaling: float,
     ) -> Tensor:
-        y, inner = _updated(activation(gate).mul(value), weight, bias, down, up, scaling)
+        y, inner = _updated(_gated_product(activation(gate), gate, value), weight, bias, down, up, scaling)
         ctx.save_for_backward(gate, value, inner, weight, down, up)
         ctx.activation, ctx.scaling = activation, scaling
         return y
@@ -139,6 +151,12 @@ def _updated(x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: T
     return y.reshape(*x.shape[:-1], len(weight)), inner
 
 
+def _gated_product(active: Tensor, gate: Tensor, value: Tensor) -> Tensor:
+    """``act(gate) * value``, written over the first factor where nothing else needs it."""
+    is_own = active.data_ptr() != gate.data_ptr() and active.dtype == value.dtype
+    return active.mul_(value) if is_own else active.mul(value)
+
+
 def _to_updates(x: Tensor, inner: Tensor, up: Tensor, scaling: float, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for what is between the parts of an update, and for both."""
     flat = gradient.reshape(-1, gradient.shape[-1])
@@ -154,7 +172,9 @@ def _to_input(x: Tensor, weight: Tensor, down: Tensor, to_inner: Tensor, gradien
 
 
 def _low_rank(self: Any, x: Tensor) -> Tensor:
-    return _LowRankLinear.apply(x, *_parts(self))  # type: ignore[no-untyped-call,no-any-return]
+    made = getattr(x, _MADE, None)
+    made = made if made is not None and made.is_of(x) else None
+    return _LowRankLinear.apply(x, made, *_parts(self))  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _gated(self: Any, x: Tensor) -> Tensor:
@@ -203,19 +223,53 @@ def _is_gated(module: nn.Module) -> bool:
 # Norms
 
 
+_MADE = "_erasure_made_from"
+"""Attribute of a norm's output that says how it is made again."""
+
+
+class _Normed:
+    """What a norm's output is made of, for the layers that read it: none of them has to keep it.
+
+    Args:
+        y: The output.
+        x: What the norm was given.
+        scale: One number a token.
+        weight: The norm's.
+    """
+
+    def __init__(self, y: Tensor, x: Tensor, scale: Tensor, weight: Tensor) -> None:
+        self.version, self.parts, self.n_readers = y._version, (x.detach(), scale, weight.detach()), 0
+        self.kept: Tensor | None = None
+
+    def is_of(self, y: Tensor) -> bool:
+        """Whether the output is still what it was; if so, another layer reads it."""
+        is_same = y._version == self.version
+        self.n_readers += is_same
+        return is_same
+
+    def again(self) -> Tensor:
+        """The output, computed once for all readers of a backward pass."""
+        x, scale, weight = self.parts
+        self.n_readers -= 1
+        y = weight * (x.to(torch.float32) * scale).to(x.dtype) if self.kept is None else self.kept
+        self.kept = y if self.n_readers > 0 else None
+        return y
+
+
 class _RootMeanSquareNorm(torch.autograd.Function):
-    """``weight * x / rms(x)`` with float32 inside; keeps ``x`` and one number a token."""
+    """``weight * x / rms(x)`` with float32 inside, and the factor of each token; keeps ``x`` and that factor."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         wide = x.to(torch.float32)
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
         ctx.save_for_backward(x, scale, weight)
-        return weight * (wide * scale).to(x.dtype)
+        ctx.mark_non_differentiable(scale)
+        return weight * (wide * scale).to(x.dtype), scale
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         x, scale, weight = ctx.saved_tensors
         unit = x.to(scale.dtype) * scale
         along = (gradient * weight).to(scale.dtype)
@@ -224,7 +278,9 @@ class _RootMeanSquareNorm(torch.autograd.Function):
 
 
 def _normalised(self: Any, hidden_states: Tensor) -> Tensor:
-    return _RootMeanSquareNorm.apply(hidden_states, self.weight, _epsilon(self))  # type: ignore[no-untyped-call,no-any-return]
+    y, scale = _RootMeanSquareNorm.apply(hidden_states, self.weight, _epsilon(self))  # type: ignore[no-untyped-call]
+    vars(y)[_MADE] = _Normed(y, hidden_states, scale, self.weight)
+    return y  # type: ignore[no-any-return]
 
 
 def _epsilon(norm: Any) -> Any:
@@ -269,4 +325,4 @@ def _compared(module: Any, formula: Callable[..., Tensor], dtype: torch.dtype) -
     # A weight of ones would not tell where it is applied.
     weight = torch.linspace(0.5, 1.5, width, device=device).to(dtype)
     expected = torch.func.functional_call(module, {"weight": weight}, (x,))
-    return expected, _RootMeanSquareNorm.apply(x, weight, _epsilon(module))  # type: ignore[no-untyped-call]
+    return expected, _RootMeanSquareNorm.apply(x, weight, _epsilon(module))[0]  # type: ignore[no-untyped-call]

@@ -53,15 +53,17 @@ class TaskVector(IterativeUnlearner):
         tuned = deep_copy(model)
         trainer = self.trainer(tuned, context)
         forget = context.batches("forget")
-        pairs = [pair for pair in zip(model.parameters(), tuned.parameters(), strict=True) if pair[1].requires_grad]
-        before = [parameter.detach().clone() for parameter, _ in pairs]
+        pairs = zip(model.parameters(), tuned.parameters(), strict=True)
+        changed = [parameter for parameter, other in pairs if other.requires_grad]
+        before, unlearned = [parameter.detach().clone() for parameter in changed], model
 
         @torch.no_grad()
-        def subtract(epoch: int, epochs: int, _: nn.Module) -> None:
-            for (parameter, after), was in zip(pairs, before, strict=True):
-                parameter.copy_(was - self.strength * (after - was))
+        def subtract(epoch: int, epochs: int, model: nn.Module) -> None:
+            after = (parameter for parameter in model.parameters() if parameter.requires_grad)
+            for parameter, was, now in zip(changed, before, after, strict=True):
+                parameter.copy_(was - self.strength * (now - was))
             if context.on_epoch is not None:
-                context.on_epoch(epoch, epochs, model)
+                context.on_epoch(epoch, epochs, unlearned)
 
         trainer.on_epoch = subtract
         for _ in context.epochs(self, trainer, forget):

@@ -1,6 +1,8 @@
 """Training steps that keep less give the values and gradients of plain ones."""
 
+import contextlib
 import copy
+import ctypes
 import importlib.util
 
 import pytest
@@ -15,7 +17,7 @@ from erasure.functional import chunked_losses
 from erasure.functional.chunked_losses import chunked_token_losses
 from erasure.functional.short_attention import short_attention
 from erasure.functional.tokens import answer_tokens, token_losses, token_mean
-from erasure.models import language
+from erasure.models import allocation, language, lean_layers
 from erasure.models.language import SmallLlama
 from erasure.models.lean_layers import lean
 from erasure.training.calls import Criterion, Optimizer
@@ -182,6 +184,55 @@ def test_layers_that_do_more_than_the_formula_are_left_alone():
     assert not left_alone_because_of(lambda model, layer: None)
     for change in (dropping, trained, listened_to, recomputed, switched_off):
         assert left_alone_because_of(change), change.__name__
+
+
+def test_what_a_norm_gives_is_made_again_for_its_readers_in_every_digit(monkeypatch):
+    model = llama(dtype=torch.bfloat16)
+    loss = token_mean(model(BATCH.x), BATCH.y)
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    first = torch.autograd.grad(loss, wanted, retain_graph=True)
+    again = torch.autograd.grad(loss, wanted)
+    n_bytes = kept_bytes(model)
+    monkeypatch.setattr(lean_layers._Normed, "is_of", lambda self, y: False)
+    kept = torch.autograd.grad(token_mean(model(BATCH.x), BATCH.y), wanted)
+    assert n_bytes < kept_bytes(model)
+    for each in zip(first, again, kept, strict=True):
+        assert torch.equal(each[0], each[1])
+        assert torch.equal(each[0], each[2])
+
+
+def test_an_output_that_was_written_over_is_not_made_again():
+    x = torch.ones(2, 3)
+    made = lean_layers._Normed(x, x, torch.ones(2, 1), torch.ones(3))
+    assert made.is_of(x)
+    x.add_(1)
+    assert not made.is_of(x)
+
+
+class Memory(ctypes.Structure):
+    """What the C library says of its memory, mallinfo2 (3)."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "b", "c", "d", "mapped", "f", "g", "used", "free", "top")]
+
+
+@pytest.mark.skipif(allocation._mallopt() is None, reason="the C library is not glibc")
+def test_large_tensors_of_a_forward_pass_have_memory_of_their_own():
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        pytest.skip("an older glibc")
+    library.mallinfo2.restype = Memory
+    size, found = 4 * allocation.APART, []
+    with contextlib.suppress(ValueError), allocation.mapped_apart():
+        before = library.mallinfo2().mapped
+        inside = torch.empty(size, dtype=torch.uint8)
+        found.append(library.mallinfo2().mapped - before)
+        raise ValueError
+    before = library.mallinfo2().mapped
+    outside = torch.empty(size, dtype=torch.uint8)
+    found.append(library.mallinfo2().mapped - before)
+    assert found[0] >= size
+    assert found[1] == 0
+    assert len(inside) == len(outside)
 
 
 def test_a_norm_with_another_formula_is_left_alone():
