@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import threading
 import time
 
@@ -49,6 +50,21 @@ def request(place, **changes):
     return erasure.forget(**given)
 
 
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """A request that is answered by retraining; tests read it, or change a copy."""
+    place = tmp_path_factory.mktemp("answered")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ERASURE_STORE", str(place / "store"))
+        return request(place, who=["anna@example.org", 4711])
+
+
+@pytest.fixture
+def copied(answered, place):
+    """A copy of the folder in which that request was answered."""
+    return shutil.copytree(answered.folder.parent, place / "requests")
+
+
 def test_retraining_answers_and_everything_verifies(place):
     calls = Calls()
     answer = request(place, train=trainer(problem()[0], steps=30, calls=calls))
@@ -74,18 +90,18 @@ def test_retraining_answers_and_everything_verifies(place):
 
 
 @pytest.mark.parametrize("part", ["model/model.safetensors", "evidence/rows.parquet", "certificate.json"])
-def test_a_flipped_bit_is_found(place, part):
-    answer = request(place)
-    file = answer.folder / part
+def test_a_flipped_bit_is_found(answered, copied, part):
+    folder = copied / answered.folder.name
+    file = folder / part
     content = bytearray(file.read_bytes())
     place_of_bit = content.index(b'"payload"') + 40 if part.endswith("json") else len(content) // 2
     content[place_of_bit] ^= 1
     file.write_bytes(content)
     checked = verify(
-        answer.certificate,
-        model=answer.folder / "model" / "model.safetensors",
-        evidence=answer.folder / "evidence",
-        ledger=place / "requests" / "ledger.jsonl",
+        folder / "certificate.json",
+        model=folder / "model" / "model.safetensors",
+        evidence=folder / "evidence",
+        ledger=copied / "ledger.jsonl",
     )
     assert not checked.passed
 
@@ -219,10 +235,8 @@ def test_who_comes_second_waits_for_the_first(place):
     assert answers[0].entry.number == 1
 
 
-def test_records_that_are_gone_or_cut_are_missed_before_anything_is_trained(place):
-    model = request(place).model
-    folder = place / "requests"
-    ledger, private = (folder / "ledger.jsonl", folder / "private")
+def test_records_that_are_gone_or_cut_are_missed_before_anything_is_trained(place, answered, copied):
+    ledger, private = (copied / "ledger.jsonl", copied / "private")
     for file, content, message in (
         (private / "salt", None, "salt is gone: without it nobody can tell who was forgotten"),
         (private / "removed.json", None, "lacks the samples of earlier requests"),
@@ -236,35 +250,32 @@ def test_records_that_are_gone_or_cut_are_missed_before_anything_is_trained(plac
         if content is not None:
             file.write_bytes(content)
         with pytest.raises(DataError, match=message):
-            request(place, model=model, forget=range(20, 24), train=None)
+            request(place, model=answered.model, forget=range(20, 24), train=None)
         file.unlink(missing_ok=True)
         file.write_bytes(whole)
 
 
-def test_a_ledger_is_held_against_the_certificates_beside_it(place):
-    answer = request(place)
-    ledger = place / "requests" / "ledger.jsonl"
+def test_a_ledger_is_held_against_the_certificates_beside_it(answered, copied):
+    ledger = copied / "ledger.jsonl"
     assert [check.name for check in verify_ledger(ledger) if check.passed] == ["chain", "certificates"]
     whole = ledger.read_bytes()
     ledger.write_bytes(whole.replace(b'"n_forgotten":12', b'"n_forgotten":11'))  # the last line is bound by no other
     (check,) = [each for each in verify_ledger(ledger) if not each.passed]
     assert check.sentence == "Request 1: n_forgotten is 11 there, and 12 in the certificate."
-    assert not verify(answer.certificate, ledger=ledger).passed
+    assert not verify(answered.certificate, ledger=ledger).passed
     ledger.write_bytes(b"")
     assert [check.name for check in verify_ledger(ledger) if not check.passed] == ["end"]
 
 
-def test_the_records_hold_no_personal_data(place):
-    answer = request(place, who=["anna@example.org", 4711])
-    text = b"".join(
-        path.read_bytes() for path in (place / "requests").rglob("*") if path.is_file() and "private" not in path.parts
-    )
+def test_the_records_hold_no_personal_data(answered):
+    folder = answered.folder.parent
+    text = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and "private" not in path.parts)
     assert b"anna" not in text
-    assert b"4711" not in (place / "requests" / "ledger.jsonl").read_bytes()
-    assert re.fullmatch("[0-9a-f]{64}", answer.entry.request)
-    removed = json.loads((place / "requests" / "private" / "removed.json").read_bytes())
+    assert b"4711" not in (folder / "ledger.jsonl").read_bytes()
+    assert re.fullmatch("[0-9a-f]{64}", answered.entry.request)
+    removed = json.loads((folder / "private" / "removed.json").read_bytes())
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in removed["samples"])
-    assert (place / "requests" / "private" / "signing-key").stat().st_mode & 0o077 == 0
+    assert (folder / "private" / "signing-key").stat().st_mode & 0o077 == 0
 
 
 def test_a_method_that_does_not_convince_is_refused(place):
