@@ -12,8 +12,8 @@ from erasure.models.graph import GNN
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
 from erasure.training.graph_partition import balanced_clusters, balanced_labels, capacity_of, shards_of_nodes
-from erasure.training.predictor import ModelInput, Predictor, build_model
-from erasure.training.sharded import train_shards
+from erasure.training.predictor import ModelInput, Predictor, build_model, train
+from erasure.training.sharded import ShardedEnsemble, train_shards
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -122,3 +122,17 @@ def test_what_cannot_be_cut_or_weighed_is_refused_before_anything_is_trained():
         build_model(recipe(partition="bekm").model, ModelInput((5,), 3), 5, CPU)
     with pytest.raises(RequirementNotMet, match="one class a sample, and the task is multilabel"):
         build_model(recipe(vote="learned").model, ModelInput((5,), 3, task="multilabel", modality="graph"), 5, CPU)
+
+
+def test_a_single_shard_is_plain_training():
+    predictor = Predictor(
+        model=GNN(conv="gcn", hidden=8, layers=2, dense_layers=0, batch_norm=False),
+        epochs=5,
+        optimizer=Optimizer.of("SGD", lr=0.1),
+    )
+    data = blocks()
+    member, plain = (build_model(predictor.model, ModelInput((N_FEATURES,), 3, modality="graph"), 5, CPU) for _ in range(2))
+    settings = {"x": data.x, "y": data.y, "ids": TRAIN, "criterion": Criterion("classification"), "seed": 5, "batch_size": 40}
+    train_shards(ShardedEnsemble([member], 1, "classification", "mean"), predictor, **settings)
+    train(plain, predictor, **settings)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(member.parameters(), plain.parameters(), strict=True))
