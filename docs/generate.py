@@ -253,7 +253,7 @@ there are and although the best one was chosen by these very values. Three origi
 
 What takes as long as retraining is not recommended. Where the original, which has forgotten nothing, is among the ties, nobody is
 recommended: no method is shown to be nearer than it. Where the original itself is not told from golds, the terminal, the report, the list
-of runs, tables, comparisons and `erasure tune` say that there was nothing to forget by these values.
+of runs, tables, comparisons and `erasure tune` say that these values show nothing that could be forgotten.
 
 `python benchmarks/recommendation.py --simulate` draws log distances of 14 methods whose order is known. Two sets of three, five or ten
 originals name each other's nearest among their ties in at least 91 % of pairs (by plain t-tests against the best one in 63 to 96 %). Of 14

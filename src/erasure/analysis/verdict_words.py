@@ -9,10 +9,16 @@ from erasure.analysis.findings import Difference, Finding, Tested, TestedReport
 __all__ = ["NOTHING_TO_FORGET", "evidence", "joined", "listed", "number", "p_text", "sentence", "what"]
 
 NOTHING_TO_FORGET = (
-    "By these values there was nothing to forget: the original model, which has forgotten nothing, is not told from models that were "
+    "These values show nothing that could be forgotten: the original model, which has forgotten nothing, is not told from models that were "
     "retrained without the samples."
 )
 """Where the original could have been told from retrained models and was not."""
+_HARM = {
+    Finding.UNDER_FORGOTTEN: (
+        "The original, too, does worse there than retrained models: the harm that the forgotten data did to it is left.",
+    )
+}
+"""What a verdict rests on where no value on forgotten data speaks for it."""
 _FEW = 3
 """Differences that are spelled out; the table has all of them."""
 _FAR = 100.0
@@ -32,7 +38,8 @@ def evidence(tested: Tested, report: TestedReport) -> tuple[str, ...]:
         assumption = (
             ("This assumes that the values of retrained models are normally distributed.",) if tested.basis == "t" else ()
         )
-        return (*_sentences(_deciding_first(accusing, tested.finding)), *assumption, *populations, *_left_out(tested))
+        harm = () if any(_speaks(each, tested.finding) for each in accusing) else _HARM.get(tested.finding, ())
+        return (*_sentences(_deciding_first(accusing, tested.finding)), *harm, *assumption, *populations, *_left_out(tested))
     n = sum(each.p is not None for each in tested.differences)
     if not n:
         alike = "Every value is the same in all models, retrained ones and unlearned ones; nothing can be told by them."
@@ -99,14 +106,14 @@ def _more(n: int) -> str:
 
 def _deciding_first(accusing: Sequence[Difference], finding: Finding) -> list[Difference]:
     """Those that speak for the verdict before others, each group the farthest first."""
+    return sorted(accusing, key=lambda each: not _speaks(each, finding))
 
-    def speaks(each: Difference) -> bool:
-        if finding == Finding.DAMAGED:
-            return each.column.claim in {"retained", "held-out"} and each.side < 0
-        side = {Finding.UNDER_FORGOTTEN: 1, Finding.OVER_FORGOTTEN: -1}.get(finding)
-        return side is None or (each.column.claim in {"forgotten", "traces"} and each.side == side)
 
-    return sorted(accusing, key=lambda each: not speaks(each))
+def _speaks(each: Difference, finding: Finding) -> bool:
+    if finding == Finding.DAMAGED:
+        return each.column.claim in {"retained", "held-out"} and each.side < 0
+    side = {Finding.UNDER_FORGOTTEN: 1, Finding.OVER_FORGOTTEN: -1}.get(finding)
+    return side is None or (each.column.claim in {"forgotten", "traces"} and each.side == side)
 
 
 def _sentences(accusing: Sequence[Difference]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def summary_of(overview: Overview, name: str = "", date: str = "") -> RunSummary
         ),
         n_seeds=max((verdict.n for verdict in overview.verdicts), default=0),
         has_outputs=any(group.outputs for group in folder.groups),
-        note="by its values there was nothing to forget" if overview.judged.report.has_nothing_to_forget else "",
+        note="its values show nothing that could be forgotten" if overview.judged.report.has_nothing_to_forget else "",
     )
 
 

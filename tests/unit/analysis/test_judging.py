@@ -137,6 +137,7 @@ def test_harm_of_forgotten_data_that_is_left_is_not_damage():
     }
     assert judged.methods["retrained"].finding not in ACCUSED
     assert judged.control.finding == Finding.UNDER_FORGOTTEN and not judged.has_nothing_to_forget
+    assert "the harm that the forgotten data did to it is left." in evidence(judged.methods["kept"], judged)[-1]
 
 
 def test_what_differs_decides_the_finding():
