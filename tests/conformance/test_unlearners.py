@@ -111,7 +111,7 @@ FACTS = {
     "RewindToDelete": {"stochastic": False},
     "AmnesiacUnlearning": {"zero_epochs_change_nothing": False},
     "CertifiedUnlearning": {"zero_epochs_change_nothing": False},
-    "DescentToDelete": {"recipe": Predictor(model=LogisticRegression(l2=0.05)), "reads": frozenset({"retain"})},
+    "DescentToDelete": {"recipe": Predictor(model=LogisticRegression(l2=0.05))},
     "ExactDeletion": {"recipe": Predictor(model=Ridge()), "reads": frozenset({"forget"}), "stochastic": False},
     "LangevinUnlearning": {"recipe": Predictor(model=NoisyLogisticRegression(burn_in=20)), "reads": frozenset({"retain"})},
     "SISA": {"recipe": Predictor(model=Ensemble(model=PlainNetwork(), shards=3, slices=2), epochs=2), "stochastic": False},

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LENDERS", "Candidates", "Segments", "candidates_of", "mixed"]
+__all__ = ["LENDERS", "Candidates", "Segments", "candidates_again", "candidates_of", "first_features", "mixed"]
 
 LENDERS = 4
 """So many samples for each threshold lend their values, of which those that differ count."""
@@ -101,11 +101,20 @@ class Candidates:
         n_left = _over_classes(self.left)
         return (n_left > 0) & (n_left < totals.sum(1)[:, None, None]) & (self.features >= 0)[:, :, None]
 
-    def best(self, totals: Any) -> tuple[Any, Any]:
+    def all_part(self, is_valid: Any) -> Any:
+        """Whether with each feature a split parts the samples, shape ``(N,)``.
+
+        Args:
+            is_valid: As :meth:`is_valid` gives it.
+        """
+        return (is_valid.any(2) == (self.features >= 0)).all(1)
+
+    def best(self, totals: Any, is_valid: Any) -> tuple[Any, Any]:
         """Feature and threshold of the candidate of least Gini impurity; of equals the first feature, then the lowest threshold.
 
         Args:
             totals: ``(N, C)``, samples of each class.
+            is_valid: As :meth:`is_valid` gives it.
 
         Returns:
             Features ``(N,)``, -1 where no candidate is valid, and thresholds ``(N,)``, 0 there.
@@ -115,13 +124,14 @@ class Candidates:
         right = totals[:, None, None, :] - left
         with np.errstate(divide="ignore", invalid="ignore"):
             score = _over_classes(left * left) / n_left + _over_classes(right * right) / (n - n_left)
-        return self._at(np.where(self.is_valid(totals), score, -np.inf))
+        return self._at(np.where(is_valid, score, -np.inf))
 
-    def random(self, totals: Any, salts: Any) -> tuple[Any, Any]:
+    def random(self, totals: Any, is_valid: Any, salts: Any) -> tuple[Any, Any]:
         """Feature and threshold of the candidate of the lowest hash, of those that leave a quarter on either side if there are any.
 
         Args:
             totals: ``(N, C)``, samples of each class.
+            is_valid: As :meth:`is_valid` gives it.
             salts: ``(N,)``, uint64, of the nodes.
 
         Returns:
@@ -130,7 +140,6 @@ class Candidates:
         names = self.thresholds.view(np.uint32) | self.features.astype(np.uint64)[:, :, None] << np.uint64(32)
         hashes = mixed(names, (salts ^ _SPLITS)[:, None, None])
         n_left, n = _over_classes(self.left), totals.sum(1)[:, None, None]
-        is_valid = self.is_valid(totals)
         is_even = is_valid & (4 * np.minimum(n_left, n - n_left) >= n)
         is_valid = np.where(is_even.any((1, 2), keepdims=True), is_even, is_valid)
         return self._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
@@ -162,7 +171,7 @@ def candidates_of(
         n_thresholds: So many thresholds of each, ``k``; where all nodes have fewer samples, as many as the largest has.
     """
     n_nodes, n_all, n_classes = len(segments.nodes), samples.shape[1], totals.shape[1]
-    priority = mixed(np.arange(n_all, dtype=np.uint64), (salts ^ _FEATURES)[:, None])
+    priority = _priority(salts, n_all)
     block = _lowest(priority, n_features)
     *counted, n_lent = _counted(segments, samples, labels, block, n_thresholds, n_classes)
     found = Candidates(block, *counted)
@@ -194,12 +203,57 @@ def candidates_of(
         parts = found.is_valid(totals[pending]).any(2)
 
 
+def first_features(salts: Any, n_all: int, n_features: int) -> Any:
+    """The features that nodes look at first, and alone if with each of them a split parts the samples, shape ``(N, p)``.
+
+    Args:
+        salts: ``(N,)``, uint64, of the nodes.
+        n_all: Of how many.
+        n_features: ``p``.
+    """
+    return _lowest(_priority(salts, n_all), n_features)
+
+
+def candidates_again(
+    segments: Segments, samples: Any, labels: Any, known: Candidates, n_thresholds: int
+) -> tuple[Candidates, Any]:
+    """The candidates of nodes that lost samples which lend values: only thresholds that are new are counted.
+
+    Args:
+        segments: The nodes; each with more than ``n_thresholds`` samples.
+        samples: ``(n, P)``, float32, contiguous.
+        labels: ``(n,)``, whole numbers.
+        known: Candidates before, of :func:`first_features`, without the lost samples in the counts.
+        n_thresholds: ``k``.
+
+    Returns:
+        As :func:`candidates_of`, if with each of these features a split parts the samples.
+    """
+    thresholds, n_lent = _lent(segments, samples, known.features, n_thresholds, n_thresholds)
+    is_known = thresholds[:, :, :, None] == known.thresholds[:, :, None, :]
+    left = np.take_along_axis(known.left, is_known.argmax(3)[:, :, :, None], 2)
+    node, column, place = np.nonzero(~is_known.any(3))
+    sizes = segments.sizes[node]
+    pair = np.repeat(np.arange(len(node)), sizes)
+    starts = (segments.sizes.cumsum() - segments.sizes)[node] - (sizes.cumsum() - sizes)
+    rows = segments.rows[np.arange(len(pair)) + starts[pair]]
+    goes_left = samples[rows, known.features[node, column][pair]] <= thresholds[node, column, place][pair]
+    n_classes = left.shape[3]
+    counts = np.bincount((pair * n_classes + labels[rows])[goes_left], minlength=len(node) * n_classes)
+    left[node, column, place] = counts.reshape(-1, n_classes)
+    return Candidates(known.features, thresholds, left), n_lent
+
+
 def _over_classes(values: Any) -> Any:
     """Sums over the last axis, which is short: whole numbers, so that their order does not matter."""
     total = values[..., 0].copy()
     for k in range(1, values.shape[-1]):
         total += values[..., k]
     return total
+
+
+def _priority(salts: Any, n_all: int) -> Any:
+    return mixed(np.arange(n_all, dtype=np.uint64), (salts ^ _FEATURES)[:, None])
 
 
 def _lowest(priority: Any, n: int) -> Any:
@@ -216,31 +270,37 @@ def _counted(
 ) -> tuple[Any, Any, Any]:
     """Thresholds ``(N, w, k)`` of features ``(N, w)``, the classes that go left ``(N, w, k, C)``, and how many samples lend values."""
     n_nodes, n_tried = features.shape
-    largest, ends = int(segments.sizes.max()), segments.sizes.cumsum()
-    k = width or min(n_thresholds, largest)
-    flat, n_all = samples.reshape(-1), samples.shape[1]
-    values = np.empty((n_nodes, n_tried, k), dtype=np.float32)
-    is_small = segments.sizes <= n_thresholds
-    n_lent = segments.sizes.copy()
-    for nodes, n_lenders in ((is_small, k), (~is_small, min(LENDERS * n_thresholds, largest))):
-        if nodes.any():
-            sizes = segments.sizes[nodes]
-            lenders = (ends[nodes] - sizes)[:, None] + np.minimum(np.arange(n_lenders), sizes[:, None] - 1)
-            lent = flat[segments.rows[lenders][:, None, :] * n_all + features[nodes][:, :, None]] + np.float32(0)
-            lent[np.isnan(lent) | (np.arange(n_lenders) >= sizes[:, None])[:, None, :]] = _MAX
-            lent = np.clip(lent, -_MAX, _MAX)
-            if n_lenders > k:
-                values[nodes], n_read = _first_distinct(lent, k)
-                n_lent[nodes] = np.minimum(sizes, n_read.max(1))
-            else:
-                values[nodes] = np.sort(lent, axis=2)
+    ends = segments.sizes.cumsum()
+    k = width or min(n_thresholds, int(segments.sizes.max()))
+    values, n_lent = _lent(segments, samples, features, n_thresholds, k)
     owner = segments.owner
-    own = flat[segments.rows * n_all + features.T[:, owner]]
+    own = samples.reshape(-1)[segments.rows * samples.shape[1] + features.T[:, owner]]
     n_above = _n_thresholds_below(own, values, segments, owner, ends)
     place = (owner * n_tried + np.arange(n_tried)[:, None]) * (k + 1) + n_above
     place = place * n_classes + labels[segments.rows]
     left = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * (k + 1) * n_classes)
     return values, left.reshape(n_nodes, n_tried, k + 1, n_classes)[:, :, :k].cumsum(2, dtype=np.int32), n_lent
+
+
+def _lent(segments: Segments, samples: Any, features: Any, n_thresholds: int, k: int) -> tuple[Any, Any]:
+    """Thresholds ``(N, w, k)`` of features ``(N, w)``, and how many samples lend values."""
+    flat, n_all = samples.reshape(-1), samples.shape[1]
+    sizes = segments.sizes
+    starts, n_lent = sizes.cumsum() - sizes, np.minimum(sizes, k)
+
+    def read(nodes: Any, n_lenders: int) -> Any:
+        places = starts[nodes][:, None] + np.minimum(np.arange(n_lenders), sizes[nodes][:, None] - 1)
+        found = flat[segments.rows[places][:, None, :] * n_all + features[nodes][:, :, None]] + np.float32(0)
+        found[np.isnan(found) | (np.arange(n_lenders) >= sizes[nodes][:, None])[:, None, :]] = _MAX
+        return np.clip(found, -_MAX, _MAX)
+
+    values = np.sort(read(slice(None), k), axis=2)
+    # Mostly no two are alike in the first samples that are read.
+    more = np.flatnonzero((sizes > n_thresholds) & ~(values[:, :, 1:] > values[:, :, :-1]).all((1, 2)))
+    if len(more):
+        values[more], n_read = _first_distinct(read(more, min(LENDERS * n_thresholds, int(sizes.max()))), k)
+        n_lent[more] = np.minimum(sizes[more], n_read.max(1))
+    return values, n_lent
 
 
 def _first_distinct(values: Any, k: int) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from erasure.functional.candidate_splits import Candidates, Segments, candidates_of, mixed
+from erasure.functional.candidate_splits import Candidates, Segments, candidates_again, candidates_of, first_features, mixed
 
 __all__ = ["KEPT_FROM", "Kept", "Trees"]
 
@@ -50,6 +50,14 @@ class Kept:
     left: Any
 
     NAMES = ("nodes", "last", "features", "thresholds", "left")
+
+    def candidates(self, places: Any) -> Candidates:
+        """Those of some nodes.
+
+        Args:
+            places: Of the nodes, among all.
+        """
+        return Candidates(self.features[places], self.thresholds[places], self.left[places])
 
     def replace(self, new: list[Kept], stays: Any) -> None:
         """Take in what was counted, in place of what there is, and drop what does not stay.
@@ -138,6 +146,8 @@ class Trees:
         self.counts: Any = counts.reshape(-1, self.n_classes)
         self.kept_from: int = max(KEPT_FROM, n_thresholds)
         self.new: list[Kept] = []
+        # Of kept nodes on the way of a deleted sample: 1 if their counts are right without it, 2 if it lent them values.
+        self.mended: Any = None
         self.found: dict[int, tuple[int, int, Any]] = {}
 
     # Growing
@@ -201,6 +211,33 @@ class Trees:
 
     def _chosen(self, segments: Segments, totals: Any, depth: int) -> tuple[Any, Any]:
         """Feature and threshold of nodes that can be split; keeps the counts of large ones."""
+        feature, threshold = np.full(len(totals), -1), np.zeros(len(totals), dtype=np.float32)
+        is_told = np.zeros(len(totals), dtype=bool)
+        if self.mended is not None and len(self.kept.nodes):
+            at, is_kept = _placed(self.kept.nodes, segments.nodes)
+            is_told = is_kept & (self.mended[at] > 0)
+        if is_told.any():
+            feature[is_told], threshold[is_told], is_right = self._told(
+                segments.pick(is_told), at[is_told], totals[is_told], depth
+            )
+            is_told[is_told] = is_right
+        if not is_told.all():
+            feature[~is_told], threshold[~is_told] = self._counted(segments.pick(~is_told), totals[~is_told], depth)
+        return feature, threshold
+
+    def _told(self, segments: Segments, at: Any, totals: Any, depth: int) -> tuple[Any, Any, Any]:
+        """Feature and threshold of nodes as their kept counts tell it, and whether these are still all that are to be looked at."""
+        kept, lost_lenders = self.kept, self.mended[at] > 1
+        if lost_lenders.any():
+            nodes, to = segments.pick(lost_lenders), at[lost_lenders]
+            found, n_lent = candidates_again(nodes, self.samples, self.labels, kept.candidates(to), self.n_thresholds)
+            kept.thresholds[to], kept.left[to] = found.thresholds, found.left
+            kept.last[to] = nodes.keys[nodes.sizes.cumsum() - nodes.sizes + n_lent - 1]
+        found = kept.candidates(at)
+        is_valid = found.is_valid(totals)
+        return *self._best(found, totals, is_valid, segments.nodes, depth), found.all_part(is_valid)
+
+    def _counted(self, segments: Segments, totals: Any, depth: int) -> tuple[Any, Any]:
         salts = self._node_salts(segments.nodes)
         is_large = segments.sizes > self.kept_from
         found, n_lent = candidates_of(
@@ -216,10 +253,12 @@ class Trees:
             starts = (segments.sizes.cumsum() - segments.sizes)[is_large]
             counted = (each[is_large] for each in (found.features, found.thresholds, found.left))
             self.new.append(Kept(segments.nodes[is_large], segments.keys[starts + n_lent[is_large] - 1], *counted))
-        return self._best(found, totals, salts, depth)
+        return self._best(found, totals, found.is_valid(totals), segments.nodes, depth)
 
-    def _best(self, found: Candidates, totals: Any, salts: Any, depth: int) -> tuple[Any, Any]:
-        return found.random(totals, salts) if depth < self.random_depth else found.best(totals)
+    def _best(self, found: Candidates, totals: Any, is_valid: Any, nodes: Any, depth: int) -> tuple[Any, Any]:
+        if depth < self.random_depth:
+            return found.random(totals, is_valid, self._node_salts(nodes))
+        return found.best(totals, is_valid)
 
     def _children(self, segments: Segments, feature: Any, threshold: Any) -> Segments:
         if not len(segments.nodes):
@@ -317,18 +356,23 @@ class Trees:
         if not len(self.kept.nodes):
             return again
         at, is_kept = _placed(self.kept.nodes, node)
+        self.mended = np.zeros(len(self.kept.nodes), dtype=np.int8)
+        is_known = is_kept & can_split & (n > self.kept_from) & (gone.sum(1) * _SHARE < n)
         lends = np.zeros(len(node), dtype=bool)
         lends[place[key <= self.kept.last[at][place]]] = True
-        is_quick = is_kept & can_split & ~lends & (n > self.kept_from) & (gone.sum(1) * _SHARE < n)
-        if is_quick.any():
-            chosen = is_quick[place]
+        first = first_features(self._node_salts(node[lends]), self.samples.shape[1], self.n_features)
+        is_known[lends] &= (self.kept.features[at[lends]] == first).all(1)
+        if is_known.any():
+            chosen = is_known[place]
             self._take_out(at[place[chosen]], row[chosen], label[chosen])
-            at, nodes = at[is_quick], node[is_quick]
-            found = Candidates(self.kept.features[at], self.kept.thresholds[at], self.kept.left[at])
-            feature, threshold = self._best(found, totals[is_quick], self._node_salts(nodes), depth)
-            is_same = (feature == self.feature[nodes]) & (threshold == self.threshold[nodes])
-            all_part = (found.is_valid(totals[is_quick]).any(2) == (found.features >= 0)).all(1)
-            again[np.flatnonzero(is_quick)[is_same & all_part]] = False
+            self.mended[at[is_known]] = 1 + lends[is_known]
+            quick = np.flatnonzero(is_known & ~lends)
+            if len(quick):
+                nodes, found, left = node[quick], self.kept.candidates(at[quick]), totals[quick]
+                is_valid = found.is_valid(left)
+                feature, threshold = self._best(found, left, is_valid, nodes, depth)
+                is_same = (feature == self.feature[nodes]) & (threshold == self.threshold[nodes])
+                again[quick[is_same & found.all_part(is_valid)]] = False
         return again
 
     def _take_out(self, at: Any, row: Any, label: Any) -> None:
@@ -351,7 +395,9 @@ class Trees:
             # Samples below a node that was looked for before are among its own.
             above, prefix, among = self.found.get(t, (0, 0, None))
             if among is None or p >> (depth - above) != prefix:
-                among = np.flatnonzero(((self.paths[t] >> (self.max_depth - depth)) == p) & stays)
+                first, width = p << (self.max_depth - depth), 1 << (self.max_depth - depth)
+                among = np.flatnonzero((self.paths[t].view(np.uint16) - np.uint16(first)) < width)
+                among = among[stays[among]]
             else:
                 among = among[(self.paths[t][among] >> (self.max_depth - depth)) == p]
             self.found[t] = depth, p, among

@@ -33,8 +33,9 @@ class ExactForest(Model):
     quarter of the samples on either side: few deletions change it, and what hangs under it is costly to grow again.
     Missing values (NaN) go right; in a run there are none, for its sources fill them or leave their rows out.
 
-    Deleting subtracts the samples that go from the counts that large nodes keep of their candidates. It counts again where a sample goes
-    that lent its values, and in small nodes, and grows again only what hangs under a split that changed. The samples are kept.
+    Deleting subtracts the samples that go from the counts that large nodes keep of their candidates; where one goes that lent its values,
+    the thresholds that come instead are counted. Small nodes are counted again, and only what hangs under a split that changed is grown
+    again. The samples are kept.
 
     Args:
         trees: How many.

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.training.batches import Batch
-from erasure.training.estimators import Estimator, rows_of
+from erasure.training.estimators import Estimator, require_finite, rows_of
 from erasure.training.logistic import LogisticModel, NoisyLogisticModel, with_constant
 from erasure.training.predictor import Model, ModelInput
 from erasure.types import NonNegativeFloat, PositiveFloat, PositiveInt, Source
@@ -81,6 +81,7 @@ class _Ridge(Estimator):
 
     def _add(self, samples: Batch, sign: float) -> None:
         rows = with_constant(rows_of(samples.x))
+        require_finite(rows, "Ridge")
         self.gram.add_(rows.T @ rows, alpha=sign)
         labels = samples.y if samples.y.ndim == 2 else one_hot(samples.y.long(), self.n_classes)
         self.moments.add_(rows.T @ labels.to(rows), alpha=sign)

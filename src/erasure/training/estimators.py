@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from erasure.errors import RequirementNotMet
 from erasure.training.batches import Batch, Column
 
-__all__ = ["FIXED_POINT", "Estimator", "fixed_point", "hashed", "rows_of", "samples_of"]
+__all__ = ["FIXED_POINT", "Estimator", "fixed_point", "hashed", "require_finite", "rows_of", "samples_of"]
 
 FIXED_POINT = 20
 """Bits after the point of inputs whose sums have to be exact: sums of whole numbers do not depend on their order."""
@@ -103,6 +103,21 @@ def rows_of(x: Any, dtype: torch.dtype = torch.float64) -> Tensor:
         raise RequirementNotMet(f"this model takes rows of numbers, and the inputs are {type(x).__name__}")
     rows = x[:, None] if x.ndim == 1 else x.flatten(1)
     return rows.to(dtype)
+
+
+def require_finite(rows: Tensor, name: str) -> None:
+    """Refuse rows that a model of sums cannot take.
+
+    Args:
+        rows: ``(n, d)``.
+        name: Of the model, for the error.
+
+    Raises:
+        RequirementNotMet: If a number is missing (NaN) or infinite.
+    """
+    n_broken = int((~torch.isfinite(rows)).any(1).sum())
+    if n_broken:
+        raise RequirementNotMet(f"{name} takes finite numbers, and {n_broken} of {len(rows)} rows have others; fill or drop them")
 
 
 def fixed_point(rows: Tensor) -> Tensor:

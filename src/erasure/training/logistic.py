@@ -13,13 +13,15 @@ from torch.nn.functional import softplus
 
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.training.batches import Batch
-from erasure.training.estimators import Estimator, rows_of
+from erasure.training.estimators import Estimator, require_finite, rows_of
 from erasure.training.randomness import Streams
 
 __all__ = ["LogisticModel", "LogisticObjective", "NoisyLogisticModel", "with_constant"]
 
 _TOLERANCE = 1e-10
 _MAX_STEPS = 100
+_UNSEEN = 1e-6
+"""Norm of a gradient that may be due to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,9 @@ class LogisticModel(Estimator):
 
     def objective(self, samples: Batch) -> LogisticObjective:
         """What the weights are the optimum of, on some samples."""
-        return LogisticObjective(self.rows(samples.x), self.targets(samples.y), self.noise, self.l2)
+        rows = self.rows(samples.x)
+        require_finite(rows, "logistic regression")
+        return LogisticObjective(rows, self.targets(samples.y), self.noise, self.l2)
 
     def fit(self, samples: Batch, seed: int) -> None:
         """Draw the objective's noise, go to the optimum."""
@@ -157,6 +161,25 @@ class LogisticModel(Estimator):
         """Go on to the optimum without the samples."""
         del gone
         self.refit(left(), fresh_noise=False)
+
+    def require_fitted_to(self, gone: Batch, left: Batch, method: str) -> None:
+        """Refuse samples that the weights were not fitted to: a promise is about these.
+
+        Args:
+            gone: Samples to forget.
+            left: The others.
+            method: Who asks, for the error.
+
+        Raises:
+            RequirementNotMet: If the gradient of all of them is larger than what fitting left.
+        """
+        known = self.objective(gone).gradient(self.weight) + self.objective(left).gradient(self.weight) - self.noise
+        size = float(torch.linalg.vector_norm(known))
+        if not size <= float(self.residual) + _UNSEEN:
+            raise RequirementNotMet(
+                f"{method} starts at the optimum for the samples to forget and to keep together, and there is a gradient of {size:.3g}: "
+                "the model was fitted to other samples, or its weights were changed since; refit it"
+            )
 
     def rows(self, x: Tensor) -> Tensor:
         """Rows in the ball, with a constant behind."""

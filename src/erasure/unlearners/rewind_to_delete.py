@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from erasure.accounting.gaussian import noise_for
 from erasure.accounting.guarantee import Guarantee
@@ -20,6 +21,9 @@ from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["RewindToDelete"]
 
+_ROUNDING = 1e-3
+"""Part of a gradient that rounding may change."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewindToDelete(Unlearner):
@@ -30,7 +34,8 @@ class RewindToDelete(Unlearner):
     .. math:: \Delta = \frac{2 m G}{n L} \bigl((1 + \eta L)^{T - K} - 1\bigr) (1 + \eta L)^K,
 
     which holds for full-batch gradient descent of a constant rate on a loss that is ``smoothness``-smooth with gradients of at most
-    ``lipschitz``. Steps that are none, or whose gradients are larger, are refused. Going back to the start is retraining.
+    ``lipschitz``. Steps that are none, whose gradients are larger, or between which they change faster, are refused. Going back to the
+    start is retraining.
 
     **Cost**: ``epochs`` epochs on the retain set. One checkpoint is kept, the optimizer's state included.
 
@@ -38,8 +43,8 @@ class RewindToDelete(Unlearner):
         epochs: K, epochs that are taken back.
         eps: Of the guarantee; None for no noise and no guarantee.
         delta: Of the guarantee.
-        smoothness: L, of every sample's loss; nobody can check it.
-        lipschitz: G, norm of every sample's gradient along the way at most.
+        smoothness: L, of every sample's loss; only that the mean loss keeps to it along the way is checked.
+        lipschitz: G, norm of every sample's gradient along the way at most; checked of the means of all and of the forgotten samples.
     """
 
     source: ClassVar[Source | None] = Source(
@@ -72,6 +77,7 @@ class RewindToDelete(Unlearner):
         gradient = BatchGradient(model.eval(), context.x, context.y, context.criterion)
         steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
         self._require_full_descent(steps)
+        self._require_bounds(steps, gradient, context.ids("train")[~torch.isin(context.ids("train"), context.ids("retain"))])
         unlearned = context.resumed(model, "retain", self.epochs)
         n, n_left = len(steps[0].ids), context.n_samples("retain")
         assert self.smoothness is not None  # noqa: S101 - check() has seen to it
@@ -105,8 +111,20 @@ class RewindToDelete(Unlearner):
                 "RewindToDelete promises eps for full-batch descent of a constant rate without weight decay only; train with batch_size of "
                 "the whole training set and schedule null, or leave eps out"
             )
-        largest = max(float(step.gradient.norm()) for step in steps)
-        if self.lipschitz is not None and largest > self.lipschitz:
+
+    def _require_bounds(self, steps: list[DescentStep], gradient: BatchGradient, gone: Tensor) -> None:
+        """What can be seen of the bounds must hold: gradients of all and of the forgotten samples, and how fast the former change."""
+        assert self.smoothness is not None  # noqa: S101 - check() has seen to it
+        assert self.lipschitz is not None  # noqa: S101 - as above
+        largest = max(float(torch.maximum(step.gradient.norm(), gradient(step.weights, gone).norm())) for step in steps)
+        if largest > self.lipschitz:
             raise RequirementNotMet(
-                f"the mean gradient had norm {largest:.3g} in training, and lipschitz is {self.lipschitz:g}: the guarantee would not hold"
+                f"a mean gradient had norm {largest:.3g} in training, and lipschitz is {self.lipschitz:g}: the guarantee would not hold"
             )
+        for one, other in itertools.pairwise(steps):
+            moved, turned = float((other.weights - one.weights).norm()), float((other.gradient - one.gradient).norm())
+            if turned > (1 + _ROUNDING) * self.smoothness * moved + _ROUNDING * float(one.gradient.norm()):
+                raise RequirementNotMet(
+                    f"the mean gradient changed {turned / moved:.3g} times as much as the weights in a step of the training, and "
+                    f"smoothness is {self.smoothness:g}: the guarantee would not hold"
+                )

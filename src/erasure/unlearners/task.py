@@ -295,7 +295,15 @@ class UnlearningContext:
         return keep_inputs(found.model)
 
     def promise(self, guarantee: Guarantee) -> None:
-        """State what holds of the returned model by proof; the last statement counts."""
+        """State what holds of the returned model by proof; the last statement counts.
+
+        Of a retain set that holds forgotten samples nothing does.
+        """
+        forget, retain = (self.partitions.get(self.roles.get(role, role)) for role in ("forget", "retain"))
+        if guarantee.kind != "none" and forget is not None and retain is not None:
+            n_kept = int(torch.isin(forget, retain).sum())
+            if n_kept:
+                guarantee = Guarantee(assumptions=(f"The retain set holds {n_kept} of the samples to forget.",))
         self.promised.append(guarantee)
 
     def keeps(self, n_bytes: int) -> None:

@@ -94,6 +94,15 @@ def test_models_that_solve_equations_are_equal_up_to_rounding(model):
     assert float(made.weight.abs().max()) == 0
 
 
+@pytest.mark.parametrize("model", [Ridge(), LogisticRegression(), NaiveBayes()])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_that_are_no_finite_numbers_are_refused(model, value):
+    x, y = table()
+    x[3, 2] = value
+    with pytest.raises(RequirementNotMet, match="finite"):
+        fitted(model, x, y, range(N))
+
+
 def test_order_of_deletions_does_not_matter():
     x, y = table()
     for model in BITS.values():

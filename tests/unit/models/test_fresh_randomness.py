@@ -56,9 +56,11 @@ def test_fresh_noise_of_an_objective_is_drawn_like_that_of_a_first_fit():
     left = batch(x, y, range(2, 12))
     options = LogisticRegression(l2=0.1, perturbation=1.0)
     found = np.zeros((2, N_SEEDS))
+    made = options.build(DATA)
+    made.fit(batch(x, y, range(12)), 0)
     for seed in range(N_SEEDS):
-        made = options.build(DATA)
-        made.fit(batch(x, y, range(12)), seed)
+        made.seed.fill_(seed)
+        made.n_fits.fill_(1)
         made.refit(left, fresh_noise=True)
         again = options.build(DATA)
         again.fit(left, N_SEEDS + seed)

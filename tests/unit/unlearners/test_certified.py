@@ -1,5 +1,6 @@
 """Certified methods: what they promise, what they refuse, and plain formulas for what they do."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -224,6 +225,21 @@ def test_descent_to_delete_refuses_what_it_cannot_promise():
         LangevinUnlearning().run(fitted(LogisticRegression(), task), task)
 
 
+@pytest.mark.parametrize(("method", "perturbation"), [(NewtonRemoval(), 10.0), (DescentToDelete(), 0.0)])
+def test_nothing_is_promised_of_samples_that_the_model_was_not_fitted_to(method, perturbation):
+    task = table_task()
+    model = fitted(LogisticRegression(l2=0.05, perturbation=perturbation), task)
+    method.run(model, task)
+    for other in ({"retain": range(50, N)}, {"forget": range(20, 26)}):  # samples that stay are missing; forgotten ones stay
+        ids = {**task.partitions, **{name: torch.arange(N)[list(chosen)] for name, chosen in other.items()}}
+        with pytest.raises(RequirementNotMet, match="fitted to other samples"):
+            method.run(model, dataclasses.replace(task, partitions=ids))
+    with torch.no_grad():
+        model.weight += 0.01
+    with pytest.raises(RequirementNotMet, match="its weights were changed"):
+        method.run(model, task)
+
+
 def test_langevin_goes_on_with_independent_noise_of_the_stated_size():
     task = table_task()
     model = fitted(NoisyLogisticRegression(l2=0.05, sd=0.1, burn_in=50), task)
@@ -378,6 +394,12 @@ def test_nothing_is_promised_of_what_leaves_without_noise():
         GENTLE.run(buffered, tiny_task())
     with pytest.raises(RequirementNotMet, match="holds back"):
         LastLayers(inner=GENTLE, n_layers=1).run(tiny_net(), tiny_task())
+
+
+def test_nothing_is_promised_where_the_retain_set_holds_forgotten_samples():
+    guarantee = GENTLE.run(tiny_net(), tiny_task(n_forget=8)).guarantee
+    assert guarantee.kind == "none"
+    assert "holds 2 of the samples to forget" in guarantee.assumptions[0]
 
 
 def test_a_promise_inside_a_composition_is_not_the_compositions():

@@ -321,5 +321,7 @@ def test_rewinding_does_not_promise_what_the_recipe_breaks():
     _, original, task = plain(problem())
     with pytest.raises(RequirementNotMet, match="would not hold"):
         RewindToDelete(**{**bounds, "lipschitz": 1e-3}).run(original, task)
+    with pytest.raises(RequirementNotMet, match=r"smoothness is 0\.01: the guarantee would not hold"):
+        RewindToDelete(**{**bounds, "smoothness": 0.01}).run(original, task)
     with pytest.raises(InvalidParameters, match="needs smoothness"):
         RewindToDelete(eps=1.0)
