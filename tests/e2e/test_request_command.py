@@ -40,7 +40,7 @@ def test_two_requests_and_their_certificates(place):
     *requests, total = listed.stdout.splitlines()
     assert [line.split()[0] for line in requests] == ["1", "2"]
     assert total.startswith("2 requests have cost")
-    assert "original model, then requests 1, 2" in command("requests", "show", 2, "--ledger", ledger).stdout
+    assert "original model, then requests 1, 2" in command("requests", "show", 2, "--ledger", ledger.parent).stdout
     folder = place / "requests" / "0002"
     checked = command(
         "verify",

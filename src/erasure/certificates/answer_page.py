@@ -58,7 +58,7 @@ def _records(n: int) -> str:
 
 def _title(statement: Statement) -> str:
     if statement.guarantee.kind == "exact":
-        return "The model was made anew without your data"
+        return "The model was rebuilt without your data"
     return "The model was changed to forget your data"
 
 
@@ -143,8 +143,9 @@ def _for_experts(statement: Statement) -> str:
     }
     return _folded(
         "For experts who want to check this",
-        "<p><code>erasure verify certificate.json --model MODEL</code> checks the signature, that the model is the one which is meant, and "
-        f"the numbers. Obtain the public key by another way than the certificate.</p>{assumed}{_table(facts)}",
+        "<p><code>erasure verify certificate.json --model MODEL --key KEY --evidence EVIDENCE</code> checks that the certificate is "
+        "unchanged, that it is about this model, who signed it, and that its numbers are those of the stored results. Obtain the public "
+        f"key by another way than the certificate.</p>{assumed}{_table(facts)}",
     )
 
 

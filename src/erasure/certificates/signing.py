@@ -69,6 +69,10 @@ def signer(path: Path) -> CryptoSigner:
 
     with reported("read", path, option="--key"):
         data = path.read_bytes()
+    if b"PUBLIC KEY" in data:
+        raise DataError(
+            f"{path} is no private key but a public one, which verifies; sign with the private key that belongs to it"
+        )
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as error:
@@ -97,6 +101,8 @@ def public_key(path: Path) -> Key:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name the public key in it, such as signing-key.pub")
     with reported("read", path, option="--key"):
         data = path.read_bytes()
     if b"PRIVATE KEY" in data:

@@ -16,7 +16,7 @@ from erasure.certificates.signing import PAYLOAD_TYPE, public_key
 from erasure.certificates.statement import Statement
 from erasure.durable import reported
 from erasure.errors import DataError, ErasureError, StoreError
-from erasure.records.requests import Ledger, RequestEntry
+from erasure.records.requests import CERTIFICATE_FILE, EVIDENCE_FOLDER, MODEL_FOLDER, Ledger, RequestEntry
 from erasure.records.rows import read_rows
 
 __all__ = ["Check", "Verification", "opened", "verify", "verify_ledger"]
@@ -120,17 +120,23 @@ def verify(
     """Check a certificate against everything that is at hand.
 
     Args:
-        certificate: The file.
+        certificate: The file, or the folder of an answered request that holds it.
         key: Public key of the expected signer, in PEM form.
-        model: The unlearned model, as it was saved: a file or a folder.
+        model: The unlearned model, as it was saved: a file or a folder; that of an answered request means the model in it.
         original: The model before.
-        evidence: The file of rows, or the run's folder that holds ``rows.parquet``.
-        ledger: The ledger of requests that should list the certificate.
+        evidence: The file of rows, or the run's folder that holds ``rows.parquet``; that of an answered request means the rows in it.
+        ledger: The ledger of requests that should list the certificate, or its folder.
 
     Raises:
         DataError: If something that was given cannot be used, such as a private key.
         StoreError: If a file cannot be read.
     """
+    if certificate.is_dir():
+        if not (certificate / CERTIFICATE_FILE).is_file():
+            raise DataError(f"there is no {CERTIFICATE_FILE} in {certificate}")
+        certificate = certificate / CERTIFICATE_FILE
+    model, original = _of_answer(model, MODEL_FOLDER), _of_answer(original, MODEL_FOLDER)
+    evidence = _of_answer(evidence, EVIDENCE_FOLDER)
     with reported("read", certificate, option="CERTIFICATE"):
         if certificate.stat().st_size > MAX_BYTES:
             raise DataError(f"{certificate} is larger than {MAX_BYTES // 2**20} MiB, which no certificate is")
@@ -156,6 +162,11 @@ def verify(
     if ledger is not None:
         checks.append(_listed(ledger, statement, file_digest(certificate)))
     return Verification(statement, tuple(checks))
+
+
+def _of_answer(path: Path | None, part: str) -> Path | None:
+    """A part of an answered request, where the folder of the whole is named."""
+    return path / part if path is not None and (path / part).is_dir() and (path / CERTIFICATE_FILE).is_file() else path
 
 
 def _signature(record: dict[str, Any]) -> Check:
@@ -265,7 +276,7 @@ def verify_ledger(path: Path) -> tuple[Check, ...]:
     """Check a ledger against the answers in the folders beside it, which its own chain of digests cannot: its last line and its end.
 
     Args:
-        path: The ledger.
+        path: The ledger, or the folder of requests that has it.
 
     Raises:
         DataError: If a line was changed, removed or inserted.
@@ -278,7 +289,7 @@ def verify_ledger(path: Path) -> tuple[Check, ...]:
     cut = ledger.unlisted()
     if cut:
         checks.append(Check("end", False, f"The answer {cut[0].name} is not listed: the end was cut off."))
-    there = [(entry, path.parent / f"{entry.number:04d}" / "certificate.json") for entry in entries if entry.certificate]
+    there = [(entry, ledger.path.parent / f"{entry.number:04d}" / CERTIFICATE_FILE) for entry in entries if entry.certificate]
     compared = [(entry, certificate) for entry, certificate in there if certificate.exists()]
     for entry, certificate in compared:
         odd = _contradicted_entry(entry, certificate)

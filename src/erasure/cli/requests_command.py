@@ -15,10 +15,10 @@ __all__ = ["command"]
 
 _LEDGER = click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("requests/ledger.jsonl"),
+    type=click.Path(path_type=Path),
+    default=Path("requests"),
     show_default=True,
-    help="The ledger.",
+    help="The ledger, or the folder of requests that has it.",
 )
 
 
@@ -96,6 +96,7 @@ def _entries(ledger: Path) -> Any:
     from erasure.errors import ConfigError, Diagnostic
     from erasure.records.requests import Ledger
 
-    if not ledger.exists():
-        raise ConfigError([Diagnostic(f"there is no ledger at {ledger}", hint="name it with --ledger", kind="data")])
-    return Ledger(ledger).entries()
+    found = Ledger(ledger)
+    if not found.path.exists():
+        raise ConfigError([Diagnostic(f"there is no ledger at {found.path}", hint="name it with --ledger", kind="data")])
+    return found.entries()

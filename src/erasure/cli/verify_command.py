@@ -17,14 +17,14 @@ _FILE = click.Path(exists=True, path_type=Path)
 
 
 @click.command("verify")
-@click.argument("certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("certificate", type=_FILE)
 @click.option("--key", type=_FILE, help="Public key of the expected signer (PEM).")
 @click.option("--model", type=_FILE, help="The unlearned model as it was saved: a file or a folder.")
 @click.option("--original", type=_FILE, help="The model before, as it was saved.")
 @click.option(
     "--evidence", type=_FILE, help="The results that the verdict was computed from: a run's folder or its rows.parquet."
 )
-@click.option("--ledger", type=_FILE, help="The ledger of requests that lists the certificate.")
+@click.option("--ledger", type=_FILE, help="The ledger of requests that lists the certificate, or its folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks and the statement as JSON.")
 def command(
     certificate: Path,
@@ -37,10 +37,13 @@ def command(
 ) -> int:
     """Check a CERTIFICATE of unlearning and state what it does and does not prove.
 
+    CERTIFICATE may be the folder of an answered request; --model, --original and --evidence take such folders, too.
+
     Needs neither torch nor the data. The exit code is 0 if every check that could be made holds, else 1.
 
     \b
     erasure verify certificate.json --model unlearned.safetensors --key company.pub
+    erasure verify requests/0001 --model requests/0001 --ledger requests
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.certificates.verifying import verify
 

@@ -14,8 +14,12 @@ from typing import Any
 from erasure.durable import fsync, locked, reported
 from erasure.errors import DataError, StoreError
 
-__all__ = ["GENESIS", "Ledger", "RequestEntry"]
+__all__ = ["CERTIFICATE_FILE", "EVIDENCE_FOLDER", "GENESIS", "LEDGER_FILE", "MODEL_FOLDER", "Ledger", "RequestEntry"]
 
+LEDGER_FILE = "ledger.jsonl"
+"""The ledger's name in the folder of requests."""
+CERTIFICATE_FILE, MODEL_FOLDER, EVIDENCE_FOLDER = "certificate.json", "model", "evidence"
+"""What the folder of an answered request holds."""
 GENESIS = "0" * 64
 """What the first line has instead of the digest of the line before it."""
 
@@ -82,11 +86,11 @@ class Ledger:
     somewhere else to notice that.
 
     Args:
-        path: The file; it need not exist.
+        path: The file, or the folder of requests that has it; it need not exist.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path / LEDGER_FILE if path.is_dir() else path
 
     def __iter__(self) -> Iterator[RequestEntry]:
         return iter(self.entries())

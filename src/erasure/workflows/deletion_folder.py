@@ -23,7 +23,7 @@ from erasure.durable import fsync, locked, reported, write_atomically
 from erasure.engine.saved_estimators import save_estimator
 from erasure.errors import DataError, StoreError
 from erasure.events import Listener, Message
-from erasure.records.requests import Ledger, RequestEntry
+from erasure.records.requests import CERTIFICATE_FILE, EVIDENCE_FOLDER, LEDGER_FILE, MODEL_FOLDER, Ledger, RequestEntry
 from erasure.workflows.deletion_cost import SPENT_FILE
 
 __all__ = [
@@ -37,9 +37,6 @@ __all__ = [
     "save_model",
 ]
 
-MODEL_FOLDER = "model"
-EVIDENCE_FOLDER = "evidence"
-CERTIFICATE_FILE = "certificate.json"
 PAGE_FILE = "answer.html"
 _STATEMENT_FILE = "statement.json"
 _REMOVED_FILE = "removed.json"
@@ -82,7 +79,7 @@ class DeletionFolder:
     @property
     def ledger(self) -> Ledger:
         """All answered requests."""
-        return Ledger(self.root / "ledger.jsonl")
+        return Ledger(self.root / LEDGER_FILE)
 
     def check(self) -> None:
         """That nothing of what earlier requests have left is missing, before anything is trained.

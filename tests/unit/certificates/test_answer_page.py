@@ -118,4 +118,4 @@ def test_chromium_prints_one_sheet_for_the_person_and_one_for_experts(tmp_path):
     content = printed.read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2  # one for the person, one for experts
-    assert b"/Title (The model was made anew without your data)" in content
+    assert b"/Title (The model was rebuilt without your data)" in content

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 
@@ -87,6 +88,23 @@ def test_an_untouched_certificate_passes_every_check(issued, keys):
         "signature", "signer", "unlearned model", "original model", "evidence", "ledger",
     ]  # fmt: skip
     assert any("no guarantee" in sentence for sentence in found.limits)
+
+
+def test_the_folder_of_an_answered_request_stands_for_what_is_in_it(issued, keys, tmp_path):
+    folder = tmp_path / "0001"
+    shutil.copytree(issued / "original", folder / "model")  # of the request before, say
+    (folder / "evidence").mkdir()
+    for name, place in (("rows.parquet", folder / "evidence"), ("certificate.json", folder)):
+        shutil.copy(issued / name, place / name)
+    found = all_checks(issued, keys, certificate=folder, original=folder, evidence=folder, ledger=issued)
+    assert found.passed, found.checks
+    assert failed(all_checks(issued, keys, certificate=folder, model=folder)) == ["unlearned model"]
+    with pytest.raises(DataError, match=r"there is no certificate\.json in"):
+        verify(tmp_path)
+    with pytest.raises(DataError, match="is a folder; name the public key in it"):
+        verify(folder, key=folder)
+    with pytest.raises(DataError, match="is no private key but a public one, which verifies"):
+        signer(keys / "company.pub")
 
 
 def test_a_statement_survives_its_bytes(issued):
@@ -238,7 +256,7 @@ def test_the_commands_say_what_they_found(issued, keys, tmp_path):
     wrong = erasure("verify", issued / "certificate.json", "--key", keys / "stranger.pub")
     assert wrong.returncode == 1
     assert "Do not rely" in wrong.stdout
-    assert "ok    chain: 1 request, each bound" in erasure("requests", "verify", "--ledger", issued / "ledger.jsonl").stdout
+    assert "ok    chain: 1 request, each bound" in erasure("requests", "verify", "--ledger", issued).stdout
     assert "SSD" in erasure("requests", "list", "--ledger", issued / "ledger.jsonl").stdout
     assert "lineage" in erasure("requests", "show", "1", "--ledger", issued / "ledger.jsonl").stdout
     assert erasure("requests", "show", "2", "--ledger", issued / "ledger.jsonl").returncode == 2

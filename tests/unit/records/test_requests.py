@@ -50,6 +50,7 @@ def test_a_request_that_was_answered_is_not_entered_again(ledger):
     assert ledger.path.read_bytes() == before
     assert ledger.find(f"{2:064x}").number == 3
     assert ledger.find(f"{9:064x}") is None
+    assert Ledger(ledger.path.parent).entries() == ledger.entries()  # by its folder
 
 
 def test_a_model_is_followed_back_to_the_first_original(ledger):
