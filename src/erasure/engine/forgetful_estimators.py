@@ -12,7 +12,7 @@ import numpy as np
 
 from erasure.errors import DataError, MissingDependency, RequirementNotMet
 
-__all__ = ["EstimatorOutcome", "forget"]
+__all__ = ["EstimatorOutcome", "forget", "is_made_of_counts"]
 
 _COUNTING = ("MultinomialNB", "BernoulliNB", "ComplementNB")
 """Models that are sums over samples: a sample is taken off as it was put on, with weight -1."""
@@ -92,8 +92,7 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, may_start_warm
     x_kept, y_kept = _safe_indexing(X, kept), None if y is None else _safe_indexing(y, kept)
     way, guarantee = "retraining", "exact: it is fitted from scratch on the samples that are left"
     keeps_classes = y is not None and len(np.unique(np.asarray(y_kept))) == len(getattr(estimator, "classes_", ()))
-    counting = type(estimator).__name__ in _COUNTING and _is_of_sklearn(estimator) and not fit_parameters
-    if counting and keeps_classes:
+    if not fit_parameters and is_made_of_counts(estimator, y, gone):
         x_gone, y_gone = _safe_indexing(X, np.flatnonzero(gone)), _safe_indexing(y, np.flatnonzero(gone))
         found = copy.deepcopy(estimator)
         found.partial_fit(x_gone, y_gone, sample_weight=np.full(int(gone.sum()), -1.0))
@@ -110,6 +109,27 @@ def forget(estimator: Any, X: Any, y: Any = None, *, forget: Any, may_start_warm
         way=way, guarantee=guarantee, n_forgotten=int(gone.sum()), elapsed_s=time.perf_counter() - start
     )
     return found
+
+
+def is_made_of_counts(estimator: Any, y: Any, gone: Any) -> bool:
+    """Whether samples can be taken off an estimator: it is naive Bayes of counts, and counts each of these samples once.
+
+    One that was fitted with weights, or on other samples, counts another number of a class than there are.
+
+    Args:
+        estimator: Fitted.
+        y: Labels of all samples that it was fitted on, or None.
+        gone: Mask of those that are to go; they must not be all of a class.
+    """
+    if y is None or type(estimator).__name__ not in _COUNTING or not _is_of_sklearn(estimator):
+        return False
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        return False
+    classes, counts = np.unique(labels, return_counts=True)
+    keeps_classes = len(np.unique(labels[~np.asarray(gone)])) == len(classes)
+    is_known = np.array_equal(classes, estimator.classes_) and np.allclose(counts, estimator.class_count_)
+    return bool(keeps_classes and is_known)
 
 
 def _mask(forget: Any, n: int) -> np.ndarray[Any, Any]:

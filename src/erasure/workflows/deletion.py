@@ -325,16 +325,23 @@ def _of_estimator(
     prepare: bool,
 ) -> Answer | DeletionPlan:
     work = EstimatorRequest(
-        estimator=estimator, data=data, place=place, request=request, digest=digest, price_per_hour=price_per_hour
+        estimator=estimator,
+        data=data,
+        place=place,
+        request=request,
+        digest=digest,
+        price_per_hour=price_per_hour,
+        is_checked=check_data,
     )
+    spent = work.begun()
     if check_data:
         work.check()
-    plan = work.plan()
+    plan = work.plan(priced=dry_run or prepare)
     if prepare:
         return replace(plan, note=NOTHING_TO_PREPARE)
     if dry_run:
         return plan
-    made, entry, folder = work.answer(plan)
+    made, entry, folder = work.answer(plan, spent)
     return Answer(model=made, entry=entry, folder=folder, plan=plan)
 
 

@@ -12,6 +12,9 @@ __all__ = ["NOTHING_TO_PREPARE", "DeletionPlan", "OfferedMethod", "PlannedModels
 
 NOTHING_TO_PREPARE = "Nothing has to be prepared: the answer is exact or certified by proof, and compared with nothing."
 
+_SHOWN_S = 0.1
+"""Seconds below which a plan names no number."""
+
 
 @dataclass(frozen=True)
 class OfferedMethod:
@@ -60,6 +63,7 @@ class StepPrices:
         judging_s: Measures and attacks on one model, without the pass.
         report_s: Verdict, stored rows and report.
         answer_s: Saved model, page, ledger and certificate.
+        planning_s: Looking up what is there, and choosing from it.
         start_s: What a new process takes more, until everything is loaded that the others use.
     """
 
@@ -67,6 +71,7 @@ class StepPrices:
     judging_s: float = 0.0
     report_s: float = 0.0
     answer_s: float = 0.0
+    planning_s: float = 0.0
     start_s: float = 0.0
 
 
@@ -88,6 +93,7 @@ class DeletionPlan:
         price_per_hour: What an hour costs.
         already: Number of the request that has answered this one; 0 if none has.
         way: What is done where no method is to be chosen, such as for estimators; empty otherwise.
+        way_s: Seconds of that; None where nobody has timed it.
         note: A last sentence; empty if there is nothing to add.
     """
 
@@ -104,6 +110,7 @@ class DeletionPlan:
     price_per_hour: float = 0.0
     already: int = 0
     way: str = ""
+    way_s: float | None = None
     note: str = ""
 
     @property
@@ -150,12 +157,14 @@ class DeletionPlan:
 
     @property
     def evidence_s(self) -> float:
-        """Seconds of measuring, of verdict and report, and of page, ledger and certificate."""
-        return self.measuring_s + self.steps.report_s + self.steps.answer_s
+        """Seconds of looking up and measuring, of verdict and report, and of page, ledger and certificate."""
+        return self.steps.planning_s + self.measuring_s + self.steps.report_s + self.steps.answer_s
 
     @property
     def unlearning_s(self) -> float:
         """Seconds of the cheapest method with a proof; else of trying every method once and confirming the costliest of them."""
+        if self.way:
+            return self.way_s or 0.0
         if self.proving:
             return self.proving[0].seconds
         best = [self.chosen] if self.chosen is not None else self.tried
@@ -165,7 +174,7 @@ class DeletionPlan:
     def total_s(self) -> float:
         """Seconds of the whole, if the method with a proof does what it promises or another is confirmed; else one more retraining."""
         if self.way:
-            return self.retraining_s
+            return self.unlearning_s + self.evidence_s
         if not self.tried:
             return 0.0 if self.already else self.retraining_s + self.evidence_s
         training = 0.0 if self.proving else self.training_s
@@ -176,7 +185,7 @@ class DeletionPlan:
             return f"Nothing is to be done: request {self.already} has answered this one."
         lines = [f"{self.n_forget:,} of {self.n_train:,} training samples are to be forgotten."]
         if self.way:
-            return "\n".join([*lines, f"{self.way}: {_time(self.retraining_s)} at most.", *self._noted()])
+            return "\n".join([*lines, *self._by_one_way(), *self._noted()])
         if self.retraining_s:
             lines.append(f"One retraining takes {_time(self.retraining_s)}.")
         lines += self._by_proof() if self.proving else self._by_comparison()
@@ -186,7 +195,8 @@ class DeletionPlan:
         again = not self.tried and self.retraining_s > 0
         making = f"{_time(self.retraining_s)} for retraining" if again else f"{_time(self.unlearning_s)} for unlearning"
         steps = self.steps
-        evidence = f"{_time(self.measuring_s)} for measures and attacks, {_time(steps.report_s)} for the report"
+        measuring = f"{_time(self.measuring_s)} for measures and attacks"
+        evidence = f"{_time(steps.planning_s)} for finding what is there, {measuring}, {_time(steps.report_s)} for the report"
         lines.append(
             f"In all {_time(self.total_s)}{share}{money}: {training}{making}, {evidence}, {_time(steps.answer_s)} for page, ledger and "
             "certificate."
@@ -203,6 +213,16 @@ class DeletionPlan:
 
     def _noted(self) -> list[str]:
         return [self.note] if self.note else []
+
+    def _by_one_way(self) -> list[str]:
+        if self.way_s is None:
+            return [f"{self.way}."]
+        money = f", {self.price_per_hour * self.total_s / 3600:.2f} in money" if self.price_per_hour else ""
+        answering = _time(self.steps.report_s + self.steps.answer_s)
+        parts = f"{_time(self.measuring_s)} for scores, {answering} for model, page, ledger and certificate"
+        started = f"A new process takes {_time(self.steps.start_s)} more, until libraries are loaded."
+        whole = f"In all {_time(self.total_s)}{money}: {_time(self.way_s)} for that, {parts}."
+        return [f"{self.way}.", whole, *([started] if self.steps.start_s >= _SHOWN_S else [])]
 
     def _by_proof(self) -> list[str]:
         first = self.proving[0]
@@ -230,4 +250,6 @@ class DeletionPlan:
 
 
 def _time(seconds: float) -> str:
+    if 0 < seconds < _SHOWN_S:
+        return f"less than {_SHOWN_S} s"
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

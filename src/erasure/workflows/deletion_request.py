@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,9 +186,22 @@ class DeletionRequest:
             methods: Labels and methods.
             priced: Whether somebody wants to know the price even where it changes nothing about what is done.
         """
+        is_priced = priced or math.isfinite(self.wishes.max_seconds)
+        draft = self._drafted(methods, is_priced)
+        if not is_priced:
+            return self._within(draft)
+        steps = self._step_prices(draft)
+        if priced:
+            start = time.perf_counter()
+            asked = self._again(self.place, self.fits, request=self.request, digest=self.digest)
+            asked._drafted(methods, is_priced=False)  # as the request will
+            steps = replace(steps, planning_s=time.perf_counter() - start)
+        return self._within(replace(draft, steps=steps))
+
+    def _drafted(self, methods: Sequence[tuple[str, Unlearner]], is_priced: bool) -> DeletionPlan:
+        """What is known of models and methods; what was not timed yet is tried on parts of the data."""
         data, wishes = self.data, self.wishes
         proving = self._of_shards(methods)
-        is_priced = priced or math.isfinite(wishes.max_seconds)
         price = 0.0
         if self.fits is not None and (is_priced or (methods and not proving)):
             price = retraining_price(self.fits, data, self.evidence.wanted_golds(), self.seed)
@@ -198,7 +212,7 @@ class DeletionRequest:
         chosen, n_applied = None, 0
         if not proving and self.fits is not None:
             candidates, chosen, n_applied = self.evidence.foreseen(candidates)
-        draft = DeletionPlan(
+        return DeletionPlan(
             n_forget=len(data.partitions["forget"]),
             n_train=len(data.partitions["train"]),
             models=self.evidence.planned() if any(not each.refusal for each in candidates) else (),
@@ -210,7 +224,6 @@ class DeletionRequest:
             retraining_s=price,
             price_per_hour=wishes.price_per_hour,
         )
-        return self._within(replace(draft, steps=self._step_prices(draft)) if is_priced else draft)
 
     def _step_prices(self, draft: DeletionPlan) -> StepPrices:
         """Seconds of measuring, judging and publishing, which are rehearsed."""
@@ -239,19 +252,13 @@ class DeletionRequest:
         return replace(rehearsal.timed(), pass_s=pass_seconds(self.data, self.own))
 
     def _stand_in(self, folder: Path) -> DeletionRequest:
-        """The same request in a folder where nothing else is."""
-        return DeletionRequest(
-            self.data,
-            self.model,
-            None,
-            self.unlearnings.store,
-            DeletionFolder(folder),
-            self.wishes,
-            request=_NOBODY,
-            digest=_NOBODY,
-            seed=self.seed,
-            listener=ignore_events,
-        )
+        """A request of nobody in a folder where nothing else is."""
+        return self._again(DeletionFolder(folder), None, request=_NOBODY, digest=_NOBODY)
+
+    def _again(self, place: DeletionFolder, fits: Fits | None, **names: str) -> DeletionRequest:
+        """The same request, which has looked up nothing yet."""
+        store, more = self.unlearnings.store, {"seed": self.seed, "listener": ignore_events}
+        return DeletionRequest(self.data, self.model, fits, store, place, self.wishes, **names, **more)  # type: ignore[arg-type]
 
     def _of_shards(self, methods: Sequence[tuple[str, Unlearner]]) -> list[OfferedMethod]:
         """The method that trains shards again, with its share of a training; it needs no trial, and nothing else is tried."""

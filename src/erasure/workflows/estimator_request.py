@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,23 @@ from erasure.accounting.guarantee import Guarantee
 from erasure.certificates.answer_page import answer_page
 from erasure.certificates.statement import CertifiedValue, Statement
 from erasure.durable import write_atomically
-from erasure.engine.forgetful_estimators import forget
+from erasure.engine.forgetful_estimators import forget, is_made_of_counts
 from erasure.engine.recording.provenance import versions
 from erasure.errors import DataError, RequirementNotMet
 from erasure.records.requests import RequestEntry
 from erasure.records.rows import Row, write_rows
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent, now
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, rows_digest, save_model
-from erasure.workflows.deletion_plan import DeletionPlan
+from erasure.workflows.deletion_plan import DeletionPlan, StepPrices
 from erasure.workflows.deletion_statement import RETRAINING
+from erasure.workflows.estimator_price import fitting_seconds, scoring_seconds
 
 __all__ = ["EstimatorData", "EstimatorRequest", "is_estimator"]
 
-_TRIAL = 10
+_NOBODY = "0" * 64
+"""Digest that stands where a rehearsal names people and models."""
+_RETRAINING = "retraining"
+"""The way of an estimator that was fitted from scratch."""
 _ASSUMED = {
     "closed form": "The samples were taken off the counts that the estimator is made of, which equals fitting without them up to rounding.",
     "retraining": "The estimator is fitted from scratch; features, scaling and parameters that the samples helped to make are not covered.",
@@ -108,6 +113,7 @@ class EstimatorRequest:
         request: Digest of who asks.
         digest: Of the saved estimator.
         price_per_hour: What an hour of computing costs.
+        is_checked: Whether the estimator is asked if it has learned from the data.
     """
 
     estimator: Any
@@ -116,6 +122,7 @@ class EstimatorRequest:
     request: str
     digest: str
     price_per_hour: float = 0.0
+    is_checked: bool = True
 
     def check(self) -> None:
         """That the estimator has learned from this data.
@@ -143,59 +150,111 @@ class EstimatorRequest:
                 f"{100 * constant:.1f} %; say that it is right with check_data=False"
             )
 
-    def plan(self) -> DeletionPlan:
-        """What will be done, and what fitting again takes, from fitting to a tenth of the data."""
-        from sklearn.base import clone
+    def plan(self, *, priced: bool = True) -> DeletionPlan:
+        """What will be done, and its price, from fits and scores on parts of the data and a rehearsed answer.
 
-        retain = self.data.partitions["retain"]
-        some = retain[:: max(1, min(_TRIAL, len(retain) // 64))]
-        x, y = self.data.taken(some)
-        start = time.perf_counter()
-        try:
-            clone(self.estimator).fit(x) if y is None else clone(self.estimator).fit(x, y)
-        except ValueError:  # a class may be missing in a part
-            start = time.perf_counter()
-        retraining_s = (time.perf_counter() - start) * len(retain) / len(some)
-        return DeletionPlan(
+        Args:
+            priced: Whether somebody wants to know the price; else only what the ledger names is timed.
+        """
+        is_counted = is_made_of_counts(self.estimator, *self._labels_and_gone())
+        draft = DeletionPlan(
             n_forget=len(self.data.partitions["forget"]),
             n_train=len(self.data.partitions["train"]),
-            retraining_s=retraining_s,
             price_per_hour=self.price_per_hour,
-            way="take the samples off the counts where the estimator is made of counts, else fit it from scratch; both are exact",
+            way="take the samples off the counts that the estimator is made of"
+            if is_counted
+            else "fit the estimator from scratch",
         )
+        if not priced and not is_counted:
+            return draft
+        draft = replace(draft, retraining_s=fitting_seconds(self.estimator, *self.data.taken(self.data.partitions["retain"])))
+        if not priced:
+            return draft
+        way_s = self._forgotten().unlearning_.elapsed_s if is_counted else draft.retraining_s
+        first, steps = self._step_prices(), self._step_prices()
+        steps = replace(steps, pass_s=self._scoring_s(), start_s=max(0.0, first.report_s - steps.report_s))
+        return replace(draft, way_s=way_s, steps=steps)
 
-    def answer(self, plan: DeletionPlan) -> tuple[Any, RequestEntry, Path]:
-        """Forget, write, record, certify."""
-        staging = self.place.staging(self.request, self.digest)
-        spent = Spent(staging / "private" / SPENT_FILE)
-        spent.note()
+    def _step_prices(self) -> StepPrices:
+        """Seconds of writing and publishing, rehearsed in a folder where nothing else is."""
+        with tempfile.TemporaryDirectory(prefix="erasure-") as folder:
+            place = DeletionFolder(Path(folder), contact=self.place.contact)
+            stand_in = replace(self, place=place, request=_NOBODY, digest=_NOBODY, data=self.data.narrowed())
+            _ = place.signing_key
+            rows = [self._row(role, "rehearsal", name, 0.5) for role in ("original", "unlearned") for name in self._parts()]
+            start = time.perf_counter()
+            save_model(self.estimator, Path(folder) / MODEL_FOLDER)  # the one in use is saved too, for its digest
+            stand_in._published(self.estimator, _RETRAINING, rows, Spent(Path(folder) / SPENT_FILE), 0.0)
+            return StepPrices(report_s=time.perf_counter() - start)
+
+    def _scoring_s(self) -> float:
+        """Seconds that one model's scores take, and half of what it takes to check that the estimator has learned from the data."""
+        if self.data.y is None or not hasattr(self.estimator, "score"):
+            return 0.0
+        x, y = self.data.taken(self.data.partitions["train"])
+        n_scored = len(self.data.partitions["train"]) + (0 if self.data.test is None else len(self.data.test[1]))
+        n_checked = n_scored if self.is_checked and hasattr(self.estimator, "classes_") else 0
+        return scoring_seconds(self.estimator.score, x, y, n_scored + n_checked // 2)
+
+    def _labels_and_gone(self) -> tuple[Any, Any]:
         present, gone = self.data.partitions["train"], self.data.partitions["forget"]
-        x, y = self.data.taken(present)
-        made = forget(self.estimator, x, y, forget=torch.isin(present, gone).numpy(), may_start_warm=False)
+        return self.data.taken(present)[1], torch.isin(present, gone).numpy()
+
+    def _forgotten(self) -> Any:
+        """The estimator without the samples."""
+        x, y = self.data.taken(self.data.partitions["train"])
+        return forget(self.estimator, x, y, forget=self._labels_and_gone()[1], may_start_warm=False)
+
+    def begun(self) -> Spent:
+        """What it takes from now on."""
+        return Spent(self._staging / "private" / SPENT_FILE)
+
+    def answer(self, plan: DeletionPlan, spent: Spent) -> tuple[Any, RequestEntry, Path]:
+        """Forget, write, record, certify.
+
+        Args:
+            plan: What is known beforehand.
+            spent: From when the request was begun.
+        """
+        spent.note()
+        made = self._forgotten()
         way = made.unlearning_.way
+        rows = [*self._rows(self.estimator, "original", ""), *self._rows(made, "unlearned", _label(way))]
+        retraining_s = made.unlearning_.elapsed_s if way == _RETRAINING else plan.retraining_s
+        entry = self._published(made, way, rows, spent, retraining_s)
+        return made, entry, self.place.place(entry.number)
+
+    @property
+    def _staging(self) -> Path:
+        return self.place.staging(self.request, self.digest)
+
+    def _published(self, made: Any, way: str, rows: list[Row], spent: Spent, retraining_s: float) -> RequestEntry:
+        """Write the answer, and make it visible."""
+        staging = self._staging
         unlearned = save_model(made, staging / MODEL_FOLDER)
         if unlearned == self.digest:
-            raise RequirementNotMet("the estimator is the same without the samples: it has learned nothing from them")
-        rows = [*self._rows(self.estimator, "original"), *self._rows(made, "unlearned")]
+            raise RequirementNotMet(
+                "fitted without these samples the estimator is the same to the last bit: it holds nothing of them, and no other model is "
+                "needed"
+            )
         (staging / EVIDENCE_FOLDER).mkdir(parents=True, exist_ok=True)
         write_rows(rows, staging / EVIDENCE_FOLDER)
         statement = self._statement(way, unlearned, rows, staging)
         page = answer_page(statement, contact=self.place.contact)
         write_atomically(staging / PAGE_FILE, page.encode(), option="--folder")
+        removed = self.place.removed_record(self.data, self.data.partitions["forget"])
         facts = {
             "received": spent.received,
             "cost_s": round(spent.seconds, 3),
-            "retraining_s": round(made.unlearning_.elapsed_s if way == "retraining" else plan.retraining_s, 3),
+            "retraining_s": round(retraining_s, 3),
             "drift": None,
             "refusal": "",
         }
-        removed = self.place.removed_record(self.data, gone)
-        entry = self.place.publish(staging, statement, facts, removed, certify=True)
-        return made, entry, self.place.place(entry.number)
+        return self.place.publish(staging, statement, facts, removed, certify=True)
 
     def _statement(self, way: str, unlearned: str, rows: list[Row], staging: Path) -> Statement:
         found = versions()
-        is_retrained = way == "retraining"
+        is_retrained = way == _RETRAINING
         sentence = "The model was trained from scratch without the samples."
         return Statement(
             original=self.digest,
@@ -218,38 +277,37 @@ class EstimatorRequest:
             finished=now(),
         )
 
-    def _rows(self, estimator: Any, role: Any) -> list[Row]:
-        """The estimator's own score on each part."""
+    def _parts(self) -> dict[str, tuple[Any, Any]]:
+        """What an estimator is scored on."""
         parts = {name: self.data.taken(self.data.partitions[name]) for name in ("forget", "retain")}
         if self.data.test is not None:
             parts["test"] = self.data.test
-        is_classifier = hasattr(estimator, "classes_")
-        rows = []
-        for partition, (x, y) in parts.items():
-            if y is None or not hasattr(estimator, "score"):
-                continue
-            rows.append(
-                Row(
-                    experiment="deletion request",
-                    dataset="given data",
-                    unlearner="",
-                    label=role if role == "original" else _label(estimator.unlearning_.way),
-                    model_role=role,
-                    measure="accuracy" if is_classifier else "score",
-                    partition=partition,
-                    value=float(estimator.score(x, y)),
-                    seed_split=0,
-                    seed_train=0,
-                    seed_unlearn=None if role == "original" else 0,
-                    seed_evaluate=0,
-                    n=1,
-                )
-            )
-        return rows
+        return {name: (x, y) for name, (x, y) in parts.items() if y is not None and hasattr(self.estimator, "score")}
+
+    def _rows(self, estimator: Any, role: Any, label: str) -> list[Row]:
+        """The estimator's own score on each part."""
+        return [self._row(role, label, name, float(estimator.score(x, y))) for name, (x, y) in self._parts().items()]
+
+    def _row(self, role: Any, label: str, partition: str, score: float) -> Row:
+        return Row(
+            experiment="deletion request",
+            dataset="given data",
+            unlearner="",
+            label=label or role,
+            model_role=role,
+            measure="accuracy" if hasattr(self.estimator, "classes_") else "score",
+            partition=partition,
+            value=score,
+            seed_split=0,
+            seed_train=0,
+            seed_unlearn=None if role == "original" else 0,
+            seed_evaluate=0,
+            n=1,
+        )
 
 
 def _label(way: str) -> str:
-    return RETRAINING if way == "retraining" else "closed form"
+    return RETRAINING if way == _RETRAINING else "closed form"
 
 
 def _bytes(value: Any) -> bytes:

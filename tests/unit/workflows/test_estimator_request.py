@@ -16,6 +16,7 @@ import erasure.sklearn
 from erasure.certificates.verifying import verify
 from erasure.errors import DataError, RequirementNotMet
 from erasure.records.requests import Ledger
+from erasure.workflows import estimator_price
 
 X, Y = load_iris(return_X_y=True)
 SHUFFLED = np.random.default_rng(0).permutation(len(Y))
@@ -69,7 +70,13 @@ def test_what_is_saved_is_read_back_and_has_the_same_bytes(tmp_path):
 
 def test_a_plan_and_mistakes(tmp_path):
     fitted = MultinomialNB().fit(*DATA)
-    assert "take the samples off the counts" in str(request(tmp_path, fitted, [1], dry_run=True))
+    counted = request(tmp_path, fitted, [1], dry_run=True)
+    assert "take the samples off the counts" in str(counted)
+    assert 0 < counted.way_s < counted.total_s
+    fresh = request(tmp_path, LogisticRegression().fit(*DATA), [1], dry_run=True, price_per_hour=3600.0)
+    assert "fit the estimator from scratch" in str(fresh)
+    assert "in money" in str(fresh)
+    assert fresh.way_s == fresh.retraining_s > 0
     assert "Nothing has to be prepared" in str(request(tmp_path, fitted, [1], prepare=True))
     for forget, message in (
         ([100], "are not in the data"),
@@ -83,3 +90,46 @@ def test_a_plan_and_mistakes(tmp_path):
     with pytest.raises(RequirementNotMet, match="cannot be saved without pickle"):
         request(tmp_path, KNeighborsClassifier().fit(*DATA), [1])
     assert not (tmp_path / "requests" / "ledger.jsonl").exists()
+
+
+class SlowEstimator:
+    """Takes as long as the square of its samples, on a clock of its own."""
+
+    def __init__(self, clock=None):
+        self.clock = clock
+
+    def get_params(self, deep=True):
+        return {"clock": self.clock}
+
+    def set_params(self, **given):
+        return SlowEstimator(**given)
+
+    def __sklearn_clone__(self):
+        return self
+
+    def fit(self, x, y):
+        self.clock[0] += 1e-4 * len(x) ** 2
+        return self
+
+    def score(self, x, y):
+        self.clock[0] += 0.2 + 0.01 * len(x)
+        return 1.0
+
+
+def test_a_price_grows_with_the_samples_as_the_estimator_does(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(estimator_price.time, "perf_counter", lambda: clock[0])
+    slow, x, y = SlowEstimator(clock), np.zeros((4000, 1)), np.zeros(4000)
+    assert estimator_price.fitting_seconds(slow, x, y) == pytest.approx(1e-4 * 4000**2, rel=0.01)
+    assert clock[0] < 0.2 * 1e-4 * 4000**2  # learned from parts
+    assert estimator_price.scoring_seconds(slow.score, x, y, 10_000) == pytest.approx(100.2, rel=0.01)
+    assert estimator_price.fitting_seconds(slow, x[:40], y[:40]) == pytest.approx(0.16)  # quick enough to be tried
+
+
+def test_samples_are_taken_off_counts_only_if_each_counts_once(tmp_path):
+    weights = np.linspace(1, 3, 100)
+    answer = request(tmp_path, MultinomialNB().fit(*DATA, sample_weight=weights), [1, 5], check_data=False)
+    assert answer.entry.verdict == "retrained"
+    kept = np.setdiff1d(np.arange(100), [1, 5])
+    alone = MultinomialNB().fit(X[kept], Y[kept])
+    assert np.allclose(answer.model.feature_log_prob_, alone.feature_log_prob_)
