@@ -183,6 +183,30 @@ def test_parameters_are_given_to_every_named_section():
     assert first.optimizer == second.optimizer
 
 
+def test_what_a_rule_means_for_others_changes_nothing_where_upstream_does_not_read_it():
+    written = vocabulary.experiment()
+    names = ("Scrub.Scrub", "FisherForgetting.FisherForgetting")
+    written["unlearners"] = [{"class": f"{vocabulary.UNLEARN}{name}", "parameters": {}} for name in names]
+    measures = [
+        {"class": f"{vocabulary.EVAL}measures.{name}"} for name in ("AIN", "RelearnTime", "ForgetSetInfo", "PartitionInfo")
+    ]
+    written["evaluator"]["parameters"]["measures"] = measures
+    plain = load_experiment(written)
+    sections = ["unlearners/parameters", "evaluator/parameters/measures/parameters"]
+    rule = {"in_sections": sections, "params": {"alpha": 0.25, "partition": "test"}}
+    written["experiment"] = {"parameters": {"propagate": [rule]}}
+    found = load_experiment(written)
+    (scrub, fisher), (ain, relearning, size, named) = [each.unlearner for each in found.unlearners], found.evaluator.measures
+    assert (fisher.alpha, ain.alpha) == (0.25, 0.25)
+    assert scrub == plain.unlearners[0].unlearner
+    assert (relearning, size, named.partition) == (*plain.evaluator.measures[1:3], "test")
+    assert any(each.message == '"alpha" has no effect: SCRUB does not read it' for each in found.notices)
+    written["unlearners"][0]["parameters"]["alpha"] = 0.75  # written there it is meant
+    found = load_experiment(written)
+    assert found.unlearners[0].unlearner.alpha == 0.75
+    assert any(each.message == '"alpha" is SCRUB\'s own: upstream does not read it there' for each in found.notices)
+
+
 # Partitions of an attack's own
 
 

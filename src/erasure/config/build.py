@@ -156,9 +156,7 @@ class Builder:
                 self._problem(f'{with_article(slot.kind)} needs a "class"; found {found}', node.position, path, "structure", hint)
                 return None
             inner = node.get("parameters")
-            if inner is None:
-                return "", self._items(node, path)
-            return "", self._items(inner, f"{path}.parameters")
+            return "", self._items(node, path) if inner is None else self._items(inner, f"{path}.parameters")
         if not isinstance(name_node.value, str):
             self._problem("expected the name of a class in quotes", name_node.position, f"{path}.class", "structure")
             return None
@@ -218,10 +216,14 @@ class Builder:
         """The parameters without those that the component does not read, but that the format or a rule allows to be there."""
         accepted = _accepted(resolved, parameters) | {*resolved.cls.wraps}
         allowed = READ_BY_NAME.get(resolved.cls.kind, frozenset()) if resolved.alias is not None else frozenset()
-        elsewhere = resolved.alias.elsewhere if resolved.alias is not None else {}
+        alias = resolved.alias or Alias(kind=resolved.cls.kind)
         kept: dict[str, tuple[Position, Node]] = {}
         for name, (position, value) in parameters.items():
-            is_read = name in accepted and value.plain() not in elsewhere.get(name, ())
+            is_meant = name not in alias.ours or value not in self.propagated
+            is_read = name in accepted and is_meant and value.plain() not in alias.elsewhere.get(name, ())
+            if is_read and name in alias.ours:
+                text = f'"{name}" is {resolved.key.rpartition(":")[2]}\'s own: upstream does not read it there'
+                self.notices.append(Notice(text, f"{path}.{name}", position, "unlike"))
             if is_read or not (name in allowed or value in self.propagated):
                 kept[name] = position, value
                 self.read |= {value} & self.propagated
@@ -362,10 +364,8 @@ class Builder:
 
     def _value(self, node: Node, annotation: Any, path: str) -> Any:
         slot = component_slot(annotation) if annotation is not None else None
-        if slot is None:
+        if slot is None or node.value is None:
             return node.plain()
-        if node.value is None:
-            return None
         if isinstance(node.value, list):
             return self.build_list(node, slot, path)
         component = self.build(node, slot, path)

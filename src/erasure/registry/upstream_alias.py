@@ -32,6 +32,8 @@ class Alias:
         derived: Parameter of ours to the rule that makes it of several of upstream's.
         brings: Where the node has splitters of its own, as ``parameter.key``: a list of them, or a data section. What they make joins the
             data's partitions where the node names it.
+        ours: Parameters of ours that another of upstream's classes has under the same name, and this one does not read: a rule that
+            propagates one means the other.
         elsewhere: Values of a parameter of other classes of upstream's, which this one does not read, where ours has one of that name.
     """
 
@@ -47,6 +49,7 @@ class Alias:
     spliced: str = ""
     derived: Mapping[str, Derived] = field(default_factory=dict)
     brings: tuple[str, ...] = ()
+    ours: frozenset[str] = frozenset()
     elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -80,6 +80,7 @@ UNLEARNERS: dict[str, Alias] = {
         "SCRUB",
         rename={**_BOTH, "T": "temperature"},
         defaults=_adam(epochs=1, temperature=4.0, alpha=1.0, gamma=1.0),
+        ours=frozenset({"alpha"}),
         wrap=_INSIDE,
         note="the teacher is a real copy (upstream's shares the student's weights), and the maximising pass comes first, as published",
     ),
@@ -119,7 +120,10 @@ def _measure(target: str, **facts: Any) -> Alias:
 
 
 _MODEL_DISTANCE = _measure(
-    "ModelDistance", rename={"ref_data": "partition"}, ignored={"name": "the measure has a name of its own"}
+    "ModelDistance",
+    rename={"ref_data": "partition"},
+    ignored={"name": "the measure has a name of its own"},
+    ours=frozenset({"partition"}),
 )
 _ATTACK = {
     "attack_in_data": "the attack learns from what models say of the run's own partitions",
@@ -152,12 +156,13 @@ MEASURES: dict[str, Alias] = {
     "measures.PartitionInfo": _measure(
         "PartitionInfo", fault="all samples are counted (upstream leaves out the last short batch)"
     ),
-    "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}),
+    "measures.ForgetSetInfo": _measure("PartitionInfo", defaults={"partition": "forget"}, ours=frozenset({"partition"})),
     "measures.AUS": _measure("AUS", rename={"forget_part": "forget", "test_part": "test"}, ignored=_TASK),
     "measures.RelearnTime": _measure(
         "RelearnTime",
         rename={"forget_part": "forget"},
         defaults={"count": "epochs", "cap": 100, "alpha": 0.0, "eval_samples": None},
+        ours=frozenset({"alpha"}),
         elsewhere=_OF_A_METRIC,
         note="one Adam for all models, whose accuracy is looked at in eval mode (upstream reuses each model's own optimizer)",
     ),
@@ -178,6 +183,7 @@ MEASURES: dict[str, Alias] = {
     "activations.ActivationDistance": _measure(
         "LegacyActivationDistance",
         rename={"forget_part": "partition"},
+        ours=frozenset({"partition"}),
         ignored={"function": "the formula is fixed", "name": "the measure has a name of its own"},
     ),
     "measures.SaveValues": _measure("", dropped="results are always written, as valid files, to the directory given by --output"),

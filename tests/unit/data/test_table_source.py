@@ -71,6 +71,87 @@ def test_no_file_is_left_behind(write, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["people.csv"]
 
 
+@pytest.mark.parametrize(
+    ("values", "is_said"),
+    [
+        (["850", "12.345", "999", "1.250"], True),
+        (["1.234", "22.345", "3.456", "4.567"], True),
+        (["850", "12.345", "999", "1.25"], False),
+        (["0.512", "12.345", "1.250", "3.125"], False),
+        (["1850", "12.345", "1.250", "3.125"], False),
+        (["850", "12", "125", "7"], False),
+    ],
+)
+def test_points_that_may_stand_between_thousands_are_told_of(write, values, is_said):
+    source = TableFile(path=write(numbers(*(f"{each},{k % 7},{k % 2}" for k, each in enumerate(values)))), label="y")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        read = source.load().x.values[:, 0]
+    assert read.tolist() == pytest.approx([float(each) for each in values])
+    found = [str(each.message) for each in said if "between thousands" in str(each.message)]
+    assert len(found) == is_said
+    if is_said:
+        at = next(k for k, each in enumerate(values) if "." in each)
+        assert f'row {at + 1} of people.csv has "{values[at]}"' in found[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read = source.replace(decimal=",").load().x.values[:, 0]
+        assert read.tolist() == [float(each.replace(".", "")) for each in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["Yes", "no", "yes"], '"Yes" and "yes"'),
+        (["caf\u00e9", "cafe\u0301", "tea"], '"cafe\\u0301" and "caf\\u00e9"'),
+        (["07", "7", "8"], '"07" and "7"'),
+        (["New York", "new  york", "Rome"], '"New York" and "new  york"'),
+        (["a", "b", "c"], ""),
+        (["10", "1", "100"], ""),
+    ],
+)
+def test_values_that_only_look_different_are_told_of(write, values, said):
+    source = TableFile(path=write(numbers(*(f"{k % 2}.5,2,{each}" for k, each in enumerate(values)))), label="y")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert len(set(source.load().y.tolist())) == 3
+    assert [said in str(each.message) for each in heard if "count as two values" in str(each.message)] == [True] * bool(said)
+
+
+def test_the_index_of_a_saved_frame_is_no_feature(tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2.5, 3.5], "y": [0, 1, 0]}, index=pd.Index([70, 12, 33], name="patient"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    source = TableFile(path=str(tmp_path / "t.parquet"), label="y")
+    with pytest.warns(UserWarning, match=r'column 2 \("patient"\) was the index of the table that was saved'):
+        assert source.load().feature_names == ("a",)
+    assert source.replace(features=("a", "patient")).load().feature_names == ("a", "patient")
+    assert source.replace(z=("patient",)).load().z.tolist() == [70, 12, 33]
+    frame.set_axis(["p", "q", "r"]).to_parquet(tmp_path / "t.parquet")
+    with pytest.warns(UserWarning, match="was the index of the table"):
+        assert source.load().feature_names == ("a",)
+
+
+def test_numbers_that_even_float64_makes_alike_are_told_of(write):
+    source = TableFile(path=write(numbers("9007199254740993,1,0", "9007199254740992,2,1", "4,3,0")), label="y")
+    with pytest.warns(UserWarning, match="up to 16 digits, of which inputs keep only 2 apart"):
+        source.load()
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [("\u0661\u0662", "write them with 0 to 9"), ("\uff11\uff12", "write them with 0 to 9"), ("1_000", '"character": "_"')],
+)
+def test_numbers_of_other_scripts_and_programs_get_advice(write, value, remedy):
+    with pytest.raises(DataError, match=remedy) as caught:
+        TableFile(path=write(numbers(f"{value},1,0", f"{value},2,1")), label="y").load()
+    assert f"'{value}' in row 1" in str(caught.value)
+
+
+def test_an_archive_is_to_be_unpacked(write):
+    with pytest.raises(DataError, match="it is an archive; unpack it"):
+        TableFile(path=write("PK", "t.csv.zip"), label="y").load()
+
+
 def test_the_order_of_the_rows_does_not_change_the_codes(write):
     header, *rows = CSV.strip().splitlines()
     forwards = TableFile(path=write(CSV), label="label", categorical=["job", "city"]).load()

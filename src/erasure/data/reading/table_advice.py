@@ -17,8 +17,9 @@ _CUT = 40
 _ODD_SHARE = 0.05
 """Texts among numbers are marks for missing values where they are so few of all."""
 
-_NUMBER = r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?"
-_BETWEEN_THOUSANDS = r"[,\u202f\u2009\u00a0\u2019\x27 ]"
+_NUMBER = r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?"
+_OTHER_DIGITS = r"[+-]?\d+(\.\d*)?"
+_BETWEEN_THOUSANDS = r"[,_\u202f\u2009\u00a0\u2019\x27 ]"
 _GROUPED = rf"[+-]?\d{{1,3}}({_BETWEEN_THOUSANDS}\d{{3}})+(\.\d+)?"
 _MONEY = r"[$€£¥]|USD|EUR|GBP|CHF"
 _DATE = re.compile(
@@ -80,6 +81,8 @@ def looks_like(texts: Sequence[str], name: str) -> str:
         return "these are numbers with the minus sign of printed texts (U+2212): write a hyphen instead of it in the file"
     if values and all(map(_fits(rf"{_NUMBER}|\({_NUMBER}\)"), values)) and any(each.startswith("(") for each in values):
         return "these are numbers, negative ones in brackets as accountants write them: write a hyphen before them in the file"
+    if values and not all(map(str.isascii, values)) and all(map(_fits(_OTHER_DIGITS), values)):
+        return "these are numbers in other digits, such as Arabic or full-width ones: write them with 0 to 9 in the file"
     odd = [each for each in values if not _fits(_NUMBER)(each)]
     if (
         values

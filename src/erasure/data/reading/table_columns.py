@@ -59,11 +59,13 @@ class RawTable:
         columns: Name to an arrow array, missing values null; columns of a large table are read from a file when they are asked for.
         files: Name and number of rows of each file, in order.
         rows: Position of each row in the files put one below the other.
+        index: Columns that were the index of a data frame when it was saved.
     """
 
     columns: Mapping[str, Any]
     files: tuple[tuple[str, int], ...]
     rows: npt.NDArray[np.int64]
+    index: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -123,7 +125,7 @@ class RawTable:
             for start, columns in self.parts(*self.columns):
                 chosen = pa.array(mask[start : start + len(columns[0])])
                 spool.append(pa.record_batch([column.filter(chosen) for column in columns], names=list(self.columns)))
-            return RawTable(spool.columns(), self.files, self.rows[mask])
+            return RawTable(spool.columns(), self.files, self.rows[mask], self.index)
 
 
 def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextFormat) -> RawTable:
@@ -160,7 +162,16 @@ def read_tables(files: Sequence[Path], skip_rows: Sequence[int], text: TextForma
         total = sum(n_rows for _, n_rows in counts)
         if total == 0:
             raise DataError(f"{', '.join(str(file) for file in files)}: no rows")
-        return RawTable(spool.columns(), tuple(counts), np.arange(total))
+        index = frozenset[str].intersection(*map(_index_of, schemas))
+        return RawTable(spool.columns(), tuple(counts), np.arange(total), index)
+
+
+def _index_of(schema: Any) -> frozenset[str]:
+    """The columns that pandas notes in a file as the index of the data frame."""
+    try:
+        return frozenset(each for each in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(each, str))
+    except (ValueError, AttributeError):  # it is no more than a note
+        return frozenset()
 
 
 def separator_hint(columns: Iterable[str]) -> str:
@@ -191,6 +202,7 @@ _OTHER_KINDS = {
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), _HUB),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), _SHEET),
     **dict.fromkeys((".npz", ".npy", ".pt", ".pth", ".safetensors"), "the source TensorFile reads arrays and tensors"),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tar"), "it is an archive; unpack it"),
     **dict.fromkeys((".feather", ".arrow"), "save it as Parquet"),
     **dict.fromkeys((".pkl", ".pickle"), "it may run code when it is read, so nothing reads it; save it as CSV or Parquet"),
 }

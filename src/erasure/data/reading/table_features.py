@@ -15,7 +15,7 @@ from erasure.data.on_disk import empty_column
 from erasure.data.reading.table_advice import advice
 from erasure.data.reading.table_columns import RawTable
 from erasure.data.reading.table_samples import MISSING, median
-from erasure.data.reading.table_values import as_codes, as_numbers, categories_of, numbers_of, whole_numbers_of
+from erasure.data.reading.table_values import EXACT, as_codes, as_numbers, categories_of, numbers_of, whole_numbers_of
 from erasure.errors import DataError
 from erasure.training.batches import TensorColumn
 from erasure.training.mapped import MappedColumn
@@ -38,9 +38,9 @@ _MIN_COUNTED = 10
 def bookkeeping(table: RawTable, *known: str) -> set[str]:
     """Columns that number the rows and were written by a program, not by a person; a warning names them.
 
-    They number the rows of each file: 0, 1, …, or what is left of that after rows were shuffled or left out. Columns with a name that
-    people give to row numbers (``id``, ``Index``, ``row_id``) are left out where they count up by one from row to row; any other column
-    that does so stays, with a warning: the order of the rows may tell the labels.
+    They are the index of a data frame that was saved, or number the rows of each file: 0, 1, …, or what is left of that after rows were
+    shuffled or left out. Columns with a name that people give to row numbers (``id``, ``Index``, ``row_id``) are left out where they count
+    up by one from row to row; any other column that does so stays, with a warning: the order of the rows may tell the labels.
 
     Args:
         table: The table.
@@ -53,7 +53,13 @@ def bookkeeping(table: RawTable, *known: str) -> set[str]:
     for position, name in enumerate(table.columns):
         if name in known:
             continue
-        if not _WRITTEN_BY_PROGRAMS.fullmatch(name):
+        is_program = _WRITTEN_BY_PROGRAMS.fullmatch(name) is not None
+        if name in table.index and not (is_program and _numbers_rows(table, name)):
+            text = f'column {position} ("{name}") was the index of the table that was saved and is left out of the features'
+            warnings.warn(f"{text}; list features to keep it", stacklevel=4)
+            found.add(name)
+            continue
+        if not is_program:
             if not _counts_rows(table, name):
                 continue
             if not _USUAL.fullmatch(name.strip()):
@@ -152,6 +158,7 @@ def inputs_of(
     plain = [name for name, width in widths.items() if not width]
     _warn_of_long_numbers(table, plain, names, x)
     _warn_of_codes(table, plain)
+    _warn_of_points(table, plain)
     return x, names
 
 
@@ -231,6 +238,32 @@ def _warn_of_codes(table: RawTable, plain: list[str]) -> None:
                 break
 
 
+_GROUPED_BY_POINTS = r"^\s*[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})?)\s*$"
+"""Numbers below a thousand, and such as 12.345: a fraction to some, twelve thousand to others."""
+
+
+def _warn_of_points(table: RawTable, plain: list[str]) -> None:
+    """Texts such as 12.345 and 850 alone may be thousands with points between them; they are read as fractions, which is said."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in plain:
+        found = ""
+        for start, (values,) in table.parts(name):
+            if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+                break
+            if not pc.all(pc.match_substring_regex(values, _GROUPED_BY_POINTS), min_count=0).as_py():
+                found = ""
+                break
+            has_point = pc.fill_null(pc.match_substring(values, "."), False).to_numpy(zero_copy_only=False)
+            if not found and has_point.any():
+                at = int(has_point.argmax())
+                found = f'"{name}" is read as fractions, and {table.row(start + at)} has "{values[at].as_py().strip()}"'
+        if found:
+            remedy = 'if a point stands between thousands there, TableFile reads it with decimal = ","'
+            warnings.warn(f"{found}, as all have three digits behind the point: {remedy}", stacklevel=4)
+
+
 def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, ...], x: TensorColumn) -> None:
     """Whole numbers that float32 makes alike, as of identifiers, are hardly meant as inputs."""
     places: Mapping[str, int] = {name: place for place, name in enumerate(names)}
@@ -242,7 +275,15 @@ def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, .
         if numbers is None or not bool((numbers == np.floor(numbers)).all()):
             continue
         n_kept = len(np.unique(column.numpy()))
-        if n_kept < len(np.unique(numbers)):
-            n_digits = int(np.log10(np.abs(numbers).max())) + 1
+        largest = np.abs(numbers).max()
+        if n_kept < (len(np.unique(numbers)) if largest < EXACT else _n_written(table, name)):
+            n_digits = int(np.log10(largest)) + 1
             message = f'"{name}" has whole numbers of up to {n_digits} digits, of which inputs keep only {n_kept} apart'
             warnings.warn(f"{message}; give it as index_column if it is an identifier", stacklevel=4)
+
+
+def _n_written(table: RawTable, name: str) -> int:
+    """How many values a column has, as they are written: numbers of float64 would make some of them alike."""
+    import pyarrow.compute as pc
+
+    return len({value for _, (values,) in table.parts(name) for value in pc.unique(values).drop_null().to_pylist()})

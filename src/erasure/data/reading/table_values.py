@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,10 +17,11 @@ import numpy.typing as npt
 from erasure.data.reading.table_columns import RawTable
 from erasure.errors import DataError
 
-__all__ = ["Codes", "as_codes", "as_numbers", "categories_of", "codes_of", "numbers_of", "whole_numbers_of"]
+__all__ = ["EXACT", "Codes", "as_codes", "as_numbers", "categories_of", "codes_of", "numbers_of", "whole_numbers_of"]
 
 _TRUTH_SPELLINGS = 6
-_EXACT = 2**53
+EXACT = 2**53
+"""Whole numbers from here on are rounded in float64."""
 _LONGEST = 400
 _PLAIN_NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _PLAIN = re.compile(_PLAIN_NUMBER)
@@ -98,7 +102,7 @@ def whole_numbers_of(table: RawTable, name: str) -> npt.NDArray[np.int64] | None
             return None
         numbers = as_numbers(values, name)
         if numbers is None or not bool(
-            (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) <= _EXACT)).all()
+            (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) <= EXACT)).all()
         ):
             return None
         chunks.append(numbers.astype(np.int64))
@@ -115,7 +119,21 @@ def codes_of(table: RawTable, name: str, strip_characters: str = "") -> Codes:
     """
     table.check(name)
     names = categories_of(table, name, strip_characters)
+    _warn_of_twins(name, names)
     return Codes(np.concatenate([as_codes(values, name, names, strip_characters) for _, (values,) in table.parts(name)]), names)
+
+
+def _warn_of_twins(name: str, names: Sequence[str]) -> None:
+    """Values that differ in nothing but spelling, such as Yes and yes, are several here, which is hardly meant."""
+    known: dict[str, str] = {}
+    for each in names:
+        plain = " ".join(unicodedata.normalize("NFKC", each).casefold().split())
+        first = known.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, each)
+        if first != each:
+            one, other = (json.dumps(value, ensure_ascii=not value.isascii()) for value in (first, each))
+            text = f'"{name}" has {one} and {other}, which are written otherwise and count as two values'
+            warnings.warn(f"{text}; write them alike if they are one", stacklevel=5)
+            return
 
 
 def categories_of(table: RawTable, name: str, strip_characters: str = "") -> tuple[str, ...]:
