@@ -407,8 +407,9 @@ def test_a_dry_run_tells_the_plan_and_its_price_and_answers_nothing(place):
     assert "in money" in str(plan)
     assert "Where the best is refused, up to 1 more" in str(plan)
     steps = plan.steps
-    assert min(steps.pass_s, steps.judging_s, steps.report_s, steps.answer_s) > 0  # each was timed
-    assert plan.total_s == pytest.approx(plan.training_s + plan.unlearning_s + plan.measuring_s + steps.report_s + steps.answer_s)
+    assert min(steps.planning_s, steps.pass_s, steps.judging_s, steps.report_s, steps.answer_s) > 0  # each was timed
+    evidence_s = steps.planning_s + plan.measuring_s + steps.report_s + steps.answer_s
+    assert plan.total_s == pytest.approx(plan.training_s + plan.unlearning_s + evidence_s)
     assert not [*(place / "requests").glob("[0-9]*"), *(place / "requests").glob(".making*")]  # a rehearsal leaves nothing behind
     assert not (place / "requests" / "ledger.jsonl").exists()
     tight = request(place, methods=["Finetuning", "SSD"], dry_run=True, max_seconds=0.0)
