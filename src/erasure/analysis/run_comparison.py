@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, cast
 
 import numpy as np
 
+from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import EPSILON, RolePartitions
 from erasure.analysis.roles import roles_of
 from erasure.analysis.run_changes import RunChanges, run_changes
@@ -260,7 +261,8 @@ def _judged_problem(
 def _by_verdict(duel: Duel, judged: Judged) -> Duel:
     """A comparison with gold as the test of verdicts decides it: lost, or tied where nothing is found or nothing can be."""
     verdict = judged.of(duel.label)
-    tested = verdict.tested if verdict is not None else None
+    is_original = verdict is not None and verdict.finding == Finding.NO_OP
+    tested = judged.report.control if is_original else verdict.tested if verdict is not None else None
     found = tested.difference(duel.measure, duel.partition) if tested is not None else None
     if duel.outcome == "loss" and duel.difference is None:  # it failed
         return duel
@@ -268,7 +270,7 @@ def _by_verdict(duel: Duel, judged: Judged) -> Duel:
         reason = "not tested" if tested is None or tested.basis else f"undecided: {tested.reason}"
         return replace(duel, outcome="tie", p=None, reason=reason)
     if tested.is_told_by(found, judged.report.level):
-        return replace(duel, outcome="loss", p=found.p, reason="differs from retrained models")
+        return replace(duel, outcome="loss", p=found.p, reason=f"{'the original ' * is_original}differs from retrained models")
     return replace(duel, outcome="tie", p=found.p, reason="not told apart from retrained models")
 
 

@@ -43,10 +43,10 @@ def design_lines(design: Outlook) -> str:
     ways = f"{_counted(design.n_labellings)} labellings of the models, smallest p {design.smallest_p:.2g}"
     if not design.basis:
         return f"{kind}: {ways}, so that nobody can be accused. {_enough(design.n_methods)}"
-    found = f"{kind}: {ways}. {_finds(design)}{_misses(design)}"
+    found = f"{kind}: {ways}. {_finds(design)}"
     if design.basis == "t":
         found += f" That is by a t-test, which assumes that golds are normally distributed. {_free(design)}"
-    return found
+    return f"{found}{_misses(design)}"
 
 
 def proposal_lines(designs: list[Outlook], budget_s: float) -> str:

@@ -125,6 +125,22 @@ def test_few_seeds_name_nobody_and_say_who_came_nearest(n, words):
     assert (short.best, "Another seed may name another method" in text) == (None, True)
 
 
+def test_a_method_that_changed_nothing_loses_to_retraining_where_the_original_does():
+    rows = [replace(row, gold=0.5, gap=0.1) for row in report(np.random.default_rng(3), {"m": {}}, 5, 9)]
+    same = [
+        replace(row, model_role="unlearned", label="Identity", unlearner="Identity", status="no-op", seed_unlearn=0)
+        for row in rows
+        if row.model_role == "original"
+    ]
+    retrained = [replace(row, label="GoldModel", unlearner="GoldModel") for row in rows if row.label == "m"]
+    found = compare_runs([RunFolder([*rows, *same, *retrained])], ["run"], against="GoldModel")
+    lost = {(duel.label, duel.measure, duel.partition) for duel in found.duels if duel.outcome == "loss"}
+    assert ("Identity", "accuracy", "forget") in lost
+    assert ("Identity", "accuracy", "retain") not in lost and not any(label == "m" for label, _, _ in lost)
+    reasons = {duel.reason for duel in found.duels if duel.label == "Identity" and duel.outcome == "loss"}
+    assert reasons == {"the original differs from retrained models"}
+
+
 @pytest.mark.parametrize("n", [1, 5])
 def test_where_the_original_is_like_retrained_models_there_was_nothing_to_forget(n):
     rows = report(np.random.default_rng(3), {"Identity": {}, "m": {"accuracy test": -0.02}}, n, 9)
