@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -211,6 +211,7 @@ class Evaluation:
         fresh: A randomly initialised network of the same architecture.
         provider: Other models, those that :meth:`Measure.requests` names.
         sharing: Keeps what several measures find in the same way.
+        kept: What measures found that does not depend on the subject: a run hands it on to the models that it measures next.
         notes: What a measure leaves beside its values in the store, by name. It gets into no row and no page by itself: texts may be
             personal data.
     """
@@ -229,6 +230,7 @@ class Evaluation:
     fresh: Callable[[int], nn.Module] | None = None
     provider: ModelProvider | None = None
     sharing: Sharing | None = None
+    kept: dict[Hashable, Any] = field(default_factory=dict)
     notes: dict[str, Json] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:

@@ -19,6 +19,9 @@ from erasure.types import Partition, PositiveInt, Source, Task
 
 __all__ = ["ZRF", "LegacyZRF"]
 
+_LARGEST_KEPT = 1 << 20
+"""Bytes of what a random network says that is kept for the next model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _AgainstRandom(Measure):
@@ -53,11 +56,23 @@ class _AgainstRandom(Measure):
             )
         ids = ids.to(evaluation.y.device)
         for number in range(self.n_teachers):
-            teacher = evaluation.fresh(evaluation.streams.child("teacher", number).seed)
+            seed = evaluation.streams.child("teacher", number).seed
+            key = ("random network", seed, self.partition)
+            if key in evaluation.kept:
+                yield evaluation.kept[key]
+                continue
             outputs = forward_pass(
-                teacher, x=evaluation.x, y=evaluation.y, ids=ids, criterion=evaluation.criterion, task=evaluation.task
+                evaluation.fresh(seed),
+                x=evaluation.x,
+                y=evaluation.y,
+                ids=ids,
+                criterion=evaluation.criterion,
+                task=evaluation.task,
             )
-            yield log_probabilities(outputs.task, outputs.logits)
+            log_q = log_probabilities(outputs.task, outputs.logits)
+            if log_q.nbytes <= _LARGEST_KEPT:
+                evaluation.kept[key] = log_q
+            yield log_q
 
 
 @dataclass(frozen=True, kw_only=True)

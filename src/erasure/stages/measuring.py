@@ -248,6 +248,7 @@ def evaluation_of(
         fresh=lambda seed: build_model(data.predictor.model, loaded.model_input, seed, session.device).eval(),
         provider=provider,
         sharing=_sharing(session, data, seed, stream),
+        kept=session.findings(data),
     )
 
 

@@ -37,6 +37,8 @@ _LARGEST_BLANK = 256 << 20
 """Bytes of a network that is kept to be copied; larger ones are built each time."""
 _BLANKS = 4
 _OPEN_BLOCKS = 4
+_FINDINGS = 64
+"""What measures keep for the next model: so many small tensors for each data set and network."""
 _CHECKPOINT_S = 60.0
 """A training that is stopped loses what it did since its last checkpoint: about this many seconds, and the epoch it was in."""
 
@@ -83,6 +85,7 @@ class Session:
         self._blocks: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
         self.kept_members: dict[str, dict[int, Outputs]] = {}
+        self._findings: OrderedDict[tuple[str, str, int], tuple[Model, dict[Hashable, Any]]] = OrderedDict()
         self.kept_ids: OrderedDict[Hashable, Tensor] = OrderedDict()
         self.running_name: str = ""
         self.touched: set[str] = set()
@@ -227,6 +230,16 @@ class Session:
                 self._blanks.popitem(last=False)
             return built
         return deep_copy(self._blanks[key][1])
+
+    def findings(self, data: DataSpec) -> dict[Hashable, Any]:
+        """What measures found of the data and the network that does not depend on the model they measured, for the next one."""
+        key = (data.split_address, data.inputs_address, id(data.predictor.model))
+        _, found = self._findings.setdefault(key, (data.predictor.model, {}))
+        while len(self._findings) > _BLANKS:
+            self._findings.popitem(last=False)
+        if len(found) > _FINDINGS:
+            found.clear()
+        return found
 
     def token_names(self, where: str) -> tuple[str, ...]:
         """How the tokens of a stored data set read; empty if it does not say."""

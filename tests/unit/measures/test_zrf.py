@@ -108,3 +108,15 @@ def test_outputs_that_are_not_finite_are_refused():
     given = replace(_BENCH, models={"mine": broken})
     with pytest.raises(RequirementNotMet, match="not finite"):
         ZRF().measure(replace(given.evaluation(ZRF(), "mine"), fresh=network))
+
+
+def test_what_a_random_network_says_is_asked_once_for_all_models_and_by_each_partition():
+    built, kept = [], {}
+    given = _BENCH.evaluation(ZRF(), "mine")
+    evaluation = replace(given, fresh=lambda seed: built.append(seed) or network(seed), kept=kept)
+    [first] = ZRF().measure(evaluation)
+    [again] = ZRF().measure(evaluation)
+    assert vars(first) == vars(again) and len(built) == len(set(built)) == 5
+    assert {partition for _, _, partition in kept} == {"forget"}
+    ZRF(partition="test").measure(evaluation)
+    assert len(built) == 10
