@@ -45,7 +45,7 @@ def one(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.nightly)])  # by day many_ranks.py has both
 def test_two_devices_train_the_models_of_one(strategy, one, tmp_path):
     log, store = tmp_path / "log", tmp_path / "store"
     shutil.copytree(one / "store", store)

@@ -76,7 +76,7 @@ def test_killed_workers_are_replaced_and_the_rows_are_the_same(serial, tmp_path)
     assert _rows(tmp_path / "out") == _rows(serial / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # by day test_ray_nodes.py compares rows and bytes, on a cluster that loses a worker and a node
 def test_ray_gives_the_same_bytes(serial, tmp_path):
     pytest.importorskip("ray")
     options = ("--store", tmp_path / "store", "--output", tmp_path / "out", "--executor", "ray", "--workers", "2", "--no-report")

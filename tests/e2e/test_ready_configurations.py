@@ -285,7 +285,7 @@ class Case:
 ELSEWHERE = {"audit_digits"}  # test_audits.py runs it, with more models
 GRAPHS, MOLECULES = ("torch_geometric",), ("torch_geometric", "rdkit")
 CASES = {
-    "proof_of_concept": Case(few_digits, slow=True),
+    "proof_of_concept": Case(few_digits, nightly=True),  # by day test_trace.py
     "digits_class": Case(few_digits, slow=True),
     "newest_methods": Case(few_digits, slow=True),
     "iris": Case(bundled),
@@ -295,7 +295,7 @@ CASES = {
     "audit_adult": Case(census(1000), slow=True),
     "mnist": Case(digits, needs=("torchvision",)),
     "fashion_mnist": Case(clothes, needs=("torchvision",)),
-    "fashion_random": Case(few_clothes, needs=("torchvision",), slow=True, without=frozenset({"Finetuning"})),
+    "fashion_random": Case(few_clothes, needs=("torchvision",), nightly=True, without=frozenset({"Finetuning"})),
     "recommender": Case(few_users, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "lecturers": Case(few_students, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "cifar10": Case(photographs, needs=("PIL",)),
@@ -309,18 +309,18 @@ CASES = {
     "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
     "cora_edges": Case(cited_edges, needs=GRAPHS, slow=True),
-    "cora_links": Case(links, needs=GRAPHS, slow=True),
+    "cora_links": Case(links, needs=GRAPHS, nightly=True),  # by day cora_poisoned has its source
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
     "cora_poisoned": Case(poisoned, needs=GRAPHS, slow=True, without=frozenset({"SSD", "SCRUB"})),
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),
     "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, nightly=True),
     "bbbp": Case(molecules("bbbp"), needs=MOLECULES),
-    "bace": Case(molecules("bace"), needs=MOLECULES),
+    "bace": Case(molecules("bace"), needs=MOLECULES, nightly=True),
     # By day test_upstream_style.py runs four of these, with data of its own.
     "upstream_style/adult": Case(published_census, nightly=True),
     "upstream_style/bbbp": Case(published_molecules("bbbp"), needs=MOLECULES, nightly=True),
-    "upstream_style/bace": Case(published_molecules("bace"), needs=MOLECULES, slow=True),
+    "upstream_style/bace": Case(published_molecules("bace"), needs=MOLECULES, nightly=True),
     "upstream_style/fashion_mnist": Case(published_clothes, needs=("torchvision",), nightly=True),
     "upstream_style/ag_news": Case(published_news, needs=("datasets", "transformers"), nightly=True),
 }
