@@ -38,7 +38,7 @@ def test_rows_and_report_tell_guarantee_and_access(model, method, access, guaran
         predictor={"model": model, "epochs": 2},
         evaluator={"measures": measures, "floor_repeats": 0},
     )
-    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out")
+    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False)
     run_experiment(load_experiment(configuration), options, lambda event: None)
     folder = next(path.parent for path in tmp_path.rglob("rows.parquet"))
     rows = read_rows(folder)
@@ -63,9 +63,8 @@ def test_recommenders_forget_users_exactly(model, method, tmp_path):
         evaluator={"measures": [{"class": "TotalVariation", "parameters": {"partition": "test"}}], "floor_repeats": 0},
     )
     configuration["data"]["data_source"] = source
-    run_experiment(
-        load_experiment(configuration), RunOptions(store=tmp_path / "store", output=tmp_path / "out"), lambda event: None
-    )
+    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False)
+    run_experiment(load_experiment(configuration), options, lambda event: None)
     rows = read_rows(next(path.parent for path in tmp_path.rglob("rows.parquet")))
     mine = [row for row in rows if row.unlearner == method]
     assert [row.value for row in mine if row.measure == "TotalVariation"] == [pytest.approx(0.0, abs=1e-6)]

@@ -40,7 +40,7 @@ def test_a_sound_run_prints_its_table_and_where_the_results_are(cli, in_finished
 
 
 def test_json_is_all_there_is_on_stdout(cli, in_finished, tmp_path):
-    code, out, err = cli("run", "config.jsonc", "--output", tmp_path / "out", "--json")
+    code, out, err = cli("run", "config.jsonc", "--output", tmp_path / "out", "--json", "--no-report")
     assert code == 0
     assert json.loads(out) == json.loads((tmp_path / "out" / "rows.json").read_text())
     assert "results in" in err
@@ -55,7 +55,8 @@ def test_notices_are_said_unless_it_is_to_be_quiet(cli, in_finished, tmp_path):
 
 
 def test_an_override_changes_the_run(cli, in_finished, tmp_path):
-    code, out, _ = cli("run", "config.jsonc", "--set", 'name="other"', "--set", "unlearners=[]", "--output", tmp_path, "--json")
+    options = ("--set", 'name="other"', "--set", "unlearners=[]", "--output", tmp_path, "--no-report")
+    code, out, _ = cli("run", "config.jsonc", *options, "--json")
     assert code == 0
     assert {(row["experiment"], row["model_role"]) for row in json.loads(out)} == {("other", "original"), ("other", "gold")}
 
@@ -171,7 +172,7 @@ def test_a_place_that_cannot_be_written_is_found_first(cli, write_config, tiny, 
 
 def test_another_experiments_results_are_not_overwritten(cli, in_finished, tiny, tmp_path):
     mine, other = tmp_path / "mine", tmp_path / "other.jsonc"
-    assert cli("run", "config.jsonc", "--output", mine)[0] == 0
+    assert cli("run", "config.jsonc", "--output", mine, "--no-report")[0] == 0
     before = {path.name: path.read_bytes() for path in mine.iterdir() if path.is_file()}
     other.write_text(json.dumps(tiny(name="other") | {"sweep": {"over": {"predictor.epochs": [1, 2]}}}))
     for command in ("run", "sweep"):
@@ -189,7 +190,7 @@ def test_the_same_experiment_may_be_run_again_and_other_settings_are_said(cli, i
         code, _, err = cli("run", "config.jsonc", "--output", mine, "--no-report")
         assert code == 0
         assert "other settings" not in err
-    code, _, err = cli("run", "config.jsonc", "--output", mine, "--set", "predictor.epochs=2")
+    code, _, err = cli("run", "config.jsonc", "--output", mine, "--set", "predictor.epochs=2", "--no-report")
     assert code == 0
     assert "other settings" in err
 

@@ -18,9 +18,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jury")
     measures = [{"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "test")]
     configuration = small_experiment(unlearners=["Identity"], evaluator={"measures": measures, "floor_repeats": 3})
-    return run_experiment(
-        load_experiment(configuration), RunOptions(store=folder / "store", output=folder / "out")
-    ), folder / "out"
+    options = RunOptions(store=folder / "store", output=folder / "out", report=False)
+    return run_experiment(load_experiment(configuration), options), folder / "out"
 
 
 def test_every_further_gold_has_a_row_for_each_value(run):
