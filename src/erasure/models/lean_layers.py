@@ -265,7 +265,8 @@ class _RootMeanSquareNorm(torch.autograd.Function):
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
         ctx.save_for_backward(x, scale, weight)
         ctx.mark_non_differentiable(scale)
-        return weight * (wide * scale).to(x.dtype), scale
+        unit = wide * scale if wide is x else wide.mul_(scale)
+        return weight * unit.to(x.dtype), scale
 
     @staticmethod
     @once_differentiable
