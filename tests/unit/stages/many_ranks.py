@@ -82,7 +82,7 @@ def trained(case, make_trainer=None, device="cpu"):
     model = build_model(case.model, case.data, 0, torch.device(device)).to(dtype)
     recipe = Predictor(
         model=case.model,
-        epochs=8 if case.patience else 4,
+        epochs=8 if case.patience else 2,
         optimizer=case.optimizer,
         max_grad_norm=case.max_grad_norm,
         patience=case.patience,
