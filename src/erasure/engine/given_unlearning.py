@@ -61,16 +61,25 @@ class Unlearnings:
         store: Where results are kept.
         fits: Retrains where a method asks for it; None if nothing can be trained.
         teachers: Retrained models that a method gets instead, at no charge.
+        is_part: Whether the data is a part of what models were trained on, to time methods by.
     """
 
     def __init__(
-        self, data: GivenData, like: nn.Module, store: Store, fits: Fits | None, teachers: Teachers | None = None
+        self,
+        data: GivenData,
+        like: nn.Module,
+        store: Store,
+        fits: Fits | None,
+        teachers: Teachers | None = None,
+        *,
+        is_part: bool = False,
     ) -> None:
         self.data: GivenData = data
         self.like: nn.Module = like
         self.store: Store = store
         self.fits: Fits | None = fits
         self.teachers: Teachers | None = teachers
+        self.is_part: bool = is_part
 
     def apply(self, unlearner: Unlearner, original: GivenModel, seed: int) -> UnlearnedModel:
         """The method's result on one original.
@@ -142,6 +151,7 @@ class Unlearnings:
             criterion=self.data.criterion,
             streams=Streams(seed),
             batch_size=self.data.batch_size,
+            is_part=self.is_part,
             models=_FittedModels(before, self.data, self.fits, seed, self._teachers_of(unlearner)),
         )
         found = unlearner.run(before, with_names(context, unlearner))

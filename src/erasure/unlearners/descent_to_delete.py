@@ -99,7 +99,8 @@ class DescentToDelete(Unlearner):
             )
         with torch.no_grad():
             gone = samples_of(context.x, context.y, context.ids("forget"))
-            logistic.require_fitted_to(gone, left, "DescentToDelete")
+            if not context.is_part:
+                logistic.require_fitted_to(gone, left, "DescentToDelete")
             objective, rate = logistic.objective(left), 2 / (logistic.smoothness + logistic.l2)
             for _ in range(self.steps):
                 logistic.weight.sub_(rate * objective.gradient(logistic.weight) / len(left.y))

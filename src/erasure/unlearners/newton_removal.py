@@ -130,7 +130,7 @@ class NewtonRemoval(Unlearner):
         gone, left = (samples_of(context.x, context.y, context.ids(role)) for role in ("forget", "retain"))
         with torch.no_grad():
             is_graph, errors = isinstance(context.x, RequestedGraph), None
-            if not is_graph:
+            if not (is_graph or context.is_part):
                 logistic.require_fitted_to(gone, left, "NewtonRemoval")
             shown = left
             if self.push is not None:

@@ -107,6 +107,7 @@ class UnlearningContext:
         precision: ``fp32`` or ``bf16``.
         on_epoch: Called after each epoch.
         z: Groups of the whole data set, if there are any.
+        is_part: Whether the partitions are a part of what the model was trained on, to time a method by.
         masks: Weight masks by file name, which one step of a Cascade makes and a later one uses.
         checkpoints: Keeps checkpoints of one method alone, and the method; None keeps nothing.
         promised: Guarantees of the method that this task was made for; one inside another method has a list of its own, since what
@@ -124,6 +125,7 @@ class UnlearningContext:
     precision: Precision = "fp32"
     on_epoch: EpochListener | None = None
     z: Tensor | None = None
+    is_part: bool = False
     roles: Mapping[PartitionRole, str] = field(default_factory=dict)
     reader: str = "the method"
     mask: Mapping[str, Tensor] | None = None
@@ -297,10 +299,10 @@ class UnlearningContext:
     def promise(self, guarantee: Guarantee) -> None:
         """State what holds of the returned model by proof; the last statement counts.
 
-        Of a retain set that holds forgotten samples nothing does.
+        Of a retain set that holds forgotten samples nothing does, unless part of a graph is forgotten, whose nodes may stay.
         """
         forget, retain = (self.partitions.get(self.roles.get(role, role)) for role in ("forget", "retain"))
-        if guarantee.kind != "none" and forget is not None and retain is not None:
+        if guarantee.kind != "none" and request_of(self.x) is None and forget is not None and retain is not None:
             n_kept = int(torch.isin(forget, retain).sum())
             if n_kept:
                 guarantee = Guarantee(assumptions=(f"The retain set holds {n_kept} of the samples to forget.",))

@@ -121,7 +121,8 @@ def _part_of(unlearnings: Unlearnings, original: GivenModel, share: float) -> Un
         parts[name] = ids[:: max(1, min(round(1 / share), len(ids) // _MIN_TRIAL))]
     parts["train"] = parts["forget"].new_tensor(sorted([*parts["forget"].tolist(), *parts["retain"].tolist()]))
     teachers = Teachers("the original, whose answers take as long", lambda _: original) if unlearnings.teachers else None
-    return Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits, teachers)
+    is_part = len(parts["train"]) < len(data.partitions["train"])
+    return Unlearnings(data.narrowed(**parts), unlearnings.like, unlearnings.store, unlearnings.fits, teachers, is_part=is_part)
 
 
 def pass_seconds(data: GivenData, original: GivenModel) -> float:
