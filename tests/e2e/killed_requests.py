@@ -3,6 +3,7 @@
 Arguments: a folder, the number of kills, a seed. Prints one line of JSON.
 """
 
+import functools
 import json
 import os
 import random
@@ -61,16 +62,21 @@ def main(root, n_kills, seed):
     fit = trainer(data, steps=20)
     model = fit(np.arange(N), 1)
     draw = random.Random(seed)
-    start = time.monotonic()
-    alone = _started(root, model, data, test, fit)
-    os.waitpid(alone, 0)
-    whole_s = time.monotonic() - start
-    shutil.rmtree(root)
+
+    @functools.cache
+    def whole_s():
+        """How long an answer takes that nobody kills."""
+        start = time.monotonic()
+        os.waitpid(_started(root.with_name("alone"), model, data, test, fit), 0)
+        return time.monotonic() - start
+
     problems, kills, finished = [], 0, 0
     while kills < n_kills:
+        anywhere = draw.random() < 0.5
+        patience = whole_s() if anywhere else 0.0
         pid = _started(root, model, data, test, fit)
-        if draw.random() < 0.5:
-            _wait(pid, draw.uniform(0, whole_s))
+        if anywhere:
+            _wait(pid, draw.uniform(0, patience))
         else:  # the moments in which an answer becomes visible are short: wait for them
             while not (any((root / "requests").glob(".making-*/answer.html")) or _is_done(pid)):
                 time.sleep(0.001)
