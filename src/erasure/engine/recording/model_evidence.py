@@ -127,10 +127,14 @@ class ModelEvidence:
     # Partitions
 
     def _also_forgotten(self) -> list[str]:
-        """What requests take out of a graph, and forgotten samples as another graph shows them."""
+        """What requests take out of a graph, in part or together, and forgotten samples as another graph shows them."""
+        settled = [self.partitions[name] for splitter in self.data.splitters for name in splitter.settles()]
+        if not settled:
+            return []
+        gone = torch.cat(settled)
         found = {self.forget: None}
+        found |= dict.fromkeys(name for name, ids in self.partitions.items() if len(ids) and bool(torch.isin(ids, gone).all()))
         for splitter in self.data.splitters:
-            found |= dict.fromkeys(splitter.settles())
             if splitter.shows_again() in found:
                 found[splitter.parts[0]] = None
         return [name for name in found if name != self.forget]
