@@ -23,6 +23,7 @@ MAX_DOTS = 3000
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 STEP = 19
 """Height of a line in pixels."""
+_UNKNOWN = "…"
 
 
 Section: TypeAlias = Literal["overview", "certainty", "behaviour", "cost"]
@@ -59,7 +60,37 @@ class Figure:
 
 def base(data: Sequence[Mapping[str, Any]], **spec: Any) -> dict[str, Any]:
     """A specification with our theme and its data."""
-    return {"$schema": _SCHEMA, "config": dict(CONFIG), "data": {"values": [dict(record) for record in data]}, **spec}
+    config = dict(CONFIG)
+    if all(_fits(text, config["axis"]) for text in _labels(data, spec)):
+        # To measure labels for a limit is half of the drawing.
+        config["axis"] = {**config["axis"], "labelLimit": 0}
+    return {"$schema": _SCHEMA, "config": config, "data": {"values": [dict(record) for record in data]}, **spec}
+
+
+def _labels(data: Sequence[Mapping[str, Any]], spec: Any) -> set[str]:
+    """What the axes of a specification may say beside numbers."""
+    if isinstance(spec, list | tuple):
+        return set().union(*(_labels(data, each) for each in spec))
+    if not isinstance(spec, Mapping):
+        return set()
+    found = set().union(*(_labels(data, each) for each in spec.values()))
+    for name in ("x", "y"):
+        channel = spec.get(name)
+        if isinstance(channel, Mapping) and "field" in channel and channel.get("type") != "quantitative":
+            given = (channel.get("sort"), (channel.get("scale") or {}).get("domain"))
+            listed = [value for values in given if isinstance(values, list | tuple) for value in values]
+            # A field that no record has is computed while drawing.
+            own = {record[channel["field"]] for record in data if channel["field"] in record} or {_UNKNOWN}
+            found |= {str(value) for value in (*listed, *own)}
+    return found
+
+
+def _fits(text: str, axis: Mapping[str, Any]) -> bool:
+    """Whether a label is surely narrower than the limit of an axis, by the widest letters of each kind in sans-serif fonts."""
+    if not text.isascii():
+        return False
+    widths = (1.02 if c in "mwMW%@" else 0.8 if c.isupper() or c == "&" else 0.6 for c in text)
+    return sum(widths) * float(axis["labelFontSize"]) <= float(axis["labelLimit"])
 
 
 def counted(shown: int, total: int, what: str = "methods") -> str:
