@@ -147,7 +147,7 @@ def edges() -> Mapping[str, Any]:
                 *({"class": "Accuracy", "parameters": {"partition": name}} for name in ("forget", "retain", "test")),
                 "EdgeMembership",
                 "DeletedEdgeAUC",
-                {"class": "EdgeMemory", "parameters": {"n_models": 4}},
+                "EdgeMemory",
             ]
         },
     }
