@@ -11,11 +11,11 @@ from torch import Tensor
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.propagation import Propagation
 
-__all__ = ["PushedPropagation", "Rows", "pushed_after"]
+__all__ = ["NodeRows", "PushedPropagation", "pushed_after"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class NodeRows:
     """Some rows of a matrix whose other rows are 0.
 
     Args:
@@ -27,20 +27,20 @@ class Rows:
     values: Tensor
 
     @classmethod
-    def summed(cls, nodes: Tensor, values: Tensor) -> Rows:
+    def summed(cls, nodes: Tensor, values: Tensor) -> NodeRows:
         """Rows that may name a node several times, in any order: what they add up to."""
         there, places = torch.unique(nodes, return_inverse=True)
         return cls(there, values.new_zeros(len(there), values.shape[1]).index_add_(0, places, values))
 
-    def plus(self, other: Rows) -> Rows:
+    def plus(self, other: NodeRows) -> NodeRows:
         """The sum of both matrices."""
         if not len(other.nodes):
             return self
-        return Rows.summed(torch.cat([self.nodes, other.nodes]), torch.cat([self.values, other.values]))
+        return NodeRows.summed(torch.cat([self.nodes, other.nodes]), torch.cat([self.values, other.values]))
 
-    def where(self, mask: Tensor) -> Rows:
+    def where(self, mask: Tensor) -> NodeRows:
         """Some of the rows, by a mask over them."""
-        return Rows(self.nodes[mask], self.values[mask])
+        return NodeRows(self.nodes[mask], self.values[mask])
 
     def at(self, nodes: Tensor) -> Tensor:
         """Rows of the matrix by their numbers, ``(len(nodes), F)``."""
@@ -77,9 +77,9 @@ class PushedPropagation:
 
     base: Propagation
     threshold: float
-    pushed: tuple[Rows, ...]
-    residues: tuple[Rows, ...]
-    arrived: Rows
+    pushed: tuple[NodeRows, ...]
+    residues: tuple[NodeRows, ...]
+    arrived: NodeRows
     rewired: Tensor
     degrees: Tensor
     gone: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -89,7 +89,7 @@ class PushedPropagation:
         """The averages as they are before any request."""
         x = base.levels[0]
         none = torch.empty(0, dtype=torch.int64, device=x.device)
-        zero = Rows(none, x[:0])
+        zero = NodeRows(none, x[:0])
         levels = (zero,) * (len(base.levels) - 1)
         return cls(base, threshold, levels, levels, zero, none, x.new_empty(0))
 
@@ -108,7 +108,7 @@ class PushedPropagation:
 
         **Cost**: the edges that leave nodes within K - 1 hops of a residue, one number each.
         """
-        waiting = [Rows(each.nodes, torch.linalg.vector_norm(each.values, dim=1, keepdim=True)) for each in self.residues]
+        waiting = [NodeRows(each.nodes, torch.linalg.vector_norm(each.values, dim=1, keepdim=True)) for each in self.residues]
         found = torch.zeros(len(self.base.messages), dtype=self.base.levels[0].dtype, device=self.rewired.device)
         if not waiting:
             return found
@@ -145,12 +145,12 @@ class PushedPropagation:
         now = PushedPropagation(
             self.base, self.threshold, self.pushed, self.residues, self.arrived, rewired, degrees, gone if len(rewired) else None
         )
-        pushed, residues = list[Rows](), list[Rows]()
+        pushed, residues = list[NodeRows](), list[NodeRows]()
         residue = self.residues[0] if self.n_means else self.arrived
         if features is not None and len(features[0]):
             nodes, order = torch.unique(features[0]), features[0].argsort()
             known = self.base.levels[0].index_select(0, nodes) + (self.pushed[0] if self.n_means else self.arrived).at(nodes)
-            change = Rows(nodes, features[1].index_select(0, order) - known)
+            change = NodeRows(nodes, features[1].index_select(0, order) - known)
             residue = change.plus(residue.where(~torch.isin(residue.nodes, nodes))) if self.n_means else residue.plus(change)
         for level in range(self.n_means):
             is_long = torch.linalg.vector_norm(residue.values, dim=1) > self.threshold
@@ -163,15 +163,15 @@ class PushedPropagation:
                 means = own.index_add(0, rows, theirs) / degrees[:, None]
                 is_last = level + 1 == self.n_means
                 there = self.arrived if is_last else self.pushed[level + 1].plus(self.residues[level + 1])
-                moved = moved.plus(Rows(rewired, means - self._at(level + 1, there, rewired)))
+                moved = moved.plus(NodeRows(rewired, means - self._at(level + 1, there, rewired)))
             residue = (self.residues[level + 1] if level + 1 < self.n_means else self.arrived).plus(moved)
         return PushedPropagation(self.base, self.threshold, tuple(pushed), tuple(residues), residue, rewired, degrees, now.gone)
 
-    def _at(self, level: int, change: Rows, nodes: Tensor) -> Tensor:
+    def _at(self, level: int, change: NodeRows, nodes: Tensor) -> Tensor:
         """Rows of a level that is the base's and a change."""
         return self.base.levels[level].index_select(0, nodes) + change.at(nodes)
 
-    def _passed_on(self, rows: Rows, but: Tensor | None = None) -> Rows:
+    def _passed_on(self, rows: NodeRows, but: Tensor | None = None) -> NodeRows:
         """One mean of a matrix with these rows, in the graph as it is by now; without the rows of some nodes."""
         leaving = self.base.messages.transposed().chosen(rows.nodes)
         targets, owners = leaving.columns, leaving.rows
@@ -188,7 +188,7 @@ class PushedPropagation:
         if len(self.rewired):
             places = torch.searchsorted(self.rewired, targets).clamp_(max=len(self.rewired) - 1)
             degrees = torch.where(self.rewired[places] == targets, self.degrees[places], degrees)
-        return Rows.summed(targets, rows.values.index_select(0, owners) / degrees[:, None])
+        return NodeRows.summed(targets, rows.values.index_select(0, owners) / degrees[:, None])
 
 
 def pushed_after(graph: RequestedGraph, threshold: float) -> PushedPropagation:
