@@ -25,7 +25,7 @@ from erasure.training.randomness import derive
 from erasure.workflows.audit import Audit, audit_measures, gold_seed, golds_of, guarded, judged, roles_of, written
 from erasure.workflows.deletion_plan import OfferedMethod, PlannedModels
 
-__all__ = ["Confirmed", "DeletionEvidence", "drift_of", "remaining"]
+__all__ = ["Confirmed", "DeletionEvidence", "drift_of", "remaining", "together"]
 
 _NAME = "deletion request"
 _NEAR = 1.0
@@ -323,6 +323,14 @@ class DeletionEvidence:
 
     def _say(self, text: str) -> None:
         self.listener(Message(text))
+
+
+def together(judged: Sequence[Sequence[GivenBlock]]) -> list[GivenBlock]:
+    """Blocks with the same originals and golds as one list of blocks, in which all their unlearned models stand side by side."""
+    return [
+        replace(same[0], unlearned={label: model for block in same for label, model in block.unlearned.items()})
+        for same in zip(*judged, strict=True)
+    ]
 
 
 def remaining(candidates: Iterable[OfferedMethod], done: Iterable[OfferedMethod]) -> list[OfferedMethod]:

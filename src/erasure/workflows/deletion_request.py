@@ -34,7 +34,7 @@ from erasure.training.trial import deep_copy
 from erasure.unlearners.contract import Unlearner
 from erasure.workflows.audit import Audit, judged, written
 from erasure.workflows.deletion_cost import SPENT_FILE, Spent, now
-from erasure.workflows.deletion_evidence import Confirmed, DeletionEvidence, drift_of, remaining
+from erasure.workflows.deletion_evidence import Confirmed, DeletionEvidence, drift_of, remaining, together
 from erasure.workflows.deletion_folder import EVIDENCE_FOLDER, MODEL_FOLDER, PAGE_FILE, DeletionFolder, save_model
 from erasure.workflows.deletion_plan import DeletionPlan, OfferedMethod, StepPrices
 from erasure.workflows.deletion_price import Rehearsal, candidate_prices, pass_seconds, retraining_price
@@ -361,7 +361,7 @@ class DeletionRequest:
     def _judged(self, plan: DeletionPlan) -> _Outcome:
         """The best method that holds beside retrained models, or retraining."""
         output = self._staging / EVIDENCE_FOLDER
-        refused: list[tuple[OfferedMethod, Confirmed]] = []
+        refused, certainty = list[tuple[OfferedMethod, Confirmed]](), CERTAINTY
         for chosen, certainty in self._attempts(plan):
             confirmed = self.evidence.confirm(chosen, certainty)
             if not confirmed.why:
@@ -370,7 +370,7 @@ class DeletionRequest:
         why = "; ".join(confirmed.why for _, confirmed in refused) or self._nothing_tried(plan)
         if self.fits is not None and self.wishes.fallback:
             self._say(f"{why}; retraining")
-            return self._retrained(self.fits, {chosen.label: confirmed.model for chosen, confirmed in refused}, output)
+            return self._retrained(self.fits, [confirmed for _, confirmed in refused], certainty, output)
         if not refused:
             advice = "other methods" if self.evidence.remarks else "train=, or another budget"
             raise RequirementNotMet(f"{why}, and nothing may be retrained: give {advice}")
@@ -416,8 +416,8 @@ class DeletionRequest:
             return "no method is to be tried"
         return "no method can be tried" + (f" ({'; '.join(refused)})" if refused else "")
 
-    def _retrained(self, fits: Fits, also: dict[str, UnlearnedModel], output: Path) -> _Outcome:
-        """The answer that is a retrained model."""
+    def _retrained(self, fits: Fits, refused: Sequence[Confirmed], certainty: float, output: Path) -> _Outcome:
+        """The answer that is a retrained model, with the evidence against the methods that were refused before."""
         fitted = fitted_model(self._answering(fits))
         model = UnlearnedModel(
             load=fitted.load,
@@ -426,11 +426,11 @@ class DeletionRequest:
             address=fitted.address,
             guarantee=Guarantee(kind="exact", assumptions=(_ASSUMED,)),
         )
-        unlearned: dict[str, GivenModel] = {RETRAINING: model, **also}
-        # How it was made is the evidence; models to compare with are shown where a method was judged beside them, and trained for nothing.
-        evidence, golds = (self.evidence, self.evidence.golds(0)) if also else (self._evidence(None), ())
-        block = GivenBlock(original=self.own, golds=golds, unlearned=unlearned)
-        audit = evidence.written(evidence.judged([block], [RETRAINING]), [block], output, [RETRAINING])
+        # How it was made is the evidence; models to compare with are shown where methods were judged beside them, and trained for nothing.
+        evidence = self.evidence if refused else self._evidence(None)
+        own, *others = together([each.blocks for each in refused]) if refused else [GivenBlock(original=self.own)]
+        blocks = [replace(own, unlearned={RETRAINING: model, **own.unlearned}), *others]
+        audit = evidence.written(evidence.judged(blocks, [RETRAINING], certainty), blocks, output, [RETRAINING])
         tested = audit.tested.methods.get(RETRAINING) if audit.tested is not None else None
         return _Outcome(label=RETRAINING, model=model, audit=audit, tested=tested)
 

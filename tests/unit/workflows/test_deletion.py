@@ -354,6 +354,10 @@ def test_the_next_best_method_is_tried_where_the_best_is_refused(place):
     labels = {row.label for row in answer.audit.rows if row.model_role == "unlearned"}
     assert labels == {"Retraining", "Finetuning", "SuccessiveRandomLabels"}
     assert answer.entry.verdict == "retrained"
+    # The evidence is what they were refused on: all three originals, and not the model in use alone.
+    originals = {row.seed_train for row in answer.audit.rows if row.label == "Finetuning"}
+    assert len(originals) == 3
+    assert {row.seed_train for row in answer.audit.rows if row.label == "Retraining"} < originals
     refused = request(place / "other", methods=["Finetuning", "SuccessiveRandomLabels"], n_golds=1, n_attempts=2, fallback=False)
     assert "Finetuning" in refused.entry.refusal
     assert "SuccessiveRandomLabels" in refused.entry.refusal
