@@ -109,6 +109,10 @@ class _Forest(Estimator):
         trees.grow()
         self._keep(trees.kept)
 
+    def n_fitted(self) -> int:
+        """By what is kept."""
+        return len(self.ids)
+
     def delete(self, gone: Batch, left: Callable[[], Batch]) -> None:
         """Mend every tree."""
         del left

@@ -73,6 +73,10 @@ class _Ridge(Estimator):
         self._add(gone, -1.0)
         self._solve()
 
+    def n_fitted(self) -> int:
+        """By the constant's place in the Gram matrix."""
+        return round(float(self.gram[-1, -1]))
+
     def exchange(self, gone: Batch, come: Batch) -> None:
         """Subtract, add and solve."""
         self._add(gone, -1.0)

@@ -76,6 +76,10 @@ class _NaiveBayes(Estimator):
         del left
         self._add(gone, -1)
 
+    def n_fitted(self) -> int:
+        """By the counts."""
+        return int(self.counts.sum())
+
     def _add(self, samples: Batch, sign: int) -> None:
         rows = rows_of(samples.x)
         if self.distribution == "multinomial" and bool((rows < 0).any()):

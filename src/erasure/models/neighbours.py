@@ -69,6 +69,10 @@ class _NearestNeighbours(Estimator):
         stays = ~torch.isin(self.ids, gone.ids)
         self.rows, self.labels, self.ids = self.rows[stays], self.labels[stays], self.ids[stays]
 
+    def n_fitted(self) -> int:
+        """By what is kept."""
+        return len(self.ids)
+
     def forward(self, x: Tensor) -> Tensor:
         """Log of the classes' shares among the neighbours, each class with a little of a vote."""
         rows = rows_of(x, torch.float32)
@@ -153,6 +157,10 @@ class _KMeans(Estimator):
         places = torch.searchsorted(samples.ids, chosen)
         self.centres[0, : len(chosen)] = self._rounded(rows[places].double())
         self._iterate(rows, samples.y.long(), 0)
+
+    def n_fitted(self) -> int:
+        """By the counts of the first iteration."""
+        return int(self.counts[0].sum())
 
     def delete(self, gone: Batch, left: Callable[[], Batch]) -> None:
         """Recount; iterate again from where a centre changes."""

@@ -67,6 +67,10 @@ class Estimator(nn.Module):
             f"{type(self).__name__.strip('_')} cannot exchange samples, and a GraphRequest changes those that stay, too; use Ridge"
         )
 
+    def n_fitted(self) -> int | None:
+        """Samples that the model's state comes from, or None if it does not tell."""
+        return None
+
     def statistics(self) -> list[Tensor]:
         """What is kept for deleting alone, beside what predicting needs."""
         return []

@@ -56,6 +56,12 @@ class ExactDeletion(Unlearner):
                 gone, come = _changed(context.x, forget, retain)
                 estimator.exchange(samples_of(context.x, context.y, gone), samples_of(context.x, context.y, come))
         elif len(forget):
+            n, n_known = estimator.n_fitted(), len(forget) + len(retain)
+            if n is not None and n != n_known and not context.is_part:
+                raise RequirementNotMet(
+                    f"the model was fitted to {n:,} samples, and forget and retain hold {n_known:,}: deleting is exact only if these are "
+                    "all that it was fitted to and none was deleted before; give those, or fit it again"
+                )
             with torch.no_grad():
                 estimator.delete(samples_of(context.x, context.y, forget), lambda: samples_of(context.x, context.y, retain))
         context.keeps(sum(b.numel() * b.element_size() for b in estimator.statistics()))

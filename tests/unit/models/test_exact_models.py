@@ -241,3 +241,11 @@ def test_networks_are_not_deleted_from():
     found = problem()
     with pytest.raises(RequirementNotMet, match="ExactForest or Ridge"):
         ExactDeletion().run(found.model, found.context)
+
+
+@pytest.mark.parametrize("model", [*(BITS[name] for name in BITS if name != "multinomial"), Ridge(l2=1.0)], ids=repr)
+def test_samples_that_are_deleted_already_are_not_deleted_twice(model):
+    found = problem(forget="some", recipe=Predictor(model=model))
+    once = ExactDeletion().run(found.model, found.context).model
+    with pytest.raises(RequirementNotMet, match="none was deleted before"):
+        ExactDeletion().run(once, found.context)
