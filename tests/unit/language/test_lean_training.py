@@ -224,7 +224,9 @@ def test_large_tensors_of_a_forward_pass_have_memory_of_their_own():
     size, found = 4 * allocation.APART, []
     with contextlib.suppress(ValueError), allocation.mapped_apart():
         before = library.mallinfo2().mapped
-        inside = torch.empty(size, dtype=torch.uint8)
+        inside = []  # what is free already is taken first, however large
+        while library.mallinfo2().mapped == before and len(inside) < 5_000:
+            inside.append(torch.empty(size, dtype=torch.uint8))
         found.append(library.mallinfo2().mapped - before)
         raise ValueError
     before = library.mallinfo2().mapped
@@ -232,7 +234,7 @@ def test_large_tensors_of_a_forward_pass_have_memory_of_their_own():
     found.append(library.mallinfo2().mapped - before)
     assert found[0] >= size
     assert found[1] == 0
-    assert len(inside) == len(outside)
+    assert inside[-1].numel() == outside.numel()  # both are still there
 
 
 def test_a_norm_with_another_formula_is_left_alone():
