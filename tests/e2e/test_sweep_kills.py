@@ -22,7 +22,9 @@ def _sweep():
             "seeds": {"train": [0]},
         }
     )
-    swept["predictor"]["epochs"] = 5
+    swept["unlearners"] = ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 2}}, "Identity"]
+    swept["evaluator"] |= {"measures": swept["evaluator"]["measures"][:4], "floor_repeats": 0}
+    swept["predictor"]["epochs"] = 2
     return swept
 
 
