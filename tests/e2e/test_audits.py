@@ -41,7 +41,7 @@ def _audit(name, n_models, tmp_path, *overrides):
     populations = "evaluator.parameters.measures[7].parameters"
     fewer += [f"{populations}.n_models={n_models}", f"{populations}.relabellings=99", "evaluator.parameters.floor_repeats=1"]
     experiment = load_experiment(ROOT / "configs" / name, overrides=[*fewer, *overrides])
-    return run_experiment(experiment, RunOptions(store=tmp_path / "store"))
+    return run_experiment(experiment, RunOptions(store=tmp_path / "store", report=False))
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def one(tmp_path_factory):
     """The run of one device. Without a method that forgets, and a floor, there are two models to train."""
     where = tmp_path_factory.mktemp("one")
     experiment = small_experiment(unlearners=["GoldModel"])
-    experiment["evaluator"] |= {"floor_repeats": 0}
-    experiment["predictor"]["epochs"] = 8
+    experiment["evaluator"] |= {"measures": ["UMIA"], "floor_repeats": 0}
+    experiment["predictor"]["epochs"] = 3
     (where / "config.jsonc").write_text(json.dumps(experiment), encoding="utf-8")
     options = ("--device", "cpu", "--store", where / "store", "--output", where / "out", "--no-report")
     done = command("run", where / "config.jsonc", *options)
@@ -65,7 +65,7 @@ def test_two_devices_train_the_models_of_one(strategy, one, tmp_path):
     assert trained
     assert not any(event["cached"] for event in trained), "what several devices make has an address of its own"
     epochs = [event for event in events if event["event"] == "EpochFinished" and event["name"] == "train original"]
-    assert [event["epoch"] for event in epochs] == list(range(1, 9))
+    assert [event["epoch"] for event in epochs] == list(range(1, 4))
 
 
 @pytest.mark.slow

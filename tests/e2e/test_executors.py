@@ -23,10 +23,17 @@ def _objects(store):
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
 
 
+def _small():
+    """Few stages, so that the processes have something to do but not for long."""
+    configuration = small_experiment()
+    configuration["evaluator"] |= {"measures": configuration["evaluator"]["measures"][::2], "floor_repeats": 0}
+    return configuration
+
+
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     where = tmp_path_factory.mktemp("serial")
-    (where / "small.jsonc").write_text(json.dumps(small_experiment()))
+    (where / "small.jsonc").write_text(json.dumps(_small()))
     done = command("run", where / "small.jsonc", "--store", where / "store", "--output", where / "out", "--quiet", "--no-report")
     assert done.returncode == 0, done.stderr
     return where
@@ -66,7 +73,7 @@ def test_killed_workers_are_replaced_and_the_rows_are_the_same(serial, tmp_path)
     options = ["--store", store, "--output", tmp_path / "out", "--executor", "processes", "--workers", "2"]
     arguments = [sys.executable, "-m", "erasure", "run", serial / "small.jsonc", *options, "--quiet", "--no-report"]
     with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        for n_published in (1, 20):
+        for n_published in (1, 10):
             while len(list(store.glob("objects/*/*/manifest.json"))) < n_published and run.poll() is None:
                 time.sleep(0.02)
             assert run.poll() is None, run.stderr.read().decode()

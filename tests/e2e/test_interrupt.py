@@ -11,7 +11,8 @@ from small import command, small_experiment
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_config, executor):
-    configuration = small_experiment()
+    configuration = small_experiment(unlearners=["GoldModel"])
+    configuration["evaluator"] |= {"measures": ["UMIA"], "floor_repeats": 0}
     configuration["predictor"]["epochs"] = 3000
     path = write_config(configuration)
     store = tmp_path / "store"

@@ -39,7 +39,8 @@ def _events(log):
 def serial(tmp_path_factory):
     where = tmp_path_factory.mktemp("serial")
     sweep = {"over": {"unlearners[1].parameters.epochs": [1, 2]}, "seeds": {"train": [0, 1]}}
-    configuration = small_experiment(sweep=sweep)
+    configuration = small_experiment(sweep=sweep, unlearners=["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 2}}])
+    configuration["evaluator"] |= {"measures": configuration["evaluator"]["measures"][::3], "floor_repeats": 0}
     configuration["data"]["data_source"]["parameters"]["name"] = "digits"
     (where / "sweep.jsonc").write_text(json.dumps(configuration))
     options = ("--store", where / "store", "--output", where / "out", "--quiet", "--no-report")

@@ -187,7 +187,7 @@ def citations(folder):
 
 def cited_edges(folder):
     """A few epochs know so little of edges that there is nothing that could be left of it."""
-    return {**citations(folder), "predictor.parameters.epochs": 100}
+    return {**citations(folder), "predictor.parameters.epochs": 50}
 
 
 def links(folder):
@@ -292,7 +292,7 @@ CASES = {
     "breast_cancer": Case(bundled),
     "adult": Case(census(400)),
     "exact": Case(census(400)),
-    "audit_adult": Case(census(1000), slow=True),
+    "audit_adult": Case(census(1000), nightly=True),  # by day test_audits.py
     "mnist": Case(digits, needs=("torchvision",)),
     "fashion_mnist": Case(clothes, needs=("torchvision",)),
     "fashion_random": Case(few_clothes, needs=("torchvision",), nightly=True, without=frozenset({"Finetuning"})),

@@ -26,6 +26,14 @@ def computed(configuration, **options):
     return names, results
 
 
+def brief():
+    """The small experiment with fewer epochs, measures and models."""
+    configuration = small_experiment()
+    configuration["predictor"]["epochs"] = 5
+    configuration["evaluator"] |= {"measures": configuration["evaluator"]["measures"][::2], "floor_repeats": 0}
+    return configuration
+
+
 def test_a_second_identical_run_computes_nothing(tmp_path):
     first, before = computed(small_experiment(), store=tmp_path / "store")
     second, after = computed(small_experiment(), store=tmp_path / "store")
@@ -71,7 +79,7 @@ def test_the_order_of_unlearners_does_not_matter(tmp_path):
 
 
 def test_another_process_gives_the_same_bytes(tmp_path, write_config):
-    path = write_config(small_experiment())
+    path = write_config(brief())
     for name, run in (("a", command), ("b", new_command)):
         done = run("run", path, "--store", tmp_path / f"store-{name}", "--output", tmp_path / name, "--no-report")
         assert done.returncode == 0, done.stderr
@@ -119,7 +127,7 @@ def test_a_damaged_object_is_computed_again(tmp_path):
 
 
 def test_twenty_kills_at_random_moments_end_with_the_same_rows(tmp_path, write_config):
-    path, store, chance = write_config(small_experiment()), tmp_path / "killed", random.Random(0)
+    path, store, chance = write_config(brief()), tmp_path / "killed", random.Random(0)
     begun = time.monotonic()
     done = command("run", path, "--store", tmp_path / "calm", "--output", tmp_path / "undisturbed", "--no-report")
     assert done.returncode == 0, done.stderr

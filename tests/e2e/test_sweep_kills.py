@@ -49,9 +49,9 @@ def _events(log):
     return events
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # by day test_resume.py kills a run twenty times, and test_executors.py its workers
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the worker processes through /proc")
-@pytest.mark.parametrize("n_kills", [2, pytest.param(N_KILLS, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("n_kills", [2, N_KILLS])
 def test_kills_cost_no_more_than_the_stage_in_progress(tmp_path, n_kills):
     configuration = tmp_path / "sweep.jsonc"
     configuration.write_text(json.dumps(_sweep()))

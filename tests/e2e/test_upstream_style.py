@@ -85,7 +85,7 @@ def test_a_class_of_images(tested, tmp_path):
     raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     draw = np.random.default_rng(0)
-    for part, size in (("train", 120), ("t10k", 120)):
+    for part, size in (("train", 100), ("t10k", 50)):
         labels = (np.arange(size) % 10).astype(np.uint8)
         pictures = draw.integers(0, 100, (size, 28, 28), dtype=np.uint8)
         pictures[np.arange(size), labels * 2 + 2] = 250  # a bright line, lower for each class

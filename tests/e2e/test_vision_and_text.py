@@ -108,11 +108,12 @@ def assert_learned_and_unlearned(results):
 
 @needs_vision
 def test_a_network_of_timm(tmp_path):
-    model = node(f"{MODELS}.timm_model.TimmModel", name="test_resnet")
+    model = node(f"{MODELS}.timm_model.TimmModel", name="test_resnet", hidden=32)
     assert_learned_and_unlearned(run(experiment(images(), model, epochs=10, lr=0.003), tmp_path / "store"))
 
 
 @needs_vision
+@pytest.mark.nightly  # by day the one of timm has a hidden layer, and test_vision_models.py takes those of torchvision apart
 def test_a_network_of_torchvision_with_a_hidden_layer(tmp_path):
     model = node(f"{MODELS}.torchvision_model.TorchVisionModel", name="shufflenet_v2_x0_5", hidden=32)
     results = run(experiment(images(), model, epochs=25, lr=0.003), tmp_path / "store")

@@ -229,7 +229,7 @@ def test_a_part_of_the_reports_has_every_pair_of_a_distribution_and_a_setting():
 
 @pytest.mark.parametrize(("name", "blocks", "n_values", "correlation"), [_report(*report) for report in REPORTS])
 def test_a_retrained_model_is_accused_in_at_most_five_percent_of_all_reports(name, blocks, n_values, correlation):
-    n = 400 if (name, blocks, n_values, correlation) in FEW else 1000
+    n = 200 if (name, blocks, n_values, correlation) in FEW else 1000
     found = level_of(DISTRIBUTIONS[name], Design(blocks), n_values, correlation, n, seed=DESIGNS.index(blocks))
     assert found <= 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / n)
 

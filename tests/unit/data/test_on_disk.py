@@ -124,7 +124,7 @@ print(high_water_mib() - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_above_the_cap_an_epoch_needs_no_memory_for_the_column(tmp_path):
-    n_rows, n_columns = 60_000, 784
+    n_rows, n_columns = 40_000, 784
     values = np.zeros((n_rows, n_columns), dtype=np.float32)
     values[:, 0] = np.arange(n_rows)
     tensors, facts = to_artifact(table(torch.from_numpy(values)))
@@ -135,9 +135,9 @@ def test_above_the_cap_an_epoch_needs_no_memory_for_the_column(tmp_path):
         return float(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
 
     column_mib = values.nbytes / 2**20
-    assert column_mib > 170
+    assert column_mib > 110
     assert grown(None) > 0.8 * column_mib
-    assert grown(0.1) < 0.3 * column_mib
+    assert grown(0.1) < 0.4 * column_mib
 
 
 def test_what_is_read_ahead_comes_in_order_and_an_error_in_its_place():

@@ -34,10 +34,25 @@ def _pids(directory):
     return [int(path.read_text()) for path in Path(directory).glob("pid-*")]
 
 
+ALL = tuple(many_ranks.cases())
+KINDS = ("mlp-Adam-double", "cnn-SGD-double", "transformer-Adam-double", "transformer-SGD-single", "stopped-early")
+"""Every network, optimiser and precision once."""
+
+
+# By day the kinds of cases; only by night each pair of them, and shards of answers.
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_train_the_model_that_one_does(strategy, tmp_path):
-    cases = many_ranks.cases()
+@pytest.mark.parametrize(
+    ("strategy", "names"),
+    [
+        pytest.param("ddp", (*KINDS, *ALL[12:]), id="ddp"),
+        pytest.param("fsdp", (*KINDS, "clipped"), id="fsdp"),
+        pytest.param("ddp", ALL, marks=pytest.mark.nightly, id="ddp-all"),
+        pytest.param("fsdp", ALL, marks=pytest.mark.nightly, id="fsdp-all"),
+    ],
+)
+def test_two_processes_train_the_model_that_one_does(strategy, names, tmp_path):
+    cases = {name: case for name, case in many_ranks.cases().items() if name in names}
+    assert len(cases) == len(set(names))
     first, second = on_ranks(many_ranks.work, list(cases), 2, strategy, "cpu", tmp_path, ignore_events)
     for name, case in cases.items():
         expected = many_ranks.trained(case).state_dict()
