@@ -45,8 +45,10 @@ request-demo: $(VENV)/.runtime ## answer three deletion requests on real digits:
 # Neighbours stay on one worker, so that what a file prepares is prepared once.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 12
 
-test: check ## everything that CI runs, from nothing
-	$(PYTEST)
+# Types are looked at beside the tests, which have cores to spare while they are collected, and told of after them.
+test: lint ## everything that CI runs, from nothing
+	@$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; $(PYTEST); tests=$$?; wait $$types; types=$$?; \
+		cat $(VENV)/types.txt; test $$tests -eq 0 && test $$types -eq 0
 
 test-fast: $(VENV)/.develop
 	$(PYTEST) -m "not slow"

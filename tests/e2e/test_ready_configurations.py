@@ -308,7 +308,7 @@ CASES = {
     ),
     "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
     "cora": Case(citations, needs=GRAPHS, slow=True),
-    "cora_edges": Case(cited_edges, needs=GRAPHS, slow=True),
+    "cora_edges": Case(cited_edges, needs=GRAPHS, nightly=True),  # by day test_graph_experiments.py forgets edges
     "cora_links": Case(links, needs=GRAPHS, nightly=True),  # by day cora_poisoned has its source
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),
     "cora_poisoned": Case(poisoned, needs=GRAPHS, slow=True, without=frozenset({"SSD", "SCRUB"})),

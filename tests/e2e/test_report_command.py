@@ -140,49 +140,45 @@ def test_no_sample_leaves_the_store_unasked(run, kept):
     assert "mean radius" not in (run / "out" / "report.html").read_text("utf-8")
 
 
-def test_samples_are_shown_when_asked_for(run, tmp_path):
-    page = tmp_path / "with.html"
-    done = command("report", run / "out", "--with-samples", "--store", run / "store", "--output", page)
+@pytest.fixture(scope="module")
+def everything(run, tmp_path_factory):
+    """A folder with all that the command writes of the run at once, and what it said."""
+    where = tmp_path_factory.mktemp("everything")
+    pictures, tables = ("--figures", where / "f", "--formats", "svg"), ("--tables", where / "t")
+    options = ("--json", "--with-samples", "--store", run / "store", *pictures, *tables, "--output", where / "p.html")
+    done = command("report", run / "out", *options)
     assert done.returncode == 0, done.stderr
-    assert "mean radius" in page.read_text("utf-8")
+    return where, done.stdout
+
+
+def test_samples_are_shown_when_asked_for(everything):
+    assert "mean radius" in (everything[0] / "p.html").read_text("utf-8")
 
 
 def test_overrides_make_the_command_incomplete_and_it_says_so(run, tmp_path):
-    options = ("--store", run / "store", "--output", tmp_path / "out", "--set", "predictor.epochs=2", "--quiet")
+    options = ("--store", run / "store", "--output", tmp_path / "out", "--set", "predictor.epochs=2", "--quiet", "--no-report")
     assert command("run", "small.jsonc", *options, cwd=run).returncode == 0
     found = json.loads((tmp_path / "out" / "report.json").read_bytes())
     assert "--set" in found["command"]["note"]
     assert found["configuration"]["canonical"]["predictor"]["parameters"]["epochs"] == 2
 
 
-def test_the_command_writes_figures_tables_and_the_bibliography(run, tmp_path):
-    done = command(
-        "report",
-        run / "out",
-        "--figures",
-        tmp_path / "f",
-        "--formats",
-        "svg",
-        "--tables",
-        tmp_path / "t",
-        "--output",
-        tmp_path / "p.html",
-    )
-    assert done.returncode == 0, done.stderr
-    drawn = {path.stem for path in (tmp_path / "f").glob("*.svg")}
+def test_the_command_writes_figures_tables_and_the_bibliography(everything):
+    where, _ = everything
+    drawn = {path.stem for path in (where / "f").glob("*.svg")}
     behaviour = {"loss", "confidence", "roc", "by_class", "layers", "trace"}
     assert drawn == {"tradeoff", "values", "differences", "ranks", "costs", "sensitivity"} | behaviour
-    assert {path.stem for path in (tmp_path / "f").glob("*.csv")} == drawn
-    with (tmp_path / "f" / "sensitivity.csv").open(newline="") as file:
+    assert {path.stem for path in (where / "f").glob("*.csv")} == drawn
+    with (where / "f" / "sensitivity.csv").open(newline="") as file:
         assert {float(record["parameter"]) for record in csv.DictReader(file)} == {2.0, 5.0}
-    assert {path.name for path in (tmp_path / "t").iterdir()} == {
+    assert {path.name for path in (where / "t").iterdir()} == {
         "results.csv",
         "results.parquet",
         "results.md",
         "results.tex",
         "references.bib",
     }
-    assert "eprint = {2302.09880}" in (tmp_path / "t" / "references.bib").read_text("utf-8")  # U-MIA's paper
+    assert "eprint = {2302.09880}" in (where / "t" / "references.bib").read_text("utf-8")  # U-MIA's paper
 
 
 def test_seeds_of_an_axis_alone_are_options_of_the_command(run, tmp_path):
@@ -201,7 +197,7 @@ def test_a_sweep_is_reported_as_one_run(run, tmp_path):
     configuration["sweep"] = {"over": {"unlearners[3].parameters.epochs": [1, 2]}, "seeds": {"train": [0, 1]}}
     path = tmp_path / "swept.jsonc"
     path.write_text(json.dumps(configuration), encoding="utf-8")
-    done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", cwd=tmp_path)
+    done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", "--no-report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "whether any method here has forgotten is undecided" in done.stdout  # two originals with one further gold each
     assert "  Finetuning (epochs=" in done.stdout
@@ -222,11 +218,11 @@ def test_a_sweep_is_reported_as_one_run(run, tmp_path):
     assert {record["kind"] for record in records} == {"mean", "repetition"}
 
 
-def test_a_program_reads_the_verdicts_as_json(run, tmp_path):
-    done = command("report", run / "out", "--json", "--output", tmp_path / "p.html")
-    found = json.loads(done.stdout)
+def test_a_program_reads_the_verdicts_as_json(everything):
+    where, said = everything
+    found = json.loads(said)
     assert {each["label"]: each["verdict"] for each in found["verdicts"]}["Identity"] == "no-op"
-    assert found["files"] == [str(tmp_path / "p.html")]
+    assert str(where / "p.html") in found["files"]
     assert found["recommendation"]
 
 

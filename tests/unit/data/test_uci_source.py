@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -219,11 +218,6 @@ def test_the_content_is_the_fingerprint_wherever_it_is(things, tmp_path):
     assert canonical(here) == canonical(there)
     (tmp_path / "other" / "uci" / "7" / "data.csv").write_text(CSV.replace("1.5", "1.6"))
     assert here.fingerprint() != there.fingerprint()
-
-
-def test_importing_the_source_does_not_import_the_client():
-    program = "import sys, erasure.data.sources.uci; sys.exit('ucimlrepo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_client_that_is_not_installed_is_named_with_the_extra(tmp_path, monkeypatch):

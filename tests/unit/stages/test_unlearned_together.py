@@ -40,7 +40,9 @@ def unlearned_blocks(store, method):
     return {stage.name: Store(store).open(stage.address).tensors("models") for stage in stages}
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["class"])
+@pytest.mark.parametrize(
+    "method", [METHODS[0], pytest.param(METHODS[1], marks=pytest.mark.nightly)], ids=lambda method: method["class"]
+)
 def test_a_block_ends_where_its_models_end_one_by_one(tmp_path, monkeypatch, method):
     blocks = []
     at_once = population.train_together
