@@ -286,22 +286,22 @@ ELSEWHERE = {"audit_digits"}  # test_audits.py runs it, with more models
 GRAPHS, MOLECULES = ("torch_geometric",), ("torch_geometric", "rdkit")
 CASES = {
     "proof_of_concept": Case(few_digits, nightly=True),  # by day test_trace.py
-    "digits_class": Case(few_digits, slow=True),
+    "digits_class": Case(few_digits, nightly=True),  # by day test_upstream_style.py forgets a class
     "newest_methods": Case(few_digits, slow=True),
     "iris": Case(bundled),
     "breast_cancer": Case(bundled),
     "adult": Case(census(400)),
     "exact": Case(census(400)),
     "audit_adult": Case(census(1000), nightly=True),  # by day test_audits.py
-    "mnist": Case(digits, needs=("torchvision",)),
+    "mnist": Case(digits, needs=("torchvision",), nightly=True),  # by day fashion_mnist has its source
     "fashion_mnist": Case(clothes, needs=("torchvision",)),
     "fashion_random": Case(few_clothes, needs=("torchvision",), nightly=True, without=frozenset({"Finetuning"})),
     "recommender": Case(few_users, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "lecturers": Case(few_students, without=frozenset({"Finetuning", "SSD", "SCRUB"})),
     "cifar10": Case(photographs, needs=("PIL",)),
     "sms": Case(messages, needs=("datasets",)),
-    "ag_news": Case(news, needs=("datasets",)),
-    "sst2": Case(reviews, needs=("datasets", "transformers", "peft")),
+    "ag_news": Case(news, needs=("datasets",), nightly=True),  # by day sms has its source
+    "sst2": Case(reviews, needs=("datasets", "transformers", "peft"), nightly=True),  # by day test_vision_and_text.py
     "tofu_small": Case(authors, needs=("transformers", "tokenizers"), nightly=True),  # by day test_language_models.py
     "tofu_smollm2": Case(
         pretrained_authors, needs=("transformers", "tokenizers", "peft"), nightly=True, without=frozenset({"GoldModel", "SSD"})
@@ -315,7 +315,7 @@ CASES = {
     "cora_features": Case(citations, needs=GRAPHS, slow=True),
     "mutag": Case(graphs("MUTAG"), needs=GRAPHS),
     "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, nightly=True),
-    "bbbp": Case(molecules("bbbp"), needs=MOLECULES),
+    "bbbp": Case(molecules("bbbp"), needs=MOLECULES, nightly=True),  # by day test_upstream_style.py reads it
     "bace": Case(molecules("bace"), needs=MOLECULES, nightly=True),
     # By day test_upstream_style.py runs four of these, with data of its own.
     "upstream_style/adult": Case(published_census, nightly=True),

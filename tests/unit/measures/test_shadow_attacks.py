@@ -95,7 +95,7 @@ def test_a_model_that_has_forgotten_nothing_is_found_out(attack):
 @pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
 def test_a_retrained_model_is_not(attack):
     # Not of the seed that the efficacy game compares with.
-    for subject in ("gold 1", "gold 2", "gold 3"):
+    for subject in ("gold 1", "gold 2"):
         area = next(iter(world().values(attack, subject).values()))
         assert area.low <= 0.55
         assert area.value < world().values(attack, "identity")[area.name].value
