@@ -372,7 +372,7 @@ def test_an_attribute_by_the_older_meaning_of_a_step(celeba, tmp_path, monkeypat
 @needs("torchvision")
 def test_one_attribute_and_the_person_by_position(celeba, run):
     step = node(f"{P}reshape_y_z.reshape_y_z_legacy", keep_as_y=[0, 1], move_to_z=[1])
-    run(celeba(step), node(f"{M}classifiers.resnet18_for_celeba.CelebAResNet18"), forgotten("ByZ", z_label=2880), n=32, forgets=4)
+    run(celeba(step), node(f"{M}FF.LogisticRegression"), forgotten("ByZ", z_label=2880), n=32, forgets=4)
 
 
 @needs("torchvision")
@@ -387,7 +387,7 @@ def test_pictures_that_a_table_lists(tmp_path, run):
         f"{D}TorchVisionCustomSource.TorchVisionCustomSource", path="resources/data/games", file_name="games.csv",
         transform=["ToTensor"], label="rating",
     )  # fmt: skip
-    run(source, node(f"{M}classifiers.MNIST_classifiers.MNISTResNet18"), AT_RANDOM, n=24, forgets=4)
+    run(source, node(f"{M}FF.LogisticRegression"), AT_RANDOM, n=24, forgets=4)
 
 
 @needs("datasets", "torchvision")
@@ -423,7 +423,7 @@ def test_pictures_of_the_hub_are_forgotten_by_a_column_beside_them(tmp_path, run
         assert torch.allclose(each.x.gather(torch.tensor([4]))[0], wanted)
     run(
         source(*steps),
-        node(f"{M}classifiers.resnet18_for_fairface.FairFaceResNet18"),
+        node(f"{M}FF.LogisticRegression"),
         forgotten("ByZ", z_labels=[5]),
         n=30,
         forgets=5,
