@@ -77,7 +77,7 @@ def test_the_offline_score_ranks_as_the_p_value_and_further():
     outside = Gaussians(_random(50, seed=1), _random(50, seed=2).exp())
     score = offline_score(_random(50), outside)
     tail = stats.norm.cdf(_random(50), outside.mean, outside.std)
-    assert torch.equal(torch.argsort(score), torch.as_tensor(np.argsort(tail)))
+    assert (np.diff(tail[torch.argsort(score).numpy()]) >= 0).all()  # tails of 1 are ties
     one = Gaussians(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     low, high = offline_score(torch.tensor([40.0, 41.0]), one)
     assert high > low
