@@ -20,7 +20,7 @@ def _rows(directory):
 
 def _objects(store):
     """The bytes of every tensor in a store, by address and name."""
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
+    return {str(path.relative_to(store)): path.read_bytes() for path in (store / "objects").rglob("*.safetensors")}
 
 
 def _small():
@@ -39,6 +39,7 @@ def serial(tmp_path_factory):
     return where
 
 
+@pytest.mark.nightly  # by day its workers are killed, which needs all that this does
 def test_processes_give_the_same_bytes(serial, tmp_path):
     options = ("--store", tmp_path / "store", "--output", tmp_path / "out", "--executor", "processes", "--workers", "2")
     done = command("run", serial / "small.jsonc", *options, "--no-report")
@@ -81,6 +82,7 @@ def test_killed_workers_are_replaced_and_the_rows_are_the_same(serial, tmp_path)
         _, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors.decode()
     assert _rows(tmp_path / "out") == _rows(serial / "out")
+    assert _objects(store) == _objects(serial / "store")
 
 
 @pytest.mark.nightly  # by day test_ray_nodes.py compares rows and bytes, on a cluster that loses a worker and a node

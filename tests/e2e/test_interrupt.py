@@ -9,7 +9,10 @@ import pytest
 from small import command, small_experiment
 
 
-@pytest.mark.parametrize("executor", ["serial", "processes"])
+@pytest.mark.parametrize(
+    "executor",
+    ["processes", pytest.param("serial", marks=pytest.mark.nightly)],  # by day tests/unit/cli/test_run.py
+)
 def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_config, executor):
     configuration = small_experiment(unlearners=["GoldModel"])
     configuration["evaluator"] |= {"measures": ["UMIA"], "floor_repeats": 0}

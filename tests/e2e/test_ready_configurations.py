@@ -317,7 +317,7 @@ CASES = {
     "proteins": Case(graphs("PROTEINS"), needs=GRAPHS, nightly=True),
     "bbbp": Case(molecules("bbbp"), needs=MOLECULES, nightly=True),  # by day test_upstream_style.py reads it
     "bace": Case(molecules("bace"), needs=MOLECULES, nightly=True),
-    # By day test_upstream_style.py runs four of these, with data of its own.
+    # By day test_upstream_style.py runs three of these, with data of its own.
     "upstream_style/adult": Case(published_census, nightly=True),
     "upstream_style/bbbp": Case(published_molecules("bbbp"), needs=MOLECULES, nightly=True),
     "upstream_style/bace": Case(published_molecules("bace"), needs=MOLECULES, nightly=True),

@@ -101,6 +101,7 @@ def test_a_class_of_images(tested, tmp_path):
 
 
 @needs("datasets", "transformers")
+@pytest.mark.nightly  # by day tests/compat/test_published_runs.py forgets texts in this format
 def test_texts_with_the_encoder_of_a_folder(tested, tmp_path):
     draw = random.Random(0)
     rows = []
