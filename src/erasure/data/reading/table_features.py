@@ -272,7 +272,7 @@ def _warn_of_long_numbers(table: RawTable, plain: list[str], names: tuple[str, .
         if not len(column) or float(column.abs().max()) <= _ROUNDED:
             continue
         numbers = numbers_of(table, name)
-        if numbers is None or not bool((numbers == np.floor(numbers)).all()):
+        if numbers is None or not bool((np.isfinite(numbers) & (numbers == np.floor(numbers))).all()):
             continue
         n_kept = len(np.unique(column.numpy()))
         largest = np.abs(numbers).max()
