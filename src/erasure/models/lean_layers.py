@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as nn_module
 
 from erasure.functional.short_attention import ShortAttention
-from erasure.models.allocation import mapped_apart
+from erasure.training.devices import mapped_apart
 from erasure.training.randomness import isolated
 
 __all__ = ["lean"]
