@@ -128,6 +128,9 @@ def _costs(folder: RunFolder) -> dict[str, float | None]:
     return {label: math.fsum(found) / len(found) if found else None for label, found in shares.items()}
 
 
+_SAMPLES = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs", "node": "nodes", "link": "links"}
+
+
 def _headline(folder: RunFolder) -> str:
     described = folder.record.dataset or DatasetRecord()
     dataset = described.name or next((row.dataset for row in folder.rows), "the data")
@@ -138,7 +141,7 @@ def _headline(folder: RunFolder) -> str:
         n, total, classes = group.forgotten.n, group.forgotten.n_training, group.forgotten.classes
         whole = [each.name for each in classes if each.forget == each.training]
         share = f" ({100 * n / total:.2g}\N{NO-BREAK SPACE}%)" if total else ""
-        what = {"image": "images", "table": "rows", "text": "texts", "graph": "graphs"}.get(described.modality, "samples")
+        what = _SAMPLES.get(described.modality, "samples")
         if whole and len(whole) == len(classes):
             names = ", ".join(f"“{name}”" for name in whole[:5]) + (" and others" if len(whole) > 5 else "")
             sentence = f"All {n:,} training {what} of {'class' if len(whole) == 1 else 'the classes'} {names}"

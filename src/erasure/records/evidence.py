@@ -75,7 +75,7 @@ class DatasetRecord:
     Args:
         name: Its name.
         source: Class of its source.
-        modality: What a sample is: ``image``, ``table``, ``text`` or ``graph``.
+        modality: What a sample is: ``image``, ``table``, ``text``, ``graph``, or ``node`` or ``link`` of a graph.
         task: How labels are read.
         n: Number of samples.
         n_classes: Number of classes.

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, cast
 
 from erasure.component import Call, Component, canonical, field_types
 from erasure.config.docs import prose_of
+from erasure.data.dataset import Dataset
 from erasure.engine.recording import provenance
 from erasure.engine.recording.model_evidence import ModelEvidence, Named
 from erasure.engine.recording.rows import suffixes
@@ -46,6 +47,8 @@ from erasure.renamed import today
 from erasure.stages.session import Session
 from erasure.stages.value_records import FORMER
 from erasure.store.addresses import plain_json
+from erasure.training.graphs import GraphColumn
+from erasure.training.links import LinkColumn
 from erasure.types import Json
 
 __all__ = ["collect", "measure_record", "summary_of"]
@@ -299,6 +302,12 @@ def _records(plan: Plan, session: Session, failed: Mapping[str, str]) -> list[_R
 # Where it comes from
 
 
+def _kind_of_sample(dataset: Dataset) -> str:
+    if dataset.modality != "graph" or isinstance(dataset.x, GraphColumn):
+        return dataset.modality
+    return "link" if isinstance(dataset.x, LinkColumn) else "node"
+
+
 def _dataset(plan: Plan, session: Session) -> DatasetRecord:
     data = plan.data[0]
     dataset = session.dataset(data.data_address)
@@ -306,7 +315,7 @@ def _dataset(plan: Plan, session: Session) -> DatasetRecord:
     return DatasetRecord(
         name=dataset.name,
         source=type(data.source).__name__,
-        modality=dataset.modality,
+        modality=_kind_of_sample(dataset),
         task=dataset.task,
         n=len(dataset),
         n_classes=dataset.n_classes,
