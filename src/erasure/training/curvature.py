@@ -22,7 +22,7 @@ from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch, Subgraph
 from erasure.training.linearised import Linearisable, LinearisedNetwork, curvature_of_loss, slope_of_loss
 from erasure.training.links import LinkBatch
-from erasure.training.trial import differentiable_gradients, layer_at_fault, require_gradients
+from erasure.training.trial import differentiable_gradients, layer_at_fault, require_gradients, unwatched
 
 __all__ = ["Curvature", "CurvatureKind", "mathematical", "moved_logits"]
 
@@ -34,7 +34,7 @@ _NO_DERIVATIVE = (RuntimeError, NotImplementedError, TypeError)
 
 @contextmanager
 def mathematical(model: nn.Module) -> Iterator[None]:
-    """Attention and weight norm by their formulas, and encoder layers without their fused path.
+    """Attention and weight norm by their formulas, encoder layers without their fused path, and nobody else's hooks.
 
     The fused kernels of attention have no second derivatives; that of weight norm has wrong ones (torch 2.13).
     """
@@ -47,7 +47,7 @@ def mathematical(model: nn.Module) -> Iterator[None]:
             norm.forward = _weight_norm_of(norm.dim)  # type: ignore[method-assign]
         for hook in hooks:
             hook.compute_weight = _hooked_weight_norm(hook)  # type: ignore[assignment, method-assign]
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), unwatched():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

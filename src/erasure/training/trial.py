@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from erasure.errors import RequirementNotMet
@@ -33,6 +34,7 @@ __all__ = [
     "require_gradients",
     "try_one_sample",
     "try_outputs",
+    "unwatched",
 ]
 
 
@@ -193,6 +195,25 @@ def as_before(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Hooks that others registered for all modules wait until the end; a network's own hooks run.
+
+    The tensors of a transform cannot be read as others can (``.numpy()`` raises there), and a hook that fails would look like a layer
+    without a derivative.
+    """
+    listening = (nn_module._global_forward_pre_hooks, nn_module._global_forward_hooks)
+    listening = (*listening, nn_module._global_backward_pre_hooks, nn_module._global_backward_hooks)
+    waiting = [dict(hooks) for hooks in listening]
+    for hooks in listening:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in zip(listening, waiting, strict=True):
+            hooks.update(before)
 
 
 @torch.no_grad()

@@ -9,11 +9,15 @@ import torch
 from test_second_order import SquaredError, flat, linear_model, loss_gradients, net, part, solved, weights
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.module import register_module_forward_hook
 from toys import SgdByHand, Shuffles, distance, logits_by_hand, same_model, sgd, start, tiny_task
 
+import erasure
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.training.calls import Criterion
 from erasure.training.curvature import moved_logits
+from erasure.training.randomness import isolated
+from erasure.unlearners.contract import model_digest
 from erasure.unlearners.datamodel_matching import DatamodelMatching
 from erasure.unlearners.feature_unlearning import FeatureUnlearning
 from erasure.unlearners.win_u import WINU
@@ -223,3 +227,26 @@ def test_logits_move_the_same_in_forward_and_in_reverse_mode():
             steps.append(other(x))
     assert torch.allclose(moved, (steps[0] - steps[1]) / 2e-6, atol=1e-8)
     assert torch.allclose(logits, model(x).detach())
+
+
+def test_hooks_of_others_do_not_choose_how_curvature_is_computed():
+    def read(module, inputs, output):
+        output.detach().numpy()  # raises for the tensors of a transform
+
+    with isolated(0):
+        network, x, y = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), torch.randn(60, 6), torch.arange(60) % 3
+
+    def digest():
+        return model_digest(erasure.unlearn(network, "InfluenceUnlearning", forget=(x[:9], y[:9]), retain=(x[9:], y[9:])))
+
+    expected = digest()
+    seen = []
+    handles = [register_module_forward_hook(read), register_module_forward_hook(lambda *call: seen.append(call))]
+    try:
+        assert digest() == expected
+        n_seen = len(seen)
+        network(x)
+        assert len(seen) > n_seen > 0  # they listen before and after
+    finally:
+        for handle in handles:
+            handle.remove()

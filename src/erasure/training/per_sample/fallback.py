@@ -15,6 +15,7 @@ from erasure.errors import RequirementNotMet
 from erasure.training.forward import logits_of
 from erasure.training.per_sample.scope import map_tensors, sample
 from erasure.training.per_sample.seeds import Cotangents, Seeder
+from erasure.training.trial import unwatched
 
 __all__ = ["one_by_one", "vectorised"]
 
@@ -104,7 +105,7 @@ def vectorised(
         for start in range(0, n, step):
             part = slice(start, min(n, start + step))
             x_part = map_tensors(x, itemgetter(part))
-            with warnings.catch_warnings():
+            with unwatched(), warnings.catch_warnings():
                 # Layers that torch does not vectorise are computed one sample at a time, which is slower and no fault.
                 warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
                 found = vmap(gradients, in_dims=(0, 1))(x_part, stacked[:, part])
