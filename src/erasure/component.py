@@ -243,7 +243,10 @@ def _field_problems(cls: type[Component], name: str, value: Any, error: Any) -> 
     if slot is not None and not isinstance(value, tuple):
         return [FieldDiagnostic(name, name, f"expected {with_article(slot.kind)}, found {_found(value)}")]
     seen: dict[str, FieldDiagnostic] = {}
-    for detail in error.errors(include_url=False, include_context=False):
+    details = error.errors(include_url=False, include_context=False)
+    for detail in details:
+        if detail["type"] == "too_short" and any(len(other["loc"]) > len(detail["loc"]) for other in details):
+            continue  # what is wrong with an item is said; the library counts only those that are right
         inner = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
         bounds = _bounds(field_types(cls)[name]) if detail["type"].startswith(("greater_than", "less_than")) else ""
         message, found = bounds or _expected(detail["msg"]), detail["input"]

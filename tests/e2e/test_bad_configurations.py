@@ -111,6 +111,21 @@ CHANGES = {
         "SCRUB",
         "is an unlearner; this place takes a measure",
     ),
+    "a method of another kind": (
+        ("unlearners", 1),
+        {"class": "GRU", "parameters": {"inner": {"class": "Finetuning"}}},
+        '"Finetuning" is an unlearner, but not of the kind that this place takes, AnswerUnlearner',
+    ),
+    "parameters that contradict each other": (
+        ("unlearners", 1),
+        {"class": "PDU", "parameters": {"retain_term": "kl"}},
+        "unlearners[1]: PDU holds the loss of retained answers under a bound",
+    ),
+    "an item out of range": (
+        ("evaluator", "measures", 0),
+        {"class": "RoundedWeights", "parameters": {"bits": [1]}},
+        "bits[0]: expected greater than or equal to 2 and less than or equal to 8, found 1",
+    ),
     "a layer that is no optimizer": (("predictor", "optimizer"), "torch.nn.Linear", "not a subclass"),
     "a function that is no network": (("predictor", "model"), "torch.optim.Adam", "not an nn.Module"),
     "a path outside the allow-list": (("unlearners", 1), "os.system", "--trust os"),

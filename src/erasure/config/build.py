@@ -9,7 +9,7 @@ from typing import Any
 
 from erasure.component import Call, Component, check_fields, component_slot, field_types, partition_fields
 from erasure.config.tree import Node, Notice
-from erasure.errors import ConfigError, Diagnostic, InvalidParameters, Position, nearest, with_article
+from erasure.errors import ConfigError, Diagnostic, InvalidParameters, Position, RequirementNotMet, nearest, with_article
 from erasure.registry.lookup import Registry, Resolved
 from erasure.registry.upstream import READ_BY_NAME, Alias
 
@@ -374,8 +374,8 @@ class Builder:
     def _constructed(self, cls: type[Component], values: Mapping[str, Any], node: Node, path: str) -> Component | None:
         try:
             return cls(**values)
-        except InvalidParameters as error:
-            for problem in error.problems:
+        except (InvalidParameters, RequirementNotMet) as error:
+            for problem in getattr(error, "problems", (Diagnostic(str(error)),)):
                 self._problem(problem.message, node.position, path, "parameter", problem.hint)
             return None
 

@@ -178,6 +178,9 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
             try_one_sample(model, loaded.dataset.x.gather(ids[:1]), logits)
         remark = gives_probabilities(model, loaded.dataset.x.gather(ids))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if loaded.dataset.task == "generation":
+            message = "the data has prompts and answers, which the model does not take; take CausalLanguageModel or SmallLlama"
+            raise RequirementNotMet(f"{message} ({error})") from error
         read = ' (whole numbers are ids of tokens; give the source modality = "table" if they are measurements)'
         shape = f"{loaded.dataset.x_shape}{read if loaded.dataset.modality == 'text' else ''}"
         raise RequirementNotMet(f"the model does not take samples of shape {shape}: {error}") from error

@@ -444,6 +444,9 @@ def _context(config: Any) -> int | None:
 
 
 def _adapted(network: Any, rank: int, alpha: int) -> Any:
+    width = getattr(network.config.get_text_config(), "hidden_size", None)
+    if isinstance(width, int) and rank > width:
+        raise RequirementNotMet(f"updates of rank {rank} are not low-rank: the model is {width} wide; lower lora_rank")
     peft = library("peft", "lora_rank")
     settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0)
     with warnings.catch_warnings():

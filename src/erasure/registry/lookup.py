@@ -224,6 +224,9 @@ def _names_nothing(path: str, candidates: Iterable[str]) -> bool:
 def _checked(cls: Any, name: str, slot: type[Component]) -> type[Component]:
     if not (inspect.isclass(cls) and issubclass(cls, slot)):
         found = f"{with_article(cls.kind)}" if inspect.isclass(cls) and issubclass(cls, Component) else "something else"
+        if found == with_article(slot.kind):
+            wanted = (inspect.getdoc(slot) or "").partition("\n")[0]
+            raise _unknown(f'"{name}" is {found}, but not of the kind that this place takes, {slot.__name__}: {wanted}')
         raise _unknown(f'"{name}" is {found}; this place takes {with_article(slot.kind)}')
     return cls
 

@@ -151,7 +151,9 @@ class Reference:
 
         Computed once for the whole partition, since it never changes.
         """
-        found = torch.zeros(len(self.task.y), device=self.task.device, dtype=next(self.teacher.parameters()).dtype)
+        # Sums of whole answers are tens of nats, of which bfloat16 does not even keep halves.
+        dtype = torch.promote_types(next(self.teacher.parameters()).dtype, torch.float32)
+        found = torch.zeros(len(self.task.y), device=self.task.device, dtype=dtype)
         for batch in self.task.batches(role, shuffle=False):
             x, y = version_of(batch.x, version)
             found[batch.ids] = self.losses(Batch(x, y, batch.ids)).sum(1).to(found.dtype)

@@ -97,7 +97,7 @@ class RMU(AnswerUnlearner):
         with torch.no_grad(), autocast(context.device, context.precision):
             first = next(iter(context.batches("forget", shuffle=False)))
             states = _states(model, block, first)
-            direction = torch.rand(states.shape[-1], generator=context.generator("direction")).to(states)
+            direction = torch.rand(states.shape[-1], generator=context.generator("direction")).to(_real(states, first))
             length = self.steering if self.steering is not None else self.scale * float(_real(states, first).norm(dim=-1).mean())
             target = length * direction / direction.norm()
 
@@ -157,5 +157,5 @@ def _watched(block: nn.Module, seen: list[Tensor]) -> Iterator[None]:
 
 
 def _real(states: Tensor, batch: Batch) -> Tensor:
-    """States of what is no padding, ``(n, d)``."""
-    return states[(batch.x[:, 1] != PADDING)[:, : states.shape[1]]]
+    """States of what is no padding, ``(n, d)``, at least float32."""
+    return states[(batch.x[:, 1] != PADDING)[:, : states.shape[1]]].to(torch.promote_types(states.dtype, torch.float32))

@@ -213,9 +213,11 @@ def test_ends_are_left_out_where_there_is_one():
 def test_a_cut_answer_has_no_end():
     whole = data()
     lengths = (whole.x.values[:, 1] != PADDING).sum(1)
-    short = data(max_length=int(lengths.max()) - 2)
     cut = lengths > lengths.max() - 2
     assert cut.any()
+    first = int(cut.nonzero()[0])
+    with pytest.warns(UserWarning, match=rf"{int(cut.sum())} samples have an answer that ends after .* is cut .* {first}"):
+        short = data(max_length=int(lengths.max()) - 2)
     assert torch.equal((short.x.values[:, 1] == END).any(1), ~cut)
 
 
@@ -223,6 +225,10 @@ def test_a_cut_answer_has_no_end():
     ("exchange", "message"),
     [
         (Exchange(prompt="Where is the elm? " * 40, answer="Here."), "leaves nothing of the answer"),
+        (
+            Exchange(prompt="Where is the elm?", answer="Here.", rephrased="Where is the elm? " * 40),
+            "a rephrased prompt of 96 tokens",
+        ),
         (Exchange(prompt="Where is the elm?", answer="  "), "empty answer"),
         (Exchange(prompt="Where is the elm?", answer=""), "empty answer"),
     ],

@@ -95,6 +95,10 @@ def test_negative_preference_starts_at_log_2_with_the_gradient_of_summed_ascent(
     torch.testing.assert_close(gradients(model, loss), gradients(model, -sums(model, FORGET).mean()), rtol=1e-9, atol=1e-10)
 
 
+def test_sums_of_whole_answers_keep_more_than_half_precision(model):
+    assert term_of(NPO(beta=1.0), model.to(torch.bfloat16)).item() == pytest.approx(2 * math.log(2), rel=1e-4)
+
+
 def test_negative_preference_follows_its_formula_away_from_the_original(model):
     after = After(NPO(beta=0.3), model)
     ratios = sums(model, FORGET).detach() - sums(after.student, FORGET)

@@ -103,6 +103,8 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
         build_model(CausalLanguageModel(name_or_path=str(folder)), type(wide)(wide.x_shape, 301, "generation", "text"), 0, CPU)
     with pytest.raises(RequirementNotMet, match="lower max_length"):
         build_model(CausalLanguageModel(name_or_path=str(folder)), type(wide)((10, 4000), 300, "generation", "text"), 0, CPU)
+    with pytest.raises(RequirementNotMet, match="updates of rank 17 are not low-rank: the model is 16 wide"):
+        build_model(CausalLanguageModel(name_or_path=str(folder), lora_rank=17), wide, 0, CPU)
     with pytest.raises(RequirementNotMet, match="answers prompts"):
         build_model(SmallLlama(), type(wide)((5,), 3), 0, CPU)
     with pytest.raises(RequirementNotMet, match="give a local folder"):

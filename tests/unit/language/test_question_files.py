@@ -89,3 +89,42 @@ def test_groups_by_what_prompt_or_answer_contains(tmp_path):
         source(tmp_path / "lines.jsonl", contains="Cleo")
     data = source(tmp_path / "lines.jsonl", group=None, group_size=2).load()
     assert [data.z_names[code] for code in data.z.tolist()] == ["0", "0", "1"]
+
+
+ODD = {
+    "a group that is missing": ({"owner": None}, 'column "owner" holds nothing, expected a text'),
+    "a group that is an object": ({"owner": {"name": "Ada"}}, 'column "owner" holds dict, expected a text'),
+    "wrong answers that are numbers": ({"wrong": ["It is Ada's.", 7]}, 'column "wrong" holds a list with int in it'),
+    "wrong answers by name": ({"wrong": {"first": "no"}}, 'column "wrong" holds dict, expected a text'),
+    "half of a character": ({"answer": "It is \ud800."}, 'column "answer" has half of a character at place 6'),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_row_that_cannot_be_read_is_named_with_its_column(case, tmp_path):
+    changes, message = ODD[case]
+    (tmp_path / "odd.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + json.dumps({**ROWS[1], **changes}))
+    with pytest.raises(DataError, match=rf'odd\.jsonl", row 2: {message}'):
+        source(tmp_path / "odd.jsonl").load()
+
+
+def test_files_that_are_no_rows_say_what_is_expected(tmp_path):
+    (tmp_path / "odd.json").write_text('{"rows": [\n]}')
+    with pytest.raises(DataError, match="expected an object on each line, or one array of objects"):
+        source(tmp_path / "odd.json").load()
+    (tmp_path / "odd.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        source(tmp_path / "odd.json").load()
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_it(tmp_path):
+    lines(tmp_path / "wanted.jsonl")
+    (tmp_path / "marked.jsonl").write_text("\ufeff" + (tmp_path / "wanted.jsonl").read_text())
+    found = source(tmp_path / "marked.jsonl").load()
+    assert torch.equal(found.x.values, source(tmp_path / "wanted.jsonl").load().x.values)
+
+
+def test_a_vocabulary_is_no_larger_than_the_texts_allow(tmp_path):
+    lines(tmp_path / "lines.jsonl")
+    sizes = [source(tmp_path / "lines.jsonl", vocabulary=BytePairs(vocabulary_size=n)).load().n_classes for n in (2000, 10**12)]
+    assert sizes[0] == sizes[1] < 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from erasure.data.dataset import Dataset
 from erasure.data.language.vocabularies import Encoder
 from erasure.errors import DataError, Diagnostic, InvalidParameters
-from erasure.functional.tokens import ANSWER, END, PROMPT, REPHRASED, answer_tokens
+from erasure.functional.tokens import ANSWER, END, LEARNED, PROMPT, REPHRASED, answer_tokens
 from erasure.training.batches import TensorColumn
 
 __all__ = ["CHAT", "Exchange", "dataset_of", "require_template", "texts_of"]
@@ -97,7 +98,7 @@ def dataset_of(
         exchanges: The samples.
         encoder: Makes tokens.
         template: Text with ``{prompt}`` and ``{answer}``, or :data:`CHAT`.
-        max_length: Tokens of a sample in all; an answer that is longer is cut and then has no end.
+        max_length: Tokens of a sample in all; an answer that is longer is cut and then has no end, of which a ``UserWarning`` tells.
         groups: Group of each sample by name, if there are any.
 
     Raises:
@@ -108,18 +109,25 @@ def dataset_of(
     widest = max((_width(each) for each in exchanges), default=1)
     rows: list[tuple[int, int, list[int], list[int]]] = []
     too_long: list[int] = []
+    rephrased_too_long: list[int] = []
     empty: list[int] = []
+    cut: list[tuple[int, int]] = []
     for number, version, prompt, answer in _encoded(exchanges, encoder, template):
-        if version == 0 and len(prompt) >= max_length:
-            too_long.append(number)
-        elif version == 0 and len(answer) <= 1:
+        if version in (LEARNED, REPHRASED) and len(prompt) >= max_length:
+            (too_long if version == LEARNED else rephrased_too_long).append(number)
+        elif version == LEARNED and len(answer) <= 1:
             empty.append(number)
-        elif answer[:-1]:
+        elif answer[:-1] and len(prompt) < max_length:
             rows.append((number, version, prompt, answer))
-    _refuse(name, too_long, f"a prompt of {max_length} tokens or more, which leaves nothing of the answer; raise max_length")
+            if len(prompt) + len(answer) > max_length:
+                cut.append((number, version))
+    nothing_left = f"of {max_length} tokens or more, which leaves nothing of the answer; raise max_length"
+    _refuse(name, too_long, f"a prompt {nothing_left}")
+    _refuse(name, rephrased_too_long, f"a rephrased prompt {nothing_left}")
     _refuse(name, empty, "an empty answer, of which nothing can be learned; leave out what has none")
-    x = torch.zeros(len(exchanges), 2 * widest, max_length, dtype=torch.int64)
-    longest = 0
+    _tell_of_cuts(name, cut, max_length)
+    longest = max((min(max_length, len(prompt) + len(answer)) for _, _, prompt, answer in rows), default=1)
+    x = torch.zeros(len(exchanges), 2 * widest, longest, dtype=torch.int64)
     for number, version, prompt, answer in rows:
         # Without a prompt the first token cannot be predicted from anything; it takes the prompt's place.
         n_before = max(1, len(prompt))
@@ -129,8 +137,6 @@ def dataset_of(
             roles[-1] = END
         x[number, 2 * version, : len(ids)] = torch.tensor(ids)
         x[number, 2 * version + 1, : len(ids)] = torch.tensor(roles)
-        longest = max(longest, len(ids))
-    x = x[:, :, :longest].contiguous()
     names = tuple(dict.fromkeys(groups or ()))
     codes = {each: code for code, each in enumerate(names)}
     return Dataset(
@@ -187,6 +193,22 @@ def _after(template: str, answer: str) -> str:
 
 def _refuse(name: str, samples: list[int], what: str) -> None:
     if samples:
-        shown = ", ".join(map(str, samples[:_SHOWN])) + (", …" if len(samples) > _SHOWN else "")
-        many = f"{len(samples)} samples have" if len(samples) > 1 else "a sample has"
-        raise DataError(f'"{name}": {many} {what} ({"samples" if len(samples) > 1 else "sample"} {shown})')
+        raise DataError(f'"{name}": {_counted(samples, what)}')
+
+
+def _tell_of_cuts(name: str, cut: list[tuple[int, int]], max_length: int) -> None:
+    """Warn of answers that are cut, given by sample and version."""
+    learned = [number for number, version in cut if version == LEARNED]
+    n_others = len(cut) - len(learned)
+    found = [_counted(learned, f"an answer that ends after {max_length} tokens and is cut there")] if learned else []
+    found += (
+        [f"{n_others} paraphrased, wrong or other answers end after {max_length} tokens and are cut there"] if n_others else []
+    )
+    if found:
+        warnings.warn(f'"{name}": {"; ".join(found)}; raise max_length to keep them whole', stacklevel=3)
+
+
+def _counted(samples: list[int], what: str) -> str:
+    shown = ", ".join(map(str, samples[:_SHOWN])) + (", …" if len(samples) > _SHOWN else "")
+    many = f"{len(samples)} samples have" if len(samples) > 1 else "a sample has"
+    return f"{many} {what} ({'samples' if len(samples) > 1 else 'sample'} {shown})"

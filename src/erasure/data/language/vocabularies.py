@@ -87,16 +87,19 @@ class BytePairs(Vocabulary):
             from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         except ModuleNotFoundError as error:
             raise MissingDependency(error.name or "tokenizers", "text", "BytePairs") from error
+        written = list(texts)
+        # A pair takes two bytes or more to be found: no more tokens are learned, and the library sets memory aside for all it is asked for.
+        n_tokens = min(self.vocabulary_size, 257 + sum(len(text.encode()) for text in written))
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary_size,
+            vocab_size=n_tokens,
             special_tokens=[_END],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(list(texts), trainer)
+        tokenizer.train_from_iterator(written, trainer)
         return _Learned(tokenizer)
 
 

@@ -145,14 +145,14 @@ def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
     """Rows by the names of their columns, or texts."""
     if file.suffix == ".txt":
         try:
-            yield existing_file(str(file)).read_text(encoding="utf-8")
+            yield existing_file(str(file)).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f'"{file}" cannot be read as text: {error}') from error
         return
     if file.suffix == ".json":
         try:
-            whole = json.loads(existing_file(str(file)).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            whole = json.loads(existing_file(str(file)).read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
             whole = None  # lines of JSON, or what cannot be read: the reader of rows says so
         if isinstance(whole, list) and whole and all(isinstance(each, str) for each in whole):
             yield from whole

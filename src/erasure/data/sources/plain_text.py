@@ -67,7 +67,7 @@ class PlainText(DataSource):
 
     def _text(self, path: str) -> str:
         try:
-            text = existing_file(path).read_text(encoding="utf-8")
+            text = existing_file(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f'"{path}" cannot be read as text: {error}') from error
         if not text.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,7 @@ class PromptsAndAnswers(DataSource):
             found = [any(each in text for each in self.contains for text in (one.prompt, one.answer)) for one in exchanges]
             return [f"with {shown}" if is_found else f"without {shown}" for is_found in found]
         if self.group is not None:
-            return [str(row[self.group]) if self.group in row else text_in(row, self.group) for row in rows]
+            return [_group_in(row, self.group) for row in rows]
         size = self.group_size
         return None if size is None else [str(number // size) for number in range(len(rows))]
 
@@ -134,7 +135,7 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
         yield from _table(file)
         return
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'"{path}" cannot be read as text: {error}') from error
     numbered: Iterable[tuple[int, Any]]
@@ -152,7 +153,10 @@ def _parsed(text: str, path: str, line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f'"{path}", line {line + error.lineno - 1} is no JSON: {error.msg}') from error
+        wanted = "; expected an object on each line, or one array of objects" if not text.startswith("[") else ""
+        raise DataError(f'"{path}", line {line + error.lineno - 1} is no JSON: {error.msg}{wanted}') from error
+    except RecursionError as error:
+        raise DataError(f'"{path}", line {line}: brackets are nested too deeply to be read') from error
 
 
 def _table(file: Path) -> Iterator[dict[str, Any]]:
@@ -181,16 +185,39 @@ def text_in(row: Mapping[str, Any], column: str) -> str:
         raise DataError(f'{row[""]} has no column "{column}"; it has {", ".join(there)}{f"; {hint}" if hint else ""}')
     value = row[column]
     if not isinstance(value, str):
-        held = "nothing" if value is None else type(value).__name__
-        raise DataError(f'{row[""]}: column "{column}" holds {held}, expected a text')
-    return value
+        raise DataError(f'{row[""]}: column "{column}" holds {_held(value)}, expected a text')
+    return _whole(row, column, value)
 
 
 def texts_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     """The texts in a column that may hold a list of them."""
     value = row.get(column)
-    if value is not None and not isinstance(value, str) and hasattr(value, "__iter__"):
-        found = tuple(value)
-        if all(isinstance(each, str) for each in found):
-            return found
-    return (text_in(row, column),)
+    if value is None or isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
+        return (text_in(row, column),)
+    found = tuple(value)
+    other = next((each for each in found if not isinstance(each, str)), "")
+    if not isinstance(other, str):
+        raise DataError(f'{row[""]}: column "{column}" holds a list with {_held(other)} in it, expected texts')
+    return tuple(_whole(row, column, each) for each in found)
+
+
+def _group_in(row: Mapping[str, Any], column: str) -> str:
+    """The group of a row: a text, or a single value such as a number, as it reads."""
+    value = row.get(column)
+    is_single = _held(value) != "nothing" and not hasattr(value, "__len__")
+    return str(value) if is_single else text_in(row, column)
+
+
+def _held(value: Any) -> str:
+    """What a column holds instead of a text; tables write what is missing as not a number."""
+    return "nothing" if value is None or (isinstance(value, float) and math.isnan(value)) else type(value).__name__
+
+
+def _whole(row: Mapping[str, Any], column: str, text: str) -> str:
+    """A text, unless it has half a character in it, which no tokenizer can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f'{row[""]}: column "{column}" has half of a character at place {error.start} (a surrogate without its partner)'
+        raise DataError(message) from error
+    return text
