@@ -468,6 +468,25 @@ def test_reviews_of_some_films_are_forgotten(tmp_path, run):
     run(source, network, forgotten("AnyZisInRange", z_labels=[0, 2]), unlearners=[cascade], n=60, forgets=18)
 
 
+@needs("datasets")
+def test_numbers_of_an_encoded_column_are_its_codes(tmp_path, monkeypatch):
+    # Published files list thousands of films by code, from 0 on, whatever the data call them.
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "good" if i % 2 else "bad", "label": i % 2, "movie_id": 100 + 3 * (i % 4)} for i in range(12)]
+    (tmp_path / "films").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "films" / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = node(
+        f"{D}HFDataSource.IMDBHFDataSource", path="films", data_columns=["text", "movie_id"], label="label", to_encode=["movie_id"],
+        preprocess=[node(f"{P}reshape_x_z.reshape_x_z", keep_as_x=[0], move_to_z=[1])],
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match='"movie_id" is encoded: 0 stands for 100, 3 for 109'):
+        assert loaded(source).z.tolist() == [0, 1, 2, 3] * 6
+    del source["parameters"]["to_encode"]
+    source["parameters"]["preprocess"].append(node(f"{P}preprocess.Encode", process_X=True))
+    assert loaded(source).z.tolist() == [100, 103, 106, 109] * 6
+
+
 @needs("torch_geometric")
 def test_graphs_of_a_collection(tmp_path, run):
     raw = tmp_path / "resources" / "data" / "MUTAG" / "raw"

@@ -115,9 +115,13 @@ def test_snippets_that_compose_each_other_are_found_out(files):
         load_experiment(path)
 
 
-def test_a_snippet_on_its_own_is_no_experiment_and_says_what_it_lacks(files, capsys):
-    assert _run(["validate", str(files(main=IDENTITY))]) == 2
-    assert '"data" is missing' in capsys.readouterr().err
+@pytest.mark.parametrize("written", [IDENTITY, [IDENTITY, GOLD]])
+def test_a_snippet_on_its_own_is_no_experiment_and_says_how_it_is_used(files, capsys, written):
+    path = files(main=written)
+    assert _run(["validate", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"a part of one ({written[0]['class'] if isinstance(written, list) else written['class']}" in said
+    assert f'{{"compose_part": "{path}"}}' in said
 
 
 # Text

@@ -220,8 +220,7 @@ class _Assembly:
         self.builder.notices += loaded.notices
 
     def experiment(self) -> Experiment:
-        if not self.root.is_object:
-            raise ConfigError([Diagnostic("a configuration is an object", position=self.root.position, kind="structure")])
+        self._refuse_fragments()
         self._check_sections()
         data = self._preprocessed(cast(DataSection | None, self._section("data", DataSection)))
         predictor = cast(Predictor | None, self._section("predictor", Predictor))
@@ -245,6 +244,18 @@ class _Assembly:
             notices=tuple(self.builder.notices),
             places=tuple(self.builder.places),
         )
+
+    def _refuse_fragments(self) -> None:
+        """Say of a file that is made to be included that it is one."""
+        held = [element.get("class") for element in (self.root.elements() if self.root.is_list else (self.root,))]
+        is_part = bool(held) and None not in held and not any(self.root.get(key) for key in _SECTIONS)
+        if self.root.is_object and not is_part:
+            return
+        message = "a configuration is an object"
+        if is_part:
+            message = f"this is no experiment but a part of one ({', '.join(str(name.value) for name in held[:2] if name)})"
+        hint = f'include it where it belongs: {{"compose_part": "{self.root.position.file}"}}' if is_part else ""
+        raise ConfigError([Diagnostic(message, position=self.root.position, hint=hint, kind="structure")])
 
     def _preprocessed(self, data: DataSection | None) -> DataSection | None:
         """The section with its steps around its source, where a source's own steps are too."""
@@ -406,15 +417,27 @@ def _with_labels(entries: Sequence[tuple[Unlearner, str, str | None]]) -> tuple[
 
 
 def difference(component: Component, twins: Sequence[Component]) -> str:
-    """The parameters in which a component differs from its namesakes, as ``name=value``; at most three."""
+    """The parameters in which a component differs from its namesakes, as ``name=value``; at most three.
+
+    What the parts of its like have is compared where they are made of the same parts; others are told apart by these.
+    """
     forms, own = [_given(twin) for twin in twins], _given(component)
-    names = dict.fromkeys(name for form in (own, *forms) for name in form)
-    varying = [name for name in names if name in own and any(form.get(name) != own[name] for form in forms)]
+    made_of = [name for name in own if _parts(component, name)]
+    alike = [form for form in forms if all(form.get(name) == own[name] for name in made_of)]
+    names = dict.fromkeys(name for form in (own, *alike) for name in form)
+    varying = [name for name in made_of if len(alike) < len(forms)]
+    varying += [name for name in names if name in own and any(form.get(name) != own[name] for form in alike)]
     return ", ".join(f"{name}={own[name]}" for name in varying[:3])[:80]
 
 
+def _parts(component: Component, name: str) -> tuple[Component, ...]:
+    """The components in a parameter that holds several."""
+    value = getattr(component, name, None)
+    return tuple(part for part in value if isinstance(part, Component)) if isinstance(value, tuple) else ()
+
+
 def _given(component: Component) -> dict[str, str]:
-    """Parameters by short name, with those of calls and inner components among them."""
+    """Parameters by short name, with those of calls and inner components among them; by the part's name where several have it."""
     given: dict[str, str] = {}
     for name in field_types(type(component)):
         value = getattr(component, name)
@@ -422,10 +445,12 @@ def _given(component: Component) -> dict[str, str]:
             given |= {name: value.name, **{inner: str(v) for inner, v in value.parameters.items()}}
         elif isinstance(value, Component):
             given |= {name: type(value).__name__, **_given(value)}
-        elif isinstance(value, tuple) and any(isinstance(part, Component) for part in value):
-            for part in value:
-                given |= _given(part)
-            given[name] = "+".join(type(part).__name__ for part in value)
+        elif parts := _parts(component, name):
+            given[name] = "+".join(type(part).__name__ for part in parts)
+            of_parts = [(type(part).__name__, _given(part)) for part in parts]
+            shared = Counter(inner for _, form in of_parts for inner in form)
+            for part, form in of_parts:
+                given |= {f"{part}.{inner}" if shared[inner] > 1 or inner == name else inner: form[inner] for inner in form}
         else:
             given[name] = str(value)
     return given

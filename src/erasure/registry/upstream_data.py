@@ -37,6 +37,7 @@ _HUGGING_FACE: dict[str, Any] = {
     "derived": {"encode": Among("to_encode", "data_columns", "label")},
     "fault": "codes follow the sorted values (upstream's order changes from process to process)",
 }
+_FROM_HUB = {"download": True, "column_order": "file", "encode_numbers": True}
 _TOP_OF_SPOTIFY = Counts((("keep_top_k", "label", 10), ("keep_top_k_artist", "artists", None)))
 SOURCES: dict[str, Alias] = {
     "TVDataSource.TVDataSource": Alias(**_TORCHVISION, defaults={"download": True}),
@@ -78,10 +79,8 @@ SOURCES: dict[str, Alias] = {
         rename={"data_columns": "features", "label_columns": "label"},
         defaults={"label": "targets", "index_column": 0},
     ),
-    "HFDataSource.HFDataSource": Alias(**_HUGGING_FACE, defaults={"download": True, "column_order": "file"}),
-    "HFDataSource.IMDBHFDataSource": Alias(
-        **_HUGGING_FACE, defaults={"download": True, "column_order": "file", "splits": ["train", "test"]}
-    ),
+    "HFDataSource.HFDataSource": Alias(**_HUGGING_FACE, defaults=_FROM_HUB),
+    "HFDataSource.IMDBHFDataSource": Alias(**_HUGGING_FACE, defaults=_FROM_HUB | {"splits": ["train", "test"]}),
     "HFDataSource.SpotifyHFDataSource": Alias(
         **_HUGGING_FACE
         | {

@@ -86,6 +86,22 @@ def test_the_same_method_twice_is_numbered():
     assert labels == ["NegGrad", "NegGrad #2"]
 
 
+def test_cascades_are_told_apart_by_their_steps_or_by_what_one_step_has():
+    def cascade(*steps):
+        return {"class": "Cascade", "parameters": {"steps": list(steps)}}
+
+    def step(name, lr):
+        return {"class": name, "parameters": {"optimizer": {"class": "SGD", "parameters": {"lr": lr}}}}
+
+    pairs = [cascade(step("NegGrad", 0.1), step("Finetuning", lr)) for lr in (0.1, 0.2)]
+    given = configuration(unlearners=[*pairs, cascade(step("NegGrad", 0.1), cascade(step("Finetuning", 0.1), "Identity"))])
+    assert [each.label for each in load_experiment(given).unlearners] == [
+        "Cascade (steps=NegGrad+Finetuning, Finetuning.lr=0.1)",
+        "Cascade (steps=NegGrad+Finetuning, Finetuning.lr=0.2)",
+        "Cascade (steps=NegGrad+Cascade)",
+    ]
+
+
 def test_a_number_in_quotes_is_said_where_another_library_takes_it():
     given = configuration(
         unlearners=[{"class": "NegGrad", "parameters": {"optimizer": {"class": "SGD", "parameters": {"lr": "1e-3"}}}}]

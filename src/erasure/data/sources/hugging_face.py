@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,8 @@ from erasure.data.reading.hugging_face_files import read_files, read_folder, rea
 from erasure.data.reading.images import recipe, stacked
 from erasure.data.reading.table_features import bookkeeping
 from erasure.data.reading.table_samples import is_text, table_fields
+from erasure.data.reading.table_values import codes_of
+from erasure.data.selection import number_of
 from erasure.data.sources.table import TableFile
 from erasure.data.text import fitted_tokens, hashed_tokens, pretrained_tokens
 from erasure.errors import DataError, InvalidParameters
@@ -89,6 +92,8 @@ class HuggingFace(DataSource):
             ids alone, whose mask is ``ids != 0``.
         categorical: Columns of a table that become one 0/1 column a value.
         encode: Columns of a table that become the number of their value in sorted order.
+        encode_numbers: Beside texts and pictures, columns of ``encode`` become such numbers too where they hold numbers, which a
+            splitter then means. By default it means the number that is written in the data.
         keep_most_frequent: Column to a count: rows with other than that many of its most frequent values are left out, column by column
             in this order.
         missing: What happens to rows with missing values: ``error`` refuses them, ``drop`` leaves them out, ``impute`` fills tables
@@ -123,6 +128,7 @@ class HuggingFace(DataSource):
     attention: bool = False
     categorical: Names = ()
     encode: Names = ()
+    encode_numbers: bool = field(default=False, metadata={"address": "changed"})
     keep_most_frequent: Mapping[str, PositiveInt] = field(default_factory=dict)
     missing: Literal["error", "drop", "impute"] = "error"
     column_order: Literal["given", "file"] = field(default="given", metadata={"address": "changed"})
@@ -216,6 +222,14 @@ class HuggingFace(DataSource):
         )
 
     def _written(self, rows: Rows, name: str) -> Field:
+        if name in self.encode and self.encode_numbers:
+            made = codes_of(rows.table, name)
+            if all(number_of(each) is not None for each in made.names):
+                first, last = made.names[0], made.names[-1]
+                if made.names != tuple(map(str, range(len(made.names)))):
+                    said = f'"{name}" is encoded: 0 stands for {first}, {len(made.names) - 1} for {last}, and so do numbers in splitters'
+                    warnings.warn(said, stacklevel=2)
+                return Field(made.codes, count=len(made.names))
         kept = [name] if is_text(rows.table.column(name).type) else []
         return table_fields(rows.table, (name,), as_text=kept)[name]
 
