@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.models.text import library
@@ -15,6 +18,9 @@ from erasure.training.weights_files import read_weights
 __all__ = ["check_adapter", "check_is_no_adapter", "looks_like_a_place", "merged"]
 
 _DESCRIPTION = "adapter_config.json"
+TOLD_LOSS = 0.05
+"""From here on it is told what part of saved updates is rounded away."""
+
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -64,6 +70,8 @@ def check_adapter(folder: str, name_or_path: str) -> None:
 def merged(network: Any, folder: str) -> Any:
     """A model of transformers with the low-rank updates of a folder added to its weights.
 
+    Weights of bfloat16 are rounded again as they are added; a ``UserWarning`` tells what that takes off the updates, from a twentieth on.
+
     Raises:
         RequirementNotMet: If they do not fit, or are damaged.
     """
@@ -83,6 +91,10 @@ def merged(network: Any, folder: str) -> Any:
                 f'the low-rank updates in "{folder}" are of another model: they change {n_saved} linear maps, and this model has '
                 f"{n_taken} such maps or calls them otherwise; give the adapter of this model"
             )
+        lost = _lost_by_rounding(adapted)
+        if lost >= TOLD_LOSS:
+            text = f'adding the low-rank updates in "{folder}" to weights of bfloat16 rounds {lost:.0%} of them away'
+            warnings.warn(f"{text}; take dtype float32 to keep them whole", stacklevel=2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # The library freezes the weights that updates stand beside, and leaves them so.
@@ -96,6 +108,22 @@ def merged(network: Any, folder: str) -> Any:
             f'the low-rank updates in "{folder}" do not fit this model: {reason.rstrip(".:")}; give the adapter of this model'
         )
         raise RequirementNotMet(message) from error
+
+
+@torch.no_grad()
+def _lost_by_rounding(adapted: Any) -> float:
+    """Size of what rounding to the type of the weights changes, over that of the updates; by the root of summed squares."""
+    lost = size = 0.0
+    for layer in adapted.modules():
+        base = getattr(layer, "base_layer", None)
+        if base is None or base.weight.dtype in {torch.float32, torch.float64}:
+            continue
+        for name in layer.active_adapters:
+            update = layer.get_delta_weight(name).float()
+            exact = base.weight.float() + update
+            lost += float((exact.to(base.weight.dtype).float() - exact).square().sum())
+            size += float(update.square().sum())
+    return math.sqrt(lost / size) if size else 0.0
 
 
 def _names(place: Path) -> Iterable[str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_llama import EXCHANGES, TEMPLATE, data, llama, model_input, task
 
 import erasure
@@ -164,6 +165,27 @@ def test_saved_updates_become_part_of_the_weights(folder, adapter):
     first = CausalLanguageModel(name_or_path=str(folder), adapter=str(adapter[0]))
     assert first.adapter_sha256 is not None
     assert first.weights_sha256 == CausalLanguageModel(name_or_path=str(folder)).weights_sha256
+
+
+def test_what_rounding_takes_off_saved_updates_is_measured(folder, adapter, tmp_path):
+    small = tmp_path / "small"
+    shutil.copytree(adapter[0], small)
+    saved = load_file(small / "adapter_model.safetensors")
+    save_file(
+        {name: 1e-3 * each if "lora_B" in name else each for name, each in saved.items()}, small / "adapter_model.safetensors"
+    )
+    told: list[str] = []
+    rounding = CausalLanguageModel(name_or_path=str(folder), adapter=str(small), dtype="bfloat16")
+    coarse = build_model(rounding, model_input(data()), 0, CPU, told=told.append).state_dict()
+    before, exact = (loaded(folder, **options).state_dict() for options in ({}, {"adapter": str(small)}))
+    names = [name for name in before if "proj" in name]
+    updates = {name: exact[name] - before[name] for name in names}
+    lost = sum(float((coarse[name].float() - before[name].bfloat16().float() - updates[name]).square().sum()) for name in names)
+    share = (lost / sum(float(each.square().sum()) for each in updates.values())) ** 0.5
+    (said,) = told
+    assert int(re.search("bfloat16 rounds ([0-9]+)% of them away; take dtype float32", said)[1]) == pytest.approx(
+        100 * share, abs=2
+    )
 
 
 def test_updates_of_another_model_are_refused(folder, adapter, tmp_path):
