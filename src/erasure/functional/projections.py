@@ -29,7 +29,8 @@ def orthogonal_part(vector: Tensor, rows: Tensor) -> Tensor:
     # Singular vectors rather than a QR factorisation, whose Q leaves the span where rows depend on each other.
     _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
     threshold = sizes.amax() * torch.finfo(rows.dtype).eps * max(rows.shape)
-    basis = basis * (sizes > threshold)[:, None]
+    # Where every row is 0 so are their singular vectors, which come with rounding there: Adam would make whole steps of it.
+    basis = basis * (sizes > threshold)[:, None] * (rows != 0).any(0)
     # Twice is enough for orthogonality to working precision.
     for _ in range(2):
         vector = vector - basis.T @ (basis @ vector)
