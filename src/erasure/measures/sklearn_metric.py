@@ -34,8 +34,14 @@ _ONE_HOT = frozenset({"coverage_error", "dcg_score", "label_ranking_average_prec
 _NOT_MULTILABEL = frozenset({"brier_score_loss", "d2_brier_score", "d2_log_loss_score", "log_loss"})
 """Read a matrix of labels as one-hot classes, which independent labels are not; they would answer, wrongly."""
 
-_BETWEEN_CLASSES = frozenset({"average_precision_score", "cohen_kappa_score", "matthews_corrcoef"})
-"""Say how well classes are told apart, and are 0 or 1 for every model (scikit-learn 1.9) where there is one class only."""
+_BETWEEN_CLASSES = frozenset(
+    {"average_precision_score", "cohen_kappa_score", "matthews_corrcoef"}
+    | {"adjusted_mutual_info_score", "adjusted_rand_score", "completeness_score", "homogeneity_score", "mutual_info_score"}
+    | {"normalized_mutual_info_score", "v_measure_score", "explained_variance_score", "r2_score"}
+    | {"d2_absolute_error_score", "d2_brier_score", "d2_log_loss_score", "d2_pinball_score", "d2_tweedie_score"}
+)
+"""Say how well classes are told apart, or compare with the best constant, which is perfect where there is one class only: there they are
+0 or 1 for every model, or numbers without bounds (scikit-learn 1.9)."""
 
 _OF_EACH_CLASS = frozenset({"f1_score", "fbeta_score", "jaccard_score", "precision_score", "recall_score"})
 """Count hits of a class, and are 0 for every model where no sample is of that class."""
@@ -214,7 +220,7 @@ class SklearnMetric(Measure):
             warnings.simplefilter("always")
             try:
                 result = function(y_true, y_pred, **extra)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, ArithmeticError) as error:
                 raise RequirementNotMet(
                     f'{function.name} is not defined on "{self.partition}": {_why(error, outputs)}'
                 ) from error

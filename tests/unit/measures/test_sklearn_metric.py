@@ -184,6 +184,14 @@ def test_hits_of_a_class_that_no_sample_is_of_are_refused(name):
     assert _value(name, torch.full((3,), 2), predicting([2, 1, 2], 3), average="micro").value > 0
 
 
+@pytest.mark.parametrize(
+    "name", ["d2_log_loss_score", "d2_tweedie_score", "r2_score", "adjusted_rand_score", "homogeneity_score", "v_measure_score"]
+)
+def test_what_compares_with_the_best_constant_is_refused_where_that_is_perfect(name):
+    with pytest.raises(RequirementNotMet, match=f'{name} is not defined on "test": all 3 samples are of class 1'):
+        _value(name, torch.ones(3, dtype=torch.int64), predicting([0, 1, 1], 2))
+
+
 def test_what_one_class_leaves_defined_is_measured():
     labels, logits = torch.full((4,), 2), predicting([2, 1, 2, 2], 3)
     assert _value("accuracy_score", labels, logits).value == 0.75
