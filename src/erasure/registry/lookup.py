@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,7 +144,7 @@ class Registry:
         return self._foreign(name, slot)
 
     def _foreign(self, path: str, slot: type[Call]) -> Resolved:
-        target = self._import(path, [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)])
+        target = self._import(path, lambda: [n for namespace in slot.namespaces for n in _public(namespace, slot.expects)])
         if slot.expects:
             wanted = _load(slot.expects)
             if not (inspect.isclass(target) and issubclass(target, wanted)):
@@ -157,7 +157,7 @@ class Registry:
         return Resolved(slot, path.rpartition(".")[2], fixed={"path": path})
 
     def _dotted(self, path: str, slot: type[Component]) -> Resolved:
-        target = self._import(path, [*self.names(slot.kind), *UPSTREAM])
+        target = self._import(path, lambda: [*self.names(slot.kind), *UPSTREAM])
         if slot.kind == "model" and not (inspect.isclass(target) and issubclass(target, Component)):
             module_class = _load("torch.nn:Module")
             is_module = inspect.isclass(target) and issubclass(target, module_class)
@@ -179,12 +179,12 @@ class Registry:
         within = all(any(name.startswith(f"{module}.") for module in (*modules, *self.trust)) for name in (path, home))
         return callable(target) and not inspect.isclass(target) and within
 
-    def _import(self, path: str, candidates: Iterable[str]) -> Any:
+    def _import(self, path: str, candidates: Callable[[], Sequence[str]]) -> Any:
         allowed = (*ALLOWED_MODULES, *self.trust)
         if not any(path == module or path.startswith(f"{module}.") for module in allowed):
             module = path.partition(".")[0]
-            if _names_nothing(path, candidates):
-                raise _unknown(f'"{path}" is unknown', nearest(path, candidates))
+            if _names_nothing(path, candidates()):
+                raise _unknown(f'"{path}" is unknown', nearest(path, candidates()))
             raise _unknown(
                 f'"{path}" is outside the modules that a configuration may name',
                 f'if you trust it, add "--trust {module}"',
@@ -199,7 +199,7 @@ class Registry:
         except ModuleNotFoundError as error:
             missing = error.name or module
             if module == missing or module.startswith(f"{missing}."):
-                raise _unknown(f'there is no module "{missing}" for "{path}"', nearest(path, candidates)) from error
+                raise _unknown(f'there is no module "{missing}" for "{path}"', nearest(path, candidates())) from error
             raise _unknown(f'"{path}" cannot be imported: it needs "{missing}", which is not installed') from error
         except AttributeError as error:
             if module not in sys.modules:

@@ -17,7 +17,7 @@ from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
 from erasure.functional.tokens import labelled, token_mean
 from erasure.training.forward import logits_of
-from erasure.training.optimizers import fits_one_pass, lay_out_gradients, uncompiled
+from erasure.training.optimizers import fits_one_pass, is_ordinary, lay_out_gradients, uncompiled
 from erasure.types import Task
 
 __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
@@ -36,6 +36,8 @@ class Optimizer(Call):
 
     def check(self) -> None:
         """The class must accept its parameters."""
+        if is_ordinary(self.path, self.parameters):
+            return
         with _reported(self):
             self.build([nn.Parameter(torch.zeros(1))])
 
@@ -69,6 +71,8 @@ class Schedule(Call):
 
     def check(self) -> None:
         """The class must accept its parameters."""
+        if is_ordinary(self.path, self.parameters):
+            return
         with _reported(self):
             self.build(Optimizer.of("SGD", lr=0.1).build([nn.Parameter(torch.zeros(1))]), epochs=1)
 
@@ -90,6 +94,8 @@ class Loss(Call):
 
     def check(self) -> None:
         """The class must accept its parameters, and give a mean over the samples or one value for each."""
+        if is_ordinary(self.path, self.parameters):
+            return
         misweighted = list(filter(None, map(self._misweighted, ("weight", "pos_weight"))))
         if misweighted:
             raise InvalidParameters([Diagnostic(each, path=self.name) for each in misweighted])

@@ -7,19 +7,50 @@ about two seconds for a program that compiles nothing. The functions inside them
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["fits_one_pass", "lay_out_gradients", "uncompiled"]
+__all__ = ["fits_one_pass", "is_ordinary", "lay_out_gradients", "uncompiled"]
 
 _WRAPPED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 _IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
 
 MANY_WEIGHTS = 2**18
 """From here on the update of the weights takes a third of a step of Adam; smaller networks keep the sums they have always had."""
+
+
+_RATES = {"lr": (0.0, 1e6), "weight_decay": (0.0, 1e6)}
+_ORDINARY: dict[str, dict[str, tuple[float, float]]] = {
+    "torch.nn.CrossEntropyLoss": {},
+    "torch.optim.Adam": _RATES,
+    "torch.optim.AdamW": _RATES,
+    "torch.optim.SGD": {**_RATES, "momentum": (0.0, 0.9999)},
+    "torch.optim.lr_scheduler.CosineAnnealingLR": {"eta_min": (0.0, 1e6)},
+    "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts": {"T_0": (1, 10**6), "T_mult": (1, 10**6), "eta_min": (0.0, 1e6)},
+    "torch.optim.lr_scheduler.LinearLR": {"start_factor": (1e-6, 1.0), "end_factor": (0.0, 1.0)},
+    "torch.optim.lr_scheduler.StepLR": {"step_size": (1, 10**6), "gamma": (0.0, 1.0)},
+}
+"""Least and largest number of each parameter; whole numbers where these are."""
+
+_NEEDED = {"CosineAnnealingWarmRestarts": {"T_0"}, "StepLR": {"step_size"}}
+
+
+def is_ordinary(path: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether the class at ``path`` surely accepts ``parameters``, so that none has to be made to find out."""
+    ranges = _ORDINARY.get(path)
+    return (
+        ranges is not None
+        and _NEEDED.get(path.rpartition(".")[2], set()) <= set(parameters)
+        and all(name in ranges and _is_within(value, *ranges[name]) for name, value in parameters.items())
+    )
+
+
+def _is_within(value: Any, least: float, most: float) -> bool:
+    kinds = (int,) if isinstance(least, int) else (int, float)
+    return type(value) in kinds and least <= value <= most
 
 
 def fits_one_pass(kind: Callable[..., Any], parameters: Sequence[Tensor], given: Collection[str]) -> bool:

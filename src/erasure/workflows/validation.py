@@ -20,6 +20,7 @@ from erasure.config import Loaded, Node, load
 from erasure.deferred import deferred
 from erasure.durable import write_atomically
 from erasure.errors import StoreError
+from erasure.workflows.torch_by_name import without_torch
 
 __all__ = ["digest_of", "keep", "memory_directory", "validated"]
 
@@ -68,12 +69,20 @@ def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tu
     if trust and "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     is_our_own = not trust and not any(plugins(kind) for kind in BUILTINS)
-    with deferred(_KERNELS_WITHOUT_NUMBERS) if is_our_own else nullcontext():
-        from erasure.experiment.configuration import load_experiment
+    record = without_torch(lambda: _record(config, overrides, trust)) if is_our_own else None
+    if record is None:
+        with deferred(_KERNELS_WITHOUT_NUMBERS) if is_our_own else nullcontext():
+            record = _record(config, overrides, trust)
+    # The code of other packages' components may change without a new version.
+    return record, is_our_own
 
-        experiment = load_experiment(config, overrides=overrides, trust=trust)
+
+def _record(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> dict[str, Any]:
+    from erasure.experiment.configuration import load_experiment
+
+    experiment = load_experiment(config, overrides=overrides, trust=trust)
     places = sorted(experiment.places, key=lambda entry: entry[1].position)
-    record = {
+    return {
         "name": experiment.name,
         "notices": [{"message": n.message, "path": n.path, "kind": n.kind, **_place(n.position)} for n in experiment.notices],
         "names": [_name(component, place) for component, place in places if place.name],
@@ -81,8 +90,6 @@ def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tu
         "n_measures": len(experiment.evaluator.measures),
         "experiment": experiment.canonical(),
     }
-    # The code of other packages' components may change without a new version.
-    return record, is_our_own
 
 
 def _name(component: Any, place: Any) -> dict[str, Any]:

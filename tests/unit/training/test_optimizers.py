@@ -1,9 +1,13 @@
+import importlib
+import itertools
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import nn
 
+from erasure.training import optimizers
 from erasure.training.calls import Optimizer
 from erasure.training.optimizers import MANY_WEIGHTS, uncompiled
 
@@ -87,3 +91,27 @@ def test_a_fused_step_that_was_asked_for_reads_gradients_in_the_order_of_their_w
         optimizer.step()
         stepped.append(weight.detach())
     torch.testing.assert_close(*stepped)
+
+
+@pytest.mark.parametrize("path", optimizers._ORDINARY)
+def test_what_is_ordinary_is_accepted(path):
+    cls = getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2])
+    ranges, needed = optimizers._ORDINARY[path], optimizers._NEEDED.get(path.rpartition(".")[2], set())
+    corners = [dict(zip(ranges, values, strict=True)) for values in itertools.product(*ranges.values())]
+    for parameters in [{name: least for name, (least, _) in ranges.items() if name in needed}, *corners]:
+        assert optimizers.is_ordinary(path, parameters)
+        weights = [nn.Parameter(torch.zeros(1))]
+        if issubclass(cls, torch.optim.Optimizer):
+            cls(weights, **parameters)
+        elif issubclass(cls, torch.optim.lr_scheduler.LRScheduler):
+            cls(torch.optim.SGD(weights, lr=0.1), **({"T_max": 1} if "AnnealingLR" in path else {}), **parameters)
+        else:
+            cls(**parameters)
+
+
+@pytest.mark.parametrize("value", ["0.1", True, float("nan"), float("inf"), -1e-9, None, [0.1]])
+def test_what_is_odd_is_tried(value):
+    assert not optimizers.is_ordinary("torch.optim.SGD", {"lr": value})
+    assert not optimizers.is_ordinary("torch.optim.SGD", {"nesterov": 0})
+    assert not optimizers.is_ordinary("torch.optim.lr_scheduler.StepLR", {"gamma": 0.5})
+    assert not optimizers.is_ordinary("torch.optim.Adagrad", {})
