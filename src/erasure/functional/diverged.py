@@ -35,6 +35,8 @@ def has_diverged(values: Tensor, bound: float) -> Tensor:
         return torch.zeros((), dtype=torch.bool, device=values.device)
     # The largest magnitude of numbers among which one is none is not a number, and not within any bound.
     largest: Tensor = torch.linalg.vector_norm(values.detach(), float("inf"))
+    if largest.dtype == torch.float16:  # which has no 1e10: the bound would be infinite too
+        largest = largest.float()
     return ~(largest <= bound)
 
 

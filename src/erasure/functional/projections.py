@@ -14,7 +14,7 @@ def orthogonal_part(vector: Tensor, rows: Tensor) -> Tensor:
     .. math:: v - Q Q^\top v, \qquad \mathrm{span}\, Q = \mathrm{span}\{r_1, \dots, r_B\}
 
     Args:
-        vector: ``(P,)``, floating point.
+        vector: ``(P,)``, floating point; half precision is projected in single.
         rows: ``(B, P)``, same type and device; they may depend on each other or be 0.
 
     Returns:
@@ -26,6 +26,8 @@ def orthogonal_part(vector: Tensor, rows: Tensor) -> Tensor:
     """
     if rows.shape[0] == 0:
         return vector
+    if vector.dtype.itemsize < 4:  # no factorisation is written for these
+        return orthogonal_part(vector.float(), rows.float()).to(vector.dtype)
     # Singular vectors rather than a QR factorisation, whose Q leaves the span where rows depend on each other.
     _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
     threshold = sizes.amax() * torch.finfo(rows.dtype).eps * max(rows.shape)

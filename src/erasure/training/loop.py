@@ -196,7 +196,9 @@ class Trainer:
         if not bool(lost | ran_away):  # the one place where a pass waits for the device
             return
         what = f"the loss is {float(mean):g}" if lost else "the weights have run away"
-        raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; lower the learning rate")
+        is_half = any(weight.dtype == torch.float16 for weight in self.parameters)
+        remedy = "give model.float(): float16 has neither the range nor Adam's epsilon" if is_half else "lower the learning rate"
+        raise Diverged(f"{what} in epoch {self._epoch + 1} of {self.n_epochs}; {remedy}")
 
     def accumulate(self, parts: Iterable[_B], loss: Callable[[_B], Tensor]) -> Tensor:
         """Leave the gradients of the sum of several losses in the parameters, one after the other, so that one is in memory at a time.

@@ -32,7 +32,7 @@ def without_class(logits: Tensor, y: Tensor) -> Tensor:
         tensor([[0.0000, 0.5000, 0.5000]])
     """
     # Minus infinity would make 0 * inf of a divergence; the authors' constant leaves exact zeros in the softmax all the same.
-    return logits.scatter(1, y[:, None], -1e10)
+    return logits.scatter(1, y[:, None], max(-1e10, torch.finfo(logits.dtype).min))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,13 @@ def test_one_bad_number_among_many_is_enough(dtype, bad, expected, n):
     assert bool(has_diverged(values, 10.0)) is expected
 
 
+def test_a_bound_that_half_precision_cannot_hold_lets_nothing_infinite_through():
+    values = torch.tensor([1.0, INF], dtype=torch.float16)
+    assert has_diverged(values, WEIGHT_BOUND) and weights_diverged([values]) and outputs_diverged(values)
+    assert weight_that_diverged({"a": values}) == "a holds values that are not finite"
+    assert not has_diverged(values[:1], WEIGHT_BOUND)
+
+
 def test_what_is_empty_has_not_diverged():
     assert not has_diverged(torch.zeros(0), 1.0)
     assert not weights_diverged([])

@@ -236,6 +236,7 @@ def test_the_part_across_is_orthogonal_also_to_rows_that_depend_on_each_other():
     assert torch.allclose(orthogonal_part(vector, one), vector - (one[0] @ vector) / (one[0] @ one[0]) * one[0])
     assert float(orthogonal_part(vector, torch.eye(8, dtype=torch.float64)).abs().max()) < 1e-15
     # Where no row has anything, as in the padding row of an embedding, nothing is left behind by rounding.
+    assert torch.allclose(orthogonal_part(vector.bfloat16(), rows[:3].bfloat16()).double(), across, atol=0.05)
     beside = torch.cat([torch.zeros(len(rows), 5), rows.float()], dim=1)
     assert orthogonal_part(torch.cat([torch.zeros(5), vector.float()]), beside)[:5].tolist() == [0.0] * 5
 
