@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, WithJsonSchema
 
+from erasure.errors import Diagnostic, InvalidParameters
 from erasure.types import NonNegativeInt
 
-__all__ = ["Label", "Labels", "Name", "Names", "NonEmptyNames", "OneOrMore", "RowCounts"]
+__all__ = ["Label", "Labels", "Name", "Names", "NonEmptyNames", "OneOrMore", "RowCounts", "require_different"]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -51,3 +53,19 @@ NonEmptyNames: TypeAlias = Annotated[
     tuple[Annotated[str, MinLen(1)], ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("string")
 ]
 RowCounts: TypeAlias = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_tuple), MinLen(1), _one_or_more("integer")]
+
+
+def require_different(values: Sequence[object], path: str) -> None:
+    """Refuse a list in which something stands twice: samples that are read twice are forgotten once.
+
+    Args:
+        values: The list.
+        path: Class and field that have it, for the error.
+
+    Raises:
+        InvalidParameters: If something does; names it.
+    """
+    twice = next((each for number, each in enumerate(values) if each in values[:number]), None)
+    if twice is not None:
+        message = f"{twice} stands there twice, so that its samples would be forgotten once and kept once; leave one out"
+        raise InvalidParameters([Diagnostic(message, path=path)])

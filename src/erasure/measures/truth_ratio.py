@@ -97,8 +97,9 @@ class ForgetQuality(Measure):
 
     ``ForgetQuality`` is the p-value of the two-sided Kolmogorov-Smirnov test of the two samples of :math:`R`; TOFU calls forgetting a
     success above 0.05. ``KS distance`` is its statistic, the largest distance of the two distributions, in [0, 1]; its interval is the
-    middle 95 % of resamples of whole groups (authors), widened to hold the statistic. Few samples always pass, and the samples of one
-    author are not independent, so that p is no calibrated probability: look at the distance and its interval. A ruined model can pass too.
+    middle 95 % of resamples of whole groups (authors), or of samples where there is only one, widened to hold the statistic. Few samples
+    always pass, and the samples of one author are not independent, so that p is no calibrated probability: look at the distance and its
+    interval. A ruined model can pass too.
 
     **Cost**: that of :class:`TruthRatio` for the model and for gold.
 

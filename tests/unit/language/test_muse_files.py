@@ -60,7 +60,7 @@ def test_what_is_missing_or_empty_is_named(folder):
     with pytest.raises(DataError, match='has no "sust/forget_2"'):
         muse(folder, files=("raw/forget", "sust/forget_2")).load()
     (folder / "raw/retain2.txt").write_text(" ")
-    with pytest.raises(DataError, match="has an empty text"):
+    with pytest.raises(DataError, match="text 1 is empty"):
         muse(folder).load()
     (folder / "raw/retain2.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(DataError, match="cannot be read as text"):
@@ -69,6 +69,11 @@ def test_what_is_missing_or_empty_is_named(folder):
     (folder / "raw/retain2.json").write_text("[]")
     with pytest.raises(DataError, match="is empty"):
         muse(folder).load()
+    (folder / "raw/retain2.json").write_text('{"text": "Of a mill."}\n{"question": "Whose?", "answer": "Ada\'s."}')
+    with pytest.raises(DataError, match="has texts and questions or beginnings in it, from row 2 on"):
+        muse(folder).load()
+    with pytest.raises(InvalidParameters, match="raw/forget stands there twice"):
+        muse(folder, files=("raw/forget", "raw/forget"))
     with pytest.raises(InvalidParameters, match="runs into the answer"):
         muse(folder, template="{prompt}{answer}")
 

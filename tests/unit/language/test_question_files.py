@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from erasure.data.language.vocabularies import BytePairs
+from erasure.data.sources.plain_text import PlainText
 from erasure.data.sources.prompts_and_answers import PromptsAndAnswers
 from erasure.errors import DataError, InvalidParameters
 from erasure.functional.tokens import ANSWER, PROMPT, WRONG, n_versions
@@ -128,3 +129,15 @@ def test_a_vocabulary_is_no_larger_than_the_texts_allow(tmp_path):
     lines(tmp_path / "lines.jsonl")
     sizes = [source(tmp_path / "lines.jsonl", vocabulary=BytePairs(vocabulary_size=n)).load().n_classes for n in (2000, 10**12)]
     assert sizes[0] == sizes[1] < 2000
+
+
+def test_files_of_one_name_are_two_groups_and_no_file_is_read_twice(tmp_path):
+    paths = [tmp_path / folder / "text.txt" for folder in ("first", "second")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(f"What stands in the {path.parent.name} one.")
+    both = PlainText(path=tuple(map(str, paths)), vocabulary=BytePairs(vocabulary_size=257))
+    assert both.load().z_names == tuple(map(str, paths))
+    for cls, changes in ((PlainText, {}), (PromptsAndAnswers, COLUMNS)):
+        with pytest.raises(InvalidParameters, match=r"text\.txt stands there twice"):
+            cls(path=(str(paths[0]), str(paths[0])), **changes)

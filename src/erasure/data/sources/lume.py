@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.fields import NonEmptyNames
+from erasure.data.fields import NonEmptyNames, require_different
 from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
@@ -60,6 +60,7 @@ class LUME(DataSource):
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
         require_template(self.template, "LUME")
+        require_different(self.files, "LUME.files")
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""

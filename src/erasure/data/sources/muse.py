@@ -14,7 +14,7 @@ from torch import Tensor
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.fields import NonEmptyNames
+from erasure.data.fields import NonEmptyNames, require_different
 from erasure.data.language.chunks import chunks_of
 from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
@@ -71,6 +71,7 @@ class MUSE(DataSource):
     def check(self) -> None:
         """The template must say where question and answer stand."""
         require_template(self.template, "MUSE")
+        require_different(self.files, "MUSE.files")
 
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""
@@ -124,21 +125,28 @@ class MUSE(DataSource):
 
     def _contents(self, name: str) -> Iterator[Exchange | str]:
         """Questions with answers, beginnings with continuations, or texts."""
-        file, n_found = self._file(name), 0
-        for row in _rows(file):
-            n_found += 1
-            if isinstance(row, str):
-                if not row.strip():
-                    raise DataError(f'"{file}" has an empty text')
-                yield row
-            elif "question" in row:
-                yield Exchange(prompt=text_in(row, "question"), answer=text_in(row, "answer"))
-            elif "prompt" in row:
-                yield Exchange(prompt=text_in(row, "prompt"), answer=text_in(row, "gt"))
-            else:
-                yield text_in(row, "text")
-        if not n_found:
+        file, kinds = self._file(name), set()
+        for number, row in enumerate(_rows(file), start=1):
+            content = _content(row if isinstance(row, dict) else {"text": row, "": f'"{file}", text {number}'})
+            kinds.add(type(content))
+            if len(kinds) > 1:
+                raise DataError(
+                    f'"{file}" has texts and questions or beginnings in it, from row {number} on; put them into files of their own'
+                )
+            yield content
+        if not kinds:
             raise DataError(f'"{file}" is empty')
+
+
+def _content(row: dict[str, Any]) -> Exchange | str:
+    if "question" in row:
+        return Exchange(prompt=text_in(row, "question"), answer=text_in(row, "answer"))
+    if "prompt" in row:
+        return Exchange(prompt=text_in(row, "prompt"), answer=text_in(row, "gt"))
+    text = text_in(row, "text")
+    if not text.strip():
+        raise DataError(f"{row['']} is empty")
+    return text
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any] | str]:

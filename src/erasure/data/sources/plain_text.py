@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.fields import NonEmptyNames
+from erasure.data.fields import NonEmptyNames, require_different
 from erasure.data.language.chunks import chunks_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
@@ -25,7 +25,8 @@ __all__ = ["PlainText"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlainText(DataSource):
-    """Text files in chunks of a number of tokens, each a sample; the group is the file.
+    """Text files in chunks of a number of tokens, each a sample; the group is the file: its name, or its path where two
+    have one name.
 
     All tokens of a chunk but the first are learned. The last chunk of a file ends with the token that ends a text.
 
@@ -43,6 +44,10 @@ class PlainText(DataSource):
     vocabulary: Vocabulary = field(default_factory=BytePairs)
     name: Annotated[str, MinLen(1)] | None = None
 
+    def check(self) -> None:
+        """No file is read twice."""
+        require_different(self.path, "PlainText.path")
+
     def fingerprint(self) -> Json:
         """SHA-256 of the files, and what the vocabulary depends on."""
         return {"sha256": [file_digest(each) for each in self.path], "vocabulary": self.vocabulary.fingerprint()}
@@ -52,12 +57,13 @@ class PlainText(DataSource):
         texts = [self._text(each) for each in self.path]
         encoder = self.vocabulary.encoder(texts)
         x, numbers = chunks_of(texts, encoder, self.chunk_length)
+        names = tuple(Path(each).name for each in self.path)
         return Dataset(
             name=self.name or Path(self.path[0]).stem,
             x=TensorColumn(x),
             y=answer_tokens(x),
             z=torch.tensor(numbers),
-            z_names=tuple(Path(each).name for each in self.path),
+            z_names=names if len(set(names)) == len(names) else self.path,
             n_classes=encoder.size,
             x_shape=tuple(x.shape[1:]),
             task="generation",

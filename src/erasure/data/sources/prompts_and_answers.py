@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
-from erasure.data.fields import Names, NonEmptyNames
+from erasure.data.fields import Names, NonEmptyNames, require_different
 from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
 from erasure.data.reading.files import existing_file, file_digest
@@ -71,6 +71,7 @@ class PromptsAndAnswers(DataSource):
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
         require_template(self.template, "PromptsAndAnswers")
+        require_different(self.path, "PromptsAndAnswers.path")
         given = [name for name in ("group", "group_size", "contains") if getattr(self, name)]
         if len(given) > 1:
             raise InvalidParameters([Diagnostic(f"give {' or '.join(given)}, not both", path=f"PromptsAndAnswers.{given[1]}")])

@@ -11,6 +11,7 @@ from annotated_types import Ge, MinLen
 
 from erasure.data.contract import DataSource
 from erasure.data.dataset import Dataset
+from erasure.data.fields import require_different
 from erasure.data.language.exchanges import Exchange, dataset_of, require_template, texts_of
 from erasure.data.language.refusals import REFUSALS
 from erasure.data.language.vocabularies import BytePairs, Vocabulary
@@ -65,6 +66,8 @@ class TOFU(DataSource):
     def check(self) -> None:
         """The template must say where prompt and answer stand."""
         require_template(self.template, "TOFU")
+        require_different(self.authors, "TOFU.authors")
+        require_different(self.others, "TOFU.others")
         unknown = [each for each in self.others if each not in _OTHERS]
         if unknown:
             raise InvalidParameters([Diagnostic(f'expected {" or ".join(_OTHERS)}, found "{unknown[0]}"', path="TOFU.others")])
