@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev,all
 WORKERS ?= 2
+# The installer of Python 3.11 takes half a minute more to choose the versions than a newer one.
 # Of the libraries' 25,000 files few are ever imported: bytecode is made then, which saves a minute here. Without it every process
 # would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,6 +23,7 @@ $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	$(PYTHON) -m venv $(VENV)
+	-@$(PIP_INSTALL) --upgrade pip
 	@touch $@
 
 # The packages to run, without the tools to develop.

@@ -1,4 +1,4 @@
-"""Starts ``python -m erasure`` again and again as forks of one process that has imported the libraries: a real process, seconds sooner."""
+"""Starts ``python -m MODULE`` again and again as forks of one process that has imported the libraries: a real process, seconds sooner."""
 
 import atexit
 import gc
@@ -58,11 +58,11 @@ def _become(request):
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
-    sys.path[0] = request["cwd"]
-    sys.argv = ["erasure", *request["arguments"]]
+    sys.path[:1] = [request["cwd"], *request["path"]]
+    sys.argv = [request["module"], *request["arguments"]]
     random.seed()
     try:
-        runpy.run_module("erasure", run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -101,12 +101,13 @@ def small_experiment(**changes):
     return configuration | changes
 
 
-def new_command(*arguments, cwd=None, kill_after_s=None):
+def new_command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
     """Run the command line in a new interpreter."""
-    given = [sys.executable, "-m", "erasure", *map(str, arguments)]
+    given = [sys.executable, "-m", module, *map(str, arguments)]
+    paths = os.pathsep.join([*map(str, path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     options = {"capture_output": True, "text": True, "check": False, "timeout": kill_after_s or _PATIENCE_S}
     try:
-        return subprocess.run(given, cwd=cwd, env={**os.environ, "NO_COLOR": "1"}, **options)
+        return subprocess.run(given, cwd=cwd, env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": paths}, **options)
     except subprocess.TimeoutExpired:
         if kill_after_s is None:
             raise
@@ -142,16 +143,21 @@ def _end():
         server.wait()
 
 
-def command(*arguments, cwd=None, kill_after_s=None):
-    """Run the command line in a process of its own, forked from one that has imported the libraries; it may be killed."""
+def command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
+    """Run the command line in a process of its own, forked from one that has imported the libraries; it may be killed.
+
+    ``path`` is what ``PYTHONPATH`` adds for it.
+    """
     if sys.platform != "linux":
-        return new_command(*arguments, cwd=cwd, kill_after_s=kill_after_s)
+        return new_command(*arguments, cwd=cwd, kill_after_s=kill_after_s, module=module, path=path)
     given = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         out.touch()
         err.touch()
         request = {
+            "module": module,
+            "path": [*map(str, path)],
             "arguments": given,
             "cwd": str(cwd or Path.cwd()),
             "environment": {**os.environ, "NO_COLOR": "1"},

@@ -156,11 +156,12 @@ def test_samples_are_shown_when_asked_for(everything):
 
 
 def test_overrides_make_the_command_incomplete_and_it_says_so(run, tmp_path):
-    options = ("--store", run / "store", "--output", tmp_path / "out", "--set", "predictor.epochs=2", "--quiet", "--no-report")
+    changed = ("--set", "evaluator.floor_repeats=0", "--set", "evaluator.trace=null")
+    options = ("--store", run / "store", "--output", tmp_path / "out", *changed, "--quiet", "--no-report")
     assert command("run", "small.jsonc", *options, cwd=run).returncode == 0
     found = json.loads((tmp_path / "out" / "report.json").read_bytes())
     assert "--set" in found["command"]["note"]
-    assert found["configuration"]["canonical"]["predictor"]["parameters"]["epochs"] == 2
+    assert found["configuration"]["canonical"]["evaluator"]["parameters"]["floor_repeats"] == 0
 
 
 def test_the_command_writes_figures_tables_and_the_bibliography(everything):
@@ -181,10 +182,20 @@ def test_the_command_writes_figures_tables_and_the_bibliography(everything):
     assert "eprint = {2302.09880}" in (where / "t" / "references.bib").read_text("utf-8")  # U-MIA's paper
 
 
+def brief(run, path, **more):
+    """The configuration of that run with fewer methods and without a trace; its models are in the store."""
+    configuration = json.loads((run / "small.jsonc").read_text("utf-8")) | more
+    configuration["unlearners"] = [each for each in configuration["unlearners"] if "SSD" not in str(each)]
+    del configuration["evaluator"]["trace"]
+    path.write_text(json.dumps(configuration), encoding="utf-8")
+    return path
+
+
 def test_seeds_of_an_axis_alone_are_options_of_the_command(run, tmp_path):
+    brief(run, tmp_path / "small.jsonc")
     seeds = ("--train-seeds", "0,1", "--unlearn-seeds", "3,4")
     options = ("--store", run / "store", "--output", tmp_path / "out", *seeds, "--quiet")
-    assert command("run", "small.jsonc", *options, cwd=run).returncode == 0
+    assert command("run", "small.jsonc", *options, cwd=tmp_path).returncode == 0
     text = json.loads((tmp_path / "out" / "report.json").read_bytes())["command"]["text"]
     assert text.startswith("erasure run small.jsonc --train-seeds 0,1 --unlearn-seeds 3,4 --device cpu")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -193,10 +204,8 @@ def test_seeds_of_an_axis_alone_are_options_of_the_command(run, tmp_path):
 
 
 def test_a_sweep_is_reported_as_one_run(run, tmp_path):
-    configuration = json.loads((run / "small.jsonc").read_text("utf-8"))
-    configuration["sweep"] = {"over": {"unlearners[3].parameters.epochs": [1, 2]}, "seeds": {"train": [0, 1]}}
-    path = tmp_path / "swept.jsonc"
-    path.write_text(json.dumps(configuration), encoding="utf-8")
+    sweep = {"over": {"unlearners[1].parameters.epochs": [1, 2]}, "seeds": {"train": [0, 1]}}
+    path = brief(run, tmp_path / "swept.jsonc", sweep=sweep)
     done = command("sweep", path, "--store", run / "store", "--output", tmp_path / "out", "--quiet", "--no-report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "whether any method here has forgotten is undecided" in done.stdout  # two originals with one further gold each

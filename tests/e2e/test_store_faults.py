@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,7 @@ def _flipped(data, chance):
     return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2, 3))])
 def test_damage_anywhere_is_repaired_or_named_and_never_gives_a_wrong_row(tmp_path, undisturbed, seed):
     """Several files of the store at once, whichever they are: objects, the index, the format, locks."""
     chance = random.Random(seed)
@@ -212,15 +213,23 @@ def test_damage_anywhere_is_repaired_or_named_and_never_gives_a_wrong_row(tmp_pa
 
 
 @pytest.mark.slow
-def test_every_single_file_may_be_damaged(tmp_path, undisturbed):
-    """Flip, truncate or delete each file of the store in turn: the rows are the same, or the error says what to do."""
+@pytest.mark.parametrize("most", [len(DAMAGE), pytest.param(1000, marks=pytest.mark.nightly)])
+def test_every_single_file_may_be_damaged(tmp_path, undisturbed, most):
+    """Flip, truncate or delete each file of the store in turn: the rows are the same, or the error says what to do.
+
+    By day so many of each name, each damaged in another way; by night all.
+    """
     chance = random.Random(5)
     store = tmp_path / "store"
     erasure.run(quick(), store=store)
     files = sorted(path.relative_to(store) for path in store.rglob("*") if path.is_file() and path.stat().st_size)
     assert len(files) > 30
-    for number, name in enumerate(files):
-        kind = sorted(DAMAGE)[number % len(DAMAGE)]
+    seen = Counter()
+    for name in files:
+        seen[name.name] += 1
+        if seen[name.name] > most:
+            continue
+        kind = sorted(DAMAGE)[(len(name.name) + seen[name.name]) % len(DAMAGE)]
         before = (store / name).read_bytes()
         DAMAGE[kind](store / name, chance)
         if name == Path("FORMAT"):
@@ -231,5 +240,5 @@ def test_every_single_file_may_be_damaged(tmp_path, undisturbed):
             (store / name).write_bytes(before)
         assert without_timings(erasure.run(quick(), store=store)) == undisturbed, f"{kind}: {name}"
     quarantined = list((store / "quarantine").glob("*.json"))
-    assert len(quarantined) > 10
+    assert len(quarantined) > 5
     assert all(json.loads(path.read_text())["reason"] for path in quarantined)

@@ -1,17 +1,14 @@
 """The guide to own components is complete and works."""
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small import small_experiment
+from small import command, small_experiment
 
 from erasure.catalogue import BUILTINS, plural
 from erasure.engine.executors import serial
@@ -53,11 +50,6 @@ def installed(written):
     return written
 
 
-def run(*command, cwd):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(cwd), str(ROOT / "src")])}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_each_example_is_under_thirty_lines():
     blocks = [text for kind, name, text in BLOCK.findall(GUIDE.read_text(encoding="utf-8")) if name == "my_components.py"]
     assert len(blocks) == 15
@@ -67,7 +59,7 @@ def test_each_example_is_under_thirty_lines():
 
 def test_the_experiment_with_own_components_runs(installed):
     options = ("--trust", "my_components", "--output", "out", "--tracker", "text:values.txt")
-    done = run(sys.executable, "-m", "erasure", "run", "my_experiment.jsonc", *options, cwd=installed)
+    done = command("run", "my_experiment.jsonc", *options, cwd=installed)
     assert done.returncode == 0, done.stderr
     rows = read_rows(installed / "out")
     own = {row.model_role: row for row in rows if row.measure == "MeanConfidence" and row.unlearner != "Identity"}
@@ -83,14 +75,14 @@ def test_the_experiment_with_own_components_runs(installed):
 
 
 def test_the_configuration_is_refused_without_trust(written):
-    done = run(sys.executable, "-m", "erasure", "run", "my_experiment.jsonc", cwd=written)
+    done = command("run", "my_experiment.jsonc", cwd=written)
     assert done.returncode == 2
     assert "--trust my_components" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_own_unlearner_passes_the_conformance_suite(written):
-    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_components.py", cwd=written)
+    done = command("-q", "-p", "no:cacheprovider", "test_my_components.py", cwd=written, module="pytest")
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

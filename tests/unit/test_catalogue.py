@@ -1,11 +1,10 @@
 """A component's address is its registered name, so results outlive a move of its code."""
 
 import json
-import subprocess
-import sys
 from importlib import import_module
 
 import pytest
+from small import command
 
 from erasure.catalogue import BUILTINS, SECTIONS, address_name, present_name
 
@@ -72,16 +71,15 @@ def test_a_class_that_moved_finds_its_stored_results(tmp_path):
     }
     (tmp_path / "halve.json").write_text(json.dumps(config))
     package(tmp_path / "packages", "halving_before")
-    erasure(tmp_path, "run", "halve.json", "--quiet", "--no-report")
+    said(tmp_path, "run", "halve.json", "--quiet", "--no-report")
     package(tmp_path / "packages", "halving_after")
-    plan = json.loads(erasure(tmp_path, "plan", "halve.json", "--json"))
+    plan = json.loads(said(tmp_path, "plan", "halve.json", "--json"))
     assert plan["total"]["stages"] > 5
     assert [stage for stage in plan["stages"] if not stage["cached"]] == []
 
 
-def erasure(directory, *arguments):
-    code = f"import sys; sys.path.insert(0, {str(directory / 'packages')!r})\nfrom erasure.cli import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=directory, capture_output=True, text=True, check=False)
+def said(directory, *arguments):
+    done = command(*arguments, cwd=directory, path=[directory / "packages"])
     assert done.returncode == 0, done.stderr
     return done.stdout
 
