@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Exact versions that are known to work; `make demo CONSTRAINTS=` takes whatever is newest.
 CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev,all
+comma := ,
 WORKERS ?= 2
 # The installer of Python 3.11 takes half a minute more to choose the versions than a newer one.
 # Of the libraries' 25,000 files few are ever imported: bytecode is made then, which saves a minute here. Without it every process
@@ -14,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo request-demo pages package test check lint types bench bench-limits docs clean fix test-fast test-slow test-nightly test-processors test-runtime test-lowest verify-types
+.PHONY: collected help demo request-demo pages package test check lint types bench bench-limits docs clean fix test-fast test-slow test-nightly test-processors test-runtime test-lowest verify-types
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,13 +27,19 @@ $(VENV)/.created:
 	-@$(PIP_INSTALL) --upgrade pip
 	@touch $@
 
+# Two installers at once need half the time, where neither takes what the other does: here large packages without those that they need,
+# there others with theirs. What is missing then, or in a version that does not go with the rest, the whole installation sees to.
+$(VENV)/.large: | $(VENV)/.created
+	@$(PIP_INSTALL) --no-deps torch torchvision torch_geometric transformers timm rdkit tensorboard ruff mypy & \
+		$(PIP_INSTALL) --no-warn-conflicts duckdb mlflow-skinny optuna polars pyarrow ray scikit-learn wandb; wait; touch $@
+
 # The packages to run, without the tools to develop.
 $(VENV)/.runtime: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 	$(PIP_INSTALL) -e .
 	@touch $@
 
 # Everything at once: these are the packages to run as well.
-$(VENV)/.develop: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
+$(VENV)/.develop: pyproject.toml $(CONSTRAINTS) | $(if $(filter dev$(comma)all,$(EXTRAS)),$(VENV)/.large,$(VENV)/.created)
 	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
 	@touch $(VENV)/.runtime $@
 
@@ -47,10 +54,13 @@ request-demo: $(VENV)/.runtime ## answer three deletion requests on real digits:
 # Neighbours stay on one worker, so that what a file prepares is prepared once.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 12
 
-# Types are looked at beside the tests, which have cores to spare while they are collected, and told of after them.
-test: lint ## everything that CI runs, from nothing
-	@$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; $(PYTEST); tests=$$?; wait $$types; types=$$?; \
-		cat $(VENV)/types.txt; test $$tests -eq 0 && test $$types -eq 0
+# Beside types the tests are collected by one process, so that two workers find all bytecode and do not make it twice.
+test: $(VENV)/.develop ## everything that CI runs, from nothing
+	$(MAKE) -j 2 lint types collected
+	$(PYTEST)
+
+collected: $(VENV)/.develop
+	@$(BIN)/python -m pytest -q --collect-only > /dev/null 2>&1 || true # the tests themselves say what is wrong
 
 test-fast: $(VENV)/.develop
 	$(PYTEST) -m "not slow"

@@ -40,7 +40,7 @@ def _keep_files_in_memory():
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     _keep_files_in_memory()
 torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))
-_EXAMPLES = int(os.environ.get("ERASURE_TEST_EXAMPLES", "50"))  # more by night
+_EXAMPLES = int(os.environ.get("ERASURE_TEST_EXAMPLES", "30"))  # more by night
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=_EXAMPLES)
 settings.load_profile("erasure")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

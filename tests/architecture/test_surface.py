@@ -5,12 +5,11 @@ import importlib
 import inspect
 import json
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from small import command
 
 import erasure
 from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS
@@ -122,5 +121,5 @@ def test_the_editor_schema_marks_mistakes(change, editor):
 
 
 def test_the_page_of_unlearners_is_up_to_date():
-    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    done = command("--check", cwd=ROOT / "docs", module="generate")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -33,7 +33,9 @@ def _leaks_and_passes(results, top):
     assert _row(results, "Identity", most).value > _row(results, "gold", most).value + 0.1
     assert _row(results, "Identity", "U-LiRA AUC").value == pytest.approx(_row(results, "Identity", "LiRA AUC").value, abs=0.01)
     assert _row(results, "Identity", "KLoM mean").value > _row(results, "gold", "KLoM mean").value
-    assert {_row(results, label, "RunTime", "").status for label in ("GoldModel", "Finetuning", "SCRUB", "SSD")} == {"ok"}
+    methods = {row.label for row in results if row.model_role == "unlearned"} - {"Identity"}
+    assert len(methods) >= 2
+    assert {_row(results, label, "RunTime", "").status for label in methods} == {"ok"}
 
 
 def _audit(name, n_models, tmp_path, *overrides):
@@ -46,7 +48,9 @@ def _audit(name, n_models, tmp_path, *overrides):
 
 @pytest.mark.slow
 def test_the_audit_of_digits(tmp_path):
-    brief = [f"unlearners[{number}].parameters.epochs=1" for number in (1, 2)]  # each shadow model is unlearned by each method
+    rate = {"class": "SGD", "parameters": {"lr": 0.05, "momentum": 0.9}}
+    methods = ["GoldModel", {"class": "Finetuning", "parameters": {"epochs": 1, "optimizer": rate}}, "Identity"]
+    brief = [f"unlearners={json.dumps(methods)}", "predictor.parameters.epochs=25"]  # shadow models are unlearned by each method
     brief.append('evaluator.parameters.measures[10]="Brier"')  # for Flops all is done again; audit_adult has it too
     _leaks_and_passes(_audit("audit_digits.jsonc", 5, tmp_path, *brief), "0.25")
 

@@ -307,7 +307,7 @@ CASES = {
         pretrained_authors, needs=("transformers", "tokenizers", "peft"), nightly=True, without=frozenset({"GoldModel", "SSD"})
     ),
     "lume_style": Case(invented_documents, needs=("transformers", "tokenizers"), nightly=True),  # by day test_lume.py
-    "cora": Case(citations, needs=GRAPHS, slow=True),
+    "cora": Case(citations, needs=GRAPHS, slow=True, nightly=True),  # by day test_graph_experiments.py forgets its nodes
     "cora_edges": Case(cited_edges, needs=GRAPHS, nightly=True),  # by day test_graph_experiments.py forgets edges
     "cora_links": Case(links, needs=GRAPHS, nightly=True),  # by day cora_poisoned has its source
     "cora_nodes": Case(citations, needs=GRAPHS, slow=True),

@@ -163,7 +163,7 @@ def test_gin_learns_mutag():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forgets", ["node", "label"])
+@pytest.mark.parametrize("forgets", ["node", pytest.param("label", marks=pytest.mark.nightly)])
 def test_gcn_learns_cora_from_the_public_split(forgets):
     with tempfile.TemporaryDirectory() as folder:
         data = Planetoid(name="Cora", root=cora_root(Path(folder)), forgets=forgets, download=False).load()

@@ -60,10 +60,10 @@ def _written(spec: Mapping[str, Any]) -> str:
     return text if is_plain else json.dumps(_drawable(spec))
 
 
-@functools.lru_cache(maxsize=1)
-def _drawn(spec: str) -> str:
-    """The SVG of a specification; a figure that is the same on a phone is drawn once."""
-    return str(_converter().vegalite_to_svg(spec, vl_version=_VERSION))
+@functools.lru_cache(maxsize=64)
+def _drawn(spec: str, converter: Any) -> str:
+    """The SVG of a specification; a figure that is the same on a phone, or on the next page, is drawn once."""
+    return str(converter.vegalite_to_svg(spec, vl_version=_VERSION))
 
 
 def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
@@ -73,7 +73,7 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    svg = _drawn(_written(figure.spec))
+    svg = _drawn(_written(figure.spec), _converter())
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
     size = _SIZE.search(svg)
@@ -94,7 +94,7 @@ def plain_svg(figure: Figure) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    return _drawn(_written({**figure.spec, "background": "white"}))
+    return _drawn(_written({**figure.spec, "background": "white"}), _converter())
 
 
 def write_figures(figures: Iterable[Figure], directory: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
