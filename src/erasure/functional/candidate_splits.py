@@ -16,8 +16,6 @@ __all__ = ["LENDERS", "Candidates", "Segments", "candidates_again", "candidates_
 LENDERS = 4
 """So many samples for each threshold lend their values, of which those that differ count."""
 
-_LARGE = 512
-"""Nodes with more samples are counted one by one, the others together."""
 _MAX = np.finfo(np.float32).max
 """The threshold where there is none: what is kept has to be finite."""
 _FEATURES = np.uint64(0xD1B54A32D192ED03)
@@ -119,11 +117,13 @@ class Candidates:
         Returns:
             Features ``(N,)``, -1 where no candidate is valid, and thresholds ``(N,)``, 0 there.
         """
-        left = self.left.astype(np.float64)
-        n_left, n = _over_classes(left), totals.sum(1)[:, None, None].astype(np.float64)
-        right = totals[:, None, None, :] - left
+        # Class by class, side by side in memory: whole numbers, so that the order of sums does not matter.
+        left = np.ascontiguousarray(np.moveaxis(self.left, 3, 0), dtype=np.float64)
+        total = totals.T[:, :, None, None].astype(np.float64)
+        n_left, n = left.sum(0), totals.sum(1)[:, None, None]
+        squares, right = (left * left).sum(0), total - left
         with np.errstate(divide="ignore", invalid="ignore"):
-            score = _over_classes(left * left) / n_left + _over_classes(right * right) / (n - n_left)
+            score = squares / n_left + (right * right).sum(0) / (n - n_left)
         return self._at(np.where(is_valid, score, -np.inf))
 
     def random(self, totals: Any, is_valid: Any, salts: Any) -> tuple[Any, Any]:
@@ -155,8 +155,8 @@ class Candidates:
 
 def candidates_of(
     segments: Segments, samples: Any, labels: Any, *, totals: Any, salts: Any, n_features: int, n_thresholds: int
-) -> tuple[Candidates, Any]:
-    """The candidates of nodes, and how many samples of each node, from its first, they depend on by more than their counts.
+) -> tuple[Candidates, Any, Any]:
+    """The candidates of nodes, which are valid, and how many samples of a node, from its first, they depend on by more than their counts.
 
     The samples of the lowest keys lend their values, as the largest that goes left; of each feature the first that differ are taken. Of
     the features, those of the lowest hashes take part with which such a split parts the samples.
@@ -175,9 +175,10 @@ def candidates_of(
     block = _lowest(priority, n_features)
     *counted, n_lent = _counted(segments, samples, labels, block, n_thresholds, n_classes)
     found = Candidates(block, *counted)
-    parts = found.is_valid(totals).any(2)
+    is_valid = found.is_valid(totals)
+    parts = is_valid.any(2)
     if parts.all():
-        return found, n_lent
+        return found, is_valid, n_lent
     features = np.full((n_nodes, n_features), -1)
     thresholds = np.full_like(found.thresholds, _MAX)
     left = np.zeros_like(found.left)
@@ -192,7 +193,8 @@ def candidates_of(
         is_pending = n_chosen < n_features
         start += block.shape[1]
         if start >= n_all or not is_pending.any():
-            return Candidates(features, thresholds, left), n_lent
+            found = Candidates(features, thresholds, left)
+            return found, found.is_valid(totals), n_lent
         if order is None:
             order = priority.argsort(1)
         pending = np.flatnonzero(is_pending)
@@ -270,16 +272,16 @@ def _counted(
 ) -> tuple[Any, Any, Any]:
     """Thresholds ``(N, w, k)`` of features ``(N, w)``, the classes that go left ``(N, w, k, C)``, and how many samples lend values."""
     n_nodes, n_tried = features.shape
-    ends = segments.sizes.cumsum()
     k = width or min(n_thresholds, int(segments.sizes.max()))
     values, n_lent = _lent(segments, samples, features, n_thresholds, k)
     owner = segments.owner
     own = samples.reshape(-1)[segments.rows * samples.shape[1] + features.T[:, owner]]
-    n_above = _n_thresholds_below(own, values, segments, owner, ends)
-    place = (owner * n_tried + np.arange(n_tried)[:, None]) * (k + 1) + n_above
-    place = place * n_classes + labels[segments.rows]
-    left = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * (k + 1) * n_classes)
-    return values, left.reshape(n_nodes, n_tried, k + 1, n_classes)[:, :, :k].cumsum(2, dtype=np.int32), n_lent
+    place, n_places = _placed_between(own, values, owner)
+    place *= n_classes
+    place += labels[segments.rows]
+    between = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * n_places * n_classes)
+    between = between.reshape(n_nodes, n_tried, n_places, n_classes)
+    return values, between[:, :, :k].cumsum(2, dtype=np.int32), n_lent
 
 
 def _lent(segments: Segments, samples: Any, features: Any, n_thresholds: int, k: int) -> tuple[Any, Any]:
@@ -319,21 +321,27 @@ def _first_distinct(values: Any, k: int) -> tuple[Any, Any]:
     return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k], n_read
 
 
-def _n_thresholds_below(own: Any, values: Any, segments: Segments, owner: Any, ends: Any) -> Any:
-    """How many thresholds of its node each value is not at most, shape ``(w, M)``."""
-    k = values.shape[2]
-    n_at_most = np.zeros(own.shape, dtype=np.min_scalar_type(k))
-    is_large = segments.sizes > _LARGE
-    for node in np.flatnonzero(is_large).tolist():
-        part = slice(ends[node] - segments.sizes[node], ends[node])
-        columns, count = np.ascontiguousarray(own[:, part]), n_at_most[:, part]
-        for j in range(k):
-            count += columns <= values[node, :, j, None]
-    if not is_large.all():
-        small = slice(None) if not is_large.any() else np.flatnonzero(~is_large[owner])
-        columns, places = own[:, small], owner[small]
-        count = np.zeros(columns.shape, dtype=n_at_most.dtype)
-        for of_nodes in np.ascontiguousarray(values.transpose(2, 1, 0)):
-            count += columns <= of_nodes.take(places, axis=1)
-        n_at_most[:, small] = count
-    return k - n_at_most.astype(np.int64)
+def _placed_between(own: Any, values: Any, owner: Any) -> tuple[Any, int]:
+    """Where values are between the thresholds of their nodes, shape ``(w, M)``: how many are below, from the first place of the feature on.
+
+    Args:
+        own: ``(w, M)``, of each feature the values of all samples; is written to.
+        values: ``(N, w, k)``, ascending and finite.
+        owner: ``(M,)``, the node of each sample.
+
+    Returns:
+        The places, and how many each feature of a node has; what is missing is above all thresholds.
+    """
+    n_nodes, n_tried, k = values.shape
+    n_places = 1 << k.bit_length()
+    padded = np.full((n_nodes, n_tried, n_places), np.inf, dtype=np.float32)
+    padded[:, :, :k] = values
+    padded, own[np.isnan(own)] = padded.reshape(-1), np.inf
+    place = (owner * n_tried + np.arange(n_tried)[:, None]) * n_places
+    step, dtype = n_places >> 1, np.min_scalar_type(n_places)
+    while step:
+        # Halving without branches, all values in step: their thresholds are few, and stay in the processor's cache.
+        is_above = padded[step - 1 :].take(place, mode="clip") < own
+        place += is_above.view(np.uint8) * dtype.type(step)
+        step >>= 1
+    return place, n_places

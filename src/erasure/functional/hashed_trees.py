@@ -31,6 +31,11 @@ def _placed(ascending: Any, values: Any) -> tuple[Any, Any]:
     return places, ascending[places] == values if len(ascending) else np.zeros(len(values), dtype=bool)
 
 
+def _by_number(numbers: Any, end: int) -> Any:
+    """The order that sorts whole numbers below an end, of equals as they stand: with 16 bits a pass or two do it."""
+    return numbers.astype(np.uint16 if end <= 1 << 16 else np.int64).argsort(kind="stable")
+
+
 @dataclass(eq=False)
 class Kept:
     """What large nodes keep of their candidates, ascending by node.
@@ -58,6 +63,14 @@ class Kept:
             places: Of the nodes, among all.
         """
         return Candidates(self.features[places], self.thresholds[places], self.left[places])
+
+    def pick(self, is_wanted: Any) -> Kept:
+        """What some of the nodes keep.
+
+        Args:
+            is_wanted: ``(M,)``, bool.
+        """
+        return Kept(*(getattr(self, name)[is_wanted] for name in self.NAMES))
 
     def replace(self, new: list[Kept], stays: Any) -> None:
         """Take in what was counted, in place of what there is, and drop what does not stay.
@@ -146,9 +159,6 @@ class Trees:
         self.counts: Any = counts.reshape(-1, self.n_classes)
         self.kept_from: int = max(KEPT_FROM, n_thresholds)
         self.new: list[Kept] = []
-        # Of kept nodes on the way of a deleted sample: 1 if their counts are right without it, 2 if it lent them values.
-        self.mended: Any = None
-        self.found: dict[int, tuple[int, int, Any]] = {}
 
     # Growing
 
@@ -166,68 +176,66 @@ class Trees:
                 rows=order.reshape(-1),
                 keys=np.take_along_axis(keys, order, 1).reshape(-1),
             )
-            for depth in range(self.max_depth + 1):
-                if not len(roots.nodes):
-                    break
-                roots, _ = self._settled(roots, depth, np.ones(len(roots.nodes), dtype=bool))
+            while len(roots.nodes):
+                roots = self._settled(roots)
         self.kept.replace(self.new, np.ones(len(self.kept.nodes), dtype=bool))
         self.new = []
 
-    def _settled(self, segments: Segments, depth: int, is_new: Any) -> tuple[Segments, Any]:
-        """Count and split nodes of one depth.
-
-        Args:
-            segments: The nodes.
-            depth: Theirs.
-            is_new: Which have nothing below them yet that could stay.
-
-        Returns:
-            The children of nodes that were split, and which of the nodes have new children: those that are new or split otherwise now.
-        """
+    def _settled(self, segments: Segments) -> Segments:
+        """Count and split nodes of which nothing is there yet; returns the children of those that are split."""
         nodes, totals = segments.nodes, segments.class_counts(self.labels, self.n_classes)
-        feature, threshold = np.full(len(nodes), -1), np.zeros(len(nodes), dtype=np.float32)
-        can_split = self._can_split(totals, depth)
-        if can_split.any():
-            feature[can_split], threshold[can_split] = self._chosen(segments.pick(can_split), totals[can_split], depth)
-        changes = is_new | (feature != self.feature[nodes]) | (threshold != self.threshold[nodes])
-        for node in nodes[changes & ~is_new].tolist():
-            self._clear(node)
-        self.feature[nodes], self.threshold[nodes], self.counts[nodes] = feature, threshold, totals
-        owner, tree = segments.owner, nodes // self.width
-        is_leaf = feature < 0
-        path = (nodes - tree * self.width + 1 - (1 << depth)) << (self.max_depth - depth)
+        self.counts[nodes] = totals
+        return self._split(segments, *self._chosen(segments, totals, np.zeros(len(nodes), dtype=np.int8)))
+
+    def _split(self, segments: Segments, feature: Any, threshold: Any) -> Segments:
+        """Write down the splits of nodes, and where samples end in leaves; returns the children of the others."""
+        nodes, is_leaf = segments.nodes, feature < 0
+        self.feature[nodes], self.threshold[nodes] = feature, threshold
+        owner = segments.owner
         ends = is_leaf[owner]
         if ends.any():
+            tree, _, path, _ = self._places(nodes)
             last = owner[ends]
             self.paths[tree[last], segments.rows[ends]] = path[last]
-        return self._children(segments.pick(~is_leaf), feature[~is_leaf], threshold[~is_leaf]), changes
+        return self._children(segments.pick(~is_leaf), feature[~is_leaf], threshold[~is_leaf])
 
-    def _can_split(self, totals: Any, depth: int) -> Any:
-        return (totals > 0).sum(1) >= (2 if depth < self.max_depth else self.n_classes + 1)
+    def _places(self, nodes: Any) -> tuple[Any, Any, Any, Any]:
+        """Tree and depth of nodes, and the lowest path of samples in them and how many there are."""
+        tree, own = np.divmod(nodes, self.width)
+        depth = np.frexp(own + 1.0)[1] - 1
+        return tree, depth, (own + 1 - (1 << depth)) << (self.max_depth - depth), 1 << (self.max_depth - depth)
+
+    def _can_split(self, totals: Any, nodes: Any) -> Any:
+        _, depth, _, _ = self._places(nodes)
+        return ((totals > 0).sum(1) >= 2) & (depth < self.max_depth)
 
     def _node_salts(self, nodes: Any) -> Any:
         tree = nodes // self.width
         return mixed((nodes - tree * self.width).astype(np.uint64), self.salts[tree] ^ np.uint64(0xA24BAED4963EE407))
 
-    def _chosen(self, segments: Segments, totals: Any, depth: int) -> tuple[Any, Any]:
-        """Feature and threshold of nodes that can be split; keeps the counts of large ones."""
+    def _chosen(self, segments: Segments, totals: Any, told: Any) -> tuple[Any, Any]:
+        """Feature and threshold of nodes, -1 and 0 of leaves; keeps the counts of large ones.
+
+        Args:
+            segments: The nodes.
+            totals: ``(N, C)``, samples of each class.
+            told: ``(N,)``, 0 where candidates are counted, 1 where the kept counts are right, 2 if a sample went that lent them values.
+        """
         feature, threshold = np.full(len(totals), -1), np.zeros(len(totals), dtype=np.float32)
-        is_told = np.zeros(len(totals), dtype=bool)
-        if self.mended is not None and len(self.kept.nodes):
-            at, is_kept = _placed(self.kept.nodes, segments.nodes)
-            is_told = is_kept & (self.mended[at] > 0)
+        can_split = self._can_split(totals, segments.nodes)
+        is_told = can_split & (told > 0)
         if is_told.any():
-            feature[is_told], threshold[is_told], is_right = self._told(
-                segments.pick(is_told), at[is_told], totals[is_told], depth
-            )
+            of_told = segments.pick(is_told)
+            feature[is_told], threshold[is_told], is_right = self._told(of_told, totals[is_told], told[is_told] > 1)
             is_told[is_told] = is_right
-        if not is_told.all():
-            feature[~is_told], threshold[~is_told] = self._counted(segments.pick(~is_told), totals[~is_told], depth)
+        is_counted = can_split & ~is_told
+        if is_counted.any():
+            feature[is_counted], threshold[is_counted] = self._counted(segments.pick(is_counted), totals[is_counted])
         return feature, threshold
 
-    def _told(self, segments: Segments, at: Any, totals: Any, depth: int) -> tuple[Any, Any, Any]:
+    def _told(self, segments: Segments, totals: Any, lost_lenders: Any) -> tuple[Any, Any, Any]:
         """Feature and threshold of nodes as their kept counts tell it, and whether these are still all that are to be looked at."""
-        kept, lost_lenders = self.kept, self.mended[at] > 1
+        kept, at = self.kept, self.kept.nodes.searchsorted(segments.nodes)
         if lost_lenders.any():
             nodes, to = segments.pick(lost_lenders), at[lost_lenders]
             found, n_lent = candidates_again(nodes, self.samples, self.labels, kept.candidates(to), self.n_thresholds)
@@ -235,12 +243,12 @@ class Trees:
             kept.last[to] = nodes.keys[nodes.sizes.cumsum() - nodes.sizes + n_lent - 1]
         found = kept.candidates(at)
         is_valid = found.is_valid(totals)
-        return *self._best(found, totals, is_valid, segments.nodes, depth), found.all_part(is_valid)
+        return *self._best(found, totals, is_valid, segments.nodes), found.all_part(is_valid)
 
-    def _counted(self, segments: Segments, totals: Any, depth: int) -> tuple[Any, Any]:
+    def _counted(self, segments: Segments, totals: Any) -> tuple[Any, Any]:
         salts = self._node_salts(segments.nodes)
         is_large = segments.sizes > self.kept_from
-        found, n_lent = candidates_of(
+        found, is_valid, n_lent = candidates_of(
             segments,
             self.samples,
             self.labels,
@@ -253,12 +261,19 @@ class Trees:
             starts = (segments.sizes.cumsum() - segments.sizes)[is_large]
             counted = (each[is_large] for each in (found.features, found.thresholds, found.left))
             self.new.append(Kept(segments.nodes[is_large], segments.keys[starts + n_lent[is_large] - 1], *counted))
-        return self._best(found, totals, found.is_valid(totals), segments.nodes, depth)
+        return self._best(found, totals, is_valid, segments.nodes)
 
-    def _best(self, found: Candidates, totals: Any, is_valid: Any, nodes: Any, depth: int) -> tuple[Any, Any]:
-        if depth < self.random_depth:
+    def _best(self, found: Candidates, totals: Any, is_valid: Any, nodes: Any) -> tuple[Any, Any]:
+        is_random = nodes % self.width < (1 << self.random_depth) - 1
+        if not is_random.any():
+            return found.best(totals, is_valid)
+        if is_random.all():
             return found.random(totals, is_valid, self._node_salts(nodes))
-        return found.best(totals, is_valid)
+        feature, threshold = np.empty(len(nodes), dtype=np.int64), np.empty(len(nodes), dtype=np.float32)
+        for part in (is_random, ~is_random):
+            of_part = Candidates(found.features[part], found.thresholds[part], found.left[part])
+            feature[part], threshold[part] = self._best(of_part, totals[part], is_valid[part], nodes[part])
+        return feature, threshold
 
     def _children(self, segments: Segments, feature: Any, threshold: Any) -> Segments:
         if not len(segments.nodes):
@@ -266,19 +281,21 @@ class Trees:
         owner = segments.owner
         goes_right = ~(self.samples[segments.rows, feature[owner]] <= threshold[owner])
         child = 2 * owner + goes_right
-        order = child.argsort(kind="stable")
+        order = _by_number(child, 2 * len(segments.nodes))
         tree = segments.nodes // self.width
         left = 2 * (segments.nodes - tree * self.width) + 1 + tree * self.width
         sizes = np.bincount(child, minlength=2 * len(left))
         return Segments(np.stack([left, left + 1], 1).reshape(-1), sizes, segments.rows[order], segments.keys[order])
 
-    def _clear(self, node: int) -> None:
-        start = node // self.width * self.width
-        first, width = node - start, 1
-        while first < self.width:
-            part = slice(start + first, start + first + width)
+    def _clear(self, nodes: Any) -> None:
+        """Empty nodes and all below them."""
+        tree, first = np.divmod(nodes, self.width)
+        width = 1
+        while len(first):
+            part = (tree[:, None] * self.width + first[:, None] + np.arange(width)).reshape(-1)
             self.feature[part], self.threshold[part], self.counts[part] = -1, 0, 0
             first, width = 2 * first + 1, 2 * width
+            tree, first = (each[first < self.width] for each in (tree, first))
 
     # Deleting
 
@@ -299,81 +316,101 @@ class Trees:
         self.new = []
 
     def _mend(self, trees: Any, rows: Any, stays: Any) -> None:
-        """Level by level: nodes on the way of a deleted sample, and nodes below one whose split changes, which are new."""
+        """All nodes on the way of deleted samples at once; then, level by level, what hangs under those that are split otherwise."""
         tree, row = (each.reshape(-1) for each in np.meshgrid(trees, rows, indexing="ij"))
-        self.found = {}
+        depths = np.arange(self.max_depth + 1)
         path = self.paths[tree, row].astype(np.int64)
-        key = mixed(self.ids[row], self.salts[tree])
-        below, is_new = self._members(np.zeros(0, dtype=np.int64), 0, stays), np.zeros(0, dtype=bool)
-        for depth in range(self.max_depth + 1):
-            if not len(tree) and not is_new.any():
-                return
-            node = tree * self.width + (1 << depth) - 1 + (path >> (self.max_depth - depth))
-            node, place = np.unique(node, return_inverse=True)
-            again = node[self._updated(node, place, row, key, depth)]
-            goes_on = self.feature[node] >= 0
-            # The samples of nodes below one that was counted again are known, those of others are looked for.
-            places, is_again = _placed(again, below.nodes)
-            counted, is_missing = is_new | is_again, np.ones(len(again), dtype=bool)
-            is_missing[places[is_again]] = False
-            missing = again[is_missing]
-            segments = below.pick(counted).joined(self._members(missing, depth, stays))
-            is_new = np.concatenate([is_new[counted], np.zeros(len(missing), dtype=bool)])
-            if len(segments.nodes):
-                below, changes = self._settled(segments, depth, is_new)
-                places, is_there = _placed(node, segments.nodes[changes])
-                goes_on[places[is_there]] = False
-                is_new = np.repeat(changes[self.feature[segments.nodes] >= 0], 2)
-            else:
-                below = segments
-            on = goes_on[place]
-            tree, row, path, key = tree[on], row[on], path[on], key[on]
+        way = (tree * self.width)[:, None] + (1 << depths) - 1 + (path[:, None] >> (self.max_depth - depths))
+        is_there = np.ones(way.shape, dtype=bool)
+        is_there[:, 1:] = self.feature[way[:, :-1]] >= 0
+        pair = np.nonzero(is_there)[0]
+        nodes, place = np.unique(way[is_there], return_inverse=True)
+        new = self._split_again(*self._updated(nodes, place, row[pair], mixed(self.ids[row], self.salts[tree])[pair]), stays)
+        while len(new.nodes):
+            new = self._settled(new)
 
-    def _updated(self, node: Any, place: Any, row: Any, key: Any, depth: int) -> Any:
+    def _split_again(self, nodes: Any, told: Any, stays: Any) -> Segments:
+        """Split nodes again; returns the children of those that are split otherwise now.
+
+        Args:
+            nodes: Ascending.
+            told: As :meth:`_chosen` takes it.
+            stays: Which samples do.
+        """
+        # Whole depths from the root on, as many as are counted at once: below a node that changes nothing has to be looked at.
+        _, depth, _, _ = self._places(nodes)
+        sizes = np.bincount(depth, self.counts[nodes].sum(1), self.max_depth + 1).cumsum()
+        changed, new = np.zeros(0, dtype=np.int64), Segments(*np.zeros((3, 0), dtype=np.int64), np.zeros(0, dtype=np.uint64))
+        first = 0
+        while first <= self.max_depth:
+            last = max(first + 1, int(sizes.searchsorted((sizes[first - 1] if first else 0) + _ROWS_AT_ONCE, "right")))
+            part = (depth >= first) & (depth < last)
+            part[part] = ~self._is_below(nodes[part], changed)
+            first = last
+            if not part.any():
+                continue
+            n_new, segments = len(self.new), self._members(nodes[part], stays)
+            feature, threshold = self._chosen(segments, self.counts[segments.nodes], told[part])
+            is_changed = (feature != self.feature[segments.nodes]) | (threshold != self.threshold[segments.nodes])
+            changed = np.sort(np.concatenate([changed, segments.nodes[is_changed]]))
+            is_changed &= ~self._is_below(segments.nodes, changed)
+            self.new[n_new:] = [each.pick(~self._is_below(each.nodes, changed)) for each in self.new[n_new:]]
+            counts = self.counts[segments.nodes[is_changed]]
+            self._clear(segments.nodes[is_changed])
+            self.counts[segments.nodes[is_changed]] = counts
+            new = new.joined(self._split(segments.pick(is_changed), feature[is_changed], threshold[is_changed]))
+        return new
+
+    def _is_below(self, nodes: Any, others: Any) -> Any:
+        """Which nodes hang, over however many levels, under one of others, which ascend."""
+        tree, own = np.divmod(nodes, self.width)
+        is_below = np.zeros(len(nodes), dtype=bool)
+        for _ in range(self.max_depth if len(others) else 0):
+            has_parent, own = own > 0, np.maximum(own - 1, 0) >> 1
+            is_below |= has_parent & _placed(others, tree * self.width + own)[1]
+        return is_below
+
+    def _updated(self, node: Any, place: Any, row: Any, key: Any) -> tuple[Any, Any]:
         """Take deleted samples out of the counts of nodes.
 
         Args:
-            node: ``(N,)``, nodes of one depth.
+            node: ``(N,)``, nodes, ascending.
             place: Of the node of each pair of a deleted sample and a node.
             row: The sample of each pair.
             key: Its key.
-            depth: Of the nodes.
 
         Returns:
-            Which nodes have to be counted again.
+            Nodes that have to be split again, and what is told of their candidates as :meth:`_chosen` takes it.
         """
-        if not len(node):
-            return np.zeros(0, dtype=bool)
         label = self.labels[row]
         gone = np.bincount(place * self.n_classes + label, minlength=len(node) * self.n_classes).reshape(-1, self.n_classes)
         totals = self.counts[node] - gone
         self.counts[node] = totals
-        n, can_split = totals.sum(1), self._can_split(totals, depth)
-        again = can_split | (self.feature[node] >= 0)
-        again &= n > 0
-        for each in node[(n == 0) & (self.feature[node] >= 0)].tolist():
-            self._clear(each)
+        n, can_split = totals.sum(1), self._can_split(totals, node)
+        again = (can_split | (self.feature[node] >= 0)) & (n > 0)
+        self._clear(node[(n == 0) & (self.feature[node] >= 0)])
+        told = np.zeros(len(node), dtype=np.int8)
         if not len(self.kept.nodes):
-            return again
+            return node[again], told[again]
         at, is_kept = _placed(self.kept.nodes, node)
-        self.mended = np.zeros(len(self.kept.nodes), dtype=np.int8)
         is_known = is_kept & can_split & (n > self.kept_from) & (gone.sum(1) * _SHARE < n)
         lends = np.zeros(len(node), dtype=bool)
         lends[place[key <= self.kept.last[at][place]]] = True
+        lends &= is_known
         first = first_features(self._node_salts(node[lends]), self.samples.shape[1], self.n_features)
-        is_known[lends] &= (self.kept.features[at[lends]] == first).all(1)
+        is_known[lends] = (self.kept.features[at[lends]] == first).all(1)
+        told[is_known] = 1 + lends[is_known]
         if is_known.any():
             chosen = is_known[place]
             self._take_out(at[place[chosen]], row[chosen], label[chosen])
-            self.mended[at[is_known]] = 1 + lends[is_known]
-            quick = np.flatnonzero(is_known & ~lends)
-            if len(quick):
-                nodes, found, left = node[quick], self.kept.candidates(at[quick]), totals[quick]
-                is_valid = found.is_valid(left)
-                feature, threshold = self._best(found, left, is_valid, nodes, depth)
-                is_same = (feature == self.feature[nodes]) & (threshold == self.threshold[nodes])
-                again[quick[is_same & found.all_part(is_valid)]] = False
-        return again
+        quick = np.flatnonzero(told == 1)
+        if len(quick):
+            nodes, found, left = node[quick], self.kept.candidates(at[quick]), totals[quick]
+            is_valid = found.is_valid(left)
+            feature, threshold = self._best(found, left, is_valid, nodes)
+            is_same = (feature == self.feature[nodes]) & (threshold == self.threshold[nodes])
+            again[quick[is_same & found.all_part(is_valid)]] = False
+        return node[again], told[again]
 
     def _take_out(self, at: Any, row: Any, label: Any) -> None:
         features = self.kept.features[at]
@@ -386,25 +423,34 @@ class Trees:
             goes_left[order], starts, axis=0, dtype=np.int32
         )
 
-    def _members(self, nodes: Any, depth: int, stays: Any) -> Segments:
-        """The samples that stay in nodes of one depth."""
-        tree = nodes // self.width
-        path = (nodes - tree * self.width + 1 - (1 << depth)).astype(self.paths.dtype)
-        rows = []
-        for t, p in zip(tree.tolist(), path, strict=True):
-            # Samples below a node that was looked for before are among its own.
-            above, prefix, among = self.found.get(t, (0, 0, None))
-            if among is None or p >> (depth - above) != prefix:
-                first, width = p << (self.max_depth - depth), 1 << (self.max_depth - depth)
-                among = np.flatnonzero((self.paths[t].view(np.uint16) - np.uint16(first)) < width)
-                among = among[stays[among]]
-            else:
-                among = among[(self.paths[t][among] >> (self.max_depth - depth)) == p]
-            self.found[t] = depth, p, among
-            rows.append(among)
-        sizes = np.array([len(each) for each in rows], dtype=np.int64)
-        found = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
-        owner = np.repeat(np.arange(len(nodes)), sizes)
-        keys = mixed(self.ids[found], self.salts[tree[owner]])
-        order = np.lexsort((keys, owner))
-        return Segments(nodes, sizes, found[order], keys[order])
+    def _members(self, nodes: Any, stays: Any) -> Segments:
+        """The samples that stay in nodes, which ascend."""
+        tree, depth, path, n_paths = self._places(nodes)
+        trees, place = np.unique(tree, return_inverse=True)
+        # In each tree those from the first to the last path of its nodes are looked at.
+        starts = np.searchsorted(place, np.arange(len(trees)))
+        low = np.minimum.reduceat(path, starts)
+        n_looked_at = np.maximum.reduceat(path + n_paths, starts) - low
+        rows, own = [], []
+        for t, first, n in zip(trees.tolist(), low.tolist(), n_looked_at.tolist(), strict=True):
+            paths = self.paths[t]
+            rows.append(np.flatnonzero((paths - np.int16(first)).view(np.uint16) < n))
+            own.append(paths[rows[-1]])
+        of_tree = np.repeat(np.arange(len(trees)), [len(each) for each in rows])
+        rows, own = np.concatenate(rows), np.concatenate(own)
+        is_left = stays[rows]
+        of_tree, rows, own = of_tree[is_left], rows[is_left], own[is_left]
+        keys = mixed(self.ids[rows], self.salts[trees][of_tree])
+        order = keys.argsort()
+        own, of_tree, rows, keys = own[order], of_tree[order], rows[order], keys[order]
+        owners, members = [], []
+        for d in np.unique(depth).tolist():
+            at = np.flatnonzero(depth == d)
+            of_path = np.full((len(trees), 1 << d), -1)
+            of_path[place[at], path[at] >> (self.max_depth - d)] = at
+            owner = of_path[of_tree, own >> (self.max_depth - d)]
+            members.append(np.flatnonzero(owner >= 0))
+            owners.append(owner[members[-1]])
+        owner, member = np.concatenate(owners), np.concatenate(members)
+        member = member[_by_number(owner, len(nodes))]
+        return Segments(nodes, np.bincount(owner, minlength=len(nodes)), rows[member], keys[member])

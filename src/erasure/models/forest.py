@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -67,6 +68,11 @@ class ExactForest(Model):
         if data.task == "multilabel":
             raise RequirementNotMet("ExactForest takes one class a sample, and the task is multilabel")
         return _Forest(math.prod(data.x_shape), data.n_classes, data.task == "binary", self)
+
+
+@functools.lru_cache(maxsize=4)
+def _salts(seed: int, n_trees: int) -> tuple[int, ...]:
+    return tuple(hashed(seed, tree) for tree in range(n_trees))
 
 
 class _Forest(Estimator):
@@ -152,7 +158,7 @@ class _Forest(Estimator):
             samples=self.rows.numpy(),
             labels=self.labels.numpy(),
             ids=self.ids.numpy().astype(np.uint64),
-            salts=np.array([hashed(int(self.seed), tree) for tree in range(self.options.trees)], dtype=np.uint64),
+            salts=np.array(_salts(int(self.seed), self.options.trees), dtype=np.uint64),
             feature=self.feature.numpy(),
             threshold=self.threshold.numpy(),
             counts=self.counts.numpy(),

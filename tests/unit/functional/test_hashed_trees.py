@@ -78,8 +78,8 @@ def test_candidates_are_counted_right_and_the_best_is_that_of_brute_force():
     segments = Segments(np.arange(3), sizes, rows, keys)
     totals = segments.class_counts(y, 3)
     salts = np.arange(3, dtype=np.uint64)
-    found, _ = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
-    feature, threshold = found.best(totals, found.is_valid(totals))
+    found, is_valid, _ = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
+    feature, threshold = found.best(totals, is_valid)
     for node, members in enumerate(np.split(rows, sizes.cumsum()[:-1])):
         labels, best = y[members], (-np.inf, None)
         for f, thresholds, left in zip(found.features[node], found.thresholds[node], found.left[node], strict=True):
