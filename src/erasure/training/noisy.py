@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from erasure.training.loop import frozen_norms
 
-__all__ = ["add_noise", "clip_together", "forget_statistics", "statistics_beside_norms"]
+__all__ = ["add_noise", "buffers_of_training", "clip_together", "forget_statistics", "statistics_beside_norms"]
+
+_NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @torch.no_grad()
@@ -44,12 +46,19 @@ def forget_statistics(model: nn.Module) -> bool:
 
 
 def statistics_beside_norms(model: nn.Module) -> list[str]:
-    """Names of floating-point buffers that are no BatchNorm's running statistics: nobody knows what they were computed from."""
-    known = {
-        f"{name}.{buffer}" if name else buffer
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
-        for buffer in ("running_mean", "running_var")
-    }
-    persistent = model.state_dict().keys()
-    return [n for n, b in model.named_buffers() if n not in known and n in persistent and b.is_floating_point()]
+    """Names of buffers that are no BatchNorm's statistics: nobody knows what they were computed from.
+
+    Buffers of any type, whether they are saved or not: counters of samples are whole numbers.
+    """
+    found = []
+    for name, module in model.named_modules():
+        known = _NORM_STATISTICS if isinstance(module, _BatchNorm) else ()
+        own = [key for key, _ in module.named_buffers(recurse=False) if key not in known]
+        found += [f"{name}.{key}" if name else key for key in own]
+    return found
+
+
+def buffers_of_training(model: nn.Module, untrained: nn.Module) -> list[str]:
+    """Names of buffers, of any type, that are not as a network of the architecture has them before it is trained."""
+    before = dict(untrained.named_buffers())
+    return [name for name, buffer in model.named_buffers() if name not in before or not torch.equal(buffer, before[name])]

@@ -24,7 +24,7 @@ from erasure.unlearners.search import Range, SearchSpace
 __all__ = ["CertifiedUnlearning"]
 
 _ASSUMPTIONS = (
-    "Only the returned model is released, not the weights before or between the noisy steps.",
+    "Only the returned model is released, not the weights before or between the noisy steps, nor the seeds of the noise.",
     "The settings were chosen without a look at the forgotten samples.",
     "Statistics by which inputs were scaled, and the architecture, do not depend on the forgotten samples.",
 )
@@ -45,8 +45,8 @@ class CertifiedUnlearning(Unlearner):
     weights: small networks only.
 
     Running statistics of BatchNorm were computed from forgotten samples and are reset before the steps and, since the steps would leave
-    traces of intermediate weights in them, after these; they are then taken from the retain set. Networks with other floating-point
-    buffers and enclosing methods that hold weights back are refused; frozen weights stay, and there is no guarantee then.
+    traces of intermediate weights in them, after these; they are then taken from the retain set. Networks with other buffers, of any
+    type, and enclosing methods that hold weights back are refused; frozen weights stay, and there is no guarantee then.
 
     **Cost**: the noisy steps (one batch of the retain set each), then ``epochs`` passes over the retain set.
 
@@ -236,6 +236,6 @@ def _require_coverable(model: nn.Module) -> None:
     unknown = statistics_beside_norms(model)
     if unknown:
         raise RequirementNotMet(
-            f"CertifiedUnlearning does not know what the buffer {unknown[0]} was computed from, perhaps from forgotten samples; use a "
-            "network without such statistics"
+            f"CertifiedUnlearning does not know what {unknown[0]}, which is no weight, was computed from, perhaps from forgotten samples; "
+            "use a network without such buffers"
         )

@@ -108,7 +108,7 @@ class DescentToDelete(Unlearner):
             logistic.residual.fill_(float(torch.linalg.vector_norm(objective.gradient(logistic.weight))))
         assumptions = (
             f"Rows are at most {logistic.largest_row:.3g} long, which the model sees to.",
-            "The original weights are not released.",
+            "Neither the original weights nor the seeds of the noise are released.",
             _NOT_COVERED,
         )
         context.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))
@@ -179,7 +179,7 @@ class LangevinUnlearning(Unlearner):
         assumptions = (
             f"{noisy.burn_in} steps of training have reached the stationary distribution.",
             f"Rows are at most {noisy.largest_row:.3g} long, which the model sees to.",
-            "Only the last iterate is released at each request.",
+            "Only the last iterate is released at each request, without the seeds of the noise, of which the model's state holds one.",
             _NOT_COVERED,
         )
         if math.isfinite(eps):

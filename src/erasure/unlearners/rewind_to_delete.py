@@ -13,7 +13,7 @@ from erasure.accounting.gaussian import noise_for
 from erasure.accounting.guarantee import Guarantee
 from erasure.accounting.sensitivity import rewind_distance
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
-from erasure.training.noisy import add_noise
+from erasure.training.noisy import add_noise, buffers_of_training
 from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
 from erasure.types import NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
@@ -74,6 +74,12 @@ class RewindToDelete(Unlearner):
         """Rewind, train on, add noise if a guarantee is asked for."""
         if self.eps is None:
             return context.resumed(model, "retain", self.epochs)
+        buffers = buffers_of_training(model, context.fresh_model("untrained"))
+        if buffers:
+            raise RequirementNotMet(
+                f"RewindToDelete adds noise to weights alone, and the buffer {buffers[0]} is not as it was before training, which computed "
+                "it from forgotten samples too; use a network without such statistics, or leave eps out"
+            )
         gradient = BatchGradient(model.eval(), context.x, context.y, context.criterion)
         steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
         self._require_full_descent(steps)
@@ -95,7 +101,7 @@ class RewindToDelete(Unlearner):
             add_noise(unlearned.parameters(), noise_for(distance, self.eps, self.delta), context.generator("noise"))
         assumptions = (
             f"Every sample's loss is {self.smoothness:g}-smooth, with gradients of at most {self.lipschitz:g}, along both trainings.",
-            "The reference is retraining with the same noise; the original is not released.",
+            "The reference is retraining with the same noise; neither the original nor the seeds of the noise are released.",
             "Statistics by which inputs were scaled are not covered.",
         )
         context.promise(Guarantee(kind="certified", eps=self.eps, delta=self.delta, assumptions=assumptions))

@@ -388,12 +388,21 @@ def test_nothing_is_promised_of_what_leaves_without_noise():
     result = GENTLE.run(frozen, tiny_task())
     assert result.guarantee.kind == "none"
     assert "frozen" in result.guarantee.assumptions[0]
-    buffered = tiny_net()
-    buffered.register_buffer("class_means", torch.zeros(3))
-    with pytest.raises(RequirementNotMet, match="class_means"):
-        GENTLE.run(buffered, tiny_task())
     with pytest.raises(RequirementNotMet, match="holds back"):
         LastLayers(inner=GENTLE, n_layers=1).run(tiny_net(), tiny_task())
+
+
+@pytest.mark.parametrize("values", [torch.zeros(3), torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.bool)], ids=str)
+@pytest.mark.parametrize("is_saved", [True, False], ids=["saved", "not saved"])
+def test_nothing_is_promised_of_what_is_no_weight_whatever_its_type(values, is_saved):
+    model = norm_net()
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d))
+    assert (
+        GENTLE.run(model, tiny_task()).guarantee.kind == "certified"
+    )  # its own statistics are reset, the counter of batches too
+    norm.register_buffer("seen", values, persistent=is_saved)
+    with pytest.raises(RequirementNotMet, match=r"does not know what 0\.1\.seen"):
+        GENTLE.run(model, tiny_task())
 
 
 def test_nothing_is_promised_where_the_retain_set_holds_forgotten_samples():

@@ -17,7 +17,7 @@ from erasure.testing.problems import TinyNetwork, problem
 from erasure.training.batches import Batch
 from erasure.training.calls import Optimizer, Schedule
 from erasure.training.history import Checkpoint, Update
-from erasure.training.predictor import Predictor, train
+from erasure.training.predictor import Model, Predictor, train
 from erasure.unlearners.amnesiac import AmnesiacUnlearning
 from erasure.unlearners.delta_grad import DeltaGrad
 from erasure.unlearners.rewind_to_delete import RewindToDelete
@@ -311,6 +311,36 @@ def test_rewinding_with_a_guarantee_adds_the_noise_of_its_distance():
     assert (result.guarantee.eps, result.guarantee.delta) == (1.0, 1e-5)
     retrained = torch.cat([p.flatten() for p in bank.trained("retain").parameters()])
     assert float((torch.cat([p.flatten() for p in quiet.parameters()]) - retrained).detach().norm()) <= far
+
+
+class Counting(torch.nn.Sequential):
+    """A linear network that counts the samples it was trained on."""
+
+    def __init__(self, width, n_outputs):
+        super().__init__(torch.nn.Linear(width, n_outputs))
+        self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("places", torch.arange(3))
+
+    def forward(self, x):
+        self.n_seen += len(x) * self.training
+        return super().forward(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountingModel(Model):
+    def build(self, data):
+        return Counting(data.x_shape[0], data.n_outputs)
+
+
+def test_rewinding_does_not_promise_anything_of_what_training_counted():
+    bounds = {"eps": 1.0, "smoothness": 2.0, "lipschitz": 5.0}
+    bank, _, task = plain(problem())
+    bank = dataclasses.replace(bank, predictor=dataclasses.replace(bank.predictor, model=CountingModel()))
+    original, task = bank.trained("train"), dataclasses.replace(task, models=bank)
+    assert int(original.n_seen) == 6 * 36
+    with pytest.raises(RequirementNotMet, match="the buffer n_seen is not as it was before training"):
+        RewindToDelete(epochs=2, **bounds).run(original, task)
+    assert RewindToDelete(epochs=2).run(original, task).guarantee.kind == "none"
 
 
 def test_rewinding_does_not_promise_what_the_recipe_breaks():
