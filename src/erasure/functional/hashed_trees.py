@@ -340,7 +340,8 @@ class Trees:
         # Whole depths from the root on, as many as are counted at once: below a node that changes nothing has to be looked at.
         _, depth, _, _ = self._places(nodes)
         sizes = np.bincount(depth, self.counts[nodes].sum(1), self.max_depth + 1).cumsum()
-        changed, new = np.zeros(0, dtype=np.int64), Segments(*np.zeros((3, 0), dtype=np.int64), np.zeros(0, dtype=np.uint64))
+        changed = nothing = np.zeros(0, dtype=np.int64)
+        new = Segments(nothing, nothing, nothing, np.zeros(0, dtype=np.uint64))
         first = 0
         while first <= self.max_depth:
             last = max(first + 1, int(sizes.searchsorted((sizes[first - 1] if first else 0) + _ROWS_AT_ONCE, "right")))
@@ -431,13 +432,13 @@ class Trees:
         starts = np.searchsorted(place, np.arange(len(trees)))
         low = np.minimum.reduceat(path, starts)
         n_looked_at = np.maximum.reduceat(path + n_paths, starts) - low
-        rows, own = [], []
+        parts, ways = [], []
         for t, first, n in zip(trees.tolist(), low.tolist(), n_looked_at.tolist(), strict=True):
             paths = self.paths[t]
-            rows.append(np.flatnonzero((paths - np.int16(first)).view(np.uint16) < n))
-            own.append(paths[rows[-1]])
-        of_tree = np.repeat(np.arange(len(trees)), [len(each) for each in rows])
-        rows, own = np.concatenate(rows), np.concatenate(own)
+            parts.append(np.flatnonzero((paths - np.int16(first)).view(np.uint16) < n))
+            ways.append(paths[parts[-1]])
+        of_tree = np.repeat(np.arange(len(trees)), [len(each) for each in parts])
+        rows, own = np.concatenate(parts), np.concatenate(ways)
         is_left = stays[rows]
         of_tree, rows, own = of_tree[is_left], rows[is_left], own[is_left]
         keys = mixed(self.ids[rows], self.salts[trees][of_tree])
