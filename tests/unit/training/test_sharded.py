@@ -116,8 +116,10 @@ def test_places_are_even_and_do_not_depend_on_the_others():
 def test_epochs_of_slices_cost_as_much_as_the_recipes_on_the_shard(epochs, slices):
     each = [epochs_of_slice(number, epochs, slices) for number in range(slices)]
     assert max(each) - min(each) <= 1
-    assert sum(each) == int(slices * 2 * epochs / (slices + 1))
+    assert each == [int((s + 1) * 2 * epochs / (slices + 1)) - int(s * 2 * epochs / (slices + 1)) for s in range(slices)]
     assert sum(e * (i + 1) / slices for i, e in enumerate(each)) == pytest.approx(epochs, rel=0.35)
+    if 2 * epochs % (slices + 1) == 0:
+        assert sum(e * (i + 1) for i, e in enumerate(each)) == epochs * slices
 
 
 class Fixed(nn.Module):

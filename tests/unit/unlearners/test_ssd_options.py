@@ -65,6 +65,8 @@ def test_the_percentile_of_ratios_is_numpys_and_grows_with_smaller_forget_sets()
     expected = [np.percentile(ratios, 100 - np.log(1 + 100 * share)) for share in (1e-4, 0.01, 0.1, 0.5, 1.0)]
     assert found == pytest.approx(expected, rel=1e-12)
     assert found == sorted(found, reverse=True)
+    for share, value in zip((1e-4, 0.01, 0.1, 0.5, 1.0), found, strict=True):
+        assert abs((ratios > value).mean() - np.log(1 + 100 * share) / 100) <= 1 / len(ratios)
     assert 100 - np.log(101) > 95.38
 
 

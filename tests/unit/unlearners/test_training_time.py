@@ -260,6 +260,12 @@ def test_the_secant_equation_holds():
     assert float((product(steps[-1]) - curvature @ steps[-1]).abs().max()) < 1e-10
 
 
+def test_the_curvature_of_one_parameter_is_exact():
+    one = [torch.tensor([value], dtype=torch.float64) for value in (0.3, 2.0)]
+    product = SecantCurvature(one[:1], [3.7 * one[0]])
+    assert float(product(one[1])) == pytest.approx(7.4, rel=1e-14)
+
+
 def test_steps_that_are_not_plain_descent_are_refused():
     given = problem()  # Adam, dropout
     with pytest.raises(RequirementNotMet, match="SGD without momentum"):

@@ -35,7 +35,7 @@ from erasure.unlearners.contract import frozen_copy
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.gold_model import GoldModel
 from erasure.unlearners.neg_grad_plus import NegGradPlus
-from erasure.unlearners.neg_merge import NegMerge
+from erasure.unlearners.neg_merge import NegMerge, agreed_mean
 from erasure.unlearners.rum import RUM
 from erasure.unlearners.svd_class_forgetting import SVDClassForgetting, scaled_subspace
 
@@ -71,6 +71,8 @@ def test_neg_merge_has_its_identities():
     model, context = norm_net(), tiny_task()
     assert same_model(model, unlearned(NegMerge(scale=0.0), model, context))
     assert same_model(model, unlearned(NegMerge(epochs=0), model, context))
+    vector = torch.tensor([0.5, -2.0, 0.0], dtype=torch.float64)
+    assert torch.equal(agreed_mean(3 * vector, 3 * vector.sign(), 3), vector)
     moved = unlearned(NegMerge(learning_rates=(0.1,)), model, context)
     assert all(torch.equal(b, dict(model.named_buffers())[name]) for name, b in moved.named_buffers())
     memorised().check_effect(
@@ -126,6 +128,11 @@ def test_svd_has_its_identities():
     gram = torch.diag(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
     assert torch.allclose(scaled_subspace(gram, 1.0).diagonal(), torch.tensor([0.75, 0.25, 0.0], dtype=torch.float64))
     assert torch.equal(scaled_subspace(torch.zeros(2, 2), 5.0), torch.zeros(2, 2))
+    # A projection, which twice does what it does once, only where every share counts in full or not at all.
+    full, half = scaled_subspace(gram, 1e14), scaled_subspace(gram, 3.0)
+    assert torch.allclose(full, full @ full, rtol=0, atol=1e-12)
+    assert torch.allclose(half.diagonal(), torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64), rtol=0, atol=1e-15)
+    assert float((half - half @ half).abs().max()) == pytest.approx(0.25)
 
 
 def test_svd_draws_as_many_retain_samples_of_each_class():
