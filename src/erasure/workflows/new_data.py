@@ -19,6 +19,8 @@ __all__ = ["SHIPPED", "AskLabel", "DataChoice", "chosen_data", "chosen_from", "r
 SHIPPED = ("digits", "breast_cancer")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 """What torchvision reads of a folder of classes."""
+_NUMBERS = ("int", "uint", "float", "bool")
+_LOOKED_AT = 5000
 _TENSORS = {".npz", ".safetensors", ".pt", ".pth"}
 _MOLECULES = {
     "bace": "bace.csv",
@@ -263,10 +265,12 @@ def _molecules(path: Path) -> DataChoice | None:
 def _hugging_face(path: Path, ask_label: AskLabel) -> DataChoice:
     """A data set that the library ``datasets`` reads from a folder."""
     from erasure.data.reading.hugging_face_files import read_folder
+    from erasure.workflows.new_tables import is_prose
 
     path = path.resolve() if path.name in {"", ".."} else path
     try:
-        features = dict(next(iter(read_folder(path, None).values())).features)
+        first = next(iter(read_folder(path, None).values()))
+        features = dict(first.features)
     except DataError as error:
         raise refused(str(error)) from error
     label = ask_label(list(features))
@@ -277,6 +281,14 @@ def _hugging_face(path: Path, ask_label: AskLabel) -> DataChoice:
     pictures = [name for name, feature in inputs.items() if type(feature).__name__ == "Image"]
     texts = [name for name, feature in inputs.items() if getattr(feature, "dtype", "") in {"string", "large_string"}]
     chosen, what = (pictures[:1], "pictures") if pictures else (texts, "texts")
+    numbers = [name for name, feature in inputs.items() if str(getattr(feature, "dtype", "")).startswith(_NUMBERS)]
+    words = {name: [each for each in first[:_LOOKED_AT][name] if each is not None] for name in texts} if not pictures else {}
+    if numbers and words and not any(map(is_prose, words.values())):
+        # Words beside numbers that repeat are categories of a table; others say nothing by themselves.
+        categories = [name for name, values in words.items() if len(set(values)) <= max(2, len(values) // 2)]
+        parameters["categorical"] = categories
+        numbers = [name for name in numbers if not _counts_rows(first[:_LOOKED_AT][name])]
+        chosen, what = [name for name in inputs if name in {*numbers, *categories}], "a table of numbers and categories"
     notices = []
     if chosen:
         parameters["columns"] = chosen
@@ -284,8 +296,12 @@ def _hugging_face(path: Path, ask_label: AskLabel) -> DataChoice:
         notices += [f"the columns {', '.join(left_out)} are left out: the inputs are {what}"] if left_out else []
     if pictures:
         parameters["transforms"] = ["Resize((32, 32))"]
-    found = chosen_from("HuggingFace", parameters, what if chosen else "rows", notices)
+    found = chosen_from("HuggingFace", parameters, what if chosen and "categorical" not in parameters else "rows", notices)
     return replace(found, comment=f"{found.comment}, all resized to 32x32") if pictures else found
+
+
+def _counts_rows(values: Sequence[Any]) -> bool:
+    return isinstance(values[0], int) and values[0] in {0, 1} and list(values) == list(range(values[0], values[0] + len(values)))
 
 
 def _table(path: Path, ask_label: AskLabel) -> DataChoice:

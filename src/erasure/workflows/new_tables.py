@@ -17,7 +17,7 @@ from erasure.data.reading.table_values import categories_of, numbers_of
 from erasure.errors import DataError, nearest
 from erasure.workflows.new_data import AskLabel, DataChoice, chosen_from, refused
 
-__all__ = ["chosen_table"]
+__all__ = ["chosen_table", "is_prose"]
 
 _MANY_VALUES = 50
 _LOOKED_AT = 5000
@@ -111,7 +111,7 @@ def _from_texts(path: Path, table: RawTable, label: str, written: dict[str, str]
         )
     if odd := next((name for name, values in texts.items() if written_otherwise(values)), None):
         raise refused(f'there is nothing to learn from but text; column "{odd}": {looks_like(texts[odd], odd)}')
-    read = [name for name, values in texts.items() if _is_prose(values)]
+    read = [name for name, values in texts.items() if is_prose(values)]
     if not read:
         name = next(iter(texts))
         raise refused(f'there is nothing to learn from but text; column "{name}": {looks_like(texts[name], name)}')
@@ -126,14 +126,17 @@ def _from_texts(path: Path, table: RawTable, label: str, written: dict[str, str]
 
 def _reason(texts: list[str], name: str, n_rows: int) -> str:
     """Why a column of text is no input of a table; empty if it is one, as a category."""
-    n_values = len(set(texts))
-    if n_values <= max(_MANY_VALUES, n_rows // 10) and not (n_values > max(2, len(texts) // 2) and _is_prose(texts)):
-        return looks_like(texts, name) if n_values > 2 and written_otherwise(texts) else ""
-    # Nearly as many values as rows are names and notes, which would only be learned by heart.
-    return looks_like(texts, name)
+    n_values, said = len(set(texts)), looks_like(texts, name)
+    if n_values > max(_MANY_VALUES, n_rows // 10) or (n_values > max(2, len(texts) // 2) and is_prose(texts)):
+        # Nearly as many values as rows are names and notes, which would only be learned by heart.
+        return said
+    # Numbers written otherwise, dates and the like are no categories, however often they repeat; CO and NC may be states.
+    is_known = said.startswith(("these are", "all other values")) and ("SMILES" not in said or "smiles" in name.casefold())
+    return said if n_values > 2 and is_known else ""
 
 
-def _is_prose(texts: Sequence[str]) -> bool:
+def is_prose(texts: Sequence[str]) -> bool:
+    """Whether most texts have several words."""
     return sum(" " in each for each in texts) > len(texts) // 2
 
 

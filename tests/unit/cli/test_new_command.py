@@ -290,6 +290,26 @@ def test_numbers_that_are_written_otherwise_are_left_out_with_a_remedy(cli, here
     assert "RemoveCharacter" in said
 
 
+def test_dates_that_repeat_are_no_categories(cli, here):
+    lines = [f"2024-01-{1 + i % 5:02d},{'CO' if i % 3 else 'NC'}{'' if i % 2 else 'H'},{i % 9},{i % 2}" for i in range(60)]
+    (here / "t.csv").write_text("\n".join(["day,state,a,y", *lines]), encoding="utf-8")
+    code, _, err = cli("new", "c.jsonc", "--data", "t.csv", "--label", "y", "--yes")
+    parameters = written("c.jsonc")["data"]["parameters"]["data_source"]["parameters"]
+    assert (code, parameters["features"], parameters["categorical"]) == (0, ["state", "a"], ["state"])
+    assert 'column "day" is left out: these are dates' in err
+
+
+def test_a_table_of_hugging_face_keeps_its_numbers(cli, here):
+    datasets = pytest.importorskip("datasets", reason="needs the extra text")
+    columns = {"row": range(60), "city": ["Rome", "Bonn", "Oslo"] * 20, "name": [f"n{i}" for i in range(60)]}
+    columns |= {"age": [20 + i % 40 for i in range(60)], "y": [i % 2 for i in range(60)]}
+    datasets.Dataset.from_dict(columns).save_to_disk(str(here / "people"))
+    code, _, err = cli("new", "c.jsonc", "--data", "people", "--label", "y", "--yes")
+    assert code == 0
+    assert '"columns": ["city", "age"]' in (here / "c.jsonc").read_text()
+    assert "the columns row, name are left out: the inputs are a table of numbers and categories" in err
+
+
 def test_texts_are_read_as_text(cli, here):
     pytest.importorskip("datasets", reason="needs the extra text")
     words = ("good", "fine", "bad", "poor")
