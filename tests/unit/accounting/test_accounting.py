@@ -1,5 +1,6 @@
 """Accounting: known values to their last digit, the formulas that the published code gets wrong, and what must hold for any numbers."""
 
+import itertools
 import math
 
 import numpy as np
@@ -212,7 +213,7 @@ def test_more_noise_tells_less_and_no_noise_tells_all(steps, weight_decay, sd):
 def test_more_steps_a_larger_epsilon_and_more_noise_leave_a_smaller_delta(steps, sd, eps):
     event = ProjectedSteps(start_radius=1.0, radius=0.5, sd=sd, steps=steps)
     found = event.deltas(eps)
-    assert all(later <= earlier for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(found))
     assert event.deltas(2 * eps)[-1] <= found[-1]
     assert ProjectedSteps(start_radius=1.0, radius=0.5, sd=2 * sd, steps=steps).deltas(eps)[-1] <= found[-1]
 
