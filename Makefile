@@ -70,7 +70,7 @@ test-slow: $(VENV)/.develop
 
 test-nightly: $(VENV)/.develop ## the rest of the matrices of which `make test` has a part
 	$(PYTEST) -m nightly
-	ERASURE_TEST_EXAMPLES=300 $(PYTEST) -m hypothesis
+	ERASURE_TEST_EXAMPLES=300 ERASURE_PROPERTY_EXAMPLES=1000 $(PYTEST) -m hypothesis
 
 # The numeric tests with the kernels of other processors: no test may know more than these have in common. With two threads run those
 # whose operations are large enough to be shared; two a worker are more than two cores have, so threads that wait must sleep.

@@ -143,14 +143,36 @@ def _end():
         server.wait()
 
 
-def command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
-    """Run the command line in a process of its own, forked from one that has imported the libraries; it may be killed.
+class Running:
+    """A command that a fork carries out: its process, how it ended, and what it has written."""
 
-    ``path`` is what ``PYTHONPATH`` adds for it.
-    """
-    if sys.platform != "linux":
-        return new_command(*arguments, cwd=cwd, kill_after_s=kill_after_s, module=module, path=path)
-    given = [*map(str, arguments)]
+    def __init__(self, server, pid, out, err):
+        self.pid, self.returncode = pid, None
+        self._server, self._out, self._err = server, out, err
+
+    def wait(self, seconds=_PATIENCE_S):
+        """How it ended, or None if it goes on for so long."""
+        if self.returncode is None and select.select([self._server.stdout], [], [], seconds)[0]:
+            self.returncode = int(self._server.stdout.readline())
+        return self.returncode
+
+    def kill(self):
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def stdout(self):
+        return self._out.read_text("utf-8")
+
+    @property
+    def stderr(self):
+        return self._err.read_text("utf-8")
+
+
+@contextlib.contextmanager
+def running(*arguments, cwd=None, module="erasure", path=()):
+    """The command line in a process of its own, forked from one that has imported the libraries; no other runs meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         out.touch()
@@ -158,7 +180,7 @@ def command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
         request = {
             "module": module,
             "path": [*map(str, path)],
-            "arguments": given,
+            "arguments": [*map(str, arguments)],
             "cwd": str(cwd or Path.cwd()),
             "environment": {**os.environ, "NO_COLOR": "1"},
             "out": str(out),
@@ -167,15 +189,28 @@ def command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
         server = _server()
         server.stdin.write(json.dumps(request).encode() + b"\n")
         server.stdin.flush()
-        pid = int(server.stdout.readline())
-        if not select.select([server.stdout], [], [], kill_after_s or _PATIENCE_S)[0]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        run = Running(server, int(server.stdout.readline()), out, err)
+        try:
+            yield run
+        finally:
+            run.kill()
+            run.wait()
+
+
+def command(*arguments, cwd=None, kill_after_s=None, module="erasure", path=()):
+    """Run the command line in a fork to its end; it may be killed.
+
+    ``path`` is what ``PYTHONPATH`` adds for it.
+    """
+    if sys.platform != "linux":
+        return new_command(*arguments, cwd=cwd, kill_after_s=kill_after_s, module=module, path=path)
+    given = [*map(str, arguments)]
+    with running(*given, cwd=cwd, module=module, path=path) as run:
+        if run.wait(kill_after_s or _PATIENCE_S) is None:
+            run.kill()
             if kill_after_s is None:
-                server.stdout.readline()
                 raise subprocess.TimeoutExpired(given, _PATIENCE_S)
-        returncode = int(server.stdout.readline())
-        return subprocess.CompletedProcess(given, returncode, out.read_text("utf-8"), err.read_text("utf-8"))
+        return subprocess.CompletedProcess(given, run.wait(), run.stdout, run.stderr)
 
 
 def _children(pid):

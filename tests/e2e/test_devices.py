@@ -2,17 +2,13 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from small import command, is_worker, small_experiment, workers_of
+from small import command, is_worker, running, small_experiment, workers_of
 
 from erasure.store import Store
 
@@ -86,18 +82,14 @@ def test_killing_the_run_leaves_no_process(write_config, tmp_path):
         "--log-json",
         log,
     ]
-    arguments = [sys.executable, "-m", "erasure", "run", write_config(experiment), *options, "--quiet"]
-    with subprocess.Popen([*map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        try:
-            deadline = time.monotonic() + 240
-            while not (log.exists() and "EpochFinished" in log.read_text()):
-                assert run.poll() is None
-                assert time.monotonic() < deadline, "no epoch has ended"
-                time.sleep(0.1)
-            ranks = workers_of(run.pid)
-            assert len(ranks) == 2
-        finally:
-            os.kill(run.pid, signal.SIGKILL)
+    with running("run", write_config(experiment), *options, "--quiet") as run:
+        deadline = time.monotonic() + 240
+        while not (log.exists() and "EpochFinished" in log.read_text()):
+            assert run.wait(0.1) is None, run.stderr
+            assert time.monotonic() < deadline, "no epoch has ended"
+        ranks = workers_of(run.pid)
+        assert len(ranks) == 2
+        run.kill()
     deadline = time.monotonic() + 30
     while any(is_worker(pid) for pid in ranks):
         assert time.monotonic() < deadline, "a process outlives its parent"

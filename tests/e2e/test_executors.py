@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from small import command, small_experiment, workers_of
+from small import command, running, small_experiment, workers_of
 
 
 def _rows(directory):
@@ -72,15 +70,13 @@ def _workers(pid, n):
 def test_killed_workers_are_replaced_and_the_rows_are_the_same(serial, tmp_path):
     store = tmp_path / "store"
     options = ["--store", store, "--output", tmp_path / "out", "--executor", "processes", "--workers", "2"]
-    arguments = [sys.executable, "-m", "erasure", "run", serial / "small.jsonc", *options, "--quiet", "--no-report"]
-    with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+    with running("run", serial / "small.jsonc", *options, "--quiet", "--no-report") as run:
         for n_published in (1, 10):
-            while len(list(store.glob("objects/*/*/manifest.json"))) < n_published and run.poll() is None:
-                time.sleep(0.02)
-            assert run.poll() is None, run.stderr.read().decode()
+            while len(list(store.glob("objects/*/*/manifest.json"))) < n_published and run.wait(0.02) is None:
+                pass
+            assert run.wait(0) is None, run.stderr
             os.kill(_workers(run.pid, 1)[0], signal.SIGKILL)
-        _, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, errors.decode()
+        assert run.wait(300) == 0, run.stderr
     assert _rows(tmp_path / "out") == _rows(serial / "out")
     assert _objects(store) == _objects(serial / "store")
 

@@ -1,12 +1,13 @@
 """Ctrl-C: one line, exit code 130, and a store that goes on."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from small import command, small_experiment
+from small import command, running, small_experiment
 
 
 @pytest.mark.parametrize(
@@ -20,15 +21,14 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path, write_conf
     path = write_config(configuration)
     store = tmp_path / "store"
     options = ["--store", str(store), "--output", str(tmp_path / "out"), "--executor", executor, "--workers", "2"]
-    arguments = [sys.executable, "-m", "erasure", "run", str(path), *options]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 300
-    while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
+    with running("run", path, *options) as run:
+        until = time.monotonic() + 300
+        while not list(store.glob("objects/??/*/partitions.safetensors")) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(run.pid, signal.SIGINT)
+        assert run.wait(300) == 130
+        errors = run.stderr
     assert "interrupted; rerun the same command" in errors
     assert "Traceback" not in errors
     assert not list((store / "tmp").iterdir())

@@ -23,7 +23,7 @@ def _second(cluster: Cluster) -> None:
 
 
 def main() -> None:
-    head = {**_NODE, "include_dashboard": False, "temp_dir": sys.argv[1], "_system_config": _HEALTH}
+    head = {**_NODE, "include_dashboard": False, "no_monitor": True, "temp_dir": sys.argv[1], "_system_config": _HEALTH}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         _second(cluster)

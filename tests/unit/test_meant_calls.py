@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import erasure
 from erasure.errors import ErasureError
 
-N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "100"))
+N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "60"))
 NAMES = ("ant", "Bee", "a cat", "ü")
 N, WIDTH = 14, 3
 DTYPES = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "int64", "int32", "uint16", "uint8", "bool")

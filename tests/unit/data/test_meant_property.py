@@ -19,7 +19,7 @@ from erasure.data.sources.tensor_file import TensorFile
 from erasure.data.splitters import ByZSplitter, ClassSplitter, ListSplitter, NSamplesOfClassSplitter, ZRangeSplitter
 from erasure.errors import ErasureError
 
-N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "300"))
+N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "150"))
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint16", "bool")
 LABELS = {
     "numbers": lambda k: k,

@@ -22,7 +22,7 @@ from erasure.data.sources.torchvision_dataset import TorchVision
 from erasure.data.splitters import ByZSplitter, ClassSplitter, ListSplitter
 from erasure.errors import DataError, ErasureError
 
-N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "40"))
+N_EXAMPLES = int(os.environ.get("ERASURE_PROPERTY_EXAMPLES", "24"))
 N = 16
 FORMS = {
     "numbers": lambda k: k,
