@@ -117,6 +117,9 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     assert {each["label"] for each in tested} == {"Finetuning", "GradDiff", "NPO"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "AnswerProbability" in page
+    assert "30 prompts with answers of at most" in page
+    assert "320 tokens in the vocabulary" in page
+    assert not any(thing in page for thing in ("geese", "pears", "clocks"))
     evidence = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert {each["what"] for each in evidence["missing"]} <= {"classes", "curves", "intervals", "groups"}
     shown = samples_of(RunFolder.load(tmp_path / "out"), Store(tmp_path / "store"))
@@ -128,6 +131,7 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     with_answers = write_page(tmp_path / "out", tmp_path / "with.html", samples=shown).read_text(encoding="utf-8")
     assert '<span class="heat-' in with_answers
     assert '<span class="heat-' not in page
+    assert "<q>The " in with_answers
     assert {each["text"] for each in shown} <= {
         f"answer, group barn: Q: What does the owner of the barn {verb}?\nA: The barn owner {verb}s 10 {thing}."
         for verb, thing in (("keep", "geese"), ("grow", "pears"), ("mend", "clocks"))

@@ -56,7 +56,8 @@ def check_model(model: Any, *, finite: bool = True) -> None:
 
 def _check_labels(model: nn.Module) -> None:
     """That a network of transformers gives classes, and not a token at every position, whose labels are answers to prompts."""
-    head = getattr(model, "get_output_embeddings", None)
+    # A language model of ours has that network inside.
+    head = getattr(model.network if hasattr(model, "everywhere") else model, "get_output_embeddings", None)
     if callable(head) and isinstance(head(), nn.Module):
         raise RequirementNotMet(
             f"{type(model).__name__} writes texts, and what it learned is prompts and answers, not labels: save the model and its "

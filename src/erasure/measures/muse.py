@@ -152,7 +152,10 @@ class PrivLeak(Measure):
         require_defined(self, evaluation)
         own, gold = self._area(evaluation, "subject"), self._area(evaluation, "gold")
         if gold == 0:
-            raise RequirementNotMet("gold tells all forgotten texts from the others, so that nothing can be divided by its area")
+            raise RequirementNotMet(
+                "gold tells all forgotten texts from the others, so that nothing can be divided by its area; take more of the others, or "
+                "ones that are more alike"
+            )
         return [Value(value=100 * (own - gold) / gold, partition=self.forget, unit="%")]
 
     def _area(self, evaluation: Evaluation, model: Literal["subject", "gold"]) -> float:

@@ -325,3 +325,5 @@ def test_a_model_that_writes_is_no_model_with_labels(folder):
     tokens = torch.arange(24).reshape(4, 6)
     with pytest.raises(RequirementNotMet, match=r"LlamaForCausalLM writes texts.*erasure\.run"):
         erasure.unlearn(network, "NegGrad", train=(tokens, tokens), forget=[0])
+    with pytest.raises(RequirementNotMet, match=r"AnsweringNetwork writes texts.*erasure\.run"):
+        erasure.unlearn(llama(data()), "NPO", train=(data().x.values, data().y), forget=[0])

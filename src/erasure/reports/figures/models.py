@@ -159,7 +159,7 @@ def distributions(
     )
     what = {
         "loss": "Loss of each sample, on a logarithmic axis",
-        "confidence": "Probability that the model gives to the right label",
+        "confidence": "Probability that the model gives to the right label (per token of the true answer, where answers are learned)",
     }
     return Figure(
         quantity,
@@ -417,6 +417,13 @@ def _is_long(names: Sequence[str]) -> bool:
     return max((len(name) for name in names), default=0) > 3
 
 
+# Long names begin alike: what tells them apart is at their end.
+_LAYERS: Mapping[str, Any] = {
+    "labelAngle": -35,
+    "labelExpr": "length(datum.label) > 22 ? '…' + slice(datum.label, -21) : datum.label",
+}
+
+
 def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: bool = False) -> Figure | None:
     """Relative change of each layer's weights, method by method, gold first."""
     names = list(changes.names)
@@ -440,7 +447,7 @@ def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: b
         for record in records
     ]
     drawn = [{**record, "depth": record["depth"] if record["change"] else 0.0} for record in drawn]
-    x = {"field": "layer", "type": "nominal", "sort": names, "title": "layer, input to output", "axis": {"labelAngle": -35}}
+    x = {"field": "layer", "type": "nominal", "sort": names, "title": "layer, input to output", "axis": _LAYERS}
     y = {"field": "model", "type": "nominal", "sort": models, "title": None}
     opacity = {"field": "depth", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0.03, 0.75]}, "legend": None}
     layered: list[dict[str, Any]] = [
