@@ -205,7 +205,7 @@ def read_rows(directory: Path) -> list[Row]:
 
     path = Path(directory) / "rows.parquet"
     try:
-        table = read_parquet(path)
+        table = read_parquet(path, encoded=True)
     except pyarrow.ArrowException as error:
         raise StoreError(f"{path} is not a readable Parquet file ({error}); run the experiment again.") from error
     except OSError as error:
@@ -249,7 +249,7 @@ def _earlier(record: Mapping[str, Json]) -> dict[str, Json]:
 def _values(column: Any, read: Callable[[str], Any] | None) -> list[Any]:
     import pyarrow
 
-    if not pyarrow.types.is_string(column.type):
+    if not (pyarrow.types.is_string(column.type) or pyarrow.types.is_dictionary(column.type)):
         return list(column.to_pylist())
     encoded = column.combine_chunks().dictionary_encode()
     texts = encoded.dictionary.to_pylist() if read is None else [read(text) for text in encoded.dictionary.to_pylist()]

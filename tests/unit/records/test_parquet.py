@@ -31,6 +31,7 @@ def test_what_is_written_is_read(tmp_path_factory, rows):
     assert table.to_pydict() == columns
     assert table.schema.types == [pyarrow.string(), pyarrow.float64(), pyarrow.int64()]
     assert table.equals(pyarrow.parquet.ParquetFile(path).read())
+    assert read_parquet(path, encoded=True).to_pydict() == columns
 
 
 def test_what_is_no_table_is_an_error(tmp_path):
