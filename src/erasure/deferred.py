@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["deferred"]
+__all__ = ["deferred", "for_scikit_learn"]
 
 
 @contextmanager
@@ -52,3 +52,13 @@ def deferred(names: Sequence[str], called: Mapping[str, Sequence[str]] | None = 
         yield
     finally:
         ends()
+
+
+@contextmanager
+def for_scikit_learn() -> Iterator[None]:
+    """Imports of scikit-learn in the block leave pandas and SciPy's statistics to whoever uses them.
+
+    Both are nearly all that importing it takes, for a comparison of types and a function of which few programs have a need.
+    """
+    with deferred(["pandas"]), deferred(["scipy.stats"], called={"scipy.stats": ("gmean", "rankdata")}):
+        yield

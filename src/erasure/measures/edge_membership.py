@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erasure.deferred import for_scikit_learn
 from erasure.errors import RequirementNotMet
 from erasure.functional.membership import auc, auc_interval
 from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
@@ -208,9 +209,10 @@ def _strangers(graph: RequestedGraph, there: Tensor, n: int, generator: np.rando
 
 def _trained(probabilities: Tensor, kept: Tensor, learned: Tensor, forgotten: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of forgotten edges and of other pairs by a logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with for_scikit_learn():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     def seen(pairs: Tensor) -> np.ndarray:
         a, b = probabilities[pairs[:, 0]], probabilities[pairs[:, 1]]

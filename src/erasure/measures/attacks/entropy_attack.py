@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from erasure.deferred import for_scikit_learn
 from erasure.measures.attacks.mia_efficacy import attack_features, drawn
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
@@ -75,9 +76,11 @@ class EntropyAttack(Measure):
 
     def _attack(self) -> Any:
         if self.variant == "svc":
-            from sklearn.svm import SVC
+            with for_scikit_learn():
+                from sklearn.svm import SVC
 
             return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0)
-        from sklearn.linear_model import LogisticRegression
+        with for_scikit_learn():
+            from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(class_weight="balanced", max_iter=1000)

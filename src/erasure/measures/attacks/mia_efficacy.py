@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erasure.deferred import for_scikit_learn
 from erasure.functional.divergences import log_probabilities
 from erasure.kernels import predicted
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
@@ -87,7 +88,8 @@ class MIAEfficacy(Measure):
 
 
 def _support_vectors(members: Any, others: Any) -> Any:
-    from sklearn.svm import SVC
+    with for_scikit_learn():
+        from sklearn.svm import SVC
 
     membership = np.repeat([1, 0], [len(members), len(others)])
     return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0).fit(np.concatenate([members, others]), membership)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from erasure.deferred import for_scikit_learn
 from erasure.errors import RequirementNotMet
 from erasure.measures.attacks.shadow_game import ShadowGame, Sides, least_models, outcome
 from erasure.measures.contract import Evaluation, ModelRole, Outputs, Reference, Value
@@ -153,9 +154,10 @@ def _posteriors(outputs: Outputs) -> Tensor:
 
 
 def _fitted(posteriors: Tensor, membership: Tensor) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with for_scikit_learn():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
     return model.fit(posteriors.numpy(), membership.numpy())

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erasure.deferred import for_scikit_learn
 from erasure.errors import RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
@@ -125,8 +126,9 @@ def _subsample(losses: Any, n: int, streams: Streams, name: str) -> Any:
 
 def _attack_accuracy(losses: Any, membership: Any, settings: _Protocol, *, seed: int) -> float:
     """Cross-validated accuracy of a logistic regression on the loss; both classes are equally frequent."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedShuffleSplit
+    with for_scikit_learn():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedShuffleSplit
 
     splits = StratifiedShuffleSplit(n_splits=settings.n_splits, test_size=settings.test_size, random_state=seed)
     features = losses[:, None]
