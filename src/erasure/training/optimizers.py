@@ -7,6 +7,7 @@ about two seconds for a program that compiles nothing. The functions inside them
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,9 @@ def uncompiled(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.O
         if _wrapper(method) == "inner":
             methods[name] = method.__wrapped__
     if _wrapper(kind.step) == "_use_grad":
-        methods["step"] = _without_gradients(kind.step.__wrapped__)  # type: ignore[attr-defined]
+        methods["step"] = _unrecorded_step(_without_gradients(kind.step.__wrapped__))  # type: ignore[attr-defined]
+    if "zero_grad" in methods:
+        methods["zero_grad"] = _unrecorded_release(methods["zero_grad"])
     return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__}) if methods else kind
 
 
@@ -109,5 +112,37 @@ def _without_gradients(step: Callable[..., Any]) -> Callable[..., Any]:
     def quiet(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
             return step(self, *args, **kwargs)
+
+    return quiet
+
+
+def _unrecorded_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step`` without telling the profiler of it, which takes as long as the step of a small network, where nobody profiles or listens."""
+    recorded = torch.optim.Optimizer.profile_hook_step(step)
+    home = importlib.import_module("torch.optim.optimizer")
+    listeners = [getattr(home, f"_global_optimizer_{when}_hooks", {"unknown": None}) for when in ("pre", "post")]
+
+    @functools.wraps(step)
+    def quiet(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if own or any(listeners) or torch.autograd._profiler_enabled():
+            return recorded(self, *args, **kwargs)
+        return step(self, *args, **kwargs)
+
+    quiet.hooked = True  # type: ignore[attr-defined] # or the class would have it recorded after all
+    return quiet
+
+
+def _unrecorded_release(zero_grad: Callable[..., None]) -> Callable[..., None]:
+    """``zero_grad`` in the same way."""
+
+    @functools.wraps(zero_grad)
+    def quiet(self: torch.optim.Optimizer, set_to_none: bool = True) -> None:
+        if not set_to_none or torch.autograd._profiler_enabled():
+            return zero_grad(self, set_to_none)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        return None
 
     return quiet

@@ -115,3 +115,30 @@ def test_what_is_odd_is_tried(value):
     assert not optimizers.is_ordinary("torch.optim.SGD", {"nesterov": 0})
     assert not optimizers.is_ordinary("torch.optim.lr_scheduler.StepLR", {"gamma": 0.5})
     assert not optimizers.is_ordinary("torch.optim.Adagrad", {})
+
+
+def test_hooks_and_the_profiler_are_told_of_steps():
+    def stepped():
+        optimizer.zero_grad()
+        weight.sum().backward()
+        optimizer.step()
+        return weight.item()
+
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = uncompiled(torch.optim.SGD)([weight], lr=1.0)
+    assert stepped() == -1
+    told = []
+    own = optimizer.register_step_pre_hook(lambda *_: told.append("before"))
+    home = importlib.import_module("torch.optim.optimizer")
+    others = home.register_optimizer_step_post_hook(lambda *_: told.append("after"))
+    assert stepped() == -2
+    own.remove()
+    assert stepped() == -3
+    others.remove()
+    assert stepped() == -4
+    assert told == ["before", "after", "after"]
+    with torch.autograd.profiler.profile() as profile:
+        assert stepped() == -5
+    assert {"Optimizer.step#SGD.step", "Optimizer.zero_grad#SGD.zero_grad"} <= {each.name for each in profile.function_events}
+    optimizer.zero_grad(set_to_none=False)
+    assert weight.grad.item() == 0
