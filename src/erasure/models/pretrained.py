@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.weights_files import existing_file, read_weights
 
-__all__ = ["load_weights", "pinned_digest"]
+__all__ = ["holds_finished", "load_weights", "pinned_digest"]
 
 _SHOWN = 4
 _DEEPEST = 3
@@ -93,6 +93,20 @@ def pinned_digest(parameter: str, path: str, expected: str | None) -> str:
         hint = "the file has changed, or another one was meant; leave weights_sha256 out to take what is there"
         raise InvalidParameters([Diagnostic(message, path=parameter, hint=hint)])
     return found
+
+
+def holds_finished(path: str) -> bool:
+    """Whether a file holds a network of this package with its output layer, as runs keep them, and not the published network inside.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    found = read_weights(path)
+    before = [name.removesuffix("head.weight") for name in found if name == "head.weight" or name.endswith(".head.weight")]
+    return any(name.startswith(f"{prefix}trunk.") for prefix in before for name in found)
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

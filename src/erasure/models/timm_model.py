@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from torch import nn
 
 from erasure.errors import Diagnostic, InvalidParameters, MissingDependency, RequirementNotMet, nearest
-from erasure.models.pretrained import load_weights, pinned_digest
+from erasure.models.pretrained import holds_finished, load_weights, pinned_digest
 from erasure.models.torchvision_model import with_hidden
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.torchvision_operators import torchvision
@@ -33,6 +33,7 @@ class TimmModel(Model):
         weights: Local file with the network's weights, ``.safetensors`` or written by ``torch.save``. Its output layer is taken only
             where there is no hidden layer and it has as many classes as the data; of images with one channel the stem is the sum of
             the file's over its channels. A network that is made for one image size must be given that size.
+            Weights that a run has kept are taken whole, output layer included.
         weights_sha256: SHA-256 of that file; filled in, and an error if the file has another.
         n_classes: Classes; by default what the data has.
     """
@@ -70,12 +71,16 @@ class TimmModel(Model):
             # Several output layers, or a module that does more: one linear layer takes their place.
             network.reset_classifier(0)
             layer = nn.Linear(getattr(network, "head_hidden_size", network.num_features), n_outputs)
-        if self.weights is not None:
+        is_finished = self.weights is not None and holds_finished(self.weights)
+        if self.weights is not None and not is_finished:
             own = next((name for name, each in network.named_modules() if each is layer), "")
             stem = next((name for name, each in network.named_modules() if isinstance(each, nn.Conv2d)), "")
             load_weights(network, self.weights, head=own, stem=stem, dropped=() if own else tuple(f"{name}." for name in heads))
         network.reset_classifier(0)
-        return with_hidden(network, layer, self.hidden, self.dropout)
+        finished = with_hidden(network, layer, self.hidden, self.dropout)
+        if self.weights is not None and is_finished:
+            load_weights(finished, self.weights, head="head")
+        return finished
 
     def _network(self, data: ModelInput, n_outputs: int) -> Any:
         timm = _timm(f'the model "{self.name}"')

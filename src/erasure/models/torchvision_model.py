@@ -11,7 +11,7 @@ from torch import nn
 
 from erasure.errors import RequirementNotMet, nearest
 from erasure.models.mlp import FeaturesAndHead
-from erasure.models.pretrained import load_weights, pinned_digest
+from erasure.models.pretrained import holds_finished, load_weights, pinned_digest
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.torchvision_operators import torchvision
 from erasure.types import Fraction, PositiveInt, Source
@@ -39,6 +39,7 @@ class TorchVisionModel(Model):
         weights: Local file with the network's weights, ``.safetensors`` or written by ``torch.save``. Its output layer is taken only
             where there is no hidden layer and it has as many classes as the data; of images with one channel the stem is the sum of
             the file's over its channels.
+            Weights that a run has kept are taken whole, output layer included.
         weights_sha256: SHA-256 of that file; filled in, and an error if the file has another.
         n_classes: Classes; by default what the data has.
     """
@@ -72,13 +73,17 @@ class TorchVisionModel(Model):
         network = self._network(data, n_outputs)
         stem = self._fit_stem(network, data.x_shape[0])
         head, layer = _output_layer(network, n_outputs)
-        if self.weights is not None:
+        is_finished = self.weights is not None and holds_finished(self.weights)
+        if self.weights is not None and not is_finished:
             load_weights(network, self.weights, head=head, stem=stem, dropped=_AUXILIARY)
         network.set_submodule(head, nn.Identity())
         if isinstance(layer, nn.Conv2d):
             # SqueezeNet alone pools after its output layer.
             layer = _as_linear(layer)
-        return with_hidden(network, layer, self.hidden, self.dropout)
+        finished = with_hidden(network, layer, self.hidden, self.dropout)
+        if self.weights is not None and is_finished:
+            load_weights(finished, self.weights, head="head")
+        return finished
 
     def _network(self, data: ModelInput, n_outputs: int) -> nn.Module:
         models = torchvision("models", f'the model "{self.name}"')

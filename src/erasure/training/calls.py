@@ -35,11 +35,18 @@ class Optimizer(Call):
     expects: ClassVar[str] = "torch.optim:Optimizer"
 
     def check(self) -> None:
-        """The class must accept its parameters."""
+        """The class must accept its parameters, and step by dense gradients alone."""
         if is_ordinary(self.path, self.parameters):
             return
+        weight = nn.Parameter(torch.zeros(1))
         with _reported(self):
-            self.build([nn.Parameter(torch.zeros(1))])
+            optimizer = self.build([weight])
+        weight.grad = torch.ones(1)
+        try:
+            optimizer.step()
+        except (TypeError, RuntimeError) as error:
+            reason = f"{self.path} cannot take the steps of training here ({error}); take another one, such as Adam or SGD"
+            raise InvalidParameters([Diagnostic(reason, path=self.name)]) from error
 
     def build(self, parameters: list[nn.Parameter], **overrides: Any) -> torch.optim.Optimizer:
         """A new optimizer with fresh state for ``parameters``; ``overrides`` win over the bound parameters."""
@@ -70,11 +77,20 @@ class Schedule(Call):
     expects: ClassVar[str] = "torch.optim.lr_scheduler:LRScheduler"
 
     def check(self) -> None:
-        """The class must accept its parameters."""
+        """The class must accept its parameters, and need nothing to step."""
         if is_ordinary(self.path, self.parameters):
             return
+        optimizer = Optimizer.of("SGD", lr=0.1).build([nn.Parameter(torch.zeros(1))])
         with _reported(self):
-            self.build(Optimizer.of("SGD", lr=0.1).build([nn.Parameter(torch.zeros(1))]), epochs=1)
+            schedule = self.build(optimizer, epochs=1)
+        optimizer.step()
+        try:
+            schedule.step()
+        except TypeError as error:
+            reason = f"{self.path} cannot be stepped once an epoch ({error}); take another one, such as CosineAnnealingLR"
+            raise InvalidParameters([Diagnostic(reason, path=self.name)]) from error
+        except ValueError:  # its length is for the run, which knows how many epochs there are
+            pass
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule bound to ``optimizer``."""
@@ -115,6 +131,8 @@ class Loss(Call):
         if name == "weight" and numbers is not given and self.name in {"CrossEntropyLoss", "NLLLoss"}:
             return f'"{name}": expected a list with one number for each class, found {given!r}'
         negative = next((each for each in numbers if not each >= 0), None)
+        if name == "weight" and numbers and not any(numbers):
+            return f'"{name}" holds 0 for every class, so that nothing could be learned'
         return "" if negative is None else f'"{name}" holds {negative!r}, expected numbers from 0'
 
     def __call__(self, *args: Any, **overrides: Any) -> Any:
@@ -133,7 +151,7 @@ def _reported(call: Call) -> Iterator[None]:
     """Turn what a foreign constructor says about its parameters into our error."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
         quoted = [name for name, value in call.parameters.items() if _is_number_in_quotes(value)]
         if quoted:
             texts = [f'"{name}" is a text, expected a number: write {call.parameters[name]} without quotes' for name in quoted]

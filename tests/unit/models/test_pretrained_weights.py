@@ -206,3 +206,16 @@ def test_a_family_starts_from_the_weights_of_its_library(tmp_path, family, n_cla
     assert torch.allclose(gray(x[:, :1])[0 if n_classes == 6 else 1], own(repeated), atol=1e-5)
     with pytest.raises(RequirementNotMet, match=r"conv1.weight is \(64, 3, 7, 7\), expected \(64, 3, 3, 3\)"):
         TorchVisionModel(stem="small", weights=component.weights).build(ModelInput((3, 32, 32), 4, modality="image"))
+
+
+@pytest.mark.skipif(not HAS_VISION, reason="needs timm and torchvision")
+@pytest.mark.parametrize("hidden", [None, 6])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_network_that_was_kept_whole_is_read_whole(tmp_path, hidden, prefix):
+    data, path = ModelInput((3, 32, 32), 3), str(tmp_path / "kept.pt")
+    for made in (TimmModel(name="test_efficientnet", hidden=hidden), TorchVisionModel(name="mobilenet_v3_small", hidden=hidden)):
+        torch.manual_seed(1)
+        kept = made.build(data)
+        torch.save({f"{prefix}{name}": value for name, value in kept.state_dict().items()}, path)
+        torch.manual_seed(2)
+        assert same(made.replace(weights=path).build(data), kept)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from erasure.errors import ConfigError
+from erasure.errors import ConfigError, InvalidParameters
 from erasure.experiment.configuration import load_experiment
-from erasure.training.calls import Criterion, Loss
+from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.fit import loss_misfit
 from erasure.training.predictor import ModelInput
 
@@ -33,6 +33,25 @@ def test_the_losses_of_single_samples_are_weighted_as_torch_does():
     written = Criterion("classification", Loss.of("CrossEntropyLoss", weight=[1.0, 8.0]))
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0]), reduction="none")(logits, y)
     torch.testing.assert_close(written.per_sample(logits, y), weighted)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: Optimizer.of("LBFGS", lr=0.1), "LBFGS cannot take the steps of training here .*closure"),
+        (lambda: Optimizer.of("SparseAdam", lr=0.1), "SparseAdam cannot take the steps"),
+        (lambda: Optimizer.of("Adam", betas=[0.9]), "Adam does not accept its parameters"),
+        (lambda: Schedule.of("ReduceLROnPlateau"), "ReduceLROnPlateau cannot be stepped once an epoch"),
+        (lambda: Loss.of("CrossEntropyLoss", weight=[0, 0.0]), '"weight" holds 0 for every class'),
+    ],
+)
+def test_what_training_cannot_step_or_learn_from_is_refused_at_once(made, said):
+    with pytest.raises(InvalidParameters, match=said):
+        made()
+
+
+def test_a_schedule_with_a_length_of_its_own_is_taken():
+    assert Schedule.of("OneCycleLR", max_lr=0.1, total_steps=1).name == "OneCycleLR"
 
 
 def test_a_misspelled_section_is_an_error_with_the_right_name():
