@@ -71,8 +71,14 @@ class LetterChoice(Measure):
             raise InvalidParameters([Diagnostic("letters must differ", path="LetterChoice.letters")])
 
     def unsupported_reason(self, data: ModelInput) -> str | None:
-        """There must be wrong answers."""
-        return super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
+        """There must be wrong answers, and tokens that read like the letters."""
+        reason = super().unsupported_reason(data) or versions_missing(data.x_shape, WRONG)
+        if reason is None and data.token_names:
+            try:
+                self._written(data.token_names)
+            except RequirementNotMet as error:
+                return str(error)
+        return reason
 
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The share."""
@@ -81,7 +87,7 @@ class LetterChoice(Measure):
         if not len(ids):
             raise PartitionError(f'the partition "{self.partition}" is empty')
         evaluation.outputs(self.partition)  # a model that diverged chooses nothing
-        names, marks = self._written(evaluation)
+        names, marks = self._written(evaluation.facts.get("token_names"))
         lines: list[tuple[list[int], list[int]]] = []
         places: list[tuple[int, int]] = []
         first = int(torch.randint(0, len(names), (), generator=evaluation.streams.torch("order")))
@@ -111,9 +117,8 @@ class LetterChoice(Measure):
         chance = sum(1 / n_answers for _, n_answers in places) / len(places)
         return [Value(value=sum(right) / len(right), partition=self.partition, chance_level=chance)]
 
-    def _written(self, evaluation: Evaluation) -> tuple[list[list[int]], list[list[int]]]:
+    def _written(self, pieces: Sequence[str] | None) -> tuple[list[list[int]], list[list[int]]]:
         """Tokens that name each answer, of which the last differ, and those before each answer."""
-        pieces = evaluation.facts.get("token_names")
         if not pieces:
             raise RequirementNotMet("how tokens read is not known, so that letters cannot be written")
         known = {piece: number for number, piece in reversed(list(enumerate(pieces))) if piece}

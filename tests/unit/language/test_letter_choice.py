@@ -10,6 +10,7 @@ from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.tokens import ANSWER, PROMPT
 from erasure.measures.letter_choice import LetterChoice, spelled
 from erasure.testing.evaluations import language_bench
+from erasure.training.predictor import ModelInput
 
 FRAME = {"letters": (" b1", " c2", " d3"), "option": "{letter}", "asked": ""}
 
@@ -85,13 +86,17 @@ def test_letters_are_written_in_the_longest_tokens():
 
 
 def test_the_blank_belongs_to_the_letters_where_all_have_one():
-    given = language_bench()
     pieces = ["", *(f"t{k}" for k in range(1, 33)), ":", " ", "A", "B", " A", " B", "C"]
     for letters, ends in ((("A", "B"), ([33], [37, 38])), (("A", "B", "C"), ([33, 34], [35, 36, 39]))):
         measure = LetterChoice(letters=letters, option="{letter}", asked=": ")
-        evaluation = given.evaluation(measure, "fair")
-        names, _ = measure._written(replace(evaluation, facts={"token_names": pieces}))
+        names, _ = measure._written(pieces)
         assert names == [[*ends[0], letter] for letter in ends[1]]
+
+
+def test_letters_that_no_token_reads_like_are_missed_before_anything_is_trained():
+    read = ModelInput((12, 9), 40, "generation", "text", token_names=("", "\n", ".", "Answer:", " ", "A", "B"))
+    assert LetterChoice(letters=("A", "B"), asked="\nAnswer: ").unsupported_reason(read) is None
+    assert "no token of the data reads like 'C'" in LetterChoice(letters=("A", "C")).unsupported_reason(read)
 
 
 def test_letters_must_be_shown_and_differ():
