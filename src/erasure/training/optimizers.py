@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._autograd import _profiler_enabled
 
 __all__ = ["fits_one_pass", "is_ordinary", "lay_out_gradients", "uncompiled"]
 
@@ -125,7 +126,7 @@ def _unrecorded_step(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def quiet(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
         own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
-        if own or any(listeners) or torch.autograd._profiler_enabled():
+        if own or any(listeners) or _profiler_enabled():
             return recorded(self, *args, **kwargs)
         return step(self, *args, **kwargs)
 
@@ -138,7 +139,7 @@ def _unrecorded_release(zero_grad: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(zero_grad)
     def quiet(self: torch.optim.Optimizer, set_to_none: bool = True) -> None:
-        if not set_to_none or torch.autograd._profiler_enabled():
+        if not set_to_none or _profiler_enabled():
             return zero_grad(self, set_to_none)
         for group in self.param_groups:
             for parameter in group["params"]:

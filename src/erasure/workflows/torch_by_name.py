@@ -228,4 +228,4 @@ class _Name(type):
         """A decorator or default that a definition makes."""
         cls._names.only_defines(sys._getframe(1))
         is_decorator = len(arguments) == 1 and isinstance(arguments[0], FunctionType)
-        return arguments[0] if is_decorator else object.__new__(cls)
+        return arguments[0] if is_decorator else super().__call__()
