@@ -23,7 +23,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ui")
     path = folder / "small.jsonc"
     path.write_text(json.dumps(small_experiment()), encoding="utf-8")
-    done = command("run", path, "--store", folder / "store", "--output", folder / "runs" / "small", "--quiet", cwd=folder)
+    done = command(
+        "run", path, "--store", folder / "store", "--output", folder / "runs" / "small", "--quiet", "--no-report", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
