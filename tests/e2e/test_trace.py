@@ -9,7 +9,10 @@ from small import small_experiment
 
 import erasure
 from erasure.config import load
+from erasure.experiment.configuration import load_experiment
 from erasure.stages.tracing import best_epoch
+from erasure.workflows.options import RunOptions
+from erasure.workflows.run import run_experiment
 
 ROOT = Path(__file__).parents[2]
 ACCURACY = {"class": "Accuracy", "parameters": {"partition": "forget"}}
@@ -23,7 +26,8 @@ def traced(select):
 
 
 def test_every_epoch_is_measured_and_the_last_one_is_the_result(tmp_path):
-    results = erasure.run(traced("last"), store=tmp_path / "store", output=tmp_path / "out")
+    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False)
+    results = run_experiment(load_experiment(traced("last")), options)
     mine = [(epoch, row.value) for epoch, row in results.trace if row.label == "Finetuning"]
     assert [epoch for epoch, _ in mine] == [0, 1, 2, 3, 4]
     assert mine[0][1] == results.value("accuracy", "forget", "original")
