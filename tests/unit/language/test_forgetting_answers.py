@@ -15,10 +15,13 @@ from erasure.functional.tokens import ALTERNATE, UNLABELLED, version_of
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Optimizer
 from erasure.unlearners.answers import Reference
+from erasure.unlearners.assistant import ULD
 from erasure.unlearners.contract import frozen_copy
 from erasure.unlearners.gradient_difference import GradAscent, GradDiff, KLMin
+from erasure.unlearners.gradient_rectified import GRU
 from erasure.unlearners.negative_preference import NPO, SimNPO
 from erasure.unlearners.refusal import IDK, IdkDPO
+from erasure.unlearners.task_vector import TaskVector
 
 
 @pytest.fixture
@@ -172,3 +175,14 @@ def test_a_sample_without_an_alternate_is_refused_by_its_number(model, method):
     values[2, 2:4] = 0
     with pytest.raises(RequirementNotMet, match="forgotten sample 2 has no alternate"):
         method.run(model, replace(task(DATA), x=TensorColumn(values)))
+
+
+@pytest.mark.parametrize("method", [KLMin(), TaskVector(), ULD(assistant_epochs=1), GRU()], ids=lambda m: type(m).__name__)
+def test_of_low_rank_updates_each_moves_and_nothing_else(method):
+    model = llama(DATA, lora_rank=2, n_layers=2)
+    steps = {"epochs": 2, "optimizer": Optimizer.of("AdamW", lr=0.01)}
+    method = method.replace(inner=method.inner.replace(**steps)) if isinstance(method, GRU) else method.replace(**steps)
+    after = method.run(model, task(DATA)).model
+    for (name, before), now in zip(model.named_parameters(), after.named_parameters(), strict=True):
+        assert torch.equal(before, now[1]) == ("lora_" not in name), name
+        assert now[1].requires_grad == ("lora_" in name)
