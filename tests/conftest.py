@@ -40,6 +40,7 @@ def _keep_files_in_memory():
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     _keep_files_in_memory()
 torch.set_num_threads(int(os.environ.get("ERASURE_TEST_THREADS", "1")))
+gc.disable()  # until all tests are there: little of what is imported and collected is ever garbage
 _EXAMPLES = int(os.environ.get("ERASURE_TEST_EXAMPLES", "30"))  # more by night
 settings.register_profile("erasure", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=_EXAMPLES)
 settings.load_profile("erasure")
@@ -61,3 +62,4 @@ def pytest_collection_finish(session):
     """What is there now stays: no collection of garbage need look at ten thousand tests and the libraries again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
