@@ -4,7 +4,7 @@
 reports of several designs in which golds play the method, over all sets of so many originals. What is known of labellings holds for any
 pool, so the share of accused ones may exceed 5 % by the error of so many draws alone. In the cases of digits models play as well that
 were trained with a quarter of the samples to forget, each of the four quarters in turn (``--which 2`` has one of them alone). ``--methods
-3`` has three golds play in each report, ``--values 1`` judges by the first value alone. These cases, one of them with a tenth of the
+3`` has three golds play in each report, ``--values 1`` judges by the first value alone. These cases, two of them with a tenth of the
 labels wrong, need nothing but scikit-learn; ``adult`` and ``mutag`` take the ready configurations, whose files are found from the working
 directory or by ``--set``. ``cora-edges`` forgets a twentieth of Cora's citations, and models play that were trained with a quarter of
 these; its files are found in the same way (``--set data.data_source.parameters.root=…``).
@@ -42,6 +42,7 @@ DIGITS: Mapping[str, tuple[Any, ...]] = {
     "digits-MLP": ("MLP", 20),
     "digits-wrong": ("MLP", 40, 0.1),
     "digits-CNN": ("CNN", 25),
+    "digits-CNN-wrong": ("CNN", 60, 0.1),
 }
 EDGES = "cora-edges"
 QUARTERS = (1, 2, 3, 4)
