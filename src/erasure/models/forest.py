@@ -23,6 +23,9 @@ from erasure.types import NonNegativeInt, PositiveInt, Source
 
 __all__ = ["ExactForest"]
 
+_REFIT_FROM = 64
+"""Where more than one in so many samples goes, fitting to the others, which gives the same bits, costs less than mending."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExactForest(Model):
@@ -36,7 +39,7 @@ class ExactForest(Model):
 
     Deleting subtracts the samples that go from the counts that large nodes keep of their candidates; where one goes that lent its values,
     the thresholds that come instead are counted. Small nodes are counted again, and only what hangs under a split that changed is grown
-    again. The samples are kept.
+    again. The samples are kept. Where many go at once, all trees are grown again.
 
     Args:
         trees: How many.
@@ -120,15 +123,18 @@ class _Forest(Estimator):
         return len(self.ids)
 
     def delete(self, gone: Batch, left: Callable[[], Batch]) -> None:
-        """Mend every tree."""
+        """Mend every tree, or grow it again."""
         del left
         stays = ~torch.isin(self.ids, gone.ids)
-        if bool(stays.all()):
+        kept, n_gone = stays.nonzero().reshape(-1), int((~stays).sum())
+        if not n_gone:
+            return
+        if n_gone * _REFIT_FROM > len(kept):
+            self.fit(Batch(self.rows[kept], self.labels[kept], self.ids[kept]), int(self.seed))
             return
         trees = self._trees(Kept(**{name: getattr(self, f"kept_{name}").numpy() for name in Kept.NAMES}))
         trees.delete((~stays).nonzero().reshape(-1).numpy())
         self._keep(trees.kept)
-        kept = stays.nonzero().reshape(-1)
         self.rows, self.labels, self.ids = self.rows[kept], self.labels[kept], self.ids[kept]
         ends = [-1, *(~stays).nonzero().reshape(-1).tolist(), len(stays)]
         self.paths = torch.cat([self.paths[:, a + 1 : b] for a, b in itertools.pairwise(ends)], dim=1)

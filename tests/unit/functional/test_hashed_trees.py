@@ -6,12 +6,20 @@ import torch
 
 from erasure.functional import hashed_trees
 from erasure.functional.candidate_splits import Segments, candidates_of
+from erasure.models import forest
 from erasure.models.forest import ExactForest
 from erasure.training.batches import Batch
 from erasure.training.predictor import ModelInput
 from erasure.unlearners.contract import model_digest
 
 N = 300
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trees_are_mended_however_many_samples_go():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forest, "_REFIT_FROM", 0)
+        yield
 
 
 def table(seed, *, gaps=False, ties=False):
@@ -41,17 +49,28 @@ def fitted(options, x, y, ids):
 @pytest.mark.parametrize("options", [{}, {"random_depth": 2}, {"thresholds": 40}])
 def test_kept_counts_are_those_of_growing_without_the_samples(kind, options, monkeypatch):
     monkeypatch.setattr(hashed_trees, "KEPT_FROM", 10)
-    forest = ExactForest(**{"trees": 4, "max_depth": 7, "thresholds": 6} | options)
+    model = ExactForest(**{"trees": 4, "max_depth": 7, "thresholds": 6} | options)
     x, y = table(len(options), **kind)
     rng, left = np.random.default_rng(1), list(range(N))
-    made = fitted(forest, x, y, left)
+    made = fitted(model, x, y, left)
     assert len(made.kept_nodes)
     assert bool(torch.isfinite(made.kept_thresholds).all())  # else it would be taken for a training that diverged
     for size in (1, 1, 1, 1, 4, 15, 60):
         gone = set(rng.choice(left, size, replace=False).tolist())
         left = [i for i in left if i not in gone]
         made.delete(batch(x, y, gone), lambda: None)
-        assert model_digest(made) == model_digest(fitted(forest, x, y, left))
+        assert model_digest(made) == model_digest(fitted(model, x, y, left))
+
+
+def test_where_many_samples_go_trees_are_grown_again_and_are_the_same(monkeypatch):
+    x, y = table(1)
+    options = ExactForest(trees=3, max_depth=5, thresholds=6)
+    mended, grown = fitted(options, x, y, range(N)), fitted(options, x, y, range(N))
+    mended.delete(batch(x, y, range(30)), lambda: None)
+    monkeypatch.setattr(forest, "_REFIT_FROM", 64)
+    monkeypatch.setattr(hashed_trees.Trees, "delete", None)
+    grown.delete(batch(x, y, range(30)), lambda: None)
+    assert model_digest(grown) == model_digest(mended)
 
 
 def test_deleting_one_sample_counts_few_samples_again(monkeypatch):

@@ -13,6 +13,7 @@ from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 
 from erasure.errors import RequirementNotMet
+from erasure.models import forest
 from erasure.models.ease import EASE
 from erasure.models.forest import ExactForest
 from erasure.models.linear import LogisticRegression, Ridge
@@ -34,6 +35,13 @@ BITS = {
     "forest": ExactForest(trees=3, max_depth=5, thresholds=4),
     "random forest": ExactForest(trees=3, max_depth=5, thresholds=4, random_depth=2),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trees_are_mended_however_many_samples_go():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forest, "_REFIT_FROM", 0)
+        yield
 
 
 def table(seed=0, *, ties=False):

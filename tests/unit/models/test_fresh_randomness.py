@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare, norm
 
+from erasure.models import forest
 from erasure.models.forest import ExactForest
 from erasure.models.linear import LogisticRegression
 from erasure.training.batches import Batch
@@ -16,6 +17,13 @@ from erasure.training.randomness import Streams
 
 N_SEEDS, TOO_UNLIKELY = 4000, 1e-6
 DATA = ModelInput(x_shape=(1,), n_classes=2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trees_are_mended_however_many_samples_go():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forest, "_REFIT_FROM", 0)
+        yield
 
 
 def batch(x, y, ids):
