@@ -481,10 +481,25 @@ def test_numbers_of_an_encoded_column_are_its_codes(tmp_path, monkeypatch):
         preprocess=[node(f"{P}reshape_x_z.reshape_x_z", keep_as_x=[0], move_to_z=[1])],
     )  # fmt: skip
     with pytest.warns(UserWarning, match='"movie_id" is encoded: 0 stands for 100, 3 for 109'):
-        assert loaded(source).z.tolist() == [0, 1, 2, 3] * 6
+        data = loaded(source)
+    assert (data.z.tolist(), data.class_names) == ([0, 1, 2, 3] * 6, ())
+    rows = [row | {"label": row["label"] + 1} for row in rows]  # classes 1 and 2, as of AG News
+    (tmp_path / "films" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "films" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    label = "the label is encoded: class 0 stands for 1, 1 for 2"
+    with pytest.warns(UserWarning, match=label), pytest.warns(UserWarning, match="movie_id"):
+        data = loaded(source)
+    assert (data.y.tolist()[:2], data.class_names) == ([0, 1], ())
+    source["class"] = source["class"].replace("IMDBHF", "HF")  # without the steps as well
+    steps = source["parameters"].pop("preprocess")
+    source["parameters"] |= {"data_columns": ["text"], "to_encode": ["label"]}
+    with pytest.warns(UserWarning, match="the label is encoded"):
+        assert loaded(source).class_names == ()
     del source["parameters"]["to_encode"]
+    source["parameters"] |= {"data_columns": ["text", "movie_id"], "preprocess": steps}
     source["parameters"]["preprocess"].append(node(f"{P}preprocess.Encode", process_X=True))
-    assert loaded(source).z.tolist() == [100, 103, 106, 109] * 6
+    with pytest.warns(UserWarning, match=label):
+        assert loaded(source).z.tolist() == [100, 103, 106, 109] * 6
 
 
 @needs("torch_geometric")

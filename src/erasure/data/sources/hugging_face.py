@@ -92,8 +92,8 @@ class HuggingFace(DataSource):
             ids alone, whose mask is ``ids != 0``.
         categorical: Columns of a table that become one 0/1 column a value.
         encode: Columns of a table that become the number of their value in sorted order.
-        encode_numbers: Beside texts and pictures, columns of ``encode`` become such numbers too where they hold numbers, which a
-            splitter then means. By default it means the number that is written in the data.
+        encode_numbers: Beside texts and pictures, columns of ``encode`` become such numbers too where they hold numbers, and a splitter
+            means these, for labels as well. By default it means the number that is written in the data.
         keep_most_frequent: Column to a count: rows with other than that many of its most frequent values are left out, column by column
             in this order.
         missing: What happens to rows with missing values: ``error`` refuses them, ``drop`` leaves them out, ``impute`` fills tables
@@ -175,7 +175,7 @@ class HuggingFace(DataSource):
             return self.finished(self.samples())
         rows, modality = self._rows()
         if modality == "table":
-            return self._table(rows)
+            return self._classes_by_code(self._table(rows))
         names: tuple[str, ...] = ()
         if modality == "text":
             ids, names = self._tokens(rows.texts(rows.inputs))
@@ -184,7 +184,7 @@ class HuggingFace(DataSource):
             x = self._pictures(rows)
         y, n_classes, class_names = rows.labels(self.task, self.n_classes)
         z, z_names = self._groups(rows)
-        return checked(
+        data = checked(
             Dataset(
                 name=self._called,
                 x=x,
@@ -200,6 +200,7 @@ class HuggingFace(DataSource):
                 rows=rows.table.left(),
             )
         )
+        return self._classes_by_code(data)
 
     def samples(self) -> Samples:
         """The columns of tables and texts as they are written; pictures are decoded."""
@@ -251,7 +252,17 @@ class HuggingFace(DataSource):
             (only,) = fields.values()
             if only.values.ndim == 4 and only.values.dtype == np.uint8:
                 samples = replace(samples, x=TensorColumn(torch.from_numpy(only.values), scale=1 / 255))
-        return super().finished(samples)
+        return self._classes_by_code(super().finished(samples))
+
+    def _classes_by_code(self, data: Dataset) -> Dataset:
+        """Classes that are numbers lose their names where a number means the code."""
+        names = data.class_names
+        codes = tuple(map(str, range(len(names))))
+        if not self.encode_numbers or names == codes or not names or any(number_of(each) is None for each in names):
+            return data
+        said = f"the label is encoded: class 0 stands for {names[0]}, {codes[-1]} for {names[-1]}, and so do numbers in splitters"
+        warnings.warn(said, stacklevel=3)
+        return replace(data, class_names=())
 
     @property
     def _labels(self) -> tuple[str, ...]:
