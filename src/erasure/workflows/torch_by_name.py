@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from erasure.errors import ConfigError, Diagnostic, Position
 
-__all__ = ["SOURCES", "Names", "without_torch"]
+__all__ = ["SOURCES", "TorchNames", "without_torch"]
 
 _OPTIMIZER, _SCHEDULE, _MODULE = "torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler", "torch.nn.Module"
 SOURCES = {
@@ -81,7 +81,7 @@ def _answer(check: Callable[[], dict[str, Any]], pipe: int) -> NoReturn:
         said = os.memfd_create("said")
         for stream in (sys.stdout, sys.stderr):
             os.dup2(said, stream.fileno())
-        names = Names()
+        names = TorchNames()
         sys.meta_path.insert(0, names)
         answer = _checked(check)
         for stream in (sys.stdout, sys.stderr):
@@ -106,7 +106,7 @@ class _MoreIsNeeded(BaseException):
     """PyTorch is needed for more than its names."""
 
 
-class Names:
+class TorchNames:
     """Finds and makes modules of PyTorch that consist of names; ``more_is_needed`` is set once anything asks for more."""
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ def _default(node: ast.expr) -> Any:
 class _Module(ModuleType):
     """A module of names."""
 
-    def __init__(self, name: str, names: Names) -> None:
+    def __init__(self, name: str, names: TorchNames) -> None:
         super().__init__(name)
         self._names = names
 
@@ -216,7 +216,7 @@ class _Module(ModuleType):
 class _Name(type):
     """A class, function or value of PyTorch of which the name alone is known."""
 
-    _names: Names
+    _names: TorchNames
     _path: str
 
     def __getattr__(cls, key: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from erasure.errors import ConfigError
 from erasure.workflows import validation
-from erasure.workflows.torch_by_name import SOURCES, Names, without_torch
+from erasure.workflows.torch_by_name import SOURCES, TorchNames, without_torch
 
 CONFIGURATIONS = Path(__file__).parents[3] / "configs"
 WITHOUT = """
@@ -56,7 +56,7 @@ def test_the_answers_are_those_with_torch():
 def test_signatures_and_bases_are_those_of_torch(path):
     home, _, name = path.rpartition(".")
     real = getattr(importlib.import_module(home), name)
-    named = Names().of(path, inspect.currentframe())
+    named = TorchNames().of(path, inspect.currentframe())
 
     def listed(cls):
         return [(each.name, each.kind, each.default) for each in inspect.signature(cls).parameters.values()]
