@@ -35,6 +35,7 @@ class NPO(AnswerUnlearner):
             the gradient is not.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868",
         code="licong-lin/negative-preference-optimization at 1207bbe",

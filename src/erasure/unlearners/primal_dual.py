@@ -43,6 +43,7 @@ class PDU(AnswerUnlearner):
         legacy: Whether the logits one position after those that predict a token are flattened, as in the reference code.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Entesari et al., 2025, arXiv:2506.05314",
         code="locuslab/open-unlearning at d3d7cf9",

@@ -86,6 +86,7 @@ class IdkDPO(AnswerUnlearner):
         beta: Inverse temperature.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Rafailov et al., NeurIPS 2023, arXiv:2305.18290; Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868 (as a baseline)",
         code="licong-lin/negative-preference-optimization at 1207bbe",

@@ -43,6 +43,7 @@ class RMU(AnswerUnlearner):
         scale: That multiple.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Li et al., ICML 2024, arXiv:2403.03218; adaptive: Dang et al., AAAI 2025, arXiv:2408.06223",
         code="RebelsNLU-jaist/llm-unlearning at 0da98e5",
