@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dr
     """Copy a file's tensors into a network, by name.
 
     The prefix that makes the most names fit, such as ``module.`` or ``model.``, is taken off, and what is no part of the network, such as
-    the weights of a loss, is left out with a warning. The head keeps its fresh weights where
-    the file has none or has some of another shape, as for another number of classes. Where the network reads one channel and the
-    file's stem several, the file's are summed up, which gives what the file's network makes of an image repeated in each.
+    the weights of a loss, is left out with a warning. The head keeps its fresh weights where the file has none or has some of another
+    shape, as for another number of classes, and with a warning where the file has a part of it. Where the network reads one channel and
+    the file's stem several, the file's are summed up, which gives what the file's network makes of an image repeated in each.
 
     Args:
         network: Changed in place.
@@ -47,6 +47,7 @@ def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dr
     of_head = [name for name in own if head and name.startswith(f"{head}.")]
     fits = all(name in found and found[name].shape == own[name].shape for name in of_head)
     if not fits:
+        _tell_of_half_a_head(found, own, of_head, path)
         found = {name: value for name, value in found.items() if not name.startswith(f"{head}.")}
         found |= {name: own[name] for name in of_head}
     kernel = f"{stem}.weight"
@@ -145,6 +146,13 @@ def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict
         return found
     rest = {name: value for name, value in found.items() if not name.startswith(best)}
     return {**rest, **stripped}
+
+
+def _tell_of_half_a_head(found: Mapping[str, Tensor], own: Mapping[str, Tensor], of_head: Sequence[str], path: str) -> None:
+    """Warn of an output layer that is for these classes, but of which something is missing, such as the bias."""
+    lacking = [name for name in of_head if name not in found]
+    if lacking and any(name in found and found[name].shape == own[name].shape for name in of_head):
+        warnings.warn(f'"{path}" lacks {", ".join(lacking)}: the output layer keeps its fresh weights', stacklevel=4)
 
 
 def _without_strangers(found: dict[str, Tensor], own: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:

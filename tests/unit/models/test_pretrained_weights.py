@@ -106,6 +106,15 @@ def test_a_head_for_other_classes_keeps_its_fresh_weights(tmp_path, missing):
     assert same(own, fresh, ("fc.weight", "fc.bias"))
 
 
+def test_half_a_head_is_told_of(tmp_path):
+    given, fresh, own = network(1), network(2), network(2)
+    torch.save({name: value for name, value in given.state_dict().items() if name != "fc.bias"}, tmp_path / "w.pt")
+    with pytest.warns(UserWarning, match=r"lacks fc\.bias: the output layer keeps its fresh weights"):
+        load_weights(own, str(tmp_path / "w.pt"), head="fc")
+    assert same(own, fresh, ("fc.weight", "fc.bias"))
+    assert same(own, given, BODY)
+
+
 def test_a_stem_for_one_channel_is_the_sum_over_channels(tmp_path):
     given, own = network(1).eval(), network(2, n_channels=1).eval()
     torch.save(given.state_dict(), tmp_path / "weights.pth")
