@@ -81,7 +81,7 @@ def _refuse_loss(loss: Loss | None) -> str | None:
 
 def _refuse_optimizer(optimizer: Optimizer, strategy: Strategy) -> str | None:
     name = optimizer.target().__name__
-    if name == "LBFGS" or (strategy == "fsdp" and name not in _BY_ELEMENT):
+    if strategy == "fsdp" and name not in _BY_ELEMENT:
         return f"{name} needs all weights at once, and fsdp shards them; use {', '.join(_BY_ELEMENT[:3])} or --strategy ddp"
     return None
 

@@ -51,7 +51,7 @@ def test_further_golds_are_one_block_with_the_seeds_that_each_had_alone():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "SparseAdam"},
+        {"optimizer": "Adafactor"},
         {"model": {"class": "TorchvisionModel", "parameters": {"name": "resnet18"}}},
         {"patience": 2, "validation_set": "test"},
     ],
