@@ -38,10 +38,10 @@ class Optimizer(Call):
         """The class must accept its parameters, and step by dense gradients alone."""
         if is_ordinary(self.path, self.parameters):
             return
-        weight = nn.Parameter(torch.zeros(1))
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
         with _reported(self):
             optimizer = self.build([weight])
-        weight.grad = torch.ones(1)
+        weight.grad = torch.ones_like(weight)
         try:
             optimizer.step()
         except (TypeError, RuntimeError) as error:
