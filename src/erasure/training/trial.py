@@ -204,8 +204,8 @@ def unwatched() -> Iterator[None]:
     The tensors of a transform cannot be read as others can (``.numpy()`` raises there), and a hook that fails would look like a layer
     without a derivative.
     """
-    listening = (nn_module._global_forward_pre_hooks, nn_module._global_forward_hooks)
-    listening = (*listening, nn_module._global_backward_pre_hooks, nn_module._global_backward_hooks)
+    forward = (nn_module._global_forward_pre_hooks, nn_module._global_forward_hooks)
+    listening = (*forward, nn_module._global_backward_pre_hooks, nn_module._global_backward_hooks)
     waiting = [dict(hooks) for hooks in listening]
     for hooks in listening:
         hooks.clear()
