@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.diverged import outputs_diverged
@@ -27,7 +27,7 @@ from erasure.measures.contract import Evaluation, Measure, ModelRole, Reference,
 from erasure.measures.requirements import require_defined
 from erasure.training.forward import logits_of
 from erasure.training.predictor import ModelInput
-from erasure.types import NonNegativeInt, Partition, Source, Task
+from erasure.types import Json, NonNegativeInt, Partition, Source, Task
 
 __all__ = ["ForgetQuality", "TruthRatio", "log_truth_ratios", "ratios_of_losses", "version_losses"]
 
@@ -101,7 +101,7 @@ class ForgetQuality(Measure):
     always pass, and the samples of one author are not independent, so that p is no calibrated probability: look at the distance and its
     interval. A ruined model can pass too.
 
-    **Cost**: that of :class:`TruthRatio` for the model and for gold.
+    **Cost**: that of :class:`TruthRatio` for the model and for gold, once for all measures that need it.
 
     Args:
         partition: The forgotten samples.
@@ -208,8 +208,12 @@ def log_truth_ratios(
         raise RequirementNotMet(f'no sample of "{partition}" has wrong answers; name their column in the source')
     log_r = ratios_of_losses(true, wrong.nanmean(0), legacy=legacy)[is_asked]
     if outputs_diverged(log_r):
-        raise RequirementNotMet(f'losses of answers on "{partition}" are not finite or run away: the model has diverged')
+        raise RequirementNotMet(_diverged(partition))
     return log_r, ids.cpu()[is_asked]
+
+
+def _diverged(partition: str) -> str:
+    return f'losses of answers on "{partition}" are not finite or run away: the model has diverged'
 
 
 def ratios_of_losses(true: Tensor, wrong: Tensor, *, legacy: bool = False) -> Tensor:
@@ -221,10 +225,29 @@ def ratios_of_losses(true: Tensor, wrong: Tensor, *, legacy: bool = False) -> Te
 def version_losses(
     evaluation: Evaluation, partition: str, version: int, model: Literal["subject", "original", "gold"] = "subject"
 ) -> Tensor:
-    """Mean loss per token of one version of each answer, ``(n,)`` float64 on the CPU; not a number where there is none."""
+    """Mean loss per token of one version of each answer, ``(n,)`` float64 on the CPU; not a number where there is none.
+
+    Raises:
+        RequirementNotMet: If a loss is not finite.
+    """
     if version == LEARNED:
         return evaluation.outputs(partition, model).tokens.losses
     network = evaluation.model(model).load()
+
+    def compute() -> Json:
+        return [None if math.isnan(each) else each for each in _passes(network, evaluation, partition, version).tolist()]
+
+    # Of a model, once, whichever measures ask: gold's are asked for beside those of every model.
+    found: Any = evaluation.shared("answer losses", network, [partition], compute, draws=False, version=version)
+    return torch.tensor([math.nan if each is None else each for each in found], dtype=torch.float64)
+
+
+def _passes(network: nn.Module, evaluation: Evaluation, partition: str, version: int) -> Tensor:
+    """Mean loss per token of one version of each answer, by passes of the network; not a number where there is none.
+
+    Raises:
+        RequirementNotMet: If a loss is not finite.
+    """
     found: list[Tensor] = []
     for ids in torch.split(evaluation.ids(partition), _BATCH):
         x, y = version_of(evaluation.x.gather(ids), version)
@@ -233,5 +256,7 @@ def version_losses(
         if bool(is_there.any()):
             logits = logits_of(network(x[is_there]))
             losses[is_there] = answer_losses(logits, y[is_there]).double()
+            if not bool(losses[is_there].isfinite().all()):
+                raise RequirementNotMet(_diverged(partition))
         found.append(losses.cpu())
     return torch.cat(found)

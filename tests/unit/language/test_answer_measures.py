@@ -1,6 +1,7 @@
 """Measures of language models against plain formulas and other libraries, and what they cost."""
 
 import itertools
+import json
 import math
 import zlib
 from dataclasses import replace
@@ -61,6 +62,25 @@ def test_truth_ratios_of_a_ruined_model_do_not_vanish(given):
     found, _ = log_truth_ratios(ruined.evaluation(TruthRatio(), "fair"), "forget")
     assert found.isfinite().all()
     assert len(found.unique()) == len(found)
+
+
+def test_passes_over_other_answers_are_made_once_for_all_measures(given):
+    kept = {}
+
+    def sharing(model, described, compute):
+        key = (id(model), described["version"])
+        assert not described["draws"]
+        if key not in kept:
+            kept[key] = compute()
+            passes.append(key)
+        return json.loads(json.dumps(kept[key]))
+
+    passes = []
+    for measure in (TruthRatio(), ForgetQuality(), TruthRatio(legacy=True)):
+        evaluation = given.evaluation(measure, "fair")
+        shared = measure.measure(replace(evaluation, sharing=sharing))
+        assert [each.value for each in shared] == [each.value for each in measure.measure(given.evaluation(measure, "fair"))]
+    assert sorted(version for _, version in passes) == [2, 2, 4, 4, 5, 5]  # of the model and of gold
 
 
 def test_forget_quality_is_the_test_of_scipy(given):
