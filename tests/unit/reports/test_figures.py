@@ -60,6 +60,14 @@ def test_every_repetition_is_a_dot():
     assert "3 repetitions" in figure.caption
 
 
+def test_gold_is_a_line_where_no_further_one_gives_it_a_band():
+    rows = [*references(), *method("a", forget=0.9)]
+    figures = [seeds(each, ["a"]) for each in (rows, [replace(row, noise_floor=None) for row in rows])]
+    lines = [next(d for d in figure.spec["data"]["values"] if d["kind"] == "gold") for figure in figures]
+    assert lines[0]["value"] == lines[1]["value"] == lines[1]["low"] == lines[1]["high"]
+    assert ["band" in figure.caption for figure in figures] == [True, False]
+
+
 def test_of_very_many_repetitions_some_are_dots_and_all_are_data():
     rows = [r for seed in range(1500) for r in method("a", forget=0.8 + seed / 1e4, seed_train=seed)]
     figure = seeds([*references(), *rows], ["a"])

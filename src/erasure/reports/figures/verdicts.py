@@ -173,6 +173,7 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     kept = set(methods)
     by_measure: dict[str, list[Row]] = {}
     bands: dict[str, list[tuple[float, float]]] = {}
+    alone: dict[str, list[tuple[float, float]]] = {}  # without further golds
     named: dict[tuple[str, str], tuple[str, list[tuple[float, float]]]] = {}
     for row in rows:
         if row.gap is None or row.gold is None or row.value is None or row.partition == "":
@@ -184,6 +185,8 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         name, band = named[column]
         if row.noise_floor is not None:
             band.append((row.gold, row.noise_floor))
+        elif not band:
+            alone.setdefault(name, []).append((row.gold, 0.0))
         if row.model_role == "unlearned" and row.label in kept:
             by_measure.setdefault(name, []).append(row)
     names = list(by_measure)[:8]
@@ -196,8 +199,9 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     drawn: list[dict[str, Any]] = []
     for name in names:
         low, high = -math.inf, math.inf
-        if bands.get(name):
-            gold, floor = (math.fsum(part) / len(part) for part in zip(*bands[name], strict=True))
+        golds = bands[name] or alone.get(name)
+        if golds:
+            gold, floor = (math.fsum(part) / len(part) for part in zip(*golds, strict=True))
             low, high = _reach([record["value"] for record in records[name]], gold, floor)
             drawn.append({"measure": name, "kind": "gold", "value": gold, "low": gold - floor, "high": gold + floor})
         dots = spread(records[name], "value", lambda record: record["method"], most)
@@ -246,11 +250,12 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
     said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition"
     if is_thinned:
         said = f"{most} dots for each method, evenly from its smallest to its largest value in {repetitions} repetitions"
+    band_said = ", the band how far further ones are from it at most" if any(bands[name] for name in names) else ""
     return Figure(
         "values",
         "Every value beside retraining",
-        f"The line is the retrained model shown, the band how far further ones are from it at most; {said}. Whether a method differs is "
-        "decided by the test and not by the band."
+        f"The line is the retrained model shown{band_said}; {said}. Whether a method differs is decided by the test and not by "
+        f"the {'band' if band_said else 'distance'}."
         + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
         + counted(len(methods), len(order)),
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
