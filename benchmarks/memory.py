@@ -1,10 +1,11 @@
 """How sharp is memory left on retrained models, and how sharp could it be? Golds and originals that are measured by rulers of other seeds.
 
-``python benchmarks/memory.py [--case digits-MLP ...] [--models 40]`` trains golds and originals of the cases of ``calibration.py``, takes
-eight of each as rulers, twelve times by lot, and measures the others. It prints the spread of golds; the least spread that any weighting
-of the forgotten samples' margins could reach if these were independent and normally distributed (one over the root of the sum of squares of
-what originals are above golds, in standard deviations of a gold, less what chance adds to it); and how often a report of five originals
-with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, of normal golds.
+``python benchmarks/memory.py [--case digits-MLP ...] [--models 40] [--set predictor.epochs=60]`` trains golds and originals of the cases
+of ``calibration.py``, takes eight of each as rulers, twelve times by lot, and measures the others. It prints the spread of golds; the least
+spread that any weighting of the forgotten samples' margins could reach if these were independent and normally distributed (one over the root
+of the sum of squares of what originals are above golds, in standard deviations of a gold, less what chance adds to it); and how often a
+report of five originals with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, of
+normal golds.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ N_SETS = 12
 N_GOLDS = 4
 
 
-def margins_of(case: str, n_models: int) -> tuple[Tensor, Tensor, Tensor]:
+def margins_of(case: str, n_models: int, overrides: Sequence[str] = ()) -> tuple[Tensor, Tensor, Tensor]:
     """Margins of golds and of originals, ``(models, samples)`` each, and which samples are forgotten; the others are unseen."""
-    experiment = load_experiment(digits(*DIGITS[case]), trust=["calibration"])
+    experiment = load_experiment(digits(*DIGITS[case]), overrides=overrides, trust=["calibration"])
     plan = build_plan(experiment, [Seeds.all(0)])
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Store(Path(folder)), torch.device("cpu"), plan.numerics)
@@ -98,12 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", action="append", choices=list(DIGITS))
     parser.add_argument("--models", type=int, default=40)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     names = ("golds, sd", "originals", "sd", "least sd", "5 x 4 bound", "originals for 60 %")
     print(f"{'':14}" + "".join(f"{name:>20}" for name in names))
     for case in given.case or list(DIGITS):
-        margins = margins_of(case, given.models)
+        margins = margins_of(case, given.models, given.overrides)
         gold, original, deviation = spreads(*margins)
         said = (
             f"{gold:.3f}",

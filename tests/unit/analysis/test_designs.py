@@ -44,3 +44,10 @@ def test_a_budget_goes_to_the_design_that_finds_the_smallest_shift():
     assert found[0].n_originals >= 3  # originals are worth more than golds
     assert affordable(200, price, 5, **few)[0].shift < found[0].shift
     assert affordable(1, price, 5) == []
+
+
+def test_more_golds_are_never_said_to_find_less():
+    found = affordable(1e6, lambda _, n_golds: float(n_golds), 13, originals=(10,), golds=(5, 6, 9, 12))
+    shifts = [each.shift for each in sorted(found, key=lambda each: each.n_golds)]
+    assert len(shifts) == 4
+    assert shifts == sorted(shifts, reverse=True)
