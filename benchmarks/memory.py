@@ -2,7 +2,7 @@
 
 ``python benchmarks/memory.py [--case digits-MLP ...] [--models 40] [--set predictor.epochs=60]`` trains golds and originals of the cases
 of ``calibration.py``, takes eight of each as rulers, twelve times by lot, and measures the others. It prints the spread of golds; the least
-spread that any weighting of the forgotten samples' margins could reach if these were independent and normally distributed (one over the root
+spread that any weighting of the margins of forgotten samples could reach if these were independent and normal (one over the root
 of the sum of squares of what originals are above golds, in standard deviations of a gold, less what chance adds to it); and how often a
 report of five originals with four golds each bounds a retrained model within a fifth, and how many originals do so in 60 % of reports, of
 normal golds.
