@@ -108,6 +108,13 @@ class MakeModels(Stage):
         facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(self.block.requests)}
         writer.facts |= facts
 
+    def trains_together(self, session: Session) -> bool:
+        """Whether the models go through each step together, so that one process is all that can work on them."""
+        if self.unlearner is not None:
+            return plain_training(self.unlearner) is not None
+        first = _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions)
+        return _in_a_stack(session, self.data, len(self.block.requests), first)
+
     def _unlearned(self, session: Session, unlearner: Unlearner) -> Iterable[nn.Module]:
         """The method applied to the model that each request starts from."""
         recipe = _Unlearnings(data=self.data, block=self.block, unlearner=unlearner, train_seed=self.train_seed)
@@ -173,8 +180,7 @@ def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn
     loaded, predictor = session.loaded(data), data.predictor
     ids = [_kept(request, block, loaded.partitions) for request in block.requests]
 
-    in_stacks = len(ids) > 1 and not has_edges(ids[0])  # shadow graphs differ in their inputs
-    if in_stacks and unsupported_reason(session.blank(data), predictor, session.precision) is None:
+    if _in_a_stack(session, data, len(ids), ids[0]):
         try:
             return train_together(
                 [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds],
@@ -191,6 +197,11 @@ def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn
         except Diverged:  # one by one, it is known which
             pass
     return made_side_by_side(session, _Trainings(data=data, ids=[own.cpu().numpy() for own in ids], seeds=block.seeds))
+
+
+def _in_a_stack(session: Session, data: DataSpec, n_models: int, ids: Tensor) -> bool:
+    is_possible = n_models > 1 and not has_edges(ids)  # shadow graphs differ in their inputs
+    return is_possible and unsupported_reason(session.blank(data), data.predictor, session.precision) is None
 
 
 def _kept(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:

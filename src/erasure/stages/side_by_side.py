@@ -1,4 +1,4 @@
-"""Models that are made one by one, on all cores: the first tells how long one takes, and where it is worth it others join in.
+"""Models that are made one by one, on all cores: the last tells how long one takes, and where it is worth it others join in.
 
 Who makes a model does not show in it: each has seeds of its own, and every process computes with as many threads as the run has.
 """
@@ -22,7 +22,7 @@ from erasure.events import Event
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
 from erasure.stages.spawning import few_threads
-from erasure.stages.worker_processes import as_in, context
+from erasure.stages.worker_processes import as_in, context, without_script
 from erasure.stages.worker_settings import WorkerSettings
 
 __all__ = ["ModelMaker", "made_side_by_side"]
@@ -57,24 +57,37 @@ def made_side_by_side(session: Session, recipe: ModelMaker) -> Iterator[nn.Modul
     Raises:
         What the recipe raises.
     """
-    start = time.perf_counter()
-    yield recipe.make(session, 0)
-    left = (len(recipe) - 1) * (time.perf_counter() - start)
-    n_others = min(session.cores - 1, len(recipe) - 2)
-    if n_others < 1 or left < WORTH_S or session.device.type != "cpu":
-        yield from (recipe.make(session, number) for number in range(1, len(recipe)))
-        return
+    n_made, model_s = 0, 0.0
+    while n_made == 0 or not (n_others := _n_others(session, len(recipe) - n_made, model_s)):
+        if n_made == len(recipe):
+            return
+        start = time.perf_counter()
+        model = recipe.make(session, n_made)
+        n_made, model_s = n_made + 1, time.perf_counter() - start
+        yield model
     with tempfile.TemporaryDirectory(prefix="erasure-") as folder:
+        for number in range(n_made):
+            _taken(Path(folder), number).touch()
         with _helpers((WorkerSettings.of(session), recipe), Path(folder), n_others) as others:
             _make_what_is_left(session, recipe, Path(folder))
             for process, _ in others:
                 process.join()
-        for number in range(1, len(recipe)):
+        for number in range(n_made, len(recipe)):
             yield _collected(session, recipe, number, _file(Path(folder), number))
+
+
+def _n_others(session: Session, n_left: int, model_s: float) -> int:
+    """How many processes it is worth starting; cores may have become free since the last model."""
+    is_worth_it = session.device.type == "cpu" and n_left * model_s >= WORTH_S
+    return max(0, min(session.cores - 1, n_left - 1)) if is_worth_it else 0
 
 
 def _file(folder: Path, number: int) -> Path:
     return folder / f"{number}.safetensors"
+
+
+def _taken(folder: Path, number: int) -> Path:
+    return folder / f"{number}.taken"
 
 
 def _collected(session: Session, recipe: ModelMaker, number: int, file: Path) -> nn.Module:
@@ -95,7 +108,7 @@ def _make_what_is_left(session: Session, recipe: ModelMaker, folder: Path, go_on
     for number in range(1, len(recipe)):
         go_on()
         try:
-            os.close(os.open(folder / f"{number}.taken", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.close(os.open(_taken(folder, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
             continue
         model = recipe.make(session, number)
@@ -118,7 +131,7 @@ def _helpers(arguments: Any, folder: Path, n: int) -> Iterator[list[tuple[Any, C
     try:
         for _ in range(n):
             mine, theirs = how.Pipe()
-            with few_threads():
+            with few_threads(), without_script(setup):
                 process = how.Process(target=_help, args=(theirs, dict(os.environ), folder), daemon=True)
                 process.start()
             theirs.close()

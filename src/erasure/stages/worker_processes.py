@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["as_in", "context"]
+__all__ = ["as_in", "context", "without_script"]
 
 
 def context(device: str, modules: tuple[str, ...]) -> Any:
@@ -27,6 +28,25 @@ def context(device: str, modules: tuple[str, ...]) -> Any:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(list(modules))
     return found
+
+
+@contextlib.contextmanager
+def without_script(setup: bytes) -> Iterator[None]:
+    """Processes that are started meanwhile do not run the caller's script, which would start its run once more.
+
+    Args:
+        setup: What they are sent, pickled; where it has something of the script, they have to run it.
+    """
+    main = sys.modules["__main__"]
+    if b"__main__" in setup:
+        yield
+        return
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def as_in(environment: Mapping[str, str]) -> None:

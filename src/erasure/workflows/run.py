@@ -17,6 +17,7 @@ from erasure.analysis.power import LEVEL
 from erasure.data.partitions import PartitionIssue
 from erasure.durable import write_atomically
 from erasure.engine.executors import processes, serial
+from erasure.engine.executors.helpers import helped
 from erasure.engine.preflight import located, prepare
 from erasure.engine.recording.evidence import collect
 from erasure.engine.recording.rows import assemble, assemble_jury, assemble_trace
@@ -240,7 +241,7 @@ def _executing(stages: Mapping[str, Stage], session: Session, options: RunOption
         with processes.executing(stages, session, n_workers(options.threads, options.workers)) as execute:
             yield execute
     else:
-        yield lambda: serial.execute(stages, session)
+        yield lambda: serial.execute(stages, session, helped)
 
 
 def save(results: Results, output: Path) -> None:

@@ -19,14 +19,14 @@ from typing import Any, NoReturn, TypeAlias
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
-from erasure.events import Event, StageFailed
+from erasure.events import Event, Listener, StageFailed
 from erasure.stages.session import Session
 from erasure.stages.spawning import few_threads
 from erasure.stages.stage import Stage
-from erasure.stages.worker_processes import as_in, context
+from erasure.stages.worker_processes import as_in, context, without_script
 from erasure.stages.worker_settings import WorkerSettings
 
-__all__ = ["Execute", "executing"]
+__all__ = ["Execute", "Worker", "executing", "hear"]
 
 Execute: TypeAlias = Callable[[], dict[str, str]]
 """Runs the stages; address to reason of those that failed."""
@@ -50,7 +50,7 @@ def executing(stages: Mapping[str, Stage], session: Session, workers: int) -> It
         yield lambda: _execute(stages, session, pool)
 
 
-def _execute(stages: Mapping[str, Stage], session: Session, pool: list[_Worker]) -> dict[str, str]:
+def _execute(stages: Mapping[str, Stage], session: Session, pool: list[Worker]) -> dict[str, str]:
     schedule, deaths, total = StageOrder(stages), Counter[str](), len(stages)
     while schedule.n_left:
         _hand_out(schedule, session, pool)
@@ -64,7 +64,7 @@ def _execute(stages: Mapping[str, Stage], session: Session, pool: list[_Worker])
     return schedule.failed
 
 
-def _hand_out(schedule: StageOrder, session: Session, pool: list[_Worker]) -> None:
+def _hand_out(schedule: StageOrder, session: Session, pool: list[Worker]) -> None:
     """Give idle workers something to do; what the store has is only looked at, here."""
     idle = [worker for worker in pool if worker.stage is None]
     while (stage := schedule.take()) is not None:
@@ -81,28 +81,12 @@ def _hand_out(schedule: StageOrder, session: Session, pool: list[_Worker]) -> No
             return
 
 
-def _on_message(worker: _Worker, schedule: StageOrder, session: Session, deaths: Counter[str], total: int) -> None:
+def _on_message(worker: Worker, schedule: StageOrder, session: Session, deaths: Counter[str], total: int) -> None:
     """Take what a worker says, or replace it if it has died."""
     stage = worker.stage
     assert stage is not None  # noqa: S101 - it is busy
-    try:
-        while worker.connection.poll():
-            word, said = worker.connection.recv()
-            if word == "event":
-                session.listener(said)
-                continue
-            if word == "broken":
-                raise StoreError(said)
-            worker.stage = None
-            if said:
-                schedule.fail(stage, said)
-            else:
-                schedule.finish(stage)
-            return
-        if worker.process.is_alive():
-            return
-    except (EOFError, OSError):
-        pass
+    if hear(worker, stage, schedule, session.listener):
+        return
     code = worker.restart()
     deaths[stage.address] += 1
     if deaths[stage.address] < MAX_DEATHS:
@@ -114,9 +98,41 @@ def _on_message(worker: _Worker, schedule: StageOrder, session: Session, deaths:
     schedule.fail(stage, reason)
 
 
+def hear(worker: Worker, stage: Stage, schedule: StageOrder, listener: Listener) -> bool:
+    """Take what a worker says of its stage; False if it has died.
+
+    Raises:
+        StoreError: If the store itself cannot be used.
+    """
+    try:
+        while worker.connection.poll():
+            word, said = worker.connection.recv()
+            if word == "event":
+                listener(said)
+                continue
+            if word == "broken":
+                raise StoreError(said)
+            worker.stage = None
+            if said:
+                schedule.fail(stage, said)
+            else:
+                schedule.finish(stage)
+            return True
+        if worker.process.is_alive():
+            return True
+    except (EOFError, OSError):
+        pass
+    return False
+
+
 @dataclass(eq=False)
-class _Worker:
-    """A process and the stage it is working on."""
+class Worker:
+    """A process and the stage it is working on.
+
+    Args:
+        setup: Settings of its session and the stages that it may be sent, pickled.
+        context: How processes are started.
+    """
 
     setup: bytes
     context: Any
@@ -126,14 +142,16 @@ class _Worker:
     knows_setup: bool = False
 
     def start(self) -> None:
+        """Start the process; it imports, and waits to be sent a stage."""
         self.connection, theirs = self.context.Pipe()
         self.knows_setup = False
-        with few_threads():
+        with few_threads(), without_script(self.setup):
             self.process = self.context.Process(target=_serve, args=(theirs, dict(os.environ)), daemon=True)
             self.process.start()
         theirs.close()
 
     def send(self, stage: Stage) -> None:
+        """Have it run a stage."""
         self.stage = stage
         with contextlib.suppress(OSError):  # it has died: its sentinel says so
             if not self.knows_setup:  # not when it starts: who writes so much waits until the other has imported everything
@@ -142,6 +160,7 @@ class _Worker:
             self.connection.send(stage.address)
 
     def stop(self) -> None:
+        """End the process, whatever it is doing."""
         with contextlib.suppress(OSError):
             self.connection.close()
         if self.process.is_alive():
@@ -162,7 +181,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterator[list[_Worker]]:
+def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterator[list[Worker]]:
     missing = len(stages) - len(session.store.contains_many(stages))
     if not missing:
         yield []
@@ -174,7 +193,7 @@ def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterat
             f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
         ) from error
     how = context(session.device.type, (__name__,))
-    pool = [_Worker(setup, how) for _ in range(max(1, min(workers, missing)))]
+    pool = [Worker(setup, how) for _ in range(max(1, min(workers, missing)))]
     try:
         for worker in pool:
             worker.start()

@@ -34,6 +34,15 @@ class StageOrder:
         """The next stage that is ready, or None if none is at the moment."""
         return self.stages[heapq.heappop(self._ready)[1]] if self._ready else None
 
+    def ready(self) -> list[Stage]:
+        """The stages that are ready, in the plan's order."""
+        return [self.stages[address] for _, address in sorted(self._ready)]
+
+    def take_this(self, stage: Stage) -> None:
+        """Take one that is ready."""
+        self._ready.remove((self._number[stage.address], stage.address))
+        heapq.heapify(self._ready)
+
     def put_back(self, stage: Stage) -> None:
         """The stage was taken but has not been run."""
         heapq.heappush(self._ready, (self._number[stage.address], stage.address))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, StoreError, foreign
@@ -15,10 +17,27 @@ from erasure.training.devices import give_back, warm_up
 __all__ = ["attempt", "execute", "run_or_raise"]
 
 
-def execute(stages: Mapping[str, Stage], session: Session) -> dict[str, str]:
+class Others(Protocol):
+    """Processes that take some of the stages."""
+
+    def settle(self, *, wait: bool) -> None:
+        """Note in the schedule which stages they have run; ``wait`` until there is something to note."""
+        ...
+
+
+def execute(
+    stages: Mapping[str, Stage],
+    session: Session,
+    others: Callable[[StageOrder, Session], AbstractContextManager[Others | None]] = lambda *_: nullcontext(),
+) -> dict[str, str]:
     """Run what the store lacks.
 
     A stage that fails takes down what depends on it and nothing else.
+
+    Args:
+        stages: What to run, each after what it requires.
+        session: Where it runs.
+        others: Who else takes stages, from the order in which they are run.
 
     Returns:
         Address to reason, for every stage that is not in the store afterwards.
@@ -29,12 +48,18 @@ def execute(stages: Mapping[str, Stage], session: Session) -> dict[str, str]:
     schedule = StageOrder(stages)
     if len(session.store.contains_many(stages)) < len(stages):
         warm_up(session.device)
-    while (stage := schedule.take()) is not None:
-        reason = attempt(stage, session, len(stages))
-        if reason:
-            schedule.fail(stage, reason)
-        else:
-            schedule.finish(stage)
+    with others(schedule, session) as them:
+        while schedule.n_left:
+            stage = schedule.take()
+            if them is not None:
+                them.settle(wait=stage is None)
+            if stage is None:
+                continue
+            reason = attempt(stage, session, len(stages))
+            if reason:
+                schedule.fail(stage, reason)
+            else:
+                schedule.finish(stage)
     give_back()  # what the stages freed, before results are put together and drawn
     return schedule.failed
 
