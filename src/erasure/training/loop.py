@@ -24,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import OUTPUT_BOUND, has_diverged, weights_diverged
 from erasure.training.calls import Optimizer, Schedule
+from erasure.training.channels_last import channels_last_twins
 from erasure.training.devices import Precision, autocast
 from erasure.training.twins import replaced, twins_of
 
@@ -103,7 +104,7 @@ class Trainer:
         self.batch_norms: list[_BatchNorm] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
         self._masked = self._masks(mask) if mask else []
-        self._twins = twins_of(model)
+        self._twins = twins_of(model) | channels_last_twins(model)
         self.first_epoch = 0
         """Where a training that is taken up begins."""
         self.memory: dict[str, Tensor] = {}
