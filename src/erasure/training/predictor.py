@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet, nearest
+from erasure.training.anatomy import is_on
 from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
@@ -196,7 +197,9 @@ def build_model(
     """
     with warnings.catch_warnings(record=True) as said, isolated(derive(seed, "init")):
         warnings.simplefilter("always", UserWarning)
-        built = model.build(data).to(device)
+        built = model.build(data)
+        if not is_on(built, device):
+            built = built.to(device)
     for each in said:
         if told is not None and issubclass(each.category, UserWarning):
             told(str(each.message))

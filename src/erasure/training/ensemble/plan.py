@@ -55,6 +55,7 @@ class Epochs:
 
     def __init__(self, ids: Sequence[Tensor], generators: Sequence[torch.Generator], batch_size: int, dtype: torch.dtype) -> None:
         self.batch_size = batch_size
+        self.ids: list[Tensor] = list(ids)
         self.sizes: list[int] = [len(own) for own in ids]
         self.generators: list[torch.Generator] = list(generators)
         self.n_batches: list[int] = [-(-size // batch_size) for size in self.sizes]

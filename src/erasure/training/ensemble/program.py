@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from erasure.errors import RequirementNotMet
+from erasure.training.anatomy import Anatomy
 from erasure.training.ensemble.layers import FUNCTIONS, METHODS, RULES, SampleRows, refuse_layer
 
 __all__ = ["Program", "difference"]
@@ -116,23 +117,9 @@ def _traced(model: nn.Module, training: bool) -> fx.Graph:
 
 def difference(models: Sequence[nn.Module]) -> str | None:
     """How the networks differ beyond their weights, or None."""
-    first = _description(models[0])
-    for number, model in enumerate(models):
-        other = _description(model)
-        if other != first:
-            names = [name for name in first if other.get(name) != first[name]] or sorted(set(other) - set(first))
-            return f"model {number} differs from the first in {names[0] or 'itself'}"
+    first = Anatomy(models[0])
+    for number, model in enumerate(models[1:], 1):
+        where = first.difference(model)
+        if where is not None:
+            return f"model {number} differs from the first in {where}"
     return None
-
-
-_PLAIN = (bool, int, float, str, tuple, list, type(None))
-
-
-def _description(model: nn.Module) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, module in model.named_modules():
-        options = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_") and isinstance(v, _PLAIN)}
-        found[name] = (type(module), options)
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        found[name] = (tensor.shape, tensor.dtype, tensor.device)
-    return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from erasure.training.anatomy import tensors_of
 from erasure.training.calls import Optimizer
 
 __all__ = ["ELEMENTWISE", "Stack", "StackedOptimizer"]
@@ -30,7 +31,7 @@ class Stack:
     """
 
     def __init__(self, models: Sequence[nn.Module], learnt: Sequence[str] = ()) -> None:
-        states = [_tensors(model) for model in models]
+        states = [tensors_of(model) for model in models]
         self.tensors: dict[str, Tensor] = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
         self.trained: list[str] = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]
         self.flat: Tensor | None = None
@@ -62,12 +63,8 @@ class Stack:
     @torch.no_grad()
     def write(self, number: int, model: nn.Module) -> None:
         """Copy the tensors of model ``number`` into ``model``."""
-        for name, tensor in _tensors(model).items():
+        for name, tensor in tensors_of(model).items():
             tensor.copy_(self.tensors[name][number])
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 class StackedOptimizer:

@@ -6,6 +6,7 @@ others are differentiated by autograd, each alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -45,25 +46,30 @@ class _Linear:
     """Samples last in memory: gradients of weights of few outputs are several times as fast."""
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        self.weight, self.shape, self.x = own["weight"], x.shape, x.flatten(1, -2).transpose(1, 2)
+        self.weight, self.shape = own["weight"], x.shape
+        self.x = (x if x.dim() == 3 else x.flatten(1, -2)).transpose(1, 2)
         bias = own.get("bias")
         y = torch.bmm(self.weight, self.x) if bias is None else torch.baddbmm(bias.unsqueeze(2), self.weight, self.x)
-        return y.transpose(1, 2).view(*x.shape[:-1], self.weight.shape[1])
+        y = y.transpose(1, 2)
+        return y if x.dim() == 3 else y.view(*x.shape[:-1], self.weight.shape[1])
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
-        rows = gradient.flatten(1, -2).transpose(1, 2)
+        rows = (gradient if gradient.dim() == 3 else gradient.flatten(1, -2)).transpose(1, 2)
         if "weight" in into:
             torch.bmm(rows, self.x.transpose(1, 2), out=into["weight"])
         if "bias" in into:
             torch.sum(rows, 2, out=into["bias"])
-        return torch.bmm(self.weight.transpose(1, 2), rows).transpose(1, 2).view(self.shape) if needs_input else None
+        if not needs_input:
+            return None
+        found = torch.bmm(self.weight.transpose(1, 2), rows).transpose(1, 2)
+        return found if len(self.shape) == 3 else found.view(self.shape)
 
 
 class _Convolution:
     """The models are groups of one convolution."""
 
     def __init__(self, module: nn.Conv2d) -> None:
-        self.module = module
+        self.module: nn.Conv2d = module
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
         module: Any = self.module
@@ -87,29 +93,61 @@ class _Convolution:
         return stacked(found[0], self.n_models) if needs_input else None
 
 
+class _FirstConvolution:
+    """A convolution of the data: a product with patches that were cut once for all steps; few channels leave oneDNN little to do."""
+
+    def __init__(self, module: nn.Conv2d) -> None:
+        self.module: nn.Conv2d = module
+
+    def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
+        """The output from patches, ``(M, B, H, W, C * k * k)``."""
+        weight = own["weight"].flatten(2).transpose(1, 2)
+        self.rows = x.flatten(1, -2)
+        y = torch.bmm(self.rows, weight) if "bias" not in own else torch.baddbmm(own["bias"].unsqueeze(1), self.rows, weight)
+        return y.view(*x.shape[:-1], -1).movedim(-1, 2)
+
+    def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
+        rows = gradient.movedim(2, -1).flatten(1, -2)
+        if "weight" in into:
+            into["weight"].flatten(2).copy_(torch.bmm(self.rows.transpose(1, 2), rows).transpose(1, 2))
+        if "bias" in into:
+            torch.sum(rows, 1, out=into["bias"])
+        return None
+
+
 class _MaxPool:
     def __init__(self, module: nn.MaxPool2d) -> None:
         pairs = (module.kernel_size, module.stride, module.padding, module.dilation)
         self.window = (*([each, each] if isinstance(each, int) else list(each) for each in pairs), module.ceil_mode)
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        self.n_models, self.x = len(x), images(x)
+        self.n_models, self.by_model = len(x), x.movedim(2, -1).is_contiguous()
+        self.x = x.flatten(0, 1) if self.by_model else images(x)
         y, self.places = torch.ops.aten.max_pool2d_with_indices(self.x, *self.window)
-        return stacked(y, self.n_models)
+        return y.unflatten(0, x.shape[:2]) if self.by_model else stacked(y, self.n_models)
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
         if not needs_input:
             return None
-        found = torch.ops.aten.max_pool2d_with_indices_backward(images(gradient), self.x, *self.window, self.places)
-        return stacked(found, self.n_models)
+        rows = gradient.flatten(0, 1).contiguous(memory_format=torch.channels_last) if self.by_model else images(gradient)
+        found = torch.ops.aten.max_pool2d_with_indices_backward(rows, self.x, *self.window, self.places)
+        return found.unflatten(0, gradient.shape[:2]) if self.by_model else stacked(found, self.n_models)
 
 
 class _Relu:
+    """In place where the layer before does not read its output again, and where nobody reads the gradient again."""
+
+    def __init__(self) -> None:
+        self.in_place = False
+
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        self.y = torch.relu(x)
+        self.y = x.relu_() if self.in_place else x.relu()
         return self.y
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
+        if gradient.stride() == self.y.stride():
+            torch.ops.aten.threshold_backward.grad_input(gradient, self.y, 0, grad_input=gradient)
+            return gradient
         found: Tensor = torch.ops.aten.threshold_backward(gradient, self.y, 0)
         return found
 
@@ -181,6 +219,21 @@ class Tape:
         """Models to compute at a time; None takes all."""
         _refuse_beside(program, path)
         self._pool_first()
+        for (before, *_), (after, *_) in itertools.pairwise(self._layers):
+            if isinstance(after, _Relu):
+                after.in_place = isinstance(before, _Linear | _Convolution | _FirstConvolution | _MaxPool)
+
+    def convolves(self) -> nn.Conv2d | None:
+        """The first layer, if it is a convolution that could be a product with patches of the data."""
+        first, _, _ = self._layers[0]
+        module = first.module if isinstance(first, _Convolution) else None
+        return module if module is not None and module.groups == 1 and module.dilation == (1, 1) else None
+
+    def take_patches(self) -> None:
+        """Take patches of the data, as the first layer sees them, as the input from now on."""
+        first, names, learnt = self._layers[0]
+        if isinstance(first, _Convolution):
+            self._layers[0] = (_FirstConvolution(first.module), names, learnt)
 
     def _pool_first(self) -> None:
         """Pool before a ReLU that comes first: the same numbers, of a quarter of the values."""

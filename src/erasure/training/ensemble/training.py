@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from erasure.errors import DataError, Diverged, RequirementNotMet
 from erasure.functional.diverged import OUTPUT_BOUND, WEIGHT_BOUND
+from erasure.training.anatomy import tensors_of
 from erasure.training.batches import Column
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
 from erasure.training.ensemble.choice import written_down
 from erasure.training.ensemble.losses import StackedLoss
+from erasure.training.ensemble.patches import Patches
 from erasure.training.ensemble.plan import EnsembleStep, Epochs
 from erasure.training.ensemble.program import difference
 from erasure.training.ensemble.stack import Stack, StackedOptimizer
@@ -93,8 +95,9 @@ def train_together(
         size,
         StackedLoss(criterion, -1.0 if ascends else 1.0),
     )
+    inputs = session.inputs(x)
     for epoch in range(predictor.epochs):
-        bad = session.epoch(x, y)
+        bad = session.epoch(inputs, y)
         if bad:
             raise Diverged(
                 f"the training of {_named([order[row] for row in bad])} diverged in epoch {epoch + 1} of {predictor.epochs}; "
@@ -128,7 +131,16 @@ class _Session:
         schedule = predictor.schedule
         self.schedule = schedule.build(self.optimizer.torch, predictor.epochs) if schedule is not None else None
 
-    def epoch(self, x: Column, y: Tensor) -> list[int]:
+    def inputs(self, x: Column) -> Column | Patches:
+        """What the first layer takes."""
+        layer = self.tape.convolves()
+        patches = Patches.of(x, self.epochs.ids, layer) if layer is not None else None
+        if patches is None:
+            return x
+        self.tape.take_patches()
+        return patches
+
+    def epoch(self, x: Column | Patches, y: Tensor) -> list[int]:
         """One pass of every model; returns the models whose training has diverged."""
         table = self.epochs.draw()
         total = torch.zeros(len(table), device=table.device)
@@ -141,7 +153,7 @@ class _Session:
         ran_away = ~(self.stack.largest() <= WEIGHT_BOUND)
         return [row for row, diverged in enumerate((lost | ran_away).tolist()) if diverged]
 
-    def _differentiate(self, step: EnsembleStep, table: Tensor, x: Column, y: Tensor, total: Tensor) -> None:
+    def _differentiate(self, step: EnsembleStep, table: Tensor, x: Column | Patches, y: Tensor, total: Tensor) -> None:
         """Leave the gradients of a step in the stack, and add the losses to ``total``."""
         chosen = table[: step.n_models, step.start : step.start + step.size].flatten()
         inputs: Any = x.gather(chosen)
@@ -174,7 +186,7 @@ def _common(models: Sequence[nn.Module], predictor: Predictor, precision: Precis
 
 
 def _frozen_otherwise(models: Sequence[nn.Module]) -> str | None:
-    flags = [[parameter.requires_grad for parameter in model.parameters()] for model in models]
+    flags = [[tensor.requires_grad for tensor in tensors_of(model).values()] for model in models]
     return None if all(own == flags[0] for own in flags) else "they have different parameters to train (requires_grad)"
 
 
