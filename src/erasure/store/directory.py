@@ -99,6 +99,7 @@ class Store:
         self._index = Index(self.root / "index.jsonl")
         self._base = None if base is None else _existing(base)
         self._read_only = read_only
+        self._is_rooted = False
         self._shelf.check_format()
         if not read_only:
             self._remove_abandoned()
@@ -410,7 +411,9 @@ class Store:
             if not place.parent.is_dir():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 fsync(place.parent.parent)
-                fsync(self.root)
+                if not self._is_rooted:
+                    fsync(self.root)
+                    self._is_rooted = True
             while True:
                 try:
                     staging.rename(place)
