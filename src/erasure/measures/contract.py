@@ -320,7 +320,15 @@ class Evaluation:
 
 @torch.no_grad()
 def forward_pass(
-    model: nn.Module, *, x: Column, y: Tensor, ids: Tensor, criterion: Criterion, task: Task, batch_size: int = 1024
+    model: nn.Module,
+    *,
+    x: Column,
+    y: Tensor,
+    ids: Tensor,
+    criterion: Criterion,
+    task: Task,
+    batch_size: int = 1024,
+    keeps_features: bool = True,
 ) -> Outputs:
     """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU, in their order.
 
@@ -342,7 +350,7 @@ def forward_pass(
         each, found = logits_of(output).float(), features_of(output)
         losses.append(criterion.per_sample(each, batch.y).float())
         logits.append(token_statistics(each, batch.y) if task == "generation" else each)
-        if found is not None:
+        if found is not None and keeps_features:
             features.append(found.flatten(1).float())
     for module, training in modes.items():
         module.training = training

@@ -109,7 +109,7 @@ class ModelProvider(Protocol):
     """Answers requests that the measure has declared; the engine has trained them by then."""
 
     def outputs(self, request: ModelRequest, partition: str) -> Outputs:
-        """What the model says about a partition, in the partition's order."""
+        """What the model says about a partition, in the partition's order; without features where it is a shadow."""
         ...
 
     def load(self, request: ModelRequest) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from erasure.measures.requested_models import Shadow, UnlearnedShadow
 from erasure.planning.plan import Plan
 from erasure.stages.blocks import ModelStack, split_member
 from erasure.stages.data_spec import DataSpec
@@ -50,6 +51,7 @@ class PlanBuilder:
                 model=model,
                 partition=partition,
                 block_size=None if block is None else len(block.requests),
+                keeps_features=block is None or not isinstance(block.requests[0], Shadow | UnlearnedShadow),
             )
             self._passes[model, partition] = self.add(stage)
         return self._passes[model, partition]

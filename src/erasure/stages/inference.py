@@ -32,6 +32,7 @@ class RunModel(Stage):
         model: Address of the model or block.
         partition: Partition to run on.
         block_size: Models in the block; None for a model that is none of a block, or one alone.
+        keeps_features: Whether what the last hidden layer gives is stored too, if the model returns it.
     """
 
     kind: ClassVar[str] = "outputs"
@@ -39,6 +40,7 @@ class RunModel(Stage):
     model: str
     partition: str
     block_size: int | None = None
+    keeps_features: bool = True
 
     def content(self) -> Json:
         return _content(self.data, self.model, self.partition)
@@ -61,7 +63,7 @@ class RunModel(Stage):
     def _of_block(self, session: Session, size: int) -> dict[str, Tensor]:
         """What every model of the block returns; ids and labels are the same for all."""
         models = [session.model(self.data, member(self.model, index)) for index in range(size)]
-        each = [forward(session, model, self.data, self.partition) for model in models]
+        each = [forward(session, model, self.data, self.partition, keeps_features=self.keeps_features) for model in models]
         first = each[0]
         tensors = {
             "ids": first.ids,
@@ -88,7 +90,7 @@ def outputs_address(data: DataSpec, model: str, partition: str) -> str:
     return address(RunModel.kind, _content(data, model, partition))
 
 
-def forward(session: Session, model: nn.Module, data: DataSpec, partition: str) -> Outputs:
+def forward(session: Session, model: nn.Module, data: DataSpec, partition: str, *, keeps_features: bool = True) -> Outputs:
     """One forward pass of a model over a partition."""
     loaded = session.loaded(data)
     session.n_passes += 1
@@ -99,6 +101,7 @@ def forward(session: Session, model: nn.Module, data: DataSpec, partition: str) 
         ids=loaded.partitions[partition],
         criterion=loaded.criterion,
         task=loaded.model_input.task,
+        keeps_features=keeps_features,
     )
 
 
