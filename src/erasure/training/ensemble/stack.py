@@ -32,18 +32,23 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module], learnt: Sequence[str] = ()) -> None:
         states = [tensors_of(model) for model in models]
-        self.tensors: dict[str, Tensor] = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
+        first = states[0]
         self.trained: list[str] = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]
         self.flat: Tensor | None = None
         self.flat_gradient: Tensor | None = None
-        self.gradients: dict[str, Tensor] = {name: torch.zeros_like(self.tensors[name]) for name in learnt}
-        if len({tensor.dtype for tensor in self.gradients.values()}) == 1:
-            self.flat, self.flat_gradient = (
-                torch.cat([part[name].flatten() for name in learnt]) for part in (self.tensors, self.gradients)
-            )
-            sizes = [tensor.numel() for tensor in self.gradients.values()]
+        self.tensors: dict[str, Tensor] = {}
+        self.gradients: dict[str, Tensor] = {}
+        if len({first[name].dtype for name in learnt}) == 1:
+            sizes = [len(models) * first[name].numel() for name in learnt]
+            self.flat, self.flat_gradient = (first[learnt[0]].new_zeros(sum(sizes), requires_grad=False) for _ in range(2))
             for part, whole in ((self.tensors, self.flat), (self.gradients, self.flat_gradient)):
-                part |= {name: piece.view_as(part[name]) for name, piece in zip(learnt, torch.split(whole, sizes), strict=True)}
+                pieces = zip(learnt, torch.split(whole, sizes), strict=True)
+                part |= {name: piece.view(len(models), *first[name].shape) for name, piece in pieces}
+        self.tensors = {
+            name: torch.stack([state[name].detach() for state in states], out=self.tensors.get(name)) for name in first
+        }
+        for name in learnt:
+            self.gradients.setdefault(name, torch.zeros_like(self.tensors[name]))
         self._views: dict[tuple[int, int], tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
 
     def views(self, first: int, last: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
