@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from torch import nn
 
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
-from erasure.models.mlp import FeaturesAndHead
+from erasure.training.forward import FeaturesAndHead
 from erasure.training.predictor import Model, ModelInput
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source
 

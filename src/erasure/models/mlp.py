@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
+from erasure.training.forward import FeaturesAndHead
 from erasure.training.predictor import Model, ModelInput
 from erasure.types import Fraction, PositiveFloat, PositiveInt, Source
 
@@ -56,17 +57,3 @@ class MLP(Model):
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
         return FeaturesAndHead(nn.Sequential(*layers), nn.Linear((n_inputs, *widths)[-1], n_outputs))
-
-
-class FeaturesAndHead(nn.Module):
-    """A trunk that gives features ``(B, d)`` and a linear head that gives logits ``(B, K)``."""
-
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.head = head
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits."""
-        features = self.trunk(x)
-        return features, self.head(features)

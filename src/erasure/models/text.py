@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erasure.errors import Diagnostic, InvalidParameters, MissingDependency, RequirementNotMet
-from erasure.models.mlp import FeaturesAndHead
 from erasure.models.pretrained import pinned_digest
+from erasure.training.forward import FeaturesAndHead
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.torchvision_operators import torchvision
 from erasure.types import Fraction, NonNegativeInt, PositiveInt, Source

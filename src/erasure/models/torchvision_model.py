@@ -10,8 +10,8 @@ from annotated_types import MinLen
 from torch import nn
 
 from erasure.errors import RequirementNotMet, nearest
-from erasure.models.mlp import FeaturesAndHead
 from erasure.models.pretrained import holds_finished, load_weights, pinned_digest
+from erasure.training.forward import FeaturesAndHead
 from erasure.training.predictor import Model, ModelInput
 from erasure.training.torchvision_operators import torchvision
 from erasure.types import Fraction, PositiveInt, Source

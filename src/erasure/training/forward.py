@@ -1,17 +1,31 @@
-"""What a model returns: plain logits, ``(features, logits)``, or an object or mapping with ``logits``."""
+"""What a model returns: plain logits, ``(features, logits)``, or an object or mapping with ``logits``; and the usual one that has both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 
-__all__ = ["features_of", "logits_of", "unclear_logits"]
+__all__ = ["FeaturesAndHead", "features_of", "logits_of", "unclear_logits"]
 
 _REMEDY = "return the logits alone, or an object or named tuple with a field logits"
+
+
+class FeaturesAndHead(nn.Module):
+    """A trunk that gives features ``(B, d)`` and a linear head that gives logits ``(B, K)``."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits."""
+        features = self.trunk(x)
+        return features, self.head(features)
 
 
 def logits_of(output: Any) -> Tensor:

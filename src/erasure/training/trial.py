@@ -17,7 +17,7 @@ from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from erasure.errors import RequirementNotMet
-from erasure.training.forward import logits_of, unclear_logits
+from erasure.training.forward import FeaturesAndHead, logits_of, unclear_logits
 from erasure.training.randomness import isolated
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "deep_copy",
     "differentiable_gradients",
     "gives_probabilities",
+    "has_foreign_hooks",
     "initialised",
     "inputs_kept",
     "keep_inputs",
@@ -144,7 +145,13 @@ def keep_inputs(model: nn.Module) -> nn.Module:
 
 
 def _is_ours(model: nn.Module) -> bool:
-    return type(model).__module__.startswith("erasure.models.")
+    return type(model) is FeaturesAndHead or type(model).__module__.startswith("erasure.models.")
+
+
+def has_foreign_hooks(module: nn.Module) -> bool:
+    """Whether somebody else listens to a module's passes."""
+    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hook not in _HOOKS for kind in kinds for hook in kind.values())
 
 
 def release_inputs(model: nn.Module) -> nn.Module:

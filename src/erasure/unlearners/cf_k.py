@@ -38,6 +38,7 @@ class CFk(Finetuning):
         tested="the steps by plain formulas in float64 (tests/unit/unlearners/test_cf_k.py)",
         deviations=("Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",),
     )
+    version: ClassVar[int] = 2
     defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set, backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
@@ -56,4 +57,5 @@ class CFk(Finetuning):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Fine-tune the last k layers."""
-        return on_last_layers(model, context, super().unlearn, n_layers=self.k)
+        trains_on = self.retain if self.epochs > 1 else None
+        return on_last_layers(model, context, super().unlearn, n_layers=self.k, trains_on=trains_on)

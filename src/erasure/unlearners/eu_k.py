@@ -43,6 +43,7 @@ class EUk(Finetuning):
             "distribution than its first training did.",
         ),
     )
+    version: ClassVar[int] = 2
     defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "epochs passes over the retain set (a full training), backward through the last k layers"
     search_space: ClassVar[SearchSpace] = {
@@ -61,4 +62,5 @@ class EUk(Finetuning):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Reset the last k layers and train them."""
-        return on_last_layers(model, context, super().unlearn, n_layers=self.k, reset=True)
+        trains_on = self.retain if self.epochs > 1 else None
+        return on_last_layers(model, context, super().unlearn, n_layers=self.k, reset=True, trains_on=trains_on)

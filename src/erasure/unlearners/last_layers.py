@@ -20,7 +20,8 @@ from erasure.training.parametrized import drawn_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.types import NonNegativeInt, PartitionRole, Source
-from erasure.unlearners.contract import Unlearner, UnlearningContext
+from erasure.unlearners.contract import Unlearner, UnlearningContext, plain_training
+from erasure.unlearners.frozen_prefix import behind_frozen
 
 __all__ = ["LastLayers", "on_last_layers", "reset_layers", "split_layers"]
 
@@ -39,7 +40,8 @@ class LastLayers(Unlearner):
     statistics and they do not drift; dropout stays as in training. ``n_layers = 0`` leaves the model unchanged, and a number beyond
     the model's layers takes all of it, together with what comes before the first layer.
 
-    **Cost**: the inner method, with backward passes through the last layers only, and a copy of what is frozen.
+    **Cost**: the inner method, with backward passes through the last layers only, and a copy of what is frozen. Of a chain of layers, what
+    the frozen ones give is computed once where the inner method is plain training, and kept.
 
     Args:
         inner: The method; it uses the partitions that it names itself.
@@ -56,6 +58,7 @@ class LastLayers(Unlearner):
             "Frozen BatchNorm keeps its running statistics; in the reference code they follow the batches.",
         ),
     )
+    version: ClassVar[int] = 2
     cost: ClassVar[str] = "the inner method, backward through the last layers only"
 
     inner: Unlearner
@@ -79,12 +82,14 @@ class LastLayers(Unlearner):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Freeze, reset if asked, apply the inner method."""
+        plain = plain_training(self.inner)
         return on_last_layers(
             model,
             context,
             lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner).handed(self, self.inner)),
             n_layers=self.n_layers,
             reset=self.reset,
+            trains_on=self.inner.partitions()[plain.role] if plain is not None and plain.epochs > 1 else None,
         )
 
 
@@ -95,6 +100,7 @@ def on_last_layers(
     *,
     n_layers: int,
     reset: bool = False,
+    trains_on: str | None = None,
 ) -> nn.Module:
     """What ``unlearn`` makes of ``model`` when only its last ``n_layers`` layers may change.
 
@@ -104,6 +110,8 @@ def on_last_layers(
         unlearn: The inner method.
         n_layers: How many layers may change.
         reset: Reinitialise them first, from the task's stream ``reset``.
+        trains_on: The partition that the inner method passes through the model, if it does nothing else with it and does so several
+            times; what frozen layers give of it is then computed once where that is possible.
 
     Raises:
         RequirementNotMet: If the model has no layers, or one of them cannot be reset.
@@ -118,8 +126,12 @@ def on_last_layers(
     if reset:
         reset_layers(trained, context)
         context.confine(model)
+    within = context.with_frozen(module for module in frozen if _is_leaf(module))
     with _held(frozen, trained):
-        unlearned = unlearn(model, context.with_frozen(module for module in frozen if _is_leaf(module)))
+        behind = None if trains_on is None else behind_frozen(model, within, context.partitions[trains_on])
+        unlearned = unlearn(model, within) if behind is None else model
+        if behind is not None:
+            unlearn(*behind)
     _restore(unlearned, before)
     return unlearned
 

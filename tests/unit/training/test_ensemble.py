@@ -20,10 +20,11 @@ from torch import nn
 
 from erasure.errors import DataError, Diverged, RequirementNotMet
 from erasure.models.cnn import CNN
-from erasure.models.mlp import MLP, FeaturesAndHead
+from erasure.models.mlp import MLP
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.ensemble import train_together
 from erasure.training.ensemble.stack import ELEMENTWISE
+from erasure.training.forward import FeaturesAndHead
 
 TOLERANCE = 1e-5
 
