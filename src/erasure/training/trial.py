@@ -51,7 +51,7 @@ def deep_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name, value in vars(module).items():
-            if type(value) in (OrderedDict, dict, set) and not value:  # a dozen a layer, for its hooks: most of the time of a deep copy
+            if type(value) in (OrderedDict, dict, set) and not value:  # a dozen a layer: most of the time of a deep copy
                 memo[id(value)] = type(value)()
             elif name not in ("_parameters", "_buffers", "_modules") and not isinstance(value, _ATOMS):
                 memo |= {id(each): each.detach().clone() for each in _computed(value)}
