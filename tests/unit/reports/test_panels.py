@@ -121,3 +121,11 @@ def test_widths_grow_with_size_letters_and_weight():
     assert text_width("iii", 10) < text_width("WWW", 10) < text_width("WWW", 20)
     assert text_width("abc", 10) < text_width("abc", 10, is_bold=True)
     assert text_width("漢字", 10) == 20
+
+
+def test_what_is_zero_stands_at_the_end_of_a_logarithmic_axis():
+    scale = Scale(low=0.0, high=1.0, is_log=True, labels={0.0: "0", 1.0: "1"})
+    assert [scale.at(value) for value in (0.0, 1e-6, 1.0)] == pytest.approx([0.0, 0.5, 1.0])
+    flat = Histograms(edges=(0.0, 1.0, 2.0), series=(Histogram(label="a", partition="forget", counts=(0, 0), n=2),))
+    figure = distributions(flat, quantity="loss", order=["a"], roles={"forget": "forget"}, gold=None)
+    assert ">a</text>" in inline_svg(figure, "flat")

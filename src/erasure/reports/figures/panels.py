@@ -26,6 +26,8 @@ GAP = 18
 _PADDING, _TITLE, _LABELS, _LEGEND = 5, 23, 18, 29
 """Pixels around the figure, above each panel, below each axis, and of the legend."""
 _SYMBOL, _LEGEND_GAP = 16, 23
+_LEAST = 1e-12
+"""What a logarithmic axis shows at its lowest end."""
 _TICK, _TO_LABEL, _BELOW, _TITLE_BASE = 5, 7, 16, -13
 _AXIS, _HEADER, _KEY = CONFIG["axis"], CONFIG["header"], CONFIG["legend"]
 
@@ -55,6 +57,11 @@ def _shortened(text: str, size: float, limit: float) -> str:
     return f"{text}…"
 
 
+def _log(value: float) -> float:
+    """Logarithm, of 0 that of the least number that an axis shows."""
+    return math.log(max(value, _LEAST))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """An axis of all panels.
@@ -74,10 +81,11 @@ class Scale:
     has_grid: bool = True
 
     def at(self, value: float) -> float:
-        """Where a value is, from 0 to 1."""
-        low, high, value = (
-            (math.log(each) for each in (self.low, self.high, value)) if self.is_log else (self.low, self.high, value)
-        )
+        """Where a value is, from 0 to 1; below the least on a logarithmic axis it is at its end."""
+        ends = (self.low, self.high, value)
+        if self.is_log:
+            ends = (_log(self.low), _log(self.high), max(_log(value), _log(self.low)))
+        low, high, value = ends
         return (value - low) / (high - low) if high > low else 0.5
 
     def ticks(self) -> list[tuple[float, str]]:
