@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from erasure.reports.figures.panels import Panels
 from erasure.reports.figures.theme import CONFIG
 
 __all__ = ["MAX_DOTS", "MAX_LINES", "MAX_PANELS", "STEP", "TWO_LINES", "Figure", "Section", "base", "counted", "spread"]
@@ -44,7 +43,6 @@ class Figure:
         data: The records it is drawn from.
         section: Where it stands on the page.
         in_notebooks: Whether notebooks show it below the table of a run.
-        panels: The same for a page, of figures that consist of small panels.
     """
 
     key: str
@@ -55,7 +53,6 @@ class Figure:
     data: Sequence[Mapping[str, Any]]
     section: Section = "behaviour"
     in_notebooks: bool = False
-    panels: Panels | None = None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {"application/vnd.vegalite.v5+json": dict(self.spec), "text/plain": f"{self.title}: {self.alt}"}

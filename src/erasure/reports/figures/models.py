@@ -9,7 +9,6 @@ from typing import Any
 
 from erasure.records.figure_records import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
 from erasure.reports.figures.figure import MAX_PANELS, Figure, base
-from erasure.reports.figures.model_panels import distribution_panels, roc_panels
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["by_class", "distributions", "layers", "measured_rocs", "rocs"]
@@ -171,17 +170,6 @@ def distributions(
         f"Histograms for {len(panels)} models of forgotten, retained and held-out samples.",
         spec,
         shown,
-        panels=distribution_panels(
-            shown,
-            reference,
-            panels,
-            {name: COLOURS[role] for role, name in names.items()},
-            labels=_LOSSES if logarithmic else _ODDS,
-            is_log=logarithmic,
-            top=top,
-            columns=2 if narrow else _columns(len(panels)),
-            width=112 if narrow else _panel_width(len(panels)),
-        ),
     )
 
 
@@ -260,14 +248,6 @@ def rocs(
         f"ROC curves of {len(panels)} models.",
         spec,
         records,
-        panels=roc_panels(
-            drawn,
-            panels,
-            ticks,
-            least,
-            columns=2 if narrow else _columns(len(panels)),
-            width=112 if narrow else _panel_width(len(panels)),
-        ),
     )
 
 

@@ -73,16 +73,11 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    if figure.panels is not None:
-        body, width, height = figure.panels.drawn()
-        svg = f"<svg>{body}</svg>"
-    else:
-        svg = _ROLES.sub(
-            "", _drawn(_written(figure.spec), _converter())
-        )  # the figure speaks as a whole, by its title and its data
-        size = _SIZE.search(svg)
-        width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
+    svg = _drawn(_written(figure.spec), _converter())
+    svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
+    size = _SIZE.search(svg)
+    width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
     title = html.escape(_drawable(f"{figure.title}. {figure.alt}"))
     drawn = f'viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}"'
     root = (
