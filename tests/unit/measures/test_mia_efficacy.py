@@ -11,7 +11,7 @@ from erasure.functional.divergences import log_probabilities
 from erasure.measures.attacks.mia_efficacy import (
     MIAEfficacy,
     _answers,
-    _machine,
+    _support_vectors,
     attack_features,
     entropy,
     modified_entropy,
@@ -194,5 +194,5 @@ class TestMIAEfficacyOfAnotherKindConformance(MeasureConformance):
 def test_answers_are_those_of_libsvm_also_where_most_samples_are_equal(scale, n_features):
     generator = np.random.default_rng(0)
     members, others, asked = (np.minimum(scale * generator.beta(8, 2, (n, n_features)), 1) for n in (60, 60, 300))
-    machine = _machine(members, others)
-    assert (_answers(machine, asked) == machine.libsvm().predict(asked)).all()
+    machine = _support_vectors(members, others)
+    assert (_answers(machine, asked) == machine.predict(asked)).all()

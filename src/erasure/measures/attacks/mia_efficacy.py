@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from erasure.deferred import for_scikit_learn
 from erasure.functional.divergences import log_probabilities
-from erasure.functional.support_vectors import support_vectors
 from erasure.kernels import predicted
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
 from erasure.measures.requirements import require_defined
@@ -24,7 +23,6 @@ __all__ = ["Feature", "MIAEfficacy", "attack_features", "drawn", "entropy", "mod
 Feature: TypeAlias = Literal["correctness", "confidence", "entropy", "modified entropy", "probabilities"]
 """What an attack sees of a sample."""
 
-_PENALTY = 3.0
 _AT_ONCE = 32
 """Samples whose distances to all support vectors are in memory at a time."""
 _CLOSE = 1e-6
@@ -85,40 +83,23 @@ class MIAEfficacy(Measure):
         )
         n = min(len(members), len(others), self.max_samples)
         members, others = drawn(members, n, evaluation.streams, "retain"), drawn(others, n, evaluation.streams, "test")
-        said_member = _answers(_machine(members, others), asked)
+        said_member = _answers(_support_vectors(members, others), asked)
         return [Value(value=float((said_member == 0).mean()), partition=self.forget)]
 
 
-class _Machine(NamedTuple):
-    """What decides, a sum over support vectors of the kernel of a width, and how libsvm would be asked."""
+def _support_vectors(members: Any, others: Any) -> Any:
+    with for_scikit_learn():
+        from sklearn.svm import SVC
 
-    vectors: Any
-    coefficients: Any
-    intercept: float
-    width: float
-    libsvm: Callable[[], Any]
-
-
-def _machine(members: Any, others: Any) -> _Machine:
-    """What libsvm finds for these samples; where each is one number, without it."""
-    x = np.concatenate([members, others]).astype(np.float64, copy=False)
     membership = np.repeat([1, 0], [len(members), len(others)])
-
-    def libsvm() -> Any:
-        with for_scikit_learn():
-            from sklearn.svm import SVC
-
-        return SVC(C=_PENALTY, gamma="auto", kernel="rbf", random_state=0).fit(x, membership)
-
-    if x.shape[1] == 1:
-        found = support_vectors(x[:, 0], membership == 1, penalty=_PENALTY)
-        return _Machine(x[found.support], found.coefficients, found.intercept, 1.0, libsvm)
-    fitted = libsvm()
-    return _Machine(fitted.support_vectors_, fitted.dual_coef_[0], fitted.intercept_[0], fitted._gamma, lambda: fitted)
+    # A row of the kernel on single numbers is computed in less time than a page of memory for it takes to be found.
+    megabytes = 4 if members.shape[1] == 1 else 200
+    machine = SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0, cache_size=megabytes)
+    return machine.fit(np.concatenate([members, others]), membership)
 
 
-def _answers(machine: _Machine, asked: Any) -> Any:
-    """What libsvm says, 1 or 0 for each, in a fraction of its time: it takes one exponential after the other.
+def _answers(machine: Any, asked: Any) -> Any:
+    """What ``machine.predict`` says, in a fraction of its time: libsvm takes one exponential after the other.
 
     Where the decision is so close that the order of a sum could turn it, libsvm is asked.
     """
@@ -126,13 +107,13 @@ def _answers(machine: _Machine, asked: Any) -> Any:
     decided = np.empty(len(asked))
     for first in range(0, len(asked), _AT_ONCE):
         part = asked[first : first + _AT_ONCE]
-        squares = sum(np.subtract.outer(part[:, k], machine.vectors[:, k]) ** 2 for k in range(part.shape[1]))
-        kernel = torch.from_numpy(squares).mul_(-machine.width).exp_().numpy()
-        decided[first : first + _AT_ONCE] = kernel @ machine.coefficients + machine.intercept
-    said = (decided > 0).astype(np.int64)
+        squares = sum(np.subtract.outer(part[:, k], machine.support_vectors_[:, k]) ** 2 for k in range(part.shape[1]))
+        kernel = torch.from_numpy(squares).mul_(-machine._gamma).exp_().numpy()
+        decided[first : first + _AT_ONCE] = kernel @ machine.dual_coef_[0] + machine.intercept_[0]
+    said = machine.classes_[(decided > 0).astype(np.int64)]
     close = ~(np.abs(decided) > _CLOSE)
     if close.any():
-        said[close] = machine.libsvm().predict(asked[close])
+        said[close] = machine.predict(asked[close])
     return said[positions.reshape(-1)]
 
 
