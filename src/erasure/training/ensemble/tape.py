@@ -6,7 +6,6 @@ others are differentiated by autograd, each alone.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -62,7 +61,10 @@ class _Linear:
             torch.sum(rows, 2, out=into["bias"])
         if not needs_input:
             return None
-        found = torch.bmm(self.weight.transpose(1, 2), rows).transpose(1, 2)
+        if self.x.stride(1) == 1:  # as the input lies in memory
+            found = torch.bmm(rows.transpose(1, 2), self.weight)
+        else:
+            found = torch.bmm(self.weight.transpose(1, 2), rows).transpose(1, 2)
         return found if len(self.shape) == 3 else found.view(self.shape)
 
 
@@ -109,14 +111,18 @@ class _FirstConvolution:
         self.module: nn.Conv2d = module
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        """The output from patches, ``(M, B, H, W, C * k * k)``."""
-        weight = own["weight"].flatten(2).transpose(1, 2)
-        self.rows = x.flatten(1, -2)
-        y = torch.bmm(self.rows, weight) if "bias" not in own else torch.baddbmm(own["bias"].unsqueeze(1), self.rows, weight)
-        return y.view(*x.shape[:-1], -1).movedim(-1, 2)
+        """The output from patches, ``(M, B, H, W, C * k * k)``; in memory as that of other layers of images, ``(B, H, W, M, O)``."""
+        weight, self.rows = own["weight"].flatten(2).transpose(1, 2), x.flatten(1, -2)
+        n_models, *shape = x.shape[:-1]
+        y = x.new_empty(self.rows.shape[1], n_models, weight.shape[2])
+        if "bias" in own:
+            torch.baddbmm(own["bias"].unsqueeze(1), self.rows, weight, out=y.transpose(0, 1))
+        else:
+            torch.bmm(self.rows, weight, out=y.transpose(0, 1))
+        return y.view(*shape, n_models, -1).permute(3, 0, 4, 1, 2)
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
-        rows = gradient.movedim(2, -1).flatten(1, -2)
+        rows = images(gradient).movedim(1, -1).reshape(self.rows.shape[1], len(gradient), -1).transpose(0, 1)
         if "weight" in into:
             into["weight"].flatten(2).copy_(torch.bmm(self.rows.transpose(1, 2), rows).transpose(1, 2))
         if "bias" in into:
@@ -130,17 +136,15 @@ class _MaxPool:
         self.window = (*([each, each] if isinstance(each, int) else list(each) for each in pairs), module.ceil_mode)
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        self.n_models, self.by_model = len(x), x.movedim(2, -1).is_contiguous()
-        self.x = x.flatten(0, 1) if self.by_model else images(x)
+        self.n_models, self.x = len(x), images(x)
         y, self.places = torch.ops.aten.max_pool2d_with_indices(self.x, *self.window)
-        return y.unflatten(0, x.shape[:2]) if self.by_model else stacked(y, self.n_models)
+        return stacked(y, self.n_models)
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
         if not needs_input:
             return None
-        rows = gradient.flatten(0, 1).contiguous(memory_format=torch.channels_last) if self.by_model else images(gradient)
-        found = torch.ops.aten.max_pool2d_with_indices_backward(rows, self.x, *self.window, self.places)
-        return found.unflatten(0, gradient.shape[:2]) if self.by_model else stacked(found, self.n_models)
+        found = torch.ops.aten.max_pool2d_with_indices_backward(images(gradient), self.x, *self.window, self.places)
+        return stacked(found, self.n_models)
 
 
 class _Relu:
@@ -227,10 +231,12 @@ class Tape:
         self.n_models: int | None = MODELS_WITH_CONVOLUTIONS if has_convolutions else None
         """Models to compute at a time; None takes all."""
         _refuse_beside(program, path)
-        self._pool_first()
-        for (before, *_), (after, *_) in itertools.pairwise(self._layers):
-            if isinstance(after, _Relu):
-                after.in_place = isinstance(before, _Linear | _Convolution | _FirstConvolution | _MaxPool)
+        self._rectify_last()
+        kept: _Layer | None = None  # the last one that makes something, rather than shows it in another shape
+        for layer, *_ in self._layers:
+            if isinstance(layer, _Relu):
+                layer.in_place = isinstance(kept, _Linear | _Convolution | _FirstConvolution | _MaxPool)
+            kept = kept if isinstance(layer, _Flatten) else layer
 
     def convolves(self) -> nn.Conv2d | None:
         """The first layer, if it is a convolution that could be a product with patches of the data."""
@@ -244,11 +250,11 @@ class Tape:
         if isinstance(first, _Convolution):
             self._layers[0] = (_FirstConvolution(first.module), names, learnt)
 
-    def _pool_first(self) -> None:
-        """Pool before a ReLU that comes first: the same numbers, of a quarter of the values."""
+    def _rectify_last(self) -> None:
+        """Pool and flatten before a ReLU that comes first: the same numbers, of a quarter of the values and as they lie in memory."""
         for number in range(len(self._layers) - 1):
             (before, *_), (after, *_) = self._layers[number : number + 2]
-            if isinstance(before, _Relu) and isinstance(after, _MaxPool):
+            if isinstance(before, _Relu) and isinstance(after, _MaxPool | _Flatten):
                 self._layers[number : number + 2] = reversed(self._layers[number : number + 2])
 
     @torch.no_grad()
