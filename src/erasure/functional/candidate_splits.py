@@ -6,12 +6,13 @@ samples that have been deleted had never been there.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["LENDERS", "Candidates", "Segments", "candidates_again", "candidates_of", "first_features", "mixed"]
+__all__ = ["LENDERS", "Candidates", "Segments", "candidates_of", "counts_of", "mixed"]
 
 LENDERS = 4
 """So many samples for each threshold lend their values, of which those that differ count."""
@@ -24,33 +25,40 @@ _SPLITS = np.uint64(0x8CB92BA72F3D8DD7)
 
 def mixed(values: Any, salt: Any) -> Any:
     """The finaliser of SplitMix64 on values and a salt, both uint64 arrays that broadcast: evenly spread, and no two values alike."""
-    with np.errstate(over="ignore"):
-        z = values * np.uint64(0x9E3779B97F4A7C15) + salt
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    z = values * np.uint64(0x9E3779B97F4A7C15) + salt
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Segments:
-    """Nodes with their samples, node after node, in the order of the samples' keys.
+    """Nodes with their samples, node after node, in the order of the tree: those that come first lend their values.
 
     Args:
         nodes: ``(N,)``, numbers of the nodes.
         sizes: ``(N,)``, samples of each, at least 1.
         rows: ``(M,)``, samples.
-        keys: ``(M,)``, uint64, ascending in each node, no two alike.
+        totals: ``(N, C)``, samples of each class.
     """
 
     nodes: Any
     sizes: Any
     rows: Any
-    keys: Any
+    totals: Any
 
-    @property
+    @functools.cached_property
     def owner(self) -> Any:
         """Place of the node of each sample, shape ``(M,)``."""
         return np.repeat(np.arange(len(self.nodes)), self.sizes)
+
+    @functools.cached_property
+    def ends(self) -> Any:
+        """Where the samples of each node end, shape ``(N,)``."""
+        return self.sizes.cumsum()
 
     def pick(self, is_wanted: Any) -> Segments:
         """Some of the nodes.
@@ -60,78 +68,99 @@ class Segments:
         """
         if is_wanted.all():
             return self
-        chosen = np.repeat(is_wanted, self.sizes)
-        return Segments(self.nodes[is_wanted], self.sizes[is_wanted], self.rows[chosen], self.keys[chosen])
+        rows = self.rows[is_wanted.repeat(self.sizes)]
+        return Segments(self.nodes[is_wanted], self.sizes[is_wanted], rows, self.totals[is_wanted])
+
+    def first(self, n: int, labels: Any) -> Segments:
+        """The nodes with the first samples of each alone.
+
+        Args:
+            n: At most so many.
+            labels: Of all samples.
+        """
+        sizes = np.minimum(self.sizes, n)
+        if sizes.sum() == len(self.rows):
+            return self
+        ends = sizes.cumsum()
+        rows = self.rows[np.arange(ends[-1]) + (self.ends - self.sizes - ends + sizes).repeat(sizes)]
+        found = Segments(self.nodes, sizes, rows, self.totals)
+        found.totals = counts_of(found.owner, labels[rows], self.totals.shape)
+        return found
 
     def joined(self, other: Segments) -> Segments:
         """These and other nodes."""
         if not len(self.nodes) or not len(other.nodes):
             return self if len(self.nodes) else other
-        names = ("nodes", "sizes", "rows", "keys")
+        names = ("nodes", "sizes", "rows", "totals")
         return Segments(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
-    def class_counts(self, labels: Any, n_classes: int) -> Any:
-        """Samples of each class in each node, shape ``(N, C)``."""
-        flat = self.owner * n_classes + labels[self.rows]
-        return np.bincount(flat, minlength=len(self.nodes) * n_classes).reshape(-1, n_classes)
+
+def counts_of(owner: Any, labels: Any, shape: tuple[int, int]) -> Any:
+    """Samples of each class in each node.
+
+    Args:
+        owner: ``(M,)``, places of nodes.
+        labels: ``(M,)``.
+        shape: ``(N, C)``.
+    """
+    return np.bincount(owner * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Candidates:
     """Splits that nodes may take: a sample goes left if its value is at most the threshold; what is missing (NaN) goes right.
 
     Args:
         features: ``(N, p)``, in the order of their hashes; -1 where a node has fewer with a split that parts its samples.
         thresholds: ``(N, p, k)``, float32, ascending.
-        left: ``(N, p, k, C)``, int32: samples of each class that go left.
+        left: ``(N, C, p, k)``: samples of each class that go left.
+        totals: ``(N, C)``, samples of each class.
     """
 
     features: Any
     thresholds: Any
     left: Any
+    totals: Any
 
-    def is_valid(self, totals: Any) -> Any:
-        """Which candidates leave a sample on either side, shape ``(N, p, k)``.
-
-        Args:
-            totals: ``(N, C)``, samples of each class.
-        """
-        n_left = _over_classes(self.left)
-        return (n_left > 0) & (n_left < totals.sum(1)[:, None, None]) & (self.features >= 0)[:, :, None]
-
-    def all_part(self, is_valid: Any) -> Any:
-        """Whether with each feature a split parts the samples, shape ``(N,)``.
+    def pick(self, is_wanted: Any) -> Candidates:
+        """Those of some nodes.
 
         Args:
-            is_valid: As :meth:`is_valid` gives it.
+            is_wanted: ``(N,)``, bool.
         """
-        return (is_valid.any(2) == (self.features >= 0)).all(1)
+        if is_wanted.all():
+            return self
+        return Candidates(*(each[is_wanted] for each in (self.features, self.thresholds, self.left, self.totals)))
 
-    def best(self, totals: Any, is_valid: Any) -> tuple[Any, Any]:
+    @functools.cached_property
+    def _sizes(self) -> tuple[Any, Any]:
+        """Samples that go left, ``(N, p, k)``, and those of the smaller side; 0 for candidates that are none."""
+        n_left, n = self.left.sum(1), self.totals.sum(1)[:, None, None]
+        return n_left, np.minimum(n_left, n - n_left)
+
+    def part(self) -> Any:
+        """With which features a candidate parts the samples, shape ``(N, p)``."""
+        return self._sizes[1].any(2)
+
+    def best(self) -> tuple[Any, Any]:
         """Feature and threshold of the candidate of least Gini impurity; of equals the first feature, then the lowest threshold.
-
-        Args:
-            totals: ``(N, C)``, samples of each class.
-            is_valid: As :meth:`is_valid` gives it.
 
         Returns:
             Features ``(N,)``, -1 where no candidate is valid, and thresholds ``(N,)``, 0 there.
         """
-        # Class by class, side by side in memory: whole numbers, so that the order of sums does not matter.
-        left = np.ascontiguousarray(np.moveaxis(self.left, 3, 0), dtype=np.float64)
-        total = totals.T[:, :, None, None].astype(np.float64)
-        n_left, n = left.sum(0), totals.sum(1)[:, None, None]
-        squares, right = (left * left).sum(0), total - left
+        n_left, least = self._sizes
+        right = self.totals[:, :, None, None] - self.left
+        squares, other = (self.left * self.left).sum(1), (right * right).sum(1)
+        is_valid = least > 0
+        n_right = self.totals.sum(1)[:, None, None] - n_left
         with np.errstate(divide="ignore", invalid="ignore"):
-            score = squares / n_left + (right * right).sum(0) / (n - n_left)
+            score = squares / n_left + other / n_right
         return self._at(np.where(is_valid, score, -np.inf))
 
-    def random(self, totals: Any, is_valid: Any, salts: Any) -> tuple[Any, Any]:
+    def random(self, salts: Any) -> tuple[Any, Any]:
         """Feature and threshold of the candidate of the lowest hash, of those that leave a quarter on either side if there are any.
 
         Args:
-            totals: ``(N, C)``, samples of each class.
-            is_valid: As :meth:`is_valid` gives it.
             salts: ``(N,)``, uint64, of the nodes.
 
         Returns:
@@ -139,9 +168,9 @@ class Candidates:
         """
         names = self.thresholds.view(np.uint32) | self.features.astype(np.uint64)[:, :, None] << np.uint64(32)
         hashes = mixed(names, (salts ^ _SPLITS)[:, None, None])
-        n_left, n = _over_classes(self.left), totals.sum(1)[:, None, None]
-        is_even = is_valid & (4 * np.minimum(n_left, n - n_left) >= n)
-        is_valid = np.where(is_even.any((1, 2), keepdims=True), is_even, is_valid)
+        least = self._sizes[1]
+        is_valid = 4 * least >= np.maximum(self.totals.sum(1), 1)[:, None, None]
+        is_valid = np.where(is_valid.any((1, 2), keepdims=True), is_valid, least > 0)
         return self._at(np.where(is_valid, -hashes.astype(np.float64), -np.inf))
 
     def _at(self, score: Any) -> tuple[Any, Any]:
@@ -153,32 +182,28 @@ class Candidates:
         return np.where(exists, feature, -1), np.where(exists, threshold, np.float32(0))
 
 
-def candidates_of(
-    segments: Segments, samples: Any, labels: Any, *, totals: Any, salts: Any, n_features: int, n_thresholds: int
-) -> tuple[Candidates, Any, Any]:
-    """The candidates of nodes, which are valid, and how many samples of a node, from its first, they depend on by more than their counts.
+def candidates_of(segments: Segments, samples: Any, labels: Any, *, salts: Any, n_features: int, n_thresholds: int) -> Candidates:
+    """The candidates of nodes.
 
-    The samples of the lowest keys lend their values, as the largest that goes left; of each feature the first that differ are taken. Of
-    the features, those of the lowest hashes take part with which such a split parts the samples.
+    The first samples lend their values, as the largest that goes left; of each feature the first that differ are taken. Of the features,
+    those of the lowest hashes take part with which such a split parts the samples.
 
     Args:
         segments: The nodes.
         samples: ``(n, P)``, float32, contiguous.
         labels: ``(n,)``, whole numbers below ``C``.
-        totals: ``(N, C)``, samples of each class in each node.
         salts: ``(N,)``, uint64, of the nodes.
         n_features: At most so many features, ``p``.
-        n_thresholds: So many thresholds of each, ``k``; where all nodes have fewer samples, as many as the largest has.
+        n_thresholds: So many thresholds of each, ``k``; where all nodes have fewer samples, one more than the largest has.
     """
-    n_nodes, n_all, n_classes = len(segments.nodes), samples.shape[1], totals.shape[1]
+    n_nodes, n_all = len(segments.nodes), samples.shape[1]
+    k = min(n_thresholds, int(segments.sizes.max()) + 1)  # which there are must not depend on other nodes
     priority = _priority(salts, n_all)
     block = _lowest(priority, n_features)
-    *counted, n_lent = _counted(segments, samples, labels, block, n_thresholds, n_classes)
-    found = Candidates(block, *counted)
-    is_valid = found.is_valid(totals)
-    parts = is_valid.any(2)
+    found = _counted(segments, samples, labels, block, n_thresholds, k)
+    parts = found.part()
     if parts.all():
-        return found, is_valid, n_lent
+        return found
     features = np.full((n_nodes, n_features), -1)
     thresholds = np.full_like(found.thresholds, _MAX)
     left = np.zeros_like(found.left)
@@ -188,70 +213,19 @@ def candidates_of(
         rank = n_chosen[pending, None] + parts.cumsum(1) - 1
         node, column = np.nonzero(parts & (rank < n_features))
         to = pending[node], rank[node, column]
-        features[to], thresholds[to], left[to] = block[node, column], found.thresholds[node, column], found.left[node, column]
+        features[to], thresholds[to] = block[node, column], found.thresholds[node, column]
+        left[to[0], :, to[1]] = found.left[node, :, column]
         n_chosen[pending] = np.minimum(n_chosen[pending] + parts.sum(1), n_features)
         is_pending = n_chosen < n_features
         start += block.shape[1]
         if start >= n_all or not is_pending.any():
-            found = Candidates(features, thresholds, left)
-            return found, found.is_valid(totals), n_lent
+            return Candidates(features, thresholds, left, segments.totals)
         if order is None:
             order = priority.argsort(1)
         pending = np.flatnonzero(is_pending)
         block = order[pending, start : start + n_features]
-        *counted, more = _counted(segments.pick(is_pending), samples, labels, block, n_thresholds, n_classes, left.shape[2])
-        n_lent[pending] = np.maximum(n_lent[pending], more)
-        found = Candidates(block, *counted)
-        parts = found.is_valid(totals[pending]).any(2)
-
-
-def first_features(salts: Any, n_all: int, n_features: int) -> Any:
-    """The features that nodes look at first, and alone if with each of them a split parts the samples, shape ``(N, p)``.
-
-    Args:
-        salts: ``(N,)``, uint64, of the nodes.
-        n_all: Of how many.
-        n_features: ``p``.
-    """
-    return _lowest(_priority(salts, n_all), n_features)
-
-
-def candidates_again(
-    segments: Segments, samples: Any, labels: Any, known: Candidates, n_thresholds: int
-) -> tuple[Candidates, Any]:
-    """The candidates of nodes that lost samples which lend values: only thresholds that are new are counted.
-
-    Args:
-        segments: The nodes; each with more than ``n_thresholds`` samples.
-        samples: ``(n, P)``, float32, contiguous.
-        labels: ``(n,)``, whole numbers.
-        known: Candidates before, of :func:`first_features`, without the lost samples in the counts.
-        n_thresholds: ``k``.
-
-    Returns:
-        As :func:`candidates_of`, if with each of these features a split parts the samples.
-    """
-    thresholds, n_lent = _lent(segments, samples, known.features, n_thresholds, n_thresholds)
-    is_known = thresholds[:, :, :, None] == known.thresholds[:, :, None, :]
-    left = np.take_along_axis(known.left, is_known.argmax(3)[:, :, :, None], 2)
-    node, column, place = np.nonzero(~is_known.any(3))
-    sizes = segments.sizes[node]
-    pair = np.repeat(np.arange(len(node)), sizes)
-    starts = (segments.sizes.cumsum() - segments.sizes)[node] - (sizes.cumsum() - sizes)
-    rows = segments.rows[np.arange(len(pair)) + starts[pair]]
-    goes_left = samples[rows, known.features[node, column][pair]] <= thresholds[node, column, place][pair]
-    n_classes = left.shape[3]
-    counts = np.bincount((pair * n_classes + labels[rows])[goes_left], minlength=len(node) * n_classes)
-    left[node, column, place] = counts.reshape(-1, n_classes)
-    return Candidates(known.features, thresholds, left), n_lent
-
-
-def _over_classes(values: Any) -> Any:
-    """Sums over the last axis, which is short: whole numbers, so that their order does not matter."""
-    total = values[..., 0].copy()
-    for k in range(1, values.shape[-1]):
-        total += values[..., k]
-    return total
+        found = _counted(segments.pick(is_pending), samples, labels, block, n_thresholds, k)
+        parts = found.part()
 
 
 def _priority(salts: Any, n_all: int) -> Any:
@@ -262,51 +236,48 @@ def _lowest(priority: Any, n: int) -> Any:
     """Columns of the ``n`` lowest numbers of each row, ascending."""
     if n >= priority.shape[1]:
         return priority.argsort(1)
-    places = np.argpartition(priority, n - 1, axis=1)[:, :n]
-    order = np.take_along_axis(priority, places, 1).argsort(1)
-    return np.take_along_axis(places, order, 1)
+    each = np.arange(len(priority))[:, None]
+    places = priority.argpartition(n - 1, axis=1)[:, :n]
+    return places[each, priority[each, places].argsort(1)]
 
 
-def _counted(
-    segments: Segments, samples: Any, labels: Any, features: Any, n_thresholds: int, n_classes: int, width: int | None = None
-) -> tuple[Any, Any, Any]:
-    """Thresholds ``(N, w, k)`` of features ``(N, w)``, the classes that go left ``(N, w, k, C)``, and how many samples lend values."""
-    n_nodes, n_tried = features.shape
-    k = width or min(n_thresholds, int(segments.sizes.max()))
-    values, n_lent = _lent(segments, samples, features, n_thresholds, k)
-    owner = segments.owner
-    own = samples.reshape(-1)[segments.rows * samples.shape[1] + features.T[:, owner]]
+def _counted(segments: Segments, samples: Any, labels: Any, features: Any, n_thresholds: int, k: int) -> Candidates:
+    """Candidates ``(N, w, k)`` with features ``(N, w)``, whether they part the samples or not."""
+    values = _lent(segments, samples, features, n_thresholds, k)
+    n_tried, n_classes, owner = features.shape[1], segments.totals.shape[1], segments.owner
+    own = samples.reshape(-1).take(segments.rows * samples.shape[1] + features.T.take(owner, 1))
     place, n_places = _placed_between(own, values, owner)
-    place *= n_classes
-    place += labels[segments.rows]
-    between = np.bincount(place.reshape(-1), minlength=n_nodes * n_tried * n_places * n_classes)
-    between = between.reshape(n_nodes, n_tried, n_places, n_classes)
-    return values, between[:, :, :k].cumsum(2, dtype=np.int32), n_lent
+    place += (owner * (n_classes - 1) + labels[segments.rows]) * (n_tried * n_places)
+    between = np.bincount(place.reshape(-1), minlength=len(features) * n_classes * n_tried * n_places)
+    left = between.reshape(-1, n_classes, n_tried, n_places)[:, :, :, :k].cumsum(3)
+    return Candidates(features, values, left, segments.totals)
 
 
-def _lent(segments: Segments, samples: Any, features: Any, n_thresholds: int, k: int) -> tuple[Any, Any]:
-    """Thresholds ``(N, w, k)`` of features ``(N, w)``, and how many samples lend values."""
-    flat, n_all = samples.reshape(-1), samples.shape[1]
-    sizes = segments.sizes
-    starts, n_lent = sizes.cumsum() - sizes, np.minimum(sizes, k)
+def _lent(segments: Segments, samples: Any, features: Any, n_thresholds: int, k: int) -> Any:
+    """Thresholds ``(N, w, k)`` of features ``(N, w)``."""
+    flat, n_all, sizes = samples.reshape(-1), samples.shape[1], segments.sizes
 
     def read(nodes: Any, n_lenders: int) -> Any:
-        places = starts[nodes][:, None] + np.minimum(np.arange(n_lenders), sizes[nodes][:, None] - 1)
-        found = flat[segments.rows[places][:, None, :] * n_all + features[nodes][:, :, None]] + np.float32(0)
-        found[np.isnan(found) | (np.arange(n_lenders) >= sizes[nodes][:, None])[:, None, :]] = _MAX
-        return np.clip(found, -_MAX, _MAX)
+        within, size = np.arange(n_lenders), sizes[nodes][:, None]
+        places = (segments.ends - sizes)[nodes][:, None] + np.minimum(within, size - 1)
+        found = flat.take((segments.rows * n_all).take(places)[:, None, :] + features[nodes][:, :, None])
+        is_none = np.isnan(found)
+        is_none |= (within >= size)[:, None, :]
+        found[is_none] = _MAX
+        return np.clip(found, -_MAX, _MAX, out=found)
 
-    values = np.sort(read(slice(None), k), axis=2)
-    # Mostly no two are alike in the first samples that are read.
-    more = np.flatnonzero((sizes > n_thresholds) & ~(values[:, :, 1:] > values[:, :, :-1]).all((1, 2)))
-    if len(more):
-        values[more], n_read = _first_distinct(read(more, min(LENDERS * n_thresholds, int(sizes.max()))), k)
-        n_lent[more] = np.minimum(sizes[more], n_read.max(1))
-    return values, n_lent
+    values = read(slice(None), k)
+    values.sort(axis=2)
+    if k == n_thresholds:
+        # Mostly no two are alike in the first samples that are read.
+        more = np.flatnonzero((sizes > n_thresholds) & ~(values[:, :, 1:] > values[:, :, :-1]).all((1, 2)))
+        if len(more):
+            values[more] = _first_distinct(read(more, min(LENDERS * n_thresholds, int(sizes.max()))), k)
+    return values
 
 
-def _first_distinct(values: Any, k: int) -> tuple[Any, Any]:
-    """The first ``k`` different numbers of each row, ascending, and the highest of all where there are fewer; and how many were read."""
+def _first_distinct(values: Any, k: int) -> Any:
+    """The first ``k`` different numbers of each row, ascending, and the highest of all where there are fewer."""
     bits = values.view(np.uint32)
     in_order = bits ^ ((np.uint32(0) - (bits >> np.uint32(31))) | np.uint32(0x80000000))
     packed = in_order.astype(np.uint64) << np.uint64(32) | np.arange(values.shape[2], dtype=np.uint64)
@@ -316,9 +287,8 @@ def _first_distinct(values: Any, k: int) -> tuple[Any, Any]:
     is_chosen = np.empty_like(is_first)
     np.put_along_axis(is_chosen, (packed & np.uint64(0xFFFFFFFF)).astype(np.int64), is_first, axis=2)
     rank = is_chosen.cumsum(2, dtype=np.int32)
-    n_read = np.where(rank[:, :, -1] < k, values.shape[2], (rank < k).sum(2) + 1)
     is_chosen &= rank <= k
-    return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k], n_read
+    return np.sort(np.where(is_chosen, values, _MAX), axis=2)[:, :, :k]
 
 
 def _placed_between(own: Any, values: Any, owner: Any) -> tuple[Any, int]:
@@ -336,8 +306,9 @@ def _placed_between(own: Any, values: Any, owner: Any) -> tuple[Any, int]:
     n_places = 1 << k.bit_length()
     padded = np.full((n_nodes, n_tried, n_places), np.inf, dtype=np.float32)
     padded[:, :, :k] = values
-    padded, own[np.isnan(own)] = padded.reshape(-1), np.inf
-    place = (owner * n_tried + np.arange(n_tried)[:, None]) * n_places
+    padded = padded.reshape(-1)
+    np.copyto(own, np.inf, where=np.isnan(own))
+    place = owner * (n_tried * n_places) + np.arange(0, n_tried * n_places, n_places)[:, None]
     step, dtype = n_places >> 1, np.min_scalar_type(n_places)
     while step:
         # Halving without branches, all values in step: their thresholds are few, and stay in the processor's cache.

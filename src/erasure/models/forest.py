@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
-from erasure.functional.hashed_trees import Kept, Trees
+from erasure.functional.candidate_splits import mixed
+from erasure.functional.hashed_trees import Trees
 from erasure.training.batches import Batch
 from erasure.training.estimators import Estimator, hashed, rows_of
 from erasure.training.predictor import Model, ModelInput
@@ -26,29 +27,34 @@ __all__ = ["ExactForest"]
 _REFIT_FROM = 64
 """Where more than one in so many samples goes, fitting to the others, which gives the same bits, costs less than mending."""
 
+_PLACES = np.uint64(0x9FB21C651E98DF25)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExactForest(Model):
     """Trees whose splits are a function of the samples in their node, whatever was there before.
 
-    In a node the samples of the lowest hashes in the tree lend their values, as the largest that goes left: four samples for each of
-    ``thresholds`` different values. The features of the lowest hashes take part, as many as the square root of all; the best of all these
-    splits by Gini impurity is taken. Near the root, above ``random_depth``, one is taken by hash, if there are any of those that leave a
-    quarter of the samples on either side: few deletions change it, and what hangs under it is costly to grow again.
+    Samples are ordered by hash, as in a ring, and each tree has a place in it: in a node, those come first that follow this place. The
+    first ``split_samples`` of a node choose its split, all where there are fewer or where those are alike. Of these, the first lend their
+    values, as the largest that goes left: four samples for each of ``thresholds`` different values. The features of the lowest hashes take
+    part, as many as the square root of all; the best of all these splits by Gini impurity is taken. Near the root, above ``random_depth``,
+    and where those that choose are of one class, a split is taken by hash, if there are any of those that leave a quarter of them on
+    either side.
     Missing values (NaN) go right; in a run there are none, for its sources fill them or leave their rows out.
 
-    Deleting subtracts the samples that go from the counts that large nodes keep of their candidates; where one goes that lent its values,
-    the thresholds that come instead are counted. Small nodes are counted again, and only what hangs under a split that changed is grown
-    again. The samples are kept. Where many go at once, all trees are grown again.
+    Deleting subtracts the samples that go from the counts of nodes; a split is chosen again only where one goes that chose it, which seldom
+    happens in large nodes, and only what hangs under a split that changed is grown again. The samples are kept. Where many go at once, all
+    trees are grown again.
 
     Args:
         trees: How many.
         max_depth: Of a tree.
         thresholds: Candidates of each feature.
-        random_depth: Levels at the top that split at random; None for two fifths of ``max_depth``, 4 of 10.
+        split_samples: Of a node, that choose its split; more choose better, and cost more to delete.
+        random_depth: Levels at the top that split at random; None for a fifth of ``max_depth``, 2 of 10.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     source: ClassVar[Source | None] = Source(
         paper="Brophy, Lowd, ICML 2021, arXiv:2009.05567",
         code="jjbrophy47/dare_rf at bd9e730",
@@ -57,13 +63,15 @@ class ExactForest(Model):
             "Choices are hashed, so that a deletion gives the same bits as fitting, not the same distribution.",
             "Thresholds are values of the samples of lowest hashes, not of those next to which the class changes: a deletion then seldom "
             "changes which there are. In the code one whose last sample goes stays (0 / 0 counts as a change of class).",
-            "Small nodes keep no counts of their candidates.",
+            "Large nodes are split by their first samples alone, so that most deletions leave their splits as they are; nothing is kept of "
+            "candidates, which are counted again.",
         ),
     )
 
     trees: PositiveInt = 50
     max_depth: Annotated[int, Interval(ge=1, le=14)] = 10
     thresholds: PositiveInt = 25
+    split_samples: PositiveInt = 96
     random_depth: NonNegativeInt | None = None
 
     def build(self, data: ModelInput) -> nn.Module:
@@ -89,6 +97,7 @@ class _Forest(Estimator):
     threshold: Tensor
     counts: Tensor
     paths: Tensor
+    last: Tensor
 
     def __init__(self, n_inputs: int, n_classes: int, is_binary: bool, options: ExactForest) -> None:
         super().__init__()
@@ -103,20 +112,20 @@ class _Forest(Estimator):
         self.register_buffer("threshold", torch.zeros(shape))
         self.register_buffer("counts", torch.zeros(*shape, n_classes, dtype=torch.int64))
         self.register_buffer("paths", torch.zeros(options.trees, 0, dtype=torch.int16))
-        self._keep(self._nothing_kept())
+        self.register_buffer("last", torch.zeros(shape, dtype=torch.uint64))
 
     def fit(self, samples: Batch, seed: int) -> None:
         """Grow every tree."""
         self.seed.fill_(seed)
-        self.rows, self.labels = rows_of(samples.x, torch.float32).contiguous().clone(), samples.y.long().clone()
-        self.ids = samples.ids.clone()
+        order = torch.from_numpy(self._hashes(samples.ids).argsort())
+        self.rows = rows_of(samples.x, torch.float32)[order] + 0.0  # negative zeros are zeros
+        self.labels, self.ids = samples.y.long()[order], samples.ids[order]
         self.feature.fill_(-1)
         self.threshold.zero_()
         self.counts.zero_()
-        self.paths = torch.zeros(self.options.trees, len(self.ids), dtype=torch.int16)
-        trees = self._trees(self._nothing_kept())
-        trees.grow()
-        self._keep(trees.kept)
+        self.paths = torch.zeros(self.options.trees, len(order), dtype=torch.int16)
+        self.last.zero_()
+        self._trees().grow()
 
     def n_fitted(self) -> int:
         """By what is kept."""
@@ -125,54 +134,52 @@ class _Forest(Estimator):
     def delete(self, gone: Batch, left: Callable[[], Batch]) -> None:
         """Mend every tree, or grow it again."""
         del left
-        stays = ~torch.isin(self.ids, gone.ids)
-        kept, n_gone = stays.nonzero().reshape(-1), int((~stays).sum())
-        if not n_gone:
+        trees = self._trees()
+        hashes = self._hashes(gone.ids)
+        rows = trees.hashes.searchsorted(hashes)
+        is_there = rows < len(trees.hashes)
+        is_there[is_there] = trees.hashes[rows[is_there]] == hashes[is_there]
+        rows = np.unique(rows[is_there])
+        n = len(self.ids) - len(rows)
+        if not len(rows):
             return
-        if n_gone * _REFIT_FROM > len(kept):
-            self.fit(Batch(self.rows[kept], self.labels[kept], self.ids[kept]), int(self.seed))
+        if len(rows) * _REFIT_FROM > n:
+            stays = torch.ones(len(self.ids), dtype=torch.bool)
+            stays[torch.from_numpy(rows)] = False
+            self.fit(Batch(self.rows[stays], self.labels[stays], self.ids[stays]), int(self.seed))
             return
-        trees = self._trees(Kept(**{name: getattr(self, f"kept_{name}").numpy() for name in Kept.NAMES}))
-        trees.delete((~stays).nonzero().reshape(-1).numpy())
-        self._keep(trees.kept)
-        self.rows, self.labels, self.ids = self.rows[kept], self.labels[kept], self.ids[kept]
-        ends = [-1, *(~stays).nonzero().reshape(-1).tolist(), len(stays)]
-        self.paths = torch.cat([self.paths[:, a + 1 : b] for a, b in itertools.pairwise(ends)], dim=1)
+        trees.delete(rows)
+        ends = list(itertools.pairwise([-1, *rows.tolist(), n + len(rows)]))
+        for name in ("rows", "labels", "ids"):
+            setattr(self, name, torch.cat([getattr(self, name)[a + 1 : b] for a, b in ends]))
+        self.paths = torch.cat([self.paths[:, a + 1 : b] for a, b in ends], dim=1)
 
     def statistics(self) -> list[Tensor]:
-        """The samples, where they are in the trees, and the counts of candidates."""
-        return [self.rows, self.labels, self.ids, self.paths, *(getattr(self, f"kept_{name}") for name in Kept.NAMES)]
+        """The samples, where they are in the trees, and on which of them splits depend."""
+        return [self.rows, self.labels, self.ids, self.paths, self.last]
 
-    def _nothing_kept(self) -> Kept:
-        shape = (0, max(1, math.isqrt(self.rows.shape[1])), self.options.thresholds)
-        return Kept(
-            nodes=np.zeros(0, dtype=np.int64),
-            last=np.zeros(0, dtype=np.uint64),
-            features=np.zeros(shape[:2], dtype=np.int64),
-            thresholds=np.zeros(shape, dtype=np.float32),
-            left=np.zeros((*shape, self.n_classes), dtype=np.int32),
-        )
+    def _hashes(self, ids: Tensor) -> Any:
+        return mixed(ids.numpy().astype(np.uint64), np.uint64(hashed(int(self.seed), "sample")))
 
-    def _keep(self, kept: Kept) -> None:
-        for name in Kept.NAMES:
-            self.register_buffer(f"kept_{name}", torch.from_numpy(getattr(kept, name)))
-
-    def _trees(self, kept: Kept) -> Trees:
+    def _trees(self) -> Trees:
         if self.feature.device.type != "cpu":
             raise RequirementNotMet("ExactForest grows on the CPU; use --device cpu")
+        salts = np.array(_salts(int(self.seed), self.options.trees), dtype=np.uint64)
         return Trees(
             samples=self.rows.numpy(),
             labels=self.labels.numpy(),
-            ids=self.ids.numpy().astype(np.uint64),
-            salts=np.array(_salts(int(self.seed), self.options.trees), dtype=np.uint64),
+            hashes=self._hashes(self.ids),
+            places=mixed(salts, _PLACES),
+            salts=salts,
             feature=self.feature.numpy(),
             threshold=self.threshold.numpy(),
             counts=self.counts.numpy(),
             paths=self.paths.numpy(),
-            kept=kept,
+            last=self.last.numpy(),
             max_depth=self.options.max_depth,
             n_thresholds=self.options.thresholds,
-            random_depth=self.options.max_depth * 2 // 5 if self.options.random_depth is None else self.options.random_depth,
+            n_split_samples=self.options.split_samples,
+            random_depth=self.options.max_depth // 5 if self.options.random_depth is None else self.options.random_depth,
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Trees whose large nodes keep counts: deleting is growing without the samples, and costs a fraction of it."""
+"""Trees whose nodes are split by some of their samples: deleting is growing without them, and costs a fraction of it."""
 
 import numpy as np
 import pytest
@@ -46,15 +46,13 @@ def fitted(options, x, y, ids):
 
 
 @pytest.mark.parametrize("kind", [{}, {"ties": True}, {"gaps": True}])
-@pytest.mark.parametrize("options", [{}, {"random_depth": 2}, {"thresholds": 40}])
-def test_kept_counts_are_those_of_growing_without_the_samples(kind, options, monkeypatch):
-    monkeypatch.setattr(hashed_trees, "KEPT_FROM", 10)
-    model = ExactForest(**{"trees": 4, "max_depth": 7, "thresholds": 6} | options)
+@pytest.mark.parametrize("options", [{}, {"random_depth": 2}, {"thresholds": 40}, {"split_samples": 3}])
+def test_mended_trees_are_those_of_growing_without_the_samples(kind, options):
+    model = ExactForest(**{"trees": 4, "max_depth": 7, "thresholds": 6, "split_samples": 20} | options)
     x, y = table(len(options), **kind)
     rng, left = np.random.default_rng(1), list(range(N))
     made = fitted(model, x, y, left)
-    assert len(made.kept_nodes)
-    assert bool(torch.isfinite(made.kept_thresholds).all())  # else it would be taken for a training that diverged
+    assert bool(made.last.any())
     for size in (1, 1, 1, 1, 4, 15, 60):
         gone = set(rng.choice(left, size, replace=False).tolist())
         left = [i for i in left if i not in gone]
@@ -74,14 +72,11 @@ def test_where_many_samples_go_trees_are_grown_again_and_are_the_same(monkeypatc
 
 
 def test_deleting_one_sample_counts_few_samples_again(monkeypatch):
-    monkeypatch.setattr(hashed_trees, "KEPT_FROM", 20)
     counted = []
-    settle = hashed_trees.Trees._settled
-    monkeypatch.setattr(
-        hashed_trees.Trees, "_settled", lambda self, s, *rest: counted.append(len(s.rows)) or settle(self, s, *rest)
-    )
+    split_of = hashed_trees.Trees._split_of
+    monkeypatch.setattr(hashed_trees.Trees, "_split_of", lambda self, s: counted.append(len(s.rows)) or split_of(self, s))
     x, y = table(3)
-    made = fitted(ExactForest(trees=10, max_depth=6, thresholds=6), x, y, range(N))
+    made = fitted(ExactForest(trees=10, max_depth=6, thresholds=6, split_samples=20), x, y, range(N))
     growing, counted[:] = sum(counted), []
     for gone in range(10):
         made.delete(batch(x, y, [gone]), lambda: None)
@@ -93,15 +88,15 @@ def test_candidates_are_counted_right_and_the_best_is_that_of_brute_force():
     rng = np.random.default_rng(2)
     sizes = np.array([3, 40, 200])
     rows = rng.permutation(N)[: sizes.sum()]
-    keys = np.concatenate([np.sort(rng.integers(0, 2**63, n).astype(np.uint64)) for n in sizes])
-    segments = Segments(np.arange(3), sizes, rows, keys)
-    totals = segments.class_counts(y, 3)
-    salts = np.arange(3, dtype=np.uint64)
-    found, is_valid, _ = candidates_of(segments, x, y, totals=totals, salts=salts, n_features=2, n_thresholds=12)
-    feature, threshold = found.best(totals, is_valid)
+    totals = np.stack([np.bincount(y[members], minlength=3) for members in np.split(rows, sizes.cumsum()[:-1])])
+    segments = Segments(np.arange(3), sizes, rows, totals)
+    found = candidates_of(segments, x, y, salts=np.arange(3, dtype=np.uint64), n_features=2, n_thresholds=12)
+    feature, threshold = found.best()
     for node, members in enumerate(np.split(rows, sizes.cumsum()[:-1])):
         labels, best = y[members], (-np.inf, None)
-        for f, thresholds, left in zip(found.features[node], found.thresholds[node], found.left[node], strict=True):
+        for f, thresholds, left in zip(
+            found.features[node], found.thresholds[node], found.left[node].transpose(1, 2, 0), strict=True
+        ):
             for t, counts in zip(thresholds, left, strict=True):
                 goes_left = x[members, f] <= t
                 assert (counts == np.bincount(labels[goes_left], minlength=3)).all()
@@ -122,13 +117,25 @@ def test_values_that_differ_are_candidates_though_one_is_far_more_frequent():
 
 def test_random_levels_leave_a_quarter_on_either_side_where_a_split_does():
     x, y = table(5)
-    made = fitted(ExactForest(trees=30, max_depth=3, random_depth=2), x, y, range(N))
+    made = fitted(ExactForest(trees=30, max_depth=3, random_depth=2, split_samples=N), x, y, range(N))
     sizes = made.counts.sum(2)
     least = torch.minimum(sizes[:, 1::2], sizes[:, 2::2])[:, :3]  # children of the root and of its own
     assert bool((4 * least >= sizes[:, :3]).all())
     x[:, :] = (torch.arange(N) < 10)[:, None].float()  # no even split: any is taken
     made = fitted(ExactForest(trees=3, max_depth=3, random_depth=2), x, y, range(N))
     assert made.counts[:, 1:3].sum(2).tolist() == [[290, 10]] * 3
+
+
+def test_first_samples_that_are_alike_leave_the_split_to_all():
+    x, y = torch.zeros(N, 2), torch.zeros(N, dtype=torch.int64)
+    x[:8, 0], y[:8] = 1, 1
+    options = ExactForest(trees=20, max_depth=2, split_samples=10)
+    made, left = fitted(options, x, y, range(N)), list(range(N))
+    assert made.feature[:, 0].tolist() == [0] * 20
+    for gone in (3, 200, 0):
+        left.remove(gone)
+        made.delete(batch(x, y, [gone]), lambda: None)
+        assert model_digest(made) == model_digest(fitted(options, x, y, left))
 
 
 def test_missing_values_go_right():

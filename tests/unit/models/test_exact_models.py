@@ -34,6 +34,7 @@ BITS = {
     "k-means": KMeans(clusters=4, iterations=6),
     "forest": ExactForest(trees=3, max_depth=5, thresholds=4),
     "random forest": ExactForest(trees=3, max_depth=5, thresholds=4, random_depth=2),
+    "forest of few": ExactForest(trees=3, max_depth=5, thresholds=4, split_samples=9),
 }
 
 
