@@ -10,6 +10,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from erasure.config.tree import MAX_DEPTH, Node
+from erasure.deferred import deferred
 from erasure.errors import ConfigError, Diagnostic, Position
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class _Reader:
         self._repeated: list[Diagnostic] = []
 
     def read(self) -> Node:
-        from lark import UnexpectedToken
+        with deferred(["regex"]):  # for terminals with categories of Unicode, of which the grammar has none
+            from lark import UnexpectedToken
 
         if (surrogate := _SURROGATE.search(self._text)) is not None:
             self._fail("half of a surrogate pair, which is no character", self._position_of(surrogate.start()))
