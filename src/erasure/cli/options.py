@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["configuration_options", "experiment_from", "looks_option", "parse_seeds", "run_options"]
+__all__ = ["begin_workers", "configuration_options", "experiment_from", "looks_option", "parse_seeds", "run_options"]
 
 _MAX_SEEDS = 10_000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -116,6 +116,14 @@ def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | Non
 
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def begin_workers(options: Mapping[str, Any]) -> None:
+    """Let worker processes import what they need meanwhile, if there will be some."""
+    if options["executor"] == "processes":
+        from erasure.stages.worker_processes import begin
+
+        begin(options["device"])
 
 
 def experiment_from(config: Path, overrides: tuple[str, ...], trust: tuple[str, ...]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from erasure.cli.listeners import listener_options, listening
-from erasure.cli.options import configuration_options, experiment_from, looks_option, options_from, run_options
+from erasure.cli.options import begin_workers, configuration_options, experiment_from, looks_option, options_from, run_options
 from erasure.cli.prose import printable
 from erasure.records.collection import importing
 
@@ -101,6 +101,7 @@ def _run(
     given: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> tuple[Results, Path]:
+    begin_workers(options)
     with importing():
         from erasure.workflows.finished_runs import digested, remember
         from erasure.workflows.run import run_experiment

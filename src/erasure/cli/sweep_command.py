@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from erasure.cli.listeners import listener_options, listening
-from erasure.cli.options import configuration_options, options_from, run_options
+from erasure.cli.options import begin_workers, configuration_options, options_from, run_options
 from erasure.cli.prose import printable
 from erasure.cli.run_command import directory_name, say_failures
 
@@ -51,6 +51,8 @@ def command(
       "seeds": {"train": [0, 1, 2]}
     }
     """  # noqa: D301 - click's mark for lines that stay as they are
+    if not dry_run:
+        begin_workers(options)
     from erasure.cli.progress import Terminal
     from erasure.experiment.sweep_section import load_sweep
     from erasure.workflows.sweep import run_sweep

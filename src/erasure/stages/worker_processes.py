@@ -5,11 +5,41 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["as_in", "context", "without_script"]
+from erasure.stages.spawning import few_threads
+
+__all__ = ["STAGE_WORKERS", "as_in", "begin", "context", "without_script"]
+
+STAGE_WORKERS = ("erasure.engine.executors.processes",)
+"""What workers import that run whole stages."""
+_NVIDIA = Path("/dev/nvidiactl")
+
+
+def begin(device: str) -> None:
+    """Start the server of workers that run whole stages now, so that it imports the libraries while the caller does, on another core.
+
+    Nothing happens where :func:`context` may start no server. One that nobody asks for a process ends with this process.
+
+    Args:
+        device: Name of the device that they will use, as in the options of a run.
+    """
+    if sys.platform != "linux" or not (device == "cpu" or (device == "auto" and not _NVIDIA.exists())):
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    forkserver.set_forkserver_preload(list(STAGE_WORKERS))
+    resource_tracker.ensure_running()  # otherwise the server starts it, which lets interrupts through again
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with few_threads():
+            forkserver.ensure_running()  # which would tell of an interrupt while it imports
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def context(device: str, modules: tuple[str, ...]) -> Any:

@@ -23,7 +23,7 @@ from erasure.events import Event, Listener, StageFailed
 from erasure.stages.session import Session
 from erasure.stages.spawning import few_threads
 from erasure.stages.stage import Stage
-from erasure.stages.worker_processes import as_in, context, without_script
+from erasure.stages.worker_processes import STAGE_WORKERS, as_in, context, without_script
 from erasure.stages.worker_settings import WorkerSettings
 
 __all__ = ["Execute", "Worker", "executing", "hear"]
@@ -192,7 +192,7 @@ def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterat
         raise RequirementNotMet(
             f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
         ) from error
-    how = context(session.device.type, (__name__,))
+    how = context(session.device.type, STAGE_WORKERS)
     pool = [Worker(setup, how) for _ in range(max(1, min(workers, missing)))]
     try:
         for worker in pool:
