@@ -18,6 +18,7 @@ from erasure.data.standardise import standardised
 from erasure.data.storage import TOKENS, from_artifact
 from erasure.events import EpochFinished, Listener, Message, StageWaits, ignore_events
 from erasure.measures.contract import Outputs
+from erasure.stages.blank import Blank
 from erasure.stages.blocks import split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.numerics import Numerics
@@ -28,7 +29,6 @@ from erasure.training.devices import Precision
 from erasure.training.loop import EpochListener
 from erasure.training.predictor import Model, ModelInput, build_model, can_be_taken_up, train
 from erasure.training.shadow_graphs import has_edges, shadow_graph
-from erasure.training.trial import deep_copy
 from erasure.types import Json
 
 __all__ = ["LoadedData", "Session"]
@@ -81,7 +81,7 @@ class Session:
         self.checkpoint_s: float = _CHECKPOINT_S
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
-        self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, nn.Module]] = OrderedDict()
+        self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, Blank]] = OrderedDict()
         self._blocks: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
         self.kept_members: dict[str, dict[int, Outputs]] = {}
@@ -225,11 +225,11 @@ class Session:
             built = build_model(data.predictor.model, self.loaded(data).model_input, 0, self.device)
             if sum(tensor.nbytes for tensor in (*built.parameters(), *built.buffers())) > _LARGEST_BLANK:
                 return built
-            self._blanks[key] = (data.predictor.model, deep_copy(built))
+            self._blanks[key] = (data.predictor.model, Blank(built))
             while len(self._blanks) > _BLANKS:
                 self._blanks.popitem(last=False)
             return built
-        return deep_copy(self._blanks[key][1])
+        return self._blanks[key][1].copy()
 
     def findings(self, data: DataSpec) -> dict[Hashable, Any]:
         """What measures found of the data and the network that does not depend on the model they measured, for the next one."""
