@@ -55,7 +55,8 @@ class Trees:
         threshold: ``(T, W)``, float32: the largest value that goes left.
         counts: ``(T, W, C)``, int64: samples of each class.
         paths: ``(T, n)``, int16: of each sample.
-        last: ``(T, W)``, uint64: how far from the place of the tree the last sample is that the split of a node depends on; 0 in leaves.
+        last: ``(T, W)``, uint64: how far from the place of the tree the last sample is on which the split of a node depends, or that it has
+            none; 0 where it cannot have any.
         max_depth: Levels below the root, at most 14.
         n_thresholds: Of a feature.
         n_split_samples: So many samples, the first, choose the split of a node.
@@ -157,7 +158,7 @@ class Trees:
         return feature, threshold
 
     def _split_of(self, segments: Segments) -> tuple[Any, Any, Any]:
-        """Feature and threshold of nodes by samples of them, and how far the last of these is; -1, 0 and 0 where none parts them."""
+        """Feature and threshold of nodes by samples of them, and how far the last of these is; -1 and 0 where none parts them."""
         tree, own = np.divmod(segments.nodes, self.width)
         salts = mixed(own.astype(np.uint64), self.salts[tree] ^ np.uint64(0xA24BAED4963EE407))
         found = candidates_of(
@@ -174,7 +175,6 @@ class Trees:
             feature, threshold = np.empty(len(own), dtype=np.int64), np.empty(len(own), dtype=np.float32)
             feature[is_random], threshold[is_random] = found.pick(is_random).random(salts[is_random])
             feature[~is_random], threshold[~is_random] = found.pick(~is_random).best()
-        far[feature < 0] = 0
         return feature, threshold, far
 
     def _children(self, segments: Segments, feature: Any, threshold: Any) -> Segments:
@@ -239,9 +239,9 @@ class Trees:
         """
         flat = place * self.n_classes + self.labels[row]
         self.counts[nodes] -= np.bincount(flat, minlength=len(nodes) * self.n_classes).reshape(-1, self.n_classes)
-        is_again = ~self._can_split(self.counts[nodes], nodes)
+        is_again = ~self._can_split(self.counts[nodes], nodes) & (self.feature[nodes] >= 0)
         is_again[place[far <= self.last[nodes[place]]]] = True
-        return is_again & (self.feature[nodes] >= 0)
+        return is_again
 
     def _split_again(self, nodes: Any) -> Segments:
         """Split nodes, which ascend, again; returns the children of those that are split otherwise now."""

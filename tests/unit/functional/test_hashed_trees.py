@@ -138,6 +138,19 @@ def test_first_samples_that_are_alike_leave_the_split_to_all():
         assert model_digest(made) == model_digest(fitted(options, x, y, left))
 
 
+def test_a_leaf_is_split_as_soon_as_other_samples_lend_values_that_part_it():
+    # The highest value parts nothing, and nearly all have it.
+    x, y = (torch.arange(40) >= 4)[:, None].float(), torch.arange(40) % 2
+    options = ExactForest(trees=20, max_depth=2, thresholds=1)
+    made, left = fitted(options, x, y, range(40)), list(range(40))
+    n_leaves = int((made.feature[:, 0] < 0).sum())
+    for gone in range(39, 4, -1):
+        left.remove(gone)
+        made.delete(batch(x, y, [gone]), lambda: None)
+        assert model_digest(made) == model_digest(fitted(options, x, y, left))
+    assert 0 < int((made.feature[:, 0] < 0).sum()) < n_leaves
+
+
 def test_missing_values_go_right():
     x = torch.tensor([[float("nan")], [1.0], [float("nan")], [2.0]]).repeat(10, 1)
     y = x[:, 0].isnan().long()
