@@ -26,7 +26,7 @@ MODELS = {
     "MLP": MLP(hidden_sizes=(11, 6), activation="tanh"),
     "linear": MLP(hidden_sizes=()),
     "MLP with BatchNorm": MLP(hidden_sizes=(11,), batch_norm=True),
-    "CNN": CNN(channels=(3, 4), hidden_sizes=(5,)),
+    "CNN": CNN(channels=(16, 8), hidden_sizes=(5,)),
     "CNN with BatchNorm": CNN(channels=(3, 4), hidden_sizes=(5,), batch_norm=True),
 }
 

@@ -20,7 +20,7 @@ def column(dtype=torch.float64):
 @pytest.mark.parametrize("options", [{"padding": 1}, {"stride": (2, 1), "padding": (0, 2)}, {"bias": False}])
 def test_values_and_gradients_are_those_of_the_convolution(options):
     generator = torch.Generator().manual_seed(1)
-    layer = nn.Conv2d(2, 5, 3, **options)
+    layer = nn.Conv2d(2, 16, 3, **options)
     own = {name: torch.randn(2, *each.shape, generator=generator).double() for name, each in layer.named_parameters()}
     x = column()
     given = Patches.of(x, IDS, layer)
@@ -38,9 +38,11 @@ def test_values_and_gradients_are_those_of_the_convolution(options):
 
 
 def test_patches_are_not_kept_of_too_much(monkeypatch):
-    layer = nn.Conv2d(2, 5, 3)
+    layer = nn.Conv2d(2, 16, 3)
     assert Patches.of(column(), IDS, layer) is not None
     assert Patches.of(column(torch.int64), IDS, layer) is None
-    assert Patches.of(column(), IDS, nn.Conv2d(2, 5, 7)) is None  # larger than the pictures, or with much to do
+    assert Patches.of(column(), IDS, nn.Conv2d(2, 5, 3)) is None  # too little work for their memory
+    assert Patches.of(column(), IDS, nn.Conv2d(2, 16, 5)) is None  # enough work without them
+    assert Patches.of(column(), IDS, nn.Conv2d(2, 16, 1, padding=8)) is None  # too many of one picture
     monkeypatch.setattr(patches, "MAX_BYTES", 1000)
     assert Patches.of(column(), IDS, layer) is None

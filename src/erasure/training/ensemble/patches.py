@@ -17,8 +17,14 @@ __all__ = ["Patches"]
 MAX_BYTES = 1 << 26
 """Of patches that are kept; of more samples they are cut anew for each batch by the convolution itself."""
 
-MAX_VALUES = 64
+MAX_VALUES = 32
 """Of one patch; a convolution of more has enough to do."""
+
+MAX_PATCHES = 256
+"""Of one picture; those of larger ones are more memory than they are work."""
+
+MIN_OUTPUTS = 16
+"""Channels that the convolution makes; fewer are too little work for the memory."""
 
 
 class Patches:
@@ -45,7 +51,8 @@ class Patches:
             return None
         n_values = x.values.shape[1] * layer.kernel_size[0] * layer.kernel_size[1]
         height, width = (_size(layer, axis, x.values.shape[2 + axis]) for axis in (0, 1))
-        if n_values > MAX_VALUES or height < 1 or width < 1:
+        is_small = n_values <= MAX_VALUES and 1 <= height * width <= MAX_PATCHES and min(height, width) >= 1
+        if not is_small or layer.out_channels < MIN_OUTPUTS:
             return None
         used = torch.unique(torch.cat(list(ids)))
         images: Any = x.gather(used[:1])

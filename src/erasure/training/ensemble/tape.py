@@ -6,6 +6,7 @@ others are differentiated by autograd, each alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -25,6 +26,11 @@ __all__ = ["Tape"]
 
 MODELS_WITH_CONVOLUTIONS = 8
 """Models to compute at a time where there are convolutions: few enough for the memory of what they keep for the backward pass."""
+
+MODELS_WITH_LARGE_PICTURES = 4
+"""The same for pictures of more pixels than :data:`LARGE_PICTURE`."""
+
+LARGE_PICTURE = 16 * 16
 
 Tensors = Mapping[str, Tensor]
 Names = Mapping[str, str]
@@ -227,9 +233,7 @@ class Tape:
         used = {name for _, _, learnt in self._layers for name in learnt.values()}
         self.learnt: list[str] = [name for name in trained if name in used]
         """Names of the trained parameters that the loss depends on."""
-        has_convolutions = any(isinstance(layer, _Convolution) for layer, _, _ in self._layers)
-        self.n_models: int | None = MODELS_WITH_CONVOLUTIONS if has_convolutions else None
-        """Models to compute at a time; None takes all."""
+        self._has_convolutions = any(isinstance(layer, _Convolution) for layer, _, _ in self._layers)
         _refuse_beside(program, path)
         self._rectify_last()
         kept: _Layer | None = None  # the last one that makes something, rather than shows it in another shape
@@ -237,6 +241,13 @@ class Tape:
             if isinstance(layer, _Relu):
                 layer.in_place = isinstance(kept, _Linear | _Convolution | _FirstConvolution | _MaxPool)
             kept = kept if isinstance(layer, _Flatten) else layer
+
+    def at_a_time(self, x: Tensor) -> int:
+        """How many models to compute at a time for inputs ``(M, B, …)``."""
+        if not self._has_convolutions:
+            return len(x)
+        is_large = not isinstance(self._layers[0][0], _FirstConvolution) and math.prod(x.shape[3:]) > LARGE_PICTURE
+        return MODELS_WITH_LARGE_PICTURES if is_large else MODELS_WITH_CONVOLUTIONS
 
     def convolves(self) -> nn.Conv2d | None:
         """The first layer, if it is a convolution that could be a product with patches of the data."""

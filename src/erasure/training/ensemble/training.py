@@ -164,7 +164,7 @@ class _Session:
         inputs = inputs.view(step.n_models, step.size, *inputs.shape[1:])
         labels = y.index_select(0, chosen)
         labels = labels.view(step.n_models, step.size, *labels.shape[1:])
-        at_a_time = self.tape.n_models or step.n_models
+        at_a_time = self.tape.at_a_time(inputs)
         for first in range(0, step.n_models, at_a_time):
             last = min(first + at_a_time, step.n_models)
             part, (tensors, gradients) = step.part(first, last), self.stack.views(first, last)
