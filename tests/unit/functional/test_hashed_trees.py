@@ -60,6 +60,41 @@ def test_mended_trees_are_those_of_growing_without_the_samples(kind, options):
         assert model_digest(made) == model_digest(fitted(model, x, y, left))
 
 
+def any_table(rng, n, n_features):
+    x = rng.normal(size=(n, n_features)).astype(np.float32)
+    kind = rng.integers(5)
+    if kind == 1:
+        x = x.round()
+    elif kind == 2:
+        x[rng.random(x.shape) < 0.3] = np.nan
+    elif kind == 3:
+        x = (x > 1.2).astype(np.float32)
+    elif kind == 4:
+        x = x[rng.integers(0, max(1, n // 5), n)]
+        x[rng.random(x.shape) < 0.1] = rng.choice([np.inf, -np.inf])
+    y = ((x[:, 0] > 0) + (rng.random(n) < 0.3) * rng.integers(0, 3, n)) % 3
+    return torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(k, marks=pytest.mark.nightly) for k in range(4, 150))])
+def test_mending_is_growing_again_for_any_table_and_options(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 400))
+    x, y = any_table(rng, n, int(rng.integers(1, 12)))
+    names = ("trees", "max_depth", "thresholds", "split_samples", "random_depth")
+    options = ExactForest(**dict(zip(names, rng.integers((1, 1, 1, 1, 0), (4, 11, 30, 100, 4)).tolist(), strict=True)))
+    left = list(range(n))
+    made = fitted(options, x, y, left)
+    while left:
+        label = rng.integers(3)
+        n_gone = min(len(left), int(rng.choice([1, 1, 1, 12, max(1, len(left) // 3)])))
+        gone = [i for i in left if y[i] == label] if rng.random() < 0.1 else rng.choice(left, n_gone, replace=False).tolist()
+        left = sorted(set(left) - set(gone))
+        made.delete(batch(x, y, gone), lambda: None)
+        if rng.random() < 0.4 or not left:
+            assert model_digest(made) == model_digest(fitted(options, x, y, left))
+
+
 def test_where_many_samples_go_trees_are_grown_again_and_are_the_same(monkeypatch):
     x, y = table(1)
     options = ExactForest(trees=3, max_depth=5, thresholds=6)
