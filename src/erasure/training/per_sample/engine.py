@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
+from erasure.training.devices import mapped_apart
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch
 from erasure.training.links import LinkBatch
@@ -120,7 +121,8 @@ class Engine:
         return {name: torch.stack([grads[name] for grads in single]) for name in self.parameters}
 
     def _forward(self, x: Any) -> tuple[Recording, Tensor]:
-        with recording(self._observed, self._twins) as record:
+        # What layers give up one by one as their gradients come then leaves no holes that sums do not fit in.
+        with mapped_apart(), recording(self._observed, self._twins) as record:
             logits = logits_of(self.model(x))
         if not self._reached:
             require_gradients(self.model, logits)
