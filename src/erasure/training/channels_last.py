@@ -52,7 +52,7 @@ def _is_pool(layer: nn.Module | None) -> bool:
 
 def _through(module: nn.Module, inputs: Tensor) -> Tensor | None:
     stack: Any = module
-    if inputs.device.type != "cpu":
+    if inputs.device.type != "cpu" or _is_small(inputs):
         return None
     layers, done = list(stack), 0
     for block in _blocks(layers):
@@ -65,7 +65,7 @@ def _through(module: nn.Module, inputs: Tensor) -> Tensor | None:
 
 
 def _through_block(layers: Sequence[nn.Module], images: Tensor) -> Tensor:
-    if images.ndim != 4 or images.shape[2] * images.shape[3] < MIN_PIXELS:
+    if _is_small(images):
         for layer in layers:
             images = layer(images)
         return images
@@ -81,6 +81,10 @@ def _through_block(layers: Sequence[nn.Module], images: Tensor) -> Tensor:
         if waits:
             found, waits = F.relu(found), False
     return found.contiguous(memory_format=torch.contiguous_format)
+
+
+def _is_small(images: Tensor) -> bool:
+    return images.ndim != 4 or images.shape[2] * images.shape[3] < MIN_PIXELS
 
 
 def _are_watched(*layers: nn.Module) -> bool:
