@@ -75,15 +75,18 @@ def test_a_block_that_diverges_in_another_process_fails_with_the_same_words(tmp_
     assert sent == ["train shadows 16–17"]
 
 
-def test_other_processes_do_not_run_the_script_again():
-    before = dict(vars(sys.modules["__main__"]))
+def test_other_processes_do_not_run_the_script_again(monkeypatch, tmp_path):
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "script.py"), raising=False)
+    before = dict(vars(main))
 
     def runs_it():
         return any(name.startswith("init_main") for name in get_preparation_data("another"))
 
     with without_script(b"nothing of the script"):
         assert not runs_it()
-    assert vars(sys.modules["__main__"]) == before
+    assert vars(main) == before
     with without_script(b"a class of __main__"):
         assert runs_it()
 
