@@ -108,8 +108,10 @@ class MakeModels(Stage):
         facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(self.block.requests)}
         writer.facts |= facts
 
-    def trains_together(self, session: Session) -> bool:
-        """Whether the models go through each step together, so that one process is all that can work on them."""
+    def is_one_piece(self, session: Session) -> bool:
+        """Whether one process is all that can work on the models: there is one, or they go through each step together."""
+        if len(self.block.requests) == 1:
+            return True
         if self.unlearner is not None:
             return plain_training(self.unlearner) is not None
         first = _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions)

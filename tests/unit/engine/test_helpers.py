@@ -8,6 +8,7 @@ import pytest
 from erasure.engine.executors import helpers, processes
 from erasure.engine.executors.processes import Worker
 from erasure.experiment.configuration import load_experiment
+from erasure.models.mlp import MLP
 from erasure.stages import models
 from erasure.stages.worker_processes import without_script
 from erasure.store import Store
@@ -59,6 +60,26 @@ def test_blocks_that_others_train_are_the_same_bytes(blocks, monkeypatch):
     # What one that dies has not made, this process makes.
     monkeypatch.setattr(processes, "_serve", _die)
     assert blocks("by none", 0.0) == (alone, 2, stages)
+
+
+def test_networks_that_are_trained_alone_are_handed_out_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(MLP, "stackable", False)
+    changes = {"evaluator": {"measures": [{"class": "LiRA", "parameters": {"n_shadows": 4}}], "floor_repeats": 0}}
+    sent, send = [], Worker.send
+    monkeypatch.setattr(Worker, "send", lambda worker, stage: sent.append(stage.name) or send(worker, stage))
+
+    def shadows(name, worth_s):
+        monkeypatch.setattr(helpers, "WORTH_S", worth_s)
+        options = RunOptions(store=tmp_path / name, workers=2, report=False)
+        assert run_experiment(load_experiment(EXPERIMENT | changes), options).is_sound
+        store = Store(tmp_path / name, read_only=True)
+        stored = [entry.address for entry in store.entries() if entry.kind == "models"]
+        return {where: store.open(where).path("models.safetensors").read_bytes() for where in stored}
+
+    alone = shadows("alone", 1e9)
+    assert (len(alone), sent) == (4, [])
+    assert shadows("by another", 0.0) == alone
+    assert sent
 
 
 def test_a_block_that_diverges_in_another_process_fails_with_the_same_words(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Blocks of models on all cores: while this process trains one, others train those that are ready.
 
-A block goes through each step together, on one core. Which process trains it does not show in it: all that a stage needs is in the store,
-and every process computes with as many threads as the run has.
+Such a block is a single model, which may be large, or several that go through each step together, on one core. Which process trains it does
+not show in it: all that a stage needs is in the store, and every process computes with as many threads as the run has.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Helpers:
         self._workers: list[Worker] = []
         self._running: Stage | None = None
         """What this process runs."""
-        self._stacks: dict[str, bool] = {}
-        """Whether the models of a block go through each step together, by its address."""
+        self._pieces: dict[str, bool] = {}
+        """Whether one process is all that can work on a block, by its address."""
         self._start = 0.0
         self._can_help = True
 
@@ -109,17 +109,17 @@ class Helpers:
         n_alike = sum(stage.signature == running.signature for stage in ready)
         epoch_s = (time.perf_counter() - self._start) / event.epoch
         left_s = epoch_s * (event.epochs - event.epoch + n_alike * event.epochs)
-        if not ready or left_s < WORTH_S or not self._is_stack(running):
+        if not ready or left_s < WORTH_S or not self._is_one_piece(running):
             return []
-        return [stage for stage in ready if self._is_stack(stage)]
+        return [stage for stage in ready if self._is_one_piece(stage)]
 
-    def _is_stack(self, stage: MakeModels) -> bool:
-        if stage.address not in self._stacks:
+    def _is_one_piece(self, stage: MakeModels) -> bool:
+        if stage.address not in self._pieces:
             try:
-                self._stacks[stage.address] = stage.trains_together(self.session)
+                self._pieces[stage.address] = stage.is_one_piece(self.session)
             except ErasureError:  # said when it is its turn
-                self._stacks[stage.address] = False
-        return self._stacks[stage.address]
+                self._pieces[stage.address] = False
+        return self._pieces[stage.address]
 
     def _hand_out(self, stage: Stage) -> None:
         try:
