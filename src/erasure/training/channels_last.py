@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erasure.training.trial import has_foreign_hooks
 from erasure.training.twins import Twin
 
 __all__ = ["channels_last_twins"]
@@ -23,7 +24,6 @@ MIN_PIXELS = 256
 """Of an image; smaller ones stay as they are."""
 
 _KINDS = frozenset({nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d})
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def channels_last_twins(model: nn.Module) -> dict[nn.Module, Twin]:
@@ -74,7 +74,7 @@ def _through_block(layers: Sequence[nn.Module], images: Tensor) -> Tensor:
         by_pixel = by_pixel.view(by_pixel.shape[:3]).unsqueeze(3)
     found, waits = by_pixel.permute(0, 3, 1, 2), False
     for layer, after in itertools.zip_longest(layers, layers[1:]):
-        if isinstance(layer, nn.ReLU) and _is_pool(after) and not _are_watched(layer, after):
+        if isinstance(layer, nn.ReLU) and _is_pool(after) and not (has_foreign_hooks(layer) or has_foreign_hooks(after)):
             waits = True
             continue
         found = layer(found)
@@ -85,7 +85,3 @@ def _through_block(layers: Sequence[nn.Module], images: Tensor) -> Tensor:
 
 def _is_small(images: Tensor) -> bool:
     return images.ndim != 4 or images.shape[2] * images.shape[3] < MIN_PIXELS
-
-
-def _are_watched(*layers: nn.Module) -> bool:
-    return any(vars(layer)[kind] for layer in layers for kind in _HOOKS)

@@ -31,6 +31,13 @@ EXPERIMENT = {
 }
 
 
+def stored_models(place):
+    """Bytes of each block in a store."""
+    store = Store(place, read_only=True)
+    addresses = [entry.address for entry in store.entries() if entry.kind == "models"]
+    return {address: store.open(address).path("models.safetensors").read_bytes() for address in addresses}
+
+
 @pytest.fixture
 def blocks(tmp_path, monkeypatch):
     """Runs the experiment."""
@@ -45,10 +52,11 @@ def blocks(tmp_path, monkeypatch):
         ended = []
         options = RunOptions(store=tmp_path / name, workers=2, report=False)
         assert run_experiment(load_experiment(EXPERIMENT), options, ended.append).is_sound
-        store = Store(tmp_path / name, read_only=True)
-        stored = [entry.address for entry in store.entries() if entry.kind == "models"]
-        found = {where: store.open(where).path("models.safetensors").read_bytes() for where in stored}
-        return found, len(here), sorted(event.name for event in ended if type(event).__name__ == "StageFinished")
+        return (
+            stored_models(tmp_path / name),
+            len(here),
+            sorted(event.name for event in ended if type(event).__name__ == "StageFinished"),
+        )
 
     return run
 
@@ -72,9 +80,7 @@ def test_networks_that_are_trained_alone_are_handed_out_one_by_one(tmp_path, mon
         monkeypatch.setattr(helpers, "WORTH_S", worth_s)
         options = RunOptions(store=tmp_path / name, workers=2, report=False)
         assert run_experiment(load_experiment(EXPERIMENT | changes), options).is_sound
-        store = Store(tmp_path / name, read_only=True)
-        stored = [entry.address for entry in store.entries() if entry.kind == "models"]
-        return {where: store.open(where).path("models.safetensors").read_bytes() for where in stored}
+        return stored_models(tmp_path / name)
 
     alone = shadows("alone", 1e9)
     assert (len(alone), sent) == (4, [])
