@@ -34,7 +34,8 @@ def unlearned_blocks(store, method):
         ],
         "floor_repeats": 0,
     }
-    experiment, options = load_experiment(configuration), RunOptions(store=store)
+    # One process: on a busy machine another would take a block that the tests count.
+    experiment, options = load_experiment(configuration), RunOptions(store=store, workers=1)
     assert run_experiment(experiment, options).is_sound
     stages = [s for s in make_plan(experiment, options).stages.values() if s.kind == "models" and s.unlearner is not None]
     return {stage.name: Store(store).open(stage.address).tensors("models") for stage in stages}
