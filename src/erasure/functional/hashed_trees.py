@@ -20,12 +20,6 @@ _PAIRS_AT_ONCE = 1 << 14
 _PLACES_AT_ONCE = 1 << 20
 
 
-def _placed(ascending: Any, values: Any) -> tuple[Any, Any]:
-    """Where values are in an ascending array, and which of them are there at all."""
-    places = np.minimum(ascending.searchsorted(values), max(len(ascending) - 1, 0))
-    return places, ascending[places] == values if len(ascending) else np.zeros(len(values), dtype=bool)
-
-
 def _by_number(numbers: Any, end: int) -> Any:
     """The order that sorts whole numbers below an end, of equals as they stand: with 16 bits a pass or two do it."""
     return numbers.astype(np.uint16 if end <= 1 << 16 else np.int64).argsort(kind="stable")
@@ -261,7 +255,7 @@ class Trees:
             segments = self._members(nodes[part])
             feature, threshold = self._chosen(segments)
             is_changed = (feature != self.feature[segments.nodes]) | (threshold != self.threshold[segments.nodes])
-            changed = np.sort(np.concatenate([changed, segments.nodes[is_changed]]))
+            changed = np.concatenate([changed, segments.nodes[is_changed]])
             is_changed &= ~self._is_below(segments.nodes, changed)
             if is_changed.any():
                 new = new.joined(self._split(segments.pick(is_changed), feature[is_changed], threshold[is_changed]))
@@ -269,12 +263,11 @@ class Trees:
         return new
 
     def _is_below(self, nodes: Any, others: Any) -> Any:
-        """Which nodes hang, over however many levels, under one of others, which ascend."""
+        """Which nodes hang, over however many levels, under one of others."""
         tree, own = np.divmod(nodes, self.width)
-        is_below = np.zeros(len(nodes), dtype=bool)
-        for _ in range(self.max_depth if len(others) else 0):
-            has_parent, own = own > 0, np.maximum(own - 1, 0) >> 1
-            is_below |= has_parent & _placed(others, tree * self.width + own)[1]
+        above = ((own[:, None] + 1) >> np.arange(1, self.max_depth + 1)) - 1  # -1 above the root
+        is_other = np.isin(tree[:, None] * self.width + above, others)
+        is_below: Any = (is_other & (above >= 0)).any(1)
         return is_below
 
     def _members(self, nodes: Any) -> Segments:

@@ -163,7 +163,7 @@ class NoisyLogisticRegression(Model):
         row_norm: Rows longer than this are scaled down to it.
         sd: Scale of the noise; a step of rate r adds ``sqrt(2 r) * sd``.
         radius: Norm of the weights at most.
-        burn_in: Steps of the training; the certificate takes them for enough to forget the start.
+        burn_in: Steps of the training. Nothing is certified where they are too few to forget the start.
     """
 
     source: ClassVar[Source | None] = Source(

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from erasure.accounting.events import LangevinRequests
+from erasure.accounting.events import ClippedSteps, LangevinRequests
 from erasure.accounting.gaussian import noise_for
 from erasure.accounting.guarantee import Guarantee
 from erasure.accounting.sensitivity import descent_distance, descent_noise
@@ -26,6 +26,8 @@ from erasure.unlearners.search import Range, SearchSpace
 __all__ = ["DescentToDelete", "LangevinUnlearning"]
 
 _AT_OPTIMUM = 1e-6
+_OF_THE_START = 0.1
+"""Share of delta that may be due to where training began."""
 _NOT_COVERED = "Statistics by which inputs were scaled are not covered."
 
 
@@ -121,6 +123,7 @@ class LangevinUnlearning(Unlearner):
 
     The original is close to its stationary distribution; noisy steps on what is left bring it to that of the retain set, at a rate that
     Rényi divergences tell. The eps is computed for the given steps and delta, over all requests so far, which the model's state counts.
+    A tenth of delta is for what training has left of its start; where it has left more, nothing is promised.
 
     **Cost**: ``steps`` passes over the retain set.
 
@@ -139,6 +142,7 @@ class LangevinUnlearning(Unlearner):
             "All samples take part in each step; the code's mini-batch is drawn once and kept.",
         ),
     )
+    version: ClassVar[int] = 2
     samples_apart: ClassVar[bool] = True
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
@@ -175,9 +179,16 @@ class LangevinUnlearning(Unlearner):
             sd=noisy.sd,
         )
         delta = self.delta or 1 / event.n_samples
-        eps = event.epsilon(delta)
+        eps, start = event.epsilon((1 - _OF_THE_START) * delta), _trace_of_start(noisy)
+        if start * (1 + math.exp(min(eps, 700.0))) > _OF_THE_START * delta:
+            reason = (
+                f"{noisy.burn_in:,} steps of training may not have reached the stationary distribution: within the radius {noisy.radius:g} "
+                f"their start can be told by up to {start:.2g}, too much at an eps of {eps:.3g}. Raise burn_in of "
+                "NoisyLogisticRegression, or lower its radius."
+            )
+            context.promise(Guarantee(assumptions=(reason,)))
+            return model
         assumptions = (
-            f"{noisy.burn_in} steps of training have reached the stationary distribution.",
             f"Rows are at most {noisy.largest_row:.3g} long, which the model sees to.",
             "Only the last iterate is released at each request, without the seeds of the noise, of which the model's state holds one.",
             _NOT_COVERED,
@@ -196,6 +207,18 @@ def _convex(model: nn.Module) -> LogisticModel:
     if model.perturbation:
         raise RequirementNotMet("DescentToDelete adds its noise to the weights; set perturbation of LogisticRegression to 0")
     return model
+
+
+def _trace_of_start(model: NoisyLogisticModel) -> float:
+    """How well, at most, the trained weights can be told from the stationary distribution: a delta at an eps of 0.
+
+    Both lie in one ball, each step contracts by its rate times the convexity, and its noise hides the rest.
+    """
+    spread = math.sqrt(2 * model.rate) * model.sd
+    steps = ClippedSteps(
+        radius=model.radius / 2, clip=0.0, rate=model.rate, weight_decay=model.l2, steps=model.burn_in, sd=spread
+    )
+    return steps.delta(0.0)
 
 
 def _noisy(model: nn.Module) -> NoisyLogisticModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,21 +25,26 @@ from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["NewtonRemoval", "propagation_bound", "removal_bound"]
 
-_LIPSCHITZ = 0.25
-"""Of the second derivative of the logistic loss by the margin."""
+_CURVATURE = 0.25
+"""Second derivative of the logistic loss by the margin, at most."""
+_CHANGE_OF_CURVATURE = 1 / (6 * math.sqrt(3))
+"""Its third derivative, at most."""
 
 
 def removal_bound(objective: LogisticObjective, step: Tensor) -> Tensor:
-    """Norm of the gradient that a Newton step leaves behind, at most; of all heads together.
+    r"""Norm of the gradient that a Newton step leaves behind, at most; of all heads together.
+
+    .. math:: \lVert X \rVert_2\, \Bigl\lVert m_i \min\bigl(\tfrac14,\; \tfrac{|m_i|}{12 \sqrt 3}\bigr) \Bigr\rVert, \qquad m = X s
+
+    for a head, with the margins m that its step s adds: on the way a sample's curvature changes by no more.
 
     Args:
         objective: On the samples that stay.
         step: By which the weights move, ``(H, d)``.
     """
     size = torch.linalg.matrix_norm(objective.rows, 2) if len(objective.rows) else objective.rows.new_zeros(())
-    moved = torch.linalg.vector_norm(step @ objective.rows.T, dim=1)
-    each = _LIPSCHITZ * size * torch.linalg.vector_norm(step, dim=1) * moved
-    bound: Tensor = torch.linalg.vector_norm(each)
+    moved = step @ objective.rows.T
+    bound: Tensor = size * torch.linalg.vector_norm(moved * (_CHANGE_OF_CURVATURE / 2 * moved.abs()).clamp(max=_CURVATURE))
     return bound
 
 
@@ -55,7 +61,7 @@ def propagation_bound(objective: LogisticObjective, weight: Tensor, errors: Tens
     slopes = torch.sigmoid(-objective.targets * (weight @ objective.rows.T))
     lengths = torch.linalg.vector_norm(objective.rows, dim=1) + errors
     heads = torch.linalg.vector_norm(weight[:, :-1], dim=1)
-    each = errors * (slopes + _LIPSCHITZ * heads[:, None] * lengths)
+    each = errors * (slopes + _CURVATURE * heads[:, None] * lengths)
     bound: Tensor = torch.linalg.vector_norm(each, dim=0).sum()
     return bound
 
@@ -92,6 +98,8 @@ class NewtonRemoval(Unlearner):
         tested="the steps by plain formulas, and the true residual within its bound (tests/unit/unlearners/test_certified.py)",
         deviations=(
             "The budget follows from the exact trade-off of two Gaussians, which is larger than the paper's bound.",
+            "The residual is bounded by how far each sample's curvature changes; the paper's bound is for rows of length 1 at most, and "
+            "wrong for long ones.",
             "The spectral norm is exact; the code's 20 power iterations can only be below it.",
             "The gradient that training leaves is added to the bound; the code takes it for 0.",
             "Heads of several classes share one budget by the norm of their residuals, not a part of eps each.",
@@ -99,6 +107,7 @@ class NewtonRemoval(Unlearner):
             "push starts from exact averages, so that only what requests change is approximate.",
         ),
     )
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True

@@ -11,12 +11,13 @@ from toys import make_task, norm_net, same_model, sgd, tiny_net, tiny_task
 from erasure.accounting.events import ClippedSteps
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.models.linear import LogisticRegression, NoisyLogisticRegression
+from erasure.training.batches import TensorColumn
 from erasure.training.estimators import samples_of
 from erasure.training.noisy import add_noise, clip_together
 from erasure.training.predictor import Predictor, build_model, train
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.certified_unlearning import CertifiedUnlearning
-from erasure.unlearners.descent_to_delete import DescentToDelete, LangevinUnlearning
+from erasure.unlearners.descent_to_delete import DescentToDelete, LangevinUnlearning, _trace_of_start
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
 from erasure.unlearners.last_layers import LastLayers
@@ -137,8 +138,21 @@ def test_removing_nothing_moves_nothing_and_tells_nothing():
 def test_the_spectral_norm_is_exact():
     objective = fitted(LogisticRegression(perturbation=1.0), table_task()).objective(left(table_task()))
     step = torch.ones(1, 6, dtype=torch.float64)
-    known = 0.25 * np.linalg.svd(objective.rows.numpy())[1][0] * math.sqrt(6) * float((objective.rows @ step[0]).norm())
+    moved = objective.rows.sum(1).numpy()
+    known = np.linalg.svd(objective.rows.numpy())[1][0] * np.linalg.norm(moved * np.minimum(0.25, np.abs(moved) / math.sqrt(432)))
     assert float(removal_bound(objective, step)) == pytest.approx(known, rel=1e-12)
+
+
+@pytest.mark.parametrize("row_norm", [1.0, 10.0, 100.0])
+def test_newtons_residual_is_within_its_bound_for_rows_of_any_length(row_norm):
+    task = table_task(n_forget=10)
+    long = dataclasses.replace(task, x=TensorColumn(1000 * task.x.values))
+    for seed in range(5):
+        model = fitted(LogisticRegression(l2=1.0, perturbation=1.0, row_norm=row_norm), long, seed=seed)
+        objective = model.objective(left(long))
+        step = -objective.newton(model.weight, objective.gradient(model.weight))
+        left_over = float(objective.gradient(model.weight + step).norm())
+        assert left_over <= float(removal_bound(objective, step)) * (1 + 1e-9), (row_norm, seed)
 
 
 def test_newtons_measured_privacy_is_within_the_promise():
@@ -242,7 +256,7 @@ def test_nothing_is_promised_of_samples_that_the_model_was_not_fitted_to(method,
 
 def test_langevin_goes_on_with_independent_noise_of_the_stated_size():
     task = table_task()
-    model = fitted(NoisyLogisticRegression(l2=0.05, sd=0.1, burn_in=50), task)
+    model = fitted(NoisyLogisticRegression(l2=0.05, sd=0.1, burn_in=500), task)
     result = LangevinUnlearning(steps=3, delta=1e-3).run(model, task)
     objective, w = model.objective(left(task)), model.weight.clone()
     rate, generator = 1 / (0.5 + 0.05), task.streams.torch("langevin")
@@ -255,6 +269,22 @@ def test_langevin_goes_on_with_independent_noise_of_the_stated_size():
     again = LangevinUnlearning(steps=3, delta=1e-3).run(result.model, task)
     assert again.model.past_steps.tolist() == [3, 3]
     assert again.guarantee.eps > result.guarantee.eps
+
+
+def test_langevin_promises_nothing_where_training_has_not_forgotten_its_start():
+    task, rate = table_task(n_forget=1), 1 / 0.55
+    for steps, kind in ((20, "none"), (150, "certified")):
+        model = fitted(NoisyLogisticRegression(l2=0.05, sd=0.1, burn_in=steps, radius=4.0), task)
+        guarantee = LangevinUnlearning(steps=30, delta=1e-3).run(model, task).guarantee
+        assert guarantee.kind == kind
+        kept = [(1 - 0.05 * rate) ** t for t in range(steps + 1)]
+        distance = 4.0 * kept[-1] / (0.1 * math.sqrt(2 * rate * sum(each**2 for each in kept[:-1])))
+        told = math.erf(distance / 2 / math.sqrt(2))
+        assert _trace_of_start(model) == pytest.approx(told, rel=1e-6)
+        if kind == "none":
+            assert "Raise burn_in" in guarantee.assumptions[0]
+        else:
+            assert told * (1 + math.exp(guarantee.eps)) <= 1e-4
 
 
 def test_langevin_stays_in_its_ball():
