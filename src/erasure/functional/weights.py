@@ -14,14 +14,17 @@ __all__ = ["changed_share", "relative_distance"]
 def changed_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
     """Share of numbers that differ between two state dictionaries, in [0, 1].
 
-    Counts parameters and floating-point buffers; counters such as BatchNorm's number of batches say nothing about what a model
-    computes. Dictionaries of different names or shapes differ in everything. Not a number differs from itself.
+    Counts parameters and buffers, such as the sums that an estimator keeps, but no single whole numbers: counters such as BatchNorm's
+    number of batches say nothing about what a model computes. Dictionaries of different names or shapes differ in everything. Not a
+    number differs from itself.
 
     Example:
         >>> changed_share({"w": torch.zeros(4)}, {"w": torch.tensor([0.0, 0.0, 0.0, 1.0])})
         0.25
     """
-    first, second = ({name: value for name, value in state.items() if value.is_floating_point()} for state in (before, after))
+    first, second = (
+        {name: value for name, value in state.items() if value.is_floating_point() or value.ndim} for state in (before, after)
+    )
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
         return 1.0
     n = sum(value.numel() for value in first.values())

@@ -139,7 +139,7 @@ class CheckModel(Stage):
             "references": dict(self.references),
             "floors": list(self.floors),
             "partitions": {role: addresses[name] for role, name in roles.items() if name in addresses},
-            "version": 3,
+            "version": 4,
         }
 
     def inputs(self) -> tuple[str, ...]:

@@ -56,6 +56,13 @@ def test_a_model_whose_buffers_alone_changed_is_not_a_no_op():
     assert changed_share(original.state_dict(), moved.state_dict()) == 0.0
 
 
+def test_sums_in_whole_numbers_count_and_single_counters_do_not():
+    before = {"sums": torch.zeros(2, 2, dtype=torch.int64), "last": torch.zeros(4, dtype=torch.uint64), "n": torch.tensor(1)}
+    after = {**before, "last": torch.tensor([0, 0, 1, 2], dtype=torch.uint64), "n": torch.tensor(2)}
+    assert changed_share(before, after) == 2 / 8
+    assert changed_share(before, {**before, "n": torch.tensor(2)}) == 0.0
+
+
 def test_the_share_counts_numbers_not_tensors():
     before = {"a": torch.zeros(3), "b": torch.zeros(1)}
     assert changed_share(before, {"a": torch.zeros(3), "b": torch.ones(1)}) == 0.25
