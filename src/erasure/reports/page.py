@@ -23,7 +23,7 @@ from erasure.records.run_folder import RunFolder
 from erasure.reports.exports import number, with_half
 from erasure.reports.figures.figure import Figure
 from erasure.reports.figures.of_run import figures_across, figures_of, part_figures
-from erasure.reports.figures.render import inline_svg
+from erasure.reports.figures.render import inline_svg, is_small
 from erasure.reports.figures.theme import VERDICT_MARKS
 from erasure.reports.templating import render, template_text
 
@@ -91,7 +91,7 @@ def page(overview: Overview, *, samples: Sequence[Mapping[str, Any]] = ()) -> st
         overview=overview,
         problems=[_problem(name, part) for name, part in overview.parts or (("", overview),)],
         parts=_parts(overview),
-        across=_sections(figures_across(overview), figures_across(overview, narrow=True))["cost"] if overview.parts else [],
+        across=_sections(figures_across(overview))["cost"] if overview.parts else [],
         record=overview.folder.record,
         failures=_failures(overview.folder.record),
         n_first=_FIRST_VERDICTS,
@@ -129,13 +129,13 @@ def _problem(name: str, overview: Overview) -> dict[str, Any]:
 def _parts(overview: Overview) -> list[dict[str, Any]]:
     """Everything about each problem; nearly always there is one."""
     if not overview.parts:
-        return [_part("", "", overview, _sections(figures_of(overview), figures_of(overview, narrow=True)))]
+        return [_part("", "", overview, _sections(figures_of(overview)))]
     return [
         _part(
             f"-{number + 1}",
             name,
             part,
-            _sections(part_figures(overview, number), part_figures(overview, number, narrow=True)),
+            _sections(part_figures(overview, number)),
         )
         for number, (name, part) in enumerate(overview.parts[:_MAX_PARTS])
     ]
@@ -426,19 +426,17 @@ def _deviation(variance: float | None) -> str:
 # Figures
 
 
-def _sections(wide: Iterable[Figure], for_phones: Iterable[Figure]) -> dict[str, list[dict[str, Any]]]:
-    """Figures of each section, drawn for a wide page and for a phone."""
-    narrow = {figure.key: figure for figure in for_phones}
+def _sections(figures: Iterable[Figure]) -> dict[str, list[dict[str, Any]]]:
+    """Figures of each section, drawn for a wide page and, where that cannot be read on a phone, for one as well."""
     sections: dict[str, list[dict[str, Any]]] = {"overview": [], "certainty": [], "behaviour": [], "cost": []}
-    for figure in wide:
+    for figure in figures:
         sections[figure.section].append(
             {
                 "key": figure.key,
                 "title": figure.title,
                 "caption": figure.caption,
                 "alt": figure.alt,
-                "wide": _drawn(figure, f"wide-{figure.key}", scale=1.2),
-                "narrow": _drawn(narrow[figure.key], f"narrow-{figure.key}") if figure.key in narrow else "",
+                **_drawn(figure),
                 "header": list(figure.data[0]) if figure.data else [],
                 "records": [_shown(figure, record) for record in figure.data[:_MAX_RECORDS]],
                 "n_records": len(figure.data),
@@ -447,12 +445,18 @@ def _sections(wide: Iterable[Figure], for_phones: Iterable[Figure]) -> dict[str,
     return sections
 
 
-def _drawn(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
-    """The SVG, or why there is none: a figure that cannot be drawn must not cost the page."""
+def _drawn(figure: Figure) -> dict[str, Any]:
+    """The SVGs, or why there are none: a figure that cannot be drawn must not cost the page."""
     try:
-        return inline_svg(figure, identifier, scale=scale)
+        wide = inline_svg(figure, f"wide-{figure.key}")
+        narrow = inline_svg(figure, f"narrow-{figure.key}", narrow=True) if figure.narrow is not None else ""
+        return {"wide": wide, "narrow": narrow, "is_small": is_small(figure)}
     except ValueError as error:
-        return f"<p>This figure could not be drawn: {html.escape(str(error)[:300])}</p>"
+        return {
+            "wide": f"<p>This figure could not be drawn: {html.escape(str(error)[:300])}</p>",
+            "narrow": "",
+            "is_small": False,
+        }
 
 
 def _shown(figure: Figure, record: Mapping[str, Any]) -> list[str]:

@@ -14,12 +14,11 @@ _LONGEST = 14
 _NUMBERED = 12
 
 
-def confusion_figure(found: Mapping[str, Any], *, narrow: bool = False) -> Figure | None:
+def confusion_figure(found: Mapping[str, Any]) -> Figure | None:
     """Two confusion matrices and their difference, side by side.
 
     Args:
         found: What :func:`erasure.ui.overlay.predictions` says.
-        narrow: For a phone.
     """
     classes = _short(found["classes"])
     if not classes:
@@ -37,8 +36,6 @@ def confusion_figure(found: Mapping[str, Any], *, narrow: bool = False) -> Figur
                 side = ("more often" if n > 0 else "less often") if is_change else ("right" if name == called else "wrong")
                 depth = abs(n) / top if is_change else n / total
                 records.append({"panel": title, "class": name, "called": called, "n": n, "side": side, "depth": depth})
-    cell = (22 if narrow else 19) if len(classes) > 6 else (34 if narrow else 26)
-    cell = max(9, min(cell, (250 if narrow else 195) // len(classes)))
     sides = {
         "domain": ["right", "wrong", "more often", "less often"],
         "range": [COLOURS["good"], COLOURS["bad"], COLOURS["forget"], COLOURS["retain"]],
@@ -47,30 +44,35 @@ def confusion_figure(found: Mapping[str, Any], *, narrow: bool = False) -> Figur
     is_long = max(len(name) for name in classes) > 2
     x = {"field": "called", "type": "nominal", "sort": classes, "title": "called", "axis": {"labelAngle": -45 if is_long else 0}}
     y = {"field": "class", "type": "nominal", "sort": classes, "title": "class"}
-    colour = {"field": "side", "type": "nominal", "scale": sides, "title": None, "legend": {"columns": 2 if narrow else 4}}
-    layered: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "rect", "stroke": COLOURS["grid"], "strokeWidth": 0.5},
-            "encoding": {"x": x, "y": y, "opacity": opacity, "color": colour},
-        }
-    ]
-    if len(classes) <= _NUMBERED:
-        for condition, form in (("== 'difference'", "+d"), ("!= 'difference'", "d")):
-            layered.append(
-                {
-                    "transform": [{"filter": f"datum.n != 0 && datum.kind {condition}"}],
-                    "mark": {"type": "text", "fontSize": 9 if cell < 24 else 10.5},
-                    "encoding": {"x": x, "y": y, "text": {"field": "n", "type": "quantitative", "format": form}},
-                }
-            )
-    kinds = {title: key for key, title in panels.items()}
-    spec = base(
-        [{**record, "kind": "difference" if kinds[record["panel"]] == "difference" else "count"} for record in records],
-        facet={"field": "panel", "type": "nominal", "sort": list(panels.values()), "title": None},
-        columns=1 if narrow else 3,
-        spacing={"column": 16, "row": 22},
-        spec={"width": {"step": cell}, "height": {"step": cell}, "layer": layered},
-    )
+    colour = {"field": "side", "type": "nominal", "scale": sides, "title": None}
+
+    def arranged(n_panels: int, cell: int, most: int) -> dict[str, Any]:
+        cell = max(9, min(cell, most // len(classes)))
+        layered: list[dict[str, Any]] = [
+            {
+                "mark": {"type": "rect", "stroke": COLOURS["grid"], "strokeWidth": 0.5},
+                "encoding": {"x": x, "y": y, "opacity": opacity, "color": {**colour, "legend": {"columns": n_panels + 1}}},
+            }
+        ]
+        if len(classes) <= _NUMBERED:
+            for condition, form in (("== 'difference'", "+d"), ("!= 'difference'", "d")):
+                layered.append(
+                    {
+                        "transform": [{"filter": f"datum.n != 0 && datum.kind {condition}"}],
+                        "mark": {"type": "text", "fontSize": 9 if cell < 24 else 10.5},
+                        "encoding": {"x": x, "y": y, "text": {"field": "n", "type": "quantitative", "format": form}},
+                    }
+                )
+        kinds = {title: key for key, title in panels.items()}
+        return base(
+            [{**record, "kind": "difference" if kinds[record["panel"]] == "difference" else "count"} for record in records],
+            facet={"field": "panel", "type": "nominal", "sort": list(panels.values()), "title": None},
+            columns=n_panels,
+            spacing={"column": 16, "row": 22},
+            spec={"width": {"step": cell}, "height": {"step": cell}, "layer": layered},
+        )
+
+    is_large = len(classes) > 6
     more = f" The {len(classes)} classes in which the two differ most are shown, of {found['n_classes']}."
     return Figure(
         "confusion",
@@ -78,8 +80,9 @@ def confusion_figure(found: Mapping[str, Any], *, narrow: bool = False) -> Figur
         f"Number of {found['samples']} samples of each class (down) that are called each class (across). The third panel is the second "
         f"less the first." + (more if len(classes) < found["n_classes"] else ""),
         f"Two confusion matrices of {len(classes)} classes and their difference; the numbers are in the table below.",
-        spec,
+        arranged(3, 19 if is_large else 26, 195),
         records,
+        narrow=arranged(1, 22 if is_large else 34, 250),
     )
 
 

@@ -153,14 +153,14 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 def _figure(found: Mapping[str, Any]) -> dict[str, str] | None:
-    wide, narrow = confusion_figure(found), confusion_figure(found, narrow=True)
-    if wide is None or narrow is None:
+    figure = confusion_figure(found)
+    if figure is None:
         return None
     return {
-        "title": wide.title,
-        "caption": wide.caption,
-        "wide": inline_svg(wide, "wide-confusion", scale=1.2),
-        "narrow": inline_svg(narrow, "narrow-confusion"),
+        "title": figure.title,
+        "caption": figure.caption,
+        "wide": inline_svg(figure, "wide-confusion"),
+        "narrow": inline_svg(figure, "narrow-confusion", narrow=True),
     }
 
 

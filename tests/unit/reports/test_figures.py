@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,11 @@ from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.power import Detection
 from erasure.analysis.verdicts import TITLES, Verdict, judge_all
 from erasure.records.evidence import ModelRecord, RunRecord
-from erasure.records.figure_records import Curve, Histogram, Histograms
+from erasure.records.figure_records import Curve, Histogram, Histograms, Roc, Rocs
 from erasure.records.run_folder import TracePoint
 from erasure.reports.figures.labels import LONGEST, place_labels, short_labels
 from erasure.reports.figures.models import by_class, distributions, layers, measured_rocs, rocs
+from erasure.reports.figures.panels import Axis, Panels
 from erasure.reports.figures.render import _drawable, _written
 from erasure.reports.figures.retraining import memory_left, power_curve, relabelled
 from erasure.reports.figures.settings import costs, sensitivity, trace
@@ -146,6 +148,50 @@ def test_measured_curves_become_a_mean_with_a_range():
     assert mine.tpr[at] == pytest.approx(0.3)
     assert found["LiRA"].gold.high[-1] == 1.0
     assert rocs(found["LiRA"], ["a"]).data[0]["model"] == "gold"
+
+
+def test_a_curve_is_drawn_by_its_bends_and_kept_whole():
+    grid = [0.001 * 10 ** (i / 10) for i in range(31)]
+    tpr = [max(0.02, min(1.0, 4 * at)) for at in grid]
+    figure = rocs(Rocs(fpr=tuple(grid), series=(Roc(label="a", tpr=tuple(tpr)),)), ["a"])
+    assert [record["tpr"] for record in figure.data] == tpr
+    chance, curve = (layer["data"]["values"] for layer in figure.spec["layer"][-2:])
+    assert [(end["fpr"], end["tpr"]) for end in chance] == [(0.001, 0.001), (1.0, 1.0)]
+    assert len(curve) <= 7
+    x, y = ([math.log(record[field]) for record in curve] for field in ("fpr", "tpr"))
+    assert np.interp(np.log(grid), x, y) == pytest.approx(np.log(tpr))
+
+
+def test_a_histogram_is_drawn_by_its_steps_up_to_the_end_of_its_last_bar():
+    counts = Histogram(label="a", partition="forget", n=10, counts=(1, 1, 2, 0, 0, 2, 4, 0))
+    figure = distributions(
+        Histograms(edges=tuple(range(1, 10)), series=(counts,)), quantity="loss", order=["a"], roles=ROLES, gold="a"
+    )
+    assert [(d["x"], d["share"]) for d in figure.data] == [(1, 0.2), (3, 0.2), (5, 0.2), (7, 0.4)]
+    shaded, line = (layer["data"]["values"] for layer in figure.spec["layer"][-2:])
+    assert [(d["x"], d["share"]) for d in line] == [(1, 0.2), (7, 0.4), (9, 0.4)]
+    assert [(d["x"], d["share"]) for d in shaded] == [(1, 0.0), (1, 0.2), (7, 0.4), (9, 0.4), (9, 0.0)]
+
+
+@pytest.mark.parametrize(("n", "columns", "lines"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (5, 3, 2), (26, 3, 9)])
+def test_panels_have_a_cell_each_and_no_more_width_than_a_phone(n, columns, lines):
+    names = [f"method {i}" for i in range(n)]
+    panels = Panels(
+        names, Axis("x", {"domain": [0, 1]}, {0.0: "0", 1.0: "1"}), Axis("y", {"domain": [0, 1]}, {0.5: "half"}), height=0.5
+    )
+    values = [{"panel": name, "x": 0.5, "y": 0.5} for name in names]
+    spec = panels.spec([{"values": values, "mark": {"type": "point"}}])
+    cells = {(record["column"], record["line"]) for record in spec["layer"][-1]["data"]["values"]}
+    assert len(cells) == n
+    assert (max(column for column, _ in cells) + 1, max(line for _, line in cells) + 1) == (columns, lines)
+    assert spec["width"] <= 300
+
+
+def test_labels_of_a_small_axis_keep_apart_and_within_it():
+    ticks = {10.0**i: f"1e{i}" for i in range(-6, 1)}
+    labels = Axis("x", {"type": "log", "domain": [1e-6, 1]}, ticks).labels(90)
+    assert [(label["label"], label["align"]) for label in labels] == [("1e0", "right"), ("1e-3", "center"), ("1e-5", "center")]
+    assert len(Axis("x", {"type": "log", "domain": [1e-6, 1]}, ticks).labels(900)) == len(ticks)
 
 
 def test_classes_without_samples_are_left_out():

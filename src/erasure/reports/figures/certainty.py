@@ -17,7 +17,7 @@ _MAX_PANELS = 8
 _MAX_LINES = 40
 
 
-def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+def differences(certainty: Certainty, order: Sequence[str]) -> Figure | None:
     """Mean difference of each method from retrained models, with its interval, beside the spread of those."""
     tested = {each.label for each in certainty.estimates if each.difference is not None}
     methods = [label for label in order if label in tested][:_MAX_LINES]
@@ -61,7 +61,6 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
         shown += [_cut(record, reach) for record in own]
         if name in spreads:
             shown.append({"measure": name, "kind": "spread", "low": -spreads[name], "high": spreads[name]})
-    columns = 1 if narrow else min(len(names), 4)
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
     x: dict[str, Any] = {
         "type": "quantitative",
@@ -106,14 +105,18 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
             },
         },
     ]
-    spec = base(
-        shown,
-        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
-        columns=columns,
-        spacing={"column": 14, "row": 24},
-        resolve={"scale": {"x": "independent"}},
-        spec={"width": 190 if narrow else max(110, (560 - 8 * columns) // columns), "height": {"step": STEP}, "layer": layers},
-    )
+
+    def arranged(columns: int, width: int) -> dict[str, Any]:
+        return base(
+            shown,
+            facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
+            columns=columns,
+            spacing={"column": 14, "row": 24},
+            resolve={"scale": {"x": "independent"}},
+            spec={"width": width, "height": {"step": STEP}, "layer": layers},
+        )
+
+    columns = min(len(names), 4)
     n = certainty.n_originals
     return Figure(
         "differences",
@@ -124,10 +127,11 @@ def differences(certainty: Certainty, order: Sequence[str], *, narrow: bool = Fa
         "values and methods together, not by the intervals. What is beyond the axis is cut off; a triangle stands for a difference beyond "
         "it.",
         f"Dot plot with intervals of {len(methods)} methods by {len(names)} measures; the numbers are in the table below.",
-        spec,
+        arranged(columns, max(110, (560 - 8 * columns) // columns)),
         [{name: value for name, value in record.items() if name not in {"kind", "is_apart"}} for record in data],
         section="certainty",
         in_notebooks=True,
+        narrow=arranged(1, 190),
     )
 
 
@@ -150,7 +154,7 @@ def _cut(record: Mapping[str, Any], reach: float) -> dict[str, Any]:
     return {**record, **cut, "status": status}
 
 
-def ranks(certainty: Certainty, *, narrow: bool = False) -> Figure | None:
+def ranks(certainty: Certainty) -> Figure | None:
     """Mean rank of each method; those in the band behind the best are not told apart from it."""
     ranking = certainty.ranking
     if ranking is None:
@@ -174,7 +178,7 @@ def ranks(certainty: Certainty, *, narrow: bool = False) -> Figure | None:
     statuses = ["not told apart from the best", "told apart from the best"]
     spec = base(
         data,
-        width=220 if narrow else 520,
+        width=220,
         height={"step": STEP},
         layer=[
             {

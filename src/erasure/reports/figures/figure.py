@@ -43,6 +43,7 @@ class Figure:
         data: The records it is drawn from.
         section: Where it stands on the page.
         in_notebooks: Whether notebooks show it below the table of a run.
+        narrow: The specification for a small screen; None if ``spec`` can be read there as well.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Figure:
     data: Sequence[Mapping[str, Any]]
     section: Section = "behaviour"
     in_notebooks: bool = False
+    narrow: Mapping[str, Any] | None = None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {"application/vnd.vegalite.v5+json": dict(self.spec), "text/plain": f"{self.title}: {self.alt}"}

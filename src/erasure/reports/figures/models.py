@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from erasure.records.figure_records import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
 from erasure.reports.figures.figure import MAX_PANELS, Figure, base
+from erasure.reports.figures.panels import LEGEND_OFFSET, Axis, Panels
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["by_class", "distributions", "layers", "measured_rocs", "rocs"]
 
 _MAX_LINES = 40
 _GRID = 40
+_FEW_CLASSES, _FEW_LAYERS = 3, 5
+"""So many columns that a phone has room for their numbers."""
 
 
 _ODDS = {-6.907: "0.1%", 0.0: "50%", 6.907: "99.9%"}
 """Log-odds that the axis of confidences names."""
-
-
 _LOSSES = {1e-6: "10⁻⁶", 1e-4: "10⁻⁴", 1e-2: "0.01", 1.0: "1", 100.0: "100"}
 """Losses that their axis names."""
-
-
-def _axis_labels(names: Mapping[float, str]) -> str:
-    return " : ".join([*(f"datum.value == {at} ? '{name}'" for at, name in names.items()), "''"])
+_RATES = {1e-4: "0.01%", 1e-3: "0.1%", 1e-2: "1%", 1e-1: "10%", 1.0: "100%"}
+"""Shares that logarithmic axes name."""
+_FLAT = 1e-9
+_TWO_WORDS: Mapping[str, Any] = {"labelExpr": "split(datum.label, ' ')"}
 
 
 def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) -> list[str]:
@@ -35,25 +36,41 @@ def _panels(present: Sequence[str], order: Sequence[str], fixed: Sequence[str]) 
     return [*first, *[label for label in order if label in known and label not in set(first)]][: MAX_PANELS + len(first)]
 
 
-def _columns(n: int) -> int:
-    """Columns of a number of panels that leave few places empty in the last line."""
-    return min(n, min((4, 5, 3), key=lambda columns: -n % columns + abs(columns - 4) / 2)) or 1
-
-
-def _panel_width(n: int) -> int:
-    columns = _columns(n)
-    return min(170, (542 - 18 * (columns - 1)) // columns)
-
-
-def _arranged(n: int, *, narrow: bool) -> dict[str, Any]:
-    """Places of a number of panels; where some stay empty, each panel has its own axis, since the last line's would stand there too."""
-    columns = 2 if narrow else _columns(n)
-    apart = {"resolve": {"axis": {"x": "independent"}}} if n % columns else {}
-    return {"columns": columns, "spacing": {"column": 18, "row": 18}, **apart}
-
-
 def _left_out(shown: int, total: int) -> str:
     return f" The {shown} best of {total} models are shown." if shown < total else ""
+
+
+def _steps(outline: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """The left ends of a histogram's bars, with their heights, where these change, and its right end."""
+    changes = [point for i, point in enumerate(outline) if i == 0 or point[1] != outline[i - 1][1]]
+    return [*changes, (end, outline[-1][1])] if outline else []
+
+
+def _shares(top: float) -> dict[float, str]:
+    """Two or more ticks of an axis of shares."""
+    step = next((each for each in (0.5, 0.2, 0.1, 0.05, 0.02) if 2 * each <= top), 0.01)
+    return {i * step: f"{100 * i * step:.0f}%" for i in range(int(top / step) + 1)}
+
+
+def _bends(records: Sequence[Mapping[str, Any]], field: str) -> list[tuple[float, float]]:
+    """Points of a curve on logarithmic axes, without those on the way between their neighbours."""
+    points = [(record["fpr"], record[field]) for record in records]
+    at = [(math.log(x), math.log(y)) for x, y in points]
+
+    def is_bend(i: int) -> bool:
+        (x0, y0), (x1, y1), (x2, y2) = at[i - 1 : i + 2]
+        return abs((y1 - y0) * (x2 - x1) - (y2 - y1) * (x1 - x0)) > _FLAT
+
+    return [point for i, point in enumerate(points) if i in {0, len(points) - 1} or is_bend(i)]
+
+
+def _filled(colour: str, opacity: float) -> dict[str, Any]:
+    """The mark of an area whose outline is the path."""
+    return {"type": "line", "color": COLOURS[colour], "strokeWidth": 0, "fill": COLOURS[colour], "fillOpacity": opacity}
+
+
+def _path(panel: str, points: Iterable[tuple[float, float]]) -> list[dict[str, Any]]:
+    return [{"panel": panel, "fpr": x, "tpr": y} for x, y in points]
 
 
 def distributions(
@@ -63,7 +80,6 @@ def distributions(
     order: Sequence[str],
     roles: Mapping[str, str],
     gold: str | None,
-    narrow: bool = False,
 ) -> Figure | None:
     """Losses or confidences of forgotten, retained and held-out samples, a panel for each model, gold's forgotten ones behind.
 
@@ -73,7 +89,6 @@ def distributions(
         order: Methods, best first.
         roles: ``forget``, ``retain`` or ``test`` for each partition.
         gold: Label of gold, if there is one.
-        narrow: For a phone.
     """
     edges, merged = histograms.edges, 2
     lefts = edges[:-1:merged]
@@ -95,67 +110,53 @@ def distributions(
     shown = [record for record in records if record["model"] in kept]
     if not shown:
         return None
-    behind = [{"model": panel, "samples": "gold", **point} for panel in panels for point in reference]
     names = {"forget": "forgotten", "retain": "retained", "test": "held out"}
     shown = [{**record, "samples": names[record["samples"]]} for record in shown]
-    logarithmic = quantity == "loss"
-    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": None}
-    x |= (
-        {
-            "scale": {"type": "log", "nice": False},
-            "axis": {"values": list(_LOSSES), "labelExpr": _axis_labels(_LOSSES), "grid": False, "labelOverlap": "parity"},
-        }
-        if logarithmic
-        else {"scale": {"nice": False}, "axis": {"values": list(_ODDS), "labelExpr": _axis_labels(_ODDS), "grid": False}}
-    )
     # One model that is sure of everything would flatten all others: higher bars are cut off.
     top = max(0.2, 3 * max((point["share"] for point in reference), default=0.0))
     top = min(top, max(record["share"] for record in shown) * 1.05)
-    y = {"field": "share", "type": "quantitative", "title": None, "axis": {"tickCount": 2, "format": "%"}}
-    y["scale"] = {"domain": [0, top], "nice": False}
-    colour = {
-        "field": "samples",
-        "type": "nominal",
-        "title": None,
-        "scale": {"domain": list(names.values()), "range": [COLOURS[role] for role in names]},
-        "legend": {"symbolType": "stroke"},
-    }
-    spec = base(
-        [*shown, *behind],
-        facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        **_arranged(len(panels), narrow=narrow),
-        spec={
-            "width": 112 if narrow else _panel_width(len(panels)),
-            "height": 72,
-            "layer": [
-                {
-                    "transform": [{"filter": "datum.samples == 'gold'"}],
-                    "mark": {
-                        "type": "area",
-                        "interpolate": "step-after",
-                        "color": COLOURS["gold"],
-                        "opacity": 0.35,
-                        "clip": True,
+    outlines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for record in shown:
+        outlines.setdefault((record["model"], record["samples"]), []).append((record["x"], record["share"]))
+    lines = [
+        {"panel": model, "samples": samples, "x": x, "share": min(share, top)}
+        for (model, samples), outline in outlines.items()
+        for x, share in _steps(outline, edges[-1])
+    ]
+    shape = _steps([(point["x"], point["share"]) for point in reference], edges[-1])
+    closed = [(edges[0], 0.0), *shape, (edges[-1], 0.0)] if shape else []
+    shaded = [{"panel": panel, "x": x, "share": min(share, top)} for panel in panels for x, share in closed]
+    along = _LOSSES if quantity == "loss" else _ODDS
+    axes = (
+        Axis(
+            "x",
+            {"type": "log" if quantity == "loss" else "linear", "domain": [edges[0], edges[-1]], "nice": False},
+            {at: words for at, words in along.items() if edges[0] * 0.999 <= at <= edges[-1] * 1.001},
+            is_ruled=False,
+        ),
+        Axis("share", {"domain": [0, top], "nice": False}, _shares(top)),
+    )
+    of_samples = {"field": "samples", "type": "nominal", "title": None}
+    listed = list(names.values())
+    spec = Panels(panels, *axes, height=0.62).spec(
+        [
+            {
+                "values": shaded,
+                "mark": {**_filled("gold", 0.35), "interpolate": "step-after"},
+            },
+            {
+                "values": lines,
+                "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5},
+                "encoding": {
+                    "color": {
+                        **of_samples,
+                        "scale": {"domain": listed, "range": [COLOURS[role] for role in names]},
+                        "legend": {"symbolType": "stroke", "offset": LEGEND_OFFSET},
                     },
-                    "encoding": {"x": x, "y": y},
+                    "strokeDash": {**of_samples, "scale": {"domain": listed, "range": [[1, 0], [5, 2], [2, 2]]}},
                 },
-                {
-                    "transform": [{"filter": "datum.samples != 'gold'"}],
-                    "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "clip": True},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        "color": colour,
-                        "strokeDash": {
-                            "field": "samples",
-                            "type": "nominal",
-                            "scale": {"domain": list(names.values()), "range": [[1, 0], [5, 2], [2, 2]]},
-                            "title": None,
-                        },
-                    },
-                },
-            ],
-        },
+            },
+        ]
     )
     what = {
         "loss": "Loss of each sample, on a logarithmic axis",
@@ -173,9 +174,7 @@ def distributions(
     )
 
 
-def rocs(
-    curves: Rocs, order: Sequence[str], *, key: str = "roc", name: str = "Loss attack", narrow: bool = False
-) -> Figure | None:
+def rocs(curves: Rocs, order: Sequence[str], *, key: str = "roc", name: str = "Loss attack") -> Figure | None:
     """How well an attack finds the forgotten samples, on logarithmic axes, beside what it reaches on retrained models.
 
     Args:
@@ -183,7 +182,6 @@ def rocs(
         order: Methods, best first.
         key: Name of the figure.
         name: Name of the attack.
-        narrow: For a phone.
     """
     fpr = curves.fpr
     series = {each.label: each for each in curves.series}
@@ -196,7 +194,7 @@ def rocs(
         for i, at in enumerate(fpr):
             if at < least:
                 continue
-            record = {"model": panel, "fpr": at, "tpr": each.tpr[i], "chance": at}
+            record: dict[str, Any] = {"model": panel, "fpr": at, "tpr": each.tpr[i], "chance": at}
             if each.low:
                 record |= {"low": max(each.low[i], least), "high": max(each.high[i], least)}
             if gold:
@@ -204,39 +202,28 @@ def rocs(
             records.append(record)
     if not records:
         return None
-    drawn = [{**record, "tpr": max(record["tpr"], least)} for record in records]
-    ticks = [tick for tick in (1e-4, 1e-3, 1e-2, 1e-1, 1) if tick >= least * 0.99]
     scale = {"type": "log", "domain": [least, 1], "nice": False}
-    axis = {"values": ticks, "format": "~%", "labelOverlap": "parity"}
-    x = {"field": "fpr", "type": "quantitative", "scale": scale, "axis": axis, "title": None}
-    y = {"type": "quantitative", "scale": scale, "axis": axis, "title": None}
-    layered: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "area", "color": COLOURS["gold"], "opacity": 0.4},
-            "encoding": {"x": x, "y": {**y, "field": "gold_low"}, "y2": {"field": "gold_high"}},
-        },
-        {
-            "mark": {"type": "area", "color": COLOURS["forget"], "opacity": 0.14},
-            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "line", "color": COLOURS["muted"], "strokeDash": [3, 3], "strokeWidth": 1},
-            "encoding": {"x": x, "y": {**y, "field": "chance"}},
-        },
-        {
-            "mark": {"type": "line", "color": COLOURS["forget"], "strokeWidth": 1.8},
-            "encoding": {"x": x, "y": {**y, "field": "tpr"}},
-        },
-    ]
-    if "gold_low" not in records[0]:
-        layered.pop(0)
-    if not any("low" in record for record in records):
-        layered = [layer for layer in layered if layer["encoding"].get("y2", {}).get("field") != "high"]
-    spec = base(
-        drawn,
-        facet={"field": "model", "type": "nominal", "sort": panels, "title": None},
-        **_arranged(len(panels), narrow=narrow),
-        spec={"width": 112 if narrow else _panel_width(len(panels)), "height": 100, "layer": layered},
+    ticks = {at: words for at, words in _RATES.items() if at >= least * 0.99}
+    by_panel: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by_panel.setdefault(record["model"], []).append({**record, "tpr": max(record["tpr"], least)})
+    gold_band: list[dict[str, Any]] = []
+    own_band: list[dict[str, Any]] = []
+    chance, line = [], []
+    for panel, own in by_panel.items():
+        for band, low, high in ((gold_band, "gold_low", "gold_high"), (own_band, "low", "high")):
+            if low in own[0]:
+                band += _path(panel, [*_bends(own, high), *reversed(_bends(own, low))])
+        chance += _path(panel, [(least, least), (1.0, 1.0)])
+        line += _path(panel, _bends(own, "tpr"))
+    drawn = (
+        (gold_band, _filled("gold", 0.4)),
+        (own_band, _filled("forget", 0.14)),
+        (chance, {"type": "line", "color": COLOURS["muted"], "strokeDash": [3, 3], "strokeWidth": 1}),
+        (line, {"type": "line", "color": COLOURS["forget"], "strokeWidth": 1.8}),
+    )
+    spec = Panels(panels, Axis("fpr", scale, ticks), Axis("tpr", scale, ticks), height=0.9).spec(
+        {"values": values, "mark": mark} for values, mark in drawn if values
     )
     return Figure(
         key,
@@ -317,7 +304,6 @@ def by_class(
     gold: str,
     roles: Mapping[str, str],
     what: str = "class",
-    narrow: bool = False,
 ) -> Figure | None:
     """Accuracy of each class, or group, less gold's, on forgotten and on held-out samples."""
     values = {(row.label, row.partition): row.values for row in classes.rows}
@@ -344,8 +330,6 @@ def by_class(
     if not records:
         return None
     top = max(10.0, *(abs(record["difference"]) for record in records))
-    numbered = len(columns) <= 12 and not narrow
-    cell = 25 if numbered else max(9, min(22, 300 // len(columns)))
     opacity = {"field": "size", "type": "quantitative", "scale": {"domain": [0, top], "range": [0.04, 1]}, "legend": None}
     x = {
         "field": what,
@@ -356,50 +340,55 @@ def by_class(
     }
     y = {"field": "model", "type": "nominal", "sort": methods, "title": None}
     sides = {"domain": ["more", "less"], "range": [COLOURS["forget"], COLOURS["retain"]]}
-    layered: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "rect", "stroke": COLOURS["grid"], "strokeWidth": 0.5},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "opacity": opacity,
-                "color": {"field": "side", "type": "nominal", "scale": sides, "title": "right answers, against retraining"},
-            },
-        }
-    ]
-    if numbered:
-        layered.append(
+    panels = [titles[role] for _, role in wanted]
+
+    def arranged(n_panels: int, *, numbered: bool) -> dict[str, Any]:
+        layered: list[dict[str, Any]] = [
             {
-                "transform": [{"filter": "datum.size >= 0.5"}],
-                "mark": {"type": "text", "fontSize": 9.5},
+                "mark": {"type": "rect", "stroke": COLOURS["grid"], "strokeWidth": 0.5},
                 "encoding": {
                     "x": x,
                     "y": y,
-                    "text": {"field": "difference", "type": "quantitative", "format": "+.0f"},
-                    "color": {
-                        "condition": {"test": f"datum.size > {0.55 * top}", "value": COLOURS["surface"]},
-                        "value": COLOURS["ink"],
-                    },
+                    "opacity": opacity,
+                    "color": {"field": "side", "type": "nominal", "scale": sides, "title": "right answers, against retraining"},
                 },
             }
+        ]
+        if numbered:
+            layered.append(
+                {
+                    "transform": [{"filter": "datum.size >= 0.5"}],
+                    "mark": {"type": "text", "fontSize": 9.5},
+                    "encoding": {
+                        "x": x,
+                        "y": y,
+                        "text": {"field": "difference", "type": "quantitative", "format": "+.0f"},
+                        "color": {
+                            "condition": {"test": f"datum.size > {0.55 * top}", "value": COLOURS["surface"]},
+                            "value": COLOURS["ink"],
+                        },
+                    },
+                }
+            )
+        cell = 25 if numbered else max(9, min(22, 300 // len(columns)))
+        return base(
+            [{**record, "size": abs(record["difference"])} for record in records],
+            facet={"field": "samples", "type": "nominal", "sort": panels, "title": None, "header": _TWO_WORDS},
+            columns=n_panels,
+            # Titles of the panels stand beside each other, however narrow these are.
+            spacing={"column": max(16, 80 - cell * len(columns)), "row": 26},
+            spec={"width": {"step": cell}, "height": {"step": 19}, "layer": layered},
         )
-    panels = [titles[role] for _, role in wanted]
-    spec = base(
-        [{**record, "size": abs(record["difference"])} for record in records],
-        facet={"field": "samples", "type": "nominal", "sort": panels, "title": None},
-        columns=1 if narrow else 2,
-        # Titles of the panels stand beside each other, however narrow these are.
-        spacing={"column": max(16, 130 - cell * len(columns)), "row": 26},
-        spec={"width": {"step": cell}, "height": {"step": 19}, "layer": layered},
-    )
+
     return Figure(
         f"by_{what}",
         f"Effect on each {what}",
         f"Percentage points by which each model is right more (orange) or less often (blue) than the retrained model; pale means "
         f"equal.{f' The {len(columns)} {what} columns with the largest effect are shown.' if len(columns) < len(names) else ''}",
         f"Heat map of {len(methods)} methods by {len(columns)} {what} columns.",
-        spec,
+        arranged(2, numbered=len(columns) <= 12),
         records,
+        narrow=arranged(1, numbered=False) if len(columns) > _FEW_CLASSES else None,
     )
 
 
@@ -424,7 +413,7 @@ _LAYERS: Mapping[str, Any] = {
 }
 
 
-def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: bool = False) -> Figure | None:
+def layers(changes: Layers, order: Sequence[str], *, gold: str | None) -> Figure | None:
     """Relative change of each layer's weights, method by method, gold first."""
     names = list(changes.names)
     values: Mapping[str, Sequence[float | None]] = {row.label: row.values for row in changes.rows}
@@ -437,8 +426,6 @@ def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: b
     ]
     if not records:
         return None
-    numbered = len(names) <= (5 if narrow else 12)
-    cell = (46 if narrow else 54) if numbered else max(8, (230 if narrow else 560) // len(names))
     positive = [record["change"] for record in records if record["change"] > 0]
     low, high = min(positive, default=1e-3), max(positive, default=1.0)
     low = max(low, high * 1e-4)
@@ -450,22 +437,32 @@ def layers(changes: Layers, order: Sequence[str], *, gold: str | None, narrow: b
     x = {"field": "layer", "type": "nominal", "sort": names, "title": "layer, input to output", "axis": _LAYERS}
     y = {"field": "model", "type": "nominal", "sort": models, "title": None}
     opacity = {"field": "depth", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0.03, 0.75]}, "legend": None}
-    layered: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "rect", "color": COLOURS["over"], "stroke": COLOURS["grid"], "strokeWidth": 0.5},
-            "encoding": {"x": x, "y": y, "opacity": opacity},
-        }
-    ]
-    if numbered:
-        text = {"field": "change", "type": "quantitative", "format": ".2~g"}
-        layered.append({"mark": {"type": "text", "fontSize": 10}, "encoding": {"x": x, "y": y, "text": text}})
-    spec = base(drawn, width={"step": cell}, height={"step": 19}, layer=layered)
+
+    def arranged(cell: int, *, numbered: bool) -> dict[str, Any]:
+        layered: list[dict[str, Any]] = [
+            {
+                "mark": {"type": "rect", "color": COLOURS["over"], "stroke": COLOURS["grid"], "strokeWidth": 0.5},
+                "encoding": {"x": x, "y": y, "opacity": opacity},
+            }
+        ]
+        if numbered:
+            text = {"field": "change", "type": "quantitative", "format": ".2~g"}
+            layered.append({"mark": {"type": "text", "fontSize": 10}, "encoding": {"x": x, "y": y, "text": text}})
+        return base(drawn, width={"step": cell}, height={"step": 19}, layer=layered)
+
+    if len(names) <= _FEW_LAYERS:
+        wide, narrow = arranged(46, numbered=True), None
+    else:
+        numbered = len(names) <= 12
+        wide = arranged(54 if numbered else max(8, 560 // len(names)), numbered=numbered)
+        narrow = arranged(max(8, 230 // len(names)), numbered=False)
     return Figure(
         "layers",
         "Where the weights changed",
         "Length of the change of each layer's weights against the original, as a share of the length of the weights; darker is "
         "more, on a logarithmic scale. A method that changes little, or only the last layer, may hide what it should forget.",
         f"Heat map of {len(models)} models by {len(names)} layers.",
-        spec,
+        wide,
         records,
+        narrow=narrow,
     )

@@ -17,7 +17,7 @@ from erasure.reports.figures.figure import Figure
 from erasure.reports.figures.fonts import find_fonts
 from erasure.reports.figures.theme import variables_of
 
-__all__ = ["FORMATS", "inline_svg", "plain_svg", "write_figures"]
+__all__ = ["FORMATS", "inline_svg", "is_small", "plain_svg", "write_figures"]
 
 FORMATS = ("svg", "png", "pdf")
 _VERSION = "5.20"
@@ -25,6 +25,10 @@ _ROOT = re.compile(r"<svg\b[^>]*>")
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _ROLES = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _PNG_SCALE = 2.0
+_SCALE, _SMALL_SCALE = 1.2, 1.35
+"""Of figures on a wide page."""
+_SMALL = 400
+"""Width of a small figure in pixels, at most."""
 _LONGEST_TEXT = 300
 _PERHAPS_LONG = re.compile(rf'[^"]{{{_LONGEST_TEXT + 1}}}')
 
@@ -62,22 +66,37 @@ def _written(spec: Mapping[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _drawn(spec: str, converter: Any) -> str:
-    """The SVG of a specification; a figure that is the same on a phone, or on the next page, is drawn once."""
+    """The SVG of a specification; one that is on several pages is drawn once."""
     return str(converter.vegalite_to_svg(spec, vl_version=_VERSION))
 
 
-def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
-    """A figure for the page: colours follow its theme, names inside are unique, and a screen reader says what it is.
+def is_small(figure: Figure) -> bool:
+    """Whether a figure has room on a phone, and so two of them beside each other on a wide page.
 
     Raises:
         MissingDependency: If the renderer is not installed.
         ValueError: If the renderer cannot draw it.
     """
-    svg = _drawn(_written(figure.spec), _converter())
+    return figure.narrow is None and _size(_drawn(_written(figure.spec), _converter()))[0] <= _SMALL
+
+
+def inline_svg(figure: Figure, identifier: str, *, narrow: bool = False) -> str:
+    """A figure for the page: colours follow its theme, names inside are unique, and a screen reader says what it is.
+
+    Args:
+        figure: The figure.
+        identifier: Start of the names.
+        narrow: As on a small screen.
+
+    Raises:
+        MissingDependency: If the renderer is not installed.
+        ValueError: If the renderer cannot draw it.
+    """
+    svg = _drawn(_written(figure.narrow or figure.spec if narrow else figure.spec), _converter())
     svg = _ROLES.sub("", svg)  # the figure speaks as a whole, by its title and its table of data
     svg = svg.replace('id="', f'id="{identifier}-').replace("url(#", f"url(#{identifier}-")
-    size = _SIZE.search(svg)
-    width, height = (float(part) for part in size.groups()) if size else (600.0, 400.0)
+    width, height = _size(svg)
+    scale = 1.0 if narrow else _SMALL_SCALE if is_small(figure) else _SCALE
     title = html.escape(_drawable(f"{figure.title}. {figure.alt}"))
     drawn = f'viewBox="0 0 {width:g} {height:g}" width="{scale * width:.0f}" height="{scale * height:.0f}"'
     root = (
@@ -85,6 +104,11 @@ def inline_svg(figure: Figure, identifier: str, *, scale: float = 1.0) -> str:
         f'aria-labelledby="{identifier}-title" {drawn}><title id="{identifier}-title">{title}</title>'
     )
     return variables_of(_ROOT.sub(lambda _: root, svg, count=1))
+
+
+def _size(svg: str) -> tuple[float, float]:
+    found = _SIZE.search(svg)
+    return (float(found[1]), float(found[2])) if found else (600.0, 400.0)
 
 
 def plain_svg(figure: Figure) -> str:

@@ -25,12 +25,11 @@ _FARTHEST = 1.5
 """Memory left beyond which an interval is cut off, in units of the original's."""
 
 
-def memory_left(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
+def memory_left(judgements: Sequence[Verdict]) -> Figure | None:
     """Memory left of every method with its interval, from retrained models (0) to the original (1).
 
     Args:
         judgements: Verdicts, those nearest to retraining first.
-        narrow: For a small screen.
 
     Returns:
         None if no method has an interval: it takes two originals and a value that tells originals from golds.
@@ -80,7 +79,7 @@ def memory_left(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figur
             "encoding": {"y": y, "x": {**x, "field": "mean"}, "color": colour, "shape": shape},
         },
     ]
-    spec = base(records, width=240 if narrow else 460, height=STEP * len(records), layer=layers)
+    spec = base(records, width=230, height=STEP * len(records), layer=layers)
     n_within = sum(
         j.tested.memory.is_within(MEMORY_MARGIN) for j in known if j.tested is not None and j.tested.memory is not None
     )
@@ -104,12 +103,11 @@ def _memory_record(label: str, tested: Tested, verdict: str, finding: str) -> di
     return {"method": label, "mean": found.mean, "low": found.low, "high": found.high, "verdict": verdict, "finding": finding}
 
 
-def relabelled(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
+def relabelled(judgements: Sequence[Verdict]) -> Figure | None:
     """The largest difference of each method among those that relabelling it with retrained models gives.
 
     Args:
         judgements: Verdicts, those nearest to retraining first.
-        narrow: For a small screen.
 
     Returns:
         None if no method was tested by labellings.
@@ -148,7 +146,6 @@ def relabelled(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure
                 "verdict": TITLES[verdict.finding],
             }
         )
-    columns = 2 if narrow else min(len(known), 4)
     x = {"field": "start", "type": "quantitative", "title": "largest difference", "axis": {"grid": False}}
     panel = {
         "layer": [
@@ -181,12 +178,7 @@ def relabelled(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure
         "height": 70,
     }
     drawn = records + marks
-    spec = base(
-        drawn,
-        facet={"field": "method", "type": "nominal", "sort": [j.label for j in known], "title": None},
-        columns=columns,
-        spec=panel,
-    )
+    panels = {"field": "method", "type": "nominal", "sort": [j.label for j in known], "title": None}
     accused = sum(j.tested.is_accused for j in known if j.tested is not None)
     return Figure(
         "relabelled",
@@ -196,18 +188,18 @@ def relabelled(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure
         "among the bars; p is the share at its right, corrected for the number of methods."
         + counted(len(known), sum(1 for j in judgements if j.tested is not None and j.tested.maxima and not j.is_exact)),
         f"A histogram for each of {len(known)} methods; {accused} {'is' if accused == 1 else 'are'} told from retraining.",
-        spec,
+        base(drawn, facet=panels, columns=min(len(known), 4), spec=panel),
         drawn,
         section="certainty",
+        narrow=base(drawn, facet=panels, columns=2, spec=panel),
     )
 
 
-def power_curve(report: TestedReport, *, narrow: bool = False) -> Figure | None:
+def power_curve(report: TestedReport) -> Figure | None:
     """How often a run like this one finds a difference of one value, and how often one with twice the originals.
 
     Args:
         report: The tests.
-        narrow: For a small screen.
 
     Returns:
         None if nobody can be accused.
@@ -258,7 +250,7 @@ def power_curve(report: TestedReport, *, narrow: bool = False) -> Figure | None:
             "encoding": {"x": x, "y": y, "text": {"field": "text"}},
         },
     ]
-    spec = base(records, width=240 if narrow else 460, height=160, layer=layers)
+    spec = base(records, width=250, height=160, layer=layers)
     methods = f"{report.n_tested} {'method' if report.n_tested == 1 else 'methods'}"
     return Figure(
         "power",

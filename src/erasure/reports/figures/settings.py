@@ -21,7 +21,7 @@ _WIDE = 8.0
 """Ratio of the ends of a parameter from which its axis is logarithmic."""
 
 
-def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[str]) -> Figure | None:
     """Time, one-off work apart, memory, and operations if they were counted; the mean over repetitions."""
     shown = ["original", "gold", *list(order)[:MAX_LINES]]
     found: dict[tuple[str, str, str], list[float]] = {}
@@ -49,8 +49,6 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
         totals[key] = totals.get(key, 0.0) + record["value"]
     data = [{**record, "total": totals[record["model"], record["quantity"]]} for record in data]
     quantities = list(dict.fromkeys(record["quantity"] for record in data))
-    columns = 1 if narrow else min(2, len(quantities))
-    width = 200 if narrow else 560 // columns - 30
     brief = "datum.value >= 10000 ? format(datum.value, '~s') : datum.label"
     axis = {
         "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "labelExpr": brief},
@@ -64,54 +62,59 @@ def costs(models: Sequence[ModelRecord], rows: Sequence[Row], order: Sequence[st
         "title": None,
         "scale": {"domain": ["each request", "once, in advance"], "range": [COLOURS["retain"], COLOURS["gold"]]},
     }
-    spec = base(
-        data,
-        facet={"field": "quantity", "type": "nominal", "sort": quantities, "title": None},
-        columns=columns,
-        spacing={"column": 20, "row": 24},
-        resolve={"scale": {"x": "independent"}},
-        spec={
-            "width": width,
-            "height": {"step": STEP},
-            "layer": [
-                {
-                    "mark": {"type": "bar", "height": 12, "cornerRadiusEnd": 2},
-                    "encoding": {
-                        "x": {"field": "value", "type": "quantitative", "stack": "zero", **axis},
-                        "y": y,
-                        "color": colour,
-                        "order": {"field": "part", "sort": "ascending"},
+
+    def arranged(columns: int, width: int) -> dict[str, Any]:
+        return base(
+            data,
+            facet={"field": "quantity", "type": "nominal", "sort": quantities, "title": None},
+            columns=columns,
+            spacing={"column": 20, "row": 24},
+            resolve={"scale": {"x": "independent"}},
+            spec={
+                "width": width,
+                "height": {"step": STEP},
+                "layer": [
+                    {
+                        "mark": {"type": "bar", "height": 12, "cornerRadiusEnd": 2},
+                        "encoding": {
+                            "x": {"field": "value", "type": "quantitative", "stack": "zero", **axis},
+                            "y": y,
+                            "color": colour,
+                            "order": {"field": "part", "sort": "ascending"},
+                        },
                     },
-                },
-                {
-                    "transform": [{"calculate": f"{_ROOM} * datum.total", "as": "room"}],
-                    "mark": {"type": "point", "opacity": 0, "color": COLOURS["muted"]},
-                    "encoding": {"x": {"field": "room", "type": "quantitative", **axis}, "y": y},
-                },
-                {
-                    "transform": [
-                        {"filter": "datum.part == 'each request'"},
-                        {"calculate": "format(datum.total, datum.total >= 10000 ? '.3~s' : '.3~g')", "as": "said"},
-                    ],
-                    "mark": {"type": "text", "align": "left", "dx": 4, "color": COLOURS["muted"]},
-                    "encoding": {
-                        "x": {"field": "total", "type": "quantitative", **axis},
-                        "y": y,
-                        "text": {"field": "said", "type": "nominal"},
+                    {
+                        "transform": [{"calculate": f"{_ROOM} * datum.total", "as": "room"}],
+                        "mark": {"type": "point", "opacity": 0, "color": COLOURS["muted"]},
+                        "encoding": {"x": {"field": "room", "type": "quantitative", **axis}, "y": y},
                     },
-                },
-            ],
-        },
-    )
+                    {
+                        "transform": [
+                            {"filter": "datum.part == 'each request'"},
+                            {"calculate": "format(datum.total, datum.total >= 10000 ? '.3~s' : '.3~g')", "as": "said"},
+                        ],
+                        "mark": {"type": "text", "align": "left", "dx": 4, "color": COLOURS["muted"]},
+                        "encoding": {
+                            "x": {"field": "total", "type": "quantitative", **axis},
+                            "y": y,
+                            "text": {"field": "said", "type": "nominal"},
+                        },
+                    },
+                ],
+            },
+        )
+
+    columns = min(2, len(quantities))
     return Figure(
         "costs",
         "What it costs",
         "Time of making each model, work that is done once in advance apart, and the largest memory of the process meanwhile. "
         "Times compare only on one machine." + counted(len(shown) - 2, len(order)),
         "Bars of time and memory for each model; the numbers are in the data table.",
-        spec,
+        arranged(columns, 560 // columns - 30),
         data,
         section="cost",
+        narrow=arranged(1, 200),
     )
 
 
@@ -121,7 +124,6 @@ def sensitivity(
     *,
     only: Collection[str] | None = None,
     name: str = "",
-    narrow: bool = False,
 ) -> Figure | None:
     """Gaps to gold over every numeric parameter in which settings of one method differ.
 
@@ -130,7 +132,6 @@ def sensitivity(
         judgements: Verdict on each setting.
         only: Parameters to show; all by default.
         name: What to add to the figure's title.
-        narrow: For a phone.
     """
     by_label = {j.label: j for j in judgements}
     settings: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -191,7 +192,7 @@ def sensitivity(
         panel_specs.append(
             {
                 "data": {"values": own},
-                "width": 250 if narrow else 240,
+                "width": 240,
                 "height": 150,
                 "layer": [
                     {
@@ -217,8 +218,12 @@ def sensitivity(
                 ],
             }
         )
-    spec = base([], concat=panel_specs, columns=1 if narrow else 2, spacing={"column": 36, "row": 26})
-    del spec["data"]
+
+    def arranged(columns: int) -> dict[str, Any]:
+        spec = base([], concat=panel_specs, columns=columns, spacing={"column": 36, "row": 26})
+        del spec["data"]
+        return spec
+
     n_repetitions = sum(record["kind"] == "repetition" for record in data)
     said = " Small dots are single repetitions" + (", not all of them." if len(dots) < n_repetitions else ".") if dots else ""
     return Figure(
@@ -228,10 +233,11 @@ def sensitivity(
         + said
         + " Where several parameters vary at once, a line shows the mean.",
         f"Line plots of the gap over {len(panels)} parameters.",
-        spec,
+        arranged(2),
         data,
         section="cost",
         in_notebooks=True,
+        narrow=arranged(1) if len(panels) > 1 else None,
     )
 
 
@@ -256,9 +262,7 @@ def _last_words(path: str, others: Iterable[str]) -> str:
     return path
 
 
-def trace(
-    points: Sequence[TracePoint], order: Sequence[str], models: Sequence[ModelRecord] = (), *, narrow: bool = False
-) -> Figure | None:
+def trace(points: Sequence[TracePoint], order: Sequence[str], models: Sequence[ModelRecord] = ()) -> Figure | None:
     """What was measured after each epoch of unlearning; gold dashed, and a line at the epoch that a rule chose."""
     traced = {point.label for point in points if point.epoch > 0}
     methods = [label for label in order if label in traced][:MAX_PANELS]
@@ -287,39 +291,42 @@ def trace(
         "title": None,
         "scale": {"domain": names, "range": [palette[i % len(palette)] for i in range(len(names))]},
     }
-    spec = base(
-        data,
-        facet={"field": "method", "type": "nominal", "sort": methods, "title": None},
-        columns=2 if narrow else 4,
-        spec={
-            "width": 125,
-            "height": 100,
-            "layer": [
-                {
-                    "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7, "strokeWidth": 1.3},
-                    "encoding": {
-                        "x": {
-                            "field": "epoch",
-                            "type": "quantitative",
-                            "title": "epoch",
-                            "axis": {"tickMinStep": 1, "tickCount": 4},
+
+    def arranged(columns: int) -> dict[str, Any]:
+        return base(
+            data,
+            facet={"field": "method", "type": "nominal", "sort": methods, "title": None},
+            columns=columns,
+            spec={
+                "width": 125,
+                "height": 100,
+                "layer": [
+                    {
+                        "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7, "strokeWidth": 1.3},
+                        "encoding": {
+                            "x": {
+                                "field": "epoch",
+                                "type": "quantitative",
+                                "title": "epoch",
+                                "axis": {"tickMinStep": 1, "tickCount": 4},
+                            },
+                            "y": {"field": "gold", "type": "quantitative", "title": None, "scale": {"zero": False}},
+                            "color": colour,
                         },
-                        "y": {"field": "gold", "type": "quantitative", "title": None, "scale": {"zero": False}},
-                        "color": colour,
                     },
-                },
-                {
-                    "mark": {"type": "line", "point": {"filled": True, "size": 22}, "strokeWidth": 1.8},
-                    "encoding": {
-                        "x": {"field": "epoch", "type": "quantitative"},
-                        "y": {"field": "value", "type": "quantitative"},
-                        "color": colour,
+                    {
+                        "mark": {"type": "line", "point": {"filled": True, "size": 22}, "strokeWidth": 1.8},
+                        "encoding": {
+                            "x": {"field": "epoch", "type": "quantitative"},
+                            "y": {"field": "value", "type": "quantitative"},
+                            "color": colour,
+                        },
                     },
-                },
-                *([stop] if is_chosen else []),
-            ],
-        },
-    )
+                    *([stop] if is_chosen else []),
+                ],
+            },
+        )
+
     return Figure(
         "trace",
         "While it unlearns",
@@ -327,6 +334,7 @@ def trace(
         + (" The vertical line stands at the epoch that was kept." if is_chosen else "")
         + counted(len(methods), len(traced)),
         f"Line plots of {len(names)} values over the epochs of {len(methods)} methods.",
-        spec,
+        arranged(4),
         data,
+        narrow=arranged(2) if len(methods) > 2 else None,
     )

@@ -15,13 +15,14 @@ from erasure.reports.figures.theme import COLOURS, CONFIG, VERDICT_MARKS
 __all__ = ["seeds", "tradeoff"]
 
 _FEWEST_DOTS = 5
+_WIDE, _NARROW = (640, 400), (330, 330)
+"""Width and height of the trade-off."""
 _USUAL = 2.0
 """Standard deviations within which a retrained model usually lies by one value."""
 
 
-def tradeoff(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure | None:
+def tradeoff(judgements: Sequence[Verdict]) -> Figure | None:
     """How far each method is from retrained models where it should forget, against how far where it should not."""
-    width, height = (330, 330) if narrow else (640, 400)
     judged = sorted(
         (j for j in judgements if j.tested is not None and j.tested.differences and not j.is_exact), key=lambda j: j.rank
     )
@@ -52,28 +53,6 @@ def tradeoff(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure |
         }
         for field, top in (("forgetting", x_top), ("utility", y_top))
     )
-    labelled = points[:MAX_LINES]
-    spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
-    places = place_labels(
-        spots,
-        [p["method"][:LONGEST] for p in labelled],
-        width,
-        height,
-        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(_USUAL / y_top)) + 16.0, 75.0, 16.0)],
-    )
-    labels = [
-        {
-            "method": p["method"],
-            "x": x_top * (place.x / width) ** 2,
-            "y": y_top * max(0.0, 1 - place.y / height) ** 2,
-            "x0": p["forgetting"],
-            "y0": p["utility"],
-            "is_far": place.is_far,
-        }
-        for p, place in zip(labelled, places, strict=True)
-        if place.is_clear
-    ]
-    n_unnamed = len(points) - len(labels)
     lx, ly = {**x, "field": "x"}, {**y, "field": "y"}
     size: dict[str, Any] = {"value": 110}
     if costs_known:
@@ -91,52 +70,64 @@ def tradeoff(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure |
                 "direction": "horizontal",
             },
         }
-    layers = [
-        {
-            "data": {"values": [{"x": 0, "y": 0, "x1": _USUAL, "y1": _USUAL}]},
-            "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.16},
-            "encoding": {"x": lx, "y": ly, "x2": {"field": "x1"}, "y2": {"field": "y1"}},
-        },
-        {
-            "data": {"values": [label for label in labels if label["is_far"]]},
-            "mark": {"type": "rule", "color": COLOURS["muted"], "opacity": 0.45, "strokeWidth": 0.8},
-            "encoding": {"x": {**x, "field": "x0"}, "y": {**y, "field": "y0"}, "x2": {"field": "x"}, "y2": {"field": "y"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "opacity": 0.9, "stroke": COLOURS["surface"], "strokeWidth": 0.8},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "size": size,
-                "color": {"field": "verdict", "type": "nominal", "scale": verdict_scale, "title": None},
-                "shape": {"field": "verdict", "type": "nominal", "scale": shape_scale, "title": None},
+
+    def arranged(width: int, height: int, labels: Sequence[Mapping[str, Any]], **legend: Any) -> dict[str, Any]:
+        layers = [
+            {
+                "data": {"values": [{"x": 0, "y": 0, "x1": _USUAL, "y1": _USUAL}]},
+                "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.16},
+                "encoding": {"x": lx, "y": ly, "x2": {"field": "x1"}, "y2": {"field": "y1"}},
             },
-        },
-        {
-            "data": {"values": [{"x": 0, "y": _USUAL, "text": "retrained models"}]},
-            "mark": {"type": "text", "align": "left", "dx": 6, "dy": 9, "color": COLOURS["muted"], "fontStyle": "italic"},
-            "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
-        },
-        {
-            "data": {"values": labels},
-            "mark": {"type": "text", "baseline": "middle", "align": "center"},
-            "encoding": {"x": lx, "y": ly, "text": {"field": "method"}},
-        },
-        {
-            "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
-            "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 240, "color": COLOURS["gold"], "opacity": 1},
-            "encoding": {"x": lx, "y": ly},
-        },
-        {
-            "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
-            "mark": {"type": "text", "align": "left", "dx": 14, "dy": -9, "fontWeight": 600},
-            "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
-        },
-    ]
+            {
+                "data": {"values": [label for label in labels if label["is_far"]]},
+                "mark": {"type": "rule", "color": COLOURS["muted"], "opacity": 0.45, "strokeWidth": 0.8},
+                "encoding": {"x": {**x, "field": "x0"}, "y": {**y, "field": "y0"}, "x2": {"field": "x"}, "y2": {"field": "y"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "opacity": 0.9, "stroke": COLOURS["surface"], "strokeWidth": 0.8},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "size": size,
+                    "color": {"field": "verdict", "type": "nominal", "scale": verdict_scale, "title": None},
+                    "shape": {"field": "verdict", "type": "nominal", "scale": shape_scale, "title": None},
+                },
+            },
+            {
+                "data": {"values": [{"x": 0, "y": _USUAL, "text": "retrained models"}]},
+                "mark": {"type": "text", "align": "left", "dx": 6, "dy": 9, "color": COLOURS["muted"], "fontStyle": "italic"},
+                "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
+            },
+            {
+                "data": {"values": labels},
+                "mark": {"type": "text", "baseline": "middle", "align": "center"},
+                "encoding": {"x": lx, "y": ly, "text": {"field": "method"}},
+            },
+            {
+                "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
+                "mark": {
+                    "type": "point",
+                    "shape": "diamond",
+                    "filled": True,
+                    "size": 240,
+                    "color": COLOURS["gold"],
+                    "opacity": 1,
+                },
+                "encoding": {"x": lx, "y": ly},
+            },
+            {
+                "data": {"values": [{"x": 0, "y": 0, "text": "retraining"}]},
+                "mark": {"type": "text", "align": "left", "dx": 14, "dy": -9, "fontWeight": 600},
+                "encoding": {"x": lx, "y": ly, "text": {"field": "text"}},
+            },
+        ]
+        spec = base(points, width=width, height=height, layer=layers)
+        spec["config"] = {**CONFIG, "legend": {**CONFIG["legend"], **legend}}
+        return spec
+
+    named, named_narrow = (_names(points, x_top, y_top, *size) for size in (_WIDE, _NARROW))
+    n_unnamed = len(points) - len(named)
     best = judged[0]
-    legend = {"legend": {**CONFIG["legend"], "columns": 2, "direction": "horizontal"}} if narrow else {}
-    spec = base(points, width=width, height=height, layer=layers)
-    spec["config"] = {**CONFIG, **legend}
     return Figure(
         "tradeoff",
         "Forgetting against utility",
@@ -151,11 +142,37 @@ def tradeoff(judgements: Sequence[Verdict], *, narrow: bool = False) -> Figure |
         )
         + counted(len(points), len(judged)).strip(),
         f"Scatter plot of {len(points)} methods. The nearest to retraining is {best.label}.",
-        spec,
+        arranged(*_WIDE, named),
         points,
         section="overview",
         in_notebooks=True,
+        narrow=arranged(*_NARROW, named_narrow, columns=2, direction="horizontal"),
     )
+
+
+def _names(points: Sequence[Mapping[str, Any]], x_top: float, y_top: float, width: int, height: int) -> list[dict[str, Any]]:
+    """Where the names of points stand, those for which there is room."""
+    labelled = points[:MAX_LINES]
+    spots = [(width * math.sqrt(p["forgetting"] / x_top), height * (1 - math.sqrt(p["utility"] / y_top))) for p in labelled]
+    places = place_labels(
+        spots,
+        [p["method"][:LONGEST] for p in labelled],
+        width,
+        height,
+        taken=[(0.0, float(height), 110.0, 18.0), (0.0, height * (1 - math.sqrt(_USUAL / y_top)) + 16.0, 75.0, 16.0)],
+    )
+    return [
+        {
+            "method": p["method"],
+            "x": x_top * (place.x / width) ** 2,
+            "y": y_top * max(0.0, 1 - place.y / height) ** 2,
+            "x0": p["forgetting"],
+            "y0": p["utility"],
+            "is_far": place.is_far,
+        }
+        for p, place in zip(labelled, places, strict=True)
+        if place.is_clear
+    ]
 
 
 def _size_ticks(points: Iterable[Mapping[str, Any]]) -> list[float]:
@@ -167,7 +184,7 @@ def _dot(measure: str, row: Row) -> dict[str, Any]:
     return {"measure": measure, "method": row.label, "seed": row.seed_train, "value": row.value, "kind": "value"}
 
 
-def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) -> Figure | None:
+def seeds(rows: Sequence[Row], order: Sequence[str]) -> Figure | None:
     """Every value of the headline measures: a dot for each repetition, gold as a line, its noise floor as a band."""
     methods = list(order)[:MAX_LINES]
     kept = set(methods)
@@ -210,42 +227,44 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
             side = "below" if dot["value"] < low else "above" if dot["value"] > high else "within"
             drawn.append({**dot, "value": min(max(dot["value"], low), high), "side": side})
     has_outside = any(record.get("side") in {"below", "above"} for record in drawn)
-    columns = 1 if narrow else min(len(names), 4)
-    width = 190 if narrow else max(110, (560 - 8 * columns) // columns)
     of_kind = [{"transform": [{"filter": f"datum.kind == '{kind}'"}]} for kind in ("gold", "gold", "value")]
     method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
     value = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}}
     value["axis"] = {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8}
     shape: dict[str, Any] = {"field": "side", "type": "nominal", "legend": None}
     shape["scale"] = {"domain": ["within", "below", "above"], "range": ["circle", "triangle-left", "triangle-right"]}
-    spec = base(
-        drawn,
-        facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
-        columns=columns,
-        spacing={"column": 14, "row": 24},
-        resolve={"scale": {"x": "independent"}},
-        spec={
-            "width": width,
-            "height": {"step": STEP},
-            "layer": [
-                {
-                    **of_kind[0],
-                    "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
-                    "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
-                },
-                {
-                    **of_kind[1],
-                    "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2},
-                    "encoding": {"x": value},
-                },
-                {
-                    **of_kind[2],
-                    "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
-                    "encoding": {"x": value, "y": method, "shape": shape},
-                },
-            ],
-        },
-    )
+
+    def arranged(columns: int, width: int) -> dict[str, Any]:
+        return base(
+            drawn,
+            facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
+            columns=columns,
+            spacing={"column": 14, "row": 24},
+            resolve={"scale": {"x": "independent"}},
+            spec={
+                "width": width,
+                "height": {"step": STEP},
+                "layer": [
+                    {
+                        **of_kind[0],
+                        "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
+                        "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
+                    },
+                    {
+                        **of_kind[1],
+                        "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2},
+                        "encoding": {"x": value},
+                    },
+                    {
+                        **of_kind[2],
+                        "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
+                        "encoding": {"x": value, "y": method, "shape": shape},
+                    },
+                ],
+            },
+        )
+
+    columns = min(len(names), 4)
     repetitions = len({row.seed_train for row in rows})
     said = f"one dot for each of {repetitions} repetitions" if repetitions > 1 else "one repetition"
     if is_thinned:
@@ -259,10 +278,11 @@ def seeds(rows: Sequence[Row], order: Sequence[str], *, narrow: bool = False) ->
         + (" A triangle is a value farther off than the axis reaches." if has_outside else "")
         + counted(len(methods), len(order)),
         f"Dot plot of {len(methods)} methods by {len(names)} measures; the same values are in the table of results.",
-        spec,
+        arranged(columns, max(110, (560 - 8 * columns) // columns)),
         data,
         section="overview",
         in_notebooks=True,
+        narrow=arranged(1, 190),
     )
 
 
