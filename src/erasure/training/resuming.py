@@ -16,7 +16,7 @@ from erasure.training.calls import Criterion
 from erasure.training.devices import Precision, synchronise
 from erasure.training.history import Checkpoint
 from erasure.training.predictor import Predictor, train
-from erasure.training.sharded import ShardedEnsemble, train_shards
+from erasure.training.sharded import ShardedEnsemble, require_shards, train_shards
 
 __all__ = ["Cached", "Recipe", "Resumed", "resumed"]
 
@@ -100,13 +100,9 @@ def resumed(recipe: Recipe, original: nn.Module, ids: Tensor, epochs: int | None
     if strange:
         raise RequirementNotMet(f"{strange} samples to keep were not trained on; training is taken up with samples it has seen")
     built = recipe.build()
-    if isinstance(built, ShardedEnsemble):
-        return _shards(recipe, original, built, ids)
-    if epochs is None:
-        raise RequirementNotMet(
-            f"SISA needs an ensemble of shards, and the original is {type(original).__name__}; give the predictor the model Ensemble"
-        )
-    return _rewound(recipe, original, built, ids, epochs)
+    if epochs is not None and not isinstance(built, ShardedEnsemble):
+        return _rewound(recipe, original, built, ids, epochs)
+    return _shards(recipe, original, require_shards(built), ids)
 
 
 def _shards(recipe: Recipe, original: nn.Module, built: ShardedEnsemble, ids: Tensor) -> Resumed:

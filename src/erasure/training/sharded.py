@@ -29,7 +29,7 @@ from erasure.types import Task
 if TYPE_CHECKING:
     from erasure.training.predictor import Predictor
 
-__all__ = ["ShardedEnsemble", "Shards", "Vote", "place_of", "train_shards"]
+__all__ = ["ShardedEnsemble", "Shards", "Vote", "place_of", "require_shards", "train_shards"]
 
 Vote = Literal["probabilities", "labels", "learned"]
 States = dict[str, Tensor]
@@ -94,6 +94,19 @@ class Shards:
 
     states: States
     n_trained: int
+
+
+def require_shards(model: nn.Module) -> ShardedEnsemble:
+    """The model, which has to be an ensemble of shards.
+
+    Raises:
+        RequirementNotMet: If it is none.
+    """
+    if not isinstance(model, ShardedEnsemble):
+        raise RequirementNotMet(
+            "SISA needs an ensemble of shards, and the original is none; give the predictor the model Ensemble"
+        )
+    return model
 
 
 def place_of(ids: Tensor, seed: int, n: int, name: str) -> Tensor:

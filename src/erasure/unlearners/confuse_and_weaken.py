@@ -67,7 +67,7 @@ class ConfuseAndWeaken(IterativeUnlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """There must be a convolution that takes what is assigned to it."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         _first_convolution(model)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
@@ -98,9 +98,7 @@ def _first_convolution(model: nn.Module) -> nn.Conv2d:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             return module
-    raise RequirementNotMet(
-        f"ConfuseAndWeaken adds noise to the first two-dimensional convolution; {type(model).__name__} has none"
-    )
+    raise RequirementNotMet(f"CFW adds noise to the first two-dimensional convolution; {type(model).__name__} has none")
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
+from erasure.catalogue import shown_name
 from erasure.component import Component, field_types
 from erasure.errors import Diverged, RequirementNotMet
 from erasure.functional.diverged import weight_that_diverged, weights_diverged
@@ -143,6 +144,11 @@ class Unlearner(Component):
         for method in self.inner_methods():
             method.try_on(model, batch, criterion)
 
+    @classmethod
+    def registered_name(cls) -> str:
+        """What messages call the method: the name that it is registered under, else that of its class."""
+        return shown_name("unlearner", cls)
+
     def changes_nothing(self) -> bool:
         """Whether the method is meant to leave the model as it is, with these parameters; a composition if all its methods are."""
         inner = list(self.inner_methods())
@@ -151,7 +157,7 @@ class Unlearner(Component):
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """Why the method is not defined for this kind of data, or None; asked before anything is trained."""
         if data.task not in self.defined_for:
-            return f"{type(self).__name__} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
+            return f"{self.registered_name()} is not defined for {data.task} tasks (only {', '.join(sorted(self.defined_for))})"
         return None
 
     def refuse_inputs(self, x: Column) -> str | None:
@@ -159,8 +165,8 @@ class Unlearner(Component):
         reasons = (method.refuse_inputs(x) for method in self.inner_methods())
         if self.samples_apart and request_of(x) is not None:
             return (
-                f"{type(self).__name__} rests on kept samples that stay as they are, and a request on a graph changes what kept ones see; "
-                "use another method, such as GIF, or ExactDeletion with Ridge"
+                f"{self.registered_name()} rests on kept samples that stay as they are, and a request on a graph changes what kept ones "
+                "see; use another method, such as GIF, or ExactDeletion with Ridge"
             )
         return next((reason for reason in reasons if reason is not None), None)
 
@@ -194,7 +200,7 @@ class Unlearner(Component):
         for name, module in unlearned.named_modules():
             if name in sparse and isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = True
-        check_finite(unlearned, type(self).__name__)
+        check_finite(unlearned, self.registered_name())
         ledger = context.ledger
         return Unlearned(
             model=unlearned.eval(),
@@ -218,7 +224,7 @@ class Unlearner(Component):
             if isinstance(error, torch.OutOfMemoryError) or not layer:
                 raise
             raise RequirementNotMet(
-                f"{type(self).__name__} cannot be applied to this model: the layer {layer} failed with {type(error).__name__}: {error}"
+                f"{self.registered_name()} cannot be applied to this model: the layer {layer} failed with {type(error).__name__}: {error}"
             ) from error
 
 

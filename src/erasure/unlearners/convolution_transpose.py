@@ -63,7 +63,7 @@ class ConvolutionTranspose(IterativeUnlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """There must be kernels to swap, and they must take what is assigned to them."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         _square_kernels(model)
 
 
@@ -77,7 +77,7 @@ def _square_kernels(model: nn.Module) -> list[Tensor]:
     square = [kernel for kernel in kernels if kernel.shape[2] == kernel.shape[3] > 1]
     if not square:
         raise RequirementNotMet(
-            f"ConvolutionTranspose needs two-dimensional convolutions with square kernels larger than 1x1; {type(model).__name__} has none"
+            f"CT needs two-dimensional convolutions with square kernels larger than 1x1; {type(model).__name__} has none"
         )
     return square
 

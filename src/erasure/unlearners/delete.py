@@ -70,7 +70,7 @@ class DecoupledDistillation(IterativeUnlearner):
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be another class to distil."""
         if data.task == "classification" and data.n_classes < 2:
-            return "DecoupledDistillation is not defined for a single class: there is no other one to distil"
+            return "DELETE is not defined for a single class: there is no other one to distil"
         return super().unsupported_reason(data)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:

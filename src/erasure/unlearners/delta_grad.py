@@ -9,9 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from erasure.errors import RequirementNotMet
 from erasure.functional.quasi_newton import SecantCurvature
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion
+from erasure.training.estimators import Estimator
+from erasure.training.sharded import ShardedEnsemble
 from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
 from erasure.types import PartitionRole, PositiveInt, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
@@ -64,7 +67,11 @@ class DeltaGrad(Unlearner):
     memory: PositiveInt = 2
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
-        """Gradients at other weights than the network's own."""
+        """Gradients at other weights than the network's own, which was trained as one."""
+        if isinstance(model, Estimator | ShardedEnsemble):
+            raise RequirementNotMet(
+                "DeltaGrad follows the updates of one network, and estimators and ensembles of shards have none; use ExactDeletion or SISA"
+            )
         gradient = BatchGradient(model, _Given(batch), batch.y, criterion)
         gradient(gradient.flat(model), torch.arange(len(batch.y), device=batch.y.device))
 
@@ -72,7 +79,7 @@ class DeltaGrad(Unlearner):
         """Replay, then descend without the forget set."""
         model.eval()
         gradient = BatchGradient(model, context.x, context.y, context.criterion)
-        steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
+        steps = descent_of(model, gradient, context.replay_training, self.registered_name())
         context.keeps(sum(step.n_bytes for step in steps))
         if steps and context.n_samples("forget"):
             gradient.assign(model, self._descended(steps, gradient, context.ids("forget")))

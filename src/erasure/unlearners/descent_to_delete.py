@@ -82,9 +82,12 @@ class DescentToDelete(Unlearner):
             "lipschitz": n_gone * model.lipschitz,
             "steps": self.steps,
         }
-        if self.noise == "published":
-            return descent_noise(self.eps, self.delta, **bounds)  # type: ignore[arg-type]
-        return noise_for(descent_distance(**bounds) + 2 * _AT_OPTIMUM / (model.l2 * n_left), self.eps, self.delta)  # type: ignore[arg-type]
+        distance = descent_distance(**bounds) + 2 * _AT_OPTIMUM / (model.l2 * n_left)  # type: ignore[arg-type]
+        exact = noise_for(distance, self.eps, self.delta)
+        if self.noise == "exact":
+            return exact
+        # The paper's formula takes fitting for exact, so that its noise vanishes after many steps.
+        return max(exact, descent_noise(self.eps, self.delta, **bounds))  # type: ignore[arg-type]
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Descend, add noise."""
@@ -202,7 +205,7 @@ def _convex(model: nn.Module) -> LogisticModel:
     if not isinstance(model, LogisticModel) or isinstance(model, NoisyLogisticModel):
         raise RequirementNotMet(
             f"DescentToDelete is for strongly convex losses of bounded gradients, the model LogisticRegression, and this is "
-            f"{type(model).__name__}; CertifiedUnlearning makes no such assumption"
+            f"{type(model).__name__.strip('_')}; CertifiedUnlearning makes no such assumption"
         )
     if model.perturbation:
         raise RequirementNotMet("DescentToDelete adds its noise to the weights; set perturbation of LogisticRegression to 0")
@@ -225,6 +228,6 @@ def _noisy(model: nn.Module) -> NoisyLogisticModel:
     if not isinstance(model, NoisyLogisticModel):
         raise RequirementNotMet(
             "LangevinUnlearning goes on with noisy descent, by which the model NoisyLogisticRegression is trained, and this is "
-            f"{type(model).__name__}"
+            f"{type(model).__name__.strip('_')}"
         )
     return model

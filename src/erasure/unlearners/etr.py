@@ -85,7 +85,7 @@ class EraseThenRectify(Unlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """Weights must take what is assigned to them, and have gradients."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         require_gradients(model, logits_of(model(batch.x)))
 
     def _gradient(self, model: nn.Module, context: UnlearningContext, ids: Tensor) -> dict[str, Tensor]:

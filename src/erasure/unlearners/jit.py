@@ -68,7 +68,7 @@ class JustInTime(IterativeUnlearner):
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """Not for inputs that cannot be perturbed one by one."""
         if data.modality == "graph":
-            return "JustInTime is not defined for graphs: its noise needs inputs in one tensor"
+            return "JiT is not defined for graphs: its noise needs inputs in one tensor"
         return super().unsupported_reason(data)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:

@@ -21,6 +21,8 @@ __all__ = ["LoTUS"]
 
 _TOLERANCE = 0.01
 """The student may be this much worse on the forget set than the original on unseen data before the training stops."""
+_LARGEST_EXPONENT = 80.0
+"""Of a temperature: answers are even long before, and single precision ends there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class LoTUS(IterativeUnlearner):
             gap = context.accuracy(model, "forget") - unseen
             if gap <= -_TOLERANCE:
                 break
-            temperature = math.exp(self.alpha * gap)
+            temperature = math.exp(min(self.alpha * gap, _LARGEST_EXPONENT))
             trainer.train_on(mixed, distil)
         return model
 

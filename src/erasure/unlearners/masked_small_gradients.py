@@ -84,7 +84,7 @@ class MaskedSmallGradients(IterativeUnlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """There must be layers to redraw, and they must take what is assigned to them."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         self._kernels(model)
 
     def _redraw_and_repair(self, model: nn.Module, context: UnlearningContext) -> None:
@@ -116,9 +116,7 @@ class MaskedSmallGradients(IterativeUnlearner):
         if not found:
             what = "two-dimensional convolutions" if self.layers == "convolutions" else "convolutions or linear maps"
             hint = '; layers="all" also takes linear maps' if self.layers == "convolutions" else ""
-            raise RequirementNotMet(
-                f"MaskedSmallGradients needs {what} that may be trained; {type(model).__name__} has none{hint}"
-            )
+            raise RequirementNotMet(f"MSG needs {what} that may be trained; {type(model).__name__} has none{hint}")
         return found
 
     def _gradients(self, model: nn.Module, kernels: Mapping[str, Tensor], context: UnlearningContext) -> dict[str, Tensor]:

@@ -202,8 +202,8 @@ def _approximate(x: Column, left: Batch, threshold: float) -> tuple[Batch, Tenso
 def _perturbed(model: nn.Module) -> LogisticModel:
     if not isinstance(model, LogisticModel) or isinstance(model, NoisyLogisticModel):
         raise RequirementNotMet(
-            f"NewtonRemoval is for the model LogisticRegression, and this is {type(model).__name__}; networks are not convex, and "
-            "CertifiedUnlearning makes no such assumption"
+            f"NewtonRemoval is for the model LogisticRegression, and this is {type(model).__name__.strip('_')}; networks are not convex, "
+            "and CertifiedUnlearning makes no such assumption"
         )
     if not model.perturbation:
         raise RequirementNotMet(

@@ -113,7 +113,7 @@ class ProjectedGradientUnlearning(IterativeUnlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """There must be layers whose inputs can be measured, and they must take what is assigned to them."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         _trained_layers(model)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
@@ -162,8 +162,7 @@ def _trained_layers(model: nn.Module) -> dict[str, WeightedLayer]:
     found = {name: layer for name, layer in weighted_layers(model).items() if may_be_trained(layer)}
     if not found:
         raise RequirementNotMet(
-            f"ProjectedGradientUnlearning needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} "
-            "has none"
+            f"PGU needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} has none"
         )
     return found
 

@@ -78,7 +78,7 @@ class PruneAndRedraw(IterativeUnlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """There must be layers to prune, and they must take what is assigned to them."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         _trained_layers(model)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
@@ -129,7 +129,7 @@ def _trained_layers(model: nn.Module) -> list[WeightedLayer]:
     found = [layer for layer in weighted_layers(model).values() if may_be_trained(layer)]
     if not found:
         raise RequirementNotMet(
-            f"PruneAndRedraw needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} has none"
+            f"PRMQ needs linear maps or two-dimensional convolutions that may be trained; {type(model).__name__} has none"
         )
     return found
 

@@ -81,7 +81,7 @@ class RewindToDelete(Unlearner):
                 "it from forgotten samples too; use a network without such statistics, or leave eps out"
             )
         gradient = BatchGradient(model.eval(), context.x, context.y, context.criterion)
-        steps = descent_of(model, gradient, context.replay_training, type(self).__name__)
+        steps = descent_of(model, gradient, context.replay_training, self.registered_name())
         self._require_full_descent(steps)
         self._require_bounds(steps, gradient, context.ids("train")[~torch.isin(context.ids("train"), context.ids("retain"))])
         unlearned = context.resumed(model, "retain", self.epochs)

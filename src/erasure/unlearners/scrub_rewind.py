@@ -70,7 +70,7 @@ class ScrubRewind(Scrub):
     def _matched_validation(self, context: UnlearningContext) -> Tensor:
         """Validation samples of the classes that the forget set has."""
         if context.n_samples("forget") == 0:
-            raise RequirementNotMet("ScrubRewind is not defined for an empty forget set: it has no forget error to compare")
+            raise RequirementNotMet("SCRUB+R is not defined for an empty forget set: it has no forget error to compare")
         ids = context.ids("validation")
         matched = ids[torch.isin(context.y[ids], torch.unique(context.y[context.ids("forget")]))]
         if len(matched) == 0:

@@ -144,7 +144,7 @@ class SelectiveSynapticDampening(Unlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """Weights must take what is assigned to them, and all have gradients."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
         require_gradients(model, logits_of(model(batch.x)))
 
     def _shared_importances(self, model: nn.Module, context: UnlearningContext, role: PartitionRole) -> dict[str, Tensor]:

@@ -8,7 +8,9 @@ from typing import ClassVar
 from torch import nn
 
 from erasure.accounting.guarantee import Guarantee
-from erasure.training.sharded import ShardedEnsemble
+from erasure.training.batches import Batch
+from erasure.training.calls import Criterion
+from erasure.training.sharded import ShardedEnsemble, require_shards
 from erasure.types import PartitionRole, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import SearchSpace
@@ -44,6 +46,10 @@ class SISA(Unlearner):
         "epochs of the shards with forgotten samples, from their slices on; the original's training as precomputation"
     )
     search_space: ClassVar[SearchSpace] = {}
+
+    def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
+        """It must have shards."""
+        require_shards(model)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Restore and train on."""

@@ -65,7 +65,7 @@ class SuccessiveRandomLabels(IterativeUnlearner):
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be another class to draw."""
         if data.task == "classification" and self.classes == "other" and data.n_classes < 2:
-            return f"{type(self).__name__} is not defined for a single class: there is no other one to draw"
+            return f"{self.registered_name()} is not defined for a single class: there is no other one to draw"
         return super().unsupported_reason(data)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:

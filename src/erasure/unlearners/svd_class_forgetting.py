@@ -92,7 +92,7 @@ class SVDClassForgetting(Unlearner):
 
     def try_on(self, model: nn.Module, batch: Batch, criterion: Criterion) -> None:
         """Weights must take what is assigned to them."""
-        require_assignable(model, type(self).__name__)
+        require_assignable(model, self.registered_name())
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Measure all layers, then project."""

@@ -82,7 +82,7 @@ class WINU(Unlearner):
         left.diagonal().add_(self.damping * context.n_samples("train"))
         factor, info = torch.linalg.cholesky_ex(left)
         if int(info):
-            raise Diverged("WINU: the curvature that is left is not positive definite; raise damping")
+            raise Diverged("WIN-U: the curvature that is left is not positive definite; raise damping")
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
         with torch.no_grad():
             for weight, piece in zip(weights, torch.split(step, [w.numel() for w in weights]), strict=True):
@@ -94,7 +94,7 @@ class WINU(Unlearner):
         n_weights = sum(w.numel() for w in weights)
         if n_weights > self.max_weights:
             raise RequirementNotMet(
-                f"WINU keeps a matrix of the squared number of weights, and {type(model).__name__} has {n_weights:,} that may be trained "
+                f"WIN-U keeps a matrix of the squared number of weights, and {type(model).__name__} has {n_weights:,} that may be trained "
                 f"(max_weights={self.max_weights:,}); put it into LastLayers with n_layers=1"
             )
         return weights

@@ -205,6 +205,13 @@ def test_descent_to_delete_descends_as_the_paper_and_adds_its_noise():
     assert (result.guarantee.eps, result.guarantee.delta) == (1.0, 1e-5)
 
 
+def test_published_noise_is_the_papers_until_it_would_vanish():
+    model = fitted(LogisticRegression(l2=0.05), table_task())
+    for steps, is_papers in ((5, True), (5000, False)):
+        exact, published = (DescentToDelete(steps=steps, noise=noise).sd(model, N - 6, 6) for noise in ("exact", "published"))
+        assert published > 2 * exact if is_papers else published == exact > 0
+
+
 @pytest.mark.parametrize("n_forget", [1, 6, 60])
 def test_the_distance_to_the_optimum_is_within_the_bound(n_forget):
     from erasure.accounting.sensitivity import descent_distance

@@ -287,6 +287,20 @@ def test_lotus_with_a_tiny_temperature_is_training_on_its_own_predictions():
     assert torch.equal(targets, torch.tensor([[0.0, 1.0, 0.0]]))
 
 
+def test_lotus_takes_any_alpha_and_evens_answers_out():
+    model, given = tiny_net(), tiny_task()
+    one, other = (
+        unlearned(LoTUS(epochs=1, alpha=alpha, optimizer=sgd(0.1), unseen_accuracy="zero"), model, given) for alpha in (1e4, 1e6)
+    )
+    assert same_model(one, other)
+    assert not same_model(one, model)
+
+
+def test_refusals_call_methods_by_the_names_people_type():
+    task = ModelInput(x_shape=(4,), n_classes=3, task="multilabel")
+    assert DecoupledDistillation().unsupported_reason(task).startswith("DELETE is not defined for multilabel tasks")
+
+
 def test_lotus_for_classes_needs_no_validation_set():
     context, model = tiny_task(), tiny_net()
     partitions = {n: i.tolist() for n, i in context.partitions.items() if n != "validation"}

@@ -37,6 +37,15 @@ def test_sisa_is_training_without_the_samples_bit_for_bit(forget):
     assert result.kept_bytes == 2 * sum(v.numel() * v.element_size() for v in given.model.members.state_dict().values())
 
 
+def test_methods_of_other_trainings_are_refused_before_anything_is_trained():
+    plain, sharded = problem(), problem(recipe=SHARDED)
+    batch = Batch(plain.context.x.gather(torch.arange(2)), plain.context.y[:2], torch.arange(2))
+    for method, wrong, right in ((SISA(), plain, sharded), (DeltaGrad(), sharded, plain)):
+        with pytest.raises(RequirementNotMet, match="ensemble"):
+            method.try_on(wrong.model, batch, plain.context.criterion)
+        method.try_on(right.model, batch, plain.context.criterion)
+
+
 def test_what_sisa_keeps_is_made_once():
     given = problem(forget="one", recipe=SHARDED)
     SISA().run(given.model, given.context)
