@@ -49,6 +49,7 @@ class TestedColumn:
         step: One sample, as a share; 0 for other values.
         chance: What guessing reaches, of an attack of which it is not known which way it points; None of other values.
         statistic: What kind of number it is, where verdicts treat it apart.
+        farther: Of a distance to the gold of the same seeds 1 if a larger value is farther from it, -1 if a smaller one is; 0 of others.
     """
 
     measure: str
@@ -61,6 +62,7 @@ class TestedColumn:
     step: float
     chance: float | None = None
     statistic: Statistic = ""
+    farther: int = 0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -241,6 +243,7 @@ def _column(row: Row, roles: RolePartitions) -> TestedColumn | None:
         step,
         row.chance_level if is_attack else None,
         row.statistic,
+        {"lower": 1, "higher": -1}.get(row.direction, 0) if row.ideal != "gold" and not row.indicates else 0,
     )
 
 

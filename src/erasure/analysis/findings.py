@@ -109,6 +109,14 @@ class Difference:
         side = self.column.side * (1 if self.amount > 0 else -1)
         return 0 if self.column.tells == "trace" and side < 0 else side
 
+    @property
+    def is_nearer(self) -> bool:
+        """Whether the method is nearer to the gold of its own seeds than other golds are.
+
+        What shares its randomness may be, such as a model that forgets exactly: that is no sign that it was not retrained.
+        """
+        return (self.value - self.gold) * self.column.farther < 0
+
     def accuses(self, level: float) -> bool:
         """Whether the value by itself speaks against the method."""
         return self.p is not None and self.p <= level + 1e-12 and not self.is_negligible
@@ -176,12 +184,13 @@ class Tested:
 
     def farthest(self, claims: Collection[Claim]) -> float | None:
         """Largest difference in values on some claims, in standard deviations of a gold; None if nothing is compared."""
-        return max((each.deviations for each in self.differences if each.column.claim in claims), default=None)
+        found = (0.0 if each.is_nearer else each.deviations for each in self.differences if each.column.claim in claims)
+        return max(found, default=None)
 
     def farthest_by_original(self, claims: Collection[Claim]) -> list[float]:
         """The same for each original."""
         found = [
-            [min(abs(each) / d.gold_sd, _FAR) if d.gold_sd else 0.0 for each in d.apart]
+            [min(abs(each) / d.gold_sd, _FAR) if d.gold_sd and each * d.column.farther >= 0 else 0.0 for each in d.apart]
             for d in self.differences
             if d.column.claim in claims
         ]

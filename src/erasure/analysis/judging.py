@@ -111,13 +111,13 @@ def _compared(family: Family, basis: Basis, level: float) -> tuple[list[Differen
     design, values = family.design, family.values
     steps = np.array([column.step for column in family.columns])
     spread = np.sqrt(np.nan_to_num(gold_spread(values, design)) ** 2 + steps**2 / 12)
-    apart = differences(values, design)
+    apart, farther = differences(values, design), [column.farther for column in family.columns]
     adjusted, scattered, maxima = None, np.zeros(len(apart), dtype=bool), np.zeros(0)
     if basis == "labellings":
-        found = relabel(values, design, seed=family.seed)
+        found = relabel(values, design, seed=family.seed, farther=farther)
         adjusted, scattered, maxima = found.adjusted, found.is_scattered(level), found.maxima
     elif basis == "t":
-        adjusted = t_test(values, design, steps=steps)
+        adjusted = t_test(values, design, steps=steps, farther=farther)
     result = []
     for index, column in enumerate(family.columns):
         mine, golds = family.means(index)
@@ -197,7 +197,9 @@ def _tested(
 
 def _untold(found: Iterable[Difference]) -> Difference | None:
     """The farthest value that a t-test cannot use, where it lies so far from golds that nobody may say that no difference was found."""
-    untold = [each for each in found if each.p is None and not each.is_negligible and each.deviations > _FAR_FOR_T]
+    untold = [
+        each for each in found if each.p is None and each.deviations > _FAR_FOR_T and not (each.is_negligible or each.is_nearer)
+    ]
     return max(untold, key=lambda each: each.deviations, default=None)
 
 

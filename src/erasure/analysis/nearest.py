@@ -110,7 +110,10 @@ def _log_distances(family: Family, keys: set[tuple[str, str]]) -> dict[Hashable,
     for index, column in enumerate(family.columns):
         deviation = math.sqrt(float(spread[index]) ** 2 + column.step**2 / 12)
         if column.key in keys and deviation:
-            squares.setdefault(column.claim, []).append(((family.apart(index) / deviation) ** 2).tolist())
+            apart = family.apart(index)
+            # To be nearer to the gold of the same seeds than other golds are is not to be far from retraining.
+            apart = np.maximum(column.farther * apart, 0) if column.farther else apart
+            squares.setdefault(column.claim, []).append(((apart / deviation) ** 2).tolist())
     found: dict[Hashable, float] = {}
     for place, unit in enumerate(family.units):
         means = [math.fsum(each[place] for each in squares[claim]) / len(squares[claim]) for claim in CLAIMS if claim in squares]

@@ -62,7 +62,7 @@ class Relabelled:
         return is_told & (self.scatter > self.location) & ~is_shifted
 
 
-def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
+def relabel(values: _Floats, design: Design, *, seed: int = 0, farther: Sequence[int] | None = None) -> Relabelled:
     r"""Westfall and Young's step-down maximum test over values, by relabelling the models of each block.
 
     .. math:: T = \frac{|W x|}{s}, \qquad Q = \sqrt{\frac{1}{K} \sum_{i \text{ plays}} \Bigl(\frac{x_i - \bar x_b}{s}\Bigr)^2}
@@ -78,6 +78,7 @@ def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
         values: ``(models, values)``, finite; blocks one after the other, in each the unlearned models first.
         design: The blocks.
         seed: Of the labellings, where there are too many to try all.
+        farther: Of each value 0, or 1 if only a larger one counts, -1 if only a smaller one does; such a value is not tested for scatter.
 
     Raises:
         DataError: If values are not finite or do not fit the design.
@@ -96,13 +97,15 @@ def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
     ways = labellings(design, seed=seed)
     if not ways.is_exact:
         table = _sorted_golds(table, design)
-    found = np.abs(ways.weights @ table)
+    found = ways.weights @ table
     found /= np.sqrt((found**2).mean(axis=0))
+    sides = _sides(farther, x)[varies]
+    found = _amounts(found, sides)
     location[varies] = found[0]
     if design.tests_scatter:
         excess = np.sqrt((ways.players / design.n_unlearned) @ table**2)
         deviation = excess.std(axis=0)
-        is_known = deviation > _TOLERANCE * np.maximum(excess.mean(axis=0), _TOLERANCE)
+        is_known = (deviation > _TOLERANCE * np.maximum(excess.mean(axis=0), _TOLERANCE)) & (sides == 0)
         excess = np.where(is_known, (excess - excess.mean(axis=0)) / np.where(is_known, deviation, 1), -np.inf) / _SCATTER_WEIGHT
         scatter[varies] = excess[0]
         if (scatter > location).any():  # it costs as much as the test, and is seldom asked for
@@ -110,6 +113,15 @@ def relabel(values: _Floats, design: Design, *, seed: int = 0) -> Relabelled:
         found = np.maximum(found, excess)
     adjusted[varies], maxima = _step_down(found)
     return Relabelled(adjusted, location, scatter, by_location, maxima)
+
+
+def _sides(farther: Sequence[int] | None, x: _Floats) -> _Floats:
+    return np.zeros(x.shape[1]) if farther is None else np.asarray(farther, dtype=np.float64)
+
+
+def _amounts(signed: _Floats, sides: _Floats) -> _Floats:
+    """How large differences are; 0 of those that lie on the other side than the one that counts."""
+    return np.asarray(np.where(signed * sides < 0, 0.0, np.abs(signed)))
 
 
 def _step_down(statistics: _Floats) -> tuple[_Floats, _Floats]:
@@ -156,7 +168,13 @@ def usable_by_t(values: _Floats, design: Design) -> NDArray[np.bool_]:
     return np.array([len(np.unique(column)) >= least for column in golds.T], dtype=bool)
 
 
-def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats | None = None) -> _Floats:
+def t_test(
+    values: _Floats,
+    design: Design,
+    *,
+    steps: Sequence[float] | _Floats | None = None,
+    farther: Sequence[int] | None = None,
+) -> _Floats:
     r"""Two-sided t-tests of the weighted difference of means against the spread of golds, Bonferroni-corrected over the usable values.
 
     .. math:: t = \frac{W x}{\sqrt{(s_g^2 + \mathrm{step}^2 / 12) \sum_b w_b^2 (1/K_b + 1/N_b)}}
@@ -167,6 +185,7 @@ def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats 
         values: ``(models, values)``, finite.
         design: The blocks.
         steps: Smallest step of each value, as of shares of a finite sample; 0 for none.
+        farther: As for :func:`relabel`; the p-value of the side that counts stays that of both.
 
     Returns:
         ``(values,)``; NaN for values that are not usable.
@@ -182,7 +201,7 @@ def t_test(values: _Floats, design: Design, *, steps: Sequence[float] | _Floats 
     usable = usable_by_t(x, design) & (spread > 0)
     found = np.full(x.shape[1], np.nan)
     if usable.any():
-        statistic = np.abs(differences(x, design)[usable]) / (spread[usable] * design.error)
+        statistic = _amounts(differences(x, design), _sides(farther, x))[usable] / (spread[usable] * design.error)
         found[usable] = np.minimum(1.0, student_tail(design.degrees, statistic) * usable.sum())
     return found
 

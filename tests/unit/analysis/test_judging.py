@@ -90,6 +90,25 @@ def test_of_reports_of_retrained_methods_few_accuse_any(n_originals, n_golds):
     assert accused / n <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / n)
 
 
+@pytest.mark.parametrize(("n_originals", "n_golds"), [(5, 4), (1, 9), (1, 19)])
+def test_a_model_that_is_the_gold_of_its_seeds_is_not_accused_of_being_nearer_to_it(n_originals, n_golds):
+    generator, rows = np.random.default_rng(3), []
+    for row in report(np.random.default_rng(2), {"exact": {}, "other": {}}, n_originals, n_golds):
+        rows.append(row)
+        if row.measure == "accuracy" and row.partition == "test":
+            distance = {"exact": 0.0, "other": 0.2}.get(row.label, generator.normal(0.1, 0.01))
+            for measure, direction, ideal in (("Churn", "lower", 0.0), ("Agreement", "higher", 1.0)):
+                value = abs(ideal - distance)
+                rows.append(replace(row, measure=measure, value=value, direction=direction, ideal=ideal, statistic=""))
+    result = judge_report(rows, ROLES)
+    assert not result.methods["exact"].is_accused
+    assert result.methods["other"].is_accused
+    nearer = [each for each in result.methods["exact"].differences if each.is_nearer]
+    assert {each.column.measure for each in nearer} == {"Churn", "Agreement"}
+    assert result.methods["exact"].farthest({"held-out"}) < min(each.deviations for each in nearer)
+    assert result.distances.of("exact") < 2 < result.distances.of("other")
+
+
 def test_three_golds_of_one_original_accuse_nobody_and_it_is_said_what_would():
     rows = report(np.random.default_rng(0), {"Identity": ORIGINAL}, 1, 3)
     tested = judge_report(rows, ROLES).methods["Identity"]

@@ -105,6 +105,21 @@ def test_the_order_of_values_golds_and_blocks_changes_nothing(blocks):
         np.testing.assert_array_equal(relabel(x[swapped], Design(blocks[::-1])).adjusted, expected)
 
 
+def test_of_a_value_with_a_side_only_that_side_counts():
+    design = Design(((1, 19),))
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    x[0] = [9.0, -9.0]
+    for farther, expected in (([1, -1], [1, 1]), ([-1, 1], [0, 0]), ([0, 0], [1, 1])):
+        told = [each <= 0.05 + 1e-9 for each in relabel(x, design, farther=farther).adjusted]
+        assert told == expected == [each < 1e-3 for each in t_test(x, design, farther=farther)]
+    # By enumeration: the share of labellings with as large a mean, on one side.
+    shares = [(x[:, 0] - x[:, 0].mean() >= value - x[:, 0].mean() - 1e-12).mean() for value in x[:, 0]]
+    ordered = [float(relabel(np.roll(x[:, :1], -i, axis=0), design, farther=[1]).adjusted[0]) for i in range(20)]
+    above = x[:, 0] > x[:, 0].mean()
+    assert np.allclose(np.array(ordered)[above], np.array(shares)[above])
+    assert (np.array(ordered)[~above] == 1).all()
+
+
 def test_scale_and_units_of_a_value_do_not_matter():
     design = Design(((1, 4),) * 5)
     x = np.random.default_rng(0).normal(size=(25, 3))
