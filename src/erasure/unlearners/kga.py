@@ -54,6 +54,7 @@ class KGA(IterativeUnlearner):
             "The code trains no models: it reads them from files.",
         ),
     )
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain", "validation"})
     cost: ClassVar[str] = (
         "training on the forget set and on unseen samples, epochs passes over the retain set, three model copies"
@@ -92,12 +93,15 @@ class KGA(IterativeUnlearner):
             kept, forgotten, new = step
             with torch.no_grad():
                 target = gap(original, of_unseen, new)
-            parts = [trainer.gradient(batch, lambda part: gap(original, model, part)) for batch in kept]
-            loss, total = trainer.gradient(forgotten, lambda part: (gap(of_forget, model, part) - target).abs())
-            weight = (1 - self.alignment_share) / len(kept)
-            for value, gradients in parts:
-                loss = loss + weight * value
-                total = [sum_ + weight * each for sum_, each in zip(total, gradients, strict=True)]
+            weight, loss = (1 - self.alignment_share) / len(kept), torch.zeros_like(target)
+            total = [torch.zeros_like(parameter) for parameter in trainer.parameters]
+            aims = [(batch, weight, lambda part: gap(original, model, part)) for batch in kept]
+            aims.append((forgotten, 1.0, lambda part: (gap(of_forget, model, part) - target).abs()))
+            for batch, share, aim in aims:
+                value, gradients = trainer.gradient(batch, aim)
+                loss = loss + share * value
+                for sum_, gradient in zip(total, gradients, strict=True):
+                    sum_.add_(gradient, alpha=share)
             trainer.set_gradients(total)
             return loss
 
