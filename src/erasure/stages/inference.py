@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from erasure.measures.contract import Outputs, forward_pass
 from erasure.stages.blocks import member, split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.session import Session
+from erasure.stages.side_by_side import made_side_by_side
 from erasure.stages.stage import Stage, run_stage, short
 from erasure.store import Writer
 from erasure.store.addresses import address
@@ -54,26 +55,33 @@ class RunModel(Stage):
 
     def run(self, session: Session, writer: Writer) -> None:
         if self.block_size is not None:
-            writer.save_tensors("outputs", self._of_block(session, self.block_size))
-            return
-        outputs = forward(session, session.model(self.data, self.model), self.data, self.partition)
-        tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
-        writer.save_tensors("outputs", tensors | ({} if outputs.features is None else {"features": outputs.features}))
+            writer.save_tensors("outputs", self._of_block(session))
+        else:
+            outputs = forward(session, session.model(self.data, self.model), self.data, self.partition)
+            writer.save_tensors("outputs", _tensors(outputs))
 
-    def _of_block(self, session: Session, size: int) -> dict[str, Tensor]:
+    @property
+    def n_pieces(self) -> int:
+        """How many models run."""
+        return self.block_size or 1
+
+    def piece(self, session: Session, number: int) -> dict[str, Tensor]:
+        """What one of a block returns."""
+        model = session.model(self.data, member(self.model, number))
+        return _tensors(forward(session, model, self.data, self.partition, keeps_features=self.keeps_features))
+
+    def _of_block(self, session: Session) -> dict[str, Tensor]:
         """What every model of the block returns; ids and labels are the same for all."""
-        models = [session.model(self.data, member(self.model, index)) for index in range(size)]
-        each = [forward(session, model, self.data, self.partition, keeps_features=self.keeps_features) for model in models]
-        first = each[0]
-        tensors = {
-            "ids": first.ids,
-            "labels": first.labels,
-            "logits": torch.stack([outputs.logits for outputs in each]),
-            "losses": torch.stack([outputs.losses for outputs in each]),
+        each = list(made_side_by_side(session, self))
+        return {
+            name: first if name in {"ids", "labels"} else torch.stack([tensors[name] for tensors in each])
+            for name, first in each[0].items()
         }
-        if first.features is not None:
-            tensors["features"] = torch.stack([cast(Tensor, outputs.features) for outputs in each])
-        return tensors
+
+
+def _tensors(outputs: Outputs) -> dict[str, Tensor]:
+    tensors = {"ids": outputs.ids, "logits": outputs.logits, "losses": outputs.losses, "labels": outputs.labels}
+    return tensors | ({} if outputs.features is None else {"features": outputs.features})
 
 
 def _content(data: DataSpec, model: str, partition: str) -> Json:

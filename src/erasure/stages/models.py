@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erasure.component import Component
@@ -100,62 +98,45 @@ class MakeModels(Stage):
 
     def run(self, session: Session, writer: Writer) -> None:
         start, peak = time.perf_counter(), PeakMemory(session.device)
-        models = _trained(session, self.data, self.block) if self.unlearner is None else self._unlearned(session, self.unlearner)
-        stacked = _stacked(models, len(self.block.requests))
+        if self.unlearner is None:
+            together, model_s = self._trained_together(session), session.training_s.get(self.data.similarity_key, 0.0)
+        else:
+            together, model_s = self._unlearned_together(session, self.unlearner), 0.0
+        each = made_side_by_side(session, self, model_s) if together is None else (model.state_dict() for model in together)
+        stacked = _stacked(each, self.n_pieces)
         synchronise(session.device)
         writer.save_tensors("models", stacked)
         elapsed_s = time.perf_counter() - start
-        facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": len(self.block.requests)}
+        facts: dict[str, Json] = {"elapsed_s": elapsed_s, "peak_memory_mib": peak.mib(), "models": self.n_pieces}
         writer.facts |= facts
+
+    @property
+    def n_pieces(self) -> int:
+        """How many models there are."""
+        return len(self.block.requests)
+
+    def piece(self, session: Session, number: int) -> dict[str, Tensor]:
+        """Weights and buffers of one of the models, made by itself."""
+        if self.unlearner is None:
+            ids = _kept(self.block.requests[number], self.block, session.loaded(self.data).partitions)
+            return session.trained(self.data, ids, self.block.seeds[number]).state_dict()
+        original = session.model(self.data, self.block.origins[number])
+        return self.unlearner.run(original, self._task(session, self.unlearner, number)).model.state_dict()
 
     def is_one_piece(self, session: Session) -> bool:
         """Whether one process is all that can work on the models: there is one, or they go through each step together."""
-        if len(self.block.requests) == 1:
+        if self.n_pieces == 1:
             return True
         if self.unlearner is not None:
             return plain_training(self.unlearner) is not None
-        first = _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions)
-        return _in_a_stack(session, self.data, len(self.block.requests), first)
+        return self._is_stacked(session, _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions))
 
-    def _unlearned(self, session: Session, unlearner: Unlearner) -> Iterable[nn.Module]:
-        """The method applied to the model that each request starts from."""
-        recipe = _Unlearnings(data=self.data, block=self.block, unlearner=unlearner, train_seed=self.train_seed)
-        together = _unlearned_together(session, recipe)
-        return together if together is not None else made_side_by_side(session, recipe)
+    def _is_stacked(self, session: Session, ids: Tensor) -> bool:
+        is_possible = self.n_pieces > 1 and not has_edges(ids)  # shadow graphs differ in their inputs
+        return is_possible and unsupported_reason(session.blank(self.data), self.data.predictor, session.precision) is None
 
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Trainings:
-    """Models that are trained from scratch, each on samples of its own: arrays, which other processes get as they are."""
-
-    data: DataSpec
-    ids: Sequence[NDArray[np.int64]]
-    seeds: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def make(self, session: Session, number: int) -> nn.Module:
-        return session.trained(self.data, torch.from_numpy(self.ids[number]), self.seeds[number])
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Unlearnings:
-    """Models that a method makes, each from the model that its request starts from."""
-
-    data: DataSpec
-    block: ModelStack
-    unlearner: Unlearner
-    train_seed: int
-
-    def __len__(self) -> int:
-        return len(self.block.requests)
-
-    def make(self, session: Session, number: int) -> nn.Module:
-        original = session.model(self.data, self.block.origins[number])
-        return self.unlearner.run(original, self.task(session, number)).model
-
-    def task(self, session: Session, number: int) -> UnlearningContext:
+    def _task(self, session: Session, unlearner: Unlearner, number: int) -> UnlearningContext:
+        """What the method is given of a model."""
         block = self.block
         return task_of(
             session,
@@ -163,33 +144,22 @@ class _Unlearnings:
             original=block.origins[number],
             seed=block.seeds[number],
             train_seed=self.train_seed,
-            own=_own_partitions(session, self.data, self.unlearner, block, block.requests[number]),
+            own=_own_partitions(session, self.data, unlearner, block, block.requests[number]),
         )
 
-
-def _stacked(models: Iterable[nn.Module], n_models: int) -> dict[str, Tensor]:
-    """The weights of all models; of those that come one by one, only one is there at a time."""
-    stacked: dict[str, Tensor] = {}
-    for number, model in enumerate(models):
-        for name, value in model.state_dict().items():
-            if name not in stacked:
-                stacked[name] = torch.empty((n_models, *value.shape), dtype=value.dtype)
-            stacked[name][number] = value.detach()
-    return stacked
-
-
-def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn.Module]:
-    loaded, predictor = session.loaded(data), data.predictor
-    ids = [_kept(request, block, loaded.partitions) for request in block.requests]
-
-    if _in_a_stack(session, data, len(ids), ids[0]):
+    def _trained_together(self, session: Session) -> list[nn.Module] | None:
+        """The models, trained from scratch in one training of all; None where they are better taken one by one."""
+        data, block, loaded = self.data, self.block, session.loaded(self.data)
+        if not self._is_stacked(session, _kept(block.requests[0], block, loaded.partitions)):
+            return None
+        predictor = data.predictor
         try:
             return train_together(
                 [build_model(predictor.model, loaded.model_input, seed, session.device) for seed in block.seeds],
                 predictor,
                 x=loaded.x,
                 y=loaded.y,
-                ids=[chosen.to(session.device) for chosen in ids],
+                ids=[_kept(request, block, loaded.partitions).to(session.device) for request in block.requests],
                 criterion=loaded.criterion,
                 seeds=block.seeds,
                 batch_size=data.batch_size,
@@ -197,13 +167,60 @@ def _trained(session: Session, data: DataSpec, block: ModelStack) -> Iterable[nn
                 on_epoch=session.on_epoch(),
             )
         except Diverged:  # one by one, it is known which
-            pass
-    return made_side_by_side(session, _Trainings(data=data, ids=[own.cpu().numpy() for own in ids], seeds=block.seeds))
+            return None
+
+    def _unlearned_together(self, session: Session, unlearner: Unlearner) -> list[nn.Module] | None:
+        """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
+        data, origins = self.data, self.block.origins
+        plain = plain_training(unlearner)
+        if plain is None or len(origins) < 2 or not plain.epochs:
+            return None
+        tasks = [self._task(session, unlearner, number) for number in range(self.n_pieces)]
+        recipe = data.predictor.replace(
+            epochs=plain.epochs,
+            optimizer=plain.optimizer,
+            schedule=plain.schedule,
+            max_grad_norm=plain.max_grad_norm,
+            batch_size=None,
+            patience=None,
+            validation_set=None,
+        )
+        seen = [context.seen_by(unlearner) for context in tasks]
+        batches = [context.batches(plain.role) for context in seen]
+        is_each = all(each.generator is not None and each.n_samples for each in batches)
+        if not is_each or unsupported_reason(session.blank(data), recipe, session.precision) is not None:
+            return None
+        loaded = session.loaded(data)
+        try:
+            unlearned = train_together(
+                [session.model(data, origin) for origin in origins],
+                recipe,
+                x=loaded.x,
+                y=loaded.y,
+                ids=[each.ids for each in batches],
+                criterion=loaded.criterion,
+                generators=[each.generator for each in batches if each.generator is not None],
+                batch_size=batches[0].batch_size,
+                ascends=plain.ascends,
+                precision=session.precision,
+                on_epoch=session.on_epoch(),
+            )
+            for model in unlearned:
+                check_finite(model, type(unlearner).__name__)
+        except Diverged:  # one by one, it is known which
+            return None
+        return unlearned
 
 
-def _in_a_stack(session: Session, data: DataSpec, n_models: int, ids: Tensor) -> bool:
-    is_possible = n_models > 1 and not has_edges(ids)  # shadow graphs differ in their inputs
-    return is_possible and unsupported_reason(session.blank(data), data.predictor, session.precision) is None
+def _stacked(models: Iterable[Mapping[str, Tensor]], n_models: int) -> dict[str, Tensor]:
+    """The weights of all models; of those that come one by one, only one is there at a time."""
+    stacked: dict[str, Tensor] = {}
+    for number, model in enumerate(models):
+        for name, value in model.items():
+            if name not in stacked:
+                stacked[name] = torch.empty((n_models, *value.shape), dtype=value.dtype)
+            stacked[name][number] = value.detach()
+    return stacked
 
 
 def _kept(request: ModelRequest, block: ModelStack, partitions: Mapping[str, Tensor]) -> Tensor:
@@ -221,49 +238,6 @@ def _own_partitions(
     partitions = session.loaded(data).partitions
     seen, gone = seen_ids(request, block, partitions), forgotten_ids(request, block, partitions)
     return {unlearner.train: seen, unlearner.forget: gone, unlearner.retain: seen[~torch.isin(seen, gone)]}
-
-
-def _unlearned_together(session: Session, models: _Unlearnings) -> list[nn.Module] | None:
-    """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
-    data, unlearner, origins = models.data, models.unlearner, models.block.origins
-    plain = plain_training(unlearner)
-    if plain is None or len(origins) < 2 or not plain.epochs:
-        return None
-    tasks = [models.task(session, number) for number in range(len(models))]
-    recipe = data.predictor.replace(
-        epochs=plain.epochs,
-        optimizer=plain.optimizer,
-        schedule=plain.schedule,
-        max_grad_norm=plain.max_grad_norm,
-        batch_size=None,
-        patience=None,
-        validation_set=None,
-    )
-    seen = [context.seen_by(unlearner) for context in tasks]
-    batches = [context.batches(plain.role) for context in seen]
-    is_each = all(each.generator is not None and each.n_samples for each in batches)
-    if not is_each or unsupported_reason(session.blank(data), recipe, session.precision) is not None:
-        return None
-    loaded = session.loaded(data)
-    try:
-        unlearned = train_together(
-            [session.model(data, origin) for origin in origins],
-            recipe,
-            x=loaded.x,
-            y=loaded.y,
-            ids=[each.ids for each in batches],
-            criterion=loaded.criterion,
-            generators=[each.generator for each in batches if each.generator is not None],
-            batch_size=batches[0].batch_size,
-            ascends=plain.ascends,
-            precision=session.precision,
-            on_epoch=session.on_epoch(),
-        )
-        for model in unlearned:
-            check_finite(model, type(unlearner).__name__)
-    except Diverged:  # one by one, it is known which
-        return None
-    return unlearned
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

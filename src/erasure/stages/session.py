@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ from erasure.training.predictor import Model, ModelInput, build_model, can_be_ta
 from erasure.training.shadow_graphs import has_edges, shadow_graph
 from erasure.types import Json
 
-__all__ = ["LoadedData", "Session"]
+__all__ = ["LoadedData", "PieceMakers", "Session"]
 
 _LARGEST_BLANK = 256 << 20
 """Bytes of a network that is kept to be copied; larger ones are built each time."""
@@ -56,6 +58,18 @@ class LoadedData:
     criterion: Criterion
 
 
+class PieceMakers(Protocol):
+    """Processes that may join in."""
+
+    def are_worth(self, seconds: float) -> bool:
+        """Whether they are worth asking for so many seconds of work."""
+        ...
+
+    def invited(self, address: str, folder: Path) -> AbstractContextManager[None]:
+        """They make pieces of the stage meanwhile, into the folder; at the end of the block none of them does any more."""
+        ...
+
+
 class Session:
     """The store and the device of a run, with what was read from the store kept in memory.
 
@@ -78,6 +92,8 @@ class Session:
         self.numerics: Json = numerics.json()
         self.n_passes: int = 0
         self.cores: int = cores
+        self.others: PieceMakers | None = None
+        self.training_s: dict[str, float] = {}
         self.checkpoint_s: float = _CHECKPOINT_S
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
@@ -176,7 +192,8 @@ class Session:
         model = build_model(predictor.model, loaded.model_input, seed, self.device)
         if taking_up is not None and can_be_taken_up(model, predictor):
             listeners |= taking_up()
-        return train(
+        start = time.perf_counter()
+        trained = train(
             model,
             predictor,
             x=x,
@@ -190,6 +207,9 @@ class Session:
             on_epoch=self.on_epoch(),
             **listeners,
         )
+        known_s = self.training_s.get(data.similarity_key, 0.0)
+        self.training_s[data.similarity_key] = max(known_s, time.perf_counter() - start)
+        return trained
 
     def on_epoch(self) -> EpochListener:
         """Indication the listener of each epoch of the stage that is running."""

@@ -32,6 +32,26 @@ def test_a_failure_takes_what_depends_on_it_and_nothing_else():
     assert schedule.n_left == 0
 
 
+def test_of_several_failures_the_plans_first_is_the_reason_whichever_ended_first():
+    edges = {"a": "", "b": "", "c": "ab", "d": "c"}
+    for order in ("ab", "ba"):
+        schedule = StageOrder(_stages(edges))
+        for name in order:
+            schedule.fail(schedule.stages[name], f"{name} is broken")
+        assert schedule.failed == {"a": "a is broken", "b": "b is broken", "c": "a is broken", "d": "a is broken"}
+        assert schedule.n_left == 0
+
+
+def test_what_is_put_first_comes_before_all_others_with_what_it_requires():
+    schedule = StageOrder(_stages({"a": "", "b": "", "c": "b", "d": "", "e": "c"}))
+    assert schedule.put_first({"c", "elsewhere"}) >= {"b", "c"}
+    order = []
+    while (stage := schedule.take()) is not None:
+        order.append(stage.address)
+        schedule.finish(stage)
+    assert order == ["b", "c", "a", "d", "e"]
+
+
 def test_a_stage_that_is_put_back_comes_again():
     schedule = StageOrder(_stages({"a": "", "b": ""}))
     first = schedule.take()

@@ -7,20 +7,24 @@ that dies is replaced and its stage is tried again. Workers end when this proces
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from erasure.engine.executors import serial
 from erasure.engine.executors.schedule import StageOrder
 from erasure.errors import ErasureError, RequirementNotMet, StoreError
-from erasure.events import Event, Listener, StageFailed
+from erasure.events import Event, Listener, StageFailed, ignore_events
 from erasure.stages.session import Session
+from erasure.stages.side_by_side import make_what_is_left
 from erasure.stages.spawning import few_threads
 from erasure.stages.stage import Stage
 from erasure.stages.worker_processes import STAGE_WORKERS, as_in, context, without_script
@@ -113,6 +117,8 @@ def hear(worker: Worker, stage: Stage, schedule: StageOrder, listener: Listener)
             if word == "broken":
                 raise StoreError(said)
             worker.stage = None
+            if word == "joined":
+                return True
             if said:
                 schedule.fail(stage, said)
             else:
@@ -130,7 +136,7 @@ class Worker:
     """A process and the stage it is working on.
 
     Args:
-        setup: Settings of its session and the stages that it may be sent, pickled.
+        setup: Settings of its session, the stages that it may be sent, and how many the plan has, pickled.
         context: How processes are started.
     """
 
@@ -139,6 +145,8 @@ class Worker:
     process: Any = None
     connection: Any = None
     stage: Stage | None = None
+    folder: Path | None = None
+    """Where it makes pieces of the stage, if another process runs that, or made them last."""
     knows_setup: bool = False
 
     def start(self) -> None:
@@ -150,14 +158,14 @@ class Worker:
             self.process.start()
         theirs.close()
 
-    def send(self, stage: Stage) -> None:
-        """Have it run a stage."""
-        self.stage = stage
+    def send(self, stage: Stage, folder: Path | None = None) -> None:
+        """Have it run a stage; with a folder, make pieces of it there that nobody else has taken."""
+        self.stage, self.folder = stage, folder
         with contextlib.suppress(OSError):  # it has died: its sentinel says so
             if not self.knows_setup:  # not when it starts: who writes so much waits until the other has imported everything
                 self.connection.send_bytes(self.setup)
                 self.knows_setup = True
-            self.connection.send(stage.address)
+            self.connection.send((stage.address, folder))
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -187,7 +195,7 @@ def _pool(stages: Mapping[str, Stage], session: Session, workers: int) -> Iterat
         yield []
         return
     try:
-        setup = bytes(ForkingPickler.dumps((WorkerSettings.of(session), dict(stages))))
+        setup = bytes(ForkingPickler.dumps((WorkerSettings.of(session), dict(stages), len(stages))))
     except Exception as error:
         raise RequirementNotMet(
             f"this experiment holds something that cannot be sent to another process ({error}); run it with the serial executor"
@@ -209,8 +217,9 @@ def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     as_in(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     signal.signal(signal.SIGTERM, _end)  # so that what is half written is cleaned up
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        settings, stages = connection.recv()
+        settings, stages, total = connection.recv()
     except (EOFError, OSError):
         return
 
@@ -223,17 +232,40 @@ def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     session = settings.session(emit)
     while True:
         try:
-            address = connection.recv()
+            address, folder = connection.recv()
         except (EOFError, OSError):
             return
         try:
-            answer = ("done", serial.attempt(stages[address], session, len(stages)))
+            if folder is None:
+                answer = ("done", serial.attempt(stages[address], session, total))
+            else:
+                answer = ("joined", _join(session, stages[address], folder))
         except ErasureError as error:
             answer = ("broken", str(error))
         try:
             connection.send(answer)
         except OSError:
             return
+
+
+def _end_with_parent() -> None:
+    """A thread: nobody wants the rest of the stage once the parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _join(session: Session, stage: Any, folder: Path) -> str:
+    """Make pieces of a stage that another process runs; that one makes what fails here, and says what is wrong."""
+    listener, session.listener = session.listener, ignore_events
+    try:
+        make_what_is_left(session, stage, folder)
+    except Exception as error:
+        return str(error)
+    finally:
+        session.listener = listener
+    return ""
 
 
 def _end(signum: int, frame: object) -> NoReturn:
