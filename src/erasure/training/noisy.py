@@ -8,9 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from erasure.errors import RequirementNotMet
 from erasure.training.loop import frozen_norms
 
-__all__ = ["add_noise", "buffers_of_training", "clip_together", "forget_statistics", "statistics_beside_norms"]
+__all__ = [
+    "add_noise",
+    "buffers_of_training",
+    "clip_together",
+    "forget_statistics",
+    "require_single_precision",
+    "statistics_beside_norms",
+]
 
 _NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -34,6 +42,20 @@ def add_noise(parameters: Iterable[Tensor], sd: float, generator: torch.Generato
     for parameter in parameters:
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.add_((sd * noise).to(parameter.device, parameter.dtype))
+
+
+def require_single_precision(model: nn.Module, method: str) -> None:
+    """Refuse weights of fewer bits: rounding moves them further than clipping and noise account for.
+
+    Raises:
+        RequirementNotMet: If there are any.
+    """
+    coarse = next((name for name, p in model.named_parameters() if p.dtype.itemsize < 4), None)
+    if coarse is not None:
+        raise RequirementNotMet(
+            f"{method} promises nothing of weights in half precision, whose rounding its noise does not cover, and {coarse} is "
+            f"{str(model.get_parameter(coarse).dtype).removeprefix('torch.')}; give model.float()"
+        )
 
 
 def forget_statistics(model: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.training.batches import Batch
 from erasure.training.calls import Criterion, Optimizer, Schedule
 from erasure.training.loop import frozen_norms
-from erasure.training.noisy import add_noise, clip_together, forget_statistics, statistics_beside_norms
+from erasure.training.noisy import add_noise, clip_together, forget_statistics, require_single_precision, statistics_beside_norms
 from erasure.types import NonNegativeFloat, NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
@@ -233,6 +233,7 @@ def _require_coverable(model: nn.Module) -> None:
             f"CertifiedUnlearning takes gradient steps, and {type(model).__name__.strip('_')} has no trainable weights; an estimator is "
             "deleted from with ExactDeletion"
         )
+    require_single_precision(model, "CertifiedUnlearning")
     unknown = statistics_beside_norms(model)
     if unknown:
         raise RequirementNotMet(

@@ -117,7 +117,8 @@ def compared(unlearner: Unlearner, before: nn.Module, after: nn.Module) -> tuple
         else "Try another method"
     )
     if tried == ["selection_weighting"]:
-        hint = f"Try a smaller selection_weighting (now {unlearner.selection_weighting:g}) or another method"  # type: ignore[attr-defined]
+        now = unlearner.selection_weighting  # type: ignore[attr-defined]
+        hint = f"Try {'a number for' if isinstance(now, str) else 'a smaller'} selection_weighting (now {_shown(now)}) or another method"
     return (
         changed,
         f"{name} changed no weight: the model that comes back is the one that was given, and nothing has been forgotten. {hint}.",

@@ -13,7 +13,7 @@ from erasure.accounting.gaussian import noise_for
 from erasure.accounting.guarantee import Guarantee
 from erasure.accounting.sensitivity import rewind_distance
 from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
-from erasure.training.noisy import add_noise, buffers_of_training
+from erasure.training.noisy import add_noise, buffers_of_training, require_single_precision
 from erasure.training.trajectory import BatchGradient, DescentStep, descent_of
 from erasure.types import NonNegativeInt, OpenFraction, PartitionRole, PositiveFloat, Source
 from erasure.unlearners.contract import Unlearner, UnlearningContext
@@ -74,6 +74,7 @@ class RewindToDelete(Unlearner):
         """Rewind, train on, add noise if a guarantee is asked for."""
         if self.eps is None:
             return context.resumed(model, "retain", self.epochs)
+        require_single_precision(model, "RewindToDelete")
         buffers = buffers_of_training(model, context.fresh_model("untrained"))
         if buffers:
             raise RequirementNotMet(

@@ -22,6 +22,7 @@ from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
 from erasure.unlearners.last_layers import LastLayers
 from erasure.unlearners.newton_removal import NewtonRemoval, removal_bound
+from erasure.unlearners.rewind_to_delete import RewindToDelete
 
 N = 300
 GENTLE = CertifiedUnlearning(start_radius=1.0, clip=2.0, rate=0.05, weight_decay=2.0, max_steps=7, epochs=0)
@@ -303,6 +304,12 @@ def test_langevin_stays_in_its_ball():
 
 
 # Any network
+
+
+def test_nothing_is_promised_of_weights_in_half_precision():
+    for method in (GENTLE, RewindToDelete(eps=1.0, smoothness=1.0, lipschitz=1.0)):
+        with pytest.raises(RequirementNotMet, match="half precision"):
+            method.run(tiny_net().bfloat16(), tiny_task())
 
 
 def test_certified_unlearning_takes_the_papers_steps():

@@ -14,7 +14,8 @@ from erasure.errors import UnlearningWarning
 from erasure.unlearners.cascade import Cascade
 from erasure.unlearners.finetuning import Finetuning
 from erasure.unlearners.identity import Identity
-from erasure.unlearners.outcome import Outcome
+from erasure.unlearners.outcome import Outcome, compared
+from erasure.unlearners.selective_synaptic_dampening import SelectiveSynapticDampening
 
 
 class Net(nn.Module):
@@ -62,6 +63,13 @@ def test_a_deletion_that_changed_nothing_says_so_and_what_to_try(trained):
     with pytest.raises(UnlearningWarning, match="changed no weight"), warnings.catch_warnings():
         warnings.simplefilter("error", UnlearningWarning)
         erasure.unlearn(model, "SSD", selection_weighting=1e6, **parts)
+
+
+def test_an_adaptive_selection_that_changed_nothing_says_what_to_try(trained):
+    method = SelectiveSynapticDampening(selection_weighting="adaptive")
+    changed, hint = compared(method, trained[0], copy.deepcopy(trained[0]))
+    assert changed == 0
+    assert "Try a number for selection_weighting (now adaptive)" in hint
 
 
 def test_a_model_without_trainable_weights_is_told_apart(trained):
