@@ -70,6 +70,7 @@ class References:
         n_originals: How many originals were trained, each with a seed or a split of its own.
         n_forgotten: Samples to forget, or None if unknown.
         repeats: How more originals are had.
+        proven: Labels of methods whose every model is by proof what retraining gives.
     """
 
     has_gold: bool = True
@@ -80,6 +81,7 @@ class References:
     n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
     repeats: Repeats = Repeats.SEEDS
+    proven: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class Advice:
         n_originals: How many originals it rests on.
         n_forgotten: Samples to forget, or None if unknown.
         repeats: How more originals are had.
+        proven: Methods other than retraining itself that are by proof what it gives, whatever was measured.
     """
 
     kind: Advised
@@ -117,6 +120,7 @@ class Advice:
     n_originals: int = MIN_ORIGINALS
     n_forgotten: int | None = None
     repeats: Repeats = Repeats.SEEDS
+    proven: tuple[Verdict, ...] = ()
 
     @property
     def named(self) -> Verdict | None:
@@ -156,6 +160,7 @@ def advise(judged: Judged, references: References = References()) -> Advice:
             "has_attack": has_attack,
             "original": far if math.isfinite(far) else None,
             "is_original_told": control is not None and control.finding in ACCUSED,
+            "proven": tuple(j for j in judged.verdicts if j.label in references.proven and not j.is_exact),
         }
         given = {name: getattr(references, name) for name in ("n_originals", "n_forgotten", "repeats")}
         return Advice(kind=kind, **given, **known, **facts)
@@ -253,7 +258,16 @@ def references_of(
         n_originals=max(1, len({original_of(row) for row in own["original"] or rows})),
         n_forgotten=min(forgotten, default=None),
         repeats=repeats,
+        proven=_proven(rows),
     )
+
+
+def _proven(rows: Iterable[Row]) -> frozenset[str]:
+    promised: dict[str, set[str]] = {}
+    for row in rows:
+        if row.model_role == "unlearned":
+            promised.setdefault(row.label, set()).add(row.guarantee)
+    return frozenset(label for label, found in promised.items() if found == {"exact"})
 
 
 def _failure(models: Iterable[ModelRecord], role: str) -> str:

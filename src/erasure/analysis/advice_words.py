@@ -24,7 +24,15 @@ _FAR = 100.0
 def recommendation(advice: Advice) -> str:
     """What to do, in words that can stand alone."""
     few = f" Not compared, because it takes {MIN_ORIGINALS} originals: {_listed(advice.left_out)}." if advice.left_out else ""
-    return _WORDS[advice.kind](advice) + few
+    return _WORDS[advice.kind](advice) + few + _by_proof(advice.proven)
+
+
+def _by_proof(proven: Sequence[Verdict]) -> str:
+    """Who forgets exactly, whatever could be measured."""
+    if not proven:
+        return ""
+    names = _listed([each.label for each in proven])
+    return f" By proof, whatever was measured, {names} {'gives' if len(proven) == 1 else 'give'} what retraining gives."
 
 
 def _no_gold(_: Advice) -> str:

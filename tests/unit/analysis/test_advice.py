@@ -292,3 +292,14 @@ def test_beside_a_single_gold_nobody_is_said_to_be_near():
     assert text.startswith("Whether any method here has forgotten is undecided: 1 further gold cannot accuse")
     several = judged({"m": {}}, n=5, golds=1)
     assert 0.3 < several.of("m").distance < 3  # golds of different originals tell how far golds differ
+
+
+def test_who_forgets_by_proof_is_named_whatever_could_be_measured():
+    rows = report(np.random.default_rng(0), {"SISA": {}, "m": {}, "GoldModel": {}}, 1, 1)
+    rows = [replace(each, guarantee="" if each.label == "m" else "exact") for each in rows]
+    found = judge_all(rows, ROLES, exact=["GoldModel"])
+    advice, text = said(found, replace(references_of(rows, [], ROLES), has_gold=True))
+    assert advice.kind == Advised.UNDECIDED
+    assert text.endswith("By proof, whatever was measured, SISA gives what retraining gives.")
+    part = [replace(each, guarantee="none") if each.label == "SISA" and each.measure == "NLL" else each for each in rows]
+    assert "By proof" not in said(found, references_of(part, [], ROLES))[1]
