@@ -128,7 +128,7 @@ def test_figures_say_where_a_value_is_beyond_the_axis():
     }
     certainty = found(repeated(values), "m0")
     figure = differences(certainty, [*labels, "off"])
-    drawn = {record["method"]: record for record in figure.spec["data"]["values"] if record["kind"] == "value"}
+    drawn = {record["method"]: record for record in figure.spec["layer"][-1]["data"]["values"]}
     assert drawn["off"]["status"] == "below"
     assert drawn["off"]["difference"] > -0.3
     assert next(record for record in figure.data if record["method"] == "off")["difference"] == pytest.approx(

@@ -65,15 +65,17 @@ def test_every_repetition_is_a_dot():
 def test_gold_is_a_line_where_no_further_one_gives_it_a_band():
     rows = [*references(), *method("a", forget=0.9)]
     figures = [seeds(each, ["a"]) for each in (rows, [replace(row, noise_floor=None) for row in rows])]
-    lines = [next(d for d in figure.spec["data"]["values"] if d["kind"] == "gold") for figure in figures]
-    assert lines[0]["value"] == lines[1]["value"] == lines[1]["low"] == lines[1]["high"]
+    bands, lines = zip(*([layer["data"]["values"] for layer in figure.spec["layer"][-3:-1]] for figure in figures), strict=True)
+    assert lines[0][0]["value"] == lines[1][0]["value"]
+    assert bands[0][0]["value"] < lines[0][0]["value"] < bands[0][2]["value"]
+    assert {point["value"] for point in bands[1] if point["line"] == point["column"] == 0} == {lines[1][0]["value"]}
     assert ["band" in figure.caption for figure in figures] == [True, False]
 
 
 def test_of_very_many_repetitions_some_are_dots_and_all_are_data():
     rows = [r for seed in range(1500) for r in method("a", forget=0.8 + seed / 1e4, seed_train=seed)]
     figure = seeds([*references(), *rows], ["a"])
-    drawn = [d for d in figure.spec["data"]["values"] if d["measure"] == "accuracy, forget" and d["kind"] == "value"]
+    drawn = [d for d in figure.spec["layer"][-1]["data"]["values"] if d["measure"] == "accuracy, forget"]
     assert len(drawn) == 1000
     assert (drawn[0]["value"], drawn[-1]["value"]) == (0.8, 0.8 + 1499 / 1e4)
     assert len(figure.data) == 4500
@@ -176,7 +178,7 @@ def test_a_histogram_is_drawn_by_its_steps_up_to_the_end_of_its_last_bar():
 @pytest.mark.parametrize(("n", "columns", "lines"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (5, 3, 2), (26, 3, 9)])
 def test_panels_have_a_cell_each_and_no_more_width_than_a_phone(n, columns, lines):
     names = [f"method {i}" for i in range(n)]
-    panels = Panels(
+    panels = Panels.small(
         names, Axis("x", {"domain": [0, 1]}, {0.0: "0", 1.0: "1"}), Axis("y", {"domain": [0, 1]}, {0.5: "half"}), height=0.5
     )
     values = [{"panel": name, "x": 0.5, "y": 0.5} for name in names]
@@ -192,6 +194,25 @@ def test_labels_of_a_small_axis_keep_apart_and_within_it():
     labels = Axis("x", {"type": "log", "domain": [1e-6, 1]}, ticks).labels(90)
     assert [(label["label"], label["align"]) for label in labels] == [("1e0", "right"), ("1e-3", "center"), ("1e-5", "center")]
     assert len(Axis("x", {"type": "log", "domain": [1e-6, 1]}, ticks).labels(900)) == len(ticks)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.5, 0.6), ["0.5", "0.6"]),
+        ((0.513, 0.593), ["0.52", "0.54", "0.56", "0.58"]),
+        ((-0.035, 0.036), ["−0.02", "0.00", "0.02", "0.04"]),
+        ((1.0, 1.0), ["0.95", "1.00", "1.05"]),
+        ((0.0,), ["−0.5", "0.0", "0.5"]),
+        ((3.0, 24_000.0), ["0", "20,000"]),
+        ((0.0, 2e8), ["0", "2e+08"]),
+    ],
+)
+def test_an_axis_around_values_has_round_ticks(values, labels):
+    axis = Axis.around("x", values)
+    assert list(axis.ticks.values()) == labels
+    assert all(0 < axis.share(value) < 1 for value in values)
+    assert all(-1e-9 < axis.share(tick) < 1 + 1e-9 for tick in axis.ticks)
 
 
 def test_classes_without_samples_are_left_out():

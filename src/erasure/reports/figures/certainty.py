@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from erasure.analysis.certainty import Certainty
 from erasure.analysis.statistics import student_interval
-from erasure.reports.figures.figure import STEP, TWO_LINES, Figure, base
+from erasure.reports.figures.figure import STEP, Figure, base
+from erasure.reports.figures.panels import AT_COMMA, LEGEND_OFFSET, Axis, Panels, filled
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["differences", "ranks"]
@@ -61,60 +62,55 @@ def differences(certainty: Certainty, order: Sequence[str]) -> Figure | None:
         shown += [_cut(record, reach) for record in own]
         if name in spreads:
             shown.append({"measure": name, "kind": "spread", "low": -spreads[name], "high": spreads[name]})
-    method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
-    x: dict[str, Any] = {
-        "type": "quantitative",
-        "title": None,
-        "axis": {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8, "grid": False},
-    }
-    of_value = [{"filter": "datum.kind == 'value'"}]
+    up = Axis.of_names("at", methods)
+    heights = {name: at for at, name in up.ticks.items()}
+    values = [{**record, "panel": record["measure"], "at": heights[record["method"]]} for record in shown if "method" in record]
+    axes = {name: Axis.around("x", [0.0, *_ends(r for r in shown if r["measure"] == name)], is_ruled=False) for name in names}
     colour = {
         "field": "is_apart",
         "type": "nominal",
         "title": None,
         "scale": {"domain": ["not told apart", "differs"], "range": [COLOURS["good"], COLOURS["under"]]},
+        "legend": {"offset": LEGEND_OFFSET},
     }
+    shape = {
+        "field": "status",
+        "type": "nominal",
+        "legend": None,
+        "scale": {
+            "domain": ["not told apart", "differs", "below", "above"],
+            "range": ["circle", "diamond", "triangle-left", "triangle-right"],
+        },
+    }
+    one_each = [{"field": "column"}, {"field": "line"}, {"field": "at"}]
     layers: list[dict[str, Any]] = [
         {
-            "transform": [{"filter": "datum.kind == 'spread'"}],
-            "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
-            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {"mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2}, "encoding": {"x": {"datum": 0, **x}}},
-        {
-            "transform": of_value,
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": method, "color": colour},
+            "values": [
+                {"panel": name, "x": side * spread, "at": at}
+                for name, spread in spreads.items()
+                if name in axes
+                for side, at in ((-1, 0), (-1, len(methods)), (1, len(methods)), (1, 0))
+            ],
+            "mark": filled("gold", 0.18),
         },
         {
-            "transform": of_value,
+            "values": [{"panel": name, "x": 0.0, "at": at} for name in names for at in (0, len(methods))],
+            "mark": {"type": "line", "color": COLOURS["gold"], "strokeWidth": 2},
+        },
+        {
+            "values": [{**r, "x": r[end]} for r in values if r["low"] is not None for end in ("low", "high")],
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {"color": colour, "detail": one_each},
+        },
+        {
+            "values": [{**record, "x": record["difference"]} for record in values],
             "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-            "encoding": {
-                "x": {**x, "field": "difference"},
-                "y": method,
-                "color": colour,
-                "shape": {
-                    "field": "status",
-                    "type": "nominal",
-                    "legend": None,
-                    "scale": {
-                        "domain": ["not told apart", "differs", "below", "above"],
-                        "range": ["circle", "diamond", "triangle-left", "triangle-right"],
-                    },
-                },
-            },
+            "encoding": {"color": colour, "shape": shape},
         },
     ]
 
     def arranged(columns: int, width: int) -> dict[str, Any]:
-        return base(
-            shown,
-            facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
-            columns=columns,
-            spacing={"column": 14, "row": 24},
-            resolve={"scale": {"x": "independent"}},
-            spec={"width": width, "height": {"step": STEP}, "layer": layers},
-        )
+        return Panels(names, axes, up, columns, (width, STEP * len(methods)), AT_COMMA).spec(layers)
 
     columns = min(len(names), 4)
     n = certainty.n_originals
@@ -133,6 +129,12 @@ def differences(certainty: Certainty, order: Sequence[str]) -> Figure | None:
         in_notebooks=True,
         narrow=arranged(1, 190),
     )
+
+
+def _ends(records: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+    """What an axis has to reach."""
+    for record in records:
+        yield from (record[name] for name in ("difference", "low", "high") if record.get(name) is not None)
 
 
 def _reach(records: Sequence[Mapping[str, Any]], spread: float | None) -> float:

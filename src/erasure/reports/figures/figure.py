@@ -11,13 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 from erasure.reports.figures.theme import CONFIG
 
-__all__ = ["MAX_DOTS", "MAX_LINES", "MAX_PANELS", "STEP", "TWO_LINES", "Figure", "Section", "base", "counted", "spread"]
+__all__ = ["MAX_DOTS", "MAX_LINES", "MAX_PANELS", "STEP", "Figure", "Section", "base", "counted", "spread"]
 
 MAX_PANELS = 24
 """Methods that get a panel of their own."""
 MAX_LINES = 40
-TWO_LINES: Mapping[str, Any] = {"labelExpr": "split(datum.label, ', ')", "labelFontSize": 11.5, "labelLimit": 165}
-"""A header of a measure above its partition."""
 MAX_DOTS = 3000
 """Repetitions that a figure draws as dots; of more, some of each method."""
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -75,7 +73,7 @@ def _labels(data: Sequence[Mapping[str, Any]], spec: Any) -> set[str]:
         return set().union(*(_labels(data, each) for each in spec))
     if not isinstance(spec, Mapping):
         return set()
-    found = set().union(*(_labels(data, each) for each in spec.values()))
+    found = set().union(*(_labels(data, each) for key, each in spec.items() if key != "data"))
     for name in ("x", "y"):
         channel = spec.get(name)
         if isinstance(channel, Mapping) and "field" in channel and channel.get("type") != "quantitative":

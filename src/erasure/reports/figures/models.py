@@ -9,7 +9,7 @@ from typing import Any
 
 from erasure.records.figure_records import Curve, Histograms, Layers, Roc, RocRange, Rocs, ValuesByName
 from erasure.reports.figures.figure import MAX_PANELS, Figure, base
-from erasure.reports.figures.panels import LEGEND_OFFSET, Axis, Panels
+from erasure.reports.figures.panels import LEGEND_OFFSET, Axis, Panels, filled
 from erasure.reports.figures.theme import COLOURS
 
 __all__ = ["by_class", "distributions", "layers", "measured_rocs", "rocs"]
@@ -62,11 +62,6 @@ def _bends(records: Sequence[Mapping[str, Any]], field: str) -> list[tuple[float
         return abs((y1 - y0) * (x2 - x1) - (y2 - y1) * (x1 - x0)) > _FLAT
 
     return [point for i, point in enumerate(points) if i in {0, len(points) - 1} or is_bend(i)]
-
-
-def _filled(colour: str, opacity: float) -> dict[str, Any]:
-    """The mark of an area whose outline is the path."""
-    return {"type": "line", "color": COLOURS[colour], "strokeWidth": 0, "fill": COLOURS[colour], "fillOpacity": opacity}
 
 
 def _path(panel: str, points: Iterable[tuple[float, float]]) -> list[dict[str, Any]]:
@@ -138,11 +133,11 @@ def distributions(
     )
     of_samples = {"field": "samples", "type": "nominal", "title": None}
     listed = list(names.values())
-    spec = Panels(panels, *axes, height=0.62).spec(
+    spec = Panels.small(panels, *axes, height=0.62).spec(
         [
             {
                 "values": shaded,
-                "mark": {**_filled("gold", 0.35), "interpolate": "step-after"},
+                "mark": {**filled("gold", 0.35), "interpolate": "step-after"},
             },
             {
                 "values": lines,
@@ -217,12 +212,12 @@ def rocs(curves: Rocs, order: Sequence[str], *, key: str = "roc", name: str = "L
         chance += _path(panel, [(least, least), (1.0, 1.0)])
         line += _path(panel, _bends(own, "tpr"))
     drawn = (
-        (gold_band, _filled("gold", 0.4)),
-        (own_band, _filled("forget", 0.14)),
+        (gold_band, filled("gold", 0.4)),
+        (own_band, filled("forget", 0.14)),
         (chance, {"type": "line", "color": COLOURS["muted"], "strokeDash": [3, 3], "strokeWidth": 1}),
         (line, {"type": "line", "color": COLOURS["forget"], "strokeWidth": 1.8}),
     )
-    spec = Panels(panels, Axis("fpr", scale, ticks), Axis("tpr", scale, ticks), height=0.9).spec(
+    spec = Panels.small(panels, Axis("fpr", scale, ticks), Axis("tpr", scale, ticks), height=0.9).spec(
         {"values": values, "mark": mark} for values, mark in drawn if values
     )
     return Figure(

@@ -8,8 +8,9 @@ from typing import Any
 
 from erasure.analysis.verdicts import TITLES, Verdict
 from erasure.records.rows import Row
-from erasure.reports.figures.figure import MAX_DOTS, MAX_LINES, STEP, TWO_LINES, Figure, base, counted, spread
+from erasure.reports.figures.figure import MAX_DOTS, MAX_LINES, STEP, Figure, base, counted, spread
 from erasure.reports.figures.labels import LONGEST, place_labels
+from erasure.reports.figures.panels import AT_COMMA, Axis, Panels, filled
 from erasure.reports.figures.theme import COLOURS, CONFIG, VERDICT_MARKS
 
 __all__ = ["seeds", "tradeoff"]
@@ -226,43 +227,40 @@ def seeds(rows: Sequence[Row], order: Sequence[str]) -> Figure | None:
         for dot in dots:
             side = "below" if dot["value"] < low else "above" if dot["value"] > high else "within"
             drawn.append({**dot, "value": min(max(dot["value"], low), high), "side": side})
+    heights = {name: at for at, name in Axis.of_names("at", methods).ticks.items()}
     has_outside = any(record.get("side") in {"below", "above"} for record in drawn)
-    of_kind = [{"transform": [{"filter": f"datum.kind == '{kind}'"}]} for kind in ("gold", "gold", "value")]
-    method = {"field": "method", "type": "nominal", "sort": methods, "title": None, "scale": {"domain": methods}}
-    value = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}}
-    value["axis"] = {"tickCount": 3, "labelOverlap": True, "labelSeparation": 8}
+    references = [record for record in drawn if record["kind"] == "gold"]
+    dots = [{**record, "panel": record["measure"], "at": heights[record["method"]]} for record in drawn if "method" in record]
+    axes = {
+        name: Axis.around(
+            "value", (r[end] for r in drawn for end in ("value", "low", "high") if r["measure"] == name and end in r)
+        )
+        for name in names
+    }
     shape: dict[str, Any] = {"field": "side", "type": "nominal", "legend": None}
     shape["scale"] = {"domain": ["within", "below", "above"], "range": ["circle", "triangle-left", "triangle-right"]}
+    layers = [
+        {
+            "values": [
+                {"panel": record["measure"], "value": record[end], "at": at}
+                for record in references
+                for end, at in (("low", 0), ("low", len(methods)), ("high", len(methods)), ("high", 0))
+            ],
+            "mark": filled("gold", 0.18),
+        },
+        {
+            "values": [{"panel": r["measure"], "value": r["value"], "at": at} for r in references for at in (0, len(methods))],
+            "mark": {"type": "line", "color": COLOURS["gold"], "strokeWidth": 2},
+        },
+        {
+            "values": dots,
+            "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
+            "encoding": {"shape": shape},
+        },
+    ]
 
     def arranged(columns: int, width: int) -> dict[str, Any]:
-        return base(
-            drawn,
-            facet={"field": "measure", "type": "nominal", "sort": names, "title": None, "header": TWO_LINES},
-            columns=columns,
-            spacing={"column": 14, "row": 24},
-            resolve={"scale": {"x": "independent"}},
-            spec={
-                "width": width,
-                "height": {"step": STEP},
-                "layer": [
-                    {
-                        **of_kind[0],
-                        "mark": {"type": "rect", "color": COLOURS["gold"], "opacity": 0.18},
-                        "encoding": {"x": {**value, "field": "low"}, "x2": {"field": "high"}},
-                    },
-                    {
-                        **of_kind[1],
-                        "mark": {"type": "rule", "color": COLOURS["gold"], "strokeWidth": 2},
-                        "encoding": {"x": value},
-                    },
-                    {
-                        **of_kind[2],
-                        "mark": {"type": "point", "filled": True, "size": 46, "color": COLOURS["retain"], "opacity": 0.75},
-                        "encoding": {"x": value, "y": method, "shape": shape},
-                    },
-                ],
-            },
-        )
+        return Panels(names, axes, Axis.of_names("at", methods), columns, (width, STEP * len(methods)), AT_COMMA).spec(layers)
 
     columns = min(len(names), 4)
     repetitions = len({row.seed_train for row in rows})
