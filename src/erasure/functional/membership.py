@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from erasure.errors import DataError
@@ -102,9 +104,9 @@ def roc(members: Tensor, nonmembers: Tensor) -> tuple[Tensor, Tensor]:
         >>> fpr.tolist(), tpr.tolist()
         ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
-    members, nonmembers = _checked(members, nonmembers)
-    thresholds = torch.unique(torch.cat([members, nonmembers])).flip(0)
-    return _rates(nonmembers, thresholds), _rates(members, thresholds)
+    ordered_members, ordered_others = (np.sort(side.numpy()) for side in _checked(members, nonmembers))
+    thresholds = np.unique(np.concatenate([ordered_members, ordered_others]))[::-1]
+    return _rates(ordered_others, thresholds), _rates(ordered_members, thresholds)
 
 
 def auc(members: Tensor, nonmembers: Tensor) -> float:
@@ -180,28 +182,24 @@ def auc_interval(members: Tensor, nonmembers: Tensor, *, level: float = 0.95) ->
     return min(low, area), max(high, area)
 
 
-def tpr_at_fpr(members: Tensor, nonmembers: Tensor, fpr: float) -> float:
+def tpr_at_fpr(curve: tuple[Tensor, Tensor], fpr: float) -> float:
     """Largest true positive rate among the thresholds whose false positive rate is at most ``fpr``.
 
     With fewer than ``1 / fpr`` non-members that is the rate without any false positive. It is never read off between two thresholds,
     nor at the nearest one.
 
     Args:
-        members: Score of each member, ``(M,)``, ``M >= 1``.
-        nonmembers: Score of each non-member, ``(N,)``, ``N >= 1``; ``10 / fpr`` of them make a good estimate.
+        curve: What :func:`roc` gives; ``10 / fpr`` non-members make a good estimate.
         fpr: Largest false positive rate, in [0, 1].
 
     Returns:
         In [0, 1]; chance is about ``fpr``.
 
-    Raises:
-        DataError: If a side is empty or a score is not a number.
-
     Example:
-        >>> tpr_at_fpr(torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 0.0]), 0.4)
+        >>> tpr_at_fpr(roc(torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 0.0])), 0.4)
         0.6666666666666666
     """
-    false, true = roc(members, nonmembers)
+    false, true = curve
     # The tolerance undoes rounding alone: rates are multiples of 1 / N.
     return float(true[false <= fpr + 1e-12][-1])
 
@@ -243,17 +241,22 @@ def best_balanced_accuracy(members: Tensor, nonmembers: Tensor) -> float:
     return float((tpr + 1 - fpr).max()) / 2
 
 
-def thinned_roc(members: Tensor, nonmembers: Tensor, n_points: int = 200) -> tuple[list[float], list[float]]:
-    """The ROC curve in at most ``n_points`` points, half of them spread over the logarithm of the false positive rate.
+def thinned_roc(curve: tuple[Tensor, Tensor], n_nonmembers: int, n_points: int = 200) -> tuple[list[float], list[float]]:
+    """A curve that :func:`roc` gave in at most ``n_points`` points, half of them spread over the logarithm of the false positive rate.
 
     Of the points of one false positive rate the highest is kept, and both ends are.
 
+    Args:
+        curve: What :func:`roc` gives.
+        n_nonmembers: Number of non-members, which sets the smallest rate.
+        n_points: Most points.
+
     Example:
-        >>> fpr, tpr = thinned_roc(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 1.0]))
+        >>> fpr, tpr = thinned_roc(roc(torch.tensor([3.0, 2.0]), torch.tensor([2.0, 1.0])), 2)
         >>> fpr, tpr
         ([0.0, 0.5, 1.0], [0.5, 1.0, 1.0])
     """
-    fpr, tpr = roc(members, nonmembers)
+    fpr, tpr = curve
     last = torch.cat([fpr[1:] > fpr[:-1], torch.ones(1, dtype=torch.bool)])
     fpr, tpr = fpr[last], tpr[last]
     if len(fpr) > n_points:
@@ -261,7 +264,7 @@ def thinned_roc(members: Tensor, nonmembers: Tensor, n_points: int = 200) -> tup
         grid = torch.cat(
             [
                 torch.zeros(1, dtype=torch.float64),
-                torch.logspace(-math.log10(len(nonmembers)), 0, half, dtype=torch.float64),
+                torch.logspace(-math.log10(n_nonmembers), 0, half, dtype=torch.float64),
                 torch.linspace(0, 1, n_points - half, dtype=torch.float64)[1:],
             ]
         )
@@ -280,10 +283,10 @@ def _checked(members: Tensor, nonmembers: Tensor) -> tuple[Tensor, Tensor]:
     return sides
 
 
-def _rates(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """Share of scores that reach each threshold, with a first threshold that none reaches."""
-    reached = len(scores) - torch.searchsorted(scores.sort().values, thresholds)
-    return F.pad(reached.double() / len(scores), (1, 0))
+def _rates(ordered: NDArray[np.float64], thresholds: NDArray[np.float64]) -> Tensor:
+    """Share of ascending scores that reach each threshold, with a first threshold that none reaches."""
+    reached = len(ordered) - np.searchsorted(ordered, thresholds)
+    return torch.from_numpy(np.concatenate([[0.0], reached / len(ordered)]))
 
 
 def _placements(members: Tensor, nonmembers: Tensor) -> Tensor:

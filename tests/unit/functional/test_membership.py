@@ -109,27 +109,27 @@ def test_summaries_are_those_of_a_loop_over_thresholds(members, nonmembers, targ
     for threshold in [math.inf, *torch.cat([members, nonmembers]).tolist()]:
         false, true = (float((side >= threshold).double().mean()) for side in (nonmembers, members))
         rates.append((false, true))
-    assert tpr_at_fpr(members, nonmembers, target) == pytest.approx(max(t for f, t in rates if f <= target))
+    assert tpr_at_fpr(roc(members, nonmembers), target) == pytest.approx(max(t for f, t in rates if f <= target))
     assert best_balanced_accuracy(members, nonmembers) == pytest.approx(max((t + 1 - f) / 2 for f, t in rates))
 
 
 def test_scores_of_the_same_value_give_chance():
     same = torch.zeros(7)
     assert auc(same, same) == best_balanced_accuracy(same, same) == balanced_accuracy(same, same) == 0.5
-    assert tpr_at_fpr(same, same, 0.5) == 0.0
+    assert tpr_at_fpr(roc(same, same), 0.5) == 0.0
 
 
 def test_the_rate_at_a_bound_is_never_read_at_a_threshold_above_it():
     # The nearest false positive rate to 0.1 is 0.125, where the true positive rate is 1.
     members, nonmembers = torch.tensor([10.0, 5.0]), torch.cat([torch.tensor([6.0]), torch.zeros(7)])
-    assert tpr_at_fpr(members, nonmembers, 0.1) == 0.5
-    assert tpr_at_fpr(members, nonmembers, 0.125) == 1.0
+    assert tpr_at_fpr(roc(members, nonmembers), 0.1) == 0.5
+    assert tpr_at_fpr(roc(members, nonmembers), 0.125) == 1.0
 
 
 def test_too_few_nonmembers_for_a_rate_leave_the_rate_without_false_positives():
     members, nonmembers = _normal(100, 1.0), _normal(50, seed=1)
     without = float((members > nonmembers.max()).double().mean())
-    assert tpr_at_fpr(members, nonmembers, 0.001) == tpr_at_fpr(members, nonmembers, 0.0) == pytest.approx(without)
+    assert tpr_at_fpr(roc(members, nonmembers), 0.001) == tpr_at_fpr(roc(members, nonmembers), 0.0) == pytest.approx(without)
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, 1.5])
@@ -211,7 +211,7 @@ def test_the_interval_of_a_rate_is_clopper_and_pearsons():
 def test_a_thinned_curve_is_a_part_of_the_curve_with_its_low_end():
     members, nonmembers = _normal(3000, 1.0), _normal(5000, seed=1)
     points = set(zip(*(side.tolist() for side in roc(members, nonmembers)), strict=True))
-    fpr, tpr = thinned_roc(members, nonmembers)
+    fpr, tpr = thinned_roc(roc(members, nonmembers), len(nonmembers))
     assert len(fpr) <= 200
     assert set(zip(fpr, tpr, strict=True)) <= points
     assert (fpr[0], fpr[-1], tpr[-1]) == (0.0, 1.0, 1.0)
@@ -220,4 +220,4 @@ def test_a_thinned_curve_is_a_part_of_the_curve_with_its_low_end():
         assert high > low
     for target in (0.001, 0.01, 0.1):
         at = max(value for value in fpr if value <= target)
-        assert tpr[fpr.index(at)] == pytest.approx(tpr_at_fpr(members, nonmembers, at))
+        assert tpr[fpr.index(at)] == pytest.approx(tpr_at_fpr(roc(members, nonmembers), at))

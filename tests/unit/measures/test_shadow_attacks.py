@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from erasure.errors import InvalidParameters, PartitionError, RequirementNotMet
 from erasure.functional.losses import per_sample_loss
-from erasure.functional.membership import confidence_margin, tpr_at_fpr
+from erasure.functional.membership import confidence_margin, roc, tpr_at_fpr
 from erasure.measures.attacks.lira import LiRA, ULiRA
 from erasure.measures.attacks.rmia import RMIA
 from erasure.measures.attacks.ruli import RULI, RULIEfficacy
@@ -361,7 +361,7 @@ def test_the_interval_over_models_is_that_of_pairs_drawn_again():
 def test_rates_without_enough_nonmembers_are_those_without_a_false_positive():
     values = world().values(LiRA(n_shadows=32), "original")
     assert values["LiRA TPR at 1% FPR"].value == values["LiRA TPR at 0.1% FPR"].value > 0
-    assert tpr_at_fpr(torch.tensor([2.0, 0.0]), torch.tensor([1.0] * 60), 0.01) == 0.5
+    assert tpr_at_fpr(roc(torch.tensor([2.0, 0.0]), torch.tensor([1.0] * 60)), 0.01) == 0.5
 
 
 # Invariance

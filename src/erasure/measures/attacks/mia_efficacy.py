@@ -89,13 +89,16 @@ class MIAEfficacy(Measure):
 
 def _support_vectors(members: Any, others: Any) -> Any:
     with for_scikit_learn():
+        from scipy.sparse import csr_matrix
         from sklearn.svm import SVC
 
-    membership = np.repeat([1, 0], [len(members), len(others)])
-    # A row of the kernel on single numbers is computed in less time than a page of memory for it takes to be found.
-    megabytes = 4 if members.shape[1] == 1 else 200
-    machine = SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0, cache_size=megabytes)
-    return machine.fit(np.concatenate([members, others]), membership)
+    membership, features = np.repeat([1, 0], [len(members), len(others)]), np.concatenate([members, others])
+    megabytes = 200
+    if members.shape[1] == 1:
+        # A row of the kernel on single numbers is computed in less time than a page of memory for it takes to be found, and libsvm
+        # multiplies two numbers itself only where they are entries of a sparse matrix.
+        features, megabytes = csr_matrix(features.astype(np.float64)), 4
+    return SVC(C=3.0, gamma="auto", kernel="rbf", random_state=0, cache_size=megabytes).fit(features, membership)
 
 
 def _answers(machine: Any, asked: Any) -> Any:
@@ -104,17 +107,22 @@ def _answers(machine: Any, asked: Any) -> Any:
     Where the decision is so close that the order of a sum could turn it, libsvm is asked.
     """
     asked, positions = np.unique(np.asarray(asked, dtype=np.float64), axis=0, return_inverse=True)
+    support, weights = _dense(machine.support_vectors_), _dense(machine.dual_coef_)[0]
     decided = np.empty(len(asked))
     for first in range(0, len(asked), _AT_ONCE):
         part = asked[first : first + _AT_ONCE]
-        squares = sum(np.subtract.outer(part[:, k], machine.support_vectors_[:, k]) ** 2 for k in range(part.shape[1]))
+        squares = sum(np.subtract.outer(part[:, k], support[:, k]) ** 2 for k in range(part.shape[1]))
         kernel = torch.from_numpy(squares).mul_(-machine._gamma).exp_().numpy()
-        decided[first : first + _AT_ONCE] = kernel @ machine.dual_coef_[0] + machine.intercept_[0]
+        decided[first : first + _AT_ONCE] = kernel @ weights + machine.intercept_[0]
     said = machine.classes_[(decided > 0).astype(np.int64)]
     close = ~(np.abs(decided) > _CLOSE)
     if close.any():
         said[close] = machine.predict(asked[close])
     return said[positions.reshape(-1)]
+
+
+def _dense(matrix: Any) -> Any:
+    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
 
 
 def drawn(features: Any, n: int, streams: Streams, name: str) -> Any:

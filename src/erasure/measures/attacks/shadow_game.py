@@ -16,6 +16,7 @@ from erasure.functional.membership import (
     auc,
     auc_interval,
     balanced_accuracy,
+    roc,
     thinned_roc,
     tpr_at_fpr,
     tpr_interval,
@@ -243,7 +244,8 @@ def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, thre
         partition: Where the members come from.
         threshold: Above it, the attack says "member".
     """
-    fpr, tpr = thinned_roc(members, others)
+    curve = roc(members, others)
+    fpr, tpr = thinned_roc(curve, len(others))
     low, high = auc_interval(members, others)
     evidence = {"kind": "roc", "fpr": fpr, "tpr": tpr, "n_members": len(members), "n_others": len(others)}
     area = Value(
@@ -252,7 +254,7 @@ def outcome(title: str, members: Tensor, others: Tensor, partition: str, *, thre
     right = balanced_accuracy(members, others, threshold)
     values = [area, Value(value=right, name=f"{title} balanced accuracy", partition=partition, chance_level=0.5)]
     for percent, bound in (("1%", 0.01), ("0.1%", 0.001)):
-        rate = tpr_at_fpr(members, others, bound)
+        rate = tpr_at_fpr(curve, bound)
         low, high = tpr_interval(rate, len(members))
         values.append(
             Value(value=rate, name=f"{title} TPR at {percent} FPR", partition=partition, low=low, high=high, chance_level=bound)
