@@ -37,6 +37,7 @@ class RequestPlanner:
         self.seeds: Seeds = seeds
         self.retain: str = retain
         self.data: DataSpec = builder.data
+        self._trained: dict[tuple[ModelRequest, str], str] = {}
 
     def requested(
         self, measure: Measure, role: ModelRole, entry: LabelledUnlearner | None, original: str
@@ -101,14 +102,19 @@ class RequestPlanner:
             root=self.seeds.stream("train", "shadow"),
         )
         title = block.title()
+        made = [(request, block.partition) for request in requests] if unlearner is None else []
         stage = MakeModels(
             name=f"train {title}" if unlearner is None else f"unlearn {treatment.label} on {title}",
             data=self.data,
             block=block,
             unlearner=unlearner,
             train_seed=self.seeds.stream("train"),
+            elsewhere={number: self._trained[each] for number, each in enumerate(made) if each in self._trained},
         )
-        return self.builder.add(stage)
+        address = self.builder.add(stage)
+        for number, each in enumerate(made):
+            self._trained.setdefault(each, member(address, number))
+        return address
 
     def _seed(self, request: ModelRequest, *, unlearn: bool) -> int:
         stream, number = self.seeds.stream, request.number

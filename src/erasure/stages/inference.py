@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -94,8 +94,9 @@ def _content(data: DataSpec, model: str, partition: str) -> Json:
 
 
 def outputs_address(data: DataSpec, model: str, partition: str) -> str:
-    """Address of a model's outputs on a partition."""
-    return address(RunModel.kind, _content(data, model, partition))
+    """Address of a model's outputs on a partition; measures ask for those of each shadow model with every model that they attack."""
+    key = ("outputs", data.inputs_address, data.partition_addresses[partition], model)
+    return cast(str, data.forms.once(key, data, lambda: address(RunModel.kind, _content(data, model, partition))))
 
 
 def forward(session: Session, model: nn.Module, data: DataSpec, partition: str, *, keeps_features: bool = True) -> Outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -25,10 +25,10 @@ from erasure.stages.unlearning import task_of
 from erasure.store import Writer
 from erasure.training.devices import PeakMemory, synchronise
 from erasure.training.ensemble import train_together, unsupported_reason
-from erasure.training.predictor import build_model
+from erasure.training.predictor import Predictor, build_model
 from erasure.training.shadow_graphs import has_edges
 from erasure.types import Json
-from erasure.unlearners.contract import Unlearner, UnlearningContext, check_finite, plain_training
+from erasure.unlearners.contract import PlainTraining, Unlearner, UnlearningContext, check_finite, plain_training
 
 __all__ = ["MakeModels", "RequestedModels"]
 
@@ -44,6 +44,8 @@ class MakeModels(Stage):
         block: What they are.
         unlearner: The method that makes them from others; None trains them.
         train_seed: Seed of the original's training, for methods that ask for other models.
+        elsewhere: Equal models in blocks that were planned before, by number in this block. They are taken from there if they are
+            there, unless such networks are trained in a stack, where the size of a block may show in the last digits.
     """
 
     kind: ClassVar[str] = "models"
@@ -51,6 +53,7 @@ class MakeModels(Stage):
     block: ModelStack
     unlearner: Unlearner | None = None
     train_seed: int = 0
+    elsewhere: Mapping[int, str] = field(default_factory=dict)
 
     def content(self) -> Json:
         data, block, unlearner = self.data, self.block, self.unlearner
@@ -119,6 +122,9 @@ class MakeModels(Stage):
         """Weights and buffers of one of the models, made by itself."""
         if self.unlearner is None:
             ids = _kept(self.block.requests[number], self.block, session.loaded(self.data).partitions)
+            where = self.elsewhere.get(number)
+            if where is not None and not self._is_stackable(session, ids) and session.store.contains(split_member(where)[0]):
+                return session.model(self.data, where).state_dict()
             return session.trained(self.data, ids, self.block.seeds[number]).state_dict()
         original = session.model(self.data, self.block.origins[number])
         return self.unlearner.run(original, self._task(session, self.unlearner, number)).model.state_dict()
@@ -128,12 +134,14 @@ class MakeModels(Stage):
         if self.n_pieces == 1:
             return True
         if self.unlearner is not None:
-            return plain_training(self.unlearner) is not None
-        return self._is_stacked(session, _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions))
+            return self._as_training(session, self.unlearner) is not None
+        return self._is_stackable(session, _kept(self.block.requests[0], self.block, session.loaded(self.data).partitions))
 
-    def _is_stacked(self, session: Session, ids: Tensor) -> bool:
-        is_possible = self.n_pieces > 1 and not has_edges(ids)  # shadow graphs differ in their inputs
-        return is_possible and unsupported_reason(session.blank(self.data), self.data.predictor, session.precision) is None
+    def _is_stackable(self, session: Session, ids: Tensor) -> bool:
+        """Whether several such networks are trained in a stack."""
+        if has_edges(ids):  # shadow graphs differ in their inputs
+            return False
+        return unsupported_reason(session.blank(self.data), self.data.predictor, session.precision) is None
 
     def _task(self, session: Session, unlearner: Unlearner, number: int) -> UnlearningContext:
         """What the method is given of a model."""
@@ -150,7 +158,7 @@ class MakeModels(Stage):
     def _trained_together(self, session: Session) -> list[nn.Module] | None:
         """The models, trained from scratch in one training of all; None where they are better taken one by one."""
         data, block, loaded = self.data, self.block, session.loaded(self.data)
-        if not self._is_stacked(session, _kept(block.requests[0], block, loaded.partitions)):
+        if self.n_pieces == 1 or not self._is_stackable(session, _kept(block.requests[0], block, loaded.partitions)):
             return None
         predictor = data.predictor
         try:
@@ -169,14 +177,12 @@ class MakeModels(Stage):
         except Diverged:  # one by one, it is known which
             return None
 
-    def _unlearned_together(self, session: Session, unlearner: Unlearner) -> list[nn.Module] | None:
-        """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
-        data, origins = self.data, self.block.origins
+    def _as_training(self, session: Session, unlearner: Unlearner) -> tuple[PlainTraining, Predictor] | None:
+        """The method as training and its recipe, if it is nothing else and such networks are trained in a stack by it."""
         plain = plain_training(unlearner)
-        if plain is None or len(origins) < 2 or not plain.epochs:
+        if plain is None or not plain.epochs:
             return None
-        tasks = [self._task(session, unlearner, number) for number in range(self.n_pieces)]
-        recipe = data.predictor.replace(
+        recipe = self.data.predictor.replace(
             epochs=plain.epochs,
             optimizer=plain.optimizer,
             schedule=plain.schedule,
@@ -185,15 +191,26 @@ class MakeModels(Stage):
             patience=None,
             validation_set=None,
         )
-        seen = [context.seen_by(unlearner) for context in tasks]
-        batches = [context.batches(plain.role) for context in seen]
-        is_each = all(each.generator is not None and each.n_samples for each in batches)
-        if not is_each or unsupported_reason(session.blank(data), recipe, session.precision) is not None:
+        return (plain, recipe) if unsupported_reason(session.blank(self.data), recipe, session.precision) is None else None
+
+    def _unlearned_together(self, session: Session, unlearner: Unlearner) -> list[nn.Module] | None:
+        """The models after a method that is plain training, in one training of all; None where they are better taken one by one."""
+        data, origins = self.data, self.block.origins
+        training = self._as_training(session, unlearner) if len(origins) > 1 else None
+        if training is None:
             return None
-        loaded = session.loaded(data)
+        plain, recipe = training
+        seen = [self._task(session, unlearner, number).seen_by(unlearner) for number in range(self.n_pieces)]
+        batches = [context.batches(plain.role) for context in seen]
+        if not all(each.generator is not None and each.n_samples for each in batches):
+            return None
+        loaded, students = session.loaded(data), [session.model(data, origin) for origin in origins]
         try:
+            if plain.prepare is not None:
+                for student, context in zip(students, seen, strict=True):
+                    plain.prepare(student, context)
             unlearned = train_together(
-                [session.model(data, origin) for origin in origins],
+                students,
                 recipe,
                 x=loaded.x,
                 y=loaded.y,
@@ -207,7 +224,7 @@ class MakeModels(Stage):
             )
             for model in unlearned:
                 check_finite(model, type(unlearner).__name__)
-        except Diverged:  # one by one, it is known which
+        except (Diverged, RequirementNotMet):  # one by one, it is known which
             return None
         return unlearned
 

@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 """Version of the store's layout and of the addresses; part of every address."""
 
 _ADDRESS = re.compile(r"[0-9a-f]{64}")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def address(kind: str, content: Json) -> str:
@@ -61,7 +62,7 @@ def canonical_json(value: Json) -> str:
     Args:
         value: JSON as :func:`plain_json` returns it.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def plain_json(value: Json, where: str) -> Json:
@@ -89,16 +90,20 @@ class _NotPlainError(Exception):
 def _plain(value: Json) -> Json:
     """The copy, without keeping count of where a part stands: most of what has an address has hundreds of parts."""
     kind = type(value)
-    if value is None or kind is bool or kind is int:
-        return value
-    if kind is str and value.isascii():
-        return value
-    if kind is float and math.isfinite(value):
-        return value
-    if kind is dict and all(type(key) is str and key.isascii() for key in value):
-        return {key: _plain(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
+    if kind is str:
+        if value.isascii():
+            return value
+    elif kind is dict:
+        plain = {}
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii():
+                raise _NotPlainError
+            plain[key] = _plain(item)
+        return plain
+    elif kind is list or kind is tuple:
         return [_plain(item) for item in value]
+    elif value is None or kind is bool or kind is int or (kind is float and math.isfinite(value)):
+        return value
     raise _NotPlainError
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from erasure.training.calls import Optimizer, Schedule
 from erasure.types import ANY_TASK, NonNegativeInt, PositiveFloat, Source, Task
-from erasure.unlearners.contract import UnlearningContext
+from erasure.unlearners.contract import PlainTraining, UnlearningContext
 from erasure.unlearners.finetuning import Finetuning
-from erasure.unlearners.last_layers import on_last_layers
+from erasure.unlearners.last_layers import on_last_layers, trained_behind
 from erasure.unlearners.search import Range, SearchSpace
 
 __all__ = ["CFk"]
@@ -54,6 +54,10 @@ class CFk(Finetuning):
     )
     max_grad_norm: PositiveFloat | None = 10.0
     k: NonNegativeInt = 1
+
+    def as_training(self) -> PlainTraining | None:
+        """Training of the last k layers on the retain set."""
+        return trained_behind(super().as_training(), self.k)
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Fine-tune the last k layers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -289,6 +289,8 @@ class PlainTraining:
         schedule: Stepped once an epoch.
         max_grad_norm: Gradients are clipped to this norm.
         ascends: Whether the loss is climbed.
+        prepare: Changes the model, in place, before it is trained, such as which weights may be trained, or raises
+            :class:`~erasure.errors.RequirementNotMet` where training alone is not all; None leaves it as it is.
     """
 
     role: PartitionRole
@@ -297,6 +299,7 @@ class PlainTraining:
     schedule: Schedule | None = None
     max_grad_norm: float | None = None
     ascends: bool = False
+    prepare: Callable[[nn.Module, UnlearningContext], None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

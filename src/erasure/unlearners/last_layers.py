@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,10 +20,10 @@ from erasure.training.parametrized import drawn_anew
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.types import NonNegativeInt, PartitionRole, Source
-from erasure.unlearners.contract import Unlearner, UnlearningContext, plain_training
+from erasure.unlearners.contract import PlainTraining, Unlearner, UnlearningContext, plain_training
 from erasure.unlearners.frozen_prefix import behind_frozen
 
-__all__ = ["LastLayers", "on_last_layers", "reset_layers", "split_layers"]
+__all__ = ["LastLayers", "on_last_layers", "reset_layers", "split_layers", "trained_behind"]
 
 _NOT_COUNTED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
 
@@ -89,7 +89,7 @@ class LastLayers(Unlearner):
             lambda student, within: self.inner.unlearn(student, within.seen_by(self.inner).handed(self, self.inner)),
             n_layers=self.n_layers,
             reset=self.reset,
-            trains_on=self.inner.partitions()[plain.role] if plain is not None and plain.epochs > 1 else None,
+            trains_on=self.inner.partitions()[plain.role] if plain and plain.prepare is None and plain.epochs > 1 else None,
         )
 
 
@@ -136,11 +136,25 @@ def on_last_layers(
     return unlearned
 
 
+def trained_behind(plain: PlainTraining | None, n_layers: int, *, reset: bool = False) -> PlainTraining | None:
+    """Plain training of the last ``n_layers`` layers, as :func:`on_last_layers` has it; None where there are none to train."""
+
+    def prepare(model: nn.Module, context: UnlearningContext) -> None:
+        frozen, trained = split_layers(model, n_layers)
+        if any(True for module in frozen for _ in module.buffers(recurse=False)):
+            raise RequirementNotMet("frozen layers with buffers stay in eval mode")
+        if reset:
+            reset_layers(trained, context)
+        for parameter in _only_in(frozen, trained):
+            parameter.requires_grad_(False)
+
+    return replace(plain, prepare=prepare) if plain is not None and n_layers else None
+
+
 @contextmanager
 def _held(frozen: list[nn.Module], trained: list[nn.Module]) -> Iterator[None]:
     """Weights that are in ``frozen`` modules alone take no gradients."""
-    free = {id(p) for module in trained for p in module.parameters(recurse=False)}
-    held = [p for module in frozen for p in module.parameters(recurse=False) if id(p) not in free and p.requires_grad]
+    held = [parameter for parameter in _only_in(frozen, trained) if parameter.requires_grad]
     for parameter in held:
         parameter.requires_grad_(False)
     try:
@@ -148,6 +162,11 @@ def _held(frozen: list[nn.Module], trained: list[nn.Module]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
+
+
+def _only_in(frozen: list[nn.Module], trained: list[nn.Module]) -> list[nn.Parameter]:
+    free = {id(p) for module in trained for p in module.parameters(recurse=False)}
+    return [p for module in frozen for p in module.parameters(recurse=False) if id(p) not in free]
 
 
 def split_layers(model: nn.Module, n_layers: int) -> tuple[list[nn.Module], list[nn.Module]]:

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import torch
 from small import small_experiment
+from torch import nn
 
+from erasure.errors import RequirementNotMet
 from erasure.experiment.configuration import load_experiment
 from erasure.stages import models as population
 from erasure.store import Store
@@ -21,6 +23,8 @@ from erasure.workflows.run import make_plan, run_experiment
 METHODS = [
     {"class": "Finetuning", "parameters": {"epochs": 2, "optimizer": {"class": "Adam", "parameters": {"lr": 0.003}}}},
     {"class": "NegGrad", "parameters": {"epochs": 2, "optimizer": {"class": "SGD", "parameters": {"lr": 0.01, "momentum": 0.9}}}},
+    {"class": "CF-k", "parameters": {"epochs": 2, "k": 1}},
+    {"class": "EU-k", "parameters": {"epochs": 2, "k": 2}},
 ]
 
 
@@ -42,7 +46,9 @@ def unlearned_blocks(store, method):
 
 
 @pytest.mark.parametrize(
-    "method", [METHODS[0], pytest.param(METHODS[1], marks=pytest.mark.nightly)], ids=lambda method: method["class"]
+    "method",
+    [*(pytest.param(each, marks=pytest.mark.nightly) for each in METHODS[:3]), METHODS[3]],
+    ids=lambda method: method["class"],
 )
 def test_a_block_ends_where_its_models_end_one_by_one(tmp_path, monkeypatch, method):
     blocks = []
@@ -77,8 +83,16 @@ def test_only_the_class_that_unlearns_may_say_that_it_is_training():
 
     assert plain_training(Finetuning(epochs=3)).epochs == 3
     assert plain_training(Other()) is None
-    assert plain_training(CFk()) is None
+    assert plain_training(CFk()).prepare is not None
+    assert plain_training(CFk(k=0)) is None
     assert plain_training(Scrub()) is None
+
+
+def test_last_layers_behind_statistics_are_trained_one_by_one():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(RequirementNotMet, match="stay in eval mode"):
+        plain_training(CFk(k=1)).prepare(model, None)
+    plain_training(CFk(k=3)).prepare(model, None)
 
 
 def test_what_ends_or_normalises_otherwise_is_no_plain_training():

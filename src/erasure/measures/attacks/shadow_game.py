@@ -194,14 +194,16 @@ class Sides:
 
     def seen(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model was trained on which sample, ``(S, n)`` booleans."""
-        return torch.stack([are_among(self.ids, evaluation.models().seen(request)) for request in requests])
+        ids = self.ids
+        return torch.stack([are_among(ids, evaluation.models().seen(request)) for request in requests])
 
     def forgotten(self, evaluation: Evaluation, requests: Sequence[ModelRequest]) -> Tensor:
         """Which shadow model has seen and then unlearned which sample, ``(S, n)`` booleans.
 
         A shadow model that has unlearned nothing, as those of an original have, counts for all it has seen.
         """
-        gone = torch.stack([are_among(self.ids, evaluation.models().forgotten(request)) for request in requests])
+        ids = self.ids
+        gone = torch.stack([are_among(ids, evaluation.models().forgotten(request)) for request in requests])
         return torch.where(gone.any(1, keepdim=True), gone, self.seen(evaluation, requests))
 
 

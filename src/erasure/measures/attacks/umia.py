@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ _PROTOCOLS = {
     "kurmanji": _Protocol(n_splits=5, test_size=0.1, clip=100.0, same_classes=True),
     "choi-na": _Protocol(n_splits=10, test_size=0.1, clip=None, same_classes=False),
 }
+
+_MAX_KEPT = 1 << 20
+"""Positions of splits that are kept for the next model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ class UMIA(Measure):
         streams = evaluation.streams
         features = np.concatenate([_subsample(members, n, streams, "forget"), _subsample(others, n, streams, "test")])
         membership = np.concatenate([np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.int64)])
-        accuracy = _attack_accuracy(features, membership, settings, seed=derive(streams.seed, "splits") % 2**32)
+        splits = _splits(evaluation, membership, settings, seed=derive(streams.seed, "splits") % 2**32)
+        accuracy = _attack_accuracy(features, membership, splits)
         return [Value(value=accuracy, partition=self.forget)]
 
     def _require(self, n_forget: int, n_test: int, n: int, matched: bool) -> None:
@@ -124,16 +128,29 @@ def _subsample(losses: Any, n: int, streams: Streams, name: str) -> Any:
     return losses[np.sort(streams.numpy("subsample", name).permutation(len(losses))[:n])]
 
 
-def _attack_accuracy(losses: Any, membership: Any, settings: _Protocol, *, seed: int) -> float:
+def _splits(evaluation: Evaluation, membership: Any, settings: _Protocol, *, seed: int) -> list[tuple[Any, Any]]:
+    """Positions to fit on and to score, for each split; the same for every model that is judged on as many samples."""
+    with for_scikit_learn():
+        from sklearn.model_selection import StratifiedShuffleSplit
+
+    key = ("splits of UMIA", len(membership), settings.n_splits, settings.test_size, seed)
+    if key in evaluation.kept:
+        return cast(list[tuple[Any, Any]], evaluation.kept[key])
+    drawn = StratifiedShuffleSplit(n_splits=settings.n_splits, test_size=settings.test_size, random_state=seed)
+    splits = list(drawn.split(membership, membership))
+    if len(membership) * settings.n_splits <= _MAX_KEPT:
+        evaluation.kept[key] = splits
+    return splits
+
+
+def _attack_accuracy(losses: Any, membership: Any, splits: Sequence[tuple[Any, Any]]) -> float:
     """Cross-validated accuracy of a logistic regression on the loss; both classes are equally frequent."""
     with for_scikit_learn():
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedShuffleSplit
 
-    splits = StratifiedShuffleSplit(n_splits=settings.n_splits, test_size=settings.test_size, random_state=seed)
     features = losses[:, None]
     scores = []
-    for train, scored in splits.split(features, membership):
+    for train, scored in splits:
         attack = LogisticRegression(max_iter=1000).fit(features[train], membership[train])
         scores.append(float((attack.predict(features[scored]) == membership[scored]).mean()))
     return float(np.mean(scores))
