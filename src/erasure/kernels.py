@@ -9,7 +9,7 @@ from erasure.types import Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["area_under_roc", "placements", "predicted"]
+__all__ = ["area_under_roc", "placements", "predicted", "rates"]
 
 _Array = TypeVar("_Array", bound=Any)
 
@@ -42,6 +42,24 @@ def placements(members: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     ordered = np.sort(others)
     ranks = np.searchsorted(ordered, members, "left") + np.searchsorted(ordered, members, "right")
     return np.asarray(ranks / (2 * len(ordered)), dtype=np.float64)
+
+
+def rates(scores: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
+    """Share of the scores that are at least each threshold, float64.
+
+    Args:
+        scores: ``(N,)``, ``N >= 1``.
+        at: Thresholds, ``(T,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> rates(np.array([1.0, 2.0, 3.0]), np.array([2.0])).tolist()
+        [0.6666666666666666]
+    """
+    import numpy as np
+
+    ordered = np.sort(scores)
+    return np.asarray((len(ordered) - np.searchsorted(ordered, at, "left")) / len(ordered))
 
 
 def area_under_roc(members: NDArray[Any], others: NDArray[Any]) -> float:

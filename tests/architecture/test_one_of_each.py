@@ -30,7 +30,7 @@ def test_kernels_and_aggregations_exist_once():
     once = {
         r"\bstdtrit\b|\bstdtr\b|scipy\.stats import .*\bt\b|\bt\.(ppf|sf|cdf)\(": {"intervals.py"},  # Student's distribution
         r"(logits|log_p)\w*\.argmax\((-1|1|dim=1)?\)": {"kernels.py"},  # predictions
-        r"searchsorted\(.*members|searchsorted\(ordered": {"kernels.py", "ui/attacks.py"},  # AUC; rates at thresholds
+        r"searchsorted\(.*members|searchsorted\(ordered": {"kernels.py"},  # AUC; rates at thresholds
         r"\(row\.seed_split, row\.seed_train\)|row\.seed_split, row\.seed_train$": {"records/originals.py"},  # repetitions
         r"lstrip\(\" \"\)\.startswith": {"records/csv_cells.py"},  # formulas in tables
     }

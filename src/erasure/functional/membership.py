@@ -11,13 +11,12 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from erasure.errors import DataError
 from erasure.functional.tokens import TokenTable
 from erasure.intervals import clopper_pearson
-from erasure.kernels import placements
+from erasure.kernels import placements, rates
 from erasure.types import Task
 
 __all__ = [
@@ -104,9 +103,10 @@ def roc(members: Tensor, nonmembers: Tensor) -> tuple[Tensor, Tensor]:
         >>> fpr.tolist(), tpr.tolist()
         ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
-    ordered_members, ordered_others = (np.sort(side.numpy()) for side in _checked(members, nonmembers))
-    thresholds = np.unique(np.concatenate([ordered_members, ordered_others]))[::-1]
-    return _rates(ordered_others, thresholds), _rates(ordered_members, thresholds)
+    scored, others = (side.numpy() for side in _checked(members, nonmembers))
+    thresholds = np.unique(np.concatenate([scored, others]))[::-1]
+    false, true = (torch.from_numpy(np.concatenate([[0.0], rates(side, thresholds)])) for side in (others, scored))
+    return false, true
 
 
 def auc(members: Tensor, nonmembers: Tensor) -> float:
@@ -281,12 +281,6 @@ def _checked(members: Tensor, nonmembers: Tensor) -> tuple[Tensor, Tensor]:
         if bool(side.isnan().any()):
             raise DataError(f"{int(side.isnan().sum())} of the {len(side)} scores of {name} are not a number")
     return sides
-
-
-def _rates(ordered: NDArray[np.float64], thresholds: NDArray[np.float64]) -> Tensor:
-    """Share of ascending scores that reach each threshold, with a first threshold that none reaches."""
-    reached = len(ordered) - np.searchsorted(ordered, thresholds)
-    return torch.from_numpy(np.concatenate([[0.0], reached / len(ordered)]))
 
 
 def _placements(members: Tensor, nonmembers: Tensor) -> Tensor:

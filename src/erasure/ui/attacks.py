@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from erasure.kernels import predicted
 
-__all__ = ["ATTACKS", "Attack", "curve_at", "rates", "scores_of", "thresholds"]
+__all__ = ["ATTACKS", "Attack", "curve_at", "scores_of", "thresholds"]
 
 _MIN_LOSS = 1e-6
 _MAX_ODDS = 14.0
@@ -102,17 +102,6 @@ def thresholds(scores: Sequence[NDArray[Any]], most: int = _PER_MODEL) -> NDArra
     found = np.unique(np.concatenate(stops)) if stops else np.zeros(1)
     above = np.nextafter(found[-1], np.inf)
     return np.concatenate([found, [above]])[::-1]
-
-
-def rates(scores: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
-    """Share of the scores that are at least each threshold.
-
-    Example:
-        >>> rates(np.array([1.0, 2.0, 3.0]), np.array([2.0])).tolist()
-        [0.6666666666666666]
-    """
-    ordered = np.sort(scores)
-    return np.asarray((len(ordered) - np.searchsorted(ordered, at, "left")) / len(ordered))
 
 
 def curve_at(fpr: Sequence[float], tpr: Sequence[float], at: NDArray[Any]) -> list[float]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erasure.errors import StoreError
-from erasure.kernels import area_under_roc, predicted
+from erasure.kernels import area_under_roc, predicted, rates
 from erasure.records.figure_records import Curve
-from erasure.ui.attacks import ATTACKS, axis_of, curve_at, in_words, position, rates, scores_of, thresholds
+from erasure.ui.attacks import ATTACKS, axis_of, curve_at, in_words, position, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
 from erasure.ui.models import ROLE_NAMES, PartitionOutputs, RunModels
 from erasure.ui.predictions import confusion, disagreements, shown_classes

@@ -10,10 +10,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from ui_run import CLASSES, SIZES, make_run, outputs
 
 from erasure.errors import StoreError
-from erasure.kernels import area_under_roc
+from erasure.kernels import area_under_roc, rates
 from erasure.store import Store, address
 from erasure.ui import Library, Site
-from erasure.ui.attacks import curve_at, rates, scores_of, thresholds
+from erasure.ui.attacks import curve_at, scores_of, thresholds
 from erasure.ui.embedding import common_map, evenly
 from erasure.ui.predictions import confusion, shown_classes
 
