@@ -129,9 +129,11 @@ class Helpers:
                     self._start = None
                 case _:
                     return
-            if self._elapsed_s >= ASK_S or self._left_s(at_most=True) >= WORTH_S:
-                self._look_at_blocks()
-            self._hand_out()
+            if self._may_share():
+                begins = isinstance(event, StageStarted) and isinstance(self._running, (TrainModel, MakeModels))
+                if self._elapsed_s >= ASK_S or (begins and self._left_s(at_most=True) >= WORTH_S):
+                    self._look_at_blocks()
+                self._hand_out()
 
     def settle(self, *, wait: bool) -> None:
         """Pass on what the others said; ``wait`` until a stage is ready, or they said something.
