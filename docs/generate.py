@@ -197,6 +197,8 @@ all methods of the report. Retraining itself, methods that failed and methods th
   folder keeps them in `looks.json`; the same design again is the same look.
 - **Negligible differences accuse nobody**: one sample or half a percentage point of a share, 1 % of any other value, and half a
   standard deviation of a retrained model.
+- **Nearer to gold accuses nobody.** A distance to the gold of the same seeds (`Churn`, `TotalVariation`, `CKA`) counts where it is larger
+  than that of other golds. What shares its randomness is nearer, above all a model that forgets exactly, whose distance is 0.
 - **The side of an attack** is the one that it takes on the original, where it tells the original from golds. On a network that has
   learned wrong labels by heart an attack can do worse than guessing, and that is a trace as well. Elsewhere an attack has a side only as
   far as it does better than guessing.

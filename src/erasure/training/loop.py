@@ -90,7 +90,10 @@ class Trainer:
         self.on_epoch: EpochListener | None = on_epoch
         self.parameters: list[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
-            raise RequirementNotMet("the model has no parameter that may be trained (requires_grad is False everywhere)")
+            raise RequirementNotMet(
+                "the model has no parameter that may be trained (requires_grad is False everywhere); an estimator, which has none, is "
+                "deleted from with ExactDeletion"
+            )
         self.device: torch.device = self.parameters[0].device
         self.optimizer: torch.optim.Optimizer = optimizer.build(self.parameters)
         self.schedule_steps = schedule_steps

@@ -25,9 +25,8 @@ class SISA(Unlearner):
     The result is bit for bit the ensemble that the recipe trains without the forget set; of a graph that was cut by its edges or features
     (GraphEraser) it is the one that it trains on the shards of the whole training set, which is no longer exact.
 
-    Checkpoints are kept while the original trains;
-    here its training is replayed once for all requests, and the time counts as precomputation. What is kept follows the requests: one
-    after another in ``Sequential`` trains only what it touches itself.
+    Checkpoints are kept while the original trains; here its training is replayed once for all requests, and the time counts as
+    precomputation. What is kept follows the requests: one after another in ``Sequential`` trains only what it touches itself.
 
     **Cost**: of each shard with a forgotten sample the epochs from its slice on; for one sample about one part in ``shards``, and less with
     more slices. The weights of all members after each slice are kept.
