@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from erasure.functional.losses import distillation_divergence
-from erasure.training.batches import Batch
+from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.types import Fraction, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
+from erasure.unlearners.taught import TaughtBatches
 
 __all__ = ["BadTeaching"]
 
@@ -74,23 +76,30 @@ class BadTeaching(IterativeUnlearner):
         forget = context.ids("forget")
         if not len(forget):
             return model
-        competent, incompetent = frozen_copy(model), context.fresh_model("incompetent")
         mixture = context.batches("forget", ids=torch.cat([forget, self._retain_subset(context)]))
-        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
-        is_forgotten[forget] = True
+        taught = self._taught(mixture, model, context)
 
-        def divergence(batch: Batch) -> Tensor:
-            with torch.no_grad():
-                good, bad = logits_of(competent(batch.x)), logits_of(incompetent(batch.x))
-            rows = is_forgotten[batch.ids].reshape(-1, *[1] * (good.ndim - 1))
-            student, teacher = logits_of(model(batch.x)), torch.where(rows, bad, good)
-            each = distillation_divergence(student, teacher, temperature=self.temperature, task=context.task)
+        def divergence(pair: tuple[Batch, Callable[[], Tensor]]) -> Tensor:
+            batch, answers = pair
+            student = logits_of(model(batch.x))
+            each = distillation_divergence(student, answers(), temperature=self.temperature, task=context.task)
             return each.mean() if self.reduction == "batchmean" else each.mean() / (student.numel() / len(student))
 
         trainer = self.trainer(model, context)
         for _ in trainer.epochs():
-            trainer.train_on(mixture, divergence)
+            trainer.train_on(taught, divergence)
         return model
+
+    def _taught(self, mixture: Batches, model: nn.Module, context: UnlearningContext) -> TaughtBatches:
+        competent, incompetent = frozen_copy(model), context.fresh_model("incompetent")
+        is_forgotten = torch.zeros(len(context.y), dtype=torch.bool, device=context.device)
+        is_forgotten[context.ids("forget")] = True
+
+        def answers(batch: Batch) -> Tensor:
+            good, bad = logits_of(competent(batch.x)), logits_of(incompetent(batch.x))
+            return torch.where(is_forgotten[batch.ids].reshape(-1, *[1] * (good.ndim - 1)), bad, good)
+
+        return TaughtBatches(mixture, self.epochs, (competent, incompetent), answers, context)
 
     def _retain_subset(self, context: UnlearningContext) -> Tensor:
         ids = context.ids("retain")

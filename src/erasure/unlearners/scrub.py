@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from erasure.functional.losses import distillation_divergence
@@ -15,6 +15,7 @@ from erasure.training.forward import logits_of
 from erasure.types import NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, PositiveInt, Source
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext, frozen_copy
 from erasure.unlearners.search import Range, SearchSpace
+from erasure.unlearners.taught import TaughtBatches
 
 __all__ = ["Scrub"]
 
@@ -110,22 +111,21 @@ class Scrub(IterativeUnlearner):
 
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Maximise on the forget set, minimise on the retain set, epoch by epoch."""
-        teacher = frozen_copy(model)
+        forget, retain = self._taught(model, context)
         trainer = self.trainer(model, context)
-        forget, retain = context.batches("forget", batch_size=self.forget_batch_size), context.batches("retain")
 
-        def divergence(batch: Batch, student_logits: Tensor) -> Tensor:
-            with torch.no_grad():
-                teacher_logits = logits_of(teacher(batch.x))
+        def divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
             each = distillation_divergence(student_logits, teacher_logits, temperature=self.temperature, task=context.task)
             return self.temperature**2 * each.mean()
 
-        def maximise(batch: Batch) -> Tensor:
-            return -divergence(batch, logits_of(model(batch.x)))
+        def maximise(pair: tuple[Batch, Callable[[], Tensor]]) -> Tensor:
+            batch, answers = pair
+            return -divergence(logits_of(model(batch.x)), answers())
 
-        def minimise(batch: Batch) -> Tensor:
+        def minimise(pair: tuple[Batch, Callable[[], Tensor]]) -> Tensor:
+            batch, answers = pair
             logits = logits_of(model(batch.x))
-            return self.gamma * context.criterion(logits, batch.y) + self.alpha * divergence(batch, logits)
+            return self.gamma * context.criterion(logits, batch.y) + self.alpha * divergence(logits, answers())
 
         for epoch in trainer.epochs():
             maximising = epoch < self.max_epochs
@@ -135,3 +135,16 @@ class Scrub(IterativeUnlearner):
             if maximising and self.order == "min-max":
                 trainer.train_on(forget, maximise)
         return model
+
+    def _taught(self, model: nn.Module, context: UnlearningContext) -> tuple[TaughtBatches, TaughtBatches]:
+        """Batches of the forget and the retain set."""
+        teacher = frozen_copy(model)
+
+        def answers(batch: Batch) -> Tensor:
+            return logits_of(teacher(batch.x))
+
+        forget, retain = context.batches("forget", batch_size=self.forget_batch_size), context.batches("retain")
+        return (
+            TaughtBatches(forget, min(self.max_epochs, self.epochs), (teacher,), answers, context),
+            TaughtBatches(retain, self.epochs, (teacher,), answers, context),
+        )
