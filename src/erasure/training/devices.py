@@ -123,8 +123,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_MIB = 256
 _LARGEST_KEPT_MIB = 64
 
-_standing = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
-"""What holds in this process; at first what glibc comes to by itself once it has freed large blocks."""
+_in_force = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
+"""What holds in this process now; at first what glibc comes to by itself once it has freed large blocks."""
 
 APART = 2**18
 """Bytes from which on a tensor has memory of its own in :func:`mapped_apart`."""
@@ -137,26 +137,30 @@ def keep_freed_memory() -> None:
     Up to 256 MiB stay with the process until :func:`give_back`, with which a :class:`PeakMemory` begins; blocks above 64 MiB are handed
     back as ever.
     """
-    _standing.update({_TRIM_THRESHOLD: _KEPT_MIB << 20, _MMAP_THRESHOLD: _LARGEST_KEPT_MIB << 20})
-    _set(_standing)
+    _set({_TRIM_THRESHOLD: _KEPT_MIB << 20, _MMAP_THRESHOLD: _LARGEST_KEPT_MIB << 20})
 
 
 @contextlib.contextmanager
-def mapped_apart() -> Iterator[None]:
+def mapped_apart(n_bytes: int = APART) -> Iterator[None]:
     """Let large tensors that are made in this block have memory of their own, which goes back as soon as they do.
 
     What a forward pass keeps and what it frees at once otherwise stand one after the other, and the holes between tensors that are kept
     are too small for what the next block needs: over the blocks of a network they grow to three quarters of what is kept. Only where
-    glibc allocates memory; elsewhere nothing happens. No number changes.
+    glibc allocates memory, and only of tensors that fit into no hole that is there; elsewhere nothing happens. No number changes.
+
+    Args:
+        n_bytes: Of the smallest large tensor. The kernel clears all that it gives, so smaller ones cost more than they save.
     """
-    _set({_MMAP_THRESHOLD: APART})
+    before = _in_force.copy()
+    _set({_MMAP_THRESHOLD: n_bytes})
     try:
         yield
     finally:
-        _set(_standing)
+        _set(before)
 
 
 def _set(thresholds: Mapping[int, int]) -> None:
+    _in_force.update(thresholds)
     libc = _c_library()
     if libc is not None:
         for parameter, size in thresholds.items():

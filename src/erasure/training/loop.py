@@ -60,6 +60,7 @@ class Trainer:
         precision: ``fp32`` or ``bf16``.
         mask: Parameter name to a 0/1 tensor of its shape: where it is 0, weights and optimizer state never change, whatever weight
             decay and momentum would do. Parameters it does not name are free.
+        held: Values of masked weights that somebody keeps already, so that no copy is made; where the mask is 0 they are the model's.
         frozen: Modules kept in eval mode while the rest trains (their running statistics stay). A BatchNorm none of whose weights may be
             trained is one of them: who freezes a layer means its statistics too.
         batch_norm: ``train`` updates running statistics as in training, ``frozen`` keeps every BatchNorm in eval mode.
@@ -80,6 +81,7 @@ class Trainer:
         schedule_steps: int | None = None,
         precision: Precision = "fp32",
         mask: Mapping[str, Tensor] | None = None,
+        held: Mapping[str, Tensor] | None = None,
         frozen: Iterable[nn.Module] = (),
         batch_norm: str = "train",
         max_grad_norm: float | None = None,
@@ -106,7 +108,7 @@ class Trainer:
         self.frozen: tuple[nn.Module, ...] = (*frozen, *frozen_norms(model))
         self.batch_norms: list[_BatchNorm] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.batch_norm_mode = batch_norm
-        self._masked = self._masks(mask) if mask else []
+        self._masked = self._masks(mask, held or {}) if mask else []
         self._twins = twins_of(model) | channels_last_twins(model)
         self.first_epoch = 0
         """Where a training that is taken up begins."""
@@ -115,14 +117,16 @@ class Trainer:
         self._epoch = 0
         self._steps_in_epoch = 0
 
-    def _masks(self, mask: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
+    def _masks(self, mask: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
         named = dict(self.model.named_parameters())
         unknown = sorted(set(mask) - set(named))
         if unknown:
             raise RequirementNotMet(f"the mask names parameters that the model does not have: {', '.join(unknown[:5])}")
         free = {id(p) for p in self.parameters}
         return [
-            (named[n], m.to(named[n].device) != 0, named[n].detach().clone()) for n, m in mask.items() if id(named[n]) in free
+            (named[n], m.to(named[n].device) != 0, held[n] if n in held else named[n].detach().clone())
+            for n, m in mask.items()
+            if id(named[n]) in free
         ]
 
     def epochs(self) -> Iterator[int]:

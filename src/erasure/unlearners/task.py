@@ -225,6 +225,7 @@ class UnlearningContext:
             schedule_steps=schedule_steps,
             precision=self.precision,
             mask=self.mask,
+            held=self.held,
             frozen=self.frozen,
             batch_norm=batch_norm,
             max_grad_norm=max_grad_norm,

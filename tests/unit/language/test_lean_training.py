@@ -4,6 +4,7 @@ import contextlib
 import copy
 import ctypes
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -368,3 +369,13 @@ def test_a_batch_in_parts_by_length_has_the_losses_and_the_gradients_of_the_whol
     model(x)
     handle.remove()
     assert seen == [4]
+
+
+def test_blocks_with_memory_of_their_own_can_be_inside_one_another(monkeypatch):
+    told = {}
+    library = SimpleNamespace(mallopt=lambda parameter, size: told.update({parameter: size}))
+    monkeypatch.setattr(devices, "_c_library", lambda: library)
+    with devices.mapped_apart(4 << 20):
+        with devices.mapped_apart():
+            assert told[-3] == devices.APART
+        assert told[-3] == 4 << 20

@@ -37,6 +37,7 @@ from erasure.training.per_sample import (
     true_fisher,
 )
 from erasure.training.per_sample.engine import Engine
+from erasure.training.per_sample.layer import Scratch
 from erasure.training.per_sample.recording import hand_over
 from erasure.training.per_sample.scope import evaluation, selected_parameters
 from erasure.training.per_sample.seeds import fisher_seeder, loss_seeder
@@ -476,3 +477,12 @@ def test_a_wrong_rule_or_twin_is_noticed_and_not_used(monkeypatch):
         BatchNormRule, "twin", staticmethod(lambda module, z: 1.01 * twin(module, z) if z.requires_grad else None)
     )
     assert_same(squared_gradients(model, batches(x, y), cross_entropy), expected)
+
+
+def test_scratch_gives_the_same_memory_again_and_larger_where_it_is_too_small():
+    scratch, like = Scratch(), torch.zeros(1)
+    first = scratch.of("product", (2, 3), like)
+    assert scratch.of("product", (3, 2), like).data_ptr() == first.data_ptr()
+    assert scratch.of("patches", (2, 3), like).data_ptr() != first.data_ptr()
+    assert scratch.of("product", (4, 5), like).shape == (4, 5)
+    assert scratch.of("product", (2, 3), like.double()).dtype == torch.float64

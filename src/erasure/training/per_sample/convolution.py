@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, register
+from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, Scratch, register
 
 __all__ = ["ConvolutionRule"]
 
@@ -30,9 +30,10 @@ class ConvolutionRule(LayerRule):
         Rochette, Manoel, Tramel, "Efficient per-example gradient computations in convolutional neural networks", arXiv 1912.06015.
     """
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         self.module: _Convolution = cast(_Convolution, module)
         self.inputs = inputs
+        self.scratch = scratch
         self.weight_total: Tensor | None = None
         self.bias_total: Tensor | None = None
         self.kept: list[Tensor] | None = None
@@ -63,7 +64,9 @@ class ConvolutionRule(LayerRule):
             # Matrix products run fastest with the fewer rows on the left: a first layer has fewer taps than filters.
             flipped = patches.shape[1] < rows.shape[1]
             pair = (patches, rows.transpose(1, 2)) if flipped else (rows, patches.transpose(1, 2))
-            weight = torch.bmm(*pair).square_().view(n, groups, pair[0].shape[1], -1).sum(0)
+            product = self.scratch.of("product", (n * groups, pair[0].shape[1], pair[1].shape[2]), b)
+            squares = torch.bmm(*pair, out=product).square_().view(n, groups, pair[0].shape[1], -1)
+            weight = squares.sum(0) if n > 1 or self.weight_total is None else squares[0]
             weight = weight.transpose(1, 2) if flipped else weight
             self.weight_total = weight if self.weight_total is None else self.weight_total.add_(weight)
 
@@ -107,7 +110,10 @@ class ConvolutionRule(LayerRule):
             x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
         positions, kernel = range(2, 2 + n_spatial), range(2 + n_spatial, 2 + 2 * n_spatial)
         n_positions = x.shape[2 : 2 + n_spatial].numel()
-        return x.permute(0, 1, *kernel, *positions).reshape(n * module.groups, -1, n_positions)
+        taps = x.permute(0, 1, *kernel, *positions)
+        if not taps.is_contiguous():
+            taps = taps.contiguous() if self.is_to_keep else self.scratch.of("patches", taps.shape, taps).copy_(taps)
+        return taps.view(n * module.groups, -1, n_positions)
 
 
 def _paddings(module: _Convolution) -> list[int]:

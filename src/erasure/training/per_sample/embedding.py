@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from erasure.training.per_sample.layer import LayerRule, register
+from erasure.training.per_sample.layer import LayerRule, Scratch, register
 
 __all__ = ["EmbeddingRule"]
 
@@ -21,7 +21,7 @@ class EmbeddingRule(LayerRule):
     Each sample's tokens are sorted, so that repetitions form runs; no shape depends on the data.
     """
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         self.module: nn.Embedding = cast(nn.Embedding, module)
         self.order: Tensor
         tokens, self.order = inputs.reshape(len(inputs), -1).sort(dim=1)

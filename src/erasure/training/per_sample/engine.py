@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from erasure.training.links import LinkBatch
 from erasure.training.per_sample import convolution, embedding, linear, normalisation  # noqa: F401  (they register their rules)
 from erasure.training.per_sample.comparison import agreeing, close, same_layout, unit_scale
 from erasure.training.per_sample.fallback import one_by_one, vectorised
-from erasure.training.per_sample.layer import LayerRule, rule_for, share_keeping
+from erasure.training.per_sample.layer import LayerRule, Scratch, rule_for, share_keeping
 from erasure.training.per_sample.nodes import NodeSquares
 from erasure.training.per_sample.recording import Recording, hand_over, observe, recording
 from erasure.training.per_sample.scope import head, sample
@@ -30,6 +30,9 @@ __all__ = ["Engine", "Method"]
 
 Method = Literal["auto", "vmap", "loop"]
 """``auto`` takes closed forms where they are exact; ``vmap`` and ``loop`` force a fallback. All give the same numbers."""
+
+_APART = 4 << 20
+"""Bytes from which on what is made in passing has memory of its own: it comes and goes with each layer."""
 
 
 class Engine:
@@ -65,6 +68,7 @@ class Engine:
         self._distrusted: set[int] = set()
         self._compared = 0
         self._reached = False
+        self._scratch = Scratch()
         self._vmap_verified: dict[tuple[frozenset[str], int], bool] = {}
 
     @cached_property
@@ -74,10 +78,12 @@ class Engine:
 
     def add(self, x: Any, y: Tensor) -> None:
         """Adds one batch; an empty one changes nothing."""
-        n = len(y)
-        if n == 0:
-            return
-        self.n_samples += n
+        if n := len(y):
+            self.n_samples += n
+            with mapped_apart(_APART):
+                self._add_batch(x, y, n)
+
+    def _add_batch(self, x: Any, y: Tensor, n: int) -> None:
         if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and (found := self._nodes.of(x, y)) is not None:
             self._add(found)
             return
@@ -95,7 +101,7 @@ class Engine:
         if not logits.requires_grad or not seeds.count:
             return
         layers, rest = record.covered(self._observed, logits, self.parameters, self._distrusted)
-        self._add(self._closed_forms(record, layers, logits, seeds))
+        self._closed_forms(record, layers, logits, seeds, self._add)
         if rest:
             self._add_fallback({name: self.parameters[name] for name in rest}, x, y, n, seeds)
 
@@ -129,8 +135,10 @@ class Engine:
             self._reached = True
         return record, logits
 
-    def _closed_forms(self, record: Recording, layers: list[int], logits: Tensor, seeds: Cotangents) -> dict[str, Tensor]:
-        """Sums over samples and passes, by parameter name; what was recorded and the graph are used up.
+    def _closed_forms(
+        self, record: Recording, layers: list[int], logits: Tensor, seeds: Cotangents, give: Callable[[dict[str, Tensor]], None]
+    ) -> None:
+        """Give away the sums over samples and passes, by parameter name; what was recorded and the graph are used up.
 
         Every layer gives up what it holds as soon as its last gradient has come, so that a pass needs no more than it did forward.
         """
@@ -139,15 +147,14 @@ class Engine:
         for i in layers:
             (call,) = record.calls.pop(i)
             if call is not None and call.edge is not None:
-                rules[i], edges[i] = self._observed[i].rule(self._observed[i].module, call.inputs), call.edge
+                rules[i], edges[i] = self._observed[i].rule(self._observed[i].module, call.inputs, self._scratch), call.edge
         record.calls.clear()
         if seeds.count > 1:
             share_keeping(rules.values())
-        found: dict[str, Tensor] = {}
 
         def finish(i: int) -> None:
             squares = rules.pop(i).squares()
-            found.update({name: squares[own] for own, name in self._observed[i].parameters.items() if own in squares})
+            give({name: squares[own] for own, name in self._observed[i].parameters.items() if own in squares})
 
         def take(i: int, gradient: Tensor) -> None:
             rules[i].add(gradient)
@@ -159,7 +166,6 @@ class Engine:
             hand_over(seeds.start(j, logits), edges, take, keep=not is_last)
         for i in [*rules]:  # of layers that the last pass did not reach
             finish(i)
-        return found
 
     def _add_one_by_one(self, parameters: Mapping[str, nn.Parameter], x: Any, y: Tensor, n: int) -> None:
         for grads in one_by_one(self.model, parameters, x, y, n, self.seeder):
@@ -224,6 +230,7 @@ class Engine:
         seeds = self.seeder(logits.detach(), y[:1])
         layers, _ = alone.covered(self._observed, logits, self.parameters, self._distrusted)
         scale = unit_scale(expected.values())
-        found = self._closed_forms(alone, layers, logits, Cotangents(1, lambda j: scale * seeds.at(j)))
+        found: dict[str, Tensor] = {}
+        self._closed_forms(alone, layers, logits, Cotangents(1, lambda j: scale * seeds.at(j)), found.update)
         verdicts = agreeing({name: (squares.sqrt_(), expected[name].abs_().mul_(scale)) for name, squares in found.items()})
         return {k for k in layers if not all(verdicts.get(name, True) for name in self._observed[k].parameters.values())}

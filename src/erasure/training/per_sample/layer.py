@@ -6,18 +6,34 @@ that determines the gradient of every sample without ever forming a batch of one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["LayerRule", "register", "rule_for", "share_keeping"]
+__all__ = ["LayerRule", "Scratch", "register", "rule_for", "share_keeping"]
 
 CHUNK_ELEMENTS = 1 << 22
 """Elements of per-sample gradients held at once: 16 MiB of float32."""
 
-_KEPT_ELEMENTS = 4 * CHUNK_ELEMENTS
+_KEPT_ELEMENTS = CHUNK_ELEMENTS
 """Elements that the layers of a network may keep from one backward pass of a batch to the next."""
+
+
+class Scratch:
+    """Memory for what layers need in passing, one after the other: what each asks for itself leaves holes that the next does not fit in."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+
+    def of(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor with any values, of the type and device of ``like``; good until the same name is asked for again."""
+        key, n = (name, like.dtype, like.device), torch.Size(shape).numel()
+        if key not in self._held or self._held[key].numel() < n:
+            self._held.pop(key, None)
+            self._held[key] = like.new_empty(n)
+        return self._held[key][:n].view(tuple(shape))
 
 
 class LayerRule:
@@ -26,12 +42,13 @@ class LayerRule:
     Args:
         module: The layer.
         inputs: What it was called with; shape ``(B, …)``.
+        scratch: Memory for what it needs in passing, shared with the other layers.
     """
 
     has_twin: ClassVar[bool] = False
     """Whether :meth:`twin` does anything."""
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         raise NotImplementedError
 
     @staticmethod
@@ -67,7 +84,7 @@ class LayerRule:
 
 
 def share_keeping(rules: Iterable[LayerRule]) -> None:
-    """Let the rules of a batch that has several backward passes keep what they need in each, up to 64 MiB of float32 in all."""
+    """Let the rules of a batch that has several backward passes keep what they need in each, up to 16 MiB of float32 in all."""
     left = _KEPT_ELEMENTS
     for rule in rules:
         left -= rule.keep(left)

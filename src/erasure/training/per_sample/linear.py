@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, register
+from erasure.training.per_sample.layer import CHUNK_ELEMENTS, LayerRule, Scratch, register
 
 __all__ = ["LinearRule"]
 
@@ -23,8 +23,9 @@ class LinearRule(LayerRule):
         Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799.
     """
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         self.inputs: Tensor = inputs.reshape(len(inputs), -1, inputs.shape[-1])
+        self.scratch: Scratch = scratch
         self.on_vectors: bool = self.inputs.shape[1] == 1
         self.bias_total: Tensor | None = None
         self.weight_total: Tensor | None = None
@@ -43,7 +44,10 @@ class LinearRule(LayerRule):
         step = max(1, CHUNK_ELEMENTS // (b.shape[2] * self.inputs.shape[2]))
         for start in range(0, len(b), step):
             part = slice(start, start + step)
-            weight = torch.bmm(b[part].transpose(1, 2), self.inputs[part]).square_().sum(0)
+            pair = b[part].transpose(1, 2), self.inputs[part]
+            product = self.scratch.of("product", (len(pair[0]), b.shape[2], self.inputs.shape[2]), b)
+            squares = torch.bmm(*pair, out=product).square_()
+            weight = squares.sum(0) if len(squares) > 1 or self.weight_total is None else squares[0]
             self.weight_total = weight if self.weight_total is None else self.weight_total.add_(weight)
 
     def squares(self) -> dict[str, Tensor]:

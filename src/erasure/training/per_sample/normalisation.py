@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erasure.training.per_sample.layer import LayerRule, register
+from erasure.training.per_sample.layer import LayerRule, Scratch, register
 
 __all__ = ["BatchNormRule", "GroupNormRule", "InstanceNormRule", "LayerNormRule"]
 
@@ -54,7 +54,7 @@ class BatchNormRule(_AffineRule):
 
     has_twin = True
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         scale, shift = _running_affine(module, inputs, unit=True)
         self._start(module, torch.addcmul(shift, inputs, scale).reshape(*inputs.shape[:2], -1), shared=2)
 
@@ -90,7 +90,7 @@ def _running_affine(module: Any, inputs: Tensor, *, unit: bool) -> tuple[Tensor,
 class GroupNormRule(_AffineRule):
     """Squares of group normalisation."""
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         group_norm = cast(nn.GroupNorm, module)
         normalised = F.group_norm(inputs, group_norm.num_groups, eps=group_norm.eps)
         self._start(module, normalised.reshape(*inputs.shape[:2], -1), shared=2)
@@ -100,7 +100,7 @@ class GroupNormRule(_AffineRule):
 class InstanceNormRule(_AffineRule):
     """Squares of instance normalisation, by the instance's own or by running statistics."""
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         norm: Any = module
         normalised = F.instance_norm(
             inputs, norm.running_mean, norm.running_var, use_input_stats=norm.running_mean is None, eps=norm.eps
@@ -123,7 +123,7 @@ class InstanceNormRule(_AffineRule):
 class LayerNormRule(_AffineRule):
     """Squares of layer normalisation and of its root-mean-square form, on vectors or on sequences of them."""
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, scratch: Scratch) -> None:
         norm = cast(nn.LayerNorm | nn.RMSNorm, module)
         shape = list(norm.normalized_shape)
         if isinstance(norm, nn.LayerNorm):
