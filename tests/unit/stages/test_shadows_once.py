@@ -26,7 +26,9 @@ def shadows(store, numbers):
     return {len(stage.block.requests): Store(store).open(stage.address).tensors("models") for stage in blocks}
 
 
-@pytest.mark.parametrize("limit", [0, choice.MAX_PARAMETERS], ids=["one by one", "in stacks"])
+@pytest.mark.parametrize(
+    "limit", [0, pytest.param(choice.MAX_PARAMETERS, marks=pytest.mark.nightly)], ids=["one by one", "in stacks"]
+)
 def test_shadows_of_a_smaller_number_are_those_of_the_larger_one(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(choice, "MAX_PARAMETERS", limit)
     trained, train = [], Session.trained
