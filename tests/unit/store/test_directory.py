@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import resource
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,14 +19,15 @@ from erasure.store import Store, address, default_store_path
 
 
 class Compute:
-    """Writes the fixture object and counts how often."""
+    """Writes the fixture object, once the barrier is reached if there is one, and counts how often."""
 
-    def __init__(self, sleep_s=0.0):
-        self.calls, self.sleep_s = 0, sleep_s
+    def __init__(self, barrier=None):
+        self.calls, self.barrier = 0, barrier
 
     def __call__(self, writer):
         self.calls += 1
-        time.sleep(self.sleep_s)
+        if self.barrier is not None:
+            self.barrier.wait(60)
         writer.save_json("history", {"loss": [0.1, 1 / 3]})
 
 
@@ -97,9 +99,15 @@ def test_a_failed_computation_is_tried_again_next_time(store, where, content):
 
 
 def test_threads_that_ask_for_one_object_compute_it_once(store, where, content):
-    compute, waits = Compute(sleep_s=0.2), []
+    all_here, waits = threading.Barrier(4), []
+    compute = Compute(all_here)
+
+    def on_wait(address):
+        waits.append(address)
+        all_here.wait(60)
+
     with ThreadPoolExecutor(4) as pool:
-        ask = [pool.submit(store.get_or_compute, where, "model", content, compute, on_wait=waits.append) for _ in range(4)]
+        ask = [pool.submit(store.get_or_compute, where, "model", content, compute, on_wait=on_wait) for _ in range(4)]
         assert {future.result().address for future in ask} == {where}
     assert compute.calls == 1
     assert waits == [where] * 3
