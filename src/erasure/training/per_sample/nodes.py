@@ -18,7 +18,7 @@ from erasure.training.links import LinkBatch
 from erasure.training.neighbourhoods import Neighbourhoods, neighbourhoods, sorted_edges
 from erasure.training.per_sample.comparison import agreeing, close
 from erasure.training.per_sample.fallback import one_by_one
-from erasure.training.per_sample.layer import rule_for
+from erasure.training.per_sample.layer import LayerRule, Scratch, rule_for
 from erasure.training.per_sample.linear import LinearRule
 from erasure.training.per_sample.normalisation import BatchNormRule, LayerNormRule
 from erasure.training.per_sample.recording import observe, parameter_uses
@@ -94,6 +94,7 @@ class NodeSquares:
             for own in _ROW_BY_ROW.get(_name(module), ())
             if (parameter := module._parameters.get(own)) is not None and id(parameter) in names
         ]
+        self._scratch = Scratch()
         self._plan: _Plan | None = None
         self._refused: list[Subgraph] = []
         self._rest: list[str] | None = None
@@ -214,7 +215,7 @@ class NodeSquares:
             if call.n_rows not in (cut.n_nodes, len(y)) or getattr(call.inputs, "_version", 0) != call.version:
                 continue
             own = layout if call.n_rows == cut.n_nodes else None
-            sums.append((call.edge, _summed(layer.module, layer.rule, call.inputs, own), layer.parameters))
+            sums.append((call.edge, _summed(layer.module, layer.rule, call.inputs, own, self._scratch), layer.parameters))
         found: dict[str, Tensor] = {}
         ends = [edge for edge, _, _ in sums] + [leaf for _, leaf in leaves]
         count = seeds.count if n_passes is None else min(n_passes, seeds.count)
@@ -317,15 +318,17 @@ class _SparseSummed(_Summed):
         return {"weight": self.total} if self.total.numel() else {}
 
 
-def _summed(module: nn.Module, rule: Any, inputs: Tensor | SparseRows, layout: _Layout | None) -> _Summed:
+def _summed(
+    module: nn.Module, rule: type[LayerRule], inputs: Tensor | SparseRows, layout: _Layout | None, scratch: Scratch
+) -> _Summed:
     if isinstance(inputs, SparseRows):
         return _SparseSummed(inputs, layout or _Layout(torch.arange(len(inputs), device=inputs.columns.device), len(inputs)))
     if layout is None:
-        return _Summed([rule(module, inputs.detach())], None, turn=False)
+        return _Summed([rule(module, inputs.detach(), scratch)], None, turn=False)
     groups, turn = layout.groups(), rule is BatchNormRule
     inputs = inputs.detach()
     padded = [inputs.index_select(0, index.flatten()).view(*index.shape, -1) for index, _ in groups]
-    return _Summed([rule(module, x.transpose(1, 2) if turn else x) for x in padded], groups, turn)
+    return _Summed([rule(module, x.transpose(1, 2) if turn else x, scratch) for x in padded], groups, turn)
 
 
 def _parts(plan: _Plan, which: Tensor, rows: Tensor) -> Iterator[tuple[Neighbourhoods, Tensor]]:
