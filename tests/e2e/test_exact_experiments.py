@@ -5,6 +5,7 @@ import json
 import pytest
 from small import small_experiment
 
+from erasure.errors import ConfigError
 from erasure.experiment.configuration import load_experiment
 from erasure.records.rows import read_rows
 from erasure.workflows.options import RunOptions
@@ -70,3 +71,14 @@ def test_recommenders_forget_users_exactly(model, method, tmp_path):
     mine = [row for row in rows if row.unlearner == method]
     assert [row.value for row in mine if row.measure == "TotalVariation"] == [pytest.approx(0.0, abs=1e-6)]
     assert {row.guarantee for row in mine} == {"exact"}
+
+
+def test_methods_that_change_weights_are_refused_before_an_estimator_is_fitted(tmp_path):
+    chain = {"class": "Cascade", "parameters": {"steps": ["Identity", "SSD"]}}
+    methods = ["Identity", "ExactDeletion", "Finetuning", "SSD", chain]
+    configuration = small_experiment(unlearners=methods, predictor={"model": "NaiveBayes", "epochs": 2})
+    with pytest.raises(ConfigError) as caught:
+        run_experiment(load_experiment(configuration), RunOptions(store=tmp_path / "store"), lambda event: None)
+    problems = caught.value.problems
+    assert [problem.path for problem in problems] == [f"unlearners[{place}]" for place in (2, 3, 4)]
+    assert all("this model has none; take ExactDeletion" in problem.message for problem in problems)

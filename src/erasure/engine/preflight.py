@@ -197,7 +197,15 @@ def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedD
     """Methods that need of the network what it does not have, found on the first two samples."""
     ids = torch.arange(min(2, len(loaded.dataset)))
     y, criterion = loaded.dataset.y.index_select(0, ids), copy.deepcopy(loaded.criterion).to(torch.device("cpu"))
+    has_weights = next(model.parameters(), None) is not None
     for entry in experiment.unlearners:
+        if entry.unlearner.changes_weights() and not has_weights:
+            message = (
+                f"{entry.unlearner.registered_name()} changes weights that are trained, and this model has none; take ExactDeletion, or "
+                "GoldModel, which fits it again"
+            )
+            yield _problem(experiment, entry.unlearner, message, "requirement")
+            continue
         batch = Batch(loaded.dataset.x.gather(ids), y, ids)
         try:
             entry.unlearner.try_on(deep_copy(model).eval(), batch, criterion)

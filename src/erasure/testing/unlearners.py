@@ -130,6 +130,7 @@ class UnlearnerConformance:
         check(_flags(unlearned) == flags, "requires_grad flags are not restored")
         before = dict(original.named_parameters())
         moved = [name for name, p in unlearned.named_parameters() if not flags[name] and not torch.equal(p, before[name])]
+        check(bool(before) or not method.changes_weights(), "it works on a model without weights: needs_weights has to be False")
         goes_back = method.exact or method.at_training  # to before or into a training that had them free
         check(goes_back or not moved, f"the frozen weights {', '.join(moved)} have changed")
         check(_n_hooks(unlearned) == 0 and _n_hooks(original) == 0, "hooks were left behind")

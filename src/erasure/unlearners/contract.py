@@ -52,6 +52,7 @@ class Unlearner(Component):
         cost: What it computes, in words: passes over which partition, model copies.
         exact: Whether it gives a model from the distribution of retraining.
         at_training: Whether it needs to have been there when the original was trained, to keep checkpoints or records.
+        needs_weights: Whether it changes weights that are trained; estimators have none.
         samples_apart: Whether it rests on kept samples staying as they are, which a request on a graph changes.
         learns_from_retrained: Whether a retrained model that it asks for is its teacher, and not its result.
 
@@ -68,6 +69,7 @@ class Unlearner(Component):
     cost: ClassVar[str] = ""
     exact: ClassVar[bool] = False
     at_training: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = True
     samples_apart: ClassVar[bool] = False
     learns_from_retrained: ClassVar[bool] = False
 
@@ -148,6 +150,11 @@ class Unlearner(Component):
     def registered_name(cls) -> str:
         """What messages call the method: the name that it is registered under, else that of its class."""
         return shown_name("unlearner", cls)
+
+    def changes_weights(self) -> bool:
+        """Whether the model has to have weights that are trained; a composition needs them if one of its methods does."""
+        inner = list(self.inner_methods())
+        return any(method.changes_weights() for method in inner) if inner else self.needs_weights
 
     def changes_nothing(self) -> bool:
         """Whether the method is meant to leave the model as it is, with these parameters; a composition if all its methods are."""

@@ -59,6 +59,7 @@ class DescentToDelete(Unlearner):
         ),
     )
     samples_apart: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     cost: ClassVar[str] = "steps passes over the retain set"
@@ -147,6 +148,7 @@ class LangevinUnlearning(Unlearner):
     )
     version: ClassVar[int] = 2
     samples_apart: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True

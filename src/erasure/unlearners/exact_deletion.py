@@ -38,6 +38,7 @@ class ExactDeletion(Unlearner):
         paper="Cao, Yang, S&P 2015; Cong, Mahdavi, 2022 (GraphEditor); Brophy, Lowd, ICML 2021, arXiv:2009.05567; "
         "Ginart, Guan, Valiant, Zou, NeurIPS 2019, arXiv:1907.05012"
     )
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "as the model says; a fraction of fitting again"
 

@@ -22,6 +22,7 @@ class GoldModel(Unlearner):
     """
 
     source: ClassVar[Source | None] = Source(paper="Exact unlearning by retraining; Cao & Yang, IEEE S&P 2015")
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"retain"})
     defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "one full training on the retain set"

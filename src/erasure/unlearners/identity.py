@@ -19,6 +19,7 @@ class Identity(Unlearner):
     """The original model, unchanged: the row every method must differ from."""
 
     source: ClassVar[Source | None] = Source(paper="Baseline")
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset()
     defined_for: ClassVar[frozenset[Task]] = ANY_TASK
     cost: ClassVar[str] = "none"

@@ -108,6 +108,7 @@ class NewtonRemoval(Unlearner):
         ),
     )
     version: ClassVar[int] = 2
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
     at_training: ClassVar[bool] = True

@@ -49,6 +49,7 @@ class Projector(Unlearner):
             "Any linear model is taken: a network of one linear layer, Ridge or LogisticRegression.",
         ),
     )
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget", "retain"})
     cost: ClassVar[str] = "the eigenvectors of a matrix of features by features"
     search_space: ClassVar[SearchSpace] = {"tolerance": Range(1e-12, 1e-4, log=True)}

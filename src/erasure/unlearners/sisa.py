@@ -39,6 +39,7 @@ class SISA(Unlearner):
         deviations=("The ensemble says where it differs from the code.",),
     )
     samples_apart: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"train", "retain"})
     at_training: ClassVar[bool] = True
     cost: ClassVar[str] = (
