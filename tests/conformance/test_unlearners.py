@@ -70,7 +70,7 @@ PARAMETERS = {
     "DUCK": {"epochs": 2, "batch_size": 8, "repair_epochs": 1},
     "DecoupledDistillation": {"epochs": 2, "optimizer": SGD, "batch_size": 8},
     "EUk": {"epochs": 2},
-    "FeatureUnlearning": {"features": (1,), "curvature": "gauss-newton", "max_steps": 5},
+    "FeatureUnlearning": {"features": (1,), "max_steps": 5},
     "Finetuning": {"epochs": 2},
     "ForgetContrastStrengthen": {"epochs": 2, "batch_size": 8},
     "GKT": {"epochs": 2, "student_steps": 2, "batch_size": 16, "noise_size": 4, "max_probability": 0.5},

@@ -47,7 +47,8 @@ class FeatureUnlearning(Unlearner):
         order: ``second``, or ``first``, which needs no curvature.
         rate: ``tau``, for the first order.
         damping: ``lambda``, for the second.
-        curvature: The ``hessian`` as published, which has to be positive definite, or ``gauss-newton``.
+        curvature: ``gauss-newton``, or the ``hessian`` as published, which has to be positive definite and for networks seldom is; of a
+            linear model they are the same.
         max_samples: Samples for the curvature, drawn at random.
         max_steps: Conjugate-gradient steps.
         tolerance: Relative residual at which they stop.
@@ -59,6 +60,8 @@ class FeatureUnlearning(Unlearner):
         tested="the exact step of a quadratic loss, and dense inverses in float64 (tests/unit/unlearners/test_curvature_steps.py)",
         deviations=(
             "The system is solved by conjugate gradients; the code inverts densely or by a truncated series (LiSSA).",
+            "The curvature is Gauss and Newton's by default. Of a linear model, for which the paper proves bounds, that is the Hessian; "
+            "that of most networks curves down in some directions, in which there is no such step.",
             "The damping is that of the mean loss; the code adds it to the Hessian of the sum.",
             "All weights that may be trained move; the code's networks move the last six tensors.",
             "There is no noise and no certificate.",
@@ -73,7 +76,7 @@ class FeatureUnlearning(Unlearner):
     order: Literal["first", "second"] = "second"
     rate: PositiveFloat = 1e-3
     damping: NonNegativeFloat = 0.01
-    curvature: Literal["hessian", "gauss-newton"] = "hessian"
+    curvature: Literal["gauss-newton", "hessian"] = "gauss-newton"
     max_samples: PositiveInt = 1000
     max_steps: PositiveInt = 100
     tolerance: PositiveFloat = 1e-6

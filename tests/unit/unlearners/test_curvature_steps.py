@@ -134,7 +134,9 @@ def test_feature_unlearning_steps_by_the_difference_of_gradients(order):
 
         hessian = torch.autograd.functional.hessian(loss, flat(model))
         expected = -torch.linalg.solve(hessian + 0.5 * eye(len(hessian)), difference / 24)
-    method = FeatureUnlearning(features=(1, 3), value=0.5, order=order, rate=0.02, damping=0.5, tolerance=1e-13, max_steps=300)
+    method = FeatureUnlearning(
+        features=(1, 3), value=0.5, order=order, rate=0.02, damping=0.5, curvature="hessian", tolerance=1e-13, max_steps=300
+    )
     assert torch.allclose(flat(method.run(model, context).model) - flat(model), expected, atol=1e-10)
 
 
