@@ -303,4 +303,5 @@ def _detection(families: Sequence[Family], n_tested: int, level: float) -> Detec
     assert family.design is not None  # noqa: S101 - narrows the type
     blocks = zip(family.design.slices, family.design.blocks, strict=True)
     golds = np.concatenate([family.values[rows][mine:] for rows, (mine, _) in blocks])
-    return detection(golds, family.design, n_tested, level=level)
+    farther = [column.farther for column in family.columns]
+    return detection(golds, family.design, n_tested, level=level, farther=farther)

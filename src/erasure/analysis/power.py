@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,15 @@ class Detection:
         return Detection(self.critical, self.error * math.sqrt(self.n_originals / n), n)
 
 
-def detection(golds: _Floats, design: Design, n_methods: int = 1, *, level: float = LEVEL, seed: int = 0) -> Detection | None:
+def detection(
+    golds: _Floats,
+    design: Design,
+    n_methods: int = 1,
+    *,
+    level: float = LEVEL,
+    seed: int = 0,
+    farther: Sequence[int] | None = None,
+) -> Detection | None:
     """What a run finds, from its own golds.
 
     A difference is found from the quantile on of the largest statistic over labellings in which golds play the method.
@@ -77,6 +85,7 @@ def detection(golds: _Floats, design: Design, n_methods: int = 1, *, level: floa
         n_methods: Methods tested together.
         level: Share of reports in which a retrained method may be accused.
         seed: Of the labellings.
+        farther: As for :func:`~erasure.analysis.relabelling_test.relabel`.
 
     Returns:
         None if the design can accuse nobody.
@@ -92,7 +101,7 @@ def detection(golds: _Floats, design: Design, n_methods: int = 1, *, level: floa
         assert shift is not None  # noqa: S101 - it has a basis
         critical = shift / design.error - _QUANTILE
     else:
-        maxima = relabel(golds, alone, seed=seed).maxima
+        maxima = relabel(golds, alone, seed=seed, farther=farther).maxima
         critical = float(np.quantile(maxima, 1 - level / n_methods, method="higher"))
     return Detection(critical, design.error, design.n_unlearned)
 

@@ -330,3 +330,11 @@ def test_the_power_curve_is_that_of_simulated_runs():
         share = np.mean([relabel(each, design).adjusted[0] <= 0.05 for each in drawn])
         assert share == pytest.approx(found.power(shift), abs=0.15)
     assert found.of_originals(20).shift == pytest.approx(found.shift / 2)
+
+
+def test_what_a_run_finds_follows_the_sides_that_verdicts_count():
+    golds, design = np.random.default_rng(3).normal(size=(27, 6)), Design(((1, 9),) * 3)
+    both, far = detection(golds, design), detection(golds, design, farther=(1,) * 6)
+    maxima = relabel(golds, design.golds_alone(), farther=(1,) * 6).maxima
+    assert far.critical == np.quantile(maxima, 0.95, method="higher") < both.critical
+    assert far.error == both.error
