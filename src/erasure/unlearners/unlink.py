@@ -27,6 +27,7 @@ class Unlink(Unlearner):
         paper="Tan et al., WWW 2024, arXiv:2402.10695",
         deviations=("Nodes and features are unlinked, too; the paper has edges.",),
     )
+    needs_weights: ClassVar[bool] = False
     reads: ClassVar[frozenset[PartitionRole]] = frozenset()
     cost: ClassVar[str] = "none"
     search_space: ClassVar[SearchSpace] = {}
