@@ -78,15 +78,17 @@ class Engine:
 
     def add(self, x: Any, y: Tensor) -> None:
         """Adds one batch; an empty one changes nothing."""
-        if n := len(y):
-            self.n_samples += n
-            with mapped_apart(_APART):
-                self._add_batch(x, y, n)
-
-    def _add_batch(self, x: Any, y: Tensor, n: int) -> None:
+        n = len(y)
+        if n == 0:
+            return
+        self.n_samples += n
         if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and (found := self._nodes.of(x, y)) is not None:
             self._add(found)
             return
+        with mapped_apart(_APART):
+            self._add_whole(x, y, n)
+
+    def _add_whole(self, x: Any, y: Tensor, n: int) -> None:
         if self._alone:
             self._add_one_by_one(self.parameters, x, y, n)
             return
