@@ -1,5 +1,7 @@
 """Models trained together end where they end one by one."""
 
+import copy
+
 import pytest
 import torch
 from ensemble_cases import (
@@ -21,10 +23,12 @@ from torch import nn
 from erasure.errors import DataError, Diverged, RequirementNotMet
 from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
+from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
 from erasure.training.ensemble import train_together
 from erasure.training.ensemble.stack import ELEMENTWISE
 from erasure.training.forward import FeaturesAndHead
+from erasure.training.predictor import ModelInput, build_model, train
 
 TOLERANCE = 1e-5
 
@@ -98,6 +102,24 @@ def test_gradients_below_the_norm_are_not_stretched_to_it():
 
 def test_the_batch_size_of_the_recipe_comes_first():
     assert_equal_to_one_by_one(recipe(MODELS["CNN"], batch_size=5), (23, 31, 6))
+
+
+def test_weights_whose_gradient_is_zero_stay_in_float32_as_well():
+    """Rounding where a gradient is exactly zero would be divided by itself in a step of Adam."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(64, 1, 8, 8, generator=generator) * (torch.rand(64, 1, 8, 8, generator=generator) < 0.1)
+    y = torch.randint(0, 10, (64,), generator=generator)
+    predictor = recipe(CNN(), epochs=1, optimizer=Optimizer.of("Adam", lr=2e-3))
+    initial = [build_model(CNN(), ModelInput((1, 8, 8), 10), seed, torch.device("cpu")) for seed in range(2)]
+    options = {"x": TensorColumn(x), "y": y, "criterion": Criterion("classification"), "batch_size": 32}
+    alone = [train(copy.deepcopy(each), predictor, ids=torch.arange(64), seed=k, **options) for k, each in enumerate(initial)]
+    found = train_together(copy.deepcopy(initial), predictor, ids=[torch.arange(64)] * 2, seeds=range(2), **options)
+    for before, after, expected in zip(initial, found, alone, strict=True):
+        for start, here, there in zip(before.parameters(), after.parameters(), expected.parameters(), strict=True):
+            assert int((here == start).sum()) == pytest.approx(int((there == start).sum()), rel=0.01)
+        assert any(
+            bool((there == start).sum() > 100) for start, there in zip(before.parameters(), expected.parameters(), strict=True)
+        )
 
 
 def test_layers_that_are_frozen_stay_as_they_are():

@@ -19,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from erasure.errors import RequirementNotMet
 from erasure.training.ensemble.layers import RULES, SampleRows, images, stacked
 from erasure.training.ensemble.program import Program
-from erasure.training.ensemble.small_pictures import SmallConvolution
 from erasure.training.forward import logits_of
 
 __all__ = ["Tape"]
@@ -75,18 +74,12 @@ class _Linear:
 
 
 class _Convolution:
-    """The models are groups of one convolution; small pictures have a way of their own."""
+    """The models are groups of one convolution."""
 
     def __init__(self, module: nn.Conv2d) -> None:
         self.module: nn.Conv2d = module
-        self.small: SmallConvolution | None = None
-        self.seen: torch.Size | None = None
 
     def forward(self, x: Tensor, own: Tensors, samples: SampleRows) -> Tensor:
-        if x.shape[3:] != self.seen:
-            self.seen, self.small = x.shape[3:], SmallConvolution.of(self.module, x)
-        if self.small is not None:
-            return self.small.forward(x, own["weight"], own.get("bias"))
         module: Any = self.module
         self.n_models, self.x, self.weight = len(x), images(x), own["weight"].flatten(0, 1)
         bias = own["bias"].flatten() if "bias" in own else None
@@ -96,8 +89,6 @@ class _Convolution:
         return stacked(y, self.n_models)
 
     def backward(self, gradient: Tensor, into: Tensors, needs_input: bool) -> Tensor | None:
-        if self.small is not None:
-            return self.small.backward(gradient, into, needs_input)
         module: Any = self.module
         wanted = [needs_input, "weight" in into, "bias" in into]
         found = torch.ops.aten.convolution_backward(
