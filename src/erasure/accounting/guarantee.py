@@ -44,5 +44,9 @@ class Guarantee:
         if self.kind != "certified" and (self.eps is not None or self.delta is not None):
             raise DataError(f"only a certified removal has eps and delta; this one is {self.kind}")
 
+    def told(self) -> str:
+        """The same with the reason, where there is no promise and a reason is known."""
+        return f"{self} ({' '.join(self.assumptions).rstrip('.')})" if self.kind == "none" and self.assumptions else str(self)
+
     def __str__(self) -> str:
         return f"({self.eps:g}, {self.delta:g})-certified" if self.kind == "certified" else self.kind

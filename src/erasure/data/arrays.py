@@ -286,7 +286,7 @@ def _check_whole(y: Tensor, whose: str) -> None:
         first = int(bad[0])
         raise DataError(
             f"the label of sample {first}{whose} is {reprlib.repr(y[first].tolist())}, expected whole numbers ({len(bad)} are not); "
-            "classes are learned, amounts are not: cut them into classes first"
+            "classes are learned, amounts (regression) are not: cut them into classes first"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -214,14 +214,20 @@ class Unlearner(Component):
             elapsed_s=elapsed_s - ledger.measured_s + ledger.charged_s,
             precompute_s=ledger.precompute_s,
             kept_bytes=ledger.kept_bytes,
-            guarantee=seen.promised[-1] if seen.promised else self._by_definition(),
+            guarantee=seen.promised[-1] if seen.promised else self._by_definition(ledger.promising),
         )
 
-    def _by_definition(self) -> Guarantee:
-        """What holds of any method: one that retrains is exact, the others promise nothing unless they say so themselves."""
-        return (
-            Guarantee(kind="exact", assumptions=("It is the model trained without the samples.",)) if self.exact else Guarantee()
-        )
+    def _by_definition(self, promising: Sequence[str]) -> Guarantee:
+        """What holds of any method: one that retrains is exact, the others promise nothing unless they say so themselves.
+
+        Args:
+            promising: Methods inside it that promised something.
+        """
+        if self.exact:
+            return Guarantee(kind="exact", assumptions=("It is the model trained without the samples.",))
+        names = " and ".join(dict.fromkeys(promising))
+        why = (f"What {names} promised does not hold of what {self.registered_name()} made of it.",) if names else ()
+        return Guarantee(assumptions=why)
 
     def _applied(self, student: nn.Module, context: UnlearningContext) -> nn.Module:
         try:

@@ -82,12 +82,13 @@ class Checkpoints(Protocol):
 
 @dataclass
 class _Ledger:
-    """Seconds to move between the method's own clock and the one-off work, and what is kept between the two."""
+    """Seconds to move between the method's own clock and the one-off work, what is kept between the two, and who promised something."""
 
     measured_s: float = 0.0
     charged_s: float = 0.0
     precompute_s: float = 0.0
     kept_bytes: int = 0
+    promising: list[str] = field(default_factory=list)
 
 
 @formerly(bank="models", kind="task")
@@ -307,6 +308,8 @@ class UnlearningContext:
             n_kept = int(torch.isin(forget, retain).sum())
             if n_kept:
                 guarantee = Guarantee(assumptions=(f"The retain set holds {n_kept} of the samples to forget.",))
+        if guarantee.kind != "none":
+            self.ledger.promising.append(self.reader)
         self.promised.append(guarantee)
 
     def keeps(self, n_bytes: int) -> None:

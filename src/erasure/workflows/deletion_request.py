@@ -348,7 +348,7 @@ class DeletionRequest:
             promise = made.guarantee
             lost = self.evidence.useless(each.label, made) if promise.kind != "exact" else ""
             if not self._is_enough(promise) or lost:
-                self._leave_out(each.label, lost or f"its guarantee is {promise}")
+                self._leave_out(each.label, lost or f"its guarantee is {promise.told()}")
                 continue
             if isinstance(self.model, OwnShards):
                 made = replace(made, guarantee=replace(promise, assumptions=(*promise.assumptions, *_ASSUMED_OF_SHARDS)))
