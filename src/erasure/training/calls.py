@@ -24,6 +24,8 @@ __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
 
 _HORIZONS = ("total_iters", "T_max", "epochs")
 """Names under which torch's schedules take their length; filled in with the number of epochs when it is not given."""
+_REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError, AssertionError)
+"""What classes of PyTorch raise where they do not take their parameters, some of them only when they step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Optimizer(Call):
         weight.grad = torch.ones_like(weight)
         try:
             optimizer.step()
-        except (TypeError, RuntimeError) as error:
+        except _REFUSALS as error:
             reason = f"{self.path} cannot take the steps of training here ({error}); take another one, such as Adam or SGD"
             raise InvalidParameters([Diagnostic(reason, path=self.name)]) from error
 
@@ -86,11 +88,11 @@ class Schedule(Call):
         optimizer.step()
         try:
             schedule.step()
-        except TypeError as error:
-            reason = f"{self.path} cannot be stepped once an epoch ({error}); take another one, such as CosineAnnealingLR"
-            raise InvalidParameters([Diagnostic(reason, path=self.name)]) from error
         except ValueError:  # its length is for the run, which knows how many epochs there are
             pass
+        except _REFUSALS as error:
+            reason = f"{self.path} cannot be stepped once an epoch ({error}); take another one, such as CosineAnnealingLR"
+            raise InvalidParameters([Diagnostic(reason, path=self.name)]) from error
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule bound to ``optimizer``."""
@@ -151,7 +153,7 @@ def _reported(call: Call) -> Iterator[None]:
     """Turn what a foreign constructor says about its parameters into our error."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
+    except _REFUSALS as error:
         quoted = [name for name, value in call.parameters.items() if _is_number_in_quotes(value)]
         if quoted:
             texts = [f'"{name}" is a text, expected a number: write {call.parameters[name]} without quotes' for name in quoted]

@@ -41,7 +41,10 @@ def test_the_losses_of_single_samples_are_weighted_as_torch_does():
         (lambda: Optimizer.of("LBFGS", lr=0.1), "LBFGS cannot take the steps of training here .*closure"),
         (lambda: Optimizer.of("SparseAdam", lr=0.1), "SparseAdam cannot take the steps"),
         (lambda: Optimizer.of("Adam", betas=[0.9]), "Adam does not accept its parameters"),
+        (lambda: Optimizer.of("Adam", capturable=True), "Adam cannot take the steps of training here .*capturable"),
         (lambda: Schedule.of("ReduceLROnPlateau"), "ReduceLROnPlateau cannot be stepped once an epoch"),
+        (lambda: Schedule.of("StepLR", step_size=0), "StepLR cannot be stepped once an epoch .*zero"),
+        (lambda: Schedule.of("CosineAnnealingLR", T_max=0), "CosineAnnealingLR .*zero"),
         (lambda: Loss.of("CrossEntropyLoss", weight=[0, 0.0]), '"weight" holds 0 for every class'),
     ],
 )
