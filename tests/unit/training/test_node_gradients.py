@@ -135,6 +135,34 @@ def test_a_network_that_reads_more_than_a_part_has_is_run_on_the_whole_graph(mon
     assert not any(answers)
 
 
+class FailsOnSomeParts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = geometric.SAGEConv(30, N_CLASSES)
+
+    def forward(self, nodes):
+        if len(nodes.rows) == 6 and len(nodes.x) < N:  # the last batch
+            raise KeyError("six")
+        return self.conv(nodes.x, nodes.edge_index)[nodes.rows]
+
+
+def test_a_part_on_which_a_network_fails_is_run_on_the_whole_graph(monkeypatch):
+    torch.manual_seed(2)
+    answers = accepted(monkeypatch)
+    assert_same(FailsOnSomeParts().eval(), column())
+    assert [answer is not None for answer in answers] == [True, True, True, False]
+
+
+def test_a_fault_of_our_own_is_no_reason_for_the_slow_way(monkeypatch):
+    def faulty(*_):
+        raise TypeError("one argument too few")
+
+    monkeypatch.setattr("erasure.training.per_sample.nodes._summed", faulty)
+    model = GNN(conv="gcn", hidden=6, layers=1).build(ModelInput((30,), N_CLASSES, modality="graph")).eval()
+    with pytest.raises(TypeError, match="one argument too few"):
+        squared_gradients(model, batches(column()), LOSS)
+
+
 def test_the_true_fisher_of_nodes_is_that_of_the_whole_graph():
     torch.manual_seed(0)
     model = GNN(conv="gcn", hidden=6, layers=2, dense_layers=0).build(ModelInput((30,), N_CLASSES, modality="graph")).eval()

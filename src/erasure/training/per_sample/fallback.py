@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -26,7 +26,7 @@ _SEEDS_AT_ONCE = 16
 
 
 def one_by_one(
-    model: nn.Module,
+    model: Callable[..., Any],
     parameters: Mapping[str, nn.Parameter],
     x: Any,
     y: Tensor,

@@ -63,6 +63,10 @@ class _Plan:
     logits: Tensor | None
 
 
+class _PartRefused(Exception):
+    """The network fails on a part of the graph: it is run on the whole."""
+
+
 class NodeSquares:
     """Adds up squared gradients of single nodes, each from its own neighbourhood, or of single links, each from that of both ends.
 
@@ -109,7 +113,10 @@ class NodeSquares:
             return None
         if self._plan is None or self._plan.view is not view:
             self._plan = self._planned(batch, view, y)
-        found = None if self._plan is None else self._squares(self._plan, batch, y)
+        try:
+            found = None if self._plan is None else self._squares(self._plan, batch, y)
+        except _PartRefused:
+            found = None
         if found is None:
             self._plan = None
             self._refused.append(view)
@@ -137,9 +144,7 @@ class NodeSquares:
             try:
                 if self._is_exact(plan, chosen, labels, expected):
                     return plan
-            except ErasureError:
-                raise
-            except Exception:  # any failure of a foreign network on a part of the graph means the same: run it on the whole
+            except _PartRefused:
                 return None
         return None
 
@@ -159,11 +164,24 @@ class NodeSquares:
         for i, whole in enumerate(expected if self._rest else []):
             parts = neighbourhoods(sorted_edges(plan.view), rows[i : i + 1], plan.n_hops)
             rest = {name: self.parameters[name] for name in self._rest}
-            alone = next(one_by_one(self.model, rest, _taken(parts, 1), y[i : i + 1], 1, self.seeder, n_passes=1))
+            alone = next(one_by_one(self._on_part, rest, _taken(parts, 1), y[i : i + 1], 1, self.seeder, n_passes=1))
             if not all(agreeing({name: (alone[name], whole[name]) for name in rest}).values()):
                 self._rest = None
                 return False
         return True
+
+    def _on_part(self, batch: NodeBatch | LinkBatch) -> Any:
+        """What the model gives on a part of the graph.
+
+        Raises:
+            _PartRefused: If it fails there, in whatever way a network of somebody else fails.
+        """
+        try:
+            return self.model(batch)
+        except ErasureError:
+            raise
+        except Exception as error:
+            raise _PartRefused from error
 
     def _whole(self, plan: _Plan, batch: NodeBatch | LinkBatch) -> Tensor:
         """The samples' logits in the whole graph."""
@@ -188,7 +206,7 @@ class NodeSquares:
             rest = {name: self.parameters[name] for name in self._rest}
             for i in range(len(rows)):
                 alone = neighbourhoods(sorted_edges(plan.view), rows[i : i + 1], plan.n_hops)
-                for gradients in one_by_one(self.model, rest, _taken(alone, 1), labels[i : i + 1], 1, self.seeder):
+                for gradients in one_by_one(self._on_part, rest, _taken(alone, 1), labels[i : i + 1], 1, self.seeder):
                     for name, gradient in gradients.items():
                         totals[name] += gradient.square()
         return totals
@@ -199,7 +217,7 @@ class NodeSquares:
         """Sums of squares over samples and passes by parameter, or None where the cut changes the logits."""
         calls: dict[int, list[_Call | None]] = {}
         with _recorded(self._observed, calls), self._expanded(cut.n_nodes) as leaves:
-            logits = logits_of(self.model(_taken(cut, len(y))))
+            logits = logits_of(self._on_part(_taken(cut, len(y))))
         if not close(logits.detach(), whole):
             return None
         seeds = self.seeder(logits.detach(), y)
