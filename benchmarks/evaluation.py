@@ -1,7 +1,7 @@
 """What evaluation costs: forward passes, and time, of 18 measures on fourteen methods of the proof of concept.
 
 Measures work on what each model says about each partition, which is computed once. A hook on every module counts the samples that go
-through a network: in the stages that make outputs each sample of a partition must go through once, in those that measure none at all.
+through a network: in the stages that make outputs each sample of a partition must go once through each model, while measuring none at all.
 Run it with ``make bench-limits`` or ``python benchmarks/evaluation.py``. Exits with 1 if a sample goes through twice.
 """
 
@@ -87,7 +87,7 @@ def main() -> int:
         stages = make_plan(experiment, options).stages.values()
         store = Store(Path(folder))
         passes = [stage for stage in stages if stage.kind == "outputs"]
-        sizes = {stage.address: len(store.open(stage.address).tensors("outputs")["ids"]) for stage in passes}
+        sizes = {stage.address: stage.n_pieces * len(store.open(stage.address).tensors("outputs")["ids"]) for stage in passes}
     for hook in hooks:
         hook.remove()
 
@@ -98,7 +98,7 @@ def main() -> int:
     print(
         f"{len(MEASURES)} measures x {n_methods} methods, {len(results)} rows: {'all' if results.is_sound else 'NOT all'} sound"
     )
-    print(f"passes: {len(passes)} for {len(wanted)} pairs of model and partition, {sum(sizes.values())} samples")
+    print(f"passes: {len(passes)} for {len(wanted)} pairs of model or block and partition, {sum(sizes.values())} samples")
     print(f"samples that went through a network while measuring: {while_measuring}")
     for kind in ("model", "unlearned", "outputs", "values", "verdict"):
         print(f"  {kind:10} {counter.seconds[kind]:6.2f} s")

@@ -6,9 +6,10 @@ import json
 
 import click
 
-from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plural
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins, plural
 from erasure.cli.prose import without_markup
 from erasure.errors import ConfigError, Diagnostic, nearest
+from erasure.records.collection import importing
 from erasure.registry.facts import Facts, facts_of
 
 __all__ = ["command"]
@@ -27,7 +28,8 @@ def command(kind: str | None, as_json: bool) -> int:
     erasure list unlearners
     """  # noqa: D301 - click's mark for lines that stay as they are
     kinds = [_kind(kind)] if kind else list(BUILTINS)
-    catalogue = {k: {name: (target, facts_of(target)) for name, target in _names(k).items()} for k in kinds}
+    with importing():  # sources that are read instead of modules stay to the end as these do
+        catalogue = {k: {name: (target, facts_of(target)) for name, target in _names(k).items()} for k in kinds}
     if as_json:
         click.echo(json.dumps({k: [_record(k, name, *entry) for name, entry in found.items()] for k, found in catalogue.items()}))
         return 0
@@ -60,9 +62,7 @@ def _kind(given: str) -> str:
 
 
 def _names(kind: str) -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return BUILTINS[kind] | {point.name: point.value for point in entry_points(group=f"erasure.{plural(kind)}")}
+    return BUILTINS[kind] | {name: point.value for name, point in plugins(kind).items()}
 
 
 def _record(kind: str, name: str, target: str, facts: Facts) -> dict[str, object]:

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plural
+from erasure import catalogue
+from erasure.catalogue import ALSO_KNOWN_AS, BUILTINS, plugins, plural
 
 
 def test_a_list_names_every_component_of_every_kind(cli):
@@ -55,19 +56,33 @@ def test_an_unknown_kind_gets_a_suggestion(cli):
     assert 'did you mean "unlearners"?' in err
 
 
-def test_a_plugin_is_listed_by_name_and_package_without_importing_it(cli, monkeypatch, tmp_path):
+@pytest.fixture
+def fresh_plugins():
+    """Lets packages be looked for again, and once more after the test."""
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
+
+
+def test_a_plugin_is_listed_by_name_and_package_without_importing_it(cli, monkeypatch, tmp_path, fresh_plugins):
     (tmp_path / "their_package.py").write_text("raise RuntimeError('imported')\n", encoding="utf-8")
+    about = tmp_path / "theirs-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[erasure.unlearners]\nTheirs = their_package:Theirs\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    point = importlib.metadata.EntryPoint("Theirs", "their_package:Theirs", "erasure.unlearners")
-    monkeypatch.setattr(
-        importlib.metadata,
-        "entry_points",
-        lambda group: importlib.metadata.EntryPoints([point] if group == point.group else []),
-    )
     code, out, _ = cli("list", "unlearners")
     assert code == 0
     assert "Theirs" in out
     assert "from their_package:Theirs" in out
+
+
+def test_a_list_of_all_kinds_looks_through_the_packages_once(cli, monkeypatch, tmp_path, fresh_plugins):
+    looked = []
+    monkeypatch.setattr(catalogue, "entry_points", lambda: looked.append(1) or importlib.metadata.EntryPoints())
+    monkeypatch.syspath_prepend(tmp_path)  # a path of its own: what other tests found is not taken
+    assert cli("list")[0] == 0
+    assert len(looked) == 1
 
 
 def test_describe_explains_everything(cli):
