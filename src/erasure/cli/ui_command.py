@@ -32,9 +32,9 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
     erasure ui runs --port 9000 --store .erasure/store
     """  # noqa: D301 - click's mark for lines that stay as they are
     from erasure.errors import MissingDependency
+    from erasure.memory import memory_directory
     from erasure.store import Store, default_base_path, default_store_path
     from erasure.ui import Library, Site, UiServer
-    from erasure.workflows.validation import memory_directory
 
     for module, package in (("jinja2", "jinja2"), ("vl_convert", "vl-convert-python")):
         if not _is_installed(module):

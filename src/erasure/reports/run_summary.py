@@ -15,7 +15,7 @@ import scipy
 
 from erasure.analysis.overview import Overview
 from erasure.durable import write_atomically
-from erasure.records.reading import Unreadable, as_record
+from erasure.records.reading import as_record
 from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
 from erasure.reports.figures.theme import VERDICT_MARKS
 
@@ -154,7 +154,7 @@ def read_summary(directory: Path) -> RunSummary | None:
         if not (kept.get("stamps") == stamps and kept["files"].keys() == stamps.keys()) and kept["files"] != _digests(directory):
             return None
         found = as_record(RunSummary, kept["run"])
-    except (OSError, ValueError, TypeError, KeyError, Unreadable):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return found if found.date and all(each.colour in _COLOURS for each in found.verdicts) else None
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from erasure.analysis.overview import Overview, overview_of
-from erasure.durable import write_atomically
 from erasure.errors import ConfigError, Diagnostic, ErasureError, StoreError
+from erasure.memory import keep, recall
 from erasure.records.collection import uncollected
 from erasure.records.reading import as_record
 from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
@@ -153,16 +151,12 @@ class Library:
         return found
 
     def _remember(self, file: Path, directories: Mapping[str, Path]) -> None:
-        """Keep what is in the list; where that is not possible it is found again next time.
+        """Keep what is in the list.
 
         Sweeps are judged each time: their settings lie in folders whose files the stamp does not have.
         """
         single = [name for name, directory in directories.items() if not (directory / POINTS_FILE).exists()]
-        kept = {name: [self._runs[name][0], self._runs[name][1].record()] for name in single}
-        with suppress(StoreError, OSError):
-            write_atomically(file, json.dumps(kept).encode())
-            for old in sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_REMEMBERED]:
-                old.unlink(missing_ok=True)
+        keep(file, {name: [self._runs[name][0], self._runs[name][1].record()] for name in single}, at_most=_REMEMBERED)
 
     def _summary(self, name: str, directory: Path) -> RunSummary:
         date = _date(directory)
@@ -206,13 +200,8 @@ def _facts(path: str, *, follow: bool = True) -> os.stat_result | None:
 
 def _remembered(file: Path | None) -> dict[str, tuple[Any, RunSummary]]:
     """What an earlier object has found; nothing where it cannot be read."""
-    if file is None:
-        return {}
-    try:
-        kept = json.loads(file.read_bytes())
-        return {name: ([tuple(each) for each in stamp], as_record(RunSummary, record)) for name, (stamp, record) in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+    kept = (None if file is None else recall(file)) or {}
+    return {name: ([tuple(each) for each in stamp], as_record(RunSummary, record)) for name, (stamp, record) in kept.items()}
 
 
 def _list_digest(root: Path) -> str:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from erasure.config import load
-from erasure.data.reading.files import Digested, digest_again, digested
+from erasure.data.reading.files import Digested, digest_again, digested, file_digest
 from erasure.errors import ErasureError
 from erasure.events import Message
-from erasure.records.reading import Unreadable, as_record
+from erasure.memory import keep, memory_directory, recall
+from erasure.records.reading import as_record
 from erasure.store import Store, default_base_path, default_store_path
-from erasure.workflows.validation import digest_of, keep, memory_directory
+from erasure.workflows.validation import digest_of, has_pinned_files
 
 if TYPE_CHECKING:
     from erasure.experiment.configuration import Experiment
@@ -38,6 +39,10 @@ _FILES = {"rows.parquet", "rows.csv", "rows.json", "trace.csv", "trace.json", "v
 _FILES |= {"report.html", "samples_that_show.json", "stages.json", "looks.json", "summary.json"}
 
 
+_KEPT = 200
+"""Runs that are remembered; the oldest are dropped."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     """What a run left.
@@ -48,7 +53,7 @@ class FinishedRun:
         said: Text and level of what was said of the data and the results.
         objects: Sizes and times of the files of each object of the store that belongs to the run.
         files: SHA-256 of each result file by its name; those that were not written are not among them.
-        digests: Files and folders that the data was read from.
+        digests: Files and folders that the data was read from, and the configuration, whose text the report shows.
     """
 
     output: str
@@ -80,11 +85,10 @@ def asked(config: Path, overrides: Sequence[str], options: Mapping[str, Any]) ->
 
 def finished_run(given: Mapping[str, Any]) -> FinishedRun | None:
     """The run that was asked for, if it was finished and everything is as it left it."""
-    try:
-        kept = json.loads(given["place"].read_bytes())
-        found = as_record(FinishedRun, kept)
-    except (OSError, ValueError, Unreadable):
+    kept = recall(given["place"])
+    if kept is None:
         return None
+    found = as_record(FinishedRun, kept)
     try:
         is_same = (
             found.files == _digests(Path(found.output))
@@ -120,7 +124,7 @@ def remember(
 
     output, source = results.output, experiment.data.data_source
     is_certain = source.is_digested and experiment.globals.cached and not any(plugins(kind) for kind in BUILTINS)
-    if output is None or results.failures or not is_certain or _has_pinned_weights(experiment.canonical()):
+    if output is None or results.failures or not is_certain or has_pinned_files(experiment.canonical()):
         return
     with suppress(OSError, ErasureError):
         stages = read_stages(output)
@@ -134,9 +138,9 @@ def remember(
             "said": list(map(list, results.said)),
             "objects": objects,
             "files": _digests(output),
-            "digests": [vars(each) for each in digests],
+            "digests": [vars(each) for each in (*digests, *_texts(experiment))],
         }
-        keep(given["place"], record)
+        keep(given["place"], record, at_most=_KEPT)
 
 
 def _place(config: Path, overrides: Sequence[str], given: Mapping[str, Any]) -> Path:
@@ -149,6 +153,12 @@ def _place(config: Path, overrides: Sequence[str], given: Mapping[str, Any]) -> 
 
 def _store(options: Mapping[str, Any]) -> Store:
     return Store(options["store"] or default_store_path(), base=default_base_path(), read_only=True)
+
+
+def _texts(experiment: Experiment) -> list[Digested]:
+    """The files of a configuration with their comments."""
+    files = {Path(place.position.file).absolute() for _, place in experiment.places}
+    return [Digested("file", str(file), file_digest(str(file))) for file in sorted(files) if file.is_file()]
 
 
 def _digests(directory: Path) -> dict[str, str]:
@@ -170,10 +180,3 @@ def _machine() -> list[str]:
 
 def _environment() -> list[list[str]]:
     return sorted([name, value] for name, value in os.environ.items() if name.startswith(_DEVICES))
-
-
-def _has_pinned_weights(value: Any) -> bool:
-    """Whether a configuration names a file of weights, which its component digests when it is made."""
-    if isinstance(value, dict):
-        return bool(value.get("weights_sha256")) or any(map(_has_pinned_weights, value.values()))
-    return isinstance(value, list) and any(map(_has_pinned_weights, value))

@@ -18,11 +18,10 @@ from typing import Any
 
 from erasure.config import Loaded, Node, load
 from erasure.deferred import deferred
-from erasure.durable import write_atomically
-from erasure.errors import StoreError
+from erasure.memory import keep, memory_directory, recall
 from erasure.workflows.torch_by_name import without_torch
 
-__all__ = ["digest_of", "keep", "memory_directory", "validated"]
+__all__ = ["digest_of", "has_pinned_files", "validated"]
 
 _FORMAT = 2
 _KEPT = 200
@@ -47,23 +46,25 @@ def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] 
         ConfigError: With every problem.
     """
     loaded = load(config, overrides)
-    file = None if trust else memory_directory() / f"{digest_of(loaded)}.json"
-    if file is not None and (known := _read(file)) is not None:
+    file = memory_directory("validated") / f"{digest_of(loaded)}.json"
+    known: dict[str, Any] | None = None if trust else recall(file)
+    if known is not None:
         return known
-    record, is_lasting = _checked(config, overrides, trust)
-    if file is not None and is_lasting:
-        keep(file, record)
+    record, is_our_own = _checked(config, overrides, trust)
+    if is_our_own and not has_pinned_files(record["experiment"]):
+        keep(file, record, at_most=_KEPT)
     return record
 
 
-def memory_directory(kind: str = "validated") -> Path:
-    """Where valid configurations are remembered: ``erasure/validated`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; or another kind."""
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(chosen) if chosen else Path("~/.cache").expanduser()) / "erasure" / kind
+def has_pinned_files(canonical: Any) -> bool:
+    """Whether a configuration with every default filled in names files whose content its components have digested."""
+    if isinstance(canonical, dict):
+        return any((name.endswith("_sha256") and value) or has_pinned_files(value) for name, value in canonical.items())
+    return isinstance(canonical, list) and any(map(has_pinned_files, canonical))
 
 
 def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """The record, and whether it holds as long as nothing of the digest changes."""
+    """The record, and whether no other package takes part, whose code may change without a new version."""
     from erasure.catalogue import BUILTINS, plugins
 
     if trust and "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -73,7 +74,6 @@ def _checked(config: Path, overrides: Sequence[str], trust: Sequence[str]) -> tu
     if record is None:
         with deferred(_KERNELS_WITHOUT_NUMBERS) if is_our_own else nullcontext():
             record = _record(config, overrides, trust)
-    # The code of other packages' components may change without a new version.
     return record, is_our_own
 
 
@@ -139,20 +139,3 @@ def _packages() -> set[str]:
         with suppress(OSError):
             found |= {entry.name for entry in os.scandir(place or ".") if entry.name.endswith((".dist-info", ".egg-info"))}
     return found
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if set(record) == {"name", "notices", "names", "labels", "n_measures", "experiment"} else None
-
-
-def keep(file: Path, record: dict[str, Any]) -> None:
-    """Remember a record, and forget the oldest of its directory; where that is not possible it is checked again next time."""
-    with suppress(StoreError, OSError, ValueError, TypeError):
-        write_atomically(file, json.dumps(record).encode())
-        oldest = sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_KEPT]
-        for each in oldest:
-            each.unlink(missing_ok=True)

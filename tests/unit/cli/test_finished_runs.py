@@ -103,7 +103,7 @@ def test_variables_that_libraries_set_meanwhile_change_nothing(again, directory,
 
 @pytest.mark.parametrize(
     "change",
-    ["data", "result", "object", "missing object", "configuration", "option", "environment"],
+    ["data", "result", "object", "missing object", "configuration", "comment", "option", "environment"],
 )
 def test_any_change_is_seen(again, directory, monkeypatch, change):
     again()
@@ -125,6 +125,8 @@ def test_any_change_is_seen(again, directory, monkeypatch, change):
         case "configuration":
             (directory / "small.json").write_text(json.dumps(CONFIGURATION) + "\n\n")
             options = ["--set", "predictor.epochs=2"]
+        case "comment":
+            (directory / "small.json").write_text(json.dumps(CONFIGURATION) + " // why")
         case "option":
             options = ["--seed", "5"]
         case "environment":

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from erasure.errors import ConfigError
+from erasure.memory import memory_directory
 from erasure.workflows import validation
-from erasure.workflows.validation import memory_directory, validated
+from erasure.workflows.validation import validated
 
 CONFIGURATION = """{
   // one comment
@@ -77,16 +79,34 @@ def test_problems_and_trusted_modules_are_never_remembered(config, checks):
     for _ in range(2):
         validated(config, trust=["json"])
     assert len(checks) == 4
-    assert not memory_directory().exists()
+    assert not memory_directory("validated").exists()
 
 
 def test_a_damaged_memory_is_no_memory(config, checks):
     first = validated(config)
-    (file,) = memory_directory().iterdir()
-    for text in ("", "{", "[]", json.dumps({"labels": []})):
+    (file,) = memory_directory("validated").iterdir()
+    kept = file.read_text()
+    for text in ("", "{", "[]", "3", "[" * 100_000, json.dumps({"labels": []}), kept.replace("GoldModel", "GoldModem")):
         file.write_text(text)
         assert validated(config) == first
-    assert len(checks) == 5
+    assert len(checks) == 8
+
+
+def test_files_of_weights_are_looked_at_each_time(config, checks, tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"made up")
+    model = {"class": "TimmModel", "parameters": {"name": "resnet18", "weights": str(weights)}}
+    assert validated(config, [f"predictor.model={json.dumps(model)}"])
+    weights.unlink()
+    with pytest.raises(ConfigError, match="there is no file"):
+        validated(config, [f"predictor.model={json.dumps(model)}"])
+    assert len(checks) == 2
+
+
+def test_a_relative_cache_folder_is_ignored(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    assert memory_directory("validated") == Path("/home/of/somebody/.cache/erasure/validated")
 
 
 def test_a_place_that_cannot_be_written_is_no_error(config, checks, tmp_path, monkeypatch):
