@@ -1,4 +1,4 @@
-"""Models trained and evaluated together against one by one.
+"""Models trained together against one by one.
 
 The same 64 networks, from the same weights, on the same samples in the same order: together in the blocks that a run uses, one after
 another by our loop, and one after another by a bare PyTorch loop. They take turns, and the median of the ratios is what counts. Run
@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from erasure.measures.contract import forward_pass
 from erasure.models.cnn import CNN
 from erasure.models.mlp import MLP
 from erasure.training.batches import TensorColumn
 from erasure.training.calls import Criterion, Optimizer
-from erasure.training.ensemble import BLOCK_SIZE, forward_together, train_together
+from erasure.training.ensemble import BLOCK_SIZE, train_together
 from erasure.training.predictor import Model, ModelInput, Predictor, build_model, train
 from erasure.training.randomness import Streams
 
@@ -52,7 +51,6 @@ CASES = (
     Case("CNN of the proof of concept, digits", CNN(), "digits", 32, 2e-3, 1, 0.5),
     Case("the same with BatchNorm, unequal sets", CNN(batch_norm=True), "digits, unequal", 32, 2e-3, 1, 0.5),
 )
-EVALUATED = (("CNN of the proof of concept", CNN()), ("MLP 64-128-10", MLP(hidden_sizes=(128,))))
 
 
 def dataset(name: str) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -151,26 +149,6 @@ def train_case(case: Case, rounds: int) -> bool:
     return missed
 
 
-def evaluate(name: str, model: Model, rounds: int) -> None:
-    """One pass over all digits; no limit, since a pass has little to share."""
-    x, y, _ = dataset("digits")
-    models = [build_model(model, ModelInput((1, 8, 8), 10), seed, torch.device("cpu")) for seed in range(N_MODELS)]
-    ratios, together_s, alone_s = [], [], []
-    for _ in range(rounds):
-        column, ids = TensorColumn(x), torch.arange(len(x))
-        start = time.perf_counter()
-        for block in blocks():
-            forward_together(models[block], x=column, y=y, ids=ids, criterion=CRITERION, task="classification")
-        middle = time.perf_counter()
-        for each in models:
-            forward_pass(each, x=column, y=y, ids=ids, criterion=CRITERION, task="classification")
-        together_s.append(middle - start)
-        alone_s.append(time.perf_counter() - middle)
-        ratios.append(together_s[-1] / alone_s[-1])
-    numbers = f"{statistics.median(together_s):>10.3f}{statistics.median(alone_s):>10.3f}{statistics.median(ratios):>20.3f}"
-    print(f"{name:38}{numbers}", flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -183,9 +161,6 @@ def main() -> int:
     header = f"{'together':>10}{'alone':>10}{'bare':>10}{'to alone':>10}{'to bare':>9}{'limit':>7}{'differ':>11}"
     print(f"{'training':38}{header}")
     missed = [train_case(case, arguments.rounds) for case in CASES]
-    print(f"{'evaluation, 1,797 samples':38}{'together':>10}{'alone':>10}{'to alone':>20}")
-    for name, model in EVALUATED:
-        evaluate(name, model, arguments.rounds)
     return int(any(missed))
 
 

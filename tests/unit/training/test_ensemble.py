@@ -163,7 +163,19 @@ class Pooled(nn.Module):
         return self.features(x), self.head(x)
 
 
-@pytest.mark.parametrize("network", [Mixed, Pooled])
+class InPlace(nn.Module):
+    """Layers and functions that write over their input."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Sequential(nn.LeakyReLU(0.1, inplace=True), nn.Flatten(), nn.Linear(128, 6), nn.ReLU6(inplace=True))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(nn.functional.elu(self.rows(x), 1.0, True))
+
+
+@pytest.mark.parametrize("network", [Mixed, Pooled, InPlace])
 def test_layers_and_functions_of_other_networks(network):
     predictor = recipe(CNN(), optimizer=OPTIMIZERS["Adam"])
     torch.manual_seed(0)

@@ -26,7 +26,7 @@ def test_values_and_gradients_are_those_of_the_convolution(options):
     given = Patches.of(x, IDS, layer)
     first, into = _FirstConvolution(layer), {name: torch.empty_like(each) for name, each in own.items()}
     rows = given.gather(torch.cat(IDS)).unflatten(0, (2, 3))
-    found = first.forward(rows, own, SampleRows(training=True))
+    found = first.forward(rows, own, SampleRows())
     gradient = torch.randn(found.shape, generator=generator).double()
     first.backward(gradient, into, needs_input=False)
     for model, ids in enumerate(IDS):

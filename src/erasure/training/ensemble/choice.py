@@ -91,7 +91,7 @@ def written_down(model: nn.Module, predictor: Predictor, precision: Precision = 
         raise RequirementNotMet("the model has no parameter that may be trained")
     if frozen_norms(model):
         raise RequirementNotMet("a frozen BatchNorm keeps its statistics while the rest trains")
-    return Tape(Program(model, training=True), model)
+    return Tape(Program(model), model)
 
 
 def unsuited(predictor: Predictor, precision: Precision = "fp32") -> str | None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FUNCTIONS", "METHODS", "RULES", "SampleRows", "images", "refuse_layer", "stacked"]
+__all__ = ["FLATTENS", "FUNCTIONS", "METHODS", "OWN_WAYS", "RELUS", "RULES", "SampleRows", "images", "refuse_layer", "stacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +23,10 @@ class SampleRows:
     """Which rows of a stacked batch are samples.
 
     Args:
-        training: Whether BatchNorm takes the statistics of the batch.
         real: ``(M, B)``, 1 for a sample and 0 for padding; None if every row is a sample and there are at least two.
         counts: ``(M,)``, samples of each model; None where ``real`` is.
     """
 
-    training: bool
     real: Tensor | None = None
     counts: Tensor | None = None
 
@@ -47,50 +45,26 @@ def stacked(x: Tensor, n_models: int) -> Tensor:
     return x.view(len(x), n_models, -1, *x.shape[2:]).transpose(0, 1)
 
 
-def _is_shared(x: Tensor) -> bool:
-    """Whether every model reads the same memory."""
-    return x.shape[0] > 1 and x.stride(0) == 0
-
-
-def _writable(x: Tensor) -> Tensor:
-    """``x``, or a copy where a layer that works in place would write into memory that other models read."""
-    return x.contiguous() if _is_shared(x) else x
-
-
 def _along(value: Tensor, like: Tensor) -> Tensor:
     """A value per model and channel, ``(M, C)``, ready to meet ``(M, B, C, …)``."""
     return value.reshape(value.shape[0], 1, value.shape[1], *(1,) * (like.dim() - 3))
 
 
-def _linear(module: nn.Linear, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    weight, rows = own["weight"].transpose(1, 2), x.flatten(1, -2)
-    out = torch.baddbmm(own["bias"].unsqueeze(1), rows, weight) if "bias" in own else torch.bmm(rows, weight)
-    return out.view(*x.shape[:-1], out.shape[-1])
-
-
 def _conv2d(module: nn.Conv2d, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    n_models = x.shape[0]
     bias = own["bias"].flatten() if "bias" in own else None
-    weight = own["weight"].flatten(0, 1)
-    if _is_shared(x) and module.groups == 1:
-        given, groups = images(x[:1]), 1
-    else:
-        given, groups = images(x), n_models * module.groups
-    out = F.conv2d(given, weight, bias, module.stride, module.padding, module.dilation, groups)
-    return stacked(out, n_models)
+    weight, groups = own["weight"].flatten(0, 1), len(x) * module.groups
+    return stacked(F.conv2d(images(x), weight, bias, module.stride, module.padding, module.dilation, groups), len(x))
 
 
 def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     return stacked(module(images(x)), x.shape[0])
 
 
-def _flatten(module: nn.Flatten, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    return x.flatten(2)
-
-
 def _alone(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     """Layers that treat every element, or every sample's last dimension, by itself and have no weights."""
-    out: Tensor = module(_writable(x))
+    out: Tensor = module(
+        x.clone() if getattr(module, "inplace", False) else x
+    )  # autograd lets nobody write into what it starts from
     return out
 
 
@@ -107,12 +81,6 @@ def _layer_norm(module: nn.LayerNorm, own: Mapping[str, Tensor], x: Tensor, samp
 
 
 def _batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
-    if not samples.training:
-        scale = (own["running_var"] + module.eps).rsqrt()
-        if "weight" in own:
-            scale = scale * own["weight"]
-        shift = own.get("bias", 0) - own["running_mean"] * scale
-        return torch.addcmul(_along(shift, x), x, _along(scale, x))
     if samples.real is not None and samples.counts is not None:
         return _masked_batch_norm(module, own, x, samples.real, samples.counts)
     y, mean, var = _Standardised.apply(x, module.eps)  # type: ignore[no-untyped-call]
@@ -177,20 +145,17 @@ def _masked_batch_norm(module: Any, own: Mapping[str, Tensor], x: Tensor, real: 
 
 
 _ELEMENTWISE = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
+    nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
     nn.Softsign, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink,
 )  # fmt: skip
 
 RULES: Mapping[type[nn.Module], Rule] = {
-    nn.Linear: _linear,
     nn.Conv2d: _conv2d,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,
-    nn.MaxPool2d: _pool,
     nn.AvgPool2d: _pool,
     nn.AdaptiveAvgPool2d: _pool,
-    nn.Flatten: _flatten,
     nn.Identity: _unchanged,
     nn.Dropout: _unchanged,
     nn.Dropout2d: _unchanged,
@@ -198,13 +163,18 @@ RULES: Mapping[type[nn.Module], Rule] = {
 }
 """Exact classes only: a subclass may compute something else."""
 
+RELUS = frozenset({nn.ReLU, torch.relu, F.relu, "relu"})
+FLATTENS = frozenset({nn.Flatten, torch.flatten, "flatten"})
+OWN_WAYS: frozenset[object] = RELUS | FLATTENS | {nn.Linear, nn.MaxPool2d}
+"""Layers, functions and methods that have a backward pass of their own."""
 
-def refuse_layer(module: nn.Module, training: bool) -> str | None:
+
+def refuse_layer(module: nn.Module) -> str | None:
     """Why a layer cannot be computed for many models at once, or None."""
     name = type(module).__name__
-    if type(module) not in RULES:
+    if type(module) not in RULES.keys() | OWN_WAYS:
         return f"there is no rule for {name}"
-    if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p and training:
+    if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p:
         return "dropout draws from a stream of its own in every model"
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
         return "a Flatten does not keep exactly the batch dimension"
@@ -217,29 +187,18 @@ def refuse_layer(module: nn.Module, training: bool) -> str | None:
     return None
 
 
-def _flatten_value(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:  # noqa: A002
-    return input.flatten(2)
-
-
 def _function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def apply(input: Tensor, *args: Any, **options: Any) -> Tensor:  # noqa: A002
-        return function(_writable(input), *args, **options)
+        in_place = options.get("inplace") or any(each is True for each in args)
+        return function(input.clone() if in_place else input, *args, **options)
 
     return apply
 
 
-_FUNCTIONS = (torch.relu, torch.tanh, torch.sigmoid, F.relu, F.gelu, F.silu, F.leaky_relu, F.elu, F.tanh, F.sigmoid)
+_FUNCTIONS = (torch.tanh, torch.sigmoid, F.gelu, F.silu, F.leaky_relu, F.elu, F.tanh, F.sigmoid)
 
-FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
-    torch.flatten: _flatten_value,
-    **{function: _function(function) for function in _FUNCTIONS},
-}
+FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {function: _function(function) for function in _FUNCTIONS}
 """Functions that may stand between layers, with what is called in their place."""
 
-METHODS: Mapping[str, Callable[..., Tensor]] = {
-    "flatten": _flatten_value,
-    "relu": _function(torch.relu),
-    "tanh": _function(torch.tanh),
-    "sigmoid": _function(torch.sigmoid),
-}
+METHODS: Mapping[str, Callable[..., Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 """The same for methods of tensors."""

@@ -39,7 +39,7 @@ class EnsembleStep:
         real, counts, weights = (
             None if t is None else t[first:last] for t in (self.samples.real, self.samples.counts, self.weights)
         )
-        samples = SampleRows(self.samples.training, real, counts)
+        samples = SampleRows(real, counts)
         return EnsembleStep(last - first, self.start, self.size, samples, weights)
 
 
@@ -73,12 +73,10 @@ class Epochs:
         sizes = [min(self.batch_size, size - start) for size in self.sizes if size > start]
         most = max(sizes)
         if min(sizes) == most > 1:
-            return EnsembleStep(len(sizes), start, most, SampleRows(training=True), None)
+            return EnsembleStep(len(sizes), start, most, SampleRows(), None)
         counts = torch.tensor(sizes, dtype=dtype, device=self._ids.device)
         real = (torch.arange(most, device=counts.device) < counts.unsqueeze(1)).to(dtype)
-        return EnsembleStep(
-            len(sizes), start, most, SampleRows(training=True, real=real, counts=counts), real / counts.unsqueeze(1)
-        )
+        return EnsembleStep(len(sizes), start, most, SampleRows(real=real, counts=counts), real / counts.unsqueeze(1))
 
     def draw(self) -> Tensor:
         """Ids of a new epoch, one row a model, each newly shuffled; short rows repeat a sample of their own."""

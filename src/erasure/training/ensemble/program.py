@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,30 +10,28 @@ from torch import Tensor, fx, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.training.anatomy import Anatomy
-from erasure.training.ensemble.layers import FUNCTIONS, METHODS, RULES, SampleRows, refuse_layer
+from erasure.training.ensemble.layers import FUNCTIONS, METHODS, OWN_WAYS, refuse_layer
 
 __all__ = ["Program", "difference"]
 
 
 class Program:
-    """The layers of a network in the order of their use.
+    """The layers of a network, as in training, in the order of their use.
 
     Args:
         model: The network; as before afterwards.
-        training: Whether it is to be computed as in training.
 
     Raises:
         RequirementNotMet: If a part of it cannot be computed for many models at once; the message says which.
     """
 
-    def __init__(self, model: nn.Module, *, training: bool) -> None:
-        self.training = training
+    def __init__(self, model: nn.Module) -> None:
         modules = dict(model.named_modules())
         if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules.values()):
             raise RequirementNotMet("the network has hooks")
         if len(dict(model.named_parameters())) != len(list(model.named_parameters(remove_duplicate=False))):
             raise RequirementNotMet("layers share weights")
-        self.graph: fx.Graph = _traced(model, training)
+        self.graph: fx.Graph = _traced(model)
         nodes = list(self.graph.nodes)
         self.modules: dict[Any, nn.Module] = {node.target: modules[node.target] for node in nodes if node.op == "call_module"}
         for problem in (self._refuse(node) for node in nodes):
@@ -51,40 +49,14 @@ class Program:
             module = self.modules[node.target]
             if len(node.args) != 1 or node.kwargs:
                 return f"{type(module).__name__} is called with more than its input"
-            return refuse_layer(module, self.training)
+            return refuse_layer(module)
         if node.target in (torch.flatten, "flatten") and _bounds(node) != (1, -1):
             return "a flatten does not keep exactly the batch dimension"
-        if node.op == "call_function" and node.target not in FUNCTIONS:
+        if node.op == "call_function" and node.target not in FUNCTIONS.keys() | OWN_WAYS:
             return f"there is no rule for {getattr(node.target, '__name__', node.target)}"
-        if node.op == "call_method" and node.target not in METHODS:
+        if node.op == "call_method" and node.target not in METHODS.keys() | OWN_WAYS:
             return f"there is no rule for .{node.target}()"
         return f"the network uses {node.target} outside a layer" if node.op == "get_attr" else None
-
-    def run(self, x: Tensor, tensors: Mapping[str, Tensor], samples: SampleRows) -> Any:
-        """The network's output for every model.
-
-        Args:
-            x: Inputs, ``(M, B, …)``.
-            tensors: Parameters and buffers by name, each ``(M, …)``; running statistics are updated in place.
-            samples: Which rows count.
-
-        Returns:
-            What the network returns, every tensor in it ``(M, B, …)``.
-        """
-        values: dict[fx.Node, Any] = {}
-        for node in self.graph.nodes:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            if node.op == "placeholder":
-                values[node] = x
-            elif node.op == "output":
-                return args[0]
-            elif node.op == "call_module":
-                module = self.modules[node.target]
-                own = {local: tensors[name] for local, name in self.names[node.target]}
-                values[node] = RULES[type(module)](module, own, args[0], samples)
-            else:
-                values[node] = self._callable(node)(*args, **kwargs)
-        raise RequirementNotMet("the network returns nothing")
 
     def called(self, node: fx.Node, x: Tensor) -> Tensor:
         """The result of a function or method that stands between layers for its input ``x``."""
@@ -102,9 +74,9 @@ def _bounds(node: fx.Node) -> tuple[Any, Any]:
     return given.get("start_dim", 0), given.get("end_dim", -1)
 
 
-def _traced(model: nn.Module, training: bool) -> fx.Graph:
+def _traced(model: nn.Module) -> fx.Graph:
     modes = [(module, module.training) for module in model.modules()]
-    model.train(training)
+    model.train()
     try:
         # Functions of math are refused anyway; without wrapping them a trace takes two thirds of the time.
         return fx.Tracer(autowrap_modules=()).trace(model)  # type: ignore[arg-type]

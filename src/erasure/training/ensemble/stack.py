@@ -30,7 +30,7 @@ class Stack:
             optimizer can pass over all of them at once.
     """
 
-    def __init__(self, models: Sequence[nn.Module], learnt: Sequence[str] = ()) -> None:
+    def __init__(self, models: Sequence[nn.Module], learnt: Sequence[str]) -> None:
         states = [tensors_of(model) for model in models]
         first = states[0]
         self.trained: list[str] = [name for name, parameter in models[0].named_parameters() if parameter.requires_grad]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from erasure.errors import RequirementNotMet
-from erasure.training.ensemble.layers import RULES, SampleRows, images, stacked
+from erasure.training.ensemble.layers import FLATTENS, RELUS, RULES, SampleRows, images, stacked
 from erasure.training.ensemble.program import Program
 from erasure.training.forward import logits_of
 
@@ -197,10 +197,6 @@ class _ByAutograd:
         return found[-1] if needs_input else None
 
 
-_RELUS = (torch.relu, F.relu, "relu")
-_FLATTENS = (torch.flatten, "flatten")
-
-
 class Tape:
     """The layers between a network's input and its logits.
 
@@ -303,16 +299,16 @@ def _refuse_beside(program: Program, path: Sequence[fx.Node]) -> None:
 
 
 def _layer(program: Program, node: fx.Node, learnt: Sequence[str]) -> _Layer:
-    if node.op != "call_module":
-        if node.target in _RELUS:
-            return _Relu()
-        return _Flatten() if node.target in _FLATTENS else _ByAutograd(lambda own, x, samples: program.called(node, x))
-    module = program.modules[node.target]
+    module = program.modules[node.target] if node.op == "call_module" else None
+    kind = node.target if module is None else type(module)
+    if kind in RELUS:
+        return _Relu()
+    if kind in FLATTENS:
+        return _Flatten()
+    if module is None:
+        return _ByAutograd(lambda own, x, samples: program.called(node, x))
     if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
         return _Convolution(module)
     if isinstance(module, nn.MaxPool2d):
         return _MaxPool(module)
-    simple: Mapping[type[nn.Module], Callable[[], _Layer]] = {nn.Linear: _Linear, nn.ReLU: _Relu, nn.Flatten: _Flatten}
-    if type(module) in simple:
-        return simple[type(module)]()
-    return _ByAutograd(partial(RULES[type(module)], module), learnt)
+    return _Linear() if kind is nn.Linear else _ByAutograd(partial(RULES[type(module)], module), learnt)
