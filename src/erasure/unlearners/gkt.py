@@ -198,7 +198,10 @@ class GKT(IterativeUnlearner):
         """Logits, and the attention of each convolution where it counts."""
         convolutions = {name: part for name, part in network.named_modules() if isinstance(part, nn.Conv2d)}
         maps: list[Tensor] = []
-        with listening(convolutions if self.attention_weight else {}, lambda name, output: maps.append(attention(output))):
+        # The next layer may write over what it is given, as VGG's ReLUs do.
+        with listening(
+            convolutions if self.attention_weight else {}, lambda name, output: maps.append(attention(output.clone()))
+        ):
             return logits_of(network(x)), maps
 
     def _loss(self, student: nn.Module, lesson: _Lesson, task: Task) -> Tensor:

@@ -115,6 +115,20 @@ def test_attention_is_transferred_by_the_formula(monkeypatch):
     assert torch.allclose(attention(torch.ones(2, 3, 2, 2)), torch.full((2, 4), 0.5))
 
 
+def test_a_layer_that_writes_over_a_convolution_changes_nothing():
+    def net(seed, *, inplace):
+        plain = conv_net(seed)
+        return nn.Sequential(plain[0], nn.LeakyReLU(inplace=inplace), *plain[2:])
+
+    def taught(*, inplace):
+        bank = Fresh(lambda: net(6, inplace=inplace))
+        context = dataclasses.replace(picture_task(batch_size=8), models=bank, model_input=PICTURE)
+        method = GKT(epochs=1, batch_size=8, noise_size=3, classes=(0,), max_probability=1.0, student_steps=2)
+        return unlearned(method, net(1, inplace=inplace), context)
+
+    assert distance(weights(taught(inplace=True)), list(weights(taught(inplace=False)).values())) == 0.0
+
+
 def test_the_student_sees_only_what_passes_the_gate_and_no_sample(monkeypatch):
     model, seen = tiny_net(), []
     student = tiny_net(5)
