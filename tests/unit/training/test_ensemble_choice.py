@@ -66,6 +66,28 @@ class Scaled(nn.Linear):
     pass
 
 
+class Again(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(7, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(self.layer(x).relu()).relu())
+
+
+class Overwritten(nn.Module):
+    """Its features are the outputs of the first layer after the second has written over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.relu, self.head = nn.Linear(7, 7), nn.ReLU(inplace=True), nn.Linear(7, 3)
+
+    def forward(self, x):
+        features = self.layer(x)
+        self.relu(features)
+        return features, self.head(features)
+
+
 def hooked():
     model = nn.Sequential(nn.Linear(7, 3))
     model[0].register_forward_hook(lambda module, inputs, output: None)
@@ -91,6 +113,8 @@ def tied():
         (nn.Sequential(nn.Linear(7, 3), nn.BatchNorm1d(3, momentum=None)), "running statistics"),
         (Gated(), "cannot be traced"),
         (Residual(), "no rule for add"),
+        (Again(), "called more than once"),
+        (Overwritten(), "writes over what another reads"),
         (hooked(), "hooks"),
         (tied(), "share weights"),
     ],

@@ -43,8 +43,13 @@ class Program:
             target: tuple((local, f"{target}.{local}") for local, _ in (*module.named_parameters(), *module.named_buffers()))
             for target, module in self.modules.items()
         }
+        called = [node.target for node in nodes if node.op == "call_module" and self.names[node.target]]
+        if len(set(called)) < len(called):
+            raise RequirementNotMet("a layer with weights or statistics is called more than once")
 
     def _refuse(self, node: fx.Node) -> str | None:
+        if self._works_in_place(node) and any(len(given.users) > 1 for given in node.all_input_nodes):
+            return "a layer writes over what another reads"
         if node.op == "call_module":
             module = self.modules[node.target]
             if len(node.args) != 1 or node.kwargs:
@@ -57,6 +62,11 @@ class Program:
         if node.op == "call_method" and node.target not in METHODS.keys() | OWN_WAYS:
             return f"there is no rule for .{node.target}()"
         return f"the network uses {node.target} outside a layer" if node.op == "get_attr" else None
+
+    def _works_in_place(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(self.modules[node.target], "inplace", False))
+        return node.kwargs.get("inplace") is True or any(given is True for given in node.args)
 
     def called(self, node: fx.Node, x: Tensor) -> Tensor:
         """The result of a function or method that stands between layers for its input ``x``."""
