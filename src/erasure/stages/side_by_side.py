@@ -6,7 +6,6 @@ Who makes a piece does not show in it: each has seeds of its own, and every proc
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from erasure.stages.session import Session
+from erasure.store.writer import write_tensors
 
 __all__ = ["Pieces", "made_side_by_side", "make_what_is_left"]
 
@@ -58,13 +58,13 @@ def made_side_by_side(session: Session, stage: Pieces, piece_s: float = 0.0) -> 
         yield made
     if n_made == n or others is None:
         return
-    with tempfile.TemporaryDirectory(prefix="erasure-") as folder:
+    with session.store.private_directory() as folder:
         for number in range(n_made):
-            _taken(Path(folder), number).touch()
-        with others.invited(stage.address, Path(folder)):
-            make_what_is_left(session, stage, Path(folder))
+            _taken(folder, number).touch()
+        with others.invited(stage.address, folder):
+            make_what_is_left(session, stage, folder)
         for number in range(n_made, n):
-            yield _collected(session, stage, number, _file(Path(folder), number))
+            yield _collected(session, stage, number, _file(folder, number))
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -86,15 +86,15 @@ def _collected(session: Session, stage: Pieces, number: int, file: Path) -> dict
 
 
 def make_what_is_left(session: Session, stage: Pieces, folder: Path) -> None:
-    """Make piece after piece that nobody else has taken, and leave them in the folder."""
-    from safetensors.torch import save_file
+    """Make piece after piece that nobody else has taken, and leave them in the folder.
 
+    Raises:
+        StoreError: If the disk refuses a piece.
+    """
     for number in range(stage.n_pieces):
         try:
             os.close(os.open(_taken(folder, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
             continue
-        # Tensors that share memory are stored once for each name.
-        made = {name: value.detach().cpu().clone().contiguous() for name, value in stage.piece(session, number).items()}
-        save_file(made, folder / f"{number}.part")
+        write_tensors(folder / f"{number}.part", stage.piece(session, number))
         (folder / f"{number}.part").rename(_file(folder, number))

@@ -9,7 +9,7 @@ Layout
             *.safetensors *.json …  the data
         quarantine/                 corrupt objects, each with a JSON file that gives the reason
         locks/<address>.lock        who computes what; empty files that stay behind
-        tmp/<random>/               objects in the making
+        tmp/<random>/               objects in the making, and pieces of them
         index.jsonl                 kind, size and cost of each object; may be deleted at any time
 
 Contract
@@ -218,7 +218,7 @@ class Store:
     @contextmanager
     def _published(self, address: str, kind: str, content: Json) -> Iterator[Writer]:
         """The same of an address that was checked."""
-        with self._staged() as staging:
+        with self.private_directory() as staging:
             writer = Writer(staging, address, kind, content)
             with store_failures_of(staging):
                 yield writer
@@ -335,7 +335,7 @@ class Store:
             CorruptArtifact: If what was written is not what the manifest says.
             StoreError: If the store cannot be written.
         """
-        with self._staged() as staging:
+        with self.private_directory() as staging:
             with store_failures_of(staging):
                 write(staging)
             arrived = Artifact(staging, Manifest.decode((staging / MANIFEST).read_bytes(), manifest.address))
@@ -348,6 +348,24 @@ class Store:
         if is_new:
             self._index.add([Entry.of(manifest)])
         return is_new
+
+    @contextmanager
+    def private_directory(self) -> Iterator[Path]:
+        """A directory that nobody reads, for what is not finished; gone afterwards, or once this process is dead.
+
+        Raises:
+            StoreError: If the store cannot be written.
+        """
+        self._check_writable()
+        self._shelf.create()
+        staging = self.root / "tmp" / uuid.uuid4().hex
+        with reported("write", staging):
+            staging.mkdir(parents=True)
+        try:
+            with owned(staging):
+                yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -389,20 +407,6 @@ class Store:
         _log.warning("%s %s will be computed again when it is needed.", reason, it)
         if self._on_corrupt is not None:
             self._on_corrupt(address, reason)
-
-    @contextmanager
-    def _staged(self) -> Iterator[Path]:
-        """A private directory that nobody reads, gone afterwards unless it was installed."""
-        self._check_writable()
-        self._shelf.create()
-        staging = self.root / "tmp" / uuid.uuid4().hex
-        with reported("write", staging):
-            staging.mkdir(parents=True)
-        try:
-            with owned(staging):
-                yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
     def _install(self, staging: Path, address: str) -> bool:
         """Move an object to its place; False if a sound one is there, which then stays."""

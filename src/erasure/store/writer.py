@@ -25,7 +25,7 @@ from erasure.types import Json
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Writer", "store_failures_of"]
+__all__ = ["Writer", "store_failures_of", "write_tensors"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -62,14 +62,9 @@ class Writer:
         Raises:
             StoreError: If the disk refuses them, a tensor has no dense form, or the name is taken.
         """
-        import safetensors.torch
-        from safetensors import SafetensorError
-
         path = self.path(name + TENSORS_SUFFIX)
         try:
-            safetensors.torch.save_file(_separate(tensors), path, {"format": "pt"})
-        except (SafetensorError, OSError) as error:
-            raise _tensor_failure(path, error) from error
+            write_tensors(path, tensors)
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             raise StoreError(f"Cannot store the tensors {name} of the {self._kind} {self._address}: {error}") from error
 
@@ -125,6 +120,21 @@ class Writer:
             fsync(path)
             fsync(self._directory)
         return manifest
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors into a safetensors file; those that share memory once for each name.
+
+    Raises:
+        StoreError: If the disk refuses them.
+    """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    try:
+        safetensors.torch.save_file(_separate(tensors), path, {"format": "pt"})
+    except (SafetensorError, OSError) as error:
+        raise _tensor_failure(path, error) from error
 
 
 @contextmanager

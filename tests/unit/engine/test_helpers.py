@@ -147,7 +147,7 @@ def test_networks_that_are_trained_alone_are_handed_out_after_what_is_timed(run,
     assert timed <= before[0]
 
 
-def test_pieces_that_others_make_are_the_same_bytes(run, sent, monkeypatch):
+def test_pieces_that_others_make_are_the_same_bytes(run, sent, monkeypatch, tmp_path):
     # Early stopping keeps models from being trained together.
     recipe = EXPERIMENT["predictor"] | {"patience": 1, "validation_set": "test", "epochs": 4}
     changes = {
@@ -159,12 +159,15 @@ def test_pieces_that_others_make_are_the_same_bytes(run, sent, monkeypatch):
     assert len(alone[0]) == 3
     # Whatever this process leaves, the other one does ...
     with monkeypatch.context() as patch:
-        patch.setattr(side_by_side, "make_what_is_left", lambda *_: sent.wait())
+        folders = []
+        patch.setattr(side_by_side, "make_what_is_left", lambda _, __, folder: folders.append(folder) or sent.wait())
         made, piece = [], MakeModels.piece
         patch.setattr(MakeModels, "piece", lambda stage, *a: made.append(stage.name) or piece(stage, *a))
         sent.again(MakeModels)
         assert run("by another", 0.0, changes) == alone
         assert len(made) < 12
+        assert {folder.parent for folder in folders} == {tmp_path / "by another" / "tmp"}
+        assert not any(folder.exists() for folder in folders)
     # ... and what that one leaves too, because it died, this one does after all.
     monkeypatch.setattr(processes, "_serve", _die)
     assert run("by none", 0.0, changes) == alone
