@@ -35,8 +35,9 @@ __all__ = ["FinishedRun", "asked", "digested", "finished_run", "remember"]
 
 _DEVICES = ("CUDA", "HIP", "ROCR", "NVIDIA", "PYTORCH", "TORCH", "ATEN", "ONEDNN", "MKL", "OMP", "KMP", "ERASURE")
 """How variables begin that decide where and with which kernels torch computes, and where we keep things."""
-_FILES = {"rows.parquet", "rows.csv", "rows.json", "trace.csv", "trace.json", "verdicts.json", "table.md", "report.json"}
-_FILES |= {"report.html", "samples_that_show.json", "stages.json", "looks.json", "summary.json"}
+_PAGE = "report.html"
+_FILES = {"rows.parquet", "rows.csv", "rows.json", "trace.csv", "trace.json", "verdicts.json", "table.md", "report.json", _PAGE}
+_FILES |= {"samples_that_show.json", "stages.json", "looks.json", "summary.json"}
 
 
 _KEPT = 200
@@ -128,7 +129,9 @@ def remember(
         return
     with suppress(OSError, ErasureError):
         stages = read_stages(output)
-        objects = _store(given).stamps(stages)
+        objects, files = _store(given).stamps(stages), _digests(output)
+        if given["report"] and _PAGE not in files:  # none was made: it is tried again
+            return
         # Configuration and code may have been edited meanwhile: who knows which of them the run has read?
         if len(objects) < len(stages) or _place(config, overrides, given) != given["place"]:
             return
@@ -137,7 +140,7 @@ def remember(
             "notices": [str(notice) for notice in experiment.notices],
             "said": list(map(list, results.said)),
             "objects": objects,
-            "files": _digests(output),
+            "files": files,
             "digests": [vars(each) for each in (*digests, *_texts(experiment))],
         }
         keep(given["place"], record, at_most=_KEPT)

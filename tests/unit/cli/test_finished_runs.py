@@ -101,6 +101,20 @@ def test_variables_that_libraries_set_meanwhile_change_nothing(again, directory,
     assert not again()[0]
 
 
+def test_a_report_that_could_not_be_made_is_tried_again(again, directory, monkeypatch, cli):
+    tried = []
+
+    def fails(output):
+        tried.append(output.name)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("erasure.workflows.run.write_page", fails)
+    for _ in range(2):
+        *_, err = in_a_process(cli, "run", "small.json", "--store", "store", "--output", "reported")
+        assert "No report was made" in err
+    assert tried == ["reported"] * 2
+
+
 @pytest.mark.parametrize(
     "change",
     ["data", "result", "object", "missing object", "configuration", "comment", "option", "environment"],

@@ -23,7 +23,6 @@ from typing import TypeAlias
 
 from erasure.engine.executors.processes import Worker, hear
 from erasure.engine.executors.schedule import StageOrder
-from erasure.errors import ErasureError
 from erasure.events import EpochFinished, Event, StageFailed, StageFinished, StageStarted
 from erasure.stages.inference import RunModel
 from erasure.stages.models import MakeModels
@@ -228,7 +227,7 @@ class Helpers:
             if isinstance(stage, MakeModels) and stage.address not in self._is_one_piece:
                 try:
                     self._is_one_piece[stage.address] = stage.is_one_piece(self.session)
-                except ErasureError:  # said when it is its turn
+                except Exception:  # said when it is its turn
                     self._is_one_piece[stage.address] = False
 
     def _is_whole(self, stage: Stage) -> bool:

@@ -239,7 +239,8 @@ def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
             if folder is None:
                 answer = ("done", serial.attempt(stages[address], session, total))
             else:
-                answer = ("joined", _join(session, stages[address], folder))
+                _join(session, stages[address], folder)
+                answer = ("joined", "")
         except ErasureError as error:
             answer = ("broken", str(error))
         try:
@@ -256,16 +257,14 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _join(session: Session, stage: Any, folder: Path) -> str:
+def _join(session: Session, stage: Any, folder: Path) -> None:
     """Make pieces of a stage that another process runs; that one makes what fails here, and says what is wrong."""
     listener, session.listener = session.listener, ignore_events
     try:
-        make_what_is_left(session, stage, folder)
-    except Exception as error:
-        return str(error)
+        with contextlib.suppress(Exception):
+            make_what_is_left(session, stage, folder)
     finally:
         session.listener = listener
-    return ""
 
 
 def _end(signum: int, frame: object) -> NoReturn:
