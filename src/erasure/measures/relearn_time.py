@@ -17,6 +17,7 @@ from erasure.training.batches import Batch, Batches
 from erasure.training.calls import Optimizer
 from erasure.training.forward import logits_of
 from erasure.training.loop import Trainer
+from erasure.training.predictor import global_generators
 from erasure.training.randomness import isolated
 from erasure.training.trial import deep_copy, inputs_kept
 from erasure.types import Fraction, Partition, PositiveFloat, PositiveInt, Source
@@ -118,6 +119,7 @@ class _Relearning(Measure):
             return forward_pass(model, x=column, y=evaluation.y, ids=ids, criterion=evaluation.criterion, task=evaluation.task)
 
         with isolated(evaluation.streams.child("dropout").seed, ids.device), torch.enable_grad():
+            chance = [generator.get_state() for generator in global_generators(ids.device).values()]
             for time, unit in enumerate(self._units(batches), start=1):
                 try:
                     trainer.train_on(unit, loss)
@@ -135,7 +137,10 @@ class _Relearning(Measure):
                     return _Relearned(time, censored=False)
                 wrong = self._wrong(found)
                 if time == n_proving and self._is_out_of_reach(found, wanted) and _is_dead(model, subject, found):
-                    break
+                    # What dropout has not shown in two passes it may show in a later one.
+                    now = [generator.get_state() for generator in global_generators(ids.device).values()]
+                    if all(map(torch.equal, chance, now)):
+                        break
         return _Relearned(self.cap, censored=True)
 
     def _wrong(self, found: Outputs) -> Tensor:
@@ -219,8 +224,8 @@ class RelearnTime(_Relearning):
     models get the same optimizer, batches, order and dropout. The model in training is in training mode, and looked at in eval mode.
 
     **Cost**: up to ``cap`` steps (or passes over ``relearn``), each followed by a pass over ``eval_samples`` samples, or over a few that
-    were wrong before, as long as those tell that the target is not reached; one model copy. A network whose gradients are zero, which says
-    the same of every sample whatever it is taught, is given the cap after two passes.
+    were wrong before, as long as those tell that the target is not reached; one model copy. A network without dropout
+    whose gradients are zero, which says the same of every sample whatever it is taught, is given the cap after two passes.
 
     Args:
         forget: The forgotten samples; the target is reached on them.

@@ -283,6 +283,21 @@ def test_a_model_that_cannot_learn_again_gets_the_cap_after_two_passes(bench, co
     assert sum(batches) == 2 * len(bench.partitions["forget"])
 
 
+def test_a_model_whose_units_dropout_may_wake_is_not_given_up(bench):
+    """Two passes are a few draws; a later one may drop what holds a unit off."""
+    asleep, batches = nn.Sequential(nn.Dropout(0.5), *_dead()).eval(), []
+    measure = RelearnTime(cap=20, **_FAST)
+    evaluation = replace(bench, models={**bench.models, "asleep": asleep}).evaluation(measure, "asleep")
+
+    def criterion(logits, y):
+        batches.append(len(y))
+        return F.cross_entropy(logits, y)
+
+    criterion.per_sample = Criterion("classification").per_sample
+    measure.measure(replace(evaluation, criterion=criterion))
+    assert len(batches) == 20
+
+
 def test_a_dead_model_that_a_constant_answer_serves_learns_it(bench):
     same = torch.zeros_like(bench.y)
     constant = replace(bench, y=same, models={**bench.models, "original": _saying(0), "dead": _dead()})
