@@ -127,6 +127,10 @@ class ShardedFit:
         of = torch.from_numpy(self.shard_of).to(ids.device)[ids]
         return ids[of == torch.bincount(of).argmax()]
 
+    def n_trained(self, ids: Tensor) -> int:
+        """How many shards have samples among these: only their networks are trained."""
+        return len(np.unique(self.shard_of[ids.cpu().numpy()]))
+
     def _touched(self, before: Tensor, kept: Tensor) -> list[int]:
         gone = np.setdiff1d(before.cpu().numpy(), kept.cpu().numpy())
         return sorted(set(self.shard_of[gone].tolist()))

@@ -59,7 +59,9 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[Tensor, 
     if there:
         return statistics.median(fits.model(ids, number).elapsed_s for ids, number in there[:_KNOWN])
     retain = data.partitions["retain"]
-    pool = fits.fit.of_one_shard(retain) if isinstance(fits.fit, ShardedFit) else retain
+    pool, n_networks = retain, 1
+    if isinstance(fits.fit, ShardedFit):
+        pool, n_networks = fits.fit.of_one_shard(retain), fits.fit.n_trained(retain)
     some = pool[:: max(1, min(_TRAINED, len(pool) // _MIN_TRAINED))]
     few = some[: max(_MIN_TRIAL, len(some) // 8)]
     fits.model(few, derive(seed, "trial", 0), "a model to warm up")
@@ -68,15 +70,15 @@ def retraining_price(fits: Fits, data: GivenData, known: Sequence[tuple[Tensor, 
         fits.model(ids, derive(seed, "trial", number), name).elapsed_s
         for number, (ids, name) in enumerate(zip((few, some), names, strict=True), start=1)
     ]
-    return _extended((len(few), len(some)), (took[0], took[1]), len(retain))
+    return _extended((len(few), len(some)), (took[0], took[1]), len(retain), n_networks)
 
 
-def _extended(sizes: tuple[int, int], took: tuple[float, float], size: int) -> float:
-    """The line through two timings at another size; neither part of it is negative."""
+def _extended(sizes: tuple[int, int], took: tuple[float, float], size: int, n_starts: int = 1) -> float:
+    """The line through two timings at another size, which so many share that each has a start; neither part of it is negative."""
     if sizes[0] == sizes[1]:
         return took[1] * size / sizes[1]
     slope = min(max((took[1] - took[0]) / (sizes[1] - sizes[0]), 0.0), took[1] / sizes[1])
-    return took[1] + slope * (size - sizes[1])
+    return n_starts * (took[1] - slope * sizes[1]) + slope * size
 
 
 def candidate_prices(

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from own_models import N, problem, trainer
+from own_models import N, network, problem, trainer
 
 from erasure.engine.fits import Fits
 from erasure.engine.given_data import given_data
+from erasure.engine.sharded_fits import ShardedFit
 from erasure.store import Store
 from erasure.workflows import deletion_price
 from erasure.workflows.deletion_price import retraining_price
@@ -42,3 +43,20 @@ def test_a_training_that_starts_slowly_is_not_taken_for_a_slow_one(tmp_path, mon
     ids = torch.arange(10, N)
     fits.model(ids, 7)
     assert retraining_price(fits, given, [(ids, 7)], 0) == pytest.approx(100 + N - 10)  # of one that is there
+
+
+def test_each_network_of_the_shards_starts(tmp_path, monkeypatch):
+    data, _ = problem()
+    clock, plain = [0.0], trainer(data, steps=2)
+
+    def fit(indices, seed):
+        clock[0] += 100 + len(indices)  # seconds: a start, and one a sample
+        return plain(indices, seed)
+
+    sharded = ShardedFit(fit, network, [place // 3 for place in range(N)], shards=4)
+    model = sharded(range(N), 1)
+    given = given_data(model, forget=range(10), data=data, device=torch.device("cpu"))
+    fits = Fits(sharded, model, given, Store(tmp_path / "store"))
+    monkeypatch.setattr("erasure.engine.fits.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(deletion_price, "_MIN_TRAINED", 10)
+    assert retraining_price(fits, given, [], 0) == pytest.approx(4 * 100 + N - 10)
