@@ -132,6 +132,10 @@ def remember(
         objects, files = _store(given).stamps(stages), _digests(output)
         if given["report"] and _PAGE not in files:  # none was made: it is tried again
             return
+        # Another run may have written into the directory meanwhile.
+        found = type(results).load(output)
+        if (found.rows, found.jury) != (results.rows, results.jury):
+            return
         # Configuration and code may have been edited meanwhile: who knows which of them the run has read?
         if len(objects) < len(stages) or _place(config, overrides, given) != given["place"]:
             return

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from erasure.analysis.overview import overview_of
+from erasure.durable import write_atomically
 from erasure.events import Listener, ignore_events
 from erasure.experiment.sweep_section import Sweep
 from erasure.records.output_folder import check_output
 from erasure.records.run_folder import RunFolder
+from erasure.records.sweep_folder import POINTS_FILE
 from erasure.reports.page import PAGE_FILE
 from erasure.reports.results import Results
 from erasure.workflows.options import RunOptions
@@ -49,7 +51,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = ignore_eve
             {"folder": folder.name if folder else None, "label": point.label, "settings": dict(point.settings)}
             for point, folder in zip(sweep.points, folders, strict=True)
         ]
-        (options.output / "points.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_atomically(options.output / POINTS_FILE, json.dumps(record, indent=1).encode())
         write_judged(overview_of(RunFolder.load(options.output)), options.output)
         (options.output / PAGE_FILE).unlink(missing_ok=True)
         if options.report:

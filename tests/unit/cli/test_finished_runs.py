@@ -115,6 +115,27 @@ def test_a_report_that_could_not_be_made_is_tried_again(again, directory, monkey
     assert tried == ["reported"] * 2
 
 
+def test_a_run_whose_files_another_one_replaced_is_planned_again(again, directory, monkeypatch, cli):
+    from erasure.workflows import run
+
+    arguments = ["run", "small.json", "--store", "store", "--output", "shared", "--json", "--no-report"]
+    other = [*arguments, "--set", "predictor.model.parameters.hidden_sizes=[5]"]
+    expected = in_a_process(cli, *arguments)[1]
+    (directory / "shared/table.md").unlink()
+    write_summary = run.write_summary
+
+    def meanwhile(overview, output):
+        write_summary(overview, output)
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "write_summary", write_summary)
+            in_a_process(cli, *other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_summary", meanwhile)
+        assert in_a_process(cli, *arguments)[1] == expected
+    assert in_a_process(cli, *arguments)[1] == expected
+
+
 @pytest.mark.parametrize(
     "change",
     ["data", "result", "object", "missing object", "configuration", "comment", "option", "environment"],
