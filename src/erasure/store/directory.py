@@ -14,7 +14,8 @@ Layout
 
 Contract
     *Whole or absent.* An object is written to a private directory, flushed to disk, given its manifest, and renamed to its
-    place in one step. Whatever interrupts this leaves the object absent.
+    place in one step. Whatever interrupts this leaves the object absent. The new name is flushed as well where computing the object
+    took a tenth of a second or more; a power cut can take the last of the others.
 
     *Immutable.* Equal addresses mean equal data, so the second writer's copy is silently discarded; nothing is ever overwritten.
 
@@ -58,6 +59,8 @@ __all__ = ["Store", "default_base_path", "default_store_path"]
 
 _log = logging.getLogger(__name__)
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+_DEAR_S = 0.1
+"""Seconds of computing from which on an object's new name is flushed to disk; the names of others get there when the system writes them."""
 
 
 def default_store_path() -> Path:
@@ -99,7 +102,6 @@ class Store:
         self._index = Index(self.root / "index.jsonl")
         self._base = None if base is None else _existing(base)
         self._read_only = read_only
-        self._is_rooted = False
         self._shelf.check_format()
         if not read_only:
             self._remove_abandoned()
@@ -223,7 +225,7 @@ class Store:
             with store_failures_of(staging):
                 yield writer
             manifest = writer.finish()
-            if self._install(staging, address):
+            if self._install(staging, address, is_dear=manifest.elapsed_s >= _DEAR_S):
                 self._index.add([Entry.of(manifest)])
                 writer.manifest = manifest
 
@@ -344,7 +346,7 @@ class Store:
                 for path in sorted(staging.iterdir()):
                     fsync(path)
                 fsync(staging)
-            is_new = self._install(staging, manifest.address)
+            is_new = self._install(staging, manifest.address, is_dear=True)
         if is_new:
             self._index.add([Entry.of(manifest)])
         return is_new
@@ -408,16 +410,14 @@ class Store:
         if self._on_corrupt is not None:
             self._on_corrupt(address, reason)
 
-    def _install(self, staging: Path, address: str) -> bool:
-        """Move an object to its place; False if a sound one is there, which then stays."""
+    def _install(self, staging: Path, address: str, *, is_dear: bool) -> bool:
+        """Move an object to its place, and wait until that is on the disk if it is dear; False if a sound one is there, which then stays.
+
+        What a power cut takes is a name, and with it the whole object, whose bytes are on the disk before.
+        """
         place = self._shelf.place(address)
         with reported("publish", place):
-            if not place.parent.is_dir():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                fsync(place.parent.parent)
-                if not self._is_rooted:
-                    fsync(self.root)
-                    self._is_rooted = True
+            place.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
                     staging.rename(place)
@@ -432,7 +432,8 @@ class Store:
                         reason = str(corrupt)
                     self.quarantine(address, reason)
                 else:
-                    fsync(place.parent)
+                    for directory in (place.parent, place.parent.parent, self.root) if is_dear else ():
+                        fsync(directory)
                     return True
 
     @staticmethod

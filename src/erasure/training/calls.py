@@ -17,7 +17,7 @@ from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
 from erasure.functional.losses import per_sample_loss, targets
 from erasure.functional.tokens import labelled, token_mean
 from erasure.training.forward import logits_of
-from erasure.training.optimizers import fits_one_pass, is_ordinary, lay_out_gradients, uncompiled
+from erasure.training.optimizers import fits_one_pass, is_ordinary, lay_out_gradients, lays_out_gradients, uncompiled
 from erasure.types import Task
 
 __all__ = ["Criterion", "Loss", "Optimizer", "Schedule"]
@@ -56,7 +56,7 @@ class Optimizer(Call):
         kind = self.target()
         in_one_pass = fits_one_pass(kind, parameters, given)
         optimizer: torch.optim.Optimizer = uncompiled(kind)(parameters, **given, **({"fused": True} if in_one_pass else {}))
-        if optimizer.defaults.get("fused"):
+        if optimizer.defaults.get("fused") and not lays_out_gradients(kind):
             optimizer.register_step_pre_hook(lay_out_gradients)
         return optimizer
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 
-__all__ = ["fits_one_pass", "is_ordinary", "lay_out_gradients", "uncompiled"]
+__all__ = ["fits_one_pass", "is_ordinary", "lay_out_gradients", "lays_out_gradients", "uncompiled"]
 
 _WRAPPED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 _IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
@@ -94,11 +94,16 @@ def uncompiled(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.O
         method = getattr(kind, name)
         if _wrapper(method) == "inner":
             methods[name] = method.__wrapped__
-    if _wrapper(kind.step) == "_use_grad":
+    if lays_out_gradients(kind):
         methods["step"] = _unrecorded_step(_without_gradients(kind.step.__wrapped__))  # type: ignore[attr-defined]
     if "zero_grad" in methods:
         methods["zero_grad"] = _unrecorded_release(methods["zero_grad"])
     return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__}) if methods else kind
+
+
+def lays_out_gradients(kind: Any) -> bool:
+    """Whether fused steps of ``uncompiled(kind)`` bring gradients into the layout of their weights; others need a hook for it."""
+    return _wrapper(kind.step) == "_use_grad"
 
 
 def _wrapper(method: Any) -> str:
@@ -111,6 +116,8 @@ def _without_gradients(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def quiet(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if self.defaults.get("fused"):
+            lay_out_gradients(self)
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
             return step(self, *args, **kwargs)
 

@@ -7,6 +7,7 @@ draw dropout masks and initial weights from the global generator).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import torch
 __all__ = ["Streams", "derive", "isolated"]
 
 
+@functools.lru_cache(maxsize=4096, typed=True)  # a run asks for most seeds a dozen times
 def derive(seed: int, *names: str | int) -> int:
     """Seed of the child stream ``names`` of ``seed``.
 

@@ -283,3 +283,24 @@ def test_the_store_is_where_the_environment_says(monkeypatch, tmp_path):
     assert default_store_path() == tmp_path / ".erasure" / "store"
     monkeypatch.setenv("ERASURE_STORE", str(tmp_path / "elsewhere"))
     assert default_store_path() == tmp_path / "elsewhere"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system for the names of open files")
+@pytest.mark.parametrize("takes_s", [0.0, 0.11])
+def test_bytes_are_always_flushed_and_names_where_computing_took_long(store, where, content, monkeypatch, takes_s):
+    flushed, fsync = [], os.fsync
+
+    def noted(descriptor):
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    with store.publish(address("values", 1), "values", 1) as writer:  # makes the store
+        writer.save_json("values", 2)
+    monkeypatch.setattr(os, "fsync", noted)
+    with store.publish(where, "model", content) as writer:
+        staging = writer.path("another.json").parent
+        writer.save_json("history", 1)
+        time.sleep(takes_s)
+    objects = store.root / "objects"
+    names = [objects / where[:2], objects, store.root] if takes_s else []
+    assert flushed == [staging / "history.json", staging / "manifest.json", staging, *names]
