@@ -47,7 +47,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.live: bool = not quiet and sys.stderr.isatty()
+        self.live: bool = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self.progress: Progress | None = None
         self._stages: TaskID | None = None
         self._running: dict[str, TaskID] = {}

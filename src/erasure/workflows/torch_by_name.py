@@ -19,7 +19,7 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from erasure.errors import ConfigError, Diagnostic, Position
 
@@ -56,7 +56,7 @@ def without_torch(check: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
     """
     if "torch" in sys.modules or not sys.platform.startswith("linux") or threading.active_count() > 1:
         return None
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         stream.flush()
     reading, writing = os.pipe()
     process = os.fork()
@@ -79,18 +79,23 @@ def _answer(check: Callable[[], dict[str, Any]], pipe: int) -> NoReturn:
     """Write the record or the problems into the pipe, nothing where PyTorch is needed, and end the process."""
     try:
         said = os.memfd_create("said")
-        for stream in (sys.stdout, sys.stderr):
+        for stream in _streams():
             os.dup2(said, stream.fileno())
         names = TorchNames()
         sys.meta_path.insert(0, names)
         answer = _checked(check)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in _streams():
             stream.flush()
         if not names.more_is_needed and os.fstat(said).st_size == 0:  # what is to be said is said by the check with PyTorch
             with os.fdopen(pipe, "wb") as file:
                 file.write(json.dumps(answer).encode())
     finally:
         os._exit(0)
+
+
+def _streams() -> list[TextIO]:
+    """Where this process writes what it says; nowhere if it was started with closed streams."""
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
 
 def _checked(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:

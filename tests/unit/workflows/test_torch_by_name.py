@@ -65,6 +65,12 @@ def test_signatures_and_bases_are_those_of_torch(path):
     assert issubclass(real, getattr(importlib.import_module(named.__base__.__module__), named.__base__.__name__))
 
 
+def test_closed_streams_are_no_reason_to_fail():
+    config = str(CONFIGURATIONS / "breast_cancer.jsonc")
+    program = f"import sys\nsys.stdout = sys.stderr = None\n{WITHOUT[: WITHOUT.index('print')]}\nassert check({config!r}, [])['labels']\n"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_where_torch_is_imported_nothing_is_tried():
     importlib.import_module("torch")
     assert without_torch(lambda: pytest.fail("tried")) is None
