@@ -91,18 +91,19 @@ class _GroupRows:
         return {(record["name"], record["partition"]): record for record in self.store.open(address).json("values")}
 
     def _subject_rows(self, reported: ReportedModel) -> Iterable[Row]:
-        status, reason = self._verdict(reported)
+        of_model, (status, reason) = self._base(reported, ""), self._verdict(reported)
         for number, (measure, address) in enumerate(zip(self.measures, reported.values, strict=True)):
             if address is None:
                 continue
-            base = self._base(reported, address)
             if address in self.failed:
-                yield from self._failed_rows(replace(base, status="failed", reason=self.failed[address]), number, measure)
+                base = replace(of_model, address=address, status="failed", reason=self.failed[address])
+                yield from self._failed_rows(base, number, measure)
                 continue
             artifact = self.store.open(address)
-            base = replace(base, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
+            elapsed_s = cast(float, artifact.facts["elapsed_s"])
+            base = replace(of_model, address=address, elapsed_s=elapsed_s, status=cast(Any, status), reason=reason)
             for record in artifact.json("values"):
-                yield self._row(base, record, number, measure, status, reason)
+                yield self._row(base, record, number, measure)
 
     def jury_rows(self) -> Iterable[Row]:
         """Rows of the golds of other seeds; of what could not be measured on one there is none.
@@ -124,8 +125,7 @@ class _GroupRows:
             artifact = self.store.open(address)
             base = replace(base, address=address, elapsed_s=cast(float, artifact.facts["elapsed_s"]))
             for record in artifact.json("values"):
-                row = value_row(base, record, measure, gold=None, others=())
-                yield replace(row, measure=row.measure + self.suffixes[number])
+                yield self._told_apart(value_row(base, record, measure, gold=None, others=()), number)
 
     def _failed_rows(self, base: Row, number: int, measure: Measure) -> Iterable[Row]:
         """A row for each value that other models have of the measure; one row if no model has any."""
@@ -202,12 +202,15 @@ class _GroupRows:
             return {}
         return dict(self.store.open(reported.check).json("verdict"))
 
-    def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure, status: str, reason: str) -> Row:
+    def _row(self, base: Row, record: Mapping[str, Any], number: int, measure: Measure) -> Row:
         key = (record["name"], record["partition"])
         others = [floor[number].get(key, {}).get("value") for floor in self.floors]
         gold = self.gold[number].get(key, {}).get("value")
-        row = value_row(replace(base, status=cast(Any, status), reason=reason), record, measure, gold=gold, others=others)
-        return replace(row, measure=row.measure + self.suffixes[number])
+        return self._told_apart(value_row(base, record, measure, gold=gold, others=others), number)
+
+    def _told_apart(self, row: Row, number: int) -> Row:
+        suffix = self.suffixes[number]
+        return replace(row, measure=row.measure + suffix) if suffix else row
 
 
 def value_row(
