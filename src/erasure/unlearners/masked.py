@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Annotated, ClassVar
 
@@ -56,6 +57,7 @@ class Masked(Unlearner):
         inner: The method; it uses the partitions that it names itself.
         mask: The rule that makes the mask.
         mask_file: In place of ``mask``: the name of a mask that an earlier step of the same Cascade made, otherwise a safetensors file.
+        mask_sha256: SHA-256 of that file; filled in where there is one, and an error if the file has another.
     """
 
     version: ClassVar[int] = 2
@@ -68,12 +70,22 @@ class Masked(Unlearner):
     inner: Unlearner
     mask: Mask | None = None
     mask_file: Annotated[str, MinLen(1)] | None = None
+    mask_sha256: Annotated[str, MinLen(64)] | None = field(default=None, metadata={"address": "changed"})
 
     def check(self) -> None:
-        """One mask, from one place."""
+        """One mask, from one place; results are cached by what is in a file, not by its name."""
         if (self.mask is None) == (self.mask_file is None):
             found = "neither was" if self.mask is None else "both were"
             raise InvalidParameters([Diagnostic(f"Masked needs one of mask and mask_file; {found} given")])
+        if self.mask_file is None or not Path(self.mask_file).is_file():  # it may be made by a step before
+            return
+        with Path(self.mask_file).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if self.mask_sha256 not in {None, digest}:
+            text = f'expected "{self.mask_file}" with SHA-256 {self.mask_sha256}, found {digest}'
+            hint = "the file has changed, or another one was meant; leave mask_sha256 out to take what is there"
+            raise InvalidParameters([Diagnostic(text, path="Masked.mask_file", hint=hint)])
+        object.__setattr__(self, "mask_sha256", digest)
 
     def partitions(self) -> dict[PartitionRole, str]:
         """Those of the mask and of the inner method."""

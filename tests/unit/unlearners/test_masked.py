@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from toys import (
     weights,
 )
 
+from erasure.component import canonical
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.training.calls import Optimizer
 from erasure.types import PartitionRole
@@ -141,6 +143,19 @@ def test_a_mask_of_a_file_is_read_and_a_missing_one_named(tmp_path):
     torch.save({"w": torch.ones(1)}, pickled)
     with pytest.raises(DataError, match="not a safetensors file"):
         unlearned(Masked(inner=inner, mask_file=str(pickled)), model, context)
+
+
+def test_another_content_of_a_mask_is_another_method(tmp_path):
+    file = tmp_path / "mask.safetensors"
+    made = Masked(inner=Identity(), mask_file=str(file))
+    assert "mask_sha256" not in canonical(made)["parameters"]
+    save_file({"w": torch.ones(2)}, file)
+    ones = Masked(inner=Identity(), mask_file=str(file))
+    save_file({"w": torch.zeros(2)}, file)
+    zeros = Masked(inner=Identity(), mask_file=str(file))
+    assert len({json.dumps(canonical(each)) for each in (made, ones, zeros)}) == 3
+    with pytest.raises(InvalidParameters, match="the file has changed"):
+        Masked(inner=Identity(), mask_file=str(file), mask_sha256=ones.mask_sha256)
 
 
 def test_a_mask_of_another_model_is_refused(tmp_path):
