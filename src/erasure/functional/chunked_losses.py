@@ -67,7 +67,8 @@ class _ChunkedLosses(torch.autograd.Function):
         wants_states, wants_weight, wants_bias, _ = ctx.needs_input_grad
         to_states = torch.empty_like(states) if wants_states else None
         to_weight = torch.zeros_like(weight) if wants_weight else None
-        to_bias = torch.zeros_like(bias) if wants_bias else None
+        # In bfloat16 each part would round what the parts before it gave.
+        to_bias = torch.zeros_like(bias, dtype=weights.dtype) if wants_bias else None
         for part in _parts(len(states), len(weight)):
             logits = F.linear(states[part], weight, bias)
             p, _ = _probabilities(logits.to(weights.dtype, copy=True), y[part])
@@ -77,8 +78,8 @@ class _ChunkedLosses(torch.autograd.Function):
             if to_weight is not None:
                 to_weight.addmm_(logits.t(), states[part])
             if to_bias is not None:
-                to_bias += logits.sum(0)
-        return to_states, to_weight, to_bias, None
+                to_bias += logits.sum(0, dtype=to_bias.dtype)
+        return to_states, to_weight, None if to_bias is None else to_bias.to(bias.dtype), None
 
 
 def _parts(n_positions: int, n_tokens: int) -> list[slice]:

@@ -305,6 +305,22 @@ def test_losses_in_chunks_are_those_of_all_logits(monkeypatch, is_frozen):
         torch.testing.assert_close(first, second, rtol=1e-11, atol=1e-13)
 
 
+def test_chunks_do_not_round_the_bias_in_half_precision(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    states, weight, bias = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((400, 8), (30, 8), (30,)))
+    y = torch.randint(0, 30, (400,), generator=generator)
+
+    def gradient(size, dtype=torch.bfloat16):
+        monkeypatch.setattr(chunked_losses, "CHUNK", size)
+        given = bias.to(dtype).requires_grad_()
+        losses = chunked_token_losses(states.to(dtype), weight.to(dtype), given, y)
+        return torch.autograd.grad(losses.sum(), given)[0].double()
+
+    exact = gradient(10**6, torch.float64)
+    whole, parts = ((gradient(size) - exact).norm() for size in (10**6, 90))
+    assert parts < 1.5 * whole
+
+
 @pytest.mark.parametrize("lora_rank", [None, 2])
 def test_losses_that_a_network_gives_are_those_of_its_logits(monkeypatch, lora_rank):
     model = llama(lora_rank).eval()
