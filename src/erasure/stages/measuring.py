@@ -192,7 +192,7 @@ def _epoch(session: Session, stage: Stage | None) -> tuple[Callable[[], object],
 
 def candidate(session: Session, data: DataSpec, where: str, role: str, maker: Stage | None = None) -> ModelUnderTest:
     """A model under measurement."""
-    facts = session.store.open(split_member(where)[0]).facts
+    facts = session.facts(split_member(where)[0])
     n_models = cast(int, facts.get("models", 1))
     return ModelUnderTest(
         role=cast(Any, role),

@@ -37,6 +37,8 @@ __all__ = ["LoadedData", "PieceMakers", "Session"]
 
 _LARGEST_BLANK = 256 << 20
 """Bytes of a network that is kept to be copied; larger ones are built each time."""
+_FACTS = 4096
+"""Objects whose facts are kept."""
 _BLANKS = 4
 _OPEN_BLOCKS = 4
 _FINDINGS = 64
@@ -97,6 +99,7 @@ class Session:
         self.checkpoint_s: float = _CHECKPOINT_S
         self._datasets: dict[str, Dataset] = {}
         self._loaded: dict[tuple[str, str], LoadedData] = {}
+        self._facts: OrderedDict[str, Mapping[str, Json]] = OrderedDict()
         self._blanks: OrderedDict[tuple[str, str, int], tuple[Model, Blank]] = OrderedDict()
         self._blocks: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self.kept_outputs: OrderedDict[str, Outputs] = OrderedDict()
@@ -105,6 +108,14 @@ class Session:
         self.kept_ids: OrderedDict[Hashable, Tensor] = OrderedDict()
         self.running_name: str = ""
         self.touched: set[str] = set()
+
+    def facts(self, where: str) -> Mapping[str, Json]:
+        """What the writer of an object of the store said of it, read once in a session: each measure asks for those of its models."""
+        if where not in self._facts:
+            self._facts[where] = self.store.open(where).facts
+            while len(self._facts) > _FACTS:
+                self._facts.popitem(last=False)
+        return self._facts[where]
 
     def keep(self, where: str, kind: str, content: Json, compute: Callable[[Writer], None], name: str) -> Artifact:
         """An object of the store, computed if it is not there; ``touched`` has the address afterwards."""

@@ -146,11 +146,13 @@ def _splits(evaluation: Evaluation, membership: Any, settings: _Protocol, *, see
 def _attack_accuracy(losses: Any, membership: Any, splits: Sequence[tuple[Any, Any]]) -> float:
     """Cross-validated accuracy of a logistic regression on the loss; both classes are equally frequent."""
     with for_scikit_learn():
+        from sklearn import config_context
         from sklearn.linear_model import LogisticRegression
 
     features = losses[:, None]
     scores = []
-    for train, scored in splits:
-        attack = LogisticRegression(max_iter=1000).fit(features[train], membership[train])
-        scores.append(float((attack.predict(features[scored]) == membership[scored]).mean()))
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # as was seen before: a seventh of the time
+        for train, scored in splits:
+            attack = LogisticRegression(max_iter=1000).fit(features[train], membership[train])
+            scores.append(float((attack.predict(features[scored]) == membership[scored]).mean()))
     return float(np.mean(scores))
