@@ -44,11 +44,13 @@ class ConvolutionRule(LayerRule):
         """Whether the input has a batch dimension besides channels and space."""
         return inputs.ndim == cast(_Convolution, module).weight.ndim
 
-    def keep(self, n_elements: int) -> int:
-        """Keep the patches; see :class:`LayerRule`."""
-        n_patches = len(self.inputs) * self._n_positions() * self.module.weight.shape[1:].numel() * self.module.groups
-        self.is_to_keep = n_patches <= n_elements
-        return n_patches if self.is_to_keep else 0
+    def n_repeated(self) -> int:
+        """Those of all patches."""
+        return len(self.inputs) * self._n_positions() * self.module.weight.shape[1:].numel() * self.module.groups
+
+    def keep(self) -> None:
+        """Keep the patches."""
+        self.is_to_keep = True
 
     def add(self, gradient: Tensor) -> None:
         """Adds the squares of one backward pass; see :class:`LayerRule`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Literal
 
@@ -146,10 +147,11 @@ class Engine:
         """
         rules: dict[int, LayerRule] = {}
         edges: dict[int, GradientEdge] = {}
-        for i in layers:
-            (call,) = record.calls.pop(i)
-            if call is not None and call.edge is not None:
-                rules[i], edges[i] = self._observed[i].rule(self._observed[i].module, call.inputs, self._scratch), call.edge
+        with mapped_apart():
+            for i in layers:
+                (call,) = record.calls.pop(i)
+                if call is not None and call.edge is not None:
+                    rules[i], edges[i] = self._observed[i].rule(self._observed[i].module, call.inputs, self._scratch), call.edge
         record.calls.clear()
         if seeds.count > 1:
             share_keeping(rules.values())
@@ -165,7 +167,9 @@ class Engine:
 
         for j in range(seeds.count if edges else 0):
             is_last = j + 1 == seeds.count
-            hand_over(seeds.start(j, logits), edges, take, keep=not is_last)
+            # The first of several passes makes sums that stay until the last, and leaves no holes between them.
+            with mapped_apart() if j == 0 < seeds.count - 1 else nullcontext():
+                hand_over(seeds.start(j, logits), edges, take, keep=not is_last)
         for i in [*rules]:  # of layers that the last pass did not reach
             finish(i)
 

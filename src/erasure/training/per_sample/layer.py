@@ -66,9 +66,12 @@ class LayerRule:
         """The layer's output through cheaper nodes that keep its parameters out of the graph; None to leave it to the layer."""
         return None
 
-    def keep(self, n_elements: int) -> int:
-        """Keep what every backward pass needs, if that is at most ``n_elements``; how many elements it is. Nothing is kept otherwise."""
+    def n_repeated(self) -> int:
+        """Elements that every backward pass needs alike."""
         return 0
+
+    def keep(self) -> None:
+        """Keep them from the next pass on."""
 
     def add(self, gradient: Tensor) -> None:
         """Adds the squares of one backward pass.
@@ -84,10 +87,14 @@ class LayerRule:
 
 
 def share_keeping(rules: Iterable[LayerRule]) -> None:
-    """Let the rules of a batch that has several backward passes keep what they need in each, up to 16 MiB of float32 in all."""
-    left = _KEPT_ELEMENTS
-    for rule in rules:
-        left -= rule.keep(left)
+    """Let the rules of a batch that has several backward passes keep what they need in each, if all of it is at most 16 MiB of float32.
+
+    To keep some of more would take the memory and save little.
+    """
+    chosen = list(rules)
+    if sum(rule.n_repeated() for rule in chosen) <= _KEPT_ELEMENTS:
+        for rule in chosen:
+            rule.keep()
 
 
 RuleType = TypeVar("RuleType", bound=type[LayerRule])
