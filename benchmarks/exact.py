@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
+from erasure.functional.hashed_trees import Trees
 from erasure.models.ensemble import Ensemble
 from erasure.models.forest import ExactForest
 from erasure.models.mlp import MLP
@@ -137,6 +139,9 @@ def forest(dare: str | None) -> bool:
         which = row[None]
         spent.append(timed(lambda which=which: model.delete(Batch(rows[which], labels[which], which), None))[1])
     left = ids[~torch.isin(ids, torch.tensor(gone))]
+    more = torch.from_numpy(rng.choice(left.numpy(), N_DELETIONS, replace=False))
+    left = left[~torch.isin(left, more)]
+    parts = parts_of_deletions(lambda: [model.delete(Batch(rows[w], labels[w], w), None) for w in more[:, None]], fit_s)
     again = options.build(data)
     again.fit(Batch(rows[left], labels[left], left), 0)
     same = model_digest(again) == model_digest(model)
@@ -145,9 +150,41 @@ def forest(dare: str | None) -> bool:
         f"forest of {N_TREES} trees, depth {DEPTH}, {N_ROWS:,} rows with {N_FEATURES} numbers: fit {fit_s:.2f} s, deletion {delete_s:.4f} s"
     )
     print(f"  deletion / fit {delete_s / fit_s:.4f}, limit {LIMIT_DELETION}; same bits as fitting: {same}")
+    print(parts)
     other_s, what = other(x, y, gone, dare)
     print(f"  deletion / {what} ({other_s:.4f} s) {delete_s / other_s:.2f}, limit {LIMIT_DARE}")
     return delete_s > LIMIT_DELETION * fit_s or delete_s > LIMIT_DARE * other_s or not same
+
+
+def parts_of_deletions(delete, fit_s: float) -> str:
+    """What further deletions spend their time on, and what they would cost if calls of NumPy took no time beside their samples'."""
+    levels, counted, again_s = [], [], []
+    settled, split_again = Trees._settled, Trees._split_again
+
+    def below(trees, segments):
+        children, seconds = timed(lambda: settled(trees, segments))
+        levels.append((1, len(segments.rows), seconds))
+        return children
+
+    def on_the_way(trees, nodes):
+        counted.append((len(nodes), np.minimum(trees.counts[nodes].sum(1), trees.n_split_samples).sum()))
+        new, seconds = timed(lambda: split_again(trees, nodes))
+        again_s.append(seconds)
+        return new
+
+    with patch.object(Trees, "_settled", below), patch.object(Trees, "_split_again", on_the_way):
+        _, all_s = timed(delete)
+    table = np.array(levels)
+    (call_s, row_s), *_ = np.linalg.lstsq(table[:, :2], table[:, 2], rcond=None)
+    n_nodes, n_rows = np.array(counted).mean(0)
+    n_levels, n_below, below_s = table.sum(0) / N_DELETIONS
+    again, rest = sum(again_s) / N_DELETIONS, (all_s - sum(again_s)) / N_DELETIONS - below_s
+    floor = rest + row_s * (n_rows + n_below)
+    return (
+        f"  of {1e3 * all_s / N_DELETIONS:.1f} ms: {1e3 * again:.1f} for {n_nodes:.0f} nodes ({n_rows:,.0f} samples) on the way, "
+        f"{1e3 * below_s:.1f} for {n_levels:.1f} levels ({n_below:,.0f} samples) below those that change, {1e3 * rest:.1f} for the rest;\n"
+        f"  a level {1e3 * call_s:.2f} ms and {1e6 * row_s:.2f} µs a sample; samples and the rest alone / fit {floor / fit_s:.4f}"
+    )
 
 
 def other(x, y, gone, dare: str | None) -> tuple[float, str]:
