@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from erasure.errors import DataError, MissingDependency, RequirementNotMet
+from erasure.training.anatomy import load_state
 from erasure.training.torchvision_operators import torchvision
 from erasure.training.trial import deep_copy
 from erasure.workflows.deletion import Answer, forget
@@ -72,7 +73,7 @@ def forget_from(trainer: Any, ids: Sequence[Any], *, id_column: str | None = Non
 
     def fit(indices: Any, seed: int) -> nn.Module:
         model = deep_copy(trainer.model)
-        model.load_state_dict(initial)
+        load_state(model, initial)
         with tempfile.TemporaryDirectory(prefix="erasure-") as folder:
             quiet = {
                 "output_dir": folder,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler, Subset
 
 from erasure.errors import MissingDependency, RequirementNotMet
+from erasure.training.anatomy import load_state
 from erasure.training.torchvision_operators import torchvision
 from erasure.training.trial import deep_copy
 from erasure.workflows.deletion import Answer, forget
@@ -98,7 +99,7 @@ def forget_from(
 
     def fit(indices: Any, seed: int) -> nn.Module:
         fresh: Any = deep_copy(like).train()
-        fresh.load_state_dict(initial)
+        load_state(fresh, initial)
         torch.manual_seed(seed)
         again = library.Trainer(
             max_epochs=epochs,

@@ -26,6 +26,7 @@ from erasure.functional.weights import changed_share
 from erasure.measures.contract import Outputs, forward_pass
 from erasure.registry.lookup import Registry
 from erasure.store import Artifact, Store, Writer, address
+from erasure.training.anatomy import load_state
 from erasure.training.devices import synchronise
 from erasure.training.parametrized import draw_anew
 from erasure.training.predictor import Model, ModelInput, Predictor, train
@@ -195,7 +196,7 @@ class Fits:
 
     def _load(self, artifact: Artifact) -> nn.Module:
         model = self.data.prepared(self.like)
-        model.load_state_dict(artifact.tensors("model"))
+        load_state(model, artifact.tensors("model"))
         return model
 
     def _outputs(self, where: str, ids: Tensor) -> Outputs:

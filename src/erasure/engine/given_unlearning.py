@@ -17,6 +17,7 @@ from erasure.engine.given_data import GivenData, OwnModels, with_names
 from erasure.engine.given_models import GivenModel
 from erasure.engine.sharded_fits import OwnShards, ShardedFit
 from erasure.store import Store, Writer, address
+from erasure.training.anatomy import load_state
 from erasure.training.randomness import Streams, derive
 from erasure.training.resuming import Resumed
 from erasure.training.trial import deep_copy
@@ -99,7 +100,7 @@ class Unlearnings:
         @functools.cache
         def load() -> nn.Module:
             model = self.data.prepared(self.like)
-            model.load_state_dict(artifact.tensors("model"))
+            load_state(model, artifact.tensors("model"))
             return model
 
         facts = artifact.facts

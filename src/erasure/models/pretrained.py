@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet
+from erasure.training.anatomy import load_state
 from erasure.training.weights_files import existing_file, read_weights
 
 __all__ = ["holds_finished", "load_weights", "pinned_digest"]
@@ -62,7 +63,7 @@ def load_weights(network: nn.Module, path: str, *, head: str, stem: str = "", dr
             f'the weights in "{path}" do not fit {type(network).__name__}: {"; ".join(misfits)}; '
             "give weights of the same network, or parameters that make this one the same"
         )
-    network.load_state_dict(found)
+    load_state(network, found)
     return () if fits else tuple(of_head)
 
 

@@ -25,6 +25,7 @@ from erasure.stages.blocks import split_member
 from erasure.stages.data_spec import DataSpec
 from erasure.stages.numerics import Numerics
 from erasure.store import Artifact, Store, Writer
+from erasure.training.anatomy import load_state
 from erasure.training.batches import Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
@@ -236,9 +237,9 @@ class Session:
         model = self.blank(data)
         place, index = split_member(where)
         if index is None:
-            model.load_state_dict(self.store.open(place).tensors("model"))
+            load_state(model, self.store.open(place).tensors("model"))
         else:
-            model.load_state_dict({name: values[index] for name, values in self._block(place).items()})
+            load_state(model, {name: values[index] for name, values in self._block(place).items()})
         return model.eval()
 
     def _block(self, place: str) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from erasure.stages.session import Session
 from erasure.stages.stage import Stage, short
 from erasure.stages.value_records import value_record
 from erasure.store import Writer
+from erasure.training.anatomy import load_state
 from erasure.types import Json
 from erasure.unlearners.contract import Unlearner
 
@@ -93,7 +94,7 @@ class TraceEpochs(Stage):
         @functools.cache
         def load() -> nn.Module:
             model = session.blank(self.data)
-            model.load_state_dict(artifact.tensors(f"epoch-{epoch:04d}"))
+            load_state(model, artifact.tensors(f"epoch-{epoch:04d}"))
             return model.eval()
 
         @functools.cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Anatomy", "is_on", "tensors_of"]
+__all__ = ["Anatomy", "is_on", "load_state", "tensors_of"]
 
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
@@ -24,6 +25,17 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
                 if tensor is not None:
                     found[start + local] = tensor
     return parameters | buffers
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Copy a state of this kind of model into it, as :meth:`torch.nn.Module.load_state_dict` does.
+
+    A plain mapping does not say which version of each layer it is from, and layers that ask refuse it or take it for an old one (MNASNet
+    of torchvision); it is taken for one of the present version.
+    """
+    state = OrderedDict(tensors)
+    state._metadata = getattr(tensors, "_metadata", None) or model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 def is_on(model: nn.Module, device: torch.device) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from erasure.training.anatomy import load_state
 from erasure.training.batches import Batch
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Checkpoint:
 
     def restore(self, trainer: Trainer, generators: Mapping[str, torch.Generator]) -> None:
         """Put a training of the same recipe into this state."""
-        trainer.model.load_state_dict(dict(self.model))
+        load_state(trainer.model, self.model)
         trainer.optimizer.load_state_dict(copy.deepcopy(dict(self.optimizer)))
         if trainer.schedule is not None and self.schedule is not None:
             trainer.schedule.load_state_dict(copy.deepcopy(dict(self.schedule)))

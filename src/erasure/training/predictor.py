@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from erasure.component import Component
 from erasure.errors import DataError, Diagnostic, InvalidParameters, RequirementNotMet, nearest
-from erasure.training.anatomy import is_on
+from erasure.training.anatomy import is_on, load_state
 from erasure.training.augmentation import Augmentation, augmenting
 from erasure.training.batches import Batch, Batches, Column
 from erasure.training.calls import Criterion, Loss, Optimizer, Schedule
@@ -394,4 +394,4 @@ class _EarlyStopping:
 
     def restore_best(self) -> None:
         if self.best:
-            self.model.load_state_dict(self.best)
+            load_state(self.model, self.best)

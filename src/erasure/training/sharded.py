@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.kernels import predicted
+from erasure.training.anatomy import load_state
 from erasure.training.batches import Batch, Batches, Column, PartitionedColumn
 from erasure.training.calls import Criterion
 from erasure.training.devices import Precision
@@ -190,7 +191,7 @@ def train_shards(
         own, loss = shard_of == shard, _loss_of(member, criterion)
         start = first.get(shard, model.n_slices)
         if start:
-            member.load_state_dict({name: kept[f"{shard}/{start - 1}/{name}"] for name in member.state_dict()})
+            load_state(member, {name: kept[f"{shard}/{start - 1}/{name}"] for name in member.state_dict()})
         for number in range(start, model.n_slices):
             seen = ids[own & (slice_of <= number)]
             n_epochs = epochs_of_slice(number, predictor.epochs, model.n_slices)

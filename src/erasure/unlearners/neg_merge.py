@@ -9,6 +9,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
+from erasure.training.anatomy import load_state
 from erasure.training.calls import Optimizer
 from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
@@ -88,7 +89,7 @@ class NegMerge(IterativeUnlearner):
                     totals[name] += vector
                     signs[name] += vector.sign()
             # In place, so that modules which an enclosing method has frozen are still those of this model.
-            model.load_state_dict(before)
+            load_state(model, before)
         n = len(self.learning_rates)
         with torch.no_grad():
             for name in names:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.losses import correctness
+from erasure.training.anatomy import load_state
 from erasure.training.batches import Batches
 from erasure.training.forward import logits_of
 from erasure.types import Partition, PartitionRole, Source, Task
@@ -64,7 +65,7 @@ class ScrubRewind(Scrub):
         model = super().unlearn(model, replace(context, on_epoch=keep))
         reference = _error(model, unseen, context.task)
         _, weights = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - reference))
-        model.load_state_dict(weights)
+        load_state(model, weights)
         return model
 
     def _matched_validation(self, context: UnlearningContext) -> Tensor:

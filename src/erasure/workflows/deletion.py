@@ -24,6 +24,7 @@ from erasure.errors import DataError, Diagnostic, InvalidParameters, Requirement
 from erasure.events import Listener, ignore_events
 from erasure.records.requests import RequestEntry
 from erasure.store import Store, default_base_path, default_store_path
+from erasure.training.anatomy import load_state
 from erasure.training.devices import resolve_device
 from erasure.training.estimators import Estimator
 from erasure.training.logistic import LogisticModel, NoisyLogisticModel
@@ -363,7 +364,7 @@ def _loaded(folder: Path, like: Any) -> Any:
     if not file.exists():
         raise DataError(f"the model of this request is not at {file} any more; its digest is in the ledger")
     model = deep_copy(like)
-    model.load_state_dict(load_file(file), strict=False)
+    load_state(model, load_file(file), strict=False)
     return model.eval()
 
 

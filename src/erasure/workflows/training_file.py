@@ -17,6 +17,7 @@ from torch import nn
 from erasure.durable import reported
 from erasure.engine.saved_estimators import is_saved_estimator, load_estimator
 from erasure.errors import DataError, MissingDependency, RequirementNotMet, nearest
+from erasure.training.anatomy import load_state
 from erasure.training.torchvision_operators import torchvision
 from erasure.training.weights_files import read_weights
 
@@ -184,7 +185,7 @@ def loaded_model(path: Path, training: TrainingFile) -> Any:
             f"{training.path} needs a function model() that gives the untrained network for the weights in {file}"
         )
     try:
-        model.load_state_dict(read_weights(str(file)))
+        load_state(model, read_weights(str(file)))
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
         raise RequirementNotMet(f"the weights in {file} do not fit the network of model(): {first}") from error
