@@ -17,6 +17,7 @@ from pathlib import Path
 # Before any library counts cores, and for all processes that tests start: threads that wait for each other only take time.
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("ERASURE_TEST_THREADS", "1"))  # `make test-processors` takes two
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -47,6 +48,14 @@ settings.load_profile("erasure")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and their children would inherit it: no test could interrupt one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_helpers_when_the_machine_is_busy():
+    """Runs that seem long there would share their stages with another process, in which no test can count."""
+    from erasure.engine.executors import helpers
+
+    helpers.WORTH_S = float("inf")  # tests/unit/engine/test_helpers.py has its own
 
 
 def pytest_collection_modifyitems(config, items):
