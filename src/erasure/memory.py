@@ -12,23 +12,36 @@ from typing import Any
 from erasure.durable import write_atomically
 from erasure.errors import StoreError
 
-__all__ = ["keep", "memory_directory", "recall"]
+__all__ = ["keep", "memory_directory", "memory_file", "recall"]
 
 
-def memory_directory(kind: str) -> Path:
-    """Where a kind of findings is kept: ``erasure/KIND`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))  # relative ones are to be ignored, says the standard
-    return (chosen if chosen.is_absolute() else Path("~/.cache").expanduser()) / "erasure" / kind
+def memory_directory(kind: str) -> Path | None:
+    """Where a kind of findings is kept: ``erasure/KIND`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; nowhere for users without a home."""
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not chosen.is_absolute():  # which is to be ignored, says the standard
+        try:
+            chosen = Path("~/.cache").expanduser()
+        except RuntimeError:
+            return None
+    return chosen / "erasure" / kind
 
 
-def keep(file: Path, found: Any, *, at_most: int) -> None:
+def memory_file(kind: str, digest: str) -> Path | None:
+    """Where what was found under a digest of all that it depends on is kept."""
+    directory = memory_directory(kind)
+    return None if directory is None else directory / f"{digest}.json"
+
+
+def keep(file: Path | None, found: Any, *, at_most: int) -> None:
     """Keep what was found, as JSON, and forget the oldest of its directory; where that is not possible it is found again next time.
 
     Args:
-        file: Named by a digest of all that the finding depends on, ``.json`` at the end.
+        file: As :func:`memory_file` gives it.
         found: What :func:`recall` gives.
         at_most: Files that the directory keeps.
     """
+    if file is None:
+        return
     with suppress(StoreError, OSError, ValueError, TypeError):
         content = json.dumps(found)
         write_atomically(file, json.dumps({"sha256": _digest(content), "found": content}).encode())
@@ -36,8 +49,10 @@ def keep(file: Path, found: Any, *, at_most: int) -> None:
             old.unlink(missing_ok=True)
 
 
-def recall(file: Path) -> Any:
+def recall(file: Path | None) -> Any:
     """What :func:`keep` wrote, byte for byte; None if there is nothing, or something else."""
+    if file is None:
+        return None
     try:
         kept = json.loads(file.read_bytes())
         return json.loads(kept["found"]) if kept["sha256"] == _digest(kept["found"]) else None

@@ -200,7 +200,7 @@ def _facts(path: str, *, follow: bool = True) -> os.stat_result | None:
 
 def _remembered(file: Path | None) -> dict[str, tuple[Any, RunSummary]]:
     """What an earlier object has found; nothing where it cannot be read."""
-    kept = (None if file is None else recall(file)) or {}
+    kept = recall(file) or {}
     return {name: ([tuple(each) for each in stamp], as_record(RunSummary, record)) for name, (stamp, record) in kept.items()}
 
 

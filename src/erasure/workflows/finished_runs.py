@@ -22,7 +22,7 @@ from erasure.config import load
 from erasure.data.reading.files import Digested, digest_again, digested, file_digest
 from erasure.errors import ErasureError
 from erasure.events import Message
-from erasure.memory import keep, memory_directory, recall
+from erasure.memory import keep, memory_file, recall
 from erasure.records.reading import as_record
 from erasure.store import Store, default_base_path, default_store_path
 from erasure.workflows.validation import digest_of, has_pinned_files
@@ -150,12 +150,12 @@ def remember(
         keep(given["place"], record, at_most=_KEPT)
 
 
-def _place(config: Path, overrides: Sequence[str], given: Mapping[str, Any]) -> Path:
+def _place(config: Path, overrides: Sequence[str], given: Mapping[str, Any]) -> Path | None:
     loaded = load(config, overrides)
     options = {name: str(value) for name, value in sorted(given.items()) if name != "place"}
     where = [str(Path.cwd()), str(default_store_path()), str(default_base_path())]
     content = [digest_of(loaded), options, where, _machine()]
-    return memory_directory("finished") / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()}.json"
+    return memory_file("finished", hashlib.sha256(json.dumps(content).encode()).hexdigest())
 
 
 def _store(options: Mapping[str, Any]) -> Store:

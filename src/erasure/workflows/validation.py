@@ -18,7 +18,7 @@ from typing import Any
 
 from erasure.config import Loaded, Node, load
 from erasure.deferred import deferred
-from erasure.memory import keep, memory_directory, recall
+from erasure.memory import keep, memory_file, recall
 from erasure.workflows.torch_by_name import without_torch
 
 __all__ = ["digest_of", "has_pinned_files", "validated"]
@@ -46,7 +46,7 @@ def validated(config: Path, overrides: Sequence[str] = (), trust: Sequence[str] 
         ConfigError: With every problem.
     """
     loaded = load(config, overrides)
-    file = memory_directory("validated") / f"{digest_of(loaded)}.json"
+    file = memory_file("validated", digest_of(loaded))
     known: dict[str, Any] | None = None if trust else recall(file)
     if known is not None:
         return known

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from erasure.reports.figures import fonts
 from erasure.reports.figures.fonts import find_fonts, folders_without_carried
 
 
@@ -57,3 +58,15 @@ def test_the_environment_is_as_before(monkeypatch):
     monkeypatch.setenv("FONTCONFIG_FILE", "the user's own")
     find_fonts(other := Converter())
     assert other.looked == 0 and os.environ["FONTCONFIG_FILE"] == "the user's own"
+
+
+def test_folders_of_a_user_without_a_home_are_no_error(monkeypatch, tmp_path):
+    def expanduser(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    configuration = tmp_path / "fonts.conf"
+    configuration.write_text("<fontconfig><dir>~/.fonts</dir></fontconfig>")
+    monkeypatch.delenv("FONTCONFIG_FILE", raising=False)
+    monkeypatch.setattr(fonts, "_CONFIGURATIONS", (str(configuration),))
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    find_fonts(pytest)  # it is asked for nothing

@@ -119,6 +119,16 @@ def test_a_place_that_cannot_be_written_is_no_error(config, checks, tmp_path, mo
     assert (tmp_path / "plain").read_text() == "a file where a folder is asked for"
 
 
+def test_without_a_home_nothing_is_remembered(config, checks, monkeypatch):
+    def expanduser(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert validated(config) == validated(config)
+    assert len(checks) == 2
+
+
 def test_a_remembered_answer_needs_no_torch(config):
     validated(config)
     program = (

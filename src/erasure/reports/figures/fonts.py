@@ -35,7 +35,7 @@ def find_fonts(converter: Any) -> None:
     Args:
         converter: The module ``vl_convert``, which nothing has been drawn with yet.
     """
-    with suppress(OSError, UnicodeError):
+    with suppress(OSError, UnicodeError, RuntimeError):  # the last where a folder is in the home of a user without one
         folders = None if _VARIABLE in os.environ else folders_without_carried(_configured())
         if folders is None:
             return
