@@ -86,8 +86,8 @@ def _run_again(given: Mapping[str, Any] | None, terminal: Terminal) -> tuple[Res
         terminal.say(f"note: {notice}")
     for said in found.replies():
         terminal.listen(said)
-    where = Path(found.output)
-    return Results.load(where), where if given["output"] is not None else where.relative_to(Path.cwd())
+    where = given["output"] or Path(found.output).relative_to(Path.cwd())
+    return Results.load(where), where
 
 
 def _run(

@@ -78,6 +78,11 @@ def test_what_is_finished_is_read_and_says_the_same(again, directory):
     assert not again()[0]
 
 
+def test_a_directory_is_called_as_it_was_asked_for(again):
+    (is_planned, said), (is_planned_again, out) = (again("--output", "./runs/../runs/asked") for _ in range(2))
+    assert is_planned and not is_planned_again and out == said
+
+
 def test_it_needs_no_torch(again, directory):
     again()
     code = "import sys; from erasure.cli import _run; _run({}); print('torch' in sys.modules)"
