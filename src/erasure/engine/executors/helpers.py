@@ -21,7 +21,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TypeAlias
 
-from erasure.engine.executors.processes import Worker, hear
+from erasure.engine.executors.processes import Worker, take_messages
 from erasure.engine.executors.schedule import StageOrder
 from erasure.events import EpochFinished, Event, StageFailed, StageFinished, StageStarted
 from erasure.stages.inference import RunModel
@@ -286,7 +286,7 @@ class Helpers:
         with self.schedule.changed:
             for worker in list(self._workers):
                 stage = worker.stage
-                if stage is not None and not hear(worker, stage, self.schedule, self._said.append):
+                if stage is not None and not take_messages(worker, stage, self.schedule, self._said.append):
                     self._workers.remove(worker)
                     worker.stop()
                     self._lose(stage, worker.folder)

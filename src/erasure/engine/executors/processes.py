@@ -30,7 +30,7 @@ from erasure.stages.stage import Stage
 from erasure.stages.worker_processes import STAGE_WORKERS, as_in, context, without_script
 from erasure.stages.worker_settings import WorkerSettings
 
-__all__ = ["Execute", "Worker", "executing", "hear"]
+__all__ = ["Execute", "Worker", "executing", "take_messages"]
 
 Execute: TypeAlias = Callable[[], dict[str, str]]
 """Runs the stages; address to reason of those that failed."""
@@ -89,7 +89,7 @@ def _on_message(worker: Worker, schedule: StageOrder, session: Session, deaths: 
     """Take what a worker says, or replace it if it has died."""
     stage = worker.stage
     assert stage is not None  # noqa: S101 - it is busy
-    if hear(worker, stage, schedule, session.listener):
+    if take_messages(worker, stage, schedule, session.listener):
         return
     code = worker.restart()
     deaths[stage.address] += 1
@@ -102,7 +102,7 @@ def _on_message(worker: Worker, schedule: StageOrder, session: Session, deaths: 
     schedule.fail(stage, reason)
 
 
-def hear(worker: Worker, stage: Stage, schedule: StageOrder, listener: Listener) -> bool:
+def take_messages(worker: Worker, stage: Stage, schedule: StageOrder, listener: Listener) -> bool:
     """Take what a worker says of its stage; False if it has died.
 
     Raises:
