@@ -114,7 +114,7 @@ class Session:
         """What the writer of an object of the store said of it, read once in a session: each measure asks for those of its models."""
         if where not in self._facts:
             self._facts[where] = self.store.open(where).facts
-            while len(self._facts) > _FACTS:
+            if len(self._facts) > _FACTS:
                 self._facts.popitem(last=False)
         return self._facts[where]
 

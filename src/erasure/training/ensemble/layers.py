@@ -62,9 +62,8 @@ def _pool(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: Samp
 
 def _alone(module: nn.Module, own: Mapping[str, Tensor], x: Tensor, samples: SampleRows) -> Tensor:
     """Layers that treat every element, or every sample's last dimension, by itself and have no weights."""
-    out: Tensor = module(
-        x.clone() if getattr(module, "inplace", False) else x
-    )  # autograd lets nobody write into what it starts from
+    # Autograd lets nobody write into what it starts from.
+    out: Tensor = module(x.clone() if getattr(module, "inplace", False) else x)
     return out
 
 
