@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 __all__ = ["command"]
+
+_SLOW_S = 2.0
+"""From when on a first look at the runs says how far it has come."""
 
 
 @click.command("ui")
@@ -42,7 +48,8 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
     library = Library(folder, memory_directory("listed"))
     opened = Store(store or default_store_path(), base=default_base_path(), read_only=True)
     with UiServer(Site(library, opened), port) as server:
-        n = len(library.runs())
+        with _Looking() as looking:
+            n = len(library.runs(looking.at))
         click.echo(
             f"{n} run{'' if n == 1 else 's'} in {library.root}" if n else f"there are no runs in {library.root} yet", err=True
         )
@@ -58,6 +65,40 @@ def command(folder: Path, port: int | None, no_browser: bool, store: Path | None
         except KeyboardInterrupt:
             click.echo("\nended", err=True)
     return 0
+
+
+class _Looking:
+    """Says how far a first look has come, once it has taken a while: a run that another version judged is judged again."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._stack = ExitStack()
+        self._show: Callable[[int, int], None] | None = None
+
+    def __enter__(self) -> _Looking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def at(self, done: int, total: int) -> None:
+        """So many of the runs have been looked at."""
+        if self._show is None and time.monotonic() - self._start > _SLOW_S:
+            self._show = self._begun()
+        if self._show is not None:
+            self._show(done, total)
+
+    def _begun(self) -> Callable[[int, int], None]:
+        text = "judging runs that another version judged"
+        if sys.stderr is None or not sys.stderr.isatty():
+            click.echo(f"{text} ...", err=True)
+            return lambda done, total: None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        progress = self._stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+        task = progress.add_task(text)
+        return lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _is_installed(module: str) -> bool:

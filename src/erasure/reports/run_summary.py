@@ -20,6 +20,7 @@ from erasure.records.run_folder import RUN_RECORD_FILE, RunFolder
 from erasure.reports.figures.theme import VERDICT_MARKS
 
 __all__ = [
+    "JUDGING",
     "READ_FILES",
     "SUMMARY_FILE",
     "RunSummary",
@@ -36,6 +37,11 @@ State: TypeAlias = Literal["finished", "with failures", "unfinished", "damaged"]
 SUMMARY_FILE = "summary.json"
 READ_FILES = ("rows.parquet", RUN_RECORD_FILE, "trace.csv")
 """Files of a run that its summary is made from."""
+JUDGING = (
+    *("analysis/*.py", "records/*.py", "reports/run_summary.py", "reports/figures/theme.py"),
+    *("catalogue.py", "durable.py", "errors.py", "intervals.py", "renamed.py", "types.py"),
+)
+"""Files of our package that a summary comes from, as patterns."""
 _COLOURS = frozenset({"", *(colour for colour, _ in VERDICT_MARKS.values())})
 
 
@@ -173,7 +179,8 @@ def _digests(directory: Path) -> dict[str, str]:
 
 @functools.cache
 def judging_code() -> str:
-    """Changes with our code, and with the libraries that judge."""
+    """Changes with our code that judges, wherever it is installed, and with the libraries that it judges with."""
     package = Path(__file__).parents[1]
-    code = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(package.rglob("*.py"))]
+    files = sorted(file for place in JUDGING for file in package.glob(place))
+    code = [(file.relative_to(package).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
     return hashlib.sha256(repr((code, sys.version, numpy.__version__, scipy.__version__)).encode()).hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,11 +62,19 @@ class Library:
         self._overviews: dict[str, tuple[Any, Overview]] = {}
 
     @uncollected()
-    def runs(self) -> list[RunSummary]:
-        """All runs there are now, the newest first."""
+    def runs(self, on_run: Callable[[int, int], None] | None = None) -> list[RunSummary]:
+        """All runs there are now, the newest first.
+
+        Args:
+            on_run: Gets how many have been looked at, and of how many, after each.
+        """
         directories = self._directories()
         before = {name: self._runs.get(name) for name in directories}
-        found = [self._run(name, directory) for name, directory in directories.items()]
+        found = []
+        for name, directory in directories.items():
+            found.append(self._run(name, directory))
+            if on_run is not None:
+                on_run(len(found), len(directories))
         if self._memory is not None and before != {name: self._runs.get(name) for name in directories}:
             self._remember(self._memory, directories)
         return sorted(sorted(found, key=lambda run: run.name), key=lambda run: run.date, reverse=True)

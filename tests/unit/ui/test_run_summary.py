@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from report_rows import method, references
@@ -79,3 +83,37 @@ def test_a_copy_with_other_times_is_not_judged_again_and_one_of_other_bytes_is(s
     file.write_bytes(content)
     Library(run.parent).runs()
     assert judged == ["one"]
+
+
+def test_a_summary_holds_wherever_the_same_code_is_installed(tmp_path, monkeypatch):
+    package = Path(run_summary.__file__).parents[1]
+    copy = tmp_path / "erasure"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+    here = run_summary.judging_code()
+    run_summary.judging_code.cache_clear()
+    monkeypatch.setattr(run_summary, "__file__", str(copy / "reports" / "run_summary.py"))
+    try:
+        assert run_summary.judging_code() == here
+        run_summary.judging_code.cache_clear()
+        (copy / "analysis" / "verdicts.py").write_text("changed")
+        assert run_summary.judging_code() != here
+    finally:
+        run_summary.judging_code.cache_clear()
+
+
+def test_all_code_that_judges_counts(summed_up):
+    run, _, _ = summed_up
+    judge = f"""
+import sys
+from pathlib import Path
+from erasure.analysis.overview import overview_of
+from erasure.records.run_folder import RunFolder
+from erasure.reports.run_summary import JUDGING, summary_of
+summary_of(overview_of(RunFolder.load(Path({str(run)!r}))))
+package = Path(sys.modules["erasure"].__file__).parent
+loaded = {{Path(m.__file__) for name, m in sys.modules.items() if name.startswith("erasure.") and not hasattr(m, "__path__")}}
+known = {{file for place in JUDGING for file in package.glob(place)}}
+print(sorted(str(file.relative_to(package)) for file in loaded - known))
+"""
+    said = subprocess.run([sys.executable, "-c", judge], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
