@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from torch import Tensor
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.tokens import END, exchange_rows, without_padding
 from erasure.measures.contract import Evaluation
+from erasure.token_texts import text_of_pieces
 from erasure.types import Json
 
 __all__ = ["Generated", "examples_of", "generated", "require_context", "text_of"]
 
 _BATCH = 32
+_MANY = 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def generated(
     if not hasattr(model, "generate"):
         raise RequirementNotMet("the model does not generate answers; take a language model of this package")
     x: Tensor = evaluation.x.gather(ids)
-    end, known = _end_of(x), without_padding(x)
+    end, known = _end_of(evaluation, x), without_padding(x)
     if before:
         require_context(model, max(len(prompt) for prompt, _, _ in known) + len(before) + max_new_tokens)
         x = exchange_rows([([*before, *prompt], answer) for prompt, answer, _ in known], x.device)
@@ -137,10 +140,14 @@ def require_context(model: Any, n_tokens: int) -> None:
 
 def text_of(pieces: Sequence[str], ids: Sequence[int]) -> str:
     """How tokens read, one after the other."""
-    return "".join(pieces[i] if i < len(pieces) else "" for i in ids)
+    return text_of_pieces(pieces[i] if i < len(pieces) else "" for i in ids)
 
 
-def _end_of(x: Tensor) -> int:
-    """The token that ends answers; the first of all where every answer was cut."""
-    ends = x[:, 0][x[:, 1] == END]
-    return int(ends[0]) if len(ends) else 0
+def _end_of(evaluation: Evaluation, x: Tensor) -> int | None:
+    """The token that ends answers; where all of these were cut, that of other samples, and None if there is none anywhere."""
+    others = (evaluation.x.gather(ids) for ids in torch.split(torch.arange(len(evaluation.y), device=x.device), _MANY))
+    for rows in itertools.chain([x], others):
+        ends = rows[:, ::2][rows[:, 1::2] == END]
+        if len(ends):
+            return int(ends[0])
+    return None

@@ -161,7 +161,7 @@ class AnsweringNetwork(nn.Module):
         return _context(config)
 
     @torch.no_grad()
-    def generate(self, x: Tensor, *, end: int, max_new_tokens: int) -> list[list[int]]:
+    def generate(self, x: Tensor, *, end: int | None, max_new_tokens: int) -> list[list[int]]:
         """Answers to the prompts of some samples, each the most likely token after the other, up to its end.
 
         Prompts stand on the right here, padded on the left with a mask, so that all answers start at one place. An answer goes no further
@@ -169,7 +169,7 @@ class AnsweringNetwork(nn.Module):
 
         Args:
             x: Tokens and roles, ``(B, 2 V, L)``.
-            end: The token that ends an answer.
+            end: The token that ends an answer; None where answers go on as long as they may.
             max_new_tokens: Tokens of an answer at most.
 
         Returns:
@@ -186,27 +186,24 @@ class AnsweringNetwork(nn.Module):
                 answers[row] = said
         return answers
 
-    def _continued(self, x: Tensor, end: int, n_tokens: int) -> list[list[int]]:
+    def _continued(self, x: Tensor, end: int | None, n_tokens: int) -> list[list[int]]:
         """Answers of at most ``n_tokens`` tokens."""
         ids, lengths = x[:, 0], (x[:, 1] == PROMPT).sum(1)
         width = int(lengths.max())
         places = torch.arange(width, device=x.device) - (width - lengths).unsqueeze(1)
         mask = (places >= 0).to(torch.int64)
         prompts = ids.gather(1, places.clamp_min(0)) * mask
-        modes = [(module, module.training) for module in self.network.modules()]
-        self.network.eval()
-        found: Tensor = self.network.generate(  # type: ignore[operator]
-            input_ids=prompts,
-            attention_mask=mask,
-            max_new_tokens=n_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=end,
-            eos_token_id=end,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-        )
+        network: Any = self.network
+        modes = [(module, module.training) for module in network.modules()]
+        network.eval()
+        # What a folder asks for beside, such as a penalty for words said before, would not give the most likely token.
+        asked, padding = network.generation_config, 0 if end is None else end
+        plain = type(asked)(max_new_tokens=n_tokens, do_sample=False, num_beams=1, pad_token_id=padding, eos_token_id=end)
+        network.generation_config = type(asked)()
+        try:
+            found: Tensor = network.generate(input_ids=prompts, attention_mask=mask, generation_config=plain)
+        finally:
+            network.generation_config = asked
         for module, training in modes:
             module.training = training
         answers = found[:, width:].tolist()

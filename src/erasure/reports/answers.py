@@ -9,6 +9,7 @@ from erasure.errors import StoreError
 from erasure.records.run_folder import RunFolder
 from erasure.records.stages_file import read_stages
 from erasure.store import Artifact, Store
+from erasure.token_texts import text_of_pieces
 
 __all__ = ["STEPS", "answers_of"]
 
@@ -119,5 +120,7 @@ def _changed(
     for place, (token, value) in enumerate(after):
         change = value - before[place][1] if place < len(before) else None
         shade = 0 if change is None else max(-STEPS, min(STEPS, round(STEPS * change / _LARGEST)))
-        tokens.append({"text": pieces[token] if token < len(pieces) else "?", "change": change, "shade": shade})
+        tokens.append(
+            {"text": text_of_pieces(pieces[token : token + 1]) if token < len(pieces) else "?", "change": change, "shade": shade}
+        )
     return tokens

@@ -12,6 +12,7 @@ from erasure.errors import StoreError
 from erasure.records.run_folder import RunFolder
 from erasure.reports.answers import answers_of
 from erasure.store import Artifact, Store
+from erasure.token_texts import text_of_pieces
 
 __all__ = ["samples_of"]
 
@@ -160,7 +161,7 @@ def _words(value: Any, pieces: Sequence[str]) -> str:
     ids = [token for token, is_there in zip(rows[0].tolist(), (rows[-1] != 0).tolist(), strict=True) if is_there]
     more = f"… ({len(ids)} tokens)" if len(ids) > _MAX_TOKENS else ""
     if pieces:
-        text = "".join(pieces[token] if token < len(pieces) else "?" for token in ids[:_MAX_TOKENS])
+        text = text_of_pieces(pieces[token] if token < len(pieces) else "?" for token in ids[:_MAX_TOKENS])
         return f"{text} {more}".strip()
     return f"tokens {', '.join(map(str, ids[:_MAX_TOKENS]))}{f', {more}' if more else ''}"
 

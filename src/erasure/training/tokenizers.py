@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from erasure.errors import DataError, MissingDependency
+from erasure.token_texts import piece_of
 from erasure.training.torchvision_operators import torchvision
 
-__all__ = ["pieces_of", "pretrained_tokenizer", "spaced"]
+__all__ = ["pieces_of", "pretrained_tokenizer", "spaced", "written_bytes"]
 
 _CLOSING = frozenset(".,;:!?)]}%")
 """Marks that are written without a space before them."""
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+"""A byte in a vocabulary of sentence pieces, for characters that have no piece."""
+
+_PRINTED = (*range(33, 127), *range(161, 173), *range(174, 256))
+_OF_LETTERS = {chr(byte): byte for byte in _PRINTED} | {
+    chr(256 + k): byte for k, byte in enumerate(byte for byte in range(256) if byte not in _PRINTED)
+}
+"""Bytes by the letters that byte-level vocabularies write them as: their own where that can be seen, else those from 256 on."""
 
 _OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Files one of which a saved tokenizer has."""
@@ -69,11 +80,19 @@ def pieces_of(tokenizer: Any) -> tuple[str, ...]:
     def read(piece: str) -> str:
         if begin is None:
             return piece[2:] if piece.startswith("##") else spaced(piece)
-        if begin == "Ġ":  # bytes written as letters
-            return str(tokenizer.convert_tokens_to_string([piece]))
-        return piece.replace(begin, " ")
+        if begin == "Ġ":
+            return written_bytes(piece)
+        byte = _BYTE.fullmatch(piece)
+        return piece_of(bytes([int(byte[1], 16)])) if byte else piece.replace(begin, " ")
 
     return tuple(read(by_id[number]) if number in by_id else "" for number in range(max(by_id, default=-1) + 1))
+
+
+def written_bytes(piece: str) -> str:
+    """How a token reads whose bytes are written as letters, as byte-level vocabularies do; one that was added is written as it reads."""
+    if all(letter in _OF_LETTERS for letter in piece):
+        return piece_of(bytes(_OF_LETTERS[letter] for letter in piece))
+    return piece
 
 
 def spaced(word: str) -> str:

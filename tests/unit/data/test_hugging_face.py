@@ -381,6 +381,13 @@ def test_texts_of_json_that_read_like_dates_stay_as_they_are_written(write, tmp_
     assert torch.equal(data.x.values, hashed_tokens([row["text"] for row in DATED], 16, 30_000)[0])
 
 
+def test_texts_beside_dates_may_have_marks_in_them_that_end_lines_elsewhere(write):
+    rows = [{"text": "by\u2028the mill", "mood": "2024-01-01"}, {"text": "by\x85night", "mood": "2024-01-02"}]
+    file = write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "talk.jsonl")
+    data = HuggingFace(files=file, columns="text", label="mood", max_length=16).load()
+    assert data.class_names == ("2024-01-01", "2024-01-02")
+
+
 def test_persons_that_are_written_with_zeros_in_front_stay_apart(write):
     file = write("text,mood,age,person\na,01,05,007\nb,02,06,7\nc,01,07,008\n")
     with pytest.warns(UserWarning, match='"007" and "7", which are written otherwise'):

@@ -285,6 +285,16 @@ def test_generated_answers_are_the_most_likely_tokens_whatever_the_batch():
         assert together[sample] == written[n_before:]
 
 
+def test_answers_are_the_most_likely_tokens_whatever_the_settings_of_the_folder():
+    dataset, model = data(), llama(data())
+    before = model.generate(dataset.x.values[:4], end=0, max_new_tokens=6)
+    asked = model.network.generation_config
+    asked.update(repetition_penalty=1.9, no_repeat_ngram_size=1, suppress_tokens=[before[0][0]], return_dict_in_generate=True)
+    assert model.generate(dataset.x.values[:4], end=0, max_new_tokens=6) == before
+    assert model.network.generation_config is asked
+    assert len(model.generate(dataset.x.values[:1], end=None, max_new_tokens=9)[0]) == 9
+
+
 def test_an_answer_goes_no_further_than_the_model_reads():
     dataset = data()
     model = llama(dataset, context=dataset.x_shape[1])

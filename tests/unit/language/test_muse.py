@@ -1,5 +1,7 @@
 """MUSE's measures against plain formulas, and examples before a question."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.rouge import rouge_l
-from erasure.functional.tokens import ANSWER, PROMPT
+from erasure.functional.tokens import ANSWER, END, PROMPT, answer_tokens
 from erasure.measures.muse import KnowMem, PrivLeak, VerbMem, shortened
 from erasure.testing.evaluations import language_bench
 
@@ -52,6 +54,7 @@ class Watching(torch.nn.Module):
         return self.model(x)
 
     def generate(self, x, *, end, max_new_tokens):
+        self.end = end
         self.asked += [row[0][row[1] == PROMPT].tolist() for row in x]
         return [self.answer for _ in x]
 
@@ -70,6 +73,20 @@ def test_solved_examples_stand_before_each_question_and_are_not_asked_themselves
     given.models["watching"].asked.clear()
     value(given, KnowMem(n_examples=0), "watching")
     assert given.models["watching"].asked == [given.x[i, 0, :3].tolist() for i in forget]
+
+
+def test_where_all_answers_were_cut_other_samples_say_what_ends_one(given):
+    x, forget = given.x.clone(), given.partitions["forget"]
+    x[:, ::2][x[:, 1::2] == END] = 7
+    roles = x[forget, 1::2]
+    x[forget, 1::2] = torch.where(roles == END, ANSWER, roles)
+    models = {**given.models, "watching": Watching(given.models["fair"], [3, 4])}
+    without = x.clone()
+    without[:, 1::2] = x[:, 1::2].clamp_max(ANSWER)
+    for rows, end in ((x, 7), (without, None)):
+        models["watching"].end = "not asked"
+        value(replace(given, x=rows, y=answer_tokens(rows), models=models), VerbMem(), "watching")
+        assert models["watching"].end == end
 
 
 def test_examples_that_do_not_fit_the_model_are_refused(given):

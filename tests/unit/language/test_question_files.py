@@ -125,6 +125,15 @@ def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_it(tmp_path)
     assert torch.equal(found.x.values, source(tmp_path / "wanted.jsonl").load().x.values)
 
 
+def test_marks_that_end_lines_elsewhere_may_stand_inside_a_text(tmp_path):
+    rows = [{**ROWS[0], "answer": "By the\u2028mill,\x85not\u2029here."}, *ROWS[1:]]
+    for name, ascii_only in (("plain", False), ("escaped", True)):
+        (tmp_path / f"{name}.jsonl").write_text("\r\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows), "utf-8")
+    plain, escaped = (source(tmp_path / f"{name}.jsonl").load() for name in ("plain", "escaped"))
+    assert len(plain) == len(rows)
+    assert torch.equal(plain.x.values, escaped.x.values)
+
+
 def test_a_vocabulary_is_no_larger_than_the_texts_allow(tmp_path):
     lines(tmp_path / "lines.jsonl")
     sizes = [source(tmp_path / "lines.jsonl", vocabulary=BytePairs(vocabulary_size=n)).load().n_classes for n in (2000, 10**12)]

@@ -169,7 +169,9 @@ def _encoded(exchanges: Sequence[Exchange], encoder: Encoder, template: str) -> 
     if template == CHAT:
         known = {prompt: encoder.chat(prompt) for prompt in dict.fromkeys(prompts)}
         before = [known[prompt] for prompt in prompts]
-        after = encoder.encode([text for _, _, text in places], begins=False)
+        # A turn starts anew, as a document does, without what starts one.
+        begin, *turns = encoder.encode(["", *(text for _, _, text in places)], begins=True)
+        after = [ids[len(begin) :] for ids in turns]
     else:
         before = encoder.encode([_before(template, prompt) for prompt in prompts], begins=True)
         after = encoder.encode([_after(template, text) for _, _, text in places], begins=False)

@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from erasure.component import Component
 from erasure.data.text import library_version, pretrained_fingerprint
 from erasure.errors import DataError, MissingDependency
-from erasure.training.tokenizers import pieces_of, pretrained_tokenizer
+from erasure.training.tokenizers import pieces_of, pretrained_tokenizer, written_bytes
 from erasure.types import Json
 
 __all__ = ["BytePairs", "Encoder", "PretrainedVocabulary", "Vocabulary"]
@@ -37,7 +37,12 @@ class Encoder(Protocol):
     pieces: tuple[str, ...]
 
     def encode(self, texts: Sequence[str], *, begins: bool) -> list[list[int]]:
-        """Tokens of each text; ``begins`` puts what starts a document before it, where the vocabulary has such a token."""
+        """Tokens of each text.
+
+        Args:
+            texts: Beginnings of documents, or what goes on after something else.
+            begins: Whether they are beginnings; what starts a document is put before them, where the vocabulary has such a token.
+        """
         ...
 
     def chat(self, prompt: str) -> list[int]:
@@ -75,6 +80,8 @@ class BytePairs(Vocabulary):
         vocabulary_size: Tokens in all, bytes and the end of an answer included.
     """
 
+    version: ClassVar[int] = 2
+
     vocabulary_size: Annotated[int, Ge(257)] = 2048
 
     def fingerprint(self) -> Json:
@@ -107,7 +114,7 @@ class _Learned:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.size, self.end = int(tokenizer.get_vocab_size()), int(tokenizer.token_to_id(_END))
-        self.pieces = tuple("" if i == self.end else str(tokenizer.decode([i])) for i in range(self.size))
+        self.pieces = tuple("" if i == self.end else written_bytes(tokenizer.id_to_token(i)) for i in range(self.size))
 
     def encode(self, texts: Sequence[str], *, begins: bool) -> list[list[int]]:
         return [list(each.ids) for each in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
@@ -124,6 +131,8 @@ class PretrainedVocabulary(Vocabulary):
         name_or_path: A local folder, a GGUF file, or a name on the hub.
         download: Whether it may be fetched if it is not on this machine.
     """
+
+    version: ClassVar[int] = 2
 
     name_or_path: Annotated[str, MinLen(1)]
     download: bool = field(default=False, metadata={"address": False})
@@ -147,14 +156,33 @@ class _Loaded:
         self.size = max(len(tokenizer), len(self.pieces))
 
     def encode(self, texts: Sequence[str], *, begins: bool) -> list[list[int]]:
+        found = self._ids(texts)
+        if not begins:
+            return self._gone_on(texts, found)
+        begin = self.tokenizer.bos_token_id
+        # Whether documents start with a token is the tokenizer's own habit, seen on an empty text.
+        is_habit = begin is not None and self.tokenizer("")["input_ids"][:1] == [begin]
+        return [[begin, *ids] for ids in found] if is_habit else found
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         found: list[list[int]] = []
         for start in range(0, len(texts), _CHUNK):
             chunk = list(texts[start : start + _CHUNK])
             found += self.tokenizer(chunk, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        begin = self.tokenizer.bos_token_id
-        # Whether documents start with a token is the tokenizer's own habit, seen on an empty text.
-        is_habit = begin is not None and self.tokenizer("")["input_ids"][:1] == [begin]
-        return [[begin, *ids] for ids in found] if begins and is_habit else found
+        return found
+
+    def _gone_on(self, texts: Sequence[str], found: list[list[int]]) -> list[list[int]]:
+        """Tokens of texts that go on after others.
+
+        Vocabularies of sentence pieces put a blank before whatever they are given, which is in no text: they are given a line break first.
+        """
+        first = self.tokenizer.convert_ids_to_tokens(self._ids(["a"])[0][:1])
+        if not first or not first[0].startswith("▁"):
+            return found
+        before = self._ids(["\n"])[0]
+        after = self._ids([f"\n{text}" for text in texts])
+        is_apart = all(ids[: len(before)] == before for ids in after)
+        return [ids[len(before) :] for ids in after] if is_apart else found
 
     def chat(self, prompt: str) -> list[int]:
         if not self.tokenizer.chat_template:

@@ -57,9 +57,7 @@ def _rows(file: Path, field: str | None, encoding: str) -> list[Any]:
     if field is None:
         try:
             return (
-                [json.loads(line) for line in text.splitlines() if line.strip()]
-                if text.lstrip().startswith("{")
-                else _whole(text)
+                [json.loads(line) for line in text.split("\n") if line.strip()] if text.lstrip().startswith("{") else _whole(text)
             )
         except ValueError:
             return _whole(text)

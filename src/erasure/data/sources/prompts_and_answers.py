@@ -143,7 +143,8 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
     if text.lstrip().startswith("["):
         numbered = enumerate(_parsed(text, path, 1), start=1)
     else:
-        numbered = ((number, _parsed(line, path, number)) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+        # Not by splitlines: texts in JSON may have other marks in them that end lines elsewhere, such as U+2028.
+        numbered = ((number, _parsed(line, path, number)) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     for number, row in numbered:
         if not isinstance(row, dict):
             raise DataError(f'"{path}", row {number}: expected an object with named columns, found {type(row).__name__}')

@@ -16,6 +16,7 @@ from erasure.functional.token_scores import lowest_mean
 from erasure.functional.tokens import END, TokenTable
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.requirements import require_defined
+from erasure.token_texts import text_of_pieces
 from erasure.types import Indication, OpenFraction, Partition, Source, Task
 
 __all__ = ["AnswerMembership"]
@@ -89,5 +90,7 @@ class AnswerMembership(Measure):
         pieces = evaluation.facts.get("token_names")
         if not pieces:
             raise RequirementNotMet("how tokens read is not known, so that texts cannot be compressed; leave the attack zlib out")
-        texts = ("".join(pieces[i] for i in row[mask].tolist()) for row, mask in zip(table.labels, table.mask, strict=True))
+        texts = (
+            text_of_pieces(pieces[i] for i in row[mask].tolist()) for row, mask in zip(table.labels, table.mask, strict=True)
+        )
         return torch.tensor([len(zlib.compress(text.encode())) for text in texts], dtype=torch.float64)
