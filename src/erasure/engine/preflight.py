@@ -20,7 +20,7 @@ from erasure.planning.plan import Plan
 from erasure.stages.models import MakeModels
 from erasure.stages.session import LoadedData, Session
 from erasure.training.batches import Batch
-from erasure.training.devices import emulated_precision
+from erasure.training.devices import emulated_precision, rounded_steps
 from erasure.training.fit import loss_misfit, output_misfit
 from erasure.training.graph_requests import RequestedGraph
 from erasure.training.links import request_of
@@ -117,9 +117,9 @@ def _misfits(plan: Plan, loaded: LoadedData, notices: dict[str, None]) -> list[D
         if reason is not None:
             raise RequirementNotMet(reason)
         model = build_model(experiment.predictor.model, data, 0, torch.device("cpu"), told=lambda text: notices.setdefault(text))
-        slow = emulated_precision(plan.numerics.device, plan.numerics.precision, model)
-        if slow is not None:
-            notices.setdefault(slow)
+        for told in (emulated_precision(plan.numerics.device, plan.numerics.precision, model), rounded_steps(model)):
+            if told is not None:
+                notices.setdefault(told)
         logits, y = _first_logits(model, loaded, notices)
         problems += _untrainable(experiment, model, loaded)
         problems += [

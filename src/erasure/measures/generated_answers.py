@@ -8,10 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from erasure.functional.rouge import rouge_l
 from erasure.functional.tokens import WRONG, versions_missing
 from erasure.measures.contract import Evaluation, Measure, Value
-from erasure.measures.generation import generated
+from erasure.measures.generation import generated, mean_rouge
 from erasure.measures.requirements import require_defined
 from erasure.measures.truth_ratio import TruthRatio
 from erasure.training.predictor import ModelInput
@@ -27,7 +26,8 @@ class RougeL(Measure):
     Answers: what does the model say when it is asked?
 
     Answers are generated greedily from the prompts. The score is the length of the longest common subsequence of words over that of the
-    true answer (``recall``), or the harmonic mean with that over the generated one (``f1``), averaged over the samples; in [0, 1].
+    true answer (``recall``), or the harmonic mean with that over the generated one (``f1``), averaged over the samples; in [0, 1]. Words
+    are runs of the letters a to z and digits: for other alphabets there is no such score.
 
     **Cost**: generation, token after token.
 
@@ -57,8 +57,8 @@ class RougeL(Measure):
         """The mean."""
         require_defined(self, evaluation)
         answers = generated(evaluation, self.partition, max_new_tokens=self.max_new_tokens, n_samples=self.n_samples)
-        scores = [rouge_l(each.wanted, each.said)[0 if self.score == "recall" else 1] for each in answers]
-        return [Value(value=sum(scores) / len(scores), partition=self.partition)]
+        score = mean_rouge([(each.wanted, each.said) for each in answers], self.score)
+        return [Value(value=score, partition=self.partition)]
 
 
 @dataclass(frozen=True, kw_only=True)

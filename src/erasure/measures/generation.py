@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.rouge import rouge_l, rouge_words
 from erasure.functional.tokens import END, exchange_rows, without_padding
 from erasure.measures.contract import Evaluation
 from erasure.token_texts import text_of_pieces
 from erasure.types import Json
 
-__all__ = ["Generated", "examples_of", "generated", "require_context", "text_of"]
+__all__ = ["Generated", "examples_of", "generated", "mean_rouge", "require_context", "text_of"]
 
 _BATCH = 32
 _MANY = 1024
@@ -122,6 +123,20 @@ def examples_of(evaluation: Evaluation, partition: str, n_samples: int) -> list[
     for prompt, answer, _ in without_padding(evaluation.x.gather(ids[:n_samples])):
         found += [*prompt, *answer]
     return found
+
+
+def mean_rouge(pairs: Sequence[tuple[str, str]], score: Literal["recall", "f1"]) -> float:
+    """Mean ROUGE-L of generated texts, each given after the true one.
+
+    Raises:
+        RequirementNotMet: If it counts no word in any of the true ones: it would be 0 for every model.
+    """
+    if not any(rouge_words(wanted) for wanted, _ in pairs):
+        raise RequirementNotMet(
+            "ROUGE counts words of the letters a to z and digits, and no true answer has any, so that every model would have 0; take "
+            "ExactMemorisation, ExtractionStrength or AnswerProbability"
+        )
+    return sum(rouge_l(wanted, said)[0 if score == "recall" else 1] for wanted, said in pairs) / len(pairs)
 
 
 def require_context(model: Any, n_tokens: int) -> None:

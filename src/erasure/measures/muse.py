@@ -10,11 +10,10 @@ from torch import Tensor
 
 from erasure.errors import RequirementNotMet
 from erasure.functional.membership import auc
-from erasure.functional.rouge import rouge_l
 from erasure.functional.token_scores import lowest_mean
 from erasure.measures.answers import has_end
 from erasure.measures.contract import Evaluation, Measure, Reference, Value
-from erasure.measures.generation import examples_of, generated
+from erasure.measures.generation import examples_of, generated, mean_rouge
 from erasure.measures.requirements import require_defined
 from erasure.types import NonNegativeInt, OpenFraction, Partition, PositiveInt, Source, Task
 
@@ -55,7 +54,8 @@ class VerbMem(Measure):
         answers = generated(
             evaluation, self.partition, max_new_tokens=self.n_tokens, n_samples=self.n_samples, wanted_tokens=self.n_tokens
         )
-        return [Value(value=sum(rouge_l(each.wanted, each.said)[1] for each in answers) / len(answers), partition=self.partition)]
+        score = mean_rouge([(each.wanted, each.said) for each in answers], "f1")
+        return [Value(value=score, partition=self.partition)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +107,8 @@ class KnowMem(Measure):
             before=before,
             n_left_out=self.n_examples if self.examples == self.partition else 0,
         )
-        return [
-            Value(
-                value=sum(rouge_l(each.wanted, shortened(each.said))[1] for each in answers) / len(answers),
-                partition=self.partition,
-            )
-        ]
+        score = mean_rouge([(each.wanted, shortened(each.said)) for each in answers], "f1")
+        return [Value(value=score, partition=self.partition)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ __all__ = [
     "keep_freed_memory",
     "mapped_apart",
     "resolve_device",
+    "rounded_steps",
     "synchronise",
     "warm_up",
 ]
@@ -74,6 +75,23 @@ def emulated_precision(device: str, precision: str, model: torch.nn.Module) -> s
     else:
         return None
     return f"this processor has no instructions for bfloat16, and torch is some fifty times slower without them; {remedy}"
+
+
+def rounded_steps(model: torch.nn.Module) -> str | None:
+    """What to tell someone who trains weights of few bits, or None: their small steps are lost, and with them most of a method.
+
+    Args:
+        model: The network.
+    """
+    kinds = {weight.dtype for weight in model.parameters() if weight.requires_grad and weight.dtype.is_floating_point}
+    coarse = next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
+    if coarse is None:
+        return None
+    share = round(2 / torch.finfo(coarse).eps)
+    return (
+        f"weights of {str(coarse).removeprefix('torch.')} are trained: a step of less than some {share}th of a weight is rounded away, at "
+        'small learning rates nearly all of them; give the model lora_rank, whose updates are float32, or dtype "float32"'
+    )
 
 
 def synchronise(device: torch.device) -> None:

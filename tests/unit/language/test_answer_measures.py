@@ -18,6 +18,7 @@ from erasure.functional.tokens import ANSWER, END
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
 from erasure.measures.attacks.answer_membership import AnswerMembership
 from erasure.measures.generated_answers import ModelUtility, RougeL, harmonic_mean
+from erasure.measures.muse import KnowMem, VerbMem
 from erasure.measures.truth_ratio import ForgetQuality, TruthRatio, log_truth_ratios
 from erasure.testing.evaluations import language_bench
 
@@ -158,6 +159,14 @@ def test_rouge_is_the_longest_common_subsequence(seed):
 def test_rouge_of_nothing_is_nothing():
     assert rouge_words("It's 3.5!") == ["it", "s", "3", "5"]
     assert rouge_l("", "fig") == rouge_l("fig", "?!") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("measure", [RougeL(), VerbMem(), KnowMem(n_examples=0)])
+def test_texts_without_a_word_that_rouge_counts_are_refused(given, measure):
+    pieces = ("", *(f" {chr(0x430 + token % 32)}" for token in range(1, len(given.facts["token_names"]))))
+    with pytest.raises(RequirementNotMet, match="letters a to z and digits, and no true answer has any"):
+        value(replace(given, facts={"token_names": pieces}), measure)
+    assert value(replace(given, facts={"token_names": (*pieces[:-8], *(" a",) * 8)}), measure) >= 0
 
 
 def test_generated_answers_are_compared_with_the_true_ones(given):

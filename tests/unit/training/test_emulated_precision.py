@@ -2,7 +2,7 @@
 
 import torch
 
-from erasure.training.devices import emulated_precision
+from erasure.training.devices import emulated_precision, rounded_steps
 
 
 def test_a_processor_that_emulates_bfloat16_is_told_of():
@@ -15,3 +15,16 @@ def test_a_processor_that_emulates_bfloat16_is_told_of():
         assert "--precision" in told[1]
     assert emulated_precision("cpu", "fp32", plain) is None
     assert emulated_precision("cuda", "bf16", half) is None
+
+
+def test_weights_of_few_bits_that_are_trained_are_told_of():
+    half = torch.nn.Linear(2, 2).bfloat16()
+    told = rounded_steps(half)
+    assert told is not None
+    weight = half.weight.detach()
+    share = float(told.partition("less than some ")[2].partition("th of")[0])
+    assert torch.equal(weight * (1 + 0.49 / share), weight)
+    assert not (weight * (1 + 2.1 / share) == weight).any()
+    half.requires_grad_(False)
+    assert rounded_steps(torch.nn.Sequential(half, torch.nn.Linear(2, 2))) is None
+    assert "float16 are trained" in rounded_steps(torch.nn.Linear(2, 2).half())
