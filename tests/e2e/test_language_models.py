@@ -138,6 +138,18 @@ def test_prompts_and_answers_are_learned_forgotten_measured_and_reported(tmp_pat
     }
 
 
+def test_the_first_answer_may_be_shorter_than_the_second(tmp_path, lines, monkeypatch, capsys):
+    first, *others = lines.read_text(encoding="utf-8").splitlines()
+    lines.write_text("\n".join([json.dumps({**json.loads(first), "answer": "Geese."}), *others]), encoding="utf-8")
+    config = configuration(lines, ["Identity"], [{"class": "AnswerProbability", "parameters": {"partition": "forget"}}])
+    config["predictor"]["epochs"] = 1
+    config["evaluator"]["floor_repeats"] = 1
+    code, rows = run(tmp_path, config, monkeypatch)
+    assert code == 0, capsys.readouterr().err
+    assert all(row["value"] > 0 for row in rows if row["measure"] == "AnswerProbability")
+    assert rows
+
+
 def test_a_pretrained_model_is_not_trained_on_tokens_of_another(tmp_path, lines, monkeypatch, capsys):
     transformers = library("transformers", "a test")
     learned = BytePairs(vocabulary_size=400).encoder(["a text of other words"])

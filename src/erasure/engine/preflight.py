@@ -14,6 +14,7 @@ from erasure.engine.executors import serial
 from erasure.errors import ConfigError, DataError, Diagnostic, ErasureError, PartitionError, RequirementNotMet, foreign
 from erasure.events import Listener, Message, ignore_events
 from erasure.experiment.configuration import Experiment
+from erasure.functional.tokens import labelled
 from erasure.measures.contract import Measure
 from erasure.planning.devices import unshareable
 from erasure.planning.plan import Plan
@@ -169,13 +170,16 @@ def _unanswerable(plan: Plan, loaded: LoadedData) -> Iterator[Diagnostic]:
 def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str, None]) -> tuple[torch.Tensor, torch.Tensor]:
     """What a fresh model says about the first two samples, and their labels; that these are probabilities goes to ``notices``."""
     ids = torch.arange(min(2, len(loaded.dataset)))
+    y = loaded.y.index_select(0, ids.to(loaded.y.device))
     reason = initialised(model)
     if reason is not None:
         raise RequirementNotMet(reason)
     try:
         logits = try_outputs(model, loaded.dataset.x.gather(ids), loaded.model_input.n_outputs)
         if len(ids) > 1:
-            try_one_sample(model, loaded.dataset.x.gather(ids[:1]), logits)
+            # Answers have as many rows of logits as the longest of a batch has tokens.
+            longest = labelled(y).sum(-1).argmax() if loaded.dataset.task == "generation" else 0
+            try_one_sample(model, loaded.dataset.x.gather(ids[longest].reshape(1)), logits)
         remark = gives_probabilities(model, loaded.dataset.x.gather(ids))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         if loaded.dataset.task == "generation":
@@ -190,7 +194,7 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
         raise RequirementNotMet(f"the model fails on the first samples: {foreign(error)}") from error
     if remark is not None:
         notices.setdefault(remark)
-    return logits.to(loaded.y.device), loaded.y.index_select(0, ids.to(loaded.y.device))
+    return logits.to(loaded.y.device), y
 
 
 def _untrainable(experiment: Experiment, model: torch.nn.Module, loaded: LoadedData) -> Iterator[Diagnostic]:
