@@ -40,6 +40,8 @@ _MAX_PARTS = 5
 """Problems of a sweep that are shown in full; of all of them the page says what to do."""
 _MAX_SAMPLED = 12
 _FIRST_VERDICTS = 20
+_ALIKE = 3
+"""Methods with the same verdict, from which on what they share is said once."""
 _LONG_NAME = 24
 _ROUNDING = 1e-12
 _MAX_SEEDS = 50
@@ -166,13 +168,15 @@ def _seconds(value: float | None) -> str:
 
 
 def _part(end: str, name: str, overview: Overview, sections: Mapping[str, Any]) -> dict[str, Any]:
+    shared = _shared_reasons(overview.verdicts)
     return {
         "end": end,
         "name": name,
         "headline": overview.headline,
         "nearest": overview.advice.named,
         "record": overview.folder.record,
-        "verdicts": [_verdict(verdict) for verdict in overview.verdicts[:_MAX_VERDICTS]],
+        "verdicts": [_verdict(verdict, shared.get(verdict.title, ())) for verdict in overview.verdicts[:_MAX_VERDICTS]],
+        "shared_reasons": shared,
         "promises": _promises(overview),
         "long_names": any(len(verdict.label) > _LONG_NAME for verdict in overview.verdicts),
         "n_verdicts": len(overview.verdicts),
@@ -228,12 +232,28 @@ def _failures(evidence: RunRecord) -> list[dict[str, Any]]:
     return list(grouped.values())
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _shared_reasons(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
+    """By title, the reasons that all of several verdicts give: they are said once, above the list."""
+    alike: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        alike.setdefault(verdict.title, []).append(verdict)
+    found = {
+        title: [reason for reason in some[0].reasons if all(reason in each.reasons for each in some)]
+        for title, some in alike.items()
+        if len(some) >= _ALIKE
+    }
+    return {title: reasons for title, reasons in found.items() if reasons}
+
+
+def _verdict(verdict: Verdict, shared: Sequence[str]) -> dict[str, Any]:
+    own = [reason for reason in verdict.reasons if reason not in shared]
+    if not own and math.isfinite(verdict.distance):
+        own = [f"{verdict.distance:.1f} standard deviations of a retrained model away on average."]
     return {
         "label": verdict.label,
         "title": verdict.title,
         "colour": VERDICT_MARKS[verdict.finding][0],
-        "evidence": verdict.reasons,
+        "evidence": own,
         "cost": verdict.cost,
         "is_exact": verdict.is_exact,
     }

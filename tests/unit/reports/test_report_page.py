@@ -60,6 +60,18 @@ def text():
     return made()
 
 
+def test_what_several_verdicts_rest_on_alike_is_said_once():
+    names = ["one", "two", "three"]
+    rows = [*references(), *(part for i, name in enumerate(names) for part in method(name, forget=0.9 + 0.004 * i))]
+    several = overview_of(RunFolder(rows, RunRecord.of(evidence(*names)), jury=jury_of(rows)))
+    (shared,) = {verdict.reasons for verdict in several.verdicts}
+    whole = " ".join(Elements(page(several)).text)
+    assert "Of every method that is" in whole
+    listed = whole[whole.index("Of every method") : whole.index("How verdicts are decided")]
+    assert all(listed.count(reason[:40]) == 1 for reason in shared)  # options in them are marked up
+    assert listed.count("standard deviations of a retrained model away on average") == len(names)
+
+
 def test_the_first_screen_says_what_was_forgotten_what_to_use_and_why(text):
     words = " ".join(" ".join(Elements(text).text).split())
     assert "All 100 training images of class “cat”, of 1,000 (10 %), were to be forgotten" in words
