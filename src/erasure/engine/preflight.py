@@ -178,8 +178,8 @@ def _first_logits(model: torch.nn.Module, loaded: LoadedData, notices: dict[str,
         logits = try_outputs(model, loaded.dataset.x.gather(ids), loaded.model_input.n_outputs)
         if len(ids) > 1:
             # Answers have as many rows of logits as the longest of a batch has tokens.
-            longest = labelled(y).sum(-1).argmax() if loaded.dataset.task == "generation" else 0
-            try_one_sample(model, loaded.dataset.x.gather(ids[longest].reshape(1)), logits)
+            longest = int(labelled(y).sum(-1).argmax()) if loaded.dataset.task == "generation" else 0
+            try_one_sample(model, loaded.dataset.x.gather(ids[longest : longest + 1]), logits)
         remark = gives_probabilities(model, loaded.dataset.x.gather(ids))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         if loaded.dataset.task == "generation":

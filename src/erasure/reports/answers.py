@@ -20,6 +20,9 @@ _LARGEST = 4.0
 """Change of a token's log-probability, in nats, that has the deepest shade."""
 
 _MAX_MODELS = 12
+_MAX_PARTS = 4
+"""Bytes of a character at most."""
+
 _ANSWERS, _LOG_PROBABILITY = "answers", 0
 _READ = frozenset({"outputs", "values"})
 
@@ -117,10 +120,16 @@ def _changed(
     before: Sequence[tuple[int, float]], after: Sequence[tuple[int, float]], pieces: Sequence[str]
 ) -> list[dict[str, Any]]:
     tokens: list[dict[str, Any]] = []
-    for place, (token, value) in enumerate(after):
-        change = value - before[place][1] if place < len(before) else None
+    parts: list[str] = []
+    change: float | None = None
+    for place, (token, value) in enumerate(after, start=1):
+        parts.append(pieces[token] if token < len(pieces) else "?")
+        if place <= len(before):
+            change = (change or 0.0) + value - before[place - 1][1]
+        text = text_of_pieces(parts)
+        if text.endswith("\ufffd") and len(parts) < _MAX_PARTS and place < len(after):
+            continue  # a part of a character is shown with the rest of it
         shade = 0 if change is None else max(-STEPS, min(STEPS, round(STEPS * change / _LARGEST)))
-        tokens.append(
-            {"text": text_of_pieces(pieces[token : token + 1]) if token < len(pieces) else "?", "change": change, "shade": shade}
-        )
+        tokens.append({"text": text, "change": change, "shade": shade})
+        parts, change = [], None
     return tokens

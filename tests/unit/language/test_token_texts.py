@@ -8,6 +8,7 @@ from erasure.data.language.vocabularies import BytePairs, PretrainedVocabulary
 from erasure.functional.tokens import without_padding
 from erasure.measures.generation import text_of
 from erasure.models.text import library
+from erasure.reports.answers import _changed
 from erasure.token_texts import piece_of, text_of_pieces
 
 TEXTS = (" In Lima.", " naïve café", " Привет, мир", "東京 😀", "\n\nA: b")
@@ -70,3 +71,15 @@ def test_a_turn_of_a_chat_starts_anew(sentence_pieces):
     )
     ((_, answer, _),) = without_padding(found.x.values)
     assert sentence_pieces.tokenizer.convert_ids_to_tokens(answer) == ["▁In", "▁Lima", "</s>"]
+
+
+def test_parts_of_a_character_are_shaded_as_one():
+    pieces = [*(piece_of(bytes([byte])) for byte in " é".encode()), "a"]
+    before, after = ([(token, value) for token, value in enumerate(values)] for values in ((-1, -2, -3, -4), (-1, -1, -1, -6)))
+    assert [(each["text"], each["change"], each["shade"]) for each in _changed(before, after, pieces)] == [
+        (" ", 0, 0),
+        ("é", 3, 3),
+        ("a", -2, -2),
+    ]
+    assert [each["text"] for each in _changed([], after[:2], pieces)] == [" ", "\ufffd"]
+    assert [each["change"] for each in _changed([], after, pieces)] == [None] * 3
