@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Anatomy", "is_on", "load_state", "tensors_of"]
+__all__ = ["Anatomy", "first_factors", "is_on", "load_state", "tensors_of"]
 
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
@@ -36,6 +36,11 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool 
     state = OrderedDict(tensors)
     state._metadata = getattr(tensors, "_metadata", None) or model.state_dict()._metadata  # type: ignore[attr-defined]
     model.load_state_dict(state, strict=strict)
+
+
+def first_factors(model: nn.Module) -> list[nn.Parameter]:
+    """Weights of peft's low-rank updates that the input meets first; in the others the weights of the model are linear."""
+    return [parameter for name, parameter in model.named_parameters() if ".lora_A." in name]
 
 
 def is_on(model: nn.Module, device: torch.device) -> bool:

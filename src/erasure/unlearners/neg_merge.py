@@ -9,7 +9,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from erasure.training.anatomy import load_state
+from erasure.training.anatomy import first_factors, load_state
 from erasure.training.calls import Optimizer
 from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, PositiveFloat, Source, Task
 from erasure.unlearners.contract import IterativeUnlearner, UnlearningContext
@@ -43,8 +43,8 @@ class NegMerge(IterativeUnlearner):
         \qquad \tau_i = \theta_i - \theta_o
 
     With one learning rate this is plain task negation (Ilharco et al., 2023). ``scale = 0`` changes nothing. No retain data is needed;
-    what to subtract is best tuned. Buffers, BatchNorm's running statistics among them, stay the original's. An empty forget set leaves
-    the model as it is.
+    what to subtract is best tuned. Of low-rank updates the second factor is trained, in which the weights are linear. Buffers, BatchNorm's
+    running statistics among them, stay the original's. An empty forget set leaves the model as it is.
 
     **Cost**: ``epochs`` passes over the forget set for each learning rate; three copies of the weights.
 
@@ -53,6 +53,7 @@ class NegMerge(IterativeUnlearner):
         scale: ``lambda``.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[Source | None] = Source(
         paper="Kim, Han, Choe, ICML 2025, arXiv:2410.05583; task negation: Ilharco et al., ICLR 2023, arXiv:2212.04089",
         code="Harry24k/machine-unlearning-pytorch at 405bab1 (a port; the authors have published no code)",
@@ -79,6 +80,9 @@ class NegMerge(IterativeUnlearner):
     def unlearn(self, model: nn.Module, context: UnlearningContext) -> nn.Module:
         """Train the copies one after the other, merge, subtract."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        kept = [factor for factor in first_factors(model) if factor.requires_grad]
+        for factor in kept:
+            factor.requires_grad_(False)
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         totals, signs = ({name: torch.zeros_like(before[name]) for name in names} for _ in range(2))
         for number, rate in enumerate(self.learning_rates):
@@ -94,6 +98,8 @@ class NegMerge(IterativeUnlearner):
         with torch.no_grad():
             for name in names:
                 model.get_parameter(name).sub_(self.scale * agreed_mean(totals[name], signs[name], n))
+        for factor in kept:
+            factor.requires_grad_(True)
         return model
 
     def _learn(self, model: nn.Module, rate: float, context: UnlearningContext) -> None:

@@ -140,4 +140,6 @@ def _require_alternates(context: UnlearningContext) -> None:
         is_missing = ~labelled(version_of(batch.x, ALTERNATE)[1]).any(1)
         if bool(is_missing.any()):
             sample = int(batch.ids[is_missing][0])
-            raise RequirementNotMet(f"the forgotten sample {sample} has no alternate answer; every forgotten one needs one in the column of these")
+            raise RequirementNotMet(
+                f"the forgotten sample {sample} has no alternate answer; every forgotten one needs one in the column of these"
+            )

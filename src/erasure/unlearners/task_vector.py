@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from erasure.training.anatomy import first_factors
 from erasure.training.calls import Optimizer
 from erasure.training.trial import deep_copy
 from erasure.types import ANY_TASK, NonNegativeFloat, NonNegativeInt, PartitionRole, Source, Task
@@ -23,7 +24,8 @@ class TaskVector(IterativeUnlearner):
 
     .. math:: \theta_0 - a \, \bigl(\mathrm{FT}(\theta_0, D_f) - \theta_0\bigr)
 
-    The retain set is not read. Buffers stay as they are.
+    The retain set is not read. Buffers stay as they are. Of low-rank updates the second factor is trained, in which the weights are
+    linear.
 
     **Cost**: ``epochs`` passes over the forget set.
 
@@ -31,11 +33,12 @@ class TaskVector(IterativeUnlearner):
         strength: ``a``; 0 changes nothing.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     source: ClassVar[Source | None] = Source(
         paper="Ilharco et al., ICLR 2023, arXiv:2212.04089",
         code="jaechan-repo/muse_bench at 54719c5",
         tested="plain formulas in float64 (tests/unit/language/test_task_vector.py)",
+        deviations=("First factors of low-rank updates stay as they are; a product of two differences would be no difference.",),
     )
     reads: ClassVar[frozenset[PartitionRole]] = frozenset({"forget"})
     defined_for: ClassVar[frozenset[Task]] = ANY_TASK
@@ -51,6 +54,8 @@ class TaskVector(IterativeUnlearner):
         if not context.n_samples("forget"):
             return model
         tuned = deep_copy(model)
+        for factor in first_factors(tuned):
+            factor.requires_grad_(False)
         trainer = self.trainer(tuned, context)
         forget = context.batches("forget")
         pairs = zip(model.parameters(), tuned.parameters(), strict=True)

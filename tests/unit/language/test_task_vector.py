@@ -7,6 +7,7 @@ from tiny_llama import llama, task
 
 from erasure.training.calls import Optimizer
 from erasure.unlearners.finetuning import Finetuning
+from erasure.unlearners.neg_merge import NegMerge
 from erasure.unlearners.task_vector import TaskVector
 
 RATE = Optimizer.of("SGD", lr=0.05)
@@ -39,6 +40,34 @@ def test_it_goes_the_opposite_way_of_fine_tuning_on_the_forget_set(model):
     change = flat(tuned) - flat(model)
     # Batches of one size in another order differ little; with all samples in one batch there is no order.
     torch.testing.assert_close(moved(model, 1.0), -change, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [TaskVector(epochs=2), NegMerge(epochs=2, learning_rates=(0.2,))])
+def test_low_rank_updates_change_the_weights_by_a_multiple_of_one_difference(method):
+    adapted = llama(DATA, lora_rank=2)
+    with torch.no_grad():
+        for layer in layers(adapted):
+            layer.lora_B["default"].weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    rate = {"optimizer": Optimizer.of("SGD", lr=0.2)}
+    before, found = weights(adapted), []
+    for strength in (1.0, 8.0):
+        of = {"strength": strength} if isinstance(method, TaskVector) else {"scale": strength}
+        after = method.replace(**rate, **of).run(adapted, task(DATA)).model
+        found.append(weights(after) - before)
+        assert [p.requires_grad for p in after.parameters()] == [p.requires_grad for p in adapted.parameters()]
+    assert float(found[0].norm()) > 1e-3
+    torch.testing.assert_close(found[1], 8 * found[0], rtol=0, atol=1e-10)
+
+
+def layers(model):
+    return [module for module in model.modules() if hasattr(module, "base_layer")]
+
+
+def weights(model):
+    """Of all linear maps with low-rank updates, these included."""
+    return torch.cat(
+        [(layer.base_layer.weight + layer.get_delta_weight("default")).flatten() for layer in layers(model)]
+    ).detach()
 
 
 def test_each_epoch_that_is_looked_at_is_what_stopping_there_would_give(model):
