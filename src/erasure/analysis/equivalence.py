@@ -26,6 +26,9 @@ class Limits:
         high: Upper one-sided limit.
         n: Originals.
         level: Level of each limit.
+        spread: Standard deviation of one original.
+        common: Standard error that all originals have in common, of golds that they share.
+        degrees: Degrees of freedom of the common one.
     """
 
     mean: float
@@ -33,6 +36,13 @@ class Limits:
     high: float
     n: int
     level: float = CERTAINTY
+    spread: float = 0.0
+    common: float = 0.0
+    degrees: int = 0
+
+    def half_width(self, n: int) -> float:
+        """How far each limit would be from the mean with ``n`` originals of the same spread."""
+        return _half_width(n, self.spread, self.common, self.degrees, self.level)
 
     def is_within(self, margin: float) -> bool:
         """Whether both limits are within ``margin`` of 0: two one-sided tests."""
@@ -43,12 +53,21 @@ class Limits:
         return self.low > least
 
 
-def limits(values: Sequence[float], *, level: float = CERTAINTY) -> Limits | None:
+def limits(values: Sequence[float], *, level: float = CERTAINTY, common: float = 0.0, degrees: int = 0) -> Limits | None:
     """Student-t limits of a mean, each one-sided at ``level``; None for fewer than two values or ones that are not finite.
 
+    Differences of several originals from the mean of golds that they share are all too large or too small by what that mean is: their
+    own spread does not show it.
+
+    Args:
+        values: One of each original.
+        level: Of each limit.
+        common: Standard error that all values have in common.
+        degrees: Degrees of freedom by which it was estimated, at least 1 where it is not 0.
+
     Source:
-        Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987), for two one-sided tests; Berger, Technometrics 24 (1982),
-        for why several claims that must all hold need no correction.
+        Welch, Biometrika 34 (1947), for errors of two kinds; Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987), for
+        two one-sided tests; Berger, Technometrics 24 (1982), for why several claims that must all hold need no correction.
 
     Example:
         >>> found = limits([0.0, 0.1, 0.2])
@@ -56,12 +75,20 @@ def limits(values: Sequence[float], *, level: float = CERTAINTY) -> Limits | Non
         (-0.069, 0.269)
     """
     n = len(values)
-    if n < 2 or not all(math.isfinite(value) for value in values):
+    if n < 2 or not all(math.isfinite(value) for value in (*values, common)):
         return None
     mean = math.fsum(values) / n
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = student_quantile(n - 1, level) * deviation / math.sqrt(n)
-    return Limits(mean, mean - half, mean + half, n, level)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _half_width(n, spread, common, degrees, level)
+    return Limits(mean, mean - half, mean + half, n, level, spread, common, degrees)
+
+
+def _half_width(n: int, spread: float, common: float, degrees: int, level: float) -> float:
+    own = spread**2 / n
+    total = own + common**2
+    if not common or not total:
+        return student_quantile(n - 1, level) * math.sqrt(own)
+    return student_quantile(1 / ((own / total) ** 2 / (n - 1) + (common**2 / total) ** 2 / degrees), level) * math.sqrt(total)
 
 
 def chance_within(spread: float, n: int, margin: float, *, n_golds: int, level: float = CERTAINTY) -> float:

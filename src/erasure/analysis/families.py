@@ -203,11 +203,18 @@ def families_of(rows: Iterable[Row], roles: RolePartitions) -> tuple[dict[str, F
 
 
 def _seated(jury: _Jury, own: _Jury) -> _Jury:
-    """The jury as one method sees it: where an attack was calibrated for the method, its values take the place of the others'."""
+    """The jury as one method sees it: where an attack was calibrated for the method, its values take the place of the others'.
+
+    A gold that lacks such a value lacks it: what another calibration says of it is another value.
+    """
     if not own:
         return jury
+    calibrated = {key for of in own.values() for values in of.values() for key in values}
     return {
-        unit: {number: {**values, **own.get(unit, {}).get(number, {})} for number, values in of.items()}
+        unit: {
+            number: {key: each for key, each in values.items() if key not in calibrated} | own.get(unit, {}).get(number, {})
+            for number, values in of.items()
+        }
         for unit, of in jury.items()
     }
 

@@ -14,7 +14,7 @@ from erasure.analysis.equivalence import Limits, limits
 from erasure.analysis.families import FORGETTING, UTILITY, Family
 from erasure.analysis.findings import MEMORY_MARGIN, Difference, Finding, Repeats, Tested
 from erasure.analysis.nearest import MIN_ORIGINALS
-from erasure.intervals import student_quantile
+from erasure.analysis.relabelling_test import gold_spread
 
 __all__ = ["UTILITY_MARGIN", "Ruler", "memory_of", "not_shown", "rulers_of"]
 
@@ -59,7 +59,7 @@ def memory_of(family: Family, rulers: Sequence[Ruler], *, level: float) -> Limit
     index = {column.key: number for number, column in enumerate(family.columns)}
     if any(ruler.key not in index for ruler in rulers):
         return None
-    every = [limits([float(each) / ruler.unit for each in family.apart(index[ruler.key])], level=level) for ruler in rulers]
+    every = [_limits(family, index[ruler.key], ruler.unit, level) for ruler in rulers]
     known = [each for each in every if each is not None]
     return max(known, key=lambda each: max(-each.low, each.high)) if known and len(known) == len(every) else None
 
@@ -94,7 +94,7 @@ def not_shown(
         if not found:
             return "no accuracy on retained and on held-out samples was measured", "measure Accuracy on both"
         for index in found:
-            loss = limits([float(each) for each in family.apart(index)], level=level)
+            loss = _limits(family, index, 1.0, level)
             if loss is None or not loss.is_above(-UTILITY_MARGIN):
                 return (
                     f"{family.columns[index].measure} on {family.columns[index].partition} may be two points worse or more",
@@ -103,10 +103,26 @@ def not_shown(
     return "", ""
 
 
+def _limits(family: Family, index: int, unit: float, level: float) -> Limits | None:
+    """Limits of what a method has more than its golds, in units, over originals; None where nobody knows how sure their golds are.
+
+    The golds of one original are part of its own spread. Those that several share are not, and come in beside it.
+    """
+    design = family.design
+    if design is None:
+        return None
+    values = [float(each) / unit for each in family.apart(index)]
+    shared = math.fsum((mine / design.n_unlearned) ** 2 / golds for mine, golds in design.blocks if mine > 1)
+    if not shared:
+        return limits(values, level=level)
+    spread = float(gold_spread(family.values[:, [index]], design)[0])
+    degrees = design.degrees or len(design.blocks) - 1
+    return limits(values, level=level, common=math.sqrt(shared) * spread / abs(unit), degrees=degrees)
+
+
 def _seeds_for(found: Limits, room: float, repeats: Repeats) -> str:
     """How many originals would bring a limit within a margin, if mean and spread stay as they are."""
-    deviation = (found.high - found.mean) * math.sqrt(found.n) / student_quantile(found.n - 1, found.level)
     for n in range(found.n + 1, _MAX_SEEDS + 1):
-        if student_quantile(n - 1, found.level) * deviation / math.sqrt(n) < room:
+        if found.half_width(n) < room:
             return f"about {repeats.words(n)} would settle it"
     return "no number of originals that one can afford would settle it"

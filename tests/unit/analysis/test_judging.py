@@ -8,10 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from report_rows import statistic_of
+from scipy import stats
 
+from erasure.analysis import families
 from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import RolePartitions
+from erasure.analysis.indistinguishable import Ruler, memory_of
 from erasure.analysis.judging import judge_report
+from erasure.analysis.labellings import Design
 from erasure.analysis.verdict_words import evidence
 from erasure.records.rows import Row
 
@@ -499,6 +503,53 @@ def test_attacks_calibrated_for_a_method_are_compared_with_the_jury_under_the_sa
     plain = judge_report(rows, ROLES).methods["lucky"]
     assert tested.p == plain.p
     assert tested.finding is plain.finding
+
+
+def test_a_gold_that_the_calibration_for_a_method_lacks_is_not_seated_with_another_one():
+    generator = np.random.default_rng(5)
+    rows = report(generator, {"lucky": {}}, n_originals=3, n_golds=9)
+    bias = 0.4  # of the calibration, whichever model is attacked by it
+    biased = [replace(row, value=row.value + bias) if row.label == "lucky" and row.measure == "UMIA" else row for row in rows]
+    own = [
+        replace(row, value=row.value + bias, label="lucky", unlearner="lucky", treated_like="unlearned")
+        for row in rows
+        if row.measure == "UMIA" and (row.number or 0) > 4
+    ]
+    tested = judge_report([*biased, *own], ROLES).methods["lucky"]
+    assert tested.left_out == ("UMIA on forget",)
+    without = judge_report([row for row in rows if row.measure != "UMIA"], ROLES).methods["lucky"]
+    assert (tested.p, tested.finding) == (without.p, without.finding)
+
+
+def sharing_golds(generator, methods, n_originals, n_golds):
+    """A report in which all originals have the golds of the first one beside them."""
+    rows = report(generator, methods, n_originals, n_golds)
+    own = [row for row in rows if row.model_role != "gold"]
+    return own + [replace(row, seed_train=None) for row in rows if row.model_role == "gold" and row.seed_train == 0]
+
+
+def test_limits_beside_shared_golds_are_welchs():
+    rows = sharing_golds(np.random.default_rng(7), {"A": {}}, 6, 4)
+    memory = judge_report(rows, ROLES).methods["A"].memory
+    left = [row for row in rows if row.measure == "memory left"]
+    mine = [row.value for row in left if row.label == "A"]
+    golds = [row.value for row in left if row.number]
+    expected = stats.ttest_ind(mine, golds, equal_var=False).confidence_interval(0.9)
+    assert (memory.low, memory.high) == pytest.approx((expected.low, expected.high))
+    # More originals beside the same golds do not take the golds' share of the error away.
+    assert memory.half_width(memory.n) == pytest.approx(memory.high - memory.mean)
+    assert memory.half_width(10**6) > 0.05 / math.sqrt(4) / 2
+
+
+def test_limits_beside_shared_golds_hold_the_truth_as_often_as_they_say():
+    generator, below = np.random.default_rng(8), 0
+    for _ in range(400):
+        golds, mine = generator.normal(size=4), generator.normal(size=10)
+        column = families.TestedColumn("memory left", "forget", "forgotten", 1, "knowledge", "", False, 0.0)
+        values, units = np.concatenate([mine, golds])[:, None], [(0, n) for n in range(10)]
+        family = families.Family([column], values, units, Design(((10, 4),)))
+        below += memory_of(family, [Ruler(column.key, 1.0)], level=0.95).high < 0
+    assert below / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
 def test_the_largest_statistics_under_all_labellings_give_the_p_value():
