@@ -69,14 +69,20 @@ class ShardedEnsemble(nn.Module):
     def forward(self, x: object) -> Tensor:
         """Logits whose probabilities are those of the vote."""
         logits = torch.stack([logits_of(member(x)) for member in self.members])
-        weights = (self.voters / self.voters.sum().clamp(min=1)).reshape(-1, *[1] * (logits.ndim - 1))
+        shape = -1, *[1] * (logits.ndim - 1)
+        weights = (self.voters / self.voters.sum().clamp(min=1)).reshape(shape)
         many = self.task == "classification"
         if self.vote == "labels":
             voted = predicted("classification" if many else "multilabel", logits)
-            shares = (nn.functional.one_hot(voted, logits.shape[-1]) if many else voted).to(logits.dtype)
-            share = (weights * shares).sum(0).clamp(1e-6, 1 - 1e-6)
-            lowest_first = 1e-4 * torch.arange(share.shape[-1], device=share.device) if many else 0.0
-            return share.log() - lowest_first if many else torch.logit(share)
+            shares = (nn.functional.one_hot(voted, logits.shape[-1]) if many else voted).float()
+            # Counts first: as many votes are the same share, whoever gave them.
+            share = (self.voters.float().reshape(shape) * shares).sum(0) / self.voters.float().sum().clamp(min=1)
+            share = share.clamp(1e-6, 1 - 1e-6)
+            if not many:
+                return torch.logit(share).to(logits.dtype)
+            # The last class loses less by it than one vote more is worth.
+            step = min(1e-4, 0.5 / (len(self.members) * share.shape[-1]))
+            return (share.log() - step * torch.arange(share.shape[-1], device=share.device)).to(logits.dtype)
         if many:
             return torch.logsumexp(torch.log_softmax(logits, -1) + weights.clamp(min=1e-30).log(), 0)
         inside = nn.functional.logsigmoid(logits), nn.functional.logsigmoid(-logits)

@@ -150,6 +150,18 @@ def test_the_vote_is_the_mean_of_probabilities_or_the_count_of_labels():
         assert torch.allclose(torch.sigmoid(vote([2.0], [-1.0], task=task)), yes, atol=1e-6)
 
 
+def test_one_vote_more_wins_however_many_classes_there_are_and_a_tie_is_the_lowest():
+    first, last = [1.0] + [0.0] * 999, [0.0] * 999 + [1.0]
+    assert int(vote(*[first] * 24, *[last] * 25, rule="labels").argmax()) == 999
+    assert int(vote(*[last] * 24, *[first] * 24, rule="labels").argmax()) == 0
+    for n in range(1, 40):
+        members = [[1.0]] * n + [[-1.0]] * n
+        random.Random(n).shuffle(members)
+        for task in ("binary", "multilabel"):
+            assert vote(*members, task=task, rule="labels").item() <= 0  # of two classes the lower one
+            assert vote(*members, [1.0], task=task, rule="labels").item() > 0
+
+
 def test_a_shard_without_samples_has_no_vote():
     model, _ = trained(recipe(shards=12), range(5))
     assert 0 < float(model.voters.sum()) <= 5
