@@ -186,7 +186,10 @@ def offline_prior(log_outside: Tensor, a: float) -> Tensor:
         >>> offline_prior(torch.tensor([0.5]).log(), 0.5).exp()
         tensor([0.6250], dtype=torch.float64)
     """
-    return (((1 + a) * log_outside.double().exp() + (1 - a)) / 2).log()
+    # As logarithms: for a = 1 nothing is added, and a probability may be too small to be a number.
+    added = math.log1p(-a) if a < 1 else -math.inf
+    log_outside = log_outside.double() + math.log1p(a)
+    return torch.logaddexp(log_outside, torch.full_like(log_outside, added)) - math.log(2)
 
 
 def pairwise_rank(ratios: Tensor, population: Tensor, *, gamma: float) -> Tensor:

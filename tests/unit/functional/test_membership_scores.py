@@ -172,3 +172,11 @@ def test_the_most_separated_samples_are_those_that_models_remember():
     said[:, 10:13] += 3.0 * mask[:, 10:13]
     assert most_separated(said, mask, ~mask, 0.1).tolist() == [10, 11, 12]
     assert len(most_separated(said, mask, ~mask, 0.001)) == 1
+
+
+def test_a_probability_too_small_for_a_number_keeps_its_logarithm_in_the_prior():
+    log_outside = torch.tensor([-1e4, -800.0, -1.0], dtype=torch.float64)
+    assert offline_prior(log_outside, 1.0).tolist() == pytest.approx(log_outside.tolist())
+    for a in (0.0, 0.3):
+        expected = np.log(((1 + a) * np.exp(log_outside.numpy()) + 1 - a) / 2)
+        np.testing.assert_allclose(offline_prior(log_outside, a), expected)
