@@ -26,6 +26,8 @@ _LABELS = 22
 _FONT = 10.5
 _ROOM = 0.06
 """Of an axis to either side of its values, as a share of these."""
+_ROUNDING = 1e-6
+"""Values that differ by no more than this share of the largest stand at one place."""
 _SHARE = "share_of_axis"
 _LETTER = 6.5
 """Width of a letter of a label."""
@@ -62,7 +64,8 @@ class Axis:
         """A linear axis with room for some values and two ticks or more."""
         given = list(values)
         low, high = min(given), max(given)
-        room = _ROOM * (high - low) or 0.05 * abs(low) or 0.5
+        largest = max(abs(low), abs(high))
+        room = _ROOM * (high - low) if high - low > _ROUNDING * largest else 0.05 * largest or 0.5
         low, high = low - room, high + room
         power = 10.0 ** math.floor(math.log10(high - low))
         for step in (5 * power, 2 * power, power, power / 2, power / 5, power / 10):
@@ -71,7 +74,8 @@ class Axis:
                 break
         digits = max(0, -math.floor(math.log10(step * 1.001)))
         ticks = [round(place * step, digits) for place in places]
-        words = {at: f"{at + 0.0:,.{digits}f}" if 1e-6 < step < 1e6 else f"{at + 0.0:.3g}" for at in ticks}
+        figures = max(3, math.floor(math.log10(largest or 1.0)) - math.floor(math.log10(step)) + 1)  # that tell neighbours apart
+        words = {at: f"{at + 0.0:,.{digits}f}" if 1e-6 < step < 1e6 else f"{at + 0.0:.{figures}g}" for at in ticks}
         words = {at: word.replace("-", "\N{MINUS SIGN}") for at, word in words.items()}
         return cls(field, {"domain": [low, high], "nice": False, "zero": False}, words, is_ruled)
 
