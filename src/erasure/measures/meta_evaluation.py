@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
@@ -25,9 +25,11 @@ from erasure.training.loop import Trainer
 from erasure.training.predictor import ModelInput
 from erasure.training.randomness import isolated
 from erasure.training.trial import inputs_kept
-from erasure.types import Partition, PositiveInt, Source, Task
+from erasure.types import Indication, Partition, PositiveInt, Source, Task
 
 __all__ = ["MetaEvaluation"]
+
+_DIRECTIONS: Mapping[Indication, int] = {"knowledge": 1, "attack": 1, "trace": 1, "ignorance": -1, "": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class MetaEvaluation(Measure):
             "Where gold's measure falls by relearning the ratio is 0; where the subject's does not rise it is 1.",
         ),
     )
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     references: ClassVar[frozenset[Reference]] = frozenset({"gold"})
@@ -210,7 +213,9 @@ def _changed(evaluation: Evaluation, candidate: ModelUnderTest, network: nn.Modu
 def _direction(metric: Measure) -> int:
     """1 if a measure grows with knowledge, -1 if it falls, 0 if neither is known."""
     if metric.indicates is not None:
-        return 1 if metric.indicates == "knowledge" else -1
+        return _DIRECTIONS[metric.indicates]
+    if metric.ideal != "gold":  # it is a distance, as of retrained models
+        return 0
     return 0 if metric.higher_is_better is None else 1 if metric.higher_is_better else -1
 
 

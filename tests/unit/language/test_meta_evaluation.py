@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from erasure.errors import InvalidParameters
+from erasure.functional.membership import auc
 from erasure.functional.rounding import with_rounded_weights
 from erasure.measures.answers import AnswerProbability, ExactMemorisation
+from erasure.measures.attacks.answer_membership import AnswerMembership
 from erasure.measures.contract import forward_pass
 from erasure.measures.meta_evaluation import MetaEvaluation
 from erasure.measures.requested_models import FIRST_FITTED, Original
@@ -104,6 +106,17 @@ def test_measures_without_a_direction_are_faithful_either_way():
     given = language_bench()
     found = measured(given, MetaEvaluation(metrics=(TruthRatio(),), n_models=3), noise=0.0)
     assert found["TruthRatio faithfulness"] == 1.0
+
+
+def test_attacks_grow_with_knowledge_and_distances_from_gold_say_nothing_of_it():
+    given, attack = language_bench(), AnswerMembership(attacks=("loss",))
+    found = measured(given, MetaEvaluation(metrics=(attack, ForgetQuality()), n_models=3), noise=0.0)
+    assert found["AnswerMembership faithfulness"] == 1.0
+    assert found["ForgetQuality faithfulness"] == 1.0
+    (before,) = attack.measure(given.evaluation(attack, "fair"))
+    rounded = with_rounded_weights(given.models["fair"], 4, 64)
+    after = auc(*(-says(given, rounded, name).tokens.losses for name in ("forget", "test")))
+    assert found["AnswerMembership quantisation"] == pytest.approx(min(1, before.value / after))
 
 
 def test_measures_are_told_apart_and_need_no_other_model():
