@@ -12,6 +12,7 @@ from torch import Tensor
 
 from erasure.deferred import for_scikit_learn
 from erasure.errors import RequirementNotMet
+from erasure.functional.divergences import log_probabilities
 from erasure.functional.membership import auc, auc_interval
 from erasure.functional.pair_distances import PAIR_DISTANCES, pair_distances
 from erasure.measures.contract import Evaluation, Measure, Outputs, Value
@@ -29,6 +30,7 @@ _Distance: TypeAlias = Literal[
 class OfPairs(Measure):
     """What is common to measures that look at pairs of nodes through the predictions for both."""
 
+    version: ClassVar[int] = 2
     defined_for: ClassVar[frozenset[Task]] = frozenset({"classification"})
 
     forgotten: Partition = "forgotten_edges"
@@ -47,7 +49,7 @@ class OfPairs(Measure):
         return evaluation.x
 
     def probabilities(self, outputs: Outputs, graph: RequestedGraph) -> tuple[Tensor, Tensor]:
-        """Probabilities of each node, NaN where ``nodes`` lacks it, and which nodes it has.
+        """Probabilities of each node in double precision, NaN where ``nodes`` lacks it, and which nodes it has.
 
         Raises:
             RequirementNotMet: If the nodes are seen in several graphs.
@@ -55,7 +57,7 @@ class OfPairs(Measure):
         seen = outputs.ids // graph.n_nodes
         if len(torch.unique(seen)) > 1:
             raise RequirementNotMet(f'the nodes of "{self.nodes}" are seen in several graphs; edges are compared on one')
-        rows = outputs.probabilities.double()
+        rows = log_probabilities(outputs.task, outputs.logits).exp()
         probabilities = torch.full((graph.n_nodes, rows.shape[1]), torch.nan, dtype=torch.float64)
         probabilities[outputs.ids % graph.n_nodes] = rows
         return probabilities, ~torch.isnan(probabilities[:, 0])

@@ -66,7 +66,7 @@ class EdgeMemory(OfEdges):
         paper="ERASURE, 2026; the links are those that He et al., USENIX Security 2021, arXiv:2005.02131, steal",
         tested="planted memory of a half and of all of it (tests/unit/measures/test_edge_memory.py)",
     )
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     indicates: ClassVar[Indication | None] = "knowledge"
 
     n_models: PositiveInt = 8

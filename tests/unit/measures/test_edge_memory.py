@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from graph_toys import N_NODES, blocks, evaluation_of, outputs_of, requested
@@ -65,6 +66,20 @@ def test_the_odds_are_those_that_both_ends_are_of_one_class():
     assert torch.allclose(agreement_odds(p, pairs), same.log() - (1 - same).log(), atol=1e-12)
     sure = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     assert bool(agreement_odds(sure, torch.tensor([[0, 0]])).isfinite().all())
+
+
+def test_the_odds_of_sure_predictions_are_not_lost_in_single_precision():
+    given = evaluation(0.0)
+    graph, ids = given.x, given.partition_ids["nodes_after"]
+    logits = torch.rand(N_NODES, 3, generator=torch.Generator().manual_seed(0))
+    logits[:, 1] += 17
+    outputs = outputs_of(SimpleNamespace(y=given.y), ids, logits)
+    found, there = EdgeMemory().probabilities(outputs, graph)
+    pairs = there.nonzero().flatten()[:8].reshape(4, 2)
+    weights = np.exp(np.float64(logits.numpy()[pairs.numpy()]))
+    a, b = np.moveaxis(weights / weights.sum(2, keepdims=True), 1, 0)
+    unlike = a[:, 0] * (1 - b[:, 0]) + a[:, 2] * (1 - b[:, 2]) + a[:, 1] * (b[:, 0] + b[:, 2])
+    np.testing.assert_allclose(agreement_odds(found, pairs), np.log1p(-unlike) - np.log(unlike), rtol=1e-8)
 
 
 def test_it_asks_for_rulers_that_nobody_judges():
