@@ -41,7 +41,8 @@ class _Attacked(Measure):
     def check(self) -> None:
         """The attack must be a share that needs no other model."""
         low, high = self.membership.value_range
-        if low < 0 or high > 1 or not self.membership.references <= self.references:
+        is_alone = self.membership.references <= self.references and not self.membership.requests("unlearned")
+        if low < 0 or high > 1 or not is_alone:
             message = (
                 f"membership takes a measure with values in [0, 1] that needs no other model; {self.membership.title} is not"
             )

@@ -39,7 +39,8 @@ class GoldReferenced(Measure):
         if attack is None:
             return
         low, high = attack.value_range
-        if low < 0 or high > 1 or not attack.references <= self.references:
+        is_alone = attack.references <= self.references and not attack.requests("unlearned")
+        if low < 0 or high > 1 or not is_alone:
             message = f"membership takes a measure with values in [0, 1] that compares with gold at most; {attack.title} is not"
             raise InvalidParameters([Diagnostic(message, path=f"{type(self).__name__}.membership")])
 

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 from erasure.component import canonical
 from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.composites import corrected_global_unlearning_metric, global_unlearning_metric
+from erasure.measures.attacks.lira import LiRA
 from erasure.measures.attacks.umia import UMIA
 from erasure.measures.aus import AUS
 from erasure.measures.composites import CGUM, GUM, Indiscernibility, NoMUS
@@ -118,6 +119,8 @@ def test_only_an_attack_in_the_unit_interval_without_other_models_is_taken():
     for score in (Indiscernibility, NoMUS, GUM, CGUM):
         with pytest.raises(InvalidParameters, match="AUS is not"):
             score(membership=AUS())
+        with pytest.raises(InvalidParameters, match="LiRA is not"):
+            score(membership=LiRA())
 
 
 @dataclass(frozen=True, kw_only=True)

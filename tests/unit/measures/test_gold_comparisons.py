@@ -10,6 +10,7 @@ from measure_toys import accurate, evaluation_of
 from erasure.component import canonical
 from erasure.errors import DataError, InvalidParameters, RequirementNotMet
 from erasure.functional.composites import average_gap, tug_of_war
+from erasure.measures.attacks.lira import LiRA
 from erasure.measures.attacks.umia import UMIA
 from erasure.measures.aus import AUS
 from erasure.measures.average_gap import AverageGap
@@ -76,6 +77,8 @@ def test_only_an_attack_in_the_unit_interval_without_other_models_is_taken():
         AverageGap(membership=AUS())
     with pytest.raises(InvalidParameters, match="accuracy is not"):
         ToW(membership=SklearnMetric())
+    with pytest.raises(InvalidParameters, match="LiRA is not"):
+        ToW(membership=LiRA())
 
 
 @dataclass(frozen=True, kw_only=True)
